@@ -1,0 +1,92 @@
+"""What a person sees while waiting: notes, progress and the time left, all on standard error.
+
+The library is silent until `show` is called, as the command line does.
+"""
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Iterator
+
+log = logging.getLogger("easycoreset")
+log.addHandler(logging.NullHandler())
+
+_shown = False
+
+
+def show(quiet: bool = False) -> None:
+    """Send notes to standard error, and progress too unless `quiet`."""
+    global _shown
+    _shown = not quiet
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def say_duration(seconds: float) -> str:
+    """Say a duration as people do.
+
+    >>> say_duration(75), say_duration(3700), say_duration(4.2)
+    ('1m15s', '1h01m', '4s')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class Progress:
+    """Steps done of a known total; the time left is known after 20 steps."""
+
+    def __init__(self, label: str, total: int, done: int = 0) -> None:
+        self.label, self.total, self.done, self.text = label, max(total, 1), done, ""
+        self._first, self._start, self._printed = done, time.monotonic(), float("-inf")
+        self._bar = None
+        if _shown and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            self._bar = RichProgress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"),
+                                     console=Console(stderr=True), transient=True)  # fmt: skip
+            self._bar.start()
+            self._task = self._bar.add_task(label, total=self.total, completed=done, text="")
+
+    def advance(self, steps: int = 1, text: str | None = None) -> None:
+        """Count `steps` as done; `text` says what else is worth seeing."""
+        self.done += steps
+        self.text = self.text if text is None else text
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, text=self.text)
+        elif _shown:
+            self._print_line(steps)
+
+    def _print_line(self, steps: int) -> None:
+        now, counted = time.monotonic(), self.done - self._first
+        twentieth = counted >= 20 > counted - steps
+        if not twentieth and now - self._printed < 15:
+            return
+        left = (now - self._start) / counted * (self.total - self.done) if counted >= 20 else None
+        if counted < 20 and now - self._start < 15:
+            return
+        self._printed = now
+        tail = f", {say_duration(left)} left" if left is not None else ""
+        print(f"{self.label}: {self.done}/{self.total}{tail}{'  ' + self.text if self.text else ''}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+@contextlib.contextmanager
+def progress(label: str, total: int, done: int = 0) -> Iterator[Progress]:
+    """Show a `Progress` for the length of a `with` block."""
+    bar = Progress(label, total, done)
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -1,0 +1,77 @@
+"""Arrays in an .npz file: x, y and, where there is one, a test part x_test, y_test."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from easycoreset.data.images import memory_split
+from easycoreset.data.source import Source, hold_out
+from easycoreset.errors import UsageError
+
+
+def load_npz(path: Path) -> Source:
+    """Open `x` uint8 [N,H,W] or [N,H,W,C] or float in [0,1], `y` integers [N]; pickled arrays are never loaded."""
+    arrays = _read(path)
+    x, y = _check(path, arrays, "x", "y")
+    classes = int(y.max()) + 1
+    notes = [f"class {k} has no sample" for k in range(classes) if not np.any(y == k)]
+    if "x_test" in arrays or "y_test" in arrays:
+        parts = {"train": (x, y, "x"), "test": (*_check(path, arrays, "x_test", "y_test"), "x_test")}
+        rows = {name: np.arange(len(part[1])) for name, part in parts.items()}
+    else:
+        parts = {"train": (x, y, "x"), "test": (x, y, "x")}
+        rows = dict(zip(parts, hold_out(y), strict=True))
+        notes.append(f"no test part: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
+    splits = {
+        name: memory_split(name, px[rows[name]], py[rows[name]], [f"{key}/{row}" for row in rows[name]])
+        for name, (px, py, key) in parts.items()
+    }
+    if len({px.shape[1:] for px, _, _ in parts.values()}) > 1:
+        raise UsageError(f"data: {path}: x and x_test must hold images of one shape")
+    sample = x[:: max(len(x) // 10_000, 1)].astype(np.float64) / (255 if x.dtype == np.uint8 else 1)
+    mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
+    height, width, channels = x.shape[1:]
+    names = [str(k) for k in range(classes)]
+    return Source(str(path), splits, names, (channels, height, width), tuple(mean.round(4).tolist()),
+                  tuple(np.maximum(std, 0.01).round(4).tolist()), notes=notes)  # fmt: skip
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name in ("x", "y", "x_test", "y_test")}
+    except FileNotFoundError:
+        raise UsageError(f"data: {path}: no such file") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"data: {path}: not a readable .npz file: {error}") from None
+    return arrays
+
+
+def _check(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:
+    for name in (x_name, y_name):
+        if name not in arrays:
+            raise UsageError(f"data: {path}: holds no array {name!r}")
+    x, y = arrays[x_name], arrays[y_name]
+    x = x[..., None] if x.ndim == 3 else x
+    if x.ndim != 4 or x.shape[-1] not in (1, 3):
+        raise UsageError(f"data: {path}: {x_name} must be [N,H,W] or [N,H,W,C] with C of 1 or 3; got {arrays[x_name].shape}")
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise UsageError(f"data: {path}: {y_name} must be integers [N]; got {y.dtype} {y.shape}")
+    if len(x) != len(y):
+        raise UsageError(f"data: {path}: {x_name} and {y_name} must be of one length; got {len(x)} and {len(y)}")
+    if not len(y):
+        raise UsageError(f"data: {path}: {x_name} is empty")
+    if y.min() < 0:
+        raise UsageError(f"data: {path}: {y_name} must be >= 0; got {y.min()}")
+    if x.dtype == np.uint8:
+        return x, y
+    if not np.issubdtype(x.dtype, np.floating):
+        raise UsageError(f"data: {path}: {x_name} must be uint8, or float in [0, 1]; got {x.dtype}")
+    wrong = np.flatnonzero(~((x >= 0) & (x <= 1)).all((1, 2, 3)))
+    if len(wrong):
+        raise UsageError(
+            f"data: {path}: {x_name} must be finite and in [0, 1]; {len(wrong)} rows are not (first: {wrong[0]})"
+        )
+    return x.astype(np.float32), y

@@ -1,0 +1,19 @@
+"""scikit-learn's bundled 8x8 digits, with a fixed split."""
+
+import numpy as np
+
+from easycoreset.data.images import memory_split
+from easycoreset.data.source import Source, hold_out
+
+
+def load_digits() -> Source:
+    """1,797 grey images of 8x8 pixels in 10 classes; a stratified fifth of them is the test split."""
+    from sklearn import datasets
+
+    bunch = datasets.load_digits()
+    images, labels = bunch["images"], np.asarray(bunch["target"], np.int64)
+    pixels = np.round(images * (255 / 16)).astype(np.uint8)[..., None]
+    splits = {}
+    for name, rows in zip(("train", "test"), hold_out(labels), strict=True):
+        splits[name] = memory_split(name, pixels[rows], labels[rows], [f"digits/{row:04d}" for row in rows])
+    return Source("digits", splits, [str(k) for k in range(10)], (1, 8, 8), (0.3053,), (0.3759,))

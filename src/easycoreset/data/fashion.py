@@ -1,0 +1,53 @@
+"""Fashion-MNIST in its published layout (Zalando SE, MIT licence)."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from easycoreset.data.images import memory_split
+from easycoreset.data.source import Source
+from easycoreset.errors import UsageError
+
+NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+
+
+def load_fashion_mnist(folder: Path, download: bool = False) -> Source:
+    """70,000 grey images of 28x28 pixels in 10 classes; `folder` holds FashionMNIST/raw/, gzipped or not."""
+    if download:
+        import torchvision
+
+        try:
+            torchvision.datasets.FashionMNIST(folder, download=True)
+        except (OSError, RuntimeError) as error:
+            raise UsageError(f"download: FashionMNIST could not be fetched into {folder}: {error}") from None
+    splits = {}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        pixels = read_idx(folder / "FashionMNIST" / "raw" / f"{prefix}-images-idx3-ubyte", 3)
+        labels = read_idx(folder / "FashionMNIST" / "raw" / f"{prefix}-labels-idx1-ubyte", 1)
+        if len(pixels) != len(labels):
+            raise UsageError(f"data: {folder}: {len(pixels)} images but {len(labels)} labels in split {split!r}")
+        ids = [f"{split}/{row:05d}" for row in range(len(labels))]
+        splits[split] = memory_split(split, pixels[..., None], labels, ids)
+    return Source(f"fashion-mnist:{folder}", splits, NAMES, (1, 28, 28), (0.286,), (0.353,), "crop-flip")
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """Read an IDX file of unsigned bytes, gzipped (`.gz`) or not.
+
+    Raises:
+        UsageError: missing, truncated, or another kind of file.
+    """
+    zipped = path.with_name(path.name + ".gz")
+    if not path.is_file() and not zipped.is_file():
+        raise UsageError(f"data: {zipped}: no such file (--download lets torchvision fetch it)")
+    try:
+        content = path.read_bytes() if path.is_file() else gzip.decompress(zipped.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"data: {zipped}: not readable: {error}") from None
+    head = 4 + 4 * dimensions
+    shape = np.frombuffer(content[4:head], ">u4").astype(int)
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(shape) != dimensions or len(content) != head + shape.prod():
+        raise UsageError(f"data: {path}: truncated, or not an IDX file of bytes in {dimensions} dimensions")
+    return np.frombuffer(content, np.uint8, offset=head).reshape(shape)

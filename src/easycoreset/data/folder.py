@@ -1,0 +1,111 @@
+"""An image folder: train/ with test/ or val/, or classes only with a held-out part."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from easycoreset.data import images
+from easycoreset.data.images import FileImages, MemoryImages, decode
+from easycoreset.data.source import Ints, Source, Split, fingerprint, hold_out
+from easycoreset.errors import UsageError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load_folder(root: Path, image_size: int = 64, num_workers: int = 2) -> Source:
+    """Open a folder of class folders of images; small ones are decoded at once, large ones as they are needed.
+
+    Raises:
+        UsageError: no images, an empty class, or broken images, all of them named.
+    """
+    test = next((name for name in ("test", "val") if (root / name).is_dir()), None)
+    notes = [f"images are resized and cropped to {image_size} pixels (--image-size)"]
+    if (root / "train").is_dir():
+        names = _class_names(root / "train")
+        paths, labels = _list(root / "train", names)
+        if test is None:
+            parts, note = _held_out(paths, labels)
+            notes.append(note)
+        else:
+            unknown = set(_class_names(root / test)) - set(names)
+            if unknown:
+                raise UsageError(f"data: {root / test}: classes that train/ lacks: {', '.join(sorted(unknown))}")
+            parts = {"train": (paths, labels), "test": _list(root / test, names)}
+    else:
+        names = _class_names(root)
+        parts, note = _held_out(*_list(root, names))
+        notes.append(note)
+    _refuse_broken([path for paths, _ in parts.values() for path in paths])
+    total = sum(len(paths) for paths, _ in parts.values())
+    resident = total * image_size**2 * 3 <= images.MEMORY_LIMIT
+    splits = {name: _split(name, root, *part, image_size, num_workers, resident) for name, part in parts.items()}
+    return Source(str(root), splits, names, (3, image_size, image_size), IMAGENET_MEAN, IMAGENET_STD, "flip", notes)
+
+
+def _class_names(root: Path) -> list[str]:
+    names = sorted(item.name for item in root.iterdir() if item.is_dir() and not item.name.startswith("."))
+    if not names:
+        raise UsageError(f"data: {root}: holds no class folders")
+    return names
+
+
+def _list(root: Path, names: Sequence[str]) -> tuple[list[Path], Ints]:
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        found = sorted(path for path in (root / name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not found:
+            raise UsageError(f"data: {root / name}: class folder without images")
+        paths += found
+        labels += [label] * len(found)
+    return paths, np.array(labels, np.int64)
+
+
+def _held_out(paths: list[Path], labels: Ints) -> tuple[dict[str, tuple[list[Path], Ints]], str]:
+    parts = {
+        name: ([paths[row] for row in rows], labels[rows])
+        for name, rows in zip(("train", "test"), hold_out(labels), strict=True)
+    }
+    return parts, f"no test/ or val/: a seeded, stratified fifth ({len(parts['test'][0])} images) is held out"
+
+
+def _refuse_broken(paths: Sequence[Path]) -> None:
+    def look(path: Path) -> str | None:
+        try:
+            with Image.open(path) as image:
+                image.verify()
+        except Exception as error:  # PIL raises almost anything on broken files
+            return f"{path} ({error})"
+        return None
+
+    with ThreadPoolExecutor(4) as pool:
+        _refuse([line for line in pool.map(look, paths) if line])
+
+
+def _refuse(broken: Sequence[str]) -> None:
+    if broken:
+        raise UsageError(f"data: {len(broken)} broken image{'s' * (len(broken) > 1)}: {', '.join(broken)}")
+
+
+def _split(name: str, root: Path, paths: list[Path], labels: Ints, size: int, num_workers: int, resident: bool) -> Split:
+    ids = [path.relative_to(root).as_posix() for path in paths]
+    mark = fingerprint(ids, labels, [str(path.stat().st_size).encode() for path in paths])
+    if not resident:
+        return Split(name, FileImages(paths, size, num_workers), labels, ids, mark)
+
+    def load(path: Path) -> np.ndarray | str:
+        try:
+            return decode(path, size)
+        except Exception as error:  # PIL raises almost anything on broken files
+            return f"{path} ({error})"
+
+    with ThreadPoolExecutor(4) as pool:
+        decoded = list(pool.map(load, paths))
+    _refuse([item for item in decoded if isinstance(item, str)])
+    import torch
+
+    return Split(name, MemoryImages(torch.from_numpy(np.stack([np.asarray(item) for item in decoded]))), labels, ids, mark)

@@ -1,0 +1,74 @@
+"""Two ways to hold pictures: small ones as one tensor (on the device where it fits), large folders decoded as needed."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from easycoreset.data.source import Ints, Split, fingerprint
+from easycoreset.errors import RunError
+
+MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a folder lives in memory
+
+
+class MemoryImages:
+    """Pictures as one tensor [N,H,W,C], uint8 or float32 in [0,1]; a copy on the device is kept where it fits."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels = pixels
+        self._resident: dict[torch.device, Tensor] = {torch.device("cpu"): pixels}
+
+    def on(self, device: torch.device) -> Tensor:
+        """The pixels on `device`, or on the CPU where they would take over a quarter of its free memory."""
+        if device not in self._resident:
+            fits = device.type != "cuda" or self.pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 4
+            self._resident[device] = self.pixels.to(device) if fits else self.pixels
+        return self._resident[device]
+
+    def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
+        """Yield the images of each chunk."""
+        pixels = self.on(device)
+        for chunk in chunks:
+            yield pixels[torch.from_numpy(np.ascontiguousarray(chunk)).to(pixels.device)].to(device)
+
+
+class FileImages(Dataset):
+    """Pictures in files, resized so that the shorter side is `size`, the centre cropped, always RGB."""
+
+    def __init__(self, paths: Sequence[Path], size: int, num_workers: int = 0) -> None:
+        self.paths, self.size, self.num_workers = paths, size, num_workers
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> Tensor:
+        try:
+            return torch.from_numpy(decode(self.paths[place], self.size))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise RunError(f"data: broken image {self.paths[place]}: {error}") from None
+
+    def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
+        """Yield the images of each chunk, decoded by workers."""
+        batches = [chunk.tolist() for chunk in chunks]
+        loader = DataLoader(self, batch_sampler=batches, num_workers=self.num_workers, collate_fn=torch.stack)
+        for images in loader:
+            yield images.to(device, non_blocking=True)
+
+
+def decode(path: Path, size: int) -> np.ndarray:
+    """Decode one picture to [size, size, 3] uint8: turned as its EXIF says, resized, centre cropped."""
+    with Image.open(path) as image:
+        turned = ImageOps.exif_transpose(image).convert("RGB")
+    return np.array(ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR))
+
+
+def memory_split(name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: Sequence[str]) -> Split:
+    """A split of pictures in memory, [N,H,W,C] uint8 or float32 in [0,1], fingerprinted by content."""
+    labels = np.asarray(labels, np.int64)
+    pixels = np.ascontiguousarray(pixels)
+    mark = fingerprint(sample_ids, labels, (row.tobytes() for row in pixels))
+    return Split(name, MemoryImages(torch.from_numpy(pixels)), labels, sample_ids, mark)

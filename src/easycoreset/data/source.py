@@ -1,0 +1,139 @@
+"""What a data set is: splits of samples with labels, ids and a fingerprint, and the batches made of them."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from easycoreset.errors import UsageError
+
+Ints = npt.NDArray[np.int64]
+Transform = Callable[[Tensor, int], Tensor]  # (images [B,H,W,C], step) -> the same shape
+
+
+class Batch(NamedTuple):
+    """Some samples: `index [B] int64`, `x [B,C,H,W] float32 in [0,1]`, `y [B] int64`, all on one device."""
+
+    index: Tensor
+    x: Tensor
+    y: Tensor
+
+
+class Images(Protocol):
+    """The pictures of one split, in order."""
+
+    def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
+        """Yield the images of each chunk of indices, [B,H,W,C] uint8 or float32 in [0,1], on `device`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one split, `index` 0..N-1.
+
+    Attributes:
+        name: train or test.
+        images: the pictures.
+        labels: [N] int64.
+        sample_ids: [N] stable names.
+        fingerprint: SHA-256 over (sample_id, label, content) in index order.
+    """
+
+    name: str
+    images: Images
+    labels: Ints
+    sample_ids: Sequence[str]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, order: Ints, batch_size: int, device: torch.device | str = "cpu",
+                transform: Transform | None = None, skip: int = 0) -> Iterator[Batch]:  # fmt: skip
+        """Yield the samples `order` in batches of `batch_size`, the last one short.
+
+        Args:
+            order: indices, in the order in which they are wanted.
+            batch_size: samples a batch.
+            device: where the batches live.
+            transform: augmentation, called with the images and the number of the batch.
+            skip: batches to leave out at the start.
+        """
+        device = torch.device(device)
+        chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][skip:]
+        labels = torch.from_numpy(self.labels)
+        for number, (chunk, images) in enumerate(zip(chunks, self.images.stream(chunks, device), strict=True), skip):
+            index = torch.from_numpy(np.ascontiguousarray(chunk))
+            x = images if transform is None else transform(images, number)
+            x = x.float().div_(255) if x.dtype == torch.uint8 else x
+            yield Batch(index.to(device), x.permute(0, 3, 1, 2), labels[index].to(device))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set.
+
+    Attributes:
+        name: as it was spelled.
+        splits: train and test.
+        class_names: a name for each class.
+        shape: (C, H, W) of an image.
+        mean: of each channel in [0,1], for the model's normalisation.
+        std: likewise.
+        augmentation: its own default.
+        notes: what a user should be told.
+    """
+
+    name: str
+    splits: dict[str, Split]
+    class_names: Sequence[str]
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Literal["none", "flip", "crop-flip"] = "none"
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for split in self.splits.values():
+            check_labels(split, self.class_names, self.name)
+
+
+def check_labels(split: Split, class_names: Sequence[str], name: str) -> None:
+    """Refuse labels outside the classes, a single class, and fewer samples than classes."""
+    labels, classes = split.labels, len(class_names)
+    if not len(labels):
+        raise UsageError(f"data: {name}: split {split.name!r} is empty")
+    if labels.min() < 0 or labels.max() >= classes:
+        wrong = labels[(labels < 0) | (labels >= classes)]
+        raise UsageError(f"data: {name}: labels must be in 0..{classes - 1}; got {wrong[0]} in split {split.name!r}")
+    if classes < 2 or (split.name == "train" and len(np.unique(labels)) < 2):
+        raise UsageError(f"data: {name}: at least two classes are needed; got one")
+    if split.name == "train" and len(labels) < classes:
+        raise UsageError(f"data: {name}: fewer samples ({len(labels)}) than classes ({classes})")
+
+
+def fingerprint(sample_ids: Sequence[str], labels: Ints, contents: Iterator[bytes] | Sequence[bytes]) -> str:
+    """SHA-256 over (sample_id, label, content hash) in index order, as hex."""
+    whole = hashlib.sha256()
+    for name, label, content in zip(sample_ids, labels.tolist(), contents, strict=True):
+        whole.update(name.encode("utf-8", "surrogateescape") + b"\0" + str(label).encode() + b"\0")
+        whole.update(hashlib.sha256(content).digest())
+    return whole.hexdigest()
+
+
+def hold_out(labels: Ints, share: float = 0.2) -> tuple[Ints, Ints]:
+    """Split row numbers into (training, test): a stratified draw that depends on the labels alone, both ascending.
+
+    A class with at least two samples leaves one on either side.
+    """
+    rng = np.random.default_rng(0)
+    test = np.zeros(len(labels), bool)
+    for k in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == k))
+        test[rows[: min(max(round(share * len(rows)), 1), len(rows) - 1)]] = True
+    return np.flatnonzero(~test), np.flatnonzero(test)

@@ -1,0 +1,39 @@
+"""What can go wrong, as three types: wrong use, a failure during the work, and a warning."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class UsageError(ValueError):
+    """Wrong use, found before work starts; the command line exits with 2."""
+
+
+class RunError(RuntimeError):
+    """A failure during the work; the last good state is kept and the command line exits with 1."""
+
+
+class EasycoresetWarning(UserWarning):
+    """Something that the user should know and that does not stop the work."""
+
+
+def require(holds: bool, option: str, rule: str, value: Any) -> None:
+    """Raise a `UsageError` that names option, rule and value, unless `holds`.
+
+    >>> require(False, "fraction", "in (0, 1]", 1.5)
+    Traceback (most recent call last):
+    easycoreset.errors.UsageError: fraction must be in (0, 1]; got 1.5
+    """
+    if not holds:
+        raise UsageError(f"{option} must be {rule}; got {value!r}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Say which of `names` comes nearest to `name`, else list them all.
+
+    >>> nearest("esycore", ["easycore", "random"])
+    "did you mean 'easycore'?"
+    """
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else "choose from " + ", ".join(names)

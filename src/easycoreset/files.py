@@ -1,0 +1,173 @@
+"""Files that no reader sees half of, and folders that one process owns and a rerun continues."""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from easycoreset.errors import RunError, UsageError
+
+SCHEMA_VERSION = 1
+MINIMUM_FREE = 16 * 2**20  # bytes; a run refuses to start on a fuller disk
+
+
+def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON."""
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    write_atomic(path, lambda temporary: temporary.write_text(text))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UsageError: the file is missing or is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: not a JSON object")
+    return value
+
+
+def prepare_place(folder: Path) -> None:
+    """Make `folder`, and find out now whether something can be written there.
+
+    Raises:
+        UsageError: no permission, not a folder, or no space.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe.{os.getpid()}"
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UsageError(f"out: cannot write into {str(folder)!r}: {error.strerror}") from None
+    if free < MINIMUM_FREE:
+        raise UsageError(f"out: {str(folder)!r} has {free / 2**20:.0f} MB free; at least 16 MB are needed")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in ("easycoreset", "torch", "torchvision", "numpy", "pyarrow", "scikit-learn"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+@dataclass
+class RunFolder:
+    """A folder owned by one run: what it was made with, and whether it is finished."""
+
+    path: Path
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has finished."""
+        return self.record.get("status") == "done"
+
+    def finish(self, **facts: Any) -> None:
+        """Mark the run as finished, with what is worth knowing about it."""
+        self.record |= {"status": "done", "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
+        write_json(self.path / "run.json", self.record)
+
+
+@contextlib.contextmanager
+def claim(path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False) -> Iterator[RunFolder]:
+    """Own the folder `path` for one run of `command` with `options` (those that make the result).
+
+    Raises:
+        UsageError: the folder holds something else, or a run with other options (what differs is named).
+        RunError: another process owns the folder now.
+    """
+    prepare_place(path)
+    with open(path / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"another process is working in {str(path)!r}; wait for it or give another --out") from None
+        yield RunFolder(path, _open_record(path, command, options, overwrite))
+
+
+def _open_record(path: Path, command: str, options: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    file = path / "run.json"
+    foreign = [item.name for item in path.iterdir() if item.name != ".lock" and not item.name.endswith(".tmp")]
+    if overwrite:
+        if file.exists() or (path / "checkpoint.pt").exists():
+            empty_folder(path)
+        elif foreign:
+            raise UsageError(f"out: {str(path)!r} is not a run's folder (no run.json) and is not emptied: {foreign[0]}")
+    elif file.exists():
+        record = _read_record(file)
+        difference = _difference(record, command, options)
+        if difference:
+            raise UsageError(f"out: {str(path)!r} was made with {difference}; give another --out, or --overwrite")
+        return record
+    elif foreign:
+        raise UsageError(f"out: {str(path)!r} is not empty and holds no run.json (but {foreign[0]}); give another --out")
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "command": command,
+        "status": "running",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "options": options,
+        "versions": versions(),
+    }
+    write_json(file, record)
+    return record
+
+
+def _read_record(file: Path) -> dict[str, Any]:
+    try:
+        record = read_json(file)
+        if not isinstance(record["options"], dict):
+            raise UsageError(f"{file}: options are not an object")
+        return record
+    except (UsageError, KeyError) as error:
+        raise UsageError(f"{file} is corrupt ({error}); --overwrite begins anew") from None
+
+
+def _difference(record: dict[str, Any], command: str, options: dict[str, Any]) -> str:
+    if record.get("command") != command:
+        return f"the command {record.get('command')!r}"
+    made = record["options"]
+    now = json.loads(json.dumps(options))
+    keys = [key for key in sorted({*made, *now}) if made.get(key) != now.get(key)]
+    return ", ".join(f"{key}={made.get(key)!r} (now {now.get(key)!r})" for key in keys)
+
+
+def empty_folder(path: Path) -> None:
+    """Remove what is in a run's folder, but its lock."""
+    for item in path.iterdir():
+        if item.name == ".lock":
+            continue
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item)
+        else:
+            item.unlink()

@@ -1,0 +1,163 @@
+"""Members (attacks, selectors, objectives, ...) by their spelling `NAME[:key=value]...`.
+
+A table maps each name to `module:attribute`, so that names cost no import. A member with options is a
+frozen dataclass, whose fields parse its own options; a member without options is a function.
+"""
+
+import dataclasses
+import importlib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from easycoreset.errors import UsageError, nearest
+
+Table = Mapping[str, str]
+
+
+def parse_number(text: str | float) -> float:
+    """Read a number or a fraction.
+
+    Raises:
+        UsageError: `text` is neither.
+
+    >>> parse_number("8/255") == 8 / 255
+    True
+    """
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return float(text)
+    parts = str(text).split("/")
+    try:
+        value = float(parts[0]) / (float(parts[1]) if len(parts) == 2 else 1.0)
+        if len(parts) > 2 or value != value or value in (float("inf"), float("-inf")):
+            raise ValueError
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{text!r} is neither a number nor a fraction like 8/255") from None
+    return value
+
+
+def split_spec(spec: str) -> tuple[str, dict[str, str]]:
+    """Split `NAME[:key=value]...` into the name and its options; a bare `:VALUE` is short for `by=VALUE`.
+
+    >>> split_spec("ccs:by=aum:beta=0.1")
+    ('ccs', {'by': 'aum', 'beta': '0.1'})
+    >>> split_spec("easiest:loss"), split_spec("my.module:attack:steps=3")
+    (('easiest', {'by': 'loss'}), ('my.module:attack', {'steps': '3'}))
+    """
+    name, *parts = spec.split(":")
+    if "." in name and parts and "=" not in parts[0]:
+        name = f"{name}:{parts.pop(0)}"
+    options: dict[str, str] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        key, value = (key.replace("-", "_"), value) if equals else ("by", part)
+        if not value or key in options:
+            raise UsageError(f"{spec!r}: {'option given twice' if key in options else 'no value'}: {key!r}")
+        options[key] = value
+    return name, options
+
+
+def load_attribute(kind: str, path: str) -> Any:
+    """Import `module:attribute`.
+
+    Raises:
+        UsageError: the module cannot be imported or lacks the attribute.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{kind} {path!r} cannot be imported: {error}") from None
+
+
+def find_member(kind: str, name: str, table: Table) -> Any:
+    """Import the class or function that `name` stands for: a row of `table`, or `package.module:name`.
+
+    Raises:
+        UsageError: there is no such member; the nearest one is offered.
+    """
+    if name not in table and not ("." in name and ":" in name):
+        raise UsageError(f"unknown {kind} {name!r}: {nearest(name, table)}")
+    return load_attribute(kind, table.get(name, name))
+
+
+def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
+    """Build the member that `spec` spells; `extra` options come from elsewhere (flags) and may not contradict it.
+
+    Args:
+        kind: what the member is, for messages ("attack").
+        spec: `NAME[:key=value]...`
+        table: name -> `module:attribute`
+        extra: further options by name; a None is left out.
+
+    Returns:
+        An instance of the member's dataclass, or the member's function.
+
+    Raises:
+        UsageError: unknown name or option, a value of the wrong type, or an option given twice.
+    """
+    name, options = split_spec(spec)
+    member = find_member(kind, name, table)
+    extra = {key: value for key, value in extra.items() if value is not None}
+    if not dataclasses.is_dataclass(member):
+        for key in [*options, *extra]:
+            raise UsageError(f"{kind} {name!r} takes no option {key!r}")
+        return member
+    fields = {field.name: field for field in dataclasses.fields(member) if field.init}
+    hints = typing.get_type_hints(member)
+    values: dict[str, Any] = {}
+    for key, value in [*options.items(), *extra.items()]:
+        if key not in fields:
+            raise UsageError(f"{kind} {name!r} has no option {key!r}: {nearest(key, fields)}")
+        parsed = _convert(f"{kind} {name}:{key}", value, hints[key]) if isinstance(value, str) else value
+        if key in values and values[key] != parsed:
+            raise UsageError(f"{kind} {spec!r}: {key} is given twice, as {values[key]!r} and {parsed!r}")
+        values[key] = parsed
+    return typing.cast(Any, member)(**values)
+
+
+def spell_member(name: str, member: Any) -> str:
+    """Spell a member with the options that are off their default: one thing, one spelling.
+
+    >>> spell_member("random", print)
+    'random'
+    """
+    if not dataclasses.is_dataclass(member) or isinstance(member, type):
+        return name
+    parts = [name]
+    for field in dataclasses.fields(member):
+        value = getattr(member, field.name)
+        if value != field.default and field.init:
+            parts.append(f"{field.name}={str(value).lower() if isinstance(value, bool) else value}")
+    return ":".join(parts)
+
+
+def describe_members(kind: str, table: Table) -> list[tuple[str, str, str]]:
+    """One row a member: its name, its options with their defaults, and the first line of its docstring."""
+    rows: list[tuple[str, str, str]] = []
+    for name in table:
+        member = find_member(kind, name, table)
+        options = ""
+        if dataclasses.is_dataclass(member):
+            options = " ".join(f"{f.name}={f.default}" for f in dataclasses.fields(member) if f.init)
+        rows.append((name, options, (member.__doc__ or "").strip().split("\n")[0]))
+    return rows
+
+
+def _convert(what: str, text: str, hint: Any) -> Any:
+    """Convert one option's text to the type of its field."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        if text not in typing.get_args(hint):
+            raise UsageError(f"{what} must be one of {', '.join(typing.get_args(hint))}; got {text!r}")
+        return text
+    if origin in (types.UnionType, typing.Union):
+        hint = next(h for h in typing.get_args(hint) if h is not type(None))
+        return _convert(what, text, hint)
+    try:
+        if hint is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return parse_number(text) if hint is float else hint(text)
+    except (KeyError, ValueError):
+        raise UsageError(f"{what} must be of type {hint.__name__}; got {text!r}") from None

@@ -1,0 +1,279 @@
+"""Every option, defined once: these dataclasses are the Python API, the flags, the YAML keys and the saved JSON.
+
+A field marked `neutral` changes where or how fast a result is made, never the result: two runs that differ in
+neutral fields alone are the same run.
+"""
+
+import dataclasses
+import functools
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
+
+from cyclopts import Parameter
+
+from easycoreset.errors import UsageError, require
+from easycoreset.members import parse_number
+
+P = ParamSpec("P")
+O = TypeVar("O")  # noqa: E741 - the options
+R = TypeVar("R")
+
+
+def _split_names(type_: Any, tokens: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(name for token in tokens for name in token.value.split(","))
+
+
+def _split_numbers(type_: Any, tokens: Sequence[Any]) -> tuple[float, ...]:
+    return tuple(parse_number(name) for name in _split_names(type_, tokens))
+
+
+def _one_number(type_: Any, tokens: Sequence[Any]) -> float:
+    return parse_number(tokens[0].value)
+
+
+Names = Annotated[Sequence[str], Parameter(converter=_split_names, n_tokens=1)]
+Numbers = Annotated[Sequence[float], Parameter(converter=_split_numbers, n_tokens=1)]
+Number = Annotated[float, Parameter(converter=_one_number, n_tokens=1)]
+Switch = Annotated[bool, Parameter(negative=())]
+
+NEUTRAL = {"neutral": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What every command that computes takes."""
+
+    out: Annotated[Path, Parameter(show_default=False)] = field(metadata=NEUTRAL)
+    """Where the results go."""
+    seed: int = 0
+    """Seed of everything random, >= 0."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))
+        require(0 <= self.seed < 2**31, "seed", "in [0, 2**31)", self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(RunOptions):
+    """Data and machine of the commands that run a model."""
+
+    data: str
+    """digits, cifar10:DIR, cifar100:DIR, fashion-mnist:DIR, an image folder, or an .npz file."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = field(default="auto", metadata=NEUTRAL)
+    """Where the model runs; auto takes a GPU where there is one."""
+    threads: int | None = field(default=None, metadata=NEUTRAL)
+    """CPU threads of this process; left out: 1 for the small built-in models, else torch's own number."""
+    image_size: int | None = None
+    """Side in pixels to which a folder's images are resized and cropped; left out: 64 without a GPU, 224 with one."""
+    num_workers: int = field(default=2, metadata=NEUTRAL)
+    """Processes that decode images of a folder too large for memory."""
+    download: Switch = field(default=False, metadata=NEUTRAL)
+    """Let torchvision fetch a data set that is not there."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the model; auto is bf16 autocast on CUDA and fp32 elsewhere."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.threads is None or self.threads >= 1, "threads", ">= 1", self.threads)
+        require(self.image_size is None or self.image_size >= 8, "image_size", ">= 8", self.image_size)
+        require(self.num_workers >= 0, "num_workers", ">= 0", self.num_workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions(ComputeOptions):
+    """How a model is trained: shared by `score` and `train`."""
+
+    model: str | None = None
+    """digits-cnn, thin-resnet, resnet18, torchvision:NAME or package.module:factory; left out: one that fits."""
+    coreset: Path | None = None
+    """A coreset.parquet to train on; left out: all of the training split."""
+    objective: str = "standard"
+    """What a step minimises: standard, or trades[:key=value]..."""
+    eps: Number | None = None
+    """Radius of the objective's inner attack (a number, or a fraction like 8/255)."""
+    batch_size: int = 128
+    """Samples a training step."""
+    lr: Number = 0.1
+    """Peak learning rate of SGD."""
+    momentum: Number = 0.9
+    """Momentum of SGD (Nesterov where it is above 0)."""
+    weight_decay: Number = 5e-4
+    """Weight decay of SGD."""
+    schedule: Literal["auto", "onecycle", "cosine", "step", "constant"] = "auto"
+    """Learning rate over time; auto is onecycle for standard training and step decay for adversarial training."""
+    augment: Literal["auto", "none", "flip", "crop-flip"] = "auto"
+    """Augmentation of training batches; auto is the data set's own."""
+    compile: Switch = field(default=False, metadata=NEUTRAL)
+    """Compile the model with torch.compile."""
+    checkpoint_minutes: Number = field(default=10.0, metadata=NEUTRAL)
+    """Minutes after which a checkpoint is written within an epoch (one is written after every epoch anyway)."""
+    on_nan: Literal["stop", "continue"] = "stop"
+    """What a loss that is not finite does."""
+    overwrite: Switch = field(default=False, metadata=NEUTRAL)
+    """Begin anew in a folder that holds another or a broken run."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
+        require(self.lr >= 0 and math.isfinite(self.lr), "lr", "finite and >= 0", self.lr)
+        require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
+        require(self.checkpoint_minutes > 0, "checkpoint_minutes", "> 0", self.checkpoint_minutes)
+        if self.coreset is not None:
+            object.__setattr__(self, "coreset", Path(self.coreset))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(RecipeOptions):
+    """Options of `score`."""
+
+    epochs: int
+    """Epochs to train."""
+    mode: Literal["exact", "online"] = "exact"
+    """exact: gradients of all clean samples after an epoch; online: of each training batch as it passes."""
+    every: int = 1
+    """Score epochs k, 2k, ... only."""
+    first: int | None = None
+    """Score the first k epochs of the unchanged schedule only."""
+    hardness: Names = ()
+    """Hardness measures, with commas between; left out: all that cost nothing."""
+    split: Literal["train", "test"] = field(default="train", metadata=NEUTRAL)
+    """Split to score; test reuses the folder's run."""
+    scoring_batch_size: int = field(default=250, metadata=NEUTRAL)
+    """Samples a batch of an exact scoring pass."""
+    keep_checkpoints: bool = field(default=True, metadata=NEUTRAL)
+    """Keep the weights of every scored epoch, which `--split test` needs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.epochs >= 1, "epochs", ">= 1", self.epochs)
+        require(1 <= self.every <= self.epochs, "every", f"in [1, epochs={self.epochs}]", self.every)
+        require(self.first is None or 1 <= self.first <= self.epochs, "first", f"in [1, epochs={self.epochs}]", self.first)
+        require(self.scoring_batch_size >= 1, "scoring_batch_size", ">= 1", self.scoring_batch_size)
+        require(bool(self.scored_epochs()), "first", f">= every={self.every}, so that an epoch is scored", self.first)
+        require(self.mode == "exact" or self.split == "train", "split", "train in mode online", self.split)
+        object.__setattr__(self, "hardness", (self.hardness,) if isinstance(self.hardness, str) else tuple(self.hardness))
+
+    def scored_epochs(self) -> list[int]:
+        """The epochs, from 1, after which the samples are scored."""
+        return list(range(self.every, min(self.first or self.epochs, self.epochs) + 1, self.every))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RecipeOptions):
+    """Options of `train`."""
+
+    epochs: int | None = None
+    """Epochs to train (this or updates)."""
+    updates: int | None = None
+    """Training steps (this or epochs)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.epochs is None) == (self.updates is None):
+            given = "both" if self.epochs is not None else "neither"
+            raise UsageError(f"exactly one of epochs and updates must be given; got {given}")
+        require(self.epochs is None or self.epochs >= 1, "epochs", ">= 1", self.epochs)
+        require(self.updates is None or self.updates >= 1, "updates", ">= 1", self.updates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectOptions(RunOptions):
+    """Options of `select`; `out` is one .parquet file."""
+
+    scores: Path
+    """A scores.parquet, as `score` writes it."""
+    fraction: Number
+    """Share of the samples that is kept, in (0, 1]."""
+    method: str = "easycore"
+    """easycore, easiest, middle, hardest or random[:key=value]..., or package.module:name."""
+    by: str | None = None
+    """Column of the scores that easiest, middle and hardest rank by (aign where left out)."""
+    per_class: Switch | None = None
+    """Keep the fraction within each class."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "scores", Path(self.scores))
+        require(0 < self.fraction <= 1, "fraction", "in (0, 1]", self.fraction)
+        require(self.out.suffix == ".parquet", "out", "a .parquet file", str(self.out))
+        require(self.out.absolute() != self.scores.absolute(), "out", "another file than scores", str(self.out))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ComputeOptions):
+    """Options of `evaluate`."""
+
+    weights: Path
+    """Folder of a trained model, as `train` and `score` write it."""
+    model: str | None = None
+    """package.module:factory of the weights, which is imported only when repeated here."""
+    attack: Names = ("pgd", "pgd:loss=margin")
+    """Attacks, with commas between: fgsm, pgd or noise[:key=value]..."""
+    norm: Literal["linf", "l2"] = "linf"
+    """Norm of the ball."""
+    eps: Numbers | None = None
+    """Radii, with commas between; left out: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
+    split: Literal["train", "test"] = "test"
+    """Split to evaluate on."""
+    limit: int | None = None
+    """Evaluate a seeded draw of so many samples; left out: all."""
+    batch_size: int = field(default=250, metadata=NEUTRAL)
+    """Samples a batch."""
+    save_adversarial: Switch = field(default=False, metadata=NEUTRAL)
+    """Write the adversarial images too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "weights", Path(self.weights))
+        object.__setattr__(self, "attack", (self.attack,) if isinstance(self.attack, str) else tuple(self.attack))
+        default = (1 / 255, 2 / 255, 4 / 255, 8 / 255) if self.norm == "linf" else (0.25, 0.5, 1.0)
+        eps = default if self.eps is None else self.eps
+        eps = tuple(parse_number(e) for e in ((eps,) if isinstance(eps, int | float | str) else eps))
+        object.__setattr__(self, "eps", eps)
+        for value in eps:
+            require(value >= 0 and (self.norm == "l2" or value <= 1), "eps", "in [0, 1] for linf, >= 0 for l2", value)
+        require(len(set(eps)) == len(eps) > 0, "eps", "given, each value once", eps)
+        require(len(set(self.attack)) == len(self.attack), "attack", "named once each", self.attack)
+        require(self.limit is None or self.limit >= 1, "limit", ">= 1", self.limit)
+        require(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
+
+
+def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
+    """Let a function of one options object be called with the options themselves as keywords.
+
+    >>> @takes(SelectOptions)
+    ... def count(options: SelectOptions) -> float:
+    ...     return options.fraction
+    >>> count(scores=Path("s.parquet"), fraction=0.5, out=Path("c.parquet"))
+    0.5
+    """
+
+    def decorate(function: Callable[[O], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(options(*args, **kwargs))
+
+        call.__signature__ = inspect.signature(options).replace(  # pyright: ignore[reportFunctionMemberAccess]
+            return_annotation=inspect.signature(function).return_annotation
+        )
+        call.__annotations__ = {}
+        return call
+
+    return decorate
+
+
+def options_json(options: Any, *, neutral: bool = True) -> dict[str, Any]:
+    """The options as plain JSON values; without the neutral ones where `neutral` is False."""
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(options):
+        if neutral or not item.metadata.get("neutral"):
+            value = getattr(options, item.name)
+            if isinstance(value, tuple):
+                value = list(cast("tuple[Any, ...]", value))
+            values[item.name] = str(value) if isinstance(value, Path) else value
+    return values

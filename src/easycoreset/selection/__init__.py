@@ -1,0 +1,104 @@
+"""Selectors: (scores, count, seed) -> Coreset. One family a file, one line of `SELECTORS` a selector."""
+
+import warnings
+from typing import Any, Protocol
+
+import numpy as np
+
+from easycoreset.console import log
+from easycoreset.errors import EasycoresetWarning, UsageError
+from easycoreset.files import SCHEMA_VERSION, prepare_place, versions, write_json
+from easycoreset.members import load_member, spell_member, split_spec
+from easycoreset.options import SelectOptions, options_json, takes
+from easycoreset.tables import Coreset, Scores, kept_count
+
+SELECTORS = {
+    "easycore": "easycoreset.selection.ends:EasyCore",
+    "easiest": "easycoreset.selection.ends:Easiest",
+    "middle": "easycoreset.selection.ends:Middle",
+    "hardest": "easycoreset.selection.ends:Hardest",
+    "random": "easycoreset.selection.uniform:Random",
+}
+
+
+class Selector(Protocol):
+    """Chooses `count` samples of a table; the same seed gives the same choice."""
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        """Choose."""
+        ...
+
+
+def load_selector(method: str, by: str | None = None, per_class: bool | None = None) -> tuple[str, Selector]:
+    """Load the selector that `method` spells.
+
+    Returns:
+        Its one spelling, and the selector.
+
+    Raises:
+        UsageError: unknown method or option, or an option that does not apply.
+    """
+    selector = load_member("method", method, SELECTORS, by=by, per_class=per_class or None)
+    return spell_member(split_spec(method)[0], selector), selector
+
+
+def choose(scores: Scores, *, method: str, fraction: float, by: str | None = None, per_class: bool | None = None,
+           seed: int = 0) -> Coreset:  # fmt: skip
+    """Choose a coreset in memory.
+
+    Args:
+        scores: the table to choose from.
+        method: `NAME[:key=value]...` of `SELECTORS`, or `package.module:name`.
+        fraction: share that is kept, in (0, 1].
+        by: column that the ends rank by.
+        per_class: keep the fraction within each class.
+        seed: of ties and random draws.
+
+    Raises:
+        UsageError: unknown method, column or option; fraction outside (0, 1].
+    """
+    count = kept_count(fraction, len(scores))
+    name, selector = load_selector(method, by, per_class)
+    coreset: Any = selector(scores, count, seed)
+    if not isinstance(coreset, Coreset) or len(coreset) != count:
+        kept = len(coreset) if isinstance(coreset, Coreset) else type(coreset).__name__
+        raise UsageError(f"method {name!r} must return a Coreset of {count} samples; got {kept}")
+    before, after = coreset.class_counts()
+    coreset.provenance.update(
+        method=name, fraction=float(fraction), seed=seed, count=count,
+        class_counts={"before": before.tolist(), "after": after.tolist()},
+    )  # fmt: skip
+    _warn_of_lost_classes(coreset, count)
+    return coreset
+
+
+@takes(SelectOptions)
+def select(options: SelectOptions) -> Coreset:
+    """Choose a coreset from a score file and write it to `out`, with a JSON beside it.
+
+    Raises:
+        UsageError: wrong use; nothing is written.
+    """
+    scores = Scores.read(options.scores)
+    coreset = choose(scores, method=options.method, fraction=options.fraction, by=options.by,
+                     per_class=options.per_class, seed=options.seed)  # fmt: skip
+    prepare_place(options.out.parent)
+    coreset.write(options.out)
+    record = {"schema_version": SCHEMA_VERSION, "command": "select", "options": options_json(options),
+              "provenance": coreset.provenance, "versions": versions()}  # fmt: skip
+    write_json(options.out.with_suffix(".json"), record)
+    log.info("%s keeps %d of %d samples -> %s", coreset.provenance["method"], len(coreset), len(scores), options.out)
+    return coreset
+
+
+def _warn_of_lost_classes(coreset: Coreset, count: int) -> None:
+    before, after = coreset.class_counts()
+    names = coreset.provenance.get("class_names", [])
+    named = [names[k] if k < len(names) else str(k) for k in range(len(before))]
+    share = before * (count / before.sum())
+    emptied = [named[k] for k in np.flatnonzero((before > 0) & (after == 0))]
+    starved = [f"{named[k]} ({after[k]} of {before[k]})" for k in np.flatnonzero((after > 0) & (after < share / 10))]
+    if emptied:
+        warnings.warn(f"the coreset holds no sample of class {', '.join(emptied)}", EasycoresetWarning, stacklevel=3)
+    if starved:
+        warnings.warn(f"the coreset starves class {', '.join(starved)}", EasycoresetWarning, stacklevel=3)

@@ -1,0 +1,83 @@
+"""The ends and the middle of one hardness: EasyCore, and the controls that stand beside it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from easycoreset.console import log
+from easycoreset.selection.classes import choose_rows, sort_rows
+from easycoreset.tables import Coreset, Ints, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class EasyCore:
+    """Keeps the samples of the lowest AIGN (EasyCore, arXiv 2510.11018).
+
+    Over the whole set, as in the paper, unless `per_class`. Where the table has only `aign_online`, that is
+    taken, and said.
+    """
+
+    per_class: bool = False
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        by = "aign"
+        if "aign" not in scores.columns and "aign_online" in scores.columns:
+            by = "aign_online"
+            log.info("easycore: the scores hold no exact aign; aign_online is taken, which is another quantity")
+        return Easiest(by=by, per_class=self.per_class)(scores, count, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Easiest:
+    """Keeps the lowest values of a hardness (a control: is AIGN special, or any easy end?)."""
+
+    by: str = "aign"
+    per_class: bool = False
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        values = scores[self.by]
+        return choose_rows(scores, count, seed, lambda rows, n, rng: sort_rows(values, rows, rng)[:n],
+                           per_class=self.per_class)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardest:
+    """Keeps the highest values of a hardness; never observed samples come last here too."""
+
+    by: str = "aign"
+    per_class: bool = False
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        values = -scores[self.by]
+        return choose_rows(scores, count, seed, lambda rows, n, rng: sort_rows(values, rows, rng)[:n],
+                           per_class=self.per_class)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Middle:
+    """Keeps the middle of a hardness: of n observed samples those ranked from floor((n - count) / 2) on."""
+
+    by: str = "aign"
+    per_class: bool = False
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        values = scores[self.by]
+
+        def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+            ordered = sort_rows(values, rows, rng)
+            observed = int(np.sum(~np.isnan(values[rows])))
+            inner = middle_out(observed)
+            return ordered[np.concatenate([inner, np.arange(observed, len(rows))])][:n]
+
+        return choose_rows(scores, count, seed, order, per_class=self.per_class)
+
+
+def middle_out(n: int) -> Ints:
+    """The places 0..n-1 from the middle outwards: the first k are those from floor((n - k) / 2) on, for every k.
+
+    >>> middle_out(5).tolist()
+    [2, 1, 3, 0, 4]
+    """
+    k = np.arange(1, n + 1)
+    start = (n - k) // 2
+    return np.where((n - k) % 2 == 0, start + k - 1, start)

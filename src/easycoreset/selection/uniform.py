@@ -1,0 +1,16 @@
+"""The baseline of all baselines: a uniform draw."""
+
+from dataclasses import dataclass
+
+from easycoreset.selection.classes import choose_rows
+from easycoreset.tables import Coreset, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """Keeps a uniform draw without replacement."""
+
+    per_class: bool = False
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        return choose_rows(scores, count, seed, lambda rows, n, rng: rng.permutation(rows)[:n], per_class=self.per_class)
