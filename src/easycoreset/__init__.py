@@ -1,0 +1,68 @@
+"""Choose training data for robustness: hardness scores, coresets, robust training and honest evaluation.
+
+>>> import easycoreset
+>>> "score" in easycoreset.__all__
+True
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from easycoreset.data import open_source
+    from easycoreset.errors import EasycoresetWarning, RunError, UsageError
+    from easycoreset.evaluation import Evaluation, evaluate
+    from easycoreset.hardness.exact import input_gradient_norms
+    from easycoreset.models import load_model
+    from easycoreset.recorder import HardnessRecorder, with_index
+    from easycoreset.scoring import score
+    from easycoreset.selection import choose, select
+    from easycoreset.tables import Coreset, Scores
+    from easycoreset.training import train
+
+_HOMES = {
+    "Coreset": "tables",
+    "EasycoresetWarning": "errors",
+    "Evaluation": "evaluation",
+    "HardnessRecorder": "recorder",
+    "RunError": "errors",
+    "Scores": "tables",
+    "UsageError": "errors",
+    "choose": "selection",
+    "evaluate": "evaluation",
+    "input_gradient_norms": "hardness.exact",
+    "load_model": "models",
+    "open_source": "data",
+    "score": "scoring",
+    "select": "selection",
+    "train": "training",
+    "with_index": "recorder",
+}
+
+__all__ = [  # noqa: RUF022 - sorted as the documentation lists them
+    "Coreset",
+    "EasycoresetWarning",
+    "Evaluation",
+    "HardnessRecorder",
+    "RunError",
+    "Scores",
+    "UsageError",
+    "choose",
+    "evaluate",
+    "input_gradient_norms",
+    "load_model",
+    "open_source",
+    "score",
+    "select",
+    "train",
+    "with_index",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for, so that the command line starts without torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'easycoreset' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"easycoreset.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

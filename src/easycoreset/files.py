@@ -82,9 +82,10 @@ def versions() -> dict[str, str]:
 
 @dataclass
 class RunFolder:
-    """A folder owned by one run: what it was made with, and whether it is finished."""
+    """A folder in which one run works: what it was made with, and whether it is finished."""
 
     path: Path
+    file: Path
     record: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -95,16 +96,19 @@ class RunFolder:
     def finish(self, **facts: Any) -> None:
         """Mark the run as finished, with what is worth knowing about it."""
         self.record |= {"status": "done", "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
-        write_json(self.path / "run.json", self.record)
+        write_json(self.file, self.record)
 
 
 @contextlib.contextmanager
-def claim(path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False) -> Iterator[RunFolder]:
-    """Own the folder `path` for one run of `command` with `options` (those that make the result).
+def claim(path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False,
+          record: str = "run.json") -> Iterator[RunFolder]:  # fmt: skip
+    """Work alone in the folder `path`, on one run of `command` with `options` (those that make the result).
+
+    The folder belongs to the run, unless `record` is another file than run.json: that one is a guest.
 
     Raises:
         UsageError: the folder holds something else, or a run with other options (what differs is named).
-        RunError: another process owns the folder now.
+        RunError: another process works in the folder now.
     """
     prepare_place(path)
     with open(path / ".lock", "w") as lock:
@@ -112,25 +116,31 @@ def claim(path: Path, command: str, options: dict[str, Any], *, overwrite: bool 
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(f"another process is working in {str(path)!r}; wait for it or give another --out") from None
-        yield RunFolder(path, _open_record(path, command, options, overwrite))
+        file = path / record
+        if record == "run.json":
+            _check_owner(path, overwrite)
+        elif overwrite:
+            file.unlink(missing_ok=True)
+        yield RunFolder(path, file, _open_record(file, command, options))
 
 
-def _open_record(path: Path, command: str, options: dict[str, Any], overwrite: bool) -> dict[str, Any]:
-    file = path / "run.json"
+def _check_owner(path: Path, overwrite: bool) -> None:
+    """Refuse to take over a folder that no run made; empty one that a run made where `overwrite` says so."""
+    mine = (path / "run.json").exists() or (path / "checkpoint.pt").exists()
     foreign = [item.name for item in path.iterdir() if item.name != ".lock" and not item.name.endswith(".tmp")]
-    if overwrite:
-        if file.exists() or (path / "checkpoint.pt").exists():
-            empty_folder(path)
-        elif foreign:
-            raise UsageError(f"out: {str(path)!r} is not a run's folder (no run.json) and is not emptied: {foreign[0]}")
-    elif file.exists():
+    if foreign and not (path / "run.json").exists() and not (mine and overwrite):
+        raise UsageError(f"out: {str(path)!r} is not empty and holds no run.json (but {foreign[0]}); give another --out")
+    if overwrite and mine:
+        empty_folder(path)
+
+
+def _open_record(file: Path, command: str, options: dict[str, Any]) -> dict[str, Any]:
+    if file.exists():
         record = _read_record(file)
         difference = _difference(record, command, options)
         if difference:
-            raise UsageError(f"out: {str(path)!r} was made with {difference}; give another --out, or --overwrite")
+            raise UsageError(f"out: {file} was made with {difference}; give another --out, or --overwrite")
         return record
-    elif foreign:
-        raise UsageError(f"out: {str(path)!r} is not empty and holds no run.json (but {foreign[0]}); give another --out")
     record = {
         "schema_version": SCHEMA_VERSION,
         "command": command,

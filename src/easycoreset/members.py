@@ -100,7 +100,7 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
     name, options = split_spec(spec)
     member = find_member(kind, name, table)
     extra = {key: value for key, value in extra.items() if value is not None}
-    if not dataclasses.is_dataclass(member):
+    if not (isinstance(member, type) and dataclasses.is_dataclass(member)):
         for key in [*options, *extra]:
             raise UsageError(f"{kind} {name!r} takes no option {key!r}")
         return member
@@ -118,7 +118,7 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
 
 
 def spell_member(name: str, member: Any) -> str:
-    """Spell a member with the options that are off their default: one thing, one spelling.
+    """Spell a member with its options that are off their default: one thing, one spelling.
 
     >>> spell_member("random", print)
     'random'
@@ -139,7 +139,7 @@ def describe_members(kind: str, table: Table) -> list[tuple[str, str, str]]:
     for name in table:
         member = find_member(kind, name, table)
         options = ""
-        if dataclasses.is_dataclass(member):
+        if isinstance(member, type) and dataclasses.is_dataclass(member):
             options = " ".join(f"{f.name}={f.default}" for f in dataclasses.fields(member) if f.init)
         rows.append((name, options, (member.__doc__ or "").strip().split("\n")[0]))
     return rows

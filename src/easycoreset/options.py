@@ -73,8 +73,8 @@ class ComputeOptions(RunOptions):
     """Processes that decode images of a folder too large for memory."""
     download: Switch = field(default=False, metadata=NEUTRAL)
     """Let torchvision fetch a data set that is not there."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the model; auto is bf16 autocast on CUDA and fp32 elsewhere."""
+    overwrite: Switch = field(default=False, metadata=NEUTRAL)
+    """Begin anew in a folder that holds another or a broken run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,21 +100,21 @@ class RecipeOptions(ComputeOptions):
     lr: Number = 0.1
     """Peak learning rate of SGD."""
     momentum: Number = 0.9
-    """Momentum of SGD (Nesterov where it is above 0)."""
+    """Momentum of SGD."""
     weight_decay: Number = 5e-4
     """Weight decay of SGD."""
     schedule: Literal["auto", "onecycle", "cosine", "step", "constant"] = "auto"
     """Learning rate over time; auto is onecycle for standard training and step decay for adversarial training."""
     augment: Literal["auto", "none", "flip", "crop-flip"] = "auto"
     """Augmentation of training batches; auto is the data set's own."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the model; auto is bf16 autocast on CUDA and fp32 elsewhere."""
     compile: Switch = field(default=False, metadata=NEUTRAL)
     """Compile the model with torch.compile."""
     checkpoint_minutes: Number = field(default=10.0, metadata=NEUTRAL)
     """Minutes after which a checkpoint is written within an epoch (one is written after every epoch anyway)."""
     on_nan: Literal["stop", "continue"] = "stop"
     """What a loss that is not finite does."""
-    overwrite: Switch = field(default=False, metadata=NEUTRAL)
-    """Begin anew in a folder that holds another or a broken run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,10 +1,12 @@
 """An image folder: train/ with test/ or val/, or classes only with a held-out part."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
+import torch
 from PIL import Image
 
 from easycoreset.data import images
@@ -13,6 +15,7 @@ from easycoreset.data.source import Ints, Source, Split, fingerprint, hold_out
 from easycoreset.errors import UsageError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+T = TypeVar("T")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -39,10 +42,16 @@ def load_folder(root: Path, image_size: int = 64, num_workers: int = 2) -> Sourc
         names = _class_names(root)
         parts, note = _held_out(*_list(root, names))
         notes.append(note)
-    _refuse_broken([path for paths, _ in parts.values() for path in paths])
-    total = sum(len(paths) for paths, _ in parts.values())
-    resident = total * image_size**2 * 3 <= images.MEMORY_LIMIT
-    splits = {name: _split(name, root, *part, image_size, num_workers, resident) for name, part in parts.items()}
+    marks = {name: _fingerprint(root, *part) for name, part in parts.items()}
+    paths = [path for found, _ in parts.values() for path in found]
+    if len(paths) * image_size**2 * 3 <= images.MEMORY_LIMIT:
+        pixels = np.stack(_each(lambda path: decode(path, image_size), paths))
+        held = dict(zip(parts, np.split(pixels, [len(parts["train"][0])]), strict=True))
+        shown = {name: MemoryImages(torch.from_numpy(part)) for name, part in held.items()}
+    else:
+        _each(_verify, paths)
+        shown = {name: FileImages(found, image_size, num_workers) for name, (found, _) in parts.items()}
+    splits = {name: Split(name, shown[name], part[1], *marks[name]) for name, part in parts.items()}
     return Source(str(root), splits, names, (3, image_size, image_size), IMAGENET_MEAN, IMAGENET_STD, "flip", notes)
 
 
@@ -73,39 +82,30 @@ def _held_out(paths: list[Path], labels: Ints) -> tuple[dict[str, tuple[list[Pat
     return parts, f"no test/ or val/: a seeded, stratified fifth ({len(parts['test'][0])} images) is held out"
 
 
-def _refuse_broken(paths: Sequence[Path]) -> None:
-    def look(path: Path) -> str | None:
-        try:
-            with Image.open(path) as image:
-                image.verify()
-        except Exception as error:  # PIL raises almost anything on broken files
-            return f"{path} ({error})"
-        return None
-
-    with ThreadPoolExecutor(4) as pool:
-        _refuse([line for line in pool.map(look, paths) if line])
-
-
-def _refuse(broken: Sequence[str]) -> None:
-    if broken:
-        raise UsageError(f"data: {len(broken)} broken image{'s' * (len(broken) > 1)}: {', '.join(broken)}")
-
-
-def _split(name: str, root: Path, paths: list[Path], labels: Ints, size: int, num_workers: int, resident: bool) -> Split:
+def _fingerprint(root: Path, paths: Sequence[Path], labels: Ints) -> tuple[list[str], str]:
+    """Sample ids, and the fingerprint over path, label and size: a copied folder is the same data."""
     ids = [path.relative_to(root).as_posix() for path in paths]
-    mark = fingerprint(ids, labels, [str(path.stat().st_size).encode() for path in paths])
-    if not resident:
-        return Split(name, FileImages(paths, size, num_workers), labels, ids, mark)
+    return ids, fingerprint(ids, labels, [str(path.stat().st_size).encode() for path in paths])
 
-    def load(path: Path) -> np.ndarray | str:
+
+def _verify(path: Path) -> None:
+    with Image.open(path) as image:
+        image.verify()
+
+
+def _each(look: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
+    """Do `look` with every path; all those that fail are named at once."""
+    broken: list[str] = []
+
+    def attempt(path: Path) -> T | None:
         try:
-            return decode(path, size)
+            return look(path)
         except Exception as error:  # PIL raises almost anything on broken files
-            return f"{path} ({error})"
+            broken.append(f"{path} ({error})")
+            return None
 
     with ThreadPoolExecutor(4) as pool:
-        decoded = list(pool.map(load, paths))
-    _refuse([item for item in decoded if isinstance(item, str)])
-    import torch
-
-    return Split(name, MemoryImages(torch.from_numpy(np.stack([np.asarray(item) for item in decoded]))), labels, ids, mark)
+        results = list(pool.map(attempt, paths))
+    if broken:
+        raise UsageError(f"data: {len(broken)} broken image{'s' * (len(broken) > 1)}: {', '.join(sorted(broken))}")
+    return cast("list[T]", results)

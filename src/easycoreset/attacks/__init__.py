@@ -1,0 +1,41 @@
+"""Attacks: (model, x, y, index) -> x_adv inside the ball and [0,1]. One attack a file, one line of `ATTACKS` an attack."""
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from easycoreset.members import load_member, spell_member, split_spec
+
+ATTACKS = {
+    "fgsm": "easycoreset.attacks.fgsm:FGSM",
+    "pgd": "easycoreset.attacks.pgd:PGD",
+    "noise": "easycoreset.attacks.noise:Noise",
+}
+
+
+class Attack(Protocol):
+    """Looks for images in the ball around `x` that the model gets wrong; it leaves the model as it was."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        """Attack.
+
+        Args:
+            model: maps [B,C,H,W] in [0,1] to logits.
+            x: [B,C,H,W] in [0,1].
+            y: [B] int64, the true classes.
+            index: [B] int64, keys of the samples' random draws; left out: 0..B-1.
+
+        Returns:
+            [B,C,H,W] in the ball and in [0,1].
+        """
+        ...
+
+
+def load_attack(spec: str, **options: Any) -> tuple[str, Attack]:
+    """Load the attack that `spec` spells, with eps, norm and seed from elsewhere.
+
+    Returns:
+        Its one spelling without those, and the attack.
+    """
+    own = load_member("attack", spec, ATTACKS)
+    return spell_member(split_spec(spec)[0], own), load_member("attack", spec, ATTACKS, **options)

@@ -1,0 +1,69 @@
+"""The geometry that attacks share: the ball of a norm, steps in it, random points of it; and what an attack maximises."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from easycoreset.data.draws import keyed_normal, keyed_uniform
+from easycoreset.errors import require
+
+Norm = Literal["linf", "l2"]
+
+
+def check_ball(eps: float, norm: str, seed: int) -> None:
+    """Validate the options that every attack has."""
+    require(norm in ("linf", "l2"), "norm", "linf or l2", norm)
+    require(eps >= 0 and (norm == "l2" or eps <= 1), "eps", "in [0, 1] for linf, >= 0 for l2", eps)
+    require(seed >= 0, "seed", ">= 0", seed)
+
+
+def spread(values: Tensor) -> Tensor:
+    """[B] -> [B,1,1,1]."""
+    return values.view(-1, 1, 1, 1)
+
+
+def lengths(x: Tensor) -> Tensor:
+    """[B,C,H,W] -> [B], the L2 norms."""
+    return torch.linalg.vector_norm(x, dim=(1, 2, 3))
+
+
+def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:
+    """The nearest point of the eps ball around `x`, clipped to [0,1]."""
+    if norm == "linf":
+        return torch.minimum(torch.maximum(x_adv, x - eps), x + eps).clamp(0, 1)
+    delta = x_adv - x
+    scale = (eps / lengths(delta).clamp_min(1e-12)).clamp_max(1)
+    return (x + delta * spread(scale)).clamp(0, 1)
+
+
+def direction(gradient: Tensor, norm: Norm) -> Tensor:
+    """The steepest step of length 1."""
+    if norm == "linf":
+        return gradient.sign()
+    return gradient / spread(lengths(gradient).clamp_min(1e-12))
+
+
+def random_point(x: Tensor, index: Tensor, eps: float, norm: Norm, *keys: int | str) -> Tensor:
+    """A uniform point of the ball around each sample, clipped to [0,1], keyed by the sample's index."""
+    if norm == "linf":
+        delta = keyed_uniform(index, x.shape[1:], *keys).to(x.dtype) * 2 - 1
+        return project(x + eps * delta, x, eps, norm)
+    delta = direction(keyed_normal(index, x.shape[1:], *keys).to(x.dtype), norm)
+    radius = keyed_uniform(index, (1, 1, 1), *keys, "length").to(x.dtype) ** (1 / x[0].numel())
+    return project(x + eps * delta * radius, x, eps, norm)
+
+
+def attack_loss(logits: Tensor, y: Tensor, loss: str) -> Tensor:
+    """What an attack maximises, [B]: cross-entropy, or the margin max_{k != y} z_k - z_y.
+
+    Only the margin's sign and direction matter to a step, so it works on logits of any scale (as the DLR loss of
+    Croce & Hein 2020 does), where the gradient of the cross-entropy vanishes.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    if loss == "ce":
+        return F.cross_entropy(logits, y, reduction="none")
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    others = logits.scatter(1, y[:, None], float("-inf"))
+    return others.amax(1) - own

@@ -1,0 +1,37 @@
+"""Random points of the ball: a black-box check that no gradient is needed for."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from easycoreset.attacks.ball import Norm, check_ball, random_point
+from easycoreset.errors import require
+from easycoreset.models.modes import frozen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """The first of some uniform random points of the ball that the model gets wrong, else the last."""
+
+    version: ClassVar[int] = 1
+    eps: float = 8 / 255
+    norm: Norm = "linf"
+    draws: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm, self.seed)
+        require(self.draws >= 1, "draws", ">= 1", self.draws)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        index = torch.arange(len(x), device=x.device) if index is None else index
+        result, rows = x.detach().clone(), torch.arange(len(x), device=x.device)
+        with frozen(model), torch.no_grad():
+            for draw in range(self.draws):
+                if not len(rows):
+                    break
+                result[rows] = random_point(x[rows].detach(), index[rows], self.eps, self.norm, self.seed, draw)
+                rows = rows[model(result[rows]).argmax(1) == y[rows]]
+        return result

@@ -1,0 +1,69 @@
+"""Projected gradient descent, which drops a sample as soon as it is broken."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from easycoreset.attacks.ball import Norm, attack_loss, check_ball, direction, project, random_point
+from easycoreset.errors import require
+from easycoreset.models.modes import frozen
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD:
+    """Steps along the gradient from random starts (Madry et al. 2018); every iterate counts, the last too.
+
+    A broken sample's result is the first iterate that broke it. Random starts are keyed by (seed, restart, index),
+    so neither the batch nor the dropping changes what happens to a sample.
+    """
+
+    version: ClassVar[int] = 1
+    eps: float = 8 / 255
+    norm: Norm = "linf"
+    steps: int = 20
+    step_size: float | None = None  # eps / 4 where left out
+    restarts: int = 1
+    loss: Literal["ce", "margin"] = "ce"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm, self.seed)
+        require(self.steps >= 1, "steps", ">= 1", self.steps)
+        require(self.restarts >= 1, "restarts", ">= 1", self.restarts)
+        require(self.step_size is None or self.step_size > 0, "step_size", "> 0", self.step_size)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        x = x.detach()
+        index = torch.arange(len(x), device=x.device) if index is None else index
+        result, robust = x.clone(), torch.arange(len(x), device=x.device)
+        with frozen(model), torch.enable_grad():
+            for restart in range(self.restarts):
+                if len(robust):
+                    robust = self._restart(model, x, y, index, restart, result, robust)
+        return result
+
+    def _restart(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor, restart: int,
+                 result: Tensor, rows: Tensor) -> Tensor:  # fmt: skip
+        """Attack `rows` from one start, fill in `result`, and return the rows that stay robust."""
+        step_size = self.eps / 4 if self.step_size is None else self.step_size
+        x, y = x[rows], y[rows]
+        adv = random_point(x, index[rows], self.eps, self.norm, self.seed, restart)
+        for step in range(self.steps + 1):
+            adv = adv.detach().requires_grad_(step < self.steps)
+            logits = model(adv)
+            broken = logits.argmax(1) != y
+            if step == self.steps:
+                result[rows] = adv.detach()
+                return rows[~broken]
+            (gradient,) = torch.autograd.grad(attack_loss(logits, y, self.loss).sum(), adv)
+            adv = adv.detach()
+            if broken.any():
+                result[rows[broken]] = adv[broken]
+                kept = ~broken
+                rows, x, y, adv, gradient = rows[kept], x[kept], y[kept], adv[kept], gradient[kept]
+                if not len(rows):
+                    return rows
+            adv = project(adv + step_size * direction(gradient, self.norm), x, self.eps, self.norm)
+        raise AssertionError("the last step returns")

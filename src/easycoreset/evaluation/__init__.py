@@ -1,0 +1,179 @@
+"""Evaluation: clean and adversarial accuracy with intervals, and the checks without which they mean little."""
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from easycoreset.attacks import Attack, load_attack
+from easycoreset.console import log
+from easycoreset.data import Source, Split
+from easycoreset.errors import UsageError, require
+from easycoreset.evaluation.checks import Check, check_model_behaviour, check_order
+from easycoreset.evaluation.outcomes import Outcome, attack_split, predict_split, wilson
+from easycoreset.files import RunFolder, claim, write_atomic
+from easycoreset.models import load_model, read_card
+from easycoreset.options import EvaluateOptions, options_json, takes
+from easycoreset.tables import read_table, write_table
+from easycoreset.training.setup import open_data, set_threads, to_device
+
+__all__ = ["Evaluation", "Outcome", "evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a model is worth.
+
+    Attributes:
+        clean: outcome without an attack.
+        attacked: an outcome for each attack and eps.
+        worst: an outcome for each eps, where a sample counts as broken if any attack broke it.
+        checks: what was checked, with figures.
+    """
+
+    clean: Outcome
+    attacked: list[Outcome]
+    worst: list[Outcome]
+    checks: list[Check]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The checks that failed, in sentences."""
+        return [check.message for check in self.checks if not check.passed]
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON values, with 95% Wilson intervals."""
+        return {
+            "clean": wilson(self.clean),
+            "attacked": [wilson(outcome) for outcome in self.attacked],
+            "worst": [wilson(outcome) for outcome in self.worst],
+            "checks": [dataclasses.asdict(check) for check in self.checks],
+            "warnings": self.warnings,
+        }
+
+    def to_table(self, labels: np.ndarray) -> pa.Table:
+        """A row a sample and attack: `index, label, attack, norm, eps, pred, broken`; clean rows have eps 0."""
+        outcomes = [self.clean, *self.attacked]
+        columns = {
+            "index": np.concatenate([o.index for o in outcomes]),
+            "label": np.concatenate([labels[o.index] for o in outcomes]),
+            "attack": pa.array(np.repeat([o.attack for o in outcomes], [len(o.index) for o in outcomes])),
+            "norm": pa.array(np.repeat([o.norm for o in outcomes], [len(o.index) for o in outcomes])),
+            "eps": np.repeat([o.eps for o in outcomes], [len(o.index) for o in outcomes]),
+            "pred": np.concatenate([o.pred for o in outcomes]),
+            "broken": np.concatenate([o.broken for o in outcomes]),
+        }
+        return pa.table(columns)
+
+
+@takes(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> Evaluation:
+    """Attack a trained model and write `evaluation.json` and `predictions.parquet` to `out`.
+
+    The same call again goes on after the last attack and eps that was finished, or returns what is there.
+
+    Raises:
+        UsageError: wrong use, before work starts.
+    """
+    attacks = [load_attack(spec, norm=options.norm, seed=options.seed)[0] for spec in options.attack]
+    card = read_card(options.weights)
+    device, source = open_data(dataclasses.replace(options, image_size=options.image_size or card.shape[1]))
+    set_threads(options.threads, card.model, device)
+    require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
+    require(len(source.class_names) == len(card.class_names), "data", f"of {len(card.class_names)} classes, as the model",
+            len(source.class_names))  # fmt: skip
+    for value in options.eps or ():
+        limit = float(np.sqrt(np.prod(card.shape)))
+        require(options.norm == "linf" or value <= limit, "eps", f"in [0, {limit:.1f}] for l2 on such images", value)
+    split = source.splits[options.split]
+    rows = _draw(split, options.limit, options.seed)
+    model = to_device(load_model(options.weights, options.model), device)
+    digest = hashlib.sha256((options.weights / "model.safetensors").read_bytes()).hexdigest()
+    identity = options_json(options, neutral=False) | {
+        "weights": digest, "attack": attacks, "fingerprint": split.fingerprint, "image_size": card.shape[1],
+    }  # fmt: skip
+    with claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json") as run:
+        return _evaluate(options, source, split, rows, model, run)
+
+
+def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:
+    if limit is None or limit >= len(split):
+        if limit is not None and limit > len(split):
+            log.info("limit %d is above the %d samples of split %s: all are taken", limit, len(split), split.name)
+        return np.arange(len(split), dtype=np.int64)
+    return np.sort(np.random.default_rng(seed).permutation(len(split))[:limit]).astype(np.int64)
+
+
+def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.ndarray, model: nn.Module,
+              run: RunFolder) -> Evaluation:  # fmt: skip
+    partial = run.path / ".evaluation"
+    if run.done:
+        log.info("%s is finished already", run.file)
+    elif options.overwrite:
+        shutil.rmtree(partial, ignore_errors=True)
+    device = next(model.parameters()).device
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    clean = predict_split(model, split, rows, options.batch_size)
+    correct = rows[~clean.broken]
+    checks = [] if run.done else check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
+    specs = list(options.attack)
+    masked = next((check for check in checks if check.name == "zero_gradient" and not check.passed), None)
+    if masked and not any("margin" in spec for spec in specs):
+        specs.append("pgd:loss=margin")
+    attacked: list[Outcome] = []
+    for spec in specs:
+        for eps in options.eps or ():
+            name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
+            found = attacked_rows(partial, name, attack, eps, model, split, clean, options, device)
+            attacked.append(found)
+            log.info("%s %s eps %.4g: robust accuracy %.4f", name, options.norm, eps, found.accuracy)
+    checks += check_order(attacked)
+    unchanged = all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    message = "the model's parameters or buffers changed while it was attacked"
+    checks.append(Check("state_unchanged", float(not unchanged), unchanged and not model.training, message))
+    result = Evaluation(clean=clean, attacked=attacked, worst=worst_of(attacked), checks=checks)
+    for warning in result.warnings:
+        log.warning("warning: %s", warning)
+    write_table(result.to_table(split.labels), run.path / "predictions.parquet")
+    run.finish(summary={"data": source.name, "split": split.name, "samples": len(rows), **result.summary()})
+    shutil.rmtree(partial, ignore_errors=True)
+    return result
+
+
+def attacked_rows(partial: Path, name: str, attack: Attack, eps: float, model: nn.Module, split: Split, clean: Outcome,
+                  options: EvaluateOptions, device: torch.device) -> Outcome:  # fmt: skip
+    """The outcome of one attack at one eps, from the file of an earlier start where there is one."""
+    place = f"{name.replace(':', '-').replace('=', '_')}-{options.norm}-{eps:.4f}"
+    file = partial / f"{place}-{eps!r}.parquet"
+    if file.exists() and not options.save_adversarial:
+        table = read_table(file, {"index": "integer", "pred": "integer", "broken": "bool"})
+        values = [table[column].to_numpy(zero_copy_only=False) for column in ("index", "pred", "broken")]
+        return Outcome(name, options.norm, eps, *values)
+    outcome, images = attack_split(name, attack, eps, model, split, clean, options, device)
+    if images is not None:
+        tensors = {"index": torch.from_numpy(outcome.index), "x": images}
+        write_atomic(options.out / "adversarial" / f"{place}.safetensors", lambda path: save_file(tensors, path))
+    write_table(pa.table({"index": outcome.index, "pred": outcome.pred, "broken": outcome.broken}), file)
+    return outcome
+
+
+def worst_of(attacked: Sequence[Outcome]) -> list[Outcome]:
+    """For each eps, the samples that any attack broke."""
+    worst: dict[float, Outcome] = {}
+    for outcome in attacked:
+        other = worst.get(outcome.eps)
+        broken = outcome.broken if other is None else outcome.broken | other.broken
+        pred = outcome.pred if other is None else np.where(other.broken, other.pred, outcome.pred)
+        worst[outcome.eps] = Outcome("worst", outcome.norm, outcome.eps, outcome.index, pred, broken)
+    if not worst:
+        raise UsageError("attack: at least one is needed")
+    return list(worst.values())

@@ -1,0 +1,125 @@
+"""Ways in which an evaluation is fooled, each looked for and named with its figure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from easycoreset.attacks.pgd import PGD
+from easycoreset.data import Split
+from easycoreset.evaluation.outcomes import Outcome
+from easycoreset.hardness.exact import look
+from easycoreset.models.modes import frozen
+
+SAMPLES = 256  # looked at by the checks of a model's behaviour
+STRENGTH = {"noise": 0, "fgsm": 1, "pgd": 2}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its figure, whether it passed, and what a failure means and asks for."""
+
+    name: str
+    figure: float
+    passed: bool
+    message: str
+
+
+def check_model_behaviour(model: nn.Module, split: Split, rows: np.ndarray, correct: np.ndarray, norm: str,
+                          seed: int) -> list[Check]:  # fmt: skip
+    """Check inputs, logits, gradients, batch invariance, randomness, and that a huge eps breaks everything."""
+    device = next(model.parameters()).device
+    batch = next(split.batches(_some(rows, seed), SAMPLES, device))
+    with frozen(model):
+        outputs = look(model, batch.x, batch.y, gradient=True)
+        with torch.no_grad():
+            again = model(batch.x)
+            single = torch.cat([model(batch.x[i : i + 1]) for i in range(min(len(batch.x), 32))])
+    assert outputs.gradient is not None
+    logits, gradient = outputs.logits, outputs.gradient
+    inside = bool(((batch.x >= 0) & (batch.x <= 1)).all())
+    changed = float((logits[: len(single)].argmax(1) != single.argmax(1)).float().mean())
+    spread = float((logits - again).abs().max() / logits.abs().max().clamp_min(1e-12))
+    checks = [
+        Check("inputs_in_range", float(not inside), inside, "inputs leave [0, 1]"),
+        _finite("finite_logits", logits, "logits are not finite"),
+        _finite("finite_gradients", gradient, "input gradients are not finite: attacks see noise"),
+        Check("batch_invariance", changed, changed == 0,
+              f"{changed:.1%} of predictions differ at batch size 1: the samples of a batch influence each other"),
+        Check("deterministic", spread, spread < 1e-4,
+              f"two forward passes differ by {spread:.2g} of the largest logit: a randomised defence needs attacks on its average"),
+        _logits_not_probabilities(logits),
+    ]  # fmt: skip
+    if len(correct):
+        checks += [_zero_gradient(model, split, correct, seed, device), _large_eps(model, split, correct, norm, seed, device)]
+    return checks
+
+
+def check_order(attacked: Sequence[Outcome]) -> list[Check]:
+    """A weaker attack should not break more than a stronger one, a black-box attack not more than a white-box one.
+
+    The order is no theorem: a warning needs more than one point and two paired standard errors.
+    """
+    checks: list[Check] = []
+    for weak in attacked:
+        for strong in attacked:
+            ranks = [STRENGTH.get(outcome.attack.split(":")[0]) for outcome in (weak, strong)]
+            if weak.eps != strong.eps or None in ranks or not ranks[0] < ranks[1]:  # pyright: ignore[reportOptionalOperand]
+                continue
+            difference = weak.broken.astype(float) - strong.broken.astype(float)
+            excess = float(difference.mean())
+            error = float(difference.std() / np.sqrt(len(difference)))
+            checks.append(Check(
+                f"order:{weak.attack}<{strong.attack}@{weak.eps:.4g}", excess, excess <= max(0.01, 2 * error),
+                f"{weak.attack} breaks {excess:.1%} more than {strong.attack} at eps {weak.eps:.4g}: gradients are "
+                "masked; try more steps and restarts, loss=margin, or a black-box attack",
+            ))  # fmt: skip
+    return checks
+
+
+def _some(rows: np.ndarray, seed: int) -> np.ndarray:
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:SAMPLES])
+
+
+def _finite(name: str, values: Tensor, message: str) -> Check:
+    share = float((~torch.isfinite(values)).float().mean())
+    return Check(name, share, share == 0, f"{share:.1%} of {message}")
+
+
+def _logits_not_probabilities(logits: Tensor) -> Check:
+    sums = logits.sum(1)
+    looks = bool((logits >= 0).all() and (sums - 1).abs().max() < 1e-3)
+    message = "the outputs look like probabilities: cross-entropy needs logits; remove the model's softmax"
+    return Check("logits_not_probabilities", float(looks), not looks, message)
+
+
+def _zero_gradient(model: nn.Module, split: Split, correct: np.ndarray, seed: int, device: torch.device) -> Check:
+    batch = next(split.batches(_some(correct, seed), SAMPLES, device))
+    with frozen(model):
+        gradient = look(model, batch.x, batch.y, gradient=True).gradient
+    assert gradient is not None
+    share = float((gradient.flatten(1).abs().amax(1) == 0).float().mean())
+    message = (
+        f"{share:.1%} of the correct samples have no cross-entropy gradient at all (over-confident logits): attacks by "
+        "cross-entropy report robustness that is not there; read the margin-loss figure"
+    )
+    return Check("zero_gradient", share, share <= 0.05, message)
+
+
+def _large_eps(model: nn.Module, split: Split, correct: np.ndarray, norm: str, seed: int, device: torch.device) -> Check:
+    """At an eps that spans [0,1] every sample should fall."""
+    batch = next(split.batches(_some(correct, seed)[:128], 128, device))
+    eps = 1.0 if norm == "linf" else float(np.sqrt(batch.x[0].numel()))
+    x, y = batch.x, batch.y
+    standing = torch.ones(len(y), dtype=torch.bool, device=device)
+    for loss in ("margin", "ce"):
+        attack = PGD(eps=eps, norm=norm, loss=loss, steps=20, seed=seed)  # pyright: ignore[reportArgumentType]
+        with frozen(model):
+            adv = attack(model, x, y, batch.index)
+            with torch.no_grad():
+                standing &= model(adv).argmax(1) == y
+    share = float(standing.float().mean())
+    message = f"{share:.1%} of {len(y)} samples survive an attack without bounds (eps {eps:.4g}): its gradients lead nowhere"
+    return Check("large_eps", share, share <= 0.01, message)

@@ -1,0 +1,124 @@
+"""Hardness: what one scored epoch measures of every sample, and how epochs are folded into one number.
+
+Higher is always harder. One family a file, one line of `HARDNESS` a hardness.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from easycoreset.errors import UsageError
+from easycoreset.hardness.folds import Fold
+from easycoreset.members import load_member
+
+HARDNESS = {
+    "aign": "easycoreset.hardness.gradient:AIGN",
+    "loss": "easycoreset.hardness.logits:LOSS",
+    "el2n": "easycoreset.hardness.logits:EL2N",
+    "forgetting": "easycoreset.hardness.logits:FORGETTING",
+    "aum": "easycoreset.hardness.logits:AUM",
+    "uncertainty": "easycoreset.hardness.logits:UNCERTAINTY",
+    "entropy": "easycoreset.hardness.logits:ENTROPY",
+    "least_confidence": "easycoreset.hardness.logits:LEAST_CONFIDENCE",
+    "prob_gap": "easycoreset.hardness.logits:PROB_GAP",
+}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a pass knows of one batch.
+
+    Attributes:
+        logits: [B, classes], float32 or float64.
+        y: [B] int64.
+        gradient: [B,C,H,W], of each sample's own cross-entropy with respect to its input in [0,1]; None without
+            a backward pass.
+        input_std: [C] of the model's normalisation, None where it has none.
+    """
+
+    logits: Tensor
+    y: Tensor
+    gradient: Tensor | None = None
+    input_std: Tensor | None = None
+
+    @cached_property
+    def log_p(self) -> Tensor:
+        """[B, classes]."""
+        return F.log_softmax(self.logits, 1)
+
+    @cached_property
+    def p(self) -> Tensor:
+        """[B, classes]."""
+        return self.log_p.exp()
+
+
+class Hardness(Protocol):
+    """One hardness."""
+
+    @property
+    def name(self) -> str:
+        """Its column in the scores."""
+        ...
+
+    @property
+    def column(self) -> str:
+        """The column of the trajectory that it folds."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """The arithmetic that its pass needs."""
+        ...
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether its pass needs the input gradient."""
+        ...
+
+    def measure(self, outputs: Outputs) -> Tensor:
+        """The values of one epoch, [B]."""
+        ...
+
+    def fold(self) -> Fold:
+        """A fresh fold of epochs."""
+        ...
+
+
+@dataclass(frozen=True)
+class LogitHardness:
+    """A hardness that comes from logits alone."""
+
+    name: str
+    column: str
+    function: Callable[[Outputs], Tensor]
+    fold: Callable[[], Fold]
+    dtype: str = "float32"
+    needs_gradient: bool = False
+
+    def measure(self, outputs: Outputs) -> Tensor:
+        """The values of one epoch, [B]."""
+        return self.function(outputs)
+
+
+def load_hardness(specs: Sequence[str]) -> list[Hardness]:
+    """Load the measures that `specs` spell, all of `HARDNESS` where there are none.
+
+    Raises:
+        UsageError: unknown measure or option, or one column twice.
+    """
+    measures: list[Hardness] = [load_member("hardness", spec, HARDNESS) for spec in specs or HARDNESS]
+    names = [measure.name for measure in measures]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"hardness must be named once each; got {twice!r} twice")
+    return measures
+
+
+def observed(values: np.ndarray) -> np.ndarray:
+    """Which of an epoch's values count, [N] bool."""
+    return np.isfinite(values)

@@ -1,0 +1,91 @@
+"""The exact pass: every clean sample's logits and input gradient, in eval mode, leaving no trace in the model."""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from easycoreset.data import Batch
+from easycoreset.hardness import Hardness, Outputs
+from easycoreset.hardness.gradient import AIGN
+from easycoreset.models import Normalize
+from easycoreset.models.modes import frozen
+
+
+def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """L2 norm of each sample's own cross-entropy gradient with respect to its input: one epoch's term of AIGN.
+
+    The model is put into eval mode and back; parameters, `.grad` and buffers stay untouched.
+
+    Args:
+        model: maps [B,C,H,W] to logits [B, classes].
+        x: [B,C,H,W], floating.
+        y: [B] int64.
+
+    Returns:
+        [B], float32 or better.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> input_gradient_norms(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 2])).shape
+    torch.Size([2])
+    """
+    with frozen(model):
+        return AIGN().measure(look(model, x, y, gradient=True))
+
+
+def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, input_std: Tensor | None = None) -> Outputs:
+    """Logits and, if asked for, input gradients of one batch; the model must be `frozen`.
+
+    The cross-entropy is summed, so that each sample's gradient is that of its own loss.
+    """
+    with torch.set_grad_enabled(gradient):
+        x = x.detach().requires_grad_(gradient)
+        logits = model(x)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        found = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)[0] if gradient else None
+    return Outputs(logits.detach(), y, found, input_std)
+
+
+def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: int, measures: Sequence[Hardness],
+                advance: Callable[[int], None] = lambda samples: None) -> dict[str, np.ndarray]:  # fmt: skip
+    """Measure every sample once.
+
+    Args:
+        model: of this epoch.
+        batches: gives the clean split's batches, anew for each arithmetic that the measures need.
+        size: N.
+        measures: what to measure.
+        advance: told how many samples are done.
+
+    Returns:
+        trajectory column -> [N] float32; NaN where the value is not finite.
+    """
+    columns: dict[str, np.ndarray] = {}
+    for dtype in dict.fromkeys(measure.dtype for measure in measures):
+        group = {measure.column: measure for measure in measures if measure.dtype == dtype}
+        network = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
+        std = first_std(network)
+        found: dict[str, Tensor] = {}
+        with frozen(network):
+            for batch in batches():
+                x = batch.x if dtype == "float32" else batch.x.to(getattr(torch, dtype))
+                wants = any(measure.needs_gradient for measure in group.values())
+                outputs = look(network, x, batch.y, gradient=wants, input_std=std)
+                for column, measure in group.items():
+                    if column not in found:
+                        found[column] = torch.full((size,), float("nan"), device=batch.x.device)
+                    found[column][batch.index] = measure.measure(outputs).float()
+                advance(len(batch.index))
+        columns |= {column: values.cpu().numpy() for column, values in found.items()}
+    for values in columns.values():
+        values[~np.isfinite(values)] = np.nan
+    return columns
+
+
+def first_std(model: nn.Module) -> Tensor | None:
+    """Standard deviation of the model's own normalisation, [C], where that is its first module."""
+    first = next((module for module in model.modules() if not list(module.children())), None)
+    return first.std.flatten() if isinstance(first, Normalize) else None

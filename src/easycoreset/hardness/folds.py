@@ -1,0 +1,130 @@
+"""Folds: from the values of each scored epoch, one epoch at a time, to one number a sample.
+
+A value that is not finite was not observed. Memory does not grow with the number of epochs.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.floating]
+
+
+class Fold(Protocol):
+    """Takes in epochs, gives out one number a sample."""
+
+    def add(self, values: Values) -> None:
+        """Take in one epoch, [N]."""
+        ...
+
+    def result(self) -> npt.NDArray[np.float32]:
+        """[N]; NaN where nothing was observed."""
+        ...
+
+
+class Mean:
+    """The mean over observed epochs, of the first `limit` of them if given.
+
+    >>> fold = Mean()
+    >>> fold.add(np.array([1.0, np.nan])); fold.add(np.array([2.0, np.nan]))
+    >>> fold.result().tolist()
+    [1.5, nan]
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit, self.sum, self.count = limit, np.zeros(0), np.zeros(0, np.int64)
+
+    def add(self, values: Values) -> None:
+        if not len(self.sum):
+            self.sum, self.count = np.zeros(len(values)), np.zeros(len(values), np.int64)
+        seen = np.isfinite(values)
+        if self.limit is not None:
+            seen &= self.count < self.limit
+        self.sum[seen] += values[seen]
+        self.count += seen
+
+    def result(self) -> npt.NDArray[np.float32]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (self.sum / self.count).astype(np.float32)
+
+
+class Last:
+    """The last observed value."""
+
+    def __init__(self) -> None:
+        self.value = np.zeros(0, np.float32)
+
+    def add(self, values: Values) -> None:
+        if not len(self.value):
+            self.value = np.full(len(values), np.nan, np.float32)
+        seen = np.isfinite(values)
+        self.value[seen] = values[seen]
+
+    def result(self) -> npt.NDArray[np.float32]:
+        return self.value
+
+
+class Forgotten:
+    """How often 1 (correct) was followed by 0; the number of observed epochs where 1 never came (Toneva et al. 2019).
+
+    >>> fold = Forgotten()
+    >>> for correct in ([1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0]):
+    ...     fold.add(np.array(correct, float))
+    >>> fold.result().tolist()
+    [2.0, 1.0, 0.0, 4.0]
+    """
+
+    def __init__(self) -> None:
+        self.before = self.ever = np.zeros(0, bool)
+        self.events = self.count = np.zeros(0, np.int64)
+
+    def add(self, values: Values) -> None:
+        if not len(self.before):
+            self.before, self.ever = np.zeros(len(values), bool), np.zeros(len(values), bool)
+            self.events, self.count = np.zeros(len(values), np.int64), np.zeros(len(values), np.int64)
+        seen, correct = np.isfinite(values), values == 1
+        self.events += seen & self.before & ~correct
+        self.count += seen
+        self.ever |= seen & correct
+        self.before = np.where(seen, correct, self.before)
+
+    def result(self) -> npt.NDArray[np.float32]:
+        result = np.where(self.ever, self.events, self.count).astype(np.float32)
+        result[self.count == 0] = np.nan
+        return result
+
+
+class SlidingDeviation:
+    """Mean over all windows of 10 observed epochs of the standard deviation (ddof 1); one window where there are fewer.
+
+    He et al. 2023, whose code drops the last window. NaN where fewer than two epochs were observed.
+
+    >>> fold = SlidingDeviation()
+    >>> fold.add(np.array([0.2])); fold.add(np.array([0.6]))
+    >>> bool(np.isclose(fold.result()[0], 0.4 / np.sqrt(2)))
+    True
+    """
+
+    def __init__(self, window: int = 10) -> None:
+        self.window = window
+        self.ring, self.sum, self.count = np.zeros((window, 0)), np.zeros(0), np.zeros(0, np.int64)
+
+    def add(self, values: Values) -> None:
+        if not len(self.sum):
+            self.ring = np.zeros((self.window, len(values)))
+            self.sum, self.count = np.zeros(len(values)), np.zeros(len(values), np.int64)
+        rows = np.flatnonzero(np.isfinite(values))
+        self.ring[self.count[rows] % self.window, rows] = values[rows]
+        self.count[rows] += 1
+        full = rows[self.count[rows] >= self.window]
+        self.sum[full] += self.ring[:, full].std(0, ddof=1)
+
+    def result(self) -> npt.NDArray[np.float32]:
+        result = self.sum / np.maximum(self.count - self.window + 1, 1)
+        for count in range(2, self.window):
+            short = self.count == count
+            if short.any():
+                result[short] = self.ring[:count, short].std(0, ddof=1)
+        result[self.count < 2] = np.nan
+        return result.astype(np.float32)

@@ -1,0 +1,59 @@
+"""AIGN: the norm of the loss's gradient with respect to the input, averaged over training."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from easycoreset.errors import UsageError
+from easycoreset.hardness import Outputs
+from easycoreset.hardness.folds import Fold, Mean
+
+ORDERS = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AIGN:
+    """Average input gradient norm (EasyCore, arXiv 2510.11018): mean over epochs of ||grad_x CE(f(x), y)||_2.
+
+    In pixel space, unsquared, over all of C*H*W; options off their default are in the column's name.
+    """
+
+    version: ClassVar[int] = 1
+    needs_gradient: ClassVar[bool] = True
+    norm: Literal["l1", "l2", "linf"] = "l2"
+    squared: bool = False
+    space: Literal["pixel", "model"] = "pixel"
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+
+    @property
+    def name(self) -> str:
+        """Its column: aign, aign_l1_squared, ..."""
+        parts = ["aign", *(value for value, default in ((self.norm, "l2"), (self.dtype, "float32")) if value != default)]
+        return "_".join(parts + ["squared"] * self.squared + ["model"] * (self.space == "model"))
+
+    @property
+    def column(self) -> str:
+        """The trajectory's column is named alike."""
+        return self.name
+
+    def measure(self, outputs: Outputs) -> Tensor:
+        """Norms of one epoch, [B]."""
+        assert outputs.gradient is not None
+        return self.measure_gradient(outputs.gradient, outputs.input_std)
+
+    def measure_gradient(self, gradient: Tensor, input_std: Tensor | None = None) -> Tensor:
+        """[B,C,H,W] gradients in pixel space -> [B] norms, float32 or better."""
+        if self.space == "model":
+            if input_std is None:
+                raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")
+            gradient = gradient * input_std.view(1, -1, 1, 1)
+        wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
+        dims = tuple(range(1, gradient.ndim))
+        norm = torch.linalg.vector_norm(gradient, ORDERS[self.norm], dim=dims, dtype=wide)
+        return norm.square() if self.squared else norm
+
+    def fold(self) -> Fold:
+        """The mean over epochs."""
+        return Mean()

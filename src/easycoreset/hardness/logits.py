@@ -1,0 +1,65 @@
+"""Hardness from logits: loss, EL2N, forgetting, AUM, uncertainty and the confidence of the last epoch."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from easycoreset.hardness import LogitHardness, Outputs
+from easycoreset.hardness.folds import Forgotten, Last, Mean, SlidingDeviation
+
+
+def cross_entropy(outputs: Outputs) -> Tensor:
+    """Cross-entropy."""
+    return -_own(outputs.log_p, outputs.y)
+
+
+def error_norm(outputs: Outputs) -> Tensor:
+    """L2 norm of p - 1_y."""
+    return torch.linalg.vector_norm(outputs.p - F.one_hot(outputs.y, outputs.p.shape[1]), dim=1)
+
+
+def negative_margin(outputs: Outputs) -> Tensor:
+    """max_{k != y} z_k - z_y."""
+    others = outputs.logits.scatter(1, outputs.y[:, None], float("-inf"))
+    return others.amax(1) - _own(outputs.logits, outputs.y)
+
+
+def correct(outputs: Outputs) -> Tensor:
+    """1 where the class is right, the lowest class on ties; not finite where the logits are not."""
+    right = (outputs.logits.argmax(1) == outputs.y).to(outputs.logits.dtype)
+    return right.masked_fill(~torch.isfinite(outputs.logits).all(1), float("nan"))
+
+
+def p_y(outputs: Outputs) -> Tensor:
+    """Probability of the true class."""
+    return _own(outputs.p, outputs.y)
+
+
+def entropy(outputs: Outputs) -> Tensor:
+    """Entropy of p in nats."""
+    return -(outputs.p * outputs.log_p.clamp_min(torch.finfo(outputs.p.dtype).min)).sum(1)
+
+
+def least_confidence(outputs: Outputs) -> Tensor:
+    """1 - max p."""
+    return 1 - outputs.p.amax(1)
+
+
+def prob_gap(outputs: Outputs) -> Tensor:
+    """Minus the gap between the two highest probabilities."""
+    top = outputs.p.topk(2, dim=1).values
+    return top[:, 1] - top[:, 0]
+
+
+def _own(values: Tensor, y: Tensor) -> Tensor:
+    return values.gather(1, y[:, None]).squeeze(1)
+
+
+LOSS = LogitHardness("loss", "loss", cross_entropy, Mean)
+EL2N = LogitHardness("el2n", "el2n", error_norm, lambda: Mean(limit=10))  # Paul et al. 2021: early epochs
+FORGETTING = LogitHardness("forgetting", "correct", correct, Forgotten)  # Toneva et al. 2019
+AUM = LogitHardness("aum", "aum", negative_margin, Mean)  # Pleiss et al. 2020, negated: higher is harder
+UNCERTAINTY = LogitHardness("uncertainty", "p_y", p_y, SlidingDeviation)  # He et al. 2023
+ENTROPY = LogitHardness("entropy", "entropy", entropy, Last)
+LEAST_CONFIDENCE = LogitHardness("least_confidence", "least_confidence", least_confidence, Last)
+PROB_GAP = LogitHardness("prob_gap", "prob_gap", prob_gap, Last)

@@ -1,0 +1,160 @@
+"""Scoring: train once, and measure how hard every sample is on the way."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from torch import nn
+
+from easycoreset.console import log, progress
+from easycoreset.data import Split
+from easycoreset.errors import UsageError
+from easycoreset.files import RunFolder, claim
+from easycoreset.hardness import Hardness, load_hardness
+from easycoreset.hardness.exact import first_std, measure_all
+from easycoreset.models import load_weights, save_model
+from easycoreset.options import ScoreOptions, options_json, takes
+from easycoreset.recorder import HardnessRecorder
+from easycoreset.tables import Scores, read_table, write_table
+from easycoreset.training import Job, finish_training, fit, fresh_model, prepare, training_summary
+from easycoreset.training.checkpoint import CHECKPOINT
+
+
+@takes(ScoreOptions)
+def score(options: ScoreOptions) -> Scores:
+    """Train a model and score every sample of a split; the same call again resumes or returns what is there.
+
+    Writes `scores.parquet`, `trajectory/`, `run.json`, the model, and the weights of the scored epochs to `out`;
+    with split="test", `scores_test.parquet` and `trajectory_test/` beside them, from the same run.
+
+    Returns:
+        The scores of the split, a row a sample.
+
+    Raises:
+        UsageError: wrong use, before work starts.
+        RunError: a loss that is not finite.
+    """
+    measures = load_hardness(_specs(options))
+    job = prepare(options, epochs=options.epochs, updates=None)
+    if any(getattr(m, "space", "") == "model" for m in measures) and first_std(fresh_model(job)) is None:
+        raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")
+    identity = job.identity(options) | {"hardness": [measure.name for measure in measures]}
+    with claim(options.out, "score", identity, overwrite=options.overwrite) as run:
+        if not run.done:
+            _train_and_score(job, options, measures, run)
+        else:
+            log.info("%s: training is finished already", options.out)
+        if options.split == "test":
+            _score_checkpoints(job, options, measures, run)
+        return Scores.read(scores_file(run.path, options.split))
+
+
+def scores_file(folder: Path, split: str) -> Path:
+    """Where a split's scores are."""
+    return folder / ("scores.parquet" if split == "train" else f"scores_{split}.parquet")
+
+
+def trajectory_folder(folder: Path, split: str) -> Path:
+    """Where a split's per-epoch values are."""
+    return folder / ("trajectory" if split == "train" else f"trajectory_{split}")
+
+
+def _specs(options: ScoreOptions) -> Sequence[str]:
+    return options.hardness or (("aign",) if options.mode == "online" else ())
+
+
+def _train_and_score(job: Job, options: ScoreOptions, measures: Sequence[Hardness], run: RunFolder) -> None:
+    model = fresh_model(job)
+    scored, weights = set(options.scored_epochs()), run.path / "checkpoints"
+    recorder = _recorder(job, options, model) if options.mode == "online" else None
+    history: list[dict[str, float]] = []
+    for epoch in fit(job, model, recorder=recorder, folder=run.path):
+        history = epoch.history
+        if epoch.number not in scored:
+            continue
+        if recorder is not None:
+            columns = recorder.last_epoch()
+        else:
+            columns = _measure(job, options, epoch.model, measures, job.split, f"scoring epoch {epoch.number}")
+        write_trajectory(trajectory_folder(run.path, "train"), epoch.number, columns)
+        if options.keep_checkpoints and recorder is None:
+            save_model(weights / f"{epoch.number:04d}", epoch.model, job.card())
+    finish_training(job, model, options, history)
+    facts: dict[str, object] = {}
+    if recorder is not None:
+        facts["nonfinite_gradients"] = recorder.nonfinite
+        online = recorder.scores(job.split.labels, job.split.sample_ids)
+        scores = _table(job, options, job.split, online.columns, online.n_obs)
+    else:
+        scores = fold_trajectory(job, options, measures, trajectory_folder(run.path, "train"), job.split)
+    scores.write(scores_file(run.path, "train"))
+    unseen = int(np.sum(scores.n_obs == 0))
+    summary = training_summary(job, history) | {"scored_epochs": sorted(scored), "columns": list(scores.columns),
+                                                "rows": len(scores), "never_observed": unseen} | facts  # fmt: skip
+    run.finish(summary=summary, provenance=scores.provenance)
+    (run.path / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _recorder(job: Job, options: ScoreOptions, model: nn.Module) -> HardnessRecorder:
+    std = first_std(model)
+    plain = job.objective_name == "standard" and job.weight is None
+    return HardnessRecorder(len(job.split), "mean", "cross_entropy" if plain else job.objective_name,
+                            hardness=_specs(options), every=options.every, first=options.first,
+                            input_std=None if std is None else std.tolist())  # fmt: skip
+
+
+def _measure(job: Job, options: ScoreOptions, model: nn.Module, measures: Sequence[Hardness], split: Split,
+             label: str) -> dict[str, np.ndarray]:  # fmt: skip
+    order, size = np.arange(len(split), dtype=np.int64), options.scoring_batch_size
+    passes = len({measure.dtype for measure in measures})
+    with progress(label, passes * -(-len(split) // size)) as bar:
+        return measure_all(model, lambda: split.batches(order, size, job.device), len(split), measures,
+                           lambda samples: bar.advance())  # fmt: skip
+
+
+def _score_checkpoints(job: Job, options: ScoreOptions, measures: Sequence[Hardness], run: RunFolder) -> None:
+    """Score another split by the weights that the run kept of its scored epochs."""
+    split = job.source.splits[options.split]
+    file, folder = scores_file(run.path, options.split), trajectory_folder(run.path, options.split)
+    if file.exists():
+        return
+    missing = [n for n in options.scored_epochs() if not (run.path / "checkpoints" / f"{n:04d}").is_dir()]
+    if missing:
+        raise UsageError(f"split: {options.split!r} needs the weights of every scored epoch; {run.path} lacks {missing}")
+    model = fresh_model(job)
+    for number in options.scored_epochs():
+        if not (folder / f"{number:04d}.parquet").exists():
+            load_weights(model, run.path / "checkpoints" / f"{number:04d}" / "model.safetensors")
+            label = f"scoring {options.split}, epoch {number}"
+            write_trajectory(folder, number, _measure(job, options, model, measures, split, label))
+    fold_trajectory(job, options, measures, folder, split).write(file)
+
+
+def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -> None:
+    """Write one scored epoch: `index, epoch` and a float32 column a measure."""
+    size = len(next(iter(columns.values())))
+    table = {"index": np.arange(size, dtype=np.int64), "epoch": np.full(size, epoch, np.int32), **columns}
+    write_table(pa.table(table), folder / f"{epoch:04d}.parquet")
+
+
+def fold_trajectory(job: Job, options: ScoreOptions, measures: Sequence[Hardness], folder: Path, split: Split) -> Scores:
+    """Fold the scored epochs, one file at a time, to one number a sample and hardness."""
+    folds = {measure.name: measure.fold() for measure in measures}
+    observed = np.zeros(len(split), np.int32)
+    counted = next((m.column for m in measures if m.needs_gradient), measures[0].column)
+    for number in options.scored_epochs():
+        table = read_table(folder / f"{number:04d}.parquet", {"index": "integer"})
+        for measure in measures:
+            folds[measure.name].add(table[measure.column].to_numpy())
+        observed += np.isfinite(table[counted].to_numpy())
+    return _table(job, options, split, {name: fold.result() for name, fold in folds.items()}, observed)
+
+
+def _table(job: Job, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray], observed: np.ndarray) -> Scores:
+    provenance = {"fingerprint": split.fingerprint, "split": split.name, "data": job.source.name, "mode": options.mode,
+                  "model": job.model_name, "objective": job.objective_name,
+                  "options": options_json(options, neutral=False)}  # fmt: skip
+    return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(job.source.class_names),
+                  n_obs=observed.astype(np.int32), columns=columns, provenance=provenance)  # fmt: skip
+

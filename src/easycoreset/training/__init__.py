@@ -1,0 +1,64 @@
+"""Training: a model by an objective, on a coreset or on everything."""
+
+from torch import nn
+
+from easycoreset.console import log
+from easycoreset.files import claim, write_atomic
+from easycoreset.models import load_model, save_model
+from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
+from easycoreset.training.checkpoint import CHECKPOINT
+from easycoreset.training.loop import Epoch, fit
+from easycoreset.training.setup import Job, fresh_model, prepare
+
+__all__ = ["Epoch", "Job", "fit", "fresh_model", "prepare", "train"]
+
+
+@takes(TrainOptions)
+def train(options: TrainOptions) -> nn.Module:
+    """Train a model and write it to the folder `out`; the same call again resumes or returns what is there.
+
+    Returns:
+        The trained model, in eval mode.
+
+    Raises:
+        UsageError: wrong use, before work starts.
+        RunError: a loss that is not finite.
+    """
+    job = prepare(options, epochs=options.epochs, updates=options.updates)
+    with claim(options.out, "train", job.identity(options), overwrite=options.overwrite) as run:
+        if run.done:
+            log.info("%s is finished already", options.out)
+            return load_model(options.out, options.model)
+        model = fresh_model(job)
+        history: list[dict[str, float]] = []
+        for epoch in fit(job, model, folder=run.path):
+            history = epoch.history
+        finish_training(job, model, options, history)
+        run.finish(summary=training_summary(job, history), options=run.record["options"])
+        (run.path / CHECKPOINT).unlink(missing_ok=True)
+    return model.eval()
+
+
+def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history: list[dict[str, float]]) -> None:
+    """Write `model.safetensors`, `model.json` and `history.jsonl`."""
+    import json
+
+    provenance = {"fingerprint": job.split.fingerprint, "options": options_json(options, neutral=False)}
+    save_model(options.out, model, job.card(provenance))
+    lines = "".join(json.dumps(line) + "\n" for line in history)
+    write_atomic(options.out / "history.jsonl", lambda path: path.write_text(lines))
+
+
+def training_summary(job: Job, history: list[dict[str, float]]) -> dict[str, object]:
+    """What `run.json` and the terminal say of a training run."""
+    seconds = sum(line["seconds"] for line in history)
+    return {
+        "model": job.model_name,
+        "data": job.source.name,
+        "samples": len(job.index),
+        "objective": job.objective_name,
+        "updates": job.updates,
+        "epochs": len(history),
+        "loss": history[-1]["loss"] if history else None,
+        "seconds": round(seconds, 2),
+    }

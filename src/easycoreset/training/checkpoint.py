@@ -1,0 +1,35 @@
+"""Where a run stands, so that it goes on from there bit for bit."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from easycoreset.errors import UsageError
+from easycoreset.files import write_atomic
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write the checkpoint of a run's folder."""
+    write_atomic(folder / CHECKPOINT, lambda path: torch.save(state, path))
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Read the checkpoint of a run's folder, tensors and plain values alone; None where there is none.
+
+    Raises:
+        UsageError: it is corrupt.
+    """
+    file = folder / CHECKPOINT
+    if not file.exists():
+        return None
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not {"model", "optimizer", "epoch", "step", "history"} <= set(state):
+            raise ValueError("not a checkpoint")
+    except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+        raise UsageError(f"{file} is corrupt ({str(error).splitlines()[0]}); --overwrite begins anew") from None
+    return state

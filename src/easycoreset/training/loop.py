@@ -1,0 +1,165 @@
+"""The only training loop: a generator of epochs that checkpoints itself and resumes bit for bit."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from easycoreset.console import Progress, log, progress
+from easycoreset.data import Batch
+from easycoreset.data.augment import augment
+from easycoreset.data.draws import generator_of, seed_of
+from easycoreset.errors import RunError
+from easycoreset.recorder import HardnessRecorder
+from easycoreset.training.checkpoint import load_checkpoint, save_checkpoint
+from easycoreset.training.schedule import learning_rate
+from easycoreset.training.setup import Job
+
+LOOK_EVERY = 20  # steps between looks at the loss, each of which waits for the device
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A finished epoch.
+
+    Attributes:
+        number: from 1.
+        model: as it is after the epoch; look at it, change nothing.
+        history: a line of metrics for every epoch so far.
+    """
+
+    number: int
+    model: nn.Module
+    history: list[dict[str, float]]
+
+
+def fit(job: Job, model: nn.Module, *, recorder: HardnessRecorder | None = None, folder: Path | None = None) -> Iterator[Epoch]:
+    """Train `model` in place and yield each epoch as it ends.
+
+    All randomness is a function of (seed, epoch, step), so a run that goes on from a checkpoint in `folder` is
+    bit for bit the uninterrupted one on the same CPU. The epoch's checkpoint is written when the caller asks for
+    the next epoch: what the caller does with an epoch is done again if it was cut off. torch's global generator
+    is seeded in every step (dropout draws from it).
+
+    Args:
+        job: what to do.
+        model: on the job's device.
+        recorder: watches every batch.
+        folder: holds the checkpoint; None for none.
+
+    Raises:
+        UsageError: a corrupt checkpoint.
+        RunError: a loss that is not finite, where the options say stop.
+    """
+    state = _Training(job, model, recorder, folder)
+    with progress("training", job.updates, state.updates_done) as bar:
+        for number in range(state.epoch, job.epochs + 1):
+            state.run_epoch(bar)
+            yield Epoch(number, model, list(state.history))
+            state.save()
+
+
+class _Training:
+    """The state of one run between steps."""
+
+    def __init__(self, job: Job, model: nn.Module, recorder: HardnessRecorder | None, folder: Path | None) -> None:
+        self.job, self.model, self.recorder, self.folder = job, model, recorder, folder
+        options = job.options
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), options.lr, options.momentum, weight_decay=options.weight_decay,
+            fused=job.device.type == "cuda",
+        )  # fmt: skip
+        self.runner: Any = torch.compile(model) if options.compile else model
+        self.epoch, self.step, self.seconds = 1, 0, 0.0
+        self.history: list[dict[str, float]] = []
+        self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
+        if folder is not None and (saved := load_checkpoint(folder)) is not None:
+            self._load(saved)
+        self._started = self._saved = time.monotonic()
+
+    @property
+    def updates_done(self) -> int:
+        """Updates so far."""
+        return (self.epoch - 1) * self.job.steps + self.step
+
+    def run_epoch(self, bar: Progress) -> None:
+        """Run the rest of the current epoch and move on to the next."""
+        job, epoch = self.job, self.epoch
+        steps = min(job.steps, job.updates - (epoch - 1) * job.steps)
+        draw = torch.randperm(len(job.index), generator=generator_of(job.options.seed, "order", epoch)).numpy()
+        order = job.index[draw][: steps * job.options.batch_size]
+
+        def transform(images: Tensor, step: int) -> Tensor:
+            return augment(images, job.augment, generator_of(job.options.seed, "augmentation", epoch, step))
+
+        self.model.train()
+        for batch in job.split.batches(order, job.options.batch_size, job.device, transform, skip=self.step):
+            self.loss_sum += self._update(batch)
+            self.step += 1
+            looked = self.step % LOOK_EVERY == 0 or self.step == steps
+            if looked:
+                self._check_loss()
+            bar.advance(1, f"epoch {epoch} loss {float(self.loss_sum) / self.step:.3f}" if looked else None)
+            if time.monotonic() - self._saved > 60 * job.options.checkpoint_minutes and self.step < steps:
+                self.save()
+        seconds = self.seconds + time.monotonic() - self._started
+        lr = self.optimizer.param_groups[0]["lr"]
+        line = {"epoch": epoch, "updates": self.updates_done, "loss": float(self.loss_sum) / steps, "lr": lr, "seconds": seconds}
+        self.history.append(line)
+        self.epoch, self.step, self.seconds = epoch + 1, 0, 0.0
+        self.loss_sum.zero_()
+        if self.recorder is not None:
+            self.recorder.end_epoch()
+
+    def _update(self, batch: Batch) -> Tensor:
+        """One step of SGD; returns the loss on the device."""
+        job, options = self.job, self.job.options
+        key = seed_of(options.seed, "step", self.epoch, self.step)
+        torch.manual_seed(key)
+        for group in self.optimizer.param_groups:
+            group["lr"] = options.lr * learning_rate(job.schedule, self.updates_done / job.updates)
+        x = batch.x if self.recorder is None else self.recorder.watch(batch.x, batch.index)
+        weight = None if job.weight is None else job.weight[batch.index]
+        generator = torch.Generator(job.device).manual_seed(key)
+        with torch.autocast(job.device.type, torch.bfloat16) if job.autocast else contextlib.nullcontext():
+            loss = job.objective(self.runner, x, batch.y, weight, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def _check_loss(self) -> None:
+        if not torch.isfinite(self.loss_sum):
+            where = f"loss must be finite; it was not by update {self.updates_done} (epoch {self.epoch})"
+            if self.job.options.on_nan == "stop":
+                raise RunError(f"{where}; a lower --lr may help, --on-nan continue goes on")
+            log.warning("%s; going on, as --on-nan says", where)
+            self.loss_sum.zero_()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        now = time.monotonic()
+        self.seconds += now - self._started if self.step else 0.0
+        self._started = self._saved = now
+        if self.folder is not None:
+            save_checkpoint(self.folder, {
+                "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "loss_sum": self.loss_sum,
+                "epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds,
+                "recorder": self.recorder.state_dict() if self.recorder else None,
+            })  # fmt: skip
+        self._saved = self._started = time.monotonic()
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.loss_sum.copy_(saved["loss_sum"])
+        self.epoch, self.step, self.seconds = saved["epoch"], saved["step"], saved["seconds"]
+        self.history = saved["history"]
+        if self.recorder is not None and saved["recorder"] is not None:
+            self.recorder.load_state_dict(saved["recorder"])
+        log.info("going on from epoch %d, step %d", self.epoch, self.step)

@@ -1,0 +1,193 @@
+"""Everything that is decided and checked before a model is trained."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from easycoreset.console import log
+from easycoreset.data import Source, Split, open_source
+from easycoreset.data.draws import seed_of
+from easycoreset.errors import UsageError
+from easycoreset.models import SMALL, ModelCard, build_model, choose_model
+from easycoreset.models.modes import frozen
+from easycoreset.objectives import Objective, load_objective
+from easycoreset.options import ComputeOptions, RecipeOptions, options_json
+from easycoreset.tables import Coreset, Ints, check_same_data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training run, resolved.
+
+    Attributes:
+        options: as given.
+        device: where it runs.
+        source: the data set.
+        index: [n] the samples of the training split that are trained on, ascending.
+        weight: [N] float32 on the device, or None where all are 1.
+        model_name: the model's spelling.
+        objective_name: the objective's one spelling.
+        objective: what a step minimises.
+        schedule: of the learning rate.
+        augment: of the training batches.
+        autocast: bf16 autocast or not.
+        epochs: in all, the last one cut short where updates say so.
+        updates: in all.
+        steps: a full epoch's.
+    """
+
+    options: RecipeOptions
+    device: torch.device
+    source: Source
+    index: Ints
+    weight: Tensor | None
+    model_name: str
+    objective_name: str
+    objective: Objective
+    schedule: str
+    augment: str
+    autocast: bool
+    epochs: int
+    updates: int
+    steps: int
+
+    @property
+    def split(self) -> Split:
+        """The training split."""
+        return self.source.splits["train"]
+
+    def card(self, provenance: dict[str, Any] | None = None) -> ModelCard:
+        """The card of the model that is trained."""
+        return ModelCard(
+            model=self.model_name, shape=self.source.shape, mean=self.source.mean, std=self.source.std,
+            class_names=tuple(self.source.class_names), eps=getattr(self.objective, "eps", None),
+            provenance=provenance or {},
+        )  # fmt: skip
+
+    def identity(self, options: RecipeOptions) -> dict[str, Any]:
+        """What makes the result: the options, with what they left open, and the data."""
+        resolved = {"model": self.model_name, "objective": self.objective_name, "schedule": self.schedule,
+                    "augment": self.augment, "fingerprint": self.split.fingerprint, "shape": list(self.source.shape)}  # fmt: skip
+        coreset: dict[str, Any] = {}
+        if options.coreset is not None:
+            weight = b"" if self.weight is None else self.weight.cpu().numpy().tobytes()
+            coreset["coreset"] = f"{len(self.index)} samples, {seed_of(str(self.index.tobytes()), str(weight)):x}"
+        return options_json(options, neutral=False) | resolved | coreset
+
+
+def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
+    """Choose the device and open the data set, saying what was decided.
+
+    Raises:
+        UsageError: a device that is not there, or data that cannot be opened.
+    """
+    device = choose_device(options.device)
+    size = options.image_size or (64 if device.type == "cpu" else 224)
+    source = open_source(options.data, image_size=size, num_workers=options.num_workers, download=options.download)
+    for note in source.notes:
+        log.info("%s: %s", source.name, note)
+    return device, source
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `name` stands for; auto takes a GPU where there is one.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if present[kind])
+    if not present[name]:
+        raise UsageError(f"device must be there; got {name!r}, and this machine (or this build of torch) has none")
+    return torch.device(name)
+
+
+def set_threads(threads: int | None, model_name: str, device: torch.device) -> None:
+    """Set this process's CPU threads: one is fastest for small models."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    elif device.type == "cpu" and model_name in SMALL:
+        torch.set_num_threads(1)
+
+
+def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) -> Job:
+    """Resolve and check a training run.
+
+    Raises:
+        UsageError: anything that is wrong before work starts.
+    """
+    objective_name, objective = load_objective(options.objective, options.eps)
+    device, source = open_data(options)
+    index, weight = _training_rows(options, source)
+    size = options.batch_size
+    steps = math.ceil(len(index) / size) - (len(index) % size == 1 and len(index) > 1)
+    updates = updates if updates is not None else steps * (epochs or 0)
+    model_name = options.model or choose_model(source, device)
+    if options.model is None:
+        log.info("model %s is taken (--model)", model_name)
+    set_threads(options.threads, model_name, device)
+    schedule = ("onecycle" if objective_name == "standard" else "step") if options.schedule == "auto" else options.schedule
+    job = Job(
+        options=options, device=device, source=source, index=index,
+        weight=None if weight is None else torch.from_numpy(weight).to(device),
+        model_name=model_name, objective_name=objective_name, objective=objective, schedule=schedule,
+        augment=source.augmentation if options.augment == "auto" else options.augment,
+        autocast=use_autocast(options.precision, device),
+        epochs=math.ceil(updates / steps), updates=updates, steps=steps,
+    )  # fmt: skip
+    check_model(fresh_model(job), source, device)
+    return job
+
+
+def use_autocast(precision: str, device: torch.device) -> bool:
+    """Whether the model runs under bf16 autocast."""
+    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
+
+
+def fresh_model(job: Job) -> nn.Module:
+    """Build the job's model, initialised by its seed, on its device."""
+    torch.manual_seed(seed_of(job.options.seed, "initialisation"))
+    return to_device(build_model(job.card()), job.device)
+
+
+def to_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model; channels last is the faster layout for convolutions on CPUs and GPUs alike."""
+    return model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
+    """Refuse a model whose first batch fails, is not finite, or is not [B, classes].
+
+    Raises:
+        UsageError: any of these.
+    """
+    batch = next(source.splits["train"].batches(np.arange(min(2, len(source.splits["train"]))), 2, device))
+    classes = len(source.class_names)
+    try:
+        with frozen(model), torch.no_grad():
+            logits = model(batch.x)
+    except (RuntimeError, ValueError, TypeError) as error:
+        shape = tuple(batch.x.shape[1:])
+        raise UsageError(f"model does not take images of shape {shape}: {str(error).splitlines()[0]}") from None
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (len(batch.x), classes):
+        raise UsageError(f"model must map {len(batch.x)} images to logits [{len(batch.x)}, {classes}]; got {shape}")
+    if not torch.isfinite(logits).all():
+        raise UsageError("model must give finite logits; its first batch is not finite")
+
+
+def _training_rows(options: RecipeOptions, source: Source) -> tuple[Ints, np.ndarray | None]:
+    split = source.splits["train"]
+    if options.coreset is None:
+        return np.arange(len(split), dtype=np.int64), None
+    coreset = Coreset.read(options.coreset)
+    check_same_data(coreset.provenance, split.fingerprint, "train", f"coreset {options.coreset}",
+                    (coreset.sample_ids, coreset.labels), (split.sample_ids, split.labels))  # fmt: skip
+    uniform = np.all(coreset.weight[coreset.keep] == 1)
+    return coreset.index, None if uniform else np.nan_to_num(coreset.weight)
+
