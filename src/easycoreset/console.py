@@ -42,7 +42,7 @@ class Progress:
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
         self.label, self.total, self.done, self.text = label, max(total, 1), done, ""
-        self._first, self._start, self._printed = done, time.monotonic(), float("-inf")
+        self._first, self._calls, self._start, self._printed = done, 0, time.monotonic(), time.monotonic()
         self._bar = None
         if _shown and sys.stderr.isatty():
             from rich.console import Console
@@ -62,18 +62,17 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, text=self.text)
         elif _shown:
-            self._print_line(steps)
+            self._print_line()
 
-    def _print_line(self, steps: int) -> None:
-        now, counted = time.monotonic(), self.done - self._first
-        twentieth = counted >= 20 > counted - steps
-        if not twentieth and now - self._printed < 15:
-            return
-        left = (now - self._start) / counted * (self.total - self.done) if counted >= 20 else None
-        if counted < 20 and now - self._start < 15:
+    def _print_line(self) -> None:
+        """A plain line after 20 steps, and then every 15 seconds."""
+        self._calls += 1
+        now = time.monotonic()
+        if self._calls != 20 and now - self._printed < 15:
             return
         self._printed = now
-        tail = f", {say_duration(left)} left" if left is not None else ""
+        left = (now - self._start) / (self.done - self._first) * (self.total - self.done)
+        tail = f", {say_duration(left)} left" if self._calls >= 20 else ""
         print(f"{self.label}: {self.done}/{self.total}{tail}{'  ' + self.text if self.text else ''}", file=sys.stderr)
 
     def close(self) -> None:

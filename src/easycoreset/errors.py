@@ -1,4 +1,4 @@
-"""What can go wrong, as three types: wrong use, a failure during the work, and a warning."""
+"""What can go wrong, as types: wrong use, a failure during the work, a grid that failed in part, and a warning."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,6 +11,10 @@ class UsageError(ValueError):
 
 class RunError(RuntimeError):
     """A failure during the work; the last good state is kept and the command line exits with 1."""
+
+
+class GridError(RunError):
+    """Part of a grid failed; the rest is done and the command line exits with 3."""
 
 
 class EasycoresetWarning(UserWarning):

@@ -118,13 +118,14 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     partial = run.path / ".evaluation"
     if run.done:
         log.info("%s is finished already", run.file)
-    elif options.overwrite:
+        return read_evaluation(run)
+    if options.overwrite:
         shutil.rmtree(partial, ignore_errors=True)
     device = next(model.parameters()).device
     before = {name: value.clone() for name, value in model.state_dict().items()}
     clean = predict_split(model, split, rows, options.batch_size)
     correct = rows[~clean.broken]
-    checks = [] if run.done else check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
+    checks = check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
     specs = list(options.attack)
     masked = next((check for check in checks if check.name == "zero_gradient" and not check.passed), None)
     if masked and not any("margin" in spec for spec in specs):
@@ -153,17 +154,31 @@ def attacked_rows(partial: Path, name: str, attack: Attack, eps: float, model: n
                   options: EvaluateOptions, device: torch.device) -> Outcome:  # fmt: skip
     """The outcome of one attack at one eps, from the file of an earlier start where there is one."""
     place = f"{name.replace(':', '-').replace('=', '_')}-{options.norm}-{eps:.4f}"
-    file = partial / f"{place}-{eps!r}.parquet"
-    if file.exists() and not options.save_adversarial:
+    file, saved = partial / f"{place}-{eps!r}.parquet", options.out / "adversarial" / f"{place}.safetensors"
+    if file.exists() and (saved.exists() or not options.save_adversarial):
         table = read_table(file, {"index": "integer", "pred": "integer", "broken": "bool"})
         values = [table[column].to_numpy(zero_copy_only=False) for column in ("index", "pred", "broken")]
         return Outcome(name, options.norm, eps, *values)
     outcome, images = attack_split(name, attack, eps, model, split, clean, options, device)
     if images is not None:
         tensors = {"index": torch.from_numpy(outcome.index), "x": images}
-        write_atomic(options.out / "adversarial" / f"{place}.safetensors", lambda path: save_file(tensors, path))
+        write_atomic(saved, lambda path: save_file(tensors, path))
     write_table(pa.table({"index": outcome.index, "pred": outcome.pred, "broken": outcome.broken}), file)
     return outcome
+
+
+def read_evaluation(run: RunFolder) -> Evaluation:
+    """The evaluation that a finished run wrote."""
+    table = read_table(run.path / "predictions.parquet", {"index": "integer", "pred": "integer", "broken": "bool"})
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    summary = run.record["summary"]
+    outcomes: list[Outcome] = []
+    for line in (summary["clean"], *summary["attacked"]):
+        rows = (columns["attack"] == line["attack"]) & (columns["eps"] == line["eps"])
+        parts = [columns[name][rows] for name in ("index", "pred", "broken")]
+        outcomes.append(Outcome(line["attack"], line["norm"], line["eps"], *parts))
+    checks = [Check(**check) for check in summary["checks"]]
+    return Evaluation(clean=outcomes[0], attacked=outcomes[1:], worst=worst_of(outcomes[1:]), checks=checks)
 
 
 def worst_of(attacked: Sequence[Outcome]) -> list[Outcome]:

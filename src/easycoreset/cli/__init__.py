@@ -1,0 +1,91 @@
+"""The command line: `easycoreset COMMAND ...`."""
+
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import CycloptsError, Parameter
+
+from easycoreset import console
+from easycoreset.cli.commands import app
+from easycoreset.cli.config import with_config
+from easycoreset.cli.listing import list_members
+from easycoreset.cli.output import Output
+from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageError
+
+__all__ = ["app", "main"]
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+    debug: Annotated[bool, Parameter(negative=())] = False,
+    list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
+) -> None:
+    """Choose training data for robustness.
+
+    Args:
+        tokens: the command and its options.
+        config: a YAML file of the command's options; a flag beats it.
+        json: print one JSON object to standard output.
+        quiet: no progress, only warnings.
+        debug: show tracebacks.
+        list_: list what the command's options can name, with their own options.
+    """
+    if list_:
+        list_members(tokens, as_json=json)
+        return
+    console.show(quiet)
+    Output.as_json = json
+    given = with_config(list(tokens), config) if config else list(tokens)
+    app(given, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    0 done, 1 failed, 2 wrong use, 3 part of a grid failed, 130 interrupted.
+    """
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("always", EasycoresetWarning)
+    try:
+        app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except (CycloptsError, UsageError) as error:
+        return _fail(error, EXIT_USAGE, tokens)
+    except GridError as error:
+        return _fail(error, EXIT_PARTIAL, tokens)
+    except (RunError, OSError) as error:
+        return _fail(error, EXIT_FAILED, tokens)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except SystemExit as end:
+        return int(end.code or 0)
+    except Exception as error:  # our own bug: still one line, and how to see more
+        return _fail(f"{type(error).__name__}: {error} (a bug; --debug shows where)", EXIT_FAILED, tokens)
+    return EXIT_DONE
+
+
+def _fail(error: BaseException | str, code: int, tokens: Sequence[str]) -> int:
+    if "--debug" in tokens:
+        traceback.print_exc()
+    elif isinstance(error, CycloptsError):
+        error.verbose = False
+    command = next((token for token in tokens if not token.startswith("-")), "")
+    line = " ".join(str(error).split())
+    print(f"easycoreset {command}: {line}".replace(" :", ":"), file=sys.stderr)
+    return code
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+    if issubclass(category, EasycoresetWarning):
+        print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,86 @@
+"""The commands. Each loads what it needs when it is called, so that help and `select` start fast."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from easycoreset.cli.output import Output, show_demo, show_doctor, show_evaluation, show_run, show_selection
+from easycoreset.files import read_json
+from easycoreset.options import EvaluateOptions, ScoreOptions, SelectOptions, TrainOptions
+
+Flat = Parameter(name="*")
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("easycoreset")
+
+
+app = App(name="easycoreset", help="Choose training data for robustness.", version=_version, help_format="plaintext")
+
+
+@app.command
+def demo(*, out: Path, workers: int = 2, overwrite: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """The whole method on the bundled digits, in about a minute on two cores.
+
+    Args:
+        out: folder of the results.
+        workers: processes, one thread each.
+        overwrite: begin anew in a folder that holds another experiment.
+    """
+    from easycoreset.errors import require
+    from easycoreset.experiment import run_experiment
+    from easycoreset.recipes import digits
+
+    require(workers >= 1, "workers", ">= 1", workers)
+    show_demo(run_experiment(digits(), out, workers=workers, overwrite=overwrite), out)
+
+
+@app.command
+def score(options: Annotated[ScoreOptions, Flat]) -> None:
+    """Train once and score how hard every sample is."""
+    from easycoreset.scoring import score as run
+    from easycoreset.scoring import scores_file
+
+    scores = run(options)
+    show_run(read_json(options.out / "run.json"), scores_file(options.out, options.split), scores)
+
+
+@app.command
+def select(options: Annotated[SelectOptions, Flat]) -> None:
+    """Pick a coreset from scores."""
+    from easycoreset.selection import select as run
+
+    coreset = run(options)
+    show_selection(read_json(options.out.with_suffix(".json")), coreset, options.out)
+
+
+@app.command
+def train(options: Annotated[TrainOptions, Flat]) -> None:
+    """Train on a coreset or on everything, by an objective."""
+    from easycoreset.training import train as run
+
+    run(options)
+    show_run(read_json(options.out / "run.json"), options.out / "model.safetensors")
+
+
+@app.command
+def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
+    """Measure clean and adversarial accuracy, with checks."""
+    from easycoreset.evaluation import evaluate as run
+
+    run(options)
+    show_evaluation(read_json(options.out / "evaluation.json"), options.out)
+
+
+@app.command
+def doctor() -> None:
+    """Show versions, devices, threads, optional parts, and the speed of this machine."""
+    from easycoreset.doctor import diagnose
+
+    show_doctor(diagnose())
+
+
+__all__ = ["Output", "app"]

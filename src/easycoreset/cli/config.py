@@ -1,0 +1,86 @@
+"""Options from a YAML file: keys are flag names, a flag on the command line beats the file, no value is coerced."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from easycoreset.errors import UsageError, nearest
+from easycoreset.options import EvaluateOptions, Names, Number, Numbers, ScoreOptions, SelectOptions, TrainOptions
+
+OPTIONS = {"score": ScoreOptions, "select": SelectOptions, "train": TrainOptions, "evaluate": EvaluateOptions}
+DEMO = {"out": Path, "workers": int, "overwrite": bool}
+
+
+def with_config(tokens: Sequence[str], file: Path) -> list[str]:
+    """Add the file's options to the command line, except those that it gives itself.
+
+    Raises:
+        UsageError: no readable YAML mapping, an unknown key, or a value of another type.
+    """
+    command = next((token for token in tokens if not token.startswith("-")), "")
+    known = option_types(command)
+    added: list[str] = []
+    for key, value in read_yaml(file).items():
+        name = str(key).replace("-", "_")
+        flag = f"--{name.replace('_', '-')}"
+        if name not in known:
+            raise UsageError(f"{file}: unknown option {key!r} of {command or 'no command'}: {nearest(name, known)}")
+        text = _to_text(f"{file}: {key}", value, known[name])
+        negative = f"--no-{flag[2:]}"
+        if any(token.split("=")[0].replace("_", "-") in (flag, negative) for token in tokens):
+            continue
+        if isinstance(value, bool):
+            added += [flag] if value else [negative] if name == "keep_checkpoints" else []
+        else:
+            added += [flag, text]
+    return [*tokens, *added]
+
+
+def option_types(command: str) -> dict[str, Any]:
+    """The options of a command, name -> type."""
+    if command == "demo":
+        return DEMO
+    if command not in OPTIONS:
+        return {}
+    hints = typing.get_type_hints(OPTIONS[command], include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(OPTIONS[command])}
+
+
+def read_yaml(file: Path) -> dict[Any, Any]:
+    """Read a mapping; an empty file is an empty one."""
+    try:
+        value = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"config: {file}: not readable: {error}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"config: {file}: not YAML: {' '.join(str(error).split())}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UsageError(f"config: {file}: must hold options as `name: value`; got {type(value).__name__}")
+    return value
+
+
+def _to_text(what: str, value: Any, hint: Any) -> str:
+    """Check a value's type strictly, and spell it as a flag's value."""
+    if hint in (Names, Names | None, Numbers, Numbers | None):
+        inner = str if hint in (Names, Names | None) else Number
+        return ",".join(_to_text(what, item, inner) for item in (value if isinstance(value, list) else [value]))
+    if hint in (Number, Number | None):
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise UsageError(f"{what} must be a number; got {value!r}")
+        return repr(value) if not isinstance(value, str) else value
+    if typing.get_origin(hint) is typing.Annotated:
+        return _to_text(what, value, typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(h for h in typing.get_args(hint) if h is not type(None))
+        return _to_text(what, value, hint)
+    wanted = hint if hint in (int, bool) else str
+    if type(value) is not wanted:
+        raise UsageError(f"{what} must be of type {wanted.__name__}; got {value!r} ({type(value).__name__})")
+    return str(value)

@@ -1,0 +1,44 @@
+"""`COMMAND --list`: what a command's options can name, with the options of each."""
+
+import json
+from collections.abc import Sequence
+
+from easycoreset.errors import UsageError, nearest
+from easycoreset.members import Table, describe_members
+
+
+def _tables(command: str) -> dict[str, Table]:
+    if command == "select":
+        from easycoreset.selection import SELECTORS
+
+        return {"method": SELECTORS}
+    if command == "train":
+        from easycoreset.objectives import OBJECTIVES
+
+        return {"objective": OBJECTIVES}
+    if command == "score":
+        from easycoreset.hardness import HARDNESS
+        from easycoreset.objectives import OBJECTIVES
+
+        return {"hardness": HARDNESS, "objective": OBJECTIVES}
+    if command == "evaluate":
+        from easycoreset.attacks import ATTACKS
+
+        return {"attack": ATTACKS}
+    raise UsageError(f"--list belongs to a command: {nearest(command, ('select', 'train', 'score', 'evaluate'))}")
+
+
+def list_members(tokens: Sequence[str], *, as_json: bool) -> None:
+    """Print the tables of the command that `tokens` begin with."""
+    command = next((token for token in tokens if not token.startswith("-")), "")
+    found = {kind: describe_members(kind, table) for kind, table in _tables(command).items()}
+    if as_json:
+        lists = {kind: [dict(zip(("name", "options", "is"), row, strict=True)) for row in rows] for kind, rows in found.items()}
+        print(json.dumps(lists, indent=1))
+        return
+    for kind, rows in found.items():
+        print(f"{kind}:")
+        for name, options, says in rows:
+            print(f"  {name:18} {says}")
+            if options:
+                print(f"  {'':18} options: {options}")

@@ -1,0 +1,117 @@
+"""Results on standard output: text for people, or one JSON object."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from easycoreset.tables import Coreset, Scores
+
+
+class Output:
+    """How results are shown."""
+
+    as_json: bool = False
+
+
+def _json(value: Any) -> bool:
+    if Output.as_json:
+        print(json.dumps(value, indent=1))
+    return Output.as_json
+
+
+def _print(table: Table) -> None:
+    Console(width=None if Console().is_terminal else 120, highlight=False).print(table)
+
+
+def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None) -> None:
+    """What `score` and `train` did."""
+    if _json({**record, "file": str(file)}):
+        return
+    summary = record["summary"]
+    loss = "nothing" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
+    print(f"{summary['model']} on {summary['samples']} samples of {summary['data']}, {summary['objective']}: "
+          f"{summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of training")  # fmt: skip
+    if scores is not None:
+        table = Table("hardness", "easiest", "median", "hardest", "never observed")
+        for name, values in scores.columns.items():
+            known = values[np.isfinite(values)]
+            spread = [f"{value:.4g}" for value in (known.min(), np.median(known), known.max())] if len(known) else ["-"] * 3
+            table.add_row(name, *spread, str(len(values) - len(known)))
+        _print(table)
+    print(file)
+
+
+def show_selection(record: dict[str, Any], coreset: "Coreset", file: Path) -> None:
+    """What `select` chose."""
+    if _json({**record, "file": str(file), "kept": len(coreset)}):
+        return
+    before, after = coreset.class_counts()
+    names = coreset.provenance.get("class_names", [])
+    table = Table("class", "before", "kept", "share")
+    for k, (n, kept) in enumerate(zip(before, after, strict=True)):
+        table.add_row(names[k] if k < len(names) else str(k), str(n), str(kept), f"{kept / n:.1%}" if n else "-")
+    _print(table)
+    print(f"{coreset.provenance['method']} keeps {len(coreset)} of {len(coreset.keep)} samples")
+    print(file)
+
+
+def show_evaluation(record: dict[str, Any], folder: Path) -> None:
+    """What `evaluate` measured."""
+    if _json({**record, "folder": str(folder)}):
+        return
+    summary = record["summary"]
+    table = Table("attack", "norm", "eps", "accuracy", "95% interval", title=f"{summary['samples']} samples of {summary['data']}")
+    for line in (summary["clean"], *summary["attacked"], *summary["worst"]):
+        interval = f"{100 * line['low']:.1f} to {100 * line['high']:.1f}"
+        table.add_row(line["attack"], line["norm"], f"{line['eps']:.4g}", f"{100 * line['accuracy']:.2f}", interval)
+    _print(table)
+    passed = sum(check["passed"] for check in summary["checks"])
+    print(f"{passed} of {len(summary['checks'])} checks passed")
+    for warning in summary["warnings"]:
+        print(f"warning: {warning}")
+    print(folder / "evaluation.json")
+
+
+def show_doctor(found: dict[str, Any]) -> None:
+    """What `doctor` found."""
+    if _json(found):
+        return
+    for part, facts in found.items():
+        print(f"{part}: " + (", ".join(f"{k} {v}" for k, v in facts.items()) if isinstance(facts, dict) else str(facts)))
+
+
+def show_demo(results: "pa.Table", folder: Path) -> None:
+    """The demo's table, and what it says."""
+    from easycoreset.statistics import group_results, tell_gains
+
+    groups = group_results(results)
+    sentences = tell_gains(groups)
+    if _json({"results": results.to_pylist(), "says": sentences, "folder": str(folder)}):
+        return
+    eps = sorted({key[1] for group in groups for key in group.robust})
+    table = Table("objective", "kept", "method", "clean", *[f"eps {e:g}" for e in eps],
+                  title="accuracy in %, mean ± standard deviation over seeds")  # fmt: skip
+    last = None
+    for group in groups:
+        place = (group.objective, group.fraction)
+        if last not in (None, place):
+            table.add_section()
+        last = place
+        figures = [group.clean, *[value for _, value in sorted((key[1], value) for key, value in group.robust.items())]]
+        cells = [f"{100 * mean:.1f} ± {100 * std:.1f}" for mean, std in figures]
+        table.add_row(group.objective.split(":")[0], f"{group.fraction:.0%}", group.method, *cells)
+    _print(table)
+    for sentence in sentences:
+        print(sentence)
+    print(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
+    cell = folder / "cells" / results["cell"][0].as_py()
+    print(f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and evaluation: {cell.parent}/")
+    print("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")
+    print("then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out runs/half.parquet")

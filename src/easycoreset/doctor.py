@@ -1,0 +1,54 @@
+"""What this machine has: versions, devices, threads, optional parts, and how fast it trains."""
+
+import importlib.util
+import os
+import time
+from typing import Any
+
+import torch
+
+from easycoreset.files import versions
+from easycoreset.models.thin_resnet import thin_resnet
+
+OPTIONAL = {
+    "pandas": "pandas", "ray": "ray", "hf": "datasets", "timm": "timm", "lightning": "lightning",
+    "track": "mlflow", "cleanlab": "cleanlab", "fiftyone": "fiftyone", "onnx": "onnx",
+}  # fmt: skip
+
+
+def diagnose() -> dict[str, Any]:
+    """Look at this machine; the speed is measured, in about three seconds."""
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "versions": versions(),
+        "devices": {"cpu": os.cpu_count(), "cuda": cuda, "mps": torch.backends.mps.is_available()},
+        "threads": torch.get_num_threads(),
+        "extras": {extra: importlib.util.find_spec(module) is not None for extra, module in OPTIONAL.items()},
+        "speed": {device: measure_speed(torch.device(device)) for device in ["cpu", *(["cuda"] if cuda else [])]},
+    }
+
+
+def measure_speed(device: torch.device, seconds: float = 1.0) -> dict[str, float]:
+    """Training steps of thin-resnet on batches of 128 images of 32x32, one CPU thread: images a second."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model = thin_resnet(3, 10).to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        x = torch.rand(128, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+        y = torch.randint(10, (128,), device=device)
+
+        def step() -> None:
+            model.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+
+        for _ in range(3):
+            step()
+        steps, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            step()
+            steps += 1
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+        return {"thin_resnet_images_per_second": round(128 * steps / (time.perf_counter() - start), 1)}
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,81 @@
+"""Statistics of results: means and standard deviations over seeds, and what they say, in sentences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Group:
+    """All seeds of one method, at one fraction, objective and budget.
+
+    Attributes:
+        method: its spelling.
+        fraction: kept.
+        objective: its spelling.
+        updates: of training.
+        seeds: how many.
+        clean: (mean, standard deviation with ddof 1) of the clean accuracy.
+        robust: (attack, eps) -> likewise of the accuracy under attack.
+    """
+
+    method: str
+    fraction: float
+    objective: str
+    updates: int | None
+    seeds: int
+    clean: tuple[float, float]
+    robust: dict[tuple[str, float], tuple[float, float]]
+
+
+def group_results(results: pa.Table) -> list[Group]:
+    """Summarise a results table over seeds, in the order in which its groups first appear."""
+    rows = results.to_pylist()
+    keys = list(dict.fromkeys(_key(row) for row in rows))
+    groups: list[Group] = []
+    for key in keys:
+        own = [row for row in rows if _key(row) == key]
+        clean = {row["seed"]: row["clean"] for row in own}
+        attacks = list(dict.fromkeys((row["attack"], row["eps"]) for row in own))
+        robust = {a: mean_std([row["accuracy"] for row in own if (row["attack"], row["eps"]) == a]) for a in attacks}
+        groups.append(Group(*key, seeds=len(clean), clean=mean_std(list(clean.values())), robust=robust))
+    return groups
+
+
+def mean_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (ddof 1; NaN of a single value).
+
+    >>> mean_std([1.0, 3.0])
+    (2.0, 1.4142135623730951)
+    """
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def tell_gains(groups: Sequence[Group], method: str = "easycore", against: str = "random") -> list[str]:
+    """Say where `method` lies above and below `against`, a sentence for each fraction, objective and budget.
+
+    A difference smaller than its standard error is called a tie. No claim is made: seeds are few.
+    """
+    sentences: list[str] = []
+    for own in groups:
+        place = (own.fraction, own.objective, own.updates)
+        other = next((g for g in groups if g.method == against and (g.fraction, g.objective, g.updates) == place), None)
+        if own.method != method or other is None:
+            continue
+        measured = {"clean": (own.clean, other.clean)}
+        measured |= {f"eps {eps:g}": (own.robust[attack, eps], other.robust[attack, eps]) for attack, eps in own.robust}
+        verdicts: dict[str, list[str]] = {"won": [], "lost": [], "tied": []}
+        for name, ((mean, std), (base, base_std)) in measured.items():
+            error = np.sqrt((std**2 + base_std**2) / own.seeds)
+            verdict = "tied" if not abs(mean - base) > error else "won" if mean > base else "lost"
+            verdicts[verdict].append(f"{name} ({100 * (mean - base):+.1f} points)")
+        said = "; ".join(f"{verdict} at {', '.join(names)}" for verdict, names in verdicts.items() if names)
+        sentences.append(f"{own.objective.split(':')[0]}, {own.fraction:.0%} kept: against {against}, {method} {said}.")
+    return sentences
+
+
+def _key(row: dict[str, Any]) -> tuple[str, float, str, int | None]:
+    return row["method"], row["fraction"], row["objective"], row["updates"]
