@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from easycoreset.errors import EasycoresetWarning, RunError, UsageError
     from easycoreset.evaluation import Evaluation, evaluate
     from easycoreset.hardness.exact import input_gradient_norms
-    from easycoreset.models import load_model
+    from easycoreset.models.saved import load_model
     from easycoreset.recorder import HardnessRecorder, with_index
     from easycoreset.scoring import score
     from easycoreset.selection import choose, select
@@ -31,7 +31,7 @@ _HOMES = {
     "choose": "selection",
     "evaluate": "evaluation",
     "input_gradient_norms": "hardness.exact",
-    "load_model": "models",
+    "load_model": "models.saved",
     "open_source": "data",
     "score": "scoring",
     "select": "selection",
@@ -39,7 +39,7 @@ _HOMES = {
     "with_index": "recorder",
 }
 
-__all__ = [  # noqa: RUF022 - sorted as the documentation lists them
+__all__ = [
     "Coreset",
     "EasycoresetWarning",
     "Evaluation",

@@ -33,6 +33,7 @@ from easycoreset.selection import SELECTORS, select
 from easycoreset.tables import write_table
 from easycoreset.training import train
 
+RESULT_OPTIONS = ("data", "method", "fraction", "objective", "updates", "epochs", "seed")
 TRIES = 2  # of a cell whose worker died
 
 
@@ -130,7 +131,9 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, overw
         GridError: some cells failed; the others are done.
     """
     cells = experiment.cells()
-    missing = [cell for cell in cells if not _done(out, cell)] if (out / "run.json").exists() and not overwrite else cells
+    missing = (
+        [cell for cell in cells if not _done(out, cell)] if (out / "run.json").exists() and not overwrite else cells
+    )
     with claim(out, experiment.name, {"experiment": experiment.name}, overwrite=overwrite) as run:
         for leftover in (out / "cells").glob(".*.tmp"):
             shutil.rmtree(leftover)
@@ -185,11 +188,12 @@ def collect(out: Path, cells: Sequence[Cell]) -> pa.Table:
         if not _done(out, cell):
             continue
         record = read_json(out / "cells" / cell.name / "cell.json")
-        common = {"cell": cell.name, "data": cell.data, "method": cell.method, "fraction": cell.fraction, "kept": record["kept"],
-                  "objective": cell.objective, "updates": cell.updates, "epochs": cell.epochs, "seed": cell.seed,
-                  "clean": record["clean"]["accuracy"], "seconds": record["seconds"]}  # fmt: skip
+        common = {"cell": cell.name} | {name: getattr(cell, name) for name in RESULT_OPTIONS}
+        common |= {"kept": record["kept"], "clean": record["clean"]["accuracy"], "seconds": record["seconds"]}
         for line in (*record["attacked"], *(record["worst"] if len(cell.attack) > 1 else ())):
-            rows.append(common | {key: line[key] for key in ("attack", "norm", "eps", "accuracy", "low", "high", "samples")})
+            rows.append(
+                common | {key: line[key] for key in ("attack", "norm", "eps", "accuracy", "low", "high", "samples")}
+            )
     return pa.Table.from_pylist(rows)
 
 
@@ -239,7 +243,9 @@ class _Pool:
                             waiting.append(place)
                             continue
                     if reason is not None:
-                        failed[place] = f"{cells[place].method} at {cells[place].fraction:g}, seed {cells[place].seed}: {reason}"
+                        failed[place] = (
+                            f"{cells[place].method} at {cells[place].fraction:g}, seed {cells[place].seed}: {reason}"
+                        )
                     bar.advance()
                 if waiting:
                     log.warning("a worker process died; %d cells are tried again", len(waiting))

@@ -129,7 +129,9 @@ def _check_owner(path: Path, overwrite: bool) -> None:
     mine = (path / "run.json").exists() or (path / "checkpoint.pt").exists()
     foreign = [item.name for item in path.iterdir() if item.name != ".lock" and not item.name.endswith(".tmp")]
     if foreign and not (path / "run.json").exists() and not (mine and overwrite):
-        raise UsageError(f"out: {str(path)!r} is not empty and holds no run.json (but {foreign[0]}); give another --out")
+        raise UsageError(
+            f"out: {str(path)!r} is not empty and holds no run.json (but {foreign[0]}); give another --out"
+        )
     if overwrite and mine:
         empty_folder(path)
 

@@ -141,7 +141,8 @@ def describe_members(kind: str, table: Table) -> list[tuple[str, str, str]]:
         options = ""
         if isinstance(member, type) and dataclasses.is_dataclass(member):
             options = " ".join(f"{f.name}={f.default}" for f in dataclasses.fields(member) if f.init)
-        rows.append((name, options, (member.__doc__ or "").strip().split("\n")[0]))
+        says = getattr(member, "says", None) or (member.__doc__ or "").strip().split("\n")[0]
+        rows.append((name, options, says))
     return rows
 
 

@@ -152,11 +152,15 @@ class ScoreOptions(RecipeOptions):
         super().__post_init__()
         require(self.epochs >= 1, "epochs", ">= 1", self.epochs)
         require(1 <= self.every <= self.epochs, "every", f"in [1, epochs={self.epochs}]", self.every)
-        require(self.first is None or 1 <= self.first <= self.epochs, "first", f"in [1, epochs={self.epochs}]", self.first)
+        require(
+            self.first is None or 1 <= self.first <= self.epochs, "first", f"in [1, epochs={self.epochs}]", self.first
+        )
         require(self.scoring_batch_size >= 1, "scoring_batch_size", ">= 1", self.scoring_batch_size)
         require(bool(self.scored_epochs()), "first", f">= every={self.every}, so that an epoch is scored", self.first)
         require(self.mode == "exact" or self.split == "train", "split", "train in mode online", self.split)
-        object.__setattr__(self, "hardness", (self.hardness,) if isinstance(self.hardness, str) else tuple(self.hardness))
+        object.__setattr__(
+            self, "hardness", (self.hardness,) if isinstance(self.hardness, str) else tuple(self.hardness)
+        )
 
     def scored_epochs(self) -> list[int]:
         """The epochs, from 1, after which the samples are scored."""
@@ -258,10 +262,9 @@ def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             return function(options(*args, **kwargs))
 
-        call.__signature__ = inspect.signature(options).replace(  # pyright: ignore[reportFunctionMemberAccess]
-            return_annotation=inspect.signature(function).return_annotation
-        )
-        call.__annotations__ = {}
+        returns = inspect.signature(function).return_annotation
+        vars(call)["__signature__"] = inspect.signature(options).replace(return_annotation=returns)
+        vars(call)["__annotations__"] = {}
         return call
 
     return decorate

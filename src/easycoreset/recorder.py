@@ -39,9 +39,9 @@ class HardnessRecorder:
     [4.243, nan, nan, 4.243]
     """
 
-    def __init__(self, num_samples: int, reduction: Literal["mean", "sum", "none"] = "mean", loss: str = "cross_entropy",
-                 *, hardness: Sequence[str] = ("aign",), every: int = 1, first: int | None = None,
-                 input_std: Sequence[float] | None = None) -> None:  # fmt: skip
+    def __init__(self, num_samples: int, reduction: Literal["mean", "sum", "none"] = "mean",
+                 loss: str = "cross_entropy", *, hardness: Sequence[str] = ("aign",), every: int = 1,
+                 first: int | None = None, input_std: Sequence[float] | None = None) -> None:  # fmt: skip
         require(num_samples >= 1, "num_samples", ">= 1", num_samples)
         require(reduction in ("mean", "sum", "none"), "reduction", "mean, sum or none", reduction)
         require(every >= 1, "every", ">= 1", every)
@@ -60,7 +60,9 @@ class HardnessRecorder:
         self._watched = False
         self._last: Tensor | None = None
         shape = (len(self.columns), num_samples)
-        self._held = {name: torch.zeros(shape, dtype=torch.float64) for name in ("sum", "count", "epoch_sum", "epoch_count")}
+        self._held = {
+            name: torch.zeros(shape, dtype=torch.float64) for name in ("sum", "count", "epoch_sum", "epoch_count")
+        }
         self._held["nonfinite"] = torch.zeros((), dtype=torch.int64)
 
     def watch(self, x: Tensor, index: Any, scale: float = 1.0) -> Tensor:
@@ -184,8 +186,14 @@ class HardnessRecorder:
             raise UsageError(f"watch: x must be floating, since integers have no gradient; got {x.dtype}")
         if index.dtype not in (torch.int64, torch.int32) or index.shape != (len(x),):
             raise UsageError(f"watch: index must be [{len(x)}] integers; got {index.dtype} {tuple(index.shape)}")
-        if index.device.type == "cpu" and len(index) and not 0 <= int(index.min()) <= int(index.max()) < self.num_samples:
-            raise UsageError(f"watch: index must be in 0..{self.num_samples - 1}; got {int(index.min())}..{int(index.max())}")
+        if (
+            index.device.type == "cpu"
+            and len(index)
+            and not 0 <= int(index.min()) <= int(index.max()) < self.num_samples
+        ):
+            raise UsageError(
+                f"watch: index must be in 0..{self.num_samples - 1}; got {int(index.min())}..{int(index.max())}"
+            )
         return index.long()
 
 

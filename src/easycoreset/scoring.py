@@ -13,7 +13,7 @@ from easycoreset.errors import UsageError
 from easycoreset.files import RunFolder, claim
 from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.hardness.exact import first_std, measure_all
-from easycoreset.models import load_weights, save_model
+from easycoreset.models.saved import load_weights, save_model
 from easycoreset.options import ScoreOptions, options_json, takes
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.tables import Scores, read_table, write_table
@@ -121,7 +121,9 @@ def _score_checkpoints(job: Job, options: ScoreOptions, measures: Sequence[Hardn
         return
     missing = [n for n in options.scored_epochs() if not (run.path / "checkpoints" / f"{n:04d}").is_dir()]
     if missing:
-        raise UsageError(f"split: {options.split!r} needs the weights of every scored epoch; {run.path} lacks {missing}")
+        raise UsageError(
+            f"split: {options.split!r} needs the weights of every scored epoch; {run.path} lacks {missing}"
+        )
     model = fresh_model(job)
     for number in options.scored_epochs():
         if not (folder / f"{number:04d}.parquet").exists():
@@ -138,7 +140,9 @@ def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -
     write_table(pa.table(table), folder / f"{epoch:04d}.parquet")
 
 
-def fold_trajectory(job: Job, options: ScoreOptions, measures: Sequence[Hardness], folder: Path, split: Split) -> Scores:
+def fold_trajectory(
+    job: Job, options: ScoreOptions, measures: Sequence[Hardness], folder: Path, split: Split
+) -> Scores:
     """Fold the scored epochs, one file at a time, to one number a sample and hardness."""
     folds = {measure.name: measure.fold() for measure in measures}
     observed = np.zeros(len(split), np.int32)
@@ -151,10 +155,11 @@ def fold_trajectory(job: Job, options: ScoreOptions, measures: Sequence[Hardness
     return _table(job, options, split, {name: fold.result() for name, fold in folds.items()}, observed)
 
 
-def _table(job: Job, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray], observed: np.ndarray) -> Scores:
+def _table(
+    job: Job, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray], observed: np.ndarray
+) -> Scores:
     provenance = {"fingerprint": split.fingerprint, "split": split.name, "data": job.source.name, "mode": options.mode,
                   "model": job.model_name, "objective": job.objective_name,
                   "options": options_json(options, neutral=False)}  # fmt: skip
     return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(job.source.class_names),
                   n_obs=observed.astype(np.int32), columns=columns, provenance=provenance)  # fmt: skip
-

@@ -1,6 +1,9 @@
 """The two tables that travel between commands: `Scores` (hardness of every sample) and `Coreset` (what is kept)."""
 
-import json
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
+# (pyarrow carries no types)
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from easycoreset.errors import UsageError, nearest
-from easycoreset.files import read_json, write_atomic
+from easycoreset.parquet import integers, read_provenance, read_table, with_provenance, write_table
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -121,7 +123,9 @@ class Scores:
             for name in table.column_names
             if name not in FIXED and (pa.types.is_floating(table[name].type) or pa.types.is_integer(table[name].type))
         }
-        ids = table["sample_id"].to_pylist() if "sample_id" in table.column_names else [str(i) for i in range(len(index))]
+        ids = (
+            table["sample_id"].to_pylist() if "sample_id" in table.column_names else [str(i) for i in range(len(index))]
+        )
         n_obs = integers(table, "n_obs", path) if "n_obs" in table.column_names else np.ones(len(index), np.int64)
         names = provenance.pop("class_names", None) or [str(k) for k in range(int(labels.max()) + 1)]
         return cls(sample_ids=ids, labels=labels, class_names=names, n_obs=n_obs.astype(np.int32), columns=columns,
@@ -247,60 +251,6 @@ class View:
         return self.data[int(self.index[place])]
 
 
-def with_provenance(table: pa.Table, provenance: dict[str, Any]) -> pa.Table:
-    """Put `provenance` into the table's own metadata."""
-    return table.replace_schema_metadata({"easycoreset": json.dumps(provenance, sort_keys=True)})
-
-
-def read_provenance(table: pa.Table, path: Path, beside: str) -> dict[str, Any]:
-    """Provenance from the table's metadata, else from the JSON file `beside` it, else nothing."""
-    metadata = table.schema.metadata or {}
-    if b"easycoreset" in metadata:
-        return json.loads(metadata[b"easycoreset"])
-    file = path.with_name(beside)
-    record = read_json(file) if file.exists() else {}
-    return dict(record.get("provenance", {}))
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """Write a Parquet file (zstd) at once."""
-    write_atomic(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
-
-
-def read_table(path: Path, needs: dict[str, str]) -> pa.Table:
-    """Read a Parquet file with the columns `needs`, name -> integer or bool.
-
-    Raises:
-        UsageError: missing, not Parquet, truncated, or of another schema.
-    """
-    try:
-        table = pq.ParquetFile(path).read()
-    except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    checks = {"integer": pa.types.is_integer, "bool": pa.types.is_boolean}
-    for name, kind in needs.items():
-        if name not in table.column_names or not checks[kind](table[name].type):
-            raise UsageError(f"{path}: needs a column {name!r} of type {kind}; it has {', '.join(table.column_names)}")
-    return table
-
-
-def integers(table: pa.Table, name: str, path: Path) -> Ints:
-    """One column as int64.
-
-    Raises:
-        UsageError: it is not of integers >= 0.
-    """
-    column = table[name]
-    if not pa.types.is_integer(column.type) or column.null_count:
-        raise UsageError(f"{path}: column {name!r} must be integers without gaps")
-    values = np.asarray(column.to_numpy(), np.int64)
-    if len(values) and values.min() < 0:
-        raise UsageError(f"{path}: column {name!r} must be >= 0; got {values.min()}")
-    return values
-
-
 def check_same_data(provenance: dict[str, Any], fingerprint: str, split: str, what: str,
                     own: tuple[Sequence[str], Ints], other: tuple[Sequence[str], Ints]) -> None:  # fmt: skip
     """Refuse a table that belongs to other data; without a fingerprint, sample ids and labels are compared.
@@ -326,6 +276,6 @@ def check_same_data(provenance: dict[str, Any], fingerprint: str, split: str, wh
     labels = int(np.sum(own[1] != other[1]))
     if "fingerprint" in provenance or names or labels:
         raise UsageError(
-            f"{what} is of other data (fingerprint {str(provenance.get('fingerprint'))[:12]} against {fingerprint[:12]}): "
-            f"{names} sample ids and {labels} labels differ"
+            f"{what} is of other data: {names} sample ids and {labels} labels differ "
+            f"(fingerprint {str(provenance.get('fingerprint'))[:12]} against {fingerprint[:12]})"
         )

@@ -1,4 +1,4 @@
-"""Attacks: (model, x, y, index) -> x_adv inside the ball and [0,1]. One attack a file, one line of `ATTACKS` an attack."""
+"""Attacks: (model, x, y, index) -> x_adv inside the ball and [0,1]. One attack a file, one line of `ATTACKS` each."""
 
 from typing import Any, Protocol
 

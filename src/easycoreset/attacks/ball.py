@@ -1,4 +1,4 @@
-"""The geometry that attacks share: the ball of a norm, steps in it, random points of it; and what an attack maximises."""
+"""What attacks share: the ball of a norm, steps in it, random points of it, and what an attack maximises."""
 
 from typing import Literal
 

@@ -44,7 +44,7 @@ def score(options: Annotated[ScoreOptions, Flat]) -> None:
     from easycoreset.scoring import score as run
     from easycoreset.scoring import scores_file
 
-    scores = run(options)
+    scores = run(**vars(options))
     show_run(read_json(options.out / "run.json"), scores_file(options.out, options.split), scores)
 
 
@@ -53,7 +53,7 @@ def select(options: Annotated[SelectOptions, Flat]) -> None:
     """Pick a coreset from scores."""
     from easycoreset.selection import select as run
 
-    coreset = run(options)
+    coreset = run(**vars(options))
     show_selection(read_json(options.out.with_suffix(".json")), coreset, options.out)
 
 
@@ -62,7 +62,7 @@ def train(options: Annotated[TrainOptions, Flat]) -> None:
     """Train on a coreset or on everything, by an objective."""
     from easycoreset.training import train as run
 
-    run(options)
+    run(**vars(options))
     show_run(read_json(options.out / "run.json"), options.out / "model.safetensors")
 
 
@@ -71,7 +71,7 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
     """Measure clean and adversarial accuracy, with checks."""
     from easycoreset.evaluation import evaluate as run
 
-    run(options)
+    run(**vars(options))
     show_evaluation(read_json(options.out / "evaluation.json"), options.out)
 
 

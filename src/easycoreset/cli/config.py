@@ -68,18 +68,17 @@ def read_yaml(file: Path) -> dict[Any, Any]:
 
 def _to_text(what: str, value: Any, hint: Any) -> str:
     """Check a value's type strictly, and spell it as a flag's value."""
-    if hint in (Names, Names | None, Numbers, Numbers | None):
-        inner = str if hint in (Names, Names | None) else Number
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(h for h in typing.get_args(hint) if h is not type(None))
+    if hint in (Names, Numbers):
+        inner = str if hint is Names else Number
         return ",".join(_to_text(what, item, inner) for item in (value if isinstance(value, list) else [value]))
-    if hint in (Number, Number | None):
+    if hint is Number:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise UsageError(f"{what} must be a number; got {value!r}")
         return repr(value) if not isinstance(value, str) else value
     if typing.get_origin(hint) is typing.Annotated:
         return _to_text(what, value, typing.get_args(hint)[0])
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        hint = next(h for h in typing.get_args(hint) if h is not type(None))
-        return _to_text(what, value, hint)
     wanted = hint if hint in (int, bool) else str
     if type(value) is not wanted:
         raise UsageError(f"{what} must be of type {wanted.__name__}; got {value!r} ({type(value).__name__})")

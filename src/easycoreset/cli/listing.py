@@ -33,7 +33,10 @@ def list_members(tokens: Sequence[str], *, as_json: bool) -> None:
     command = next((token for token in tokens if not token.startswith("-")), "")
     found = {kind: describe_members(kind, table) for kind, table in _tables(command).items()}
     if as_json:
-        lists = {kind: [dict(zip(("name", "options", "is"), row, strict=True)) for row in rows] for kind, rows in found.items()}
+        lists = {
+            kind: [dict(zip(("name", "options", "is"), row, strict=True)) for row in rows]
+            for kind, rows in found.items()
+        }
         print(json.dumps(lists, indent=1))
         return
     for kind, rows in found.items():

@@ -42,7 +42,9 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
         table = Table("hardness", "easiest", "median", "hardest", "never observed")
         for name, values in scores.columns.items():
             known = values[np.isfinite(values)]
-            spread = [f"{value:.4g}" for value in (known.min(), np.median(known), known.max())] if len(known) else ["-"] * 3
+            spread = (
+                [f"{value:.4g}" for value in (known.min(), np.median(known), known.max())] if len(known) else ["-"] * 3
+            )
             table.add_row(name, *spread, str(len(values) - len(known)))
         _print(table)
     print(file)
@@ -67,7 +69,9 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     if _json({**record, "folder": str(folder)}):
         return
     summary = record["summary"]
-    table = Table("attack", "norm", "eps", "accuracy", "95% interval", title=f"{summary['samples']} samples of {summary['data']}")
+    table = Table(
+        "attack", "norm", "eps", "accuracy", "95% interval", title=f"{summary['samples']} samples of {summary['data']}"
+    )
     for line in (summary["clean"], *summary["attacked"], *summary["worst"]):
         interval = f"{100 * line['low']:.1f} to {100 * line['high']:.1f}"
         table.add_row(line["attack"], line["norm"], f"{line['eps']:.4g}", f"{100 * line['accuracy']:.2f}", interval)
@@ -84,7 +88,9 @@ def show_doctor(found: dict[str, Any]) -> None:
     if _json(found):
         return
     for part, facts in found.items():
-        print(f"{part}: " + (", ".join(f"{k} {v}" for k, v in facts.items()) if isinstance(facts, dict) else str(facts)))
+        print(
+            f"{part}: " + (", ".join(f"{k} {v}" for k, v in facts.items()) if isinstance(facts, dict) else str(facts))
+        )
 
 
 def show_demo(results: "pa.Table", folder: Path) -> None:
@@ -114,4 +120,4 @@ def show_demo(results: "pa.Table", folder: Path) -> None:
     cell = folder / "cells" / results["cell"][0].as_py()
     print(f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and evaluation: {cell.parent}/")
     print("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")
-    print("then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out runs/half.parquet")
+    print("then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out half.parquet")

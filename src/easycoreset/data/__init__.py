@@ -1,4 +1,4 @@
-"""Data sets: images with stable indices, ids and labels, served in batches. One kind a file, one line of `DATA` a kind."""
+"""Data sets: images with stable indices, ids and labels, in batches. One kind a file, one line of `DATA` each."""
 
 import re
 from pathlib import Path

@@ -56,7 +56,9 @@ def _check(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) 
     x, y = arrays[x_name], arrays[y_name]
     x = x[..., None] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[-1] not in (1, 3):
-        raise UsageError(f"data: {path}: {x_name} must be [N,H,W] or [N,H,W,C] with C of 1 or 3; got {arrays[x_name].shape}")
+        raise UsageError(
+            f"data: {path}: {x_name} must be [N,H,W] or [N,H,W,C] with C of 1 or 3; got {arrays[x_name].shape}"
+        )
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
         raise UsageError(f"data: {path}: {y_name} must be integers [N]; got {y.dtype} {y.shape}")
     if len(x) != len(y):

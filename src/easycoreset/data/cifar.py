@@ -36,7 +36,9 @@ def load_cifar10(folder: Path, download: bool = False) -> Source:
     files = {name: _read(root / name, md5) for name, md5 in CIFAR10.items()}
     parts = {"train": [files[f"data_batch_{k}"] for k in range(1, 6)], "test": [files["test_batch"]]}
     names = _names(files["batches.meta"], b"label_names", root)
-    return _source(f"cifar10:{folder}", root, parts, b"labels", names, (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
+    return _source(
+        f"cifar10:{folder}", root, parts, b"labels", names, (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
+    )
 
 
 def load_cifar100(folder: Path, download: bool = False) -> Source:

@@ -10,8 +10,8 @@ def load_digits() -> Source:
     """1,797 grey images of 8x8 pixels in 10 classes; a stratified fifth of them is the test split."""
     from sklearn import datasets
 
-    bunch = datasets.load_digits()
-    images, labels = bunch["images"], np.asarray(bunch["target"], np.int64)
+    flat, labels = (np.asarray(part) for part in datasets.load_digits(return_X_y=True))
+    images = flat.reshape(-1, 8, 8)
     pixels = np.round(images * (255 / 16)).astype(np.uint8)[..., None]
     splits = {}
     for name, rows in zip(("train", "test"), hold_out(labels), strict=True):

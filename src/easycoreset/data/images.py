@@ -1,4 +1,4 @@
-"""Two ways to hold pictures: small ones as one tensor (on the device where it fits), large folders decoded as needed."""
+"""Two ways to hold pictures: small ones as one tensor (on the device if it fits), large folders decoded as needed."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

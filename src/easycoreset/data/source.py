@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ Ints = npt.NDArray[np.int64]
 Transform = Callable[[Tensor, int], Tensor]  # (images [B,H,W,C], step) -> the same shape
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Batch:
     """Some samples: `index [B] int64`, `x [B,C,H,W] float32 in [0,1]`, `y [B] int64`, all on one device."""
 
     index: Tensor

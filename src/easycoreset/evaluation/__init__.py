@@ -21,7 +21,8 @@ from easycoreset.errors import UsageError, require
 from easycoreset.evaluation.checks import Check, check_model_behaviour, check_order
 from easycoreset.evaluation.outcomes import Outcome, attack_split, predict_split, wilson
 from easycoreset.files import RunFolder, claim, write_atomic
-from easycoreset.models import load_model, read_card
+from easycoreset.models.card import read_card
+from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.tables import read_table, write_table
 from easycoreset.training.setup import open_data, set_threads, to_device
@@ -89,8 +90,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     device, source = open_data(dataclasses.replace(options, image_size=options.image_size or card.shape[1]))
     set_threads(options.threads, card.model, device)
     require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
-    require(len(source.class_names) == len(card.class_names), "data", f"of {len(card.class_names)} classes, as the model",
-            len(source.class_names))  # fmt: skip
+    classes = len(card.class_names)
+    require(len(source.class_names) == classes, "data", f"of {classes} classes, as the model", len(source.class_names))
     for value in options.eps or ():
         limit = float(np.sqrt(np.prod(card.shape)))
         require(options.norm == "linf" or value <= limit, "eps", f"in [0, {limit:.1f}] for l2 on such images", value)

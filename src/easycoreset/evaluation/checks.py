@@ -49,11 +49,14 @@ def check_model_behaviour(model: nn.Module, split: Split, rows: np.ndarray, corr
         Check("batch_invariance", changed, changed == 0,
               f"{changed:.1%} of predictions differ at batch size 1: the samples of a batch influence each other"),
         Check("deterministic", spread, spread < 1e-4,
-              f"two forward passes differ by {spread:.2g} of the largest logit: a randomised defence needs attacks on its average"),
+              f"two forward passes differ by {spread:.2g} of the largest logit: attack a randomised defence's average"),
         _logits_not_probabilities(logits),
     ]  # fmt: skip
     if len(correct):
-        checks += [_zero_gradient(model, split, correct, seed, device), _large_eps(model, split, correct, norm, seed, device)]
+        checks += [
+            _zero_gradient(model, split, correct, seed, device),
+            _large_eps(model, split, correct, norm, seed, device),
+        ]
     return checks
 
 
@@ -65,8 +68,8 @@ def check_order(attacked: Sequence[Outcome]) -> list[Check]:
     checks: list[Check] = []
     for weak in attacked:
         for strong in attacked:
-            ranks = [STRENGTH.get(outcome.attack.split(":")[0]) for outcome in (weak, strong)]
-            if weak.eps != strong.eps or None in ranks or not ranks[0] < ranks[1]:  # pyright: ignore[reportOptionalOperand]
+            ranks = [STRENGTH.get(outcome.attack.split(":")[0], np.nan) for outcome in (weak, strong)]
+            if weak.eps != strong.eps or not ranks[0] < ranks[1]:
                 continue
             difference = weak.broken.astype(float) - strong.broken.astype(float)
             excess = float(difference.mean())
@@ -108,7 +111,9 @@ def _zero_gradient(model: nn.Module, split: Split, correct: np.ndarray, seed: in
     return Check("zero_gradient", share, share <= 0.05, message)
 
 
-def _large_eps(model: nn.Module, split: Split, correct: np.ndarray, norm: str, seed: int, device: torch.device) -> Check:
+def _large_eps(
+    model: nn.Module, split: Split, correct: np.ndarray, norm: str, seed: int, device: torch.device
+) -> Check:
     """At an eps that spans [0,1] every sample should fall."""
     batch = next(split.batches(_some(correct, seed)[:128], 128, device))
     eps = 1.0 if norm == "linf" else float(np.sqrt(batch.x[0].numel()))
@@ -121,5 +126,7 @@ def _large_eps(model: nn.Module, split: Split, correct: np.ndarray, norm: str, s
             with torch.no_grad():
                 standing &= model(adv).argmax(1) == y
     share = float(standing.float().mean())
-    message = f"{share:.1%} of {len(y)} samples survive an attack without bounds (eps {eps:.4g}): its gradients lead nowhere"
+    message = (
+        f"{share:.1%} of {len(y)} samples survive an attack without bounds (eps {eps:.4g}): its gradients lead nowhere"
+    )
     return Check("large_eps", share, share <= 0.01, message)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -91,12 +90,21 @@ class Hardness(Protocol):
 
 @dataclass(frozen=True)
 class LogitHardness:
-    """A hardness that comes from logits alone."""
+    """A hardness that comes from logits alone.
+
+    Attributes:
+        name: its column in the scores.
+        column: the column of the trajectory that it folds.
+        function: the values of one epoch.
+        fold: makes a fresh fold of epochs.
+        says: what it is, with its paper.
+    """
 
     name: str
     column: str
     function: Callable[[Outputs], Tensor]
     fold: Callable[[], Fold]
+    says: str
     dtype: str = "float32"
     needs_gradient: bool = False
 
@@ -117,8 +125,3 @@ def load_hardness(specs: Sequence[str]) -> list[Hardness]:
     if twice:
         raise UsageError(f"hardness must be named once each; got {twice!r} twice")
     return measures
-
-
-def observed(values: np.ndarray) -> np.ndarray:
-    """Which of an epoch's values count, [N] bool."""
-    return np.isfinite(values)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from easycoreset.data import Batch
 from easycoreset.hardness import Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
-from easycoreset.models import Normalize
 from easycoreset.models.modes import frozen
+from easycoreset.models.normalize import Normalize
 
 
 def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

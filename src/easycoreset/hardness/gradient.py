@@ -30,7 +30,10 @@ class AIGN:
     @property
     def name(self) -> str:
         """Its column: aign, aign_l1_squared, ..."""
-        parts = ["aign", *(value for value, default in ((self.norm, "l2"), (self.dtype, "float32")) if value != default)]
+        parts = [
+            "aign",
+            *(value for value, default in ((self.norm, "l2"), (self.dtype, "float32")) if value != default),
+        ]
         return "_".join(parts + ["squared"] * self.squared + ["model"] * (self.space == "model"))
 
     @property

@@ -1,23 +1,14 @@
 """Models that map images in [0,1] to logits: built in, torchvision's, or the user's own factory."""
 
-import dataclasses
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from easycoreset.data import Source
 from easycoreset.errors import EasycoresetWarning, UsageError, nearest
-from easycoreset.files import SCHEMA_VERSION, read_json, write_atomic, write_json
 from easycoreset.members import load_attribute
+from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
-
-__all__ = ["MODELS", "ModelCard", "Normalize", "build_model", "choose_model", "load_model", "save_model"]
 
 MODELS = {
     "digits-cnn": "easycoreset.models.digits_cnn:digits_cnn",
@@ -27,32 +18,9 @@ MODELS = {
 SMALL = ("digits-cnn", "thin-resnet")  # one CPU thread serves them best
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """What `model.json` says: enough to build the model again, and where it comes from.
-
-    Attributes:
-        model: its spelling.
-        shape: (C, H, W) of its inputs.
-        mean: of its normalisation, a number a channel.
-        std: likewise.
-        class_names: a name for each output.
-        eps: radius of its adversarial training, if any.
-        provenance: data fingerprint, options, versions.
-    """
-
-    model: str
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    class_names: tuple[str, ...]
-    eps: float | None = None
-    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def choose_model(source: Source, device: torch.device) -> str:
-    """The model for a data set where none was given."""
-    side = max(source.shape[1:])
+def choose_model(shape: tuple[int, int, int], device: torch.device) -> str:
+    """The model for images of `shape` where none was given."""
+    side = max(shape[1:])
     if side <= 12:
         return "digits-cnn"
     if side > 64:
@@ -110,73 +78,3 @@ def _warn_of_large_stem(network: nn.Module, name: str, side: int) -> None:
             EasycoresetWarning,
             stacklevel=4,
         )
-
-
-def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
-    """Write `model.safetensors` and `model.json`."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_atomic(folder / "model.safetensors", lambda path: save_file(state, path))
-    write_json(folder / "model.json", {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(card)})
-
-
-def read_card(folder: Path) -> ModelCard:
-    """Read `model.json`.
-
-    Raises:
-        UsageError: missing or broken.
-    """
-    file = folder / "model.json"
-    record = read_json(file)
-    record.pop("schema_version", None)
-    try:
-        card = ModelCard(**record)
-        lists = {key: tuple(getattr(card, key)) for key in ("shape", "mean", "std", "class_names")}
-    except TypeError as error:
-        raise UsageError(f"{file}: not a model card: {error}") from None
-    if len(lists["shape"]) != 3 or not len(lists["mean"]) == len(lists["std"]) == lists["shape"][0]:
-        raise UsageError(f"{file}: shape, mean and std do not fit together")
-    return dataclasses.replace(card, **lists)
-
-
-def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
-    """Load a trained model, as `score` and `train` wrote it, in eval mode on the CPU.
-
-    Args:
-        folder: holds `model.json` and `model.safetensors`.
-        model: a `package.module:factory` that the card names is imported only when it is repeated here.
-
-    Raises:
-        UsageError: files missing or broken, weights of another architecture (which keys differ), or a factory
-            that was not repeated.
-    """
-    folder = Path(folder)
-    card = read_card(folder)
-    kind = card.model.partition(":")[0]
-    if card.model not in MODELS and kind != "torchvision" and model != card.model:
-        raise UsageError(f"{folder / 'model.json'} names the factory {card.model!r}: repeat it as model to have it imported")
-    if model not in (None, card.model):
-        raise UsageError(f"model must be {card.model!r}, as {folder / 'model.json'} says; got {model!r}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EasycoresetWarning)
-        network = build_model(card)
-    load_weights(network, folder / "model.safetensors")
-    return network.eval()
-
-
-def load_weights(network: nn.Module, file: Path) -> None:
-    """Load a safetensors file into `network`.
-
-    Raises:
-        UsageError: the file is missing, broken, or of another architecture.
-    """
-    try:
-        state = load_file(file)
-    except FileNotFoundError:
-        raise UsageError(f"{file}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{file}: not a readable safetensors file: {error}") from None
-    own = network.state_dict()
-    wrong = sorted(k for k in {*own, *state} if k not in own or k not in state or own[k].shape != state[k].shape)
-    if wrong:
-        raise UsageError(f"{file}: weights of another architecture; {len(wrong)} keys differ: {', '.join(wrong[:5])}")
-    network.load_state_dict(state)

@@ -16,7 +16,9 @@ OBJECTIVES = {
 class Objective(Protocol):
     """The loss of one training batch."""
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
         """Compute the loss, a scalar that is the mean over the batch.
 
         Args:

@@ -34,7 +34,9 @@ class TRADES:
         require(self.steps >= 1, "steps", ">= 1", self.steps)
         require(self.step_size is None or self.step_size > 0, "step_size", "> 0", self.step_size)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
         x_adv = self.perturb(model, x.detach(), generator)
         clean, adversarial = model(x).float(), model(x_adv).float()
         divergence = F.kl_div(F.log_softmax(adversarial, 1), F.log_softmax(clean, 1), reduction="none", log_target=True)

@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from easycoreset.console import log
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.files import SCHEMA_VERSION, prepare_place, versions, write_json
 from easycoreset.members import load_member, spell_member, split_spec
@@ -87,7 +86,6 @@ def select(options: SelectOptions) -> Coreset:
     record = {"schema_version": SCHEMA_VERSION, "command": "select", "options": options_json(options),
               "provenance": coreset.provenance, "versions": versions()}  # fmt: skip
     write_json(options.out.with_suffix(".json"), record)
-    log.info("%s keeps %d of %d samples -> %s", coreset.provenance["method"], len(coreset), len(scores), options.out)
     return coreset
 
 

@@ -48,5 +48,7 @@ def interleave(groups: list[Ints], rng: np.random.Generator) -> Ints:
     """
     rows = np.concatenate(groups)
     places = np.concatenate([(np.arange(len(group)) + 0.5) / max(len(group), 1) for group in groups])
-    seeded = np.concatenate([np.full(len(group), tie) for group, tie in zip(groups, rng.random(len(groups)), strict=True)])
+    seeded = np.concatenate(
+        [np.full(len(group), tie) for group, tie in zip(groups, rng.random(len(groups)), strict=True)]
+    )
     return rows[np.lexsort((seeded, places))]

@@ -13,4 +13,6 @@ class Random:
     per_class: bool = False
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
-        return choose_rows(scores, count, seed, lambda rows, n, rng: rng.permutation(rows)[:n], per_class=self.per_class)
+        return choose_rows(
+            scores, count, seed, lambda rows, n, rng: rng.permutation(rows)[:n], per_class=self.per_class
+        )

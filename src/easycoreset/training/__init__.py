@@ -4,7 +4,7 @@ from torch import nn
 
 from easycoreset.console import log
 from easycoreset.files import claim, write_atomic
-from easycoreset.models import load_model, save_model
+from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
 from easycoreset.training.checkpoint import CHECKPOINT
 from easycoreset.training.loop import Epoch, fit

@@ -38,7 +38,9 @@ class Epoch:
     history: list[dict[str, float]]
 
 
-def fit(job: Job, model: nn.Module, *, recorder: HardnessRecorder | None = None, folder: Path | None = None) -> Iterator[Epoch]:
+def fit(
+    job: Job, model: nn.Module, *, recorder: HardnessRecorder | None = None, folder: Path | None = None
+) -> Iterator[Epoch]:
     """Train `model` in place and yield each epoch as it ends.
 
     All randomness is a function of (seed, epoch, step), so a run that goes on from a checkpoint in `folder` is
@@ -109,7 +111,13 @@ class _Training:
                 self.save()
         seconds = self.seconds + time.monotonic() - self._started
         lr = self.optimizer.param_groups[0]["lr"]
-        line = {"epoch": epoch, "updates": self.updates_done, "loss": float(self.loss_sum) / steps, "lr": lr, "seconds": seconds}
+        line = {
+            "epoch": epoch,
+            "updates": self.updates_done,
+            "loss": float(self.loss_sum) / steps,
+            "lr": lr,
+            "seconds": seconds,
+        }
         self.history.append(line)
         self.epoch, self.step, self.seconds = epoch + 1, 0, 0.0
         self.loss_sum.zero_()

@@ -12,7 +12,8 @@ from easycoreset.console import log
 from easycoreset.data import Source, Split, open_source
 from easycoreset.data.draws import seed_of
 from easycoreset.errors import UsageError
-from easycoreset.models import SMALL, ModelCard, build_model, choose_model
+from easycoreset.models import SMALL, build_model, choose_model
+from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import frozen
 from easycoreset.objectives import Objective, load_objective
 from easycoreset.options import ComputeOptions, RecipeOptions, options_json
@@ -71,7 +72,8 @@ class Job:
     def identity(self, options: RecipeOptions) -> dict[str, Any]:
         """What makes the result: the options, with what they left open, and the data."""
         resolved = {"model": self.model_name, "objective": self.objective_name, "schedule": self.schedule,
-                    "augment": self.augment, "fingerprint": self.split.fingerprint, "shape": list(self.source.shape)}  # fmt: skip
+                    "augment": self.augment, "fingerprint": self.split.fingerprint,
+                    "shape": list(self.source.shape)}  # fmt: skip
         coreset: dict[str, Any] = {}
         if options.coreset is not None:
             weight = b"" if self.weight is None else self.weight.cpu().numpy().tobytes()
@@ -127,11 +129,13 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     size = options.batch_size
     steps = math.ceil(len(index) / size) - (len(index) % size == 1 and len(index) > 1)
     updates = updates if updates is not None else steps * (epochs or 0)
-    model_name = options.model or choose_model(source, device)
+    model_name = options.model or choose_model(source.shape, device)
     if options.model is None:
         log.info("model %s is taken (--model)", model_name)
     set_threads(options.threads, model_name, device)
-    schedule = ("onecycle" if objective_name == "standard" else "step") if options.schedule == "auto" else options.schedule
+    schedule = (
+        ("onecycle" if objective_name == "standard" else "step") if options.schedule == "auto" else options.schedule
+    )
     job = Job(
         options=options, device=device, source=source, index=index,
         weight=None if weight is None else torch.from_numpy(weight).to(device),
@@ -190,4 +194,3 @@ def _training_rows(options: RecipeOptions, source: Source) -> tuple[Ints, np.nda
                     (coreset.sample_ids, coreset.labels), (split.sample_ids, split.labels))  # fmt: skip
     uniform = np.all(coreset.weight[coreset.keep] == 1)
     return coreset.index, None if uniform else np.nan_to_num(coreset.weight)
-

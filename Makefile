@@ -1,0 +1,32 @@
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= runs/demo
+BENCH ?= all
+
+.PHONY: install demo test check bench clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	touch $@
+
+demo: .venv/.installed
+	$(BIN)/easycoreset demo --out $(OUT)
+
+test: .venv/.installed
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: .venv/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pyright
+
+bench: .venv/.installed
+	$(BIN)/python -m benchmarks $(BENCH)
+
+clean:
+	rm -rf .venv runs dist build

@@ -1,0 +1,56 @@
+"""What a saved model says of itself."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from easycoreset.errors import UsageError
+from easycoreset.files import SCHEMA_VERSION, read_json, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What `model.json` says: enough to build the model again, and where it comes from.
+
+    Attributes:
+        model: its spelling.
+        shape: (C, H, W) of its inputs.
+        mean: of its normalisation, a number a channel.
+        std: likewise.
+        class_names: a name for each output.
+        eps: radius of its adversarial training, if any.
+        provenance: data fingerprint, options, versions.
+    """
+
+    model: str
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    eps: float | None = None
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read `model.json`.
+
+    Raises:
+        UsageError: missing or broken.
+    """
+    file = folder / "model.json"
+    record = read_json(file)
+    record.pop("schema_version", None)
+    try:
+        card = ModelCard(**record)
+        lists = {key: tuple(getattr(card, key)) for key in ("shape", "mean", "std", "class_names")}
+    except TypeError as error:
+        raise UsageError(f"{file}: not a model card: {error}") from None
+    if len(lists["shape"]) != 3 or not len(lists["mean"]) == len(lists["std"]) == lists["shape"][0]:
+        raise UsageError(f"{file}: shape, mean and std do not fit together")
+    return dataclasses.replace(card, **lists)
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write `model.json`."""
+    write_json(folder / "model.json", {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(card)})
