@@ -35,7 +35,7 @@ class HardnessRecorder:
     >>> x = recorder.watch(torch.ones(2, 1, 1, 2), torch.tensor([3, 0]))
     >>> (3 * x).sum().backward()
     >>> recorder.end_epoch()
-    >>> recorder.scores()["aign_online"].round(3).tolist()
+    >>> [round(float(value), 3) for value in recorder.scores()["aign_online"]]
     [4.243, nan, nan, 4.243]
     """
 

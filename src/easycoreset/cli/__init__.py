@@ -1,5 +1,6 @@
 """The command line: `easycoreset COMMAND ...`."""
 
+import os
 import sys
 import traceback
 import warnings
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 failed, 2 wrong use, 3 part of a grid failed, 130 interrupted.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    sys.path.append(os.getcwd())  # where a user's own module:factory is looked for, after what is installed
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", EasycoresetWarning)
     try:

@@ -1,0 +1,85 @@
+"""Shared fixtures: real images, a scored and trained model, and the command line in-process."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from easycoreset import open_source, score
+from easycoreset.cli import main
+
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    reason = "real_data: EASYCORESET_DATA is not set"
+    for item in items:
+        if "real_data" in item.keywords and not os.environ.get("EASYCORESET_DATA"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    return Path(os.environ["EASYCORESET_DATA"])
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return open_source("digits")
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory):
+    """A folder that `score` wrote: digits, 5 epochs."""
+    folder = tmp_path_factory.mktemp("scored") / "run"
+    score(data="digits", epochs=5, out=folder)
+    return folder
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run the command line in this process."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def png_folder(tmp_path, digits):
+    """An image folder of real images: 3 classes x 12 digits as PNG files, without a test part."""
+    from PIL import Image
+
+    split = digits.splits["train"]
+    for label in range(3):
+        for row in np.flatnonzero(split.labels == label)[:12]:
+            place = tmp_path / "images" / f"class {label}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(split.images.pixels[row, :, :, 0].numpy()).resize((20, 16)).save(place / f"{row}.png")
+    return tmp_path / "images"
+
+
+def close32(found, expected):
+    """METHODS.md's float32 rule: |a - b| <= 1e-4 |b| + 1e-6 max|b|, 0.1% of the rows exempt."""
+    found, expected = np.asarray(found, float), np.asarray(expected, float)
+    off = np.abs(found - expected) > 1e-4 * np.abs(expected) + 1e-6 * np.abs(expected).max()
+    return off.mean() <= 0.001

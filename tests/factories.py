@@ -1,0 +1,56 @@
+"""Models and selectors as users bring them: `package.module:name`."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from easycoreset import Coreset
+
+
+def plain():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+def wrong_shape():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+
+
+class NaNs(nn.Module):
+    def forward(self, x):
+        return torch.full((len(x), 10), float("nan"))
+
+
+def not_finite():
+    return NaNs()
+
+
+def not_a_model():
+    return 3
+
+
+def with_dropout():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10))
+
+
+class Exploding(nn.Module):
+    """Finite at first, not finite after the first update."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        grown = self.training and bool(self.linear.bias.detach().abs().sum() > 1)
+        return self.linear(x.flatten(1)) * (float("inf") if grown else 1.0)
+
+
+def exploding():
+    return Exploding()
+
+
+def first_rows(scores, count, seed):
+    return Coreset.from_order(np.arange(count), scores)
+
+
+def too_few(scores, count, seed):
+    return Coreset.from_order(np.arange(count - 1), scores)

@@ -1,0 +1,107 @@
+"""Every hardness: toy values that can be checked by hand, and the definition on random trajectories."""
+
+import numpy as np
+import pytest
+import torch
+
+from easycoreset import UsageError
+from easycoreset.hardness import HARDNESS, Outputs, load_hardness
+
+
+def measured(spec, logits, y):
+    (measure,) = load_hardness([spec])
+    return measure.measure(Outputs(torch.tensor(logits, dtype=torch.float64), torch.tensor(y))).numpy()
+
+
+def folded(spec, epochs):
+    (measure,) = load_hardness([spec])
+    fold = measure.fold()
+    for values in epochs:
+        fold.add(np.asarray(values, float))
+    return fold.result()
+
+
+def test_toy_values_of_one_epoch():
+    certain_and_wrong = [[100.0, 0, 0, 0]]
+    assert measured("loss", [[0.0, 0, 0, 0]], [2]) == pytest.approx(np.log(4))
+    assert measured("el2n", [[0.0, 0, 0, 0]], [1]) == pytest.approx(np.sqrt(0.75))
+    assert measured("el2n", certain_and_wrong, [1]) == pytest.approx(np.sqrt(2))
+    assert measured("aum", [[1.0, 4, 2]], [1]) == pytest.approx(-2)
+    p = np.log([[0.2, 0.7, 0.1]])
+    assert measured("prob_gap", p, [0]) == pytest.approx(-0.5)
+    assert measured("least_confidence", p, [0]) == pytest.approx(0.3)
+    assert measured("entropy", p, [0]) == pytest.approx(-(0.2 * np.log(0.2) + 0.7 * np.log(0.7) + 0.1 * np.log(0.1)))
+    assert measured("uncertainty", p, [0]) == pytest.approx(0.2)
+    assert measured("forgetting", [[1.0, 1, 0], [1.0, 1, 0]], [0, 1]).tolist() == [1, 0]  # the lowest class on ties
+
+
+def test_toy_values_over_epochs():
+    assert folded("forgetting", np.transpose([[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]])).tolist() == [2, 1, 0, 4]
+    assert folded("uncertainty", [[0.2], [0.6]]) == pytest.approx(0.4 / np.sqrt(2))
+    assert np.isnan(folded("uncertainty", [[0.2]]))
+    assert folded("loss", [[1.0], [np.nan], [2.0]]) == pytest.approx(1.5)
+    assert folded("entropy", [[1.0], [2.0], [np.nan]]) == pytest.approx(2)
+    assert folded("el2n", [[1.0]] * 10 + [[100.0]] * 5) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 9, 10, 11, 25])
+def test_folds_equal_their_definitions_on_random_trajectories(epochs):
+    rng = np.random.default_rng(epochs)
+    values = rng.random((epochs, 40))
+    values[rng.random(values.shape) < 0.2] = np.nan
+    right = np.where(np.isnan(values), np.nan, values > 0.5)
+    for row in range(40):
+        seen = values[:, row][~np.isnan(values[:, row])]
+        flags = right[:, row][~np.isnan(right[:, row])]
+        one = slice(row, row + 1)
+        windows = [seen[i : i + 10] for i in range(max(len(seen) - 9, 1))]
+        uncertainty = np.mean([w.std(ddof=1) for w in windows]) if len(seen) > 1 else np.nan
+        forgotten = sum(a == 1 and b == 0 for a, b in zip(flags, flags[1:], strict=False))
+        expected = {
+            "loss": seen.mean() if len(seen) else np.nan,
+            "el2n": seen[:10].mean() if len(seen) else np.nan,
+            "entropy": seen[-1] if len(seen) else np.nan,
+            "uncertainty": uncertainty,
+            "forgetting": (forgotten if flags.any() else len(flags)) if len(flags) else np.nan,
+        }
+        for name, value in expected.items():
+            found = folded(name, (right if name == "forgetting" else values)[:, one])[0]
+            assert found == pytest.approx(value, rel=1e-5, nan_ok=True), (name, row)
+
+
+def test_measures_equal_their_definitions_on_random_logits():
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(50, 7)) * 5, rng.integers(0, 7, 50)
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    own, top = p[np.arange(50), y], np.sort(p, 1)
+    others = z.copy()
+    others[np.arange(50), y] = -np.inf
+    expected = {
+        "loss": -np.log(own),
+        "el2n": np.sqrt(((p - np.eye(7)[y]) ** 2).sum(1)),
+        "forgetting": p.argmax(1) == y,
+        "aum": others.max(1) - z[np.arange(50), y],
+        "uncertainty": own,
+        "entropy": -(p * np.log(p)).sum(1),
+        "least_confidence": 1 - top[:, -1],
+        "prob_gap": top[:, -2] - top[:, -1],
+    }
+    assert set(expected) == set(HARDNESS) - {"aign"}
+    for name, values in expected.items():
+        np.testing.assert_allclose(measured(name, z, y), values, rtol=1e-9, err_msg=name)
+
+
+def test_logits_that_are_not_finite_give_nan_and_underflow_does_not():
+    values = measured("forgetting", [[np.nan, 1.0], [0.0, 1.0]], [1, 1])
+    assert np.isnan(values[0]) and values[1] == 1
+    assert measured("entropy", [[2000.0, 0.0]], [0]) == pytest.approx(0)
+    assert measured("loss", [[2000.0, 0.0]], [1]) == pytest.approx(2000)
+
+
+def test_variants_are_named():
+    names = [m.name for m in load_hardness(["aign:norm=l1:squared=true", "aign", "aign:space=model", "aign:dtype=float64"])]
+    assert names == ["aign_l1_squared", "aign", "aign_model", "aign_float64"]
+    with pytest.raises(UsageError, match="'aign' twice"):
+        load_hardness(["aign", "aign"])
+    with pytest.raises(UsageError, match="norm must be one of l1, l2, linf; got 'l3'"):
+        load_hardness(["aign:norm=l3"])

@@ -1,0 +1,190 @@
+"""The recorder in foreign loops: equal to the exact pass where the two must agree, and clear errors where it is misused."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from easycoreset import HardnessRecorder, UsageError, choose, input_gradient_norms, with_index
+from easycoreset.models.digits_cnn import digits_cnn
+
+N = 103
+
+
+@pytest.fixture
+def images(digits):
+    batch = next(digits.splits["train"].batches(np.arange(N), N))
+    return batch.x.contiguous(), batch.y
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return digits_cnn(1, 10).eval()
+
+
+def loop(model, recorder, loader, reduction, scale=1.0, accumulate=1):
+    """A plain training loop, as users write it, at learning rate 0."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    for step, (x, y, index) in enumerate(loader):
+        x = recorder.watch(x, index, scale=scale / accumulate)
+        losses = F.cross_entropy(model(x), y, reduction="none")
+        loss = {"mean": losses.mean, "sum": losses.sum, "none": losses.sum}[reduction]()
+        if step % accumulate == 0:
+            optimizer.zero_grad()
+        (loss * scale / accumulate).backward()
+        if step % accumulate == accumulate - 1:
+            optimizer.step()
+    recorder.end_epoch()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(("scale", "accumulate"), [(1.0, 1), (1024.0, 1), (1.0, 2)])
+def test_equals_the_exact_pass_where_the_two_must_agree(images, model, reduction, scale, accumulate):
+    x, y = images
+    expected = input_gradient_norms(model, x, y)
+    loader = DataLoader(with_index(TensorDataset(x, y)), batch_size=8, shuffle=True)  # 103 = 12 * 8 + 7: short last batch
+    recorder = HardnessRecorder(N, reduction=reduction)
+    for _ in range(2):
+        loop(model, recorder, loader, reduction, scale, accumulate)
+    scores = recorder.scores(labels=y)
+    np.testing.assert_allclose(scores["aign_online"], expected, rtol=2e-5, atol=1e-6)
+    assert (scores.n_obs == 2).all()
+
+
+def test_drop_last_changes_no_observed_score(images, model):
+    x, y = images
+    expected = input_gradient_norms(model, x, y).numpy()
+    recorder = HardnessRecorder(N)
+    loop(model, recorder, DataLoader(with_index(TensorDataset(x, y)), batch_size=8, drop_last=True), "mean")
+    scores = recorder.scores()
+    seen = scores.n_obs == 1
+    assert seen.sum() == 96 and np.isnan(scores["aign_online"][~seen]).all() and (scores.n_obs[~seen] == 0).all()
+    np.testing.assert_allclose(scores["aign_online"][seen], expected[seen], rtol=2e-5, atol=1e-6)
+    chosen = choose(scores, method="easycore", fraction=0.9)
+    assert chosen.keep[seen].sum() == len(chosen) == 93  # a sample that was never observed is never easiest
+
+
+def test_a_sample_seen_twice_in_an_epoch_counts_once():
+    recorder = HardnessRecorder(2, reduction="sum")
+    for factors in ([1.0, 3.0], [10.0, 10.0]):
+        x = recorder.watch(torch.ones(2, 1, 1, 1), torch.tensor([0, 0]))
+        (x.flatten() * torch.tensor(factors)).sum().backward()
+        recorder.end_epoch()
+    scores = recorder.scores()
+    assert scores["aign_online"][0] == pytest.approx((2 + 10) / 2)
+    assert scores.n_obs.tolist() == [2, 0]
+
+
+def test_gradients_that_are_not_finite_are_counted_and_left_out():
+    recorder = HardnessRecorder(3, reduction="sum")
+    for value in (float("inf"), 2.0):
+        x = recorder.watch(torch.ones(2, 1, 1, 1), torch.tensor([0, 1]))
+        (x.flatten() * torch.tensor([value, 1.0])).sum().backward()
+        recorder.end_epoch()
+    scores = recorder.scores()
+    assert recorder.nonfinite == 1
+    assert scores["aign_online"][:2].tolist() == [2, 1] and scores.n_obs.tolist() == [1, 2, 0]
+
+
+def test_other_losses_have_another_column_and_variants_theirs():
+    recorder = HardnessRecorder(2, loss="trades", hardness=["aign", "aign:norm=l1:squared=true"])
+    assert recorder.columns == ["grad_norm_online", "grad_norm_l1_squared_online"]
+    x = recorder.watch(torch.ones(1, 1, 1, 2), torch.tensor([1]), scale=2.0)
+    (x * torch.tensor([6.0, 8.0])).sum().backward()
+    recorder.end_epoch()
+    scores = recorder.scores()
+    assert scores["grad_norm_online"][1] == pytest.approx(5)
+    assert scores["grad_norm_l1_squared_online"][1] == pytest.approx(49)
+
+
+def test_every_and_first_leave_other_epochs_alone():
+    recorder = HardnessRecorder(1, reduction="sum", every=2, first=5)
+    watched = []
+    for epoch in range(1, 8):
+        x = recorder.watch(torch.ones(1, 1, 1, 1), torch.tensor([0]))
+        watched.append(x.requires_grad)
+        if x.requires_grad:
+            (x * epoch).sum().backward()
+        recorder.end_epoch()
+    assert watched == [False, True, False, True, False, False, False]
+    assert recorder.scores()["aign_online"].tolist() == [3]
+
+
+def test_state_survives_a_checkpoint(images, model, tmp_path):
+    x, y = images
+    loader = DataLoader(with_index(TensorDataset(x, y)), batch_size=10)
+    whole, first, second = HardnessRecorder(N), HardnessRecorder(N), HardnessRecorder(N)
+    for recorder in (whole, whole, first):
+        loop(model, recorder, loader, "mean")
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    loop(model, second, loader, "mean")
+    np.testing.assert_array_equal(whole.scores()["aign_online"], second.scores()["aign_online"])
+    with pytest.raises(UsageError, match="state does not fit"):
+        HardnessRecorder(N + 1).load_state_dict(first.state_dict())
+
+
+def test_works_on_an_input_that_is_not_a_leaf(images, model):
+    x, y = images
+    scale = torch.ones((), requires_grad=True)
+    recorder = HardnessRecorder(N, reduction="sum")
+    watched = recorder.watch(x * scale, torch.arange(N))
+    F.cross_entropy(model(watched), y, reduction="sum").backward()
+    recorder.end_epoch()
+    assert scale.grad is not None  # the loop's own graph stays whole
+    np.testing.assert_allclose(recorder.scores()["aign_online"], input_gradient_norms(model, x, y), rtol=2e-5, atol=1e-6)
+
+
+def test_misuse_is_named():
+    recorder = HardnessRecorder(4)
+    x = torch.rand(2, 1, 2, 2)
+    for bad, match in [
+        ((torch.ones(2, 1, dtype=torch.uint8), [0, 1]), "x must be floating"),
+        ((x, [0]), r"index must be \[2\] integers"),
+        ((x, [0.0, 1.0]), r"index must be \[2\] integers"),
+        ((x, [0, 4]), r"index must be in 0..3; got 0..4"),
+        ((x, [-1, 0]), r"index must be in 0..3; got -1..0"),
+    ]:
+        with pytest.raises(UsageError, match=match):
+            recorder.watch(bad[0], torch.tensor(bad[1]))
+    with pytest.raises(UsageError, match="nothing was recorded"):
+        recorder.scores()
+    watched = recorder.watch(x, torch.tensor([0, 1]))
+    loss = watched.square().sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(UsageError, match="second backward"):
+        loss.backward()
+    recorder.end_epoch()
+    with pytest.raises(UsageError, match="labels must be of length num_samples=4; got 3"):
+        recorder.scores(labels=[0, 1, 2])
+    with pytest.raises(UsageError, match="reduction must be mean, sum or none"):
+        HardnessRecorder(4, reduction="average")
+    with pytest.raises(UsageError, match="online must be aign in float32"):
+        HardnessRecorder(4, hardness=["loss"])
+
+
+def test_with_index_of_any_sample():
+    dataset = with_index([("a", 1), ("b", 2)])
+    assert (len(dataset), dataset[0], with_index(["a"])[0]) == (2, ("a", 1, 0), ("a", 0))
+
+
+def test_compiled_model(images, model):
+    x, y = images
+    compiled = torch.compile(model, backend="aot_eager")
+    recorder = HardnessRecorder(N, reduction="sum")
+    F.cross_entropy(compiled(recorder.watch(x, torch.arange(N))), y, reduction="sum").backward()
+    recorder.end_epoch()
+    np.testing.assert_allclose(recorder.scores()["aign_online"], input_gradient_norms(model, x, y), rtol=1e-4, atol=1e-6)
+
+
+def test_channels_last_input(images, model):
+    x, y = images
+    x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    colour = nn.Sequential(nn.Conv2d(3, 1, 1), model)
+    recorder = HardnessRecorder(N, reduction="sum")
+    F.cross_entropy(colour(recorder.watch(x, torch.arange(N))), y, reduction="sum").backward()
+    recorder.end_epoch()
+    np.testing.assert_allclose(recorder.scores()["aign_online"], input_gradient_norms(colour, x, y), rtol=2e-5, atol=1e-6)
