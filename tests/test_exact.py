@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import close32
 from torch import nn
 
+from conftest import close32
 from easycoreset import UsageError, input_gradient_norms, score
 from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import measure_all

@@ -1,5 +1,7 @@
 """Every hardness: toy values that can be checked by hand, and the definition on random trajectories."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,12 @@ def test_toy_values_of_one_epoch():
 
 
 def test_toy_values_over_epochs():
-    assert folded("forgetting", np.transpose([[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]])).tolist() == [2, 1, 0, 4]
+    assert folded("forgetting", np.transpose([[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]])).tolist() == [
+        2,
+        1,
+        0,
+        4,
+    ]
     assert folded("uncertainty", [[0.2], [0.6]]) == pytest.approx(0.4 / np.sqrt(2))
     assert np.isnan(folded("uncertainty", [[0.2]]))
     assert folded("loss", [[1.0], [np.nan], [2.0]]) == pytest.approx(1.5)
@@ -56,7 +63,7 @@ def test_folds_equal_their_definitions_on_random_trajectories(epochs):
         one = slice(row, row + 1)
         windows = [seen[i : i + 10] for i in range(max(len(seen) - 9, 1))]
         uncertainty = np.mean([w.std(ddof=1) for w in windows]) if len(seen) > 1 else np.nan
-        forgotten = sum(a == 1 and b == 0 for a, b in zip(flags, flags[1:], strict=False))
+        forgotten = sum(a == 1 and b == 0 for a, b in itertools.pairwise(flags))
         expected = {
             "loss": seen.mean() if len(seen) else np.nan,
             "el2n": seen[:10].mean() if len(seen) else np.nan,
@@ -99,7 +106,9 @@ def test_logits_that_are_not_finite_give_nan_and_underflow_does_not():
 
 
 def test_variants_are_named():
-    names = [m.name for m in load_hardness(["aign:norm=l1:squared=true", "aign", "aign:space=model", "aign:dtype=float64"])]
+    names = [
+        m.name for m in load_hardness(["aign:norm=l1:squared=true", "aign", "aign:space=model", "aign:dtype=float64"])
+    ]
     assert names == ["aign_l1_squared", "aign", "aign_model", "aign_float64"]
     with pytest.raises(UsageError, match="'aign' twice"):
         load_hardness(["aign", "aign"])

@@ -45,7 +45,9 @@ def loop(model, recorder, loader, reduction, scale=1.0, accumulate=1):
 def test_equals_the_exact_pass_where_the_two_must_agree(images, model, reduction, scale, accumulate):
     x, y = images
     expected = input_gradient_norms(model, x, y)
-    loader = DataLoader(with_index(TensorDataset(x, y)), batch_size=8, shuffle=True)  # 103 = 12 * 8 + 7: short last batch
+    loader = DataLoader(
+        with_index(TensorDataset(x, y)), batch_size=8, shuffle=True
+    )  # 103 = 12 * 8 + 7: short last batch
     recorder = HardnessRecorder(N, reduction=reduction)
     for _ in range(2):
         loop(model, recorder, loader, reduction, scale, accumulate)
@@ -135,7 +137,9 @@ def test_works_on_an_input_that_is_not_a_leaf(images, model):
     F.cross_entropy(model(watched), y, reduction="sum").backward()
     recorder.end_epoch()
     assert scale.grad is not None  # the loop's own graph stays whole
-    np.testing.assert_allclose(recorder.scores()["aign_online"], input_gradient_norms(model, x, y), rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        recorder.scores()["aign_online"], input_gradient_norms(model, x, y), rtol=2e-5, atol=1e-6
+    )
 
 
 def test_misuse_is_named():
@@ -177,7 +181,9 @@ def test_compiled_model(images, model):
     recorder = HardnessRecorder(N, reduction="sum")
     F.cross_entropy(compiled(recorder.watch(x, torch.arange(N))), y, reduction="sum").backward()
     recorder.end_epoch()
-    np.testing.assert_allclose(recorder.scores()["aign_online"], input_gradient_norms(model, x, y), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        recorder.scores()["aign_online"], input_gradient_norms(model, x, y), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_channels_last_input(images, model):
@@ -187,4 +193,6 @@ def test_channels_last_input(images, model):
     recorder = HardnessRecorder(N, reduction="sum")
     F.cross_entropy(colour(recorder.watch(x, torch.arange(N))), y, reduction="sum").backward()
     recorder.end_epoch()
-    np.testing.assert_allclose(recorder.scores()["aign_online"], input_gradient_norms(colour, x, y), rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        recorder.scores()["aign_online"], input_gradient_norms(colour, x, y), rtol=2e-5, atol=1e-6
+    )

@@ -42,7 +42,10 @@ class TestContract:
             assert len(coreset) == count == coreset.keep.sum()
             assert np.array_equal(np.sort(coreset.rank[coreset.keep]), np.arange(count))
             assert (coreset.rank[~coreset.keep] == -1).all()
-            assert coreset.weight[coreset.keep].mean() == pytest.approx(1) and np.isnan(coreset.weight[~coreset.keep]).all()
+            assert (
+                coreset.weight[coreset.keep].mean() == pytest.approx(1)
+                and np.isnan(coreset.weight[~coreset.keep]).all()
+            )
             again = choose(random_table, method=method, fraction=count / 500, per_class=per_class, seed=3)
             assert np.array_equal(coreset.rank, again.rank)
 
@@ -150,7 +153,11 @@ def test_counts_and_quotas():
             continue
         count = int(rng.integers(0, sizes.sum() + 1))
         quotas = class_quotas(sizes.astype(np.int64), count, rng)
-        assert quotas.sum() == count and (quotas <= sizes).all() and (np.abs(quotas - count * sizes / sizes.sum()) < 1).all()
+        assert (
+            quotas.sum() == count
+            and (quotas <= sizes).all()
+            and (np.abs(quotas - count * sizes / sizes.sum()) < 1).all()
+        )
     ties = {tuple(class_quotas(np.array([1, 1, 1]), 1, np.random.default_rng(s))) for s in range(20)}
     assert len(ties) == 3  # equal remainders in seeded order
     first = {interleave([np.array([0]), np.array([1])], np.random.default_rng(s))[0] for s in range(20)}

@@ -35,9 +35,17 @@ def _one_number(type_: Any, tokens: Sequence[Any]) -> float:
     return parse_number(tokens[0].value)
 
 
+def _one_integer(type_: Any, tokens: Sequence[Any]) -> int:
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise UsageError(f"{tokens[0].value!r} is not a whole number") from None
+
+
 Names = Annotated[Sequence[str], Parameter(converter=_split_names, n_tokens=1)]
 Numbers = Annotated[Sequence[float], Parameter(converter=_split_numbers, n_tokens=1)]
 Number = Annotated[float, Parameter(converter=_one_number, n_tokens=1)]
+Integer = Annotated[int, Parameter(converter=_one_integer, n_tokens=1)]
 Switch = Annotated[bool, Parameter(negative=())]
 
 NEUTRAL = {"neutral": True}
@@ -49,7 +57,7 @@ class RunOptions:
 
     out: Annotated[Path, Parameter(show_default=False)] = field(metadata=NEUTRAL)
     """Where the results go."""
-    seed: int = 0
+    seed: Integer = 0
     """Seed of everything random, >= 0."""
 
     def __post_init__(self) -> None:
@@ -65,11 +73,11 @@ class ComputeOptions(RunOptions):
     """digits, cifar10:DIR, cifar100:DIR, fashion-mnist:DIR, an image folder, or an .npz file."""
     device: Literal["auto", "cpu", "cuda", "mps"] = field(default="auto", metadata=NEUTRAL)
     """Where the model runs; auto takes a GPU where there is one."""
-    threads: int | None = field(default=None, metadata=NEUTRAL)
+    threads: Integer | None = field(default=None, metadata=NEUTRAL)
     """CPU threads of this process; left out: 1 for the small built-in models, else torch's own number."""
-    image_size: int | None = None
+    image_size: Integer | None = None
     """Side in pixels to which a folder's images are resized and cropped; left out: 64 without a GPU, 224 with one."""
-    num_workers: int = field(default=2, metadata=NEUTRAL)
+    num_workers: Integer = field(default=2, metadata=NEUTRAL)
     """Processes that decode images of a folder too large for memory."""
     download: Switch = field(default=False, metadata=NEUTRAL)
     """Let torchvision fetch a data set that is not there."""
@@ -95,7 +103,7 @@ class RecipeOptions(ComputeOptions):
     """What a step minimises: standard, or trades[:key=value]..."""
     eps: Number | None = None
     """Radius of the objective's inner attack (a number, or a fraction like 8/255)."""
-    batch_size: int = 128
+    batch_size: Integer = 128
     """Samples a training step."""
     lr: Number = 0.1
     """Peak learning rate of SGD."""
@@ -131,19 +139,19 @@ class RecipeOptions(ComputeOptions):
 class ScoreOptions(RecipeOptions):
     """Options of `score`."""
 
-    epochs: int
+    epochs: Integer
     """Epochs to train."""
     mode: Literal["exact", "online"] = "exact"
     """exact: gradients of all clean samples after an epoch; online: of each training batch as it passes."""
-    every: int = 1
+    every: Integer = 1
     """Score epochs k, 2k, ... only."""
-    first: int | None = None
+    first: Integer | None = None
     """Score the first k epochs of the unchanged schedule only."""
     hardness: Names = ()
     """Hardness measures, with commas between; left out: all that cost nothing."""
     split: Literal["train", "test"] = field(default="train", metadata=NEUTRAL)
     """Split to score; test reuses the folder's run."""
-    scoring_batch_size: int = field(default=250, metadata=NEUTRAL)
+    scoring_batch_size: Integer = field(default=250, metadata=NEUTRAL)
     """Samples a batch of an exact scoring pass."""
     keep_checkpoints: bool = field(default=True, metadata=NEUTRAL)
     """Keep the weights of every scored epoch, which `--split test` needs."""
@@ -171,9 +179,9 @@ class ScoreOptions(RecipeOptions):
 class TrainOptions(RecipeOptions):
     """Options of `train`."""
 
-    epochs: int | None = None
+    epochs: Integer | None = None
     """Epochs to train (this or updates)."""
-    updates: int | None = None
+    updates: Integer | None = None
     """Training steps (this or epochs)."""
 
     def __post_init__(self) -> None:
@@ -224,9 +232,9 @@ class EvaluateOptions(ComputeOptions):
     """Radii, with commas between; left out: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
     split: Literal["train", "test"] = "test"
     """Split to evaluate on."""
-    limit: int | None = None
+    limit: Integer | None = None
     """Evaluate a seeded draw of so many samples; left out: all."""
-    batch_size: int = field(default=250, metadata=NEUTRAL)
+    batch_size: Integer = field(default=250, metadata=NEUTRAL)
     """Samples a batch."""
     save_adversarial: Switch = field(default=False, metadata=NEUTRAL)
     """Write the adversarial images too."""

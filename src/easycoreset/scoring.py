@@ -36,6 +36,8 @@ def score(options: ScoreOptions) -> Scores:
         RunError: a loss that is not finite.
     """
     measures = load_hardness(_specs(options))
+    if options.mode == "online":
+        HardnessRecorder(1, hardness=_specs(options))  # refuses now what it would refuse later
     job = prepare(options, epochs=options.epochs, updates=None)
     if any(getattr(m, "space", "") == "model" for m in measures) and first_std(fresh_model(job)) is None:
         raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")

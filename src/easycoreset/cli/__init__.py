@@ -22,6 +22,9 @@ __all__ = ["app", "main"]
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
+app.meta.suppress_keyboard_interrupt = False  # main says how to go on
+
+
 @app.meta.default
 def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],

@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 
 from easycoreset.cli.output import Output, show_demo, show_doctor, show_evaluation, show_run, show_selection
 from easycoreset.files import read_json
-from easycoreset.options import EvaluateOptions, ScoreOptions, SelectOptions, TrainOptions
+from easycoreset.options import EvaluateOptions, Integer, ScoreOptions, SelectOptions, TrainOptions
 
 Flat = Parameter(name="*")
 
@@ -18,11 +18,12 @@ def _version() -> str:
     return version("easycoreset")
 
 
-app = App(name="easycoreset", help="Choose training data for robustness.", version=_version, help_format="plaintext")
+app = App(name="easycoreset", help="Choose training data for robustness.", version=_version, help_format="plaintext",
+          suppress_keyboard_interrupt=False)  # fmt: skip
 
 
 @app.command
-def demo(*, out: Path, workers: int = 2, overwrite: Annotated[bool, Parameter(negative=())] = False) -> None:
+def demo(*, out: Path, workers: Integer = 2, overwrite: Annotated[bool, Parameter(negative=())] = False) -> None:
     """The whole method on the bundled digits, in about a minute on two cores.
 
     Args:

@@ -10,7 +10,16 @@ from typing import Any
 import yaml
 
 from easycoreset.errors import UsageError, nearest
-from easycoreset.options import EvaluateOptions, Names, Number, Numbers, ScoreOptions, SelectOptions, TrainOptions
+from easycoreset.options import (
+    EvaluateOptions,
+    Integer,
+    Names,
+    Number,
+    Numbers,
+    ScoreOptions,
+    SelectOptions,
+    TrainOptions,
+)
 
 OPTIONS = {"score": ScoreOptions, "select": SelectOptions, "train": TrainOptions, "evaluate": EvaluateOptions}
 DEMO = {"out": Path, "workers": int, "overwrite": bool}
@@ -73,6 +82,8 @@ def _to_text(what: str, value: Any, hint: Any) -> str:
     if hint in (Names, Numbers):
         inner = str if hint is Names else Number
         return ",".join(_to_text(what, item, inner) for item in (value if isinstance(value, list) else [value]))
+    if hint is Integer:
+        hint = int
     if hint is Number:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise UsageError(f"{what} must be a number; got {value!r}")

@@ -40,7 +40,7 @@ def load_npz(path: Path) -> Source:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name in ("x", "y", "x_test", "y_test")}
     except FileNotFoundError:
         raise UsageError(f"data: {path}: no such file") from None

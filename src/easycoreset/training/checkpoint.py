@@ -31,5 +31,6 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         if not isinstance(state, dict) or not {"model", "optimizer", "epoch", "step", "history"} <= set(state):
             raise ValueError("not a checkpoint")
     except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
-        raise UsageError(f"{file} is corrupt ({str(error).splitlines()[0]}); --overwrite begins anew") from None
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{file} is corrupt ({said}); --overwrite begins anew") from None
     return state

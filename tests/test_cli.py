@@ -1,0 +1,311 @@
+"""The command line: exit codes, one-line errors, JSON, YAML, and a start without torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from easycoreset.cli.commands import app
+from easycoreset.cli.config import DEMO, option_types
+
+COMMANDS = ["demo", "score", "select", "train", "evaluate", "doctor"]
+
+
+def test_the_main_job(cli, tmp_path):
+    ran = cli("score", "--data", "digits", "--epochs", 2, "--out", tmp_path / "s", "--json")
+    assert ran.code == 0 and ran.json["summary"]["rows"] == 1438 and ran.json["file"].endswith("scores.parquet")
+    ran = cli(
+        "select",
+        "--scores",
+        tmp_path / "s" / "scores.parquet",
+        "--fraction",
+        "1/2",
+        "--per-class",
+        "--out",
+        tmp_path / "c.parquet",
+        "--json",
+    )
+    assert ran.code == 0 and ran.json["kept"] == 719 and ran.json["provenance"]["method"] == "easycore:per_class=true"
+    ran = cli(
+        "train",
+        "--data",
+        "digits",
+        "--coreset",
+        tmp_path / "c.parquet",
+        "--objective",
+        "trades:steps=2",
+        "--eps",
+        "0.1",
+        "--updates",
+        30,
+        "--out",
+        tmp_path / "t",
+        "--json",
+    )
+    assert ran.code == 0 and ran.json["summary"]["updates"] == 30
+    ran = cli(
+        "evaluate",
+        "--data",
+        "digits",
+        "--weights",
+        tmp_path / "t",
+        "--attack",
+        "pgd:steps=3,fgsm",
+        "--eps",
+        "1/255,0.1",
+        "--out",
+        tmp_path / "t",
+        "--json",
+    )
+    assert ran.code == 0 and len(ran.json["summary"]["attacked"]) == 4
+    assert json.loads(ran.out)["summary"]["attacked"][0]["eps"] == 1 / 255
+
+
+def test_results_are_text_without_json(cli, scored, tmp_path):
+    ran = cli("score", "--data", "digits", "--epochs", 5, "--out", scored)
+    assert ran.code == 0 and "aign" in ran.out and "is finished already" in ran.err
+    ran = cli("select", "--scores", scored / "scores.parquet", "--fraction", 0.1, "--out", tmp_path / "c.parquet")
+    assert (
+        ran.code == 0 and "keeps 144 of 1438" in ran.out and "warning: the coreset holds no sample of class" in ran.err
+    )
+    ran = cli("doctor")
+    assert ran.code == 0 and "versions" in ran.out
+    assert cli("doctor", "--json").json["speed"]["cpu"]["thin_resnet_images_per_second"] > 0
+
+
+def test_progress_goes_to_standard_error_and_quiet_silences_it(cli, tmp_path):
+    ran = cli("train", "--data", "digits", "--epochs", 2, "--out", tmp_path / "a")
+    assert "training: 20/24, " in ran.err and " left" in ran.err and "training:" not in ran.out
+    ran = cli("train", "--data", "digits", "--epochs", 2, "--quiet", "--json", "--out", tmp_path / "b")
+    assert ran.err == "" and ran.json["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ("trian --data digits", 'Did you mean "train"'),
+        ("train --data digits --epochs 1 --out {} --obj standard", "Unknown option"),
+        ("train --data digits --epochs 1 --out {} --batch-sise 3", "Did you mean --batch-size"),
+        ("train --data digits --epochs 1 --epochs 2 --out {}", "specified multiple times"),
+        ("train --data digits --epochs one --out {}", "--epochs"),
+        ("train --data digits --epochs 1.5 --out {}", "--epochs: '1.5' is not a whole number"),
+        ("train --data digits --out {}", "exactly one of epochs and updates"),
+        ("train --data digits --epochs 1", "--out"),
+        ("train --epochs 1 --out {}", "--data"),
+        ("train --data digits --epochs 1 --out {} extra", "extra"),
+        ("train --data digits --epochs 1 --objective trade --out {}", "did you mean 'trades'"),
+        ("train --data digits --epochs 1 --schedule onecycel --out {}", 'Did you mean "onecycle"'),
+        ("train --data digits --epochs 1 --device cuda --out {}", "device must be there; got 'cuda'"),
+        ("train --data digits --epochs 1 --eps 8/255 --out {}", "takes no option 'eps'"),
+        ("score --data digits --epochs 1 --mode onlin --out {}", 'Did you mean "online"'),
+        ("score --data digits --epochs 1 --split tset --out {}", 'Did you mean "test"'),
+        ("score --data digits --epochs 1 --first 2 --out {}", "first must be in"),
+        ("select --scores {}.parquet --fraction 0.5 --out {}/c.parquet", "no such file"),
+        ("select --scores SCORES --fraction 1.5 --out {}/c.parquet", "fraction must be in (0, 1]; got 1.5"),
+        ("select --scores SCORES --fraction 0 --out {}/c.parquet", "fraction must be in (0, 1]; got 0"),
+        ("select --scores SCORES --fraction 0.0001 --out {}/c.parquet", "at least one of 1438 samples"),
+        ("select --scores SCORES --fraction 0.5 --out {}/c.csv", "out must be a .parquet file"),
+        ("select --scores SCORES --fraction 0.5 --out SCORES", "out must be another file than scores"),
+        ("select --scores SCORES --fraction 0.5 --method random --by loss --out {}/c.parquet", "no option 'by'"),
+        ("select --scores SCORES --fraction 0.5 --method easiest --by lss --out {}/c.parquet", "did you mean 'loss'"),
+        ("evaluate --data digits --weights SCORED --eps 8/x --out {}", "neither a number nor a fraction"),
+        ("demo", "--out"),
+        ("demo --out {} --workers 0", "workers must be >= 1"),
+        ("--list", "--list belongs to a command"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(cli, scored, tmp_path, line, match):
+    place = str(tmp_path / "out")
+    line = line.format(place, place).replace("SCORES", str(scored / "scores.parquet")).replace("SCORED", str(scored))
+    before = sorted(p.name for p in scored.iterdir())
+    for more in ([], ["--json"]):
+        ran = cli(*line.split(), *more)
+        errors = [text for text in ran.err.splitlines() if not text.startswith(("model ", "warning: "))]
+        assert ran.code == 2 and match in ran.err and len(errors) == 1 and errors[0].startswith("easycoreset"), ran.err
+        assert ran.out == "" and "Traceback" not in ran.err
+    assert not Path(place).exists() and sorted(p.name for p in scored.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("write", "match"),
+    [
+        (lambda p: p.write_bytes(b""), "not a readable Parquet file"),
+        (lambda p: p.write_bytes(b"PAR1" + b"x" * 50 + b"PAR1"), "not a readable Parquet file"),
+        (lambda p: p.mkdir(), "is a directory"),
+    ],
+)
+def test_broken_score_files_are_named(cli, tmp_path, write, match):
+    write(tmp_path / "bad.parquet")
+    ran = cli("select", "--scores", tmp_path / "bad.parquet", "--fraction", 0.5, "--out", tmp_path / "c.parquet")
+    assert ran.code == 2 and match in ran.err and str(tmp_path / "bad.parquet") in ran.err
+
+
+def test_foreign_score_files_are_named(cli, scored, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(scored / "scores.parquet")
+    cases = [
+        (table.drop_columns(["index"]), "needs a column 'index'"),
+        (pa.table({"a": [1]}), "needs a column 'index'"),
+        (table.slice(5), "index must hold 0..1432 once each"),
+        (pa.concat_tables([table, table]), "once each"),
+        (table.set_column(2, "label", pa.array(np.full(1438, -1))), "column 'label' must be >= 0"),
+    ]
+    for number, (bad, match) in enumerate(cases):
+        pq.write_table(bad, tmp_path / f"{number}.parquet")
+        ran = cli(
+            "select", "--scores", tmp_path / f"{number}.parquet", "--fraction", 0.5, "--out", tmp_path / "c.parquet"
+        )
+        assert ran.code == 2 and match in ran.err, ran.err
+
+
+def test_debug_shows_where(cli):
+    assert "Traceback" in cli("train", "--debug", "--data", "digit", "--epochs", 1, "--out", "x").err
+
+
+def test_full_and_forbidden_places(cli, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    ran = cli("train", "--data", "digits", "--epochs", 1, "--out", tmp_path / "file" / "run")
+    assert ran.code == 2 and "out: cannot write into" in ran.err and "Not a directory" in ran.err
+    ran = cli("train", "--data", "digits", "--epochs", 1, "--out", "/proc/run")
+    assert ran.code == 2 and "out: cannot write into '/proc/run'" in ran.err
+    import collections
+
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage(10**9, 10**9, 1000))
+    ran = cli("train", "--data", "digits", "--epochs", 1, "--out", tmp_path / "full")
+    assert ran.code == 2 and "0 MB free" in ran.err
+
+
+def test_a_really_full_disk(tmp_path):
+    """A file system of 200 kB, where the machine lets us mount one: the run ends with one line, the last state kept."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no permission to mount a small file system")
+    try:
+        command = [
+            sys.executable,
+            "-m",
+            "easycoreset",
+            "train",
+            "--data",
+            "digits",
+            "--epochs",
+            "1",
+            "--out",
+            place / "run",
+        ]
+        ran = subprocess.run(command, capture_output=True, text=True)
+        assert ran.returncode == 2 and "MB free" in ran.stderr.splitlines()[-1], ran.stderr
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+class TestConfig:
+    def test_a_file_gives_options_and_a_flag_beats_it(self, cli, tmp_path):
+        (tmp_path / "c.yaml").write_text(
+            "data: digits\nepochs: 1\nbatch_size: 64\nlr: 1/20\nhardness: [aign, loss]\nkeep-checkpoints: false\n"
+        )
+        ran = cli("score", "--config", tmp_path / "c.yaml", "--batch-size", 100, "--out", tmp_path / "s", "--json")
+        options = ran.json["options"]
+        assert ran.code == 0 and (options["batch_size"], options["lr"], options["epochs"]) == (100, 0.05, 1)
+        assert ran.json["summary"]["columns"] == ["aign", "loss"] and not (tmp_path / "s" / "checkpoints").exists()
+
+    def test_an_empty_file_is_no_options(self, cli, tmp_path):
+        (tmp_path / "c.yaml").write_text("")
+        assert (
+            cli(
+                "train", "--config", tmp_path / "c.yaml", "--data", "digits", "--epochs", 1, "--out", tmp_path / "t"
+            ).code
+            == 0
+        )
+
+    @pytest.mark.parametrize(
+        ("text", "match"),
+        [
+            ("epoch: 3", "unknown option 'epoch' of train: did you mean 'epochs'"),
+            ("epochs: '3'", "epochs must be of type int; got '3' (str)"),
+            ("epochs: 3.0", "epochs must be of type int; got 3.0 (float)"),
+            ("epochs: true", "epochs must be of type int; got True (bool)"),
+            ("compile: 1", "compile must be of type bool; got 1 (int)"),
+            ("lr: [1]", "lr must be a number; got [1]"),
+            ("lr: fast", "neither a number nor a fraction"),
+            ("data: 3", "data must be of type str; got 3 (int)"),
+            ("epochs:", "epochs must be of type int; got None"),
+            ("- a\n- b", "must hold options"),
+            ("a: [", "not YAML"),
+            ("schedule: cosin", 'Did you mean "cosine"'),
+        ],
+    )
+    def test_bad_files(self, cli, tmp_path, text, match):
+        (tmp_path / "c.yaml").write_text(text)
+        more = [] if text.startswith("epochs") else ["--epochs", 1]
+        ran = cli("train", "--config", tmp_path / "c.yaml", "--data", "digits", *more, "--out", tmp_path / "t")
+        if "data" in text:
+            ran = cli("train", "--config", tmp_path / "c.yaml", "--epochs", 1, "--out", tmp_path / "t")
+        assert ran.code == 2 and match in ran.err and not (tmp_path / "t").exists(), ran.err
+
+    def test_a_missing_file(self, cli, tmp_path):
+        ran = cli("train", "--config", tmp_path / "no.yaml", "--data", "digits", "--epochs", 1, "--out", tmp_path / "t")
+        assert ran.code == 2 and "no.yaml" in ran.err
+
+
+def test_every_option_of_demo_is_a_yaml_key():
+    import inspect
+
+    from easycoreset.cli.commands import demo
+
+    assert set(DEMO) == set(inspect.signature(demo).parameters) and option_types("score") and not option_types("doctor")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(cli, command):
+    ran = cli(command, "--help")
+    assert ran.code == 0 and f"easycoreset {command}" in ran.out
+    assert all(name in cli("--help").out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["select", "train", "score", "evaluate"])
+def test_list(cli, command):
+    ran = cli(command, "--list")
+    known = {"select": "easycore", "train": "trades", "score": "aign", "evaluate": "pgd"}
+    assert ran.code == 0 and known[command] in ran.out
+    rows = next(iter(cli(command, "--list", "--json").json.values()))
+    assert all(row["name"] and row["is"] for row in rows)
+
+
+def test_help_and_select_start_without_torch(scored, tmp_path):
+    arguments = [
+        ["--help"],
+        ["score", "--help"],
+        [
+            "select",
+            "--scores",
+            str(scored / "scores.parquet"),
+            "--fraction",
+            "0.5",
+            "--out",
+            str(tmp_path / "c.parquet"),
+        ],
+    ]
+    code = f"""
+import sys
+from easycoreset.cli import main
+for arguments in {arguments!r}:
+    assert main(arguments) == 0
+loaded = {{"torch", "sklearn", "scipy"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_version(cli):
+    assert cli("--version").out.strip() == "0.1.0"
+    assert app.name[0] == "easycoreset"

@@ -1,0 +1,313 @@
+"""Data sets: stable indices, ids, labels and fingerprints, batches in [0,1], and every bad input named."""
+
+import gzip
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from easycoreset import RunError, UsageError, open_source
+from easycoreset.data import images
+from easycoreset.data.augment import augment
+from easycoreset.data.draws import generator_of, keyed_normal, keyed_uniform
+from easycoreset.data.source import hold_out
+from easycoreset.errors import EasycoresetWarning
+
+
+def check_source(source):
+    """What every source owes."""
+    for split in source.splits.values():
+        assert len(split) == len(split.labels) == len(split.sample_ids) == len(set(split.sample_ids))
+        assert split.labels.dtype == np.int64 and len(split.fingerprint) == 64
+        order = np.random.default_rng(0).permutation(len(split))[:10].astype(np.int64)
+        batches = list(split.batches(order, 4))
+        assert [len(b.index) for b in batches] == [min(4, len(order) - start) for start in range(0, len(order), 4)]
+        assert np.array_equal(torch.cat([b.index for b in batches]).numpy(), order)
+        assert np.array_equal(torch.cat([b.y for b in batches]).numpy(), split.labels[order])
+        x = torch.cat([b.x for b in batches])
+        assert x.shape[1:] == source.shape and x.dtype == torch.float32 and 0 <= x.min() <= x.max() <= 1
+        tail = list(split.batches(order, 4, skip=1))
+        assert len(tail) == len(batches) - 1 and all(
+            torch.equal(a.x, b.x) for a, b in zip(tail, batches[1:], strict=True)
+        )
+    assert len(source.mean) == len(source.std) == source.shape[0]
+
+
+def test_digits(digits):
+    check_source(digits)
+    assert [len(s) for s in digits.splits.values()] == [1438, 359]
+    assert (np.bincount(digits.splits["test"].labels) >= 34).all()
+    assert open_source("digits").splits["train"].fingerprint == digits.splits["train"].fingerprint
+    with pytest.raises(UsageError, match="takes no folder"):
+        open_source("digits:somewhere")
+
+
+def test_hold_out_is_stratified_and_stable():
+    labels = np.array([0] * 10 + [1] * 5 + [2] * 2 + [3])
+    train, test = hold_out(labels)
+    assert np.bincount(labels[test], minlength=4).tolist() == [2, 1, 1, 0]
+    assert np.array_equal(np.sort(np.r_[train, test]), np.arange(18))
+    assert np.array_equal(test, hold_out(labels)[1])
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+X8 = (np.arange(40 * 6 * 6) % 251).astype(np.uint8).reshape(40, 6, 6)
+Y = np.arange(40) % 4
+
+
+def test_npz(tmp_path):
+    source = open_source(save(tmp_path / "a.npz", x=X8, y=Y))
+    check_source(source)
+    assert source.shape == (1, 6, 6) and [len(s) for s in source.splits.values()] == [32, 8]
+    assert "held out" in source.notes[0] and source.splits["test"].sample_ids[0].startswith("x/")
+    colour = np.random.default_rng(0).random((40, 6, 6, 3)).astype(np.float64)
+    source = open_source(save(tmp_path / "b.npz", x=colour, y=Y.astype(np.uint8), x_test=colour[:12], y_test=Y[:12]))
+    check_source(source)
+    assert source.shape == (3, 6, 6) and len(source.splits["train"]) == 40
+    gap = open_source(save(tmp_path / "c.npz", x=X8, y=Y * 2))
+    assert any("class 1 has no sample" in note for note in gap.notes)
+    changed = X8.copy()
+    changed[0, 0, 0] += 1
+    assert (
+        len({open_source(save(tmp_path / "d.npz", x=x, y=Y)).splits["train"].fingerprint for x in (X8, changed)}) == 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"y": Y}, "holds no array 'x'"),
+        ({"x": X8}, "holds no array 'y'"),
+        ({"x": X8, "y": Y[:30]}, "of one length; got 40 and 30"),
+        ({"x": X8, "y": Y.astype(float)}, "y must be integers"),
+        ({"x": X8, "y": Y - 1}, "y must be >= 0; got -1"),
+        ({"x": X8, "y": Y * 0}, "at least two classes"),
+        ({"x": X8[:4], "y": np.array([0, 1, 6, 9])}, r"fewer samples \(\d\) than classes \(10\)"),
+        ({"x": X8.astype(np.int32), "y": Y}, "must be uint8, or float"),
+        ({"x": X8.astype(float), "y": Y}, r"must be finite and in \[0, 1\]; 40 rows are not \(first: 0\)"),
+        ({"x": np.where(X8 == 3, np.nan, 0.5), "y": Y}, "must be finite and in"),
+        ({"x": X8[:, 0], "y": Y}, r"must be \[N,H,W\]"),
+        ({"x": np.array([{}] * 40, dtype=object), "y": Y}, "not a readable .npz"),
+        ({"x": X8, "y": Y, "x_test": X8}, "holds no array 'y_test'"),
+        ({"x": X8, "y": Y, "x_test": X8[:, :5], "y_test": Y}, "images of one shape"),
+        ({"x": X8, "y": Y, "x_test": X8, "y_test": Y + 1}, r"labels must be in 0..3; got 4 in split 'test'"),
+        ({"x": X8[:0], "y": Y[:0]}, "x is empty"),
+    ],
+)
+def test_npz_bad_input(tmp_path, arrays, match):
+    with pytest.raises(UsageError, match=match):
+        open_source(save(tmp_path / "bad.npz", **arrays))
+
+
+def test_foreign_truncated_and_missing_files(tmp_path):
+    path = tmp_path / "a.npz"
+    save(path, x=X8, y=Y)
+    path.write_bytes(path.read_bytes()[:500])
+    text = tmp_path / "text.npz"
+    text.write_text("hello")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    for bad in (path, text, tmp_path / "empty.npz"):
+        with pytest.raises(UsageError, match="not a readable .npz"):
+            open_source(str(bad))
+    for bad, match in [
+        (tmp_path / "no.npz", "no such file"),
+        ("digit", "did you mean 'digits'"),
+        ("cifar10", "needs its folder"),
+        ("cifra10:x", "did you mean 'cifar10'"),
+        (tmp_path / "nothing" / "here", "no such file or folder"),
+        (__file__, "neither a folder nor an .npz"),
+    ]:
+        with pytest.raises(UsageError, match=match):
+            open_source(str(bad))
+
+
+def test_folder_in_memory_and_by_workers_are_the_same(png_folder, monkeypatch):
+    source = open_source(str(png_folder), image_size=16)
+    check_source(source)
+    assert source.shape == (3, 16, 16) and list(source.class_names) == ["class 0", "class 1", "class 2"]
+    assert [len(s) for s in source.splits.values()] == [30, 6] and "held out" in source.notes[1]
+    assert source.splits["train"].sample_ids[0].startswith("class 0/")
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
+    lazy = open_source(str(png_folder), image_size=16, num_workers=2)
+    check_source(lazy)
+    order = np.arange(30)[::-1].copy()
+    for a, b in zip(source.splits["train"].batches(order, 7), lazy.splits["train"].batches(order, 7), strict=True):
+        assert torch.equal(a.x, b.x) and torch.equal(a.index, b.index)
+    assert lazy.splits["train"].fingerprint == source.splits["train"].fingerprint
+    copied = shutil.copytree(png_folder, png_folder.parent / "copied")
+    assert open_source(str(copied)).splits["train"].fingerprint == source.splits["train"].fingerprint
+
+
+def test_folder_with_a_test_part(png_folder, tmp_path):
+    for part in ("train", "val"):
+        shutil.copytree(png_folder, tmp_path / "whole" / part)
+    source = open_source(str(tmp_path / "whole"), image_size=8)
+    assert [len(s) for s in source.splits.values()] == [36, 36]
+    assert source.splits["test"].sample_ids[0].startswith("val/class 0/")
+    (tmp_path / "whole" / "val" / "class 9").mkdir()
+    with pytest.raises(UsageError, match="classes that train/ lacks: class 9"):
+        open_source(str(tmp_path / "whole"))
+
+
+def test_images_of_any_mode_and_turned_ones(tmp_path):
+    for k, mode in enumerate(["L", "P", "RGBA", "CMYK", "1", "I;16", "RGB"]):
+        place = tmp_path / "modes" / str(k % 2)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, (30, 20)).save(place / (f"{k}.tif" if mode == "CMYK" else f"{k}.png"))
+    wide = Image.new("RGB", (30, 10))
+    wide.paste((255, 0, 0), (0, 0, 15, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter: what is left in the file is up on the screen
+    wide.save(tmp_path / "modes" / "0" / "turned.jpg", exif=exif)
+    check_source(open_source(str(tmp_path / "modes"), image_size=8))
+    turned = images.decode(tmp_path / "modes" / "0" / "turned.jpg", 8)
+    assert turned.shape == (8, 8, 3) and turned[0, 4, 0] > 200 and turned[-1, 4, 0] < 50
+
+
+def test_broken_images_are_all_named_at_once(png_folder, monkeypatch):
+    broken = sorted(png_folder.rglob("*.png"))[:3]
+    broken[0].write_bytes(b"")
+    broken[1].write_bytes(broken[1].read_bytes()[:40])
+    broken[2].write_text("no image")
+    for limit in (2**30, 0):
+        monkeypatch.setattr(images, "MEMORY_LIMIT", limit)
+        with pytest.raises(UsageError) as caught:
+            open_source(str(png_folder))
+        assert "3 broken images" in str(caught.value) and all(str(path) in str(caught.value) for path in broken)
+
+
+def test_an_image_that_breaks_later_is_named(png_folder, monkeypatch):
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
+    source = open_source(str(png_folder), image_size=8, num_workers=0)
+    path = source.splits["train"].images.paths[3]
+    path.write_bytes(path.read_bytes()[:30])
+    with pytest.raises(RunError, match=f"broken image {path}"):
+        list(source.splits["train"].batches(np.arange(30), 10))
+
+
+def test_folder_bad_input(tmp_path, png_folder):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UsageError, match="holds no class folders"):
+        open_source(str(tmp_path / "none"))
+    (png_folder / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: class folder without images"):
+        open_source(str(png_folder))
+    shutil.rmtree(png_folder / "empty")
+    for k in (1, 2):
+        shutil.rmtree(png_folder / f"class {k}")
+    with pytest.raises(UsageError, match="at least two classes"):
+        open_source(str(png_folder))
+
+
+def write_cifar(root, spoil=None):
+    """A tiny CIFAR-10 folder in the published layout; its md5 differs from the published one."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:
+        batch = {b"data": rng.integers(0, 256, (20, 3072), dtype=np.uint8), b"labels": list(range(10)) * 2}
+        (folder / name).write_bytes(pickle.dumps(batch))
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [f"c{k}".encode() for k in range(10)]}))
+    if spoil:
+        spoil(folder)
+    return f"cifar10:{root}"
+
+
+def test_cifar_with_another_md5_is_read_with_a_warning(tmp_path):
+    with pytest.warns(EasycoresetWarning, match="not the published file"):
+        source = open_source(write_cifar(tmp_path))
+    check_source(source)
+    assert source.shape == (3, 32, 32) and len(source.splits["train"]) == 100
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("this must never run",))
+
+
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_cifar_never_runs_code_from_a_pickle(tmp_path, capsys):
+    data = write_cifar(tmp_path, lambda f: (f / "data_batch_2").write_bytes(pickle.dumps({b"data": Evil()})))
+    with pytest.raises(UsageError, match=r"data_batch_2.*builtins\.print is not admitted"):
+        open_source(data)
+    assert "must never run" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda f: (f / "test_batch").unlink(), r"missing test_batch \(--download"),
+        (lambda f: (f / "test_batch").write_bytes(b"\x80"), "test_batch: not a readable CIFAR file"),
+        (
+            lambda f: (f / "test_batch").write_bytes(pickle.dumps({b"data": np.zeros((2, 5), np.uint8)})),
+            "no CIFAR batch",
+        ),
+        (lambda f: (f / "batches.meta").write_bytes(pickle.dumps([1])), "not a CIFAR file"),
+        (lambda f: (f / "batches.meta").write_bytes(pickle.dumps({})), "no class names"),
+    ],
+)
+def test_cifar_bad_input(tmp_path, spoil, match):
+    with pytest.raises(UsageError, match=match):
+        open_source(write_cifar(tmp_path, spoil))
+
+
+def test_fashion_mnist_layout(tmp_path):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    for prefix in ("train", "t10k"):
+        head = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in pixels.shape)
+        (raw / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + pixels.tobytes()))
+        labels = bytes([0, 0, 8, 1]) + (40).to_bytes(4, "big") + bytes(np.arange(40, dtype=np.uint8) % 10)
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(labels)
+    check_source(open_source(f"fashion-mnist:{tmp_path}"))
+    images_file = raw / "t10k-images-idx3-ubyte.gz"
+    for content, match in [
+        (images_file.read_bytes()[:200], "not readable"),
+        (gzip.compress(head + pixels.tobytes()[:-1]), "truncated"),
+        (gzip.compress(b"abc"), "not an IDX file"),
+    ]:
+        images_file.write_bytes(content)
+        with pytest.raises(UsageError, match=match):
+            open_source(f"fashion-mnist:{tmp_path}")
+    images_file.unlink()
+    with pytest.raises(UsageError, match="no such file"):
+        open_source(f"fashion-mnist:{tmp_path}")
+
+
+def test_crop_and_flip_are_those_of_a_plain_loop():
+    x = torch.randint(0, 256, (50, 9, 9, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    found = augment(x, "crop-flip", generator_of(0))
+    draws = generator_of(0)
+    flips = torch.rand(50, generator=draws) < 0.5
+    shifts = torch.randint(9, (2, 50, 1), generator=draws)[..., 0]
+    for i in range(50):
+        padded = torch.zeros(17, 17, 3, dtype=torch.uint8)
+        padded[4:13, 4:13] = x[i]
+        crop = padded[shifts[0, i] : shifts[0, i] + 9, shifts[1, i] : shifts[1, i] + 9]
+        assert torch.equal(found[i], crop.flip(1) if flips[i] else crop)
+    assert len({tuple(s) for s in shifts.T.tolist()}) > 20 and 10 < flips.sum() < 40  # a fresh draw for every image
+    flipped = augment(x, "flip", generator_of(1))
+    assert all(torch.equal(f, o) or torch.equal(f, o.flip(1)) for f, o in zip(flipped, x, strict=True))
+    assert augment(x, "none", generator_of(0)) is x
+
+
+def test_keyed_draws_depend_on_the_key_alone():
+    index = torch.tensor([3, 900_000, 7])
+    whole = keyed_uniform(index, (2, 3), 0, "a")
+    assert torch.equal(keyed_uniform(index[1:2], (2, 3), 0, "a")[0], whole[1])
+    assert not torch.equal(keyed_uniform(index, (2, 3), 1, "a"), whole)
+    many = keyed_uniform(torch.arange(2000), (50,), 0)
+    assert many.min() >= 0 and many.max() < 1
+    assert many.mean() == pytest.approx(0.5, abs=0.005) and many.std() == pytest.approx(12**-0.5, abs=0.005)
+    assert many.mean(0).std() < 0.01 and many.mean(1).std() == pytest.approx((12 * 50) ** -0.5, rel=0.1)
+    normal = keyed_normal(torch.arange(2000), (50,), 0)
+    assert normal.mean() == pytest.approx(0, abs=0.02) and normal.std() == pytest.approx(1, abs=0.02)

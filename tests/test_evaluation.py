@@ -1,0 +1,220 @@
+"""Evaluation: figures that agree with the per-sample outcomes, resume, and checks that catch bad models."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from easycoreset import RunError, UsageError, evaluate, load_model, train
+from easycoreset.evaluation import attack_split, checks
+from easycoreset.evaluation.checks import check_model_behaviour, check_order
+from easycoreset.evaluation.outcomes import Outcome, check_inside, predict_split, wilson
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(data="digits", updates=100, out=folder)
+    return folder
+
+
+def test_figures_agree_with_the_outcomes(trained, tmp_path, digits):
+    result = evaluate(
+        data="digits",
+        weights=trained,
+        eps=[0.05, 0.1],
+        attack=["pgd:steps=5", "fgsm", "noise"],
+        save_adversarial=True,
+        out=tmp_path / "e",
+    )
+    frame = pq.read_table(tmp_path / "e" / "predictions.parquet").to_pandas()
+    assert list(frame.columns) == ["index", "label", "attack", "norm", "eps", "pred", "broken"]
+    assert len(frame) == 359 * 7 and (frame["broken"] == (frame["pred"] != frame["label"])).all()
+    record = json.loads((tmp_path / "e" / "evaluation.json").read_text())["summary"]
+    model = load_model(trained)
+    batch = next(digits.splits["test"].batches(np.arange(359), 359))
+    wrong = (model(batch.x).argmax(1) != batch.y).numpy()
+    assert record["clean"]["accuracy"] == pytest.approx(1 - wrong.mean())
+    for line in record["attacked"]:
+        rows = frame[(frame["attack"] == line["attack"]) & (frame["eps"] == line["eps"])]
+        assert (
+            line["accuracy"] == pytest.approx(1 - rows["broken"].mean())
+            and line["low"] < line["accuracy"] < line["high"]
+        )
+        assert rows["broken"].to_numpy()[wrong].all()  # wrong when clean is broken at every eps
+        place = f"{line['attack'].replace(':', '-').replace('=', '_')}-linf-{line['eps']:.4f}.safetensors"
+        saved = load_file(tmp_path / "e" / "adversarial" / place)
+        assert (saved["x"] - batch.x).abs().max() <= line["eps"] + 1e-6
+        assert np.array_equal(model(saved["x"]).argmax(1).numpy(), rows["pred"])
+    worst = {line["eps"]: line["accuracy"] for line in record["worst"]}
+    for eps in (0.05, 0.1):
+        at = frame[frame["eps"] == eps].groupby("index")["broken"].any()
+        assert worst[eps] == pytest.approx(1 - at.mean())
+    assert [w.accuracy for w in result.worst] == [worst[0.05], worst[0.1]] and worst[0.1] < worst[0.05]
+
+
+def test_wilson_interval_of_a_known_case():
+    outcome = Outcome("pgd", "linf", 0.1, np.arange(10), np.zeros(10), np.arange(10) < 3)
+    found = wilson(outcome)
+    assert (found["accuracy"], found["samples"]) == (0.7, 10)
+    assert (found["low"], found["high"]) == pytest.approx((0.39678, 0.89221), abs=1e-4)
+
+
+def test_limit_draws_the_same_samples_for_everybody(trained, tmp_path):
+    small = evaluate(data="digits", weights=trained, eps=0.1, attack="fgsm", limit=50, out=tmp_path / "a")
+    again = evaluate(data="digits", weights=trained, eps=0.2, attack="fgsm", limit=50, out=tmp_path / "b")
+    assert len(small.clean.index) == 50 and np.array_equal(small.clean.index, again.clean.index)
+    other = evaluate(data="digits", weights=trained, eps=0.1, attack="fgsm", limit=50, seed=1, out=tmp_path / "c")
+    assert not np.array_equal(small.clean.index, other.clean.index)
+
+
+def test_it_goes_on_where_it_stopped_and_returns_what_is_there(trained, tmp_path, monkeypatch):
+    options = {
+        "data": "digits",
+        "weights": trained,
+        "eps": [0.05, 0.1],
+        "attack": ["fgsm", "pgd:steps=3"],
+        "out": tmp_path / "e",
+    }
+    calls = []
+
+    def counted(name, attack, eps, *rest):
+        calls.append((name, eps))
+        if len(calls) == 3:
+            raise RunError("cut off")
+        return attack_split(name, attack, eps, *rest)
+
+    monkeypatch.setattr("easycoreset.evaluation.attack_split", counted)
+    with pytest.raises(RunError, match="cut off"):
+        evaluate(**options)
+    first = evaluate(**options)
+    assert calls == [("fgsm", 0.05), ("fgsm", 0.1), ("pgd:steps=3", 0.05), ("pgd:steps=3", 0.05), ("pgd:steps=3", 0.1)]
+    second = evaluate(**options)
+    assert len(calls) == 5 and first.summary() == second.summary()
+    with pytest.raises(UsageError, match=r"evaluation\.json was made with eps=\[0\.05, 0\.1\] \(now \[0\.2\]\)"):
+        evaluate(**{**options, "eps": 0.2})
+    evaluate(**{**options, "eps": 0.2, "overwrite": True})
+    assert calls[5:] == [("fgsm", 0.2), ("pgd:steps=3", 0.2)]
+
+
+def test_it_may_write_into_the_model_folder(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "model")
+    evaluate(data="digits", weights=folder, attack="fgsm", eps=0.1, out=folder)
+    assert json.loads((folder / "run.json").read_text())["command"] == "train"
+    train(data="digits", updates=100, out=folder)  # still the finished run
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"attack": "pdg"}, "did you mean 'pgd'"),
+        ({"attack": ["fgsm", "fgsm"]}, "attack must be named once each"),
+        ({"eps": 1.5}, r"eps must be in \[0, 1\] for linf"),
+        ({"eps": [0.1, 0.1]}, "each value once"),
+        ({"eps": "8/0"}, "neither a number nor a fraction"),
+        ({"norm": "l2", "eps": 9}, r"eps must be in \[0, 8.0\] for l2"),
+        ({"limit": 0}, "limit must be >= 1; got 0"),
+        ({"weights": "nowhere"}, "model.json: no such file"),
+        ({"model": "thin-resnet"}, "model must be 'digits-cnn'"),
+    ],
+)
+def test_wrong_use(trained, tmp_path, options, match):
+    with pytest.raises(UsageError, match=match):
+        evaluate(**{"data": "digits", "weights": trained, "out": tmp_path / "e", **options})
+    assert not (tmp_path / "e").exists()
+
+
+def test_data_of_another_shape_or_number_of_classes_is_refused(trained, tmp_path):
+    pixels, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 5
+    np.savez(tmp_path / "few.npz", x=pixels, y=labels)
+    with pytest.raises(UsageError, match="data must be of 10 classes, as the model; got 5"):
+        evaluate(data=str(tmp_path / "few.npz"), weights=trained, out=tmp_path / "e")
+    np.savez(tmp_path / "wide.npz", x=np.zeros((20, 9, 9), np.uint8), y=labels)
+    with pytest.raises(UsageError, match=r"images of shape \(1, 8, 8\)"):
+        evaluate(data=str(tmp_path / "wide.npz"), weights=trained, out=tmp_path / "e")
+
+
+class Wrapped(nn.Module):
+    """A bad model around a good one."""
+
+    def __init__(self, good, change):
+        super().__init__()
+        self.good, self.change = good, change
+
+    def forward(self, x):
+        return self.change(self.good, x)
+
+
+BAD = {
+    "logits_not_probabilities": lambda good, x: good(x).softmax(1),
+    "zero_gradient": lambda good, x: good(x) * 1e4,
+    "deterministic": lambda good, x: good(x) + 0.1 * torch.randn(len(x), 10),
+    "batch_invariance": lambda good, x: good(x).roll(len(x) // 2, 1),
+    "finite_gradients": lambda good, x: good(x) + (x.sum((1, 2, 3)) * 0).sqrt()[:, None] * 0,
+    "large_eps": lambda good, x: good((x * 2).round() / 2),  # quantised: no gradient at all
+    "finite_logits": lambda good, x: good(x).masked_fill(torch.arange(len(x))[:, None] == 0, float("nan")),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_model_is_caught(name, trained, digits):
+    model, split = Wrapped(load_model(trained), BAD[name]), digits.splits["test"]
+    rows = np.arange(359)
+    found = {c.name: c for c in check_model_behaviour(model, split, rows, rows[:200], "linf", 0)}
+    assert not found[name].passed and found[name].message
+
+
+@pytest.mark.parametrize("objective", ["standard", "trades:eps=0.1:steps=5"])
+def test_good_models_pass_every_check(objective, tmp_path):
+    train(data="digits", updates=100, objective=objective, out=tmp_path / "run")
+    result = evaluate(
+        data="digits", weights=tmp_path / "run", eps=0.1, attack=["pgd", "fgsm", "noise"], out=tmp_path / "run"
+    )
+    assert result.warnings == [] and len(result.checks) >= 12
+
+
+def test_a_model_without_gradients_gets_the_margin_attack_too(tmp_path, monkeypatch, trained):
+    monkeypatch.setattr(checks, "_zero_gradient", lambda *a: checks.Check("zero_gradient", 0.5, False, "no gradient"))
+    result = evaluate(data="digits", weights=trained, eps=0.1, attack="pgd", out=tmp_path / "e")
+    assert [o.attack for o in result.attacked] == ["pgd", "pgd:loss=margin"] and "no gradient" in result.warnings
+
+
+def test_order_of_attacks():
+    def outcome(attack, broken):
+        flags = np.zeros(1000, bool)
+        flags[:broken] = True
+        return Outcome(attack, "linf", 0.1, np.arange(1000), flags * 1, flags)
+
+    assert [c.passed for c in check_order([outcome("noise", 10), outcome("fgsm", 300), outcome("pgd", 400)])] == [
+        True
+    ] * 3
+    failed = [c for c in check_order([outcome("noise", 300), outcome("pgd", 200)]) if not c.passed]
+    assert len(failed) == 1 and "noise breaks 10.0% more than pgd" in failed[0].message
+    assert all(c.passed for c in check_order([outcome("fgsm", 205), outcome("pgd", 200)]))  # half a point is noise
+
+
+def test_an_attack_that_leaves_the_ball_is_refused():
+    x = torch.full((2, 1, 2, 2), 0.5)
+    check_inside("mine", x + 0.1, x, 0.1, "linf")
+    for x_adv, norm in ((x + 0.11, "linf"), (x + 0.06, "l2"), (x * float("nan"), "linf"), (x - 0.6, "linf")):
+        eps = 0.7 if float(x_adv.min()) < 0 else 0.1
+        with pytest.raises(RunError, match="left the"):
+            check_inside("mine", x_adv, x, eps, norm)
+
+
+def test_logits_that_are_not_finite_end_an_evaluation(digits):
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x):
+            return torch.full((len(x), 10), float("nan")) + self.w
+
+    with pytest.raises(RunError, match="logits are not finite"):
+        predict_split(Broken(), digits.splits["test"], np.arange(10), 5)

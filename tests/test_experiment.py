@@ -1,0 +1,108 @@
+"""Experiments: names of cells, a second run that does only what is missing, workers that die, cells that fail."""
+
+import dataclasses
+import os
+import shutil
+import signal
+
+import pyarrow.parquet as pq
+import pytest
+
+from easycoreset import UsageError
+from easycoreset.errors import GridError
+from easycoreset.experiment import Cell, Experiment, Product, run_experiment
+from easycoreset.recipes import digits as digits_recipe
+
+BASE = Cell(data="digits", model="digits-cnn", scoring_epochs=2, attack=("pgd:steps=2", "fgsm"), eps=(0.1,), limit=60)
+
+
+def experiment(methods=("easycore", "random"), seeds=1, **changes):
+    product = Product(
+        base=dataclasses.replace(BASE, **changes), methods=methods, fractions=(0.3,), updates=(10,), seeds=seeds
+    )
+    return Experiment(name="tiny", products=(product,))
+
+
+def die_once(scores, count, seed):
+    """A selector whose process is killed the first time it is called."""
+    from tests.factories import first_rows
+
+    marker = os.environ["DIE_ONCE"]
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return first_rows(scores, count, seed)
+
+
+def die_always(scores, count, seed):
+    """A selector whose process is always killed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_cells_are_named_by_what_is_off_its_default():
+    cell = Cell(data="digits")
+    assert len(cell.name) == 16 and cell.name == Cell(data="digits", method="random", seed=0).name
+    names = {dataclasses.replace(cell, **change).name for change in
+             ({}, {"seed": 1}, {"method": "easycore"}, {"eps": (0.1,)}, {"objective": "trades"}, {"updates": 3})}  # fmt: skip
+    assert len(names) == 6
+    assert (
+        cell.scoring_name == dataclasses.replace(cell, method="easycore", fraction=0.1, objective="trades").scoring_name
+    )
+    assert cell.scoring_name != dataclasses.replace(cell, seed=1).scoring_name
+
+
+def test_the_members_version_is_in_the_name(monkeypatch):
+    from easycoreset.attacks.pgd import PGD
+
+    before = Cell(data="digits").name
+    monkeypatch.setattr(PGD, "version", 2)
+    assert Cell(data="digits").name != before
+
+
+def test_the_demo_is_what_it_says():
+    cells = digits_recipe().cells()
+    assert len(cells) == len({cell.name for cell in cells}) == 30
+    assert len({cell.scoring_name for cell in cells}) == 3 and all(cell.updates <= 200 for cell in cells)
+
+
+@pytest.mark.slow
+def test_a_second_run_does_only_what_is_missing(tmp_path):
+    first = run_experiment(experiment(seeds=2), tmp_path, workers=2)
+    assert first.num_rows == 2 * 2 * 3  # methods x seeds x (two attacks and the worst of both)
+    cells = sorted((tmp_path / "cells").iterdir())
+    stamps = {cell: (cell / "cell.json").stat().st_mtime_ns for cell in cells}
+    for name in ("coreset.parquet", "model/model.safetensors", "predictions.parquet", "evaluation.json"):
+        assert all((cell / name).exists() for cell in cells)
+    shutil.rmtree(cells[1])
+    (tmp_path / "cells" / ".0123.tmp").mkdir()  # what a killed worker leaves
+    second = run_experiment(experiment(seeds=2), tmp_path, workers=1)
+    assert [cell for cell in cells if (cell / "cell.json").stat().st_mtime_ns != stamps[cell]] == [cells[1]]
+    assert not list((tmp_path / "cells").glob(".*"))
+    same = [name for name in first.column_names if name != "seconds"]
+    assert first.select(same).equals(second.select(same))
+    assert pq.read_table(tmp_path / "results.parquet").select(same).equals(second.select(same))
+    with pytest.raises(UsageError, match="made with"):
+        run_experiment(dataclasses.replace(experiment(), name="other"), tmp_path, workers=1)
+
+
+@pytest.mark.slow
+def test_a_failed_cell_stops_no_other_and_is_tried_again(tmp_path):
+    bad = experiment(methods=("random", "easiest:nothing"))
+    for _ in range(2):
+        with pytest.raises(
+            GridError, match=r"1 of 2 cells failed; the first: easiest:nothing at 0.3, seed 0: .*no column"
+        ):
+            run_experiment(bad, tmp_path, workers=1)
+        assert len(list((tmp_path / "cells").glob("*/cell.json"))) == 1
+        assert set(pq.read_table(tmp_path / "results.parquet")["method"].to_pylist()) == {"random"}
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_retried(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIE_ONCE", str(tmp_path / "marker"))
+    results = run_experiment(
+        experiment(methods=("random", "tests.test_experiment:die_once")), tmp_path / "run", workers=2
+    )
+    assert set(results["method"].to_pylist()) == {"random", "tests.test_experiment:die_once"}
+    with pytest.raises(GridError, match="its worker process died"):
+        run_experiment(experiment(methods=("tests.test_experiment:die_always",)), tmp_path / "dead", workers=1)

@@ -1,0 +1,70 @@
+"""A run that is killed goes on from its checkpoint and ends bit for bit where an uninterrupted one does."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+COMMAND = [
+    sys.executable, "-m", "easycoreset", "score", "--data", "digits", "--model", "thin-resnet", "--epochs", "4",
+    "--batch-size", "2", "--augment", "crop-flip", "--checkpoint-minutes", "0.001", "--quiet",
+]  # fmt: skip
+
+
+def start(out, *more):
+    return subprocess.Popen([*COMMAND, *more, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def position(out):
+    """(epoch, step) of the checkpoint."""
+    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    return state["epoch"], state["step"]
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["exact", "online"])
+def test_killed_at_five_random_moments(tmp_path, mode):
+    rng = random.Random(0)
+    killed, middle, before = tmp_path / "killed", 0, (0, 0)
+    for _ in range(5):
+        process = start(killed, "--mode", mode)
+        wait_for(lambda last=before: (killed / "checkpoint.pt").exists() and position(killed) > last, process)
+        time.sleep(rng.uniform(0, 0.4))
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.stderr.close()
+        before = position(killed)
+        middle += before[1] > 0
+        assert not (killed / "scores.parquet").exists()
+    assert middle >= 3, "too few kills fell into the middle of an epoch after the first checkpoint"
+    for process in [start(folder, "--mode", mode) for folder in (killed, tmp_path / "whole")]:
+        assert process.wait(timeout=300) == 0, process.stderr.read().decode()
+        process.stderr.close()
+    for name in ("scores.parquet", "model.safetensors", "trajectory/0003.parquet"):
+        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_interrupted_says_how_to_go_on_and_a_second_process_is_refused(tmp_path):
+    first = subprocess.Popen([*COMMAND, "--out", tmp_path / "run"], stderr=subprocess.PIPE)
+    wait_for((tmp_path / "run" / "checkpoint.pt").exists, first)
+    second = subprocess.run([*COMMAND, "--out", tmp_path / "run"], stderr=subprocess.PIPE, text=True)
+    assert second.returncode == 1 and second.stderr.count("\n") == 1
+    assert "another process is working in" in second.stderr
+    first.send_signal(signal.SIGINT)
+    assert first.wait(timeout=60) == 130
+    assert b"the same command goes on" in first.stderr.read()
+    first.stderr.close()

@@ -1,0 +1,60 @@
+"""The public names are the documented ones, and every member is documented."""
+
+import ast
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import easycoreset
+from easycoreset import attacks, hardness, objectives, selection
+from easycoreset.members import describe_members
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_public_names_are_those_of_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    section = readme.split("## Public names")[1].split("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)", section, re.M)
+    assert sorted(documented) == sorted(easycoreset.__all__) == sorted(easycoreset._HOMES)
+    for name in easycoreset.__all__:
+        assert getattr(easycoreset, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = easycoreset.nothing
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"),
+    [
+        ("method", selection.SELECTORS),
+        ("attack", attacks.ATTACKS),
+        ("objective", objectives.OBJECTIVES),
+        ("hardness", hardness.HARDNESS),
+    ],
+)
+def test_every_member_says_what_it_is(kind, table):
+    for name, _, says in describe_members(kind, table):
+        assert says and says[-1] == ".", name
+
+
+def test_signatures_are_the_options():
+    import inspect
+
+    parameters = inspect.signature(easycoreset.train).parameters
+    assert {"data", "epochs", "updates", "out"} <= set(parameters) and "options" not in parameters
+    with pytest.raises(TypeError, match="epoch"):
+        easycoreset.train(data="digits", epoch=3, out="x")
+
+
+def test_the_house_stays_small():
+    for module in pkgutil.walk_packages(easycoreset.__path__, "easycoreset."):
+        if module.name == "easycoreset.__main__":
+            continue
+        source = Path(importlib.import_module(module.name).__file__).read_text()
+        assert source.count("\n") <= 300, module.name
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{module.name}: {node.name}"

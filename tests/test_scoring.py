@@ -1,0 +1,132 @@
+"""Scoring: what the run's folder holds, variants of the schedule, the test split, and coresets that score everything."""
+
+import json
+
+import numpy as np
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import close32
+from easycoreset import Scores, UsageError, choose, input_gradient_norms, load_model, score
+from easycoreset.hardness import HARDNESS
+from easycoreset.models.saved import load_weights
+
+
+def test_the_folder(scored, digits):
+    scores = Scores.read(scored / "scores.parquet")
+    table = pq.read_table(scored / "scores.parquet")
+    assert table.column_names == ["index", "sample_id", "label", "label_name", "n_obs", *HARDNESS]
+    assert table.num_rows == 1438 and (scores.n_obs == 5).all()
+    assert all(np.isfinite(values).all() for values in scores.columns.values())
+    assert list(scores.sample_ids) == list(digits.splits["train"].sample_ids)
+    trajectory = ds.dataset(scored / "trajectory").to_table().to_pandas()
+    assert len(trajectory) == 5 * 1438 and set(trajectory["epoch"]) == {1, 2, 3, 4, 5}
+    np.testing.assert_allclose(trajectory.groupby("index")["aign"].mean(), scores["aign"], rtol=1e-6)
+    record = json.loads((scored / "run.json").read_text())
+    assert record["status"] == "done" and record["schema_version"] == 1 and record["summary"]["rows"] == 1438
+    assert scores.provenance["fingerprint"] == digits.splits["train"].fingerprint
+    frame = scores.to_pandas()
+    assert frame["label_name"][0] == str(frame["label"][0])
+
+
+def test_aign_is_the_mean_over_the_models_of_the_epochs(scored, digits):
+    split, model, norms = digits.splits["train"], load_model(scored), []
+    batch = next(split.batches(np.arange(1438), 1438))
+    for epoch in range(1, 6):
+        load_weights(model, scored / "checkpoints" / f"{epoch:04d}" / "model.safetensors")
+        norms.append(input_gradient_norms(model, batch.x, batch.y).numpy())
+    assert close32(Scores.read(scored / "scores.parquet")["aign"], np.mean(norms, 0))
+
+
+def test_every_and_first(tmp_path, scored):
+    whole = (
+        ds.dataset(scored / "trajectory").to_table().to_pandas().pivot(index="index", columns="epoch", values="aign")
+    )
+    for options, epochs in [({"every": 2}, [2, 4]), ({"first": 3}, [1, 2, 3]), ({"every": 2, "first": 3}, [2])]:
+        out = tmp_path / "-".join(options)
+        scores = score(data="digits", epochs=5, hardness="aign", out=out, **options)
+        np.testing.assert_allclose(scores["aign"], whole[epochs].mean(axis=1), rtol=1e-6)
+        assert (scores.n_obs == len(epochs)).all()
+    with pytest.raises(UsageError, match="so that an epoch is scored"):
+        score(data="digits", epochs=5, every=3, first=2, out=tmp_path / "none")
+
+
+def test_the_test_split_reuses_the_run(scored, digits):
+    stamp = (scored / "model.safetensors").stat().st_mtime_ns
+    scores = score(data="digits", epochs=5, split="test", out=scored)
+    assert (scored / "model.safetensors").stat().st_mtime_ns == stamp
+    assert len(scores) == 359 and scores.provenance["split"] == "test" and (scored / "trajectory_test").is_dir()
+    assert scores.provenance["fingerprint"] == digits.splits["test"].fingerprint
+    assert (scored / "scores_test.parquet").exists()
+
+
+def test_the_test_split_needs_the_weights(tmp_path):
+    score(data="digits", epochs=1, keep_checkpoints=False, out=tmp_path / "run")
+    with pytest.raises(UsageError, match=r"needs the weights of every scored epoch; .* lacks \[1\]"):
+        score(data="digits", epochs=1, split="test", out=tmp_path / "run")
+
+
+def test_online_scores_of_our_own_loop(tmp_path):
+    online = score(data="digits", epochs=4, mode="online", augment="none", out=tmp_path / "online")
+    assert list(online.columns) == ["aign_online"] and (online.n_obs == 4).all()
+    exact = score(data="digits", epochs=4, hardness="aign", out=tmp_path / "exact")
+    ranks = [np.argsort(np.argsort(v)) for v in (online["aign_online"], exact["aign"])]
+    assert np.corrcoef(*ranks)[0, 1] > 0.6
+    trajectory = ds.dataset(tmp_path / "online" / "trajectory").to_table().to_pandas()
+    np.testing.assert_allclose(trajectory.groupby("index")["aign_online"].mean(), online["aign_online"], rtol=1e-6)
+    robust = score(data="digits", epochs=1, mode="online", objective="trades:steps=1:eps=0.1", out=tmp_path / "trades")
+    assert list(robust.columns) == ["grad_norm_online"]
+    assert json.loads((tmp_path / "trades" / "run.json").read_text())["summary"]["objective"].startswith("trades")
+
+
+def test_online_equals_exact_where_nothing_moves(tmp_path):
+    """Learning rate 0 and no batch norm: the online norms are the exact ones."""
+    common = {"data": "digits", "model": "tests.factories:plain", "epochs": 2, "lr": 0, "weight_decay": 0}
+    online = score(**common, mode="online", hardness=["aign", "aign:norm=l1"], out=tmp_path / "online")
+    exact = score(**common, hardness=["aign", "aign:norm=l1"], out=tmp_path / "exact")
+    np.testing.assert_allclose(online["aign_online"], exact["aign"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(online["aign_l1_online"], exact["aign_l1"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_coreset_trains_and_everything_is_scored(tmp_path, scored):
+    choose(Scores.read(scored / "scores.parquet"), method="random", fraction=0.05).write(tmp_path / "few.parquet")
+    scores = score(data="digits", epochs=2, coreset=tmp_path / "few.parquet", out=tmp_path / "run")
+    assert len(scores) == 1438 and (scores.n_obs == 2).all()
+    online = score(data="digits", epochs=2, coreset=tmp_path / "few.parquet", mode="online", out=tmp_path / "online")
+    assert (online.n_obs > 0).sum() == 72 and np.isnan(online["aign_online"]).sum() == 1438 - 72
+    few = choose(online, method="easycore", fraction=0.05)
+    assert (online.n_obs[few.keep] > 0).all()
+
+
+def test_scores_of_other_data_are_refused(tmp_path, scored):
+    coreset = choose(Scores.read(scored / "scores.parquet"), method="random", fraction=0.5)
+    coreset.provenance["fingerprint"] = "0" * 64
+    coreset.write(tmp_path / "foreign.parquet")
+    with pytest.raises(UsageError, match="is of other data: 0 sample ids and 0 labels differ"):
+        score(data="digits", epochs=1, coreset=tmp_path / "foreign.parquet", out=tmp_path / "run")
+    test_split = choose(score(data="digits", epochs=5, split="test", out=scored), method="random", fraction=0.5)
+    test_split.write(tmp_path / "test.parquet")
+    with pytest.raises(UsageError, match="is of split 'test'; needed is 'train'"):
+        score(data="digits", epochs=1, coreset=tmp_path / "test.parquet", out=tmp_path / "run")
+    del coreset.provenance["fingerprint"]
+    coreset.write(tmp_path / "anonymous.parquet")  # ids and labels agree: taken
+    assert len(score(data="digits", epochs=1, coreset=tmp_path / "anonymous.parquet", out=tmp_path / "run")) == 1438
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"epochs": 0}, "epochs must be >= 1; got 0"),
+        ({"epochs": 2, "every": 3}, r"every must be in \[1, epochs=2\]; got 3"),
+        ({"epochs": 2, "first": 0}, r"first must be in \[1, epochs=2\]; got 0"),
+        ({"epochs": 2, "hardness": "agin"}, "did you mean 'aign'"),
+        ({"epochs": 2, "hardness": ["loss", "loss"]}, "'loss' twice"),
+        ({"epochs": 2, "mode": "online", "hardness": "loss"}, "online must be aign"),
+        ({"epochs": 2, "mode": "online", "split": "test"}, "split must be train in mode online"),
+    ],
+)
+def test_wrong_use(tmp_path, options, match):
+    with pytest.raises(UsageError, match=match):
+        score(data="digits", out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()

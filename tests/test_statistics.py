@@ -1,0 +1,34 @@
+"""Statistics against values that can be checked by hand."""
+
+import pyarrow as pa
+import pytest
+
+from easycoreset.statistics import group_results, tell_gains
+
+
+def row(method, seed, clean, accuracy, eps=0.1):
+    return {"method": method, "fraction": 0.5, "objective": "standard", "updates": 9, "seed": seed, "clean": clean,
+            "attack": "pgd", "eps": eps, "accuracy": accuracy}  # fmt: skip
+
+
+def test_groups_and_sentences():
+    rows = [row("easycore", s, 0.80 + 0.01 * s, 0.60 + 0.02 * s) for s in range(3)]
+    rows += [row("random", s, 0.90 + 0.01 * s, 0.50 + 0.02 * s) for s in range(3)]
+    easy, random = group_results(pa.Table.from_pylist(rows))
+    assert (easy.method, easy.seeds) == ("easycore", 3)
+    assert easy.clean == pytest.approx((0.81, 0.01)) and random.robust["pgd", 0.1] == pytest.approx((0.52, 0.02))
+    assert tell_gains([easy, random]) == [
+        "standard, 50% kept: against random, easycore won at eps 0.1 (+10.0 points); lost at clean (-10.0 points)."
+    ]
+
+
+def test_a_difference_within_its_standard_error_is_a_tie():
+    rows = [row(m, s, 0.9, value + 0.1 * s) for m, value in (("easycore", 0.51), ("random", 0.5)) for s in range(3)]
+    (sentence,) = tell_gains(group_results(pa.Table.from_pylist(rows)))
+    assert "tied at clean (+0.0 points), eps 0.1 (+1.0 points)" in sentence and "won" not in sentence
+
+
+def test_one_seed_claims_nothing():
+    rows = [row("easycore", 0, 0.9, 0.9), row("random", 0, 0.1, 0.1)]
+    (sentence,) = tell_gains(group_results(pa.Table.from_pylist(rows)))
+    assert "won" not in sentence and "tied" in sentence

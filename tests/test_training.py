@@ -1,0 +1,215 @@
+"""Training: budgets, schedules, seeds, weights, and what stops a run before or in the middle."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from easycoreset import Coreset, RunError, Scores, UsageError, choose, load_model, score, train
+from easycoreset.options import TrainOptions
+from easycoreset.training import fit, fresh_model, prepare
+from easycoreset.training.schedule import learning_rate
+
+
+def job(tmp_path, **options):
+    given = {"data": "digits", "out": tmp_path / "unused", "epochs": 2, **options}
+    chosen = TrainOptions(**given)
+    return prepare(chosen, epochs=chosen.epochs, updates=chosen.updates)
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_budgets(tmp_path):
+    by_epochs = job(tmp_path, epochs=3, batch_size=100)
+    assert (by_epochs.steps, by_epochs.updates, by_epochs.epochs) == (15, 45, 3)
+    by_updates = job(tmp_path, epochs=None, updates=40, batch_size=100)
+    assert (by_updates.steps, by_updates.updates, by_updates.epochs) == (15, 40, 3)
+    model = fresh_model(by_updates)
+    history = [epoch.history[-1] for epoch in fit(by_updates, model)]
+    assert [line["updates"] for line in history] == [15, 30, 40]
+    alone = job(tmp_path, batch_size=479)  # 1438 = 3 * 479 + 1: a batch of one sample has no batch statistics
+    assert alone.steps == 3
+
+
+def test_every_sample_is_seen_once_an_epoch(tmp_path):
+    seen = []
+
+    class Spy:
+        def watch(self, x, index):
+            seen.append(index)
+            return x
+
+        def end_epoch(self):
+            seen.append(None)
+
+        def state_dict(self):
+            return {}
+
+    for _ in fit(one := job(tmp_path, batch_size=500), fresh_model(one), recorder=Spy()):
+        pass
+    cuts = [place for place, item in enumerate(seen) if item is None]
+    epochs = [torch.cat(seen[: cuts[0]]), torch.cat(seen[cuts[0] + 1 : cuts[1]])]
+    assert all(np.array_equal(np.sort(e), np.arange(1438)) for e in epochs) and not torch.equal(*epochs)
+
+
+def test_same_seed_same_weights(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(
+            data="digits",
+            epochs=2,
+            seed=seed,
+            augment="crop-flip",
+            model="tests.factories:with_dropout",
+            out=tmp_path / name,
+        )
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert same(a, b) and not same(a, c)
+
+
+def test_a_finished_run_is_returned_and_other_options_are_refused(tmp_path):
+    model = train(data="digits", epochs=1, out=tmp_path / "run")
+    stamp = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    again = train(data="digits", epochs=1, threads=1, out=tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == stamp and not again.training
+    assert same(model.state_dict(), again.state_dict())
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    with pytest.raises(UsageError, match=r"made with batch_size=128 \(now 64\), epochs=1 \(now 2\)"):
+        train(data="digits", epochs=2, batch_size=64, out=tmp_path / "run")
+    with pytest.raises(UsageError, match="made with the command 'train'"):
+        score(data="digits", epochs=1, out=tmp_path / "run")
+    train(data="digits", epochs=2, overwrite=True, out=tmp_path / "run")
+    assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_coreset_is_what_is_trained_on(tmp_path, scored, digits):
+    scores = Scores.read(scored / "scores.parquet")
+    coreset = choose(scores, method="easycore", fraction=0.3, per_class=True)
+    coreset.write(tmp_path / "coreset.parquet")
+    assert np.array_equal(job(tmp_path, coreset=tmp_path / "coreset.parquet").index, coreset.index)
+    order = np.flatnonzero(coreset.keep)
+    weighted = Coreset.from_order(order, scores, weight=np.linspace(1, 3, len(order)).astype(np.float32))
+    weighted.write(tmp_path / "weighted.parquet")
+    one = job(tmp_path, coreset=tmp_path / "weighted.parquet")
+    assert one.weight is not None and one.weight[order].mean() == pytest.approx(1)
+    for name in ("coreset", "weighted"):
+        train(data="digits", epochs=1, coreset=tmp_path / f"{name}.parquet", out=tmp_path / name)
+    assert not same(weights(tmp_path / "coreset"), weights(tmp_path / "weighted"))
+    with pytest.raises(UsageError, match="made with coreset="):
+        train(data="digits", epochs=1, coreset=tmp_path / "weighted.parquet", out=tmp_path / "coreset")
+    np.savez(
+        tmp_path / "other.npz",
+        x=np.zeros((1438, 8, 8), np.uint8),
+        y=digits.splits["train"].labels,
+        x_test=np.zeros((9, 8, 8), np.uint8),
+        y_test=np.arange(9),
+    )
+    with pytest.raises(UsageError, match="is of other data: 1438 sample ids and 0 labels differ"):
+        train(data=str(tmp_path / "other.npz"), epochs=1, coreset=tmp_path / "coreset.parquet", out=tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+def test_schedules():
+    peak = {"onecycle": 0.3, "cosine": 0.0, "step": 0.0, "constant": 0.5}
+    for kind, where in peak.items():
+        rates = [learning_rate(kind, p) for p in np.linspace(0, 0.999, 200)]
+        assert all(0 <= rate <= 1 for rate in rates) and learning_rate(kind, where) == pytest.approx(1)
+    reference = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    one_cycle = torch.optim.lr_scheduler.OneCycleLR(reference, 0.1, total_steps=1001, cycle_momentum=False)
+    for step in range(1000):
+        assert reference.param_groups[0]["lr"] == pytest.approx(0.1 * learning_rate("onecycle", step / 1000), abs=1e-3)
+        reference.step()
+        one_cycle.step()
+    assert [learning_rate("step", p) for p in (0, 0.74, 0.76, 0.89, 0.91)] == [1, 1, 0.1, 0.1, 0.01]
+
+
+@pytest.mark.parametrize("objective", ["standard", "trades:steps=2:eps=0.1"])
+def test_it_learns(tmp_path, objective, digits):
+    model = train(data="digits", updates=100, objective=objective, out=tmp_path / "run")
+    batch = next(digits.splits["test"].batches(np.arange(359), 359))
+    assert (model(batch.x).argmax(1) == batch.y).float().mean() > 0.9
+    card = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert card["eps"] == (None if objective == "standard" else 0.1)
+    assert card["provenance"]["fingerprint"] == digits.splits["train"].fingerprint
+
+
+@pytest.mark.slow
+def test_compiled_training_gives_the_same_model_within_rounding(tmp_path):
+    plain = train(data="digits", epochs=1, out=tmp_path / "plain")
+    compiled = train(data="digits", epochs=1, compile=True, out=tmp_path / "compiled")
+    for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.02)
+
+
+def test_bf16(tmp_path, digits):
+    model = train(data="digits", epochs=4, precision="bf16", out=tmp_path / "run")
+    assert next(model.parameters()).dtype == torch.float32
+    batch = next(digits.splits["test"].batches(np.arange(359), 359))
+    assert (model(batch.x).argmax(1) == batch.y).float().mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"epochs": 1, "updates": 1}, "exactly one of epochs and updates must be given; got both"),
+        ({}, "exactly one of epochs and updates must be given; got neither"),
+        ({"epochs": 0}, "epochs must be >= 1; got 0"),
+        ({"updates": -3}, "updates must be >= 1; got -3"),
+        ({"epochs": 1, "seed": -1}, r"seed must be in \[0, 2\*\*31\); got -1"),
+        ({"epochs": 1, "batch_size": 0}, "batch_size must be >= 1; got 0"),
+        ({"epochs": 1, "lr": float("nan")}, "lr must be finite"),
+        ({"epochs": 1, "momentum": 1.0}, r"momentum must be in \[0, 1\)"),
+        ({"epochs": 1, "eps": 0.1}, "objective 'standard' takes no option 'eps'"),
+        ({"epochs": 1, "device": "mps"}, "device must be there; got 'mps'"),
+        ({"epochs": 1, "model": "tests.factories:wrong_shape"}, r"logits \[2, 10\]; got \(2, 4\)"),
+        ({"epochs": 1, "model": "tests.factories:not_finite"}, "model must give finite logits"),
+        ({"epochs": 1, "model": "tests.factories:plain", "data": "cifar"}, "did you mean"),
+        ({"epochs": 1, "coreset": "none.parquet"}, "none.parquet: no such file"),
+    ],
+)
+def test_wrong_use_is_found_before_anything_is_written(tmp_path, options, match):
+    with pytest.raises(UsageError, match=match):
+        train(**{"data": "digits", "out": tmp_path / "run", **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_or_goes_on(tmp_path, caplog):
+    with pytest.raises(RunError, match=r"loss must be finite.*--on-nan continue"):
+        train(data="digits", epochs=2, lr=50, model="tests.factories:exploding", out=tmp_path / "stops")
+    assert not (tmp_path / "stops" / "model.safetensors").exists()
+    train(data="digits", epochs=2, lr=50, model="tests.factories:exploding", on_nan="continue", out=tmp_path / "goes")
+    assert "going on" in caplog.text and load_model(tmp_path / "goes", "tests.factories:exploding") is not None
+
+
+def test_a_corrupt_checkpoint_or_record_is_named(tmp_path):
+    with pytest.raises(RunError):
+        train(data="digits", epochs=2, lr=50, model="tests.factories:exploding", out=tmp_path / "run")
+    again = {"data": "digits", "epochs": 2, "lr": 50, "model": "tests.factories:exploding", "out": tmp_path / "run"}
+    for content in (b"", b"junk", b"PK\x03\x04"):
+        (tmp_path / "run" / "checkpoint.pt").write_bytes(content)
+        with pytest.raises(UsageError, match=r"checkpoint\.pt is corrupt .*--overwrite begins anew"):
+            train(**again)
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(UsageError, match=r"run\.json is corrupt .*--overwrite begins anew"):
+        train(**again)
+    train(data="digits", epochs=1, overwrite=True, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_folder_that_is_not_ours_is_neither_used_nor_emptied(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="is not empty and holds no run.json"):
+            train(data="digits", epochs=1, overwrite=overwrite, out=tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="out: cannot write into"):
+        train(data="digits", epochs=1, out=tmp_path / "file" / "run")
