@@ -1,0 +1,1 @@
+"""Benchmarks: each file answers one question with ratios measured in one run."""

@@ -1,0 +1,56 @@
+"""`python -m benchmarks [NAME ...]`: run benchmarks, print their tables, write one JSON each."""
+
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from easycoreset.files import versions
+
+NAMES = ("online", "exact", "selection")
+FOLDER = Path("runs/bench")
+
+
+def describe() -> dict:
+    """Hardware, versions, threads, command and commit."""
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    return {
+        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+        "commit": commit,
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": {"cpu": cpu or platform.processor(), "cores": os.cpu_count()},
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+def main() -> None:
+    """Run what is asked for; all of them where nothing is."""
+    torch.set_num_threads(1)
+    asked = [name for name in sys.argv[1:] if name != "all"] or NAMES
+    unknown = [name for name in asked if name not in NAMES]
+    if unknown:
+        sys.exit(f"unknown benchmark {unknown[0]!r}: choose from {', '.join(NAMES)}")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for name in asked:
+        rows = importlib.import_module(f"benchmarks.{name}").run()
+        for row in rows:
+            row["holds"] = row["measured"] <= row["budget"]
+            failed += not row["holds"]
+            spread = f" ({row['low']:.3g} to {row['high']:.3g})" if "low" in row else ""
+            verdict = "within" if row["holds"] else "ABOVE"
+            print(f"{row['what']:76} {row['measured']:8.3g}{spread}  {verdict} {row['budget']:g}", flush=True)
+        (FOLDER / f"{name}.json").write_text(json.dumps({**describe(), "rows": rows}, indent=1) + "\n")
+    print(f"{FOLDER}/*.json; {failed} above their budget")
+
+
+if __name__ == "__main__":
+    main()

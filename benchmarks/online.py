@@ -1,0 +1,42 @@
+"""What online AIGN adds to a training epoch: our loop with the recorder against our loop without it."""
+
+import dataclasses
+
+import numpy as np
+
+from benchmarks.timing import ratio
+from easycoreset.options import TrainOptions
+from easycoreset.recorder import HardnessRecorder
+from easycoreset.training import fit, fresh_model, prepare
+
+
+def _epoch(folder: str, model_name: str, samples: int, batch_size: int):
+    options = TrainOptions(
+        data=folder, model=model_name, epochs=1, batch_size=batch_size, augment="crop-flip", threads=1, out="unused"
+    )
+    job = prepare(options, epochs=1, updates=None)
+    recorder = HardnessRecorder(samples)
+
+    def run(watching: bool) -> None:
+        model = fresh_model(job)
+        for _ in fit(dataclasses.replace(job), model, recorder=recorder if watching else None):
+            pass
+
+    return run
+
+
+def run() -> list[dict]:
+    """Random pixels of CIFAR's size: what is in them does not change the time."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for model_name, samples, batch_size, repeats, budget in (
+        ("thin-resnet", 2560, 128, 15, 1.10),
+        ("resnet18", 96, 32, 7, 1.05),
+    ):
+        path = f"runs/bench/{model_name}.npz"
+        np.savez(path, x=rng.integers(0, 256, (samples, 32, 32, 3), dtype=np.uint8), y=np.arange(samples) % 10,
+                 x_test=np.zeros((10, 32, 32, 3), np.uint8), y_test=np.arange(10))  # fmt: skip
+        epoch = _epoch(path, model_name, samples, batch_size)
+        what = f"a training epoch with online AIGN / without ({model_name}, one CPU thread)"
+        rows.append(ratio(what, budget, lambda e=epoch: e(True), lambda e=epoch: e(False), repeats=repeats, warm=1))
+    return rows

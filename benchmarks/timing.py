@@ -1,0 +1,25 @@
+"""Ratios of interleaved repeats: what disturbs the machine disturbs both sides."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def ratio(what: str, budget: float, ours: Callable[[], object], reference: Callable[[], object], *, repeats: int,
+          warm: int = 2) -> dict:  # fmt: skip
+    """Median of the ratios ours / reference over interleaved repeats, with the quartiles."""
+    for _ in range(warm):
+        reference()
+        ours()
+    ratios = []
+    for number in range(repeats):
+        pair = [(ours, 0), (reference, 1)]
+        seconds = [0.0, 0.0]
+        for function, place in pair if number % 2 else reversed(pair):
+            start = time.perf_counter()
+            function()
+            seconds[place] = time.perf_counter() - start
+        ratios.append(seconds[0] / seconds[1])
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return {"what": what, "budget": budget, "measured": statistics.median(ratios), "low": low, "high": high,
+            "repeats": repeats}  # fmt: skip
