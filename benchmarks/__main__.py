@@ -19,7 +19,9 @@ FOLDER = Path("runs/bench")
 
 def describe() -> dict:
     """Hardware, versions, threads, command and commit."""
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     return {
         "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
