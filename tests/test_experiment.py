@@ -67,18 +67,17 @@ def test_the_demo_is_what_it_says():
 
 @pytest.mark.slow
 def test_a_second_run_does_only_what_is_missing(tmp_path):
-    first = run_experiment(experiment(seeds=2), tmp_path, workers=2)
+    first = run_experiment(experiment(seeds=2), tmp_path, workers=2, keep_weights=True)
     assert first.num_rows == 2 * 2 * 3  # methods x seeds x (two attacks and the worst of both)
     cells = sorted((tmp_path / "cells").iterdir())
     stamps = {cell: (cell / "cell.json").stat().st_mtime_ns for cell in cells}
-    for name in ("coreset.parquet", "model/model.safetensors", "predictions.parquet", "evaluation.json"):
+    for name in ("coreset.parquet", "model/model.safetensors", "predictions.parquet"):
         assert all((cell / name).exists() for cell in cells)
     shutil.rmtree(cells[1])
-    (tmp_path / "cells" / ".0123.tmp").mkdir()  # what a killed worker leaves
     second = run_experiment(experiment(seeds=2), tmp_path, workers=1)
     assert [cell for cell in cells if (cell / "cell.json").stat().st_mtime_ns != stamps[cell]] == [cells[1]]
-    assert not list((tmp_path / "cells").glob(".*"))
-    same = [name for name in first.column_names if name != "seconds"]
+    assert not (cells[1] / "model").exists() and not (cells[1] / "coreset.parquet").exists()  # without keep_weights
+    same = [name for name in first.column_names if name not in ("seconds", "selection_seconds")]
     assert first.select(same).equals(second.select(same))
     assert pq.read_table(tmp_path / "results.parquet").select(same).equals(second.select(same))
     with pytest.raises(UsageError, match="made with"):
@@ -90,7 +89,7 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(tmp_path):
     bad = experiment(methods=("random", "easiest:nothing"))
     for _ in range(2):
         with pytest.raises(
-            GridError, match=r"1 of 2 cells failed; the first: easiest:nothing at 0.3, seed 0: .*no column"
+            GridError, match=r"1 of 2 cells failed; the first: easiest:nothing at 0.3, standard, seed 0: .*no column"
         ):
             run_experiment(bad, tmp_path, workers=1)
         assert len(list((tmp_path / "cells").glob("*/cell.json"))) == 1
@@ -104,5 +103,7 @@ def test_a_worker_that_dies_is_retried(tmp_path, monkeypatch):
         experiment(methods=("random", "tests.test_experiment:die_once")), tmp_path / "run", workers=2
     )
     assert set(results["method"].to_pylist()) == {"random", "tests.test_experiment:die_once"}
-    with pytest.raises(GridError, match="its worker process died"):
-        run_experiment(experiment(methods=("tests.test_experiment:die_always",)), tmp_path / "dead", workers=1)
+    with pytest.raises(GridError, match=r"1 of 4 cells failed.*its worker process died"):
+        methods = ("random", "tests.test_experiment:die_always", "easycore", "hardest")
+        run_experiment(experiment(methods=methods), tmp_path / "dead", workers=2)
+    assert len(list((tmp_path / "dead" / "cells").glob("*/cell.json"))) == 3  # the others are done

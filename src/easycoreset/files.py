@@ -2,10 +2,12 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import platform
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -73,11 +75,22 @@ def prepare_place(folder: Path) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
+    found = {"python": platform.python_version(), "platform": platform.platform(), **source_commit()}
     for name in ("easycoreset", "torch", "torchvision", "numpy", "pyarrow", "scikit-learn"):
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+@functools.cache
+def source_commit() -> dict[str, str]:
+    """The commit of the source tree, where this is one and git is there; "-dirty" where it was changed."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--match="]
+    with contextlib.suppress(OSError):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0 and (Path(__file__).parents[2] / ".git").exists():
+            return {"commit": done.stdout.strip()}
+    return {}
 
 
 @dataclass
@@ -122,6 +135,42 @@ def claim(path: Path, command: str, options: dict[str, Any], *, overwrite: bool 
         elif overwrite:
             file.unlink(missing_ok=True)
         yield RunFolder(path, file, _open_record(file, command, options))
+
+
+@dataclass
+class SharedFolder(RunFolder):
+    """A folder in which several processes work on one run."""
+
+    alone: bool = True
+    lock: Any = None
+
+    def settle(self) -> None:
+        """Let the other processes in: what must be done alone is done."""
+        fcntl.flock(self.lock, fcntl.LOCK_SH)
+
+
+@contextlib.contextmanager
+def share(path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False) -> Iterator[SharedFolder]:
+    """Work in the folder `path` beside other processes with the same `options`.
+
+    Raises:
+        UsageError: the folder holds something else, or a run with other options (what differs is named).
+        RunError: `overwrite` while another process works there.
+    """
+    prepare_place(path)
+    with open(path / ".lock", "w") as lock:
+        folder = SharedFolder(path, path / "run.json")
+        folder.lock = lock
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if overwrite:
+                raise RunError(f"another process is working in {str(path)!r}: it is not overwritten") from None
+            folder.alone = False
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        _check_owner(path, overwrite)
+        folder.record = _open_record(path / "run.json", command, options)
+        yield folder
 
 
 def _check_owner(path: Path, overwrite: bool) -> None:

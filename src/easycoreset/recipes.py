@@ -1,16 +1,153 @@
-"""Named experiments."""
+"""Named experiments, and the experiment that flags describe. Settings are fixed before any method is run."""
 
-from easycoreset.experiment import Cell, Experiment, Product
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import torch
+
+from easycoreset.attacks import load_attack
+from easycoreset.data import open_source
+from easycoreset.experiment import FULL, Cell, Experiment, Product, unscored_table
+from easycoreset.members import load_attribute
+from easycoreset.models import build_model, choose_model
+from easycoreset.models.card import ModelCard
+from easycoreset.objectives import load_objective
+from easycoreset.options import CompareOptions
+from easycoreset.selection import load_selector
+from easycoreset.selection.published import read_published
+
+RECIPES = {
+    "digits": "easycoreset.recipes:digits",
+    "cifar10-quick": "easycoreset.recipes:cifar10_quick",
+    "cifar10-paper": "easycoreset.recipes:cifar10_paper",
+    "cifar100-paper": "easycoreset.recipes:cifar100_paper",
+}
+PIXELS = tuple(n / 255 for n in (1, 2, 4, 8))
 
 
-def digits() -> Experiment:
-    """The demo: bundled digits, standard training at 10 and 50%, TRADES at 30%, 3 seeds, PGD-10.
-
-    Every method trains for the same number of updates; the settings were fixed from random's rows.
-    """
-    base = Cell(data="digits", model="digits-cnn", scoring_epochs=15, attack=("pgd:steps=10",), eps=(0.05, 0.1, 0.2))
+def digits(data: str = "digits") -> Experiment:
+    """The demo: bundled digits, standard training at 10 and 50%, TRADES at 30%, 3 seeds, PGD-10."""
+    base = Cell(data=data, model="digits-cnn", attack=("pgd:steps=10",), eps=(0.05, 0.1, 0.2))
     methods = ("easycore", "easycore:per_class=true", "random", "hardest")
-    standard = Product(base=base, methods=methods, fractions=(0.1, 0.5), updates=(200,), seeds=3)
+    standard = Product(
+        base=base, methods=methods, fractions=(0.1, 0.5), updates=(200,), seeds=3, contrast="equal updates"
+    )
     trades = Product(base=base, methods=("easycore", "random"), fractions=(0.3,), updates=(200,), seeds=3,
-                     objectives=("trades:eps=0.1:steps=5",))  # fmt: skip
+                     objectives=("trades:eps=0.1:steps=5",), contrast="equal updates")  # fmt: skip
     return Experiment(name="digits", products=(standard, trades))
+
+
+def cifar10_quick(data: str) -> Experiment:
+    """CIFAR-10 on two CPU cores: thin ResNet, keep 50%, standard training over three budgets of random, and TRADES."""
+    base = Cell(data=data, model="thin-resnet", schedule="onecycle", attack=("pgd",), eps=PIXELS, limit=2000)
+    standard = base_at(base, 2 / 255)
+    robust = base_at(base, 8 / 255)
+    methods = ("easycore", "easycore:per_class=true", "easiest:by=loss")
+    return Experiment(
+        name="cifar10-quick",
+        products=(
+            Product(base=standard, methods=("random",), fractions=(0.5,), updates=(600, 1200, 2400), seeds=5,
+                    contrast="matched clean"),
+            Product(base=standard, methods=methods, fractions=(0.5,), updates=(2400,), seeds=5,
+                    contrast="matched clean"),
+            Product(base=robust, methods=("random", "easycore"), fractions=(0.5,), updates=(1000,), seeds=3,
+                    objectives=("trades:steps=5",), contrast="equal updates"),
+            Product(base=standard, methods=(FULL,), fractions=(1.0,), updates=(2400,), seeds=5,
+                    contrast="matched clean"),
+        ),
+    )  # fmt: skip
+
+
+def cifar10_paper(data: str) -> Experiment:
+    """The paper's setting on one GPU: ResNet-18, 30 epochs of one-cycle, 30, 50 and 70% kept, 3 seeds, then TRADES."""
+    return paper("cifar10-paper", data)
+
+
+def cifar100_paper(data: str) -> Experiment:
+    """The same on CIFAR-100."""
+    return paper("cifar100-paper", data)
+
+
+def paper(name: str, data: str) -> Experiment:
+    """ResNet-18 scored on the full training set; what is built so far of the methods in the paper's table."""
+    base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXELS)
+    methods = (
+        "random",
+        "easycore",
+        "easycore:per_class=true",
+        "easiest:by=loss",
+        "hardest:by=el2n",
+        "hardest:by=forgetting",
+    )
+    trades = base_at(base, 8 / 255)
+    return Experiment(
+        name=name,
+        products=(
+            Product(base=base_at(base, 2 / 255), methods=methods, fractions=(0.5, 0.3, 0.7), epochs=(30,), seeds=3,
+                    contrast="equal updates"),
+            Product(base=base_at(base, 2 / 255), methods=(FULL,), fractions=(1.0,), epochs=(30,), seeds=3,
+                    contrast="equal updates"),
+            Product(base=trades, methods=("random", "easycore"), fractions=(0.5, 0.3, 0.7), epochs=(30,), seeds=3,
+                    objectives=("trades",), contrast="equal updates"),
+        ),
+    )  # fmt: skip
+
+
+def base_at(base: Cell, eps: float) -> Cell:
+    """The same with another main eps."""
+    return dataclasses.replace(base, main_eps=eps)
+
+
+def describe_experiment(options: CompareOptions) -> Experiment:
+    """The experiment that the options of `compare` describe.
+
+    Raises:
+        UsageError: an unknown method, objective or attack, before anything runs.
+    """
+    if options.data is not None:
+        check_data_and_model(options.data, options.model)
+    if options.recipe is not None:
+        recipe = load_attribute("recipe", RECIPES[options.recipe])
+        return recipe(options.data or "digits")
+    assert options.data is not None
+    base = Cell(
+        data=options.data, model=options.model, scoring_epochs=options.scoring_epochs, batch_size=options.batch_size,
+        lr=options.lr, weight_decay=options.weight_decay, schedule=options.schedule, attack=tuple(options.attack),
+        norm=options.norm, eps=tuple(options.eps), limit=options.limit,
+        main_eps=options.main_eps if options.main_eps is not None or options.limit is None else options.eps[0],
+    )  # fmt: skip
+    for spec in options.attack:
+        load_attack(spec, norm=options.norm, eps=options.eps[0])
+    several = len(options.epochs or options.updates) > 1
+    automatic = "matched clean" if several else "equal updates"
+    contrast = automatic if options.contrast == "auto" else options.contrast
+    shared = Product(
+        base=base, methods=(), fractions=tuple(options.fractions), seeds=options.seeds, contrast=contrast,
+        objectives=tuple(load_objective(spec)[0] for spec in options.objectives),
+        updates=tuple(options.updates), epochs=tuple(options.epochs),
+    )  # fmt: skip
+    published = [method for method in options.methods if method.startswith("file:")]
+    chosen = [load_selector(method)[0] for method in options.methods if method not in (FULL, *published)]
+    products = [dataclasses.replace(shared, methods=tuple(chosen))] if chosen else []
+    products += [_published(method, shared) for method in published]
+    products.append(dataclasses.replace(shared, methods=(FULL,), fractions=(1.0,)))
+    return Experiment(name="grid", products=tuple(products))
+
+
+def check_data_and_model(data: str, model: str | None) -> None:
+    """Open the data set and build the model once, so that what is wrong with them is found before anything runs."""
+    source = open_source(data)
+    name = model or choose_model(source.shape, torch.device("cpu"))
+    build_model(ModelCard(model=name, shape=source.shape, mean=source.mean, std=source.std,
+                          class_names=tuple(source.class_names)))  # fmt: skip
+
+
+def _published(method: str, shared: Product) -> Product:
+    """The product of a published coreset, which says itself how much it keeps."""
+    path = Path(method[5:]).resolve()
+    table = unscored_table(shared.base.data)
+    share = len(read_published(path, table)) / len(table)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    base = dataclasses.replace(shared.base, method_digest=digest)
+    return dataclasses.replace(shared, base=base, methods=(f"file:{path}",), fractions=(share,))

@@ -5,9 +5,18 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from easycoreset.cli.output import Output, show_demo, show_doctor, show_evaluation, show_run, show_selection
+from easycoreset.cli.output import (
+    Output,
+    show_comparison,
+    show_demo,
+    show_doctor,
+    show_estimate,
+    show_evaluation,
+    show_run,
+    show_selection,
+)
 from easycoreset.files import read_json
-from easycoreset.options import EvaluateOptions, Integer, ScoreOptions, SelectOptions, TrainOptions
+from easycoreset.options import CompareOptions, EvaluateOptions, Integer, ScoreOptions, SelectOptions, TrainOptions
 
 Flat = Parameter(name="*")
 
@@ -31,12 +40,27 @@ def demo(*, out: Path, workers: Integer = 2, overwrite: Annotated[bool, Paramete
         workers: processes, one thread each.
         overwrite: begin anew in a folder that holds another experiment.
     """
-    from easycoreset.errors import require
     from easycoreset.experiment import run_experiment
     from easycoreset.recipes import digits
 
-    require(workers >= 1, "workers", ">= 1", workers)
-    show_demo(run_experiment(digits(), out, workers=workers, overwrite=overwrite), out)
+    show_demo(run_experiment(digits(), out, workers=workers, keep_weights=True, overwrite=overwrite), out)
+
+
+@app.command
+def compare(options: Annotated[CompareOptions, Flat]) -> None:
+    """Compare methods over fractions, objectives, budgets and seeds, on your data or by a recipe."""
+    from easycoreset.experiment import run_experiment
+    from easycoreset.experiment.estimate import estimate
+    from easycoreset.recipes import describe_experiment
+
+    experiment = describe_experiment(options)
+    if options.dry_run:
+        show_estimate(estimate(experiment, options.out, options.device, options.workers))
+        return
+    run_experiment(experiment, options.out, workers=options.workers, device=options.device,
+                   keep_weights=options.keep_weights, minutes=options.minutes, shard=options.shard_of(),
+                   overwrite=options.overwrite)  # fmt: skip
+    show_comparison(options.out)
 
 
 @app.command

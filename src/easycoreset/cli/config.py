@@ -13,6 +13,7 @@ from easycoreset.errors import UsageError, nearest
 from easycoreset.options import (
     EvaluateOptions,
     Integer,
+    Integers,
     Names,
     Number,
     Numbers,
@@ -79,12 +80,12 @@ def _to_text(what: str, value: Any, hint: Any) -> str:
     """Check a value's type strictly, and spell it as a flag's value."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         hint = next(h for h in typing.get_args(hint) if h is not type(None))
-    if hint in (Names, Numbers):
-        inner = str if hint is Names else Number
+    if hint in (Names, Numbers, Integers):
+        inner = str if hint == Names else Number if hint == Numbers else int
         return ",".join(_to_text(what, item, inner) for item in (value if isinstance(value, list) else [value]))
-    if hint is Integer:
+    if hint == Integer:
         hint = int
-    if hint is Number:
+    if hint == Number:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise UsageError(f"{what} must be a number; got {value!r}")
         return repr(value) if not isinstance(value, str) else value

@@ -9,8 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
+    from easycoreset.statistics import Group
     from easycoreset.tables import Coreset, Scores
 
 
@@ -93,6 +96,29 @@ def show_doctor(found: dict[str, Any]) -> None:
         )
 
 
+def show_estimate(found: dict[str, Any]) -> None:
+    """What `compare --dry-run` found."""
+    from easycoreset.console import say_duration
+
+    if _json(found):
+        return
+    print(f"{found['missing']} of {found['cells']} cells are missing: {found['updates']} updates")
+    print(
+        f"at most {say_duration(found['seconds'])} with {found['workers']} workers, {found['memory_gb']} GB of memory"
+    )
+
+
+def show_comparison(folder: Path) -> None:
+    """What `compare` has so far."""
+    from easycoreset.parquet import read_table
+    from easycoreset.statistics import group_results
+
+    results = read_table(folder / "results.parquet", {})
+    if not _json({"results": results.to_pylist(), "folder": str(folder)}):
+        show_table(group_results(results))
+        print(folder / "results.parquet")
+
+
 def show_demo(results: "pa.Table", folder: Path) -> None:
     """The demo's table, and what it says."""
     from easycoreset.statistics import group_results, tell_gains
@@ -101,23 +127,33 @@ def show_demo(results: "pa.Table", folder: Path) -> None:
     sentences = tell_gains(groups)
     if _json({"results": results.to_pylist(), "says": sentences, "folder": str(folder)}):
         return
+    show_table(groups)
+    for sentence in sentences:
+        print(sentence)
+    print(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
+    print(
+        f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and outcomes: {folder / 'cells'}/"
+    )
+    print("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")
+    print("then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out half.parquet")
+
+
+def show_table(groups: "Sequence[Group]") -> None:
+    """Accuracies of all groups, mean and standard deviation over seeds."""
     eps = sorted({key[1] for group in groups for key in group.robust})
-    table = Table("objective", "kept", "method", "clean", *[f"eps {e:g}" for e in eps],
-                  title="accuracy in %, mean ± standard deviation over seeds")  # fmt: skip
+    budgets = len({group.budget for group in groups}) > 1
+    columns = ["objective", "kept", "method", *["budget"] * budgets, "seeds", "clean", *[f"eps {e:.4g}" for e in eps]]
+    table = Table(*columns, title="accuracy in %, mean ± standard deviation over seeds")
     last = None
     for group in groups:
         place = (group.objective, group.fraction)
         if last not in (None, place):
             table.add_section()
         last = place
-        figures = [group.clean, *[value for _, value in sorted((key[1], value) for key, value in group.robust.items())]]
-        cells = [f"{100 * mean:.1f} ± {100 * std:.1f}" for mean, std in figures]
-        table.add_row(group.objective.split(":")[0], f"{group.fraction:.0%}", group.method, *cells)
+        table.add_row(group.objective.split(":")[0], f"{group.fraction:.0%}", group.method, *[group.budget] * budgets,
+                      str(group.seeds), _spread(group.clean), *[_spread(group.at(e)) for e in eps])  # fmt: skip
     _print(table)
-    for sentence in sentences:
-        print(sentence)
-    print(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
-    cell = folder / "cells" / results["cell"][0].as_py()
-    print(f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and evaluation: {cell.parent}/")
-    print("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")
-    print("then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out half.parquet")
+
+
+def _spread(figures: tuple[float, float] | None) -> str:
+    return "-" if figures is None else f"{100 * figures[0]:.1f} ± {100 * figures[1]:.1f}"

@@ -1,14 +1,16 @@
 """Selectors: (scores, count, seed) -> Coreset. One family a file, one line of `SELECTORS` a selector."""
 
 import warnings
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from easycoreset.errors import EasycoresetWarning, UsageError
+from easycoreset.errors import EasycoresetWarning, UsageError, require
 from easycoreset.files import SCHEMA_VERSION, prepare_place, versions, write_json
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.options import SelectOptions, options_json, takes
+from easycoreset.selection.published import read_published
 from easycoreset.tables import Coreset, Scores, kept_count
 
 SELECTORS = {
@@ -57,8 +59,13 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         UsageError: unknown method, column or option; fraction outside (0, 1].
     """
     count = kept_count(fraction, len(scores))
-    name, selector = load_selector(method, by, per_class)
-    coreset: Any = selector(scores, count, seed)
+    coreset: Any
+    if method.startswith("file:"):
+        name, coreset = method, read_published(Path(method[5:]), scores)
+        require(len(coreset) == count, "fraction", f"{len(coreset) / len(scores):.6g}, as {method} keeps", fraction)
+    else:
+        name, selector = load_selector(method, by, per_class)
+        coreset = selector(scores, count, seed)
     if not isinstance(coreset, Coreset) or len(coreset) != count:
         kept = len(coreset) if isinstance(coreset, Coreset) else type(coreset).__name__
         raise UsageError(f"method {name!r} must return a Coreset of {count} samples; got {kept}")

@@ -1,6 +1,7 @@
 """The baseline of all baselines: a uniform draw."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from easycoreset.selection.classes import choose_rows
 from easycoreset.tables import Coreset, Scores
@@ -10,6 +11,7 @@ from easycoreset.tables import Coreset, Scores
 class Random:
     """Keeps a uniform draw without replacement."""
 
+    needs_scores: ClassVar[bool] = False
     per_class: bool = False
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:

@@ -1,54 +1,14 @@
-"""Every option, defined once: these dataclasses are the Python API, the flags, the YAML keys and the saved JSON.
+"""Options of the commands that train: `score` and `train`."""
 
-A field marked `neutral` changes where or how fast a result is made, never the result: two runs that differ in
-neutral fields alone are the same run.
-"""
-
-import dataclasses
-import functools
-import inspect
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from easycoreset.errors import UsageError, require
-from easycoreset.members import parse_number
-
-P = ParamSpec("P")
-O = TypeVar("O")  # noqa: E741 - the options
-R = TypeVar("R")
-
-
-def _split_names(type_: Any, tokens: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(name for token in tokens for name in token.value.split(","))
-
-
-def _split_numbers(type_: Any, tokens: Sequence[Any]) -> tuple[float, ...]:
-    return tuple(parse_number(name) for name in _split_names(type_, tokens))
-
-
-def _one_number(type_: Any, tokens: Sequence[Any]) -> float:
-    return parse_number(tokens[0].value)
-
-
-def _one_integer(type_: Any, tokens: Sequence[Any]) -> int:
-    try:
-        return int(tokens[0].value)
-    except ValueError:
-        raise UsageError(f"{tokens[0].value!r} is not a whole number") from None
-
-
-Names = Annotated[Sequence[str], Parameter(converter=_split_names, n_tokens=1)]
-Numbers = Annotated[Sequence[float], Parameter(converter=_split_numbers, n_tokens=1)]
-Number = Annotated[float, Parameter(converter=_one_number, n_tokens=1)]
-Integer = Annotated[int, Parameter(converter=_one_integer, n_tokens=1)]
-Switch = Annotated[bool, Parameter(negative=())]
-
-NEUTRAL = {"neutral": True}
+from easycoreset.options.kinds import NEUTRAL, Device, Integer, Names, Number, Schedule, Switch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +31,7 @@ class ComputeOptions(RunOptions):
 
     data: str
     """digits, cifar10:DIR, cifar100:DIR, fashion-mnist:DIR, an image folder, or an .npz file."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = field(default="auto", metadata=NEUTRAL)
+    device: Device = field(default="auto", metadata=NEUTRAL)
     """Where the model runs; auto takes a GPU where there is one."""
     threads: Integer | None = field(default=None, metadata=NEUTRAL)
     """CPU threads of this process; left out: 1 for the small built-in models, else torch's own number."""
@@ -111,7 +71,7 @@ class RecipeOptions(ComputeOptions):
     """Momentum of SGD."""
     weight_decay: Number = 5e-4
     """Weight decay of SGD."""
-    schedule: Literal["auto", "onecycle", "cosine", "step", "constant"] = "auto"
+    schedule: Schedule = "auto"
     """Learning rate over time; auto is onecycle for standard training and step decay for adversarial training."""
     augment: Literal["auto", "none", "flip", "crop-flip"] = "auto"
     """Augmentation of training batches; auto is the data set's own."""
@@ -191,100 +151,3 @@ class TrainOptions(RecipeOptions):
             raise UsageError(f"exactly one of epochs and updates must be given; got {given}")
         require(self.epochs is None or self.epochs >= 1, "epochs", ">= 1", self.epochs)
         require(self.updates is None or self.updates >= 1, "updates", ">= 1", self.updates)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectOptions(RunOptions):
-    """Options of `select`; `out` is one .parquet file."""
-
-    scores: Path
-    """A scores.parquet, as `score` writes it."""
-    fraction: Number
-    """Share of the samples that is kept, in (0, 1]."""
-    method: str = "easycore"
-    """easycore, easiest, middle, hardest or random[:key=value]..., or package.module:name."""
-    by: str | None = None
-    """Column of the scores that easiest, middle and hardest rank by (aign where left out)."""
-    per_class: Switch | None = None
-    """Keep the fraction within each class."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "scores", Path(self.scores))
-        require(0 < self.fraction <= 1, "fraction", "in (0, 1]", self.fraction)
-        require(self.out.suffix == ".parquet", "out", "a .parquet file", str(self.out))
-        require(self.out.absolute() != self.scores.absolute(), "out", "another file than scores", str(self.out))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(ComputeOptions):
-    """Options of `evaluate`."""
-
-    weights: Path
-    """Folder of a trained model, as `train` and `score` write it."""
-    model: str | None = None
-    """package.module:factory of the weights, which is imported only when repeated here."""
-    attack: Names = ("pgd", "pgd:loss=margin")
-    """Attacks, with commas between: fgsm, pgd or noise[:key=value]..."""
-    norm: Literal["linf", "l2"] = "linf"
-    """Norm of the ball."""
-    eps: Numbers | None = None
-    """Radii, with commas between; left out: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
-    split: Literal["train", "test"] = "test"
-    """Split to evaluate on."""
-    limit: Integer | None = None
-    """Evaluate a seeded draw of so many samples; left out: all."""
-    batch_size: Integer = field(default=250, metadata=NEUTRAL)
-    """Samples a batch."""
-    save_adversarial: Switch = field(default=False, metadata=NEUTRAL)
-    """Write the adversarial images too."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "weights", Path(self.weights))
-        object.__setattr__(self, "attack", (self.attack,) if isinstance(self.attack, str) else tuple(self.attack))
-        default = (1 / 255, 2 / 255, 4 / 255, 8 / 255) if self.norm == "linf" else (0.25, 0.5, 1.0)
-        eps = default if self.eps is None else self.eps
-        eps = tuple(parse_number(e) for e in ((eps,) if isinstance(eps, int | float | str) else eps))
-        object.__setattr__(self, "eps", eps)
-        for value in eps:
-            require(value >= 0 and (self.norm == "l2" or value <= 1), "eps", "in [0, 1] for linf, >= 0 for l2", value)
-        require(len(set(eps)) == len(eps) > 0, "eps", "given, each value once", eps)
-        require(len(set(self.attack)) == len(self.attack), "attack", "named once each", self.attack)
-        require(self.limit is None or self.limit >= 1, "limit", ">= 1", self.limit)
-        require(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
-
-
-def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
-    """Let a function of one options object be called with the options themselves as keywords.
-
-    >>> @takes(SelectOptions)
-    ... def count(options: SelectOptions) -> float:
-    ...     return options.fraction
-    >>> count(scores=Path("s.parquet"), fraction=0.5, out=Path("c.parquet"))
-    0.5
-    """
-
-    def decorate(function: Callable[[O], R]) -> Callable[P, R]:
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return function(options(*args, **kwargs))
-
-        returns = inspect.signature(function).return_annotation
-        vars(call)["__signature__"] = inspect.signature(options).replace(return_annotation=returns)
-        vars(call)["__annotations__"] = {}
-        return call
-
-    return decorate
-
-
-def options_json(options: Any, *, neutral: bool = True) -> dict[str, Any]:
-    """The options as plain JSON values; without the neutral ones where `neutral` is False."""
-    values: dict[str, Any] = {}
-    for item in dataclasses.fields(options):
-        if neutral or not item.metadata.get("neutral"):
-            value = getattr(options, item.name)
-            if isinstance(value, tuple):
-                value = list(cast("tuple[Any, ...]", value))
-            values[item.name] = str(value) if isinstance(value, Path) else value
-    return values

@@ -16,7 +16,7 @@ class Group:
         method: its spelling.
         fraction: kept.
         objective: its spelling.
-        updates: of training.
+        budget: of training, in words.
         seeds: how many.
         clean: (mean, standard deviation with ddof 1) of the clean accuracy.
         robust: (attack, eps) -> likewise of the accuracy under attack.
@@ -25,10 +25,15 @@ class Group:
     method: str
     fraction: float
     objective: str
-    updates: int | None
+    budget: str
     seeds: int
     clean: tuple[float, float]
     robust: dict[tuple[str, float], tuple[float, float]]
+
+    def at(self, eps: float) -> tuple[float, float] | None:
+        """Accuracy at one eps under the strongest attack that was run there; None where there was none."""
+        found = {attack: figures for (attack, radius), figures in self.robust.items() if radius == eps}
+        return found.get("worst") or min(found.values(), default=None)
 
 
 def group_results(results: pa.Table) -> list[Group]:
@@ -61,8 +66,8 @@ def tell_gains(groups: Sequence[Group], method: str = "easycore", against: str =
     """
     sentences: list[str] = []
     for own in groups:
-        place = (own.fraction, own.objective, own.updates)
-        other = next((g for g in groups if g.method == against and (g.fraction, g.objective, g.updates) == place), None)
+        place = (own.fraction, own.objective, own.budget)
+        other = next((g for g in groups if g.method == against and (g.fraction, g.objective, g.budget) == place), None)
         if own.method != method or other is None:
             continue
         measured = {"clean": (own.clean, other.clean)}
@@ -77,5 +82,6 @@ def tell_gains(groups: Sequence[Group], method: str = "easycore", against: str =
     return sentences
 
 
-def _key(row: dict[str, Any]) -> tuple[str, float, str, int | None]:
-    return row["method"], row["fraction"], row["objective"], row["updates"]
+def _key(row: dict[str, Any]) -> tuple[str, float, str, str]:
+    budget = f"{row['updates']} updates" if row.get("updates") is not None else f"{row['epochs']} epochs"
+    return row["method"], row["fraction"], row["objective"], budget

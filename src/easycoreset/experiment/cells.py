@@ -1,0 +1,178 @@
+"""Experiments as data: cells of (method, fraction, objective, budget, seed, model, data), and products of them."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from easycoreset.attacks import ATTACKS
+from easycoreset.members import Table, find_member, split_spec
+from easycoreset.objectives import OBJECTIVES
+from easycoreset.options import Norm, Schedule
+from easycoreset.selection import SELECTORS
+
+FULL = "full"  # the reference row: training on everything
+
+Contrast = Literal["matched clean", "equal updates"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training run of a comparison and its evaluation.
+
+    A cell is named by the hash of its options that are off their default and of its members' versions: a new
+    option orphans no finished cell.
+
+    Attributes:
+        data: as `--data` spells it.
+        model: as `--model` spells it.
+        method: `NAME[:key=value]...`, `full`, `file:PATH` or `package.module:name`.
+        method_digest: of the file that `file:PATH` names.
+        fraction: kept.
+        objective: what training minimises.
+        epochs: budget (this or updates).
+        updates: budget.
+        seed: of selection, initialisation, order and augmentation.
+        scoring_epochs: of the run that the scores come from.
+        batch_size: of scoring and training.
+        lr: peak, likewise.
+        weight_decay: likewise.
+        schedule: of the learning rate.
+        attack: attacks of the evaluation.
+        norm: of the ball.
+        eps: radii.
+        main_eps: the radius that is measured on all test images; None for all of them.
+        limit: test images at the other radii; None for all.
+    """
+
+    data: str
+    model: str | None = None
+    method: str = "random"
+    method_digest: str = ""
+    fraction: float = 1.0
+    objective: str = "standard"
+    epochs: int | None = None
+    updates: int | None = None
+    seed: int = 0
+    scoring_epochs: int = 15
+    batch_size: int = 128
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    schedule: Schedule = "auto"
+    attack: tuple[str, ...] = ("pgd",)
+    norm: Norm = "linf"
+    eps: tuple[float, ...] = (8 / 255,)
+    main_eps: float | None = None
+    limit: int | None = None
+
+    def key(self) -> dict[str, Any]:
+        """The options off their default."""
+        options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        options["data"] = name_data(self.data)
+        if self.method_digest:
+            options["method"] = "file"  # what is in it counts, not where it lies
+        return {f.name: options[f.name] for f in dataclasses.fields(self) if options[f.name] != f.default}
+
+    @property
+    def name(self) -> str:
+        """16 hex digits."""
+        members: list[tuple[str, str, Table]] = [("objective", self.objective, OBJECTIVES)]
+        if not self.method.startswith("file:") and self.method != FULL:
+            members.append(("method", self.method, SELECTORS))
+        members += [("attack", spec, ATTACKS) for spec in self.attack]
+        made = [getattr(find_member(kind, split_spec(spec)[0], table), "version", 1) for kind, spec, table in members]
+        return _hash([self.key(), made])
+
+    @property
+    def scoring_name(self) -> str:
+        """16 hex digits of what its scores depend on: one scoring run serves all methods of a seed."""
+        shared = ("data", "model", "seed", "scoring_epochs", "batch_size", "lr", "weight_decay")
+        return _hash({key: value for key, value in self.key().items() if key in shared})
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether the method looks at hardness at all."""
+        if self.method == FULL or self.method.startswith("file:"):
+            return False
+        return getattr(find_member("method", split_spec(self.method)[0], SELECTORS), "needs_scores", True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """Every combination of these options, the rest as in `base`, and the contrast that was declared beforehand.
+
+    Attributes:
+        base: the options that all its cells share.
+        methods: what is compared.
+        fractions: kept.
+        objectives: of training.
+        updates: budgets in updates; empty where they are in epochs.
+        epochs: budgets in epochs.
+        seeds: 0 to seeds - 1.
+        contrast: the one comparison with random that is tested for each method; None where all is exploratory.
+    """
+
+    base: Cell
+    methods: tuple[str, ...]
+    fractions: tuple[float, ...]
+    objectives: tuple[str, ...] = ("standard",)
+    updates: tuple[int, ...] = ()
+    epochs: tuple[int, ...] = ()
+    seeds: int
+    contrast: Contrast | None = None
+
+    def cells(self, seed: int) -> list[Cell]:
+        """Its cells of one seed."""
+        budgets = [{"updates": u} for u in self.updates] or [{"epochs": e} for e in self.epochs]
+        found = [
+            dataclasses.replace(self.base, method=m, fraction=f, objective=o, seed=seed, **budget)
+            for o in self.objectives
+            for f in self.fractions
+            for m in self.methods
+            for budget in budgets
+        ]
+        return [dataclasses.replace(cell, fraction=1.0) if cell.method == FULL else cell for cell in found]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A comparison as data: products of options."""
+
+    name: str
+    products: tuple[Product, ...]
+
+    def cells(self) -> list[Cell]:
+        """All cells, each once, in order of importance: every product's first seed, then the second, ..."""
+        seeds = max(product.seeds for product in self.products)
+        found = (
+            c for seed in range(seeds) for product in self.products if seed < product.seeds for c in product.cells(seed)
+        )
+        return list(dict.fromkeys(found))
+
+    def record(self) -> dict[str, Any]:
+        """What a report needs to know of the experiment."""
+        return {"name": self.name, "products": [dataclasses.asdict(product) for product in self.products]}
+
+    def identity(self) -> dict[str, Any]:
+        """What another experiment would differ in; methods, fractions, objectives, budgets and seeds only extend it."""
+        bases = [dataclasses.replace(product.base, method_digest="").key() for product in self.products]
+        return {
+            "experiment": self.name,
+            "bases": [base for place, base in enumerate(bases) if base not in bases[:place]],
+        }
+
+
+def name_data(data: str) -> str:
+    """What a data set is called wherever it lies, so that cells can be copied between machines.
+
+    >>> name_data("cifar10:/some/where"), name_data("photos/cats/"), name_data("digits")
+    ('cifar10', 'cats', 'digits')
+    """
+    name, colon, _ = data.partition(":")
+    return name if colon and "/" not in name else Path(data).name
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

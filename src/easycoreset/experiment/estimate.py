@@ -1,0 +1,93 @@
+"""What an experiment will cost, from a few timed steps."""
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from easycoreset.data import Split
+from easycoreset.experiment.cells import FULL, Cell, Experiment
+from easycoreset.experiment.results import is_done
+from easycoreset.hardness.exact import look
+from easycoreset.models.modes import frozen
+from easycoreset.options import Device, TrainOptions
+from easycoreset.training import Job, fit, fresh_model, prepare
+
+STEPS = 4  # timed, after two that are not
+
+
+def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers: int = 2) -> dict[str, Any]:
+    """Time a few steps of each objective, and say what is left to do and how long it will take, at most.
+
+    The evaluation is counted as if no sample were dropped early.
+    """
+    cells = experiment.cells()
+    missing = [cell for cell in cells if not is_done(out, cell)]
+    seconds, updates = 0.0, 0
+    timed: dict[tuple[str, str | None, str], tuple[Job, float, float]] = {}
+    for cell in missing:
+        key = (cell.data, cell.model, cell.objective)
+        if key not in timed:
+            timed[key] = _time_steps(cell, out, device)
+        job, step, look_seconds = timed[key]
+        count = cell.updates if cell.updates is not None else (cell.epochs or 0) * _steps(cell, len(job.split))
+        updates += count
+        seconds += count * step + _images_attacked(cell, len(job.source.splits["test"])) * look_seconds
+    for cell in {cell.scoring_name: cell for cell in missing if cell.needs_scores}.values():
+        job, step, look_seconds = timed[(cell.data, cell.model, cell.objective)]
+        size = len(job.split)
+        seconds += cell.scoring_epochs * (size / cell.batch_size * step + size * look_seconds)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    found = {"cells": len(cells), "missing": len(missing), "updates": updates, "workers": workers,
+             "seconds": round(seconds / workers, 1), "memory_gb": round(memory * workers, 2)}  # fmt: skip
+    if torch.cuda.is_available():
+        found["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30 * workers, 2)
+    return found
+
+
+def _steps(cell: Cell, size: int) -> int:
+    share = 1.0 if cell.method == FULL else cell.fraction
+    return -(-round(size * share) // cell.batch_size)
+
+
+def _images_attacked(cell: Cell, size: int) -> int:
+    """Forward and backward passes of single images in the cell's evaluation, at most."""
+    from easycoreset.attacks import load_attack
+
+    passes = 0
+    for spec in cell.attack:
+        attack = load_attack(spec, norm=cell.norm)[1]
+        rounds = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1) + 2
+        for eps in cell.eps:
+            everything = cell.main_eps is None or eps == cell.main_eps
+            images = size if (everything and cell.main_eps is not None) or cell.limit is None else min(cell.limit, size)
+            passes += rounds * images
+    return passes
+
+
+def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[Job, float, float]:
+    """(job, seconds of a training step, seconds of one image's forward and backward pass)."""
+    options = TrainOptions(data=cell.data, model=cell.model, objective=cell.objective, updates=2 + STEPS,
+                           batch_size=cell.batch_size, device=device, threads=1, out=out)  # fmt: skip
+    job = prepare(options, epochs=None, updates=2 + STEPS)
+    model = fresh_model(job)
+    for _ in fit(job, model):
+        pass
+    start = time.perf_counter()
+    for _ in fit(job, model):
+        pass
+    step = (time.perf_counter() - start) / (2 + STEPS)
+    return job, step, _time_looks(model, job.split, job.device)
+
+
+def _time_looks(model: torch.nn.Module, split: Split, device: torch.device) -> float:
+    batch = next(split.batches(np.arange(min(250, len(split))), 250, device))
+    with frozen(model):
+        look(model, batch.x, batch.y, gradient=True)
+        start = time.perf_counter()
+        for _ in range(2):
+            look(model, batch.x, batch.y, gradient=True).logits.sum().item()
+    return (time.perf_counter() - start) / 2 / len(batch.x)

@@ -1,0 +1,87 @@
+"""The results of an experiment: finished cells are the truth, `results.parquet` is made of them."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from easycoreset.console import log
+from easycoreset.errors import UsageError
+from easycoreset.experiment.cells import Cell
+from easycoreset.files import read_json
+from easycoreset.parquet import read_table
+
+OPTIONS = ("data", "model", "method", "fraction", "objective", "updates", "epochs", "seed")
+FACTS = ("kept", "selection_seconds", "seconds", "host")
+
+
+def cell_folder(out: Path, cell: Cell) -> Path:
+    """Where a finished cell is."""
+    return out / "cells" / cell.name
+
+
+def is_done(out: Path, cell: Cell) -> bool:
+    """Whether a cell is finished."""
+    return (cell_folder(out, cell) / "cell.json").exists()
+
+
+def drop_corrupt(out: Path, cells: Sequence[Cell]) -> list[str]:
+    """Remove finished cells that cannot be read, so that they are computed again; returns their names."""
+    dropped: list[str] = []
+    for cell in cells:
+        folder = cell_folder(out, cell)
+        if not folder.exists():
+            continue
+        try:
+            record = read_json(folder / "cell.json")
+            lines = [record["clean"], *record["attacked"]]
+            table = read_table(folder / "predictions.parquet", {"index": "integer", "broken": "bool"})
+            if table.num_rows != sum(line["samples"] for line in lines) or not all(name in record for name in FACTS):
+                raise UsageError("its outcomes are not those of its record")
+        except (UsageError, KeyError, TypeError) as error:
+            log.warning("cell %s is corrupt and is computed again: %s", cell.name, error)
+            shutil.rmtree(folder)
+            dropped.append(cell.name)
+    return dropped
+
+
+def collect(out: Path, cells: Sequence[Cell]) -> pa.Table:
+    """The results of the finished cells, a row a cell, attack and eps."""
+    rows: list[dict[str, Any]] = []
+    for cell in cells:
+        if not is_done(out, cell):
+            continue
+        record = read_json(cell_folder(out, cell) / "cell.json")
+        common = {"cell": cell.name} | {name: getattr(cell, name) for name in OPTIONS}
+        common |= {name: record[name] for name in FACTS}
+        common |= {"clean": record["clean"]["accuracy"], "warnings": len(record["warnings"]),
+                   "main": cell.main_eps if cell.main_eps is not None else cell.eps[0]}  # fmt: skip
+        several = len({line["attack"] for line in record["attacked"]}) > 1
+        for line in (*record["attacked"], *(record["worst"] if several else ())):
+            rows.append(common | line)
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def outcomes(out: Path, cell_name: str) -> pa.Table:
+    """The per-image outcomes of a finished cell: `index, label, attack, norm, eps, pred, broken`."""
+    return read_table(out / "cells" / cell_name / "predictions.parquet", {"index": "integer", "broken": "bool"})
+
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("cell", "data", "model", "method")),
+        ("fraction", pa.float64()),
+        ("objective", pa.string()),
+        *((name, pa.int64()) for name in ("updates", "epochs", "seed", "kept")),
+        *((name, pa.float64()) for name in ("selection_seconds", "seconds")),
+        ("host", pa.string()),
+        ("clean", pa.float64()),
+        ("warnings", pa.int64()),
+        ("main", pa.float64()),
+        *((name, pa.string()) for name in ("attack", "norm")),
+        *((name, pa.float64()) for name in ("eps", "accuracy", "low", "high")),
+        ("samples", pa.int64()),
+    ]
+)

@@ -1,0 +1,154 @@
+"""What a worker process does: one scoring run, or one cell from selection to evaluation."""
+
+import dataclasses
+import fcntl
+import platform
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from easycoreset.data import open_source
+from easycoreset.errors import EasycoresetWarning
+from easycoreset.evaluation import evaluate
+from easycoreset.experiment.cells import FULL, Cell
+from easycoreset.experiment.results import cell_folder, is_done
+from easycoreset.files import SCHEMA_VERSION, versions, write_json
+from easycoreset.options import Device
+from easycoreset.parquet import read_table, write_table
+from easycoreset.scoring import score, scores_file
+from easycoreset.selection import choose
+from easycoreset.tables import Scores
+from easycoreset.training import train
+
+
+class Report(NamedTuple):
+    """How a piece of work ended: done, busy (another process has it) or failed."""
+
+    status: str
+    reason: str = ""
+
+
+def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool) -> Report:
+    """Do one piece of work in a worker, unless another process has it; a failure comes home as a sentence."""
+    name = cell.scoring_name if kind == "score" else cell.name
+    (out / "locks").mkdir(parents=True, exist_ok=True)
+    with open(out / "locks" / f"{kind}-{name}", "w") as lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", EasycoresetWarning)  # class counts and checks are in cell.json
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return Report("busy")
+        try:
+            if kind == "score":
+                score_cell(cell, out, device)
+            else:
+                run_cell(cell, out, device, keep_weights)
+        except Exception as error:  # a user's own selector or model may raise anything
+            return Report("failed", f"{type(error).__name__}: {error}".replace("\n", " "))
+    return Report("done")
+
+
+def score_cell(cell: Cell, out: Path, device: Device) -> None:
+    """Do the scoring run that a cell needs; its seed is 1000 above, so that no model is scored and attacked alike."""
+    score(data=cell.data, model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size, lr=cell.lr,
+          weight_decay=cell.weight_decay, seed=1000 + cell.seed, keep_checkpoints=False, threads=1,
+          device=device, checkpoint_minutes=1, out=out / "scores" / cell.scoring_name)  # fmt: skip
+
+
+def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:
+    """Select, train and evaluate one cell beside its place, and rename it; what a killed worker left goes on."""
+    if is_done(out, cell):
+        return
+    started = time.monotonic()
+    work = cell_folder(out, cell).with_name(f".{cell.name}.tmp")
+    work.mkdir(parents=True, exist_ok=True)
+    facts = _select(cell, out, work)
+    train(data=cell.data, model=cell.model, coreset=None if cell.method == FULL else work / "coreset.parquet",
+          objective=cell.objective, epochs=cell.epochs, updates=cell.updates, batch_size=cell.batch_size, lr=cell.lr,
+          weight_decay=cell.weight_decay, schedule=cell.schedule, seed=cell.seed, threads=1, device=device,
+          checkpoint_minutes=1, out=work / "model")  # fmt: skip
+    trained = time.monotonic()
+    record = facts | _evaluate(cell, work, device)
+    seconds = {
+        "seconds": round(time.monotonic() - started, 2),
+        "evaluation_seconds": round(time.monotonic() - trained, 2),
+    }
+    write_json(work / "cell.json", {"schema_version": SCHEMA_VERSION, "options": dataclasses.asdict(cell), **record,
+                                    **seconds, "host": platform.node(), "versions": versions()})  # fmt: skip
+    if not keep_weights:
+        shutil.rmtree(work / "model")
+        (work / "coreset.parquet").unlink(missing_ok=True)
+    work.rename(cell_folder(out, cell))
+
+
+def unscored_table(data: str) -> Scores:
+    """The samples of a data set's training split, without any hardness: for methods that look at none."""
+    source = open_source(data)
+    split = source.splits["train"]
+    facts = {"fingerprint": split.fingerprint, "split": "train", "data": data}
+    return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(source.class_names),
+                  n_obs=np.zeros(len(split), np.int32), columns={}, provenance=facts)  # fmt: skip
+
+
+def _select(cell: Cell, out: Path, work: Path) -> dict[str, Any]:
+    """Write the cell's coreset; returns what `cell.json` says of it."""
+    if cell.needs_scores:
+        scores = Scores.read(scores_file(out / "scores" / cell.scoring_name, "train"))
+    else:
+        scores = unscored_table(cell.data)
+    if cell.method == FULL:
+        counts = np.bincount(scores.labels).tolist()
+        return {"kept": len(scores), "class_counts": {"before": counts, "after": counts}, "selection_seconds": 0.0,
+                "fingerprint": scores.provenance["fingerprint"]}  # fmt: skip
+    begun = time.monotonic()
+    coreset = choose(scores, method=cell.method, fraction=cell.fraction, seed=cell.seed)
+    seconds = round(time.monotonic() - begun, 3)
+    coreset.write(work / "coreset.parquet")
+    return {"kept": len(coreset), "class_counts": coreset.provenance["class_counts"], "selection_seconds": seconds,
+            "fingerprint": scores.provenance["fingerprint"]}  # fmt: skip
+
+
+def _evaluate(cell: Cell, work: Path, device: Device) -> dict[str, Any]:
+    """Evaluate at the main eps on all test images and at the others on some; one table of outcomes for both.
+
+    The seed is 0 in every cell, so that all of them are judged by the same images and the same random starts.
+    """
+    parts = [(cell.eps, cell.limit)]
+    if cell.main_eps is not None:
+        others = tuple(eps for eps in cell.eps if eps != cell.main_eps)
+        parts = [((cell.main_eps,), None)] + ([(others, cell.limit)] if others else [])
+    tables: list[pa.Table] = []
+    summaries: list[dict[str, Any]] = []
+    for place, (eps, limit) in enumerate(parts):
+        folder = work / f"evaluation-{place}"
+        result = evaluate(data=cell.data, weights=work / "model", model=_own_factory(cell), attack=cell.attack,
+                          norm=cell.norm, eps=eps, limit=limit, seed=0, threads=1, device=device,
+                          out=folder)  # fmt: skip
+        table = read_table(folder / "predictions.parquet", {"index": "integer", "broken": "bool"})
+        tables.append(table if place == 0 else table.filter(pc.field("attack") != "clean"))
+        summaries.append(result.summary())
+    whole = pa.concat_tables(tables)
+    small = {"index": pa.int32(), "label": pa.int16(), "pred": pa.int16()}
+    for name, kind in small.items():
+        whole = whole.set_column(whole.column_names.index(name), name, whole[name].cast(kind))
+    write_table(whole, work / "predictions.parquet")
+    for place in range(len(parts)):
+        shutil.rmtree(work / f"evaluation-{place}")
+    return {
+        "clean": summaries[0]["clean"],
+        "attacked": [line for summary in summaries for line in summary["attacked"]],
+        "worst": [line for summary in summaries for line in summary["worst"]],
+        "checks": summaries[0]["checks"],
+        "warnings": list(dict.fromkeys(text for summary in summaries for text in summary["warnings"])),
+    }
+
+
+def _own_factory(cell: Cell) -> str | None:
+    """A user's own factory is repeated, so that its weights are loaded."""
+    return cell.model if cell.model and "." in cell.model.partition(":")[0] else None

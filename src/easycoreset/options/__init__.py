@@ -1,0 +1,45 @@
+"""Every option, defined once: these dataclasses are the Python API, the flags, the YAML keys and the saved JSON.
+
+A field marked `neutral` changes where or how fast a result is made, never the result: two runs that differ in
+neutral fields alone are the same run.
+"""
+
+from easycoreset.options.choosing import EvaluateOptions, SelectOptions
+from easycoreset.options.comparing import CompareOptions, ReportOptions
+from easycoreset.options.kinds import (
+    Device,
+    Integer,
+    Integers,
+    Names,
+    Norm,
+    Number,
+    Numbers,
+    Schedule,
+    Switch,
+    options_json,
+    takes,
+)
+from easycoreset.options.training import ComputeOptions, RecipeOptions, RunOptions, ScoreOptions, TrainOptions
+
+__all__ = [
+    "CompareOptions",
+    "ComputeOptions",
+    "Device",
+    "EvaluateOptions",
+    "Integer",
+    "Integers",
+    "Names",
+    "Norm",
+    "Number",
+    "Numbers",
+    "RecipeOptions",
+    "ReportOptions",
+    "RunOptions",
+    "Schedule",
+    "ScoreOptions",
+    "SelectOptions",
+    "Switch",
+    "TrainOptions",
+    "options_json",
+    "takes",
+]

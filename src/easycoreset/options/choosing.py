@@ -1,0 +1,72 @@
+"""Options of `select` and `evaluate`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from easycoreset.errors import require
+from easycoreset.members import parse_number
+from easycoreset.options.kinds import NEUTRAL, Integer, Names, Norm, Number, Numbers, Switch
+from easycoreset.options.training import ComputeOptions, RunOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectOptions(RunOptions):
+    """Options of `select`; `out` is one .parquet file."""
+
+    scores: Path
+    """A scores.parquet, as `score` writes it."""
+    fraction: Number
+    """Share of the samples that is kept, in (0, 1]."""
+    method: str = "easycore"
+    """easycore, easiest, middle, hardest or random[:key=value]..., or package.module:name."""
+    by: str | None = None
+    """Column of the scores that easiest, middle and hardest rank by (aign where left out)."""
+    per_class: Switch | None = None
+    """Keep the fraction within each class."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "scores", Path(self.scores))
+        require(0 < self.fraction <= 1, "fraction", "in (0, 1]", self.fraction)
+        require(self.out.suffix == ".parquet", "out", "a .parquet file", str(self.out))
+        require(self.out.absolute() != self.scores.absolute(), "out", "another file than scores", str(self.out))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ComputeOptions):
+    """Options of `evaluate`."""
+
+    weights: Path
+    """Folder of a trained model, as `train` and `score` write it."""
+    model: str | None = None
+    """package.module:factory of the weights, which is imported only when repeated here."""
+    attack: Names = ("pgd", "pgd:loss=margin")
+    """Attacks, with commas between: fgsm, pgd or noise[:key=value]..."""
+    norm: Norm = "linf"
+    """Norm of the ball."""
+    eps: Numbers | None = None
+    """Radii, with commas between; left out: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
+    split: Literal["train", "test"] = "test"
+    """Split to evaluate on."""
+    limit: Integer | None = None
+    """Evaluate a seeded draw of so many samples; left out: all."""
+    batch_size: Integer = field(default=250, metadata=NEUTRAL)
+    """Samples a batch."""
+    save_adversarial: Switch = field(default=False, metadata=NEUTRAL)
+    """Write the adversarial images too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "weights", Path(self.weights))
+        object.__setattr__(self, "attack", (self.attack,) if isinstance(self.attack, str) else tuple(self.attack))
+        default = (1 / 255, 2 / 255, 4 / 255, 8 / 255) if self.norm == "linf" else (0.25, 0.5, 1.0)
+        eps = default if self.eps is None else self.eps
+        eps = tuple(parse_number(e) for e in ((eps,) if isinstance(eps, int | float | str) else eps))
+        object.__setattr__(self, "eps", eps)
+        for value in eps:
+            require(value >= 0 and (self.norm == "l2" or value <= 1), "eps", "in [0, 1] for linf, >= 0 for l2", value)
+        require(len(set(eps)) == len(eps) > 0, "eps", "given, each value once", eps)
+        require(len(set(self.attack)) == len(self.attack), "attack", "named once each", self.attack)
+        require(self.limit is None or self.limit >= 1, "limit", ">= 1", self.limit)
+        require(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)

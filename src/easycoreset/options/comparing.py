@@ -1,0 +1,154 @@
+"""Options of `compare` and `report`."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from easycoreset.errors import UsageError, require
+from easycoreset.members import parse_number
+from easycoreset.options.kinds import NEUTRAL, Device, Integer, Integers, Names, Norm, Number, Numbers, Schedule, Switch
+from easycoreset.options.training import RunOptions
+
+GRID = {"grid": True}  # what a recipe fixes
+RECIPES = ("digits", "cifar10-quick", "cifar10-paper", "cifar100-paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(RunOptions):
+    """Options of `compare`: a grid, or a recipe that fixes it."""
+
+    recipe: Literal["digits", "cifar10-quick", "cifar10-paper", "cifar100-paper"] | None = None
+    """A named experiment, which fixes every option of the grid."""
+    data: str | None = None
+    """Data set, as `score` takes it; needed but for the recipe digits."""
+    model: str | None = field(default=None, metadata=GRID)
+    """Model, as `score` takes it; left out: one that fits."""
+    methods: Names = field(default=(), metadata=GRID)
+    """Coreset methods, with commas between; also file:PATH (a coreset, or a list of indices or ids)."""
+    fractions: Numbers = field(default=(), metadata=GRID)
+    """Shares that are kept, with commas between."""
+    objectives: Names = field(default=("standard",), metadata=GRID)
+    """Objectives, with commas between."""
+    epochs: Integers = field(default=(), metadata=GRID)
+    """Budgets in epochs, with commas between (these or updates)."""
+    updates: Integers = field(default=(), metadata=GRID)
+    """Budgets in updates, with commas between, each with its own full schedule."""
+    seeds: Integer = field(default=3, metadata=GRID)
+    """Runs of every cell, seeds 0, 1, ..."""
+    attack: Names = field(default=("pgd",), metadata=GRID)
+    """Attacks of the evaluation, with commas between."""
+    norm: Norm = field(default="linf", metadata=GRID)
+    """Norm of the ball."""
+    eps: Numbers = field(default=(8 / 255,), metadata=GRID)
+    """Radii of the evaluation, with commas between; the first is the main one unless main_eps says otherwise."""
+    main_eps: Number | None = field(default=None, metadata=GRID)
+    """The radius that is measured on all test images and that the contrasts are about."""
+    limit: Integer | None = field(default=None, metadata=GRID)
+    """Test images at the other radii; left out: all."""
+    contrast: Literal["auto", "matched clean", "equal updates"] = field(default="auto", metadata=GRID)
+    """What is tested for each method; auto: matched clean where there are several budgets, else equal updates."""
+    scoring_epochs: Integer = field(default=15, metadata=GRID)
+    """Epochs of the scoring runs."""
+    batch_size: Integer = field(default=128, metadata=GRID)
+    """Samples a training step."""
+    lr: Number = field(default=0.1, metadata=GRID)
+    """Peak learning rate of SGD."""
+    weight_decay: Number = field(default=5e-4, metadata=GRID)
+    """Weight decay of SGD."""
+    schedule: Schedule = field(default="auto", metadata=GRID)
+    """Learning rate over time."""
+    device: Device = field(default="auto", metadata=NEUTRAL)
+    """Where models run."""
+    workers: Integer = field(default=2, metadata=NEUTRAL)
+    """Persistent processes, one thread (or one GPU) each."""
+    minutes: Number | None = field(default=None, metadata=NEUTRAL)
+    """Stop after so many minutes; the same command goes on."""
+    shard: str = field(default="1/1", metadata=NEUTRAL)
+    """I/N: every N-th cell from the I-th on, for job arrays."""
+    keep_weights: Switch = field(default=False, metadata=NEUTRAL)
+    """Keep each cell's model and coreset."""
+    dry_run: Switch = field(default=False, metadata=NEUTRAL)
+    """Print cells, updates, and an estimate of time and memory, and do nothing."""
+    overwrite: Switch = field(default=False, metadata=NEUTRAL)
+    """Begin anew in a folder of another experiment."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("methods", "objectives", "attack"):
+            value: Any = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+            require(
+                len(set(getattr(self, name))) == len(getattr(self, name)), name, "named once each", getattr(self, name)
+            )
+        for name in ("fractions", "eps", "epochs", "updates"):
+            value = getattr(self, name)
+            several = (value,) if isinstance(value, int | float | str) else value
+            kind = int if name in ("epochs", "updates") else parse_number
+            object.__setattr__(self, name, tuple(kind(item) for item in several))
+            require(
+                len(set(getattr(self, name))) == len(getattr(self, name)), name, "given once each", getattr(self, name)
+            )
+        require(self.minutes is None or self.minutes > 0, "minutes", "> 0", self.minutes)
+        require(self.workers >= 1, "workers", ">= 1", self.workers)
+        self.shard_of()
+        if self.recipe is None:
+            self._check_grid()
+        else:
+            self._check_recipe()
+
+    def _check_grid(self) -> None:
+        for name in ("data", "methods", "fractions"):
+            require(bool(getattr(self, name)), name, "given (or a recipe)", getattr(self, name))
+        if bool(self.epochs) == bool(self.updates):
+            raise UsageError(
+                f"exactly one of epochs and updates must be given; got {'both' if self.epochs else 'neither'}"
+            )
+        for value in self.fractions:
+            require(0 < value <= 1, "fractions", "in (0, 1]", value)
+        for name in ("seeds", "scoring_epochs", "batch_size"):
+            require(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
+        for value in (*self.epochs, *self.updates):
+            require(value >= 1, "epochs and updates", ">= 1", value)
+        require(len(self.eps) > 0, "eps", "given", self.eps)
+        for value in self.eps:
+            require(value >= 0 and (self.norm == "l2" or value <= 1), "eps", "in [0, 1] for linf, >= 0 for l2", value)
+        require(self.limit is None or self.limit >= 1, "limit", ">= 1", self.limit)
+        require(self.main_eps is None or self.main_eps in self.eps, "main_eps", f"one of eps={self.eps}", self.main_eps)
+
+    def _check_recipe(self) -> None:
+        for item in fields(self):
+            if item.metadata.get("grid") and getattr(self, item.name) != item.default:
+                raise UsageError(f"recipe {self.recipe!r} fixes {item.name}; got {getattr(self, item.name)!r}")
+        if self.recipe == "digits":
+            require(self.data in (None, "digits"), "data", "digits for the recipe digits", self.data)
+        else:
+            kind = (self.recipe or "").split("-")[0]
+            require(
+                (self.data or "").startswith(f"{kind}:"), "data", f"{kind}:DIR for the recipe {self.recipe}", self.data
+            )
+
+    def shard_of(self) -> tuple[int, int]:
+        """(I, N)."""
+        parts = self.shard.split("/")
+        numbers = [int(part) for part in parts if part.isdecimal()]
+        require(
+            len(parts) == len(numbers) == 2 and 1 <= numbers[0] <= numbers[1],
+            "shard",
+            "I/N with 1 <= I <= N",
+            self.shard,
+        )
+        return numbers[0], numbers[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Options of `report`."""
+
+    out: Annotated[Path, Parameter(name=("--out",))]
+    """Folder that is reported on; report.html is written into it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))
+        require(self.out.is_dir(), "out", "a folder that a command wrote", str(self.out))

@@ -1,0 +1,70 @@
+"""Coresets that somebody published: `file:PATH` names a coreset, or a list of indices or sample ids."""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from easycoreset.errors import UsageError
+from easycoreset.tables import Coreset, Ints, Scores, check_same_data
+
+
+def read_published(path: Path, scores: Scores) -> Coreset:
+    """The coreset that a file holds: .parquet as `select` writes it, or a list in .txt, .csv, .json, .npy or .npz.
+
+    Args:
+        path: the file.
+        scores: of the data that it must belong to; only ids, labels and fingerprint are looked at.
+
+    Raises:
+        UsageError: missing, broken, of other data, an index out of range, an unknown id, or one named twice.
+    """
+    if path.suffix == ".parquet":
+        coreset = Coreset.read(path)
+        mark, split = scores.provenance.get("fingerprint", ""), scores.provenance.get("split", "train")
+        own, other = (coreset.sample_ids, coreset.labels), (scores.sample_ids, scores.labels)
+        check_same_data(coreset.provenance, mark, split, f"coreset {path}", own, other)
+        order = np.argsort(np.where(coreset.keep, coreset.rank, np.iinfo(np.int64).max))[: len(coreset)]
+        return Coreset.from_order(order, scores, coreset.weight[order])
+    return Coreset.from_order(_rows(path, _read_list(path), scores), scores)
+
+
+def _read_list(path: Path) -> list[Any]:
+    try:
+        if path.suffix in (".npy", ".npz"):
+            loaded: Any = np.load(path, allow_pickle=False)
+            return np.ravel(loaded if path.suffix == ".npy" else loaded[loaded.files[0]]).tolist()
+        text = path.read_text()
+        if path.suffix == ".json":
+            values: Any = json.loads(text)
+            if not isinstance(values, list):
+                raise ValueError("not a JSON list")
+            return cast("list[Any]", values)
+        return [line.strip().strip('"') for line in text.replace(",", "\n").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise UsageError(f"method file:{path}: no such file") from None
+    except (OSError, ValueError, IndexError) as error:
+        raise UsageError(f"method file:{path}: not a list of indices or ids: {error}") from None
+
+
+def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
+    if not values:
+        raise UsageError(f"method file:{path}: holds no index")
+    known = {name: row for row, name in enumerate(scores.sample_ids)}
+    if all(str(value) in known for value in values):
+        rows = np.array([known[str(value)] for value in values], np.int64)
+    else:
+        try:
+            rows = np.array([int(value) for value in values], np.int64)
+        except (TypeError, ValueError):
+            strange = next(str(value) for value in values if str(value) not in known)
+            raise UsageError(
+                f"method file:{path}: {strange!r} is neither an index nor a sample id of this data"
+            ) from None
+    outside = rows[(rows < 0) | (rows >= len(scores))]
+    if len(outside):
+        raise UsageError(f"method file:{path}: index must be in 0..{len(scores) - 1}; got {outside[0]}")
+    if len(np.unique(rows)) != len(rows):
+        raise UsageError(f"method file:{path}: a sample is named twice")
+    return rows

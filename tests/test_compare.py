@@ -1,0 +1,247 @@
+"""`compare`: a grid that is killed, shared, sharded or spoilt ends with the table of an undisturbed one."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from easycoreset import UsageError, open_source
+from easycoreset.experiment.results import cell_folder
+from easycoreset.members import load_attribute
+from easycoreset.options import CompareOptions
+from easycoreset.recipes import RECIPES
+
+GRID = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore,hardest,easiest:loss,middle",
+        "--fractions", "0.1,0.2,0.3,0.4", "--updates", "3", "--seeds", "5", "--scoring-epochs", "1", "--eps", "0.05,0.1",
+        "--attack", "pgd:steps=2", "--limit", "20", "--quiet"]  # fmt: skip
+SMALL = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore", "--fractions", "0.2", "--updates", "3",
+         "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--workers", "1", "--quiet"]  # fmt: skip
+
+
+def start(out, arguments, *more):
+    return subprocess.Popen([sys.executable, "-m", "easycoreset", "compare", *arguments, *more, "--out", out],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def finish(process):
+    assert process.wait(timeout=600) == 0, process.stderr.read().decode()
+    process.stderr.close()
+
+
+def results(out):
+    """The table without times and hosts, in a fixed order."""
+    table = pq.read_table(out / "results.parquet")
+    kept = table.drop_columns(["seconds", "selection_seconds", "host"])
+    return kept.sort_by([("cell", "ascending"), ("attack", "ascending"), ("eps", "ascending")])
+
+
+def done(out):
+    return len(list((out / "cells").glob("[0-9a-f]*/cell.json")))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed run of more than 100 cells."""
+    out = tmp_path_factory.mktemp("whole") / "grid"
+    finish(start(out, GRID, "--workers", "2"))
+    assert done(out) == 105  # 5 methods x 4 fractions x 5 seeds, and training on everything
+    return out
+
+
+@pytest.mark.slow
+def test_killed_ten_times(whole, tmp_path):
+    rng, out, kills = random.Random(0), tmp_path / "grid", 0
+    while kills < 10:
+        process = start(out, GRID, "--workers", "2")
+        before = done(out)
+        deadline = time.monotonic() + 60
+        while done(out) < before + 1 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 1.0))
+        assert process.poll() is None, "it ended before it could be killed ten times"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+        kills += 1
+    finish(start(out, GRID, "--workers", "2"))
+    assert results(out).equals(results(whole))
+    assert not list((out / "cells").glob(".*"))
+
+
+@pytest.mark.slow
+def test_two_runs_on_one_folder_do_no_cell_twice(whole, tmp_path):
+    out = tmp_path / "grid"
+    both = [start(out, GRID, "--workers", "1") for _ in range(2)]
+    for process in both:
+        finish(process)
+    assert results(out).equals(results(whole))
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "done"
+
+
+@pytest.mark.slow
+def test_shards_together_equal_the_whole(whole, tmp_path):
+    for number in (1, 2, 3):
+        finish(start(tmp_path / f"{number}", GRID, "--shard", f"{number}/3", "--workers", "2"))
+    sizes = [done(tmp_path / f"{number}") for number in (1, 2, 3)]
+    assert sizes == [35, 35, 35]
+    together = tmp_path / "together"
+    for number in (1, 2, 3):
+        shutil.copytree(tmp_path / f"{number}", together, dirs_exist_ok=True)
+    finish(start(together, GRID, "--workers", "1"))
+    assert results(together).equals(results(whole))
+
+
+@pytest.mark.slow
+def test_a_grid_is_extended_and_other_grids_are_refused(tmp_path, cli):
+    out = tmp_path / "grid"
+    assert cli("compare", *SMALL, "--out", out).code == 0
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/cell.json")}
+    assert len(stamps) == 6
+    more = [
+        {"random,easycore": "random,easycore,hardest", "0.2": "0.2,0.3", "2": "3", "3": "3,4"}.get(a, a) for a in SMALL
+    ]
+    assert cli("compare", *more, "--out", out).code == 0
+    assert done(out) == 3 * 2 * 2 * 3 + 6 and all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    for old, new, match in [("0.1", "0.2", "eps"), ("fgsm", "noise", "attack"), ("digits-cnn", "thin-resnet", "model")]:
+        ran = cli("compare", *[new if a == old else a for a in SMALL], "--out", out)
+        assert ran.code == 2 and "was made with bases=" in ran.err and match in ran.err
+    ran = cli("compare", "--recipe", "digits", "--out", out)
+    assert ran.code == 2 and "was made with" in ran.err
+
+
+@pytest.mark.slow
+def test_spoilt_cells_are_computed_again(tmp_path, cli):
+    out = tmp_path / "grid"
+    assert cli("compare", *SMALL, "--out", out).code == 0
+    before = results(out)
+    cells = sorted((out / "cells").iterdir())
+    (cells[0] / "cell.json").write_text("{")
+    (cells[1] / "predictions.parquet").write_bytes(b"junk")
+    (cells[2] / "predictions.parquet").unlink()
+    ran = cli("compare", *SMALL, "--out", out)
+    assert ran.code == 0 and ran.err.count("is corrupt and is computed again") == 3
+    assert results(out).equals(before)
+
+
+@pytest.mark.slow
+def test_minutes_stop_in_time_and_the_next_start_goes_on(tmp_path, cli):
+    out = tmp_path / "grid"
+    ran = cli("compare", *SMALL, "--minutes", "0.05", "--out", out)
+    assert ran.code == 0 and "time is up" in ran.err and done(out) < 6
+    assert cli("compare", *SMALL, "--out", out).code == 0
+    assert done(out) == 6
+
+
+@pytest.mark.slow
+def test_published_coresets(tmp_path, cli, digits):
+    split = digits.splits["train"]
+    (tmp_path / "list.txt").write_text("\n".join(str(i) for i in range(0, 1438, 10)))
+    (tmp_path / "ids.csv").write_text("\n".join(split.sample_ids[:72]))
+    methods = f"random,file:{tmp_path / 'list.txt'},file:{tmp_path / 'ids.csv'}"
+    arguments = [methods if a == "random,easycore" else a for a in SMALL]
+    ran = cli("compare", *arguments, "--json", "--out", tmp_path / "grid")
+    assert ran.code == 0, ran.err
+    kept = {row["method"].rpartition("/")[2]: row["kept"] for row in ran.json["results"]}
+    assert kept == {"random": 288, "list.txt": 144, "ids.csv": 72, "full": 1438}
+    (tmp_path / "list.txt").write_text("1\n2\n99999")
+    ran = cli("compare", *arguments, "--out", tmp_path / "other")
+    assert ran.code == 2 and "index must be in 0..1437; got 99999" in ran.err and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("a.txt", "1\n1", "a sample is named twice"),
+        ("a.txt", "", "holds no index"),
+        ("a.txt", "digits/9999", "neither an index nor a sample id"),
+        ("a.json", "{}", "not a JSON list"),
+        ("a.npy", "junk", "not a list of indices"),
+        ("a.parquet", "junk", "not a readable Parquet"),
+    ],
+)
+def test_bad_lists(tmp_path, cli, name, content, match):
+    (tmp_path / name).write_text(content)
+    arguments = [f"file:{tmp_path / name}" if a == "random,easycore" else a for a in SMALL]
+    ran = cli("compare", *arguments, "--out", tmp_path / "grid")
+    assert ran.code == 2 and match in ran.err and not (tmp_path / "grid").exists(), ran.err
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"--methods": "random,esycore"}, "did you mean 'easycore'"),
+        ({"--methods": "random,random"}, "methods must be named once each"),
+        ({"--fractions": "0.5,1.5"}, "fractions must be in (0, 1]; got 1.5"),
+        ({"--eps": "2"}, "eps must be in [0, 1]"),
+        ({"--attack": "pdg"}, "did you mean 'pgd'"),
+        ({"--objectives": "trade"}, "did you mean 'trades'"),
+        ({"--epochs": "3"}, "exactly one of epochs and updates must be given; got both"),
+        ({"--updates": "3,x"}, "must be whole numbers"),
+        ({"--shard": "3/2"}, "shard must be I/N"),
+        ({"--minutes": "0"}, "minutes must be > 0"),
+        ({"--workers": "0"}, "workers must be >= 1"),
+        ({"--main-eps": "0.3"}, "main_eps must be one of eps"),
+        ({"--recipe": "digits"}, "recipe 'digits' fixes model"),
+        ({"--recipe": "cifar10-quik"}, 'Did you mean "cifar10-quick"'),
+        ({"--data": "digit"}, "did you mean 'digits'"),
+    ],
+)
+def test_wrong_use(tmp_path, cli, change, match):
+    arguments = list(SMALL)
+    for flag, value in change.items():
+        if flag in arguments:
+            arguments[arguments.index(flag) + 1] = value
+        else:
+            arguments += [flag, value]
+    ran = cli("compare", *arguments, "--out", tmp_path / "grid")
+    assert ran.code == 2 and match in ran.err and not (tmp_path / "grid").exists(), ran.err
+
+
+def test_recipes_are_fixed():
+    quick = RECIPES["cifar10-quick"]
+    assert set(RECIPES) == {"digits", "cifar10-quick", "cifar10-paper", "cifar100-paper"} and quick
+    cells = load_attribute("recipe", quick)("cifar10:x").cells()
+    assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
+    assert {(c.main_eps, c.limit, c.scoring_epochs, c.schedule, c.batch_size, c.lr) for c in cells} == {
+        (2 / 255, 2000, 15, "onecycle", 128, 0.1), (8 / 255, 2000, 15, "onecycle", 128, 0.1)}  # fmt: skip
+    with pytest.raises(UsageError, match="data must be cifar10:DIR"):
+        CompareOptions(recipe="cifar10-quick", out="y")
+    with pytest.raises(UsageError, match="data must be cifar100:DIR"):
+        CompareOptions(recipe="cifar100-paper", data="cifar10:x", out="y")
+
+
+def test_cells_do_not_depend_on_where_the_data_lies(tmp_path):
+    cells = [load_attribute("recipe", RECIPES["cifar10-paper"])(f"cifar10:{place}").cells() for place in ("a", "b/c")]
+    assert [c.name for c in cells[0]] == [c.name for c in cells[1]]
+    assert cell_folder(tmp_path, cells[0][0]).name == cells[0][0].name
+
+
+@pytest.mark.slow
+def test_dry_run_writes_nothing(tmp_path, cli):
+    ran = cli("compare", *SMALL, "--dry-run", "--json", "--out", tmp_path / "grid")
+    assert ran.code == 0 and not (tmp_path / "grid").exists()
+    assert (ran.json["cells"], ran.json["missing"], ran.json["updates"]) == (6, 6, 18) and ran.json["seconds"] > 0
+
+
+def test_outcomes_agree_with_the_results(whole):
+    table = pq.read_table(whole / "results.parquet").to_pylist()
+    for row in table[:20]:
+        outcomes = pq.read_table(whole / "cells" / row["cell"] / "predictions.parquet").to_pandas()
+        at = outcomes[(outcomes["attack"] == row["attack"]) & np.isclose(outcomes["eps"], row["eps"])]
+        assert 1 - at["broken"].mean() == pytest.approx(row["accuracy"]) and len(at) == row["samples"]
+        clean = outcomes[outcomes["attack"] == "clean"]
+        assert (clean["broken"] == (clean["pred"] != clean["label"])).all()
+        assert 1 - clean["broken"].mean() == pytest.approx(row["clean"])
+
+
+def test_open_source_is_what_cells_use(digits):
+    assert open_source("digits").splits["train"].fingerprint == digits.splits["train"].fingerprint
