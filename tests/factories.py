@@ -24,6 +24,23 @@ def not_finite():
     return NaNs()
 
 
+def needs_an_argument(classes):
+    return nn.Linear(1, classes)
+
+
+def only_eval():
+    class OnlyEval(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+
+        def forward(self, x):
+            out = self.linear(x.flatten(1))
+            return (out, out) if self.training else out
+
+    return OnlyEval()
+
+
 def not_a_model():
     return 3
 

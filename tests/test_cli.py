@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from easycoreset.cli.commands import app
-from easycoreset.cli.config import DEMO, option_types
+from easycoreset.cli.config import DEMO, GLOBAL, option_types
 
 COMMANDS = ["demo", "score", "select", "train", "evaluate", "doctor"]
 
@@ -93,8 +93,8 @@ def test_progress_goes_to_standard_error_and_quiet_silences_it(cli, tmp_path):
         ("train --data digits --epochs one --out {}", "--epochs"),
         ("train --data digits --epochs 1.5 --out {}", "--epochs: '1.5' is not a whole number"),
         ("train --data digits --out {}", "exactly one of epochs and updates"),
-        ("train --data digits --epochs 1", "--out"),
-        ("train --epochs 1 --out {}", "--data"),
+        ("train --data digits --epochs 1", "--out is required"),
+        ("train --epochs 1 --out {}", "--data is required"),
         ("train --data digits --epochs 1 --out {} extra", "extra"),
         ("train --data digits --epochs 1 --objective trade --out {}", "did you mean 'trades'"),
         ("train --data digits --epochs 1 --schedule onecycel --out {}", 'Did you mean "onecycle"'),
@@ -134,7 +134,7 @@ def test_wrong_use_is_one_line_and_exit_2(cli, scored, tmp_path, line, match):
     [
         (lambda p: p.write_bytes(b""), "not a readable Parquet file"),
         (lambda p: p.write_bytes(b"PAR1" + b"x" * 50 + b"PAR1"), "not a readable Parquet file"),
-        (lambda p: p.mkdir(), "is a directory"),
+        (lambda p: p.mkdir(), "is a folder; its scores are"),
     ],
 )
 def test_broken_score_files_are_named(cli, tmp_path, write, match):
@@ -217,6 +217,22 @@ class TestConfig:
         assert ran.code == 0 and (options["batch_size"], options["lr"], options["epochs"]) == (100, 0.05, 1)
         assert ran.json["summary"]["columns"] == ["aign", "loss"] and not (tmp_path / "s" / "checkpoints").exists()
 
+    def test_switches_and_what_belongs_to_every_command(self, cli, tmp_path, scored):
+        (tmp_path / "c.yaml").write_text("per_class: true\njson: true\nquiet: true\nby:\n")
+        arguments = [
+            "select",
+            "--config",
+            tmp_path / "c.yaml",
+            "--scores",
+            scored / "scores.parquet",
+            "--fraction",
+            0.5,
+        ]
+        ran = cli(*arguments, "--out", tmp_path / "a.parquet")
+        assert ran.code == 0 and ran.json["provenance"]["method"] == "easycore:per_class=true" and ran.err == ""
+        ran = cli(*arguments, "--no-per-class", "--out", tmp_path / "b.parquet")
+        assert ran.code == 0 and ran.json["provenance"]["method"] == "easycore"
+
     def test_an_empty_file_is_no_options(self, cli, tmp_path):
         (tmp_path / "c.yaml").write_text("")
         assert (
@@ -237,7 +253,9 @@ class TestConfig:
             ("lr: [1]", "lr must be a number; got [1]"),
             ("lr: fast", "neither a number nor a fraction"),
             ("data: 3", "data must be of type str; got 3 (int)"),
-            ("epochs:", "epochs must be of type int; got None"),
+            ("epochs:", "exactly one of epochs and updates must be given"),
+            ("lr: 0.1\nlr: 0.2", "'lr' is given twice"),
+            ("epochs: 1\nlist: true", "unknown option 'list'"),
             ("- a\n- b", "must hold options"),
             ("a: [", "not YAML"),
             ("schedule: cosin", 'Did you mean "cosine"'),
@@ -261,7 +279,7 @@ def test_every_option_of_demo_is_a_yaml_key():
 
     from easycoreset.cli.commands import demo
 
-    assert set(DEMO) == set(inspect.signature(demo).parameters) and option_types("score") and not option_types("doctor")
+    assert set(DEMO) == set(inspect.signature(demo).parameters) and set(option_types("doctor")) == set(GLOBAL)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -179,7 +179,7 @@ def test_bad_lists(tmp_path, cli, name, content, match):
     ("change", "match"),
     [
         ({"--methods": "random,esycore"}, "did you mean 'easycore'"),
-        ({"--methods": "random,random"}, "methods must be named once each"),
+        ({"--methods": "random,random"}, "methods must be given once each"),
         ({"--fractions": "0.5,1.5"}, "fractions must be in (0, 1]; got 1.5"),
         ({"--eps": "2"}, "eps must be in [0, 1]"),
         ({"--attack": "pdg"}, "did you mean 'pgd'"),

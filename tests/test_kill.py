@@ -1,11 +1,13 @@
 """A run that is killed goes on from its checkpoint and ends bit for bit where an uninterrupted one does."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -53,13 +55,17 @@ def test_killed_at_five_random_moments(tmp_path, mode):
     for process in [start(folder, "--mode", mode) for folder in (killed, tmp_path / "whole")]:
         assert process.wait(timeout=300) == 0, process.stderr.read().decode()
         process.stderr.close()
+    histories = [[{**json.loads(line), "seconds": 0} for line in (folder / "history.jsonl").read_text().splitlines()]
+                 for folder in (killed, tmp_path / "whole")]  # fmt: skip
+    assert histories[0] == histories[1] and len(histories[0]) == 4
     for name in ("scores.parquet", "model.safetensors", "trajectory/0003.parquet"):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 @pytest.mark.slow
 def test_interrupted_says_how_to_go_on_and_a_second_process_is_refused(tmp_path):
-    first = subprocess.Popen([*COMMAND, "--out", tmp_path / "run"], stderr=subprocess.PIPE)
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # also where our own parent ignores it
+    first = subprocess.Popen([*COMMAND, "--out", tmp_path / "run"], stderr=subprocess.PIPE, preexec_fn=heed)
     wait_for((tmp_path / "run" / "checkpoint.pt").exists, first)
     second = subprocess.run([*COMMAND, "--out", tmp_path / "run"], stderr=subprocess.PIPE, text=True)
     assert second.returncode == 1 and second.stderr.count("\n") == 1

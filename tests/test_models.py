@@ -65,7 +65,7 @@ def test_torchvision_models_and_the_warning_about_their_stem():
     assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 10)
     grey = build_model(card("torchvision:mobilenet_v3_small", (1, 64, 64), 4))
     assert grey.eval()(torch.rand(1, 1, 64, 64)).shape == (1, 4)
-    with pytest.raises(UsageError, match="did you mean 'resnet18'"):
+    with pytest.raises(UsageError, match="did you mean 'torchvision:resnet18'"):
         build_model(card("torchvision:resnet8"))
 
 
@@ -75,10 +75,14 @@ def test_torchvision_models_and_the_warning_about_their_stem():
         ("thin-resnte", "did you mean 'thin-resnet'"),
         ("tests.factories:nothing", "cannot be imported"),
         ("no.such.module:thing", "cannot be imported"),
+        ("factories:needs_an_argument", "must build without arguments: TypeError"),
+        ("broken_module:thing", "cannot be imported: SyntaxError"),
         ("tests.factories:not_a_model", "must return an nn.Module; got int"),
     ],
 )
-def test_unknown_models(name, match):
+def test_unknown_models(name, match, tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text("def thing(:")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=match):
         build_model(card(name, (1, 8, 8)))
 
@@ -90,6 +94,8 @@ def test_saved_models_come_back(tmp_path):
     save_model(tmp_path, model, card("thin-resnet"))
     loaded = load_model(tmp_path)
     x = torch.rand(2, 3, 32, 32)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == (tmp_path / "model.json").stat().st_mode & 0o777
+    assert build_model(card("factories:plain", (1, 8, 8))) is not None  # a module of the current folder needs no dot
     assert not loaded.training and torch.equal(loaded(x), model.eval()(x))
     assert read_card(tmp_path) == card("thin-resnet")
     save_model(tmp_path / "other", build_model(card("digits-cnn")), card("thin-resnet"))

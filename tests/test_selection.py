@@ -1,11 +1,14 @@
 """Selectors: a contract that the whole table keeps, and answers that can be derived."""
 
+import shutil
+
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from easycoreset import Coreset, Scores, UsageError, choose, select
+from easycoreset import Coreset, HardnessRecorder, Scores, UsageError, choose, select
 from easycoreset.errors import EasycoresetWarning
 from easycoreset.selection import SELECTORS
 from easycoreset.selection.classes import class_quotas, interleave
@@ -93,9 +96,10 @@ def test_ends_and_middle():
     for method in ("easycore", "hardest", "middle"):
         five = choose(scores, method=method, fraction=5 / 6)
         assert 3 not in five.index  # NaN comes last at either end
-        six = choose(scores, method=method, fraction=1.0)
+        with pytest.warns(EasycoresetWarning, match="1 of the kept samples were never observed"):
+            six = choose(scores, method=method, fraction=1.0)
         assert six.rank[3] == 5  # kept only when observed rows run out
-    assert choose(scores, method="easycore", fraction=1.0).rank.tolist() == [4, 0, 3, 5, 1, 2]
+    assert choose(scores, method="easycore", fraction=5 / 6).rank.tolist() == [4, 0, 3, -1, 1, 2]
 
 
 def test_columns_are_named_and_missing_ones_offered():
@@ -178,6 +182,39 @@ def test_select_writes_a_table_that_reads_back(scored, tmp_path):
     assert scores["aign"][coreset.keep].max() <= scores["aign"][~coreset.keep].min()
 
 
+def test_select_writes_over_nothing_but_coresets(scored, tmp_path):
+    folder = shutil.copytree(scored, tmp_path / "run")
+    scores = folder / "scores.parquet"
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for out in (
+        folder / "x" / ".." / "scores.parquet",
+        folder / "trajectory" / "0001.parquet",
+        folder / "run.parquet",
+        folder / "model.parquet",
+    ):
+        (folder / "x").mkdir(exist_ok=True)
+        with pytest.raises(UsageError, match="out|needs a column 'keep'"):
+            select(scores=scores, fraction=0.5, out=out)
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for fraction in (0.5, 0.6):
+        select(scores=scores, fraction=fraction, per_class=True, out=tmp_path / "mine.parquet")
+    assert len(Coreset.read(tmp_path / "mine.parquet")) == 863
+
+
+def test_without_labels_nothing_is_selected_per_class():
+    recorder = HardnessRecorder(4, reduction="sum")
+    recorder.watch(torch.rand(4, 1, 2, 2), torch.arange(4)).sum().backward()
+    recorder.end_epoch()
+    with pytest.raises(UsageError, match="per_class needs labels"):
+        choose(recorder.scores(), method="easycore", fraction=0.5, per_class=True)
+
+
+def test_tables_say_what_they_are_in_a_line():
+    scores = table([1, 2, 3, 4])
+    assert repr(scores) == "Scores of 4 samples: aign"
+    assert repr(choose(scores, method="easycore", fraction=0.5)) == "Coreset of 2 of 4 samples by easycore"
+
+
 def test_apply_to_arrays_tensors_and_data_sets():
     coreset = choose(table([3, 1, 2, 4]), method="easycore", fraction=0.5)
     x, y = np.arange(8).reshape(4, 2), torch.tensor([10, 11, 12, 13])
@@ -187,5 +224,8 @@ def test_apply_to_arrays_tensors_and_data_sets():
     assert len(view) == 2 and view[1][1] == 12
     loaded = next(iter(torch.utils.data.DataLoader(view, batch_size=2)))
     assert loaded[1].tolist() == [11, 12]
+    frame = pd.DataFrame({"a": [10, 11, 12, 13]})
+    assert coreset.apply(frame)["a"].tolist() == [11, 12]
+    assert [coreset.apply([torch.ones(1), torch.zeros(2), torch.ones(3), torch.ones(4)])[1].shape] == [(3,)]
     with pytest.raises(UsageError, match="of 4 samples; got data of 5"):
         coreset.apply(np.zeros(5))

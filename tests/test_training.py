@@ -33,8 +33,9 @@ def test_budgets(tmp_path):
     by_updates = job(tmp_path, epochs=None, updates=40, batch_size=100)
     assert (by_updates.steps, by_updates.updates, by_updates.epochs) == (15, 40, 3)
     model = fresh_model(by_updates)
-    history = [epoch.history[-1] for epoch in fit(by_updates, model)]
-    assert [line["updates"] for line in history] == [15, 30, 40]
+    history = []
+    metrics = [epoch.metrics for epoch in fit(by_updates, model, history=history)]
+    assert [line["updates"] for line in history] == [15, 30, 40] and metrics == history
     alone = job(tmp_path, batch_size=479)  # 1438 = 3 * 479 + 1: a batch of one sample has no batch statistics
     assert alone.steps == 3
 
@@ -169,6 +170,12 @@ def test_bf16(tmp_path, digits):
         ({"epochs": 1, "eps": 0.1}, "objective 'standard' takes no option 'eps'"),
         ({"epochs": 1, "device": "mps"}, "device must be there; got 'mps'"),
         ({"epochs": 1, "model": "tests.factories:wrong_shape"}, r"logits \[2, 10\]; got \(2, 4\)"),
+        ({"epochs": 1, "model": "tests.factories:only_eval"}, "cannot train on batches of 8"),
+        ({"epochs": 1, "model": "thin-resnet", "batch_size": 1}, "cannot train on batches of 1"),
+        ({"epochs": "3"}, "epochs must be of type int; got '3'"),
+        ({"epochs": 3.5}, "epochs must be of type int; got 3.5"),
+        ({"epochs": 1, "device": "gpu"}, "device must be one of auto, cpu, cuda, mps; got 'gpu'"),
+        ({"epochs": 1, "data": 3}, "data must be of type str; got 3"),
         ({"epochs": 1, "model": "tests.factories:not_finite"}, "model must give finite logits"),
         ({"epochs": 1, "model": "tests.factories:plain", "data": "cifar"}, "did you mean"),
         ({"epochs": 1, "coreset": "none.parquet"}, "none.parquet: no such file"),
@@ -185,6 +192,8 @@ def test_a_loss_that_is_not_finite_stops_or_goes_on(tmp_path, caplog):
         train(data="digits", epochs=2, lr=50, model="tests.factories:exploding", out=tmp_path / "stops")
     assert not (tmp_path / "stops" / "model.safetensors").exists()
     train(data="digits", epochs=2, lr=50, model="tests.factories:exploding", on_nan="continue", out=tmp_path / "goes")
+    lines = [json.loads(line) for line in (tmp_path / "goes" / "history.jsonl").read_text().splitlines()]
+    assert lines[0]["loss"] > 0 and lines[1]["loss"] is None  # the finite steps' mean; no step was finite
     assert "going on" in caplog.text and load_model(tmp_path / "goes", "tests.factories:exploding") is not None
 
 
@@ -206,6 +215,7 @@ def test_a_corrupt_checkpoint_or_record_is_named(tmp_path):
 def test_a_folder_that_is_not_ours_is_neither_used_nor_emptied(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    (tmp_path / "mine" / "checkpoint.pt").write_text("somebody else's")
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="is not empty and holds no run.json"):
             train(data="digits", epochs=1, overwrite=overwrite, out=tmp_path / "mine")

@@ -37,6 +37,16 @@ def say_duration(seconds: float) -> str:
     return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+def say_eps(eps: float) -> str:
+    """Say a radius as people write it.
+
+    >>> say_eps(8 / 255), say_eps(0.1)
+    ('8/255', '0.1')
+    """
+    pixels = eps * 255
+    return f"{round(pixels)}/255" if eps and abs(pixels - round(pixels)) < 1e-9 else f"{eps:.4g}"
+
+
 class Progress:
     """Steps done of a known total; the time left is known after 20 steps."""
 

@@ -18,16 +18,23 @@ from typing import Any
 from easycoreset.errors import RunError, UsageError
 
 SCHEMA_VERSION = 1
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 MINIMUM_FREE = 16 * 2**20  # bytes; a run refuses to start on a fuller disk
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; a file is to be written there")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
+        os.chmod(temporary, 0o666 & ~_UMASK)  # safetensors writes files that only their owner may read
         os.replace(temporary, path)
+    except Exception as error:  # torch, Arrow and safetensors each have their own word for a full disk
+        raise RunError(f"{path} cannot be written: {' '.join(str(error).split())}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -48,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UsageError(f"{path}: not readable as JSON: {error}") from None
     if not isinstance(value, dict):
         raise UsageError(f"{path}: not a JSON object")
@@ -175,9 +182,9 @@ def share(path: Path, command: str, options: dict[str, Any], *, overwrite: bool 
 
 def _check_owner(path: Path, overwrite: bool) -> None:
     """Refuse to take over a folder that no run made; empty one that a run made where `overwrite` says so."""
-    mine = (path / "run.json").exists() or (path / "checkpoint.pt").exists()
+    mine = (path / "run.json").exists()
     foreign = [item.name for item in path.iterdir() if item.name != ".lock" and not item.name.endswith(".tmp")]
-    if foreign and not (path / "run.json").exists() and not (mine and overwrite):
+    if foreign and not mine:
         raise UsageError(
             f"out: {str(path)!r} is not empty and holds no run.json (but {foreign[0]}); give another --out"
         )
@@ -224,8 +231,8 @@ def _difference(record: dict[str, Any], command: str, options: dict[str, Any]) -
 
 
 def empty_folder(path: Path) -> None:
-    """Remove what is in a run's folder, but its lock."""
-    for item in path.iterdir():
+    """Remove what is in a run's folder, but its lock; run.json goes last, so that the folder stays known as ours."""
+    for item in sorted(path.iterdir(), key=lambda item: item.name == "run.json"):
         if item.name == ".lock":
             continue
         if item.is_dir() and not item.is_symlink():

@@ -67,8 +67,8 @@ def load_attribute(kind: str, path: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{kind} {path!r} cannot be imported: {error}") from None
+    except Exception as error:  # a user's own module may raise anything
+        raise UsageError(f"{kind} {path!r} cannot be imported: {type(error).__name__}: {error}") from None
 
 
 def find_member(kind: str, name: str, table: Table) -> Any:

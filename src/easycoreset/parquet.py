@@ -18,14 +18,31 @@ def with_provenance(table: pa.Table, provenance: dict[str, Any]) -> pa.Table:
     return table.replace_schema_metadata({"easycoreset": json.dumps(provenance, sort_keys=True)})
 
 
-def read_provenance(table: pa.Table, path: Path, beside: str) -> dict[str, Any]:
-    """Provenance from the table's metadata, else from the JSON file `beside` it, else nothing."""
+def read_provenance(table: pa.Table, path: Path, beside: str | None) -> dict[str, Any]:
+    """Provenance from the table's metadata, else from the JSON file `beside` it, else nothing.
+
+    Raises:
+        UsageError: what is there is not a JSON object.
+    """
     metadata = table.schema.metadata or {}
     if b"easycoreset" in metadata:
-        return json.loads(metadata[b"easycoreset"])
-    file = path.with_name(beside)
-    record = read_json(file) if file.exists() else {}
+        try:
+            provenance = json.loads(metadata[b"easycoreset"])
+        except ValueError:
+            provenance = None
+        if not isinstance(provenance, dict):
+            raise UsageError(f"{path}: its metadata are no provenance")
+        return provenance
+    file = path.with_name(beside) if beside else None
+    record = read_json(file) if file is not None and file.exists() else {}
     return dict(record.get("provenance", {}))
+
+
+def strings(table: pa.Table, name: str) -> list[str]:
+    """One column as strings, whatever its type; the row numbers where it is absent."""
+    if name not in table.column_names:
+        return [str(row) for row in range(table.num_rows)]
+    return [str(value) for value in table[name].to_pylist()]
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Hardness for nothing in anybody's training loop: norms of the input gradients that a step computes anyway."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -77,16 +78,17 @@ class HardnessRecorder:
             `x` as it wants its gradient, or unchanged in an epoch that is not recorded.
 
         Raises:
-            UsageError: integer input, lengths that differ, or an index out of range. A second backward pass through
-                the same `x` raises it too.
+            UsageError: integer input, lengths that differ, or an index (on the CPU) out of range. A second backward
+                pass through the same `x` raises it too.
         """
         if not self.recording:
             return x
+        require(scale > 0 and math.isfinite(scale), "scale", "finite and > 0", scale)
         index = self._check(x, index)
         if self._held["sum"].device != x.device:
             self._move(x.device)
         self._watched = True
-        x = x if x.requires_grad else x.detach().requires_grad_()
+        x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         factor = (len(x) if self.reduction == "mean" else 1) / scale
         index, used = index.to(x.device, non_blocking=True), False
 
@@ -140,7 +142,9 @@ class HardnessRecorder:
         """
         if self.epoch == 1 or not (self._watched or self._held["count"].any()):
             raise UsageError("nothing was recorded: call watch for every batch and end_epoch after every epoch")
-        own = np.zeros(self.num_samples, np.int64) if labels is None else np.asarray(labels, np.int64)
+        own = np.zeros(self.num_samples, np.int64) if labels is None else np.asarray(labels)
+        require(own.ndim == 1 and np.issubdtype(own.dtype, np.integer), "labels", "integers [N]", str(own.dtype))
+        own = own.astype(np.int64)
         ids = [str(i) for i in range(self.num_samples)] if sample_ids is None else list(sample_ids)
         for name, given in (("labels", own), ("sample_ids", ids)):
             require(len(given) == self.num_samples, name, f"of length num_samples={self.num_samples}", len(given))
@@ -149,7 +153,8 @@ class HardnessRecorder:
         return Scores(sample_ids=ids, labels=own, class_names=[str(k) for k in range(int(own.max()) + 1)],
                       n_obs=count[0].to(torch.int32).cpu().numpy(),
                       columns=dict(zip(self.columns, means, strict=True)),
-                      provenance={"mode": "online", "loss": self.loss, "split": "train"})  # fmt: skip
+                      provenance={"mode": "online", "loss": self.loss, "split": "train",
+                                  **({"labels": "not given"} if labels is None else {})})  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold."""
@@ -182,6 +187,8 @@ class HardnessRecorder:
 
     def _check(self, x: Tensor, index: Any) -> Tensor:
         index = torch.as_tensor(index)
+        if x.ndim < 2 or not len(x):
+            raise UsageError(f"watch: x must be [B, ...] with B >= 1; got {tuple(x.shape)}")
         if not x.is_floating_point():
             raise UsageError(f"watch: x must be floating, since integers have no gradient; got {x.dtype}")
         if index.dtype not in (torch.int64, torch.int32) or index.shape != (len(x),):

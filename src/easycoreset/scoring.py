@@ -15,9 +15,10 @@ from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.hardness.exact import first_std, measure_all
 from easycoreset.models.saved import load_weights, save_model
 from easycoreset.options import ScoreOptions, options_json, takes
+from easycoreset.parquet import read_table, write_table
 from easycoreset.recorder import HardnessRecorder
-from easycoreset.tables import Scores, read_table, write_table
-from easycoreset.training import Job, finish_training, fit, fresh_model, prepare, training_summary
+from easycoreset.tables import Scores
+from easycoreset.training import History, Job, finish_training, fit, fresh_model, prepare, training_summary
 from easycoreset.training.checkpoint import CHECKPOINT
 
 
@@ -70,9 +71,8 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Sequence[Hardnes
     model = fresh_model(job)
     scored, weights = set(options.scored_epochs()), run.path / "checkpoints"
     recorder = _recorder(job, options, model) if options.mode == "online" else None
-    history: list[dict[str, float]] = []
-    for epoch in fit(job, model, recorder=recorder, folder=run.path):
-        history = epoch.history
+    history: History = []
+    for epoch in fit(job, model, recorder=recorder, folder=run.path, history=history):
         if epoch.number not in scored:
             continue
         if recorder is not None:
@@ -90,6 +90,7 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Sequence[Hardnes
         scores = _table(job, options, job.split, online.columns, online.n_obs)
     else:
         scores = fold_trajectory(job, options, measures, trajectory_folder(run.path, "train"), job.split)
+        facts["nonfinite_gradients"] = int(len(scored) * len(scores) - scores.n_obs.sum())
     scores.write(scores_file(run.path, "train"))
     unseen = int(np.sum(scores.n_obs == 0))
     summary = training_summary(job, history) | {"scored_epochs": sorted(scored), "columns": list(scores.columns),
@@ -119,7 +120,7 @@ def _score_checkpoints(job: Job, options: ScoreOptions, measures: Sequence[Hardn
     """Score another split by the weights that the run kept of its scored epochs."""
     split = job.source.splits[options.split]
     file, folder = scores_file(run.path, options.split), trajectory_folder(run.path, options.split)
-    if file.exists():
+    if file.exists() and Scores.read(file).provenance.get("fingerprint") == split.fingerprint:
         return
     missing = [n for n in options.scored_epochs() if not (run.path / "checkpoints" / f"{n:04d}").is_dir()]
     if missing:
@@ -128,10 +129,9 @@ def _score_checkpoints(job: Job, options: ScoreOptions, measures: Sequence[Hardn
         )
     model = fresh_model(job)
     for number in options.scored_epochs():
-        if not (folder / f"{number:04d}.parquet").exists():
-            load_weights(model, run.path / "checkpoints" / f"{number:04d}" / "model.safetensors")
-            label = f"scoring {options.split}, epoch {number}"
-            write_trajectory(folder, number, _measure(job, options, model, measures, split, label))
+        load_weights(model, run.path / "checkpoints" / f"{number:04d}" / "model.safetensors")
+        label = f"scoring {options.split}, epoch {number}"
+        write_trajectory(folder, number, _measure(job, options, model, measures, split, label))
     fold_trajectory(job, options, measures, folder, split).write(file)
 
 

@@ -25,8 +25,9 @@ def spread(values: Tensor) -> Tensor:
 
 
 def lengths(x: Tensor) -> Tensor:
-    """[B,C,H,W] -> [B], the L2 norms."""
-    return torch.linalg.vector_norm(x, dim=(1, 2, 3))
+    """[B,C,H,W] -> [B], the L2 norms, summed in float64: float32 loses 1e-6 over a large image."""
+    wide = x.dtype if x.device.type == "mps" else torch.float64
+    return torch.linalg.vector_norm(x, dim=(1, 2, 3), dtype=wide).to(x.dtype)
 
 
 def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import CycloptsError, Parameter
+from cyclopts import CycloptsError, MissingArgumentError, Parameter
 
 from easycoreset import console
 from easycoreset.cli.commands import app
@@ -47,9 +47,10 @@ def launch(
     if list_:
         list_members(tokens, as_json=json)
         return
-    console.show(quiet)
-    Output.as_json = json
     given = with_config(list(tokens), config) if config else list(tokens)
+    console.show(quiet or "--quiet" in given)
+    Output.as_json = json or "--json" in given
+    given = [token for token in given if token not in ("--json", "--quiet", "--debug")]
     app(given, exit_on_error=False, print_error=False, result_action="return_value")
 
 
@@ -64,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("always", EasycoresetWarning)
     try:
         app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        return EXIT_DONE
+    except MissingArgumentError as error:
+        missing = error.argument.name if error.argument else "an option"
+        return _fail(f"{missing} is required", EXIT_USAGE, tokens)
     except (CycloptsError, UsageError) as error:
         return _fail(error, EXIT_USAGE, tokens)
     except GridError as error:

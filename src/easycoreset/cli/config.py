@@ -23,6 +23,7 @@ from easycoreset.options import (
 )
 
 OPTIONS = {"score": ScoreOptions, "select": SelectOptions, "train": TrainOptions, "evaluate": EvaluateOptions}
+GLOBAL = {"json": bool, "quiet": bool, "debug": bool}
 DEMO = {"out": Path, "workers": int, "overwrite": bool}
 
 
@@ -38,6 +39,8 @@ def with_config(tokens: Sequence[str], file: Path) -> list[str]:
     for key, value in read_yaml(file).items():
         name = str(key).replace("-", "_")
         flag = f"--{name.replace('_', '-')}"
+        if value is None or value == []:  # as if it were not there
+            continue
         if name not in known:
             raise UsageError(f"{file}: unknown option {key!r} of {command or 'no command'}: {nearest(name, known)}")
         text = _to_text(f"{file}: {key}", value, known[name])
@@ -45,7 +48,7 @@ def with_config(tokens: Sequence[str], file: Path) -> list[str]:
         if any(token.split("=")[0].replace("_", "-") in (flag, negative) for token in tokens):
             continue
         if isinstance(value, bool):
-            added += [flag] if value else [negative] if name == "keep_checkpoints" else []
+            added += [flag] if value else [] if name in GLOBAL else [negative]
         else:
             added += [flag, text]
     return [*tokens, *added]
@@ -54,17 +57,17 @@ def with_config(tokens: Sequence[str], file: Path) -> list[str]:
 def option_types(command: str) -> dict[str, Any]:
     """The options of a command, name -> type."""
     if command == "demo":
-        return DEMO
+        return DEMO | GLOBAL
     if command not in OPTIONS:
-        return {}
+        return dict(GLOBAL)
     hints = typing.get_type_hints(OPTIONS[command], include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(OPTIONS[command])}
+    return {field.name: hints[field.name] for field in dataclasses.fields(OPTIONS[command])} | GLOBAL
 
 
 def read_yaml(file: Path) -> dict[Any, Any]:
     """Read a mapping; an empty file is an empty one."""
     try:
-        value = yaml.safe_load(file.read_text())
+        value = yaml.load(file.read_text(), Loader=_EachKeyOnce)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"config: {file}: not readable: {error}") from None
     except yaml.YAMLError as error:
@@ -74,6 +77,17 @@ def read_yaml(file: Path) -> dict[Any, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"config: {file}: must hold options as `name: value`; got {type(value).__name__}")
     return value
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win; a mistake should not."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"{twice!r} is given twice")
+        return super().construct_mapping(node, deep=deep)
 
 
 def _to_text(what: str, value: Any, hint: Any) -> str:

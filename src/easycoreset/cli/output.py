@@ -8,6 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from easycoreset.console import say_duration, say_eps
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,7 +32,7 @@ def _json(value: Any) -> bool:
 
 
 def _print(table: Table) -> None:
-    Console(width=None if Console().is_terminal else 120, highlight=False).print(table)
+    Console(width=None if Console().is_terminal else 120, highlight=False, markup=False).print(table)
 
 
 def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None) -> None:
@@ -42,7 +44,7 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
     print(f"{summary['model']} on {summary['samples']} samples of {summary['data']}, {summary['objective']}: "
           f"{summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of training")  # fmt: skip
     if scores is not None:
-        table = Table("hardness", "easiest", "median", "hardest", "never observed")
+        table = Table("hardness", "easiest", "median", "hardest", "not defined")
         for name, values in scores.columns.items():
             known = values[np.isfinite(values)]
             spread = (
@@ -75,9 +77,10 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     table = Table(
         "attack", "norm", "eps", "accuracy", "95% interval", title=f"{summary['samples']} samples of {summary['data']}"
     )
-    for line in (summary["clean"], *summary["attacked"], *summary["worst"]):
+    several = len({line["attack"] for line in summary["attacked"]}) > 1
+    for line in (summary["clean"], *summary["attacked"], *(summary["worst"] if several else ())):
         interval = f"{100 * line['low']:.1f} to {100 * line['high']:.1f}"
-        table.add_row(line["attack"], line["norm"], f"{line['eps']:.4g}", f"{100 * line['accuracy']:.2f}", interval)
+        table.add_row(line["attack"], line["norm"], say_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval)
     _print(table)
     passed = sum(check["passed"] for check in summary["checks"])
     print(f"{passed} of {len(summary['checks'])} checks passed")
@@ -98,8 +101,6 @@ def show_doctor(found: dict[str, Any]) -> None:
 
 def show_estimate(found: dict[str, Any]) -> None:
     """What `compare --dry-run` found."""
-    from easycoreset.console import say_duration
-
     if _json(found):
         return
     print(f"{found['missing']} of {found['cells']} cells are missing: {found['updates']} updates")
@@ -142,7 +143,15 @@ def show_table(groups: "Sequence[Group]") -> None:
     """Accuracies of all groups, mean and standard deviation over seeds."""
     eps = sorted({key[1] for group in groups for key in group.robust})
     budgets = len({group.budget for group in groups}) > 1
-    columns = ["objective", "kept", "method", *["budget"] * budgets, "seeds", "clean", *[f"eps {e:.4g}" for e in eps]]
+    columns = [
+        "objective",
+        "kept",
+        "method",
+        *["budget"] * budgets,
+        "seeds",
+        "clean",
+        *[f"eps {say_eps(e)}" for e in eps],
+    ]
     table = Table(*columns, title="accuracy in %, mean ± standard deviation over seeds")
     last = None
     for group in groups:

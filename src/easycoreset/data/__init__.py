@@ -7,7 +7,7 @@ from easycoreset.data.source import Batch, Source, Split
 from easycoreset.errors import UsageError, nearest
 from easycoreset.members import load_attribute
 
-__all__ = ["DATA", "Batch", "Source", "Split", "open_source"]
+__all__ = ["DATA", "Batch", "Source", "Split", "name_data", "open_source"]
 
 DATA = {
     "digits": "easycoreset.data.digits:load_digits",
@@ -17,12 +17,22 @@ DATA = {
 }
 
 
-def open_source(data: str, *, image_size: int = 64, num_workers: int = 2, download: bool = False) -> Source:
+def name_data(data: str) -> str:
+    """What a data set is called wherever it lies, so that runs and cells can be moved.
+
+    >>> name_data("cifar10:/some/where"), name_data("photos/cats/"), name_data("digits")
+    ('cifar10', 'cats', 'digits')
+    """
+    name, colon, _ = data.partition(":")
+    return name if colon and "/" not in name else Path(data).name
+
+
+def open_source(data: str, *, image_size: int | None = None, num_workers: int = 2, download: bool = False) -> Source:
     """Open the data set that `data` spells: NAME, NAME:DIR, an image folder or an .npz file.
 
     Args:
         data: the spelling.
-        image_size: side to which a folder's images are resized and cropped.
+        image_size: side to which a folder's images are resized and cropped; None for 64.
         num_workers: processes that decode a folder too large for memory.
         download: let torchvision fetch what is missing.
 
@@ -32,8 +42,12 @@ def open_source(data: str, *, image_size: int = 64, num_workers: int = 2, downlo
     >>> open_source("digits").shape
     (1, 8, 8)
     """
+    if not data:
+        raise UsageError("data must be named; got ''")
     name, _, folder = data.partition(":")
     path = Path(data)
+    if image_size is not None and (name in DATA or not path.is_dir()):
+        raise UsageError(f"image_size is for image folders; got {image_size} for data {data!r}")
     if name in DATA:
         load = load_attribute("data", DATA[name])
         if name == "digits":
@@ -50,7 +64,7 @@ def open_source(data: str, *, image_size: int = 64, num_workers: int = 2, downlo
     if path.is_dir():
         from easycoreset.data.folder import load_folder
 
-        return load_folder(path, image_size=image_size, num_workers=num_workers)
+        return load_folder(path, image_size=image_size or 64, num_workers=num_workers)
     if path.exists():
         raise UsageError(f"data: {data!r} is neither a folder nor an .npz file")
     if re.fullmatch(r"[\w-]+", name):

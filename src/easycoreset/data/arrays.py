@@ -1,14 +1,13 @@
 """Arrays in an .npz file: x, y and, where there is one, a test part x_test, y_test."""
 
-import zipfile
-import zlib
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from easycoreset.data.images import memory_split
 from easycoreset.data.source import Source, hold_out
-from easycoreset.errors import UsageError
+from easycoreset.errors import EasycoresetWarning, UsageError
 
 
 def load_npz(path: Path) -> Source:
@@ -16,7 +15,13 @@ def load_npz(path: Path) -> Source:
     arrays = _read(path)
     x, y = _check(path, arrays, "x", "y")
     classes = int(y.max()) + 1
-    notes = [f"class {k} has no sample" for k in range(classes) if not np.any(y == k)]
+    if classes > len(y):
+        raise UsageError(f"data: {path}: fewer samples ({len(y)}) than classes ({classes}, by the largest label)")
+    empty = np.flatnonzero(np.bincount(y) == 0)
+    if len(empty):
+        said = f"{path}: no sample of class {', '.join(map(str, empty[:20]))}"
+        warnings.warn(said, EasycoresetWarning, stacklevel=3)
+    notes: list[str] = []
     if "x_test" in arrays or "y_test" in arrays:
         parts = {"train": (x, y, "x"), "test": (*_check(path, arrays, "x_test", "y_test"), "x_test")}
         rows = {name: np.arange(len(part[1])) for name, part in parts.items()}
@@ -44,7 +49,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             arrays = {name: file[name] for name in file.files if name in ("x", "y", "x_test", "y_test")}
     except FileNotFoundError:
         raise UsageError(f"data: {path}: no such file") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a broken file raises almost anything
         raise UsageError(f"data: {path}: not a readable .npz file: {error}") from None
     return arrays
 

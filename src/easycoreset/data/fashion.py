@@ -47,7 +47,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"data: {zipped}: not readable: {error}") from None
     head = 4 + 4 * dimensions
-    shape = np.frombuffer(content[4:head], ">u4").astype(int)
+    shape = np.frombuffer(content[4:head].ljust(4 * dimensions, b"\0"), ">u4").astype(int)
     if content[:4] != bytes([0, 0, 8, dimensions]) or len(shape) != dimensions or len(content) != head + shape.prod():
         raise UsageError(f"data: {path}: truncated, or not an IDX file of bytes in {dimensions} dimensions")
     return np.frombuffer(content, np.uint8, offset=head).reshape(shape).copy()

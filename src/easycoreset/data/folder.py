@@ -16,6 +16,8 @@ from easycoreset.errors import UsageError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 T = TypeVar("T")
+DECODED_BEFOREHAND = 50_000  # pictures, up to which a large folder is decoded once to find broken ones
+TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -25,11 +27,11 @@ def load_folder(root: Path, image_size: int = 64, num_workers: int = 2) -> Sourc
     Raises:
         UsageError: no images, an empty class, or broken images, all of them named.
     """
-    test = next((name for name in ("test", "val") if (root / name).is_dir()), None)
     notes = [f"images are resized and cropped to {image_size} pixels (--image-size)"]
-    if (root / "train").is_dir():
-        names = _class_names(root / "train")
-        paths, labels = _list(root / "train", names)
+    train, test = _find_part(root, TRAIN), _find_part(root, TEST)
+    if train is not None:
+        names = _class_names(root / train)
+        paths, labels = _list(root / train, names)
         if test is None:
             parts, note = _held_out(paths, labels)
             notes.append(note)
@@ -38,6 +40,8 @@ def load_folder(root: Path, image_size: int = 64, num_workers: int = 2) -> Sourc
             if unknown:
                 raise UsageError(f"data: {root / test}: classes that train/ lacks: {', '.join(sorted(unknown))}")
             parts = {"train": (paths, labels), "test": _list(root / test, names)}
+            others = [item.name for item in root.iterdir() if item.name.lower() in TEST and item.name != test]
+            notes += [f"{name}/ is not used: {test}/ is the test part" for name in others]
     else:
         names = _class_names(root)
         parts, note = _held_out(*_list(root, names))
@@ -49,10 +53,16 @@ def load_folder(root: Path, image_size: int = 64, num_workers: int = 2) -> Sourc
         held = dict(zip(parts, np.split(pixels, [len(parts["train"][0])]), strict=True))
         shown = {name: MemoryImages(torch.from_numpy(part)) for name, part in held.items()}
     else:
-        _each(_verify, paths)
+        _each(_verify if len(paths) <= DECODED_BEFOREHAND else _verify_header, paths)
         shown = {name: FileImages(found, image_size, num_workers) for name, (found, _) in parts.items()}
     splits = {name: Split(name, shown[name], part[1], *marks[name]) for name, part in parts.items()}
     return Source(str(root), splits, names, (3, image_size, image_size), IMAGENET_MEAN, IMAGENET_STD, "flip", notes)
+
+
+def _find_part(root: Path, names: Sequence[str]) -> str | None:
+    """The folder of a part, by its usual names, in capitals too; the first of them where there are several."""
+    found = {item.name.lower(): item.name for item in sorted(root.iterdir()) if item.is_dir()}
+    return next((found[name] for name in names if name in found), None)
 
 
 def _class_names(root: Path) -> list[str]:
@@ -67,11 +77,20 @@ def _list(root: Path, names: Sequence[str]) -> tuple[list[Path], Ints]:
     labels: list[int] = []
     for label, name in enumerate(names):
         found = sorted(path for path in (root / name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        if not found:
+        if not found and (root / name).is_dir():
             raise UsageError(f"data: {root / name}: class folder without images")
+        for path in found:
+            _check_name(path)
         paths += found
         labels += [label] * len(found)
     return paths, np.array(labels, np.int64)
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"data: the file name {str(path)!r} is not UTF-8: rename it") from None
 
 
 def _held_out(paths: list[Path], labels: Ints) -> tuple[dict[str, tuple[list[Path], Ints]], str]:
@@ -89,6 +108,12 @@ def _fingerprint(root: Path, paths: Sequence[Path], labels: Ints) -> tuple[list[
 
 
 def _verify(path: Path) -> None:
+    """Decode a picture, since a header tells little; in a very large folder the header must do."""
+    with Image.open(path) as image:
+        image.load()
+
+
+def _verify_header(path: Path) -> None:
     with Image.open(path) as image:
         image.verify()
 

@@ -45,25 +45,46 @@ class FileImages(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: int) -> Tensor:
+    def __getitem__(self, place: int) -> Tensor | str:
+        """The picture, or what is wrong with it: an error raised in a worker would come home as a traceback."""
         try:
             return torch.from_numpy(decode(self.paths[place], self.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise RunError(f"data: broken image {self.paths[place]}: {error}") from None
+        except Exception as error:  # PIL raises almost anything on broken files
+            return f"{self.paths[place]} ({error})"
 
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
         """Yield the images of each chunk, decoded by workers."""
         batches = [chunk.tolist() for chunk in chunks]
-        loader = DataLoader(self, batch_sampler=batches, num_workers=self.num_workers, collate_fn=torch.stack)
+        loader = DataLoader(self, batch_sampler=batches, num_workers=self.num_workers, collate_fn=_collate)
         for images in loader:
+            if isinstance(images, str):
+                raise RunError(f"data: broken image: {images}")
             yield images.to(device, non_blocking=True)
 
 
+def _collate(images: list[Tensor | str]) -> Tensor | str:
+    broken = [image for image in images if isinstance(image, str)]
+    return ", ".join(broken) if broken else torch.stack([image for image in images if isinstance(image, Tensor)])
+
+
 def decode(path: Path, size: int) -> np.ndarray:
-    """Decode one picture to [size, size, 3] uint8: turned as its EXIF says, resized, centre cropped."""
+    """Decode one picture to [size, size, 3] uint8: turned as its EXIF says, resized, centre cropped.
+
+    Pictures of 16 bits are scaled to 8, floats in [0, 1] likewise.
+    """
     with Image.open(path) as image:
-        turned = ImageOps.exif_transpose(image).convert("RGB")
+        turned = _to_rgb(ImageOps.exif_transpose(image))
     return np.array(ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image.convert("RGB")
+    values = np.asarray(image, np.float64)
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise ValueError(f"pixels of mode {image.mode} must be finite and >= 0")
+    highest = 65535 if image.mode != "F" else 255 if values.max() > 1 else 1
+    return Image.fromarray(np.round(np.minimum(values / highest, 1) * 255).astype(np.uint8)).convert("RGB")
 
 
 def memory_split(name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: Sequence[str]) -> Split:

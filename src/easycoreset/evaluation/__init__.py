@@ -15,16 +15,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from easycoreset.attacks import Attack, load_attack
-from easycoreset.console import log
+from easycoreset.console import log, say_eps
 from easycoreset.data import Source, Split
 from easycoreset.errors import UsageError, require
-from easycoreset.evaluation.checks import Check, check_model_behaviour, check_order
+from easycoreset.evaluation.checks import Check, check_above_chance, check_model_behaviour, check_order
 from easycoreset.evaluation.outcomes import Outcome, attack_split, predict_split, wilson
 from easycoreset.files import RunFolder, claim, write_atomic
 from easycoreset.models.card import read_card
 from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions, options_json, takes
-from easycoreset.tables import read_table, write_table
+from easycoreset.parquet import read_table, write_table
 from easycoreset.training.setup import open_data, set_threads, to_device
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]
@@ -50,6 +50,11 @@ class Evaluation:
     def warnings(self) -> list[str]:
         """The checks that failed, in sentences."""
         return [check.message for check in self.checks if not check.passed]
+
+    def __repr__(self) -> str:
+        """The figures, in a line."""
+        worst = ", ".join(f"{say_eps(o.eps)}: {o.accuracy:.4f}" for o in self.worst)
+        return f"Evaluation of {len(self.clean.index)} samples: clean {self.clean.accuracy:.4f}, under attack {worst}"
 
     def summary(self) -> dict[str, Any]:
         """As JSON values, with 95% Wilson intervals."""
@@ -85,9 +90,17 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     Raises:
         UsageError: wrong use, before work starts.
     """
-    attacks = [load_attack(spec, norm=options.norm, seed=options.seed)[0] for spec in options.attack]
+    eps = tuple(options.eps or ())
+    attacks = [load_attack(spec, norm=options.norm, seed=options.seed, eps=eps[0])[0] for spec in options.attack]
+    require(len(set(attacks)) == len(attacks) > 0, "attack", "named once each, as it is spelled", attacks)
+    for spec in options.attack:
+        for value in eps:
+            load_attack(spec, norm=options.norm, seed=options.seed, eps=value)  # refuses now what it would refuse later
+    if options.weights.is_file():
+        raise UsageError(f"weights: {options.weights} is a file; give the folder that holds it")
     card = read_card(options.weights)
-    device, source = open_data(dataclasses.replace(options, image_size=options.image_size or card.shape[1]))
+    size = options.image_size or (card.shape[1] if Path(options.data).is_dir() else None)
+    device, source = open_data(dataclasses.replace(options, image_size=size))
     set_threads(options.threads, card.model, device)
     require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
     classes = len(card.class_names)
@@ -117,16 +130,19 @@ def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:
 def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.ndarray, model: nn.Module,
               run: RunFolder) -> Evaluation:  # fmt: skip
     partial = run.path / ".evaluation"
-    if run.done:
+    saved = not options.save_adversarial or (run.path / "adversarial").is_dir()
+    if run.done and saved:
         log.info("%s is finished already", run.file)
         return read_evaluation(run)
     if options.overwrite:
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(run.path / "adversarial", ignore_errors=True)
     device = next(model.parameters()).device
     before = {name: value.clone() for name, value in model.state_dict().items()}
     clean = predict_split(model, split, rows, options.batch_size)
     correct = rows[~clean.broken]
-    checks = check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
+    checks = [check_above_chance(clean, split.labels)]
+    checks += check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
     specs = list(options.attack)
     masked = next((check for check in checks if check.name == "zero_gradient" and not check.passed), None)
     if masked and not any("margin" in spec for spec in specs):
@@ -137,7 +153,7 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
             name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
             found = attacked_rows(partial, name, attack, eps, model, split, clean, options, device)
             attacked.append(found)
-            log.info("%s %s eps %.4g: robust accuracy %.4f", name, options.norm, eps, found.accuracy)
+            log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, say_eps(eps), found.accuracy)
     checks += check_order(attacked)
     unchanged = all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     message = "the model's parameters or buffers changed while it was attacked"
@@ -154,7 +170,8 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
 def attacked_rows(partial: Path, name: str, attack: Attack, eps: float, model: nn.Module, split: Split, clean: Outcome,
                   options: EvaluateOptions, device: torch.device) -> Outcome:  # fmt: skip
     """The outcome of one attack at one eps, from the file of an earlier start where there is one."""
-    place = f"{name.replace(':', '-').replace('=', '_')}-{options.norm}-{eps:.4f}"
+    digits = next(n for n in range(4, 18) if len({f"{e:.{n}f}" for e in options.eps or ()}) == len(options.eps or ()))
+    place = f"{name.replace(':', '-').replace('=', '_')}-{options.norm}-{eps:.{digits}f}"
     file, saved = partial / f"{place}-{eps!r}.parquet", options.out / "adversarial" / f"{place}.safetensors"
     if file.exists() and (saved.exists() or not options.save_adversarial):
         table = read_table(file, {"index": "integer", "pred": "integer", "broken": "bool"})

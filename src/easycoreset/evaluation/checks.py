@@ -11,10 +11,10 @@ from easycoreset.attacks.pgd import PGD
 from easycoreset.data import Split
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.hardness.exact import look
+from easycoreset.members import split_spec
 from easycoreset.models.modes import frozen
 
 SAMPLES = 256  # looked at by the checks of a model's behaviour
-STRENGTH = {"noise": 0, "fgsm": 1, "pgd": 2}
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,26 @@ def check_model_behaviour(model: nn.Module, split: Split, rows: np.ndarray, corr
     return checks
 
 
+def check_above_chance(clean: Outcome, labels: np.ndarray) -> Check:
+    """A model that does no better than always naming the largest class shows nothing under attack."""
+    counts = np.bincount(labels[clean.index])
+    share = float(counts.max() / counts.sum())
+    message = f"clean accuracy {clean.accuracy:.1%} is that of always naming the largest class ({share:.1%})"
+    return Check("above_chance", clean.accuracy, clean.accuracy > share, message)
+
+
+def strength(attack: str) -> tuple[int, ...]:
+    """How strong an attack should be: noise, fgsm, then pgd by its steps and restarts; () where that is not known.
+
+    >>> strength("noise") < strength("fgsm") < strength("pgd:steps=10") < strength("pgd")
+    True
+    """
+    name, options = split_spec(attack)
+    if name == "pgd":
+        return 2, int(options.get("steps", PGD.steps)), int(options.get("restarts", PGD.restarts))
+    return {"noise": (0,), "fgsm": (1,)}.get(name, ())
+
+
 def check_order(attacked: Sequence[Outcome]) -> list[Check]:
     """A weaker attack should not break more than a stronger one, a black-box attack not more than a white-box one.
 
@@ -68,8 +88,7 @@ def check_order(attacked: Sequence[Outcome]) -> list[Check]:
     checks: list[Check] = []
     for weak in attacked:
         for strong in attacked:
-            ranks = [STRENGTH.get(outcome.attack.split(":")[0], np.nan) for outcome in (weak, strong)]
-            if weak.eps != strong.eps or not ranks[0] < ranks[1]:
+            if weak.eps != strong.eps or not () < strength(weak.attack) < strength(strong.attack):
                 continue
             difference = weak.broken.astype(float) - strong.broken.astype(float)
             excess = float(difference.mean())

@@ -16,7 +16,7 @@ from easycoreset.errors import RunError
 from easycoreset.models.modes import frozen
 from easycoreset.options import EvaluateOptions
 
-TOLERANCE = 1e-6  # of the ball's radius and of [0,1], for float32's rounding
+TOLERANCE = 2e-6  # relative to the larger of 1 and the ball's radius, for float32's rounding
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def attack_split(name: str, attack: Attack, eps: float, model: nn.Module, split:
             check_inside(name, x_adv, batch.x, eps, options.norm)
             with frozen(model), torch.no_grad():
                 found = model(x_adv).argmax(1).cpu().numpy()
-            rows = np.array([place[int(index)] for index in batch.index])
+            rows = np.array([place[index] for index in batch.index.tolist()])
             pred[rows], broken[rows] = found, found != batch.y.cpu().numpy()
             if images is not None:
                 images[rows] = x_adv.cpu()
@@ -98,7 +98,7 @@ def check_inside(name: str, x_adv: Tensor, x: Tensor, eps: float, norm: str) -> 
     delta = (x_adv - x).double()
     reach = lengths(delta).max() if norm == "l2" else delta.abs().max()
     if not (float(reach) <= eps + TOLERANCE * max(1.0, eps) and 0 <= float(x_adv.min()) <= float(x_adv.max()) <= 1):
-        raise RunError(f"attack {name!r} left the {norm} ball of {eps:.4g} or [0, 1]: it reached {float(reach):.6g}")
+        raise RunError(f"attack {name!r} left the {norm} ball of {eps:.4g} or [0, 1]: it reached {float(reach):.9g}")
 
 
 def _clean_images(split: Split, rows: np.ndarray, batch_size: int) -> Tensor:

@@ -4,10 +4,11 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from easycoreset.attacks import ATTACKS
+from easycoreset.data import name_data
+from easycoreset.hardness.gradient import AIGN
 from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import Norm, Schedule
@@ -89,7 +90,8 @@ class Cell:
     def scoring_name(self) -> str:
         """16 hex digits of what its scores depend on: one scoring run serves all methods of a seed."""
         shared = ("data", "model", "seed", "scoring_epochs", "batch_size", "lr", "weight_decay")
-        return _hash({key: value for key, value in self.key().items() if key in shared})
+        made = {"aign": AIGN.version} if AIGN.version > 1 else {}
+        return _hash({key: value for key, value in self.key().items() if key in shared} | made)
 
     @property
     def needs_scores(self) -> bool:
@@ -162,16 +164,6 @@ class Experiment:
             "experiment": self.name,
             "bases": [base for place, base in enumerate(bases) if base not in bases[:place]],
         }
-
-
-def name_data(data: str) -> str:
-    """What a data set is called wherever it lies, so that cells can be copied between machines.
-
-    >>> name_data("cifar10:/some/where"), name_data("photos/cats/"), name_data("digits")
-    ('cifar10', 'cats', 'digits')
-    """
-    name, colon, _ = data.partition(":")
-    return name if colon and "/" not in name else Path(data).name
 
 
 def _hash(value: Any) -> str:

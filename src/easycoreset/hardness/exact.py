@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from easycoreset.data import Batch
 from easycoreset.hardness import Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
-from easycoreset.models.modes import frozen
+from easycoreset.models.modes import frozen, full_float32
 from easycoreset.models.normalize import Normalize
 
 
@@ -32,7 +32,7 @@ def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     >>> input_gradient_norms(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 2])).shape
     torch.Size([2])
     """
-    with frozen(model):
+    with frozen(model), full_float32():
         return AIGN().measure(look(model, x, y, gradient=True))
 
 
@@ -69,7 +69,7 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
         network = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
         std = first_std(network)
         found: dict[str, Tensor] = {}
-        with frozen(network):
+        with frozen(network), full_float32():
             for batch in batches():
                 x = batch.x if dtype == "float32" else batch.x.to(getattr(torch, dtype))
                 wants = any(measure.needs_gradient for measure in group.values())

@@ -1,5 +1,6 @@
 """Models that map images in [0,1] to logits: built in, torchvision's, or the user's own factory."""
 
+import importlib.util
 import warnings
 
 import torch
@@ -43,8 +44,8 @@ def build_model(card: ModelCard) -> nn.Module:
     elif kind == "torchvision":
         network = _torchvision(name, channels, len(card.class_names))
         _warn_of_large_stem(network, card.model, min(height, width))
-    elif "." in kind and name:
-        network = load_attribute("model", card.model)()
+    elif name and ("." in kind or importlib.util.find_spec(kind) is not None):
+        network = _call_factory(card.model)
         if not isinstance(network, nn.Module):
             raise UsageError(f"model {card.model!r} must return an nn.Module; got {type(network).__name__}")
         return network
@@ -53,11 +54,21 @@ def build_model(card: ModelCard) -> nn.Module:
     return nn.Sequential(Normalize(card.mean, card.std), network)
 
 
+def _call_factory(name: str) -> nn.Module:
+    """Call a user's own factory, which takes no arguments and returns the whole model, logits from images in [0,1]."""
+    factory = load_attribute("model", name)
+    try:
+        return factory()
+    except Exception as error:  # it may raise anything
+        raise UsageError(f"model {name!r} must build without arguments: {type(error).__name__}: {error}") from None
+
+
 def _torchvision(name: str, channels: int, classes: int) -> nn.Module:
     from torchvision import models
 
     if name not in models.list_models(module=models):
-        raise UsageError(f"unknown model 'torchvision:{name}': {nearest(name, models.list_models(module=models))}")
+        known = [f"torchvision:{known}" for known in models.list_models(module=models)]
+        raise UsageError(f"unknown model 'torchvision:{name}': {nearest(f'torchvision:{name}', known)}")
     network = models.get_model(name, weights=None, num_classes=classes)
     return nn.Sequential(GreyToRGB(), network) if channels == 1 else network
 

@@ -3,7 +3,19 @@
 import contextlib
 from collections.abc import Iterator
 
+import torch
 from torch import nn
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """No TF32 inside the `with` block: it keeps 10 bits of a float32's mantissa."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextlib.contextmanager

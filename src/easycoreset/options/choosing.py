@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from easycoreset.errors import require
-from easycoreset.members import parse_number
 from easycoreset.options.kinds import NEUTRAL, Integer, Names, Norm, Number, Numbers, Switch
 from easycoreset.options.training import ComputeOptions, RunOptions
 
@@ -27,10 +26,9 @@ class SelectOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "scores", Path(self.scores))
         require(0 < self.fraction <= 1, "fraction", "in (0, 1]", self.fraction)
         require(self.out.suffix == ".parquet", "out", "a .parquet file", str(self.out))
-        require(self.out.absolute() != self.scores.absolute(), "out", "another file than scores", str(self.out))
+        require(self.out.resolve() != self.scores.resolve(), "out", "another file than scores", str(self.out))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +56,8 @@ class EvaluateOptions(ComputeOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "weights", Path(self.weights))
-        object.__setattr__(self, "attack", (self.attack,) if isinstance(self.attack, str) else tuple(self.attack))
         default = (1 / 255, 2 / 255, 4 / 255, 8 / 255) if self.norm == "linf" else (0.25, 0.5, 1.0)
-        eps = default if self.eps is None else self.eps
-        eps = tuple(parse_number(e) for e in ((eps,) if isinstance(eps, int | float | str) else eps))
+        eps = default if self.eps is None else tuple(self.eps)
         object.__setattr__(self, "eps", eps)
         for value in eps:
             require(value >= 0 and (self.norm == "l2" or value <= 1), "eps", "in [0, 1] for linf, >= 0 for l2", value)

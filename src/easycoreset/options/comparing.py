@@ -7,8 +7,19 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from easycoreset.errors import UsageError, require
-from easycoreset.members import parse_number
-from easycoreset.options.kinds import NEUTRAL, Device, Integer, Integers, Names, Norm, Number, Numbers, Schedule, Switch
+from easycoreset.options.kinds import (
+    NEUTRAL,
+    Device,
+    Integer,
+    Integers,
+    Names,
+    Norm,
+    Number,
+    Numbers,
+    Schedule,
+    Switch,
+    check_types,
+)
 from easycoreset.options.training import RunOptions
 
 GRID = {"grid": True}  # what a recipe fixes
@@ -76,20 +87,9 @@ class CompareOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("methods", "objectives", "attack"):
-            value: Any = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
-            require(
-                len(set(getattr(self, name))) == len(getattr(self, name)), name, "named once each", getattr(self, name)
-            )
-        for name in ("fractions", "eps", "epochs", "updates"):
-            value = getattr(self, name)
-            several = (value,) if isinstance(value, int | float | str) else value
-            kind = int if name in ("epochs", "updates") else parse_number
-            object.__setattr__(self, name, tuple(kind(item) for item in several))
-            require(
-                len(set(getattr(self, name))) == len(getattr(self, name)), name, "given once each", getattr(self, name)
-            )
+        for name in ("methods", "objectives", "attack", "fractions", "eps", "epochs", "updates"):
+            value: tuple[Any, ...] = getattr(self, name)
+            require(len(set(value)) == len(value), name, "given once each", value)
         require(self.minutes is None or self.minutes > 0, "minutes", "> 0", self.minutes)
         require(self.workers >= 1, "workers", ">= 1", self.workers)
         self.shard_of()
@@ -150,5 +150,5 @@ class ReportOptions:
     """Folder that is reported on; report.html is written into it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))
+        check_types(self)
         require(self.out.is_dir(), "out", "a folder that a command wrote", str(self.out))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from easycoreset.errors import UsageError, require
-from easycoreset.options.kinds import NEUTRAL, Device, Integer, Names, Number, Schedule, Switch
+from easycoreset.options.kinds import NEUTRAL, Device, Integer, Names, Number, Schedule, Switch, check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class RunOptions:
     """Seed of everything random, >= 0."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))
+        check_types(self)
         require(0 <= self.seed < 2**31, "seed", "in [0, 2**31)", self.seed)
 
 
@@ -91,8 +91,6 @@ class RecipeOptions(ComputeOptions):
         require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
         require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
         require(self.checkpoint_minutes > 0, "checkpoint_minutes", "> 0", self.checkpoint_minutes)
-        if self.coreset is not None:
-            object.__setattr__(self, "coreset", Path(self.coreset))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +124,6 @@ class ScoreOptions(RecipeOptions):
         require(self.scoring_batch_size >= 1, "scoring_batch_size", ">= 1", self.scoring_batch_size)
         require(bool(self.scored_epochs()), "first", f">= every={self.every}, so that an epoch is scored", self.first)
         require(self.mode == "exact" or self.split == "train", "split", "train in mode online", self.split)
-        object.__setattr__(
-            self, "hardness", (self.hardness,) if isinstance(self.hardness, str) else tuple(self.hardness)
-        )
 
     def scored_epochs(self) -> list[int]:
         """The epochs, from 1, after which the samples are scored."""

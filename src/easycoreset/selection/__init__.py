@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from easycoreset.errors import EasycoresetWarning, UsageError, require
-from easycoreset.files import SCHEMA_VERSION, prepare_place, versions, write_json
+from easycoreset.files import SCHEMA_VERSION, prepare_place, read_json, versions, write_json
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.options import SelectOptions, options_json, takes
 from easycoreset.selection.published import read_published
@@ -59,6 +59,8 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         UsageError: unknown method, column or option; fraction outside (0, 1].
     """
     count = kept_count(fraction, len(scores))
+    if scores.provenance.get("labels") == "not given" and (per_class or "per_class=true" in method):
+        raise UsageError("per_class needs labels: give them to recorder.scores(labels=...)")
     coreset: Any
     if method.startswith("file:"):
         name, coreset = method, read_published(Path(method[5:]), scores)
@@ -75,6 +77,9 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         class_counts={"before": before.tolist(), "after": after.tolist()},
     )  # fmt: skip
     _warn_of_lost_classes(coreset, count)
+    unseen = int(np.sum(scores.n_obs[coreset.keep] == 0)) if scores.columns else 0
+    if unseen and getattr(coreset, "needs_scores", True) and "random" not in name:
+        warnings.warn(f"{unseen} of the kept samples were never observed", EasycoresetWarning, stacklevel=2)
     return coreset
 
 
@@ -86,6 +91,7 @@ def select(options: SelectOptions) -> Coreset:
         UsageError: wrong use; nothing is written.
     """
     scores = Scores.read(options.scores)
+    _check_place(options.out)
     coreset = choose(scores, method=options.method, fraction=options.fraction, by=options.by,
                      per_class=options.per_class, seed=options.seed)  # fmt: skip
     prepare_place(options.out.parent)
@@ -94,6 +100,15 @@ def select(options: SelectOptions) -> Coreset:
               "provenance": coreset.provenance, "versions": versions()}  # fmt: skip
     write_json(options.out.with_suffix(".json"), record)
     return coreset
+
+
+def _check_place(out: Path) -> None:
+    """Refuse to write over a file that is not a coreset, or over a JSON that is not a coreset's."""
+    beside = out.with_suffix(".json")
+    if out.exists():
+        Coreset.read(out)  # raises where it is another table
+    if beside.exists() and read_json(beside).get("command") != "select":
+        raise UsageError(f"out: {beside} belongs to something else; give another name")
 
 
 def _warn_of_lost_classes(coreset: Coreset, count: int) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from easycoreset.console import say_eps
+
 
 @dataclass(frozen=True)
 class Group:
@@ -71,7 +73,9 @@ def tell_gains(groups: Sequence[Group], method: str = "easycore", against: str =
         if own.method != method or other is None:
             continue
         measured = {"clean": (own.clean, other.clean)}
-        measured |= {f"eps {eps:g}": (own.robust[attack, eps], other.robust[attack, eps]) for attack, eps in own.robust}
+        measured |= {
+            f"eps {say_eps(eps)}": (own.robust[attack, eps], other.robust[attack, eps]) for attack, eps in own.robust
+        }
         verdicts: dict[str, list[str]] = {"won": [], "lost": [], "tied": []}
         for name, ((mean, std), (base, base_std)) in measured.items():
             error = np.sqrt((std**2 + base_std**2) / own.seeds)

@@ -7,10 +7,10 @@ from easycoreset.files import claim, write_atomic
 from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
 from easycoreset.training.checkpoint import CHECKPOINT
-from easycoreset.training.loop import Epoch, fit
+from easycoreset.training.loop import Epoch, History, fit
 from easycoreset.training.setup import Job, fresh_model, prepare
 
-__all__ = ["Epoch", "Job", "fit", "fresh_model", "prepare", "train"]
+__all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "prepare", "train"]
 
 
 @takes(TrainOptions)
@@ -30,16 +30,16 @@ def train(options: TrainOptions) -> nn.Module:
             log.info("%s is finished already", options.out)
             return load_model(options.out, options.model)
         model = fresh_model(job)
-        history: list[dict[str, float]] = []
-        for epoch in fit(job, model, folder=run.path):
-            history = epoch.history
+        history: History = []
+        for _ in fit(job, model, folder=run.path, history=history):
+            pass
         finish_training(job, model, options, history)
         run.finish(summary=training_summary(job, history), options=run.record["options"])
         (run.path / CHECKPOINT).unlink(missing_ok=True)
     return model.eval()
 
 
-def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history: list[dict[str, float]]) -> None:
+def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history: History) -> None:
     """Write `model.safetensors`, `model.json` and `history.jsonl`."""
     import json
 
@@ -49,9 +49,9 @@ def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history:
     write_atomic(options.out / "history.jsonl", lambda path: path.write_text(lines))
 
 
-def training_summary(job: Job, history: list[dict[str, float]]) -> dict[str, object]:
+def training_summary(job: Job, history: History) -> dict[str, object]:
     """What `run.json` and the terminal say of a training run."""
-    seconds = sum(line["seconds"] for line in history)
+    seconds = sum(line["seconds"] or 0.0 for line in history)
     return {
         "model": job.model_name,
         "data": job.source.name,

@@ -1,6 +1,7 @@
 """The only training loop: a generator of epochs that checkpoints itself and resumes bit for bit."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from easycoreset.training.checkpoint import load_checkpoint, save_checkpoint
 from easycoreset.training.schedule import learning_rate
 from easycoreset.training.setup import Job
 
+History = list[dict[str, float | None]]
 LOOK_EVERY = 20  # steps between looks at the loss, each of which waits for the device
 
 
@@ -30,16 +32,21 @@ class Epoch:
     Attributes:
         number: from 1.
         model: as it is after the epoch; look at it, change nothing.
-        history: a line of metrics for every epoch so far.
+        metrics: epoch, updates so far, mean loss of its finite steps (None where there was none), lr, seconds.
     """
 
     number: int
     model: nn.Module
-    history: list[dict[str, float]]
+    metrics: dict[str, float | None]
 
 
 def fit(
-    job: Job, model: nn.Module, *, recorder: HardnessRecorder | None = None, folder: Path | None = None
+    job: Job,
+    model: nn.Module,
+    *,
+    recorder: HardnessRecorder | None = None,
+    folder: Path | None = None,
+    history: History | None = None,
 ) -> Iterator[Epoch]:
     """Train `model` in place and yield each epoch as it ends.
 
@@ -53,33 +60,35 @@ def fit(
         model: on the job's device.
         recorder: watches every batch.
         folder: holds the checkpoint; None for none.
+        history: is filled with the metrics of every epoch, those before the checkpoint too.
 
     Raises:
         UsageError: a corrupt checkpoint.
         RunError: a loss that is not finite, where the options say stop.
     """
-    state = _Training(job, model, recorder, folder)
+    state = _Training(job, model, recorder, folder, [] if history is None else history)
     with progress("training", job.updates, state.updates_done) as bar:
         for number in range(state.epoch, job.epochs + 1):
             state.run_epoch(bar)
-            yield Epoch(number, model, list(state.history))
+            yield Epoch(number, model, state.history[-1])
             state.save()
 
 
 class _Training:
     """The state of one run between steps."""
 
-    def __init__(self, job: Job, model: nn.Module, recorder: HardnessRecorder | None, folder: Path | None) -> None:
-        self.job, self.model, self.recorder, self.folder = job, model, recorder, folder
+    def __init__(self, job: Job, model: nn.Module, recorder: HardnessRecorder | None, folder: Path | None,
+                 history: History) -> None:  # fmt: skip
+        self.job, self.model, self.recorder, self.folder, self.history = job, model, recorder, folder, history
         options = job.options
         self.optimizer = torch.optim.SGD(
             model.parameters(), options.lr, options.momentum, weight_decay=options.weight_decay,
             fused=job.device.type == "cuda",
         )  # fmt: skip
         self.runner: Any = torch.compile(model) if options.compile else model
-        self.epoch, self.step, self.seconds = 1, 0, 0.0
-        self.history: list[dict[str, float]] = []
+        self.epoch, self.step, self.seconds, self._told = 1, 0, 0.0, 0
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
+        self.bad_steps = torch.zeros((), dtype=torch.int64, device=job.device)
         if folder is not None and (saved := load_checkpoint(folder)) is not None:
             self._load(saved)
         self._started = self._saved = time.monotonic()
@@ -101,26 +110,23 @@ class _Training:
 
         self.model.train()
         for batch in job.split.batches(order, job.options.batch_size, job.device, transform, skip=self.step):
-            self.loss_sum += self._update(batch)
+            loss = self._update(batch)
+            finite = torch.isfinite(loss)
+            self.loss_sum += torch.where(finite, loss, 0)
+            self.bad_steps += ~finite
             self.step += 1
             looked = self.step % LOOK_EVERY == 0 or self.step == steps
-            if looked:
-                self._check_loss()
-            bar.advance(1, f"epoch {epoch} loss {float(self.loss_sum) / self.step:.3f}" if looked else None)
+            bar.advance(1, f"epoch {epoch} loss {self._mean_loss():.3f}" if looked else None)
             if time.monotonic() - self._saved > 60 * job.options.checkpoint_minutes and self.step < steps:
                 self.save()
         seconds = self.seconds + time.monotonic() - self._started
         lr = self.optimizer.param_groups[0]["lr"]
-        line = {
-            "epoch": epoch,
-            "updates": self.updates_done,
-            "loss": float(self.loss_sum) / steps,
-            "lr": lr,
-            "seconds": seconds,
-        }
-        self.history.append(line)
+        mean = self._mean_loss()
+        loss = None if math.isnan(mean) else mean
+        self.history.append({"epoch": epoch, "updates": self.updates_done, "loss": loss, "lr": lr, "seconds": seconds})
         self.epoch, self.step, self.seconds = epoch + 1, 0, 0.0
         self.loss_sum.zero_()
+        self.bad_steps.zero_()
         if self.recorder is not None:
             self.recorder.end_epoch()
 
@@ -141,13 +147,16 @@ class _Training:
         self.optimizer.step()
         return loss.detach()
 
-    def _check_loss(self) -> None:
-        if not torch.isfinite(self.loss_sum):
-            where = f"loss must be finite; it was not by update {self.updates_done} (epoch {self.epoch})"
-            if self.job.options.on_nan == "stop":
-                raise RunError(f"{where}; a lower --lr may help, --on-nan continue goes on")
-            log.warning("%s; going on, as --on-nan says", where)
-            self.loss_sum.zero_()
+    def _mean_loss(self) -> float:
+        """Mean loss of the epoch's finite steps so far, NaN where there was none; another loss may stop the run."""
+        bad = int(self.bad_steps)
+        if bad and self.job.options.on_nan == "stop":
+            where = f"by update {self.updates_done} (epoch {self.epoch})"
+            raise RunError(f"loss must be finite; it was not {where}: a lower --lr may help, --on-nan continue goes on")
+        if bad and bad != self._told:
+            log.warning("loss is not finite in %d of %d steps of epoch %d; going on", bad, self.step, self.epoch)
+            self._told = bad
+        return float(self.loss_sum) / (self.step - bad) if self.step > bad else math.nan
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -157,6 +166,7 @@ class _Training:
         if self.folder is not None:
             save_checkpoint(self.folder, {
                 "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "loss_sum": self.loss_sum,
+                "bad_steps": self.bad_steps,
                 "epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds,
                 "recorder": self.recorder.state_dict() if self.recorder else None,
             })  # fmt: skip
@@ -166,8 +176,9 @@ class _Training:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.loss_sum.copy_(saved["loss_sum"])
+        self.bad_steps.copy_(saved["bad_steps"])
         self.epoch, self.step, self.seconds = saved["epoch"], saved["step"], saved["seconds"]
-        self.history = saved["history"]
+        self.history[:] = saved["history"]
         if self.recorder is not None and saved["recorder"] is not None:
             self.recorder.load_state_dict(saved["recorder"])
         log.info("going on from epoch %d, step %d", self.epoch, self.step)

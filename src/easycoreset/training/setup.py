@@ -1,7 +1,9 @@
 """Everything that is decided and checked before a model is trained."""
 
 import math
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,15 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.console import log
-from easycoreset.data import Source, Split, open_source
+from easycoreset.data import Source, Split, name_data, open_source
 from easycoreset.data.draws import seed_of
-from easycoreset.errors import UsageError
+from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.models import SMALL, build_model, choose_model
 from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import frozen
 from easycoreset.objectives import Objective, load_objective
 from easycoreset.options import ComputeOptions, RecipeOptions, options_json
 from easycoreset.tables import Coreset, Ints, check_same_data
+
+FEW_UPDATES = 50
+_THREADS = torch.get_num_threads()  # torch's own number, before anything changed it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,8 @@ class Job:
 
     def identity(self, options: RecipeOptions) -> dict[str, Any]:
         """What makes the result: the options, with what they left open, and the data."""
-        resolved = {"model": self.model_name, "objective": self.objective_name, "schedule": self.schedule,
+        resolved = {"data": name_data(options.data), "model": self.model_name,
+                    "objective": self.objective_name, "schedule": self.schedule,
                     "augment": self.augment, "fingerprint": self.split.fingerprint,
                     "shape": list(self.source.shape)}  # fmt: skip
         coreset: dict[str, Any] = {}
@@ -88,7 +94,9 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
         UsageError: a device that is not there, or data that cannot be opened.
     """
     device = choose_device(options.device)
-    size = options.image_size or (64 if device.type == "cpu" else 224)
+    size = options.image_size
+    if size is None and Path(options.data).is_dir():
+        size = 64 if device.type == "cpu" else 224
     source = open_source(options.data, image_size=size, num_workers=options.num_workers, download=options.download)
     for note in source.notes:
         log.info("%s: %s", source.name, note)
@@ -111,10 +119,8 @@ def choose_device(name: str) -> torch.device:
 
 def set_threads(threads: int | None, model_name: str, device: torch.device) -> None:
     """Set this process's CPU threads: one is fastest for small models."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    elif device.type == "cpu" and model_name in SMALL:
-        torch.set_num_threads(1)
+    small = device.type == "cpu" and model_name in SMALL
+    torch.set_num_threads(threads if threads is not None else 1 if small else _THREADS)
 
 
 def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) -> Job:
@@ -144,8 +150,25 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         autocast=use_autocast(options.precision, device),
         epochs=math.ceil(updates / steps), updates=updates, steps=steps,
     )  # fmt: skip
-    check_model(fresh_model(job), source, device)
+    if updates < FEW_UPDATES:
+        log.info("only %d updates in all: a smaller --batch-size or more --epochs make more", updates)
+    model = build_model(job.card()).to(device)  # says here, once, what is to be said of it
+    check_model(model, source, device)
+    _check_train_mode(model, job)
     return job
+
+
+def _check_train_mode(model: nn.Module, job: Job) -> None:
+    """Try one training batch on a model that is thrown away: batch norm and auxiliary outputs show only there."""
+    rows = job.index[: min(job.options.batch_size, len(job.index), 8)]
+    batch = next(job.split.batches(rows, len(rows), job.device))
+    generator = torch.Generator(job.device).manual_seed(0)
+    try:
+        with torch.no_grad() if job.objective_name == "standard" else torch.enable_grad():
+            job.objective(model.train(), batch.x, batch.y, None, generator)
+    except Exception as error:  # a user's own model or objective may raise anything
+        said = " ".join(str(error).split())
+        raise UsageError(f"model {job.model_name!r} cannot train on batches of {len(rows)}: {said}") from None
 
 
 def use_autocast(precision: str, device: torch.device) -> bool:
@@ -156,6 +179,12 @@ def use_autocast(precision: str, device: torch.device) -> bool:
 def fresh_model(job: Job) -> nn.Module:
     """Build the job's model, initialised by its seed, on its device."""
     torch.manual_seed(seed_of(job.options.seed, "initialisation"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EasycoresetWarning)  # `prepare` has said it
+        return _built_on_device(job)
+
+
+def _built_on_device(job: Job) -> nn.Module:
     return to_device(build_model(job.card()), job.device)
 
 
@@ -175,7 +204,7 @@ def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
     try:
         with frozen(model), torch.no_grad():
             logits = model(batch.x)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # a user's own model may raise anything
         shape = tuple(batch.x.shape[1:])
         raise UsageError(f"model does not take images of shape {shape}: {str(error).splitlines()[0]}") from None
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -1,0 +1,166 @@
+"""Which samples of one split are kept."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
+# (pyarrow carries no types)
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from easycoreset.errors import UsageError
+from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
+from easycoreset.tables.scores import Floats, Ints, Scores
+
+
+def kept_count(fraction: float, total: int) -> int:
+    """Samples that a fraction keeps: floor(fraction * total + 0.5) in float64.
+
+    Raises:
+        UsageError: the fraction is outside (0, 1] or keeps nothing.
+
+    >>> kept_count(0.25, 10), kept_count(0.1, 1437)
+    (3, 144)
+    """
+    if not 0 < fraction <= 1:
+        raise UsageError(f"fraction must be in (0, 1]; got {fraction!r}")
+    count = int(np.floor(np.float64(fraction) * total + 0.5))
+    if count == 0:
+        raise UsageError(f"fraction must keep at least one of {total} samples; got {fraction!r}")
+    return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coreset:
+    """Which samples of one split are kept, in which order, with which weights.
+
+    Attributes:
+        keep: [N] bool.
+        rank: [N] int64, order of choice from 0; -1 where not kept.
+        weight: [N] float32, mean 1 over the kept; NaN where not kept.
+        sample_ids: [N] stable names.
+        labels: [N] int64.
+        provenance: fingerprint, split, method and what else made it.
+    """
+
+    keep: npt.NDArray[np.bool_]
+    rank: Ints
+    weight: Floats
+    sample_ids: Sequence[str]
+    labels: Ints
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def from_order(cls, order: Ints, scores: Scores, weight: Floats | None = None) -> "Coreset":
+        """Make the coreset that keeps the samples `order`, first choice first; `weight` belongs to them."""
+        rank = np.full(len(scores), -1, np.int64)
+        rank[order] = np.arange(len(order))
+        weights = np.full(len(scores), np.nan, np.float32)
+        weights[order] = 1.0 if weight is None else weight / np.mean(weight, dtype=np.float64)
+        facts = {key: scores.provenance[key] for key in ("fingerprint", "split", "data") if key in scores.provenance}
+        return cls(keep=rank >= 0, rank=rank, weight=weights, sample_ids=scores.sample_ids, labels=scores.labels,
+                   provenance={**facts, "class_names": list(scores.class_names)})  # fmt: skip
+
+    def __len__(self) -> int:
+        """Samples kept."""
+        return int(self.keep.sum())
+
+    def __repr__(self) -> str:
+        """What it keeps, in a line."""
+        return f"Coreset of {len(self)} of {len(self.keep)} samples by {self.provenance.get('method', 'hand')}"
+
+    @property
+    def index(self) -> Ints:
+        """Indices of the kept samples, ascending, int64."""
+        return np.flatnonzero(self.keep).astype(np.int64)
+
+    def apply(self, data: Any) -> Any:
+        """Keep these samples of `data`, in index order.
+
+        Args:
+            data: an array, tensor or DataFrame of N rows, a tuple of such arrays, or a map-style data set.
+
+        Raises:
+            UsageError: `data` does not have N rows.
+        """
+        parts: tuple[Any, ...] = cast(Any, data) if type(data) is tuple else ()
+        if parts and all(hasattr(part, "shape") for part in parts):
+            return tuple(self.apply(part) for part in parts)
+        if len(data) != len(self.keep):
+            raise UsageError(f"the coreset is of {len(self.keep)} samples; got data of {len(data)}")
+        if hasattr(data, "iloc"):
+            return cast(Any, data).iloc[self.index]
+        return data[self.index] if hasattr(data, "shape") else View(data, self.index)
+
+    def class_counts(self) -> tuple[Ints, Ints]:
+        """Samples of each class before and after, both [classes]."""
+        classes = int(self.labels.max()) + 1
+        after = np.bincount(self.labels[self.keep], minlength=classes)
+        return np.bincount(self.labels, minlength=classes), after
+
+    def to_table(self) -> pa.Table:
+        """As a pyarrow table with every row of the split."""
+        dropped = ~self.keep
+        table = pa.table(
+            {
+                "index": np.arange(len(self.keep), dtype=np.int64),
+                "sample_id": pa.array(self.sample_ids, pa.string()),
+                "label": self.labels,
+                "keep": self.keep,
+                "rank": pa.array(self.rank, mask=dropped),
+                "weight": pa.array(self.weight, mask=dropped),
+            }
+        )
+        return with_provenance(table, self.provenance)
+
+    def write(self, path: str | Path) -> None:
+        """Write as Parquet, provenance in the file's metadata."""
+        write_table(self.to_table(), Path(path))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Coreset":
+        """Read what `write` wrote.
+
+        Raises:
+            UsageError: the file is missing, broken, or no coreset.
+        """
+        path = Path(path)
+        table = read_table(path, {"index": "integer", "keep": "bool"})
+        index = integers(table, "index", path)
+        if not np.array_equal(np.sort(index), np.arange(len(index))) or not len(index):
+            raise UsageError(f"{path}: index must hold 0..{len(index) - 1} once each")
+        table = table.take(np.argsort(index))
+        keep = np.asarray(table["keep"].to_numpy(zero_copy_only=False), np.bool_)
+        if not keep.any():
+            raise UsageError(f"{path}: keeps no sample")
+        names = table.column_names
+        rank = np.where(keep, np.cumsum(keep) - 1, -1)
+        if "rank" in names and pa.types.is_integer(table["rank"].type):
+            rank = np.where(keep, table["rank"].fill_null(-1).to_numpy(), -1)
+        weight = np.asarray(keep, np.float32)
+        if "weight" in names and pa.types.is_floating(table["weight"].type):
+            weight = np.asarray(table["weight"].to_numpy(zero_copy_only=False), np.float32)
+        if not np.all(np.isfinite(weight[keep]) & (weight[keep] >= 0)):
+            raise UsageError(f"{path}: weights of kept samples must be finite and >= 0")
+        labels = integers(table, "label", path) if "label" in names else np.zeros(len(index), np.int64)
+        ids = strings(table, "sample_id")
+        return cls(keep=keep, rank=rank.astype(np.int64), weight=weight, sample_ids=ids, labels=labels,
+                   provenance=read_provenance(table, path, path.with_suffix(".json").name))  # fmt: skip
+
+
+class View:
+    """A map-style data set that shows some samples of another."""
+
+    def __init__(self, data: Any, index: Ints) -> None:
+        self.data, self.index = data, index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.data[int(self.index[place])]

@@ -1,0 +1,153 @@
+"""Hardness of every sample of one split."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
+# (pyarrow carries no types)
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from easycoreset.errors import UsageError, nearest
+from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+MOST_CLASSES = 10**6
+FIXED = ("index", "sample_id", "label", "label_name", "n_obs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Hardness of every sample of one split, a row a sample in index order; higher is always harder.
+
+    Attributes:
+        sample_ids: [N] stable names.
+        labels: [N] int64.
+        class_names: a name for each class.
+        n_obs: [N] int32, scored epochs with a finite gradient.
+        columns: hardness name -> [N] float32; NaN where a sample was never observed.
+        provenance: fingerprint, split and options of the run.
+        features: [N, d] or None where they were not saved.
+        probabilities: [N, classes] or None where they were not saved.
+    """
+
+    sample_ids: Sequence[str]
+    labels: Ints
+    class_names: Sequence[str]
+    n_obs: npt.NDArray[np.int32]
+    columns: dict[str, Floats]
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+    features: npt.NDArray[np.floating] | None = None
+    probabilities: npt.NDArray[np.floating] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        """What it holds, in a line."""
+        return f"Scores of {len(self)} samples: {', '.join(self.columns) or 'no hardness'}"
+
+    def __getitem__(self, name: str) -> Floats:
+        """[N] float32 in index order.
+
+        Raises:
+            UsageError: there is no such column.
+        """
+        if name not in self.columns:
+            raise UsageError(
+                f"the scores have no column {name!r}: {nearest(name, self.columns)} "
+                f"(another one is made by `easycoreset score --hardness {name}`)"
+            )
+        return self.columns[name]
+
+    def to_table(self) -> pa.Table:
+        """As a pyarrow table."""
+        names = [self.class_names[label] if label < len(self.class_names) else str(label) for label in self.labels]
+        table = pa.table(
+            {
+                "index": np.arange(len(self), dtype=np.int64),
+                "sample_id": pa.array(self.sample_ids, pa.string()),
+                "label": self.labels,
+                "label_name": pa.array(names, pa.string()).dictionary_encode(),
+                "n_obs": self.n_obs,
+                **self.columns,
+            }
+        )
+        return with_provenance(table, {**self.provenance, "class_names": list(self.class_names)})
+
+    def to_pandas(self) -> Any:
+        """As a pandas DataFrame (needs the extra `pandas`)."""
+        try:
+            return self.to_table().to_pandas()
+        except ImportError:
+            raise UsageError("to_pandas needs pandas: pip install easycoreset[pandas]") from None
+
+    def write(self, path: str | Path) -> None:
+        """Write as Parquet, provenance in the file's metadata."""
+        write_table(self.to_table(), Path(path))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Scores":
+        """Read what `write`, or another program by the same schema, wrote; rows may come in any order.
+
+        Raises:
+            UsageError: the file is missing, broken, or no score table.
+        """
+        path = Path(path)
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; its scores are {path / 'scores.parquet'}")
+        table = read_table(path, {"index": "integer", "label": "integer"})
+        index = integers(table, "index", path)
+        if not np.array_equal(np.sort(index), np.arange(len(index))) or not len(index):
+            raise UsageError(f"{path}: index must hold 0..{len(index) - 1} once each")
+        table = table.take(np.argsort(index))
+        provenance = read_provenance(table, path, "run.json" if path.name == "scores.parquet" else None)
+        labels = integers(table, "label", path)
+        if labels.max() > MOST_CLASSES:
+            raise UsageError(f"{path}: labels must be at most {MOST_CLASSES}; got {labels.max()}")
+        columns = {
+            name: np.asarray(table[name].to_numpy(zero_copy_only=False), np.float32)
+            for name in table.column_names
+            if name not in FIXED and (pa.types.is_floating(table[name].type) or pa.types.is_integer(table[name].type))
+        }
+        ids = strings(table, "sample_id")
+        n_obs = integers(table, "n_obs", path) if "n_obs" in table.column_names else np.ones(len(index), np.int64)
+        names = provenance.pop("class_names", None) or [str(k) for k in range(int(labels.max()) + 1)]
+        return cls(sample_ids=ids, labels=labels, class_names=names, n_obs=n_obs.astype(np.int32), columns=columns,
+                   provenance=provenance)  # fmt: skip
+
+
+def check_same_data(provenance: dict[str, Any], fingerprint: str, split: str, what: str,
+                    own: tuple[Sequence[str], Ints], other: tuple[Sequence[str], Ints]) -> None:  # fmt: skip
+    """Refuse a table that belongs to other data; without a fingerprint, sample ids and labels are compared.
+
+    Args:
+        provenance: of the table.
+        fingerprint: of the data.
+        split: of the data.
+        what: the table's name, for the message.
+        own: the table's (sample_ids, labels).
+        other: the data's (sample_ids, labels).
+
+    Raises:
+        UsageError: they differ; the counts are named.
+    """
+    if provenance.get("split", split) != split:
+        raise UsageError(f"{what} is of split {provenance['split']!r}; needed is {split!r}")
+    if len(own[1]) != len(other[1]):
+        raise UsageError(f"{what} is of other data: {len(own[1])} samples against {len(other[1])}")
+    if provenance.get("fingerprint") == fingerprint:
+        return
+    names = sum(a != b for a, b in zip(own[0], other[0], strict=True))
+    labels = int(np.sum(own[1] != other[1]))
+    if "fingerprint" in provenance or names or labels:
+        raise UsageError(
+            f"{what} is of other data: {names} sample ids and {labels} labels differ "
+            f"(fingerprint {str(provenance.get('fingerprint'))[:12]} against {fingerprint[:12]})"
+        )
