@@ -324,6 +324,32 @@ assert not loaded, loaded
     assert ran.returncode == 0, ran.stderr
 
 
+def test_names_in_brackets_are_no_markup(cli, tmp_path):
+    from PIL import Image
+
+    for name in ("[cat]", "[/x]"):
+        (tmp_path / "d[/b].images" / name).mkdir(parents=True)
+        for k in range(5):
+            Image.new("L", (8, 8), 40 * k + 20 * len(name)).save(tmp_path / "d[/b].images" / name / f"{k}.png")
+    data = ("--data", tmp_path / "d[/b].images", "--image-size", 8)
+    assert cli("score", *data, "--epochs", 1, "--out", tmp_path / "s").code == 0
+    ran = cli(
+        "select", "--scores", tmp_path / "s" / "scores.parquet", "--fraction", 0.5, "--out", tmp_path / "c.parquet"
+    )
+    assert ran.code == 0 and "[cat]" in ran.out
+    ran = cli(
+        "evaluate", *data, "--weights", tmp_path / "s", "--attack", "fgsm", "--eps", "8/255", "--out", tmp_path / "e"
+    )
+    assert ran.code == 0 and "8/255" in ran.out
+
+
+def test_a_disk_that_fills_up_during_the_work_is_one_line(tmp_path):
+    command = f"ulimit -f 40; exec {sys.executable} -m easycoreset train --data digits --epochs 3 --model thin-resnet --out {tmp_path / 'run'}"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert ran.returncode == 1 and "cannot be written" in ran.stderr.splitlines()[-1] and "Traceback" not in ran.stderr
+    assert "a bug" not in ran.stderr
+
+
 def test_version(cli):
     assert cli("--version").out.strip() == "0.1.0"
     assert app.name[0] == "easycoreset"

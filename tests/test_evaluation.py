@@ -218,3 +218,56 @@ def test_logits_that_are_not_finite_end_an_evaluation(digits):
 
     with pytest.raises(RunError, match="logits are not finite"):
         predict_split(Broken(), digits.splits["test"], np.arange(10), 5)
+
+
+def test_a_model_at_chance_is_said_to_be(tmp_path):
+    train(data="digits", updates=1, lr=0, out=tmp_path / "run")
+    result = evaluate(data="digits", weights=tmp_path / "run", eps=0.1, attack="fgsm", out=tmp_path / "run")
+    assert result.clean.accuracy > 0.15 or any("always naming the largest class" in text for text in result.warnings)
+    constant = Outcome("clean", "", 0.0, np.arange(10), np.zeros(10), np.arange(10) >= 4)
+    assert not checks.check_above_chance(constant, np.array([0] * 4 + [1] * 3 + [2] * 3)).passed
+    assert checks.check_above_chance(constant, np.arange(10)).passed
+
+
+def test_attacks_are_checked_before_anything_is_written(trained, tmp_path):
+    for attack, match in [
+        ("pgd:eps=0.3", "eps is given twice"),
+        (["pgd", "pgd:steps=20"], "named once each, as it is spelled"),
+    ]:
+        with pytest.raises(UsageError, match=match):
+            evaluate(data="digits", weights=trained, attack=attack, eps=0.1, out=tmp_path / "e")
+        assert not (tmp_path / "e").exists()
+    with pytest.raises(UsageError, match="is a file; give the folder"):
+        evaluate(data="digits", weights=trained / "model.safetensors", eps=0.1, out=tmp_path / "e")
+
+
+def test_images_asked_for_later_are_made(trained, tmp_path):
+    options = {"data": "digits", "weights": trained, "attack": "fgsm", "eps": [0.00101, 0.00102], "out": tmp_path / "e"}
+    first = evaluate(**options)
+    again = evaluate(**options, save_adversarial=True)
+    assert first.summary() == again.summary() and "clean 0." in repr(again)
+    assert [p.name for p in sorted((tmp_path / "e" / "adversarial").iterdir())] == [
+        "fgsm-linf-0.00101.safetensors",
+        "fgsm-linf-0.00102.safetensors",
+    ]
+
+
+def test_more_steps_are_stronger():
+    def outcome(attack, broken):
+        flags = np.arange(1000) < broken
+        return Outcome(attack, "linf", 0.1, np.arange(1000), flags * 1, flags)
+
+    (check,) = check_order([outcome("pgd:steps=50", 200), outcome("pgd", 300)])
+    assert not check.passed and "pgd breaks 10.0% more than pgd:steps=50" in check.message
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_large_images_stay_in_the_ball(norm):
+    """Float32 sums over 150,528 pixels drift by more than the tolerance."""
+    from easycoreset.attacks import load_attack
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 9, 8), nn.Flatten(), nn.Linear(4 * 27 * 27, 5))
+    x, y = torch.rand(2, 3, 224, 224), torch.tensor([0, 1])
+    for eps in (1.0, 3.0) if norm == "l2" else (0.01, 0.03):
+        check_inside("pgd", load_attack("pgd:steps=3", norm=norm, eps=eps)[1](model, x, y), x, eps, norm)

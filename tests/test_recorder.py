@@ -142,6 +142,17 @@ def test_works_on_an_input_that_is_not_a_leaf(images, model):
     )
 
 
+def test_one_leaf_may_be_watched_in_every_step(images, model):
+    x, y = images
+    leaf, recorder = x.clone().requires_grad_(), HardnessRecorder(N, reduction="sum")
+    for _ in range(3):
+        F.cross_entropy(model(recorder.watch(leaf, torch.arange(N))), y, reduction="sum").backward()
+        recorder.end_epoch()
+    np.testing.assert_allclose(
+        recorder.scores()["aign_online"], input_gradient_norms(model, x, y), rtol=2e-5, atol=1e-6
+    )
+
+
 def test_misuse_is_named():
     recorder = HardnessRecorder(4)
     x = torch.rand(2, 1, 2, 2)
@@ -154,6 +165,11 @@ def test_misuse_is_named():
     ]:
         with pytest.raises(UsageError, match=match):
             recorder.watch(bad[0], torch.tensor(bad[1]))
+    for scale in (0, float("inf"), -1):
+        with pytest.raises(UsageError, match="scale must be finite and > 0"):
+            recorder.watch(x, torch.tensor([0, 1]), scale=scale)
+    with pytest.raises(UsageError, match=r"x must be \[B, ...\]"):
+        recorder.watch(torch.rand(2), torch.tensor([0, 1]))
     with pytest.raises(UsageError, match="nothing was recorded"):
         recorder.scores()
     watched = recorder.watch(x, torch.tensor([0, 1]))
@@ -162,6 +178,8 @@ def test_misuse_is_named():
     with pytest.raises(UsageError, match="second backward"):
         loss.backward()
     recorder.end_epoch()
+    with pytest.raises(UsageError, match="labels must be integers"):
+        recorder.scores(labels=[0.0, 1.0, 2.0, 3.0])
     with pytest.raises(UsageError, match="labels must be of length num_samples=4; got 3"):
         recorder.scores(labels=[0, 1, 2])
     with pytest.raises(UsageError, match="reduction must be mean, sum or none"):

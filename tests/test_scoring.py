@@ -1,6 +1,7 @@
 """Scoring: what the run's folder holds, variants of the schedule, the test split, and coresets that score everything."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -130,3 +131,31 @@ def test_wrong_use(tmp_path, options, match):
     with pytest.raises(UsageError, match=match):
         score(data="digits", out=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_test_split_is_scored_again_where_it_changed(tmp_path, digits):
+    split = digits.splits["train"]
+    pixels = split.images.pixels[..., 0].numpy()
+    for rows in (9, 6):
+        np.savez(tmp_path / "a.npz", x=pixels, y=split.labels, x_test=pixels[:rows], y_test=split.labels[:rows])
+        scores = score(data=str(tmp_path / "a.npz"), epochs=1, model="digits-cnn", split="test", out=tmp_path / "run")
+        assert len(scores) == rows and np.isfinite(scores["aign"]).all()
+
+
+def test_tables_without_provenance_are_told_apart_by_their_rows(tmp_path, scored):
+    import pyarrow.parquet as pq
+
+    score(data="digits", epochs=5, split="test", out=scored)
+    shutil.copytree(scored, tmp_path / "run")
+    for name, rows in (("scores_test.parquet", 359), ("scores.parquet", 500)):
+        table = pq.read_table(scored / name).replace_schema_metadata(None)
+        pq.write_table(table.slice(0, rows), tmp_path / "run" / name)
+        choose(Scores.read(tmp_path / "run" / name), method="random", fraction=0.5).write(tmp_path / "c.parquet")
+        with pytest.raises(UsageError, match=f"is of other data: {rows} samples against 1438"):
+            score(data="digits", epochs=1, coreset=tmp_path / "c.parquet", out=tmp_path / "other")
+
+
+def test_the_same_data_by_another_spelling_is_the_same_run(tmp_path, png_folder, monkeypatch):
+    monkeypatch.chdir(png_folder.parent)
+    for spelled in ("images", "images/", "./images", str(png_folder)):
+        assert len(score(data=spelled, epochs=1, image_size=8, out=tmp_path / "run")) == 30
