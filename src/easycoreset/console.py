@@ -40,11 +40,11 @@ def say_duration(seconds: float) -> str:
 def say_eps(eps: float) -> str:
     """Say a radius as people write it.
 
-    >>> say_eps(8 / 255), say_eps(0.1)
-    ('8/255', '0.1')
+    >>> say_eps(8 / 255), say_eps(0.2)
+    ('8/255', '0.2')
     """
-    pixels = eps * 255
-    return f"{round(pixels)}/255" if eps and abs(pixels - round(pixels)) < 1e-9 else f"{eps:.4g}"
+    pixels, short = eps * 255, f"{eps:.4g}"
+    return f"{round(pixels)}/255" if float(short) != eps and abs(pixels - round(pixels)) < 1e-9 else short
 
 
 class Progress:
