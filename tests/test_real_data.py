@@ -26,7 +26,7 @@ def test_the_published_files(data_root, name, classes, shape, sizes):
 
 def main_job(cli, tmp_path, data, rows, kept, *more):
     """score on a random part -> select -> train -> evaluate, by the command line."""
-    split = open_source(data, image_size=24).splits["train"]
+    split = open_source(data, image_size=24 if more else None).splits["train"]
     empty = Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=["?"] * 10, n_obs=np.ones(rows, np.int32),
                    columns={}, provenance={"fingerprint": split.fingerprint, "split": "train"})  # fmt: skip
     part = np.random.default_rng(0).permutation(rows)[: min(rows, 2560)]

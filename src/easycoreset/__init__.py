@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from easycoreset.hardness.exact import input_gradient_norms
     from easycoreset.models.saved import load_model
     from easycoreset.recorder import HardnessRecorder, with_index
+    from easycoreset.reporting import report
     from easycoreset.scoring import score
     from easycoreset.selection import choose, select
     from easycoreset.tables import Coreset, Scores
@@ -33,6 +34,7 @@ _HOMES = {
     "input_gradient_norms": "hardness.exact",
     "load_model": "models.saved",
     "open_source": "data",
+    "report": "reporting",
     "score": "scoring",
     "select": "selection",
     "train": "training",
@@ -52,6 +54,7 @@ __all__ = [
     "input_gradient_norms",
     "load_model",
     "open_source",
+    "report",
     "score",
     "select",
     "train",

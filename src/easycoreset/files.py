@@ -6,8 +6,10 @@ import functools
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -87,6 +89,12 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def command_line() -> str | None:
+    """The command line, where this process is one of ours."""
+    ours = Path(sys.argv[0]).name in ("easycoreset", "__main__.py")
+    return shlex.join(["easycoreset", *sys.argv[1:]]) if ours else None
 
 
 @functools.cache
@@ -205,6 +213,7 @@ def _open_record(file: Path, command: str, options: dict[str, Any]) -> dict[str,
         "status": "running",
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "options": options,
+        "command_line": command_line(),
         "versions": versions(),
     }
     write_json(file, record)

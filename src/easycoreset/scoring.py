@@ -95,7 +95,7 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Sequence[Hardnes
     unseen = int(np.sum(scores.n_obs == 0))
     summary = training_summary(job, history) | {"scored_epochs": sorted(scored), "columns": list(scores.columns),
                                                 "rows": len(scores), "never_observed": unseen} | facts  # fmt: skip
-    run.finish(summary=summary, provenance=scores.provenance)
+    run.finish(summary=summary, provenance=scores.provenance, given=options_json(options))
     (run.path / CHECKPOINT).unlink(missing_ok=True)
 
 

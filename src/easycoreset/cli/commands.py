@@ -12,11 +12,20 @@ from easycoreset.cli.output import (
     show_doctor,
     show_estimate,
     show_evaluation,
+    show_report,
     show_run,
     show_selection,
 )
 from easycoreset.files import read_json
-from easycoreset.options import CompareOptions, EvaluateOptions, Integer, ScoreOptions, SelectOptions, TrainOptions
+from easycoreset.options import (
+    CompareOptions,
+    EvaluateOptions,
+    Integer,
+    ReportOptions,
+    ScoreOptions,
+    SelectOptions,
+    TrainOptions,
+)
 
 Flat = Parameter(name="*")
 
@@ -42,8 +51,11 @@ def demo(*, out: Path, workers: Integer = 2, overwrite: Annotated[bool, Paramete
     """
     from easycoreset.experiment import run_experiment
     from easycoreset.recipes import digits
+    from easycoreset.reporting import report as run_report
 
-    show_demo(run_experiment(digits(), out, workers=workers, keep_weights=True, overwrite=overwrite), out)
+    results = run_experiment(digits(), out, workers=workers, keep_weights=True, overwrite=overwrite)
+    run_report(out=out)
+    show_demo(results, out)
 
 
 @app.command
@@ -52,6 +64,7 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
     from easycoreset.experiment import run_experiment
     from easycoreset.experiment.estimate import estimate
     from easycoreset.recipes import describe_experiment
+    from easycoreset.reporting import report as run_report
 
     experiment = describe_experiment(options)
     if options.dry_run:
@@ -60,6 +73,7 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
     run_experiment(experiment, options.out, workers=options.workers, device=options.device,
                    keep_weights=options.keep_weights, minutes=options.minutes, shard=options.shard_of(),
                    overwrite=options.overwrite)  # fmt: skip
+    run_report(out=options.out)
     show_comparison(options.out)
 
 
@@ -98,6 +112,14 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
 
     run(**vars(options))
     show_evaluation(read_json(options.out / "evaluation.json"), options.out)
+
+
+@app.command
+def report(options: Annotated[ReportOptions, Flat]) -> None:
+    """Write one offline HTML page of whatever a folder holds."""
+    from easycoreset.reporting import report as run
+
+    show_report(run(**vars(options)))
 
 
 @app.command

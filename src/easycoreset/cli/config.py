@@ -11,18 +11,27 @@ import yaml
 
 from easycoreset.errors import UsageError, nearest
 from easycoreset.options import (
+    CompareOptions,
     EvaluateOptions,
     Integer,
     Integers,
     Names,
     Number,
     Numbers,
+    ReportOptions,
     ScoreOptions,
     SelectOptions,
     TrainOptions,
 )
 
-OPTIONS = {"score": ScoreOptions, "select": SelectOptions, "train": TrainOptions, "evaluate": EvaluateOptions}
+OPTIONS = {
+    "compare": CompareOptions,
+    "evaluate": EvaluateOptions,
+    "report": ReportOptions,
+    "score": ScoreOptions,
+    "select": SelectOptions,
+    "train": TrainOptions,
+}
 GLOBAL = {"json": bool, "quiet": bool, "debug": bool}
 DEMO = {"out": Path, "workers": int, "overwrite": bool}
 

@@ -89,6 +89,12 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     print(folder / "evaluation.json")
 
 
+def show_report(file: Path) -> None:
+    """Where the page is."""
+    if not _json({"file": str(file)}):
+        print(file)
+
+
 def show_doctor(found: dict[str, Any]) -> None:
     """What `doctor` found."""
     if _json(found):
@@ -118,6 +124,7 @@ def show_comparison(folder: Path) -> None:
     if not _json({"results": results.to_pylist(), "folder": str(folder)}):
         show_table(group_results(results))
         print(folder / "results.parquet")
+        print(folder / "report.html")
 
 
 def show_demo(results: "pa.Table", folder: Path) -> None:
@@ -135,6 +142,7 @@ def show_demo(results: "pa.Table", folder: Path) -> None:
     print(
         f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and outcomes: {folder / 'cells'}/"
     )
+    print(f"the page: {folder / 'report.html'}")
     print("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")
     print("then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out half.parquet")
 

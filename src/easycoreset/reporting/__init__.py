@@ -1,0 +1,40 @@
+"""Reports: one offline HTML page of whatever a folder holds."""
+
+from pathlib import Path
+
+from easycoreset.errors import UsageError
+from easycoreset.files import write_atomic
+from easycoreset.options import ReportOptions, takes
+from easycoreset.reporting.grid import describe_grid
+from easycoreset.reporting.page import Section, render
+from easycoreset.reporting.runs import describe_evaluation, describe_record, describe_training
+from easycoreset.reporting.samples import describe_scores
+
+__all__ = ["Section", "report"]
+
+PARTS = {
+    "results.parquet": describe_grid,
+    "scores.parquet": describe_scores,
+    "history.jsonl": describe_training,
+    "evaluation.json": describe_evaluation,
+}
+
+
+@takes(ReportOptions)
+def report(options: ReportOptions) -> Path:
+    """Write `report.html` into a folder that a command wrote.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UsageError: the folder holds nothing to report on.
+    """
+    folder = options.out
+    sections = [section for file, describe in PARTS.items() if (folder / file).exists() for section in describe(folder)]
+    if not sections:
+        raise UsageError(f"out: {folder} holds nothing to report on: none of {', '.join(PARTS)}")
+    sections += describe_record(folder)
+    html = render(f"easycoreset: {folder.resolve().name}", sections)
+    write_atomic(folder / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
+    return folder / "report.html"

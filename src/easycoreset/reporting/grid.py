@@ -1,0 +1,234 @@
+"""The report of a comparison: the verdict first, then what it rests on."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from easycoreset.console import say_duration, say_eps
+from easycoreset.files import read_json
+from easycoreset.parquet import read_table
+from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes, errors, line
+from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results
+
+
+def describe_grid(folder: Path) -> list[Section]:
+    """The sections of an experiment's folder."""
+    results = read_table(folder / "results.parquet", {"seed": "integer"})
+    if not results.num_rows:
+        return [Section("Results", ["No cell is finished yet."])]
+    record = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    contrasts = contrast_all(results, lambda name: load_outcomes(folder, name), declared_kinds(record))
+    groups = group_results(results)
+    cells = {name: read_json(folder / "cells" / name / "cell.json") for name in _cells(results)}
+    return [
+        _verdict(results, contrasts, groups),
+        Section("Clean against robust accuracy", [FRONTIER], figures=_frontiers(results, groups)),
+        *_by_fraction(groups),
+        Section("Robustness over eps", figures=_over_eps(groups)),
+        Section("Cost", figures=[_cost(results)]),
+        Section("All results", tables=[_table(groups)]),
+        Section("Every contrast with random", [EXPLORATORY], tables=[_contrast_table(contrasts)], folded=True),
+        _class_counts(results, cells),
+        _warnings(cells),
+    ]
+
+
+FRONTIER = (
+    "Training less also raises robustness at small eps and lowers clean accuracy: a method is better only where it "
+    "lies above random's line. Bars are standard errors over seeds."
+)
+EXPLORATORY = (
+    "Those that were not declared before the run are exploratory: many of them are looked at, and p is not corrected."
+)
+
+
+def load_outcomes(folder: Path, name: str) -> pa.Table:
+    """A cell's per-image outcomes."""
+    return read_table(folder / "cells" / name / "predictions.parquet", {"index": "integer", "broken": "bool"})
+
+
+def declared_kinds(record: dict[str, Any]) -> dict[str, str]:
+    """Objective -> kind of the contrast that the experiment declared."""
+    products = record.get("experiment", {}).get("products", [])
+    return {o: p["contrast"] for p in products for o in p["objectives"] if p.get("contrast")}
+
+
+def _cells(results: pa.Table) -> list[str]:
+    return list(dict.fromkeys(results["cell"].to_pylist()))
+
+
+def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[Group]) -> Section:
+    seeds = min(group.seeds for group in groups)
+    declared = [contrast.sentence() for contrast in contrasts if contrast.declared]
+    intro = f"{len(_cells(results))} cells of {len({g.method for g in groups})} methods, at least {seeds} seeds each."
+    if seeds < ENOUGH_SEEDS:
+        intro += f" Fewer than {ENOUGH_SEEDS} seeds: a first look, not a finding."
+    if not declared:
+        intro += " No contrast with random can be tested yet."
+    return Section("Verdict", [intro], points=declared)
+
+
+def _places(groups: Sequence[Group]) -> list[tuple[str, float]]:
+    return list(dict.fromkeys((g.objective, g.fraction) for g in groups if g.method != "full"))
+
+
+def _methods(groups: Sequence[Group]) -> dict[str, int]:
+    """Each method's own colour and symbol throughout the page; random's is the first."""
+    names = dict.fromkeys(["random", *(group.method for group in groups)])
+    return {name: place for place, name in enumerate(names)}
+
+
+def _at_place(groups: Sequence[Group], objective: str, fraction: float) -> list[Group]:
+    return [g for g in groups if g.objective == objective and (g.fraction == fraction or g.method == "full")]
+
+
+def _standard_error(figures: tuple[float, float], seeds: int) -> float:
+    return 100 * figures[1] / seeds**0.5
+
+
+def _frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
+    mains = {row["objective"]: row["main"] for row in results.select(["objective", "main"]).to_pylist()}
+    colours, figures = _methods(groups), []
+    for objective, fraction in _places(groups):
+        eps, data = mains[objective], []
+        own = [(g, figures_at) for g in _at_place(groups, objective, fraction) if (figures_at := g.at(eps)) is not None]
+        for method in dict.fromkeys(group.method for group, _ in own):
+            points = sorted(((g, r) for g, r in own if g.method == method), key=lambda pair: pair[0].clean[0])
+            data.append(line(
+                method, colours[method], [100 * g.clean[0] for g, _ in points], [100 * r[0] for _, r in points],
+                error_x=errors([_standard_error(g.clean, g.seeds) for g, _ in points]),
+                error_y=errors([_standard_error(r, g.seeds) for g, r in points]),
+                text=[g.budget for g, _ in points], hovertemplate="%{text}<br>clean %{x:.1f}, robust %{y:.1f}",
+            ))  # fmt: skip
+        caption = (
+            f"{objective}, {fraction:.0%} kept: accuracy under attack at eps {say_eps(eps)} against clean accuracy"
+        )
+        figures.append(Figure(caption, data, axes("clean accuracy, %", f"robust accuracy at eps {say_eps(eps)}, %")))
+    return figures
+
+
+def _largest_budget(groups: Sequence[Group]) -> list[Group]:
+    """Of each method, objective and fraction the group of the largest budget."""
+    best: dict[tuple[str, str, float], Group] = {}
+    for group in groups:
+        key = (group.method, group.objective, group.fraction)
+        if key not in best or int(group.budget.split()[0]) > int(best[key].budget.split()[0]):
+            best[key] = group
+    return list(best.values())
+
+
+def _by_fraction(groups: Sequence[Group]) -> list[Section]:
+    if len({group.fraction for group in groups if group.method != "full"}) < 2:
+        return []
+    colours, figures = _methods(groups), []
+    for objective in dict.fromkeys(group.objective for group in groups):
+        own = [group for group in _largest_budget(groups) if group.objective == objective]
+        eps = sorted({key[1] for group in own for key in group.robust})
+        for name, pick in [("clean", None), *((f"eps {say_eps(e)}", e) for e in eps)]:
+            data = []
+            for method in dict.fromkeys(group.method for group in own):
+                points = sorted(
+                    (g.fraction, g.clean if pick is None else g.at(pick), g.seeds) for g in own if g.method == method
+                )
+                points = [(f, figures_at, n) for f, figures_at, n in points if figures_at is not None]
+                x, y = [100 * f for f, _, _ in points], [100 * v[0] for _, v, _ in points]
+                data.append(line(method, colours[method], x, y,
+                                 error_y=errors([_standard_error(v, n) for _, v, n in points])))  # fmt: skip
+            figures.append(Figure(f"{objective}: accuracy, {name}, against the fraction kept", data,
+                                  axes("kept, %", f"accuracy, {name}, %")))  # fmt: skip
+    return [Section("Accuracy against the fraction kept", figures=figures[:8])]
+
+
+def _over_eps(groups: Sequence[Group]) -> list[Figure]:
+    colours, figures = _methods(groups), []
+    for objective, fraction in _places(groups):
+        data = []
+        for group in _largest_budget(_at_place(groups, objective, fraction)):
+            eps = sorted({key[1] for key in group.robust})
+            found = [(0.0, group.clean), *((e, at) for e in eps if (at := group.at(e)) is not None)]
+            data.append(line(f"{group.method}, {group.budget}", colours[group.method], [e for e, _ in found],
+                             [100 * v[0] for _, v in found],
+                             error_y=errors([_standard_error(v, group.seeds) for _, v in found])))  # fmt: skip
+        caption = f"{objective}, {fraction:.0%} kept: accuracy under attack over eps, largest budgets"
+        figures.append(Figure(caption, data,
+                              axes("eps", "accuracy, %")))  # fmt: skip
+    return figures
+
+
+def _cost(results: pa.Table) -> Figure:
+    rows = [row for row in results.to_pylist() if row["eps"] == row["main"]]
+    names = {name: place for place, name in enumerate(dict.fromkeys(["random", *(row["method"] for row in rows)]))}
+    data = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = {row["cell"]: row for row in rows if row["method"] == method}.values()
+        data.append(line(method, names[method], [row["seconds"] for row in own], [100 * row["accuracy"] for row in own],
+                         mode="markers"))  # fmt: skip
+    total = sum(row["seconds"] for row in {row["cell"]: row for row in rows}.values())
+    caption = f"each cell's seconds (selection, training, evaluation) and robust accuracy; {say_duration(total)} in all"
+    return Figure(caption, data, axes("seconds", "robust accuracy at the main eps, %"))
+
+
+def _table(groups: Sequence[Group]) -> Grid:
+    eps = sorted({key[1] for group in groups for key in group.robust})
+    columns = [
+        "objective",
+        "kept",
+        "method",
+        "budget",
+        "seeds",
+        "clean",
+        "±",
+        *(c for e in eps for c in (f"eps {say_eps(e)}", "±")),
+    ]
+    rows = []
+    for group in groups:
+        figures = [group.clean, *(group.at(e) for e in eps)]
+        pairs = [(None, None) if f is None else (round(100 * f[0], 2), _rounded(100 * f[1])) for f in figures]
+        numbers = [number for pair in pairs for number in pair]
+        rows.append([group.objective, group.fraction, group.method, group.budget, group.seeds, *numbers])
+    return Grid("accuracies in %, mean and standard deviation over seeds", columns, rows)
+
+
+def _rounded(value: float) -> float | None:
+    return None if value != value else round(value, 2)
+
+
+def _contrast_table(contrasts: Sequence[Contrast]) -> Grid:
+    columns = ["method", "objective", "kept", "budget", "eps", "compared at", "declared", "gain, points", "low", "high",
+               "p",
+               "Holm's p", "seeds", "verdict"]  # fmt: skip
+    rows = []
+    for c in contrasts:
+        numbers = [None if v != v else round(100 * v, 2) for v in (c.gain, c.low, c.high)]
+        ps = [None if p != p else float(f"{p:.3g}") for p in (c.p, c.p_holm)]
+        seeds = sum(gain is not None for gain in c.gains.values())
+        rows.append([c.method, c.objective, c.fraction, c.budget, say_eps(c.eps), c.kind, "yes" if c.declared else "no",
+                     *numbers, *ps, seeds, c.verdict])  # fmt: skip
+    return Grid("gains in robust accuracy over random", columns, rows)
+
+
+def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
+    first = {(row["method"], row["fraction"]): row["cell"] for row in reversed(results.to_pylist()) if row["seed"] == 0}
+    figures = []
+    for (method, fraction), name in sorted(first.items()):
+        counts = cells[name]["class_counts"]
+        if method in ("random", "full") or not counts["before"]:
+            continue
+        classes = list(range(len(counts["before"])))
+        data = [{"type": "bar", "name": label, "x": classes, "y": counts[key], "marker": {"color": COLOURS[place]}}
+                for place, (label, key) in enumerate((("before", "before"), ("kept", "after")))]  # fmt: skip
+        figures.append(
+            Figure(f"{method}, {fraction:.0%} kept, seed 0: samples of each class", data, axes("class", "samples"))
+        )
+    return Section("Classes before and after", figures=figures[:12])
+
+
+def _warnings(cells: dict[str, dict[str, Any]]) -> Section:
+    counted = Counter(text for record in cells.values() for text in record["warnings"])
+    points = [f"{text} ({count} of {len(cells)} cells)" for text, count in counted.most_common()]
+    return Section(
+        "Warnings of the evaluations", [] if points else ["None: every check passed in every cell."], points=points
+    )

@@ -1,0 +1,126 @@
+"""The report of a score folder: how hardness is spread, where a fraction would cut, what easy and hard look like."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from easycoreset.console import log
+from easycoreset.files import read_json
+from easycoreset.reporting.page import COLOURS, Figure, Grid, Picture, Section, axes
+from easycoreset.tables import Scores
+
+BINS = 80
+PICTURES = 4  # of each end of each class
+CLASSES = 10  # that a gallery shows
+
+
+def describe_scores(folder: Path) -> list[Section]:
+    """The sections of a folder that `score` wrote."""
+    scores = Scores.read(folder / "scores.parquet")
+    main = next((name for name in ("aign", "aign_online") if name in scores.columns), next(iter(scores.columns)))
+    said = f"{len(scores)} samples in {len(scores.class_names)} classes, {int(scores.n_obs.max())} scored epochs; "
+    said += f"higher is harder. {int((scores.n_obs == 0).sum())} were never observed."
+    figures = [histogram(scores, main), by_class(scores, main)]
+    return [Section("Hardness", [said], figures=figures, tables=[_table(scores)]), gallery(folder, scores, main)]
+
+
+def histogram(scores: Scores, name: str) -> Figure:
+    """Binned, so that a million samples take no more room than a thousand, with the cuts of three fractions."""
+    values = scores[name][np.isfinite(scores[name])].astype(float)
+    positive = len(values) > 0 and values.min() > 0
+    edges = np.geomspace(values.min(), values.max(), BINS + 1) if positive else np.histogram_bin_edges(values, BINS)
+    counts = np.histogram(values, edges)[0]
+    middles = np.sqrt(edges[:-1] * edges[1:]) if positive else (edges[:-1] + edges[1:]) / 2
+    shapes, notes = [], []
+    for share in (30, 50, 70):
+        cut = float(np.quantile(values, share / 100))
+        dash = {"dash": "dash", "color": COLOURS[1]}
+        shapes.append({"type": "line", "x0": cut, "x1": cut, "y0": 0, "y1": 1, "yref": "paper", "line": dash})
+        place = {"x": float(np.log10(cut)) if positive else cut, "y": 1, "yref": "paper", "xanchor": "left"}
+        notes.append({**place, "text": f"{share}%", "showarrow": False})
+    data = [{"type": "bar", "x": middles.tolist(), "y": counts.tolist(), "name": name, "width": np.diff(edges).tolist(),
+             "marker": {"color": COLOURS[0]}}]  # fmt: skip
+    caption = f"samples by {name}; the dashed lines are where keeping the easiest 30, 50 and 70% would cut"
+    layout = axes(name, "samples", shapes=shapes, annotations=notes, bargap=0)
+    if positive:
+        layout["xaxis"]["type"] = "log"
+    return Figure(caption, data, layout)
+
+
+def by_class(scores: Scores, name: str) -> Figure:
+    """Quartiles of each class, computed here."""
+    names, boxes = list(scores.class_names), []
+    for label in range(len(names)):
+        values = scores[name][(scores.labels == label) & np.isfinite(scores[name])]
+        boxes.append(np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist() if len(values) else [None] * 5)
+    low, first, middle, third, high = (list(column) for column in zip(*boxes, strict=True))
+    data = [{"type": "box", "x": names, "lowerfence": low, "q1": first, "median": middle, "q3": third,
+             "upperfence": high,
+             "marker": {"color": COLOURS[0]}, "name": name}]  # fmt: skip
+    layout = axes("class", name)
+    layout["xaxis"]["type"] = "category"
+    return Figure(f"{name} of each class: median, quartiles, 5th and 95th percentile", data, layout)
+
+
+def _table(scores: Scores) -> Grid:
+    rows = []
+    for name, values in scores.columns.items():
+        known = values[np.isfinite(values)].astype(float)
+        quantiles = np.quantile(known, [0, 0.25, 0.5, 0.75, 1]).tolist() if len(known) else [None] * 5
+        rows.append([name, *quantiles, len(values) - len(known)])
+    columns = ["hardness", "easiest", "quarter", "median", "three quarters", "hardest", "not defined"]
+    return Grid("every hardness", columns, rows)
+
+
+def gallery(folder: Path, scores: Scores, name: str) -> Section:
+    """The easiest and the hardest samples of each class, with their ids; a picture that cannot be read is named."""
+    images = _open_images(folder, scores)
+    if images is None:
+        return Section("Easiest and hardest", ["The data set is not where it was, so there are no pictures."])
+    order = np.argsort(scores[name], kind="stable")
+    order = order[np.isfinite(scores[name][order])]
+    galleries: dict[str, Sequence[Picture]] = {}
+    unreadable: list[str] = []
+    for label in range(min(len(scores.class_names), CLASSES)):
+        own = order[scores.labels[order] == label]
+        for end, rows in (("easiest", own[:PICTURES]), ("hardest", own[::-1][:PICTURES])):
+            pictures = []
+            for row in rows:
+                title = f"{scores.sample_ids[row]} ({scores[name][row]:.3g})"
+                try:
+                    pictures.append(Picture(images(int(row)), title))
+                except Exception as error:  # a broken picture raises almost anything
+                    unreadable.append(f"{scores.sample_ids[row]} cannot be read: {error}")
+            galleries[f"{end} of class {scores.class_names[label]}"] = pictures
+    return Section("Easiest and hardest", [f"By {name}, which stands beside each sample's id."], points=unreadable,
+                   galleries=galleries)  # fmt: skip
+
+
+def _open_images(folder: Path, scores: Scores) -> Any:
+    """A function from a row to a data URL, or None where the data set cannot be opened or is another."""
+    from easycoreset.data import open_source
+
+    record = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    data = record.get("given", {}).get("data")
+    try:
+        source = open_source(data) if data else None
+        split = None if source is None else source.splits[scores.provenance.get("split", "train")]
+        if split is None or len(split) != len(scores) or list(split.sample_ids) != list(scores.sample_ids):
+            return None
+    except Exception as error:  # it may be gone, moved or broken
+        log.info("no pictures: %s", error)
+        return None
+
+    def picture(row: int) -> str:
+        from PIL import Image
+
+        pixels = next(split.batches(np.array([row]), 1)).x[0].permute(1, 2, 0).mul(255).round().byte().numpy()
+        buffer = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+    return picture

@@ -1,0 +1,91 @@
+"""Accuracies of cells as arrays over test images, and gains over random, seed by seed."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Floats = npt.NDArray[np.float64]
+Load = Callable[[str], pa.Table]  # cell name -> its outcomes: index, attack, eps, broken
+
+
+@dataclass(frozen=True)
+class Point:
+    """One cell at one radius, image by image.
+
+    Attributes:
+        method: its spelling.
+        budget: in words; budgets sort by `size`.
+        size: updates or epochs.
+        seed: of the cell.
+        clean: [N] 1 where the clean image is right.
+        robust: [N] 1 where no attack broke it.
+    """
+
+    method: str
+    budget: str
+    size: int
+    seed: int
+    clean: Floats
+    robust: Floats
+
+    def accuracies(self, weights: Floats | None = None) -> tuple[Any, Any]:
+        """(clean, robust) accuracy; with `weights` [R, N] that sum to 1, those of each resample, [R]."""
+        if weights is None:
+            return float(self.clean.mean()), float(self.robust.mean())
+        return weights @ self.clean, weights @ self.robust
+
+
+def load_points(rows: Sequence[dict[str, Any]], eps: float, load: Load) -> list[Point]:
+    """The cells of `rows` at one radius; where there were several attacks, an image is broken if any broke it."""
+    points: list[Point] = []
+    for row in {row["cell"]: row for row in rows}.values():
+        table = load(row["cell"]).to_pydict()
+        index, broken = np.array(table["index"]), np.array(table["broken"], bool)
+        attack, radius = np.array(table["attack"]), np.array(table["eps"])
+        attacked = (attack != "clean") & np.isclose(radius, eps)
+        if not attacked.any():
+            continue
+        images = np.unique(index[attacked])
+        fallen = np.zeros(len(images), bool)
+        np.logical_or.at(fallen, np.searchsorted(images, index[attacked]), broken[attacked])
+        clean = attack == "clean"
+        order = np.argsort(index[clean])
+        place = order[np.searchsorted(index[clean][order], images)]
+        right = ~broken[clean][place]
+        size = row["updates"] if row["updates"] is not None else row["epochs"]
+        budget = f"{size} {'updates' if row['updates'] is not None else 'epochs'}"
+        points.append(Point(row["method"], budget, size, row["seed"], right.astype(float), (~fallen).astype(float)))
+    return points
+
+
+def gain_at_equal_budget(own: Point, random: Sequence[Point], weights: Floats | None = None) -> Any:
+    """Robust accuracy above random's at the same budget and seed; None where there is no such cell."""
+    other = next((p for p in random if p.seed == own.seed and p.size == own.size), None)
+    return None if other is None else own.accuracies(weights)[1] - other.accuracies(weights)[1]
+
+
+def gain_at_matched_clean(own: Point, random: Sequence[Point], weights: Floats | None = None) -> Any:
+    """Robust accuracy above random's frontier of the same seed at the same clean accuracy.
+
+    The frontier is linear between random's budgets, in order of clean accuracy; None outside it. With `weights`, the
+    segment stays the one of the whole test set.
+    """
+    frontier = sorted((p for p in random if p.seed == own.seed), key=lambda p: p.accuracies()[0])
+    clean = own.accuracies()[0]
+    for low, high in itertools.pairwise(frontier):
+        left, right = low.accuracies()[0], high.accuracies()[0]
+        if left <= clean <= right and right > left:
+            own_clean, own_robust = own.accuracies(weights)
+            (c0, r0), (c1, r1) = low.accuracies(weights), high.accuracies(weights)
+            width = np.where(np.abs(c1 - c0) < 1e-9, 1e-9, c1 - c0)
+            found = own_robust - (r0 + (r1 - r0) * (own_clean - c0) / width)
+            return found if weights is not None else float(found)
+    return None
+
+
+GAINS = {"equal updates": gain_at_equal_budget, "matched clean": gain_at_matched_clean}

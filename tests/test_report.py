@@ -1,0 +1,222 @@
+"""The report: opened in a real browser with the network off, counted against the data, attacked with hostile names."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from easycoreset import UsageError, evaluate, report, score
+from easycoreset.reporting.page import Figure, Section, render, to_script_json
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+browser_test = pytest.mark.browser
+EVIL = "<script>alert(1)</script>"
+
+GRID = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore,hardest", "--fractions", "0.2,0.4",
+        "--updates", "5,10", "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.05,0.1", "--attack", "pgd:steps=2", "--quiet"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    from easycoreset.cli import main
+
+    out = tmp_path_factory.mktemp("grid") / "run"
+    assert main(["compare", *GRID, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    score(data="digits", epochs=2, out=out)
+    evaluate(data="digits", weights=out, attack=["fgsm", "noise"], eps=[0.05, 0.1], out=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("browser: no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]  # fmt: skip
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def show(browser):
+    """Open a page with the network off; at the end no console message and no request may have been seen."""
+    seen, pages = [], []
+
+    def opened(file, width=1200, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+        page = context.new_page()
+        page.on("console", lambda message: seen.append(message.text))
+        page.on("pageerror", lambda error: seen.append(str(error)))
+        page.on("request", lambda request: seen.append(request.url) if request.url.startswith(("http", "ws")) else None)
+        page.goto(file.as_uri())
+        page.wait_for_timeout(500)
+        pages.append(context)
+        return page
+
+    yield opened
+    for context in pages:
+        context.close()
+    assert seen == []
+
+
+@browser_test
+@pytest.mark.slow
+def test_figures_hold_the_data(grid, show):
+    page = show(report(out=grid))
+    rows = pq.read_table(grid / "results.parquet").to_pylist()
+    figures = page.evaluate(
+        "[...document.querySelectorAll('.plot')].map(p => ({label: p.getAttribute('aria-label'), traces: p.data.map(t => [t.name, t.x.length])}))"
+    )
+    drawn = page.evaluate(
+        "[...document.querySelectorAll('.plot')].map(p => p.querySelectorAll('.scatterlayer .trace').length)"
+    )
+    frontiers = [f for f in figures if "against clean accuracy" in f["label"]]
+    assert len(frontiers) == 2  # one objective, two fractions
+    for figure in frontiers:
+        assert dict(figure["traces"]) == {"random": 2, "easycore": 2, "hardest": 2, "full": 2}
+    cost = next(place for place, f in enumerate(figures) if "each cell's seconds" in f["label"])
+    assert sum(n for _, n in figures[cost]["traces"]) == len({row["cell"] for row in rows}) == 28
+    points = page.evaluate(
+        f"document.querySelectorAll('.plot')[{cost}].querySelectorAll('.scatterlayer .points path').length"
+    )
+    assert points == 28 and all(
+        n > 0 for n, f in zip(drawn, figures, strict=True) if "samples of each class" not in f["label"]
+    )
+    bars = page.evaluate(
+        "[...document.querySelectorAll('.plot')].filter(p => p.data[0].type === 'bar').map(p => p.querySelectorAll('.barlayer .point path').length)"
+    )
+    assert bars and all(n == 20 for n in bars)  # ten classes, before and after
+
+
+@browser_test
+@pytest.mark.slow
+def test_the_table_sorts_and_filters_by_keyboard_alone(grid, show):
+    page = show(report(out=grid))
+    table = page.locator(".filterable").first
+    cells = "rows => rows.filter(r => !r.hidden).map(r => r.cells[5].textContent)"
+    before = table.locator("tbody tr").evaluate_all(cells)
+    assert len(before) == 14  # 3 methods x 2 fractions x 2 budgets, and full at two budgets
+    button = table.locator("th button").nth(5)
+    button.focus()
+    page.keyboard.press("Enter")
+    ascending = table.locator("tbody tr").evaluate_all(cells)
+    assert [float(v) for v in ascending] == sorted(float(v) for v in before) and ascending != before
+    page.keyboard.press("Enter")
+    assert [float(v) for v in table.locator("tbody tr").evaluate_all(cells)] == sorted(
+        (float(v) for v in before), reverse=True
+    )
+    assert table.locator("th").nth(5).get_attribute("aria-sort") == "descending"
+    search = table.locator("input")
+    search.focus()
+    page.keyboard.type("easycore 5 UPDATES")
+    texts = table.locator("tbody tr").evaluate_all("rows => rows.map(r => r.textContent.toLowerCase())")
+    expected = sum(all(word in text for word in ("easycore", "5", "updates")) for text in texts)
+    assert len(table.locator("tbody tr").evaluate_all(cells)) == expected < 14
+    assert table.locator(".count").text_content() == str(expected)
+
+
+@browser_test
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
+def test_a_run_is_readable_at_any_width_and_in_the_dark(run_folder, show, width, scheme):
+    page = show(report(out=run_folder), width, scheme)
+    titles = page.locator("h2").all_text_contents()
+    assert titles == ["Hardness", "Easiest and hardest", "Training", "Evaluation", "How to reproduce it"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".gallery img").count() == 10 * 2 * 4
+    assert page.evaluate(
+        "[...document.querySelectorAll('.gallery img')].every(i => i.complete && i.naturalWidth === 8)"
+    )
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    light = [sum(int(v) for v in colour[4:-1].split(",")) for colour in (ink, paper)]
+    assert (light[0] < light[1]) == (scheme == "light")
+    assert page.evaluate("document.querySelectorAll('canvas').length") <= 4
+    assert page.evaluate("[...document.querySelectorAll('img')].every(i => i.alt)")
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+
+@browser_test
+def test_hostile_names_stay_text(tmp_path, show):
+    for number, name in enumerate(
+        [EVIL.replace("/", "\u2044"), "<img src=x onerror=alert(2)>", 'quote" onmouseover="alert(3)']
+    ):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for k in range(6):
+            Image.new("RGB", (8, 8), (40 * k, 60 * number, 9)).save(tmp_path / "images" / name / f"{k}<b>.png")
+    score(data=str(tmp_path / "images"), epochs=1, image_size=8, out=tmp_path / "run")
+    page = show(report(out=tmp_path / "run"))
+    page.on("dialog", lambda dialog: pytest.fail("a name was run as code"))
+    page.wait_for_timeout(300)
+    assert "<img src=x onerror=alert(2)>" in page.locator("main").text_content()
+    assert page.locator("main img:not(.gallery img)").count() == 0 and page.locator("main b").count() == 0
+
+
+def test_json_inside_a_script_cannot_end_it():
+    figure = Figure(EVIL, [{"type": "bar", "x": [EVIL, "]]>", "<!--", "\u2028"], "y": [1, 2, 3, 4]}])
+    inside = to_script_json(figure)
+    assert not set("<>&\u2028") & set(inside) and json.loads(inside)["data"][0]["x"][0] == EVIL
+    html = render(EVIL, [Section(EVIL, [EVIL], points=[EVIL], figures=[figure], code=EVIL)])
+    assert EVIL not in html.replace("<script>", "<script>", 1).split("</style>")[1].split('<script>\n"use strict"')[
+        0
+    ].replace("\\u003c", "")
+
+
+def test_sixty_thousand_samples_stay_small(tmp_path):
+    from easycoreset import Scores
+
+    rng = np.random.default_rng(0)
+    columns = {name: rng.random(60_000).astype(np.float32) for name in ("aign", "loss", "el2n", "aum")}
+    scores = Scores(sample_ids=[f"train/{i:05d}" for i in range(60_000)], labels=rng.integers(0, 10, 60_000),
+                    class_names=[str(k) for k in range(10)], n_obs=np.ones(60_000, np.int32), columns=columns)  # fmt: skip
+    scores.write(tmp_path / "scores.parquet")
+    assert os.path.getsize(report(out=tmp_path)) < 15e6
+
+
+def test_a_picture_that_cannot_be_read_is_named(png_folder, tmp_path, monkeypatch):
+    from easycoreset.data import images
+
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
+    score(data=str(png_folder), epochs=1, image_size=8, num_workers=0, out=tmp_path / "run")
+    from easycoreset.data import folder
+
+    monkeypatch.setattr(folder, "_verify", lambda path: None)
+    names = pq.read_table(tmp_path / "run" / "scores.parquet")["sample_id"].to_pylist()
+    for name in names:
+        if name.startswith("class 1/"):
+            path = png_folder / name
+            path.write_bytes(path.read_bytes()[:20].ljust(path.stat().st_size, b"x"))
+    html = report(out=tmp_path / "run").read_text()
+    assert html.count("cannot be read") >= 4 and "data:image/png" in html
+
+
+def test_a_folder_without_anything_is_refused(tmp_path, cli):
+    with pytest.raises(UsageError, match="holds nothing to report on"):
+        report(out=tmp_path)
+    ran = cli("report", "--out", tmp_path / "no")
+    assert ran.code == 2 and "out must be a folder" in ran.err
+
+
+def test_the_verdict_comes_first_and_the_command_last(grid):
+    html = report(out=grid).read_text()
+    assert html.index('<h2 id="title-1">Verdict') < html.index('<h2 id="title-2">Clean against robust')
+    assert (
+        "easycore" in html and "at the same clean accuracy" in html and "A first look (2 seeds)" in html
+    ) or "not measurable" in html
+    assert "How to reproduce it" in html and "versions" in html
