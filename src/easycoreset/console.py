@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 log = logging.getLogger("easycoreset")
 log.addHandler(logging.NullHandler())
@@ -53,23 +54,17 @@ class Progress:
     def __init__(self, label: str, total: int, done: int = 0) -> None:
         self.label, self.total, self.done, self.text = label, max(total, 1), done, ""
         self._first, self._calls, self._start, self._printed = done, 0, time.monotonic(), time.monotonic()
-        self._bar = None
-        if _shown and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as RichProgress
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-            self._bar = RichProgress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"),
-                                     console=Console(stderr=True), transient=True)  # fmt: skip
+        self._bar = _rich_bar() if _shown and sys.stderr.isatty() else None
+        if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(label, total=self.total, completed=done, text="")
 
-    def advance(self, steps: int = 1, text: str | None = None) -> None:
-        """Count `steps` as done; `text` says what else is worth seeing."""
+    def advance(self, steps: int = 1, text: str | None = None, above: Any = None) -> None:
+        """Count `steps` as done; `text` says what else is worth seeing, `above` is shown over a terminal's bar."""
         self.done += steps
         self.text = self.text if text is None else text
         if self._bar is not None:
+            self._bar.above = self._bar.above if above is None else above
             self._bar.update(self._task, completed=self.done, text=self.text)
         elif _shown:
             self._print_line()
@@ -89,6 +84,25 @@ class Progress:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def _rich_bar() -> Any:
+    """A progress bar on standard error, which can show something above itself."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    class Bar(RichProgress):
+        above: Any = None
+
+        def get_renderables(self) -> Iterator[Any]:  # rich's own place for this
+            if self.above is not None:
+                yield self.above
+            yield from super().get_renderables()
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    last = TextColumn("{task.fields[text]}", markup=False)
+    return Bar(*columns, TimeRemainingColumn(), last, console=Console(stderr=True), transient=True)
 
 
 @contextlib.contextmanager

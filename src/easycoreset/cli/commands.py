@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 
 from easycoreset.cli.output import (
     Output,
+    live_table,
     show_comparison,
     show_demo,
     show_doctor,
@@ -72,7 +73,7 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
         return
     run_experiment(experiment, options.out, workers=options.workers, device=options.device,
                    keep_weights=options.keep_weights, minutes=options.minutes, shard=options.shard_of(),
-                   overwrite=options.overwrite)  # fmt: skip
+                   overwrite=options.overwrite, told=live_table)  # fmt: skip
     run_report(out=options.out)
     show_comparison(options.out)
 

@@ -118,11 +118,10 @@ def show_estimate(found: dict[str, Any]) -> None:
 def show_comparison(folder: Path) -> None:
     """What `compare` has so far."""
     from easycoreset.parquet import read_table
-    from easycoreset.statistics import group_results
 
     results = read_table(folder / "results.parquet", {})
     if not _json({"results": results.to_pylist(), "folder": str(folder)}):
-        show_table(group_results(results))
+        _print(live_table(results))
         print(folder / "results.parquet")
         print(folder / "report.html")
 
@@ -135,7 +134,7 @@ def show_demo(results: "pa.Table", folder: Path) -> None:
     sentences = tell_gains(groups)
     if _json({"results": results.to_pylist(), "says": sentences, "folder": str(folder)}):
         return
-    show_table(groups)
+    _print(group_table(groups))
     for sentence in sentences:
         print(sentence)
     print(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
@@ -147,7 +146,14 @@ def show_demo(results: "pa.Table", folder: Path) -> None:
     print("then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out half.parquet")
 
 
-def show_table(groups: "Sequence[Group]") -> None:
+def live_table(results: "pa.Table") -> Table:
+    """The results so far, for a terminal."""
+    from easycoreset.statistics import group_results
+
+    return group_table(group_results(results))
+
+
+def group_table(groups: "Sequence[Group]") -> Table:
     """Accuracies of all groups, mean and standard deviation over seeds."""
     eps = sorted({key[1] for group in groups for key in group.robust})
     budgets = len({group.budget for group in groups}) > 1
@@ -169,8 +175,10 @@ def show_table(groups: "Sequence[Group]") -> None:
         last = place
         table.add_row(group.objective.split(":")[0], f"{group.fraction:.0%}", group.method, *[group.budget] * budgets,
                       str(group.seeds), _spread(group.clean), *[_spread(group.at(e)) for e in eps])  # fmt: skip
-    _print(table)
+    return table
 
 
 def _spread(figures: tuple[float, float] | None) -> str:
-    return "-" if figures is None else f"{100 * figures[0]:.1f} ± {100 * figures[1]:.1f}"
+    if figures is None:
+        return "-"
+    return f"{100 * figures[0]:.1f}" + (f" ± {100 * figures[1]:.1f}" if figures[1] == figures[1] else "")

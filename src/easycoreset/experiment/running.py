@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -60,7 +61,7 @@ class Plan:
 def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, device: Device = "auto",
                    keep_weights: bool = False, minutes: float | None = None, shard: tuple[int, int] = (1, 1),
                    overwrite: bool = False,
-                   told: Callable[[pa.Table], None] = lambda table: None) -> pa.Table:  # fmt: skip
+                   told: Callable[[pa.Table], Any] = lambda table: None) -> pa.Table:  # fmt: skip
     """Do every cell that is not done, in persistent worker processes of one thread (or GPU) each.
 
     A finished cell is a folder `cells/NAME` with `cell.json`, written beside its place and renamed. A second start
@@ -75,7 +76,7 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, devic
         minutes: stop after so many; the next start goes on.
         shard: (i, n): every n-th cell, from the i-th on, counted from 1.
         overwrite: begin anew in a folder of another experiment.
-        told: called with the results so far when a cell is done.
+        told: makes what is shown above the progress bar of the results so far.
 
     Returns:
         The results of all the experiment's cells that are done, which are in `results.parquet` too.
@@ -95,23 +96,21 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, devic
         if folder.alone:
             drop_corrupt(out, cells)
             folder.settle()
+        folder.record["experiment"] = experiment.record()  # with its contrasts: declared before anything runs
+        write_json(folder.file, folder.record)
         missing = [cell for cell in mine if not is_done(out, cell)]
         plan.waiting = _tasks(out, missing)
         with progress("cells", len(mine), len(mine) - len(missing)) as bar:
 
             def advance(task: Task) -> None:
                 if task.kind == "cell":
-                    told(_write_results(out, cells))
-                    bar.advance(1, task.what)
+                    bar.advance(1, task.what, above=told(_write_results(out, cells)))
 
             _run(plan, advance)
         table = _write_results(out, cells)
         left = sum(not is_done(out, cell) for cell in cells)
-        folder.record["experiment"] = experiment.record()
         if not left:
             folder.finish(summary={"cells": len(cells), "rows": table.num_rows})
-        else:
-            write_json(folder.file, folder.record)
     if plan.failed:
         raise GridError(_tell_failures(plan, mine))
     if sum(not is_done(out, cell) for cell in mine):
