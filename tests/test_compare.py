@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tests.test_data import write_cifar
 
 from easycoreset import UsageError, open_source
 from easycoreset.experiment.results import cell_folder
@@ -85,6 +86,9 @@ def test_two_runs_on_one_folder_do_no_cell_twice(whole, tmp_path):
     assert results(out).equals(results(whole))
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "done"
+    begun = {path.name: path.read_text().split() for path in (out / "locks").glob("cell-*")}
+    assert len(begun) == 105 and all(len(pids) == 1 for pids in begun.values())
+    assert len({pid for pids in begun.values() for pid in pids}) == 2  # both had a share
 
 
 @pytest.mark.slow
@@ -217,6 +221,20 @@ def test_recipes_are_fixed():
         CompareOptions(recipe="cifar10-quick", out="y")
     with pytest.raises(UsageError, match="data must be cifar100:DIR"):
         CompareOptions(recipe="cifar100-paper", data="cifar10:x", out="y")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_the_papers_recipe_runs_and_stops_in_time(tmp_path):
+    """ResNet-18 by `cifar10-paper` on a CIFAR-10 of 50 images, for two minutes on the CPU."""
+    write_cifar(tmp_path / "data", copies=1)
+    command = [sys.executable, "-m", "easycoreset", "compare", "--recipe", "cifar10-paper", "--data", f"cifar10:{tmp_path / 'data'}",
+               "--minutes", "2", "--workers", "2", "--quiet", "--out", tmp_path / "grid"]  # fmt: skip
+    started = time.monotonic()
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0 and "time is up" in ran.stderr, ran.stderr
+    assert time.monotonic() - started < 160
+    assert pq.read_table(tmp_path / "grid" / "results.parquet").num_rows == 4 * done(tmp_path / "grid") > 0
 
 
 def test_cells_do_not_depend_on_where_the_data_lies(tmp_path):

@@ -249,13 +249,16 @@ def test_folder_bad_input(tmp_path, png_folder):
         open_source(str(png_folder))
 
 
-def write_cifar(root, spoil=None):
+def write_cifar(root, spoil=None, copies=2):
     """A tiny CIFAR-10 folder in the published layout; its md5 differs from the published one."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:
-        batch = {b"data": rng.integers(0, 256, (20, 3072), dtype=np.uint8), b"labels": list(range(10)) * 2}
+        batch = {
+            b"data": rng.integers(0, 256, (10 * copies, 3072), dtype=np.uint8),
+            b"labels": list(range(10)) * copies,
+        }
         (folder / name).write_bytes(pickle.dumps(batch))
     (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [f"c{k}".encode() for k in range(10)]}))
     if spoil:

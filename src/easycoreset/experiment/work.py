@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import os
 import platform
 import shutil
 import time
@@ -38,13 +39,17 @@ def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool
     """Do one piece of work in a worker, unless another process has it; a failure comes home as a sentence."""
     name = cell.scoring_name if kind == "score" else cell.name
     (out / "locks").mkdir(parents=True, exist_ok=True)
-    with open(out / "locks" / f"{kind}-{name}", "w") as lock, warnings.catch_warnings():
+    with open(out / "locks" / f"{kind}-{name}", "a") as lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # class counts and checks are in cell.json
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return Report("busy")
         try:
+            if kind == "cell" and is_done(out, cell):
+                return Report("done")
+            lock.write(f"{os.getpid()}\n")  # who did it, and how often it was begun
+            lock.flush()
             if kind == "score":
                 score_cell(cell, out, device)
             else:
@@ -63,8 +68,6 @@ def score_cell(cell: Cell, out: Path, device: Device) -> None:
 
 def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:
     """Select, train and evaluate one cell beside its place, and rename it; what a killed worker left goes on."""
-    if is_done(out, cell):
-        return
     started = time.monotonic()
     work = cell_folder(out, cell).with_name(f".{cell.name}.tmp")
     work.mkdir(parents=True, exist_ok=True)
