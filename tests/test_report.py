@@ -95,13 +95,14 @@ def test_figures_hold_the_data(grid, show):
     points = page.evaluate(
         f"document.querySelectorAll('.plot')[{cost}].querySelectorAll('.scatterlayer .points path').length"
     )
-    assert points == 28 and all(
-        n > 0 for n, f in zip(drawn, figures, strict=True) if "samples of each class" not in f["label"]
-    )
+    assert points == 28 and all(n > 0 for n, f in zip(drawn, figures, strict=True) if "accuracy" in f["label"])
     bars = page.evaluate(
-        "[...document.querySelectorAll('.plot')].filter(p => p.data[0].type === 'bar').map(p => p.querySelectorAll('.barlayer .point path').length)"
+        "[...document.querySelectorAll('.plot')].filter(p => p.data[0].type === 'bar').map(p => [p.getAttribute('aria-label'), p.querySelectorAll('.barlayer .point path').length, p.data[0].y])"
     )
-    assert bars and all(n == 20 for n in bars)  # ten classes, before and after
+    counted = [n for label, n, _ in bars if "samples of each class" in label]
+    assert counted and all(n == 20 for n in counted)  # ten classes, before and after
+    (histogram,) = [y for label, _, y in bars if "where keeping" in label]
+    assert sum(histogram) == 1438  # every sample is in the histogram
 
 
 @browser_test
@@ -219,4 +220,5 @@ def test_the_verdict_comes_first_and_the_command_last(grid):
     assert (
         "easycore" in html and "at the same clean accuracy" in html and "A first look (2 seeds)" in html
     ) or "not measurable" in html
+    assert "where keeping the easiest 20%, 40% cuts" in html and "easiest of class 0" in html
     assert "How to reproduce it" in html and "versions" in html

@@ -16,7 +16,7 @@ from torch import nn
 
 from easycoreset.attacks import Attack, load_attack
 from easycoreset.console import log, say_eps
-from easycoreset.data import Source, Split
+from easycoreset.data import Source, Split, name_data
 from easycoreset.errors import UsageError, require
 from easycoreset.evaluation.checks import Check, check_above_chance, check_model_behaviour, check_order
 from easycoreset.evaluation.outcomes import Outcome, attack_split, predict_split, wilson
@@ -114,6 +114,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     digest = hashlib.sha256((options.weights / "model.safetensors").read_bytes()).hexdigest()
     identity = options_json(options, neutral=False) | {
         "weights": digest, "attack": attacks, "fingerprint": split.fingerprint, "image_size": card.shape[1],
+        "data": name_data(options.data),
     }  # fmt: skip
     with claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json") as run:
         return _evaluate(options, source, split, rows, model, run)

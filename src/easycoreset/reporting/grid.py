@@ -11,6 +11,7 @@ from easycoreset.console import say_duration, say_eps
 from easycoreset.files import read_json
 from easycoreset.parquet import read_table
 from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes, errors, line
+from easycoreset.reporting.samples import describe_scores
 from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results
 
 
@@ -32,6 +33,7 @@ def describe_grid(folder: Path) -> list[Section]:
         Section("All results", tables=[_table(groups)]),
         Section("Every contrast with random", [EXPLORATORY], tables=[_contrast_table(contrasts)], folded=True),
         _class_counts(results, cells),
+        *_hardness(folder, groups),
         _warnings(cells),
     ]
 
@@ -43,6 +45,13 @@ FRONTIER = (
 EXPLORATORY = (
     "Those that were not declared before the run are exploratory: many of them are looked at, and p is not corrected."
 )
+
+
+def _hardness(folder: Path, groups: Sequence[Group]) -> list[Section]:
+    """One of the scoring runs, where they are still there."""
+    scored = next(iter(sorted((folder / "scores").glob("*/scores.parquet"))), None)
+    fractions = sorted({group.fraction for group in groups if group.fraction < 1})
+    return [] if scored is None else describe_scores(scored.parent, fractions)
 
 
 def load_outcomes(folder: Path, name: str) -> pa.Table:
@@ -63,7 +72,8 @@ def _cells(results: pa.Table) -> list[str]:
 def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[Group]) -> Section:
     seeds = min(group.seeds for group in groups)
     declared = [contrast.sentence() for contrast in contrasts if contrast.declared]
-    intro = f"{len(_cells(results))} cells of {len({g.method for g in groups})} methods, at least {seeds} seeds each."
+    many = f"{seeds} seed{'s' * (seeds > 1)}"
+    intro = f"{len(_cells(results))} cells of {len({g.method for g in groups})} methods, at least {many} each."
     if seeds < ENOUGH_SEEDS:
         intro += f" Fewer than {ENOUGH_SEEDS} seeds: a first look, not a finding."
     if not declared:

@@ -18,33 +18,34 @@ PICTURES = 4  # of each end of each class
 CLASSES = 10  # that a gallery shows
 
 
-def describe_scores(folder: Path) -> list[Section]:
-    """The sections of a folder that `score` wrote."""
+def describe_scores(folder: Path, fractions: Sequence[float] = (0.3, 0.5, 0.7)) -> list[Section]:
+    """The sections of a folder that `score` wrote; the histogram shows where keeping `fractions` cuts."""
     scores = Scores.read(folder / "scores.parquet")
     main = next((name for name in ("aign", "aign_online") if name in scores.columns), next(iter(scores.columns)))
     said = f"{len(scores)} samples in {len(scores.class_names)} classes, {int(scores.n_obs.max())} scored epochs; "
     said += f"higher is harder. {int((scores.n_obs == 0).sum())} were never observed."
-    figures = [histogram(scores, main), by_class(scores, main)]
+    figures = [histogram(scores, main, fractions), by_class(scores, main)]
     return [Section("Hardness", [said], figures=figures, tables=[_table(scores)]), gallery(folder, scores, main)]
 
 
-def histogram(scores: Scores, name: str) -> Figure:
-    """Binned, so that a million samples take no more room than a thousand, with the cuts of three fractions."""
+def histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
+    """Binned, so that a million samples take no more room than a thousand, with the cuts of some fractions."""
     values = scores[name][np.isfinite(scores[name])].astype(float)
     positive = len(values) > 0 and values.min() > 0
     edges = np.geomspace(values.min(), values.max(), BINS + 1) if positive else np.histogram_bin_edges(values, BINS)
     counts = np.histogram(values, edges)[0]
     middles = np.sqrt(edges[:-1] * edges[1:]) if positive else (edges[:-1] + edges[1:]) / 2
     shapes, notes = [], []
-    for share in (30, 50, 70):
-        cut = float(np.quantile(values, share / 100))
+    for share in fractions:
+        cut = float(np.quantile(values, share))
         dash = {"dash": "dash", "color": COLOURS[1]}
         shapes.append({"type": "line", "x0": cut, "x1": cut, "y0": 0, "y1": 1, "yref": "paper", "line": dash})
         place = {"x": float(np.log10(cut)) if positive else cut, "y": 1, "yref": "paper", "xanchor": "left"}
-        notes.append({**place, "text": f"{share}%", "showarrow": False})
+        notes.append({**place, "text": f"{share:.0%}", "showarrow": False})
     data = [{"type": "bar", "x": middles.tolist(), "y": counts.tolist(), "name": name, "width": np.diff(edges).tolist(),
              "marker": {"color": COLOURS[0]}}]  # fmt: skip
-    caption = f"samples by {name}; the dashed lines are where keeping the easiest 30, 50 and 70% would cut"
+    shares = ", ".join(f"{share:.0%}" for share in fractions)
+    caption = f"samples by {name}; the dashed lines are where keeping the easiest {shares} cuts"
     layout = axes(name, "samples", shapes=shapes, annotations=notes, bargap=0)
     if positive:
         layout["xaxis"]["type"] = "log"
@@ -105,7 +106,7 @@ def _open_images(folder: Path, scores: Scores) -> Any:
     from easycoreset.data import open_source
 
     record = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    data = record.get("given", {}).get("data")
+    data = record.get("given", record.get("options", {})).get("data")
     try:
         source = open_source(data) if data else None
         split = None if source is None else source.splits[scores.provenance.get("split", "train")]
