@@ -18,7 +18,16 @@ from easycoreset.options import ScoreOptions, options_json, takes
 from easycoreset.parquet import read_table, write_table
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.tables import Scores
-from easycoreset.training import History, Job, finish_training, fit, fresh_model, prepare, training_summary
+from easycoreset.training import (
+    History,
+    Job,
+    finish_training,
+    fit,
+    fresh_model,
+    prepare,
+    say_few_updates,
+    training_summary,
+)
 from easycoreset.training.checkpoint import CHECKPOINT
 
 
@@ -68,6 +77,7 @@ def _specs(options: ScoreOptions) -> Sequence[str]:
 
 
 def _train_and_score(job: Job, options: ScoreOptions, measures: Sequence[Hardness], run: RunFolder) -> None:
+    say_few_updates(job)
     model = fresh_model(job)
     scored, weights = set(options.scored_epochs()), run.path / "checkpoints"
     recorder = _recorder(job, options, model) if options.mode == "online" else None

@@ -8,9 +8,9 @@ from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
 from easycoreset.training.checkpoint import CHECKPOINT
 from easycoreset.training.loop import Epoch, History, fit
-from easycoreset.training.setup import Job, fresh_model, prepare
+from easycoreset.training.setup import Job, fresh_model, prepare, say_few_updates
 
-__all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "prepare", "train"]
+__all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "prepare", "say_few_updates", "train"]
 
 
 @takes(TrainOptions)
@@ -29,6 +29,7 @@ def train(options: TrainOptions) -> nn.Module:
         if run.done:
             log.info("%s is finished already", options.out)
             return load_model(options.out, options.model)
+        say_few_updates(job)
         model = fresh_model(job)
         history: History = []
         for _ in fit(job, model, folder=run.path, history=history):

@@ -150,8 +150,6 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         autocast=use_autocast(options.precision, device),
         epochs=math.ceil(updates / steps), updates=updates, steps=steps,
     )  # fmt: skip
-    if updates < FEW_UPDATES:
-        log.info("only %d updates in all: a smaller --batch-size or more --epochs make more", updates)
     model = build_model(job.card()).to(device)  # says here, once, what is to be said of it
     check_model(model, source, device)
     _check_train_mode(model, job)
@@ -169,6 +167,12 @@ def _check_train_mode(model: nn.Module, job: Job) -> None:
     except Exception as error:  # a user's own model or objective may raise anything
         said = " ".join(str(error).split())
         raise UsageError(f"model {job.model_name!r} cannot train on batches of {len(rows)}: {said}") from None
+
+
+def say_few_updates(job: Job) -> None:
+    """Small folders make few batches: say so before a model is trained that has hardly begun to learn."""
+    if job.updates < FEW_UPDATES:
+        log.info("only %d updates in all: a smaller --batch-size or more --epochs make more", job.updates)
 
 
 def use_autocast(precision: str, device: torch.device) -> bool:
