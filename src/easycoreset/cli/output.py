@@ -32,7 +32,7 @@ def _json(value: Any) -> bool:
 
 
 def _print(table: Table) -> None:
-    Console(width=None if Console().is_terminal else 120, highlight=False, markup=False).print(table)
+    Console(width=None if Console().is_terminal else 140, highlight=False, markup=False).print(table)
 
 
 def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None) -> None:
