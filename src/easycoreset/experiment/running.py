@@ -96,7 +96,7 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, devic
         if folder.alone:
             drop_corrupt(out, cells)
             folder.settle()
-        folder.record["experiment"] = experiment.record()  # with its contrasts: declared before anything runs
+        folder.record |= {"status": "running", "experiment": experiment.record()}  # contrasts are declared before the run
         write_json(folder.file, folder.record)
         missing = [cell for cell in mine if not is_done(out, cell)]
         plan.waiting = _tasks(out, missing)
