@@ -137,6 +137,43 @@ def test_spoilt_cells_are_computed_again(tmp_path, cli):
 
 
 @pytest.mark.slow
+def test_a_kill_while_a_cell_is_tidied_up_loses_nothing(tmp_path, cli):
+    out = tmp_path / "grid"
+    assert cli("compare", *SMALL, "--keep-weights", "--out", out).code == 0
+    before, cells = results(out), sorted((out / "cells").iterdir())
+    for cell, gone in zip(
+        cells, (["model/run.json"], ["model/model.safetensors"], ["coreset.parquet"], ["cell.json"], []), strict=False
+    ):
+        cell.rename(cell.with_name(f".{cell.name}.tmp"))
+        work = cell.with_name(f".{cell.name}.tmp")
+        (work / "evaluation-0").mkdir()
+        (work / "evaluation-0" / "evaluation.json").write_text('{"status": "done", "options": {}}')
+        for name in gone:
+            (work / name).unlink(missing_ok=True)
+    assert cli("compare", *SMALL, "--keep-weights", "--out", out).code == 0
+    assert results(out).equals(before) and not list((out / "cells").glob(".*"))
+
+
+@pytest.mark.slow
+def test_other_data_of_the_same_name_is_refused_and_the_first_declaration_stays(tmp_path, cli):
+    rng, out = np.random.default_rng(0), tmp_path / "grid"
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        np.savez(tmp_path / place / "my.npz", x=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), y=np.arange(60) % 3)
+    arguments = [{"digits": str(tmp_path / "a" / "my.npz")}.get(a, a) for a in SMALL]
+    assert cli("compare", *arguments, "--out", out).code == 0
+    assert json.loads((out / "run.json").read_text())["declared"] == {"standard": "equal updates"}
+    extended = [
+        {"3": "3,4"}.get(a, a) for a in arguments
+    ]  # several budgets: another contrast by itself, but the first stays
+    assert cli("compare", *extended, "--out", out).code == 0
+    assert json.loads((out / "run.json").read_text())["declared"] == {"standard": "equal updates"}
+    other = [{"digits": str(tmp_path / "b" / "my.npz")}.get(a, a) for a in SMALL]
+    ran = cli("compare", *other, "--out", out)
+    assert ran.code == 2 and "holds cells of other data" in ran.err
+
+
+@pytest.mark.slow
 def test_minutes_stop_in_time_and_the_next_start_goes_on(tmp_path, cli):
     out = tmp_path / "grid"
     ran = cli("compare", *SMALL, "--minutes", "0.05", "--out", out)
@@ -154,8 +191,15 @@ def test_published_coresets(tmp_path, cli, digits):
     arguments = [methods if a == "random,easycore" else a for a in SMALL]
     ran = cli("compare", *arguments, "--json", "--out", tmp_path / "grid")
     assert ran.code == 0, ran.err
-    kept = {row["method"].rpartition("/")[2]: row["kept"] for row in ran.json["results"]}
-    assert kept == {"random": 288, "list.txt": 144, "ids.csv": 72, "full": 1438}
+    kept = {(row["method"].rpartition("/")[2], row["kept"]) for row in ran.json["results"]}
+    assert kept == {
+        ("random", 288),
+        ("list.txt", 144),
+        ("random", 144),
+        ("ids.csv", 72),
+        ("random", 72),
+        ("full", 1438),
+    }
     (tmp_path / "list.txt").write_text("1\n2\n99999")
     ran = cli("compare", *arguments, "--out", tmp_path / "other")
     assert ran.code == 2 and "index must be in 0..1437; got 99999" in ran.err and not (tmp_path / "other").exists()
@@ -168,6 +212,9 @@ def test_published_coresets(tmp_path, cli, digits):
         ("a.txt", "", "holds no index"),
         ("a.txt", "digits/9999", "neither an index nor a sample id"),
         ("a.json", "{}", "not a JSON list"),
+        ("a.json", "[0.5, 1]", "'0.5' is neither an index"),
+        ("a.json", "[true, false]", "'True' is neither an index"),
+        ("a.npz", "junk", "not a list of indices"),
         ("a.npy", "junk", "not a list of indices"),
         ("a.parquet", "junk", "not a readable Parquet"),
     ],

@@ -105,11 +105,10 @@ def describe_experiment(options: CompareOptions) -> Experiment:
     Raises:
         UsageError: an unknown method, objective or attack, before anything runs.
     """
-    if options.data is not None:
-        check_data_and_model(options.data, options.model)
+    mark = check_data_and_model(options.data, options.model) if options.data is not None else ""
     if options.recipe is not None:
         recipe = load_attribute("recipe", RECIPES[options.recipe])
-        return recipe(options.data or "digits")
+        return dataclasses.replace(recipe(options.data or "digits"), fingerprint=mark)
     assert options.data is not None
     base = Cell(
         data=options.data, model=options.model, scoring_epochs=options.scoring_epochs, batch_size=options.batch_size,
@@ -130,17 +129,24 @@ def describe_experiment(options: CompareOptions) -> Experiment:
     published = [method for method in options.methods if method.startswith("file:")]
     chosen = [load_selector(method)[0] for method in options.methods if method not in (FULL, *published)]
     products = [dataclasses.replace(shared, methods=tuple(chosen))] if chosen else []
-    products += [_published(method, shared) for method in published]
+    for method in published:
+        theirs = _published(method, shared)
+        products += [theirs, dataclasses.replace(theirs, base=base, methods=("random",))]  # what it is compared with
     products.append(dataclasses.replace(shared, methods=(FULL,), fractions=(1.0,)))
-    return Experiment(name="grid", products=tuple(products))
+    return Experiment(name="grid", products=tuple(products), fingerprint=mark)
 
 
-def check_data_and_model(data: str, model: str | None) -> None:
-    """Open the data set and build the model once, so that what is wrong with them is found before anything runs."""
+def check_data_and_model(data: str, model: str | None) -> str:
+    """Open the data set and build the model once, so that what is wrong with them is found before anything runs.
+
+    Returns:
+        The fingerprint of the training split.
+    """
     source = open_source(data)
     name = model or choose_model(source.shape, torch.device("cpu"))
     build_model(ModelCard(model=name, shape=source.shape, mean=source.mean, std=source.std,
                           class_names=tuple(source.class_names)))  # fmt: skip
+    return source.splits["train"].fingerprint
 
 
 def _published(method: str, shared: Product) -> Product:

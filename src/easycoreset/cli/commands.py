@@ -17,6 +17,7 @@ from easycoreset.cli.output import (
     show_run,
     show_selection,
 )
+from easycoreset.errors import GridError
 from easycoreset.files import read_json
 from easycoreset.options import (
     CompareOptions,
@@ -71,9 +72,13 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
     if options.dry_run:
         show_estimate(estimate(experiment, options.out, options.device, options.workers))
         return
-    run_experiment(experiment, options.out, workers=options.workers, device=options.device,
-                   keep_weights=options.keep_weights, minutes=options.minutes, shard=options.shard_of(),
-                   overwrite=options.overwrite, told=live_table)  # fmt: skip
+    try:
+        run_experiment(experiment, options.out, workers=options.workers, device=options.device,
+                       keep_weights=options.keep_weights, minutes=options.minutes, shard=options.shard_of(),
+                       overwrite=options.overwrite, told=live_table)  # fmt: skip
+    except GridError:  # what is done is shown all the same
+        run_report(out=options.out)
+        raise
     run_report(out=options.out)
     show_comparison(options.out)
 

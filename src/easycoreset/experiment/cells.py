@@ -140,10 +140,15 @@ class Product:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A comparison as data: products of options."""
+    """A comparison as data: products of options, and the fingerprint of its data where that is known."""
 
     name: str
     products: tuple[Product, ...]
+    fingerprint: str = ""
+
+    def declared(self) -> dict[str, str]:
+        """Objective -> the contrast that is tested for each method, declared before the run."""
+        return {o: product.contrast for product in self.products for o in product.objectives if product.contrast}
 
     def cells(self) -> list[Cell]:
         """All cells, each once, in order of importance: every product's first seed, then the second, ..."""

@@ -27,6 +27,22 @@ def is_done(out: Path, cell: Cell) -> bool:
     return (cell_folder(out, cell) / "cell.json").exists()
 
 
+def refuse_other_data(out: Path, cells: Sequence[Cell], fingerprint: str) -> None:
+    """Refuse finished cells of other data: a cell's name knows what its data set is called, not what is in it.
+
+    Raises:
+        UsageError: a finished cell has another fingerprint.
+    """
+    for cell in cells if fingerprint else ():
+        try:
+            found = read_json(cell_folder(out, cell) / "cell.json").get("fingerprint", fingerprint)
+        except UsageError:
+            continue  # absent or corrupt: another's concern
+        if found != fingerprint:
+            marks = f"fingerprint {found[:12]}, now {fingerprint[:12]}"
+            raise UsageError(f"out: {out} holds cells of other data ({marks}); give another --out")
+
+
 def drop_corrupt(out: Path, cells: Sequence[Cell]) -> list[str]:
     """Remove finished cells that cannot be read, so that they are computed again; returns their names."""
     dropped: list[str] = []

@@ -16,9 +16,9 @@ import pyarrow as pa
 from easycoreset.console import log, progress
 from easycoreset.errors import GridError, require
 from easycoreset.experiment.cells import Cell, Experiment
-from easycoreset.experiment.results import collect, drop_corrupt, is_done
+from easycoreset.experiment.results import collect, drop_corrupt, is_done, refuse_other_data
 from easycoreset.experiment.work import Report, work_on
-from easycoreset.files import share, write_json
+from easycoreset.files import SharedFolder, share, write_json
 from easycoreset.options import Device
 from easycoreset.parquet import write_table
 from easycoreset.scoring import scores_file
@@ -93,11 +93,7 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, devic
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     plan = Plan(out, workers, device, keep_weights, deadline)
     with share(out, "compare", experiment.identity(), overwrite=overwrite) as folder:
-        if folder.alone:
-            drop_corrupt(out, cells)
-            folder.settle()
-        folder.record |= {"status": "running", "experiment": experiment.record()}  # contrasts are declared before the run
-        write_json(folder.file, folder.record)
+        _begin(folder, experiment, cells)
         missing = [cell for cell in mine if not is_done(out, cell)]
         plan.waiting = _tasks(out, missing)
         with progress("cells", len(mine), len(mine) - len(missing)) as bar:
@@ -116,6 +112,22 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, devic
     if sum(not is_done(out, cell) for cell in mine):
         log.warning("time is up: %d of %d cells are left; the same command goes on", left, len(cells))
     return table
+
+
+def _begin(folder: SharedFolder, experiment: Experiment, cells: Sequence[Cell]) -> None:
+    """Look over what is there, and record what is planned and declared, before anything runs."""
+    refuse_other_data(folder.path, cells, experiment.fingerprint)
+    if folder.alone:
+        drop_corrupt(folder.path, cells)
+        folder.settle()
+    declared = experiment.declared() | folder.record.get("declared", {})  # what was declared first stays declared
+    folder.record |= {
+        "status": "running",
+        "experiment": experiment.record(),
+        "declared": declared,
+        "planned": len(cells),
+    }
+    write_json(folder.file, folder.record)
 
 
 def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
@@ -141,7 +153,14 @@ def _run(plan: Plan, advance: Callable[[Task], None]) -> None:
         while (plan.waiting or running) and time.monotonic() < plan.deadline:
             while (task := _next(plan, list(running.values()))) is not None:
                 arguments = (task.kind, task.cell, plan.out, plan.device, plan.keep_weights)
-                running[pool.submit(work_on, *arguments)] = task
+                try:
+                    running[pool.submit(work_on, *arguments)] = task
+                except BrokenProcessPool:  # a worker died between two pieces of work; what ran is seen below
+                    plan.waiting.insert(0, task)
+                    if not running:
+                        pool.shutdown(wait=False)
+                        pool = _open_pool(plan.workers)
+                    break
             if not running:
                 time.sleep(0.1)
                 continue

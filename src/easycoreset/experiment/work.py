@@ -54,7 +54,7 @@ def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool
                 score_cell(cell, out, device)
             else:
                 run_cell(cell, out, device, keep_weights)
-        except Exception as error:  # a user's own selector or model may raise anything
+        except (Exception, SystemExit) as error:  # a user's own selector or model may raise anything
             return Report("failed", f"{type(error).__name__}: {error}".replace("\n", " "))
     return Report("done")
 
@@ -71,6 +71,12 @@ def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:
     started = time.monotonic()
     work = cell_folder(out, cell).with_name(f".{cell.name}.tmp")
     work.mkdir(parents=True, exist_ok=True)
+    if (work / "cell.json").exists():  # killed while it was tidied up
+        _settle(work, cell_folder(out, cell), keep_weights)
+        return
+    if (work / "predictions.parquet").exists():  # killed between its outcomes and its record: evaluated again
+        for folder in work.glob("evaluation-*"):
+            shutil.rmtree(folder)
     facts = _select(cell, out, work)
     train(data=cell.data, model=cell.model, coreset=None if cell.method == FULL else work / "coreset.parquet",
           objective=cell.objective, epochs=cell.epochs, updates=cell.updates, batch_size=cell.batch_size, lr=cell.lr,
@@ -84,10 +90,17 @@ def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:
     }
     write_json(work / "cell.json", {"schema_version": SCHEMA_VERSION, "options": dataclasses.asdict(cell), **record,
                                     **seconds, "host": platform.node(), "versions": versions()})  # fmt: skip
+    _settle(work, cell_folder(out, cell), keep_weights)
+
+
+def _settle(work: Path, place: Path, keep_weights: bool) -> None:
+    """Tidy up a cell whose record is written, and put it in its place."""
     if not keep_weights:
-        shutil.rmtree(work / "model")
+        shutil.rmtree(work / "model", ignore_errors=True)
         (work / "coreset.parquet").unlink(missing_ok=True)
-    work.rename(cell_folder(out, cell))
+    for folder in work.glob("evaluation-*"):
+        shutil.rmtree(folder)
+    work.rename(place)
 
 
 def unscored_table(data: str) -> Scores:

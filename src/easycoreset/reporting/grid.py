@@ -21,11 +21,12 @@ def describe_grid(folder: Path) -> list[Section]:
     if not results.num_rows:
         return [Section("Results", ["No cell is finished yet."])]
     record = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    contrasts = contrast_all(results, lambda name: load_outcomes(folder, name), declared_kinds(record))
+    declared, planned = declared_kinds(record), planned_budgets(record)
+    contrasts = contrast_all(results, lambda name: load_outcomes(folder, name), declared, planned)
     groups = group_results(results)
     cells = {name: read_json(folder / "cells" / name / "cell.json") for name in _cells(results)}
     return [
-        _verdict(results, contrasts, groups),
+        _verdict(results, contrasts, groups, record.get("planned")),
         Section("Clean against robust accuracy", [FRONTIER], figures=_frontiers(results, groups)),
         *_by_fraction(groups),
         Section("Robustness over eps", figures=_over_eps(groups)),
@@ -60,20 +61,36 @@ def load_outcomes(folder: Path, name: str) -> pa.Table:
 
 
 def declared_kinds(record: dict[str, Any]) -> dict[str, str]:
-    """Objective -> kind of the contrast that the experiment declared."""
+    """Objective -> kind of the contrast that the experiment declared, first of all."""
+    if "declared" in record:
+        return record["declared"]
     products = record.get("experiment", {}).get("products", [])
     return {o: p["contrast"] for p in products for o in p["objectives"] if p.get("contrast")}
+
+
+def planned_budgets(record: dict[str, Any]) -> dict[tuple[str, str], int]:
+    """(method, objective) -> the largest budget that is planned."""
+    planned: dict[tuple[str, str], int] = {}
+    for product in record.get("experiment", {}).get("products", []):
+        for method in product["methods"]:
+            for objective in product["objectives"]:
+                size = max((*product["updates"], *product["epochs"]), default=0)
+                planned[method, objective] = max(size, planned.get((method, objective), 0))
+    return planned
 
 
 def _cells(results: pa.Table) -> list[str]:
     return list(dict.fromkeys(results["cell"].to_pylist()))
 
 
-def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[Group]) -> Section:
+def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[Group],
+             planned: int | None) -> Section:  # fmt: skip
     seeds = min(group.seeds for group in groups)
     declared = [contrast.sentence() for contrast in contrasts if contrast.declared]
     many = f"{seeds} seed{'s' * (seeds > 1)}"
     intro = f"{len(_cells(results))} cells of {len({g.method for g in groups})} methods, at least {many} each."
+    if planned is not None and len(_cells(results)) < planned:
+        intro += f" {planned} cells are planned: all of this is provisional."
     if seeds < ENOUGH_SEEDS:
         intro += f" Fewer than {ENOUGH_SEEDS} seeds: a first look, not a finding."
     if not declared:
@@ -149,7 +166,7 @@ def _by_fraction(groups: Sequence[Group]) -> list[Section]:
                                  error_y=errors([_standard_error(v, n) for _, v, n in points])))  # fmt: skip
             figures.append(Figure(f"{objective}: accuracy, {name}, against the fraction kept", data,
                                   axes("kept, %", f"accuracy, {name}, %")))  # fmt: skip
-    return [Section("Accuracy against the fraction kept", figures=figures[:8])]
+    return [Section("Accuracy against the fraction kept", figures=figures)]
 
 
 def _over_eps(groups: Sequence[Group]) -> list[Figure]:
@@ -233,7 +250,7 @@ def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Sectio
         figures.append(
             Figure(f"{method}, {fraction:.0%} kept, seed 0: samples of each class", data, axes("class", "samples"))
         )
-    return Section("Classes before and after", figures=figures[:12])
+    return Section("Classes before and after", figures=figures)
 
 
 def _warnings(cells: dict[str, dict[str, Any]]) -> Section:

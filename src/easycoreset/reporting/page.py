@@ -1,6 +1,7 @@
 """The page: sections of text, figures, tables and pictures, rendered into one file that needs no network."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,10 +70,19 @@ def render(title: str, sections: Sequence[Section]) -> str:
 
 def to_script_json(figure: Figure) -> Markup:
     """A figure as JSON that can stand inside <script>: no character of it can end the element."""
-    text = json.dumps({"data": figure.data, "layout": figure.layout}, allow_nan=False)
+    text = json.dumps(_finite({"data": figure.data, "layout": figure.layout}), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: null, which plotly leaves out."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show_cell(value: Any) -> str:
@@ -98,7 +108,7 @@ def errors(values: Sequence[float]) -> dict[str, Any]:
     """Error bars."""
     return {
         "type": "data",
-        "array": [0.0 if value != value else value for value in values],
+        "array": list(values),
         "thickness": 1.2,
         "width": 3,
     }

@@ -34,18 +34,25 @@ def _read_list(path: Path) -> list[Any]:
     try:
         if path.suffix in (".npy", ".npz"):
             loaded: Any = np.load(path, allow_pickle=False)
-            return np.ravel(loaded if path.suffix == ".npy" else loaded[loaded.files[0]]).tolist()
-        text = path.read_text()
+            values = np.ravel(loaded if path.suffix == ".npy" else loaded[loaded.files[0]])
+            return (np.flatnonzero(values) if values.dtype == np.bool_ else values).tolist()
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            values: Any = json.loads(text)
-            if not isinstance(values, list):
+            listed: Any = json.loads(text)
+            if not isinstance(listed, list):
                 raise ValueError("not a JSON list")
-            return cast("list[Any]", values)
+            return cast("list[Any]", listed)
         return [line.strip().strip('"') for line in text.replace(",", "\n").splitlines() if line.strip()]
     except FileNotFoundError:
         raise UsageError(f"method file:{path}: no such file") from None
-    except (OSError, ValueError, IndexError) as error:
+    except Exception as error:  # a broken file raises almost anything
         raise UsageError(f"method file:{path}: not a list of indices or ids: {error}") from None
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError
+    return int(value)
 
 
 def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
@@ -56,8 +63,8 @@ def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
         rows = np.array([known[str(value)] for value in values], np.int64)
     else:
         try:
-            rows = np.array([int(value) for value in values], np.int64)
-        except (TypeError, ValueError):
+            rows = np.array([_whole(value) for value in values], np.int64)
+        except (TypeError, ValueError, OverflowError):
             strange = next(str(value) for value in values if str(value) not in known)
             raise UsageError(
                 f"method file:{path}: {strange!r} is neither an index nor a sample id of this data"

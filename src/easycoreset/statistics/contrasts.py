@@ -16,6 +16,7 @@ BASELINE = "random"
 REFERENCES = (BASELINE, "full")
 MARGIN = 0.01  # within which no difference is claimed
 ENOUGH_SEEDS = 5
+ALPHA = 0.05
 SAID = {
     "gain": "gains over random",
     "loss": "loses to random",
@@ -60,30 +61,37 @@ class Contrast:
 
     @property
     def verdict(self) -> str:
-        """gain, loss, no difference (the interval lies within one point), inconclusive, or not measurable."""
+        """gain, loss, no difference (0 in an interval within one point), inconclusive, or not measurable.
+
+        A declared gain or loss must also stand after Holm's correction.
+        """
         if not np.isfinite(self.low):
             return "not measurable"
-        if self.low >= -MARGIN and self.high <= MARGIN:
-            return "no difference"
-        return "gain" if self.low > 0 else "loss" if self.high < 0 else "inconclusive"
+        if self.low <= 0 <= self.high:
+            return "no difference" if self.low >= -MARGIN and self.high <= MARGIN else "inconclusive"
+        if self.declared and not self.p_holm < ALPHA:
+            return "inconclusive"
+        return "gain" if self.low > 0 else "loss"
 
     def sentence(self) -> str:
         """What it says."""
         place = f"{self.objective.split(':')[0]}, {self.fraction:.0%} kept, eps {say_eps(self.eps)}"
         how = "at the same budget" if self.kind == "equal updates" else "at the same clean accuracy"
-        measured = [gain for gain in self.gains.values() if gain is not None]
-        few = "" if len(measured) >= ENOUGH_SEEDS else f" A first look ({len(measured)} seeds)."
+        measured = sum(gain is not None for gain in self.gains.values())
+        seeds = f"{measured} of {len(self.gains)} seeds" if measured < len(self.gains) else f"{measured} seeds"
         if self.verdict == "not measurable":
-            missing = len(self.gains) - len(measured)
-            why = f"{missing} of {len(self.gains)} seeds lie outside random's frontier, or too few are left"
-            return f"{place}: {self.method} against random {how} is not measurable: {why}."
-        figures = f"{_points(self.gain)} points (95% interval {_points(self.low)} to {_points(self.high)}"
+            why = "have no partner in random" if self.kind == "equal updates" else "lie on random's frontier"
+            count = len(self.gains) - measured if self.kind == "equal updates" else measured
+            said = f"{count} of {len(self.gains)} seeds {why}"
+            return f"{place}: {self.method} against random {how} is not measurable: {said}."
+        figures = f"{_points(self.gain)} points (95% interval {_points(self.low)} to {_points(self.high)}, {seeds}"
         figures += f", Holm's p {self.p_holm:.3g})" if self.declared else ", exploratory)"
-        said = SAID[self.verdict]
-        return f"{place}: {self.method} {said} {how}: {figures}.{few}"
+        few = "" if measured >= ENOUGH_SEEDS else " A first look."
+        return f"{place}: {self.method} {SAID[self.verdict]} {how}: {figures}.{few}"
 
 
-def contrast_all(results: pa.Table, load: Load, declared: dict[str, str] | None = None) -> list[Contrast]:
+def contrast_all(results: pa.Table, load: Load, declared: dict[str, str] | None = None,
+                 planned: dict[tuple[str, str], int] | None = None) -> list[Contrast]:  # fmt: skip
     """Every method against random, at every radius and in both ways.
 
     Args:
@@ -91,6 +99,7 @@ def contrast_all(results: pa.Table, load: Load, declared: dict[str, str] | None 
         load: gives a cell's per-image outcomes by its name.
         declared: objective -> kind of the contrast that was declared before the run, at the main radius and the
             method's largest budget; what is not in it is exploratory.
+        planned: (method, objective) -> that largest budget, where it may not be done yet.
 
     Returns:
         The declared contrasts first.
@@ -103,7 +112,7 @@ def contrast_all(results: pa.Table, load: Load, declared: dict[str, str] | None 
             points = load_points([row for row in group if row["eps"] == eps], eps, load)
             for kind in GAINS:
                 is_main = kind == kind_declared and np.isclose(eps, group[0]["main"])
-                found += _contrast_group(group[0], points, eps, kind, bool(is_main))
+                found += _contrast_group(group[0], points, eps, kind, bool(is_main), planned or {})
     corrected = holm([contrast.p for contrast in found if contrast.declared])
     places = iter(corrected)
     found = [dataclasses.replace(c, p_holm=next(places)) if c.declared else c for c in found]
@@ -117,9 +126,8 @@ def _groups(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield [row for row in rows if tuple(row[name] for name in keys) == key]
 
 
-def _contrast_group(
-    row: dict[str, Any], points: Sequence[Point], eps: float, kind: str, is_main: bool
-) -> list[Contrast]:
+def _contrast_group(row: dict[str, Any], points: Sequence[Point], eps: float, kind: str, is_main: bool,
+                    planned: dict[tuple[str, str], int]) -> list[Contrast]:  # fmt: skip
     random = [point for point in points if point.method == BASELINE]
     others = [point for point in points if point.method not in REFERENCES]
     if not random or not others:
@@ -141,7 +149,8 @@ def _contrast_group(
             resampled = [r for p in own if (r := GAINS[kind](p, random, weights)) is not None]
             variance = seed_variance / len(values) + shared_variance(np.array(resampled))
         low, high = interval(mean, variance, freedom)
-        largest = size == max(other for name, other in cells if name == method)
+        done = max(other for name, other in cells if name == method)
+        largest = size == planned.get((method, row["objective"]), done)
         contrasts.append(Contrast(
             method=method, objective=row["objective"], fraction=row["fraction"], budget=own[0].budget, eps=eps,
             kind=kind, declared=is_main and largest, gains=gains[method, size], gain=mean, low=low, high=high,

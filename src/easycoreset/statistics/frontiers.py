@@ -80,11 +80,11 @@ def gain_at_matched_clean(own: Point, random: Sequence[Point], weights: Floats |
     for low, high in itertools.pairwise(frontier):
         left, right = low.accuracies()[0], high.accuracies()[0]
         if left <= clean <= right and right > left:
-            own_clean, own_robust = own.accuracies(weights)
-            (c0, r0), (c1, r1) = low.accuracies(weights), high.accuracies(weights)
-            width = np.where(np.abs(c1 - c0) < 1e-9, 1e-9, c1 - c0)
-            found = own_robust - (r0 + (r1 - r0) * (own_clean - c0) / width)
-            return found if weights is not None else float(found)
+            share = (clean - left) / (right - left)
+            slope = (high.accuracies()[1] - low.accuracies()[1]) / (right - left)
+            (own_c, own_r), (c0, r0), (c1, r1) = (p.accuracies(weights) for p in (own, low, high))
+            # to first order in the resample: share and slope stay those of the whole test set
+            return own_r - ((1 - share) * r0 + share * r1) - slope * (own_c - ((1 - share) * c0 + share * c1))
     return None
 
 

@@ -48,7 +48,7 @@ def shared_variance(resampled: Floats) -> float:
 
 def interval(mean: float, variance: float, freedom: int, level: float = 0.95) -> tuple[float, float]:
     """The t interval around a mean whose squared standard error is `variance`."""
-    if not freedom or not np.isfinite(variance):
+    if not freedom or not variance > 0:
         return float("nan"), float("nan")
     half = float(special.stdtrit(freedom, (1 + level) / 2)) * variance**0.5
     return mean - half, mean + half
@@ -56,10 +56,8 @@ def interval(mean: float, variance: float, freedom: int, level: float = 0.95) ->
 
 def p_value(mean: float, variance: float, freedom: int) -> float:
     """Two-sided p of a mean of 0."""
-    if not freedom or not np.isfinite(variance):
+    if not freedom or not variance > 0:
         return float("nan")
-    if variance == 0:
-        return float(mean == 0)
     return float(2 * special.stdtr(freedom, -abs(mean) / variance**0.5))
 
 

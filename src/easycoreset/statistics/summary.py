@@ -64,7 +64,7 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
 def tell_gains(groups: Sequence[Group], method: str = "easycore", against: str = "random") -> list[str]:
     """Say where `method` lies above and below `against`, a sentence for each fraction, objective and budget.
 
-    A difference smaller than its standard error is called a tie. No claim is made: seeds are few.
+    It describes the table; what may be claimed is the business of the contrasts.
     """
     sentences: list[str] = []
     for own in groups:
@@ -76,13 +76,15 @@ def tell_gains(groups: Sequence[Group], method: str = "easycore", against: str =
         measured |= {
             f"eps {say_eps(eps)}": (own.robust[attack, eps], other.robust[attack, eps]) for attack, eps in own.robust
         }
-        verdicts: dict[str, list[str]] = {"won": [], "lost": [], "tied": []}
+        verdicts: dict[str, list[str]] = {"above it": [], "below it": [], "within a standard error of it": []}
         for name, ((mean, std), (base, base_std)) in measured.items():
             error = np.sqrt((std**2 + base_std**2) / own.seeds)
-            verdict = "tied" if not abs(mean - base) > error else "won" if mean > base else "lost"
+            side = "above it" if mean > base else "below it"
+            verdict = side if abs(mean - base) > error else "within a standard error of it"
             verdicts[verdict].append(f"{name} ({100 * (mean - base):+.1f} points)")
         said = "; ".join(f"{verdict} at {', '.join(names)}" for verdict, names in verdicts.items() if names)
-        sentences.append(f"{own.objective.split(':')[0]}, {own.fraction:.0%} kept: against {against}, {method} {said}.")
+        place = f"{own.objective.split(':')[0]}, {own.fraction:.0%} kept"
+        sentences.append(f"{place}: {method} beside {against} lies {said}.")
     return sentences
 
 
