@@ -24,7 +24,7 @@ def test_the_published_files(data_root, name, classes, shape, sizes):
     np.testing.assert_allclose(batch.x.std((0, 2, 3)), source.std, atol=0.02)
 
 
-def main_job(cli, tmp_path, data, rows, kept, *more):
+def check_main_job(cli, tmp_path, data, rows, kept, *more):
     """score on a random part -> select -> train -> evaluate, by the command line."""
     split = open_source(data, image_size=24 if more else None).splits["train"]
     empty = Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=["?"] * 10, n_obs=np.ones(rows, np.int32),
@@ -59,12 +59,12 @@ def main_job(cli, tmp_path, data, rows, kept, *more):
 
 @pytest.mark.slow
 def test_cifar10(cli, tmp_path, data_root):
-    main_job(cli, tmp_path, f"cifar10:{data_root}", 50_000, 0.05)
+    check_main_job(cli, tmp_path, f"cifar10:{data_root}", 50_000, 0.05)
 
 
 @pytest.mark.slow
 def test_fashion_mnist(cli, tmp_path, data_root):
-    main_job(cli, tmp_path, f"fashion-mnist:{data_root}", 60_000, 0.05)
+    check_main_job(cli, tmp_path, f"fashion-mnist:{data_root}", 60_000, 0.05)
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_an_image_folder_of_real_images(cli, tmp_path, data_root):
         (tmp_path / "images" / name).mkdir(parents=True)
         for row in np.flatnonzero(split.labels == label)[:50]:
             Image.fromarray(split.images.pixels[row].numpy()).save(tmp_path / "images" / name / f"{row}.png")
-    main_job(cli, tmp_path, str(tmp_path / "images"), 400, 0.5, "--image-size", "24")
+    check_main_job(cli, tmp_path, str(tmp_path / "images"), 400, 0.5, "--image-size", "24")
 
 
 def test_a_changed_file_is_read_with_a_warning(tmp_path, data_root):
