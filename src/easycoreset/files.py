@@ -35,6 +35,8 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
         os.chmod(temporary, 0o666 & ~_UMASK)  # safetensors writes files that only their owner may read
         os.replace(temporary, path)
+    except (RunError, UsageError):
+        raise
     except Exception as error:  # torch, Arrow and safetensors each have their own word for a full disk
         raise RunError(f"{path} cannot be written: {' '.join(str(error).split())}") from None
     finally:

@@ -10,9 +10,11 @@ from torch import nn
 from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.errors import UsageError
+from easycoreset.features import save_features, saved_kinds
 from easycoreset.files import RunFolder, claim
 from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.hardness.exact import first_std, measure_all
+from easycoreset.models.last_layer import find_last_layer
 from easycoreset.models.saved import load_weights, save_model
 from easycoreset.options import ScoreOptions, options_json, takes
 from easycoreset.parquet import read_table, write_table
@@ -36,7 +38,8 @@ def score(options: ScoreOptions) -> Scores:
     """Train a model and score every sample of a split; the same call again resumes or returns what is there.
 
     Writes `scores.parquet`, `trajectory/`, `run.json`, the model, and the weights of the scored epochs to `out`;
-    with split="test", `scores_test.parquet` and `trajectory_test/` beside them, from the same run.
+    with split="test", `scores_test.parquet` and `trajectory_test/` beside them, from the same run; with
+    save_features, `features.npy`, `probabilities.npy` and `features.json`, of the last epoch's model.
 
     Returns:
         The scores of the split, a row a sample.
@@ -51,12 +54,15 @@ def score(options: ScoreOptions) -> Scores:
     job = prepare(options, epochs=options.epochs, updates=None)
     if any(getattr(m, "space", "") == "model" for m in measures) and first_std(fresh_model(job)) is None:
         raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")
+    measures = _possible(job, options, measures)
     identity = job.identity(options) | {"hardness": [measure.name for measure in measures]}
     with claim(options.out, "score", identity, overwrite=options.overwrite) as run:
         if not run.done:
             _train_and_score(job, options, measures, run)
         else:
             log.info("%s: training is finished already", options.out)
+        if options.save_features is not None:
+            _save_features(job, options, run)
         if options.split == "test":
             _score_checkpoints(job, options, measures, run)
         return Scores.read(scores_file(run.path, options.split))
@@ -74,6 +80,39 @@ def trajectory_folder(folder: Path, split: str) -> Path:
 
 def _specs(options: ScoreOptions) -> Sequence[str]:
     return options.hardness or (("aign",) if options.mode == "online" else ())
+
+
+def _possible(job: Job, options: ScoreOptions, measures: Sequence[Hardness]) -> Sequence[Hardness]:
+    """The measures that this model allows: without a last linear layer there are no features."""
+    wanted = [measure.name for measure in measures if measure.needs_features]
+    if not wanted and options.save_features is None:
+        return measures
+    model = fresh_model(job)
+    batch = next(job.split.batches(np.arange(min(2, len(job.split))), 2, job.device))
+    try:
+        find_last_layer(model, batch.x, options.feature_layer)
+    except UsageError as error:
+        if options.hardness or options.save_features is not None or options.feature_layer is not None:
+            raise
+        log.info("%s left out: %s", ", ".join(wanted), error)
+        return [measure for measure in measures if not measure.needs_features]
+    return measures
+
+
+def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
+    """Save the features of the training split that are wanted and not there yet, by the weights of the finished run."""
+    wanted = ("clean", "adversarial") if options.save_features == "adversarial" else ("clean",)
+    missing = [kind for kind in wanted if kind not in saved_kinds(run.path, job.split.fingerprint)]
+    if not missing:
+        return
+    model = fresh_model(job)
+    load_weights(model, run.path / "model.safetensors")
+    size = options.scoring_batch_size
+    for kind in missing:
+        with progress(f"{kind} features", -(-len(job.split) // size)) as bar:
+            save_features(model, job.split, run.path, kind=kind, model_name=job.model_name, device=job.device,
+                          feature_layer=options.feature_layer, eps=getattr(job.objective, "eps", 8 / 255),
+                          seed=options.seed, batch_size=size, advance=lambda samples: bar.advance())  # fmt: skip
 
 
 def _train_and_score(job: Job, options: ScoreOptions, measures: Sequence[Hardness], run: RunFolder) -> None:
@@ -123,7 +162,7 @@ def _measure(job: Job, options: ScoreOptions, model: nn.Module, measures: Sequen
     passes = len({measure.dtype for measure in measures})
     with progress(label, passes * -(-len(split) // size)) as bar:
         return measure_all(model, lambda: split.batches(order, size, job.device), len(split), measures,
-                           lambda samples: bar.advance())  # fmt: skip
+                           lambda samples: bar.advance(), options.feature_layer)  # fmt: skip
 
 
 def _score_checkpoints(job: Job, options: ScoreOptions, measures: Sequence[Hardness], run: RunFolder) -> None:

@@ -50,8 +50,22 @@ def launch(
     given = with_config(list(tokens), config) if config else list(tokens)
     console.show(quiet or "--quiet" in given)
     Output.as_json = json or "--json" in given
-    given = [token for token in given if token not in ("--json", "--quiet", "--debug")]
+    given = fill_bare([token for token in given if token not in ("--json", "--quiet", "--debug")])
     app(given, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+def fill_bare(tokens: Sequence[str], flag: str = "--save-features", value: str = "clean") -> list[str]:
+    """Give a flag that stands alone its value.
+
+    >>> fill_bare(["score", "--save-features", "--out", "x"])
+    ['score', '--save-features', 'clean', '--out', 'x']
+    """
+    filled: list[str] = []
+    for place, token in enumerate(tokens):
+        filled.append(token)
+        if token == flag and (place + 1 == len(tokens) or tokens[place + 1].startswith("-")):
+            filled.append(value)
+    return filled
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

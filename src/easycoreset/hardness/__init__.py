@@ -19,6 +19,7 @@ HARDNESS = {
     "aign": "easycoreset.hardness.gradient:AIGN",
     "loss": "easycoreset.hardness.logits:LOSS",
     "el2n": "easycoreset.hardness.logits:EL2N",
+    "grand": "easycoreset.hardness.last_layer:GRAND",
     "forgetting": "easycoreset.hardness.logits:FORGETTING",
     "aum": "easycoreset.hardness.logits:AUM",
     "uncertainty": "easycoreset.hardness.logits:UNCERTAINTY",
@@ -38,12 +39,16 @@ class Outputs:
         gradient: [B,C,H,W], of each sample's own cross-entropy with respect to its input in [0,1]; None without
             a backward pass.
         input_std: [C] of the model's normalisation, None where it has none.
+        features: [B, d], the input of the last linear layer; None where no measure asked for it.
+        bias: whether that layer has one.
     """
 
     logits: Tensor
     y: Tensor
     gradient: Tensor | None = None
     input_std: Tensor | None = None
+    features: Tensor | None = None
+    bias: bool = False
 
     @cached_property
     def log_p(self) -> Tensor:
@@ -79,6 +84,11 @@ class Hardness(Protocol):
         """Whether its pass needs the input gradient."""
         ...
 
+    @property
+    def needs_features(self) -> bool:
+        """Whether its pass needs the input of the last linear layer."""
+        ...
+
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""
         ...
@@ -89,8 +99,8 @@ class Hardness(Protocol):
 
 
 @dataclass(frozen=True)
-class LogitHardness:
-    """A hardness that comes from logits alone.
+class ForwardHardness:
+    """A hardness that a forward pass gives.
 
     Attributes:
         name: its column in the scores.
@@ -107,6 +117,7 @@ class LogitHardness:
     says: str
     dtype: str = "float32"
     needs_gradient: bool = False
+    needs_features: bool = False
 
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""

@@ -1,5 +1,6 @@
 """The exact pass: every clean sample's logits and input gradient, in eval mode, leaving no trace in the model."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from easycoreset.data import Batch
 from easycoreset.hardness import Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
+from easycoreset.models.last_layer import LastLayer, find_last_layer
 from easycoreset.models.modes import frozen, full_float32
 from easycoreset.models.normalize import Normalize
 
@@ -36,8 +38,9 @@ def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return AIGN().measure(look(model, x, y, gradient=True))
 
 
-def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, input_std: Tensor | None = None) -> Outputs:
-    """Logits and, if asked for, input gradients of one batch; the model must be `frozen`.
+def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, input_std: Tensor | None = None,
+         layer: LastLayer | None = None) -> Outputs:  # fmt: skip
+    """Logits and, if asked for, input gradients and (of a `layer` that is `watched`) features; `model` is `frozen`.
 
     The cross-entropy is summed, so that each sample's gradient is that of its own loss.
     """
@@ -46,11 +49,13 @@ def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, input_std: T
         logits = model(x)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         found = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)[0] if gradient else None
-    return Outputs(logits.detach(), y, found, input_std)
+    features = None if layer is None else layer.features(len(x))
+    return Outputs(logits.detach(), y, found, input_std, features, layer is not None and layer.bias)
 
 
 def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: int, measures: Sequence[Hardness],
-                advance: Callable[[int], None] = lambda samples: None) -> dict[str, np.ndarray]:  # fmt: skip
+                advance: Callable[[int], None] = lambda samples: None,
+                feature_layer: str | None = None) -> dict[str, np.ndarray]:  # fmt: skip
     """Measure every sample once.
 
     Args:
@@ -59,6 +64,7 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
         size: N.
         measures: what to measure.
         advance: told how many samples are done.
+        feature_layer: name of the layer whose input is the features; None: the last linear layer.
 
     Returns:
         trajectory column -> [N] float32; NaN where the value is not finite.
@@ -69,11 +75,14 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
         network = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
         std = first_std(network)
         found: dict[str, Tensor] = {}
-        with frozen(network), full_float32():
+        layer: LastLayer | None = None
+        with frozen(network), full_float32(), contextlib.ExitStack() as watching:
             for batch in batches():
                 x = batch.x if dtype == "float32" else batch.x.to(getattr(torch, dtype))
                 wants = any(measure.needs_gradient for measure in group.values())
-                outputs = look(network, x, batch.y, gradient=wants, input_std=std)
+                if layer is None and any(measure.needs_features for measure in group.values()):
+                    layer = watching.enter_context(find_last_layer(network, x[:2], feature_layer).watched())
+                outputs = look(network, x, batch.y, gradient=wants, input_std=std, layer=layer)
                 for column, measure in group.items():
                     if column not in found:
                         found[column] = torch.full((size,), float("nan"), device=batch.x.device)

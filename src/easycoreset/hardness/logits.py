@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from easycoreset.hardness import LogitHardness, Outputs
+from easycoreset.hardness import ForwardHardness, Outputs
 from easycoreset.hardness.folds import Forgotten, Last, Mean, SlidingDeviation
 
 
@@ -55,16 +55,16 @@ def _own(values: Tensor, y: Tensor) -> Tensor:
     return values.gather(1, y[:, None]).squeeze(1)
 
 
-LOSS = LogitHardness("loss", "loss", cross_entropy, Mean, "Mean cross-entropy over epochs.")
-EL2N = LogitHardness("el2n", "el2n", error_norm, lambda: Mean(limit=10),
+LOSS = ForwardHardness("loss", "loss", cross_entropy, Mean, "Mean cross-entropy over epochs.")
+EL2N = ForwardHardness("el2n", "el2n", error_norm, lambda: Mean(limit=10),
                      "Mean norm of p - 1_y over the first 10 epochs (Paul et al. 2021).")  # fmt: skip
-FORGETTING = LogitHardness("forgetting", "correct", correct, Forgotten,
+FORGETTING = ForwardHardness("forgetting", "correct", correct, Forgotten,
                            "Times forgotten; never learned counts all epochs (Toneva et al. 2019).")  # fmt: skip
-AUM = LogitHardness("aum", "aum", negative_margin, Mean, "Minus the mean logit margin (Pleiss et al. 2020).")
-UNCERTAINTY = LogitHardness("uncertainty", "p_y", p_y, SlidingDeviation,
+AUM = ForwardHardness("aum", "aum", negative_margin, Mean, "Minus the mean logit margin (Pleiss et al. 2020).")
+UNCERTAINTY = ForwardHardness("uncertainty", "p_y", p_y, SlidingDeviation,
                             "Deviation of p_y in windows of 10 epochs (He et al. 2023).")  # fmt: skip
-ENTROPY = LogitHardness("entropy", "entropy", entropy, Last, "Entropy of the last epoch's p, in nats.")
-LEAST_CONFIDENCE = LogitHardness("least_confidence", "least_confidence", least_confidence, Last,
+ENTROPY = ForwardHardness("entropy", "entropy", entropy, Last, "Entropy of the last epoch's p, in nats.")
+LEAST_CONFIDENCE = ForwardHardness("least_confidence", "least_confidence", least_confidence, Last,
                                  "1 - max p of the last epoch.")  # fmt: skip
-PROB_GAP = LogitHardness("prob_gap", "prob_gap", prob_gap, Last,
+PROB_GAP = ForwardHardness("prob_gap", "prob_gap", prob_gap, Last,
                          "Minus the gap between the last epoch's two highest probabilities.")  # fmt: skip

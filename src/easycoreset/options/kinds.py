@@ -70,7 +70,7 @@ def check_types(options: Any) -> None:
     Raises:
         UsageError: a value of another type, or outside its choices; the option is named.
     """
-    hints = typing.get_type_hints(type(options), include_extras=True)
+    hints = typing.get_type_hints(cast(Any, type(options)), include_extras=True)
     for item in dataclasses.fields(options):
         value, hint = getattr(options, item.name), hints[item.name]
         kinds = [h for h in typing.get_args(hint) if h is not type(None)]
@@ -103,9 +103,8 @@ def _to_kind(option: str, value: Any, hint: Any) -> Any:
         if not isinstance(value, str | Path):
             raise UsageError(f"{option} must be of type {hint.__name__}; got {value!r}")
         return hint(value)
-    if type(value) is not hint and not (
-        hint is int and isinstance(value, numbers.Integral) and type(value) is not bool
-    ):
+    whole = isinstance(value, numbers.Integral) and type(value) is not bool  # pyright: ignore[reportUnnecessaryComparison]
+    if type(value) is not hint and not (hint is int and whole):
         raise UsageError(f"{option} must be of type {hint.__name__}; got {value!r}")
     return hint(value)
 

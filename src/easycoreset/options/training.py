@@ -113,6 +113,10 @@ class ScoreOptions(RecipeOptions):
     """Samples a batch of an exact scoring pass."""
     keep_checkpoints: bool = field(default=True, metadata=NEUTRAL)
     """Keep the weights of every scored epoch, which `--split test` needs."""
+    save_features: Literal["clean", "adversarial"] | None = field(default=None, metadata=NEUTRAL)
+    """Write penultimate features and probabilities too; adversarial: at PGD examples as well (alone it means clean)."""
+    feature_layer: str | None = None
+    """Layer whose input is taken as features; left out: the last linear layer."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from easycoreset.errors import UsageError, nearest
 from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
+from easycoreset.tables.features import read_features
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -33,8 +34,11 @@ class Scores:
         n_obs: [N] int32, scored epochs with a finite gradient.
         columns: hardness name -> [N] float32; NaN where a sample was never observed.
         provenance: fingerprint, split and options of the run.
-        features: [N, d] or None where they were not saved.
-        probabilities: [N, classes] or None where they were not saved.
+        features: [N, d], the input of the last linear layer, or None where it was not saved.
+        probabilities: [N, classes], likewise.
+        features_adv: [N, d] at PGD examples, or None.
+        probabilities_adv: [N, classes] at PGD examples, or None.
+        bias: whether that layer has a bias: its gradient is then (p - 1_y) x (h, 1), else (p - 1_y) x h.
     """
 
     sample_ids: Sequence[str]
@@ -45,6 +49,9 @@ class Scores:
     provenance: dict[str, Any] = field(default_factory=dict[str, Any])
     features: npt.NDArray[np.floating] | None = None
     probabilities: npt.NDArray[np.floating] | None = None
+    features_adv: npt.NDArray[np.floating] | None = None
+    probabilities_adv: npt.NDArray[np.floating] | None = None
+    bias: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,8 +103,10 @@ class Scores:
     def read(cls, path: str | Path) -> "Scores":
         """Read what `write`, or another program by the same schema, wrote; rows may come in any order.
 
+        Features that `score --save-features` wrote beside it are opened too, as memory-mapped arrays.
+
         Raises:
-            UsageError: the file is missing, broken, or no score table.
+            UsageError: the file is missing, broken, or no score table; features beside it are of other data.
         """
         path = Path(path)
         if path.is_dir():
@@ -120,7 +129,7 @@ class Scores:
         n_obs = integers(table, "n_obs", path) if "n_obs" in table.column_names else np.ones(len(index), np.int64)
         names = provenance.pop("class_names", None) or [str(k) for k in range(int(labels.max()) + 1)]
         return cls(sample_ids=ids, labels=labels, class_names=names, n_obs=n_obs.astype(np.int32), columns=columns,
-                   provenance=provenance)  # fmt: skip
+                   provenance=provenance, **read_features(path.parent, provenance, len(index)))  # fmt: skip
 
 
 def check_same_data(provenance: dict[str, Any], fingerprint: str, split: str, what: str,

@@ -1,0 +1,109 @@
+"""Features once: penultimate features and probabilities of every training sample, for the selectors that need them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from easycoreset.attacks import load_attack
+from easycoreset.data import Batch, Split
+from easycoreset.errors import RunError
+from easycoreset.files import SCHEMA_VERSION, read_json, write_atomic, write_json
+from easycoreset.hardness.exact import look
+from easycoreset.models.last_layer import LastLayer, find_last_layer
+from easycoreset.models.modes import frozen, full_float32
+from easycoreset.tables.features import RECORD, file_names
+
+LARGEST = float(np.finfo(np.float16).max)
+ATTACK = "pgd:steps=10"
+
+
+def saved_kinds(folder: Path, fingerprint: str) -> dict[str, Any]:
+    """What `features.json` says is there of this data: kind (clean, adversarial) -> its facts; nothing else counts."""
+    if not (folder / RECORD).exists():
+        return {}
+    record = read_json(folder / RECORD)
+    return dict(record.get("kinds", {})) if record.get("fingerprint") == fingerprint else {}
+
+
+def save_features(model: nn.Module, split: Split, folder: Path, *, kind: str, model_name: str, device: torch.device,
+                  feature_layer: str | None = None, eps: float = 8 / 255, seed: int = 0, batch_size: int = 250,
+                  advance: Callable[[int], None] = lambda samples: None) -> None:  # fmt: skip
+    """Write features (float16) and probabilities (float32) of all samples, row i of index i, and `features.json`.
+
+    Clean samples, eval mode. The gradient of the last layer, (p - 1_y) x (h, 1), needs no more than that.
+
+    Args:
+        model: trained, on `device`.
+        split: the training split.
+        folder: of the scores.
+        kind: clean, or adversarial: at PGD examples (10 steps, linf); a sample's is the first that breaks it.
+        model_name: for the record.
+        device: where it runs.
+        feature_layer: the layer whose input is taken; None: the last linear layer.
+        eps: radius of the PGD examples.
+        seed: of their random starts.
+        batch_size: samples a batch.
+        advance: told how many samples are done.
+
+    Raises:
+        UsageError: the model has no last linear layer and none is named.
+        RunError: a feature that is not finite or is beyond float16.
+    """
+    kinds = saved_kinds(folder, split.fingerprint)
+    spelled, attack = load_attack(ATTACK, eps=eps, norm="linf", seed=seed)
+    order = np.arange(len(split), dtype=np.int64)
+    first = next(split.batches(order[:2], 2, device))
+    layer = find_last_layer(model, first.x, feature_layer)
+
+    def adversarial(batch: Batch) -> Batch:
+        return Batch(batch.index, attack(model, batch.x, batch.y, batch.index), batch.y)
+
+    def rows() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for batch in split.batches(order, batch_size, device):
+            seen = batch if kind == "clean" else adversarial(batch)
+            yield batch.index, *look_at(model, seen, layer)
+            advance(len(batch.index))
+
+    shapes = _write(folder, kind, len(split), rows())
+    kinds[kind] = shapes if kind == "clean" else shapes | {"attack": spelled, "eps": eps, "norm": "linf", "seed": seed}
+    write_json(folder / RECORD, {
+        "schema_version": SCHEMA_VERSION, "model": model_name, "layer": layer.name, "bias": layer.bias,
+        "split": split.name, "fingerprint": split.fingerprint, "kinds": kinds,
+    })  # fmt: skip
+
+
+def look_at(model: nn.Module, batch: Batch, layer: LastLayer) -> tuple[Tensor, Tensor]:
+    """Features [B, d] and probabilities [B, classes] of a batch, float32."""
+    with frozen(model), full_float32(), layer.watched():
+        outputs = look(model, batch.x, batch.y, gradient=False, layer=layer)
+    assert outputs.features is not None
+    return outputs.features.float(), outputs.p.float()
+
+
+def _write(folder: Path, kind: str, size: int, rows: Iterator[tuple[Tensor, Tensor, Tensor]]) -> dict[str, Any]:
+    """Fill the two arrays of one kind, each complete before it has its name; returns their shapes."""
+    features_file, probabilities_file = (folder / name for name in file_names(kind))
+    arrays: list[np.memmap] = []
+
+    def fill(features_path: Path, probabilities_path: Path) -> None:
+        for index, features, probabilities in rows:
+            largest = features.abs().amax(1)
+            if not bool((largest <= LARGEST).all()):
+                worst = int(index[~(largest <= LARGEST)][0])
+                raise RunError(f"features of sample {worst} are not finite or beyond float16 ({LARGEST:g}): not saved")
+            if not arrays:
+                for path, values, kept in ((features_path, features, np.float16),
+                                           (probabilities_path, probabilities, np.float32)):  # fmt: skip
+                    shape = (size, values.shape[1])
+                    arrays.append(np.lib.format.open_memmap(path, mode="w+", dtype=kept, shape=shape))
+            for array, values in zip(arrays, (features, probabilities), strict=True):
+                array[index.cpu().numpy()] = values.cpu().numpy()
+        for array in arrays:
+            array.flush()
+
+    write_atomic(features_file, lambda one: write_atomic(probabilities_file, lambda two: fill(one, two)))
+    return {"features": list(arrays[0].shape), "probabilities": list(arrays[1].shape)}

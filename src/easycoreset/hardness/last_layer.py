@@ -1,0 +1,20 @@
+"""Hardness from the gradient of the last linear layer."""
+
+import torch
+from torch import Tensor
+
+from easycoreset.hardness import ForwardHardness, Outputs
+from easycoreset.hardness.folds import Mean
+from easycoreset.hardness.logits import error_norm
+
+
+def gradient_norm(outputs: Outputs) -> Tensor:
+    """L2 norm of the loss's gradient with respect to the last linear layer: of (p - 1_y) x (h, 1)."""
+    assert outputs.features is not None
+    wide = torch.float64 if outputs.features.dtype == torch.float64 else torch.float32
+    squared = outputs.features.to(wide).square().sum(1) + outputs.bias
+    return error_norm(outputs) * squared.sqrt()
+
+
+GRAND = ForwardHardness("grand", "grand", gradient_norm, lambda: Mean(limit=10), needs_features=True,
+                        says="Mean gradient norm of the last layer, first 10 epochs (Paul et al. 2021).")  # fmt: skip

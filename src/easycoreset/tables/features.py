@@ -1,0 +1,55 @@
+"""Features and probabilities beside a score file, as memory-mapped arrays."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from easycoreset.errors import UsageError
+from easycoreset.files import read_json
+
+RECORD = "features.json"
+
+
+def file_names(kind: str) -> tuple[str, str]:
+    """The files of one kind (clean or adversarial): features, probabilities."""
+    tail = "" if kind == "clean" else "_adv"
+    return f"features{tail}.npy", f"probabilities{tail}.npy"
+
+
+def read_features(folder: Path, provenance: dict[str, Any], size: int) -> dict[str, Any]:
+    """Open the features beside a table of scores, as fields of `Scores`; nothing where none were saved of its split.
+
+    Args:
+        folder: of the scores.
+        provenance: of the scores.
+        size: rows of the scores.
+
+    Raises:
+        UsageError: they are of other data, or broken.
+    """
+    if not (folder / RECORD).exists():
+        return {}
+    record = read_json(folder / RECORD)
+    if record.get("split", "train") != provenance.get("split", "train"):
+        return {}
+    theirs, own = str(record.get("fingerprint", "")), str(provenance.get("fingerprint", ""))
+    if theirs and own and theirs != own:
+        raise UsageError(f"{folder / RECORD}: features of other data (fingerprint {theirs[:12]}, the scores' "
+                         f"{own[:12]}); `easycoreset score --save-features` makes them anew")  # fmt: skip
+    found: dict[str, Any] = {"bias": bool(record.get("bias", True))}
+    for kind in record.get("kinds", {}):
+        for name in file_names(kind):
+            found[name.removesuffix(".npy")] = _open(folder / name, size)
+    return found
+
+
+def _open(file: Path, size: int) -> npt.NDArray[np.floating]:
+    try:
+        array: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"{file}: not a readable array: {error}") from None
+    if array.ndim != 2 or len(array) != size or not np.issubdtype(array.dtype, np.floating):
+        raise UsageError(f"{file}: must be [{size}, d] floating, a row a sample; it is {array.shape} {array.dtype}")
+    return array
