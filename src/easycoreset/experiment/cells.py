@@ -12,7 +12,7 @@ from easycoreset.hardness.gradient import AIGN
 from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import Norm, Schedule
-from easycoreset.selection import SELECTORS
+from easycoreset.selection import SELECTORS, load_selector, needs_of
 
 FULL = "full"  # the reference row: training on everything
 
@@ -94,11 +94,24 @@ class Cell:
         return _hash({key: value for key, value in self.key().items() if key in shared} | made)
 
     @property
-    def needs_scores(self) -> bool:
-        """Whether the method looks at hardness at all."""
+    def needs(self) -> tuple[str, ...] | None:
+        """Columns and arrays of the scores that the method looks at; None where a user's own does not say."""
         if self.method == FULL or self.method.startswith("file:"):
-            return False
-        return getattr(find_member("method", split_spec(self.method)[0], SELECTORS), "needs_scores", True)
+            return ()
+        return needs_of(load_selector(self.method)[1])
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether the method looks at hardness or features at all."""
+        return self.needs != ()
+
+    @property
+    def needs_features(self) -> Literal["clean", "adversarial"] | None:
+        """Which features the scoring run must save for the method."""
+        needs = self.needs or ()
+        if any(name.endswith("_adv") for name in needs):
+            return "adversarial"
+        return "clean" if "features" in needs else None
 
 
 @dataclass(frozen=True, kw_only=True)

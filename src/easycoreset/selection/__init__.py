@@ -19,11 +19,39 @@ SELECTORS = {
     "middle": "easycoreset.selection.ends:Middle",
     "hardest": "easycoreset.selection.ends:Hardest",
     "random": "easycoreset.selection.uniform:Random",
+    "ccs": "easycoreset.selection.strata:CCS",
+    "stratified": "easycoreset.selection.strata:Stratified",
+    "moderate": "easycoreset.selection.centres:Moderate",
+    "prototypes": "easycoreset.selection.centres:Prototypes",
+    "herding": "easycoreset.selection.greedy:Herding",
+    "kcenter": "easycoreset.selection.greedy:KCenter",
+    "facility": "easycoreset.selection.submodular:Facility",
+    "graphcut": "easycoreset.selection.submodular:GraphCut",
+    "craig": "easycoreset.selection.submodular:CRAIG",
+    "gradmatch": "easycoreset.selection.gradmatch:GradMatch",
+    "glister": "easycoreset.selection.glister:Glister",
+    "cal": "easycoreset.selection.neighbours:CAL",
+    "d2": "easycoreset.selection.neighbours:D2",
+    "slocurves": "easycoreset.selection.ends:SLoCurves",
+    "el2n": "easycoreset.selection.columns:EL2N",
+    "grand": "easycoreset.selection.columns:GraNd",
+    "forgetting": "easycoreset.selection.columns:Forgetting",
+    "aum": "easycoreset.selection.columns:AUM",
+    "loss": "easycoreset.selection.columns:Loss",
+    "uncertainty": "easycoreset.selection.columns:Uncertainty",
+    "vog": "easycoreset.selection.columns:VoG",
+    "entropy": "easycoreset.selection.columns:Entropy",
+    "least_confidence": "easycoreset.selection.columns:LeastConfidence",
+    "prob_gap": "easycoreset.selection.columns:ProbGap",
 }
 
 
 class Selector(Protocol):
-    """Chooses `count` samples of a table; the same seed gives the same choice."""
+    """Chooses `count` samples of a table; the same seed gives the same choice.
+
+    Ours say in `needs` which columns and arrays of the table they look at, and in `cost` how their work grows (n rows,
+    d features).
+    """
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         """Choose."""
@@ -62,11 +90,13 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
     if scores.provenance.get("labels") == "not given" and (per_class or "per_class=true" in method):
         raise UsageError("per_class needs labels: give them to recorder.scores(labels=...)")
     coreset: Any
+    needs: tuple[str, ...] | None = ()
     if method.startswith("file:"):
         name, coreset = method, read_published(Path(method[5:]), scores)
         require(len(coreset) == count, "fraction", f"{len(coreset) / len(scores):.6g}, as {method} keeps", fraction)
     else:
         name, selector = load_selector(method, by, per_class)
+        needs = needs_of(selector)
         coreset = selector(scores, count, seed)
     if not isinstance(coreset, Coreset) or len(coreset) != count:
         kept = len(coreset) if isinstance(coreset, Coreset) else type(coreset).__name__
@@ -77,9 +107,7 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         class_counts={"before": before.tolist(), "after": after.tolist()},
     )  # fmt: skip
     _warn_of_lost_classes(coreset, count)
-    unseen = int(np.sum(scores.n_obs[coreset.keep] == 0)) if scores.columns else 0
-    if unseen and getattr(coreset, "needs_scores", True) and "random" not in name:
-        warnings.warn(f"{unseen} of the kept samples were never observed", EasycoresetWarning, stacklevel=2)
+    _warn_of_unseen(coreset, scores, needs)
     return coreset
 
 
@@ -109,6 +137,24 @@ def _check_place(out: Path) -> None:
         Coreset.read(out)  # raises where it is another table
     if beside.exists() and read_json(beside).get("command") != "select":
         raise UsageError(f"out: {beside} belongs to something else; give another name")
+
+
+def needs_of(selector: Selector) -> tuple[str, ...] | None:
+    """Columns and arrays of the scores that a selector looks at; None where a user's own does not say."""
+    return getattr(selector, "needs", None)
+
+
+def _warn_of_unseen(coreset: Coreset, scores: Scores, needs: tuple[str, ...] | None) -> None:
+    """Say how many of the kept samples the method knew nothing of."""
+    columns = [name for name in needs or () if name in scores.columns]
+    unseen = np.zeros(len(scores), np.bool_)
+    for name in columns:
+        unseen |= np.isnan(scores[name])
+    if needs is None and scores.columns:
+        unseen = scores.n_obs == 0
+    kept = int(np.sum(unseen & coreset.keep))
+    if kept:
+        warnings.warn(f"{kept} of the kept samples were never observed", EasycoresetWarning, stacklevel=3)
 
 
 def _warn_of_lost_classes(coreset: Coreset, count: int) -> None:

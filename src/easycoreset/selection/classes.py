@@ -1,22 +1,59 @@
-"""What every selector shares: seeded ties, and a method that runs within each class."""
+"""What every selector shares: seeded ties, a method that runs within each class, and one that runs in parts."""
 
 from collections.abc import Callable
 
 import numpy as np
 
+from easycoreset.console import log
+from easycoreset.errors import require
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 Order = Callable[[Ints, int, np.random.Generator], Ints]  # (rows, count, rng) -> the rows chosen, first choice first
 
 
-def choose_rows(scores: Scores, count: int, seed: int, order: Order, *, per_class: bool) -> Coreset:
-    """Let `order` choose among all rows, or its quota within each class."""
+def choose_rows(scores: Scores, count: int, seed: int, order: Order, *, per_class: bool,
+                weight: Floats | None = None) -> Coreset:  # fmt: skip
+    """Let `order` choose among all rows, or its quota within each class.
+
+    Args:
+        scores: of all rows.
+        count: to be kept.
+        seed: of ties and random draws.
+        order: the method.
+        per_class: within each class.
+        weight: [N], which `order` has filled in for the rows that it chose by the time it returns.
+    """
     rng = np.random.default_rng(seed)
-    if not per_class:
-        return Coreset.from_order(order(np.arange(len(scores), dtype=np.int64), count, rng), scores)
-    quotas = class_quotas(np.bincount(scores.labels), count, rng)
-    chosen = [order(np.flatnonzero(scores.labels == k).astype(np.int64), int(n), rng) for k, n in enumerate(quotas)]
-    return Coreset.from_order(interleave(chosen, rng), scores)
+    if per_class:
+        quotas = class_quotas(np.bincount(scores.labels), count, rng)
+        members = [(np.flatnonzero(scores.labels == k).astype(np.int64), int(n)) for k, n in enumerate(quotas) if n]
+        chosen = interleave([order(rows, n, rng) for rows, n in members], rng)
+    else:
+        chosen = order(np.arange(len(scores), dtype=np.int64), count, rng)
+    return Coreset.from_order(chosen, scores, None if weight is None else weight[chosen])
+
+
+def in_parts(order: Order, most: int, name: str) -> Order:
+    """Have `order` run within seeded random parts of at most `most` rows, each with its share: an approximation.
+
+    It is what is left where exact work grows with the square of the rows.
+    """
+
+    def cut(rows: Ints, count: int, rng: np.random.Generator) -> Ints:
+        if len(rows) <= most:
+            return order(rows, count, rng)
+        parts = [np.sort(part) for part in np.array_split(rng.permutation(rows), -(-len(rows) // most))]
+        log.info("%s: %d rows are cut into %d random parts (part=%d): an approximation", name, len(rows), len(parts),
+                 most)  # fmt: skip
+        quotas = class_quotas(np.array([len(part) for part in parts]), count, rng)
+        return interleave([order(part, int(n), rng) for part, n in zip(parts, quotas, strict=True) if n], rng)
+
+    return cut
+
+
+def require_classes(name: str, per_class: bool) -> None:
+    """Refuse `per_class=false` for a method that its paper defines within each class."""
+    require(per_class, "per_class", f"true: {name} always runs within each class", per_class)
 
 
 def sort_rows(values: Floats, rows: Ints, rng: np.random.Generator) -> Ints:

@@ -1,11 +1,12 @@
 """The ends and the middle of one hardness: EasyCore, and the controls that stand beside it."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from easycoreset.console import log
-from easycoreset.selection.classes import choose_rows, sort_rows
+from easycoreset.selection.classes import choose_rows, require_classes, sort_rows
 from easycoreset.tables import Coreset, Ints, Scores
 
 
@@ -17,6 +18,8 @@ class EasyCore:
     taken, and said.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("aign",)
+    cost: ClassVar[str] = "n log n"
     per_class: bool = False
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -31,8 +34,14 @@ class EasyCore:
 class Easiest:
     """Keeps the lowest values of a hardness (a control: is AIGN special, or any easy end?)."""
 
+    cost: ClassVar[str] = "n log n"
     by: str = "aign"
     per_class: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Its column."""
+        return (self.by,)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]
@@ -44,8 +53,14 @@ class Easiest:
 class Hardest:
     """Keeps the highest values of a hardness; never observed samples come last here too."""
 
+    cost: ClassVar[str] = "n log n"
     by: str = "aign"
     per_class: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Its column."""
+        return (self.by,)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = -scores[self.by]
@@ -57,8 +72,14 @@ class Hardest:
 class Middle:
     """Keeps the middle of a hardness: of n observed samples those ranked from floor((n - count) / 2) on."""
 
+    cost: ClassVar[str] = "n log n"
     by: str = "aign"
     per_class: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Its column."""
+        return (self.by,)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]
@@ -70,6 +91,24 @@ class Middle:
             return ordered[np.concatenate([inner, np.arange(observed, len(rows))])][:n]
 
         return choose_rows(scores, count, seed, order, per_class=self.per_class)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SLoCurves:
+    """Keeps the lowest input loss curvature within each class (SLo-curves, Garg & Roy 2023).
+
+    EasyCore's nearest relative. A departure: selection only, without their regulariser.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("curvature",)
+    cost: ClassVar[str] = "n log n"
+    per_class: bool = True
+
+    def __post_init__(self) -> None:
+        require_classes("slocurves", self.per_class)
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        return Easiest(by="curvature", per_class=True)(scores, count, seed)
 
 
 def middle_out(n: int) -> Ints:

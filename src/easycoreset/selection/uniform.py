@@ -11,7 +11,8 @@ from easycoreset.tables import Coreset, Scores
 class Random:
     """Keeps a uniform draw without replacement."""
 
-    needs_scores: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    cost: ClassVar[str] = "n"
     per_class: bool = False
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:

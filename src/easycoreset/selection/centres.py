@@ -1,0 +1,75 @@
+"""Distance to a centre: moderate coresets, and the far end of k-means clusters."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false
+# (scikit-learn carries no types)
+
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from easycoreset.selection.classes import choose_rows, sort_rows
+from easycoreset.selection.geometry import read_rows, square_norms
+from easycoreset.tables import Coreset, Floats, Ints, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moderate:
+    """Keeps the samples whose distance to their class mean is nearest to the class's median distance.
+
+    Xia et al. 2023. A departure: they take the middle of the distances of all classes together, and their code takes
+    the vector of medians as the centre. Distances are Euclidean, between features.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("features",)
+    cost: ClassVar[str] = "n d"
+    per_class: bool = False
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        off = np.zeros(len(scores), np.float32)
+        for k in np.unique(scores.labels):
+            rows = np.flatnonzero(scores.labels == k)
+            h = read_rows(scores, "features", rows)
+            distance = np.sqrt(square_norms(h - h.mean(0, dtype=np.float64).astype(np.float32)))
+            off[rows] = np.abs(distance - np.median(distance))
+
+        def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+            return sort_rows(off, rows, rng)[:n]
+
+        return choose_rows(scores, count, seed, order, per_class=self.per_class)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prototypes:
+    """Keeps the samples farthest from their k-means centre (Sorscher et al. 2022); `end=easy` keeps the nearest.
+
+    scikit-learn's KMeans, 10 starts, as many clusters as classes, one a class with `per_class`. A departure: features
+    are those of the scored model, theirs are self-supervised.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("features",)
+    cost: ClassVar[str] = "n d classes, times the rounds of 10 k-means"
+    end: Literal["hard", "easy"] = "hard"
+    per_class: bool = False
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        off = np.zeros(len(scores), np.float32)
+
+        def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+            clusters = len(np.unique(scores.labels[rows]))
+            distance = distance_to_centre(read_rows(scores, "features", rows), clusters, seed)
+            off[rows] = distance if self.end == "easy" else -distance
+            return sort_rows(off, rows, rng)[:n]
+
+        return choose_rows(scores, count, seed, order, per_class=self.per_class)
+
+
+def distance_to_centre(h: Floats, clusters: int, seed: int) -> Floats:
+    """Of each row [n, d] to the centre of its k-means cluster, [n]."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer distinct rows than clusters
+        found = KMeans(clusters, n_init=10, random_state=seed).fit(h)  # pyright: ignore[reportArgumentType]
+    return np.sqrt(square_norms(h - found.cluster_centers_[found.labels_].astype(np.float32)))

@@ -1,0 +1,138 @@
+"""GradMatch: few samples whose weighted gradients add up to the gradient of all."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from easycoreset.console import progress
+from easycoreset.errors import require
+from easycoreset.selection.classes import choose_rows, require_classes
+from easycoreset.selection.geometry import read_gradients
+from easycoreset.selection.submodular import needed_arrays
+from easycoreset.tables import Coreset, Ints, Scores
+
+ROUNDS = 50  # of picks, each followed by a refit of all weights
+PATIENCE = 3  # refits that may get worse before rows change sides one at a time
+
+Doubles = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+class Match(NamedTuple):
+    """Places that were chosen, their weights, and the objective after each refit."""
+
+    chosen: Ints
+    weight: Doubles
+    objective: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradMatch:
+    """Orthogonal matching pursuit on last-layer gradients, within each class (Killamsetty et al. 2021).
+
+    Minimises |b - A w|^2 + lam |w|^2, w >= 0: columns of A are the gradients of the own class's logit,
+    (p_y - 1) (h, 1), divided by their mean norm, b their sum. Train with the weights. Rows are picked in 50 batches, by
+    inner product with the residual. `gradients=adversarial` takes them at PGD examples (Dolatabadi et al. 2022).
+    """
+
+    cost: ClassVar[str] = "50 refits of d^2 count a class"
+    gradients: Literal["clean", "adversarial"] = "clean"
+    lam: float = 0.5
+    per_class: bool = True
+
+    def __post_init__(self) -> None:
+        require_classes("gradmatch", self.per_class)
+        require(self.lam > 0, "lam", "> 0", self.lam)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The arrays of its gradients."""
+        return needed_arrays(self.gradients)
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        weight = np.ones(len(scores), np.float32)
+        with progress("gradmatch", count) as bar:
+
+            def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+                rows = rng.permutation(rows)
+                gradients = read_gradients(scores, rows, adversarial=self.gradients == "adversarial")
+                own = gradients.error[np.arange(len(rows)), scores.labels[rows]]
+                matched = match((own[:, None] * gradients.inputs).T.astype(np.float64), n, self.lam, bar.advance)
+                weight[rows[matched.chosen]] = matched.weight
+                return rows[matched.chosen]
+
+            return choose_rows(scores, count, seed, order, per_class=True, weight=weight)
+
+
+def match(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] = lambda steps: None) -> Match:
+    """Choose `count` columns of A [d, n] and weights for them.
+
+    Picks of weight 0 get the smallest positive weight; what positive inner products do not fill is filled by
+    correlation with b, at that weight too.
+    """
+    scale = float(np.linalg.norm(columns, axis=0).mean())
+    columns = columns / (scale or 1.0)
+    target = columns.sum(1)
+    chosen, weight, objective = np.zeros(0, np.int64), np.zeros(0), [float(target @ target)]
+    free = np.ones(columns.shape[1], bool)
+    while len(chosen) < count:
+        towards = (target - columns[:, chosen] @ weight) @ columns
+        towards[~free] = -np.inf
+        batch = min(math.ceil(count / ROUNDS), count - len(chosen))
+        added = np.argsort(-towards, kind="stable")[:batch]
+        added = added[towards[added] > 0]
+        if not len(added):
+            break
+        free[added] = False
+        chosen = np.concatenate([chosen, added])
+        passive = np.concatenate([weight > 0, np.ones(len(added), bool)])
+        weight = fit_nonnegative(columns[:, chosen], target, lam, passive)
+        left = target - columns[:, chosen] @ weight
+        objective.append(float(left @ left + lam * weight @ weight))
+        tick(len(added))
+    towards = np.where(free, target @ columns, -np.inf)
+    rest = np.argsort(-towards, kind="stable")[: count - len(chosen)]
+    tick(len(rest))
+    weight = np.concatenate([weight, np.zeros(len(rest))])
+    smallest = weight[weight > 0].min(initial=np.inf)
+    filled = np.where(weight > 0, weight, smallest if np.isfinite(smallest) else 1.0)
+    return Match(np.concatenate([chosen, rest]), filled, objective)
+
+
+def fit_nonnegative(columns: Doubles, target: Doubles, lam: float, passive: Flags) -> Doubles:
+    """Minimise |target - A w|^2 + lam |w|^2 over w >= 0, by block principal pivoting (Kim & Park 2011).
+
+    Args:
+        columns: A [d, k].
+        target: [d].
+        lam: > 0.
+        passive: [k], which weights are guessed to be positive.
+    """
+    passive, fewest, patience = passive.copy(), columns.shape[1] + 1, PATIENCE
+    slack = 1e-9 * float(np.abs(target @ columns).max(initial=0))
+    while True:
+        weight = np.zeros(columns.shape[1])
+        weight[passive] = fit_ridge(columns[:, passive], target, lam)
+        slope = lam * weight - (target - columns @ weight) @ columns
+        wrong = np.where(passive, weight < -1e-12, slope < -slack)
+        if not wrong.any():
+            return np.maximum(weight, 0)
+        if wrong.sum() < fewest:
+            fewest, patience = int(wrong.sum()), PATIENCE
+        elif patience:
+            patience -= 1
+        else:
+            wrong[: np.flatnonzero(wrong)[-1]] = False
+        passive ^= wrong
+
+
+def fit_ridge(columns: Doubles, target: Doubles, lam: float) -> Doubles:
+    """Minimise |target - A w|^2 + lam |w|^2, in the smaller of the two spaces."""
+    d, k = columns.shape
+    if k <= d:
+        return np.asarray(np.linalg.solve(columns.T @ columns + lam * np.eye(k), target @ columns), np.float64)
+    return np.asarray(np.linalg.solve(columns @ columns.T + lam * np.eye(d), target) @ columns, np.float64)

@@ -1,0 +1,123 @@
+"""Coverage of hardness: equal shares of its strata (CCS, and strata of equal count)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from easycoreset.console import log
+from easycoreset.errors import UsageError, require
+from easycoreset.selection.classes import choose_rows, interleave, sort_rows
+from easycoreset.tables import Coreset, Ints, Scores
+
+STRATA = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class CCS:
+    """Drops the hardest share beta, then keeps equal shares of strata of equal width (Zheng et al. 2023).
+
+    Strata are of the hardness `by` (AUM, as in the paper); what a small one leaves over goes to larger ones. `beta`
+    left out is the paper's for CIFAR-10: 0 from half of the data on, 0.1 down to 15%, 0.3 below. Departures: the last
+    stratum is closed (the authors' `max * 1.0001` loses the hardest row where hardness is negative); never observed
+    samples belong to no stratum.
+    """
+
+    cost: ClassVar[str] = "n log n"
+    by: str = "aum"
+    beta: float | None = None
+    per_class: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.beta is None or 0 <= self.beta < 1, "beta", "in [0, 1)", self.beta)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Its column."""
+        return (self.by,)
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        values = scores[self.by]
+        beta = choose_beta(count / len(scores)) if self.beta is None else self.beta
+        if self.beta is None:
+            log.info("ccs: the hardest %.0f%% are dropped first (beta=%g)", 100 * beta, beta)
+        observed = int(np.sum(~np.isnan(values)))
+        left = observed - int(np.floor(beta * observed))
+        if left < count <= observed:
+            raise UsageError(f"ccs: beta={beta:g} leaves {left} samples, fewer than the {count} to be kept")
+
+        def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+            ordered = sort_rows(values, rows, rng)
+            seen = int(np.sum(~np.isnan(values[rows])))
+            kept = seen - int(np.floor(beta * seen))
+            pool = ordered[:kept]
+            k = min(STRATA, n)
+            chosen = draw_strata(equal_width(values[pool].astype(np.float64), k), k, min(n, kept), rng)
+            return np.concatenate([pool[chosen], ordered[kept:]])[:n]  # a short class takes dropped rows back
+
+        return choose_rows(scores, count, seed, order, per_class=self.per_class)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stratified:
+    """Keeps equal shares of 50 strata of equal count of a hardness (a control: no end, the whole range)."""
+
+    cost: ClassVar[str] = "n log n"
+    by: str = "aign"
+    per_class: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Its column."""
+        return (self.by,)
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        values = scores[self.by]
+
+        def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+            ordered = sort_rows(values, rows, rng)
+            seen = int(np.sum(~np.isnan(values[rows])))
+            k = min(STRATA, n)
+            strata = np.concatenate([np.full(len(s), i) for i, s in enumerate(np.array_split(ordered[:seen], k))])
+            chosen = draw_strata(strata.astype(np.int64), k, min(n, seen), rng)
+            return np.concatenate([ordered[chosen], ordered[seen:]])[:n]
+
+        return choose_rows(scores, count, seed, order, per_class=self.per_class)
+
+
+def choose_beta(fraction: float) -> float:
+    """The paper's beta for CIFAR-10 at a fraction that is kept."""
+    return 0.0 if fraction >= 0.5 else 0.1 if fraction >= 0.15 else 0.3
+
+
+def equal_width(values: np.ndarray, strata: int) -> Ints:
+    """Cut a range into strata of equal width, the last one closed; [n] values -> [n] strata from 0.
+
+    >>> equal_width(np.array([-4.0, -3.9, -2.0, 0.0]), 2).tolist()
+    [0, 0, 1, 1]
+    """
+    low, width = values.min(initial=np.inf), np.ptp(values) if len(values) else 0.0
+    if width == 0:
+        return np.zeros(len(values), np.int64)
+    return np.minimum((values - low) / width * strata, strata - 1).astype(np.int64)
+
+
+def share_strata(sizes: Ints, count: int, rng: np.random.Generator) -> Ints:
+    """Equal quotas; what small strata leave over goes to larger ones (ascending size, equal sizes in seeded order).
+
+    >>> share_strata(np.array([1, 9, 5]), 9, np.random.default_rng(0)).tolist()
+    [1, 4, 4]
+    """
+    quotas, left = np.zeros(len(sizes), np.int64), count
+    seeded = rng.permutation(len(sizes))
+    for done, k in enumerate(seeded[np.argsort(sizes[seeded], kind="stable")]):
+        quotas[k] = min(int(sizes[k]), left // (len(sizes) - done))
+        left -= quotas[k]
+    return quotas
+
+
+def draw_strata(strata: Ints, k: int, count: int, rng: np.random.Generator) -> Ints:
+    """Draw `count` places, equal quotas of each of `k` strata, interleaved so that a prefix is a smaller such draw."""
+    quotas = share_strata(np.bincount(strata, minlength=k), count, rng)
+    drawn = [rng.permutation(np.flatnonzero(strata == s))[:n] for s, n in enumerate(quotas) if n]
+    return interleave(drawn, rng) if drawn else np.zeros(0, np.int64)

@@ -1,0 +1,166 @@
+"""Greedy maximisation of submodular functions: facility location, graph cut, and CRAIG's weighted gradients."""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from easycoreset.console import progress
+from easycoreset.errors import require
+from easycoreset.selection.classes import choose_rows, in_parts, require_classes
+from easycoreset.selection.geometry import read_gradients, read_rows, square_norms, squared_distances, unit_rows
+from easycoreset.selection.greedy import no_tick
+from easycoreset.tables import Coreset, Floats, Ints, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facility:
+    """Facility location: every sample of the class should be near a kept one (Iyer et al. 2021).
+
+    Lazy greedy, within (1 - 1/e) of the optimum; similarity is the class's largest feature distance minus the
+    distance. A class of more than `part` rows is cut at random: an n x n table is never larger.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("features",)
+    cost: ClassVar[str] = "n d n/classes"
+    part: int = 10_000
+    per_class: bool = True
+
+    def __post_init__(self) -> None:
+        require_classes("facility", self.per_class)
+        require(self.part >= 1, "part", ">= 1", self.part)
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        with progress("facility", count) as bar:
+
+            def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+                rows = rng.permutation(rows)
+                h = read_rows(scores, "features", rows)
+                h -= h.mean(0, dtype=np.float64).astype(np.float32)
+                return rows[cover(to_similarity(squared_distances(h, h)), n, bar.advance)]
+
+            return choose_rows(scores, count, seed, in_parts(order, self.part, "facility"), per_class=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphCut:
+    """Graph cut: near to all of the class, far from what is kept already (Iyer et al. 2021).
+
+    Greedy on sum_{i in V, j in S} s_ij - lam * sum_{i, j in S} s_ij with s = (1 + cos) / 2 of features; within
+    (1 - 1/e) of the optimum for lam <= 0.5, where it is monotone. The count is met also when gains are negative.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("features",)
+    cost: ClassVar[str] = "count d n/classes"
+    lam: float = 0.5
+    per_class: bool = True
+
+    def __post_init__(self) -> None:
+        require_classes("graphcut", self.per_class)
+        require(self.lam >= 0, "lam", ">= 0", self.lam)
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        with progress("graphcut", count) as bar:
+
+            def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+                rows = rng.permutation(rows)
+                return rows[cut_graph(read_rows(scores, "features", rows), n, self.lam, bar.advance)]
+
+            return choose_rows(scores, count, seed, order, per_class=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRAIG:
+    """Facility location on last-layer gradients; a kept sample weighs as many as it stands for.
+
+    Mirzasoleiman et al. 2020, whose code takes p - 1_y alone; here (p - 1_y) x (h, 1). Train with the weights.
+    `gradients=adversarial` takes them at PGD examples (Dolatabadi et al. 2022).
+    """
+
+    cost: ClassVar[str] = "n d n/classes"
+    gradients: Literal["clean", "adversarial"] = "clean"
+    part: int = 10_000
+    per_class: bool = True
+
+    def __post_init__(self) -> None:
+        require_classes("craig", self.per_class)
+        require(self.part >= 1, "part", ">= 1", self.part)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The arrays of its gradients."""
+        return needed_arrays(self.gradients)
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        weight = np.ones(len(scores), np.float32)
+        with progress("craig", count) as bar:
+
+            def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+                rows = rng.permutation(rows)
+                gradients = read_gradients(scores, rows, adversarial=self.gradients == "adversarial")
+                similarity = to_similarity(gradients.pair_distances())
+                chosen = cover(similarity, n, bar.advance)
+                weight[rows[chosen]] = cluster_sizes(similarity, chosen)
+                return rows[chosen]
+
+            cut = in_parts(order, self.part, "craig")
+            return choose_rows(scores, count, seed, cut, per_class=True, weight=weight)
+
+
+def needed_arrays(gradients: str) -> tuple[str, ...]:
+    """What last-layer gradients are made of."""
+    return ("features", "probabilities") if gradients == "clean" else ("features_adv", "probabilities_adv")
+
+
+def to_similarity(squared: Floats) -> Floats:
+    """Largest distance minus distance, in the place of the squared distances."""
+    distance = np.sqrt(squared, out=squared)
+    return np.subtract(distance.max(initial=0), distance, out=distance)
+
+
+def cover(similarity: Floats, count: int, tick: Callable[[], None] = no_tick) -> Ints:
+    """Places that greedily raise sum_i max_{j kept} s_ij, the first of equal ones first; lazily (Minoux 1978).
+
+    Args:
+        similarity: [n, n], symmetric, >= 0.
+        count: how many.
+        tick: told of each.
+    """
+    best = np.zeros(len(similarity), np.float32)
+    heap = [(-gain, place, 0) for place, gain in enumerate(similarity.sum(0, dtype=np.float64).tolist())]
+    heapq.heapify(heap)
+    chosen: list[int] = []
+    while len(chosen) < count:
+        _, place, known = heap[0]
+        if known == len(chosen):
+            heapq.heappop(heap)
+            chosen.append(place)
+            np.maximum(best, similarity[place], out=best)
+            tick()
+        else:
+            gain = float(np.maximum(similarity[place] - best, 0).sum(dtype=np.float64))
+            heapq.heapreplace(heap, (-gain, place, len(chosen)))
+    return np.array(chosen, np.int64)
+
+
+def cluster_sizes(similarity: Floats, chosen: Ints) -> Floats:
+    """How many rows each chosen one stands for; each row counts for the nearest, a chosen one for itself."""
+    nearest = np.argmax(similarity[:, chosen], 1)
+    nearest[chosen] = np.arange(len(chosen))
+    return np.bincount(nearest, minlength=len(chosen)).astype(np.float32)
+
+
+def cut_graph(h: Floats, count: int, lam: float, tick: Callable[[], None] = no_tick) -> Ints:
+    """Places that greedily raise the graph cut of rows [n, d], the first of equal ones first."""
+    h = unit_rows(h)
+    gains = (len(h) + h @ h.sum(0, dtype=np.float64).astype(np.float32)).astype(np.float64) / 2
+    gains -= lam * (1 + square_norms(h)) / 2
+    chosen = np.zeros(count, np.int64)
+    for place in range(count):
+        row = chosen[place] = int(gains.argmax())
+        gains -= lam * (1 + h @ h[row])
+        gains[row] = -np.inf
+        tick()
+    return chosen
