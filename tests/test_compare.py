@@ -40,7 +40,7 @@ def finish(process):
 def results(out):
     """The table without times and hosts, in a fixed order."""
     table = pq.read_table(out / "results.parquet")
-    kept = table.drop_columns(["seconds", "selection_seconds", "host"])
+    kept = table.drop_columns(["seconds", "selection_seconds", "selection_mb", "host"])
     return kept.sort_by([("cell", "ascending"), ("attack", "ascending"), ("eps", "ascending")])
 
 

@@ -77,7 +77,7 @@ def test_a_second_run_does_only_what_is_missing(tmp_path):
     second = run_experiment(experiment(seeds=2), tmp_path, workers=1)
     assert [cell for cell in cells if (cell / "cell.json").stat().st_mtime_ns != stamps[cell]] == [cells[1]]
     assert not (cells[1] / "model").exists() and not (cells[1] / "coreset.parquet").exists()  # without keep_weights
-    same = [name for name in first.column_names if name not in ("seconds", "selection_seconds")]
+    same = [name for name in first.column_names if name not in ("seconds", "selection_seconds", "selection_mb")]
     assert first.select(same).equals(second.select(same))
     assert pq.read_table(tmp_path / "results.parquet").select(same).equals(second.select(same))
     with pytest.raises(UsageError, match="made with"):

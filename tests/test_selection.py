@@ -1,5 +1,6 @@
 """Selectors: a contract that the whole table keeps, and answers that can be derived."""
 
+import json
 import shutil
 
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 
 from easycoreset import Coreset, HardnessRecorder, Scores, UsageError, choose, select
 from easycoreset.errors import EasycoresetWarning
-from easycoreset.selection import SELECTORS
+from easycoreset.hardness import HARDNESS
+from easycoreset.selection import SELECTORS, load_selector
 from easycoreset.selection.classes import class_quotas, interleave
 from easycoreset.tables import kept_count
+
+ALL_COLUMNS = (*HARDNESS, "curvature", "vog")  # the last two are planted until their measures are built
 
 
 def table(values, labels=None, columns=()):
@@ -28,11 +32,30 @@ def table(values, labels=None, columns=()):
     )
 
 
+def full_table(values, labels, features=None, probabilities=None):
+    """A table with every column, and with features and probabilities, random unless given."""
+    values, labels = np.asarray(values, np.float32), np.asarray(labels, np.int64)
+    rng, classes = np.random.default_rng(5), int(labels.max()) + 1
+    h = rng.random((len(values), 6)).astype(np.float16) if features is None else features
+    p = rng.dirichlet(np.ones(classes), len(values)).astype(np.float32) if probabilities is None else probabilities
+    columns = dict.fromkeys(ALL_COLUMNS, values)
+    plain = table(values, labels, columns)
+    return Scores(**{**vars(plain), "features": h, "probabilities": p, "features_adv": h, "probabilities_adv": p})
+
+
+def write_features(scores, folder):
+    """As `score --save-features adversarial` does."""
+    for name in ("features", "probabilities", "features_adv", "probabilities_adv"):
+        np.save(folder / f"{name}.npy", getattr(scores, name))
+    record = {"split": "train", "fingerprint": "f", "bias": True, "kinds": {"clean": {}, "adversarial": {}}}
+    (folder / "features.json").write_text(json.dumps(record))
+
+
 @pytest.fixture(scope="module")
 def random_table():
     rng = np.random.default_rng(0)
     labels = rng.choice(7, 500, p=np.array([40, 20, 10, 10, 10, 5, 5]) / 100)
-    return table(rng.random(500).round(2), labels)  # rounded: many ties
+    return full_table(rng.random(500).round(2), labels)  # rounded: many ties
 
 
 @pytest.mark.parametrize("per_class", [False, True])
@@ -55,20 +78,23 @@ class TestContract:
     def test_shuffled_rows_choose_the_same_samples(self, method, per_class, random_table, tmp_path):
         shuffled = random_table.to_table().take(np.random.default_rng(1).permutation(500))
         pq.write_table(shuffled, tmp_path / "shuffled.parquet")
+        write_features(random_table, tmp_path)
         read = Scores.read(tmp_path / "shuffled.parquet")
         chosen = [choose(t, method=method, fraction=0.3, per_class=per_class).rank for t in (random_table, read)]
         assert np.array_equal(*chosen)
 
     def test_equal_scores_sorted_by_class_keep_no_class_out(self, method, per_class):
-        sorted_by_class = table(np.ones(400), np.repeat(np.arange(4), 100))
+        same = {"features": np.ones((400, 3), np.float16), "probabilities": np.full((400, 4), 0.25, np.float32)}
+        sorted_by_class = full_table(np.ones(400), np.repeat(np.arange(4), 100), **same)
         coreset = choose(sorted_by_class, method=method, fraction=0.25, per_class=per_class)
         counts = np.bincount(sorted_by_class.labels[coreset.keep], minlength=4)
-        assert (counts == 25).all() if per_class else (counts > 10).all()
+        always = getattr(load_selector(method)[1], "per_class", False)
+        assert (counts == 25).all() if per_class or always else (counts > 10).all()
 
     def test_one_sample_a_class_and_200_classes(self, method, per_class):
-        many = table(np.arange(200), np.arange(200))
+        many = full_table(np.arange(200), np.arange(200))
         assert len(choose(many, method=method, fraction=0.5, per_class=per_class)) == 100
-        wide = table(np.arange(1000) % 17, np.arange(1000) % 200)
+        wide = full_table(np.arange(1000) % 17, np.arange(1000) % 200)
         counts = np.bincount(wide.labels[choose(wide, method=method, fraction=0.4, per_class=True).keep], minlength=200)
         assert (counts == 2).all()
 

@@ -133,17 +133,20 @@ def spell_member(name: str, member: Any) -> str:
     return ":".join(parts)
 
 
-def describe_members(kind: str, table: Table) -> list[tuple[str, str, str]]:
-    """One row a member: its name, its options with their defaults, and the first line of its docstring."""
-    rows: list[tuple[str, str, str]] = []
+def describe_members(kind: str, table: Table) -> list[dict[str, str]]:
+    """A record a member: name, options with their defaults, what it is, what it needs and costs where it says so."""
+    found: list[dict[str, str]] = []
     for name in table:
         member = find_member(kind, name, table)
-        options = ""
+        record = {"name": name, "options": "", "is": ""}
         if isinstance(member, type) and dataclasses.is_dataclass(member):
-            options = " ".join(f"{f.name}={f.default}" for f in dataclasses.fields(member) if f.init)
-        says = getattr(member, "says", None) or (member.__doc__ or "").strip().split("\n")[0]
-        rows.append((name, options, says))
-    return rows
+            record["options"] = " ".join(f"{f.name}={f.default}" for f in dataclasses.fields(member) if f.init)
+            member = typing.cast(Any, member)()
+        record["is"] = getattr(member, "says", None) or (member.__doc__ or "").strip().split("\n")[0]
+        if hasattr(member, "needs"):
+            record |= {"needs": ", ".join(member.needs) or "nothing", "cost": member.cost}
+        found.append(record)
+    return found
 
 
 def _convert(what: str, text: str, hint: Any) -> Any:

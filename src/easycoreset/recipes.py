@@ -8,13 +8,15 @@ import torch
 
 from easycoreset.attacks import load_attack
 from easycoreset.data import open_source
+from easycoreset.errors import UsageError
 from easycoreset.experiment import FULL, Cell, Experiment, Product, unscored_table
+from easycoreset.hardness import HARDNESS
 from easycoreset.members import load_attribute
 from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import ModelCard
 from easycoreset.objectives import load_objective
 from easycoreset.options import CompareOptions
-from easycoreset.selection import load_selector
+from easycoreset.selection import load_selector, needs_of
 from easycoreset.selection.published import read_published
 
 RECIPES = {
@@ -23,6 +25,7 @@ RECIPES = {
     "cifar10-paper": "easycoreset.recipes:cifar10_paper",
     "cifar100-paper": "easycoreset.recipes:cifar100_paper",
 }
+ARRAYS = ("features", "probabilities", "features_adv", "probabilities_adv")
 PIXELS = tuple(n / 255 for n in (1, 2, 4, 8))
 
 
@@ -127,13 +130,22 @@ def describe_experiment(options: CompareOptions) -> Experiment:
         updates=tuple(options.updates), epochs=tuple(options.epochs),
     )  # fmt: skip
     published = [method for method in options.methods if method.startswith("file:")]
-    chosen = [load_selector(method)[0] for method in options.methods if method not in (FULL, *published)]
+    chosen = [_check_method(method) for method in options.methods if method not in (FULL, *published)]
     products = [dataclasses.replace(shared, methods=tuple(chosen))] if chosen else []
     for method in published:
         theirs = _published(method, shared)
         products += [theirs, dataclasses.replace(theirs, base=base, methods=("random",))]  # what it is compared with
     products.append(dataclasses.replace(shared, methods=(FULL,), fractions=(1.0,)))
     return Experiment(name="grid", products=tuple(products), fingerprint=mark)
+
+
+def _check_method(method: str) -> str:
+    """The one spelling of a method whose columns the scoring runs make."""
+    name, selector = load_selector(method)
+    lacking = [need for need in needs_of(selector) or () if need not in (*HARDNESS, *ARRAYS)]
+    if lacking:
+        raise UsageError(f"method {method!r} needs {lacking[0]!r}, which the scoring runs of compare do not make")
+    return name
 
 
 def check_data_and_model(data: str, model: str | None) -> str:

@@ -33,15 +33,12 @@ def list_members(tokens: Sequence[str], *, as_json: bool) -> None:
     command = next((token for token in tokens if not token.startswith("-")), "")
     found = {kind: describe_members(kind, table) for kind, table in _tables(command).items()}
     if as_json:
-        lists = {
-            kind: [dict(zip(("name", "options", "is"), row, strict=True)) for row in rows]
-            for kind, rows in found.items()
-        }
-        print(json.dumps(lists, indent=1))
+        print(json.dumps(found, indent=1))
         return
-    for kind, rows in found.items():
+    for kind, records in found.items():
         print(f"{kind}:")
-        for name, options, says in rows:
-            print(f"  {name:18} {says}")
-            if options:
-                print(f"  {'':18} options: {options}")
+        for record in records:
+            print(f"  {record['name']:18} {record['is']}")
+            more = [f"{key}: {record[key]}" for key in ("options", "needs", "cost") if record.get(key)]
+            if more:
+                print(f"  {'':18} {'; '.join(more)}")

@@ -17,6 +17,7 @@ from easycoreset.selection import SELECTORS, load_selector, needs_of
 FULL = "full"  # the reference row: training on everything
 
 Contrast = Literal["matched clean", "equal updates"]
+FeatureKind = Literal["clean", "adversarial"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ class Cell:
         return self.needs != ()
 
     @property
-    def needs_features(self) -> Literal["clean", "adversarial"] | None:
+    def needs_features(self) -> FeatureKind | None:
         """Which features the scoring run must save for the method."""
         needs = self.needs or ()
         if any(name.endswith("_adv") for name in needs):

@@ -72,6 +72,8 @@ def collect(out: Path, cells: Sequence[Cell]) -> pa.Table:
         record = read_json(cell_folder(out, cell) / "cell.json")
         common = {"cell": cell.name} | {name: getattr(cell, name) for name in OPTIONS}
         common |= {name: record[name] for name in FACTS}
+        weights = record.get("weights", [1.0, 1.0])
+        common |= {"selection_mb": record.get("selection_mb"), "weighted": weights[0] != weights[1]}
         common |= {"clean": record["clean"]["accuracy"], "warnings": len(record["warnings"]),
                    "main": cell.main_eps if cell.main_eps is not None else cell.eps[0]}  # fmt: skip
         several = len({line["attack"] for line in record["attacked"]}) > 1
@@ -91,7 +93,8 @@ SCHEMA = pa.schema(
         ("fraction", pa.float64()),
         ("objective", pa.string()),
         *((name, pa.int64()) for name in ("updates", "epochs", "seed", "kept")),
-        *((name, pa.float64()) for name in ("selection_seconds", "seconds")),
+        *((name, pa.float64()) for name in ("selection_seconds", "selection_mb", "seconds")),
+        ("weighted", pa.bool_()),
         ("host", pa.string()),
         ("clean", pa.float64()),
         ("warnings", pa.int64()),

@@ -15,15 +15,15 @@ import pyarrow as pa
 
 from easycoreset.console import log, progress
 from easycoreset.errors import GridError, require
-from easycoreset.experiment.cells import Cell, Experiment
+from easycoreset.experiment.cells import Cell, Experiment, FeatureKind
 from easycoreset.experiment.results import collect, drop_corrupt, is_done, refuse_other_data
-from easycoreset.experiment.work import Report, work_on
+from easycoreset.experiment.work import Report, is_scored, work_on
 from easycoreset.files import SharedFolder, share, write_json
 from easycoreset.options import Device
 from easycoreset.parquet import write_table
-from easycoreset.scoring import scores_file
 
 TRIES = 2  # of a piece of work whose worker died while nothing else ran
+KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first holds the second
 BUSY_SECONDS = 1.0  # before work that another process has is looked at again
 
 
@@ -33,13 +33,14 @@ class Task:
 
     kind: str
     cell: Cell
+    features: FeatureKind | None = None
 
     @property
     def what(self) -> str:
         """For people."""
         cell = self.cell
         if self.kind == "score":
-            return f"scoring of seed {cell.seed}"
+            return f"scoring of seed {cell.seed}" + (f" with {self.features} features" if self.features else "")
         return f"{cell.method} at {cell.fraction:g}, {cell.objective}, seed {cell.seed}"
 
 
@@ -134,16 +135,18 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
     """The missing cells in their order, each scoring run before the first cell that needs it."""
     tasks: dict[Task, None] = {}
     begun: set[str] = set()
+    wanted: dict[str, set[FeatureKind | None]] = {}
     for cell in missing:
-        if cell.needs_scores and cell.scoring_name not in begun and not _scored(out, cell):
-            begun.add(cell.scoring_name)
-            tasks[Task("score", cell)] = None
+        wanted.setdefault(cell.scoring_name, set()).add(cell.needs_features)
+    for cell in missing:
+        name = cell.scoring_name
+        if cell.needs_scores and name not in begun:
+            begun.add(name)
+            features: FeatureKind | None = next((kind for kind in KINDS if kind in wanted[name]), None)
+            if not is_scored(out, cell, features):
+                tasks[Task("score", cell, features)] = None
         tasks[Task("cell", cell)] = None
     return list(tasks)
-
-
-def _scored(out: Path, cell: Cell) -> bool:
-    return scores_file(out / "scores" / cell.scoring_name, "train").exists()
 
 
 def _run(plan: Plan, advance: Callable[[Task], None]) -> None:
@@ -152,7 +155,7 @@ def _run(plan: Plan, advance: Callable[[Task], None]) -> None:
     try:
         while (plan.waiting or running) and time.monotonic() < plan.deadline:
             while (task := _next(plan, list(running.values()))) is not None:
-                arguments = (task.kind, task.cell, plan.out, plan.device, plan.keep_weights)
+                arguments = (task.kind, task.cell, plan.out, plan.device, plan.keep_weights, task.features)
                 try:
                     running[pool.submit(work_on, *arguments)] = task
                 except BrokenProcessPool:  # a worker died between two pieces of work; what ran is seen below
@@ -207,7 +210,11 @@ def _next(plan: Plan, running: Sequence[Task]) -> Task | None:
         return None
     lost = {task.cell.scoring_name for task in plan.failed if task.kind == "score"}
     for task in list(plan.waiting):
-        if task.kind == "cell" and task.cell.needs_scores and not _scored(plan.out, task.cell):
+        if (
+            task.kind == "cell"
+            and task.cell.needs_scores
+            and not is_scored(plan.out, task.cell, task.cell.needs_features)
+        ):
             if task.cell.scoring_name in lost:
                 plan.waiting.remove(task)
                 plan.failed[task] = "its scoring run failed"
@@ -232,6 +239,7 @@ def _tell_failures(plan: Plan, cells: Sequence[Cell]) -> str:
 
 
 def _open_pool(workers: int) -> ProcessPoolExecutor:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers' NumPy; our own is running already
     context = multiprocessing.get_context("spawn")
     places = context.Queue()
     for place in range(workers):

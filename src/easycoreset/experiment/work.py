@@ -17,14 +17,16 @@ import pyarrow.compute as pc
 from easycoreset.data import open_source
 from easycoreset.errors import EasycoresetWarning
 from easycoreset.evaluation import evaluate
-from easycoreset.experiment.cells import FULL, Cell
+from easycoreset.experiment.cells import FULL, Cell, FeatureKind
 from easycoreset.experiment.results import cell_folder, is_done
 from easycoreset.files import SCHEMA_VERSION, versions, write_json
+from easycoreset.memory import measure_peak
 from easycoreset.options import Device
 from easycoreset.parquet import read_table, write_table
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import choose
 from easycoreset.tables import Scores
+from easycoreset.tables.features import has_features
 from easycoreset.training import train
 
 
@@ -35,7 +37,8 @@ class Report(NamedTuple):
     reason: str = ""
 
 
-def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool) -> Report:
+def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool,
+            features: FeatureKind | None = None) -> Report:  # fmt: skip
     """Do one piece of work in a worker, unless another process has it; a failure comes home as a sentence."""
     name = cell.scoring_name if kind == "score" else cell.name
     (out / "locks").mkdir(parents=True, exist_ok=True)
@@ -51,7 +54,7 @@ def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool
             lock.write(f"{os.getpid()}\n")  # who did it, and how often it was begun
             lock.flush()
             if kind == "score":
-                score_cell(cell, out, device)
+                score_cell(cell, out, device, features)
             else:
                 run_cell(cell, out, device, keep_weights)
         except (Exception, SystemExit) as error:  # a user's own selector or model may raise anything
@@ -59,11 +62,24 @@ def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool
     return Report("done")
 
 
-def score_cell(cell: Cell, out: Path, device: Device) -> None:
+def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | None) -> None:
     """Do the scoring run that a cell needs; its seed is 1000 above, so that no model is scored and attacked alike."""
     score(data=cell.data, model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size, lr=cell.lr,
           weight_decay=cell.weight_decay, seed=1000 + cell.seed, keep_checkpoints=False, threads=1,
-          device=device, checkpoint_minutes=1, out=out / "scores" / cell.scoring_name)  # fmt: skip
+          device=device, checkpoint_minutes=1, save_features=features, out=scores_folder(out, cell))  # fmt: skip
+
+
+def scores_folder(out: Path, cell: Cell) -> Path:
+    """Where the scoring run of a cell is."""
+    return out / "scores" / cell.scoring_name
+
+
+def is_scored(out: Path, cell: Cell, features: FeatureKind | None) -> bool:
+    """Whether the scores that a cell needs are there, with these features."""
+    folder = scores_folder(out, cell)
+    if not scores_file(folder, "train").exists():
+        return False
+    return features is None or has_features(folder, features)
 
 
 def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:
@@ -115,7 +131,7 @@ def unscored_table(data: str) -> Scores:
 def _select(cell: Cell, out: Path, work: Path) -> dict[str, Any]:
     """Write the cell's coreset; returns what `cell.json` says of it."""
     if cell.needs_scores:
-        scores = Scores.read(scores_file(out / "scores" / cell.scoring_name, "train"))
+        scores = Scores.read(scores_file(scores_folder(out, cell), "train"))
     else:
         scores = unscored_table(cell.data)
     if cell.method == FULL:
@@ -123,10 +139,12 @@ def _select(cell: Cell, out: Path, work: Path) -> dict[str, Any]:
         return {"kept": len(scores), "class_counts": {"before": counts, "after": counts}, "selection_seconds": 0.0,
                 "fingerprint": scores.provenance["fingerprint"]}  # fmt: skip
     begun = time.monotonic()
-    coreset = choose(scores, method=cell.method, fraction=cell.fraction, seed=cell.seed)
+    coreset, peak = measure_peak(lambda: choose(scores, method=cell.method, fraction=cell.fraction, seed=cell.seed))
     seconds = round(time.monotonic() - begun, 3)
     coreset.write(work / "coreset.parquet")
+    weights = coreset.weight[coreset.keep]
     return {"kept": len(coreset), "class_counts": coreset.provenance["class_counts"], "selection_seconds": seconds,
+            "selection_mb": peak, "weights": [float(weights.min()), float(weights.max())],
             "fingerprint": scores.provenance["fingerprint"]}  # fmt: skip
 
 

@@ -18,9 +18,9 @@ class SelectOptions(RunOptions):
     fraction: Number
     """Share of the samples that is kept, in (0, 1]."""
     method: str = "easycore"
-    """easycore, easiest, middle, hardest or random[:key=value]..., or package.module:name."""
+    """easycore, random, herding, ...[:key=value]... (`select --list` shows all), file:PATH, or package.module:name."""
     by: str | None = None
-    """Column of the scores that easiest, middle and hardest rank by (aign where left out)."""
+    """Column of the scores that easiest, middle, hardest, stratified, ccs and d2 go by (each has its own default)."""
     per_class: Switch | None = None
     """Keep the fraction within each class."""
 

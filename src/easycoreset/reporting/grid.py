@@ -31,7 +31,7 @@ def describe_grid(folder: Path) -> list[Section]:
         *_by_fraction(groups),
         Section("Robustness over eps", figures=_over_eps(groups)),
         Section("Cost", figures=[_cost(results)]),
-        Section("All results", tables=[_table(groups)]),
+        Section("All results", tables=[_table(groups, results)]),
         Section("Every contrast with random", [EXPLORATORY], tables=[_contrast_table(contrasts)], folded=True),
         _class_counts(results, cells),
         *_hardness(folder, groups),
@@ -198,7 +198,21 @@ def _cost(results: pa.Table) -> Figure:
     return Figure(caption, data, axes("seconds", "robust accuracy at the main eps, %"))
 
 
-def _table(groups: Sequence[Group]) -> Grid:
+def _selection_costs(results: pa.Table) -> dict[tuple[str, float], list[float | None]]:
+    """(method, fraction) -> mean seconds and mean MB of its selections, over all its cells."""
+    cells = {row["cell"]: row for row in results.to_pylist()}.values()
+    found: dict[tuple[str, float], list[float | None]] = {}
+    for key in {(row["method"], row["fraction"]) for row in cells}:
+        own = [row for row in cells if (row["method"], row["fraction"]) == key]
+        known = [[row[name] for row in own if row.get(name) is not None] for name in SELECTION]
+        found[key] = [round(sum(values) / len(values), 3) if values else None for values in known]
+    return found
+
+
+SELECTION = ("selection_seconds", "selection_mb")
+
+
+def _table(groups: Sequence[Group], results: pa.Table) -> Grid:
     eps = sorted({key[1] for group in groups for key in group.robust})
     columns = [
         "objective",
@@ -209,13 +223,16 @@ def _table(groups: Sequence[Group]) -> Grid:
         "clean",
         "±",
         *(c for e in eps for c in (f"eps {say_eps(e)}", "±")),
+        "selection, s",
+        "selection, MB",
     ]
-    rows = []
+    costs, rows = _selection_costs(results), []
     for group in groups:
         figures = [group.clean, *(group.at(e) for e in eps)]
         pairs = [(None, None) if f is None else (round(100 * f[0], 2), _rounded(100 * f[1])) for f in figures]
         numbers = [number for pair in pairs for number in pair]
-        rows.append([group.objective, group.fraction, group.method, group.budget, group.seeds, *numbers])
+        cost = costs[group.method, group.fraction]
+        rows.append([group.objective, group.fraction, group.method, group.budget, group.seeds, *numbers, *cost])
     return Grid("accuracies in %, mean and standard deviation over seeds", columns, rows)
 
 

@@ -75,9 +75,9 @@ def square_norms(values: Floats) -> Floats:
 
 def unit_rows(values: Floats) -> Floats:
     """The rows divided by their norms; a zero row stays zero."""
-    norms = np.sqrt(square_norms(values))
+    norms: Floats = np.sqrt(square_norms(values))
     norms[norms == 0] = 1
-    return values / norms[:, None]
+    return np.divide(values, norms[:, None], dtype=np.float32)
 
 
 def squared_distances(a: Floats, b: Floats) -> Floats:

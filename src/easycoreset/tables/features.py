@@ -18,6 +18,11 @@ def file_names(kind: str) -> tuple[str, str]:
     return f"features{tail}.npy", f"probabilities{tail}.npy"
 
 
+def has_features(folder: Path, kind: str) -> bool:
+    """Whether the features of one kind are complete beside a table of scores."""
+    return (folder / RECORD).exists() and kind in read_json(folder / RECORD).get("kinds", {})
+
+
 def read_features(folder: Path, provenance: dict[str, Any], size: int) -> dict[str, Any]:
     """Open the features beside a table of scores, as fields of `Scores`; nothing where none were saved of its split.
 
