@@ -71,3 +71,29 @@ def first_rows(scores, count, seed):
 
 def too_few(scores, count, seed):
     return Coreset.from_order(np.arange(count - 1), scores)
+
+
+def convolutional_head():
+    """Logits from a convolution and a mean: there is no last linear layer."""
+    head = nn.Conv2d(8, 10, 1)
+    body = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(body, head, nn.Flatten())
+
+
+def without_bias():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10, bias=False))
+
+
+class Huge(nn.Module):
+    """Features beyond float16."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1) * 1e5)
+
+
+def huge_features():
+    return Huge()

@@ -16,9 +16,11 @@ from tests.test_data import write_cifar
 
 from easycoreset import UsageError, open_source
 from easycoreset.experiment.results import cell_folder
+from easycoreset.hardness import HARDNESS
 from easycoreset.members import load_attribute
 from easycoreset.options import CompareOptions
 from easycoreset.recipes import RECIPES
+from easycoreset.selection import SELECTORS, load_selector
 
 GRID = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore,hardest,easiest:loss,middle",
         "--fractions", "0.1,0.2,0.3,0.4", "--updates", "3", "--seeds", "5", "--scoring-epochs", "1", "--eps", "0.05,0.1",
@@ -295,6 +297,46 @@ def test_dry_run_writes_nothing(tmp_path, cli):
     ran = cli("compare", *SMALL, "--dry-run", "--json", "--out", tmp_path / "grid")
     assert ran.code == 0 and not (tmp_path / "grid").exists()
     assert (ran.json["cells"], ran.json["missing"], ran.json["updates"]) == (6, 6, 18) and ran.json["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_every_method_that_scoring_can_serve(tmp_path):
+    served = {name: load_selector(name)[1].needs for name in SELECTORS}
+    makes = {*HARDNESS, "features", "probabilities"}
+    methods = [name for name, needs in served.items() if makes.issuperset(needs)]
+    assert set(SELECTORS) - set(methods) == {"slocurves", "vog"}
+    methods += ["craig:gradients=adversarial", "gradmatch:gradients=adversarial", "stratified:per_class=true"]
+    common = ["--methods", ",".join(methods), "--fractions", "0.1", "--updates", "2", "--seeds", "1"]
+    small = ["--scoring-epochs", "2", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--workers", "2"]
+    finish(start(tmp_path / "grid", ["--data", "digits", *common, *small, "--quiet"]))
+    rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
+    assert [row["method"] for row in rows] == [*methods, "full"]
+    own = {row["method"]: row for row in rows}
+    assert {name for name, row in own.items() if row["weighted"]} == {m for m in methods if m[:5] in ("craig", "gradm")}
+    assert all(
+        row["selection_mb"] is not None and row["selection_seconds"] >= 0 for row in rows if row["method"] != "full"
+    )
+    (scores,) = (tmp_path / "grid" / "scores").iterdir()
+    assert (scores / "features.npy").exists() and (scores / "features_adv.npy").exists()
+    page = (tmp_path / "grid" / "report.html").read_text()
+    assert "selection, MB" in page and "gradmatch:gradients=adversarial" in page
+
+
+def test_a_scoring_run_is_asked_for_the_features_that_are_missing(tmp_path):
+    finish(start(tmp_path / "grid", SMALL))
+    scores = min((tmp_path / "grid" / "scores").iterdir())
+    assert not (scores / "features.npy").exists()
+    stamp = (scores / "scores.parquet").stat().st_mtime_ns
+    more = [value if value != "random,easycore" else "random,easycore,herding" for value in SMALL]
+    finish(start(tmp_path / "grid", more))
+    assert (scores / "features.npy").exists() and (scores / "scores.parquet").stat().st_mtime_ns == stamp
+    assert pq.read_table(tmp_path / "grid" / "results.parquet").num_rows == 8
+
+
+def test_columns_that_scoring_does_not_make_are_refused_before_anything_runs(tmp_path, cli):
+    given = [value if value != "random,easycore" else "random,slocurves" for value in SMALL]
+    ran = cli("compare", *given, "--out", tmp_path / "grid")
+    assert ran.code == 2 and "'slocurves' needs 'curvature'" in ran.err and not (tmp_path / "grid").exists()
 
 
 def test_outcomes_agree_with_the_results(whole):
