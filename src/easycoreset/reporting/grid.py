@@ -194,7 +194,10 @@ def _cost(results: pa.Table) -> Figure:
         data.append(line(method, names[method], [row["seconds"] for row in own], [100 * row["accuracy"] for row in own],
                          mode="markers"))  # fmt: skip
     total = sum(row["seconds"] for row in {row["cell"]: row for row in rows}.values())
-    caption = f"each cell's seconds (selection, training, evaluation) and robust accuracy; {say_duration(total)} in all"
+    caption = (
+        "each cell's seconds (selection, training, evaluation; scoring runs apart) and robust accuracy; "
+        f"{say_duration(total)} in all"
+    )
     return Figure(caption, data, axes("seconds", "robust accuracy at the main eps, %"))
 
 

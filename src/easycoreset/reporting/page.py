@@ -93,10 +93,15 @@ def show_cell(value: Any) -> str:
 
 
 def line(name: str, place: int, x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
-    """A line with markers in the method's own colour and symbol."""
-    colour, symbol = COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]
-    return {"type": "scatter", "mode": "lines+markers", "name": name, "x": list(x), "y": list(y),
+    """A line with markers in the method's own pair of colour and symbol, of which there are 64."""
+    colour, symbol = COLOURS[place % len(COLOURS)], SYMBOLS[(place + place // len(COLOURS)) % len(SYMBOLS)]
+    return {"type": "scatter", "mode": "lines+markers", "name": plain(name), "x": list(x), "y": list(y),
             "line": {"color": colour}, "marker": {"color": colour, "symbol": symbol, "size": 9}, **more}  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """Text that plotly shows as it is: it would take <b> for bold."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def axes(x: str, y: str, **more: Any) -> dict[str, Any]:

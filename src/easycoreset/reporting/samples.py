@@ -10,7 +10,7 @@ import numpy as np
 
 from easycoreset.console import log
 from easycoreset.files import read_json
-from easycoreset.reporting.page import COLOURS, Figure, Grid, Picture, Section, axes
+from easycoreset.reporting.page import COLOURS, Figure, Grid, Picture, Section, axes, plain
 from easycoreset.tables import Scores
 
 BINS = 80
@@ -54,7 +54,7 @@ def histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
 
 def by_class(scores: Scores, name: str) -> Figure:
     """Quartiles of each class, computed here."""
-    names, boxes = list(scores.class_names), []
+    names, boxes = [plain(name) for name in scores.class_names], []
     for label in range(len(names)):
         values = scores[name][(scores.labels == label) & np.isfinite(scores[name])]
         boxes.append(np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist() if len(values) else [None] * 5)
@@ -97,8 +97,10 @@ def gallery(folder: Path, scores: Scores, name: str) -> Section:
                 except Exception as error:  # a broken picture raises almost anything
                     unreadable.append(f"{scores.sample_ids[row]} cannot be read: {error}")
             galleries[f"{end} of class {scores.class_names[label]}"] = pictures
-    return Section("Easiest and hardest", [f"By {name}, which stands beside each sample's id."], points=unreadable,
-                   galleries=galleries)  # fmt: skip
+    says = f"By {name}, which stands beside each sample's id."
+    if len(scores.class_names) > CLASSES:
+        says += f" The first {CLASSES} of {len(scores.class_names)} classes."
+    return Section("Easiest and hardest", [says], points=unreadable, galleries=galleries)
 
 
 def _open_images(folder: Path, scores: Scores) -> Any:

@@ -32,7 +32,7 @@ class Scores:
         labels: [N] int64.
         class_names: a name for each class.
         n_obs: [N] int32, scored epochs with a finite gradient.
-        columns: hardness name -> [N] float32; NaN where a sample was never observed.
+        columns: hardness name -> [N] float32; NaN where a sample was never observed (infinite values become NaN).
         provenance: fingerprint, split and options of the run.
         features: [N, d], the input of the last linear layer, or None where it was not saved.
         probabilities: [N, classes], likewise.
@@ -52,6 +52,11 @@ class Scores:
     features_adv: npt.NDArray[np.floating] | None = None
     probabilities_adv: npt.NDArray[np.floating] | None = None
     bias: bool = True
+
+    def __post_init__(self) -> None:
+        observed = {name: np.where(np.isinf(v), np.float32(np.nan), v) if np.isinf(v).any() else v
+                    for name, v in self.columns.items()}  # fmt: skip
+        object.__setattr__(self, "columns", observed)
 
     def __len__(self) -> int:
         return len(self.labels)
