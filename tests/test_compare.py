@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from tests.test_data import write_cifar
@@ -331,6 +332,26 @@ def test_a_scoring_run_is_asked_for_the_features_that_are_missing(tmp_path):
     finish(start(tmp_path / "grid", more))
     assert (scores / "features.npy").exists() and (scores / "scores.parquet").stat().st_mtime_ns == stamp
     assert pq.read_table(tmp_path / "grid" / "results.parquet").num_rows == 8
+
+
+def test_what_an_older_version_left_is_made_anew(tmp_path):
+    """An unfinished cell and a scoring run whose options had other names then."""
+    grid = tmp_path / "grid"
+    finish(start(grid, SMALL))
+    expected = results(grid)
+    place = min((grid / "cells").iterdir())
+    shutil.rmtree(place)
+    left = place.with_name(f".{place.name}.tmp") / "model"
+    left.mkdir(parents=True)
+    scored = min((grid / "scores").iterdir())
+    for folder in (left, scored):
+        record = json.loads((scored / "run.json").read_text())
+        old = {"command": "train" if folder is left else "score", "options": {"learning_rate": 1}}
+        (folder / "run.json").write_text(json.dumps(record | old | {"status": "running"}))
+    (scored / "scores.parquet").unlink()
+    finish(start(grid, [v if v != "random,easycore" else "random,easycore,easiest:loss" for v in SMALL]))
+    found = results(grid)
+    assert found.filter(pc.field("method") != "easiest:by=loss").equals(expected) and found.num_rows == 8
 
 
 def test_columns_that_scoring_does_not_make_are_refused_before_anything_runs(tmp_path, cli):

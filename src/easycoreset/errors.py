@@ -9,6 +9,10 @@ class UsageError(ValueError):
     """Wrong use, found before work starts; the command line exits with 2."""
 
 
+class OtherRunError(UsageError):
+    """A folder that holds a run made with other options, or by a version that had others."""
+
+
 class RunError(RuntimeError):
     """A failure during the work; the last good state is kept and the command line exits with 1."""
 

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from easycoreset.errors import RunError, UsageError
+from easycoreset.errors import OtherRunError, RunError, UsageError
 
 SCHEMA_VERSION = 1
 _UMASK = os.umask(0)
@@ -207,7 +207,7 @@ def _open_record(file: Path, command: str, options: dict[str, Any]) -> dict[str,
         record = _read_record(file)
         difference = _difference(record, command, options)
         if difference:
-            raise UsageError(f"out: {file} was made with {difference}; give another --out, or --overwrite")
+            raise OtherRunError(f"out: {file} was made with {difference}; give another --out, or --overwrite")
         return record
     record = {
         "schema_version": SCHEMA_VERSION,

@@ -7,6 +7,7 @@ import platform
 import shutil
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from easycoreset.console import log
 from easycoreset.data import open_source
-from easycoreset.errors import EasycoresetWarning
+from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
 from easycoreset.experiment.results import cell_folder, is_done
@@ -64,9 +66,23 @@ def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool
 
 def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | None) -> None:
     """Do the scoring run that a cell needs; its seed is 1000 above, so that no model is scored and attacked alike."""
-    score(data=cell.data, model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size, lr=cell.lr,
-          weight_decay=cell.weight_decay, seed=1000 + cell.seed, keep_checkpoints=False, threads=1,
-          device=device, checkpoint_minutes=1, save_features=features, out=scores_folder(out, cell))  # fmt: skip
+    folder = scores_folder(out, cell)
+    _anew_if_other(
+        folder,
+        lambda: score(data=cell.data, model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size,
+                      lr=cell.lr, weight_decay=cell.weight_decay, seed=1000 + cell.seed, keep_checkpoints=False,
+                      threads=1, device=device, checkpoint_minutes=1, save_features=features, out=folder),
+    )  # fmt: skip
+
+
+def _anew_if_other(folder: Path, work: Callable[[], Any]) -> None:
+    """Do `work` in `folder`; where an older version of this package left something else there, begin anew."""
+    try:
+        work()
+    except OtherRunError as error:
+        log.info("%s; it is made anew", error)
+        shutil.rmtree(folder)
+        work()
 
 
 def scores_folder(out: Path, cell: Cell) -> Path:
@@ -94,10 +110,14 @@ def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:
         for folder in work.glob("evaluation-*"):
             shutil.rmtree(folder)
     facts = _select(cell, out, work)
-    train(data=cell.data, model=cell.model, coreset=None if cell.method == FULL else work / "coreset.parquet",
-          objective=cell.objective, epochs=cell.epochs, updates=cell.updates, batch_size=cell.batch_size, lr=cell.lr,
-          weight_decay=cell.weight_decay, schedule=cell.schedule, seed=cell.seed, threads=1, device=device,
-          checkpoint_minutes=1, out=work / "model")  # fmt: skip
+    coreset = None if cell.method == FULL else work / "coreset.parquet"
+    _anew_if_other(
+        work / "model",
+        lambda: train(data=cell.data, model=cell.model, coreset=coreset, objective=cell.objective, epochs=cell.epochs,
+                      updates=cell.updates, batch_size=cell.batch_size, lr=cell.lr, weight_decay=cell.weight_decay,
+                      schedule=cell.schedule, seed=cell.seed, threads=1, device=device, checkpoint_minutes=1,
+                      out=work / "model"),
+    )  # fmt: skip
     trained = time.monotonic()
     record = facts | _evaluate(cell, work, device)
     seconds = {
