@@ -14,8 +14,8 @@ from easycoreset import RunError, UsageError, open_source
 from easycoreset.data import images
 from easycoreset.data.augment import augment
 from easycoreset.data.draws import generator_of, keyed_normal, keyed_uniform
-from easycoreset.data.source import hold_out
 from easycoreset.errors import EasycoresetWarning
+from easycoreset.tables.holdout import hold_out
 
 
 def check_source(source):

@@ -28,12 +28,81 @@ def generator():
     return torch.Generator().manual_seed(0)
 
 
+def boosted(logits, y):
+    """MART's clean form, by hand."""
+    p = logits.softmax(1)
+    others = p.scatter(1, y[:, None], 0).amax(1)
+    return (-p.gather(1, y[:, None]).squeeze(1).log() - (1 - others).log()).mean()
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_at_eps_0_it_is_cross_entropy(name, model, batch):
+def test_at_eps_0_it_is_its_clean_form(name, model, batch):
     spec = name if name == "standard" else f"{name}:eps=0"
     objective = load_objective(spec)[1]
-    loss = objective(model, batch.x, batch.y, None, generator())
-    torch.testing.assert_close(loss, F.cross_entropy(model(batch.x), batch.y), rtol=1e-5, atol=1e-6)
+    loss, logits = objective(model, batch.x, batch.y, None, generator()), model(batch.x)
+    expected = boosted(logits, batch.y) if name == "mart" else F.cross_entropy(logits, batch.y)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["standard", "trades", "pgd-at", "fgsm-rs"])
+def test_label_smoothing(name, model, batch):
+    spec = f"{name}:label_smoothing=0.1" + ("" if name == "standard" else ":eps=0")
+    loss = load_objective(spec)[1](model, batch.x, batch.y, None, generator())
+    expected = F.cross_entropy(model(batch.x), batch.y, label_smoothing=0.1)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+
+
+def plain_pgd(model, x, y, start, eps, steps, step_size):
+    """PGD by cross-entropy in eval mode, written out."""
+    model.eval()
+    x_adv = start
+    for _ in range(steps):
+        x_adv = x_adv.detach().requires_grad_()
+        (grad,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y, reduction="sum"), x_adv)
+        x_adv = torch.clamp(torch.min(torch.max(x_adv.detach() + step_size * grad.sign(), x - eps), x + eps), 0, 1)
+    model.train()
+    return x_adv
+
+
+def test_pgd_at_and_fgsm_rs_are_cross_entropy_at_their_examples(model, batch):
+    for name, eps, steps, step_size in (("pgd-at", 0.1, 10, 0.025), ("fgsm-rs", 0.1, 1, 0.125)):
+        start = batch.x + eps * (torch.rand(batch.x.shape, generator=generator()) * 2 - 1)
+        start = torch.clamp(torch.min(torch.max(start, batch.x - eps), batch.x + eps), 0, 1)
+        x_adv = plain_pgd(model, batch.x, batch.y, start, eps, steps, step_size)
+        loss = load_objective(name, eps)[1](model, batch.x, batch.y, None, generator())
+        torch.testing.assert_close(loss, F.cross_entropy(model(x_adv), batch.y), rtol=1e-5, atol=1e-6)
+
+
+def test_mart_is_its_published_loss(model, batch):
+    start = batch.x + 0.001 * torch.randn(batch.x.shape, generator=generator())
+    x_adv = plain_pgd(model, batch.x, batch.y, start, 0.1, 10, 0.025)
+    clean, adversarial = model(batch.x), model(x_adv)
+    p, q = clean.softmax(1), adversarial.softmax(1)
+    own = p.gather(1, batch.y[:, None]).squeeze(1)
+    divergence = ((p * (p.log() - q.log())).sum(1) * (1 - own)).mean()
+    loss = load_objective("mart:eps=0.1")[1](model, batch.x, batch.y, None, generator())
+    torch.testing.assert_close(loss, boosted(adversarial, batch.y) + 5 * divergence, rtol=1e-4, atol=1e-5)
+
+
+def test_trades_reference_batch_norm_sees_x_twice(scored, batch):
+    seen = {}
+    for bn in ("once", "reference"):
+        model = load_model(scored).train()
+        loss = load_objective(f"trades:eps=0.1:bn={bn}")[1](model, batch.x, batch.y, None, generator())
+        updates = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).num_batches_tracked
+        seen[bn] = float(loss.detach()), int(updates)
+    before = next(m for m in load_model(scored).modules() if isinstance(m, nn.BatchNorm2d)).num_batches_tracked
+    assert seen["once"][1] == before + 2 and seen["reference"][1] == before + 3
+    assert seen["once"][0] == pytest.approx(seen["reference"][0], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "standard"])
+def test_confident_batches_give_finite_gradients(name):
+    layer = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
+    layer[1].weight.data *= 1e4
+    x, y = torch.rand(64, 1, 2, 2), torch.arange(64) % 3
+    loss = load_objective(name, 0.1)[1](layer, x, y, None, generator())
+    assert torch.isfinite(loss) and torch.isfinite(torch.autograd.grad(loss, layer[1].weight)[0]).all()
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -98,7 +167,7 @@ def test_trades_gradient_stays_finite_where_probabilities_underflow():
     ("spec", "eps", "match"),
     [
         ("trade", None, "did you mean 'trades'"),
-        ("standard", 0.1, "objective 'standard' takes no option 'eps'"),
+        ("standard", 0.1, "objective 'standard' has no option 'eps'"),
         ("trades:eps=0.1", 0.2, "eps is given twice"),
         ("trades:beta=-1", None, "beta must be >= 0; got -1.0"),
         ("trades:steps=0", None, "steps must be >= 1; got 0"),

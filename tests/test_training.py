@@ -7,10 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from easycoreset import Coreset, RunError, Scores, UsageError, choose, load_model, score, train
+from easycoreset import Coreset, RunError, Scores, UsageError, choose, load_model, score, select, train
 from easycoreset.options import TrainOptions
+from easycoreset.tables.holdout import hold_out
 from easycoreset.training import fit, fresh_model, prepare
 from easycoreset.training.schedule import learning_rate
+from easycoreset.training.validation import _say_collapse
 
 
 def job(tmp_path, **options):
@@ -167,7 +169,7 @@ def test_bf16(tmp_path, digits):
         ({"epochs": 1, "batch_size": 0}, "batch_size must be >= 1; got 0"),
         ({"epochs": 1, "lr": float("nan")}, "lr must be finite"),
         ({"epochs": 1, "momentum": 1.0}, r"momentum must be in \[0, 1\)"),
-        ({"epochs": 1, "eps": 0.1}, "objective 'standard' takes no option 'eps'"),
+        ({"epochs": 1, "eps": 0.1}, "objective 'standard' has no option 'eps'"),
         ({"epochs": 1, "device": "mps"}, "device must be there; got 'mps'"),
         ({"epochs": 1, "model": "tests.factories:wrong_shape"}, r"logits \[2, 10\]; got \(2, 4\)"),
         ({"epochs": 1, "model": "tests.factories:only_eval"}, "cannot train on batches of 8"),
@@ -223,3 +225,82 @@ def test_a_folder_that_is_not_ours_is_neither_used_nor_emptied(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="out: cannot write into"):
         train(data="digits", epochs=1, out=tmp_path / "file" / "run")
+
+
+def test_the_average_of_the_weights_becomes_the_model(tmp_path):
+    one = job(tmp_path, epochs=1, batch_size=500, ema=0.5)
+    model, seen = fresh_model(one), []
+    step = torch.optim.SGD.step
+    try:
+        torch.optim.SGD.step = lambda self, *a: (step(self, *a), seen.append(model[1][0].weight.detach().clone()))[0]
+        for epoch in fit(one, model):
+            assert torch.equal(epoch.model[1][0].weight, seen[-1])  # what is scored is the model as it is trained
+    finally:
+        torch.optim.SGD.step = step
+    expected = seen[0]
+    for weight in seen[1:]:
+        expected = 0.5 * expected + 0.5 * weight
+    assert len(seen) == 3 and torch.allclose(model[1][0].weight, expected, atol=1e-6)
+
+
+def test_the_average_survives_a_stop(tmp_path):
+    given = {"data": "digits", "epochs": 3, "ema": 0.9}
+    train(**given, out=tmp_path / "whole")
+    one = job(tmp_path, epochs=3, ema=0.9)
+    (tmp_path / "cut").mkdir()
+    for epoch in fit(one, fresh_model(one), folder=tmp_path / "cut"):
+        if epoch.number == 2:
+            break  # the checkpoint is that of epoch 1
+    model = fresh_model(one)
+    for _ in fit(one, model, folder=tmp_path / "cut"):
+        pass
+    assert same(weights(tmp_path / "whole"), model.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_validation_rows_are_held_out_of_choice_and_training(tmp_path, scored, digits):
+    scores = Scores.read(scored / "scores.parquet")
+    _, held = hold_out(digits.splits["train"].labels, 0.2)
+    for method in ("easycore", "random", "hardest:loss", "tests.factories:first_rows"):
+        coreset = choose(scores, method=method, fraction=0.5, val_fraction=0.2)
+        assert len(coreset) == round(0.5 * (1438 - len(held))) and not coreset.keep[held].any()
+    easiest = np.argsort(np.where(np.isin(np.arange(1438), held), np.inf, scores["aign"]), kind="stable")[
+        : len(coreset)
+    ]
+    assert set(choose(scores, method="easycore", fraction=0.5, val_fraction=0.2).index) == set(easiest)
+    assert set(job(tmp_path, val_fraction=0.2).index) == set(range(1438)) - set(held)
+    select(scores=scored / "scores.parquet", fraction=0.5, val_fraction=0.2, out=tmp_path / "held.parquet")
+    select(scores=scored / "scores.parquet", fraction=0.5, out=tmp_path / "all.parquet")
+    assert len(job(tmp_path, coreset=tmp_path / "held.parquet", val_fraction=0.2).index) == len(coreset)
+    with pytest.raises(
+        UsageError, match=r"keeps \d+ of the 287 rows that are held out; choose it with --val-fraction 0.2"
+    ):
+        job(tmp_path, coreset=tmp_path / "all.parquet", val_fraction=0.2)
+
+
+def test_the_best_epoch_on_held_out_rows_is_kept_beside_the_last(tmp_path, digits):
+    train(data="digits", epochs=4, objective="pgd-at:steps=2", eps=0.1, val_fraction=0.2, out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert all(0 <= line["val_robust"] <= line["val_clean"] <= 1 for line in lines)
+    best = max(lines, key=lambda line: line["val_robust"])
+    card = json.loads((tmp_path / "best" / "model.json").read_text())
+    assert card["provenance"]["epoch"] == best["epoch"]
+    split, held = digits.splits["train"], hold_out(digits.splits["train"].labels, 0.2)[1]
+    batch = next(split.batches(held, len(held)))
+    with torch.no_grad():
+        found = (load_model(tmp_path / "best")(batch.x).argmax(1) == batch.y).double().mean()
+    assert float(found) == pytest.approx(best["val_clean"])
+
+
+def test_catastrophic_overfitting_is_said_once(caplog):
+    for robust, said in (([0.2, 0.5, 0.3], 0), ([0.2, 0.5, 0.2], 1), ([0.2, 0.5, 0.2, 0.1], 0), ([0.0], 0)):
+        caplog.clear()
+        with caplog.at_level("WARNING", "easycoreset"):
+            _say_collapse(robust)
+        assert caplog.text.count("catastrophic overfitting") == said
+
+
+def test_one_step_training_is_watched(tmp_path):
+    train(data="digits", epochs=2, objective="fgsm-rs", eps=0.1, out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert all(0 <= line["train_robust"] <= 1 for line in lines) and not (tmp_path / "best").exists()

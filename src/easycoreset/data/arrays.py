@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from easycoreset.data.images import memory_split
-from easycoreset.data.source import Source, hold_out
+from easycoreset.data.source import Source
 from easycoreset.errors import EasycoresetWarning, UsageError
+from easycoreset.tables.holdout import hold_out
 
 
 def load_npz(path: Path) -> Source:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from easycoreset.data.images import memory_split
-from easycoreset.data.source import Source, hold_out
+from easycoreset.data.source import Source
+from easycoreset.tables.holdout import hold_out
 
 
 def load_digits() -> Source:

@@ -11,8 +11,9 @@ from PIL import Image
 
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages, decode
-from easycoreset.data.source import Ints, Source, Split, fingerprint, hold_out
+from easycoreset.data.source import Ints, Source, Split, fingerprint
 from easycoreset.errors import UsageError
+from easycoreset.tables.holdout import hold_out
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 T = TypeVar("T")

@@ -125,16 +125,3 @@ def fingerprint(sample_ids: Sequence[str], labels: Ints, contents: Iterator[byte
         whole.update(name.encode("utf-8", "surrogateescape") + b"\0" + str(label).encode() + b"\0")
         whole.update(hashlib.sha256(content).digest())
     return whole.hexdigest()
-
-
-def hold_out(labels: Ints, share: float = 0.2) -> tuple[Ints, Ints]:
-    """Split row numbers into (training, test): a stratified draw that depends on the labels alone, both ascending.
-
-    A class with at least two samples leaves one on either side.
-    """
-    rng = np.random.default_rng(0)
-    test = np.zeros(len(labels), bool)
-    for k in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == k))
-        test[rows[: min(max(round(share * len(rows)), 1), len(rows) - 1)]] = True
-    return np.flatnonzero(~test), np.flatnonzero(test)

@@ -5,11 +5,15 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from easycoreset.errors import require
 from easycoreset.members import load_member, spell_member, split_spec
 
 OBJECTIVES = {
-    "standard": "easycoreset.objectives.standard:standard",
+    "standard": "easycoreset.objectives.standard:Standard",
     "trades": "easycoreset.objectives.trades:TRADES",
+    "pgd-at": "easycoreset.objectives.madry:PGDTraining",
+    "mart": "easycoreset.objectives.mart:MART",
+    "fgsm-rs": "easycoreset.objectives.madry:FGSMTraining",
 }
 
 
@@ -35,6 +39,23 @@ def load_objective(spec: str, eps: float | None = None) -> tuple[str, Objective]
     """Load the objective that `spec` spells; returns its one spelling too."""
     objective = load_member("objective", spec, OBJECTIVES, eps=eps)
     return spell_member(split_spec(spec)[0], objective), objective
+
+
+def is_standard(name: str) -> bool:
+    """Whether an objective's spelling is that of standard training, with any options."""
+    return split_spec(name)[0] == "standard"
+
+
+def check_ascent(eps: float, steps: int, step_size: float | None) -> None:
+    """Validate the options of an inner maximisation."""
+    require(0 <= eps <= 1, "eps", "in [0, 1]", eps)
+    require(steps >= 1, "steps", ">= 1", steps)
+    require(step_size is None or step_size > 0, "step_size", "> 0", step_size)
+
+
+def check_smoothing(label_smoothing: float) -> None:
+    """Validate label smoothing."""
+    require(0 <= label_smoothing < 1, "label_smoothing", "in [0, 1)", label_smoothing)
 
 
 def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:

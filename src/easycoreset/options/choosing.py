@@ -6,7 +6,7 @@ from typing import Literal
 
 from easycoreset.errors import require
 from easycoreset.options.kinds import NEUTRAL, Integer, Names, Norm, Number, Numbers, Switch
-from easycoreset.options.training import ComputeOptions, RunOptions
+from easycoreset.options.training import ComputeOptions, RunOptions, check_val_fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,12 @@ class SelectOptions(RunOptions):
     """Column of the scores that easiest, middle, hardest, stratified, ccs and d2 go by (each has its own default)."""
     per_class: Switch | None = None
     """Keep the fraction within each class."""
+    val_fraction: Number | None = None
+    """Share of the split that is held out of the choice, as `train` holds it out; the fraction is of the rest."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_val_fraction(self.val_fraction)
         require(0 < self.fraction <= 1, "fraction", "in (0, 1]", self.fraction)
         require(self.out.suffix == ".parquet", "out", "a .parquet file", str(self.out))
         require(self.out.resolve() != self.scores.resolve(), "out", "another file than scores", str(self.out))

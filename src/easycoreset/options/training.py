@@ -11,6 +11,11 @@ from easycoreset.errors import UsageError, require
 from easycoreset.options.kinds import NEUTRAL, Device, Integer, Names, Number, Schedule, Switch, check_types
 
 
+def check_val_fraction(value: float | None) -> None:
+    """Validate a share that is held out."""
+    require(value is None or 0 < value < 1, "val_fraction", "in (0, 1)", value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What every command that computes takes."""
@@ -60,7 +65,7 @@ class RecipeOptions(ComputeOptions):
     coreset: Path | None = None
     """A coreset.parquet to train on; left out: all of the training split."""
     objective: str = "standard"
-    """What a step minimises: standard, or trades[:key=value]..."""
+    """What a step minimises: standard, trades, pgd-at, mart or fgsm-rs[:key=value]..."""
     eps: Number | None = None
     """Radius of the objective's inner attack (a number, or a fraction like 8/255)."""
     batch_size: Integer = 128
@@ -81,6 +86,8 @@ class RecipeOptions(ComputeOptions):
     """Compile the model with torch.compile."""
     checkpoint_minutes: Number = field(default=10.0, metadata=NEUTRAL)
     """Minutes after which a checkpoint is written within an epoch (one is written after every epoch anyway)."""
+    ema: Number | None = None
+    """Decay of an average of the weights over updates (0.999, say), which becomes the trained model; left out: none."""
     on_nan: Literal["stop", "continue"] = "stop"
     """What a loss that is not finite does."""
 
@@ -90,6 +97,7 @@ class RecipeOptions(ComputeOptions):
         require(self.lr >= 0 and math.isfinite(self.lr), "lr", "finite and >= 0", self.lr)
         require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
         require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
+        require(self.ema is None or 0 < self.ema < 1, "ema", "in (0, 1)", self.ema)
         require(self.checkpoint_minutes > 0, "checkpoint_minutes", "> 0", self.checkpoint_minutes)
 
 
@@ -142,11 +150,14 @@ class TrainOptions(RecipeOptions):
     """Epochs to train (this or updates)."""
     updates: Integer | None = None
     """Training steps (this or epochs)."""
+    val_fraction: Number | None = None
+    """Share of the training split that is held out: its accuracies are reported and the best epoch is kept by them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.epochs is None) == (self.updates is None):
             given = "both" if self.epochs is not None else "neither"
             raise UsageError(f"exactly one of epochs and updates must be given; got {given}")
+        check_val_fraction(self.val_fraction)
         require(self.epochs is None or self.epochs >= 1, "epochs", ">= 1", self.epochs)
         require(self.updates is None or self.updates >= 1, "updates", ">= 1", self.updates)

@@ -1,6 +1,7 @@
 """Selectors: (scores, count, seed) -> Coreset. One family a file, one line of `SELECTORS` a selector."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.options import SelectOptions, options_json, takes
 from easycoreset.selection.published import read_published
 from easycoreset.tables import Coreset, Scores, kept_count
+from easycoreset.tables.holdout import hold_out
 
 SELECTORS = {
     "easycore": "easycoreset.selection.ends:EasyCore",
@@ -72,7 +74,7 @@ def load_selector(method: str, by: str | None = None, per_class: bool | None = N
 
 
 def choose(scores: Scores, *, method: str, fraction: float, by: str | None = None, per_class: bool | None = None,
-           seed: int = 0) -> Coreset:  # fmt: skip
+           seed: int = 0, val_fraction: float | None = None) -> Coreset:  # fmt: skip
     """Choose a coreset in memory.
 
     Args:
@@ -82,10 +84,16 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         by: column that the ends rank by.
         per_class: keep the fraction within each class.
         seed: of ties and random draws.
+        val_fraction: share that is held out of the choice, as `train` holds it out; `fraction` is of the rest.
 
     Raises:
         UsageError: unknown method, column or option; fraction outside (0, 1].
     """
+    if val_fraction is not None and not method.startswith("file:"):
+        pool, _ = hold_out(scores.labels, val_fraction)
+        found = choose(scores.restrict(pool), method=method, fraction=fraction, by=by, per_class=per_class, seed=seed)
+        facts = found.provenance | {"val_fraction": val_fraction}
+        return replace(found.spread(pool, scores), provenance=facts)
     count = kept_count(fraction, len(scores))
     if scores.provenance.get("labels") == "not given" and (per_class or "per_class=true" in method):
         raise UsageError("per_class needs labels: give them to recorder.scores(labels=...)")
@@ -94,6 +102,10 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
     if method.startswith("file:"):
         name, coreset = method, read_published(Path(method[5:]), scores)
         require(len(coreset) == count, "fraction", f"{len(coreset) / len(scores):.6g}, as {method} keeps", fraction)
+        held = 0 if val_fraction is None else int(coreset.keep[hold_out(scores.labels, val_fraction)[1]].sum())
+        require(
+            held == 0, "method", "a coreset without any of the held-out rows (val_fraction)", f"{method}, {held} rows"
+        )
     else:
         name, selector = load_selector(method, by, per_class)
         needs = needs_of(selector)
@@ -121,7 +133,7 @@ def select(options: SelectOptions) -> Coreset:
     scores = Scores.read(options.scores)
     _check_place(options.out)
     coreset = choose(scores, method=options.method, fraction=options.fraction, by=options.by,
-                     per_class=options.per_class, seed=options.seed)  # fmt: skip
+                     per_class=options.per_class, seed=options.seed, val_fraction=options.val_fraction)  # fmt: skip
     prepare_place(options.out.parent)
     coreset.write(options.out)
     record = {"schema_version": SCHEMA_VERSION, "command": "select", "options": options_json(options),

@@ -74,6 +74,11 @@ class Coreset:
         """What it keeps, in a line."""
         return f"Coreset of {len(self)} of {len(self.keep)} samples by {self.provenance.get('method', 'hand')}"
 
+    def spread(self, rows: Ints, scores: Scores) -> "Coreset":
+        """The same choice in the whole table, of which this coreset's was only the `rows`."""
+        order = np.argsort(np.where(self.keep, self.rank, np.iinfo(np.int64).max))[: len(self)]
+        return Coreset.from_order(rows[order], scores, self.weight[order])
+
     @property
     def index(self) -> Ints:
         """Indices of the kept samples, ascending, int64."""

@@ -5,7 +5,7 @@
 # (pyarrow carries no types)
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from easycoreset.tables.features import read_features
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 MOST_CLASSES = 10**6
+ARRAYS = ("features", "probabilities", "features_adv", "probabilities_adv")
 FIXED = ("index", "sample_id", "label", "label_name", "n_obs")
 
 
@@ -78,6 +79,14 @@ class Scores:
             )
         return self.columns[name]
 
+    def restrict(self, rows: Ints) -> "Scores":
+        """The same table of some rows only, [n] ascending; features stay on disk until they are read."""
+        arrays = {name: None if (array := getattr(self, name)) is None else Rows(array, rows) for name in ARRAYS}
+        return replace(
+            self, sample_ids=[self.sample_ids[row] for row in rows], labels=self.labels[rows], n_obs=self.n_obs[rows],
+            columns={name: values[rows] for name, values in self.columns.items()}, **arrays,
+        )  # fmt: skip
+
     def to_table(self) -> pa.Table:
         """As a pyarrow table."""
         names = [self.class_names[label] if label < len(self.class_names) else str(label) for label in self.labels]
@@ -135,6 +144,19 @@ class Scores:
         names = provenance.pop("class_names", None) or [str(k) for k in range(int(labels.max()) + 1)]
         return cls(sample_ids=ids, labels=labels, class_names=names, n_obs=n_obs.astype(np.int32), columns=columns,
                    provenance=provenance, **read_features(path.parent, provenance, len(index)))  # fmt: skip
+
+
+class Rows:
+    """Some rows of an array, read when they are asked for."""
+
+    def __init__(self, array: Any, rows: Ints) -> None:
+        self.array, self.rows = array, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, wanted: Any) -> Any:
+        return self.array[self.rows[wanted]]
 
 
 def check_same_data(provenance: dict[str, Any], fingerprint: str, split: str, what: str,

@@ -9,6 +9,7 @@ from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
 from easycoreset.training.checkpoint import CHECKPOINT
 from easycoreset.training.loop import Epoch, History, fit
 from easycoreset.training.setup import Job, fresh_model, prepare, say_few_updates
+from easycoreset.training.validation import look_at_epoch
 
 __all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "prepare", "say_few_updates", "train"]
 
@@ -16,6 +17,9 @@ __all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "prepare", "say_few_
 @takes(TrainOptions)
 def train(options: TrainOptions) -> nn.Module:
     """Train a model and write it to the folder `out`; the same call again resumes or returns what is there.
+
+    With `val_fraction`, `history.jsonl` holds the accuracies on the held-out rows, and `best/` the epoch that did best
+    on them (under PGD for an adversarial objective, else clean). The model that is returned is the last.
 
     Returns:
         The trained model, in eval mode.
@@ -32,8 +36,9 @@ def train(options: TrainOptions) -> nn.Module:
         say_few_updates(job)
         model = fresh_model(job)
         history: History = []
-        for _ in fit(job, model, folder=run.path, history=history):
-            pass
+        for epoch in fit(job, model, folder=run.path, history=history):
+            if look_at_epoch(job, epoch.model, history):
+                save_model(run.path / "best", epoch.model, job.card({"epoch": epoch.number}))
         finish_training(job, model, options, history)
         run.finish(summary=training_summary(job, history), options=run.record["options"])
         (run.path / CHECKPOINT).unlink(missing_ok=True)

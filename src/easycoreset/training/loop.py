@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from easycoreset.console import Progress, log, progress
 from easycoreset.data import Batch
@@ -53,7 +54,8 @@ def fit(
     All randomness is a function of (seed, epoch, step), so a run that goes on from a checkpoint in `folder` is
     bit for bit the uninterrupted one on the same CPU. The epoch's checkpoint is written when the caller asks for
     the next epoch: what the caller does with an epoch is done again if it was cut off. torch's global generator
-    is seeded in every step (dropout draws from it).
+    is seeded in every step (dropout draws from it). With `ema`, the average of the weights becomes the model's own
+    after the last epoch; every epoch that is yielded is the model as it is trained.
 
     Args:
         job: what to do.
@@ -72,6 +74,14 @@ def fit(
             state.run_epoch(bar)
             yield Epoch(number, model, state.history[-1])
             state.save()
+    state.take_average()
+
+
+def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
+    """A copy of the model that follows its weights and buffers by an exponential moving average."""
+    if decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 class _Training:
@@ -85,6 +95,7 @@ class _Training:
             model.parameters(), options.lr, options.momentum, weight_decay=options.weight_decay,
             fused=job.device.type == "cuda",
         )  # fmt: skip
+        self.average = averaged(model, options.ema)
         self.runner: Any = torch.compile(model) if options.compile else model
         self.epoch, self.step, self.seconds, self._told = 1, 0, 0.0, 0
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
@@ -145,7 +156,14 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return loss.detach()
+
+    def take_average(self) -> None:
+        """Make the average of the weights, where there is one, the model's own."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
 
     def _mean_loss(self) -> float:
         """Mean loss of the epoch's finite steps so far, NaN where there was none; another loss may stop the run."""
@@ -169,6 +187,7 @@ class _Training:
                 "bad_steps": self.bad_steps,
                 "epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds,
                 "recorder": self.recorder.state_dict() if self.recorder else None,
+                "average": None if self.average is None else self.average.state_dict(),
             })  # fmt: skip
         self._saved = self._started = time.monotonic()
 
@@ -179,6 +198,8 @@ class _Training:
         self.bad_steps.copy_(saved["bad_steps"])
         self.epoch, self.step, self.seconds = saved["epoch"], saved["step"], saved["seconds"]
         self.history[:] = saved["history"]
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
         if self.recorder is not None and saved["recorder"] is not None:
             self.recorder.load_state_dict(saved["recorder"])
         log.info("going on from epoch %d, step %d", self.epoch, self.step)

@@ -17,9 +17,10 @@ from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.models import SMALL, build_model, choose_model
 from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import frozen
-from easycoreset.objectives import Objective, load_objective
+from easycoreset.objectives import Objective, is_standard, load_objective
 from easycoreset.options import ComputeOptions, RecipeOptions, options_json
 from easycoreset.tables import Coreset, Ints, check_same_data
+from easycoreset.tables.holdout import hold_out
 
 FEW_UPDATES = 50
 _THREADS = torch.get_num_threads()  # torch's own number, before anything changed it
@@ -34,6 +35,7 @@ class Job:
         device: where it runs.
         source: the data set.
         index: [n] the samples of the training split that are trained on, ascending.
+        validation: those that are held out, ascending.
         weight: [N] float32 on the device, or None where all are 1.
         model_name: the model's spelling.
         objective_name: the objective's one spelling.
@@ -50,6 +52,7 @@ class Job:
     device: torch.device
     source: Source
     index: Ints
+    validation: Ints
     weight: Tensor | None
     model_name: str
     objective_name: str
@@ -132,6 +135,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     objective_name, objective = load_objective(options.objective, options.eps)
     device, source = open_data(options)
     index, weight = _training_rows(options, source)
+    index, validation = _hold_out(options, source, index)
     size = options.batch_size
     steps = math.ceil(len(index) / size) - (len(index) % size == 1 and len(index) > 1)
     updates = updates if updates is not None else steps * (epochs or 0)
@@ -140,10 +144,10 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         log.info("model %s is taken (--model)", model_name)
     set_threads(options.threads, model_name, device)
     schedule = (
-        ("onecycle" if objective_name == "standard" else "step") if options.schedule == "auto" else options.schedule
+        ("onecycle" if is_standard(objective_name) else "step") if options.schedule == "auto" else options.schedule
     )
     job = Job(
-        options=options, device=device, source=source, index=index,
+        options=options, device=device, source=source, index=index, validation=validation,
         weight=None if weight is None else torch.from_numpy(weight).to(device),
         model_name=model_name, objective_name=objective_name, objective=objective, schedule=schedule,
         augment=source.augmentation if options.augment == "auto" else options.augment,
@@ -162,7 +166,7 @@ def _check_train_mode(model: nn.Module, job: Job) -> None:
     batch = next(job.split.batches(rows, len(rows), job.device))
     generator = torch.Generator(job.device).manual_seed(0)
     try:
-        with torch.no_grad() if job.objective_name == "standard" else torch.enable_grad():
+        with torch.no_grad() if is_standard(job.objective_name) else torch.enable_grad():
             job.objective(model.train(), batch.x, batch.y, None, generator)
     except Exception as error:  # a user's own model or objective may raise anything
         said = " ".join(str(error).split())
@@ -216,6 +220,19 @@ def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
         raise UsageError(f"model must map {len(batch.x)} images to logits [{len(batch.x)}, {classes}]; got {shape}")
     if not torch.isfinite(logits).all():
         raise UsageError("model must give finite logits; its first batch is not finite")
+
+
+def _hold_out(options: RecipeOptions, source: Source, index: Ints) -> tuple[Ints, Ints]:
+    """Take the validation rows out of those that are trained on; a coreset must not keep any of them."""
+    share: float | None = getattr(options, "val_fraction", None)
+    if share is None:
+        return index, np.zeros(0, np.int64)
+    _, validation = hold_out(source.splits["train"].labels, share)
+    kept = int(np.isin(index, validation).sum())
+    if options.coreset is not None and kept:
+        raise UsageError(f"val_fraction: the coreset keeps {kept} of the {len(validation)} rows that are held out; "
+                         f"choose it with --val-fraction {share:g} too")  # fmt: skip
+    return np.setdiff1d(index, validation), validation
 
 
 def _training_rows(options: RecipeOptions, source: Source) -> tuple[Ints, np.ndarray | None]:

@@ -1,0 +1,45 @@
+"""The inner maximisation that adversarial objectives share."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from easycoreset.attacks.ball import project
+from easycoreset.models.modes import frozen
+
+
+def ascend(model: nn.Module, x: Tensor, start: Tensor, loss: Callable[[Tensor], Tensor], *, eps: float, steps: int,
+           step_size: float | None = None) -> Tensor:  # fmt: skip
+    """Climb a loss of the logits by signed steps inside the linf ball and [0,1], in eval mode.
+
+    Only the input's gradient is asked for, and nothing is dropped, so that shapes stay the same in every step.
+
+    Args:
+        model: in any mode, which it keeps.
+        x: [B,C,H,W], the middle of the ball.
+        start: [B,C,H,W], where to begin.
+        loss: logits [B, classes] in float32 -> a scalar, summed over the batch.
+        eps: radius.
+        steps: how many.
+        step_size: of each; None: eps / 4.
+    """
+    step_size = eps / 4 if step_size is None else step_size
+    x_adv = start.detach()
+    with frozen(model), torch.enable_grad():
+        for _ in range(steps):
+            x_adv.requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(model(x_adv).float()), x_adv)
+            x_adv = project(x_adv.detach() + step_size * gradient.sign(), x, eps, "linf")
+    return x_adv.detach()
+
+
+def near(x: Tensor, generator: torch.Generator) -> Tensor:
+    """The start of TRADES and MART: x + 0.001 * N(0, 1)."""
+    return x + 0.001 * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
+def anywhere(x: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+    """A uniform point of the linf ball, in [0,1]."""
+    noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) * 2 - 1
+    return project(x + eps * noise, x, eps, "linf")
