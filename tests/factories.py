@@ -97,3 +97,40 @@ class Huge(nn.Module):
 
 def huge_features():
     return Huge()
+
+
+class KeywordHead(nn.Module):
+    """Calls its head by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(input=x.flatten(1))
+
+
+def keyword_head():
+    return KeywordHead()
+
+
+class ChunkedHead(nn.Module):
+    """Runs its head on one image at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return torch.cat([self.head(one[None]) for one in x.flatten(1)])
+
+
+def chunked_head():
+    return ChunkedHead()
+
+
+def by_features(scores, count, seed):
+    return Coreset.from_order(np.argsort(-np.asarray(scores.features[:, 0], float), kind="stable")[:count], scores)
+
+
+by_features.needs = ("features",)

@@ -334,6 +334,25 @@ def test_a_scoring_run_is_asked_for_the_features_that_are_missing(tmp_path):
     assert pq.read_table(tmp_path / "grid" / "results.parquet").num_rows == 8
 
 
+def test_scores_of_an_older_version_without_a_column_are_made_anew(tmp_path):
+    grid = tmp_path / "grid"
+    finish(start(grid, SMALL))
+    for scored in (grid / "scores").iterdir():
+        table = pq.read_table(scored / "scores.parquet")
+        pq.write_table(table.drop_columns(["grand"]), scored / "scores.parquet")
+    given = [v if v != "random,easycore" else "random,easycore,grand,tests.factories:by_features" for v in SMALL]
+    finish(start(grid, given))
+    assert pq.read_table(grid / "results.parquet").num_rows == 10
+
+
+def test_methods_that_need_features_a_model_does_not_have(tmp_path, cli):
+    given = [v if v != "random,easycore" else "random,herding" for v in SMALL]
+    given[given.index("digits-cnn")] = "tests.factories:convolutional_head"
+    ran = cli("compare", *given, "--out", tmp_path / "grid")
+    assert ran.code == 2 and "method 'herding' needs features" in ran.err and not (tmp_path / "grid").exists()
+    assert "craig" in cli("compare", "--list").out
+
+
 def test_what_an_older_version_left_is_made_anew(tmp_path):
     """An unfinished cell and a scoring run whose options had other names then."""
     grid = tmp_path / "grid"

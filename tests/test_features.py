@@ -12,7 +12,7 @@ from torch import nn
 
 from conftest import close32
 from easycoreset import RunError, Scores, UsageError, choose, load_model, score, select
-from easycoreset.attacks import load_attack
+from easycoreset.attacks.ball import project, random_point
 from easycoreset.data import Split
 from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import measure_all
@@ -52,11 +52,16 @@ def test_features_are_the_input_of_the_last_linear_layer(featured, digits):
 def test_adversarial_ones_are_those_of_pgd_examples(featured, digits):
     scores, model = Scores.read(featured / "scores.parquet"), load_model(featured)
     batch = next(digits.splits["train"].batches(np.arange(1438), 1438))
-    attack = load_attack("pgd:steps=10", eps=8 / 255)[1]
-    h = last_input(model, attack(model, batch.x, batch.y, batch.index))
-    close = np.isclose(scores.features_adv, h, rtol=1e-2, atol=1e-3).all(1)
+    eps, x_adv = 8 / 255, random_point(batch.x, batch.index, 8 / 255, "linf", 0)
+    for _ in range(10):  # all ten steps, whether or not a sample is broken already
+        x_adv = x_adv.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(x_adv), batch.y, reduction="sum"), x_adv)
+        x_adv = project(x_adv.detach() + eps / 4 * gradient.sign(), batch.x, eps, "linf")
+    close = np.isclose(scores.features_adv, last_input(model, x_adv), rtol=1e-2, atol=1e-3).all(1)
     assert close.mean() > 0.99  # a sign of a gradient near 0 may flip with the batch
     assert np.abs(scores.features_adv.astype(float) - scores.features.astype(float)).mean() > 0.01
+    facts = json.loads((featured / "features.json").read_text())["kinds"]["adversarial"]
+    assert facts | {"steps": 10, "eps": eps, "norm": "linf", "seed": 0} == facts
 
 
 def test_the_test_split_is_never_read(tmp_path, monkeypatch):
@@ -173,15 +178,69 @@ def test_features_that_do_not_belong_to_the_scores(featured, tmp_path, cli):
     shutil.copy(featured / "features.json", folder)
     np.save(folder / "features.npy", np.zeros((7, 3), np.float16))
     with pytest.raises(UsageError, match=r"must be \[1438, d\] floating.*\(7, 3\)"):
-        Scores.read(scores)
+        choose(Scores.read(scores), method="kcenter", fraction=0.1)
     (folder / "features.npy").write_bytes(b"half a file")
     with pytest.raises(UsageError, match="not a readable array"):
-        Scores.read(scores)
+        choose(Scores.read(scores), method="kcenter", fraction=0.1)
+    assert len(choose(Scores.read(scores), method="random", fraction=0.1)) == 144  # asks for no features
     spoiled = np.load(featured / "features.npy")
     spoiled[[5, 17], 3] = np.nan
     np.save(folder / "features.npy", spoiled)
     with pytest.raises(UsageError, match="features must be finite; 2 rows are not: 5, 17"):
         choose(Scores.read(scores), method="kcenter", fraction=0.1)
+
+
+@pytest.mark.parametrize("spoilt", ["features.npy", "features.json", "probabilities.npy"])
+def test_features_that_are_lost_or_broken_are_made_again(featured, tmp_path, spoilt):
+    folder = shutil.copytree(featured, tmp_path / "run")
+    expected = np.load(folder / "features.npy")
+    (folder / spoilt).unlink() if spoilt == "features.npy" else (folder / spoilt).write_bytes(b"half")
+    scores = score(data="digits", epochs=2, save_features="clean", out=folder)
+    assert np.array_equal(scores.features, expected) and not scores.features_problem
+
+
+def test_arrays_of_another_shape_are_wrong_use(featured):
+    scores = Scores.read(featured / "scores.parquet")
+    for changes, match in (
+        ({"features": scores.features[:7]}, r"features must be \[1438, d\], a row a sample; got 7 rows"),
+        ({"features": scores.features[:, 0]}, r"features must be \[1438, 1 or more\]; got \(1438,\)"),
+        (
+            {"probabilities": scores.probabilities[:, :4]},
+            r"probabilities must be \[1438, 10 or more\]; got \(1438, 4\)",
+        ),
+    ):
+        with pytest.raises(UsageError, match=match):
+            choose(Scores(**{**vars(scores), **changes}), method="craig", fraction=0.1)
+
+
+def test_heads_that_are_called_in_other_ways(tmp_path, caplog):
+    named = score(
+        data="digits", model="tests.factories:keyword_head", epochs=1, save_features="clean", out=tmp_path / "k"
+    )
+    assert named.features.shape == (1438, 64) and "grand" in named.columns
+    with caplog.at_level("INFO", "easycoreset"):
+        chunked = score(data="digits", model="tests.factories:chunked_head", epochs=1, out=tmp_path / "c")
+    assert "grand" not in chunked.columns and "grand left out" in caplog.text
+
+
+def test_a_run_keeps_the_measures_that_it_began_with(scored, tmp_path):
+    """As a folder of an earlier version, which had fewer of them."""
+    folder = shutil.copytree(scored, tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    record["options"]["hardness"].remove("grand")
+    (folder / "run.json").write_text(json.dumps(record))
+    assert score(data="digits", epochs=5, save_features="clean", out=folder).features.shape == (1438, 160)
+    with pytest.raises(UsageError, match="hardness"):
+        score(data="digits", epochs=5, hardness="grand", out=folder)
+
+
+def test_a_layer_can_be_named_later_and_another_one_makes_features_anew(tmp_path):
+    common = {"data": "digits", "model": "tests.factories:convolutional_head", "epochs": 1, "out": tmp_path}
+    score(**common)
+    assert score(**common, save_features="clean", feature_layer="1").features.shape == (1438, 8)
+    assert score(**common, save_features="clean", feature_layer="0.1").features.shape == (1438, 8 * 6 * 6)
+    with pytest.raises(UsageError, match="feature_layer must be left out where nothing needs features"):
+        score(data="digits", epochs=1, hardness="aign", feature_layer="1", out=tmp_path / "x")
 
 
 def test_absent_features_are_asked_for(scored, cli, tmp_path):

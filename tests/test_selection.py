@@ -231,8 +231,40 @@ def test_without_labels_nothing_is_selected_per_class():
     recorder = HardnessRecorder(4, reduction="sum")
     recorder.watch(torch.rand(4, 1, 2, 2), torch.arange(4)).sum().backward()
     recorder.end_epoch()
-    with pytest.raises(UsageError, match="per_class needs labels"):
+    with pytest.raises(UsageError, match="needs labels, as per_class does"):
         choose(recorder.scores(), method="easycore", fraction=0.5, per_class=True)
+    planted = Scores(**{**vars(recorder.scores()), "columns": {"curvature": np.ones(4, np.float32)}})
+    with pytest.raises(UsageError, match="slocurves needs labels"):
+        choose(planted, method="slocurves", fraction=0.5)
+
+
+def test_kept_samples_that_were_never_seen_online_are_told():
+    scores = table([1, 2, np.nan, np.nan])
+    online = Scores(**{**vars(scores), "columns": {"aign_online": scores["aign"]}})
+    with pytest.warns(EasycoresetWarning, match="1 of the kept samples were never observed"):
+        choose(online, method="easycore", fraction=0.75)
+
+
+def test_infinite_values_count_as_never_observed(caplog):
+    with caplog.at_level("WARNING", "easycoreset"):
+        scores = table([1, np.inf, 3, -np.inf])
+    assert "2 infinite values of aign count as never observed" in caplog.text
+    assert set(choose(scores, method="hardest", fraction=0.5).index) == {0, 2}
+
+
+def test_features_with_a_large_mean_keep_their_digits():
+    rng = np.random.default_rng(0)
+    h = (1000 + rng.normal(size=(200, 16))).astype(np.float16)
+    scores = full_table(np.ones(200), np.zeros(200, int), features=h, probabilities=np.ones((200, 1), np.float32))
+    wide = h.astype(np.float64)
+    unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    s = (1 + unit @ unit.T) / 2
+    gains, picks = s.sum(0) - 0.5 * np.diag(s), []
+    for _ in range(20):
+        picks.append(int(np.argmax(gains)))
+        gains = gains - s[picks[-1]]
+        gains[picks] = -np.inf
+    assert len(set(picks) & set(choose(scores, method="graphcut", fraction=0.1).index)) >= 19
 
 
 def test_tables_say_what_they_are_in_a_line():

@@ -1,32 +1,38 @@
 """Features once: penultimate features and probabilities of every training sample, for the selectors that need them."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from easycoreset.attacks import load_attack
+from easycoreset.attacks.ball import random_point
 from easycoreset.data import Batch, Split
-from easycoreset.errors import RunError
+from easycoreset.errors import RunError, UsageError
 from easycoreset.files import SCHEMA_VERSION, read_json, write_atomic, write_json
 from easycoreset.hardness.exact import look
 from easycoreset.models.last_layer import LastLayer, find_last_layer
 from easycoreset.models.modes import frozen, full_float32
-from easycoreset.tables.features import RECORD, file_names
+from easycoreset.objectives.inner import ascend
+from easycoreset.tables.features import RECORD, file_names, has_features
 
 LARGEST = float(np.finfo(np.float16).max)
-ATTACK = "pgd:steps=10"
+STEPS = 10  # of PGD
 
 
-def saved_kinds(folder: Path, fingerprint: str) -> dict[str, Any]:
-    """What `features.json` says is there of this data: kind (clean, adversarial) -> its facts; nothing else counts."""
-    if not (folder / RECORD).exists():
+def saved_kinds(folder: Path, split: Split, layer: str | None) -> dict[str, Any]:
+    """What is there and whole of this data and layer, kind (clean, adversarial) -> its facts; nothing else counts."""
+    try:
+        record = read_json(folder / RECORD)
+    except UsageError:
         return {}
-    record = read_json(folder / RECORD)
-    return dict(record.get("kinds", {})) if record.get("fingerprint") == fingerprint else {}
+    if record.get("fingerprint") != split.fingerprint or layer not in (None, record.get("layer")):
+        return {}
+    return {kind: facts for kind, facts in record.get("kinds", {}).items() if has_features(folder, kind, len(split))}
 
 
 def save_features(model: nn.Module, split: Split, folder: Path, *, kind: str, model_name: str, device: torch.device,
@@ -40,7 +46,7 @@ def save_features(model: nn.Module, split: Split, folder: Path, *, kind: str, mo
         model: trained, on `device`.
         split: the training split.
         folder: of the scores.
-        kind: clean, or adversarial: at PGD examples (10 steps, linf); a sample's is the first that breaks it.
+        kind: clean, or adversarial: at PGD examples (cross-entropy, 10 steps, linf, random start).
         model_name: for the record.
         device: where it runs.
         feature_layer: the layer whose input is taken; None: the last linear layer.
@@ -53,14 +59,16 @@ def save_features(model: nn.Module, split: Split, folder: Path, *, kind: str, mo
         UsageError: the model has no last linear layer and none is named.
         RunError: a feature that is not finite or is beyond float16.
     """
-    kinds = saved_kinds(folder, split.fingerprint)
-    spelled, attack = load_attack(ATTACK, eps=eps, norm="linf", seed=seed)
+    kinds = saved_kinds(folder, split, feature_layer)
     order = np.arange(len(split), dtype=np.int64)
     first = next(split.batches(order[:2], 2, device))
     layer = find_last_layer(model, first.x, feature_layer)
 
     def adversarial(batch: Batch) -> Batch:
-        return Batch(batch.index, attack(model, batch.x, batch.y, batch.index), batch.y)
+        start = random_point(batch.x, batch.index, eps, "linf", seed)
+        x_adv = ascend(model, batch.x, start, lambda logits: F.cross_entropy(logits, batch.y, reduction="sum"), eps=eps,
+                       steps=STEPS)  # fmt: skip
+        return Batch(batch.index, x_adv, batch.y)
 
     def rows() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for batch in split.batches(order, batch_size, device):
@@ -69,7 +77,7 @@ def save_features(model: nn.Module, split: Split, folder: Path, *, kind: str, mo
             advance(len(batch.index))
 
     shapes = _write(folder, kind, len(split), rows())
-    kinds[kind] = shapes if kind == "clean" else shapes | {"attack": spelled, "eps": eps, "norm": "linf", "seed": seed}
+    kinds[kind] = shapes if kind == "clean" else shapes | {"steps": STEPS, "eps": eps, "norm": "linf", "seed": seed}
     write_json(folder / RECORD, {
         "schema_version": SCHEMA_VERSION, "model": model_name, "layer": layer.name, "bias": layer.bias,
         "split": split.name, "fingerprint": split.fingerprint, "kinds": kinds,
@@ -82,6 +90,13 @@ def look_at(model: nn.Module, batch: Batch, layer: LastLayer) -> tuple[Tensor, T
         outputs = look(model, batch.x, batch.y, gradient=False, layer=layer)
     assert outputs.features is not None
     return outputs.features.float(), outputs.p.float()
+
+
+def _take_space(path: Path) -> None:
+    """Find out now whether the disk has room: a write into a mapped file on a full one ends the process."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _write(folder: Path, kind: str, size: int, rows: Iterator[tuple[Tensor, Tensor, Tensor]]) -> dict[str, Any]:
@@ -100,6 +115,7 @@ def _write(folder: Path, kind: str, size: int, rows: Iterator[tuple[Tensor, Tens
                                            (probabilities_path, probabilities, np.float32)):  # fmt: skip
                     shape = (size, values.shape[1])
                     arrays.append(np.lib.format.open_memmap(path, mode="w+", dtype=kept, shape=shape))
+                    _take_space(path)
             for array, values in zip(arrays, (features, probabilities), strict=True):
                 array[index.cpu().numpy()] = values.cpu().numpy()
         for array in arrays:

@@ -147,6 +147,9 @@ def claim(path: Path, command: str, options: dict[str, Any], *, overwrite: bool 
         except OSError:
             raise RunError(f"another process is working in {str(path)!r}; wait for it or give another --out") from None
         file = path / record
+        for left in path.glob(".*.tmp"):  # of a process that was killed while it wrote
+            if left.is_file():
+                left.unlink()
         if record == "run.json":
             _check_owner(path, overwrite)
         elif overwrite:

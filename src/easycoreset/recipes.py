@@ -4,7 +4,9 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from easycoreset.attacks import load_attack
 from easycoreset.data import open_source
@@ -14,10 +16,12 @@ from easycoreset.hardness import HARDNESS
 from easycoreset.members import load_attribute
 from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import ModelCard
+from easycoreset.models.last_layer import find_last_layer
 from easycoreset.objectives import load_objective
 from easycoreset.options import CompareOptions
 from easycoreset.selection import load_selector, needs_of
 from easycoreset.selection.published import read_published
+from easycoreset.tables.scores import ARRAYS
 
 RECIPES = {
     "digits": "easycoreset.recipes:digits",
@@ -25,7 +29,6 @@ RECIPES = {
     "cifar10-paper": "easycoreset.recipes:cifar10_paper",
     "cifar100-paper": "easycoreset.recipes:cifar100_paper",
 }
-ARRAYS = ("features", "probabilities", "features_adv", "probabilities_adv")
 PIXELS = tuple(n / 255 for n in (1, 2, 4, 8))
 
 
@@ -108,7 +111,7 @@ def describe_experiment(options: CompareOptions) -> Experiment:
     Raises:
         UsageError: an unknown method, objective or attack, before anything runs.
     """
-    mark = check_data_and_model(options.data, options.model) if options.data is not None else ""
+    mark, network, images = check_data_and_model(options.data or "digits", options.model)
     if options.recipe is not None:
         recipe = load_attribute("recipe", RECIPES[options.recipe])
         return dataclasses.replace(recipe(options.data or "digits"), fingerprint=mark)
@@ -130,7 +133,7 @@ def describe_experiment(options: CompareOptions) -> Experiment:
         updates=tuple(options.updates), epochs=tuple(options.epochs),
     )  # fmt: skip
     published = [method for method in options.methods if method.startswith("file:")]
-    chosen = [_check_method(method) for method in options.methods if method not in (FULL, *published)]
+    chosen = [_check_method(method, network, images) for method in options.methods if method not in (FULL, *published)]
     products = [dataclasses.replace(shared, methods=tuple(chosen))] if chosen else []
     for method in published:
         theirs = _published(method, shared)
@@ -139,26 +142,33 @@ def describe_experiment(options: CompareOptions) -> Experiment:
     return Experiment(name="grid", products=tuple(products), fingerprint=mark)
 
 
-def _check_method(method: str) -> str:
-    """The one spelling of a method whose columns the scoring runs make."""
+def _check_method(method: str, model: nn.Module, images: Tensor) -> str:
+    """The one spelling of a method whose columns and features the scoring runs make."""
     name, selector = load_selector(method)
-    lacking = [need for need in needs_of(selector) or () if need not in (*HARDNESS, *ARRAYS)]
+    needs = needs_of(selector) or ()
+    lacking = [need for need in needs if need not in (*HARDNESS, *ARRAYS)]
     if lacking:
         raise UsageError(f"method {method!r} needs {lacking[0]!r}, which the scoring runs of compare do not make")
+    if set(needs) & {*ARRAYS, "grand"}:
+        try:
+            find_last_layer(model, images)
+        except UsageError as error:
+            raise UsageError(f"method {method!r} needs features: {error}; compare does without such methods") from None
     return name
 
 
-def check_data_and_model(data: str, model: str | None) -> str:
+def check_data_and_model(data: str, model: str | None) -> tuple[str, nn.Module, Tensor]:
     """Open the data set and build the model once, so that what is wrong with them is found before anything runs.
 
     Returns:
-        The fingerprint of the training split.
+        The fingerprint of the training split, the model, and two images.
     """
     source = open_source(data)
     name = model or choose_model(source.shape, torch.device("cpu"))
-    build_model(ModelCard(model=name, shape=source.shape, mean=source.mean, std=source.std,
+    network = build_model(ModelCard(model=name, shape=source.shape, mean=source.mean, std=source.std,
                           class_names=tuple(source.class_names)))  # fmt: skip
-    return source.splits["train"].fingerprint
+    split = source.splits["train"]
+    return split.fingerprint, network, next(split.batches(np.arange(2), 2)).x
 
 
 def _published(method: str, shared: Product) -> Product:

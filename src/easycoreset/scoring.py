@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 from torch import nn
 
-from easycoreset.console import log, progress
+from easycoreset.console import log, progress, say_eps
 from easycoreset.data import Split
-from easycoreset.errors import UsageError
-from easycoreset.features import save_features, saved_kinds
-from easycoreset.files import RunFolder, claim
+from easycoreset.errors import UsageError, require
+from easycoreset.features import look_at, save_features, saved_kinds
+from easycoreset.files import RunFolder, claim, read_json
 from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.hardness.exact import first_std, measure_all
 from easycoreset.models.last_layer import find_last_layer
@@ -48,7 +48,7 @@ def score(options: ScoreOptions) -> Scores:
         UsageError: wrong use, before work starts.
         RunError: a loss that is not finite.
     """
-    measures = load_hardness(_specs(options))
+    measures = _as_begun(options, load_hardness(_specs(options)))
     if options.mode == "online":
         HardnessRecorder(1, hardness=_specs(options))  # refuses now what it would refuse later
     job = prepare(options, epochs=options.epochs, updates=None)
@@ -56,6 +56,8 @@ def score(options: ScoreOptions) -> Scores:
         raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")
     measures = _possible(job, options, measures)
     identity = job.identity(options) | {"hardness": [measure.name for measure in measures]}
+    if options.feature_layer is not None and any(measure.needs_features for measure in measures):
+        identity["feature_layer"] = options.feature_layer
     with claim(options.out, "score", identity, overwrite=options.overwrite) as run:
         if not run.done:
             _train_and_score(job, options, measures, run)
@@ -82,15 +84,31 @@ def _specs(options: ScoreOptions) -> Sequence[str]:
     return options.hardness or (("aign",) if options.mode == "online" else ())
 
 
+def _as_begun(options: ScoreOptions, measures: Sequence[Hardness]) -> Sequence[Hardness]:
+    """Where no measures were asked for: those that the folder's run began with, for later versions have more."""
+    file = options.out / "run.json"
+    if options.hardness or options.overwrite or not file.exists():
+        return measures
+    try:
+        begun = read_json(file).get("options", {}).get("hardness")
+    except UsageError:
+        return measures
+    kept = [measure for measure in measures if measure.name in (begun or ())]
+    return kept if kept and [measure.name for measure in kept] == begun else measures
+
+
 def _possible(job: Job, options: ScoreOptions, measures: Sequence[Hardness]) -> Sequence[Hardness]:
     """The measures that this model allows: without a last linear layer there are no features."""
     wanted = [measure.name for measure in measures if measure.needs_features]
     if not wanted and options.save_features is None:
+        require(options.feature_layer is None, "feature_layer", "left out where nothing needs features",
+                options.feature_layer)  # fmt: skip
         return measures
     model = fresh_model(job)
-    batch = next(job.split.batches(np.arange(min(2, len(job.split))), 2, job.device))
+    rows = np.arange(min(options.scoring_batch_size, len(job.split)))
+    batch = next(job.split.batches(rows, len(rows), job.device))
     try:
-        find_last_layer(model, batch.x, options.feature_layer)
+        look_at(model, batch, find_last_layer(model, batch.x[:2], options.feature_layer))
     except UsageError as error:
         if options.hardness or options.save_features is not None or options.feature_layer is not None:
             raise
@@ -102,16 +120,18 @@ def _possible(job: Job, options: ScoreOptions, measures: Sequence[Hardness]) -> 
 def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
     """Save the features of the training split that are wanted and not there yet, by the weights of the finished run."""
     wanted = ("clean", "adversarial") if options.save_features == "adversarial" else ("clean",)
-    missing = [kind for kind in wanted if kind not in saved_kinds(run.path, job.split.fingerprint)]
+    missing = [kind for kind in wanted if kind not in saved_kinds(run.path, job.split, options.feature_layer)]
     if not missing:
         return
     model = fresh_model(job)
     load_weights(model, run.path / "model.safetensors")
-    size = options.scoring_batch_size
+    size, eps = options.scoring_batch_size, getattr(job.objective, "eps", 8 / 255)
+    if "adversarial" in missing:
+        log.info("adversarial features are those of PGD examples at eps %s, linf", say_eps(eps))
     for kind in missing:
         with progress(f"{kind} features", -(-len(job.split) // size)) as bar:
             save_features(model, job.split, run.path, kind=kind, model_name=job.model_name, device=job.device,
-                          feature_layer=options.feature_layer, eps=getattr(job.objective, "eps", 8 / 255),
+                          feature_layer=options.feature_layer, eps=eps,
                           seed=options.seed, batch_size=size, advance=lambda samples: bar.advance())  # fmt: skip
 
 

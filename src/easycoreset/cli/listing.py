@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from easycoreset.errors import UsageError, nearest
 from easycoreset.members import Table, describe_members
 
+WITH_LISTS = ("select", "train", "score", "evaluate", "compare")
+
 
 def _tables(command: str) -> dict[str, Table]:
     if command == "select":
@@ -25,7 +27,9 @@ def _tables(command: str) -> dict[str, Table]:
         from easycoreset.attacks import ATTACKS
 
         return {"attack": ATTACKS}
-    raise UsageError(f"--list belongs to a command: {nearest(command, ('select', 'train', 'score', 'evaluate'))}")
+    if command == "compare":
+        return {**_tables("select"), **_tables("train"), **_tables("evaluate")}
+    raise UsageError(f"--list belongs to a command: {nearest(command, WITH_LISTS)}")
 
 
 def list_members(tokens: Sequence[str], *, as_json: bool) -> None:

@@ -38,7 +38,8 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
         seconds += count * step + _images_attacked(cell, len(job.source.splits["test"])) * look_seconds
     for cell in {cell.scoring_name: cell for cell in missing if cell.needs_scores}.values():
         job, step, look_seconds = timed[(cell.data, cell.model, cell.objective)]
-        size = len(job.split)
+        size, kinds = len(job.split), {c.needs_features for c in missing if c.scoring_name == cell.scoring_name}
+        seconds += size * look_seconds * (12 if "adversarial" in kinds else 1 if "clean" in kinds else 0)
         seconds += cell.scoring_epochs * (size / cell.batch_size * step + size * look_seconds)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     found = {"cells": len(cells), "missing": len(missing), "updates": updates, "workers": workers,

@@ -57,6 +57,7 @@ class Plan:
     not_before: dict[Task, float] = field(default_factory=dict)
     deaths: dict[Task, int] = field(default_factory=dict)
     failed: dict[Task, str] = field(default_factory=dict)
+    scored: set[Cell] = field(default_factory=set)
 
 
 def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, device: Device = "auto",
@@ -143,8 +144,10 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
         if cell.needs_scores and name not in begun:
             begun.add(name)
             features: FeatureKind | None = next((kind for kind in KINDS if kind in wanted[name]), None)
-            if not is_scored(out, cell, features):
-                tasks[Task("score", cell, features)] = None
+            own = [c for c in missing if c.scoring_name == name and c.needs_scores]
+            lacking = next((c for c in own if not is_scored(out, c, features)), None)
+            if lacking is not None:
+                tasks[Task("score", lacking, features)] = None
         tasks[Task("cell", cell)] = None
     return list(tasks)
 
@@ -210,11 +213,7 @@ def _next(plan: Plan, running: Sequence[Task]) -> Task | None:
         return None
     lost = {task.cell.scoring_name for task in plan.failed if task.kind == "score"}
     for task in list(plan.waiting):
-        if (
-            task.kind == "cell"
-            and task.cell.needs_scores
-            and not is_scored(plan.out, task.cell, task.cell.needs_features)
-        ):
+        if task.kind == "cell" and task.cell.needs_scores and not _scores_ready(plan, task.cell):
             if task.cell.scoring_name in lost:
                 plan.waiting.remove(task)
                 plan.failed[task] = "its scoring run failed"
@@ -224,6 +223,12 @@ def _next(plan: Plan, running: Sequence[Task]) -> Task | None:
             plan.waiting.remove(task)
             return task
     return None
+
+
+def _scores_ready(plan: Plan, cell: Cell) -> bool:
+    if cell not in plan.scored and is_scored(plan.out, cell, cell.needs_features):
+        plan.scored.add(cell)
+    return cell in plan.scored
 
 
 def _write_results(out: Path, cells: Sequence[Cell]) -> pa.Table:

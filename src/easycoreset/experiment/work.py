@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from easycoreset.console import log
 from easycoreset.data import open_source
@@ -22,6 +23,7 @@ from easycoreset.evaluation import evaluate
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
 from easycoreset.experiment.results import cell_folder, is_done
 from easycoreset.files import SCHEMA_VERSION, versions, write_json
+from easycoreset.hardness import HARDNESS
 from easycoreset.memory import measure_peak
 from easycoreset.options import Device
 from easycoreset.parquet import read_table, write_table
@@ -67,6 +69,9 @@ def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool
 def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | None) -> None:
     """Do the scoring run that a cell needs; its seed is 1000 above, so that no model is scored and attacked alike."""
     folder = scores_folder(out, cell)
+    file = scores_file(folder, "train")
+    if file.exists() and not _has_columns(file, cell):
+        shutil.rmtree(folder)
     _anew_if_other(
         folder,
         lambda: score(data=cell.data, model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size,
@@ -91,11 +96,16 @@ def scores_folder(out: Path, cell: Cell) -> Path:
 
 
 def is_scored(out: Path, cell: Cell, features: FeatureKind | None) -> bool:
-    """Whether the scores that a cell needs are there, with these features."""
-    folder = scores_folder(out, cell)
-    if not scores_file(folder, "train").exists():
+    """Whether the scores that a cell needs are there, with its columns and these features."""
+    file = scores_file(scores_folder(out, cell), "train")
+    if not file.exists() or not _has_columns(file, cell):
         return False
-    return features is None or has_features(folder, features)
+    return features is None or has_features(file.parent, features, pq.read_metadata(file).num_rows)
+
+
+def _has_columns(file: Path, cell: Cell) -> bool:
+    """Whether a table of scores has the hardness that a cell needs: an older version's may not."""
+    return set(cell.needs or ()) & set(HARDNESS) <= set(pq.read_schema(file).names)
 
 
 def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:

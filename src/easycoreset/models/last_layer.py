@@ -30,7 +30,11 @@ class LastLayer:
     @contextlib.contextmanager
     def watched(self) -> Iterator["LastLayer"]:
         """Keep the layer's inputs inside the `with` block; the hook is gone after it."""
-        hook = self.module.register_forward_pre_hook(lambda module, inputs: self.seen.append(inputs[0].detach()))
+
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            self.seen.append((inputs or tuple(named.values()))[0].detach())
+
+        hook = self.module.register_forward_pre_hook(note, with_kwargs=True)
         try:
             yield self
         finally:

@@ -37,7 +37,7 @@ class CompareOptions(RunOptions):
     model: str | None = field(default=None, metadata=GRID)
     """Model, as `score` takes it; left out: one that fits."""
     methods: Names = field(default=(), metadata=GRID)
-    """Coreset methods, with commas between; also file:PATH (a coreset, or a list of indices or ids)."""
+    """Coreset methods (`compare --list`), with commas between; also file:PATH (a coreset, or indices or ids)."""
     fractions: Numbers = field(default=(), metadata=GRID)
     """Shares that are kept, with commas between."""
     objectives: Names = field(default=("standard",), metadata=GRID)

@@ -123,7 +123,7 @@ class ScoreOptions(RecipeOptions):
     """Keep the weights of every scored epoch, which `--split test` needs."""
     save_features: Literal["clean", "adversarial"] | None = field(default=None, metadata=NEUTRAL)
     """Write penultimate features and probabilities too; adversarial: at PGD examples as well (alone it means clean)."""
-    feature_layer: str | None = None
+    feature_layer: str | None = field(default=None, metadata=NEUTRAL)
     """Layer whose input is taken as features; left out: the last linear layer."""
 
     def __post_init__(self) -> None:

@@ -23,8 +23,8 @@ SELECTORS = {
     "random": "easycoreset.selection.uniform:Random",
     "ccs": "easycoreset.selection.strata:CCS",
     "stratified": "easycoreset.selection.strata:Stratified",
-    "moderate": "easycoreset.selection.centres:Moderate",
-    "prototypes": "easycoreset.selection.centres:Prototypes",
+    "moderate": "easycoreset.selection.moderate:Moderate",
+    "prototypes": "easycoreset.selection.prototypes:Prototypes",
     "herding": "easycoreset.selection.greedy:Herding",
     "kcenter": "easycoreset.selection.greedy:KCenter",
     "facility": "easycoreset.selection.submodular:Facility",
@@ -95,8 +95,6 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         facts = found.provenance | {"val_fraction": val_fraction}
         return replace(found.spread(pool, scores), provenance=facts)
     count = kept_count(fraction, len(scores))
-    if scores.provenance.get("labels") == "not given" and (per_class or "per_class=true" in method):
-        raise UsageError("per_class needs labels: give them to recorder.scores(labels=...)")
     coreset: Any
     needs: tuple[str, ...] | None = ()
     if method.startswith("file:"):
@@ -109,6 +107,8 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
     else:
         name, selector = load_selector(method, by, per_class)
         needs = needs_of(selector)
+        if scores.provenance.get("labels") == "not given" and getattr(selector, "per_class", False):
+            raise UsageError(f"{name} needs labels, as per_class does: give them to recorder.scores(labels=...)")
         coreset = selector(scores, count, seed)
     if not isinstance(coreset, Coreset) or len(coreset) != count:
         kept = len(coreset) if isinstance(coreset, Coreset) else type(coreset).__name__
@@ -153,15 +153,17 @@ def _check_place(out: Path) -> None:
 
 def needs_of(selector: Selector) -> tuple[str, ...] | None:
     """Columns and arrays of the scores that a selector looks at; None where a user's own does not say."""
-    return getattr(selector, "needs", None)
+    needs = getattr(selector, "needs", None)
+    return (needs,) if isinstance(needs, str) else needs
 
 
 def _warn_of_unseen(coreset: Coreset, scores: Scores, needs: tuple[str, ...] | None) -> None:
     """Say how many of the kept samples the method knew nothing of."""
-    columns = [name for name in needs or () if name in scores.columns]
     unseen = np.zeros(len(scores), np.bool_)
-    for name in columns:
-        unseen |= np.isnan(scores[name])
+    for name in needs or ():
+        column = name if name in scores.columns else f"{name}_online"  # what easycore falls back to
+        if column in scores.columns:
+            unseen |= np.isnan(scores[column])
     if needs is None and scores.columns:
         unseen = scores.n_obs == 0
     kept = int(np.sum(unseen & coreset.keep))

@@ -11,6 +11,10 @@ from easycoreset.tables import Coreset, Floats, Ints, Scores
 Order = Callable[[Ints, int, np.random.Generator], Ints]  # (rows, count, rng) -> the rows chosen, first choice first
 
 
+def no_tick(steps: int = 1) -> None:
+    """Progress that nobody sees."""
+
+
 def choose_rows(scores: Scores, count: int, seed: int, order: Order, *, per_class: bool,
                 weight: Floats | None = None) -> Coreset:  # fmt: skip
     """Let `order` choose among all rows, or its quota within each class.

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from easycoreset.errors import UsageError
 from easycoreset.tables import Floats, Ints, Scores
 
-CHUNK = 4096  # rows that are looked at together
-NEAR = 1e-3  # squared distances below this share of the squared norms lose too many digits to cancellation
+CHUNK = 1024  # rows that are looked at together
+SAME = 1e-9  # squared distances below this share of the squared norms may be nothing but rounding
 
 
 def read_rows(scores: Scores, name: str, rows: Ints) -> Floats:
@@ -21,11 +21,18 @@ def read_rows(scores: Scores, name: str, rows: Ints) -> Floats:
         UsageError: they were not saved, or hold NaN (the samples are named).
     """
     array: Any = getattr(scores, name)
+    if array is None and scores.features_problem:
+        raise UsageError(scores.features_problem)
     if array is None:
         wanted = "--save-features adversarial" if name.endswith("_adv") else "--save-features"
         raise UsageError(f"the scores have no {name}: `easycoreset score ... {wanted}`, with the options and the --out "
                          "of the run that made them, adds them")  # fmt: skip
+    if len(array) != len(scores):
+        raise UsageError(f"{name} must be [{len(scores)}, d], a row a sample; got {len(array)} rows")
     values = np.asarray(array[rows], np.float32)
+    least = int(scores.labels.max()) + 1 if name.startswith("probabilities") else 1
+    if values.ndim != 2 or values.shape[1] < least:
+        raise UsageError(f"{name} must be [{len(scores)}, {least} or more]; got {(len(array), *values.shape[1:])}")
     wrong = rows[~np.isfinite(values).all(1)]
     if len(wrong):
         named = ", ".join(str(row) for row in np.sort(wrong)[:5])
@@ -47,14 +54,14 @@ class Gradients:
 
     def pair_distances(self) -> Floats:
         """Squared distances of all pairs, [n, n], by inner products: the outer product is never formed."""
-        inner = self.inputs @ self.inputs.T
-        inner *= self.error @ self.error.T
-        own = np.diag(inner).copy()
-        inner *= -2
-        inner += own
-        inner += own[:, None]
-        np.fill_diagonal(inner, 0)
-        return np.maximum(inner, 0, out=inner)
+        inputs, error = self.inputs.astype(np.float64), self.error.astype(np.float64)
+        own = np.einsum("nd,nd->n", inputs, inputs) * np.einsum("nc,nc->n", error, error)
+        found = np.empty((len(own), len(own)), np.float32)
+        for (rows,) in in_chunks(np.arange(len(own))):
+            inner = (inputs[rows] @ inputs.T) * (error[rows] @ error.T)
+            found[rows] = np.maximum(own[rows, None] + own - 2 * inner, 0)
+        np.fill_diagonal(found, 0)
+        return found
 
 
 def read_gradients(scores: Scores, rows: Ints, *, adversarial: bool = False) -> Gradients:
@@ -66,6 +73,11 @@ def read_gradients(scores: Scores, rows: Ints, *, adversarial: bool = False) -> 
     if scores.bias:
         inputs = np.concatenate([inputs, np.ones((len(rows), 1), np.float32)], 1)
     return Gradients(error, inputs)
+
+
+def needed_arrays(gradients: str) -> tuple[str, ...]:
+    """What last-layer gradients, clean or adversarial, are made of."""
+    return ("features", "probabilities") if gradients == "clean" else ("features_adv", "probabilities_adv")
 
 
 def square_norms(values: Floats) -> Floats:
@@ -81,17 +93,20 @@ def unit_rows(values: Floats) -> Floats:
 
 
 def squared_distances(a: Floats, b: Floats) -> Floats:
-    """Squared Euclidean distances [len(a), len(b)] by inner products, small ones again by differences.
+    """Squared Euclidean distances [len(a), len(b)], by inner products in float64.
 
-    Equal rows have distance 0, as the inner products alone would not say.
+    Those that lose even its digits to cancellation are taken again by differences: equal rows have distance 0.
     """
-    sizes = square_norms(a)[:, None] + square_norms(b)
-    found = a @ b.T
-    found *= -2
-    found += sizes
-    sizes *= NEAR
-    for rows, columns in in_chunks(*np.nonzero(found < sizes)):
-        found[rows, columns] = square_norms(a[rows] - b[columns])
+    wide, own = b.astype(np.float64), square_norms(b).astype(np.float64)
+    found = np.empty((len(a), len(b)), np.float32)
+    for (rows,) in in_chunks(np.arange(len(a))):
+        block = a[rows].astype(np.float64)
+        sizes = np.einsum("nd,nd->n", block, block)[:, None] + own
+        distances = sizes - 2 * (block @ wide.T)
+        places, columns = np.nonzero(distances < SAME * sizes)
+        for p, c in in_chunks(places, columns):
+            distances[p, c] = square_norms(a[rows[p]] - b[c])
+        found[rows] = np.maximum(distances, 0)
     return found
 
 

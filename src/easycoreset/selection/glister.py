@@ -48,7 +48,7 @@ class Glister:
 def draw_validation(labels: Ints, rows: Ints, rng: np.random.Generator) -> Ints:
     """A stratified tenth of the rows, at least one a class."""
     drawn = [rng.permutation(rows[labels[rows] == k]) for k in np.unique(labels[rows])]
-    return np.concatenate([own[: max(round(SHARE * len(own)), 1)] for own in drawn])
+    return np.concatenate([own[: max(int(SHARE * len(own) + 0.5), 1)] for own in drawn])
 
 
 def gain_greedily(training: Gradients, validation: Gradients, log_p: Floats, labels: Ints, count: int, rounds: int,

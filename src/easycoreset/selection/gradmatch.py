@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from easycoreset.console import progress
 from easycoreset.errors import require
-from easycoreset.selection.classes import choose_rows, require_classes
-from easycoreset.selection.geometry import read_gradients
-from easycoreset.selection.submodular import needed_arrays
+from easycoreset.selection.classes import choose_rows, no_tick, require_classes
+from easycoreset.selection.geometry import needed_arrays, read_gradients
 from easycoreset.tables import Coreset, Ints, Scores
 
 ROUNDS = 50  # of picks, each followed by a refit of all weights
@@ -46,7 +45,7 @@ class GradMatch:
 
     def __post_init__(self) -> None:
         require_classes("gradmatch", self.per_class)
-        require(self.lam > 0, "lam", "> 0", self.lam)
+        require(self.lam >= 1e-6, "lam", ">= 1e-6", self.lam)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -68,7 +67,7 @@ class GradMatch:
             return choose_rows(scores, count, seed, order, per_class=True, weight=weight)
 
 
-def match(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] = lambda steps: None) -> Match:
+def match(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] = no_tick) -> Match:
     """Choose `count` columns of A [d, n] and weights for them.
 
     Picks of weight 0 get the smallest positive weight; what positive inner products do not fill is filled by

@@ -8,15 +8,11 @@ import numpy as np
 
 from easycoreset.console import progress
 from easycoreset.errors import require
-from easycoreset.selection.classes import choose_rows, in_parts, require_classes
+from easycoreset.selection.classes import choose_rows, in_parts, no_tick, require_classes
 from easycoreset.selection.geometry import CHUNK, read_rows, square_norms, squared_distances
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 CANDIDATES = 1024  # rows whose distances are kept up to date between looks at all of them
-
-
-def no_tick() -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +44,9 @@ class Herding:
 class KCenter:
     """Farthest-first traversal of the features (k-center greedy, Sener & Savarese 2018).
 
-    From the sample nearest to the mean, or from sample `start`. Exact: a running minimum, which for most rows is an
-    upper bound that is brought up to date only when it could matter. More than `part` rows are cut at random.
+    From the sample nearest to the mean, or from sample `start` (in its own class or part). Exact: a running minimum,
+    which for most rows is an upper bound that is brought up to date only when it could matter. More than `part` rows
+    are cut at random.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("features",)
@@ -75,7 +72,7 @@ class KCenter:
             return choose_rows(scores, count, seed, in_parts(order, self.part, "kcenter"), per_class=self.per_class)
 
 
-def herd(h: Floats, count: int, tick: Callable[[], None] = no_tick) -> Ints:
+def herd(h: Floats, count: int, tick: Callable[..., None] = no_tick) -> Ints:
     """Places of the rows [n, d] whose running mean follows the mean of all, the first of equal ones first.
 
     >>> herd(np.array([[0], [1], [2], [10]], np.float32), 4).tolist()
@@ -92,7 +89,7 @@ def herd(h: Floats, count: int, tick: Callable[[], None] = no_tick) -> Ints:
     return chosen
 
 
-def traverse(h: Floats, count: int, start: int | None = None, tick: Callable[[], None] = no_tick) -> Ints:
+def traverse(h: Floats, count: int, start: int | None = None, tick: Callable[..., None] = no_tick) -> Ints:
     """Places of the rows [n, d], each farthest from those before it, the first of equal ones first.
 
     >>> h = np.array([[0], [1], [2], [10]], np.float32)
@@ -107,6 +104,11 @@ def traverse(h: Floats, count: int, start: int | None = None, tick: Callable[[],
         _bring_near(near, h, h[chosen[fresh:]])
         near[chosen] = -np.inf
         fresh = len(chosen)
+        if near.max() <= 0:  # what is left lies on the chosen
+            left = np.flatnonzero(near == 0)[: count - fresh]
+            chosen += left.tolist()
+            tick(len(left))
+            break
         most = min(CANDIDATES, len(h))
         order = np.argpartition(-near, most - 1)
         candidates, bound = np.sort(order[:most]), near[order[most:]].max(initial=-np.inf)

@@ -13,10 +13,10 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
-from easycoreset.console import log
+from easycoreset.console import log, progress
 from easycoreset.errors import EasycoresetWarning, require
 from easycoreset.selection.classes import choose_rows, in_parts, sort_rows
-from easycoreset.selection.geometry import in_chunks, read_rows, unit_rows
+from easycoreset.selection.geometry import CHUNK, in_chunks, read_rows, unit_rows
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 LEAST = 1e-12  # probabilities are clipped there
@@ -58,7 +58,8 @@ class D2:
     """Hard samples, spread out: hardness passes along a graph of neighbours, and a pick lowers its own (D2 pruning).
 
     Maharana et al. 2024. Features L2-normalised, weights exp(-gamma d^2) to `k` neighbours. Departures: directed edges
-    (theirs are undirected); their code uses exp(-d). More than `part` rows are cut at random.
+    (theirs are undirected); their code uses exp(-d). More than `part` rows are cut at random; hardness is brought to
+    [0, 1] within the class or part.
     """
 
     cost: ClassVar[str] = "n^2 d"
@@ -105,9 +106,16 @@ def find_neighbours(h: Floats, k: int, name: str) -> tuple[Ints, Floats]:
     most = min(k, len(h) - 1)
     if most < k:
         log.info("%s: %d rows have only %d neighbours, not %d", name, len(h), most, k)
-    if most == 0:
-        return np.zeros((len(h), 0), np.int64), np.zeros((len(h), 0), np.float32)
-    distance, near = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(h).kneighbors()
+    near, distance = np.zeros((len(h), most), np.int64), np.zeros((len(h), most), np.float32)
+    search = NearestNeighbors(n_neighbors=most + 1, algorithm="brute").fit(h)
+    with progress(f"{name}: neighbours", -(-len(h) // CHUNK)) as bar:
+        for (rows,) in in_chunks(np.arange(len(h))):
+            found, places = search.kneighbors(h[rows])
+            own = places == rows[:, None]
+            own[~own.any(1), -1] = True  # among more equal rows than neighbours: itself is not there, one too many is
+            near[rows] = places[~own].reshape(len(rows), most)
+            distance[rows] = found[~own].reshape(len(rows), most)
+            bar.advance()
     return near, distance
 
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from easycoreset.console import progress
 from easycoreset.errors import require
-from easycoreset.selection.classes import choose_rows, in_parts, require_classes
-from easycoreset.selection.geometry import read_gradients, read_rows, square_norms, squared_distances, unit_rows
-from easycoreset.selection.greedy import no_tick
+from easycoreset.selection.classes import choose_rows, in_parts, no_tick, require_classes
+from easycoreset.selection.geometry import needed_arrays, read_gradients, read_rows, squared_distances
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 
@@ -109,11 +108,6 @@ class CRAIG:
             return choose_rows(scores, count, seed, cut, per_class=True, weight=weight)
 
 
-def needed_arrays(gradients: str) -> tuple[str, ...]:
-    """What last-layer gradients are made of."""
-    return ("features", "probabilities") if gradients == "clean" else ("features_adv", "probabilities_adv")
-
-
 def to_similarity(squared: Floats) -> Floats:
     """Largest distance minus distance, in the place of the squared distances."""
     distance = np.sqrt(squared, out=squared)
@@ -153,14 +147,18 @@ def cluster_sizes(similarity: Floats, chosen: Ints) -> Floats:
 
 
 def cut_graph(h: Floats, count: int, lam: float, tick: Callable[[], None] = no_tick) -> Ints:
-    """Places that greedily raise the graph cut of rows [n, d], the first of equal ones first."""
-    h = unit_rows(h)
-    gains = (len(h) + h @ h.sum(0, dtype=np.float64).astype(np.float32)).astype(np.float64) / 2
-    gains -= lam * (1 + square_norms(h)) / 2
+    """Places that greedily raise the graph cut of rows [n, d], the first of equal ones first.
+
+    In float64: features with a large mean have cosines that differ in their last digits only.
+    """
+    wide = h.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    wide /= np.where(norms > 0, norms, 1)
+    gains = (len(wide) + wide @ wide.sum(0)) / 2 - lam * (1 + np.einsum("nd,nd->n", wide, wide)) / 2
     chosen = np.zeros(count, np.int64)
     for place in range(count):
         row = chosen[place] = int(gains.argmax())
-        gains -= lam * (1 + h @ h[row])
+        gains -= lam * (1 + wide @ wide[row])
         gains[row] = -np.inf
         tick()
     return chosen

@@ -18,24 +18,37 @@ def file_names(kind: str) -> tuple[str, str]:
     return f"features{tail}.npy", f"probabilities{tail}.npy"
 
 
-def has_features(folder: Path, kind: str) -> bool:
-    """Whether the features of one kind are complete beside a table of scores."""
-    return (folder / RECORD).exists() and kind in read_json(folder / RECORD).get("kinds", {})
+def has_features(folder: Path, kind: str, size: int) -> bool:
+    """Whether the features of one kind are there and whole beside a table of `size` scores."""
+    try:
+        if kind not in read_json(folder / RECORD).get("kinds", {}):
+            return False
+        for name in file_names(kind):
+            _open(folder / name, size)
+    except UsageError:
+        return False
+    return True
 
 
 def read_features(folder: Path, provenance: dict[str, Any], size: int) -> dict[str, Any]:
     """Open the features beside a table of scores, as fields of `Scores`; nothing where none were saved of its split.
 
+    What is wrong with them is `features_problem`, which is raised when a method asks for them.
+
     Args:
         folder: of the scores.
         provenance: of the scores.
         size: rows of the scores.
-
-    Raises:
-        UsageError: they are of other data, or broken.
     """
     if not (folder / RECORD).exists():
         return {}
+    try:
+        return _read_all(folder, provenance, size)
+    except UsageError as error:
+        return {"features_problem": str(error)}
+
+
+def _read_all(folder: Path, provenance: dict[str, Any], size: int) -> dict[str, Any]:
     record = read_json(folder / RECORD)
     if record.get("split", "train") != provenance.get("split", "train"):
         return {}

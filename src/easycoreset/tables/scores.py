@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from easycoreset.console import log
 from easycoreset.errors import UsageError, nearest
 from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
 from easycoreset.tables.features import read_features
@@ -40,6 +41,7 @@ class Scores:
         features_adv: [N, d] at PGD examples, or None.
         probabilities_adv: [N, classes] at PGD examples, or None.
         bias: whether that layer has a bias: its gradient is then (p - 1_y) x (h, 1), else (p - 1_y) x h.
+        features_problem: what is wrong with the features that were found, if anything.
     """
 
     sample_ids: Sequence[str]
@@ -53,8 +55,12 @@ class Scores:
     features_adv: npt.NDArray[np.floating] | None = None
     probabilities_adv: npt.NDArray[np.floating] | None = None
     bias: bool = True
+    features_problem: str = ""
 
     def __post_init__(self) -> None:
+        for name, values in self.columns.items():
+            if infinite := int(np.isinf(values).sum()):
+                log.warning("warning: %d infinite values of %s count as never observed", infinite, name)
         observed = {name: np.where(np.isinf(v), np.float32(np.nan), v) if np.isinf(v).any() else v
                     for name, v in self.columns.items()}  # fmt: skip
         object.__setattr__(self, "columns", observed)
@@ -75,7 +81,7 @@ class Scores:
         if name not in self.columns:
             raise UsageError(
                 f"the scores have no column {name!r}: {nearest(name, self.columns)} "
-                f"(another one is made by `easycoreset score --hardness {name}`)"
+                f"(another one is made by `easycoreset score --hardness {name}`, if `score --list` names it)"
             )
         return self.columns[name]
 
@@ -120,7 +126,7 @@ class Scores:
         Features that `score --save-features` wrote beside it are opened too, as memory-mapped arrays.
 
         Raises:
-            UsageError: the file is missing, broken, or no score table; features beside it are of other data.
+            UsageError: the file is missing, broken, or no score table.
         """
         path = Path(path)
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""Distance to a centre: moderate coresets, and the far end of k-means clusters."""
+"""Prototypes: the far end of k-means clusters."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false
@@ -14,32 +14,6 @@ from sklearn.cluster import KMeans
 from easycoreset.selection.classes import choose_rows, sort_rows
 from easycoreset.selection.geometry import read_rows, square_norms
 from easycoreset.tables import Coreset, Floats, Ints, Scores
-
-
-@dataclass(frozen=True, kw_only=True)
-class Moderate:
-    """Keeps the samples whose distance to their class mean is nearest to the class's median distance.
-
-    Xia et al. 2023. A departure: they take the middle of the distances of all classes together, and their code takes
-    the vector of medians as the centre. Distances are Euclidean, between features.
-    """
-
-    needs: ClassVar[tuple[str, ...]] = ("features",)
-    cost: ClassVar[str] = "n d"
-    per_class: bool = False
-
-    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
-        off = np.zeros(len(scores), np.float32)
-        for k in np.unique(scores.labels):
-            rows = np.flatnonzero(scores.labels == k)
-            h = read_rows(scores, "features", rows)
-            distance = np.sqrt(square_norms(h - h.mean(0, dtype=np.float64).astype(np.float32)))
-            off[rows] = np.abs(distance - np.median(distance))
-
-        def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
-            return sort_rows(off, rows, rng)[:n]
-
-        return choose_rows(scores, count, seed, order, per_class=self.per_class)
 
 
 @dataclass(frozen=True, kw_only=True)
