@@ -12,8 +12,9 @@ from torch import nn
 
 from easycoreset import RunError, UsageError, evaluate, load_model, train
 from easycoreset.evaluation import attack_split, checks
+from easycoreset.evaluation.attacking import check_inside
 from easycoreset.evaluation.checks import check_model_behaviour, check_order
-from easycoreset.evaluation.outcomes import Outcome, check_inside, predict_split, wilson
+from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ ATTACKS = {
     "fgsm": "easycoreset.attacks.fgsm:FGSM",
     "pgd": "easycoreset.attacks.pgd:PGD",
     "noise": "easycoreset.attacks.noise:Noise",
+    "square": "easycoreset.attacks.autoattack:Square",
+    "autoattack": "easycoreset.attacks.autoattack:AutoAttack",
 }
 
 

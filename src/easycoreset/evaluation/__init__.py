@@ -18,13 +18,14 @@ from easycoreset.attacks import Attack, load_attack
 from easycoreset.console import log, say_eps
 from easycoreset.data import Source, Split, name_data
 from easycoreset.errors import UsageError, require
+from easycoreset.evaluation.attacking import attack_split
 from easycoreset.evaluation.checks import Check, check_above_chance, check_model_behaviour, check_order
-from easycoreset.evaluation.outcomes import Outcome, attack_split, predict_split, wilson
+from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
 from easycoreset.files import RunFolder, claim, write_atomic
 from easycoreset.models.card import read_card
 from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions, options_json, takes
-from easycoreset.parquet import read_table, write_table
+from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 from easycoreset.training.setup import open_data, set_threads, to_device
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]
@@ -177,12 +178,14 @@ def attacked_rows(partial: Path, name: str, attack: Attack, eps: float, model: n
     if file.exists() and (saved.exists() or not options.save_adversarial):
         table = read_table(file, {"index": "integer", "pred": "integer", "broken": "bool"})
         values = [table[column].to_numpy(zero_copy_only=False) for column in ("index", "pred", "broken")]
-        return Outcome(name, options.norm, eps, *values)
-    outcome, images = attack_split(name, attack, eps, model, split, clean, options, device)
+        return Outcome(name, options.norm, eps, *values, stages=read_provenance(table, file, None))
+    begun = file.with_suffix(".begun.parquet")
+    outcome, images = attack_split(name, attack, eps, model, split, clean, options, device, begun)
     if images is not None:
         tensors = {"index": torch.from_numpy(outcome.index), "x": images}
         write_atomic(saved, lambda path: save_file(tensors, path))
-    write_table(pa.table({"index": outcome.index, "pred": outcome.pred, "broken": outcome.broken}), file)
+    table = pa.table({"index": outcome.index, "pred": outcome.pred, "broken": outcome.broken})
+    write_table(with_provenance(table, outcome.stages), file)
     return outcome
 
 
@@ -194,8 +197,9 @@ def read_evaluation(run: RunFolder) -> Evaluation:
     outcomes: list[Outcome] = []
     for line in (summary["clean"], *summary["attacked"]):
         rows = (columns["attack"] == line["attack"]) & (columns["eps"] == line["eps"])
-        parts = [columns[name][rows] for name in ("index", "pred", "broken")]
-        outcomes.append(Outcome(line["attack"], line["norm"], line["eps"], *parts))
+        index, pred, broken = (columns[name][rows] for name in ("index", "pred", "broken"))
+        stages = line.get("stages", {})
+        outcomes.append(Outcome(line["attack"], line["norm"], line["eps"], index, pred, broken, stages))
     checks = [Check(**check) for check in summary["checks"]]
     return Evaluation(clean=outcomes[0], attacked=outcomes[1:], worst=worst_of(outcomes[1:]), checks=checks)
 

@@ -1,0 +1,138 @@
+"""AutoAttack: the package's own results, at any number of classes, resumed after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from pyautoattack import AutoAttack as Package
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+from torch import nn
+
+from easycoreset import UsageError, evaluate, load_model
+from easycoreset.attacks import load_attack
+from easycoreset.attacks.autoattack import AutoAttack
+from easycoreset.evaluation.checks import check_order, strength
+
+SMALL = "autoattack:iterations=10:queries=100"
+
+
+@pytest.fixture(scope="module")
+def batch(digits):
+    return next(digits.splits["test"].batches(np.arange(64), 64))
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.6)])
+def test_it_is_the_package_called_directly(scored, batch, norm, eps):
+    model = load_model(scored)
+    theirs = Package(model, norm="Linf" if norm == "linf" else "L2", eps=eps, seed=3, device="cpu")
+    common = {"n_restarts": 1, "n_iter": 10, "eps": eps, "norm": theirs.norm, "eot_iter": 1, "rho": 0.75, "seed": 3,
+              "device": "cpu", "verbose": False}  # fmt: skip
+    theirs.apgd, theirs.apgd_targeted = APGDAttack(model, **common), APGDAttack_targeted(model, **common)
+    theirs.fab.n_iter, theirs.square.n_queries = 10, 100
+    expected, _ = theirs.run_standard_evaluation(batch.x, batch.y, batch_size=64)
+    found = load_attack(SMALL, norm=norm, eps=eps, seed=3)[1](model, batch.x, batch.y, batch.index)
+    with torch.no_grad():
+        broken = (model(found).argmax(1) != batch.y) & (model(batch.x).argmax(1) == batch.y)
+        assert torch.equal(model(found).argmax(1) == batch.y, model(expected).argmax(1) == batch.y)
+    assert torch.equal(found[broken], expected[broken]) and 0.1 < broken.float().mean() < 1
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 10])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_any_number_of_classes(classes, norm):
+    torch.manual_seed(classes)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 12), nn.ReLU(), nn.Linear(12, classes)).eval()
+    x = torch.rand(20, 1, 6, 6)
+    y = model(x).argmax(1)
+    attack = AutoAttack(eps=0.3 if norm == "linf" else 1.0, norm=norm, iterations=5, queries=20)
+    assert list(attack.stages(classes)) == ["apgd-ce", "apgd-t" if classes >= 4 else "pgd-margin", "fab-t", "square"]
+    x_adv = attack(model, x, y, torch.arange(20))
+    assert (model(x_adv).argmax(1) != y).any() and 0 <= x_adv.min() <= x_adv.max() <= 1
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_images_too_small_for_square_by_l2_are_refused():
+    attack = load_attack("square:queries=5", norm="l2", eps=1.0)[1]
+    with pytest.raises(UsageError, match="images for square by l2 must be at least 5 pixels a side"):
+        attack(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), torch.rand(2, 1, 4, 4), torch.tensor([0, 1]))
+
+
+def test_torchs_random_state_is_left_alone(scored, batch):
+    model, before = load_model(scored), torch.random.get_rng_state()
+    load_attack(SMALL, eps=0.1)[1](model, batch.x[:8], batch.y[:8], batch.index[:8])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_evaluation_tells_each_stage(scored, tmp_path):
+    given = {"data": "digits", "weights": scored, "eps": [0.08], "limit": 60, "batch_size": 16, "out": tmp_path}
+    result = evaluate(**given, attack=[SMALL, "pgd", "square:queries=20"])
+    outcome = result.attacked[0]
+    assert list(outcome.stages) == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    values = list(outcome.stages.values())
+    assert values == sorted(values, reverse=True) and values[-1] == pytest.approx(outcome.accuracy)
+    assert outcome.accuracy <= result.attacked[1].accuracy + 0.02
+    record = json.loads((tmp_path / "evaluation.json").read_text())["summary"]
+    assert record["attacked"][0]["stages"] == outcome.stages
+    again = evaluate(**given, attack=[SMALL, "pgd", "square:queries=20"])
+    assert again.attacked[0].stages == outcome.stages
+    assert strength("noise") < strength("square") < strength("pgd") < strength(SMALL)
+    assert any(check.name.startswith("order:pgd<autoattack") for check in check_order(result.attacked))
+
+
+SLOW = """
+import time
+from easycoreset import evaluation
+from easycoreset.evaluation import attacking
+attacking.SAVE_SECONDS = 0.0
+inside = attacking.check_inside
+def slowly(*given):
+    print(given[0], flush=True)
+    time.sleep(0.15)
+    inside(*given)
+attacking.check_inside = slowly
+evaluation.evaluate(data="digits", weights={weights!r}, attack=["autoattack:iterations=5:queries=30"], eps=[0.05], limit=80,
+                    batch_size=16, out={out!r})
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_goes_on_to_the_same_result(scored, tmp_path):
+    given = {
+        "data": "digits",
+        "weights": scored,
+        "attack": ["autoattack:iterations=5:queries=30"],
+        "eps": [0.05],
+        "limit": 80,
+    }
+    whole = evaluate(**given, batch_size=16, out=tmp_path / "whole")
+    started: list[int] = []
+    for kill_after in (3, 4, 5, None):
+        code = SLOW.format(weights=str(scored), out=str(tmp_path / "killed"))
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if kill_after is not None and len(lines) == kill_after:
+                time.sleep(0.05)
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        process.wait()
+        process.stdout.close()
+        started.append(len(lines))
+    tables = [pq.read_table(tmp_path / name / "predictions.parquet") for name in ("whole", "killed")]
+    assert tables[0].equals(tables[1])
+    summaries = [
+        json.loads((tmp_path / name / "evaluation.json").read_text())["summary"] for name in ("whole", "killed")
+    ]
+    assert summaries[0] == summaries[1] and summaries[0]["attacked"][0]["stages"] == whole.attacked[0].stages
+    batches = sum(
+        -(-round(80 * share) // 16) for share in [whole.clean.accuracy, *list(whole.attacked[0].stages.values())[:-1]]
+    )
+    assert sum(started) <= batches + 3  # each kill cost at most the batch it fell into
