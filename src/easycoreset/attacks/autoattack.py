@@ -120,4 +120,4 @@ def run(attack: Any, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Run one of the package's attacks; torch's own random state and the model stay as they were."""
     devices = [x.device] if x.device.type == "cuda" else []
     with frozen(model), torch.random.fork_rng(devices), torch.enable_grad():
-        return attack.perturb(x.detach().clone(), y.clone()).detach()
+        return attack.perturb(x.detach().clone(), y.clone()).detach().to(x.dtype)
