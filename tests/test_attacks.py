@@ -28,7 +28,9 @@ def batch(digits):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("spec", [*(CHEAP.get(name, name) for name in ATTACKS), "pgd:loss=margin:restarts=3:steps=5", "fgsm:loss=margin"])
+@pytest.mark.parametrize(
+    "spec", [*(CHEAP.get(name, name) for name in ATTACKS), "pgd:loss=margin:restarts=3:steps=5", "fgsm:loss=margin"]
+)
 class TestContract:
     def test_stays_in_the_ball_and_in_range(self, spec, norm, trained, batch):
         for eps in (0.0, 0.003, NORMS[norm], 0.9):

@@ -13,6 +13,11 @@ ATTACKS = {
     "square": "easycoreset.attacks.autoattack:Square",
     "autoattack": "easycoreset.attacks.autoattack:AutoAttack",
 }
+MARGINS = {  # minimal-norm attacks: (model, x, y, index) -> the nearest adversarial point found, x where there is none
+    "fmn": "easycoreset.attacks.fmn:FMN",
+    "ddn": "easycoreset.attacks.fmn:DDN",
+    "deepfool": "easycoreset.attacks.deepfool:DeepFool",
+}
 
 
 class Attack(Protocol):

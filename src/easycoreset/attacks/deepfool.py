@@ -1,0 +1,60 @@
+"""DeepFool: steps to the nearest linearised boundary; loose, for comparison only."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from easycoreset.attacks.ball import Norm, lengths, spread
+from easycoreset.errors import require
+from easycoreset.models.modes import frozen
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepFool:
+    """Steps to the nearest boundary of the linearised model, and a little beyond (Moosavi-Dezfooli et al. 2016)."""
+
+    version: ClassVar[int] = 1
+    norm: Norm = "l2"
+    steps: int = 50
+    overshoot: float = 0.002
+    candidates: int = 10  # classes that are looked at, the likeliest first
+
+    def __post_init__(self) -> None:
+        require(self.norm in ("linf", "l2"), "norm", "linf or l2", self.norm)
+        require(self.steps >= 1, "steps", ">= 1", self.steps)
+        require(self.overshoot >= 0, "overshoot", ">= 0", self.overshoot)
+        require(self.candidates >= 2, "candidates", ">= 2", self.candidates)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        x, adv = x.detach(), x.detach().clone()
+        rows = torch.arange(len(x), device=x.device)
+        with frozen(model), torch.enable_grad():
+            for _ in range(self.steps):
+                rows = rows[model(adv[rows]).argmax(1) == y[rows]]
+                if not len(rows):
+                    break
+                step = self._step(model, adv[rows], y[rows])
+                adv[rows] = (adv[rows] + (1 + self.overshoot) * step).clamp(0, 1).detach()
+        return adv
+
+    def _step(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """The step to the nearest of the linearised boundaries, [B,C,H,W]."""
+        x = x.detach().requires_grad_()
+        logits = model(x)
+        others = logits.scatter(1, y[:, None], float("-inf")).argsort(1, descending=True)
+        own = logits.gather(1, y[:, None])
+        nearest, best = torch.full((len(x),), float("inf"), device=x.device, dtype=x.dtype), torch.zeros_like(x)
+        for place in range(min(self.candidates, logits.shape[1]) - 1):
+            gap = (own - logits.gather(1, others[:, place : place + 1])).squeeze(1)
+            (slope,) = torch.autograd.grad(gap.sum(), x, retain_graph=True)
+            if self.norm == "linf":
+                size = gap / slope.flatten(1).abs().sum(1).clamp_min(1e-12)
+                step = -spread(size) * slope.sign()
+            else:
+                size = gap / lengths(slope).clamp_min(1e-12)
+                step = -spread(size / lengths(slope).clamp_min(1e-12)) * slope
+            closer = size.detach() < nearest
+            nearest, best[closer] = torch.where(closer, size.detach(), nearest), step[closer].detach()
+        return best

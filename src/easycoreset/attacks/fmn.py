@@ -1,0 +1,144 @@
+"""Minimal-norm attacks that follow the boundary: FMN (linf, l2) and DDN (l2)."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from easycoreset.attacks.ball import Norm, attack_loss, lengths, spread
+from easycoreset.errors import require
+from easycoreset.models.modes import frozen
+
+DUAL = {"linf": 1.0, "l2": 2.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FMN:
+    """The fast minimum-norm attack (Pintor et al. 2021): the radius shrinks while adversarial and grows while not.
+
+    Until a sample's first adversarial point its radius is the first-order distance to the boundary, by the dual norm.
+    Departures: steps follow the cross-entropy of softened logits rather than the margin (on digits its distances are
+    5 to 7% shorter), are measured in radii of the ball, and go along the gradient's sign for linf.
+    """
+
+    version: ClassVar[int] = 1
+    norm: Norm = "l2"
+    steps: int = 100
+    step_size: float = 1.0  # the first step, in radii of the ball; the last is a hundredth of it
+    gamma: float = 0.05  # the first change of the radius, as a share of it; the last is 0.001
+
+    def __post_init__(self) -> None:
+        require(self.norm in DUAL, "norm", "linf or l2", self.norm)
+        require(self.steps >= 1, "steps", ">= 1", self.steps)
+        require(self.step_size > 0, "step_size", "> 0", self.step_size)
+        require(0 < self.gamma < 1, "gamma", "in (0, 1)", self.gamma)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        x = x.detach()
+        best, nearest = x.clone(), torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
+        adv, eps = x.clone(), torch.zeros(len(x), device=x.device, dtype=x.dtype)
+        with frozen(model), torch.enable_grad():
+            for step in range(self.steps + 1):
+                adv = adv.detach().requires_grad_()
+                logits = model(adv)
+                margin = attack_loss(logits, y, "margin")  # above 0 where adversarial
+                (slope,) = torch.autograd.grad(margin.sum(), adv, retain_graph=True)
+                (gradient,) = torch.autograd.grad(softened(logits, y, margin).sum(), adv)
+                adv, margin = adv.detach(), margin.detach().to(x.dtype)
+                size, broken = measure(adv - x, self.norm), margin > 0
+                closer = broken & (size < nearest)
+                best[closer], nearest = adv[closer], torch.where(closer, size, nearest)
+                if step == self.steps:
+                    break
+                share = change(self.gamma, step / self.steps)
+                followed = torch.where(broken, torch.minimum(eps * (1 - share), nearest), eps * (1 + share))
+                estimate = (size + reach(margin, slope, self.norm)) * (1 + share)
+                eps = torch.where(torch.isfinite(nearest), followed, estimate)
+                pace = cosine(self.step_size, self.step_size / 100, step / self.steps)
+                adv = (adv + spread(pace * eps) * unit(gradient, self.norm)).clamp(0, 1)
+                adv = clip(adv, x, eps, self.norm)
+        return best
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDN:
+    """Decoupled direction and norm (Rony et al. 2019), l2: every point lies on a sphere that shrinks or grows.
+
+    Departures, without which margins are within 5% only: the first radius is the first-order distance to the boundary
+    (theirs is 1), and the change of the radius shrinks from `gamma` to 0.001 (theirs stays).
+    """
+
+    version: ClassVar[int] = 1
+    steps: int = 100
+    gamma: float = 0.05
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps", ">= 1", self.steps)
+        require(0 < self.gamma < 1, "gamma", "in (0, 1)", self.gamma)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        x = x.detach()
+        best, nearest = x.clone(), torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
+        adv, delta, eps = x.clone(), torch.zeros_like(x), torch.zeros(len(x), device=x.device, dtype=x.dtype)
+        with frozen(model), torch.enable_grad():
+            for step in range(self.steps + 1):
+                adv = adv.detach().requires_grad_()
+                logits = model(adv)
+                if step == 0:
+                    margin = attack_loss(logits, y, "margin")
+                    (gradient,) = torch.autograd.grad(margin.sum(), adv, retain_graph=True)
+                    eps = reach(margin.detach().to(x.dtype), gradient, "l2")
+                soft = softened(logits, y, attack_loss(logits, y, "margin"))
+                (gradient,) = torch.autograd.grad(soft.sum(), adv)
+                adv = adv.detach()
+                size, broken = lengths(adv - x), logits.argmax(1) != y
+                closer = broken & (size < nearest)
+                best[closer], nearest = adv[closer], torch.where(closer, size, nearest)
+                if step == self.steps:
+                    break
+                share = change(self.gamma, step / self.steps)
+                eps = eps * torch.where(broken, 1 - share, 1 + share)
+                delta = delta + cosine(1.0, 0.01, step / self.steps) * unit(gradient, "l2")
+                adv = (x + delta * spread(eps / lengths(delta).clamp_min(1e-12))).clamp(0, 1)
+                delta = adv - x
+        return best
+
+
+def softened(logits: Tensor, y: Tensor, margin: Tensor) -> Tensor:
+    """Cross-entropy [B] of logits whose margin is brought down to 1, so that its gradient does not vanish."""
+    return attack_loss(logits / margin.detach().abs().clamp_min(1)[:, None], y, "ce")
+
+
+def change(gamma: float, progress: float) -> float:
+    """The share by which a radius changes: from `gamma` down to 0.001."""
+    return gamma ** (1 - progress) * 0.001**progress
+
+
+def reach(margin: Tensor, gradient: Tensor, norm: Norm) -> Tensor:
+    """First-order distance to the boundary, [B]: the margin over the gradient's dual norm."""
+    return margin.abs() / torch.linalg.vector_norm(gradient.flatten(1), DUAL[norm], dim=1).clamp_min(1e-12)
+
+
+def measure(delta: Tensor, norm: Norm) -> Tensor:
+    """[B,C,H,W] -> [B], the norms."""
+    return delta.flatten(1).abs().amax(1) if norm == "linf" else lengths(delta)
+
+
+def unit(gradient: Tensor, norm: Norm) -> Tensor:
+    """A direction of norm 1: the sign for linf, the normalised gradient for l2."""
+    return gradient.sign() if norm == "linf" else gradient / spread(lengths(gradient).clamp_min(1e-12))
+
+
+def clip(adv: Tensor, x: Tensor, eps: Tensor, norm: Norm) -> Tensor:
+    """Bring each sample into its own ball, [B] radii, and into [0,1]."""
+    if norm == "linf":
+        return torch.minimum(torch.maximum(adv, x - spread(eps)), x + spread(eps)).clamp(0, 1)
+    delta = adv - x
+    return (x + delta * spread((eps / lengths(delta).clamp_min(1e-12)).clamp_max(1))).clamp(0, 1)
+
+
+def cosine(start: float, end: float, progress: float) -> float:
+    """From `start` to `end` along a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
