@@ -39,6 +39,7 @@ def describe_grid(folder: Path) -> list[Section]:
     ]
 
 
+MANY = 12  # contrasts that are told one by one
 FRONTIER = (
     "Training less also raises robustness at small eps and lowers clean accuracy: a method is better only where it "
     "lies above random's line. Bars are standard errors over seeds."
@@ -86,7 +87,7 @@ def _cells(results: pa.Table) -> list[str]:
 def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[Group],
              planned: int | None) -> Section:  # fmt: skip
     seeds = min(group.seeds for group in groups)
-    declared = [contrast.sentence() for contrast in contrasts if contrast.declared]
+    declared = tell_verdicts([contrast for contrast in contrasts if contrast.declared])
     many = f"{seeds} seed{'s' * (seeds > 1)}"
     intro = f"{len(_cells(results))} cells of {len({g.method for g in groups})} methods, at least {many} each."
     if planned is not None and len(_cells(results)) < planned:
@@ -96,6 +97,20 @@ def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[
     if not declared:
         intro += " No contrast with random can be tested yet."
     return Section("Verdict", [intro], points=declared)
+
+
+def tell_verdicts(declared: Sequence[Contrast]) -> list[str]:
+    """A sentence for each declared contrast; of many, those that say something, and one line for the rest."""
+    telling = [contrast for contrast in declared if contrast.verdict in ("gain", "loss")]
+    if len(declared) <= MANY:
+        return [contrast.sentence() for contrast in declared]
+    points = [contrast.sentence() for contrast in sorted(telling, key=lambda contrast: -contrast.gain)]
+    for verdict in dict.fromkeys(contrast.verdict for contrast in declared if contrast not in telling):
+        named = [
+            f"{c.method} ({c.objective.split(':')[0]}, {c.fraction:.0%})" for c in declared if c.verdict == verdict
+        ]
+        points.append(f"{verdict.capitalize()}, {len(named)} contrasts: {', '.join(named)}.")
+    return points
 
 
 def _places(groups: Sequence[Group]) -> list[tuple[str, float]]:
