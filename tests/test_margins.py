@@ -1,11 +1,14 @@
 """Minimal-norm attacks: within 1% of known margins, and never below what they can be."""
 
+import json
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
 
-from easycoreset import load_model
+from easycoreset import choose, evaluate, load_model, score, train
 from easycoreset.attacks import MARGINS, load_attack
 from easycoreset.attacks.fmn import measure
 from easycoreset.members import load_member
@@ -70,3 +73,86 @@ def test_fmn_is_tighter_than_deepfool(scored, digits):
             broken &= model(x_adv).argmax(1) != batch.y
     medians = {name: float(size[broken].median()) for name, size in sizes.items()}
     assert medians["fmn"] <= medians["deepfool"] and abs(medians["fmn"] - medians["ddn"]) < 0.05 * medians["ddn"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("margins") / "run"
+    train(data="digits", updates=100, out=folder)
+    return folder
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_evaluate_writes_margins_and_their_curve(trained, tmp_path, norm):
+    eps = [0.05, 0.15] if norm == "linf" else [0.3, 0.9]
+    given = {"data": "digits", "weights": trained, "eps": eps, "norm": norm, "limit": 80, "out": tmp_path}
+    result = evaluate(**given, attack=["pgd:loss=margin"], margins="fmn")
+    table = pq.read_table(tmp_path / "margins.parquet").to_pandas()
+    assert list(table.columns) == ["index", "label", "attack", "norm", "distance_upper_bound", "found"]
+    assert len(table) == 80 and (table["distance_upper_bound"][result.clean.broken] == 0).all()
+    (line,) = json.loads((tmp_path / "evaluation.json").read_text())["summary"]["margins"]
+    distance = table["distance_upper_bound"].fillna(np.inf).to_numpy()
+    assert line["median_upper_bound"] == pytest.approx(np.median(distance[np.isfinite(distance)]))
+    curve = line["curve"]["accuracy_upper_bound"]
+    assert curve[0] == pytest.approx(result.clean.accuracy) and curve == sorted(curve, reverse=True)
+    for outcome in result.attacked:  # PGD at an eps breaks no more than those whose distance is below it
+        assert outcome.accuracy - 0.1 <= np.mean(distance > outcome.eps) <= outcome.accuracy + 0.03
+    before = (tmp_path / "predictions.parquet").read_bytes()
+    evaluate(**given, attack=["pgd:loss=margin"], margins=["fmn"] if norm == "linf" else ["fmn", "ddn"])
+    assert (tmp_path / "predictions.parquet").read_bytes() == before
+    again = pq.read_table(tmp_path / "margins.parquet").to_pandas()
+    assert set(again["attack"]) == ({"fmn"} if norm == "linf" else {"fmn", "ddn"})
+
+
+def test_margins_on_the_command_line(trained, tmp_path, cli):
+    common = (
+        "evaluate",
+        "--data",
+        "digits",
+        "--weights",
+        trained,
+        "--eps",
+        0.1,
+        "--attack",
+        "fgsm",
+        "--limit",
+        20,
+        "--out",
+    )
+    ran = cli(*common, tmp_path / "a", "--margins")
+    assert ran.code == 0 and "fmn: median linf distance at most" in ran.out
+    ran = cli(*common, tmp_path / "b", "--margins", "ddn")
+    assert ran.code == 2 and "'ddn' is of l2" in ran.err
+    ran = cli(*common, tmp_path / "c", "--margins", "fnm")
+    assert ran.code == 2 and "did you mean 'fmn'" in ran.err
+
+
+def test_strict_makes_a_warning_an_error(tmp_path, cli):
+    train(data="digits", updates=1, out=tmp_path / "model")  # no better than naming one class
+    common = ("evaluate", "--data", "digits", "--weights", tmp_path / "model", "--eps", 0.1, "--limit", 50, "--out")
+    assert cli(*common, tmp_path / "a").code == 0
+    ran = cli(*common, tmp_path / "b", "--strict")
+    assert ran.code == 1 and "strict:" in ran.err and (tmp_path / "b" / "evaluation.json").exists()
+
+
+def test_boundary_is_minus_the_distance_or_the_loss(tmp_path, digits):
+    scores = score(data="digits", epochs=2, hardness=["aign", "boundary:steps=30"], out=tmp_path)
+    model, split = load_model(tmp_path), digits.splits["train"]
+    batch = next(split.batches(np.arange(250), 250))
+    with torch.no_grad():
+        logits = model(batch.x)
+    right = (logits.argmax(1) == batch.y).numpy()
+    loss = torch.nn.functional.cross_entropy(logits, batch.y, reduction="none").numpy()
+    values = scores["boundary"][:250]
+    np.testing.assert_allclose(values[~right], loss[~right], rtol=1e-4, atol=1e-6)
+    x_adv = load_member("margin", "fmn:steps=30", MARGINS, norm="l2")(model, batch.x, batch.y)
+    with torch.no_grad():
+        found = (model(x_adv).argmax(1) != batch.y).numpy() & right
+    sizes = measure(x_adv - batch.x, "l2").numpy()
+    assert np.isclose(values[found], -sizes[found], rtol=1e-2).mean() > 0.97 and (values[right] < 0).all()
+    assert "boundary" not in pq.read_table(tmp_path / "trajectory" / "0001.parquet").column_names
+    kept = choose(scores, method="deepfool", fraction=0.1).keep
+    assert scores["boundary"][kept].min() >= scores["boundary"][~kept].max()
+    assert "boundary" not in score(data="digits", epochs=1, out=tmp_path / "plain").columns
+    alone = score(data="digits", epochs=2, hardness="boundary:steps=5", out=tmp_path / "alone")
+    assert list(alone.columns) == ["boundary"] and (alone.n_obs == 1).all()

@@ -147,7 +147,10 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Sequence[Hardnes
         if recorder is not None:
             columns = recorder.last_epoch()
         else:
-            columns = _measure(job, options, epoch.model, measures, job.split, f"scoring epoch {epoch.number}")
+            now = _measured_in(epoch.number, options, measures)
+            if not now:
+                continue
+            columns = _measure(job, options, epoch.model, now, job.split, f"scoring epoch {epoch.number}")
         write_trajectory(trajectory_folder(run.path, "train"), epoch.number, columns)
         if options.keep_checkpoints and recorder is None:
             save_model(weights / f"{epoch.number:04d}", epoch.model, job.card())
@@ -166,6 +169,12 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Sequence[Hardnes
                                                 "rows": len(scores), "never_observed": unseen} | facts  # fmt: skip
     run.finish(summary=summary, provenance=scores.provenance, given=options_json(options))
     (run.path / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _measured_in(number: int, options: ScoreOptions, measures: Sequence[Hardness]) -> Sequence[Hardness]:
+    """The measures of one epoch: those that must be asked for cost too much to be taken before the last."""
+    last = number == options.scored_epochs()[-1]
+    return [measure for measure in measures if last or not measure.opt_in]
 
 
 def _recorder(job: Job, options: ScoreOptions, model: nn.Module) -> HardnessRecorder:
@@ -200,7 +209,8 @@ def _score_checkpoints(job: Job, options: ScoreOptions, measures: Sequence[Hardn
     for number in options.scored_epochs():
         load_weights(model, run.path / "checkpoints" / f"{number:04d}" / "model.safetensors")
         label = f"scoring {options.split}, epoch {number}"
-        write_trajectory(folder, number, _measure(job, options, model, measures, split, label))
+        now = _measured_in(number, options, measures)
+        write_trajectory(folder, number, _measure(job, options, model, now, split, label))
     fold_trajectory(job, options, measures, folder, split).write(file)
 
 
@@ -217,10 +227,13 @@ def fold_trajectory(
     """Fold the scored epochs, one file at a time, to one number a sample and hardness."""
     folds = {measure.name: measure.fold() for measure in measures}
     observed = np.zeros(len(split), np.int32)
-    counted = next((m.column for m in measures if m.needs_gradient), measures[0].column)
+    usual = [m for m in measures if not m.opt_in] or measures
+    counted = next((m.column for m in usual if m.needs_gradient), usual[0].column)
     for number in options.scored_epochs():
+        if not (folder / f"{number:04d}.parquet").exists():
+            continue  # nothing was asked for but what is taken in the last epoch
         table = read_table(folder / f"{number:04d}.parquet", {"index": "integer"})
-        for measure in measures:
+        for measure in _measured_in(number, options, measures):
             folds[measure.name].add(table[measure.column].to_numpy())
         observed += np.isfinite(table[counted].to_numpy())
     return _table(job, options, split, {name: fold.result() for name, fold in folds.items()}, observed)

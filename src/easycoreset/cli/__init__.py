@@ -19,6 +19,7 @@ from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageErr
 
 __all__ = ["app", "main"]
 
+BARE = {"--save-features": "clean", "--margins": "fmn"}  # what flags mean that may stand alone
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -50,14 +51,16 @@ def launch(
     given = with_config(list(tokens), config) if config else list(tokens)
     console.show(quiet or "--quiet" in given)
     Output.as_json = json or "--json" in given
-    given = fill_bare([token for token in given if token not in ("--json", "--quiet", "--debug")])
+    given = [token for token in given if token not in ("--json", "--quiet", "--debug")]
+    for flag, value in BARE.items():
+        given = fill_bare(given, flag, value)
     app(given, exit_on_error=False, print_error=False, result_action="return_value")
 
 
-def fill_bare(tokens: Sequence[str], flag: str = "--save-features", value: str = "clean") -> list[str]:
+def fill_bare(tokens: Sequence[str], flag: str, value: str) -> list[str]:
     """Give a flag that stands alone its value.
 
-    >>> fill_bare(["score", "--save-features", "--out", "x"])
+    >>> fill_bare(["score", "--save-features", "--out", "x"], "--save-features", "clean")
     ['score', '--save-features', 'clean', '--out', 'x']
     """
     filled: list[str] = []

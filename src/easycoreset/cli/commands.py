@@ -17,7 +17,7 @@ from easycoreset.cli.output import (
     show_run,
     show_selection,
 )
-from easycoreset.errors import GridError
+from easycoreset.errors import GridError, RunError
 from easycoreset.files import read_json
 from easycoreset.options import (
     CompareOptions,
@@ -116,8 +116,10 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
     """Measure clean and adversarial accuracy, with checks."""
     from easycoreset.evaluation import evaluate as run
 
-    run(**vars(options))
+    result = run(**vars(options))
     show_evaluation(read_json(options.out / "evaluation.json"), options.out)
+    if options.strict and result.warnings:
+        raise RunError(f"strict: {len(result.warnings)} of {len(result.checks)} checks give a warning")
 
 
 @app.command

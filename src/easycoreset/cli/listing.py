@@ -24,9 +24,9 @@ def _tables(command: str) -> dict[str, Table]:
 
         return {"hardness": HARDNESS, "objective": OBJECTIVES}
     if command == "evaluate":
-        from easycoreset.attacks import ATTACKS
+        from easycoreset.attacks import ATTACKS, MARGINS
 
-        return {"attack": ATTACKS}
+        return {"attack": ATTACKS, "margins": MARGINS}
     if command == "compare":
         return {**_tables("select"), **_tables("train"), **_tables("evaluate")}
     raise UsageError(f"--list belongs to a command: {nearest(command, WITH_LISTS)}")

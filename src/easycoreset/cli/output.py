@@ -82,6 +82,9 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
         interval = f"{100 * line['low']:.1f} to {100 * line['high']:.1f}"
         table.add_row(line["attack"], line["norm"], say_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval)
     _print(table)
+    for line in summary.get("margins", ()):
+        print(f"{line['attack']}: median {line['norm']} distance at most {line['median_upper_bound']:.4g}, found for "
+              f"{line['found']:.1%} of {line['samples']} samples")  # fmt: skip
     passed = sum(check["passed"] for check in summary["checks"])
     print(f"{passed} of {len(summary['checks'])} checks passed")
     for warning in summary["warnings"]:

@@ -20,6 +20,7 @@ from easycoreset.data import Source, Split, name_data
 from easycoreset.errors import UsageError, require
 from easycoreset.evaluation.attacking import attack_split
 from easycoreset.evaluation.checks import Check, check_above_chance, check_model_behaviour, check_order
+from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
 from easycoreset.files import RunFolder, claim, write_atomic
 from easycoreset.models.card import read_card
@@ -117,8 +118,28 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         "weights": digest, "attack": attacks, "fingerprint": split.fingerprint, "image_size": card.shape[1],
         "data": name_data(options.data),
     }  # fmt: skip
+    margins = [load_margin(spec, options.norm) for spec in options.margins]
     with claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json") as run:
-        return _evaluate(options, source, split, rows, model, run)
+        result = _evaluate(options, source, split, rows, model, run)
+        _add_margins(options, margins, split, model, result.clean, run)
+        return result
+
+
+def _add_margins(options: EvaluateOptions, margins: Sequence[tuple[str, Any]], split: Split, model: nn.Module,
+                 clean: Outcome, run: RunFolder) -> None:  # fmt: skip
+    """Measure the margins that are wanted and not there yet, for `margins.parquet` and `evaluation.json`."""
+    file, mark = run.path / "margins.parquet", {"started": run.record["started"]}
+    tables: list[pa.Table] = []
+    if file.exists() and read_provenance(table := read_table(file, {"index": "integer"}), file, None) == mark:
+        tables.append(table)
+    known = {name for table in tables for name in table["attack"].to_pylist()}
+    for name, attack in margins:
+        if name not in known:
+            tables.append(measure_margins(name, attack, options.norm, model, split, clean, options.batch_size))
+    if tables and margins:
+        whole = with_provenance(pa.concat_tables([table.replace_schema_metadata() for table in tables]), mark)
+        write_table(whole, file)
+        run.finish(summary=run.record["summary"] | {"margins": summarise_margins(whole)})
 
 
 def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:

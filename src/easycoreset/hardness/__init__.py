@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Protocol
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from easycoreset.errors import UsageError
 from easycoreset.hardness.folds import Fold
@@ -26,6 +26,7 @@ HARDNESS = {
     "entropy": "easycoreset.hardness.logits:ENTROPY",
     "least_confidence": "easycoreset.hardness.logits:LEAST_CONFIDENCE",
     "prob_gap": "easycoreset.hardness.logits:PROB_GAP",
+    "boundary": "easycoreset.hardness.boundary:Boundary",
 }
 
 
@@ -41,6 +42,8 @@ class Outputs:
         input_std: [C] of the model's normalisation, None where it has none.
         features: [B, d], the input of the last linear layer; None where no measure asked for it.
         bias: whether that layer has one.
+        model: which gave them.
+        x: [B,C,H,W], its input.
     """
 
     logits: Tensor
@@ -49,6 +52,8 @@ class Outputs:
     input_std: Tensor | None = None
     features: Tensor | None = None
     bias: bool = False
+    model: nn.Module | None = None
+    x: Tensor | None = None
 
     @cached_property
     def log_p(self) -> Tensor:
@@ -89,6 +94,11 @@ class Hardness(Protocol):
         """Whether its pass needs the input of the last linear layer."""
         ...
 
+    @property
+    def opt_in(self) -> bool:
+        """Whether it costs so much that it must be asked for, and is measured in the last scored epoch alone."""
+        ...
+
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""
         ...
@@ -118,6 +128,7 @@ class ForwardHardness:
     dtype: str = "float32"
     needs_gradient: bool = False
     needs_features: bool = False
+    opt_in: bool = False
 
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""
@@ -125,12 +136,14 @@ class ForwardHardness:
 
 
 def load_hardness(specs: Sequence[str]) -> list[Hardness]:
-    """Load the measures that `specs` spell, all of `HARDNESS` where there are none.
+    """Load the measures that `specs` spell; where there are none, all of `HARDNESS` that cost nothing.
 
     Raises:
         UsageError: unknown measure or option, or one column twice.
     """
     measures: list[Hardness] = [load_member("hardness", spec, HARDNESS) for spec in specs or HARDNESS]
+    if not specs:
+        measures = [measure for measure in measures if not measure.opt_in]
     names = [measure.name for measure in measures]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

@@ -50,7 +50,8 @@ def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, input_std: T
         logits = logits if logits.dtype == torch.float64 else logits.float()
         found = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)[0] if gradient else None
     features = None if layer is None else layer.features(len(x))
-    return Outputs(logits.detach(), y, found, input_std, features, layer is not None and layer.bias)
+    bias = layer is not None and layer.bias
+    return Outputs(logits.detach(), y, found, input_std, features, bias, model, x.detach())
 
 
 def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: int, measures: Sequence[Hardness],

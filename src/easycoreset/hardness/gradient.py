@@ -23,6 +23,7 @@ class AIGN:
     version: ClassVar[int] = 1
     needs_gradient: ClassVar[bool] = True
     needs_features: ClassVar[bool] = False
+    opt_in: ClassVar[bool] = False
     norm: Literal["l1", "l2", "linf"] = "l2"
     squared: bool = False
     space: Literal["pixel", "model"] = "pixel"

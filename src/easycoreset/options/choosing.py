@@ -54,6 +54,10 @@ class EvaluateOptions(ComputeOptions):
     """Evaluate a seeded draw of so many samples; left out: all."""
     batch_size: Integer = field(default=250, metadata=NEUTRAL)
     """Samples a batch."""
+    margins: Names = field(default=(), metadata=NEUTRAL)
+    """Measure each sample's distance to the boundary too: fmn (as the flag alone means), ddn, deepfool."""
+    strict: Switch = field(default=False, metadata=NEUTRAL)
+    """Exit with 1 where a check gives a warning."""
     save_adversarial: Switch = field(default=False, metadata=NEUTRAL)
     """Write the adversarial images too."""
 

@@ -45,6 +45,7 @@ SELECTORS = {
     "entropy": "easycoreset.selection.columns:Entropy",
     "least_confidence": "easycoreset.selection.columns:LeastConfidence",
     "prob_gap": "easycoreset.selection.columns:ProbGap",
+    "deepfool": "easycoreset.selection.columns:DeepFool",
 }
 
 

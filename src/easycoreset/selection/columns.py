@@ -81,3 +81,9 @@ class ProbGap(HardEnd):
     """Keeps the smallest gap between the two highest probabilities of the last epoch (Coleman et al. 2020)."""
 
     column = "prob_gap"
+
+
+class DeepFool(HardEnd):
+    """Keeps the smallest margin (Ducoffe & Precioso 2018), by FMN, which is tighter than their DeepFool."""
+
+    column = "boundary"

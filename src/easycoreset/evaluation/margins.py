@@ -1,0 +1,78 @@
+"""Margins: each sample's distance to the boundary, as an attack finds it, and accuracy over all eps at once."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import nn
+
+from easycoreset.attacks import MARGINS
+from easycoreset.attacks.fmn import measure
+from easycoreset.console import progress
+from easycoreset.data import Split
+from easycoreset.errors import UsageError
+from easycoreset.evaluation.outcomes import Outcome
+from easycoreset.members import load_member, spell_member, split_spec
+from easycoreset.models.modes import frozen
+from easycoreset.options import Norm
+
+POINTS = 50  # of the curve
+
+
+def load_margin(spec: str, norm: Norm) -> tuple[str, Any]:
+    """Load the minimal-norm attack that `spec` spells, for a norm; returns its one spelling too.
+
+    Raises:
+        UsageError: unknown attack or option, or one that does not know the norm.
+    """
+    own = load_member("margin", spec, MARGINS)
+    if hasattr(own, "norm"):
+        return spell_member(split_spec(spec)[0], own), load_member("margin", spec, MARGINS, norm=norm)
+    if norm != "l2":
+        raise UsageError(f"margin {spec!r} is of l2; got norm {norm!r}")
+    return spell_member(split_spec(spec)[0], own), own
+
+
+def measure_margins(name: str, attack: Any, norm: Norm, model: nn.Module, split: Split, clean: Outcome,
+                    batch_size: int) -> pa.Table:  # fmt: skip
+    """Distances of the samples that are evaluated: an upper bound of the true ones.
+
+    Returns:
+        `index, label, attack, norm, distance_upper_bound, found`; 0 where a sample is wrong when clean, null where no
+        adversarial point was found.
+    """
+    device = next(model.parameters()).device
+    distance, found = np.zeros(len(clean.index)), clean.broken.copy()
+    place = {int(index): row for row, index in enumerate(clean.index)}
+    with progress(f"margins by {name}", int((~clean.broken).sum())) as bar:
+        for batch in split.batches(clean.index[~clean.broken], batch_size, device):
+            x_adv = attack(model, batch.x, batch.y, batch.index)
+            with frozen(model), torch.no_grad():
+                broken = model(x_adv).argmax(1) != batch.y
+            rows = np.array([place[index] for index in batch.index.tolist()])
+            distance[rows], found[rows] = measure(x_adv - batch.x, norm).cpu().numpy(), broken.cpu().numpy()
+            bar.advance(len(rows))
+    return pa.table({
+        "index": clean.index, "label": split.labels[clean.index], "attack": [name] * len(distance),
+        "norm": [norm] * len(distance), "distance_upper_bound": pa.array(distance, mask=~found), "found": found,
+    })  # fmt: skip
+
+
+def summarise_margins(table: pa.Table) -> list[dict[str, Any]]:
+    """For each attack: median distance, share found, and the accuracy that is left at each eps, all upper bounds."""
+    lines: list[dict[str, Any]] = []
+    for name in dict.fromkeys(table["attack"].to_pylist()):
+        rows = table.filter(pc.field("attack") == name)
+        distance = rows["distance_upper_bound"].to_numpy(zero_copy_only=False).astype(float)
+        distance[np.isnan(distance)] = np.inf
+        finite = distance[np.isfinite(distance)]
+        eps = np.linspace(0, finite.max(initial=0), POINTS)
+        accuracy = [float(np.mean(distance > e)) for e in eps]
+        lines.append({
+            "attack": name, "norm": rows["norm"][0].as_py(), "samples": len(distance),
+            "found": float(np.mean(np.isfinite(distance))), "median_upper_bound": float(np.median(finite)),
+            "curve": {"eps": eps.tolist(), "accuracy_upper_bound": accuracy},
+        })  # fmt: skip
+    return lines
