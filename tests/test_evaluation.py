@@ -238,7 +238,7 @@ def test_attacks_are_checked_before_anything_is_written(trained, tmp_path):
         with pytest.raises(UsageError, match=match):
             evaluate(data="digits", weights=trained, attack=attack, eps=0.1, out=tmp_path / "e")
         assert not (tmp_path / "e").exists()
-    with pytest.raises(UsageError, match="is a file; give the folder"):
+    with pytest.raises(UsageError, match="is a file: give the folder"):
         evaluate(data="digits", weights=trained / "model.safetensors", eps=0.1, out=tmp_path / "e")
 
 

@@ -240,7 +240,8 @@ def _difference(record: dict[str, Any], command: str, options: dict[str, Any]) -
         return f"the command {record.get('command')!r}"
     made = record["options"]
     now = json.loads(json.dumps(options))
-    keys = [key for key in sorted({*made, *now}) if made.get(key) != now.get(key)]
+    new = [key for key in now if key not in made and now[key] in (None, [], "", False)]  # options that came later
+    keys = [key for key in sorted({*made, *now}) if made.get(key) != now.get(key) and key not in new]
     return ", ".join(f"{key}={made.get(key)!r} (now {now.get(key)!r})" for key in keys)
 
 

@@ -23,11 +23,12 @@ from easycoreset.evaluation.checks import Check, check_above_chance, check_model
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
 from easycoreset.files import RunFolder, claim, write_atomic
-from easycoreset.models.card import read_card
+from easycoreset.models.card import ModelCard, read_card
+from easycoreset.models.foreign import load_foreign
 from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
-from easycoreset.training.setup import open_data, set_threads, to_device
+from easycoreset.training.setup import check_model, open_data, set_threads, to_device
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]
 
@@ -98,11 +99,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     for spec in options.attack:
         for value in eps:
             load_attack(spec, norm=options.norm, seed=options.seed, eps=value)  # refuses now what it would refuse later
-    if options.weights.is_file():
-        raise UsageError(f"weights: {options.weights} is a file; give the folder that holds it")
-    card = read_card(options.weights)
-    size = options.image_size or (card.shape[1] if Path(options.data).is_dir() else None)
-    device, source = open_data(dataclasses.replace(options, image_size=size))
+    device, source, card = _open(options)
     set_threads(options.threads, card.model, device)
     require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
     classes = len(card.class_names)
@@ -112,8 +109,10 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         require(options.norm == "linf" or value <= limit, "eps", f"in [0, {limit:.1f}] for l2 on such images", value)
     split = source.splits[options.split]
     rows = _draw(split, options.limit, options.seed)
-    model = to_device(load_model(options.weights, options.model), device)
-    digest = hashlib.sha256((options.weights / "model.safetensors").read_bytes()).hexdigest()
+    model, file = _load(options, card)
+    model = to_device(model, device)
+    check_model(model, source, device)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     identity = options_json(options, neutral=False) | {
         "weights": digest, "attack": attacks, "fingerprint": split.fingerprint, "image_size": card.shape[1],
         "data": name_data(options.data),
@@ -123,6 +122,29 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         result = _evaluate(options, source, split, rows, model, run)
         _add_margins(options, margins, split, model, result.clean, run)
         return result
+
+
+def _open(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]:
+    """The device, the data, and the card of the model: a folder's own, or one made for a foreign state dict."""
+    if not options.weights.is_file():
+        card = read_card(options.weights)
+        require(not options.input_mean, "input_mean", "left out for a folder, whose model takes [0, 1]",
+                options.input_mean)  # fmt: skip
+        size = options.image_size or (card.shape[1] if Path(options.data).is_dir() else None)
+        return *open_data(dataclasses.replace(options, image_size=size)), card
+    if options.model is None:
+        raise UsageError(f"weights: {options.weights} is a file: give the folder that holds it, or its model (--model)")
+    device, source = open_data(options)
+    card = ModelCard(model=options.model, shape=source.shape, mean=source.mean, std=source.std,
+                     class_names=tuple(source.class_names))  # fmt: skip
+    return device, source, card
+
+
+def _load(options: EvaluateOptions, card: ModelCard) -> tuple[nn.Module, Path]:
+    """The model, and the file that its weights are in."""
+    if options.weights.is_file():
+        return load_foreign(options.weights, card, options.input_mean, options.input_std), options.weights
+    return load_model(options.weights, options.model), options.weights / "model.safetensors"
 
 
 def _add_margins(options: EvaluateOptions, margins: Sequence[tuple[str, Any]], split: Split, model: nn.Module,

@@ -64,7 +64,10 @@ def check_above_chance(clean: Outcome, labels: np.ndarray) -> Check:
     """A model that does no better than always naming the largest class shows nothing under attack."""
     counts = np.bincount(labels[clean.index])
     share = float(counts.max() / counts.sum())
-    message = f"clean accuracy {clean.accuracy:.1%} is that of always naming the largest class ({share:.1%})"
+    message = (
+        f"clean accuracy {clean.accuracy:.1%} is that of always naming the largest class ({share:.1%}): is it trained, "
+        "and does it take images in [0, 1]? --input-mean and --input-std say what a foreign model wants"
+    )
     return Check("above_chance", clean.accuracy, clean.accuracy > share, message)
 
 

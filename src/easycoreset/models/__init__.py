@@ -15,6 +15,8 @@ MODELS = {
     "digits-cnn": "easycoreset.models.digits_cnn:digits_cnn",
     "thin-resnet": "easycoreset.models.thin_resnet:thin_resnet",
     "resnet18": "easycoreset.models.resnet18:resnet18",
+    "wrn-28-10": "easycoreset.models.wide_resnet:wrn_28_10",
+    "wrn-34-10": "easycoreset.models.wide_resnet:wrn_34_10",
 }
 SMALL = ("digits-cnn", "thin-resnet")  # one CPU thread serves them best
 
@@ -37,21 +39,31 @@ def build_model(card: ModelCard) -> nn.Module:
     Raises:
         UsageError: unknown model, or one that does not fit the images.
     """
+    network = build_bare(card)
+    own = card.model in MODELS or card.model.startswith("torchvision:")
+    return nn.Sequential(Normalize(card.mean, card.std), network) if own else network
+
+
+def build_bare(card: ModelCard) -> nn.Module:
+    """The same without the normalisation.
+
+    Raises:
+        UsageError: unknown model, or one that does not fit the images.
+    """
     channels, height, width = card.shape
     kind, _, name = card.model.partition(":")
     if card.model in MODELS:
-        network = load_attribute("model", MODELS[card.model])(channels, len(card.class_names))
-    elif kind == "torchvision":
+        return load_attribute("model", MODELS[card.model])(channels, len(card.class_names))
+    if kind == "torchvision":
         network = _torchvision(name, channels, len(card.class_names))
         _warn_of_large_stem(network, card.model, min(height, width))
-    elif name and ("." in kind or importlib.util.find_spec(kind) is not None):
+        return network
+    if name and ("." in kind or importlib.util.find_spec(kind) is not None):
         network = _call_factory(card.model)
         if not isinstance(network, nn.Module):
             raise UsageError(f"model {card.model!r} must return an nn.Module; got {type(network).__name__}")
         return network
-    else:
-        raise UsageError(f"unknown model {card.model!r}: {nearest(card.model, [*MODELS, 'torchvision:resnet18'])}")
-    return nn.Sequential(Normalize(card.mean, card.std), network)
+    raise UsageError(f"unknown model {card.model!r}: {nearest(card.model, [*MODELS, 'torchvision:resnet18'])}")
 
 
 def _call_factory(name: str) -> nn.Module:

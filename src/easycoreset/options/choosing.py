@@ -39,9 +39,13 @@ class EvaluateOptions(ComputeOptions):
     """Options of `evaluate`."""
 
     weights: Path
-    """Folder of a trained model, as `train` and `score` write it."""
+    """Folder of a trained model, as `train` and `score` write it; or a state dict of anybody's, with --model."""
     model: str | None = None
-    """package.module:factory of the weights, which is imported only when repeated here."""
+    """Model of a state dict; of a folder only a package.module:factory, which is imported only when repeated here."""
+    input_mean: Numbers = ()
+    """Mean that a state dict's model wants subtracted, a number or one a channel; left out: it takes [0,1]."""
+    input_std: Numbers = ()
+    """Standard deviation that it wants the input divided by, likewise."""
     attack: Names = ("pgd", "pgd:loss=margin")
     """Attacks, with commas between: fgsm, pgd or noise[:key=value]..."""
     norm: Norm = "linf"
@@ -63,6 +67,8 @@ class EvaluateOptions(ComputeOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(bool(self.input_mean) == bool(self.input_std), "input_mean and input_std", "given together",
+                (self.input_mean, self.input_std))  # fmt: skip
         default = (1 / 255, 2 / 255, 4 / 255, 8 / 255) if self.norm == "linf" else (0.25, 0.5, 1.0)
         eps = default if self.eps is None else tuple(self.eps)
         object.__setattr__(self, "eps", eps)

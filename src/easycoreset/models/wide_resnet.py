@@ -1,0 +1,45 @@
+"""Wide residual networks (Zagoruyko & Komodakis 2016), as the robustness literature uses them on small images."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WideBlock(nn.Module):
+    """Batch norm and ReLU before each of two 3x3 convolutions, and a shortcut."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(width_in)
+        self.conv1 = nn.Conv2d(width_in, width_out, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width_out)
+        self.conv2 = nn.Conv2d(width_out, width_out, 3, 1, 1, bias=False)
+        same = width_in == width_out and stride == 1
+        self.shortcut = None if same else nn.Conv2d(width_in, width_out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(x))
+        kept = x if self.shortcut is None else self.shortcut(out)
+        return self.conv2(F.relu(self.bn2(self.conv1(out)))) + kept
+
+
+def wide_resnet(depth: int, width: int, channels: int, classes: int) -> nn.Module:
+    """Three groups of (depth - 4) / 6 blocks of 16, 32 and 64 times `width` channels, and a linear layer."""
+    blocks = (depth - 4) // 6
+    layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, 1, 1, bias=False)]
+    width_in = 16
+    for group, stride in ((16, 1), (32, 2), (64, 2)):
+        for place in range(blocks):
+            layers.append(WideBlock(width_in, group * width, stride if place == 0 else 1))
+            width_in = group * width
+    layers += [nn.BatchNorm2d(width_in), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(width_in, classes))
+
+
+def wrn_28_10(channels: int, classes: int) -> nn.Module:
+    """WideResNet-28-10, 36.5 M parameters."""
+    return wide_resnet(28, 10, channels, classes)
+
+
+def wrn_34_10(channels: int, classes: int) -> nn.Module:
+    """WideResNet-34-10, 46.2 M parameters."""
+    return wide_resnet(34, 10, channels, classes)

@@ -1,0 +1,105 @@
+"""Anybody's weights: state dicts as training scripts leave them, with and without a normalisation of their own."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from easycoreset import UsageError, evaluate, load_model, train
+from easycoreset.models import build_model
+from easycoreset.models.card import ModelCard
+from easycoreset.models.foreign import read_state
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("foreign") / "run"
+    train(data="digits", updates=100, out=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def theirs(trained):
+    """The bare network, as somebody who normalises in the data loader would save it, and its mean and deviation."""
+    normalize, network = load_model(trained)
+    return network.state_dict(), float(normalize.mean.squeeze()), float(normalize.std.squeeze())
+
+
+def accuracy(result):
+    return result.clean.accuracy, result.attacked[0].accuracy
+
+
+def run(weights, out, **more):
+    return evaluate(data="digits", weights=weights, model="digits-cnn", eps=0.1, attack="pgd:steps=5", out=out, **more)
+
+
+def test_a_state_dict_that_wants_normalised_input(trained, theirs, tmp_path, cli):
+    expected = accuracy(evaluate(data="digits", weights=trained, eps=0.1, attack="pgd:steps=5", out=tmp_path / "own"))
+    state, mean, std = theirs
+    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "a.pth")
+    save_file({f"_orig_mod.{k}": v for k, v in state.items()}, tmp_path / "b.safetensors")
+    for name in ("a.pth", "b.safetensors"):
+        found = run(tmp_path / name, tmp_path / f"{name}.out", input_mean=mean, input_std=std)
+        assert accuracy(found) == pytest.approx(expected, abs=0.01) and not found.warnings
+    forgotten = run(tmp_path / "a.pth", tmp_path / "forgotten")
+    assert forgotten.clean.accuracy < expected[0] - 0.01
+    ran = cli("evaluate", "--data", "digits", "--weights", tmp_path / "a.pth", "--model", "digits-cnn", "--eps", 0.1,
+              "--attack", "fgsm", "--input-mean", mean, "--input-std", std, "--out", tmp_path / "cli")  # fmt: skip
+    assert ran.code == 0, ran.err
+
+
+def test_our_own_file_needs_no_normalisation(trained, tmp_path):
+    expected = accuracy(evaluate(data="digits", weights=trained, eps=0.1, attack="pgd:steps=5", out=tmp_path / "own"))
+    assert accuracy(run(trained / "model.safetensors", tmp_path / "file")) == expected
+
+
+def test_wrong_files_and_options(trained, theirs, tmp_path):
+    state, mean, std = theirs
+    save_file({k: v for k, v in state.items() if "0.weight" not in k}, tmp_path / "less.safetensors")
+    with pytest.raises(UsageError, match=r"another architecture than digits-cnn; \d+ keys differ: \S*0\.weight"):
+        run(tmp_path / "less.safetensors", tmp_path / "x")
+    torch.save(nn.Linear(2, 2), tmp_path / "pickled.pth")
+    with pytest.raises(UsageError, match="not readable as weights alone"):
+        run(tmp_path / "pickled.pth", tmp_path / "x")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UsageError, match="holds no state dict"):
+        run(tmp_path / "list.pth", tmp_path / "x")
+    save_file(state, tmp_path / "fine.safetensors")
+    for options, match in (
+        ({"input_mean": mean}, "input_mean and input_std must be given together"),
+        ({"input_mean": [0.1, 0.2], "input_std": [1, 1]}, "input_mean must be one number, or 1"),
+        ({"input_mean": 0.1, "input_std": 0}, "input_std must be > 0"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            run(tmp_path / "fine.safetensors", tmp_path / "x", **options)
+    with pytest.raises(UsageError, match="input_mean must be left out for a folder"):
+        evaluate(data="digits", weights=trained, input_mean=mean, input_std=std, out=tmp_path / "x")
+    nan = {k: torch.full_like(v, float("nan")) if v.is_floating_point() else v for k, v in state.items()}
+    save_file(nan, tmp_path / "nan.safetensors")
+    with pytest.raises(UsageError, match="model must give finite logits"):
+        run(tmp_path / "nan.safetensors", tmp_path / "x")
+    five = build_model(
+        ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=tuple("abcde"))
+    )
+    save_file(five[1].state_dict(), tmp_path / "five.safetensors")
+    with pytest.raises(UsageError, match="keys differ"):
+        run(tmp_path / "five.safetensors", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_one_level_and_prefixes_are_taken_off(tmp_path):
+    weight = {"layer.weight": torch.ones(2)}
+    for wrapped in (
+        weight,
+        {"model": weight},
+        {"model_state_dict": {"module._orig_mod.layer.weight": weight["layer.weight"]}},
+    ):
+        torch.save(wrapped, tmp_path / "w.pt")
+        assert list(read_state(tmp_path / "w.pt")) == ["layer.weight"]
+
+
+def test_wide_networks_have_the_literatures_size():
+    card = {"shape": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.2,) * 3, "class_names": tuple("0123456789")}
+    for name, size in (("wrn-28-10", 36_479_194), ("wrn-34-10", 46_160_474)):
+        with torch.device("meta"):
+            assert sum(p.numel() for p in build_model(ModelCard(model=name, **card)).parameters()) == size
