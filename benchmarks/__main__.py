@@ -13,7 +13,7 @@ import torch
 
 from easycoreset.files import versions
 
-NAMES = ("online", "exact", "selection")
+NAMES = ("online", "exact", "selection", "trades")
 FOLDER = Path("runs/bench")
 
 
