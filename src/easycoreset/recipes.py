@@ -26,6 +26,7 @@ from easycoreset.tables.scores import ARRAYS
 RECIPES = {
     "digits": "easycoreset.recipes:digits",
     "cifar10-quick": "easycoreset.recipes:cifar10_quick",
+    "cifar10-objectives": "easycoreset.recipes:cifar10_objectives",
     "cifar10-paper": "easycoreset.recipes:cifar10_paper",
     "cifar100-paper": "easycoreset.recipes:cifar100_paper",
 }
@@ -63,6 +64,14 @@ def cifar10_quick(data: str) -> Experiment:
                     contrast="matched clean"),
         ),
     )  # fmt: skip
+
+
+def cifar10_objectives(data: str) -> Experiment:
+    """Every objective on CIFAR-10 with a thin ResNet, briefly, under PGD-20 and AutoAttack on 200 test images."""
+    base = Cell(data=data, model="thin-resnet", attack=("pgd", "autoattack"), eps=(8 / 255,), limit=200)
+    objectives = ("standard", "trades:steps=5", "pgd-at:steps=5", "mart:steps=5", "fgsm-rs")
+    product = Product(base=base, methods=(FULL,), fractions=(1.0,), updates=(800,), seeds=1, objectives=objectives)
+    return Experiment(name="cifar10-objectives", products=(product,))
 
 
 def cifar10_paper(data: str) -> Experiment:

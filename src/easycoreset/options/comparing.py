@@ -23,14 +23,14 @@ from easycoreset.options.kinds import (
 from easycoreset.options.training import RunOptions
 
 GRID = {"grid": True}  # what a recipe fixes
-RECIPES = ("digits", "cifar10-quick", "cifar10-paper", "cifar100-paper")
+Recipe = Literal["digits", "cifar10-quick", "cifar10-objectives", "cifar10-paper", "cifar100-paper"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(RunOptions):
     """Options of `compare`: a grid, or a recipe that fixes it."""
 
-    recipe: Literal["digits", "cifar10-quick", "cifar10-paper", "cifar100-paper"] | None = None
+    recipe: Recipe | None = None
     """A named experiment, which fixes every option of the grid."""
     data: str | None = None
     """Data set, as `score` takes it; needed but for the recipe digits."""
