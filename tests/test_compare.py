@@ -19,6 +19,7 @@ from easycoreset import UsageError, open_source
 from easycoreset.experiment.results import cell_folder
 from easycoreset.hardness import load_hardness
 from easycoreset.members import load_attribute
+from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import CompareOptions
 from easycoreset.recipes import RECIPES
 from easycoreset.selection import SELECTORS, load_selector
@@ -262,7 +263,8 @@ def test_wrong_use(tmp_path, cli, change, match):
 
 def test_recipes_are_fixed():
     quick = RECIPES["cifar10-quick"]
-    assert set(RECIPES) == {"digits", "cifar10-quick", "cifar10-paper", "cifar100-paper"} and quick
+    paper = {"cifar10-paper", "cifar100-paper"}
+    assert set(RECIPES) == {"digits", "cifar10-quick", "cifar10-objectives", *paper} and quick
     cells = load_attribute("recipe", quick)("cifar10:x").cells()
     assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
     assert {(c.main_eps, c.limit, c.scoring_epochs, c.schedule, c.batch_size, c.lr) for c in cells} == {
@@ -377,6 +379,18 @@ def test_columns_that_scoring_does_not_make_are_refused_before_anything_runs(tmp
     given = [value if value != "random,easycore" else "random,slocurves" for value in SMALL]
     ran = cli("compare", *given, "--out", tmp_path / "grid")
     assert ran.code == 2 and "'slocurves' needs 'curvature'" in ran.err and not (tmp_path / "grid").exists()
+
+
+@pytest.mark.slow
+def test_every_objective_under_autoattack(tmp_path):
+    """All of them as an axis of the grid, and an ensemble as an attack of its cells."""
+    grid = ["--data", "digits", "--methods", "random,easycore", "--fractions", "0.3", "--updates", "10", "--seeds", "1",
+            "--objectives", "standard,trades:steps=2,pgd-at:steps=2,mart:steps=2,fgsm-rs", "--scoring-epochs", "1",
+            "--attack", "pgd:steps=5,autoattack:iterations=3:queries=10", "--eps", "0.05", "--limit", "40"]  # fmt: skip
+    finish(start(tmp_path / "grid", grid, "--workers", "2", "--quiet"))
+    rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
+    assert len(rows) == 5 * 3 * 3 and {row["objective"].split(":")[0] for row in rows} == set(OBJECTIVES)
+    assert {row["attack"] for row in rows} == {"pgd:steps=5", "autoattack:iterations=3:queries=10", "worst"}
 
 
 def test_outcomes_agree_with_the_results(whole):

@@ -40,6 +40,11 @@ class AutoAttack:
         require(self.iterations >= 1, "iterations", ">= 1", self.iterations)
         require(self.queries >= 1, "queries", ">= 1", self.queries)
 
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of an image that every stage leaves standing, at nine targets, about."""
+        return self.iterations * (1 + TARGETS + 3 * TARGETS) + self.queries
+
     def stages(self, classes: int) -> dict[str, Stage]:
         """The attacks of the ensemble in their order, name -> attack."""
         margin = PGD(eps=self.eps, norm=self.norm, loss="margin", steps=self.iterations, restarts=5, seed=self.seed)

@@ -61,7 +61,8 @@ def _images_attacked(cell: Cell, size: int) -> int:
     passes = 0
     for spec in cell.attack:
         attack = load_attack(spec, norm=cell.norm)[1]
-        rounds = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1) + 2
+        own = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1) + 2
+        rounds = getattr(attack, "passes", own)
         for eps in cell.eps:
             everything = cell.main_eps is None or eps == cell.main_eps
             images = size if (everything and cell.main_eps is not None) or cell.limit is None else min(cell.limit, size)
