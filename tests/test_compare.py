@@ -1,5 +1,6 @@
 """`compare`: a grid that is killed, shared, sharded or spoilt ends with the table of an undisturbed one."""
 
+import dataclasses
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import pytest
 from tests.test_data import write_cifar
 
 from easycoreset import UsageError, open_source
+from easycoreset.experiment import run_experiment
 from easycoreset.experiment.results import cell_folder
 from easycoreset.hardness import load_hardness
 from easycoreset.members import load_attribute
@@ -264,7 +266,7 @@ def test_wrong_use(tmp_path, cli, change, match):
 def test_recipes_are_fixed():
     quick = RECIPES["cifar10-quick"]
     paper = {"cifar10-paper", "cifar100-paper"}
-    assert set(RECIPES) == {"digits", "cifar10-quick", "cifar10-objectives", *paper} and quick
+    assert set(RECIPES) == {"digits", "cifar10-quick", "cifar10-objectives", "cifar10-trades", *paper} and quick
     cells = load_attribute("recipe", quick)("cifar10:x").cells()
     assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
     assert {(c.main_eps, c.limit, c.scoring_epochs, c.schedule, c.batch_size, c.lr) for c in cells} == {
@@ -273,6 +275,19 @@ def test_recipes_are_fixed():
         CompareOptions(recipe="cifar10-quick", out="y")
     with pytest.raises(UsageError, match="data must be cifar100:DIR"):
         CompareOptions(recipe="cifar100-paper", data="cifar10:x", out="y")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_trades_of_the_whole_on_a_small_cifar(tmp_path):
+    """ResNet-18 by `cifar10-trades` on a CIFAR-10 of 50 images, with fewer epochs and a smaller budget of attacks."""
+    write_cifar(tmp_path / "data", copies=1)
+    recipe = load_attribute("recipe", RECIPES["cifar10-trades"])(f"cifar10:{tmp_path / 'data'}")
+    (product,) = recipe.products
+    base = dataclasses.replace(product.base, attack=("pgd:steps=2", "autoattack:iterations=3:queries=10"))
+    small = dataclasses.replace(recipe, products=(dataclasses.replace(product, base=base, epochs=(2,)),))
+    rows = run_experiment(small, tmp_path / "grid", workers=1).to_pylist()
+    assert [row["attack"] for row in rows] == [*base.attack, "worst"] and rows[0]["epochs"] == 2
 
 
 @pytest.mark.slow

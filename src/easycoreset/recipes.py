@@ -27,6 +27,7 @@ RECIPES = {
     "digits": "easycoreset.recipes:digits",
     "cifar10-quick": "easycoreset.recipes:cifar10_quick",
     "cifar10-objectives": "easycoreset.recipes:cifar10_objectives",
+    "cifar10-trades": "easycoreset.recipes:cifar10_trades",
     "cifar10-paper": "easycoreset.recipes:cifar10_paper",
     "cifar100-paper": "easycoreset.recipes:cifar100_paper",
 }
@@ -72,6 +73,13 @@ def cifar10_objectives(data: str) -> Experiment:
     objectives = ("standard", "trades:steps=5", "pgd-at:steps=5", "mart:steps=5", "fgsm-rs")
     product = Product(base=base, methods=(FULL,), fractions=(1.0,), updates=(800,), seeds=1, objectives=objectives)
     return Experiment(name="cifar10-objectives", products=(product,))
+
+
+def cifar10_trades(data: str) -> Experiment:
+    """ResNet-18 by TRADES on all of CIFAR-10, 30 epochs, under PGD-20 and AutoAttack: one cell, for one GPU."""
+    base = Cell(data=data, model="resnet18", attack=("pgd", "autoattack"), eps=(8 / 255,), limit=1000)
+    product = Product(base=base, methods=(FULL,), fractions=(1.0,), epochs=(30,), seeds=1, objectives=("trades",))
+    return Experiment(name="cifar10-trades", products=(product,))
 
 
 def cifar10_paper(data: str) -> Experiment:

@@ -29,7 +29,7 @@ from easycoreset.options import Device
 from easycoreset.parquet import read_table, write_table
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import choose
-from easycoreset.tables import Scores
+from easycoreset.tables import Coreset, Scores
 from easycoreset.tables.features import has_features
 from easycoreset.training import train
 
@@ -168,9 +168,13 @@ def _select(cell: Cell, out: Path, work: Path) -> dict[str, Any]:
         counts = np.bincount(scores.labels).tolist()
         return {"kept": len(scores), "class_counts": {"before": counts, "after": counts}, "selection_seconds": 0.0,
                 "fingerprint": scores.provenance["fingerprint"]}  # fmt: skip
-    begun = time.monotonic()
-    coreset, peak = measure_peak(lambda: choose(scores, method=cell.method, fraction=cell.fraction, seed=cell.seed))
-    seconds = round(time.monotonic() - begun, 3)
+
+    def choose_timed() -> tuple[Coreset, float]:
+        begun = time.monotonic()
+        found = choose(scores, method=cell.method, fraction=cell.fraction, seed=cell.seed)
+        return found, round(time.monotonic() - begun, 3)
+
+    (coreset, seconds), peak = measure_peak(choose_timed)
     coreset.write(work / "coreset.parquet")
     weights = coreset.weight[coreset.keep]
     return {"kept": len(coreset), "class_counts": coreset.provenance["class_counts"], "selection_seconds": seconds,

@@ -23,7 +23,7 @@ from easycoreset.options.kinds import (
 from easycoreset.options.training import RunOptions
 
 GRID = {"grid": True}  # what a recipe fixes
-Recipe = Literal["digits", "cifar10-quick", "cifar10-objectives", "cifar10-paper", "cifar100-paper"]
+Recipe = Literal["digits", "cifar10-quick", "cifar10-objectives", "cifar10-trades", "cifar10-paper", "cifar100-paper"]
 
 
 @dataclass(frozen=True, kw_only=True)
