@@ -21,7 +21,7 @@ from easycoreset.tables import Coreset, Scores
 
 FRACTIONS = (0.1, 0.3)
 MANY = 1_281_167
-PLANTED = ("curvature", "vog")  # columns that `score` does not make yet
+PLANTED = ("boundary", "curvature", "vog")  # columns that `score` does not make yet, or not unasked
 MORE = ("easycore:per_class=true", "stratified:per_class=true", "random:per_class=true", "prototypes:end=easy")
 ARRAYS = {"features", "probabilities"}
 
