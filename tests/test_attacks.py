@@ -29,7 +29,13 @@ def batch(digits):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(
-    "spec", [*(CHEAP.get(name, name) for name in ATTACKS), "pgd:loss=margin:restarts=3:steps=5", "fgsm:loss=margin"]
+    "spec",
+    [
+        *(CHEAP.get(name, name) for name in ATTACKS),
+        "pgd:loss=margin:restarts=3:steps=5",
+        "pgd:loss=targeted:restarts=3:steps=5",
+        "fgsm:loss=margin",
+    ],
 )
 class TestContract:
     def test_stays_in_the_ball_and_in_range(self, spec, norm, trained, batch):
@@ -74,7 +80,7 @@ class TestContract:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("loss", ["ce", "margin"])
+@pytest.mark.parametrize("loss", ["ce", "margin", "targeted"])
 def test_pgd_finds_the_known_margin_of_a_linear_model(norm, loss):
     """The margin of a binary linear classifier is |w.x + b| / ||w||, by the dual norm."""
     torch.manual_seed(0)
@@ -166,3 +172,14 @@ def test_margin_loss_works_where_cross_entropy_sees_nothing(trained, batch):
 def test_wrong_options(spec, options, match):
     with pytest.raises(UsageError, match=match):
         load_attack(spec, **options)
+
+
+def test_targeted_restarts_climb_to_one_class_after_another(trained, batch):
+    with torch.no_grad():
+        logits = trained(batch.x)
+    second = logits.scatter(1, batch.y[:, None], -torch.inf).argsort(1, descending=True)[:, 1]
+    x_adv = load_attack("pgd:loss=targeted:restarts=2:steps=1", eps=0.02)[1](trained, batch.x, batch.y, batch.index)
+    with torch.no_grad():
+        robust = trained(x_adv).argmax(1) == batch.y
+        before, after = (z.gather(1, second[:, None]).squeeze(1) for z in (logits, trained(x_adv)))
+    assert robust.float().mean() > 0.5 and (after > before)[robust].float().mean() > 0.9

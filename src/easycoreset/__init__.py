@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from easycoreset.data import open_source
     from easycoreset.errors import EasycoresetWarning, RunError, UsageError
     from easycoreset.evaluation import Evaluation, evaluate
+    from easycoreset.exporting import export
     from easycoreset.hardness.exact import input_gradient_norms
     from easycoreset.models.saved import load_model
     from easycoreset.recorder import HardnessRecorder, with_index
@@ -31,6 +32,7 @@ _HOMES = {
     "UsageError": "errors",
     "choose": "selection",
     "evaluate": "evaluation",
+    "export": "exporting",
     "input_gradient_norms": "hardness.exact",
     "load_model": "models.saved",
     "open_source": "data",
@@ -51,6 +53,7 @@ __all__ = [
     "UsageError",
     "choose",
     "evaluate",
+    "export",
     "input_gradient_norms",
     "load_model",
     "open_source",

@@ -56,8 +56,8 @@ def random_point(x: Tensor, index: Tensor, eps: float, norm: Norm, *keys: int | 
     return project(x + eps * delta * radius, x, eps, norm)
 
 
-def attack_loss(logits: Tensor, y: Tensor, loss: str) -> Tensor:
-    """What an attack maximises, [B]: cross-entropy, or the margin max_{k != y} z_k - z_y.
+def attack_loss(logits: Tensor, y: Tensor, loss: str, target: Tensor | None = None) -> Tensor:
+    """What an attack maximises, [B]: cross-entropy, the margin max_{k != y} z_k - z_y, or z_t - z_y of a target.
 
     Only the margin's sign and direction matter to a step, so it works on logits of any scale (as the DLR loss of
     Croce & Hein 2020 does), where the gradient of the cross-entropy vanishes.
@@ -66,5 +66,7 @@ def attack_loss(logits: Tensor, y: Tensor, loss: str) -> Tensor:
     if loss == "ce":
         return F.cross_entropy(logits, y, reduction="none")
     own = logits.gather(1, y[:, None]).squeeze(1)
+    if target is not None:
+        return logits.gather(1, target[:, None]).squeeze(1) - own
     others = logits.scatter(1, y[:, None], float("-inf"))
     return others.amax(1) - own

@@ -16,7 +16,8 @@ class PGD:
     """Steps along the gradient from random starts (Madry et al. 2018); every iterate counts, the last too.
 
     A broken sample's result is the first iterate that broke it. Random starts are keyed by (seed, restart, index),
-    so neither the batch nor the dropping changes what happens to a sample.
+    so neither the batch nor the dropping changes what happens to a sample. `loss=targeted` climbs z_t - z_y, where t is
+    the likeliest other class at x in the first restart, the second likeliest in the second, and so on.
     """
 
     version: ClassVar[int] = 1
@@ -25,7 +26,7 @@ class PGD:
     steps: int = 20
     step_size: float | None = None  # eps / 4 where left out
     restarts: int = 1
-    loss: Literal["ce", "margin"] = "ce"
+    loss: Literal["ce", "margin", "targeted"] = "ce"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -39,12 +40,14 @@ class PGD:
         index = torch.arange(len(x), device=x.device) if index is None else index
         result, robust = x.clone(), torch.arange(len(x), device=x.device)
         with frozen(model), torch.enable_grad():
+            others = rank_others(model, x, y) if self.loss == "targeted" else None
             for restart in range(self.restarts):
+                target = None if others is None else others[:, restart % others.shape[1]]
                 if len(robust):
-                    robust = self._restart(model, x, y, index, restart, result, robust)
+                    robust = self._restart(model, x, y, target, index, restart, result, robust)
         return result
 
-    def _restart(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor, restart: int,
+    def _restart(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None, index: Tensor, restart: int,
                  result: Tensor, rows: Tensor) -> Tensor:  # fmt: skip
         """Attack `rows` from one start, fill in `result`, and return the rows that stay robust."""
         step_size = self.eps / 4 if self.step_size is None else self.step_size
@@ -57,7 +60,8 @@ class PGD:
             if step == self.steps:
                 result[rows] = adv.detach()
                 return rows[~broken]
-            (gradient,) = torch.autograd.grad(attack_loss(logits, y, self.loss).sum(), adv)
+            aim = None if target is None else target[rows]
+            (gradient,) = torch.autograd.grad(attack_loss(logits, y, self.loss, aim).sum(), adv)
             adv = adv.detach()
             if broken.any():
                 result[rows[broken]] = adv[broken]
@@ -67,3 +71,10 @@ class PGD:
                     return rows
             adv = project(adv + step_size * direction(gradient, self.norm), x, self.eps, self.norm)
         raise AssertionError("the last step returns")
+
+
+def rank_others(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The classes other than y, the likeliest first, [B, classes - 1]."""
+    with torch.no_grad():
+        logits = model(x)
+    return logits.scatter(1, y[:, None], float("-inf")).argsort(1, descending=True, stable=True)[:, :-1]

@@ -22,6 +22,7 @@ from easycoreset.files import read_json
 from easycoreset.options import (
     CompareOptions,
     EvaluateOptions,
+    ExportOptions,
     Integer,
     ReportOptions,
     ScoreOptions,
@@ -126,6 +127,14 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
 def report(options: Annotated[ReportOptions, Flat]) -> None:
     """Write one offline HTML page of whatever a folder holds."""
     from easycoreset.reporting import report as run
+
+    show_report(run(**vars(options)))
+
+
+@app.command
+def export(options: Annotated[ExportOptions, Flat]) -> None:
+    """Hand results over in a form that others read."""
+    from easycoreset.exporting import export as run
 
     show_report(run(**vars(options)))
 

@@ -13,6 +13,7 @@ from easycoreset.errors import UsageError, nearest
 from easycoreset.options import (
     CompareOptions,
     EvaluateOptions,
+    ExportOptions,
     Integer,
     Integers,
     Names,
@@ -27,6 +28,7 @@ from easycoreset.options import (
 OPTIONS = {
     "compare": CompareOptions,
     "evaluate": EvaluateOptions,
+    "export": ExportOptions,
     "report": ReportOptions,
     "score": ScoreOptions,
     "select": SelectOptions,

@@ -119,6 +119,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     }  # fmt: skip
     margins = [load_margin(spec, options.norm) for spec in options.margins]
     with claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json") as run:
+        run.record["model"] = card.model
         result = _evaluate(options, source, split, rows, model, run)
         _add_margins(options, margins, split, model, result.clean, run)
         return result
@@ -207,7 +208,8 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     for warning in result.warnings:
         log.warning("warning: %s", warning)
     write_table(result.to_table(split.labels), run.path / "predictions.parquet")
-    run.finish(summary={"data": source.name, "split": split.name, "samples": len(rows), **result.summary()})
+    facts = {"data": source.name, "split": split.name, "samples": len(rows), "model": run.record.get("model")}
+    run.finish(summary=facts | result.summary())
     shutil.rmtree(partial, ignore_errors=True)
     return result
 

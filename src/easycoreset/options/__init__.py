@@ -5,7 +5,7 @@ neutral fields alone are the same run.
 """
 
 from easycoreset.options.choosing import EvaluateOptions, SelectOptions
-from easycoreset.options.comparing import CompareOptions, ReportOptions
+from easycoreset.options.comparing import CompareOptions, ExportOptions, ReportOptions
 from easycoreset.options.kinds import (
     Device,
     Integer,
@@ -26,6 +26,7 @@ __all__ = [
     "ComputeOptions",
     "Device",
     "EvaluateOptions",
+    "ExportOptions",
     "Integer",
     "Integers",
     "Names",

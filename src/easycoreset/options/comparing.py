@@ -143,6 +143,23 @@ class CompareOptions(RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Options of `export`."""
+
+    source: Path
+    """Folder that a command wrote: for robustbench that of `evaluate`."""
+    format: Literal["robustbench"]
+    """What is written: robustbench, the model information of that benchmark."""
+    out: Annotated[Path, Parameter(name=("--out",))]
+    """The file, a .json."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(self.source.is_dir(), "source", "a folder that a command wrote", str(self.source))
+        require(self.out.suffix == ".json", "out", "a .json file", str(self.out))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportOptions:
     """Options of `report`."""
 
