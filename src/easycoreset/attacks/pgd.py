@@ -77,4 +77,4 @@ def rank_others(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The classes other than y, the likeliest first, [B, classes - 1]."""
     with torch.no_grad():
         logits = model(x)
-    return logits.scatter(1, y[:, None], float("-inf")).argsort(1, descending=True, stable=True)[:, :-1]
+    return logits.scatter(1, y[:, None], float("-inf")).sort(dim=1, descending=True, stable=True).indices[:, :-1]
