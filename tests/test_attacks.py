@@ -178,7 +178,7 @@ def test_targeted_restarts_climb_to_one_class_after_another(trained, batch):
     with torch.no_grad():
         logits = trained(batch.x)
     second = logits.scatter(1, batch.y[:, None], -torch.inf).argsort(1, descending=True)[:, 1]
-    x_adv = load_attack("pgd:loss=targeted:restarts=2:steps=1", eps=0.02)[1](trained, batch.x, batch.y, batch.index)
+    x_adv = load_attack("pgd:loss=targeted:restarts=2:steps=10", eps=0.02)[1](trained, batch.x, batch.y, batch.index)
     with torch.no_grad():
         robust = trained(x_adv).argmax(1) == batch.y
         before, after = (z.gather(1, second[:, None]).squeeze(1) for z in (logits, trained(x_adv)))
