@@ -19,6 +19,8 @@ from easycoreset import UsageError, evaluate, load_model
 from easycoreset.attacks import load_attack
 from easycoreset.attacks.autoattack import AutoAttack
 from easycoreset.evaluation.checks import check_order, strength
+from easycoreset.models import build_model
+from easycoreset.models.card import ModelCard
 
 SMALL = "autoattack:iterations=10:queries=100"
 
@@ -56,6 +58,22 @@ def test_any_number_of_classes(classes, norm):
     x_adv = attack(model, x, y, torch.arange(20))
     assert (model(x_adv).argmax(1) != y).any() and 0 <= x_adv.min() <= x_adv.max() <= 1
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_networks_and_images_in_channels_last_layout(norm):
+    """As training and evaluation lay out coloured images."""
+    torch.manual_seed(0)
+    names = tuple("0123456789")
+    card = ModelCard(model="thin-resnet", shape=(3, 16, 16), mean=(0.5,) * 3, std=(0.3,) * 3, class_names=names)
+    model = build_model(card).eval()
+    x, eps = torch.rand(6, 3, 16, 16), 0.02 if norm == "linf" else 0.5
+    y = model(x).argmax(1)
+    attack = load_attack("autoattack:iterations=4:queries=20", norm=norm, eps=eps)[1]
+    plain = attack(model, x, y)
+    last = torch.channels_last
+    found = attack(model.to(memory_format=last), x.contiguous(memory_format=last), y)
+    assert (model(found).argmax(1) != y).tolist() == (model(plain).argmax(1) != y).tolist()
 
 
 def test_images_too_small_for_square_by_l2_are_refused():

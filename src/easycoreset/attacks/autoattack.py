@@ -65,17 +65,19 @@ class AutoAttack:
         return result
 
     def _apgd(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        attack = APGDAttack(model, n_restarts=1, n_iter=self.iterations, eot_iter=1, rho=0.75, **self._common(x))
+        attack = APGDAttack(
+            Contiguous(model), n_restarts=1, n_iter=self.iterations, eot_iter=1, rho=0.75, **self._common(x)
+        )
         attack.loss = "ce"
         return run(attack, model, x, y)
 
     def _apgd_targeted(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        attack = APGDAttack_targeted(model, n_restarts=1, n_iter=self.iterations, eot_iter=1, rho=0.75,
+        attack = APGDAttack_targeted(Contiguous(model), n_restarts=1, n_iter=self.iterations, eot_iter=1, rho=0.75,
                                      n_target_classes=targets(model, x), **self._common(x))  # fmt: skip
         return run(attack, model, x, y)
 
     def _fab(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        attack = FABAttack_PT(model, n_restarts=1, n_iter=self.iterations, targeted=True,
+        attack = FABAttack_PT(Contiguous(model), n_restarts=1, n_iter=self.iterations, targeted=True,
                               n_target_classes=targets(model, x), **self._common(x))  # fmt: skip
         return run(attack, model, x, y)
 
@@ -104,8 +106,8 @@ class Square:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         small = self.norm == "l2" and min(x.shape[2:]) < 5
         require(not small, "images for square by l2", "at least 5 pixels a side", tuple(x.shape[2:]))
-        attack = SquareAttack(model, p_init=0.8, n_queries=self.queries, eps=self.eps, norm=package_norm(self.norm),
-                              n_restarts=1, seed=self.seed, verbose=False, device=x.device,
+        attack = SquareAttack(Contiguous(model), p_init=0.8, n_queries=self.queries, eps=self.eps, n_restarts=1,
+                              norm=package_norm(self.norm), seed=self.seed, verbose=False, device=x.device,
                               resc_schedule=False)  # fmt: skip
         return run(attack, model, x, y)
 
@@ -122,7 +124,24 @@ def targets(model: nn.Module, x: Tensor) -> int:
 
 
 def run(attack: Any, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Run one of the package's attacks; torch's own random state and the model stay as they were."""
+    """Run one of the package's attacks; torch's own random state and the model stay as they were.
+
+    The package needs images and gradients that are contiguous, which networks in channels-last layout do not give.
+    """
     devices = [x.device] if x.device.type == "cuda" else []
+    x = x.detach().clone(memory_format=torch.contiguous_format)
     with frozen(model), torch.random.fork_rng(devices), torch.enable_grad():
-        return attack.perturb(x.detach().clone(), y.clone()).detach().to(x.dtype)
+        return attack.perturb(x, y.clone()).detach().to(x.dtype)
+
+
+class Contiguous(nn.Module):
+    """A model whose input gradients are contiguous whatever its layout."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad:
+            x.register_hook(lambda gradient: gradient.contiguous())
+        return self.model(x)

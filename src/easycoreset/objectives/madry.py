@@ -28,11 +28,8 @@ class PGDTraining:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        x = x.detach()
-        x_adv = ascend(model, x, anywhere(x, self.eps, generator), lambda logits: _summed(logits, y),
-                       eps=self.eps, steps=self.steps, step_size=self.step_size)  # fmt: skip
-        losses = F.cross_entropy(model(x_adv).float(), y, reduction="none", label_smoothing=self.label_smoothing)
-        return weighted_mean(losses, weight)
+        x_adv = perturb(model, x, y, generator, self.eps, self.steps, self.step_size)
+        return loss_at(model, x_adv, y, weight, self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +50,19 @@ class FGSMTraining:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        x = x.detach()
-        x_adv = ascend(model, x, anywhere(x, self.eps, generator), lambda logits: _summed(logits, y),
-                       eps=self.eps, steps=1, step_size=1.25 * self.eps)  # fmt: skip
-        losses = F.cross_entropy(model(x_adv).float(), y, reduction="none", label_smoothing=self.label_smoothing)
-        return weighted_mean(losses, weight)
+        x_adv = perturb(model, x, y, generator, self.eps, 1, 1.25 * self.eps)
+        return loss_at(model, x_adv, y, weight, self.label_smoothing)
 
 
-def _summed(logits: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(logits, y, reduction="sum")
+def perturb(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, eps: float, steps: int,
+            step_size: float | None) -> Tensor:  # fmt: skip
+    """A PGD example by cross-entropy from a random start, crafted in eval mode, [B,C,H,W]."""
+    x = x.detach()
+    return ascend(model, x, anywhere(x, eps, generator), lambda logits: F.cross_entropy(logits, y, reduction="sum"),
+                  eps=eps, steps=steps, step_size=step_size)  # fmt: skip
+
+
+def loss_at(model: nn.Module, x_adv: Tensor, y: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
+    """Cross-entropy at an example."""
+    losses = F.cross_entropy(model(x_adv).float(), y, reduction="none", label_smoothing=label_smoothing)
+    return weighted_mean(losses, weight)
