@@ -1041,7 +1041,7 @@ def test_d2_where_all_are_equally_hard():
 # ---------------------------------------------------------------------------------------------- parts
 
 
-@pytest.mark.parametrize("method", ["kcenter", "facility", "craig", "cal", "d2"])
+@pytest.mark.parametrize("method", ["kcenter", "facility", "craig", "cal", "d2", "herding", "graphcut", "gradmatch"])
 def test_parts_are_an_approximation_of_the_same_size(method):
     scores = drawn(7, sizes=[12, 20, 30])
     whole = choose(scores, method=method, fraction=0.4)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from easycoreset.console import progress
 from easycoreset.errors import require
-from easycoreset.selection.classes import choose_rows, no_tick, require_classes
+from easycoreset.selection.classes import choose_rows, in_parts, no_tick, require_classes
 from easycoreset.selection.geometry import needed_arrays, read_gradients
 from easycoreset.tables import Coreset, Ints, Scores
 
@@ -35,16 +35,19 @@ class GradMatch:
 
     Minimises |b - A w|^2 + lam |w|^2, w >= 0: columns of A are the gradients of the own class's logit,
     (p_y - 1) (h, 1), divided by their mean norm, b their sum. Train with the weights. Rows are picked in 50 batches, by
-    inner product with the residual. `gradients=adversarial` takes them at PGD examples (Dolatabadi et al. 2022).
+    inner product with the residual. `gradients=adversarial` takes them at PGD examples (Dolatabadi et al. 2022). More
+    than `part` rows of a class are cut at random.
     """
 
     cost: ClassVar[str] = "50 refits of d^2 count a class"
     gradients: Literal["clean", "adversarial"] = "clean"
     lam: float = 0.5
+    part: int = 100_000
     per_class: bool = True
 
     def __post_init__(self) -> None:
         require_classes("gradmatch", self.per_class)
+        require(self.part >= 1, "part", ">= 1", self.part)
         require(self.lam >= 1e-6, "lam", ">= 1e-6", self.lam)
 
     @property
@@ -64,7 +67,8 @@ class GradMatch:
                 weight[rows[matched.chosen]] = matched.weight
                 return rows[matched.chosen]
 
-            return choose_rows(scores, count, seed, order, per_class=True, weight=weight)
+            cut = in_parts(order, self.part, "gradmatch")
+            return choose_rows(scores, count, seed, cut, per_class=True, weight=weight)
 
 
 def match(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] = no_tick) -> Match:

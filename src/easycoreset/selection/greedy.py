@@ -20,15 +20,18 @@ class Herding:
     """Matches the class mean greedily: next is the sample that brings the mean of the kept nearest to it.
 
     The mean-matching form (Rebuffi et al. 2017), in which coreset papers use Welling 2009; to take the farthest point
-    first, as some libraries do, is another method. Within each class, on features.
+    first, as some libraries do, is another method. Within each class, on features. More than `part` rows of a class are
+    cut at random.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("features",)
     cost: ClassVar[str] = "count d n/classes"
+    part: int = 100_000
     per_class: bool = True
 
     def __post_init__(self) -> None:
         require_classes("herding", self.per_class)
+        require(self.part >= 1, "part", ">= 1", self.part)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         with progress("herding", count) as bar:
@@ -37,7 +40,7 @@ class Herding:
                 rows = rng.permutation(rows)
                 return rows[herd(read_rows(scores, "features", rows), n, bar.advance)]
 
-            return choose_rows(scores, count, seed, order, per_class=True)
+            return choose_rows(scores, count, seed, in_parts(order, self.part, "herding"), per_class=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,16 +48,19 @@ class GraphCut:
     """Graph cut: near to all of the class, far from what is kept already (Iyer et al. 2021).
 
     Greedy on sum_{i in V, j in S} s_ij - lam * sum_{i, j in S} s_ij with s = (1 + cos) / 2 of features; within
-    (1 - 1/e) of the optimum for lam <= 0.5, where it is monotone. The count is met also when gains are negative.
+    (1 - 1/e) of the optimum for lam <= 0.5, where it is monotone. The count is met also when gains are negative. More
+    than `part` rows of a class are cut at random.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("features",)
     cost: ClassVar[str] = "count d n/classes"
     lam: float = 0.5
+    part: int = 100_000
     per_class: bool = True
 
     def __post_init__(self) -> None:
         require_classes("graphcut", self.per_class)
+        require(self.part >= 1, "part", ">= 1", self.part)
         require(self.lam >= 0, "lam", ">= 0", self.lam)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -67,7 +70,7 @@ class GraphCut:
                 rows = rng.permutation(rows)
                 return rows[cut_graph(read_rows(scores, "features", rows), n, self.lam, bar.advance)]
 
-            return choose_rows(scores, count, seed, order, per_class=True)
+            return choose_rows(scores, count, seed, in_parts(order, self.part, "graphcut"), per_class=True)
 
 
 @dataclass(frozen=True, kw_only=True)
