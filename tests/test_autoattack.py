@@ -154,25 +154,3 @@ def test_a_killed_evaluation_goes_on_to_the_same_result(scored, tmp_path):
         -(-round(80 * share) // 16) for share in [whole.clean.accuracy, *list(whole.attacked[0].stages.values())[:-1]]
     )
     assert sum(started) <= batches + 3  # each kill cost at most the batch it fell into
-
-
-def test_export_for_robustbench(scored, tmp_path, cli):
-    given = {"data": "digits", "weights": scored, "limit": 20, "batch_size": 20, "out": tmp_path / "e"}
-    result = evaluate(**given, attack=["pgd", "autoattack"], eps=[8 / 255])
-    ran = cli(
-        "export", "--format", "robustbench", "--source", tmp_path / "e", "--out", tmp_path / "model.json", "--json"
-    )
-    assert ran.code == 0 and ran.json["file"] == str(tmp_path / "model.json")
-    record = json.loads((tmp_path / "model.json").read_text())
-    assert record["dataset"] == "digits" and record["architecture"] == "digits-cnn" and record["threat_model"] == "Linf"
-    assert record["eps"] == "8/255" and record["clean_acc"] == f"{100 * result.clean.accuracy:.2f}"
-    assert record["autoattack_acc"] == f"{100 * result.attacked[1].accuracy:.2f}" and "20 samples" in record["footnote"]
-    evaluate(**{**given, "out": tmp_path / "p"}, attack="pgd", eps=[8 / 255])
-    ran = cli("export", "--format", "robustbench", "--source", tmp_path / "p", "--out", tmp_path / "no.json")
-    assert (
-        ran.code == 2
-        and "standard autoattack at one eps; it holds none" in ran.err
-        and not (tmp_path / "no.json").exists()
-    )
-    ran = cli("export", "--format", "robustbnch", "--source", tmp_path / "p", "--out", tmp_path / "no.json")
-    assert ran.code == 2

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
@@ -15,6 +16,8 @@ from easycoreset.evaluation import attack_split, checks
 from easycoreset.evaluation.attacking import check_inside
 from easycoreset.evaluation.checks import check_model_behaviour, check_order
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
+from easycoreset.models.card import read_card
+from easycoreset.models.saved import save_model
 
 
 @pytest.fixture(scope="module")
@@ -162,12 +165,30 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+MORE = {  # the same checks, by other ways to fail them
+    "logits x100": ("zero_gradient", lambda good, x: good(x) * 100),
+    "dropout in train mode": ("deterministic", lambda good, x: F.dropout(good(x), 0.5, training=True)),
+    "batch norm in train mode": ("batch_invariance", lambda good, x: (z := good(x)) - z.mean(0)),
+}
+
+
+@pytest.mark.parametrize("name", [*BAD, *MORE])
 def test_a_bad_model_is_caught(name, trained, digits):
-    model, split = Wrapped(load_model(trained), BAD[name]), digits.splits["test"]
+    check, change = MORE.get(name, (name, BAD.get(name)))
+    model, split = Wrapped(load_model(trained), change), digits.splits["test"]
     rows = np.arange(359)
     found = {c.name: c for c in check_model_behaviour(model, split, rows, rows[:200], "linf", 0)}
-    assert not found[name].passed and found[name].message
+    assert not found[check].passed and found[check].message
+
+
+def test_a_model_that_wants_other_input_is_caught(trained, tmp_path):
+    """It was trained on images in 0..255 and is given [0, 1]: it knows nothing, and the warning says what may help."""
+    model = load_model(trained)
+    model[0].mean *= 255
+    model[0].std *= 255
+    save_model(tmp_path / "model", model, read_card(trained))
+    result = evaluate(data="digits", weights=tmp_path / "model", eps=0.1, attack="fgsm", limit=100, out=tmp_path / "e")
+    assert any("--input-mean and --input-std" in warning for warning in result.warnings)
 
 
 @pytest.mark.parametrize("objective", ["standard", "trades:eps=0.1:steps=5"])

@@ -292,6 +292,14 @@ def test_the_best_epoch_on_held_out_rows_is_kept_beside_the_last(tmp_path, digit
     assert float(found) == pytest.approx(best["val_clean"])
 
 
+@pytest.mark.parametrize("objective", ["trades:eps=0.1:steps=2", "mart:eps=0.1:steps=2"])
+def test_bf16_trains_adversarially_with_finite_losses(tmp_path, objective):
+    train(data="digits", updates=25, objective=objective, precision="bf16", out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert all(0 < line["loss"] < 20 for line in lines) and lines[-1]["loss"] < lines[0]["loss"]
+    assert all(value.dtype == torch.float32 for name, value in weights(tmp_path).items() if "num_batches" not in name)
+
+
 def test_catastrophic_overfitting_is_said_once(caplog):
     for robust, said in (([0.2, 0.5, 0.3], 0), ([0.2, 0.5, 0.2], 1), ([0.2, 0.5, 0.2, 0.1], 0), ([0.0], 0)):
         caplog.clear()
