@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from easycoreset import RunError, UsageError, evaluate, load_model, train
@@ -293,3 +293,26 @@ def test_large_images_stay_in_the_ball(norm):
     x, y = torch.rand(2, 3, 224, 224), torch.tensor([0, 1])
     for eps in (1.0, 3.0) if norm == "l2" else (0.01, 0.03):
         check_inside("pgd", load_attack("pgd:steps=3", norm=norm, eps=eps)[1](model, x, y), x, eps, norm)
+
+
+def test_saved_images_are_judged_again_and_checked_before_anything_runs(trained, tmp_path):
+    common = {"data": "digits", "weights": trained, "limit": 50}
+    made = evaluate(**common, eps=0.1, attack="pgd:steps=5", save_adversarial=True, out=tmp_path / "made")
+    (file,) = (tmp_path / "made" / "adversarial").iterdir()
+    again = evaluate(**common, eps=0.1, attack=f"file:{file}", out=tmp_path / "again")
+    assert again.attacked[0].attack == f"file:{file.name}" and np.array_equal(
+        made.attacked[0].pred, again.attacked[0].pred
+    )
+    saved = load_file(file)
+    for changes, match in (
+        ({"x": saved["x"] + 0.01}, r"left the linf ball of 0.1 or \[0, 1\]"),
+        ({"x": saved["x"][:9], "index": saved["index"][:9]}, "holds no image of sample"),
+        ({"x": saved["x"][..., :4].contiguous()}, r"images must be \(1, 8, 8\); got \(1, 8, 4\)"),
+        ({"index": saved["index"].float()}, r"index must be \[n\] integers"),
+    ):
+        save_file({**saved, **changes}, tmp_path / "bad.safetensors")
+        with pytest.raises(UsageError, match=match):
+            evaluate(**common, eps=0.1, attack=["pgd", f"file:{tmp_path / 'bad.safetensors'}"], out=tmp_path / "bad")
+    with pytest.raises(UsageError, match="no such file"):
+        evaluate(**common, eps=0.1, attack="file:nowhere.safetensors", out=tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()

@@ -1,5 +1,6 @@
 """Attacks: (model, x, y, index) -> x_adv inside the ball and [0,1]. One attack a file, one line of `ATTACKS` each."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -39,10 +40,15 @@ class Attack(Protocol):
 
 
 def load_attack(spec: str, **options: Any) -> tuple[str, Attack]:
-    """Load the attack that `spec` spells, with eps, norm and seed from elsewhere.
+    """Load the attack that `spec` spells, with eps, norm and seed from elsewhere; `file:PATH` are saved images.
 
     Returns:
         Its one spelling without those, and the attack.
     """
+    if spec.startswith("file:"):
+        from easycoreset.attacks.saved import Saved
+
+        path = Path(spec[5:])
+        return f"file:{path.name}", Saved(path, **options)
     own = load_member("attack", spec, ATTACKS)
     return spell_member(split_spec(spec)[0], own), load_member("attack", spec, ATTACKS, **options)

@@ -18,7 +18,7 @@ from easycoreset.attacks import Attack, load_attack
 from easycoreset.console import log, say_eps
 from easycoreset.data import Source, Split, name_data
 from easycoreset.errors import UsageError, require
-from easycoreset.evaluation.attacking import attack_split
+from easycoreset.evaluation.attacking import attack_split, check_saved
 from easycoreset.evaluation.checks import Check, check_above_chance, check_model_behaviour, check_order
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
@@ -109,6 +109,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         require(options.norm == "linf" or value <= limit, "eps", f"in [0, {limit:.1f}] for l2 on such images", value)
     split = source.splits[options.split]
     rows = _draw(split, options.limit, options.seed)
+    for spec in options.attack:
+        check_saved(spec, split, rows, options)
     model, file = _load(options, card)
     model = to_device(model, device)
     check_model(model, source, device)

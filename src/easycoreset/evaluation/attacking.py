@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from easycoreset.attacks import Attack
+from easycoreset.attacks import Attack, load_attack
 from easycoreset.attacks.ball import lengths
 from easycoreset.console import log, progress
 from easycoreset.data import Split
@@ -133,6 +133,22 @@ def _run_stage(label: str, attack: Attack, rows: np.ndarray, number: int, eps: f
     state.done, state.batches = number + 1, 0
     if file is not None:
         state.save(file)
+
+
+def check_saved(spec: str, split: Split, rows: np.ndarray, options: EvaluateOptions) -> None:
+    """Refuse saved images that leave a ball or [0,1], or are not of the samples, before anything is attacked.
+
+    Raises:
+        UsageError: any of these.
+    """
+    for eps in options.eps or () if spec.startswith("file:") else ():
+        name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
+        for batch in split.batches(rows, options.batch_size):
+            x_adv = attack(torch.nn.Identity(), batch.x, batch.y, batch.index)
+            try:
+                check_inside(name, x_adv, batch.x, eps, options.norm)
+            except RunError as error:
+                raise UsageError(str(error)) from None
 
 
 def check_inside(name: str, x_adv: Tensor, x: Tensor, eps: float, norm: str) -> None:

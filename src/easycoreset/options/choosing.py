@@ -47,7 +47,7 @@ class EvaluateOptions(ComputeOptions):
     input_std: Numbers = ()
     """Standard deviation that it wants the input divided by, likewise."""
     attack: Names = ("pgd", "pgd:loss=margin")
-    """Attacks, with commas between: fgsm, pgd or noise[:key=value]..."""
+    """Attacks, with commas between: fgsm, pgd, noise, square, autoattack[:key=value]..., file:PATH (saved images)."""
     norm: Norm = "linf"
     """Norm of the ball."""
     eps: Numbers | None = None

@@ -1,0 +1,52 @@
+"""Adversarial images that somebody saved: `file:PATH`, a safetensors file of `index` and `x`."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from easycoreset.attacks.ball import Norm, check_ball
+from easycoreset.errors import UsageError
+
+
+class Saved:
+    """Gives back saved images, by the samples' indices; what they are worth is measured anew.
+
+    Args:
+        path: holds `index` [n] integers and `x` [n,C,H,W] floating, as `evaluate --save-adversarial` writes them.
+        eps: radius of the ball that they must lie in.
+        norm: of the ball.
+        seed: not used.
+
+    Raises:
+        UsageError: the file is missing, broken, or holds something else.
+    """
+
+    def __init__(self, path: Path, *, eps: float = 8 / 255, norm: Norm = "linf", seed: int = 0) -> None:
+        check_ball(eps, norm, seed)
+        self.path, self.eps, self.norm = path, eps, norm
+        try:
+            found = load_file(path)
+            self.x, index = found["x"].float(), found["index"]
+        except FileNotFoundError:
+            raise UsageError(f"attack file:{path}: no such file") from None
+        except (SafetensorError, OSError, KeyError) as error:
+            raise UsageError(f"attack file:{path}: needs `index` and `x` in a safetensors file: {error}") from None
+        if index.ndim != 1 or index.is_floating_point() or self.x.ndim != 4 or len(index) != len(self.x):
+            shapes = f"{tuple(index.shape)} and {tuple(self.x.shape)}"
+            raise UsageError(f"attack file:{path}: index must be [n] integers and x [n,C,H,W]; got {shapes}")
+        self.place = {int(row): place for place, row in enumerate(index)}
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        rows = range(len(x)) if index is None else index.tolist()
+        missing = [row for row in rows if row not in self.place]
+        if missing:
+            raise UsageError(f"attack file:{self.path}: holds no image of sample {missing[0]}")
+        found = self.x[torch.tensor([self.place[row] for row in rows])].to(x.device)
+        if found.shape != x.shape:
+            raise UsageError(
+                f"attack file:{self.path}: images must be {tuple(x.shape[1:])}; got {tuple(found.shape[1:])}"
+            )
+        return found
