@@ -12,12 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from easycoreset import RunError, UsageError, evaluate, load_model, train
+from easycoreset.attacks import load_attack
 from easycoreset.evaluation import attack_split, checks
-from easycoreset.evaluation.attacking import check_inside
+from easycoreset.evaluation.attacking import Progress, check_inside
 from easycoreset.evaluation.checks import check_model_behaviour, check_order
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
 from easycoreset.models.card import read_card
 from easycoreset.models.saved import save_model
+from easycoreset.options import EvaluateOptions
 
 
 @pytest.fixture(scope="module")
@@ -165,9 +167,15 @@ BAD = {
 }
 
 
+def refuse():
+    raise ValueError("Expected more than 1 value per channel when training")
+
+
 MORE = {  # the same checks, by other ways to fail them
     "logits x100": ("zero_gradient", lambda good, x: good(x) * 100),
     "dropout in train mode": ("deterministic", lambda good, x: F.dropout(good(x), 0.5, training=True)),
+    "needs more than one sample": ("batch_invariance", lambda good, x: good(x) / (len(x) > 1 or refuse())),
+    "no gradient at all": ("zero_gradient", lambda good, x: good(x).detach() + 0 * good((x > 0.5).float()).detach()),
     "batch norm in train mode": ("batch_invariance", lambda good, x: (z := good(x)) - z.mean(0)),
 }
 
@@ -316,3 +324,51 @@ def test_saved_images_are_judged_again_and_checked_before_anything_runs(trained,
     with pytest.raises(UsageError, match="no such file"):
         evaluate(**common, eps=0.1, attack="file:nowhere.safetensors", out=tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
+
+
+def test_another_batch_size_goes_on_where_the_last_one_stopped(trained, tmp_path, digits):
+    """A smaller batch did 40 samples before the kill; a larger one must do the rest, and all of the rest."""
+    model, split = load_model(trained), digits.splits["test"]
+    clean = predict_split(model, split, np.arange(200), 50)
+    attack = load_attack("pgd:steps=5", eps=0.1)[1]
+    options = EvaluateOptions(data="digits", weights=trained, eps=(0.1,), batch_size=200, out=tmp_path / "e")
+    whole, _ = attack_split("pgd", attack, 0.1, model, split, clean, options, torch.device("cpu"))
+    state = Progress.begin(clean, None)
+    first = clean.index[~clean.broken][:40]
+    state.samples, state.pred[first], state.stage[first[whole.broken[first]]] = 40, whole.pred[first], 0
+    state.save(tmp_path / "begun.parquet")
+    found, _ = attack_split(
+        "pgd", attack, 0.1, model, split, clean, options, torch.device("cpu"), tmp_path / "begun.parquet"
+    )
+    assert np.array_equal(found.broken, whole.broken) and np.array_equal(found.pred, whole.pred)
+
+
+def test_l2_steps_follow_the_tiny_gradients_of_confident_models(trained, digits):
+    batch, model = next(digits.splits["test"].batches(np.arange(100), 100)), load_model(trained).double()
+    x = batch.x.double()
+    confident = Wrapped(model, lambda good, x: good(x) * 6)  # gradients of 1e-13 and less, none of them 0
+    attack = load_attack("pgd:steps=10", norm="l2", eps=0.7)[1]
+    broken = [
+        float((m(attack(m, x, batch.y, batch.index)).argmax(1) != batch.y).float().mean()) for m in (model, confident)
+    ]
+    assert broken[1] > broken[0] - 0.1
+
+
+def test_margins_stay_and_saved_images_are_completed(trained, tmp_path):
+    given = {
+        "data": "digits",
+        "weights": trained,
+        "eps": [0.05, 0.1],
+        "attack": "fgsm",
+        "limit": 30,
+        "out": tmp_path / "e",
+    }
+    evaluate(**given, margins="fmn:steps=5")
+    evaluate(**given, save_adversarial=True)
+    assert "margins" in json.loads((tmp_path / "e" / "evaluation.json").read_text())["summary"]
+    files = sorted((tmp_path / "e" / "adversarial").iterdir())
+    files[1].unlink()
+    evaluate(**given, save_adversarial=True)
+    assert sorted((tmp_path / "e" / "adversarial").iterdir()) == files
+    with pytest.raises(UsageError, match="margins must be named once each"):
+        evaluate(**{**given, "out": tmp_path / "x"}, margins=["fmn", "fmn:steps=100"])

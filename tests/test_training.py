@@ -12,7 +12,7 @@ from easycoreset.options import TrainOptions
 from easycoreset.tables.holdout import hold_out
 from easycoreset.training import fit, fresh_model, prepare
 from easycoreset.training.schedule import learning_rate
-from easycoreset.training.validation import _say_collapse
+from easycoreset.training.validation import _attacked, _say_collapse
 
 
 def job(tmp_path, **options):
@@ -238,9 +238,32 @@ def test_the_average_of_the_weights_becomes_the_model(tmp_path):
     finally:
         torch.optim.SGD.step = step
     expected = seen[0]
-    for weight in seen[1:]:
-        expected = 0.5 * expected + 0.5 * weight
+    for place, weight in enumerate(seen[1:], 1):
+        decay = min(0.5, (1 + place) / (10 + place))  # a short run is averaged over less
+        expected = decay * expected + (1 - decay) * weight
     assert len(seen) == 3 and torch.allclose(model[1][0].weight, expected, atol=1e-6)
+
+
+def test_validation_looks_at_the_average_and_at_every_class(tmp_path, digits):
+    train(data="digits", epochs=3, ema=0.9, val_fraction=0.3, out=tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    split, held = digits.splits["train"], hold_out(digits.splits["train"].labels, 0.3)[1]
+    batch = next(split.batches(held, len(held)))
+    with torch.no_grad():
+        found = (load_model(tmp_path / "run")(batch.x).argmax(1) == batch.y).double().mean()
+    assert float(found) == pytest.approx(lines[-1]["val_clean"])
+    order = np.argsort(split.labels, kind="stable")
+    pixels = split.images.pixels.numpy()[..., 0] if hasattr(split.images, "pixels") else None
+    np.savez(tmp_path / "sorted.npz", x=pixels[order], y=split.labels[order])
+    one = prepare(TrainOptions(data=str(tmp_path / "sorted.npz"), epochs=1, out=tmp_path / "x"), epochs=1, updates=None)
+    seen = []
+    original = type(one.split).batches
+    try:
+        type(one.split).batches = lambda self, rows, *a, **k: seen.append(rows) or original(self, rows, *a, **k)
+        _attacked(fresh_model(one), one, one.index)
+    finally:
+        type(one.split).batches = original
+    assert set(one.split.labels[seen[-1]]) == set(range(10))
 
 
 def test_the_average_survives_a_stop(tmp_path):

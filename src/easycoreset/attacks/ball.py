@@ -10,6 +10,7 @@ from easycoreset.data.draws import keyed_normal, keyed_uniform
 from easycoreset.errors import require
 
 Norm = Literal["linf", "l2"]
+TINY = 1e-12  # lengths below it are not divided by
 
 
 def check_ball(eps: float, norm: str, seed: int) -> None:
@@ -43,7 +44,22 @@ def direction(gradient: Tensor, norm: Norm) -> Tensor:
     """The steepest step of length 1."""
     if norm == "linf":
         return gradient.sign()
-    return gradient / spread(lengths(gradient).clamp_min(1e-12))
+    size = lengths(gradient)
+    if bool((size < TINY).any()):  # of a confident model: still a direction
+        gradient = torch.where(spread(size < TINY), gradient / spread(largest(gradient)), gradient)
+        size = lengths(gradient)
+    return gradient / spread(size.clamp_min(TINY))
+
+
+def gradient_of(total: Tensor, x: Tensor) -> Tensor:
+    """The gradient of a sum with respect to `x`; 0 where the model lets none through at all."""
+    return torch.autograd.grad(total, x)[0] if total.requires_grad else torch.zeros_like(x)
+
+
+def largest(x: Tensor) -> Tensor:
+    """[B,C,H,W] -> [B], the largest absolute value, 1 where all are 0."""
+    found = x.abs().flatten(1).amax(1)
+    return torch.where(found > 0, found, 1)
 
 
 def random_point(x: Tensor, index: Tensor, eps: float, norm: Norm, *keys: int | str) -> Tensor:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from easycoreset.attacks.ball import Norm, attack_loss, check_ball, direction, project
+from easycoreset.attacks.ball import Norm, attack_loss, check_ball, direction, gradient_of, project
 from easycoreset.models.modes import frozen
 
 
@@ -26,5 +26,5 @@ class FGSM:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         with frozen(model), torch.enable_grad():
             start = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(attack_loss(model(start), y, self.loss).sum(), start)
+            gradient = gradient_of(attack_loss(model(start), y, self.loss).sum(), start)
         return project(x.detach() + self.eps * direction(gradient, self.norm), x.detach(), self.eps, self.norm)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from easycoreset.attacks.ball import Norm, attack_loss, lengths, spread
+from easycoreset.attacks.ball import Norm, attack_loss, direction, lengths, spread
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
@@ -128,7 +128,7 @@ def measure(delta: Tensor, norm: Norm) -> Tensor:
 
 def unit(gradient: Tensor, norm: Norm) -> Tensor:
     """A direction of norm 1: the sign for linf, the normalised gradient for l2."""
-    return gradient.sign() if norm == "linf" else gradient / spread(lengths(gradient).clamp_min(1e-12))
+    return direction(gradient, norm)
 
 
 def clip(adv: Tensor, x: Tensor, eps: Tensor, norm: Norm) -> Tensor:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from easycoreset.attacks.ball import Norm, attack_loss, check_ball, direction, project, random_point
+from easycoreset.attacks.ball import Norm, attack_loss, check_ball, direction, gradient_of, project, random_point
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
@@ -61,7 +61,7 @@ class PGD:
                 result[rows] = adv.detach()
                 return rows[~broken]
             aim = None if target is None else target[rows]
-            (gradient,) = torch.autograd.grad(attack_loss(logits, y, self.loss, aim).sum(), adv)
+            gradient = gradient_of(attack_loss(logits, y, self.loss, aim).sum(), adv)
             adv = adv.detach()
             if broken.any():
                 result[rows[broken]] = adv[broken]

@@ -83,8 +83,9 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
         table.add_row(line["attack"], line["norm"], say_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval)
     _print(table)
     for line in summary.get("margins", ()):
-        print(f"{line['attack']}: median {line['norm']} distance at most {line['median_upper_bound']:.4g}, found for "
-              f"{line['found']:.1%} of {line['samples']} samples")  # fmt: skip
+        middle = "not known" if (m := line["median_upper_bound"]) is None else f"at most {m:.4g}"
+        print(f"{line['attack']}: median {line['norm']} distance {middle}, found for {line['found']:.1%} of "
+              f"{line['samples']} samples")  # fmt: skip
     passed = sum(check["passed"] for check in summary["checks"])
     print(f"{passed} of {len(summary['checks'])} checks passed")
     for warning in summary["warnings"]:

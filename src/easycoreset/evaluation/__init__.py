@@ -25,6 +25,7 @@ from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
 from easycoreset.files import RunFolder, claim, write_atomic
 from easycoreset.models.card import ModelCard, read_card
 from easycoreset.models.foreign import load_foreign
+from easycoreset.models.modes import full_float32
 from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
@@ -120,7 +121,10 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         "data": name_data(options.data),
     }  # fmt: skip
     margins = [load_margin(spec, options.norm) for spec in options.margins]
-    with claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json") as run:
+    names = [name for name, _ in margins]
+    require(len(set(names)) == len(names), "margins", "named once each, as they are spelled", names)
+    place = claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json")
+    with place as run, full_float32():
         run.record["model"] = card.model
         result = _evaluate(options, source, split, rows, model, run)
         _add_margins(options, margins, split, model, result.clean, run)
@@ -178,7 +182,8 @@ def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:
 def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.ndarray, model: nn.Module,
               run: RunFolder) -> Evaluation:  # fmt: skip
     partial = run.path / ".evaluation"
-    saved = not options.save_adversarial or (run.path / "adversarial").is_dir()
+    expected = len(options.attack) * len(options.eps or ())
+    saved = not options.save_adversarial or len(list((run.path / "adversarial").glob("*.safetensors"))) >= expected
     if run.done and saved:
         log.info("%s is finished already", run.file)
         return read_evaluation(run)
@@ -211,7 +216,8 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
         log.warning("warning: %s", warning)
     write_table(result.to_table(split.labels), run.path / "predictions.parquet")
     facts = {"data": source.name, "split": split.name, "samples": len(rows), "model": run.record.get("model")}
-    run.finish(summary=facts | result.summary())
+    kept = {name: value for name, value in run.record.get("summary", {}).items() if name == "margins"}
+    run.finish(summary=facts | kept | result.summary())
     shutil.rmtree(partial, ignore_errors=True)
     return result
 

@@ -32,13 +32,13 @@ class Progress:
         pred: [n] class predicted.
         stage: [n] int8, the stage that broke a sample; -1 where it is wrong when clean, 127 where it stands.
         done: stages that are finished.
-        batches: of the stage that is not.
+        samples: that the stage that is not has seen.
     """
 
     pred: np.ndarray
     stage: np.ndarray
     done: int = 0
-    batches: int = 0
+    samples: int = 0
 
     @property
     def broken(self) -> np.ndarray:
@@ -48,7 +48,7 @@ class Progress:
     def save(self, file: Path) -> None:
         """Write it."""
         table = pa.table({"pred": self.pred, "stage": self.stage})
-        write_table(with_provenance(table, {"done": self.done, "batches": self.batches}), file)
+        write_table(with_provenance(table, {"done": self.done, "samples": self.samples}), file)
 
     @classmethod
     def begin(cls, clean: Outcome, file: Path | None) -> "Progress":
@@ -60,7 +60,7 @@ class Progress:
             table = read_table(file, {"pred": "integer", "stage": "integer"})
             where = read_provenance(table, file, None)
             pred, stage = table["pred"].to_numpy().copy(), table["stage"].to_numpy().copy()
-            found = cls(pred, stage, int(where["done"]), int(where["batches"]))
+            found = cls(pred, stage, int(where["done"]), int(where["samples"]))
         except (UsageError, KeyError):
             return fresh
         return found if len(found.pred) == len(fresh.pred) else fresh
@@ -113,9 +113,9 @@ def _run_stage(label: str, attack: Attack, rows: np.ndarray, number: int, eps: f
                state: Progress, place: dict[int, int], images: Tensor | None, options: EvaluateOptions,
                device: torch.device, file: Path | None) -> None:  # fmt: skip
     """Attack `rows`, in batches that do not depend on what this stage has broken so far."""
-    size, saved = options.batch_size, time.monotonic()
-    with progress(f"{label} eps {eps:.4g}", len(rows), min(state.batches * size, len(rows))) as bar:
-        for batch in split.batches(rows, size, device, skip=state.batches):
+    saved = time.monotonic()
+    with progress(f"{label} eps {eps:.4g}", len(rows), state.samples) as bar:
+        for batch in split.batches(rows[state.samples :], options.batch_size, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
             check_inside(label, x_adv, batch.x, eps, options.norm)
             with frozen(model), torch.no_grad():
@@ -125,12 +125,12 @@ def _run_stage(label: str, attack: Attack, rows: np.ndarray, number: int, eps: f
             state.stage[own[found != batch.y.cpu().numpy()]] = number
             if images is not None:
                 images[own] = x_adv.cpu()
-            state.batches += 1
+            state.samples += len(own)
             bar.advance(len(own))
             if file is not None and time.monotonic() - saved > SAVE_SECONDS:
                 state.save(file)
                 saved = time.monotonic()
-    state.done, state.batches = number + 1, 0
+    state.done, state.samples = number + 1, 0
     if file is not None:
         state.save(file)
 
@@ -160,7 +160,7 @@ def check_inside(name: str, x_adv: Tensor, x: Tensor, eps: float, norm: str) -> 
 
 
 def _classes(model: nn.Module, split: Split, device: torch.device) -> int:
-    batch = next(split.batches(np.arange(1), 1, device))
+    batch = next(split.batches(np.arange(min(2, len(split))), 2, device))
     with frozen(model), torch.no_grad():
         return model(batch.x).shape[1]
 

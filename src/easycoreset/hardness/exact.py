@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from easycoreset.attacks.ball import gradient_of
 from easycoreset.data import Batch
 from easycoreset.hardness import Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
@@ -48,7 +49,7 @@ def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, input_std: T
         x = x.detach().requires_grad_(gradient)
         logits = model(x)
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        found = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)[0] if gradient else None
+        found = gradient_of(F.cross_entropy(logits, y, reduction="sum"), x) if gradient else None
     features = None if layer is None else layer.features(len(x))
     bias = layer is not None and layer.bias
     return Outputs(logits.detach(), y, found, input_std, features, bias, model, x.detach())

@@ -37,8 +37,8 @@ def train(options: TrainOptions) -> nn.Module:
         model = fresh_model(job)
         history: History = []
         for epoch in fit(job, model, folder=run.path, history=history):
-            if look_at_epoch(job, epoch.model, history):
-                save_model(run.path / "best", epoch.model, job.card({"epoch": epoch.number}))
+            if look_at_epoch(job, epoch.trained, history):
+                save_model(run.path / "best", epoch.trained, job.card({"epoch": epoch.number}))
         finish_training(job, model, options, history)
         run.finish(summary=training_summary(job, history), options=run.record["options"])
         (run.path / CHECKPOINT).unlink(missing_ok=True)

@@ -34,11 +34,13 @@ class Epoch:
         number: from 1.
         model: as it is after the epoch; look at it, change nothing.
         metrics: epoch, updates so far, mean loss of its finite steps (None where there was none), lr, seconds.
+        trained: what training would give if it ended now: the average of the weights with `ema`, else the model.
     """
 
     number: int
     model: nn.Module
     metrics: dict[str, float | None]
+    trained: nn.Module
 
 
 def fit(
@@ -72,7 +74,7 @@ def fit(
     with progress("training", job.updates, state.updates_done) as bar:
         for number in range(state.epoch, job.epochs + 1):
             state.run_epoch(bar)
-            yield Epoch(number, model, state.history[-1])
+            yield Epoch(number, model, state.history[-1], state.trained)
             state.save()
     state.take_average()
 
@@ -81,7 +83,12 @@ def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
     """A copy of the model that follows its weights and buffers by an exponential moving average."""
     if decay is None:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+    def average(averages: Any, values: Any, seen: Any) -> None:
+        warm = min(decay, (1 + int(seen)) / (10 + int(seen)))  # a short run is averaged over less
+        get_ema_multi_avg_fn(warm)(averages, values, seen)
+
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
 
 class _Training:
@@ -159,6 +166,11 @@ class _Training:
         if self.average is not None:
             self.average.update_parameters(self.model)
         return loss.detach()
+
+    @property
+    def trained(self) -> nn.Module:
+        """The average of the weights, where there is one, else the model."""
+        return self.model if self.average is None else self.average.module
 
     def take_average(self) -> None:
         """Make the average of the weights, where there is one, the model's own."""

@@ -6,7 +6,7 @@ from torch import nn
 
 from easycoreset.attacks.pgd import PGD
 from easycoreset.console import log
-from easycoreset.models.modes import frozen
+from easycoreset.models.modes import frozen, full_float32
 from easycoreset.tables import Ints
 from easycoreset.training.loop import History
 from easycoreset.training.setup import Job
@@ -40,7 +40,8 @@ def look_at_epoch(job: Job, model: nn.Module, history: History) -> bool:
 def _attacked(model: nn.Module, job: Job, rows: Ints) -> float:
     """Accuracy under PGD-10 at the objective's radius (8/255 where it has none)."""
     eps = getattr(job.objective, "eps", 8 / 255)
-    return accuracy(model, job, rows[:ATTACKED], PGD(eps=eps, steps=10))
+    some = np.random.default_rng(0).permutation(rows)[:ATTACKED]  # rows may be sorted by class
+    return accuracy(model, job, some, PGD(eps=eps, steps=10))
 
 
 def _say_collapse(robust: list[float]) -> None:
@@ -56,6 +57,6 @@ def accuracy(model: nn.Module, job: Job, rows: Ints, attack: PGD | None = None) 
     right = 0
     for batch in job.split.batches(np.sort(rows), job.options.batch_size, job.device):
         x = batch.x if attack is None else attack(model, batch.x, batch.y, batch.index)
-        with frozen(model), torch.no_grad():
+        with frozen(model), full_float32(), torch.no_grad():
             right += int((model(x).argmax(1) == batch.y).sum())
     return right / len(rows)
