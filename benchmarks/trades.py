@@ -33,7 +33,7 @@ def draw(size: int) -> Batch:
 
 
 def reference_examples(model: nn.Module, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """The published inner loop: the clean logits, and the parameters' gradients, are computed anew in every step."""
+    """The published inner loop: the clean logits, with their graph, are computed anew in every step."""
     model.eval()
     criterion = nn.KLDivLoss(reduction="sum")
     x_adv = near(x, generator)

@@ -66,7 +66,7 @@ class Evaluation:
             "clean": wilson(self.clean),
             "attacked": [wilson(outcome) for outcome in self.attacked],
             "worst": [wilson(outcome) for outcome in self.worst],
-            "checks": [dataclasses.asdict(check) for check in self.checks],
+            "checks": [dataclasses.asdict(check) | ({"message": ""} if check.passed else {}) for check in self.checks],
             "warnings": self.warnings,
         }
 

@@ -20,7 +20,7 @@ class TRADES:
     The inner target softmax(z(x)) is computed once, in eval mode, and detached: the examples are those of the
     authors' code, which computes it anew in every step. The outer KL takes both sides as log-probabilities, which
     stays finite where a probability underflows, and lets gradients through both. `bn=reference` passes x through the
-    network a second time, as the authors' code does, which changes nothing but the running statistics of batch norm.
+    network a second time, as the authors' code does: without dropout that changes batch norm's running statistics only.
     """
 
     version: ClassVar[int] = 1

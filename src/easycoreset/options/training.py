@@ -61,7 +61,7 @@ class RecipeOptions(ComputeOptions):
     """How a model is trained: shared by `score` and `train`."""
 
     model: str | None = None
-    """digits-cnn, thin-resnet, resnet18, torchvision:NAME or package.module:factory; left out: one that fits."""
+    """Built in (resnet18, wrn-28-10, ...), torchvision:NAME or package.module:factory; left out: one that fits."""
     coreset: Path | None = None
     """A coreset.parquet to train on; left out: all of the training split."""
     objective: str = "standard"
