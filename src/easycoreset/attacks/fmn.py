@@ -57,7 +57,7 @@ class FMN:
                 estimate = (size + reach(margin, slope, self.norm)) * (1 + share)
                 eps = torch.where(torch.isfinite(nearest), followed, estimate)
                 pace = cosine(self.step_size, self.step_size / 100, step / self.steps)
-                adv = (adv + spread(pace * eps) * unit(gradient, self.norm)).clamp(0, 1)
+                adv = (adv + spread(pace * eps) * direction(gradient, self.norm)).clamp(0, 1)
                 adv = clip(adv, x, eps, self.norm)
         return best
 
@@ -100,7 +100,7 @@ class DDN:
                     break
                 share = change(self.gamma, step / self.steps)
                 eps = eps * torch.where(broken, 1 - share, 1 + share)
-                delta = delta + cosine(1.0, 0.01, step / self.steps) * unit(gradient, "l2")
+                delta = delta + cosine(1.0, 0.01, step / self.steps) * direction(gradient, "l2")
                 adv = (x + delta * spread(eps / lengths(delta).clamp_min(1e-12))).clamp(0, 1)
                 delta = adv - x
         return best
@@ -124,11 +124,6 @@ def reach(margin: Tensor, gradient: Tensor, norm: Norm) -> Tensor:
 def measure(delta: Tensor, norm: Norm) -> Tensor:
     """[B,C,H,W] -> [B], the norms."""
     return delta.flatten(1).abs().amax(1) if norm == "linf" else lengths(delta)
-
-
-def unit(gradient: Tensor, norm: Norm) -> Tensor:
-    """A direction of norm 1: the sign for linf, the normalised gradient for l2."""
-    return direction(gradient, norm)
 
 
 def clip(adv: Tensor, x: Tensor, eps: Tensor, norm: Norm) -> Tensor:

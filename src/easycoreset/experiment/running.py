@@ -217,7 +217,11 @@ def _next(plan: Plan, running: Sequence[Task]) -> Task | None:
             if task.cell.scoring_name in lost:
                 plan.waiting.remove(task)
                 plan.failed[task] = "its scoring run failed"
-            continue
+                continue
+            if any(
+                t.kind == "score" and t.cell.scoring_name == task.cell.scoring_name for t in (*plan.waiting, *running)
+            ):
+                continue  # without one, scoring has not made what the cell needs: the cell itself says what
         suspect = task in plan.deaths
         if time.monotonic() >= plan.not_before.get(task, 0.0) and not (suspect and running):
             plan.waiting.remove(task)
