@@ -5,6 +5,9 @@ import torch
 from torch import nn
 
 from easycoreset import Coreset
+from easycoreset.models import build_bare
+from easycoreset.models.card import ModelCard
+from easycoreset.models.normalize import Normalize
 
 
 def plain():
@@ -134,3 +137,10 @@ def by_features(scores, count, seed):
 
 
 by_features.needs = ("features",)
+
+
+def of_bytes():
+    """The digits network behind a normalisation of its own."""
+    network = build_bare(ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.0,), std=(1.0,),
+                                   class_names=tuple("0123456789")))  # fmt: skip
+    return nn.Sequential(Normalize((0.0,), (1.0,)), network)

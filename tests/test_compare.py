@@ -16,15 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 from tests.test_data import write_cifar
 
-from easycoreset import UsageError, open_source
+from easycoreset import Coreset, UsageError, open_source
 from easycoreset.experiment import run_experiment
 from easycoreset.experiment.results import cell_folder
 from easycoreset.hardness import load_hardness
 from easycoreset.members import load_attribute
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import CompareOptions
-from easycoreset.recipes import RECIPES
+from easycoreset.recipes import RECIPES, describe_experiment
 from easycoreset.selection import SELECTORS, load_selector
+from easycoreset.tables.coreset import kept_count
+from easycoreset.tables.holdout import hold_out
 
 GRID = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore,hardest,easiest:loss,middle",
         "--fractions", "0.1,0.2,0.3,0.4", "--updates", "3", "--seeds", "5", "--scoring-epochs", "1", "--eps", "0.05,0.1",
@@ -397,6 +399,24 @@ def test_columns_that_scoring_does_not_make_are_refused_before_anything_runs(tmp
 
 
 @pytest.mark.slow
+def test_held_out_rows_leave_every_methods_pool(tmp_path, digits):
+    folder, labels = tmp_path / "g", digits.splits["train"].labels
+    describe = CompareOptions(data="digits", methods=("easycore", "random"), fractions=(0.5,), updates=(5,), seeds=1,
+                              scoring_epochs=1, val_fraction=0.1, eps=(0.1,), attack=("fgsm",), out=folder)  # fmt: skip
+    run_experiment(describe_experiment(describe), folder, keep_weights=True, workers=1)
+    pool, held = hold_out(labels, 0.1)
+    cells = {
+        json.loads(file.read_text())["options"]["method"]: file.parent for file in folder.glob("cells/*/cell.json")
+    }
+    assert set(cells) == {"easycore", "random", "full"}
+    for name in ("easycore", "random"):
+        kept = Coreset.read(cells[name] / "coreset.parquet").keep
+        assert not kept[held].any() and kept.sum() == kept_count(0.5, len(pool))
+    table = pq.read_table(folder / "results.parquet")
+    assert all(0 < value <= 1 for name in ("val_clean", "val_robust") for value in table[name].to_pylist())
+    assert json.loads((cells["full"] / "model" / "run.json").read_text())["summary"]["samples"] == len(pool)
+
+
 def test_every_objective_under_autoattack(tmp_path):
     """All of them as an axis of the grid, and an ensemble as an attack of its cells."""
     grid = ["--data", "digits", "--methods", "random,easycore", "--fractions", "0.3", "--updates", "10", "--seeds", "1",

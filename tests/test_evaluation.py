@@ -13,7 +13,7 @@ from torch import nn
 
 from easycoreset import RunError, UsageError, evaluate, load_model, train
 from easycoreset.attacks import load_attack
-from easycoreset.evaluation import attack_split, checks
+from easycoreset.evaluation import attack_split, attacking, checks, margins
 from easycoreset.evaluation.attacking import Progress, check_inside
 from easycoreset.evaluation.checks import check_model_behaviour, check_order
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
@@ -125,7 +125,7 @@ def test_it_may_write_into_the_model_folder(trained, tmp_path):
         ({"eps": "8/0"}, "neither a number nor a fraction"),
         ({"norm": "l2", "eps": 9}, r"eps must be in \[0, 8.0\] for l2"),
         ({"limit": 0}, "limit must be >= 1; got 0"),
-        ({"weights": "nowhere"}, "model.json: no such file"),
+        ({"weights": "nowhere"}, "weights must be a trained model.s folder, or a file of weights"),
         ({"model": "thin-resnet"}, "model must be 'digits-cnn'"),
     ],
 )
@@ -172,6 +172,7 @@ def refuse():
 
 
 MORE = {  # the same checks, by other ways to fail them
+    "sigmoid output": ("logits_not_probabilities", lambda good, x: good(x).sigmoid()),
     "logits x100": ("zero_gradient", lambda good, x: good(x) * 100),
     "dropout in train mode": ("deterministic", lambda good, x: F.dropout(good(x), 0.5, training=True)),
     "needs more than one sample": ("batch_invariance", lambda good, x: good(x) / (len(x) > 1 or refuse())),
@@ -206,6 +207,68 @@ def test_good_models_pass_every_check(objective, tmp_path):
         data="digits", weights=tmp_path / "run", eps=0.1, attack=["pgd", "fgsm", "noise"], out=tmp_path / "run"
     )
     assert result.warnings == [] and len(result.checks) >= 12
+
+
+def test_batches_of_an_ensemble_are_part_of_the_run(trained, tmp_path):
+    """Square draws batch by batch: other batches are another evaluation; for PGD they change nothing."""
+    options = {"data": "digits", "weights": trained, "eps": 0.1, "limit": 20, "out": tmp_path / "e"}
+    evaluate(**options, attack="square:queries=5", batch_size=20)
+    with pytest.raises(UsageError, match="batch_size=20"):
+        evaluate(**options, attack="square:queries=5", batch_size=10)
+    evaluate(**options | {"out": tmp_path / "p"}, attack="pgd:steps=2", batch_size=20)
+    evaluate(**options | {"out": tmp_path / "p"}, attack="pgd:steps=2", batch_size=10)
+
+
+@pytest.mark.parametrize("attack", ["square", "autoattack"])
+def test_images_too_small_for_square_are_found_beforehand(attack, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "tiny.npz", x=rng.random((40, 4, 4)).astype(np.float32), y=np.arange(40) % 4)
+    train(data=str(tmp_path / "tiny.npz"), model="digits-cnn", updates=1, out=tmp_path / "run")
+    with pytest.raises(UsageError, match="images for square by l2 must be at least 5 pixels"):
+        evaluate(data=str(tmp_path / "tiny.npz"), weights=tmp_path / "run", attack=attack, norm="l2", eps=0.5,
+                 out=tmp_path / "e")  # fmt: skip
+    assert not (tmp_path / "e").exists()
+
+
+def cut_off(monkeypatch, place, calls):
+    """Have the function at `place` raise at its `calls`-th call, progress being saved all the time."""
+    monkeypatch.setattr("easycoreset.evaluation.attacking.SAVE_SECONDS", -1.0)
+    monkeypatch.setattr("easycoreset.evaluation.margins.SAVE_SECONDS", -1.0)
+    monkeypatch.setattr("easycoreset.evaluation.attacking.SLOWER", 0)
+    original, seen = getattr(*place), []
+
+    def counted(*args, **more):
+        seen.append(1)
+        if len(seen) == calls:
+            raise KeyboardInterrupt
+        return original(*args, **more)
+
+    monkeypatch.setattr(*place, counted)
+    return seen
+
+
+def test_margins_and_saved_images_go_on_within_an_attack(trained, tmp_path, monkeypatch):
+    options = {"data": "digits", "weights": trained, "eps": 0.1, "attack": "pgd:steps=3", "batch_size": 50,
+               "margins": "fmn:steps=10", "save_adversarial": True}  # fmt: skip
+    evaluate(**options, out=tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        cut_off(patch, (attacking, "check_inside"), 4)
+        evaluate(**options, out=tmp_path / "cut")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        seen = cut_off(patch, (margins, "measure"), 4)
+        attacked = cut_off(patch, (attacking, "check_inside"), 100)
+        evaluate(**options, out=tmp_path / "cut")
+    assert (len(attacked), len(seen)) == (8 - 3, 4)
+    with monkeypatch.context() as patch:
+        seen = cut_off(patch, (margins, "measure"), 100)
+        evaluate(**options, out=tmp_path / "cut")
+    assert len(seen) == 8 - 3
+    assert read_evaluation_files(tmp_path / "cut") == read_evaluation_files(tmp_path / "whole")
+
+
+def read_evaluation_files(folder):
+    adversarial = next((folder / "adversarial").glob("*.safetensors")).read_bytes()
+    return adversarial, pq.read_table(folder / "margins.parquet").to_pydict()
 
 
 def test_a_model_without_gradients_gets_the_margin_attack_too(tmp_path, monkeypatch, trained):

@@ -1,14 +1,20 @@
 """Anybody's weights: state dicts as training scripts leave them, with and without a normalisation of their own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from easycoreset import UsageError, evaluate, load_model, train
-from easycoreset.models import build_model
+from easycoreset.models import build_bare, build_model
 from easycoreset.models.card import ModelCard
-from easycoreset.models.foreign import read_state
+from easycoreset.models.foreign import load_foreign, normalised, read_state
+
+TEN = tuple("0123456789")
+DIGITS = ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=TEN)
+COLOUR = ModelCard(model="resnet18", shape=(3, 32, 32), mean=(0.5,) * 3, std=(0.2,) * 3, class_names=TEN)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,8 @@ def test_a_state_dict_that_wants_normalised_input(trained, theirs, tmp_path, cli
         assert accuracy(found) == pytest.approx(expected, abs=0.01) and not found.warnings
     forgotten = run(tmp_path / "a.pth", tmp_path / "forgotten")
     assert forgotten.clean.accuracy < expected[0] - 0.01
+    said = next(warning for warning in forgotten.warnings if "trained on such input" in warning)
+    assert f"--input-mean {mean:.4g} --input-std {std:.4g}" in said
     ran = cli("evaluate", "--data", "digits", "--weights", tmp_path / "a.pth", "--model", "digits-cnn", "--eps", 0.1,
               "--attack", "fgsm", "--input-mean", mean, "--input-std", std, "--out", tmp_path / "cli")  # fmt: skip
     assert ran.code == 0, ran.err
@@ -98,8 +106,42 @@ def test_one_level_and_prefixes_are_taken_off(tmp_path):
         assert list(read_state(tmp_path / "w.pt")) == ["layer.weight"]
 
 
+def test_a_model_of_pixels_from_0_to_255_is_found(theirs, tmp_path):
+    state, mean, std = theirs
+    model = normalised(build_bare(DIGITS), 1, (255 * mean,), (255 * std,))
+    model[1].load_state_dict(state)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    result = evaluate(data="digits", weights=tmp_path / "w.safetensors", model="factories:of_bytes", eps=0.1,
+                      attack="fgsm", out=tmp_path / "e")  # fmt: skip
+    assert any("--input-mean 0 --input-std 0.003922" in warning for warning in result.warnings)
+
+
+def test_published_names_load(tmp_path):
+    """A network of torchvision's for grey images, and the layer names of published robust ResNets and WideResNets."""
+    from torchvision import models
+
+    grey = ModelCard(model="torchvision:resnet18", shape=(1, 64, 64), mean=(0.5,), std=(0.2,), class_names=("a", "b"))
+    state = models.resnet18(num_classes=2).state_dict()
+    save_file(state, tmp_path / "grey.safetensors")
+    loaded = load_foreign(tmp_path / "grey.safetensors", grey)
+    assert torch.equal(loaded[1].fc.weight, state["fc.weight"])
+    with torch.device("meta"):
+        names = {name: build_bare(replace(COLOUR, model=name)).state_dict() for name in ("resnet18", "wrn-34-10")}
+    assert {"conv1.weight", "layer2.0.shortcut.1.running_var", "layer4.1.conv2.weight", "linear.bias"} <= {
+        *names["resnet18"]
+    }
+    assert {"block1.layer.0.convShortcut.weight", "block3.layer.4.bn2.weight", "bn1.bias", "fc.weight"} <= {
+        *names["wrn-34-10"]
+    }
+
+
+def test_a_missing_file_of_weights_is_named(tmp_path, cli):
+    ran = cli("evaluate", "--data", "digits", "--weights", tmp_path / "no.pt", "--model", "digits-cnn", "--out",
+              tmp_path / "e")  # fmt: skip
+    assert ran.code == 2 and "no.pt" in ran.err and "weights" in ran.err
+
+
 def test_wide_networks_have_the_literatures_size():
-    card = {"shape": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.2,) * 3, "class_names": tuple("0123456789")}
     for name, size in (("wrn-28-10", 36_479_194), ("wrn-34-10", 46_160_474)):
         with torch.device("meta"):
-            assert sum(p.numel() for p in build_model(ModelCard(model=name, **card)).parameters()) == size
+            assert sum(p.numel() for p in build_model(replace(COLOUR, model=name)).parameters()) == size

@@ -144,9 +144,10 @@ def test_it_learns(tmp_path, objective, digits):
 
 
 @pytest.mark.slow
-def test_compiled_training_gives_the_same_model_within_rounding(tmp_path):
-    plain = train(data="digits", epochs=1, out=tmp_path / "plain")
-    compiled = train(data="digits", epochs=1, compile=True, out=tmp_path / "compiled")
+@pytest.mark.parametrize("objective", ["standard", "trades:eps=0.1:steps=2"])
+def test_compiled_training_gives_the_same_model_within_rounding(objective, tmp_path):
+    plain = train(data="digits", updates=12, objective=objective, out=tmp_path / "plain")
+    compiled = train(data="digits", updates=12, objective=objective, compile=True, out=tmp_path / "compiled")
     for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.02)
 

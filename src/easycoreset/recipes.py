@@ -135,8 +135,8 @@ def describe_experiment(options: CompareOptions) -> Experiment:
     assert options.data is not None
     base = Cell(
         data=options.data, model=options.model, scoring_epochs=options.scoring_epochs, batch_size=options.batch_size,
-        lr=options.lr, weight_decay=options.weight_decay, schedule=options.schedule, attack=tuple(options.attack),
-        norm=options.norm, eps=tuple(options.eps), limit=options.limit,
+        lr=options.lr, weight_decay=options.weight_decay, schedule=options.schedule, val_fraction=options.val_fraction,
+        attack=tuple(options.attack), norm=options.norm, eps=tuple(options.eps), limit=options.limit,
         main_eps=options.main_eps if options.main_eps is not None or options.limit is None else options.eps[0],
     )  # fmt: skip
     for spec in options.attack:

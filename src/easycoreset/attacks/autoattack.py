@@ -29,6 +29,7 @@ class AutoAttack:
     """
 
     version: ClassVar[int] = 1
+    draws_by_batch: ClassVar[bool] = True
     eps: float = 8 / 255
     norm: Norm = "linf"
     iterations: int = 100
@@ -39,6 +40,10 @@ class AutoAttack:
         check_ball(self.eps, self.norm, self.seed)
         require(self.iterations >= 1, "iterations", ">= 1", self.iterations)
         require(self.queries >= 1, "queries", ">= 1", self.queries)
+
+    def check_images(self, shape: tuple[int, ...]) -> None:
+        """Refuse images that are too small for Square."""
+        check_images(self.norm, shape)
 
     @property
     def passes(self) -> int:
@@ -94,6 +99,7 @@ class Square:
     """Square attack (Andriushchenko et al. 2020): a black-box random search, 5,000 queries unless said."""
 
     version: ClassVar[int] = 1
+    draws_by_batch: ClassVar[bool] = True
     eps: float = 8 / 255
     norm: Norm = "linf"
     queries: int = 5000
@@ -103,13 +109,21 @@ class Square:
         check_ball(self.eps, self.norm, self.seed)
         require(self.queries >= 1, "queries", ">= 1", self.queries)
 
+    def check_images(self, shape: tuple[int, ...]) -> None:
+        """Refuse images that are too small."""
+        check_images(self.norm, shape)
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        small = self.norm == "l2" and min(x.shape[2:]) < 5
-        require(not small, "images for square by l2", "at least 5 pixels a side", tuple(x.shape[2:]))
+        check_images(self.norm, x.shape[1:])
         attack = SquareAttack(Contiguous(model), p_init=0.8, n_queries=self.queries, eps=self.eps, n_restarts=1,
                               norm=package_norm(self.norm), seed=self.seed, verbose=False, device=x.device,
                               resc_schedule=False)  # fmt: skip
         return run(attack, model, x, y)
+
+
+def check_images(norm: Norm, shape: tuple[int, ...]) -> None:
+    """Refuse [C,H,W] images that are too small for Square by l2."""
+    require(norm == "linf" or min(shape[1:]) >= 5, "images for square by l2", "at least 5 pixels a side", tuple(shape))
 
 
 def package_norm(norm: Norm) -> Literal["Linf", "L2"]:

@@ -21,17 +21,17 @@ from easycoreset.errors import UsageError, require
 from easycoreset.evaluation.attacking import attack_split, check_saved
 from easycoreset.evaluation.checks import Check, check_above_chance, check_model_behaviour, check_order
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
+from easycoreset.evaluation.opening import check_normalisation, open_all, open_model
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
 from easycoreset.files import RunFolder, claim, write_atomic
-from easycoreset.models.card import ModelCard, read_card
-from easycoreset.models.foreign import load_foreign
 from easycoreset.models.modes import full_float32
-from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
-from easycoreset.training.setup import check_model, open_data, set_threads, to_device
+from easycoreset.training.setup import check_model, set_threads, to_device
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]
+
+PARTIAL = ".evaluation"  # folder of what is not finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +97,12 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     eps = tuple(options.eps or ())
     attacks = [load_attack(spec, norm=options.norm, seed=options.seed, eps=eps[0])[0] for spec in options.attack]
     require(len(set(attacks)) == len(attacks) > 0, "attack", "named once each, as it is spelled", attacks)
-    for spec in options.attack:
-        for value in eps:
-            load_attack(spec, norm=options.norm, seed=options.seed, eps=value)  # refuses now what it would refuse later
-    device, source, card = _open(options)
+    ready = [
+        load_attack(spec, norm=options.norm, seed=options.seed, eps=value)[1]
+        for spec in options.attack
+        for value in eps
+    ]  # refuses now what it would refuse later
+    device, source, card = open_all(options)
     set_threads(options.threads, card.model, device)
     require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
     classes = len(card.class_names)
@@ -108,11 +110,13 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     for value in options.eps or ():
         limit = float(np.sqrt(np.prod(card.shape)))
         require(options.norm == "linf" or value <= limit, "eps", f"in [0, {limit:.1f}] for l2 on such images", value)
+    for attack in ready:
+        getattr(attack, "check_images", lambda shape: None)(card.shape)
     split = source.splits[options.split]
     rows = _draw(split, options.limit, options.seed)
     for spec in options.attack:
         check_saved(spec, split, rows, options)
-    model, file = _load(options, card)
+    model, file = open_model(options, card)
     model = to_device(model, device)
     check_model(model, source, device)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -120,6 +124,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         "weights": digest, "attack": attacks, "fingerprint": split.fingerprint, "image_size": card.shape[1],
         "data": name_data(options.data),
     }  # fmt: skip
+    if any(getattr(attack, "draws_by_batch", False) for attack in ready):
+        identity["batch_size"] = options.batch_size
     margins = [load_margin(spec, options.norm) for spec in options.margins]
     names = [name for name, _ in margins]
     require(len(set(names)) == len(names), "margins", "named once each, as they are spelled", names)
@@ -129,29 +135,6 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         result = _evaluate(options, source, split, rows, model, run)
         _add_margins(options, margins, split, model, result.clean, run)
         return result
-
-
-def _open(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]:
-    """The device, the data, and the card of the model: a folder's own, or one made for a foreign state dict."""
-    if not options.weights.is_file():
-        card = read_card(options.weights)
-        require(not options.input_mean, "input_mean", "left out for a folder, whose model takes [0, 1]",
-                options.input_mean)  # fmt: skip
-        size = options.image_size or (card.shape[1] if Path(options.data).is_dir() else None)
-        return *open_data(dataclasses.replace(options, image_size=size)), card
-    if options.model is None:
-        raise UsageError(f"weights: {options.weights} is a file: give the folder that holds it, or its model (--model)")
-    device, source = open_data(options)
-    card = ModelCard(model=options.model, shape=source.shape, mean=source.mean, std=source.std,
-                     class_names=tuple(source.class_names))  # fmt: skip
-    return device, source, card
-
-
-def _load(options: EvaluateOptions, card: ModelCard) -> tuple[nn.Module, Path]:
-    """The model, and the file that its weights are in."""
-    if options.weights.is_file():
-        return load_foreign(options.weights, card, options.input_mean, options.input_std), options.weights
-    return load_model(options.weights, options.model), options.weights / "model.safetensors"
 
 
 def _add_margins(options: EvaluateOptions, margins: Sequence[tuple[str, Any]], split: Split, model: nn.Module,
@@ -164,11 +147,13 @@ def _add_margins(options: EvaluateOptions, margins: Sequence[tuple[str, Any]], s
     known = {name for table in tables for name in table["attack"].to_pylist()}
     for name, attack in margins:
         if name not in known:
-            tables.append(measure_margins(name, attack, options.norm, model, split, clean, options.batch_size))
+            begun = run.path / PARTIAL / f"margins-{name.replace(':', '-')}-{options.norm}.parquet"
+            tables.append(measure_margins(name, attack, options.norm, model, split, clean, options.batch_size, begun))
     if tables and margins:
         whole = with_provenance(pa.concat_tables([table.replace_schema_metadata() for table in tables]), mark)
         write_table(whole, file)
         run.finish(summary=run.record["summary"] | {"margins": summarise_margins(whole)})
+        shutil.rmtree(run.path / PARTIAL, ignore_errors=True)
 
 
 def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:
@@ -181,7 +166,7 @@ def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:
 
 def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.ndarray, model: nn.Module,
               run: RunFolder) -> Evaluation:  # fmt: skip
-    partial = run.path / ".evaluation"
+    partial = run.path / PARTIAL
     expected = len(options.attack) * len(options.eps or ())
     saved = not options.save_adversarial or len(list((run.path / "adversarial").glob("*.safetensors"))) >= expected
     if run.done and saved:
@@ -194,7 +179,7 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     before = {name: value.clone() for name, value in model.state_dict().items()}
     clean = predict_split(model, split, rows, options.batch_size)
     correct = rows[~clean.broken]
-    checks = [check_above_chance(clean, split.labels)]
+    checks = [check_above_chance(clean, split.labels), *check_normalisation(options, source, split, model, clean)]
     checks += check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
     specs = list(options.attack)
     masked = next((check for check in checks if check.name == "zero_gradient" and not check.passed), None)

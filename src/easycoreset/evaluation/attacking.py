@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from safetensors.torch import load_file as load_images
+from safetensors.torch import save_file as save_images
 from torch import Tensor, nn
 
 from easycoreset.attacks import Attack, load_attack
@@ -15,12 +17,14 @@ from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.errors import RunError, UsageError
 from easycoreset.evaluation.outcomes import Outcome
+from easycoreset.files import write_atomic
 from easycoreset.models.modes import frozen
 from easycoreset.options import EvaluateOptions
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 
 TOLERANCE = 2e-6  # relative to the larger of 1 and the ball's radius, for float32's rounding
 SAVE_SECONDS = 5.0  # between looks at the disk
+SLOWER = 20  # times as long as the last saving took
 STANDS = 127  # stage of a sample that no stage has broken
 
 
@@ -45,8 +49,10 @@ class Progress:
         """[n] bool."""
         return self.stage != STANDS
 
-    def save(self, file: Path) -> None:
-        """Write it."""
+    def save(self, file: Path, images: Tensor | None = None) -> None:
+        """Write it, and before it the images: those may be ahead, for what is attacked again gives the same."""
+        if images is not None:
+            write_atomic(file.with_suffix(".safetensors"), lambda path: save_images({"x": images}, path))
         table = pa.table({"pred": self.pred, "stage": self.stage})
         write_table(with_provenance(table, {"done": self.done, "samples": self.samples}), file)
 
@@ -82,7 +88,7 @@ def attack_split(name: str, attack: Attack, eps: float, model: nn.Module, split:
         clean: the outcome without an attack.
         options: norm, batch size, whether images are wanted.
         device: where it runs.
-        file: where it is saved how far it came; None, or images wanted: not at all.
+        file: where it is saved how far it came, the images beside it; None: not at all.
 
     Returns:
         The outcome, and the images [n,C,H,W] of all samples where they are to be saved.
@@ -93,9 +99,8 @@ def attack_split(name: str, attack: Attack, eps: float, model: nn.Module, split:
     stages = getattr(attack, "stages", lambda classes: {name: attack})(_classes(model, split, device))
     if "pgd-margin" in stages:
         log.info("%s: with fewer than 4 classes PGD by the margin loss stands in for APGD-T", name)
-    images = _clean_images(split, clean.index, options.batch_size) if options.save_adversarial else None
-    file = None if images is not None else file
     state, figures = Progress.begin(clean, file), dict[str, float]()
+    images = _first_images(split, clean, options, file, state) if options.save_adversarial else None
     place = {int(index): row for row, index in enumerate(clean.index)}
     for number, (stage, run) in enumerate(stages.items()):
         if number >= state.done:
@@ -113,7 +118,7 @@ def _run_stage(label: str, attack: Attack, rows: np.ndarray, number: int, eps: f
                state: Progress, place: dict[int, int], images: Tensor | None, options: EvaluateOptions,
                device: torch.device, file: Path | None) -> None:  # fmt: skip
     """Attack `rows`, in batches that do not depend on what this stage has broken so far."""
-    saved = time.monotonic()
+    saved, pause = time.monotonic(), SAVE_SECONDS
     with progress(f"{label} eps {eps:.4g}", len(rows), state.samples) as bar:
         for batch in split.batches(rows[state.samples :], options.batch_size, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
@@ -127,12 +132,14 @@ def _run_stage(label: str, attack: Attack, rows: np.ndarray, number: int, eps: f
                 images[own] = x_adv.cpu()
             state.samples += len(own)
             bar.advance(len(own))
-            if file is not None and time.monotonic() - saved > SAVE_SECONDS:
-                state.save(file)
+            if file is not None and time.monotonic() - saved > pause:
+                begun = time.monotonic()
+                state.save(file, images)
                 saved = time.monotonic()
+                pause = max(SAVE_SECONDS, SLOWER * (saved - begun))  # images of a large set take their time
     state.done, state.samples = number + 1, 0
     if file is not None:
-        state.save(file)
+        state.save(file, images)
 
 
 def check_saved(spec: str, split: Split, rows: np.ndarray, options: EvaluateOptions) -> None:
@@ -165,5 +172,13 @@ def _classes(model: nn.Module, split: Split, device: torch.device) -> int:
         return model(batch.x).shape[1]
 
 
-def _clean_images(split: Split, rows: np.ndarray, batch_size: int) -> Tensor:
-    return torch.cat([batch.x.contiguous() for batch in split.batches(rows, batch_size)])
+def _first_images(split: Split, clean: Outcome, options: EvaluateOptions, file: Path | None,
+                  state: Progress) -> Tensor:  # fmt: skip
+    """The images that an earlier start came to; without them the clean ones, and the attack begins anew."""
+    if file is not None and state.done + state.samples and file.with_suffix(".safetensors").exists():
+        found = load_images(file.with_suffix(".safetensors"))["x"]
+        if len(found) == len(clean.index):
+            return found
+    fresh = Progress.begin(clean, None)
+    state.pred, state.stage, state.done, state.samples = fresh.pred, fresh.stage, 0, 0
+    return torch.cat([batch.x.contiguous() for batch in split.batches(clean.index, options.batch_size)])

@@ -125,9 +125,11 @@ def _finite(name: str, values: Tensor, message: str) -> Check:
 
 
 def _logits_not_probabilities(logits: Tensor) -> Check:
-    sums = logits.sum(1)
-    looks = bool((logits >= 0).all() and (sums - 1).abs().max() < 1e-3)
-    message = "the outputs look like probabilities: cross-entropy needs logits; remove the model's softmax"
+    looks = bool((logits >= 0).all() and (logits <= 1).all())
+    message = (
+        "the outputs all lie in [0, 1], as probabilities do: cross-entropy needs logits; remove the model's softmax or "
+        "sigmoid"
+    )
     return Check("logits_not_probabilities", float(looks), not looks, message)
 
 

@@ -1,5 +1,7 @@
 """Margins: each sample's distance to the boundary, as an attack finds it, and accuracy over all eps at once."""
 
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,12 @@ from easycoreset.attacks.fmn import measure
 from easycoreset.console import progress
 from easycoreset.data import Split
 from easycoreset.errors import UsageError
+from easycoreset.evaluation.attacking import SAVE_SECONDS
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.models.modes import frozen
 from easycoreset.options import Norm
+from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 
 POINTS = 50  # of the curve
 
@@ -36,24 +40,36 @@ def load_margin(spec: str, norm: Norm) -> tuple[str, Any]:
 
 
 def measure_margins(name: str, attack: Any, norm: Norm, model: nn.Module, split: Split, clean: Outcome,
-                    batch_size: int) -> pa.Table:  # fmt: skip
+                    batch_size: int, file: Path) -> pa.Table:  # fmt: skip
     """Distances of the samples that are evaluated: an upper bound of the true ones.
+
+    How far it came is saved to `file`, from which it goes on.
 
     Returns:
         `index, label, attack, norm, distance_upper_bound, found`; 0 where a sample is wrong when clean, null where no
         adversarial point was found.
     """
     device = next(model.parameters()).device
-    distance, found = np.zeros(len(clean.index)), clean.broken.copy()
+    distance, found, done = np.zeros(len(clean.index)), clean.broken.copy(), 0
+    if file.exists():
+        table = read_table(file, {"found": "bool"})
+        distance, found = (table[column].to_numpy(zero_copy_only=False).copy() for column in ("distance", "found"))
+        done = int(read_provenance(table, file, None)["done"])
     place = {int(index): row for row, index in enumerate(clean.index)}
-    with progress(f"margins by {name}", int((~clean.broken).sum())) as bar:
-        for batch in split.batches(clean.index[~clean.broken], batch_size, device):
+    rows, saved = clean.index[~clean.broken], time.monotonic()
+    with progress(f"margins by {name}", len(rows), done) as bar:
+        for batch in split.batches(rows[done:], batch_size, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
             with frozen(model), torch.no_grad():
                 broken = model(x_adv).argmax(1) != batch.y
-            rows = np.array([place[index] for index in batch.index.tolist()])
-            distance[rows], found[rows] = measure(x_adv - batch.x, norm).cpu().numpy(), broken.cpu().numpy()
-            bar.advance(len(rows))
+            own = np.array([place[index] for index in batch.index.tolist()])
+            distance[own], found[own] = measure(x_adv - batch.x, norm).cpu().numpy(), broken.cpu().numpy()
+            done += len(own)
+            bar.advance(len(own))
+            if time.monotonic() - saved > SAVE_SECONDS:
+                table = pa.table({"distance": distance, "found": found})
+                write_table(with_provenance(table, {"done": done}), file)
+                saved = time.monotonic()
     return pa.table({
         "index": clean.index, "label": split.labels[clean.index], "attack": [name] * len(distance),
         "norm": [norm] * len(distance), "distance_upper_bound": pa.array(distance, mask=~found), "found": found,

@@ -42,6 +42,7 @@ class Cell:
         lr: peak, likewise.
         weight_decay: likewise.
         schedule: of the learning rate.
+        val_fraction: share of the training split that is held out of the choice and of training; None for none.
         attack: attacks of the evaluation.
         norm: of the ball.
         eps: radii.
@@ -63,6 +64,7 @@ class Cell:
     lr: float = 0.1
     weight_decay: float = 5e-4
     schedule: Schedule = "auto"
+    val_fraction: float | None = None
     attack: tuple[str, ...] = ("pgd",)
     norm: Norm = "linf"
     eps: tuple[float, ...] = (8 / 255,)

@@ -51,7 +51,7 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
 
 def _steps(cell: Cell, size: int) -> int:
     share = 1.0 if cell.method == FULL else cell.fraction
-    return -(-round(size * share) // cell.batch_size)
+    return -(-round(size * share * (1 - (cell.val_fraction or 0))) // cell.batch_size)
 
 
 def _images_attacked(cell: Cell, size: int) -> int:

@@ -74,6 +74,7 @@ def collect(out: Path, cells: Sequence[Cell]) -> pa.Table:
         common |= {name: record[name] for name in FACTS}
         weights = record.get("weights", [1.0, 1.0])
         common |= {"selection_mb": record.get("selection_mb"), "weighted": weights[0] != weights[1]}
+        common |= record.get("validation", {})
         common |= {"clean": record["clean"]["accuracy"], "warnings": len(record["warnings"]),
                    "main": cell.main_eps if cell.main_eps is not None else cell.eps[0]}  # fmt: skip
         several = len({line["attack"] for line in record["attacked"]}) > 1
@@ -96,7 +97,7 @@ SCHEMA = pa.schema(
         *((name, pa.float64()) for name in ("selection_seconds", "selection_mb", "seconds")),
         ("weighted", pa.bool_()),
         ("host", pa.string()),
-        ("clean", pa.float64()),
+        *((name, pa.float64()) for name in ("val_clean", "val_robust", "clean")),
         ("warnings", pa.int64()),
         ("main", pa.float64()),
         *((name, pa.string()) for name in ("attack", "norm")),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import json
 import os
 import platform
 import shutil
@@ -125,11 +126,11 @@ def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:
         work / "model",
         lambda: train(data=cell.data, model=cell.model, coreset=coreset, objective=cell.objective, epochs=cell.epochs,
                       updates=cell.updates, batch_size=cell.batch_size, lr=cell.lr, weight_decay=cell.weight_decay,
-                      schedule=cell.schedule, seed=cell.seed, threads=1, device=device, checkpoint_minutes=1,
-                      out=work / "model"),
+                      schedule=cell.schedule, val_fraction=cell.val_fraction, seed=cell.seed, threads=1, device=device,
+                      checkpoint_minutes=1, out=work / "model"),
     )  # fmt: skip
     trained = time.monotonic()
-    record = facts | _evaluate(cell, work, device)
+    record = facts | _validated(cell, work) | _evaluate(cell, work, device)
     seconds = {
         "seconds": round(time.monotonic() - started, 2),
         "evaluation_seconds": round(time.monotonic() - trained, 2),
@@ -137,6 +138,14 @@ def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:
     write_json(work / "cell.json", {"schema_version": SCHEMA_VERSION, "options": dataclasses.asdict(cell), **record,
                                     **seconds, "host": platform.node(), "versions": versions()})  # fmt: skip
     _settle(work, cell_folder(out, cell), keep_weights)
+
+
+def _validated(cell: Cell, work: Path) -> dict[str, Any]:
+    """The accuracies on held-out rows after the last epoch."""
+    if cell.val_fraction is None:
+        return {}
+    last = json.loads((work / "model" / "history.jsonl").read_text().splitlines()[-1])
+    return {"validation": {name: last[name] for name in ("val_clean", "val_robust")}}
 
 
 def _settle(work: Path, place: Path, keep_weights: bool) -> None:
@@ -171,7 +180,8 @@ def _select(cell: Cell, out: Path, work: Path) -> dict[str, Any]:
 
     def choose_timed() -> tuple[Coreset, float]:
         begun = time.monotonic()
-        found = choose(scores, method=cell.method, fraction=cell.fraction, seed=cell.seed)
+        found = choose(scores, method=cell.method, fraction=cell.fraction, seed=cell.seed,
+                       val_fraction=cell.val_fraction)  # fmt: skip
         return found, round(time.monotonic() - begun, 3)
 
     (coreset, seconds), peak = measure_peak(choose_timed)

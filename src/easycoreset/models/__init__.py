@@ -40,8 +40,12 @@ def build_model(card: ModelCard) -> nn.Module:
         UsageError: unknown model, or one that does not fit the images.
     """
     network = build_bare(card)
-    own = card.model in MODELS or card.model.startswith("torchvision:")
-    return nn.Sequential(Normalize(card.mean, card.std), network) if own else network
+    return nn.Sequential(Normalize(card.mean, card.std), network) if is_normalised(card.model) else network
+
+
+def is_normalised(model: str) -> bool:
+    """Whether we put a normalisation before the network: a user's own factory returns the whole model."""
+    return model in MODELS or model.startswith("torchvision:")
 
 
 def build_bare(card: ModelCard) -> nn.Module:

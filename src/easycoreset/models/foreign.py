@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from easycoreset.errors import UsageError, require
-from easycoreset.models import build_bare
+from easycoreset.models import GreyToRGB, build_bare, is_normalised
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
 
@@ -32,14 +32,16 @@ def load_foreign(file: Path, card: ModelCard, mean: Sequence[float] = (), std: S
     """
     state = read_state(file)
     network = build_bare(card)
-    if {"0.mean", "0.std"} <= set(state) and not mean:  # ours
+    if {"0.mean", "0.std"} <= set(state) and is_normalised(card.model) and not mean:  # ours
         network = nn.Sequential(Normalize(card.mean, card.std), network)
-    own = network.state_dict()
+    bare = network[1] if isinstance(network, nn.Sequential) and isinstance(network[0], GreyToRGB) else network
+    target = bare if bare is not network and not any(name.startswith("1.") for name in state) else network
+    own = target.state_dict()
     wrong = sorted(k for k in {*own, *state} if k not in own or k not in state or own[k].shape != state[k].shape)
     if wrong:
         raise UsageError(f"{file}: weights of another architecture than {card.model}; {len(wrong)} keys differ: "
                          f"{', '.join(wrong[:5])}")  # fmt: skip
-    network.load_state_dict(state)
+    target.load_state_dict(state)
     return network.eval() if not mean else normalised(network, card.shape[0], mean, std)
 
 

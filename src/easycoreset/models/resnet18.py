@@ -1,4 +1,9 @@
-"""ResNet-18 with the stem that papers use on small images (3x3, stride 1, no pooling)."""
+"""ResNet-18 with the stem that papers use on small images (3x3, stride 1, no pooling).
+
+Layers are named as in the published checkpoints of this network, so that these load.
+"""
+
+from collections import OrderedDict
 
 from torch import nn
 
@@ -7,9 +12,11 @@ from easycoreset.models.blocks import BasicBlock
 
 def resnet18(channels: int, classes: int) -> nn.Module:
     """Two blocks each of 64, 128, 256 and 512 channels (He et al. 2016), about 0.56 G multiply-adds at 32x32."""
-    layers: list[nn.Module] = [nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=nn.Conv2d(channels, 64, 3, 1, 1, bias=False))
+    layers |= {"bn1": nn.BatchNorm2d(64), "relu": nn.ReLU()}
     width_in = 64
-    for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        layers += [BasicBlock(width_in, width, stride), BasicBlock(width, width, 1)]
+    for place, (width, stride) in enumerate(((64, 1), (128, 2), (256, 2), (512, 2)), 1):
+        layers[f"layer{place}"] = nn.Sequential(BasicBlock(width_in, width, stride), BasicBlock(width, width, 1))
         width_in = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
+    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "linear": nn.Linear(512, classes)}
+    return nn.Sequential(layers)

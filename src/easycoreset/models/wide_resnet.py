@@ -1,4 +1,9 @@
-"""Wide residual networks (Zagoruyko & Komodakis 2016), as the robustness literature uses them on small images."""
+"""Wide residual networks (Zagoruyko & Komodakis 2016), as the robustness literature uses them on small images.
+
+Layers are named as in the published robust checkpoints, so that these load.
+"""
+
+from collections import OrderedDict
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,25 +19,26 @@ class WideBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width_out)
         self.conv2 = nn.Conv2d(width_out, width_out, 3, 1, 1, bias=False)
         same = width_in == width_out and stride == 1
-        self.shortcut = None if same else nn.Conv2d(width_in, width_out, 1, stride, bias=False)
+        self.convShortcut = None if same else nn.Conv2d(width_in, width_out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(x))
-        kept = x if self.shortcut is None else self.shortcut(out)
+        kept = x if self.convShortcut is None else self.convShortcut(out)
         return self.conv2(F.relu(self.bn2(self.conv1(out)))) + kept
 
 
 def wide_resnet(depth: int, width: int, channels: int, classes: int) -> nn.Module:
     """Three groups of (depth - 4) / 6 blocks of 16, 32 and 64 times `width` channels, and a linear layer."""
-    blocks = (depth - 4) // 6
-    layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, 1, 1, bias=False)]
+    layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=nn.Conv2d(channels, 16, 3, 1, 1, bias=False))
     width_in = 16
-    for group, stride in ((16, 1), (32, 2), (64, 2)):
-        for place in range(blocks):
-            layers.append(WideBlock(width_in, group * width, stride if place == 0 else 1))
-            width_in = group * width
-    layers += [nn.BatchNorm2d(width_in), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(width_in, classes))
+    for place, (group, stride) in enumerate(((16, 1), (32, 2), (64, 2)), 1):
+        blocks = [WideBlock(width_in, group * width, stride)]
+        width_in = group * width
+        blocks += [WideBlock(width_in, width_in, 1) for _ in range((depth - 4) // 6 - 1)]
+        layers[f"block{place}"] = nn.Sequential(OrderedDict(layer=nn.Sequential(*blocks)))
+    layers |= {"bn1": nn.BatchNorm2d(width_in), "relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1)}
+    layers |= {"flatten": nn.Flatten(), "fc": nn.Linear(width_in, classes)}
+    return nn.Sequential(layers)
 
 
 def wrn_28_10(channels: int, classes: int) -> nn.Module:

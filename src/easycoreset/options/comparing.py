@@ -20,7 +20,7 @@ from easycoreset.options.kinds import (
     Switch,
     check_types,
 )
-from easycoreset.options.training import RunOptions
+from easycoreset.options.training import RunOptions, check_val_fraction
 
 GRID = {"grid": True}  # what a recipe fixes
 Recipe = Literal["digits", "cifar10-quick", "cifar10-objectives", "cifar10-trades", "cifar10-paper", "cifar100-paper"]
@@ -70,6 +70,8 @@ class CompareOptions(RunOptions):
     """Weight decay of SGD."""
     schedule: Schedule = field(default="auto", metadata=GRID)
     """Learning rate over time."""
+    val_fraction: Number | None = field(default=None, metadata=GRID)
+    """Share of the training split that is held out of every method's choice and of training, and reported on."""
     device: Device = field(default="auto", metadata=NEUTRAL)
     """Where models run."""
     workers: Integer = field(default=2, metadata=NEUTRAL)
@@ -91,6 +93,7 @@ class CompareOptions(RunOptions):
             value: tuple[Any, ...] = getattr(self, name)
             require(len(set(value)) == len(value), name, "given once each", value)
         require(self.minutes is None or self.minutes > 0, "minutes", "> 0", self.minutes)
+        check_val_fraction(self.val_fraction)
         require(self.workers >= 1, "workers", ">= 1", self.workers)
         self.shard_of()
         if self.recipe is None:
