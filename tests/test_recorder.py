@@ -87,7 +87,7 @@ def test_gradients_that_are_not_finite_are_counted_and_left_out():
         (x.flatten() * torch.tensor([value, 1.0])).sum().backward()
         recorder.end_epoch()
     scores = recorder.scores()
-    assert recorder.nonfinite == 1
+    assert recorder.nonfinite == {"aign_online": 1}
     assert scores["aign_online"][:2].tolist() == [2, 1] and scores.n_obs.tolist() == [1, 2, 0]
 
 
@@ -184,8 +184,9 @@ def test_misuse_is_named():
         recorder.scores(labels=[0, 1, 2])
     with pytest.raises(UsageError, match="reduction must be mean, sum or none"):
         HardnessRecorder(4, reduction="average")
-    with pytest.raises(UsageError, match="online must be aign in float32"):
-        HardnessRecorder(4, hardness=["loss"])
+    for spec in ("boundary", "aign:dtype=float64"):
+        with pytest.raises(UsageError, match="online must come from a training step, in float32"):
+            HardnessRecorder(4, hardness=[spec])
 
 
 def test_with_index_of_any_sample():

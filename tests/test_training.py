@@ -7,7 +7,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from easycoreset import Coreset, RunError, Scores, UsageError, choose, load_model, score, select, train
+from easycoreset import (
+    Coreset,
+    HardnessRecorder,
+    RunError,
+    Scores,
+    UsageError,
+    choose,
+    load_model,
+    score,
+    select,
+    train,
+)
 from easycoreset.options import TrainOptions
 from easycoreset.tables.holdout import hold_out
 from easycoreset.training import fit, fresh_model, prepare
@@ -45,18 +56,16 @@ def test_budgets(tmp_path):
 def test_every_sample_is_seen_once_an_epoch(tmp_path):
     seen = []
 
-    class Spy:
-        def watch(self, x, index):
+    class Spy(HardnessRecorder):
+        def watch(self, x, index, *more):
             seen.append(index)
-            return x
+            return super().watch(x, index, *more)
 
         def end_epoch(self):
             seen.append(None)
+            super().end_epoch()
 
-        def state_dict(self):
-            return {}
-
-    for _ in fit(one := job(tmp_path, batch_size=500), fresh_model(one), recorder=Spy()):
+    for _ in fit(one := job(tmp_path, batch_size=500), fresh_model(one), recorder=Spy(1438)):
         pass
     cuts = [place for place, item in enumerate(seen) if item is None]
     epochs = [torch.cat(seen[: cuts[0]]), torch.cat(seen[cuts[0] + 1 : cuts[1]])]

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from easycoreset.exporting import export
     from easycoreset.hardness.exact import input_gradient_norms
     from easycoreset.models.saved import load_model
-    from easycoreset.recorder import HardnessRecorder, with_index
+    from easycoreset.recorder import HardnessRecorder
     from easycoreset.reporting import report
     from easycoreset.scoring import score
     from easycoreset.selection import choose, select
     from easycoreset.tables import Coreset, Scores
+    from easycoreset.tables.indexed import with_index
     from easycoreset.training import train
 
 _HOMES = {
@@ -40,7 +41,7 @@ _HOMES = {
     "score": "scoring",
     "select": "selection",
     "train": "training",
-    "with_index": "recorder",
+    "with_index": "tables.indexed",
 }
 
 __all__ = [

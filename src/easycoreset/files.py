@@ -117,6 +117,7 @@ class RunFolder:
     path: Path
     file: Path
     record: dict[str, Any] = field(default_factory=dict)
+    writes: bool = True  # of several processes of one run the first alone
 
     @property
     def done(self) -> bool:
@@ -126,7 +127,8 @@ class RunFolder:
     def finish(self, **facts: Any) -> None:
         """Mark the run as finished, with what is worth knowing about it."""
         self.record |= {"status": "done", "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
-        write_json(self.file, self.record)
+        if self.writes:
+            write_json(self.file, self.record)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Hardness for nothing in anybody's training loop: norms of the input gradients that a step computes anyway."""
+"""Hardness for nothing in anybody's training loop: from the gradients and the logits that a step computes anyway."""
 
 import math
 from collections.abc import Sequence
@@ -9,28 +9,37 @@ import torch
 from torch import Tensor
 
 from easycoreset.errors import UsageError, require
-from easycoreset.hardness import load_hardness
+from easycoreset.hardness import ForwardHardness, Outputs
+from easycoreset.hardness.folds import fold_state, load_fold_state
+from easycoreset.hardness.gathered import Gathered
 from easycoreset.hardness.gradient import AIGN
+from easycoreset.hardness.online import load_online, reduction_check
 from easycoreset.tables import Scores
 
 
 class HardnessRecorder:
-    """Records each sample's input gradient norm in a training loop's own backward pass.
+    """Records hardness in a training loop's own steps: `watch` the input, `observe` the logits.
 
-    The column is `aign_online`; for a loss other than plain cross-entropy it is `grad_norm_online`. Either is
-    approximate: augmented input, moving weights, batch statistics shared by the batch.
+    `watch` gives `aign_online` from the step's own backward pass (`grad_norm_online` for a loss other than plain
+    cross-entropy), `observe` the measures of logits and features. All are approximate: augmented input, moving weights,
+    batch statistics shared by the batch. Where several processes train together (torch.distributed), each records its
+    own batches, and all of them call `end_epoch` and `state_dict`; samples that two of them saw have their mean.
 
     Args:
         num_samples: N; indices are 0..N-1.
-        reduction: how the loop's loss is reduced over the batch; "none" means that it backpropagates the sum.
+        reduction: how the loop's loss is reduced over the batch of this process; "none" means that it
+            backpropagates the sum.
         loss: what the loop minimises; anything but "cross_entropy" names the column `grad_norm_online`.
-        hardness: variants of `aign` to record.
+        hardness: measures to record, variants of `aign` too; left out: all that cost nothing.
         every: record epochs k, 2k, ... only.
         first: record the first k epochs only.
-        input_std: [C] of the model's own normalisation, for `aign:space=model`.
+        input_std: [C] by which the loop's loader divided the images, where it normalises them: gradients are brought
+            to pixel space.
+        model_std: [C] of a normalisation inside the model, for `aign:space=model`.
+        feature_bias: whether the layer whose input `observe` gets as features has a bias.
 
     Raises:
-        UsageError: an option out of range.
+        UsageError: an option out of range, or a measure that no training step gives.
 
     >>> recorder = HardnessRecorder(4, reduction="sum")
     >>> x = recorder.watch(torch.ones(2, 1, 1, 2), torch.tensor([3, 0]))
@@ -41,38 +50,59 @@ class HardnessRecorder:
     """
 
     def __init__(self, num_samples: int, reduction: Literal["mean", "sum", "none"] = "mean",
-                 loss: str = "cross_entropy", *, hardness: Sequence[str] = ("aign",), every: int = 1,
-                 first: int | None = None, input_std: Sequence[float] | None = None) -> None:  # fmt: skip
+                 loss: str = "cross_entropy", *, hardness: Sequence[str] = (), every: int = 1,
+                 first: int | None = None, input_std: Sequence[float] | None = None,
+                 model_std: Sequence[float] | None = None, feature_bias: bool = True) -> None:  # fmt: skip
         require(num_samples >= 1, "num_samples", ">= 1", num_samples)
         require(reduction in ("mean", "sum", "none"), "reduction", "mean, sum or none", reduction)
         require(every >= 1, "every", ">= 1", every)
         require(first is None or first >= 1, "first", ">= 1", first)
+        require(input_std is None or min(input_std) > 0, "input_std", "> 0", input_std)
         self.num_samples, self.reduction, self.loss = num_samples, reduction, loss
-        self.every, self.first = every, first
-        self.input_std = None if input_std is None else torch.tensor(input_std)
-        self.measures: list[AIGN] = []
-        for measure in load_hardness(hardness):
-            if not isinstance(measure, AIGN) or measure.dtype != "float32":
-                raise UsageError(f"hardness online must be aign in float32; got {measure.name!r}")
-            self.measures.append(measure)
+        self.every, self.first, self.feature_bias = every, first, feature_bias
+        self.input_std, self.model_std = _channels(input_std), _channels(model_std)
+        measures = load_online(hardness)
         kind = "aign" if loss == "cross_entropy" else "grad_norm"
-        self.columns = [measure.name.replace("aign", kind, 1) + "_online" for measure in self.measures]
-        self.epoch = 1
-        self._watched = False
-        self._last: Tensor | None = None
-        shape = (len(self.columns), num_samples)
-        self._held = {
-            name: torch.zeros(shape, dtype=torch.float64) for name in ("sum", "count", "epoch_sum", "epoch_count")
+        self._gradients = {m.name.replace("aign", kind, 1): m for m in measures if isinstance(m, AIGN)}
+        looks = {m.column: m for m in measures if isinstance(m, ForwardHardness)}
+        self._looks = {name: m for name, m in looks.items() if not m.needs_features}
+        self._featured = {name: m for name, m in looks.items() if m.needs_features}
+        self._gathered = {
+            "gradients": Gathered(list(self._gradients), num_samples),
+            "logits": Gathered(list(self._looks), num_samples, first=("correct", "p_y")),
+            "features": Gathered(list(self._featured), num_samples),
         }
-        self._held["nonfinite"] = torch.zeros((), dtype=torch.int64)
+        self._folds = {name: (name, m.fold()) for name, m in self._gradients.items()}
+        self._folds |= {m.name: (m.column, m.fold()) for m in measures if isinstance(m, ForwardHardness)}
+        self.epoch, self.nonfinite = 1, dict[str, int]()
+        self._observed = np.zeros(num_samples, np.int32)
+        self._last: dict[str, np.ndarray] | None = None
+        self._recorded: set[str] = set()  # trajectory columns that any epoch gave
+        self._check_due, self._scale = False, 1.0
 
-    def watch(self, x: Tensor, index: Any, scale: float = 1.0) -> Tensor:
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the scores, where the loop gives all that they need."""
+        return [f"{name}_online" for name in self._folds]
+
+    @property
+    def recording(self) -> bool:
+        """Whether this epoch is recorded."""
+        return self.epoch % self.every == 0 and (self.first is None or self.epoch <= self.first)
+
+    @property
+    def wants_features(self) -> bool:
+        """Whether a measure looks at features."""
+        return bool(self._featured)
+
+    def watch(self, x: Tensor, index: Any, scale: float = 1.0, in_place: bool = False) -> Tensor:
         """Have the gradient of `x` recorded when the loop goes backward; use what is returned in place of `x`.
 
         Args:
-            x: [B,C,H,W], floating, in pixel space ([0,1]).
+            x: [B,C,H,W], floating, in pixel space ([0,1]) unless `input_std` was given.
             index: [B] integers, the samples' indices.
             scale: the factor by which the loop multiplied the loss (GradScaler's scale, 1/k for k accumulation steps).
+            in_place: watch `x` itself, for a loop in which nothing can take its place.
 
         Returns:
             `x` as it wants its gradient, or unchanged in an epoch that is not recorded.
@@ -81,147 +111,165 @@ class HardnessRecorder:
             UsageError: integer input, lengths that differ, or an index (on the CPU) out of range. A second backward
                 pass through the same `x` raises it too.
         """
-        if not self.recording:
+        if not self.recording or not self._gradients:
             return x
         require(scale > 0 and math.isfinite(scale), "scale", "finite and > 0", scale)
-        index = self._check(x, index)
-        if self._held["sum"].device != x.device:
-            self._move(x.device)
-        self._watched = True
-        x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-        factor = (len(x) if self.reduction == "mean" else 1) / scale
-        index, used = index.to(x.device, non_blocking=True), False
+        if x.ndim < 2 or not len(x):
+            raise UsageError(f"watch: x must be [B, ...] with B >= 1; got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise UsageError(f"watch: x must be floating, since integers have no gradient; got {x.dtype}")
+        index = self._check_index("watch", index, x)
+        self._check_due, self._scale = not self._recorded and self.loss == "cross_entropy", scale
+        seen = x if in_place else x.view_as(x) if x.requires_grad else x.detach()
+        x = seen.requires_grad_()
+        factor, used = (len(x) if self.reduction == "mean" else 1) / scale, False
 
         def record(gradient: Tensor) -> None:
             nonlocal used
             if used:
-                raise UsageError("watch counts once; this is a second backward pass through the same x")
+                raise UsageError("watch counts once; this is a second backward pass through the same x (call it after "
+                                 "an attack inside the step)")  # fmt: skip
             used = True
-            self._add(gradient.detach(), index, factor)
+            gradient = gradient.detach()
+            self._gathered["gradients"].add([self._norm(m, gradient, factor) for m in self._gradients.values()], index)
 
         x.register_hook(record)
         return x
 
-    @property
-    def recording(self) -> bool:
-        """Whether this epoch is recorded."""
-        return self.epoch % self.every == 0 and (self.first is None or self.epoch <= self.first)
+    def observe(self, logits: Tensor, y: Tensor, index: Any, features: Tensor | None = None) -> None:
+        """Record what the logits of a step say of its samples; call it after the forward pass, before the backward one.
+
+        In the first recorded epoch of a loss that is declared to be plain cross-entropy, the gradient at the logits is
+        compared with the reduction and scale that were declared.
+
+        Args:
+            logits: [B, classes].
+            y: [B] integers.
+            index: [B] integers, the samples' indices.
+            features: [B, d], the input of the last linear layer; without it there is no `grand_online`.
+
+        Raises:
+            UsageError: logits of another shape, soft or mixed labels, an index (on the CPU) out of range; when going
+                backward, a loss that is not reduced as declared.
+        """
+        if not self.recording:
+            return
+        if logits.ndim != 2:
+            raise UsageError(f"observe: logits must be [B, classes]; got {tuple(logits.shape)}")
+        if y.is_floating_point() or y.shape != (len(logits),):
+            raise UsageError(f"observe: y must be [{len(logits)}] integers; got {y.dtype} {tuple(y.shape)}: mixed "
+                             "samples (Mixup, CutMix) have no hardness of their own")  # fmt: skip
+        index = self._check_index("observe", index, logits)
+        given = logits.detach()
+        outputs = Outputs(given if given.dtype == torch.float64 else given.float(), y,
+                          features=None if features is None else features.detach().flatten(1),
+                          bias=self.feature_bias)  # fmt: skip
+        if self._check_due and logits.requires_grad:
+            logits.register_hook(reduction_check(outputs, self.reduction, self._scale))
+        self._check_due = False
+        with torch.no_grad():
+            self._gathered["logits"].add([measure.measure(outputs) for measure in self._looks.values()], index)
+            if features is not None:
+                self._gathered["features"].add([m.measure(outputs) for m in self._featured.values()], index)
 
     def end_epoch(self) -> None:
-        """Fold the epoch: a sample seen twice in it counts once, with its mean."""
+        """Fold the epoch: a sample seen twice in it counts once, with its mean (right or wrong as it was first)."""
         if self.recording:
-            held = self._held
-            seen = held["epoch_count"] > 0
-            self._last = torch.where(seen, held["epoch_sum"] / held["epoch_count"].clamp_min(1), float("nan"))
-            held["sum"] += torch.where(seen, self._last, 0)
-            held["count"] += seen
-            held["epoch_sum"].zero_()
-            held["epoch_count"].zero_()
+            self._last = {}
+            for gathered in self._gathered.values():
+                gathered.unite()
+                for name, bad in gathered.nonfinite().items():
+                    self.nonfinite[f"{name}_online"] = self.nonfinite.get(f"{name}_online", 0) + bad
+                if gathered.seen:
+                    values = gathered.values().float().cpu().numpy()
+                    self._last |= dict(zip(gathered.columns, values, strict=True))
+                gathered.clear()
+            for column, fold in self._folds.values():
+                if column in self._last:
+                    fold.add(self._last[column])
+            self._recorded |= set(self._last)
+            if self._last:
+                self._observed += np.isfinite(next(iter(self._last.values())))
         self.epoch += 1
 
     def last_epoch(self) -> dict[str, np.ndarray]:
         """The values of the recorded epoch that ended last, column -> [N] float32, NaN where a sample was not seen."""
         if self._last is None:
             raise UsageError("no recorded epoch has ended yet")
-        return dict(zip(self.columns, self._last.float().cpu().numpy(), strict=True))
-
-    @property
-    def nonfinite(self) -> int:
-        """Gradients that were not finite, counted and left out."""
-        return int(self._held["nonfinite"])
+        return {f"{name}_online": values for name, values in self._last.items()}
 
     def scores(self, labels: Any = None, sample_ids: Sequence[str] | None = None) -> Scores:
-        """The mean over recorded epochs, as a table that `select` takes.
+        """The recorded epochs, folded, as a table that `select` takes.
 
         Args:
             labels: [N] integers; without them nothing can be selected per class.
             sample_ids: [N] names; left out: the indices.
 
         Raises:
-            UsageError: no epoch was recorded, or lengths differ.
+            UsageError: no epoch was recorded or none has ended, or lengths differ.
         """
-        if self.epoch == 1 or not (self._watched or self._held["count"].any()):
-            raise UsageError("nothing was recorded: call watch for every batch and end_epoch after every epoch")
+        if not self._recorded:
+            raise UsageError(
+                "nothing was recorded: call watch or observe for every batch, and end_epoch after every epoch"
+            )
         own = np.zeros(self.num_samples, np.int64) if labels is None else np.asarray(labels)
         require(own.ndim == 1 and np.issubdtype(own.dtype, np.integer), "labels", "integers [N]", str(own.dtype))
         own = own.astype(np.int64)
         ids = [str(i) for i in range(self.num_samples)] if sample_ids is None else list(sample_ids)
         for name, given in (("labels", own), ("sample_ids", ids)):
             require(len(given) == self.num_samples, name, f"of length num_samples={self.num_samples}", len(given))
-        total, count = self._held["sum"], self._held["count"]
-        means = torch.where(count > 0, total / count.clamp_min(1), float("nan")).float().cpu().numpy()
+        columns = {
+            f"{n}_online": fold.result() for n, (column, fold) in self._folds.items() if column in self._recorded
+        }
         return Scores(sample_ids=ids, labels=own, class_names=[str(k) for k in range(int(own.max()) + 1)],
-                      n_obs=count[0].to(torch.int32).cpu().numpy(),
-                      columns=dict(zip(self.columns, means, strict=True)),
+                      n_obs=self._observed.copy(), columns=columns,
                       provenance={"mode": "online", "loss": self.loss, "split": "train",
                                   **({"labels": "not given"} if labels is None else {})})  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
-        return {"epoch": self.epoch, **{name: value.cpu() for name, value in self._held.items()}}
+        """What a checkpoint must hold; of several processes all call this, and one saves it."""
+        for gathered in self._gathered.values():
+            gathered.unite(keep_all=False)
+        return {"epoch": self.epoch, "nonfinite": dict(self.nonfinite), "observed": torch.tensor(self._observed),
+                "recorded": sorted(self._recorded),
+                "gathered": {name: gathered.state_dict() for name, gathered in self._gathered.items()},
+                "folds": {name: fold_state(fold) for name, (_, fold) in self._folds.items()}}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Go on from a checkpoint, also with another number of processes.
 
         Raises:
             UsageError: it is of another recorder.
         """
-        for name, value in self._held.items():
-            if name not in state or state[name].shape != value.shape:
-                raise UsageError(f"the recorder's state does not fit: {name} must be of shape {tuple(value.shape)}")
-            value.copy_(state[name])
-        self.epoch = state["epoch"]
+        try:
+            for name, gathered in self._gathered.items():
+                gathered.load_state_dict(state["gathered"][name])
+            for name, (_, fold) in self._folds.items():
+                load_fold_state(fold, state["folds"][name])
+            self.epoch, self.nonfinite = state["epoch"], dict(state["nonfinite"])
+            self._recorded = set(state["recorded"])
+            self._observed[:] = state["observed"].numpy()
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise UsageError(f"the recorder's state does not fit: {error}") from None
 
-    def _move(self, device: torch.device) -> None:
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        self._held = {k: v.to(device, wide if v.is_floating_point() else v.dtype) for k, v in self._held.items()}
-        self.input_std = None if self.input_std is None else self.input_std.to(device)
+    def _norm(self, measure: AIGN, gradient: Tensor, factor: float) -> Tensor:
+        """[B] norms in the space that a measure wants, the loss's scale and mean undone."""
+        if self.input_std is not None and measure.space == "pixel":
+            gradient = gradient / self.input_std.to(gradient.device).view(1, -1, 1, 1)
+        inner = self.model_std if self.input_std is None else torch.ones(gradient.shape[1])
+        norms = measure.measure_gradient(gradient, None if inner is None else inner.to(gradient.device))
+        return norms * (factor**2 if measure.squared else factor)
 
-    def _add(self, gradient: Tensor, index: Tensor, factor: float) -> None:
-        for row, measure in enumerate(self.measures):
-            values = measure.measure_gradient(gradient, self.input_std) * (factor**2 if measure.squared else factor)
-            finite = torch.isfinite(values)
-            for name, added in (("epoch_sum", torch.where(finite, values, 0)), ("epoch_count", finite)):
-                self._held[name][row].index_add_(0, index, added.to(self._held[name].dtype))
-            self._held["nonfinite"] += (~finite).sum()
-
-    def _check(self, x: Tensor, index: Any) -> Tensor:
-        index = torch.as_tensor(index)
-        if x.ndim < 2 or not len(x):
-            raise UsageError(f"watch: x must be [B, ...] with B >= 1; got {tuple(x.shape)}")
-        if not x.is_floating_point():
-            raise UsageError(f"watch: x must be floating, since integers have no gradient; got {x.dtype}")
-        if index.dtype not in (torch.int64, torch.int32) or index.shape != (len(x),):
-            raise UsageError(f"watch: index must be [{len(x)}] integers; got {index.dtype} {tuple(index.shape)}")
-        if (
-            index.device.type == "cpu"
-            and len(index)
-            and not 0 <= int(index.min()) <= int(index.max()) < self.num_samples
-        ):
-            raise UsageError(
-                f"watch: index must be in 0..{self.num_samples - 1}; got {int(index.min())}..{int(index.max())}"
-            )
-        return index.long()
+    def _check_index(self, where: str, index: Any, batch: Tensor) -> Tensor:
+        index, size = torch.as_tensor(index), len(batch)
+        if index.dtype not in (torch.int64, torch.int32) or index.shape != (size,):
+            raise UsageError(f"{where}: index must be [{size}] integers; got {index.dtype} {tuple(index.shape)}")
+        known = index.device.type == "cpu" and size > 0  # looking at a device's would wait for it
+        if known and not 0 <= int(index.min()) <= int(index.max()) < self.num_samples:
+            raise UsageError(f"{where}: index must be in 0..{self.num_samples - 1}; got {int(index.min())}.."
+                             f"{int(index.max())}")  # fmt: skip
+        return index.to(batch.device, non_blocking=True).long()
 
 
-def with_index(dataset: Any) -> "Indexed":
-    """Add each sample's index to what a map-style data set yields: (x, y) becomes (x, y, index).
-
-    >>> with_index([("a", 0), ("b", 1)])[1]
-    ('b', 1, 1)
-    """
-    return Indexed(dataset)
-
-
-class Indexed:
-    """A map-style data set that yields indices too."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        sample = self.dataset[index]
-        return (*sample, index) if isinstance(sample, tuple | list) else (sample, index)
+def _channels(values: Sequence[float] | None) -> Tensor | None:
+    return None if values is None else torch.tensor(values, dtype=torch.float32)

@@ -14,6 +14,7 @@ from easycoreset.features import look_at, save_features, saved_kinds
 from easycoreset.files import RunFolder, claim, read_json
 from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.hardness.exact import first_std, measure_all
+from easycoreset.hardness.online import load_online
 from easycoreset.models.last_layer import find_last_layer
 from easycoreset.models.saved import load_weights, save_model
 from easycoreset.options import ScoreOptions, options_json, takes
@@ -48,9 +49,8 @@ def score(options: ScoreOptions) -> Scores:
         UsageError: wrong use, before work starts.
         RunError: a loss that is not finite.
     """
-    measures = _as_begun(options, load_hardness(_specs(options)))
-    if options.mode == "online":
-        HardnessRecorder(1, hardness=_specs(options))  # refuses now what it would refuse later
+    load = load_online if options.mode == "online" else load_hardness
+    measures = _as_begun(options, load(options.hardness))
     job = prepare(options, epochs=options.epochs, updates=None)
     if any(getattr(m, "space", "") == "model" for m in measures) and first_std(fresh_model(job)) is None:
         raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")
@@ -78,10 +78,6 @@ def scores_file(folder: Path, split: str) -> Path:
 def trajectory_folder(folder: Path, split: str) -> Path:
     """Where a split's per-epoch values are."""
     return folder / ("trajectory" if split == "train" else f"trajectory_{split}")
-
-
-def _specs(options: ScoreOptions) -> Sequence[str]:
-    return options.hardness or (("aign",) if options.mode == "online" else ())
 
 
 def _as_begun(options: ScoreOptions, measures: Sequence[Hardness]) -> Sequence[Hardness]:
@@ -139,9 +135,11 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Sequence[Hardnes
     say_few_updates(job)
     model = fresh_model(job)
     scored, weights = set(options.scored_epochs()), run.path / "checkpoints"
-    recorder = _recorder(job, options, model) if options.mode == "online" else None
+    recorder = _recorder(job, options, measures, model) if options.mode == "online" else None
     history: History = []
-    for epoch in fit(job, model, recorder=recorder, folder=run.path, history=history):
+    for epoch in fit(
+        job, model, recorder=recorder, feature_layer=options.feature_layer, folder=run.path, history=history
+    ):
         if epoch.number not in scored:
             continue
         if recorder is not None:
@@ -157,7 +155,7 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Sequence[Hardnes
     finish_training(job, model, options, history)
     facts: dict[str, object] = {}
     if recorder is not None:
-        facts["nonfinite_gradients"] = recorder.nonfinite
+        facts["nonfinite"] = recorder.nonfinite
         online = recorder.scores(job.split.labels, job.split.sample_ids)
         scores = _table(job, options, job.split, online.columns, online.n_obs)
     else:
@@ -177,12 +175,13 @@ def _measured_in(number: int, options: ScoreOptions, measures: Sequence[Hardness
     return [measure for measure in measures if last or not measure.opt_in]
 
 
-def _recorder(job: Job, options: ScoreOptions, model: nn.Module) -> HardnessRecorder:
+def _recorder(job: Job, options: ScoreOptions, measures: Sequence[Hardness], model: nn.Module) -> HardnessRecorder:
     std = first_std(model)
     plain = job.objective_name == "standard" and job.weight is None
     return HardnessRecorder(len(job.split), "mean", "cross_entropy" if plain else job.objective_name,
-                            hardness=_specs(options), every=options.every, first=options.first,
-                            input_std=None if std is None else std.tolist())  # fmt: skip
+                            hardness=options.hardness or [measure.name for measure in measures],
+                            every=options.every, first=options.first,
+                            model_std=None if std is None else std.tolist())  # fmt: skip
 
 
 def _measure(job: Job, options: ScoreOptions, model: nn.Module, measures: Sequence[Hardness], split: Split,

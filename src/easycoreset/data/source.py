@@ -55,7 +55,8 @@ class Split:
         return len(self.labels)
 
     def batches(self, order: Ints, batch_size: int, device: torch.device | str = "cpu",
-                transform: Transform | None = None, skip: int = 0) -> Iterator[Batch]:  # fmt: skip
+                transform: Transform | None = None, skip: int = 0,
+                shard: tuple[int, int] = (0, 1)) -> Iterator[Batch]:  # fmt: skip
         """Yield the samples `order` in batches of `batch_size`, the last one short.
 
         Args:
@@ -64,9 +65,11 @@ class Split:
             device: where the batches live.
             transform: augmentation, called with the images and the number of the batch.
             skip: batches to leave out at the start.
+            shard: (i, n): the i-th of n parts of each batch; all of a batch of fewer than 2 n samples.
         """
         device = torch.device(device)
         chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][skip:]
+        chunks = [chunk if len(chunk) < 2 * shard[1] else chunk[shard[0] :: shard[1]] for chunk in chunks]
         labels = torch.from_numpy(self.labels)
         for number, (chunk, images) in enumerate(zip(chunks, self.images.stream(chunks, device), strict=True), skip):
             index = torch.from_numpy(np.ascontiguousarray(chunk))

@@ -3,10 +3,11 @@
 A value that is not finite was not observed. Memory does not grow with the number of epochs.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 Values = npt.NDArray[np.floating]
 
@@ -128,3 +129,16 @@ class SlidingDeviation:
                 result[short] = self.ring[:count, short].std(0, ddof=1)
         result[self.count < 2] = np.nan
         return result.astype(np.float32)
+
+
+def fold_state(fold: Fold) -> dict[str, Any]:
+    """What a checkpoint must hold of a fold: its arrays, as tensors."""
+    return {name: torch.tensor(value) for name, value in vars(fold).items() if isinstance(value, np.ndarray)}
+
+
+def load_fold_state(fold: Fold, state: dict[str, Any]) -> None:
+    """Go on from a checkpoint."""
+    if set(state) != set(fold_state(fold)):
+        raise KeyError(f"of a fold: {sorted(fold_state(fold))}")
+    for name, value in state.items():
+        setattr(fold, name, value.numpy().copy())

@@ -17,10 +17,13 @@ from easycoreset.data import Batch
 from easycoreset.data.augment import augment
 from easycoreset.data.draws import generator_of, seed_of
 from easycoreset.errors import RunError
+from easycoreset.processes import add_up, agree, leads, rank, several, tell, world_size
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.training.checkpoint import load_checkpoint, save_checkpoint
 from easycoreset.training.schedule import learning_rate
 from easycoreset.training.setup import Job
+from easycoreset.training.tap import tapped
+from easycoreset.training.together import add_up_gradients, all_finite, share_of
 
 History = list[dict[str, float | None]]
 LOOK_EVERY = 20  # steps between looks at the loss, each of which waits for the device
@@ -48,6 +51,7 @@ def fit(
     model: nn.Module,
     *,
     recorder: HardnessRecorder | None = None,
+    feature_layer: str | None = None,
     folder: Path | None = None,
     history: History | None = None,
 ) -> Iterator[Epoch]:
@@ -59,10 +63,15 @@ def fit(
     is seeded in every step (dropout draws from it). With `ema`, the average of the weights becomes the model's own
     after the last epoch; every epoch that is yielded is the model as it is trained.
 
+    Several processes (torch.distributed) share every batch: their gradients are added up, each weighed by its samples,
+    so that an update is that of the whole batch (batch norm sees the process's own part). The first alone writes, and a
+    run may go on with another number of processes.
+
     Args:
         job: what to do.
         model: on the job's device.
-        recorder: watches every batch.
+        recorder: watches every batch and observes its logits.
+        feature_layer: name of the layer whose input it observes as features; None: the last linear layer.
         folder: holds the checkpoint; None for none.
         history: is filled with the metrics of every epoch, those before the checkpoint too.
 
@@ -70,7 +79,7 @@ def fit(
         UsageError: a corrupt checkpoint.
         RunError: a loss that is not finite, where the options say stop.
     """
-    state = _Training(job, model, recorder, folder, [] if history is None else history)
+    state = _Training(job, model, recorder, feature_layer, folder, [] if history is None else history)
     with progress("training", job.updates, state.updates_done) as bar:
         for number in range(state.epoch, job.epochs + 1):
             state.run_epoch(bar)
@@ -94,8 +103,8 @@ def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
 class _Training:
     """The state of one run between steps."""
 
-    def __init__(self, job: Job, model: nn.Module, recorder: HardnessRecorder | None, folder: Path | None,
-                 history: History) -> None:  # fmt: skip
+    def __init__(self, job: Job, model: nn.Module, recorder: HardnessRecorder | None, feature_layer: str | None,
+                 folder: Path | None, history: History) -> None:  # fmt: skip
         self.job, self.model, self.recorder, self.folder, self.history = job, model, recorder, folder, history
         options = job.options
         self.optimizer = torch.optim.SGD(
@@ -104,10 +113,12 @@ class _Training:
         )  # fmt: skip
         self.average = averaged(model, options.ema)
         self.runner: Any = torch.compile(model) if options.compile else model
+        self.tap = None if recorder is None else tapped(self.runner, model, recorder, job, feature_layer)
         self.epoch, self.step, self.seconds, self._told = 1, 0, 0.0, 0
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
         self.bad_steps = torch.zeros((), dtype=torch.int64, device=job.device)
-        if folder is not None and (saved := load_checkpoint(folder)) is not None:
+        saved = tell(load_checkpoint(folder) if folder is not None and leads() else None)
+        if saved is not None:
             self._load(saved)
         self._started = self._saved = time.monotonic()
 
@@ -124,19 +135,23 @@ class _Training:
         order = job.index[draw][: steps * job.options.batch_size]
 
         def transform(images: Tensor, step: int) -> Tensor:
-            return augment(images, job.augment, generator_of(job.options.seed, "augmentation", epoch, step))
+            keys = (epoch, step) if rank() == 0 else (epoch, step, rank())
+            return augment(images, job.augment, generator_of(job.options.seed, "augmentation", *keys))
 
         self.model.train()
-        for batch in job.split.batches(order, job.options.batch_size, job.device, transform, skip=self.step):
-            loss = self._update(batch)
+        size, shard = job.options.batch_size, (rank(), world_size())
+        for batch in job.split.batches(order, size, job.device, transform, skip=self.step, shard=shard):
+            whole = min(size, len(order) - self.step * size)
+            loss = self._update(batch, share_of(len(batch.x), whole))
             finite = torch.isfinite(loss)
             self.loss_sum += torch.where(finite, loss, 0)
             self.bad_steps += ~finite
             self.step += 1
             looked = self.step % LOOK_EVERY == 0 or self.step == steps
             bar.advance(1, f"epoch {epoch} loss {self._mean_loss():.3f}" if looked else None)
-            if time.monotonic() - self._saved > 60 * job.options.checkpoint_minutes and self.step < steps:
+            if self.step < steps and self._save_due(looked):
                 self.save()
+        agree(self.model)
         seconds = self.seconds + time.monotonic() - self._started
         lr = self.optimizer.param_groups[0]["lr"]
         mean = self._mean_loss()
@@ -148,20 +163,29 @@ class _Training:
         if self.recorder is not None:
             self.recorder.end_epoch()
 
-    def _update(self, batch: Batch) -> Tensor:
-        """One step of SGD; returns the loss on the device."""
+    def _save_due(self, looked: bool) -> bool:
+        """Whether it is time for a checkpoint: one clock says so, of several processes that of the first."""
+        due = time.monotonic() - self._saved > 60 * self.job.options.checkpoint_minutes
+        return looked and tell(due) if several() else due
+
+    def _update(self, batch: Batch, share: float) -> Tensor:
+        """One step of SGD; returns this process's share of the loss, on the device."""
         job, options = self.job, self.job.options
-        key = seed_of(options.seed, "step", self.epoch, self.step)
+        own = (self.epoch, self.step) if rank() == 0 else (self.epoch, self.step, rank())
+        key = seed_of(options.seed, "step", *own)
         torch.manual_seed(key)
         for group in self.optimizer.param_groups:
             group["lr"] = options.lr * learning_rate(job.schedule, self.updates_done / job.updates)
-        x = batch.x if self.recorder is None else self.recorder.watch(batch.x, batch.index)
+        x = batch.x if self.tap is None else self.tap.train().watch(batch, share)
         weight = None if job.weight is None else job.weight[batch.index]
         generator = torch.Generator(job.device).manual_seed(key)
         with torch.autocast(job.device.type, torch.bfloat16) if job.autocast else contextlib.nullcontext():
-            loss = job.objective(self.runner, x, batch.y, weight, generator)
+            loss = share * job.objective(self.tap or self.runner, x, batch.y, weight, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        add_up_gradients(self.model)
+        if options.on_nan == "continue" and not all_finite(loss):
+            return loss.detach()
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -179,26 +203,31 @@ class _Training:
 
     def _mean_loss(self) -> float:
         """Mean loss of the epoch's finite steps so far, NaN where there was none; another loss may stop the run."""
-        bad = int(self.bad_steps)
+        steps, total = self.bad_steps.clone(), self.loss_sum.clone()
+        add_up(steps, total)
+        bad = int(steps)
         if bad and self.job.options.on_nan == "stop":
             where = f"by update {self.updates_done} (epoch {self.epoch})"
             raise RunError(f"loss must be finite; it was not {where}: a lower --lr may help, --on-nan continue goes on")
         if bad and bad != self._told:
             log.warning("loss is not finite in %d of %d steps of epoch %d; going on", bad, self.step, self.epoch)
             self._told = bad
-        return float(self.loss_sum) / (self.step - bad) if self.step > bad else math.nan
+        return float(total) / (self.step - bad) if self.step > bad else math.nan
 
     def save(self) -> None:
         """Write a checkpoint."""
         now = time.monotonic()
         self.seconds += now - self._started if self.step else 0.0
         self._started = self._saved = now
-        if self.folder is not None:
+        loss_sum, bad_steps = self.loss_sum.clone(), self.bad_steps.clone()
+        add_up(loss_sum, bad_steps)
+        recorder = self.recorder.state_dict() if self.recorder else None
+        if self.folder is not None and leads():
             save_checkpoint(self.folder, {
-                "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "loss_sum": self.loss_sum,
-                "bad_steps": self.bad_steps,
+                "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "loss_sum": loss_sum,
+                "bad_steps": bad_steps,
                 "epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds,
-                "recorder": self.recorder.state_dict() if self.recorder else None,
+                "recorder": recorder,
                 "average": None if self.average is None else self.average.state_dict(),
             })  # fmt: skip
         self._saved = self._started = time.monotonic()
@@ -206,8 +235,9 @@ class _Training:
     def _load(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.loss_sum.copy_(saved["loss_sum"])
-        self.bad_steps.copy_(saved["bad_steps"])
+        if leads():  # a sum over the processes
+            self.loss_sum.copy_(saved["loss_sum"])
+            self.bad_steps.copy_(saved["bad_steps"])
         self.epoch, self.step, self.seconds = saved["epoch"], saved["step"], saved["seconds"]
         self.history[:] = saved["history"]
         if self.average is not None:

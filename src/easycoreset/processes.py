@@ -1,0 +1,79 @@
+"""Several processes of one run (torch.distributed): who this one is, and what they add up or tell each other."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+def several() -> bool:
+    """Whether this process is one of several that work together."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return distributed.get_rank() if several() else 0
+
+
+def world_size() -> int:
+    """How many processes work together."""
+    return distributed.get_world_size() if several() else 1
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return rank() == 0
+
+
+def launched() -> bool:
+    """Whether torchrun (or another launcher) started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def join(device: torch.device) -> None:
+    """Meet the other processes that a launcher started; does nothing where there are none or they have met."""
+    if launched() and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def add_up(*values: Tensor) -> None:
+    """Replace each tensor by its sum over the processes, in place."""
+    for value in values if several() else ():
+        distributed.all_reduce(value)
+
+
+def lowest(value: Tensor) -> None:
+    """Replace a tensor by its smallest value over the processes, in place."""
+    if several():
+        distributed.all_reduce(value, distributed.ReduceOp.MIN)
+
+
+def tell(value: Any) -> Any:
+    """What the first process has, on all of them; picklable."""
+    if not several():
+        return value
+    held = [value]
+    distributed.broadcast_object_list(held, src=0)
+    return held[0]
+
+
+def agree(model: nn.Module) -> None:
+    """Give all processes the parameters of the first, and the mean of their running statistics (batch norm's)."""
+    if not several():
+        return
+    with torch.no_grad():
+        for module in model.modules():
+            for name in ("running_mean", "running_var"):
+                if isinstance(statistic := getattr(module, name, None), Tensor):
+                    distributed.all_reduce(statistic)
+                    statistic /= world_size()
+        for value in (*model.parameters(), *model.buffers()):
+            distributed.broadcast(value.data, src=0)
+
+
+def leave() -> None:
+    """Part from the other processes, so that nobody waits for this one."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
