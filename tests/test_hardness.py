@@ -93,7 +93,7 @@ def test_measures_equal_their_definitions_on_random_logits():
         "least_confidence": 1 - top[:, -1],
         "prob_gap": top[:, -2] - top[:, -1],
     }
-    assert set(expected) == set(HARDNESS) - {"aign", "grand", "boundary"}
+    assert set(expected) == set(HARDNESS) - {"aign", "grand", "boundary", "curvature", "grand_full", "vog"}
     for name, values in expected.items():
         np.testing.assert_allclose(measured(name, z, y), values, rtol=1e-9, err_msg=name)
 

@@ -32,9 +32,21 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def launched_rank() -> int:
+    """The number that the launcher gave this process, before it has met the others."""
+    return int(os.environ.get("RANK", "0")) if launched() else 0
+
+
+def own_gpu() -> int:
+    """Which GPU of its machine this process takes."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def join(device: torch.device) -> None:
     """Meet the other processes that a launcher started; does nothing where there are none or they have met."""
     if launched() and not distributed.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 

@@ -6,7 +6,7 @@ Higher is always harder. One family a file, one line of `HARDNESS` a hardness.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,7 +27,21 @@ HARDNESS = {
     "least_confidence": "easycoreset.hardness.logits:LEAST_CONFIDENCE",
     "prob_gap": "easycoreset.hardness.logits:PROB_GAP",
     "boundary": "easycoreset.hardness.boundary:Boundary",
+    "curvature": "easycoreset.hardness.curvature:Curvature",
+    "grand_full": "easycoreset.hardness.parameters:GrandFull",
+    "vog": "easycoreset.hardness.vog:VoG",
 }
+CHEAP = "cheap"  # stands for all that cost nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """How much there is to measure: scored samples, values of an image, parameters of the model, scored epochs."""
+
+    samples: int
+    pixels: int
+    parameters: int
+    epochs: int
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,10 @@ class Outputs:
         bias: whether that layer has one.
         model: which gave them.
         x: [B,C,H,W], its input.
+        index: [B] int64.
+        epoch: from 1.
+        seed: of random draws.
+        trainable: names of the parameters that require a gradient.
     """
 
     logits: Tensor
@@ -54,6 +72,10 @@ class Outputs:
     bias: bool = False
     model: nn.Module | None = None
     x: Tensor | None = None
+    index: Tensor | None = None
+    epoch: int = 1
+    seed: int = 0
+    trainable: tuple[str, ...] = ()
 
     @cached_property
     def log_p(self) -> Tensor:
@@ -66,6 +88,7 @@ class Outputs:
         return self.log_p.exp()
 
 
+@runtime_checkable
 class Hardness(Protocol):
     """One hardness."""
 
@@ -96,7 +119,12 @@ class Hardness(Protocol):
 
     @property
     def opt_in(self) -> bool:
-        """Whether it costs so much that it must be asked for, and is measured in the last scored epoch alone."""
+        """Whether it costs so much that it must be asked for; it then says in `price` what it takes."""
+        ...
+
+    @property
+    def scored_epochs(self) -> slice:
+        """Which of the scored epochs it is measured in."""
         ...
 
     def measure(self, outputs: Outputs) -> Tensor:
@@ -129,23 +157,47 @@ class ForwardHardness:
     needs_gradient: bool = False
     needs_features: bool = False
     opt_in: bool = False
+    scored_epochs: ClassVar[slice] = slice(None)
 
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""
         return self.function(outputs)
 
 
-def load_hardness(specs: Sequence[str]) -> list[Hardness]:
-    """Load the measures that `specs` spell; where there are none, all of `HARDNESS` that cost nothing.
+@runtime_checkable
+class OptIn(Protocol):
+    """A hardness that costs so much that it must be asked for."""
+
+    name: str
+
+    def price(self, extent: Extent) -> str:
+        """What it takes, for people."""
+        ...
+
+
+class Swept(OptIn, Protocol):
+    """One that is no fold of a number an epoch: it looks at the weights of all scored epochs together."""
+
+    opt_in: bool
+
+
+def load_all_hardness(specs: Sequence[str]) -> list[Hardness | Swept]:
+    """Load the measures that `specs` spell, `cheap` for all of `HARDNESS` that cost nothing; so do no specs at all.
 
     Raises:
         UsageError: unknown measure or option, or one column twice.
     """
-    measures: list[Hardness] = [load_member("hardness", spec, HARDNESS) for spec in specs or HARDNESS]
-    if not specs:
-        measures = [measure for measure in measures if not measure.opt_in]
+    measures: list[Hardness | Swept] = []
+    for spec in specs or (CHEAP,):
+        found = [load_member("hardness", name, HARDNESS) for name in (HARDNESS if spec == CHEAP else (spec,))]
+        measures += [measure for measure in found if spec != CHEAP or not measure.opt_in]
     names = [measure.name for measure in measures]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UsageError(f"hardness must be named once each; got {twice!r} twice")
     return measures
+
+
+def load_hardness(specs: Sequence[str]) -> list[Hardness]:
+    """The same without those that look at all scored epochs together."""
+    return [measure for measure in load_all_hardness(specs) if isinstance(measure, Hardness)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from easycoreset.attacks.ball import lengths
 from easycoreset.attacks.fmn import FMN
-from easycoreset.hardness import Outputs
+from easycoreset.hardness import Extent, Outputs
 from easycoreset.hardness.folds import Fold, Last
 
 
@@ -28,7 +28,12 @@ class Boundary:
     needs_gradient: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
     opt_in: ClassVar[bool] = True
+    scored_epochs: ClassVar[slice] = slice(-1, None)
     steps: int = 100
+
+    def price(self, extent: Extent) -> str:
+        """What it takes, for people."""
+        return f"about {self.steps} passes forward and back over {extent.samples} samples after the last scored epoch"
 
     def measure(self, outputs: Outputs) -> Tensor:
         """Values of one epoch, [B]."""

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,12 +40,14 @@ def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return AIGN().measure(look(model, x, y, gradient=True))
 
 
-def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, input_std: Tensor | None = None,
-         layer: LastLayer | None = None) -> Outputs:  # fmt: skip
+def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastLayer | None = None,
+         **facts: Any) -> Outputs:  # fmt: skip
     """Logits and, if asked for, input gradients and (of a `layer` that is `watched`) features; `model` is `frozen`.
 
-    The cross-entropy is summed, so that each sample's gradient is that of its own loss.
+    The cross-entropy is summed, so that each sample's gradient is that of its own loss. `facts` are handed on.
     """
+    if layer is not None:
+        layer.seen.clear()  # a measure may have run the model too
     with torch.set_grad_enabled(gradient):
         x = x.detach().requires_grad_(gradient)
         logits = model(x)
@@ -52,12 +55,12 @@ def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, input_std: T
         found = gradient_of(F.cross_entropy(logits, y, reduction="sum"), x) if gradient else None
     features = None if layer is None else layer.features(len(x))
     bias = layer is not None and layer.bias
-    return Outputs(logits.detach(), y, found, input_std, features, bias, model, x.detach())
+    return Outputs(logits.detach(), y, found, features=features, bias=bias, model=model, x=x.detach(), **facts)
 
 
 def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: int, measures: Sequence[Hardness],
                 advance: Callable[[int], None] = lambda samples: None,
-                feature_layer: str | None = None) -> dict[str, np.ndarray]:  # fmt: skip
+                feature_layer: str | None = None, epoch: int = 1, seed: int = 0) -> dict[str, np.ndarray]:  # fmt: skip
     """Measure every sample once.
 
     Args:
@@ -67,6 +70,8 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
         measures: what to measure.
         advance: told how many samples are done.
         feature_layer: name of the layer whose input is the features; None: the last linear layer.
+        epoch: from 1; measures that draw at random draw by it, by `seed` and by a sample's index.
+        seed: likewise.
 
     Returns:
         trajectory column -> [N] float32; NaN where the value is not finite.
@@ -75,7 +80,8 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
     for dtype in dict.fromkeys(measure.dtype for measure in measures):
         group = {measure.column: measure for measure in measures if measure.dtype == dtype}
         network = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
-        std = first_std(network)
+        facts = {"epoch": epoch, "seed": seed, "input_std": first_std(network),
+                 "trainable": tuple(name for name, p in network.named_parameters() if p.requires_grad)}  # fmt: skip
         found: dict[str, Tensor] = {}
         layer: LastLayer | None = None
         with frozen(network), full_float32(), contextlib.ExitStack() as watching:
@@ -84,7 +90,7 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
                 wants = any(measure.needs_gradient for measure in group.values())
                 if layer is None and any(measure.needs_features for measure in group.values()):
                     layer = watching.enter_context(find_last_layer(network, x[:2], feature_layer).watched())
-                outputs = look(network, x, batch.y, gradient=wants, input_std=std, layer=layer)
+                outputs = look(network, x, batch.y, gradient=wants, layer=layer, index=batch.index, **facts)
                 for column, measure in group.items():
                     if column not in found:
                         found[column] = torch.full((size,), float("nan"), device=batch.x.device)

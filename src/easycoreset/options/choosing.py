@@ -6,7 +6,7 @@ from typing import Literal
 
 from easycoreset.errors import require
 from easycoreset.options.kinds import NEUTRAL, Integer, Names, Norm, Number, Numbers, Switch
-from easycoreset.options.training import ComputeOptions, RunOptions, check_val_fraction
+from easycoreset.options.training import ComputeOptions, RunOptions, check_input, check_val_fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,7 @@ class EvaluateOptions(ComputeOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(bool(self.input_mean) == bool(self.input_std), "input_mean and input_std", "given together",
-                (self.input_mean, self.input_std))  # fmt: skip
+        check_input(self.input_mean, self.input_std)
         default = (1 / 255, 2 / 255, 4 / 255, 8 / 255) if self.norm == "linf" else (0.25, 0.5, 1.0)
         eps = default if self.eps is None else tuple(self.eps)
         object.__setattr__(self, "eps", eps)

@@ -1,6 +1,7 @@
 """Options of the commands that train: `score` and `train`."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,12 +9,17 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from easycoreset.errors import UsageError, require
-from easycoreset.options.kinds import NEUTRAL, Device, Integer, Names, Number, Schedule, Switch, check_types
+from easycoreset.options.kinds import NEUTRAL, Device, Integer, Names, Number, Numbers, Schedule, Switch, check_types
 
 
 def check_val_fraction(value: float | None) -> None:
     """Validate a share that is held out."""
     require(value is None or 0 < value < 1, "val_fraction", "in (0, 1)", value)
+
+
+def check_input(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Validate the normalisation that somebody's model wants."""
+    require(bool(mean) == bool(std), "input_mean and input_std", "given together", (mean, std))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +111,14 @@ class RecipeOptions(ComputeOptions):
 class ScoreOptions(RecipeOptions):
     """Options of `score`."""
 
-    epochs: Integer
-    """Epochs to train."""
+    epochs: Integer | None = None
+    """Epochs to train (this or checkpoints)."""
+    checkpoints: Path | None = None
+    """A folder of weights that somebody's training saved, one file a scored epoch, to score by without training."""
+    input_mean: Numbers = ()
+    """Mean that the model of these weights wants subtracted, a number or one a channel; left out: it takes [0,1]."""
+    input_std: Numbers = ()
+    """Standard deviation that it wants the input divided by, likewise."""
     mode: Literal["exact", "online"] = "exact"
     """exact: gradients of all clean samples after an epoch; online: of each training batch as it passes."""
     every: Integer = 1
@@ -114,7 +126,7 @@ class ScoreOptions(RecipeOptions):
     first: Integer | None = None
     """Score the first k epochs of the unchanged schedule only."""
     hardness: Names = ()
-    """Hardness measures, with commas between; left out: all that cost nothing."""
+    """Hardness measures, with commas between; left out (or `cheap`): all that cost nothing."""
     split: Literal["train", "test"] = field(default="train", metadata=NEUTRAL)
     """Split to score; test reuses the folder's run."""
     scoring_batch_size: Integer = field(default=250, metadata=NEUTRAL)
@@ -125,21 +137,29 @@ class ScoreOptions(RecipeOptions):
     """Write penultimate features and probabilities too; adversarial: at PGD examples as well (alone it means clean)."""
     feature_layer: str | None = field(default=None, metadata=NEUTRAL)
     """Layer whose input is taken as features; left out: the last linear layer."""
+    agreement: bool = field(default=True, metadata=NEUTRAL)
+    """In mode online, compare with an exact pass over up to 2,000 samples after every scored epoch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.epochs >= 1, "epochs", ">= 1", self.epochs)
-        require(1 <= self.every <= self.epochs, "every", f"in [1, epochs={self.epochs}]", self.every)
-        require(
-            self.first is None or 1 <= self.first <= self.epochs, "first", f"in [1, epochs={self.epochs}]", self.first
-        )
+        if (self.epochs is None) == (self.checkpoints is None):
+            given = "both" if self.epochs is not None else "neither"
+            raise UsageError(f"exactly one of epochs and checkpoints must be given; got {given}")
+        check_input(self.input_mean, self.input_std)
+        require(self.checkpoints is not None or not self.input_mean, "input_mean", "left out without checkpoints",
+                self.input_mean)  # fmt: skip
+        limit = 1 if self.epochs is None else self.epochs
+        require(limit >= 1, "epochs", ">= 1", self.epochs)
+        require(1 <= self.every <= limit, "every", f"in [1, epochs={limit}]", self.every)
+        require(self.first is None or 1 <= self.first <= limit, "first", f"in [1, epochs={limit}]", self.first)
         require(self.scoring_batch_size >= 1, "scoring_batch_size", ">= 1", self.scoring_batch_size)
         require(bool(self.scored_epochs()), "first", f">= every={self.every}, so that an epoch is scored", self.first)
         require(self.mode == "exact" or self.split == "train", "split", "train in mode online", self.split)
 
     def scored_epochs(self) -> list[int]:
         """The epochs, from 1, after which the samples are scored."""
-        return list(range(self.every, min(self.first or self.epochs, self.epochs) + 1, self.every))
+        last = self.epochs or 1
+        return list(range(self.every, min(self.first or last, last) + 1, self.every))
 
 
 @dataclass(frozen=True, kw_only=True)

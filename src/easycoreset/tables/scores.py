@@ -16,6 +16,7 @@ import pyarrow as pa
 from easycoreset.console import log
 from easycoreset.errors import UsageError, nearest
 from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
+from easycoreset.tables.agreement import Agreement, agree
 from easycoreset.tables.features import read_features
 
 Ints = npt.NDArray[np.int64]
@@ -92,6 +93,33 @@ class Scores:
             self, sample_ids=[self.sample_ids[row] for row in rows], labels=self.labels[rows], n_obs=self.n_obs[rows],
             columns={name: values[rows] for name, values in self.columns.items()}, **arrays,
         )  # fmt: skip
+
+    @staticmethod
+    def merge(tables: Sequence["Scores"]) -> "Scores":
+        """One table of several seeds of the same samples, or of several shards that do not overlap.
+
+        Seeds are averaged (`forgetting` and `n_obs` summed, `vog` standardised again), shards put one after the other.
+
+        Raises:
+            UsageError: tables of other data, or shards that overlap.
+        """
+        from easycoreset.tables.merging import merge
+
+        return merge(tables)
+
+    def compare(self, other: "Scores") -> "list[Agreement]":
+        """How far each column agrees with the other table's of that name, online columns with exact ones too.
+
+        Raises:
+            UsageError: the tables are of other data.
+        """
+        own = (self.sample_ids, self.labels)
+        check_same_data(other.provenance, str(self.provenance.get("fingerprint", "")),
+                        str(self.provenance.get("split", "train")), "compare: the other table",
+                        (other.sample_ids, other.labels), own)  # fmt: skip
+        pairs = [(a, b) for a in self.columns for b in other.columns
+                 if a.removesuffix("_online") == b.removesuffix("_online")]  # fmt: skip
+        return [agree(a, b, self.columns[a], other.columns[b], self.labels, self.class_names) for a, b in pairs]
 
     def to_table(self) -> pa.Table:
         """As a pyarrow table."""

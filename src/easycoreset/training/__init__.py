@@ -3,12 +3,14 @@
 from torch import nn
 
 from easycoreset.console import log
-from easycoreset.files import claim, write_atomic
+from easycoreset.files import write_atomic
 from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
+from easycoreset.processes import leads
 from easycoreset.training.checkpoint import CHECKPOINT
 from easycoreset.training.loop import Epoch, History, fit
 from easycoreset.training.setup import Job, fresh_model, prepare, say_few_updates
+from easycoreset.training.together import claim_together
 from easycoreset.training.validation import look_at_epoch
 
 __all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "prepare", "say_few_updates", "train"]
@@ -29,7 +31,7 @@ def train(options: TrainOptions) -> nn.Module:
         RunError: a loss that is not finite.
     """
     job = prepare(options, epochs=options.epochs, updates=options.updates)
-    with claim(options.out, "train", job.identity(options), overwrite=options.overwrite) as run:
+    with claim_together(options.out, "train", job.identity(options), overwrite=options.overwrite) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return load_model(options.out, options.model)
@@ -37,11 +39,12 @@ def train(options: TrainOptions) -> nn.Module:
         model = fresh_model(job)
         history: History = []
         for epoch in fit(job, model, folder=run.path, history=history):
-            if look_at_epoch(job, epoch.trained, history):
+            if look_at_epoch(job, epoch.trained, history) and leads():
                 save_model(run.path / "best", epoch.trained, job.card({"epoch": epoch.number}))
         finish_training(job, model, options, history)
         run.finish(summary=training_summary(job, history), options=run.record["options"])
-        (run.path / CHECKPOINT).unlink(missing_ok=True)
+        if leads():
+            (run.path / CHECKPOINT).unlink(missing_ok=True)
     return model.eval()
 
 
@@ -49,6 +52,8 @@ def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history:
     """Write `model.safetensors`, `model.json` and `history.jsonl`."""
     import json
 
+    if not leads():
+        return
     provenance = {"fingerprint": job.split.fingerprint, "options": options_json(options, neutral=False)}
     save_model(options.out, model, job.card(provenance))
     lines = "".join(json.dumps(line) + "\n" for line in history)

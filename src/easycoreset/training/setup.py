@@ -19,6 +19,7 @@ from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import frozen
 from easycoreset.objectives import Objective, is_standard, load_objective
 from easycoreset.options import ComputeOptions, RecipeOptions, options_json
+from easycoreset.processes import join, launched, own_gpu
 from easycoreset.tables import Coreset, Ints, check_same_data
 from easycoreset.tables.holdout import hold_out
 
@@ -117,7 +118,7 @@ def choose_device(name: str) -> torch.device:
         name = next(kind for kind in ("cuda", "mps", "cpu") if present[kind])
     if not present[name]:
         raise UsageError(f"device must be there; got {name!r}, and this machine (or this build of torch) has none")
-    return torch.device(name)
+    return torch.device(name, own_gpu()) if name == "cuda" and launched() else torch.device(name)
 
 
 def set_threads(threads: int | None, model_name: str, device: torch.device) -> None:
@@ -134,6 +135,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     """
     objective_name, objective = load_objective(options.objective, options.eps)
     device, source = open_data(options)
+    join(device)
     index, weight = _training_rows(options, source)
     index, validation = _hold_out(options, source, index)
     size = options.batch_size

@@ -1,0 +1,64 @@
+"""Hardness from how fast the input gradient turns around a sample."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from easycoreset.attacks.ball import gradient_of
+from easycoreset.data.draws import keyed_uniform
+from easycoreset.errors import require
+from easycoreset.hardness import Extent, Outputs
+from easycoreset.hardness.folds import Fold, Mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curvature:
+    """Mean change of the loss's input gradient over a short random step (Garg & Roy 2023).
+
+    The mean over epochs of the mean over `draws` Rademacher vectors v of ||g(x + s v) - g(x)||_2, with s = `step` in
+    pixel space (theirs is in normalised space), x + s v not clipped; v is a function of (seed, index, epoch, draw).
+    """
+
+    version: ClassVar[int] = 1
+    name: ClassVar[str] = "curvature"
+    column: ClassVar[str] = "curvature"
+    needs_gradient: ClassVar[bool] = True
+    needs_features: ClassVar[bool] = False
+    opt_in: ClassVar[bool] = True
+    scored_epochs: ClassVar[slice] = slice(None)
+    draws: int = 10
+    step: float = 1e-3
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        require(self.draws >= 1, "draws", ">= 1", self.draws)
+        require(self.step > 0, "step", "> 0", self.step)
+
+    def price(self, extent: Extent) -> str:
+        """What it takes, for people."""
+        return f"{self.draws} more passes forward and back over {extent.samples} samples after every scored epoch"
+
+    def measure(self, outputs: Outputs) -> Tensor:
+        """Values of one epoch, [B]."""
+        assert outputs.gradient is not None
+        assert outputs.model is not None
+        assert outputs.x is not None
+        assert outputs.index is not None
+        x, total = outputs.x, torch.zeros(len(outputs.y), device=outputs.y.device, dtype=outputs.gradient.dtype)
+        for draw in range(self.draws):
+            keys = ("curvature", outputs.seed, outputs.epoch, draw)
+            v = torch.where(keyed_uniform(outputs.index, x.shape[1:], *keys) < 0.5, -1.0, 1.0).to(x.dtype)
+            with torch.enable_grad():
+                moved = (x + self.step * v).requires_grad_()
+                logits = outputs.model(moved)
+                logits = logits if logits.dtype == torch.float64 else logits.float()
+                gradient = gradient_of(F.cross_entropy(logits, outputs.y, reduction="sum"), moved)
+            total += (gradient - outputs.gradient).flatten(1).norm(dim=1)
+        return total / self.draws
+
+    def fold(self) -> Fold:
+        """The mean over epochs."""
+        return Mean()

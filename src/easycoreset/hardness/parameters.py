@@ -1,0 +1,69 @@
+"""Hardness from the gradient of all parameters."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from easycoreset.errors import UsageError, require
+from easycoreset.hardness import Extent, Outputs
+from easycoreset.hardness.folds import Fold, Mean
+
+EPOCHS = 10  # scored ones that count
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrandFull:
+    """Mean gradient norm of all parameters that require one, first 10 scored epochs (Paul et al. 2021), eval mode.
+
+    By `torch.func`, `chunk` samples at a time. They take one early epoch of about 10 seeds: average seeds by merging.
+    """
+
+    version: ClassVar[int] = 1
+    name: ClassVar[str] = "grand_full"
+    column: ClassVar[str] = "grand_full"
+    dtype: ClassVar[str] = "float32"
+    needs_gradient: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = False
+    opt_in: ClassVar[bool] = True
+    scored_epochs: ClassVar[slice] = slice(EPOCHS)
+    chunk: int = 16
+
+    def __post_init__(self) -> None:
+        require(self.chunk >= 1, "chunk", ">= 1", self.chunk)
+
+    def price(self, extent: Extent) -> str:
+        """What it takes, for people."""
+        memory = self.chunk * extent.parameters * 4 / 2**20
+        return (
+            f"the gradient of {extent.parameters} parameters for each of {extent.samples} samples after each of the "
+            f"first {EPOCHS} scored epochs, and {memory:.0f} MB of memory"
+        )
+
+    def measure(self, outputs: Outputs) -> Tensor:
+        """Values of one epoch, [B]."""
+        model = outputs.model
+        assert model is not None
+        assert outputs.x is not None
+        fixed: dict[str, Any] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        own = {name: fixed.pop(name).detach() for name in outputs.trainable}
+
+        def loss(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            logits = torch.func.functional_call(model, {**fixed, **values}, (x[None],))
+            return F.cross_entropy(logits.float(), y[None])
+
+        def norm(x: Tensor, y: Tensor) -> Tensor:
+            gradients = torch.func.grad(loss)(own, x, y)
+            return torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt()
+
+        try:
+            return torch.vmap(norm, chunk_size=self.chunk)(outputs.x, outputs.y)
+        except RuntimeError as error:
+            said = " ".join(str(error).split())[:200]
+            raise UsageError(f"hardness grand_full: torch.func cannot differentiate this model: {said}") from None
+
+    def fold(self) -> Fold:
+        """The mean over the first epochs."""
+        return Mean(limit=EPOCHS)

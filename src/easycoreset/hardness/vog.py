@@ -1,0 +1,78 @@
+"""Variance of gradients: how much a sample's own logit's gradient changes over training."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from easycoreset.attacks.ball import gradient_of
+from easycoreset.data import Batch
+from easycoreset.hardness import Extent
+from easycoreset.models.modes import frozen, full_float32
+from easycoreset.tables import Ints
+
+MEMORY = 2**30  # bytes of running moments
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoG:
+    """Mean over pixels of the standard deviation over epochs of dz_y/dx, standardised within the class (column `vog`).
+
+    Agarwal et al. 2022, whose code averages channels first; `vog_raw` is the value before it is standardised. The
+    moments run over the weights of the scored epochs, a part of the samples at a time, so that memory stays small.
+    """
+
+    version: ClassVar[int] = 1
+    name: ClassVar[str] = "vog"
+    opt_in: ClassVar[bool] = True
+
+    def price(self, extent: Extent) -> str:
+        """What it takes, for people."""
+        disk = extent.epochs * extent.parameters * 4 / 2**20
+        return (
+            f"{extent.epochs} passes forward and back over {extent.samples} samples after training, up to "
+            f"{min(MEMORY, 16 * extent.samples * extent.pixels) / 2**20:.0f} MB of memory, and {disk:.0f} MB for the "
+            "weights of the scored epochs"
+        )
+
+
+def parts_of(rows: Ints, pixels: int) -> list[Ints]:
+    """Cut rows into parts whose running moments fit."""
+    size = max(MEMORY // (16 * pixels), 1)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def measure_vog(models: Iterable[nn.Module], batches: Callable[[], Iterable[Batch]], rows: Ints,
+                advance: Callable[[int], None] = lambda samples: None) -> np.ndarray:  # fmt: skip
+    """`vog_raw` of some samples, [n] in the order of `rows`, by Welford's running moments; NaN if never finite.
+
+    Args:
+        models: of the scored epochs, one after the other.
+        batches: gives the clean batches of `rows`, anew for each model.
+        rows: [n] indices.
+        advance: told how many samples are done.
+    """
+    place = {int(index): row for row, index in enumerate(rows)}
+    mean = m2 = torch.zeros(0)
+    count = torch.zeros(len(rows), dtype=torch.float64)
+    for model in models:
+        with frozen(model), full_float32():
+            for batch in batches():
+                x = batch.x.detach().requires_grad_()
+                own = model(x).gather(1, batch.y[:, None])
+                gradient = gradient_of(own.sum(), x).detach().flatten(1).double().cpu()
+                if not len(mean):
+                    mean, m2 = (torch.zeros(len(rows), gradient.shape[1], dtype=torch.float64) for _ in range(2))
+                where = torch.tensor([place[index] for index in batch.index.tolist()])
+                fine = torch.isfinite(gradient).all(1)
+                where, gradient = where[fine], gradient[fine]
+                count[where] += 1
+                step = gradient - mean[where]
+                mean[where] += step / count[where, None]
+                m2[where] += step * (gradient - mean[where])
+                advance(len(batch.index))
+    deviation = (m2 / count.clamp_min(1)[:, None]).sqrt().mean(1)
+    return torch.where(count > 0, deviation, float("nan")).float().numpy()

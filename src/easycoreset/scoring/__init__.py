@@ -1,0 +1,153 @@
+"""Scoring: train once, or take checkpoints that are there, and measure how hard every sample is on the way."""
+
+import numpy as np
+from torch import nn
+
+from easycoreset.console import log, progress, say_eps
+from easycoreset.features import save_features, saved_kinds
+from easycoreset.files import RunFolder
+from easycoreset.hardness.exact import first_std
+from easycoreset.models.saved import load_weights, save_model
+from easycoreset.options import ScoreOptions, options_json, takes
+from easycoreset.processes import leads, tell
+from easycoreset.recorder import HardnessRecorder
+from easycoreset.scoring.agreement import Agreements, compare_early
+from easycoreset.scoring.checkpoints import score_checkpoints, score_other_split, sweep_kept
+from easycoreset.scoring.files import scores_file, trajectory_folder
+from easycoreset.scoring.measures import Measures, asked_for, per_epoch, possible, refuse_untappable, say_prices
+from easycoreset.scoring.passes import fold_trajectory, make_table, measure_split, measured_in, write_trajectory
+from easycoreset.tables import Scores
+from easycoreset.training import (
+    History,
+    Job,
+    finish_training,
+    fit,
+    fresh_model,
+    prepare,
+    say_few_updates,
+    training_summary,
+)
+from easycoreset.training.checkpoint import CHECKPOINT
+from easycoreset.training.together import claim_together
+
+__all__ = ["compare_early", "score", "scores_file", "trajectory_folder"]
+
+
+@takes(ScoreOptions)
+def score(options: ScoreOptions) -> Scores:
+    """Train a model and score every sample of a split; the same call again resumes or returns what is there.
+
+    Writes `scores.parquet`, `trajectory/`, `run.json`, the model, and the weights of the scored epochs to `out`;
+    with split="test", `scores_test.parquet` and `trajectory_test/` beside them, from the same run; with
+    save_features, `features.npy`, `probabilities.npy` and `features.json`, of the last epoch's model. With
+    checkpoints, nothing is trained: the weights in that folder are those of the scored epochs.
+
+    Returns:
+        The scores of the split, a row a sample.
+
+    Raises:
+        UsageError: wrong use, before work starts.
+        RunError: a loss that is not finite.
+    """
+    measures = asked_for(options)
+    if options.checkpoints is not None:
+        return score_checkpoints(options, measures)
+    job = prepare(options, epochs=options.epochs, updates=None)
+    measures = possible(job, options, measures)
+    if options.mode == "online":
+        refuse_untappable(job)
+    identity = job.identity(options) | {"hardness": [measure.name for measure in measures]}
+    if options.feature_layer is not None and any(measure.needs_features for measure in per_epoch(measures)):
+        identity["feature_layer"] = options.feature_layer
+    with claim_together(options.out, "score", identity, overwrite=options.overwrite) as run:
+        if not run.done:
+            say_prices(job, measures, len(options.scored_epochs()))
+            _train_and_score(job, options, measures, run)
+        else:
+            log.info("%s: training is finished already", options.out)
+        if options.save_features is not None and leads():
+            _save_features(job, options, run)
+        if options.split == "test":
+            score_other_split(job, options, measures, run)
+        tell(None)  # what the first process wrote is there for all
+        return Scores.read(scores_file(run.path, options.split))
+
+
+def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
+    """Save the features of the training split that are wanted and not there yet, by the weights of the finished run."""
+    wanted = ("clean", "adversarial") if options.save_features == "adversarial" else ("clean",)
+    missing = [kind for kind in wanted if kind not in saved_kinds(run.path, job.split, options.feature_layer)]
+    if not missing:
+        return
+    model = fresh_model(job)
+    load_weights(model, run.path / "model.safetensors")
+    size, eps = options.scoring_batch_size, getattr(job.objective, "eps", 8 / 255)
+    if "adversarial" in missing:
+        log.info("adversarial features are those of PGD examples at eps %s, linf", say_eps(eps))
+    for kind in missing:
+        with progress(f"{kind} features", -(-len(job.split) // size)) as bar:
+            save_features(model, job.split, run.path, kind=kind, model_name=job.model_name, device=job.device,
+                          feature_layer=options.feature_layer, eps=eps,
+                          seed=options.seed, batch_size=size, advance=lambda samples: bar.advance())  # fmt: skip
+
+
+def _train_and_score(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
+    say_few_updates(job)
+    model, scored, weights = fresh_model(job), options.scored_epochs(), run.path / "checkpoints"
+    swept = len(measures) > len(per_epoch(measures))
+    recorder = _recorder(job, options, measures, model) if options.mode == "online" else None
+    agreements = Agreements.of(job, options, measures, run) if recorder is not None else None
+    history: History = []
+    for epoch in fit(job, model, recorder=recorder, feature_layer=options.feature_layer, folder=run.path,
+                     history=history):  # fmt: skip
+        if epoch.number not in scored:
+            continue
+        if recorder is not None:
+            columns = recorder.last_epoch()
+            if agreements is not None:
+                agreements.look(epoch.number, epoch.model)
+        else:
+            now = measured_in(epoch.number, scored, per_epoch(measures))
+            columns = measure_split(job, options, epoch.model, now, job.split, epoch.number) if now else {}
+        if columns:
+            write_trajectory(trajectory_folder(run.path, "train"), epoch.number, columns)
+        if recorder is None and (options.keep_checkpoints or swept) and leads():
+            save_model(weights / f"{epoch.number:04d}", epoch.model, job.card())
+    finish_training(job, model, options, history)
+    _write_scores(job, options, measures, run, history, recorder, agreements)
+
+
+def _write_scores(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, history: History,
+                  recorder: HardnessRecorder | None, agreements: Agreements | None) -> None:  # fmt: skip
+    """Fold what was measured to the table, sweep what needs all epochs together, and end the run."""
+    scored, facts = options.scored_epochs(), dict[str, object]()
+    if recorder is not None:
+        facts["nonfinite"] = recorder.nonfinite
+        online = recorder.scores(job.split.labels, job.split.sample_ids)
+        scores = make_table(job, options, job.split, online.columns, online.n_obs)
+        if agreements is not None:
+            facts["agreement"] = agreements.tell(scores)
+    else:
+        tell(None)  # the first process has written the last epoch and its weights
+        folder = trajectory_folder(run.path, "train")
+        scores = fold_trajectory(job, options, per_epoch(measures), folder, job.split, scored)
+        scores = sweep_kept(job, options, measures, run, job.split, scores)
+        facts["nonfinite_gradients"] = int(len(scored) * len(scores) - scores.n_obs.sum())
+    if not leads():
+        run.finish()
+        return
+    scores.write(scores_file(run.path, "train"))
+    unseen = int(np.sum(scores.n_obs == 0))
+    summary = training_summary(job, history) | {"scored_epochs": scored, "columns": list(scores.columns),
+                                                "rows": len(scores), "never_observed": unseen} | facts  # fmt: skip
+    run.finish(summary=summary, provenance=scores.provenance, given=options_json(options))
+    (run.path / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _recorder(job: Job, options: ScoreOptions, measures: Measures, model: nn.Module) -> HardnessRecorder:
+    std = first_std(model)
+    plain = job.objective_name == "standard" and job.weight is None
+    return HardnessRecorder(len(job.split), "mean", "cross_entropy" if plain else job.objective_name,
+                            hardness=options.hardness or [measure.name for measure in measures],
+                            every=options.every, first=options.first,
+                            model_std=None if std is None else std.tolist())  # fmt: skip

@@ -1,0 +1,180 @@
+"""Scoring by weights that are there: of a run's own scored epochs, or those that somebody else's training saved."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from torch import nn
+
+from easycoreset.console import log
+from easycoreset.data import Split
+from easycoreset.errors import UsageError, require
+from easycoreset.files import RunFolder
+from easycoreset.models.foreign import load_foreign
+from easycoreset.models.saved import load_weights
+from easycoreset.options import RecipeOptions, ScoreOptions, options_json
+from easycoreset.options.training import ComputeOptions
+from easycoreset.processes import leads, tell
+from easycoreset.scoring.files import scores_file, trajectory_folder
+from easycoreset.scoring.measures import Measures, per_epoch, possible, say_prices
+from easycoreset.scoring.passes import fold_trajectory, measure_split, measured_in, sweep_vog, write_trajectory
+from easycoreset.tables import Scores
+from easycoreset.training import Job, fresh_model, prepare
+from easycoreset.training.setup import check_model, to_device
+from easycoreset.training.together import claim_together
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+Models = Callable[[], Iterator[nn.Module]]  # those of the scored epochs, anew at each call
+NAMES = ("model.safetensors", "pytorch_model.bin")  # of a folder an epoch
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """The files of weights in a folder, one a scored epoch, in natural order (epoch_2 before epoch_10).
+
+    Where the folder holds no such file but folders, those that hold a `model.safetensors` or `pytorch_model.bin` count.
+
+    Raises:
+        UsageError: no folder, or no checkpoint in it.
+    """
+    require(folder.is_dir(), "checkpoints", "a folder of weights", str(folder))
+    found = [file for file in folder.iterdir() if file.is_file() and file.suffix in SUFFIXES]
+    if not found:
+        inner = (next((place / name for name in NAMES if (place / name).is_file()), None) for place in folder.iterdir())
+        found = [file for file in inner if file is not None]
+    if not found:
+        raise UsageError(f"checkpoints: {folder} holds no weights ({', '.join(SUFFIXES)})")
+    return sorted(found, key=lambda file: natural(str(file.relative_to(folder))))
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers in names by their value.
+
+    >>> sorted(["epoch_10", "epoch_2", "epoch_1"], key=natural)
+    ['epoch_1', 'epoch_2', 'epoch_10']
+    """
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
+    """Score a split exactly by the checkpoints of somebody's training, as if each file were a scored epoch.
+
+    Raises:
+        UsageError: no checkpoints, options of training, or weights of another architecture (which keys differ).
+    """
+    assert options.checkpoints is not None
+    _refuse_training(options)
+    files = find_checkpoints(options.checkpoints)
+    log.info("%d checkpoints, in this order: %s", len(files),
+             ", ".join(str(file.relative_to(options.checkpoints)) for file in files))  # fmt: skip
+    job = prepare(replace(options, epochs=1, checkpoints=None, input_mean=(), input_std=()), epochs=1, updates=None)
+    measures = possible(job, options, measures)
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
+    network = load_foreign(files[0], job.card(), options.input_mean, options.input_std)
+    check_model(network.to(job.device), job.source, job.device)
+    identity = options_json(options, neutral=False) | {
+        "checkpoints": digests, "hardness": [measure.name for measure in measures], "model": job.model_name,
+        "fingerprint": job.source.splits[options.split].fingerprint, "split": options.split,
+    }  # fmt: skip
+    numbers, split = list(range(1, len(files) + 1)), job.source.splits[options.split]
+
+    def models() -> Iterator[nn.Module]:
+        for file in files:
+            yield to_device(load_foreign(file, job.card(), options.input_mean, options.input_std), job.device)
+
+    with claim_together(options.out, "score", identity, overwrite=options.overwrite) as run:
+        file = scores_file(run.path, options.split)
+        if not run.done:
+            say_prices(job, measures, len(files))
+            scores = _score_by(job, options, measures, run, split, numbers, models)
+            if leads():
+                scores.write(file)
+            summary = {"model": job.model_name, "data": job.source.name, "samples": len(split), "rows": len(split),
+                       "checkpoints": [str(file.relative_to(options.checkpoints)) for file in files],
+                       "scored_epochs": numbers, "columns": list(scores.columns)}  # fmt: skip
+            run.finish(summary=summary, provenance=scores.provenance, given=options_json(options))
+        tell(None)
+        return Scores.read(file)
+
+
+def _refuse_training(options: ScoreOptions) -> None:
+    """Options of training do not apply to weights that are there."""
+    trained = {item.name: item for item in fields(RecipeOptions)}
+    for name in ("model", *(item.name for item in fields(ComputeOptions))):
+        trained.pop(name, None)
+    names = ("mode", "every", "first", "save_features", "keep_checkpoints")
+    trained |= {item.name: item for item in fields(ScoreOptions) if item.name in names}
+    for name, item in trained.items():
+        require(getattr(options, name) == item.default, name, "left out with checkpoints", getattr(options, name))
+
+
+def _score_by(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split,
+              numbers: Sequence[int], models: Models) -> Scores:  # fmt: skip
+    """Measure a split by the models of its scored epochs; epochs that are written already are not measured again."""
+    folder, folded = trajectory_folder(run.path, split.name), per_epoch(measures)
+    for number, model in zip(numbers, models(), strict=True):
+        now = measured_in(number, numbers, folded)
+        if now and not tell((folder / f"{number:04d}.parquet").exists()):
+            write_trajectory(folder, number, measure_split(job, options, model, now, split, number))
+    tell(None)
+    scores = fold_trajectory(job, options, folded, folder, split, numbers)
+    return _sweep(job, options, measures, run, split, scores, models, len(numbers))
+
+
+def _sweep(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split, scores: Scores,
+           models: Models, epochs: int) -> Scores:  # fmt: skip
+    """Add the columns of the measures that look at all scored epochs together."""
+    if len(measures) == len(per_epoch(measures)):
+        return scores
+    columns = sweep_vog(job, options, models, epochs, split, run.path / f".vog_{split.name}.npy")
+    return replace(scores, columns=scores.columns | columns)
+
+
+def kept_models(job: Job, folder: Path, numbers: Sequence[int]) -> Models:
+    """The models of a run's own scored epochs, one after the other, by the weights that it kept."""
+    model = fresh_model(job)
+
+    def models() -> Iterator[nn.Module]:
+        for number in numbers:
+            load_weights(model, folder / f"{number:04d}" / "model.safetensors")
+            yield model
+
+    return models
+
+
+def sweep_kept(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split,
+               scores: Scores) -> Scores:  # fmt: skip
+    """The same by the weights that the run kept; those that were kept for this alone go."""
+    folder, numbers = run.path / "checkpoints", options.scored_epochs()
+    found = _sweep(job, options, measures, run, split, scores, kept_models(job, folder, numbers), len(numbers))
+    if not options.keep_checkpoints and leads():
+        tell(None)
+        shutil.rmtree(folder, ignore_errors=True)
+    elif not options.keep_checkpoints:
+        tell(None)
+    return found
+
+
+def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
+    """Score another split by the weights that the run kept of its scored epochs.
+
+    Raises:
+        UsageError: some of them are not there.
+    """
+    split, numbers = job.source.splits[options.split], options.scored_epochs()
+    file = scores_file(run.path, options.split)
+    if tell(file.exists() and Scores.read(file).provenance.get("fingerprint") == split.fingerprint):
+        return
+    missing = [n for n in numbers if not (run.path / "checkpoints" / f"{n:04d}").is_dir()]
+    if missing:
+        raise UsageError(
+            f"split: {options.split!r} needs the weights of every scored epoch; {run.path} lacks {missing}"
+        )
+    if leads():  # of another test part, it may be
+        shutil.rmtree(trajectory_folder(run.path, split.name), ignore_errors=True)
+    models = kept_models(job, run.path / "checkpoints", numbers)
+    scores = _score_by(job, options, measures, run, split, numbers, models)
+    if leads():
+        scores.write(file)

@@ -1,0 +1,124 @@
+"""From models of scored epochs to a table: passes over a split, a trajectory of epochs, and their fold."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from easycoreset.console import progress
+from easycoreset.data import Split
+from easycoreset.files import write_atomic
+from easycoreset.hardness import Hardness
+from easycoreset.hardness.exact import measure_all
+from easycoreset.hardness.vog import measure_vog, parts_of
+from easycoreset.options import ScoreOptions, options_json
+from easycoreset.parquet import read_table, write_table
+from easycoreset.processes import add_up, leads, rank, world_size
+from easycoreset.tables import Ints, Scores
+from easycoreset.tables.merging import standardise
+from easycoreset.training import Job
+
+
+def measured_in(number: int, scored: Sequence[int], measures: Sequence[Hardness]) -> list[Hardness]:
+    """The measures of one epoch: some cost too much to be taken in every one."""
+    return [measure for measure in measures if number in scored[measure.scored_epochs]]
+
+
+def measure_split(job: Job, options: ScoreOptions, model: nn.Module, measures: Sequence[Hardness], split: Split,
+                  epoch: int, rows: Ints | None = None) -> dict[str, np.ndarray]:  # fmt: skip
+    """Measure all samples of a split, or `rows` of it, each process its part: column -> [N]."""
+    order, size = np.arange(len(split), dtype=np.int64) if rows is None else rows, options.scoring_batch_size
+    own = order[rank() :: world_size()]
+    passes = len({measure.dtype for measure in measures})
+    with progress(f"scoring {split.name}, epoch {epoch}", passes * -(-len(own) // size)) as bar:
+        columns = measure_all(model, lambda: split.batches(own, size, job.device), len(split), measures,
+                              lambda samples: bar.advance(), options.feature_layer, epoch, options.seed)  # fmt: skip
+    return unite(columns, job.device)
+
+
+def unite(columns: dict[str, np.ndarray], device: torch.device) -> dict[str, np.ndarray]:
+    """Bring together what each process measured of its part; NaN where none has a value."""
+    if world_size() == 1:
+        return columns
+    for name, values in columns.items():
+        found = torch.from_numpy(np.nan_to_num(values, nan=0.0)).to(device)
+        seen = torch.from_numpy(np.isfinite(values).astype(np.int32)).to(device)
+        add_up(found, seen)
+        columns[name] = torch.where(seen > 0, found / seen.clamp_min(1), float("nan")).cpu().numpy()
+    return columns
+
+
+def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -> None:
+    """Write one scored epoch: `index, epoch` and a float32 column a measure."""
+    size = len(next(iter(columns.values())))
+    table = {"index": np.arange(size, dtype=np.int64), "epoch": np.full(size, epoch, np.int32), **columns}
+    if leads():
+        write_table(pa.table(table), folder / f"{epoch:04d}.parquet")
+
+
+def fold_trajectory(job: Job, options: ScoreOptions, measures: Sequence[Hardness], folder: Path, split: Split,
+                    scored: Sequence[int]) -> Scores:  # fmt: skip
+    """Fold the scored epochs, one file at a time, to one number a sample and hardness."""
+    folds = {measure.name: measure.fold() for measure in measures}
+    observed = np.zeros(len(split), np.int32)
+    usual = [m for m in measures if not m.opt_in] or measures
+    counted = next((m.column for m in usual if m.needs_gradient), usual[0].column) if usual else ""
+    for number in scored:
+        now = measured_in(number, scored, measures)
+        if not now:
+            continue  # nothing was asked for but what is taken in other epochs
+        table = read_table(folder / f"{number:04d}.parquet", {"index": "integer"})
+        for measure in now:
+            folds[measure.name].add(table[measure.column].to_numpy())
+        if counted in table.column_names:
+            observed += np.isfinite(table[counted].to_numpy())
+    return make_table(job, options, split, {name: fold.result() for name, fold in folds.items()}, observed)
+
+
+def make_table(job: Job, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray],
+               observed: np.ndarray) -> Scores:  # fmt: skip
+    """The scores of a split, with where they come from."""
+    provenance = {"fingerprint": split.fingerprint, "split": split.name, "data": job.source.name, "mode": options.mode,
+                  "model": job.model_name, "objective": job.objective_name,
+                  "options": options_json(options, neutral=False)}  # fmt: skip
+    return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(job.source.class_names),
+                  n_obs=observed.astype(np.int32), columns=columns, provenance=provenance)  # fmt: skip
+
+
+def sweep_vog(job: Job, options: ScoreOptions, models: Callable[[], Iterator[nn.Module]], epochs: int, split: Split,
+              file: Path) -> dict[str, np.ndarray]:  # fmt: skip
+    """`vog_raw` and `vog` of a split from the models of its scored epochs; parts that are done are in `file`.
+
+    Args:
+        job: data and device.
+        options: batch size.
+        models: gives the models of the scored epochs, anew for each part.
+        epochs: how many.
+        split: the data.
+        file: an .npy file that holds how far it came.
+    """
+    size, raw = options.scoring_batch_size, np.full(len(split), np.nan, np.float32)
+    if file.exists():
+        raw = np.load(file)
+    own = np.arange(len(split), dtype=np.int64)[rank() :: world_size()]
+    with progress(f"vog of {split.name}", epochs * len(own)) as bar:
+        for part in parts_of(own, int(np.prod(job.source.shape))):
+            if np.isfinite(raw[part]).any():
+                bar.advance(epochs * len(part))
+                continue
+            batches = functools.partial(split.batches, part, size, job.device)
+            raw[part] = measure_vog(models(), batches, part, bar.advance)
+            if world_size() == 1:
+                write_atomic(file, lambda path: _save_array(path, raw))
+    raw = unite({"vog_raw": raw}, job.device)["vog_raw"]
+    file.unlink(missing_ok=True)
+    return {"vog_raw": raw, "vog": standardise(raw, split.labels)}
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as file:
+        np.save(file, array)

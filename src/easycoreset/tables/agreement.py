@@ -1,0 +1,75 @@
+"""How far two hardnesses agree on the same samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SHARES = (0.1, 0.3, 0.5)  # of the easiest samples
+Numbers = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Agreement of two columns.
+
+    Attributes:
+        column: of the first table.
+        other: of the second.
+        samples: that have both values.
+        spearman: rank correlation; NaN where a column has no spread.
+        overlap: share of the easiest samples -> share of these that both columns name.
+        per_class: class -> rank correlation within it.
+    """
+
+    column: str
+    other: str
+    samples: int
+    spearman: float
+    overlap: dict[float, float]
+    per_class: dict[str, float]
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values."""
+
+        def known(value: float) -> float | None:
+            return round(value, 6) if np.isfinite(value) else None
+
+        return {"other": self.other, "samples": self.samples, "spearman": known(self.spearman),
+                "overlap": {f"{share:g}": known(value) for share, value in self.overlap.items()},
+                "per_class": {name: known(value) for name, value in self.per_class.items()}}  # fmt: skip
+
+
+def agree(column: str, other: str, ours: Numbers, theirs: Numbers, labels: npt.NDArray[np.int64],
+          class_names: Sequence[str] = ()) -> Agreement:  # fmt: skip
+    """Compare two columns [N] of the same samples; those without a value in both are left out.
+
+    Equal values are put in one seeded order in both columns before the easiest are counted.
+    """
+    both = np.flatnonzero(np.isfinite(ours) & np.isfinite(theirs))
+    a, b, y = ours[both], theirs[both], labels[both]
+    shuffled = np.random.default_rng(0).permutation(len(both))
+    order = [shuffled[np.argsort(values[shuffled], kind="stable")] for values in (a, b)]
+    overlap: dict[float, float] = {}
+    for share in SHARES:
+        count = int(share * len(both) + 0.5)
+        same = len(np.intersect1d(order[0][:count], order[1][:count]))
+        overlap[share] = same / count if count else float("nan")
+    names: dict[int, str] = {int(k): class_names[int(k)] if k < len(class_names) else str(k) for k in np.unique(y)}
+    per_class = {name: spearman(a[y == k], b[y == k]) for k, name in names.items()}
+    return Agreement(column=column, other=other, samples=len(both), spearman=spearman(a, b), overlap=overlap,
+                     per_class=per_class)  # fmt: skip
+
+
+def spearman(a: Numbers, b: Numbers) -> float:
+    """Rank correlation, equal values sharing their mean rank; NaN where there is no spread."""
+    from scipy.stats import rankdata  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+    if len(a) < 2:
+        return float("nan")
+    ranks = np.stack([np.asarray(rankdata(values), np.float64) for values in (a, b)])
+    ranks -= ranks.mean(1, keepdims=True)
+    norm = float(np.sqrt(np.square(ranks).sum(1).prod()))
+    return float((ranks[0] * ranks[1]).sum() / norm) if norm > 0 else float("nan")

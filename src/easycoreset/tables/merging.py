@@ -1,0 +1,109 @@
+"""Several tables of scores as one: seeds of one data set averaged, shards of a data set put together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from easycoreset.console import log
+from easycoreset.errors import UsageError, require
+from easycoreset.tables.scores import Floats, Scores, check_same_data
+
+
+def merge(tables: Sequence[Scores]) -> Scores:
+    """Merge tables of the same samples (seeds) or of samples that do not overlap (shards).
+
+    Seeds: unweighted means, NaN skipped; `forgetting` is the sum; `vog` is standardised again from the mean `vog_raw`;
+    `n_obs` sums. Shards: rows one after the other, indices counted on.
+
+    Raises:
+        UsageError: no table, other data, shards that overlap, or classes that differ.
+    """
+    require(len(tables) > 0, "merge", "of at least one table", tables)
+    first, names = tables[0], set(tables[0].sample_ids)
+    own = [len(names & set(table.sample_ids)) for table in tables[1:]]
+    if all(len(table) == len(first) for table in tables) and all(shared == len(names) for shared in own):
+        return _average(tables)
+    seen = names
+    for place, table in enumerate(tables[1:], 1):
+        shared = seen & set(table.sample_ids)
+        if shared:
+            raise UsageError(f"merge: table {place} shares {len(shared)} samples with those before it, as "
+                             f"{min(shared)!r}: shards must not overlap, seeds be of the same samples")  # fmt: skip
+        seen |= set(table.sample_ids)
+    return _concatenate(tables)
+
+
+def _shared_columns(tables: Sequence[Scores]) -> list[str]:
+    """The columns that all tables have; those that only some have are named and left out."""
+    shared = [name for name in tables[0].columns if all(name in table.columns for table in tables)]
+    lost = sorted({name for table in tables for name in table.columns} - set(shared))
+    if lost:
+        log.warning("warning: merged without %s, which not all of the tables have", ", ".join(lost))
+    return shared
+
+
+def _average(tables: Sequence[Scores]) -> Scores:
+    first = tables[0]
+    mark = str(first.provenance.get("fingerprint", ""))
+    for place, table in enumerate(tables[1:], 1):
+        split = str(first.provenance.get("split", "train"))
+        own, other = (table.sample_ids, table.labels), (first.sample_ids, first.labels)
+        facts = table.provenance if mark else {key: v for key, v in table.provenance.items() if key != "fingerprint"}
+        check_same_data(facts, mark, split, f"merge: table {place}", own, other)
+    columns = {name: _fold(name, [table.columns[name] for table in tables]) for name in _shared_columns(tables)}
+    for name in columns:
+        if name == "vog" and "vog_raw" in columns:
+            columns[name] = standardise(columns["vog_raw"], first.labels)
+    observed = np.sum([table.n_obs for table in tables], axis=0, dtype=np.int32)
+    facts = {key: first.provenance[key] for key in ("fingerprint", "split", "data") if key in first.provenance}
+    return replace(first, columns=columns, n_obs=observed, provenance=facts | _history(tables), features=None,
+                   probabilities=None, features_adv=None, probabilities_adv=None)  # fmt: skip
+
+
+def _fold(name: str, values: Sequence[Floats]) -> Floats:
+    """The mean of what is known, the sum for counts of events."""
+    stacked = np.stack(values).astype(np.float64)
+    known = np.isfinite(stacked)
+    total, count = np.where(known, stacked, 0).sum(0), known.sum(0)
+    divisor = np.minimum(count, 1) if name.startswith("forgetting") else count
+    return np.where(count > 0, total / np.maximum(divisor, 1), np.nan).astype(np.float32)
+
+
+def _concatenate(tables: Sequence[Scores]) -> Scores:
+    first = tables[0]
+    for place, table in enumerate(tables[1:], 1):
+        same = list(table.class_names) == list(first.class_names)
+        require(same, f"merge: class names of table {place}", f"{list(first.class_names)}", list(table.class_names))
+    columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in _shared_columns(tables)}
+    labels = np.concatenate([table.labels for table in tables])
+    if "vog" in columns and "vog_raw" in columns:
+        columns["vog"] = standardise(columns["vog_raw"], labels)
+    ids = [name for table in tables for name in table.sample_ids]
+    split = {"split": first.provenance["split"]} if "split" in first.provenance else {}
+    return Scores(sample_ids=ids, labels=labels, class_names=first.class_names,
+                  n_obs=np.concatenate([table.n_obs for table in tables]), columns=columns,
+                  provenance=split | _history(tables))  # fmt: skip
+
+
+def _history(tables: Sequence[Scores]) -> dict[str, Any]:
+    """Where the parts come from."""
+    return {"merged": [{key: v for key, v in t.provenance.items() if key != "class_names"} for t in tables]}
+
+
+def standardise(raw: Floats, labels: npt.NDArray[np.int64]) -> Floats:
+    """Subtract the mean and divide by the standard deviation (ddof 0) of each class; 0 where it has no spread.
+
+    >>> standardise(np.array([1, 3, 5, 5], np.float32), np.array([0, 0, 1, 1])).tolist()
+    [-1.0, 1.0, 0.0, 0.0]
+    """
+    result = np.full(len(raw), np.nan, np.float32)
+    for k in np.unique(labels):
+        rows = np.flatnonzero((labels == k) & np.isfinite(raw))
+        if len(rows):
+            values = raw[rows].astype(np.float64)
+            spread = values.std()
+            result[rows] = (values - values.mean()) / spread if spread > 0 else 0.0
+    return result
