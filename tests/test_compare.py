@@ -19,12 +19,11 @@ from tests.test_data import write_cifar
 from easycoreset import Coreset, UsageError, open_source
 from easycoreset.experiment import run_experiment
 from easycoreset.experiment.results import cell_folder
-from easycoreset.hardness import load_hardness
 from easycoreset.members import load_attribute
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import CompareOptions
 from easycoreset.recipes import RECIPES, describe_experiment
-from easycoreset.selection import SELECTORS, load_selector
+from easycoreset.selection import SELECTORS
 from easycoreset.tables.coreset import kept_count
 from easycoreset.tables.holdout import hold_out
 
@@ -321,10 +320,7 @@ def test_dry_run_writes_nothing(tmp_path, cli):
 
 @pytest.mark.slow
 def test_every_method_that_scoring_can_serve(tmp_path):
-    served = {name: load_selector(name)[1].needs for name in SELECTORS}
-    makes = {*(measure.name for measure in load_hardness(())), "features", "probabilities"}
-    methods = [name for name, needs in served.items() if makes.issuperset(needs)]
-    assert set(SELECTORS) - set(methods) == {"slocurves", "vog", "deepfool"}
+    methods = list(SELECTORS)
     methods += ["craig:gradients=adversarial", "gradmatch:gradients=adversarial", "stratified:per_class=true"]
     common = ["--methods", ",".join(methods), "--fractions", "0.1", "--updates", "2", "--seeds", "1"]
     small = ["--scoring-epochs", "2", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--workers", "2"]
@@ -338,6 +334,7 @@ def test_every_method_that_scoring_can_serve(tmp_path):
     )
     (scores,) = (tmp_path / "grid" / "scores").iterdir()
     assert (scores / "features.npy").exists() and (scores / "features_adv.npy").exists()
+    assert {"curvature", "vog", "boundary"} <= set(pq.read_schema(scores / "scores.parquet").names)
     page = (tmp_path / "grid" / "report.html").read_text()
     assert "selection, MB" in page and "gradmatch:gradients=adversarial" in page
 
@@ -393,9 +390,9 @@ def test_what_an_older_version_left_is_made_anew(tmp_path):
 
 
 def test_columns_that_scoring_does_not_make_are_refused_before_anything_runs(tmp_path, cli):
-    given = [value if value != "random,easycore" else "random,slocurves" for value in SMALL]
+    given = [value if value != "random,easycore" else "random,tests.factories:Mystery" for value in SMALL]
     ran = cli("compare", *given, "--out", tmp_path / "grid")
-    assert ran.code == 2 and "'slocurves' needs 'curvature'" in ran.err and not (tmp_path / "grid").exists()
+    assert ran.code == 2 and "'tests.factories:Mystery' needs 'mystery'" in ran.err and not (tmp_path / "grid").exists()
 
 
 @pytest.mark.slow

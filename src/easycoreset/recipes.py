@@ -12,7 +12,7 @@ from easycoreset.attacks import load_attack
 from easycoreset.data import open_source
 from easycoreset.errors import UsageError
 from easycoreset.experiment import FULL, Cell, Experiment, Product, unscored_table
-from easycoreset.hardness import load_hardness
+from easycoreset.hardness import HARDNESS
 from easycoreset.members import load_attribute
 from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import ModelCard
@@ -163,8 +163,7 @@ def _check_method(method: str, model: nn.Module, images: Tensor) -> str:
     """The one spelling of a method whose columns and features the scoring runs make."""
     name, selector = load_selector(method)
     needs = needs_of(selector) or ()
-    made = {measure.name for measure in load_hardness(())}
-    lacking = [need for need in needs if need not in (*made, *ARRAYS)]
+    lacking = [need for need in needs if need not in (*HARDNESS, *ARRAYS)]
     if lacking:
         raise UsageError(f"method {method!r} needs {lacking[0]!r}, which the scoring runs of compare do not make")
     if set(needs) & {*ARRAYS, "grand"}:

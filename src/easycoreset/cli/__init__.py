@@ -15,6 +15,7 @@ from easycoreset.cli.commands import app
 from easycoreset.cli.config import with_config
 from easycoreset.cli.listing import list_members
 from easycoreset.cli.output import Output
+from easycoreset.cli.together import GONE, hush, is_follower, is_loss, part
 from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageError
 
 __all__ = ["app", "main"]
@@ -79,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     sys.path.append(os.getcwd())  # where a user's own module:factory is looked for, after what is installed
     warnings.showwarning = _show_warning
+    if is_follower():
+        tokens = hush(tokens)
     warnings.simplefilter("always", EasycoresetWarning)
     try:
         app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
@@ -89,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = error.argument.name if error.argument else "an option"
         return _fail(f"{missing} is required", EXIT_USAGE, tokens)
     except (CycloptsError, UsageError) as error:
+        if is_follower():  # the first process has found the same
+            return EXIT_USAGE
         return _fail(error, EXIT_USAGE, tokens)
     except GridError as error:
         return _fail(error, EXIT_PARTIAL, tokens)
@@ -100,7 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     except Exception as error:  # our own bug: still one line, and how to see more
+        if is_loss(error):
+            return _fail(GONE, EXIT_FAILED, tokens)
         return _fail(f"{type(error).__name__}: {error} (a bug; --debug shows where)", EXIT_FAILED, tokens)
+    finally:
+        part()
     return EXIT_DONE
 
 

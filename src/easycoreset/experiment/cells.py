@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from easycoreset.attacks import ATTACKS
 from easycoreset.data import name_data
+from easycoreset.hardness import HARDNESS, load_hardness
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
@@ -107,6 +108,12 @@ class Cell:
     def needs_scores(self) -> bool:
         """Whether the method looks at hardness or features at all."""
         return self.needs != ()
+
+    @property
+    def needs_opt_in(self) -> tuple[str, ...]:
+        """Hardness that the scoring run must be asked for."""
+        cheap = {measure.name for measure in load_hardness(())}
+        return tuple(name for name in self.needs or () if name in HARDNESS and name not in cheap)
 
     @property
     def needs_features(self) -> FeatureKind | None:

@@ -16,6 +16,7 @@ from easycoreset.models.modes import frozen
 from easycoreset.options import Device, TrainOptions
 from easycoreset.training import Job, fit, fresh_model, prepare
 
+MORE_LOOKS = {"curvature": 10, "vog": 1, "grand_full": 5}  # of every sample in every scored epoch, about
 STEPS = 4  # timed, after two that are not
 
 
@@ -40,7 +41,10 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
         job, step, look_seconds = timed[(cell.data, cell.model, cell.objective)]
         size, kinds = len(job.split), {c.needs_features for c in missing if c.scoring_name == cell.scoring_name}
         seconds += size * look_seconds * (12 if "adversarial" in kinds else 1 if "clean" in kinds else 0)
-        seconds += cell.scoring_epochs * (size / cell.batch_size * step + size * look_seconds)
+        asked = {name for c in missing if c.scoring_name == cell.scoring_name for name in c.needs_opt_in}
+        more = sum(MORE_LOOKS.get(name, 1) for name in asked - {"boundary"})
+        seconds += size * look_seconds * (100 if "boundary" in asked else 0)
+        seconds += cell.scoring_epochs * (size / cell.batch_size * step + size * look_seconds * (1 + more))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     found = {"cells": len(cells), "missing": len(missing), "updates": updates, "workers": workers,
              "seconds": round(seconds / workers, 1), "memory_gb": round(memory * workers, 2)}  # fmt: skip

@@ -34,6 +34,7 @@ class Task:
     kind: str
     cell: Cell
     features: FeatureKind | None = None
+    hardness: tuple[str, ...] = ()
 
     @property
     def what(self) -> str:
@@ -147,7 +148,8 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
             own = [c for c in missing if c.scoring_name == name and c.needs_scores]
             lacking = next((c for c in own if not is_scored(out, c, features)), None)
             if lacking is not None:
-                tasks[Task("score", lacking, features)] = None
+                hardness = sorted({name for c in own for name in c.needs_opt_in})
+                tasks[Task("score", lacking, features, tuple(hardness))] = None
         tasks[Task("cell", cell)] = None
     return list(tasks)
 
@@ -158,7 +160,9 @@ def _run(plan: Plan, advance: Callable[[Task], None]) -> None:
     try:
         while (plan.waiting or running) and time.monotonic() < plan.deadline:
             while (task := _next(plan, list(running.values()))) is not None:
-                arguments = (task.kind, task.cell, plan.out, plan.device, plan.keep_weights, task.features)
+                arguments = (
+                    task.kind, task.cell, plan.out, plan.device, plan.keep_weights, task.features, task.hardness,
+                )  # fmt: skip
                 try:
                     running[pool.submit(work_on, *arguments)] = task
                 except BrokenProcessPool:  # a worker died between two pieces of work; what ran is seen below

@@ -24,7 +24,7 @@ from easycoreset.evaluation import evaluate
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
 from easycoreset.experiment.results import cell_folder, is_done
 from easycoreset.files import SCHEMA_VERSION, versions, write_json
-from easycoreset.hardness import HARDNESS
+from easycoreset.hardness import CHEAP, HARDNESS
 from easycoreset.memory import measure_peak
 from easycoreset.options import Device
 from easycoreset.parquet import read_table, write_table
@@ -43,7 +43,7 @@ class Report(NamedTuple):
 
 
 def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool,
-            features: FeatureKind | None = None) -> Report:  # fmt: skip
+            features: FeatureKind | None = None, hardness: tuple[str, ...] = ()) -> Report:  # fmt: skip
     """Do one piece of work in a worker, unless another process has it; a failure comes home as a sentence."""
     name = cell.scoring_name if kind == "score" else cell.name
     (out / "locks").mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool
             lock.write(f"{os.getpid()}\n")  # who did it, and how often it was begun
             lock.flush()
             if kind == "score":
-                score_cell(cell, out, device, features)
+                score_cell(cell, out, device, features, hardness)
             else:
                 run_cell(cell, out, device, keep_weights)
         except (Exception, SystemExit) as error:  # a user's own selector or model may raise anything
@@ -67,8 +67,13 @@ def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool
     return Report("done")
 
 
-def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | None) -> None:
-    """Do the scoring run that a cell needs; its seed is 1000 above, so that no model is scored and attacked alike."""
+def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | None,
+               hardness: tuple[str, ...]) -> None:  # fmt: skip
+    """Do the scoring run that a cell needs; its seed is 1000 above, so that no model is scored and attacked alike.
+
+    Beside what costs nothing it measures the `hardness` that some cell must have.
+    """
+    asked = (CHEAP, *hardness) if hardness else ()
     folder = scores_folder(out, cell)
     file = scores_file(folder, "train")
     if file.exists() and not _has_columns(file, cell):
@@ -77,7 +82,8 @@ def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | No
         folder,
         lambda: score(data=cell.data, model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size,
                       lr=cell.lr, weight_decay=cell.weight_decay, seed=1000 + cell.seed, keep_checkpoints=False,
-                      threads=1, device=device, checkpoint_minutes=1, save_features=features, out=folder),
+                      hardness=asked, threads=1, device=device, checkpoint_minutes=1, save_features=features,
+                      out=folder),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from easycoreset.console import log
 from easycoreset.files import write_atomic
 from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
-from easycoreset.processes import leads
+from easycoreset.processes import leads, tell, world_size
 from easycoreset.training.checkpoint import CHECKPOINT
 from easycoreset.training.loop import Epoch, History, fit
 from easycoreset.training.setup import Job, fresh_model, prepare, say_few_updates
@@ -45,6 +45,7 @@ def train(options: TrainOptions) -> nn.Module:
         run.finish(summary=training_summary(job, history), options=run.record["options"])
         if leads():
             (run.path / CHECKPOINT).unlink(missing_ok=True)
+        tell(None)  # what the first process wrote is there for all
     return model.eval()
 
 
@@ -69,6 +70,7 @@ def training_summary(job: Job, history: History) -> dict[str, object]:
         "samples": len(job.index),
         "objective": job.objective_name,
         "updates": job.updates,
+        "processes": world_size(),
         "epochs": len(history),
         "loss": history[-1]["loss"] if history else None,
         "seconds": round(seconds, 2),

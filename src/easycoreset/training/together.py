@@ -54,10 +54,10 @@ def add_up_gradients(model: nn.Module) -> None:
     if several():
         wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanted]
-        flat = torch.nn.utils.parameters_to_vector(gradients)
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         add_up(flat)
-        for parameter, summed in zip(wanted, flat.split([g.numel() for g in gradients]), strict=True):
-            parameter.grad = summed.view_as(parameter)
+        for parameter, own, summed in zip(wanted, gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            parameter.grad = own.copy_(summed.view(own.shape))
 
 
 def all_finite(loss: Tensor) -> bool:
