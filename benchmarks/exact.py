@@ -32,6 +32,10 @@ def run() -> list[dict]:
     def ours() -> None:
         measure_all(model, lambda: batches, size, measures)
 
+    def alone() -> None:
+        measure_all(model, lambda: batches, size, load_hardness(["aign"]))
+
     model.requires_grad_(False)
     what = "an exact pass with all its measures / bare forward + input-only backward (thin-resnet)"
-    return [ratio(what, 1.10, ours, bare, repeats=25)]
+    beside = "an exact pass with all its measures / with AIGN alone (thin-resnet)"
+    return [ratio(what, 1.10, ours, bare, repeats=25), ratio(beside, 1.10, ours, alone, repeats=25)]

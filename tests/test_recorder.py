@@ -8,7 +8,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from easycoreset import HardnessRecorder, UsageError, choose, input_gradient_norms, with_index
+from easycoreset.data import Batch
+from easycoreset.hardness import load_hardness
+from easycoreset.hardness.exact import measure_all
 from easycoreset.models.digits_cnn import digits_cnn
+from easycoreset.models.normalize import Normalize
 
 N = 103
 
@@ -215,3 +219,183 @@ def test_channels_last_input(images, model):
     np.testing.assert_allclose(
         recorder.scores()["aign_online"], input_gradient_norms(colour, x, y), rtol=2e-5, atol=1e-6
     )
+
+
+def full_loop(model, recorder, loader, features=None):
+    """Watch and observe, at learning rate 0."""
+    for x, y, index in loader:
+        x = recorder.watch(x, index)
+        logits = model(x)
+        recorder.observe(logits, y, index, None if features is None else features(x))
+        F.cross_entropy(logits, y).backward()
+    recorder.end_epoch()
+
+
+def test_every_cheap_measure_equals_the_exact_pass(images, model):
+    x, y = images
+    loader = DataLoader(with_index(TensorDataset(x, y)), batch_size=8, shuffle=True)
+    recorder = HardnessRecorder(N)
+    for _ in range(3):
+        full_loop(model, recorder, loader, features=model[:-1])
+    scores = recorder.scores(labels=y)
+    measures = load_hardness(())
+    batch = Batch(torch.arange(N), x, y)
+    columns = measure_all(model, lambda: [batch], N, measures)
+    assert list(scores.columns) == recorder.columns == [f"{m.name}_online" for m in measures]
+    for measure in measures:
+        fold = measure.fold()
+        for _ in range(3):
+            fold.add(columns[measure.column])
+        np.testing.assert_allclose(
+            scores[f"{measure.name}_online"], fold.result(), rtol=1e-4, atol=1e-6, err_msg=measure.name
+        )
+
+
+def test_without_features_there_is_no_grand_and_without_watch_no_aign(images, model):
+    x, y = images
+    recorder = HardnessRecorder(N)
+    recorder.observe(model(x), y, torch.arange(N))
+    recorder.end_epoch()
+    scores = recorder.scores(labels=y)
+    assert not {"aign_online", "grand_online"} & set(scores.columns) and "el2n_online" in scores.columns
+    assert (scores.n_obs == 1).all()
+
+
+def test_a_sample_seen_twice_keeps_whether_it_was_right_first():
+    """`correct` and `p_y` take the first value of an epoch, the others the mean, within a batch and across batches."""
+    y = torch.tensor([0, 0])
+    for batches in ([([3.0, 0.0], 0), ([0.0, 3.0], 0)], [([3.0, 0.0], 0), ([0.0, 3.0], 1)]):
+        recorder = HardnessRecorder(1, hardness=["forgetting", "loss", "uncertainty"])
+        for number in sorted({b for _, b in batches}):
+            logits = torch.tensor([values for values, b in batches if b == number])
+            recorder.observe(logits, y[: len(logits)], torch.zeros(len(logits), dtype=torch.int64))
+        recorder.end_epoch()
+        last = recorder.last_epoch()
+        assert last["correct_online"][0] == 1
+        assert last["p_y_online"][0] == pytest.approx(float(torch.tensor([3.0, 0.0]).softmax(0)[0]))
+        both = torch.stack([torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])])
+        assert last["loss_online"][0] == pytest.approx(float(F.cross_entropy(both, y)))
+
+
+def test_misuse_of_observe_is_named(model, images):
+    x, y = images
+    logits, index, recorder = model(x), torch.arange(N), HardnessRecorder(N)
+    for bad, match in [
+        ((logits[:, 0], y, index), r"logits must be \[B, classes\]"),
+        ((logits, torch.rand(N, 10), index), "mixed samples"),
+        ((logits, F.one_hot(y, 10), index), "mixed samples"),
+        ((logits, y.float(), index), "mixed samples"),
+        ((logits, y, index + 1), "observe: index must be in 0..102; got 1..103"),
+        ((logits, y, index[:5]), "observe: index must be"),
+    ]:
+        with pytest.raises(UsageError, match=match):
+            recorder.observe(*bad)
+    with pytest.raises(UsageError, match="nothing was recorded.*end_epoch after every epoch"):
+        recorder.scores()
+
+
+@pytest.mark.parametrize(("declared", "scale", "loss"), [
+    ("mean", 1.0, lambda z, y: F.cross_entropy(z, y, reduction="sum")),
+    ("sum", 1.0, F.cross_entropy),
+    ("mean", 1.0, lambda z, y: F.cross_entropy(z, y) * 1024),
+    ("mean", 1.0, lambda z, y: F.cross_entropy(z, y) / 4),
+    ("mean", 1.0, lambda z, y: F.cross_entropy(z, y, label_smoothing=0.3)),
+])  # fmt: skip
+def test_a_loss_that_is_not_reduced_as_declared_is_refused(images, model, declared, scale, loss):
+    x, y = images
+    recorder = HardnessRecorder(N, reduction=declared)
+    logits = model(recorder.watch(x, torch.arange(N), scale=scale))
+    recorder.observe(logits, y, torch.arange(N))
+    with pytest.raises(UsageError, match="declare the loop's reduction and scale, or loss=NAME"):
+        loss(logits, y).backward()
+
+
+def test_inputs_that_the_loader_normalised_are_brought_to_pixel_space(images, model):
+    x, y = images
+    mean, std = 0.3, 0.25
+    whole = nn.Sequential(Normalize((mean,), (std,)), model).eval()
+    expected = input_gradient_norms(whole, x, y)
+    recorder = HardnessRecorder(N, reduction="sum", input_std=[std], hardness=["aign", "aign:space=model"])
+    F.cross_entropy(model(recorder.watch((x - mean) / std, torch.arange(N))), y, reduction="sum").backward()
+    recorder.end_epoch()
+    scores = recorder.scores()
+    np.testing.assert_allclose(scores["aign_online"], expected, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(scores["aign_model_online"], expected * std, rtol=2e-5, atol=1e-6)
+    with pytest.raises(UsageError, match="input_std must be > 0"):
+        HardnessRecorder(N, input_std=[0.0])
+
+
+def test_a_loop_with_grad_scaler_checkpointed_activations_and_an_attack_inside(images, model):
+    from torch.utils.checkpoint import checkpoint
+
+    x, y = images
+    expected = input_gradient_norms(model, x, y)
+    recorder, scaler = HardnessRecorder(N), torch.amp.GradScaler("cpu", init_scale=512.0)
+    for rows in torch.arange(N).split(20):
+        x_adv = x[rows].clone().requires_grad_()
+        F.cross_entropy(model(x_adv), y[rows]).backward()  # an attack that goes backward by itself, before watch
+        watched = recorder.watch(x[rows], rows, scale=scaler.get_scale())
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y[rows]), x_adv)
+        assert gradient.isfinite().all()
+        logits = checkpoint(lambda inputs: model[5:](model[:5](inputs)), watched, use_reentrant=False)
+        recorder.observe(logits, y[rows], rows)
+        scaler.scale(F.cross_entropy(logits, y[rows])).backward()
+    recorder.end_epoch()
+    np.testing.assert_allclose(recorder.scores()["aign_online"], expected, rtol=2e-5, atol=1e-6)
+
+
+def test_in_place_watches_the_very_tensor(images, model):
+    x, y = images
+    recorder = HardnessRecorder(N, reduction="sum")
+    own = x.clone()
+    assert recorder.watch(own, torch.arange(N), in_place=True) is own
+    F.cross_entropy(model(own), y, reduction="sum").backward()
+    recorder.end_epoch()
+    np.testing.assert_allclose(
+        recorder.scores()["aign_online"], input_gradient_norms(model, x, y), rtol=2e-5, atol=1e-6
+    )
+
+
+def test_a_loss_that_is_nan_within_an_epoch_is_counted_and_left_out(images, model):
+    x, y = images
+    recorder = HardnessRecorder(N)
+    for rows in torch.arange(N).split(20):
+        logits = model(recorder.watch(x[rows], rows)) * (float("nan") if rows[0] == 20 else 1.0)
+        recorder.observe(logits, y[rows], rows)
+        F.cross_entropy(logits, y[rows]).backward()
+    recorder.end_epoch()
+    scores = recorder.scores(labels=y)
+    assert (
+        recorder.nonfinite["aign_online"]
+        == recorder.nonfinite["loss_online"]
+        == recorder.nonfinite["correct_online"]
+        == 20
+    )
+    lost = np.isin(np.arange(N), np.arange(20, 40))
+    for name in ("aign_online", "loss_online", "forgetting_online"):
+        assert np.isnan(scores[name][lost]).all() and np.isfinite(scores[name][~lost]).all()
+    assert (scores.n_obs == ~lost).all()
+
+
+def test_the_whole_state_survives_a_checkpoint_within_an_epoch(images, model, tmp_path):
+    x, y = images
+    whole, first, second = (HardnessRecorder(N) for _ in range(3))
+
+    def part(recorder, rows):
+        logits = model(recorder.watch(x[rows], rows))
+        recorder.observe(logits, y[rows], rows, model[:-1](x[rows]))
+        F.cross_entropy(logits, y[rows]).backward()
+
+    for recorder in (whole, first):
+        part(recorder, torch.arange(N))
+        recorder.end_epoch()
+        part(recorder, torch.arange(50))
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for recorder in (whole, second):
+        part(recorder, torch.arange(50, N))
+        recorder.end_epoch()
+    a, b = whole.scores(labels=y), second.scores(labels=y)
+    assert list(a.columns) == list(b.columns) and len(a.columns) == 10 and (b.n_obs == 2).all()
+    for name, values in a.columns.items():
+        np.testing.assert_array_equal(values, b[name])

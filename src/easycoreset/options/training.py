@@ -137,14 +137,15 @@ class ScoreOptions(RecipeOptions):
     """Write penultimate features and probabilities too; adversarial: at PGD examples as well (alone it means clean)."""
     feature_layer: str | None = field(default=None, metadata=NEUTRAL)
     """Layer whose input is taken as features; left out: the last linear layer."""
-    agreement: bool = field(default=True, metadata=NEUTRAL)
-    """In mode online, compare with an exact pass over up to 2,000 samples after every scored epoch."""
+    agreement: Integer = field(default=2000, metadata=NEUTRAL)
+    """In mode online, samples that are compared with an exact pass after every scored epoch; 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.epochs is None) == (self.checkpoints is None):
             given = "both" if self.epochs is not None else "neither"
             raise UsageError(f"exactly one of epochs and checkpoints must be given; got {given}")
+        require(self.agreement >= 0, "agreement", ">= 0", self.agreement)
         check_input(self.input_mean, self.input_std)
         require(self.checkpoints is not None or not self.input_mean, "input_mean", "left out without checkpoints",
                 self.input_mean)  # fmt: skip

@@ -21,8 +21,6 @@ from easycoreset.tables import Ints, Scores
 from easycoreset.tables.agreement import Agreement, agree
 from easycoreset.training import Job
 
-SAMPLES = 2000  # that are looked at exactly
-
 
 @dataclass(frozen=True)
 class Agreements:
@@ -48,7 +46,7 @@ class Agreements:
         if not options.agreement:
             return None
         rng = np.random.default_rng(seed_of(options.seed, "agreement"))
-        rows = np.sort(rng.permutation(len(job.split))[:SAMPLES]).astype(np.int64)
+        rows = np.sort(rng.permutation(len(job.split))[: options.agreement]).astype(np.int64)
         return cls(job, options, per_epoch(measures), rows, run.path / "agreement")
 
     def look(self, number: int, model: nn.Module) -> None:
