@@ -43,9 +43,8 @@ def main() -> None:
     print(f"{'exact AIGN of':26} Spearman  easiest 10%  30%  50%")
     for row in early:
         name = f"the first {row['first']} epochs" if row["first"] else f"every {row['every']}th epoch"
-        print(
-            f"{name:26} {row['spearman']:8.3f}  {row['overlap_10']:.2f}  {row['overlap_30']:.2f}  {row['overlap_50']:.2f}"
-        )
+        shares = "  ".join(f"{row[f'overlap_{share}']:.2f}" for share in (10, 30, 50))
+        print(f"{name:26} {row['spearman']:8.3f}  {shares}")
     result.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -1,6 +1,7 @@
 """What online hardness adds to a training epoch: AIGN against nothing, all cheap measures against AIGN alone."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -42,9 +43,8 @@ def run() -> list[dict]:
                  x_test=np.zeros((10, 32, 32, 3), np.uint8), y_test=np.arange(10))  # fmt: skip
         epoch = _epoch(path, model_name, samples, batch_size)
         what = f"a training epoch with online AIGN / without ({model_name}, one CPU thread)"
-        rows.append(
-            ratio(what, budget, lambda e=epoch: e("aign"), lambda e=epoch: e("nothing"), repeats=repeats, warm=1)
-        )
+        nothing, one, every = (functools.partial(epoch, kind) for kind in ("nothing", "aign", "all"))
+        rows.append(ratio(what, budget, one, nothing, repeats=repeats, warm=1))
         what = f"an epoch with all cheap measures online / with online AIGN alone ({model_name}, one CPU thread)"
-        rows.append(ratio(what, 1.10, lambda e=epoch: e("all"), one, repeats=repeats, warm=1))
+        rows.append(ratio(what, 1.10, every, one, repeats=repeats, warm=1))
     return rows
