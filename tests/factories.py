@@ -153,3 +153,18 @@ class Mystery:
 
     def __call__(self, scores, count, seed):
         raise AssertionError
+
+
+class Bright(nn.Module):
+    """Gives NaN for very bright images: none of the first 300 digits is, some later ones are."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1)).masked_fill((x.sum((1, 2, 3)) > 25.33)[:, None], float("nan"))
+
+
+def nan_for_bright_images():
+    return Bright()

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from conftest import close32
-from easycoreset import Scores, UsageError, choose, input_gradient_norms, load_model, score
+from easycoreset import RunError, Scores, UsageError, choose, input_gradient_norms, load_model, score
 from easycoreset.hardness import load_hardness
 from easycoreset.models.saved import load_weights
 
@@ -165,3 +166,25 @@ def test_the_same_data_by_another_spelling_is_the_same_run(tmp_path, png_folder,
     monkeypatch.chdir(png_folder.parent)
     for spelled in ("images", "images/", "./images", str(png_folder)):
         assert len(score(data=spelled, epochs=1, image_size=8, out=tmp_path / "run")) == 30
+
+
+@pytest.mark.parametrize("mode", ["exact", "online"])
+def test_values_that_are_not_finite_are_counted_and_left_out(mode, tmp_path, digits, caplog):
+    """Seven bright images give NaN: with --on-nan continue their steps change nothing, and the others are scored."""
+    model = "tests.factories:nan_for_bright_images"
+    with pytest.raises(RunError, match="loss must be finite"):
+        score(data="digits", model=model, epochs=2, batch_size=32, out=tmp_path / "stops")
+    scores = score(
+        data="digits", model=model, epochs=2, batch_size=32, mode=mode, on_nan="continue", out=tmp_path / "run"
+    )
+    record = json.loads((tmp_path / "run" / "run.json").read_text())["summary"]
+    column = "aign" if mode == "exact" else "aign_online"
+    lost = np.isnan(scores[column])
+    bright = digits.splits["train"].images.pixels.float().div(255).sum((1, 2, 3)).numpy() > 25.33
+    assert bright.sum() == 7 and lost[bright].all() and (scores.n_obs[bright] == 0).all()
+    assert record["nonfinite"][column] == 2 * 7
+    assert (lost == bright).all()
+    if mode == "exact":
+        assert "14 values of aign in 2 epochs are not finite" in caplog.text
+    assert np.isfinite(scores[column.replace("aign", "loss")][~bright]).all() and record["loss"] > 0
+    assert torch.isfinite(load_model(tmp_path / "run", model).linear.weight).all()

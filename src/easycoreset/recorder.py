@@ -79,6 +79,7 @@ class HardnessRecorder:
         self._last: dict[str, np.ndarray] | None = None
         self._recorded: set[str] = set()  # trajectory columns that any epoch gave
         self._check_due, self._scale = False, 1.0
+        self._lost = torch.zeros(0, dtype=torch.bool)  # whose logits are not finite, of the step that is watched
 
     @property
     def columns(self) -> list[str]:
@@ -120,6 +121,7 @@ class HardnessRecorder:
             raise UsageError(f"watch: x must be floating, since integers have no gradient; got {x.dtype}")
         index = self._check_index("watch", index, x)
         self._check_due, self._scale = not self._recorded and self.loss == "cross_entropy", scale
+        lost = self._lost = torch.zeros(0, dtype=torch.bool, device=x.device)  # `observe` fills it in
         seen = x if in_place else x.view_as(x) if x.requires_grad else x.detach()
         x = seen.requires_grad_()
         factor, used = (len(x) if self.reduction == "mean" else 1) / scale, False
@@ -130,8 +132,10 @@ class HardnessRecorder:
                 raise UsageError("watch counts once; this is a second backward pass through the same x (call it after "
                                  "an attack inside the step)")  # fmt: skip
             used = True
-            gradient = gradient.detach()
-            self._gathered["gradients"].add([self._norm(m, gradient, factor) for m in self._gradients.values()], index)
+            values = [self._norm(measure, gradient.detach(), factor) for measure in self._gradients.values()]
+            if len(lost) == len(gradient):  # their gradient may be 0 all the same
+                values = [value.masked_fill(lost, float("nan")) for value in values]
+            self._gathered["gradients"].add(values, index)
 
         x.register_hook(record)
         return x
@@ -167,6 +171,8 @@ class HardnessRecorder:
         if self._check_due and logits.requires_grad:
             logits.register_hook(reduction_check(outputs, self.reduction, self._scale))
         self._check_due = False
+        if not len(self._lost):
+            self._lost.resize_(len(given)).copy_(~torch.isfinite(given).all(1))
         with torch.no_grad():
             self._gathered["logits"].add([measure.measure(outputs) for measure in self._looks.values()], index)
             if features is not None:

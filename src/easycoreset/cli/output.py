@@ -40,9 +40,13 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
     if _json({**record, "file": str(file)}):
         return
     summary = record["summary"]
-    loss = "nothing" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
-    print(f"{summary['model']} on {summary['samples']} samples of {summary['data']}, {summary['objective']}: "
-          f"{summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of training")  # fmt: skip
+    about = f"{summary['model']} on {summary['samples']} samples of {summary['data']}"
+    if "checkpoints" in summary:
+        print(f"{about}, by {len(summary['checkpoints'])} checkpoints")
+    else:
+        loss = "nothing" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
+        print(f"{about}, {summary['objective']}: {summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of "
+              "training")  # fmt: skip
     if scores is not None:
         table = Table("hardness", "easiest", "median", "hardest", "not defined")
         for name, values in scores.columns.items():

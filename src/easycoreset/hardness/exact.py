@@ -91,10 +91,11 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
                 if layer is None and any(measure.needs_features for measure in group.values()):
                     layer = watching.enter_context(find_last_layer(network, x[:2], feature_layer).watched())
                 outputs = look(network, x, batch.y, gradient=wants, layer=layer, index=batch.index, **facts)
+                lost = ~torch.isfinite(outputs.logits).all(1)  # their gradient may be 0 all the same
                 for column, measure in group.items():
                     if column not in found:
                         found[column] = torch.full((size,), float("nan"), device=batch.x.device)
-                    found[column][batch.index] = measure.measure(outputs).float()
+                    found[column][batch.index] = measure.measure(outputs).float().masked_fill(lost, float("nan"))
                 advance(len(batch.index))
         columns |= {column: values.cpu().numpy() for column, values in found.items()}
     for values in columns.values():

@@ -121,6 +121,7 @@ def _write_scores(job: Job, options: ScoreOptions, measures: Measures, run: RunF
                   recorder: HardnessRecorder | None, agreements: Agreements | None) -> None:  # fmt: skip
     """Fold what was measured to the table, sweep what needs all epochs together, and end the run."""
     scored, facts = options.scored_epochs(), dict[str, object]()
+    tell(None)  # the first process has written the last epoch and its weights
     if recorder is not None:
         facts["nonfinite"] = recorder.nonfinite
         online = recorder.scores(job.split.labels, job.split.sample_ids)
@@ -128,11 +129,9 @@ def _write_scores(job: Job, options: ScoreOptions, measures: Measures, run: RunF
         if agreements is not None:
             facts["agreement"] = agreements.tell(scores)
     else:
-        tell(None)  # the first process has written the last epoch and its weights
         folder = trajectory_folder(run.path, "train")
-        scores = fold_trajectory(job, options, per_epoch(measures), folder, job.split, scored)
+        scores, facts["nonfinite"] = fold_trajectory(job, options, per_epoch(measures), folder, job.split, scored)
         scores = sweep_kept(job, options, measures, run, job.split, scores)
-        facts["nonfinite_gradients"] = int(len(scored) * len(scores) - scores.n_obs.sum())
     if not leads():
         run.finish()
         return

@@ -119,7 +119,7 @@ def _score_by(job: Job, options: ScoreOptions, measures: Measures, run: RunFolde
         if now and not tell((folder / f"{number:04d}.parquet").exists()):
             write_trajectory(folder, number, measure_split(job, options, model, now, split, number))
     tell(None)
-    scores = fold_trajectory(job, options, folded, folder, split, numbers)
+    scores, _ = fold_trajectory(job, options, folded, folder, split, numbers)
     return _sweep(job, options, measures, run, split, scores, models, len(numbers))
 
 
@@ -150,10 +150,7 @@ def sweep_kept(job: Job, options: ScoreOptions, measures: Measures, run: RunFold
     folder, numbers = run.path / "checkpoints", options.scored_epochs()
     found = _sweep(job, options, measures, run, split, scores, kept_models(job, folder, numbers), len(numbers))
     if not options.keep_checkpoints and leads():
-        tell(None)
         shutil.rmtree(folder, ignore_errors=True)
-    elif not options.keep_checkpoints:
-        tell(None)
     return found
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from easycoreset.console import progress
+from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.files import write_atomic
 from easycoreset.hardness import Hardness
@@ -61,10 +61,14 @@ def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -
 
 
 def fold_trajectory(job: Job, options: ScoreOptions, measures: Sequence[Hardness], folder: Path, split: Split,
-                    scored: Sequence[int]) -> Scores:  # fmt: skip
-    """Fold the scored epochs, one file at a time, to one number a sample and hardness."""
+                    scored: Sequence[int]) -> tuple[Scores, dict[str, int]]:  # fmt: skip
+    """Fold the scored epochs, one file at a time, to one number a sample and hardness.
+
+    Returns:
+        The table, and column -> values that were not finite and are left out, where there are any.
+    """
     folds = {measure.name: measure.fold() for measure in measures}
-    observed = np.zeros(len(split), np.int32)
+    observed, bad = np.zeros(len(split), np.int32), dict[str, int]()
     usual = [m for m in measures if not m.opt_in] or measures
     counted = next((m.column for m in usual if m.needs_gradient), usual[0].column) if usual else ""
     for number in scored:
@@ -73,10 +77,16 @@ def fold_trajectory(job: Job, options: ScoreOptions, measures: Sequence[Hardness
             continue  # nothing was asked for but what is taken in other epochs
         table = read_table(folder / f"{number:04d}.parquet", {"index": "integer"})
         for measure in now:
-            folds[measure.name].add(table[measure.column].to_numpy())
+            values = table[measure.column].to_numpy()
+            folds[measure.name].add(values)
+            bad[measure.name] = bad.get(measure.name, 0) + int(np.sum(~np.isfinite(values)))
         if counted in table.column_names:
             observed += np.isfinite(table[counted].to_numpy())
-    return make_table(job, options, split, {name: fold.result() for name, fold in folds.items()}, observed)
+    bad = {name: count for name, count in bad.items() if count}
+    for name, count in bad.items():
+        log.warning("warning: %d values of %s in %d epochs are not finite and left out", count, name, len(scored))
+    columns = {name: fold.result() for name, fold in folds.items()}
+    return make_table(job, options, split, columns, observed), bad
 
 
 def make_table(job: Job, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray],
