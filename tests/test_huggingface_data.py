@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from easycoreset import UsageError, open_source
+from easycoreset import Scores, UsageError, choose, open_source
 from easycoreset.data import images as pictures
 from test_data import check_source
 
@@ -173,3 +173,15 @@ def test_the_command_takes_it(cli, tmp_path):
     done = cli("evaluate", "--data", f"hf:{tmp_path / 'pets'}", "--weights", tmp_path / "run", "--eps", "0.1",
                "--attack", "fgsm", "--out", tmp_path / "run")  # fmt: skip
     assert done.code == 0
+
+
+def test_a_coreset_selects_the_same_rows(tmp_path):
+    data = made(id=([f"pet-{row}" for row in range(30)], datasets.Value("string")))
+    scores = Scores(sample_ids=data["id"][:], labels=np.array(data["label"][:]), class_names=["ant", "bee", "cat"],
+                    n_obs=np.ones(30, np.int32), columns={"aign": np.random.default_rng(0).random(30)})  # fmt: skip
+    coreset = choose(scores, method="easycore", fraction=0.4)
+    kept = coreset.apply(data)
+    assert isinstance(kept, datasets.Dataset) and kept.features == data.features
+    assert kept["id"][:] == [f"pet-{row}" for row in sorted(np.argsort(scores["aign"])[:12].tolist())]
+    with pytest.raises(UsageError, match="the coreset is of 30 samples; got data of 12"):
+        coreset.apply(kept)
