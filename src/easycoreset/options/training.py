@@ -96,6 +96,8 @@ class RecipeOptions(ComputeOptions):
     """Decay of an average of the weights over updates (0.999, say), which becomes the trained model; left out: none."""
     on_nan: Literal["stop", "continue"] = "stop"
     """What a loss that is not finite does."""
+    track: Literal["mlflow", "wandb", "tensorboard"] | None = field(default=None, metadata=NEUTRAL)
+    """Log options and every epoch's metrics: offline in the folder, unless the tracker's own variables say where."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
