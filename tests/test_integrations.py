@@ -2,7 +2,9 @@
 
 import copy
 import logging
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,6 +274,47 @@ def test_trainer_misuse_is_named(model, images, tmp_path):
         trainer_run(Wrapped(model), images, tmp_path, recorder=HardnessRecorder(N, "sum"))
     with pytest.raises(UsageError, match="times that of cross-entropy with reduction='mean'"):
         trainer_run(published("vit"), images, tmp_path, label_smoothing_factor=0.9)
+
+
+# Several processes
+
+
+TWO = """
+import sys, torch, numpy as np
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_integrations as t
+from easycoreset import open_source
+torch.set_num_threads(1)
+batch = next(open_source("digits").splits["train"].batches(np.arange(t.N), t.N))
+images = batch.x.contiguous(), batch.y
+torch.manual_seed(0)
+model = t.nn.Sequential(t.nn.Flatten(), t.nn.Linear(64, 32), t.nn.ReLU(), t.nn.Linear(32, 10))  # no batch norm
+folder, vit = Path(sys.argv[2]), t.published("vit")
+for given, plain in ((t.Wrapped(model), model), (vit, vit)):
+    for mean in (True, False):
+        found = t.trainer_run(given, images, folder, lr=0.0, ddp_backend="gloo", gradient_accumulation_steps=2,
+                              average_tokens_across_devices=mean)
+        t.assert_same(found, t.plain(plain, images, lr=0.0))
+t.QUIET["devices"] = 2
+from lightning.pytorch.strategies import DDPStrategy
+found = t.lightning_run(model, images, folder, lr=0.0, accumulate_grad_batches=2,
+                        strategy=DDPStrategy(process_group_backend="gloo"))
+t.assert_same(found, t.plain(model, images, lr=0.0))
+print("same on", torch.distributed.get_rank())
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_samples(tmp_path):
+    pytest.importorskip("lightning")
+    pytest.importorskip("transformers")
+    (tmp_path / "two.py").write_text(TWO)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+               str(tmp_path / "two.py"), str(Path(__file__).parent), str(tmp_path)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "same on 0" in done.stdout and "same on 1" in done.stdout
 
 
 # The examples
