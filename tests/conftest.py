@@ -13,6 +13,7 @@ from easycoreset import open_source, score
 from easycoreset.cli import main
 
 torch.set_num_threads(1)
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's library: no test fetches anything
 
 
 def pytest_collection_modifyitems(items):

@@ -207,7 +207,7 @@ def test_a_file_name_that_is_not_utf8_is_named(png_folder):
 
 def test_image_size_is_for_folders(tmp_path):
     for data in ("digits", save(tmp_path / "a.npz", x=X8, y=Y)):
-        with pytest.raises(UsageError, match="image_size is for image folders"):
+        with pytest.raises(UsageError, match="image_size is for image folders and hf:NAME"):
             open_source(data, image_size=32)
     with pytest.raises(UsageError, match="data must be named"):
         open_source("")

@@ -1,7 +1,7 @@
 """The public names are the documented ones, and every member is documented."""
 
 import ast
-import importlib
+import importlib.util
 import pkgutil
 import re
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_the_house_stays_small():
     for module in pkgutil.walk_packages(easycoreset.__path__, "easycoreset."):
         if module.name == "easycoreset.__main__":
             continue
-        source = Path(importlib.import_module(module.name).__file__).read_text()
+        source = Path(importlib.util.find_spec(module.name).origin).read_text()  # adapters need libraries that may lack
         assert source.count("\n") <= 300, module.name
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef):

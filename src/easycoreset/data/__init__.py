@@ -7,32 +7,41 @@ from easycoreset.data.source import Batch, Source, Split
 from easycoreset.errors import UsageError, nearest
 from easycoreset.members import load_attribute
 
-__all__ = ["DATA", "Batch", "Source", "Split", "name_data", "open_source"]
+__all__ = ["DATA", "Batch", "Source", "Split", "name_data", "open_source", "takes_size"]
 
 DATA = {
     "digits": "easycoreset.data.digits:load_digits",
     "cifar10": "easycoreset.data.cifar:load_cifar10",
     "cifar100": "easycoreset.data.cifar:load_cifar100",
     "fashion-mnist": "easycoreset.data.fashion:load_fashion_mnist",
+    "hf": "easycoreset.data.huggingface:load_hf",
 }
 
 
 def name_data(data: str) -> str:
     """What a data set is called wherever it lies, so that runs and cells can be moved.
 
-    >>> name_data("cifar10:/some/where"), name_data("photos/cats/"), name_data("digits")
-    ('cifar10', 'cats', 'digits')
+    >>> name_data("cifar10:/some/where"), name_data("photos/cats/"), name_data("digits"), name_data("hf:owner/birds")
+    ('cifar10', 'cats', 'digits', 'hf:birds')
     """
-    name, colon, _ = data.partition(":")
+    name, colon, rest = data.partition(":")
+    if name == "hf":
+        return f"hf:{Path(rest).name}"
     return name if colon and "/" not in name else Path(data).name
 
 
+def takes_size(data: str) -> bool:
+    """Whether the pictures of `data` may be of any size, so that `image_size` says to which they are brought."""
+    return data.startswith("hf:") or Path(data).is_dir()
+
+
 def open_source(data: str, *, image_size: int | None = None, num_workers: int = 2, download: bool = False) -> Source:
-    """Open the data set that `data` spells: NAME, NAME:DIR, an image folder or an .npz file.
+    """Open the data set that `data` spells: NAME, NAME:DIR, hf:NAME, an image folder or an .npz file.
 
     Args:
         data: the spelling.
-        image_size: side to which a folder's images are resized and cropped; None for 64.
+        image_size: side to which images of a folder or of hf:NAME are resized and cropped; None for 64, and for hf:NAME
+            only where they are of several sizes.
         num_workers: processes that decode a folder too large for memory.
         download: let torchvision fetch what is missing.
 
@@ -46,8 +55,8 @@ def open_source(data: str, *, image_size: int | None = None, num_workers: int = 
         raise UsageError("data must be named; got ''")
     name, _, folder = data.partition(":")
     path = Path(data)
-    if image_size is not None and (name in DATA or not path.is_dir()):
-        raise UsageError(f"image_size is for image folders; got {image_size} for data {data!r}")
+    if image_size is not None and not takes_size(data):
+        raise UsageError(f"image_size is for image folders and hf:NAME; got {image_size} for data {data!r}")
     if name in DATA:
         load = load_attribute("data", DATA[name])
         if name == "digits":
@@ -55,7 +64,10 @@ def open_source(data: str, *, image_size: int | None = None, num_workers: int = 
                 raise UsageError(f"data: digits is bundled and takes no folder; got {folder!r}")
             return load()
         if not folder:
-            raise UsageError(f"data: {name} needs its folder, as in {name}:DIR")
+            raise UsageError(f"data: {name} needs its {'name' if name == 'hf' else 'folder'}, as in {name}:"
+                             f"{'NAME' if name == 'hf' else 'DIR'}")  # fmt: skip
+        if name == "hf":
+            return load(folder, image_size=image_size, num_workers=num_workers)
         return load(Path(folder), download=download)
     if path.suffix == ".npz":
         from easycoreset.data.arrays import load_npz

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from easycoreset.data.images import memory_split
+from easycoreset.data.images import channel_statistics, memory_split
 from easycoreset.data.source import Source
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.tables.holdout import hold_out
@@ -36,12 +36,9 @@ def load_npz(path: Path) -> Source:
     }
     if len({px.shape[1:] for px, _, _ in parts.values()}) > 1:
         raise UsageError(f"data: {path}: x and x_test must hold images of one shape")
-    sample = x[:: max(len(x) // 10_000, 1)].astype(np.float64) / (255 if x.dtype == np.uint8 else 1)
-    mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
     height, width, channels = x.shape[1:]
     names = [str(k) for k in range(classes)]
-    return Source(str(path), splits, names, (channels, height, width), tuple(mean.round(4).tolist()),
-                  tuple(np.maximum(std, 0.01).round(4).tolist()), notes=notes)  # fmt: skip
+    return Source(str(path), splits, names, (channels, height, width), *channel_statistics(x), notes=notes)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

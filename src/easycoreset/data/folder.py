@@ -16,6 +16,7 @@ from easycoreset.errors import UsageError
 from easycoreset.tables.holdout import hold_out
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+K = TypeVar("K")
 T = TypeVar("T")
 DECODED_BEFOREHAND = 50_000  # pictures, up to which a large folder is decoded once to find broken ones
 TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
@@ -50,11 +51,11 @@ def load_folder(root: Path, image_size: int = 64, num_workers: int = 2) -> Sourc
     marks = {name: _fingerprint(root, *part) for name, part in parts.items()}
     paths = [path for found, _ in parts.values() for path in found]
     if len(paths) * image_size**2 * 3 <= images.MEMORY_LIMIT:
-        pixels = np.stack(_each(lambda path: decode(path, image_size), paths))
+        pixels = np.stack(each(lambda path: decode(path, image_size), paths))
         held = dict(zip(parts, np.split(pixels, [len(parts["train"][0])]), strict=True))
         shown = {name: MemoryImages(torch.from_numpy(part)) for name, part in held.items()}
     else:
-        _each(_verify if len(paths) <= DECODED_BEFOREHAND else _verify_header, paths)
+        each(_verify if len(paths) <= DECODED_BEFOREHAND else _verify_header, paths)
         shown = {name: FileImages(found, image_size, num_workers) for name, (found, _) in parts.items()}
     splits = {name: Split(name, shown[name], part[1], *marks[name]) for name, part in parts.items()}
     return Source(str(root), splits, names, (3, image_size, image_size), IMAGENET_MEAN, IMAGENET_STD, "flip", notes)
@@ -119,19 +120,19 @@ def _verify_header(path: Path) -> None:
         image.verify()
 
 
-def _each(look: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
-    """Do `look` with every path; all those that fail are named at once."""
+def each(look: Callable[[K], T], items: Sequence[K], name: Callable[[K], str] = str) -> list[T]:
+    """Do `look` with every item; all those that fail are named at once."""
     broken: list[str] = []
 
-    def attempt(path: Path) -> T | None:
+    def attempt(item: K) -> T | None:
         try:
-            return look(path)
+            return look(item)
         except Exception as error:  # PIL raises almost anything on broken files
-            broken.append(f"{path} ({error})")
+            broken.append(f"{name(item)} ({error})")
             return None
 
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(attempt, paths))
+        results = list(pool.map(attempt, items))
     if broken:
         raise UsageError(f"data: {len(broken)} broken image{'s' * (len(broken) > 1)}: {', '.join(sorted(broken))}")
     return cast("list[T]", results)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from easycoreset.data.source import Ints, Split, fingerprint
 from easycoreset.errors import RunError
 
+Encoded = Path | BinaryIO
 MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a folder lives in memory
 
 
@@ -36,10 +38,18 @@ class MemoryImages:
             yield pixels[torch.from_numpy(np.ascontiguousarray(chunk)).to(pixels.device)].to(device)
 
 
+class Files(Protocol):
+    """Encoded pictures: paths, or open files of what is elsewhere."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Encoded: ...
+
+
 class FileImages(Dataset):
     """Pictures in files, resized so that the shorter side is `size`, the centre cropped, always RGB."""
 
-    def __init__(self, paths: Sequence[Path], size: int, num_workers: int = 0) -> None:
+    def __init__(self, paths: Files, size: int, num_workers: int = 0) -> None:
         self.paths, self.size, self.num_workers = paths, size, num_workers
 
     def __len__(self) -> int:
@@ -47,10 +57,11 @@ class FileImages(Dataset):
 
     def __getitem__(self, place: int) -> Tensor | str:
         """The picture, or what is wrong with it: an error raised in a worker would come home as a traceback."""
+        file = self.paths[place]
         try:
-            return torch.from_numpy(decode(self.paths[place], self.size))
+            return torch.from_numpy(decode(file, self.size))
         except Exception as error:  # PIL raises almost anything on broken files
-            return f"{self.paths[place]} ({error})"
+            return f"{file if isinstance(file, Path) else f'row {place}'} ({error})"
 
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
         """Yield the images of each chunk, decoded by workers."""
@@ -67,17 +78,19 @@ def _collate(images: list[Tensor | str]) -> Tensor | str:
     return ", ".join(broken) if broken else torch.stack([image for image in images if isinstance(image, Tensor)])
 
 
-def decode(path: Path, size: int) -> np.ndarray:
+def decode(path: Encoded, size: int | None) -> np.ndarray:
     """Decode one picture to [size, size, 3] uint8: turned as its EXIF says, resized, centre cropped.
 
-    Pictures of 16 bits are scaled to 8, floats in [0, 1] likewise.
+    With `size` None it keeps its own. Pictures of 16 bits are scaled to 8, floats in [0, 1] likewise.
     """
     with Image.open(path) as image:
-        turned = _to_rgb(ImageOps.exif_transpose(image))
-    return np.array(ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR))
+        turned = to_rgb(image)
+    return np.array(turned if size is None else ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in 8 bits and three channels, turned as its EXIF says."""
+    image = ImageOps.exif_transpose(image)
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image.convert("RGB")
     values = np.asarray(image, np.float64)
@@ -93,3 +106,10 @@ def memory_split(name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: 
     pixels = np.ascontiguousarray(pixels)
     mark = fingerprint(sample_ids, labels, (row.tobytes() for row in pixels))
     return Split(name, MemoryImages(torch.from_numpy(pixels)), labels, sample_ids, mark)
+
+
+def channel_statistics(pixels: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel in [0,1], of some 10,000 of the pictures [N,H,W,C]."""
+    sample = pixels[:: max(len(pixels) // 10_000, 1)].astype(np.float64) / (255 if pixels.dtype == np.uint8 else 1)
+    mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
+    return tuple(mean.round(4).tolist()), tuple(np.maximum(std, 0.01).round(4).tolist())

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from easycoreset.data import Source, Split
+from easycoreset.data import Source, Split, takes_size
 from easycoreset.errors import UsageError, require
 from easycoreset.evaluation.checks import Check
 from easycoreset.evaluation.outcomes import Outcome, predict_split
@@ -27,7 +27,8 @@ def open_all(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]
         card = read_card(options.weights)
         require(not options.input_mean, "input_mean", "left out for a folder, whose model takes [0, 1]",
                 options.input_mean)  # fmt: skip
-        size = options.image_size or (card.shape[1] if Path(options.data).is_dir() else None)
+        square = card.shape[1] == card.shape[2]
+        size = options.image_size or (card.shape[1] if takes_size(options.data) and square else None)
         return *open_data(dataclasses.replace(options, image_size=size)), card
     require(options.weights.is_file(), "weights", "a trained model's folder, or a file of weights",
             str(options.weights))  # fmt: skip

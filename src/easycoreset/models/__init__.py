@@ -1,4 +1,4 @@
-"""Models that map images in [0,1] to logits: built in, torchvision's, or the user's own factory."""
+"""Models that map images in [0,1] to logits: built in, torchvision's, timm's, or the user's own factory."""
 
 import importlib.util
 import warnings
@@ -10,6 +10,7 @@ from easycoreset.errors import EasycoresetWarning, UsageError, nearest
 from easycoreset.members import load_attribute
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
+from easycoreset.models.timm import build_timm
 
 MODELS = {
     "digits-cnn": "easycoreset.models.digits_cnn:digits_cnn",
@@ -18,6 +19,7 @@ MODELS = {
     "wrn-28-10": "easycoreset.models.wide_resnet:wrn_28_10",
     "wrn-34-10": "easycoreset.models.wide_resnet:wrn_34_10",
 }
+KNOWN = (*MODELS, "torchvision:resnet18", "timm:resnet18")
 SMALL = ("digits-cnn", "thin-resnet")  # one CPU thread serves them best
 
 
@@ -45,7 +47,7 @@ def build_model(card: ModelCard) -> nn.Module:
 
 def is_normalised(model: str) -> bool:
     """Whether we put a normalisation before the network: a user's own factory returns the whole model."""
-    return model in MODELS or model.startswith("torchvision:")
+    return model in MODELS or model.startswith(("torchvision:", "timm:"))
 
 
 def build_bare(card: ModelCard) -> nn.Module:
@@ -58,8 +60,10 @@ def build_bare(card: ModelCard) -> nn.Module:
     kind, _, name = card.model.partition(":")
     if card.model in MODELS:
         return load_attribute("model", MODELS[card.model])(channels, len(card.class_names))
-    if kind == "torchvision":
-        network = _torchvision(name, channels, len(card.class_names))
+    if kind in ("torchvision", "timm"):
+        classes = len(card.class_names)
+        torchvision = kind == "torchvision"
+        network = _torchvision(name, channels, classes) if torchvision else build_timm(name, card.shape, classes)
         _warn_of_large_stem(network, card.model, min(height, width))
         return network
     if name and ("." in kind or importlib.util.find_spec(kind) is not None):
@@ -67,7 +71,7 @@ def build_bare(card: ModelCard) -> nn.Module:
         if not isinstance(network, nn.Module):
             raise UsageError(f"model {card.model!r} must return an nn.Module; got {type(network).__name__}")
         return network
-    raise UsageError(f"unknown model {card.model!r}: {nearest(card.model, [*MODELS, 'torchvision:resnet18'])}")
+    raise UsageError(f"unknown model {card.model!r}: {nearest(card.model, KNOWN)}")
 
 
 def _call_factory(name: str) -> nn.Module:

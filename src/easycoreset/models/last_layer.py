@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> Las
     hooks = [module.register_forward_hook(note(name)) for name, module in linear.items()]
     try:
         with frozen(model), torch.no_grad():
-            logits = model(x)
+            logits = logits_of(model(x))
     finally:
         for hook in hooks:
             hook.remove()
@@ -87,3 +88,15 @@ def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> Las
                          "taken as features by --feature-layer")  # fmt: skip
     last = ran[-1][0]
     return LastLayer(last, linear[last], linear[last].bias is not None)
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a network returns: a tensor, or a mapping or an object that names them.
+
+    Raises:
+        UsageError: there are none.
+    """
+    named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", output)
+    if not isinstance(named, Tensor):
+        raise UsageError(f"the network must return logits, or an output that names them; got {type(output).__name__}")
+    return named

@@ -9,7 +9,7 @@ from torch import nn
 
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.files import write_atomic
-from easycoreset.models import MODELS, build_model
+from easycoreset.models import build_model, is_normalised
 from easycoreset.models.card import ModelCard, read_card, write_card
 
 
@@ -33,8 +33,7 @@ def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
     """
     folder = Path(folder)
     card = read_card(folder)
-    kind = card.model.partition(":")[0]
-    if card.model not in MODELS and kind != "torchvision" and model != card.model:
+    if not is_normalised(card.model) and model != card.model:
         raise UsageError(
             f"{folder / 'model.json'} names the factory {card.model!r}: repeat it as model to have it imported"
         )

@@ -41,13 +41,13 @@ class ComputeOptions(RunOptions):
     """Data and machine of the commands that run a model."""
 
     data: str
-    """digits, cifar10:DIR, cifar100:DIR, fashion-mnist:DIR, an image folder, or an .npz file."""
+    """digits, cifar10:DIR, cifar100:DIR, fashion-mnist:DIR, hf:NAME, an image folder, or an .npz file."""
     device: Device = field(default="auto", metadata=NEUTRAL)
     """Where the model runs; auto takes a GPU where there is one."""
     threads: Integer | None = field(default=None, metadata=NEUTRAL)
     """CPU threads of this process; left out: 1 for the small built-in models, else torch's own number."""
     image_size: Integer | None = None
-    """Side in pixels to which a folder's images are resized and cropped; left out: 64 without a GPU, 224 with one."""
+    """Side in pixels to which images of a folder or hf:NAME are brought; left out: 64 for a folder, 224 with a GPU."""
     num_workers: Integer = field(default=2, metadata=NEUTRAL)
     """Processes that decode images of a folder too large for memory."""
     download: Switch = field(default=False, metadata=NEUTRAL)
@@ -67,7 +67,7 @@ class RecipeOptions(ComputeOptions):
     """How a model is trained: shared by `score` and `train`."""
 
     model: str | None = None
-    """Built in (resnet18, wrn-28-10, ...), torchvision:NAME or package.module:factory; left out: one that fits."""
+    """Built in (resnet18, ...), torchvision:NAME, timm:NAME or package.module:factory; left out: one that fits."""
     coreset: Path | None = None
     """A coreset.parquet to train on; left out: all of the training split."""
     objective: str = "standard"
@@ -96,6 +96,8 @@ class RecipeOptions(ComputeOptions):
     """Decay of an average of the weights over updates (0.999, say), which becomes the trained model; left out: none."""
     on_nan: Literal["stop", "continue"] = "stop"
     """What a loss that is not finite does."""
+    track: Literal["mlflow", "wandb", "tensorboard"] | None = field(default=None, metadata=NEUTRAL)
+    """Log options and every epoch's metrics: offline in the folder, unless the tracker's own variables say where."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

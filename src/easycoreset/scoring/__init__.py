@@ -17,6 +17,7 @@ from easycoreset.scoring.files import scores_file, trajectory_folder
 from easycoreset.scoring.measures import Measures, asked_for, per_epoch, possible, refuse_untappable, say_prices
 from easycoreset.scoring.passes import fold_trajectory, make_table, measure_split, measured_in, write_trajectory
 from easycoreset.tables import Scores
+from easycoreset.tracking import follow
 from easycoreset.training import (
     History,
     Job,
@@ -98,8 +99,8 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Measures, run: R
     recorder = _recorder(job, options, measures, model) if options.mode == "online" else None
     agreements = Agreements.of(job, options, measures, run) if recorder is not None else None
     history: History = []
-    for epoch in fit(job, model, recorder=recorder, feature_layer=options.feature_layer, folder=run.path,
-                     history=history):  # fmt: skip
+    epochs = fit(job, model, recorder=recorder, feature_layer=options.feature_layer, folder=run.path, history=history)
+    for epoch in follow(epochs, options, run.path):
         if epoch.number not in scored:
             continue
         if recorder is not None:

@@ -88,7 +88,8 @@ class Coreset:
         """Keep these samples of `data`, in index order.
 
         Args:
-            data: an array, tensor or DataFrame of N rows, a tuple of such arrays, or a map-style data set.
+            data: an array, tensor or DataFrame of N rows, a tuple of such arrays, a data set of Hugging Face, or any
+                map-style data set (torch's, torchvision's, timm's), of which a `View` is given.
 
         Raises:
             UsageError: `data` does not have N rows.
@@ -98,6 +99,8 @@ class Coreset:
             return tuple(self.apply(part) for part in parts)
         if len(data) != len(self.keep):
             raise UsageError(f"the coreset is of {len(self.keep)} samples; got data of {len(data)}")
+        if hasattr(data, "select") and hasattr(data, "features"):  # Hugging Face's, not imported for this
+            return cast(Any, data).select(self.index)
         if hasattr(data, "iloc"):
             return cast(Any, data).iloc[self.index]
         return data[self.index] if hasattr(data, "shape") else View(data, self.index)
@@ -159,7 +162,10 @@ class Coreset:
 
 
 class View:
-    """A map-style data set that shows some samples of another."""
+    """A map-style data set that shows some samples of another.
+
+    Its `transform` is that of the other: timm's loaders set it.
+    """
 
     def __init__(self, data: Any, index: Ints) -> None:
         self.data, self.index = data, index
@@ -169,3 +175,12 @@ class View:
 
     def __getitem__(self, place: int) -> Any:
         return self.data[int(self.index[place])]
+
+    @property
+    def transform(self) -> Any:
+        """What the data set does with its images."""
+        return getattr(self.data, "transform", None)
+
+    @transform.setter
+    def transform(self, value: Any) -> None:
+        self.data.transform = value

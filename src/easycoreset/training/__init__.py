@@ -7,6 +7,7 @@ from easycoreset.files import write_atomic
 from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
 from easycoreset.processes import leads, tell, world_size
+from easycoreset.tracking import follow
 from easycoreset.training.checkpoint import CHECKPOINT
 from easycoreset.training.loop import Epoch, History, fit
 from easycoreset.training.setup import Job, fresh_model, prepare, say_few_updates
@@ -38,7 +39,7 @@ def train(options: TrainOptions) -> nn.Module:
         say_few_updates(job)
         model = fresh_model(job)
         history: History = []
-        for epoch in fit(job, model, folder=run.path, history=history):
+        for epoch in follow(fit(job, model, folder=run.path, history=history), options, run.path):
             if look_at_epoch(job, epoch.trained, history) and leads():
                 save_model(run.path / "best", epoch.trained, job.card({"epoch": epoch.number}))
         finish_training(job, model, options, history)

@@ -22,6 +22,7 @@ from easycoreset.options import ComputeOptions, RecipeOptions, options_json
 from easycoreset.processes import join, launched, own_gpu
 from easycoreset.tables import Coreset, Ints, check_same_data
 from easycoreset.tables.holdout import hold_out
+from easycoreset.tracking import check_tracker
 
 FEW_UPDATES = 50
 _THREADS = torch.get_num_threads()  # torch's own number, before anything changed it
@@ -134,6 +135,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         UsageError: anything that is wrong before work starts.
     """
     objective_name, objective = load_objective(options.objective, options.eps)
+    check_tracker(options.track)
     device, source = open_data(options)
     join(device)
     index, weight = _training_rows(options, source)

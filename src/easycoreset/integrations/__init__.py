@@ -1,0 +1,1 @@
+"""Hardness in other libraries' training loops: one library a file, imported when it is used."""

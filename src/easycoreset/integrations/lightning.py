@@ -1,0 +1,75 @@
+"""Lightning: a callback that records hardness in a Trainer's own training steps."""
+
+import contextlib
+from typing import Any
+
+from torch import Tensor
+
+from easycoreset.errors import UsageError, nearest
+from easycoreset.integrations.observing import Observer
+from easycoreset.recorder import HardnessRecorder
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ImportError:
+    raise UsageError("integrations.lightning needs lightning: pip install easycoreset[lightning]") from None
+
+
+class HardnessCallback(Callback):
+    """Records the hardness of each training batch, (x, y, ..., index) as `easycoreset.with_index` makes it.
+
+    The steps are those of automatic optimisation: what `accumulate_grad_batches` and a precision plugin's scaler
+    do to the loss is undone. The recorder goes into Lightning's checkpoints and comes back with them.
+
+    Args:
+        recorder: what records; its `reduction` and `loss` are those of `training_step`.
+        network: name of the submodule whose output is the logits; "" for the module itself, called as `self(x)`.
+            Its first forward pass of a step in train mode is observed.
+        feature_layer: name, within the network, of the layer whose input is observed as features; None: the last
+            linear layer.
+    """
+
+    def __init__(self, recorder: HardnessRecorder, network: str = "", feature_layer: str | None = None) -> None:
+        self.recorder, self.network = recorder, network
+        self._observer, self._step = Observer(recorder, feature_layer), contextlib.ExitStack()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if not self.recorder.recording:
+            return
+        modules = dict(pl_module.named_modules())
+        if self.network not in modules:
+            raise UsageError(f"network {self.network!r} is no module of {type(pl_module).__name__}: "
+                             f"{nearest(self.network, modules)}")  # fmt: skip
+        if not isinstance(batch, tuple | list) or len(batch) < 3:
+            raise UsageError("a training batch must be (x, y, ..., index): wrap the data set by easycoreset.with_index")
+        x, y, index = batch[0], batch[1], batch[-1]
+
+        def observe(logits: Tensor, features: Tensor | None) -> None:
+            self.recorder.observe(logits, y, index, features)
+
+        self._step.enter_context(self._observer.step(modules[self.network], x, observe))
+        self.recorder.watch(x, index, _scale(trainer, pl_module), in_place=True)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._step.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._step.__exit__(type(exception), exception, None)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.recorder.end_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.recorder.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.recorder.load_state_dict(state_dict)
+
+
+def _scale(trainer: Trainer, module: LightningModule) -> float:
+    """By what Lightning multiplies the loss that a training step returns."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    share = 1 / trainer.accumulate_grad_batches if module.automatic_optimization else 1.0
+    return share * (1.0 if scaler is None else scaler.get_scale())
