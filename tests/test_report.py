@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -222,3 +223,37 @@ def test_the_verdict_comes_first_and_the_command_last(grid):
     ) or "not measurable" in html
     assert "where keeping the easiest 20%, 40% cuts" in html and "easiest of class 0" in html
     assert "How to reproduce it" in html and "versions" in html
+
+
+@browser_test
+@pytest.mark.slow
+def test_ticking_writes_the_list_by_keyboard_alone(tmp_path, show, scored):
+    from easycoreset import audit
+
+    audit(data="digits", scores=scored, out=tmp_path / "audit")
+    report(out=tmp_path / "audit")
+    table = pq.read_table(tmp_path / "audit" / "audit.parquet")
+    page = show(tmp_path / "audit" / "report.html")
+    boxes = page.locator("input[data-index]")
+    assert boxes.count() >= 10 * 8 and page.locator(".ticked output").inner_text() == "0 ticked"
+    assert page.locator(".write").is_disabled()
+    wanted = []
+    for _ in range(400):  # Tab through the page to the first pictures, and tick three of them
+        page.keyboard.press("Tab")
+        index = page.evaluate("document.activeElement.dataset.index")
+        if index is not None and int(index) not in wanted and len(wanted) < 3:
+            page.keyboard.press("Space")
+            wanted.append(int(index))
+        if len(wanted) == 3 and page.evaluate("document.activeElement.className") == "write":
+            break
+    assert page.locator(".ticked output").inner_text() == "3 ticked"
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    text = Path(download.value.path()).read_text()
+    assert (
+        text == "".join(f"{index}\n" for index in sorted(wanted)) and download.value.suggested_filename == "ticked.txt"
+    )
+    same = [b for b in range(boxes.count()) if int(boxes.nth(b).get_attribute("data-index")) in wanted]
+    assert all(boxes.nth(b).is_checked() for b in same) and len(table) == 1438
+    page.locator(".clear").click()
+    assert page.locator("input[data-index]:checked").count() == 0

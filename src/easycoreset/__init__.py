@@ -9,12 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from easycoreset.auditing import audit
     from easycoreset.data import open_source
     from easycoreset.errors import EasycoresetWarning, RunError, UsageError
     from easycoreset.evaluation import Evaluation, evaluate
     from easycoreset.exporting import export
     from easycoreset.hardness.exact import input_gradient_norms
     from easycoreset.models.saved import load_model
+    from easycoreset.predicting import predict
     from easycoreset.recorder import HardnessRecorder
     from easycoreset.reporting import report
     from easycoreset.scoring import score
@@ -31,12 +33,14 @@ _HOMES = {
     "RunError": "errors",
     "Scores": "tables",
     "UsageError": "errors",
+    "audit": "auditing",
     "choose": "selection",
     "evaluate": "evaluation",
     "export": "exporting",
     "input_gradient_norms": "hardness.exact",
     "load_model": "models.saved",
     "open_source": "data",
+    "predict": "predicting",
     "report": "reporting",
     "score": "scoring",
     "select": "selection",
@@ -52,12 +56,14 @@ __all__ = [
     "RunError",
     "Scores",
     "UsageError",
+    "audit",
     "choose",
     "evaluate",
     "export",
     "input_gradient_norms",
     "load_model",
     "open_source",
+    "predict",
     "report",
     "score",
     "select",

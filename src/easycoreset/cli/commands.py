@@ -8,11 +8,13 @@ from cyclopts import App, Parameter
 from easycoreset.cli.output import (
     Output,
     live_table,
+    show_audit,
     show_comparison,
     show_demo,
     show_doctor,
     show_estimate,
     show_evaluation,
+    show_prediction,
     show_report,
     show_run,
     show_selection,
@@ -20,10 +22,12 @@ from easycoreset.cli.output import (
 from easycoreset.errors import GridError, RunError
 from easycoreset.files import read_json
 from easycoreset.options import (
+    AuditOptions,
     CompareOptions,
     EvaluateOptions,
     ExportOptions,
     Integer,
+    PredictOptions,
     ReportOptions,
     ScoreOptions,
     SelectOptions,
@@ -121,6 +125,26 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
     show_evaluation(read_json(options.out / "evaluation.json"), options.out)
     if options.strict and result.warnings:
         raise RunError(f"strict: {len(result.warnings)} of {len(result.checks)} checks give a warning")
+
+
+@app.command
+def audit(options: Annotated[AuditOptions, Flat]) -> None:
+    """Find what is hard, likely mislabelled, twice there or unreadable; delete nothing."""
+    from easycoreset.auditing import audit as run
+    from easycoreset.reporting import report as run_report
+
+    table = run(**vars(options))
+    run_report(out=options.out)
+    show_audit(read_json(options.out / "run.json"), table, options.out)
+
+
+@app.command
+def predict(options: Annotated[PredictOptions, Flat]) -> None:
+    """Label pictures that have no label."""
+    from easycoreset.predicting import predict as run
+
+    run(**vars(options))
+    show_prediction(read_json(options.out / "run.json"), options.out / "predictions.parquet")
 
 
 @app.command

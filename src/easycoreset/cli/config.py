@@ -11,6 +11,7 @@ import yaml
 
 from easycoreset.errors import UsageError, nearest
 from easycoreset.options import (
+    AuditOptions,
     CompareOptions,
     EvaluateOptions,
     ExportOptions,
@@ -19,6 +20,7 @@ from easycoreset.options import (
     Names,
     Number,
     Numbers,
+    PredictOptions,
     ReportOptions,
     ScoreOptions,
     SelectOptions,
@@ -26,6 +28,8 @@ from easycoreset.options import (
 )
 
 OPTIONS = {
+    "audit": AuditOptions,
+    "predict": PredictOptions,
     "compare": CompareOptions,
     "evaluate": EvaluateOptions,
     "export": ExportOptions,

@@ -97,6 +97,40 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     print(folder / "evaluation.json")
 
 
+def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
+    """What `audit` found: the most suspect samples, and counts."""
+    if _json({**record, "folder": str(folder)}):
+        return
+    summary = record["summary"]
+    suspects = table.filter(table["likely_mislabelled"]).sort_by([("suspicion", "descending")]).slice(0, 10)
+    shown = Table("index", "sample", "label", "predicted", summary["suspect_by"], title="most suspect")
+    for line in suspects.to_pylist():
+        shown.add_row(str(line["index"]), line["sample_id"], line["label_name"], line["pred_name"] or "-",
+                      f"{line['suspicion']:.3g}")  # fmt: skip
+    _print(shown)
+    found = (
+        f"{summary['likely_mislabelled']} of {summary['samples']} samples are likely mislabelled",
+        f"{summary['duplicates']} are exact duplicates, {summary['duplicates_with_another_label']} under another label",
+        f"{summary['also_in_test']} are in the test part too",
+        f"{len(summary['unreadable'])} cannot be read",
+    )
+    print(", ".join(found))
+    for name, cuts in summary.get("noise", {}).get("columns", {}).items():
+        print(f"precision at {cuts[1]['k']} by {name}: {cuts[1]['precision']:.3f}")
+    print(folder / "report.html")
+
+
+def show_prediction(record: dict[str, Any], file: Path) -> None:
+    """What `predict` found."""
+    if _json({**record, "file": str(file)}):
+        return
+    table = Table("class", "pictures")
+    for name, count in record["summary"]["counts"].items():
+        table.add_row(name, str(count))
+    _print(table)
+    print(file)
+
+
 def show_report(file: Path) -> None:
     """Where the page is."""
     if not _json({"file": str(file)}):

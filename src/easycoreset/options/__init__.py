@@ -6,6 +6,7 @@ neutral fields alone are the same run.
 
 from easycoreset.options.choosing import EvaluateOptions, SelectOptions
 from easycoreset.options.comparing import CompareOptions, ExportOptions, ReportOptions
+from easycoreset.options.deciding import AuditOptions, PredictOptions
 from easycoreset.options.kinds import (
     Device,
     Integer,
@@ -22,6 +23,7 @@ from easycoreset.options.kinds import (
 from easycoreset.options.training import ComputeOptions, RecipeOptions, RunOptions, ScoreOptions, TrainOptions
 
 __all__ = [
+    "AuditOptions",
     "CompareOptions",
     "ComputeOptions",
     "Device",
@@ -33,6 +35,7 @@ __all__ = [
     "Norm",
     "Number",
     "Numbers",
+    "PredictOptions",
     "RecipeOptions",
     "ReportOptions",
     "RunOptions",

@@ -26,6 +26,9 @@ class SelectOptions(RunOptions):
     val_fraction: Number | None = None
     """Share of the split that is held out of the choice, as `train` holds it out; the fraction is of the rest."""
 
+    exclude: Path | None = None
+    """A list of indices or sample ids that are left out of the choice, as an audit's page writes it."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_val_fraction(self.val_fraction)

@@ -5,6 +5,7 @@ from pathlib import Path
 from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
 from easycoreset.options import ReportOptions, takes
+from easycoreset.reporting.audit import describe_audit
 from easycoreset.reporting.grid import describe_grid
 from easycoreset.reporting.page import Section, render
 from easycoreset.reporting.runs import describe_evaluation, describe_record, describe_training
@@ -14,6 +15,7 @@ __all__ = ["Section", "report"]
 
 PARTS = {
     "results.parquet": describe_grid,
+    "audit.parquet": describe_audit,
     "scores.parquet": describe_scores,
     "history.jsonl": describe_training,
     "evaluation.json": describe_evaluation,

@@ -34,10 +34,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a sample."""
+    """A picture of a sample; `index` where it can be ticked, no `data` where it cannot be shown."""
 
     data: str
     name: str
+    index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Section:
     figures: Sequence[Figure] = ()
     tables: Sequence[Grid] = ()
     galleries: dict[str, Sequence[Picture]] = field(default_factory=dict)
+    ticks: dict[str, list[Picture]] = field(default_factory=dict)
     code: str = ""
     folded: bool = False
 

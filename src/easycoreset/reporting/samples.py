@@ -79,7 +79,8 @@ def _table(scores: Scores) -> Grid:
 
 def gallery(folder: Path, scores: Scores, name: str) -> Section:
     """The easiest and the hardest samples of each class, with their ids; a picture that cannot be read is named."""
-    images = _open_images(folder, scores)
+    record = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    images = open_images(record, scores.provenance.get("split", "train"), scores.sample_ids)
     if images is None:
         return Section("Easiest and hardest", ["The data set is not where it was, so there are no pictures."])
     order = np.argsort(scores[name], kind="stable")
@@ -103,16 +104,16 @@ def gallery(folder: Path, scores: Scores, name: str) -> Section:
     return Section("Easiest and hardest", [says], points=unreadable, galleries=galleries)
 
 
-def _open_images(folder: Path, scores: Scores) -> Any:
-    """A function from a row to a data URL, or None where the data set cannot be opened or is another."""
-    from easycoreset.data import open_source
+def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[str]) -> Any:
+    """A function from a row to a data URL, or None where a run's data set cannot be opened or is another."""
+    from easycoreset.data import open_source, takes_size
 
-    record = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    data = record.get("given", record.get("options", {})).get("data")
+    given = record.get("given", record.get("options", {}))
+    data, size = given.get("data"), given.get("image_size")
     try:
-        source = open_source(data) if data else None
-        split = None if source is None else source.splits[scores.provenance.get("split", "train")]
-        if split is None or len(split) != len(scores) or list(split.sample_ids) != list(scores.sample_ids):
+        source = open_source(data, image_size=size if data and takes_size(data) else None) if data else None
+        split = None if source is None else source.splits[split_name]
+        if split is None or list(split.sample_ids) != list(sample_ids):
             return None
     except Exception as error:  # it may be gone, moved or broken
         log.info("no pictures: %s", error)

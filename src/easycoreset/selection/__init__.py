@@ -75,7 +75,7 @@ def load_selector(method: str, by: str | None = None, per_class: bool | None = N
 
 
 def choose(scores: Scores, *, method: str, fraction: float, by: str | None = None, per_class: bool | None = None,
-           seed: int = 0, val_fraction: float | None = None) -> Coreset:  # fmt: skip
+           seed: int = 0, val_fraction: float | None = None, exclude: Path | None = None) -> Coreset:  # fmt: skip
     """Choose a coreset in memory.
 
     Args:
@@ -86,14 +86,24 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         per_class: keep the fraction within each class.
         seed: of ties and random draws.
         val_fraction: share that is held out of the choice, as `train` holds it out; `fraction` is of the rest.
+        exclude: a list of indices or sample ids that are left out of the choice, likewise.
 
     Raises:
         UsageError: unknown method, column or option; fraction outside (0, 1].
     """
-    if val_fraction is not None and not method.startswith("file:"):
-        pool, _ = hold_out(scores.labels, val_fraction)
+    require(
+        exclude is None or not method.startswith("file:"), "exclude", "left out for a coreset that is there", exclude
+    )
+    if (val_fraction is not None or exclude is not None) and not method.startswith("file:"):
+        left = np.ones(len(scores), np.bool_)
+        if val_fraction is not None:
+            left[hold_out(scores.labels, val_fraction)[1]] = False
+        if exclude is not None:
+            left &= ~read_published(exclude, scores).keep
+        pool = np.flatnonzero(left).astype(np.int64)
+        require(len(pool) > 0, "exclude", "a list that leaves samples over", str(exclude))
         found = choose(scores.restrict(pool), method=method, fraction=fraction, by=by, per_class=per_class, seed=seed)
-        facts = found.provenance | {"val_fraction": val_fraction}
+        facts = found.provenance | {"val_fraction": val_fraction, "excluded": len(scores) - len(pool)}
         return replace(found.spread(pool, scores), provenance=facts)
     count = kept_count(fraction, len(scores))
     coreset: Any
@@ -134,7 +144,8 @@ def select(options: SelectOptions) -> Coreset:
     scores = Scores.read(options.scores)
     _check_place(options.out)
     coreset = choose(scores, method=options.method, fraction=options.fraction, by=options.by,
-                     per_class=options.per_class, seed=options.seed, val_fraction=options.val_fraction)  # fmt: skip
+                     per_class=options.per_class, seed=options.seed, val_fraction=options.val_fraction,
+                     exclude=options.exclude)  # fmt: skip
     prepare_place(options.out.parent)
     coreset.write(options.out)
     record = {"schema_version": SCHEMA_VERSION, "command": "select", "options": options_json(options),

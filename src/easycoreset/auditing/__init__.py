@@ -1,0 +1,130 @@
+"""The audit: the hard end of a data set, what is likely mislabelled, and what is there twice. Nothing is deleted."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+
+from easycoreset.auditing.duplicates import find_duplicates
+from easycoreset.auditing.noise import measure_noise
+from easycoreset.auditing.suspects import place_of, suspicion
+from easycoreset.console import log, progress
+from easycoreset.data import Split
+from easycoreset.errors import UsageError, nearest
+from easycoreset.files import claim
+from easycoreset.models.modes import frozen
+from easycoreset.models.saved import load_model
+from easycoreset.options import AuditOptions, options_json, takes
+from easycoreset.parquet import read_table, with_provenance, write_table
+from easycoreset.selection.published import read_published
+from easycoreset.tables import Scores, check_same_data
+from easycoreset.training.setup import open_data, set_threads, to_device
+
+__all__ = ["audit"]
+
+
+@takes(AuditOptions)
+def audit(options: AuditOptions) -> pa.Table:
+    """Look at the hard end of a split, and write `audit.parquet` and `run.json` to `out`.
+
+    A row a sample: `index, sample_id, label, label_name, pred, pred_name, probability, self_confidence`, the hardness
+    that it is ranked by, `rank` (0 is the hardest) and `rank_in_class`, `suspicion` and `likely_mislabelled`,
+    `duplicate_of` (the first sample with the same picture) and `in_test` (the picture is in the test part too).
+
+    Returns:
+        The table.
+
+    Raises:
+        UsageError: scores of other data, or a column that they lack.
+    """
+    file = options.scores / "scores.parquet" if options.scores.is_dir() else options.scores
+    scores = Scores.read(file)
+    device, source = open_data(options)
+    split = source.splits[str(scores.provenance.get("split", "train"))]
+    own, theirs = (scores.sample_ids, scores.labels), (split.sample_ids, split.labels)
+    check_same_data(scores.provenance, split.fingerprint, split.name, f"scores {file}", own, theirs)
+    by = column_of(scores, options.by, ("aign", "aign_online", "grad_norm_online"), "by")
+    suspect_by = column_of(scores, options.suspect_by, ("aum", "aum_online", by), "suspect_by")
+    wrong = None if options.wrong is None else read_published(options.wrong, scores).keep
+    identity = options_json(options, neutral=False) | {"by": by, "suspect_by": suspect_by,
+                                                       "fingerprint": split.fingerprint}  # fmt: skip
+    with claim(options.out, "audit", identity, overwrite=options.overwrite) as run:
+        if run.done:
+            log.info("%s is finished already", options.out)
+            return read_table(run.path / "audit.parquet", {"index": "integer"})
+        set_threads(options.threads, str(scores.provenance.get("model", "")), device)
+        p = predict_probabilities(options, file.parent, split, device)
+        twins, in_test = find_duplicates(split, source.splits.get("test"), options.batch_size)
+        table = tabulate(scores, p, by, suspect_by, twins, in_test)
+        facts: dict[str, Any] = {"unreadable": list(getattr(source, "broken", []))}
+        if wrong is not None:
+            facts["noise"] = measure_noise(scores, wrong, p)
+        write_table(with_provenance(table, {"class_names": list(scores.class_names)}), run.path / "audit.parquet")
+        run.finish(summary=summarise(table, by, suspect_by) | facts, given=options_json(options))
+        return table
+
+
+def column_of(scores: Scores, asked: str | None, usual: tuple[str, ...], option: str) -> str:
+    """The column that is asked for, or the first of the usual ones that is there.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    found = [name for name in ((asked,) if asked else usual) if name in scores.columns]
+    if not found:
+        said = nearest(asked or usual[0], scores.columns)
+        raise UsageError(f"{option} must be a column of the scores; got {asked or usual[0]!r}: {said}")
+    return found[0]
+
+
+def predict_probabilities(options: AuditOptions, folder: Path, split: Split, device: torch.device) -> np.ndarray | None:
+    """[N, classes] of the folder's model on the clean samples; None where there is no model."""
+    if not (folder / "model.json").exists():
+        log.info("no model beside the scores: nothing is predicted")
+        return None
+    model = to_device(load_model(folder, options.model), device)
+    found: list[np.ndarray] = []
+    with progress("predicting", len(split)) as bar, frozen(model), torch.no_grad():
+        for batch in split.batches(np.arange(len(split), dtype=np.int64), options.batch_size, device):
+            found.append(F.softmax(model(batch.x).float(), 1).cpu().numpy())
+            bar.advance(len(batch.index))
+    return np.concatenate(found)
+
+
+def tabulate(scores: Scores, p: np.ndarray | None, by: str, suspect_by: str, twins: np.ndarray,
+             in_test: np.ndarray) -> pa.Table:  # fmt: skip
+    """A row a sample; what is not known is null."""
+    names, n = list(scores.class_names), len(scores)
+    rows, values = np.arange(n, dtype=np.int64), suspicion(scores[suspect_by])
+    rank, within = place_of(scores[by]), place_of(scores[by], scores.labels)
+    columns: dict[str, Any] = {
+        "index": rows, "sample_id": pa.array(scores.sample_ids, pa.string()), "label": scores.labels,
+        "label_name": pa.array([names[k] for k in scores.labels], pa.string()),
+    }  # fmt: skip
+    pred = None if p is None else p.argmax(1)
+    columns |= {
+        "pred": pa.nulls(n, pa.int64()) if pred is None else pred,
+        "pred_name": pa.nulls(n, pa.string()) if pred is None else pa.array([names[k] for k in pred]),
+        "probability": pa.nulls(n, pa.float32()) if p is None else p.max(1),
+        "self_confidence": pa.nulls(n, pa.float32()) if p is None else p[rows, scores.labels],
+        by: scores[by], "rank": rank, "rank_in_class": within,
+        "suspicion": values, "likely_mislabelled": values > 0,
+        "duplicate_of": pa.array(twins, mask=twins < 0), "in_test": in_test,
+    }  # fmt: skip
+    return pa.table(columns)
+
+
+def summarise(table: pa.Table, by: str, suspect_by: str) -> dict[str, Any]:
+    """Counts of what was found."""
+    label, twin = table["label"].to_numpy(), table["duplicate_of"].to_numpy(zero_copy_only=False)
+    twice = np.flatnonzero(~np.isnan(twin.astype(float)))
+    firsts = twin[twice].astype(np.int64)
+    return {
+        "samples": table.num_rows, "by": by, "suspect_by": suspect_by,
+        "likely_mislabelled": int(np.sum(table["likely_mislabelled"].to_numpy(zero_copy_only=False))),
+        "duplicates": len(twice), "duplicates_with_another_label": int(np.sum(label[twice] != label[firsts])),
+        "also_in_test": int(np.sum(table["in_test"].to_numpy(zero_copy_only=False))),
+    }  # fmt: skip

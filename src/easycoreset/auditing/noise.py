@@ -1,0 +1,43 @@
+"""How well each hardness finds labels that are known to be wrong, beside confident learning where it is installed."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from easycoreset.console import log
+from easycoreset.tables import Scores
+
+CUTS = (0.5, 1.0, 2.0)  # times the number of wrong labels
+
+
+def measure_noise(scores: Scores, wrong: npt.NDArray[np.bool_], p: np.ndarray | None) -> dict[str, Any]:
+    """Precision and recall of the k hardest, at half, once and twice the number of wrong labels.
+
+    Args:
+        scores: every hardness.
+        wrong: [N] which labels are known to be wrong.
+        p: [N, classes] probabilities for cleanlab, of a model that was trained on these samples; None without it.
+    """
+    rankings = {name: np.where(np.isfinite(v), v, -np.inf) for name, v in scores.columns.items()}
+    if p is not None and (quality := cleanlab_quality(scores.labels, p)) is not None:
+        rankings["cleanlab"] = -quality
+    total = int(wrong.sum())
+    found: dict[str, Any] = {"wrong": total, "share": total / len(wrong), "columns": {}}
+    for name, hardness in rankings.items():
+        order = np.argsort(-hardness, kind="stable")
+        hits = np.cumsum(wrong[order])
+        cuts = [max(int(cut * total + 0.5), 1) for cut in CUTS]
+        counted = [(k, int(hits[min(k, len(hits)) - 1])) for k in cuts]
+        found["columns"][name] = [{"k": k, "precision": hit / k, "recall": hit / total} for k, hit in counted]
+    return found
+
+
+def cleanlab_quality(labels: npt.NDArray[np.int64], p: np.ndarray) -> np.ndarray | None:
+    """Cleanlab's label quality [N], 1 is clean (Northcutt et al. 2021); None where the extra is not installed."""
+    try:
+        from cleanlab.rank import get_label_quality_scores
+    except ImportError:
+        log.info("cleanlab is not installed (pip install easycoreset[cleanlab]): its ranking is left out")
+        return None
+    return np.asarray(get_label_quality_scores(labels, p.astype(np.float64), method="normalized_margin"))

@@ -1,0 +1,30 @@
+"""Who is hard, and who is suspect."""
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.floating]
+
+
+def place_of(hardness: Numbers, groups: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
+    """Place of each sample from the hardest, 0, on, within its group where there are groups; without a value: last.
+
+    >>> place_of(np.array([1.0, np.nan, 3.0])).tolist()
+    [1, 2, 0]
+    """
+    groups = np.zeros(len(hardness), np.int64) if groups is None else groups
+    keys = np.where(np.isfinite(hardness), -hardness, np.inf)
+    order = np.lexsort((np.arange(len(keys)), keys, groups))
+    starts = np.searchsorted(groups[order], groups[order])
+    places = np.empty(len(keys), np.int64)
+    places[order] = np.arange(len(keys)) - starts
+    return places
+
+
+def suspicion(values: Numbers) -> Numbers:
+    """How likely a sample is mislabelled, above 0 likely: by AUM (Pleiss et al. 2020) the mean margin of another class.
+
+    On average over training the model then preferred another class to the one that is given. A sample that was never
+    observed is not suspected.
+    """
+    return np.where(np.isfinite(values), values, -np.inf).astype(np.float32)
