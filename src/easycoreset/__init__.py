@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from easycoreset.exporting import export
     from easycoreset.hardness.exact import input_gradient_norms
     from easycoreset.models.saved import load_model
+    from easycoreset.pipeline import run
     from easycoreset.predicting import predict
     from easycoreset.recorder import HardnessRecorder
     from easycoreset.reporting import report
@@ -42,6 +43,7 @@ _HOMES = {
     "open_source": "data",
     "predict": "predicting",
     "report": "reporting",
+    "run": "pipeline",
     "score": "scoring",
     "select": "selection",
     "train": "training",
@@ -65,6 +67,7 @@ __all__ = [
     "open_source",
     "predict",
     "report",
+    "run",
     "score",
     "select",
     "train",

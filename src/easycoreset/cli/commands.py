@@ -18,6 +18,7 @@ from easycoreset.cli.output import (
     show_report,
     show_run,
     show_selection,
+    show_whole,
 )
 from easycoreset.errors import GridError, RunError
 from easycoreset.files import read_json
@@ -27,6 +28,7 @@ from easycoreset.options import (
     EvaluateOptions,
     ExportOptions,
     Integer,
+    PipelineOptions,
     PredictOptions,
     ReportOptions,
     ScoreOptions,
@@ -63,6 +65,17 @@ def demo(*, out: Path, workers: Integer = 2, overwrite: Annotated[bool, Paramete
     results = run_experiment(digits(), out, workers=workers, keep_weights=True, overwrite=overwrite)
     run_report(out=out)
     show_demo(results, out)
+
+
+@app.command
+def run(options: Annotated[PipelineOptions, Flat]) -> None:
+    """From a folder of labelled images to a report: score, audit, select, train, evaluate."""
+    from easycoreset.pipeline import run as run_all
+    from easycoreset.reporting import report as run_report
+
+    found = run_all(**vars(options))
+    run_report(out=options.out)
+    show_whole(found, options.out)
 
 
 @app.command

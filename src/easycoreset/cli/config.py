@@ -20,6 +20,7 @@ from easycoreset.options import (
     Names,
     Number,
     Numbers,
+    PipelineOptions,
     PredictOptions,
     ReportOptions,
     ScoreOptions,
@@ -30,6 +31,7 @@ from easycoreset.options import (
 OPTIONS = {
     "audit": AuditOptions,
     "predict": PredictOptions,
+    "run": PipelineOptions,
     "compare": CompareOptions,
     "evaluate": EvaluateOptions,
     "export": ExportOptions,

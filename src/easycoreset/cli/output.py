@@ -120,6 +120,20 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
     print(folder / "report.html")
 
 
+def show_whole(found: dict[str, Any], folder: Path) -> None:
+    """What `run` compared."""
+    if _json({**found, "folder": str(folder)}):
+        return
+    rows = found["rows"]
+    table = Table("trained on", "objective", "clean", *(f"eps {say_eps(e['eps'])}" for e in rows[0]["worst"]),
+                  title="accuracy in % under the worst attack")  # fmt: skip
+    for row in rows:
+        accuracies = [row["clean"]["accuracy"], *(e["accuracy"] for e in row["worst"])]
+        table.add_row(row["trained_on"], row["objective"], *(f"{100 * value:.1f}" for value in accuracies))
+    _print(table)
+    print(folder / "report.html")
+
+
 def show_prediction(record: dict[str, Any], file: Path) -> None:
     """What `predict` found."""
     if _json({**record, "file": str(file)}):

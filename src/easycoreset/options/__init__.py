@@ -21,6 +21,7 @@ from easycoreset.options.kinds import (
     takes,
 )
 from easycoreset.options.training import ComputeOptions, RecipeOptions, RunOptions, ScoreOptions, TrainOptions
+from easycoreset.options.whole import PipelineOptions
 
 __all__ = [
     "AuditOptions",
@@ -35,6 +36,7 @@ __all__ = [
     "Norm",
     "Number",
     "Numbers",
+    "PipelineOptions",
     "PredictOptions",
     "RecipeOptions",
     "ReportOptions",

@@ -10,10 +10,12 @@ from easycoreset.reporting.grid import describe_grid
 from easycoreset.reporting.page import Section, render
 from easycoreset.reporting.runs import describe_evaluation, describe_record, describe_training
 from easycoreset.reporting.samples import describe_scores
+from easycoreset.reporting.whole import describe_whole
 
 __all__ = ["Section", "report"]
 
 PARTS = {
+    "comparison.json": describe_whole,
     "results.parquet": describe_grid,
     "audit.parquet": describe_audit,
     "scores.parquet": describe_scores,

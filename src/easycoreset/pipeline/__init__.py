@@ -1,0 +1,94 @@
+"""The whole way in one command: score, audit, select, train, evaluate; a folder of images becomes a report.
+
+Beside `experiment`, the only part that knows this order.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from easycoreset.auditing import audit
+from easycoreset.console import log
+from easycoreset.data import name_data
+from easycoreset.evaluation import Evaluation, evaluate
+from easycoreset.files import RunFolder, claim, write_json
+from easycoreset.objectives import load_objective
+from easycoreset.options import PipelineOptions, options_json, takes
+from easycoreset.pipeline.defaults import Choices, choose
+from easycoreset.scoring import score, scores_file
+from easycoreset.selection import load_selector, select
+from easycoreset.training import train
+
+__all__ = ["run"]
+
+ROWS = "comparison.json"
+
+
+@takes(PipelineOptions)
+def run(options: PipelineOptions) -> dict[str, Any]:
+    """Score, audit, select, train and evaluate; the same call again goes on where it stopped.
+
+    Into `out`: `scores/`, `audit/`, `coreset.parquet`, `model/` (trained on it), `random/` (trained on as many random
+    samples, for the same number of updates), `evaluation/` of these and of the scoring run's model (all samples), and
+    `comparison.json`, which sets them side by side.
+
+    Returns:
+        What `comparison.json` holds.
+
+    Raises:
+        UsageError: wrong use, before work starts.
+        RunError: a loss that is not finite.
+    """
+    load_objective(options.objective)
+    load_selector(options.method, per_class=options.per_class or None)
+    choices = choose(options)
+    identity = options_json(choices.options, neutral=False) | {"data": name_data(options.data)}
+    with claim(options.out, "run", identity, overwrite=options.overwrite) as folder:
+        if not folder.done:
+            found = _do(choices, folder)
+            write_json(folder.path / ROWS, found)
+            folder.finish(summary=found, given=options_json(choices.options))
+        else:
+            log.info("%s is finished already", options.out)
+        return folder.record["summary"]
+
+
+def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
+    """Every step, each in its own folder, which goes on by itself."""
+    options, place = choices.options, folder.path
+    machine = {
+        name: getattr(options, name) for name in ("data", "image_size", "num_workers", "device", "threads", "seed")
+    }
+    recipe = machine | {"model": options.model, "batch_size": options.batch_size}
+    log.info("1 of 5: scoring, by a model that is trained on all samples")
+    score(**recipe, epochs=options.epochs, every=choices.every, out=place / "scores")
+    log.info("2 of 5: auditing")
+    own = options.model if options.model and "." in options.model.partition(":")[0] else None
+    audit(**machine, scores=place / "scores", model=own, wrong=options.wrong, out=place / "audit")
+    log.info("3 of 5: selecting")
+    scores = scores_file(place / "scores", "train")
+    chosen = {"coreset": (options.method, options.per_class), "random": ("random", options.per_class)}
+    for name, (method, per_class) in chosen.items():
+        select(scores=scores, method=method, fraction=options.fraction, per_class=per_class or None, seed=options.seed,
+               exclude=options.exclude, out=place / f"{name}.parquet")  # fmt: skip
+    trained: dict[str, Path] = {}
+    for name, folder_name in (("coreset", "model"), ("random", "random")):
+        log.info("4 of 5: training on %s", {"coreset": "the coreset", "random": "as many random samples"}[name])
+        trained[name] = place / folder_name
+        train(**recipe, coreset=place / f"{name}.parquet", objective=options.objective, updates=choices.updates,
+              out=trained[name])  # fmt: skip
+    trained["all"] = place / "scores"
+    rows: list[dict[str, Any]] = []
+    for name, weights in trained.items():
+        log.info("5 of 5: evaluating the model that was trained on %s", name)
+        result = evaluate(**machine, weights=weights, model=own, attack=options.attack, eps=options.eps,
+                          limit=options.limit, out=place / "evaluation" / name)  # fmt: skip
+        objective = "standard" if name == "all" else options.objective
+        rows.append({"trained_on": name, "objective": objective, **describe(result)})
+    return {"rows": rows, "method": options.method, "fraction": options.fraction, "per_class": options.per_class,
+            "updates": choices.updates, "epochs": options.epochs, "model": options.model}  # fmt: skip
+
+
+def describe(result: Evaluation) -> dict[str, Any]:
+    """Clean and worst-case accuracy with intervals, and warnings."""
+    summary = result.summary()
+    return {"clean": summary["clean"], "worst": summary["worst"], "warnings": summary["warnings"]}
