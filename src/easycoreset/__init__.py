@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from easycoreset.hardness.exact import input_gradient_norms
     from easycoreset.models.saved import load_model
     from easycoreset.pipeline import run
+    from easycoreset.pipeline.analyzing import analyze
     from easycoreset.predicting import predict
     from easycoreset.recorder import HardnessRecorder
     from easycoreset.reporting import report
@@ -34,6 +35,7 @@ _HOMES = {
     "RunError": "errors",
     "Scores": "tables",
     "UsageError": "errors",
+    "analyze": "pipeline.analyzing",
     "audit": "auditing",
     "choose": "selection",
     "evaluate": "evaluation",
@@ -58,6 +60,7 @@ __all__ = [
     "RunError",
     "Scores",
     "UsageError",
+    "analyze",
     "audit",
     "choose",
     "evaluate",

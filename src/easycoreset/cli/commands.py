@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 from easycoreset.cli.output import (
     Output,
     live_table,
+    show_analysis,
     show_audit,
     show_comparison,
     show_demo,
@@ -23,6 +24,7 @@ from easycoreset.cli.output import (
 from easycoreset.errors import GridError, RunError
 from easycoreset.files import read_json
 from easycoreset.options import (
+    AnalyzeOptions,
     AuditOptions,
     CompareOptions,
     EvaluateOptions,
@@ -138,6 +140,17 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
     show_evaluation(read_json(options.out / "evaluation.json"), options.out)
     if options.strict and result.warnings:
         raise RunError(f"strict: {len(result.warnings)} of {len(result.checks)} checks give a warning")
+
+
+@app.command
+def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
+    """Find out whether easy samples are less vulnerable, far from the boundary, and easy for every model."""
+    from easycoreset.pipeline.analyzing import analyze as run_analysis
+    from easycoreset.reporting import report as run_report
+
+    found = run_analysis(**vars(options))
+    run_report(out=options.out)
+    show_analysis(found, options.out)
 
 
 @app.command

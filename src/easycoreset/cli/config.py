@@ -11,6 +11,7 @@ import yaml
 
 from easycoreset.errors import UsageError, nearest
 from easycoreset.options import (
+    AnalyzeOptions,
     AuditOptions,
     CompareOptions,
     EvaluateOptions,
@@ -29,6 +30,7 @@ from easycoreset.options import (
 )
 
 OPTIONS = {
+    "analyze": AnalyzeOptions,
     "audit": AuditOptions,
     "predict": PredictOptions,
     "run": PipelineOptions,

@@ -120,6 +120,26 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
     print(folder / "report.html")
 
 
+def show_analysis(found: dict[str, Any], folder: Path) -> None:
+    """What `analyze` found of each hardness on held-out samples."""
+    if _json({**found, "folder": str(folder)}):
+        return
+    table = Table("hardness", "attacked", "split", "margin: Spearman", "95% interval", "robust, easiest", "hardest",
+                  title="hardness against margin, and accuracy of the easiest and the hardest part")  # fmt: skip
+    for one in found["margins"]:
+        own = [
+            row for row in found["vulnerability"] if all(row[k] == one[k] for k in ("hardness", "attacked", "split"))
+        ]
+        parts = own[len(own) // 2]["bins"]
+        low, high = one["interval"] or (None, None)
+        interval = "-" if low is None else f"{low:.2f} to {high:.2f}"
+        correlation = "-" if one["spearman"] is None else f"{one['spearman']:.3f}"
+        ends = [f"{100 * parts[place]['robust']:.1f}" for place in (0, -1)]
+        table.add_row(one["hardness"], one["attacked"], one["split"], correlation, interval, *ends)
+    _print(table)
+    print(folder / "report.html")
+
+
 def show_whole(found: dict[str, Any], folder: Path) -> None:
     """What `run` compared."""
     if _json({**found, "folder": str(folder)}):

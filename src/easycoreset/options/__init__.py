@@ -4,6 +4,7 @@ A field marked `neutral` changes where or how fast a result is made, never the r
 neutral fields alone are the same run.
 """
 
+from easycoreset.options.analysing import AnalyzeOptions
 from easycoreset.options.choosing import EvaluateOptions, SelectOptions
 from easycoreset.options.comparing import CompareOptions, ExportOptions, ReportOptions
 from easycoreset.options.deciding import AuditOptions, PredictOptions
@@ -24,6 +25,7 @@ from easycoreset.options.training import ComputeOptions, RecipeOptions, RunOptio
 from easycoreset.options.whole import PipelineOptions
 
 __all__ = [
+    "AnalyzeOptions",
     "AuditOptions",
     "CompareOptions",
     "ComputeOptions",

@@ -5,6 +5,7 @@ from pathlib import Path
 from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
 from easycoreset.options import ReportOptions, takes
+from easycoreset.reporting.analysis import describe_analysis
 from easycoreset.reporting.audit import describe_audit
 from easycoreset.reporting.grid import describe_grid
 from easycoreset.reporting.page import Section, render
@@ -17,6 +18,7 @@ __all__ = ["Section", "report"]
 PARTS = {
     "comparison.json": describe_whole,
     "results.parquet": describe_grid,
+    "analysis.json": describe_analysis,
     "audit.parquet": describe_audit,
     "scores.parquet": describe_scores,
     "history.jsonl": describe_training,

@@ -33,13 +33,14 @@ class Agreement:
 
     def record(self) -> dict[str, Any]:
         """As JSON values."""
-
-        def known(value: float) -> float | None:
-            return round(value, 6) if np.isfinite(value) else None
-
         return {"other": self.other, "samples": self.samples, "spearman": known(self.spearman),
                 "overlap": {f"{share:g}": known(value) for share, value in self.overlap.items()},
                 "per_class": {name: known(value) for name, value in self.per_class.items()}}  # fmt: skip
+
+
+def known(value: float) -> float | None:
+    """A figure for JSON, which has no NaN."""
+    return round(value, 6) if np.isfinite(value) else None
 
 
 def agree(column: str, other: str, ours: Numbers, theirs: Numbers, labels: npt.NDArray[np.int64],
