@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from easycoreset import Coreset, Scores, UsageError, evaluate, export, open_source, select, train
+from easycoreset import Coreset, Scores, UsageError, audit, evaluate, export, open_source, select, train
 from easycoreset.exporting import FORMATS
 from easycoreset.options.exporting import SUFFIXES, Form
 
@@ -229,7 +229,7 @@ def test_columns_for_hugging_face(half, scored, digits, tmp_path, monkeypatch):
         {"image": digits.splits["train"].images.pixels.flatten(1).tolist(), "label": scores.labels}
     )
     both = datasets.concatenate_datasets([data, columns.remove_columns("label")], axis=1)
-    kept = both.select(coreset.index)
+    kept = coreset.apply(both)
     assert all(kept["keep"]) and len(kept) == len(coreset) and kept["label"] == scores.labels[coreset.keep].tolist()
     assert not datasets.are_progress_bars_disabled()
     export(half, format="hf", out=tmp_path / "columns")
@@ -323,23 +323,33 @@ class TestCleanlab:
             learning.fit(x, scores.labels, label_issues=table)
         assert learning.get_label_issues()["is_label_issue"].sum() == table["is_label_issue"].sum() > 0
 
-    def test_an_audit_speaks_for_itself(self, tmp_path):
-        import pyarrow as pa
+    def test_an_audit_speaks_for_itself(self, scored, tmp_path):
         import pyarrow.parquet as pq
 
-        audit = pa.table({"index": [0, 1], "sample_id": ["a", "b"], "is_label_issue": [False, True], "label_quality": [0.9, 0.1],
-                          "given_label": [0, 1], "predicted_label": [0, 0]})  # fmt: skip
-        pq.write_table(audit, tmp_path / "audit.parquet")
-        export(tmp_path / "audit.parquet", format="cleanlab", out=tmp_path / "i.csv")
+        found = audit(data="digits", scores=scored, out=tmp_path / "a")
+        export(tmp_path / "a", format="cleanlab", out=tmp_path / "i.csv")
         table = pd.read_csv(tmp_path / "i.csv")
-        assert table["is_label_issue"].tolist() == [False, True] and table["label_score"].tolist() == [0.9, 0.1]
-        export(tmp_path, format="csv", out=tmp_path / "a.csv")
-        assert list(pd.read_csv(tmp_path / "a.csv")) == audit.column_names
-        pq.write_table(audit.drop_columns(["label_quality"]), tmp_path / "audit.parquet")
-        with pytest.raises(UsageError, match="the audit needs is_label_issue and label_quality"):
-            export(tmp_path, format="cleanlab", out=tmp_path / "no.csv")
+        for ours, theirs in (
+            ("likely_mislabelled", "is_label_issue"),
+            ("label", "given_label"),
+            ("pred", "predicted_label"),
+        ):
+            assert table[theirs].tolist() == found[ours].to_pylist()
+        np.testing.assert_allclose(table["label_quality"], found["self_confidence"].to_numpy(), rtol=1e-6)
+        assert table["label_score"].between(0, 1).all()
+        export(tmp_path / "a" / "audit.parquet", format="csv", out=tmp_path / "a.csv")
+        assert list(pd.read_csv(tmp_path / "a.csv")) == found.column_names
         with pytest.raises(UsageError, match="got an audit"):
-            export(tmp_path, format="hf", out=tmp_path / "no")
+            export(tmp_path / "a", format="hf", out=tmp_path / "no")
+        bare = tmp_path / "bare"
+        bare.mkdir()
+        (bare / "scores.parquet").write_bytes((scored / "scores.parquet").read_bytes())
+        found = audit(data="digits", scores=bare, out=tmp_path / "b")
+        with pytest.raises(UsageError, match="the audit predicts nothing"):
+            export(tmp_path / "b", format="cleanlab", out=tmp_path / "no.csv")
+        pq.write_table(found.drop_columns(["pred"]), tmp_path / "audit.parquet")
+        with pytest.raises(UsageError, match="the audit lacks pred"):
+            export(tmp_path / "audit.parquet", format="cleanlab", out=tmp_path / "no.csv")
 
 
 class TestCards:

@@ -12,16 +12,18 @@ from easycoreset.files import write_atomic
 from easycoreset.options import ExportOptions
 from easycoreset.tables import Scores
 
+AUDIT = ("sample_id", "label", "pred", "self_confidence", "likely_mislabelled")
 QUALITY = ("label_quality", "label_score")  # of CleanLearning, and of Datalab
 
 
 def write_issues(options: ExportOptions) -> None:
     """Label issues as cleanlab's tables name them: `is_label_issue`, quality in [0,1] (1 is clean), given, predicted.
 
-    Of an audit, what it says. Of scores, the quality is exp(-loss), the mean (geometric, over the scored epochs) of
-    the probability of the given label, or without the column loss that probability in the last epoch; an issue is a
-    quality below chance, 1 / classes. The predicted label is known where `score --save-features` was asked for. The
-    model was trained on these samples: cleanlab's own estimates want predictions from outside the training set.
+    Of an audit, what it suspects and the model's probability of the given label. Of scores, the quality is exp(-loss),
+    the mean (geometric, over the scored epochs) of the probability of the given label, or without the column loss that
+    probability in the last epoch; an issue is a quality below chance, 1 / classes. The predicted label is known where
+    `score --save-features` was asked for. The model was trained on these samples: cleanlab's own estimates want
+    predictions from outside the training set.
 
     Raises:
         UsageError: neither an audit nor scores, labels that were not given, or scores that say nothing of the label.
@@ -37,22 +39,27 @@ def write_issues(options: ExportOptions) -> None:
 
 
 def issues_of_audit(audit: pa.Table) -> pa.Table:
-    """The audit's own verdicts under both of cleanlab's names.
+    """What `easycoreset audit` suspects, with the model's probability of the given label as its quality.
 
     Raises:
-        UsageError: it has no `is_label_issue` or no quality in [0, 1].
+        UsageError: the table is no audit, or one without predictions.
     """
-    quality = next((name for name in QUALITY if name in audit.column_names), None)
-    if "is_label_issue" not in audit.column_names or quality is None:
-        raise UsageError(f"source: the audit needs is_label_issue and label_quality for format cleanlab; it has "
-                         f"{', '.join(audit.column_names)}")  # fmt: skip
-    values = np.asarray(audit[quality].to_numpy(zero_copy_only=False), np.float64)
-    if np.any((values < 0) | (values > 1)):
-        raise UsageError(f"source: {quality} must be in [0, 1]; got {values.min():g} to {values.max():g}")
-    for name in QUALITY:
-        if name not in audit.column_names:
-            audit = audit.append_column(name, audit[quality])
-    return audit
+    missing = [name for name in AUDIT if name not in audit.column_names]
+    if missing:
+        raise UsageError(f"source: the audit lacks {', '.join(missing)}, which format cleanlab needs")
+    quality = np.asarray(audit["self_confidence"].to_numpy(zero_copy_only=False), np.float64)
+    if not np.isfinite(quality).any():
+        raise UsageError("source: the audit predicts nothing, for no model lay beside its scores: no quality is known")
+    return pa.table(
+        {
+            "index": audit["index"],
+            "sample_id": audit["sample_id"],
+            "is_label_issue": audit["likely_mislabelled"],
+            **dict.fromkeys(QUALITY, pa.array(quality, mask=np.isnan(quality))),
+            "given_label": audit["label"],
+            "predicted_label": audit["pred"],
+        }
+    )
 
 
 def issues_of_scores(scores: Scores) -> pa.Table:

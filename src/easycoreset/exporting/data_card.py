@@ -10,7 +10,7 @@ from easycoreset.exporting.sources import Tables, coreset_record, record_beside
 from easycoreset.tables import Coreset, Scores
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-FLAGS = ("scores", "method", "by", "fraction", "per_class", "val_fraction", "seed")
+FLAGS = ("scores", "method", "by", "fraction", "per_class", "val_fraction", "exclude", "seed")
 
 
 def describe_coreset(tables: Tables) -> str:
@@ -46,6 +46,7 @@ def _what(coreset: Coreset, scores: Scores | None) -> str:
             "fraction": known.get("fraction"),
             "kept": f"{len(coreset)} of {len(coreset.keep)} samples",
             "held out of the choice": known.get("val_fraction"),
+            "samples left out of the choice": known.get("excluded"),
             "seed": known.get("seed"),
             "weights": f"all {weight[0]:.4g}" if even else f"{weight.min():.4g} to {weight.max():.4g}, mean 1",
             "scored by": scored.get("model"),

@@ -13,7 +13,7 @@ def write_dataset(options: ExportOptions) -> None:
     columns in one, and the kept samples:
 
         both = datasets.concatenate_datasets([data, columns.remove_columns("label")], axis=1)
-        kept = both.select(easycoreset.Coreset.read("coreset.parquet").index)
+        kept = easycoreset.Coreset.read("coreset.parquet").apply(both)
 
     Raises:
         UsageError: no table, or the extra `hf` is missing.

@@ -136,7 +136,7 @@ def _kind_of(file: Path) -> str:
         raise UsageError(f"source: {file}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
     if "keep" in names:
         return "coreset"
-    return "audit" if file.name == FILES["audit"] or "is_label_issue" in names else "scores"
+    return "audit" if file.name == FILES["audit"] or "likely_mislabelled" in names else "scores"
 
 
 def _scores_of(file: Path, coreset: Coreset) -> tuple[Scores | None, Path | None]:
