@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from easycoreset.errors import UsageError, nearest
 from easycoreset.members import Table, describe_members
 
-WITH_LISTS = ("select", "train", "score", "evaluate", "compare")
+WITH_LISTS = ("select", "train", "score", "evaluate", "compare", "export")
 
 
 def _tables(command: str) -> dict[str, Table]:
@@ -29,6 +29,10 @@ def _tables(command: str) -> dict[str, Table]:
         return {"attack": ATTACKS, "margins": MARGINS}
     if command == "compare":
         return {**_tables("select"), **_tables("train"), **_tables("evaluate")}
+    if command == "export":
+        from easycoreset.exporting import FORMATS
+
+        return {"format": FORMATS}
     raise UsageError(f"--list belongs to a command: {nearest(command, WITH_LISTS)}")
 
 

@@ -6,8 +6,9 @@ neutral fields alone are the same run.
 
 from easycoreset.options.analysing import AnalyzeOptions
 from easycoreset.options.choosing import EvaluateOptions, SelectOptions
-from easycoreset.options.comparing import CompareOptions, ExportOptions, ReportOptions
+from easycoreset.options.comparing import CompareOptions, ReportOptions
 from easycoreset.options.deciding import AuditOptions, PredictOptions
+from easycoreset.options.exporting import ExportOptions
 from easycoreset.options.kinds import (
     Device,
     Integer,

@@ -146,26 +146,6 @@ class CompareOptions(RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """Options of `export`."""
-
-    source: Path
-    """Folder that a command wrote: for robustbench that of `evaluate`, for onnx a trained model's."""
-    format: Literal["robustbench", "onnx"]
-    """What is written: robustbench, the model information of that benchmark; onnx, the model, checked by running it."""
-    out: Annotated[Path, Parameter(name=("--out",))]
-    """The file: .json for robustbench, .onnx for onnx."""
-    model: str | None = None
-    """package.module:factory of the model, which is imported only when repeated here."""
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        require(self.source.is_dir(), "source", "a folder that a command wrote", str(self.source))
-        suffix = ".json" if self.format == "robustbench" else ".onnx"
-        require(self.out.suffix == suffix, "out", f"a {suffix} file", str(self.out))
-
-
-@dataclass(frozen=True, kw_only=True)
 class ReportOptions:
     """Options of `report`."""
 

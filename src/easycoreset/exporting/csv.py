@@ -1,0 +1,19 @@
+"""Tables as CSV."""
+
+from pyarrow import csv
+
+from easycoreset.exporting.sources import plain, read_tables
+from easycoreset.files import write_atomic
+from easycoreset.options import ExportOptions
+
+
+def write_csv(options: ExportOptions) -> None:
+    """Scores, a coreset with the hardness it was chosen by, or an audit, as CSV: a row a sample, for pandas and others.
+
+    Raises:
+        UsageError: the source holds no table.
+    """
+    tables = read_tables(options)
+    audit = tables.audit if tables.coreset is None and tables.scores is None else None
+    table = tables.join() if audit is None else plain(audit)
+    write_atomic(options.out, lambda path: csv.write_csv(table, path))

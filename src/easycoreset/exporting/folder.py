@@ -1,0 +1,117 @@
+"""A folder of the pictures that a coreset keeps."""
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from easycoreset.console import log, progress
+from easycoreset.data import name_data, open_source
+from easycoreset.data.source import Split
+from easycoreset.errors import EasycoresetWarning, RunError, UsageError
+from easycoreset.exporting.pictures import check_folder, name_picture
+from easycoreset.exporting.places import check_free, fresh_folder
+from easycoreset.exporting.sources import Tables, find_data, read_tables
+from easycoreset.options import ExportOptions
+from easycoreset.tables import Coreset, check_same_data
+
+CHUNK = 256  # pictures in memory at once
+
+
+def write_folder(options: ExportOptions) -> None:
+    """The pictures a coreset keeps, a folder a class: links to an image folder's files (or copies), PNG of arrays.
+
+    An image folder's own names and subfolders stay. Pictures of arrays are called by their index; `/` and `%` in a
+    class name become `%2F` and `%25`.
+
+    Raises:
+        UsageError: no coreset, data that are gone or other data, an id that is no path within the data, a place that
+            holds something else.
+    """
+    tables = read_tables(options)
+    coreset = tables.need_coreset("folder")
+    data = find_data(options, tables)
+    if data is None:
+        named = coreset.provenance.get("data", "its data set")
+        raise UsageError(f"data must be given: --data says where {named} lies")
+    check_free(options.out.resolve(), options.out)
+    facts = {"data": name_data(data), "copy": options.copy, "kept": len(coreset), "provenance": coreset.provenance}
+    root = Path(data)
+    if root.is_dir():
+        _check_apart(root, options.out)
+        check_folder(root, coreset)
+        with fresh_folder(options.out, "folder", facts) as place:
+            _place_files(root.resolve(), coreset, place, options.copy)
+    else:
+        if options.copy:
+            raise UsageError(f"copy is for image folders; the pictures of {data} are written in any case")
+        split = _open_split(data, coreset, given=options.data is not None)
+        with fresh_folder(options.out, "folder", facts) as place:
+            _write_pictures(split, tables, place)
+    _warn_of_empty_classes(tables)
+
+
+def _check_apart(root: Path, out: Path) -> None:
+    """Refuse a place within the data, which would become one of its classes, or around them."""
+    data, place = root.resolve(), out.resolve()
+    if data == place or data in place.parents or place in data.parents:
+        raise UsageError(f"out must lie outside the data set {str(root)!r}; got {str(out)!r}")
+
+
+def _place_files(root: Path, coreset: Coreset, place: Path, copy: bool) -> None:
+    with progress("files", len(coreset)) as bar:
+        for row in coreset.index:
+            name = coreset.sample_ids[int(row)]
+            file, new = (root / name).resolve(), place / name
+            try:
+                new.parent.mkdir(parents=True, exist_ok=True)
+                if copy:
+                    shutil.copyfile(file, new)
+                else:
+                    os.symlink(file, new)
+            except OSError as error:
+                raise RunError(f"{name!r} cannot be written: {error.strerror}") from None
+            bar.advance()
+
+
+def _open_split(data: str, coreset: Coreset, given: bool) -> Split:
+    try:
+        source = open_source(data)
+    except UsageError as error:
+        raise UsageError(f"{error}" + ("" if given else " (--data says where the data set lies now)")) from None
+    name = str(coreset.provenance.get("split", "train"))
+    if name not in source.splits:
+        raise UsageError(f"data: {data} has no split {name!r}, of which the coreset is")
+    split = source.splits[name]
+    own, other = (coreset.sample_ids, coreset.labels), (split.sample_ids, split.labels)
+    check_same_data(coreset.provenance, split.fingerprint, name, "the coreset", own, other)
+    log.info("pictures as the data set gives them: %d x %d pixels", *source.shape[1:])
+    return split
+
+
+def _write_pictures(split: Split, tables: Tables, place: Path) -> None:
+    rows, names = tables.need_coreset("folder").index, tables.class_names
+    with progress("pictures", len(rows)) as bar:
+        for batch in split.batches(rows, CHUNK):
+            pixels = batch.x.permute(0, 2, 3, 1).mul(255).round().byte().numpy()
+            for row, label, picture in zip(batch.index.tolist(), batch.y.tolist(), pixels, strict=True):
+                new = place / name_picture(row, names[label], len(split))
+                new.parent.mkdir(exist_ok=True)
+                _save(picture, new)
+                bar.advance()
+
+
+def _save(pixels: np.ndarray[Any, Any], path: Path) -> None:
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path, "PNG")
+
+
+def _warn_of_empty_classes(tables: Tables) -> None:
+    before, after = tables.need_coreset("folder").class_counts()
+    lost = [tables.class_names[k] for k in np.flatnonzero((before > 0) & (after == 0))]
+    if lost:
+        said = f"no sample of class {', '.join(lost)} is kept: whoever numbers the folders numbers fewer classes"
+        warnings.warn(said, EasycoresetWarning, stacklevel=3)

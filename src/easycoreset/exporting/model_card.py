@@ -1,0 +1,139 @@
+"""The card of a trained model, or of an evaluation."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from easycoreset.console import say_eps
+from easycoreset.errors import UsageError
+from easycoreset.exporting.markdown import block, cell, facts, listed, page, table
+from easycoreset.files import read_json
+from easycoreset.models.card import ModelCard, read_card
+
+Json = Mapping[str, Any]
+RECIPE = ("batch_size", "lr", "momentum", "weight_decay", "schedule", "augment", "precision", "ema", "val_fraction")
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder holds a trained model or an evaluation."""
+    return any((folder / name).exists() for name in ("model.json", "evaluation.json"))
+
+
+def describe_model(folder: Path) -> str:
+    """Architecture, training, accuracies with intervals, checks, versions and limits.
+
+    Raises:
+        UsageError: broken files, or an evaluation of other weights than the folder's.
+    """
+    card = read_card(folder) if (folder / "model.json").exists() else None
+    run = read_json(folder / "run.json") if card is not None and (folder / "run.json").exists() else {}
+    record = read_json(folder / "evaluation.json") if (folder / "evaluation.json").exists() else {}
+    summary: Json = record.get("summary", {})
+    if card is not None and summary:
+        _check_weights(folder, record)
+    model = card.model if card is not None else summary.get("model")
+    return page(
+        f"Model card: {model or 'a model without a name'}",
+        {
+            "Architecture": _architecture(card, model),
+            "Training": _training(card, run),
+            "Accuracy": _accuracy(summary),
+            "Checks and warnings": _checks(summary),
+            "How to reproduce it": _reproduce(run, record),
+            "Limits": listed(_limits(card, summary)),
+        },
+    )
+
+
+def _check_weights(folder: Path, record: Json) -> None:
+    """Refuse an evaluation that lies beside a model and is of another."""
+    file, known = folder / "model.safetensors", record.get("options", {}).get("weights")
+    if file.exists() and known != hashlib.sha256(file.read_bytes()).hexdigest():
+        raise UsageError(f"source: {folder / 'evaluation.json'} is of other weights than {file}")
+
+
+def _architecture(card: ModelCard | None, model: str | None) -> str:
+    if card is None:
+        return facts({"architecture": model})
+    return facts(
+        {
+            "architecture": card.model,
+            "input": f"{' x '.join(map(str, card.shape))} (channels, height, width), in [0, 1]",
+            "normalisation, mean": card.mean,
+            "normalisation, deviation": card.std,
+            "classes": f"{len(card.class_names)}: {', '.join(card.class_names)}",
+        }
+    )
+
+
+def _training(card: ModelCard | None, run: Json) -> str:
+    if card is None:
+        return "The folder holds an evaluation alone, which does not say how the model was trained.\n"
+    summary: Json = run.get("summary", {})
+    resolved: Json = run.get("options", {}) or card.provenance.get("options", {})
+    given: Json = card.provenance.get("options", {})
+    return facts(
+        {
+            "data": summary.get("data", resolved.get("data")),
+            "fingerprint": card.provenance.get("fingerprint"),
+            "samples": summary.get("samples"),
+            "coreset": (resolved["coreset"] or "none: all samples") if "coreset" in resolved else None,
+            "coreset file": given.get("coreset"),
+            "objective": summary.get("objective", resolved.get("objective")),
+            "eps": None if card.eps is None else say_eps(card.eps),
+            "epochs": summary.get("epochs", resolved.get("epochs")),
+            "updates": summary.get("updates", resolved.get("updates")),
+            "seed": resolved.get("seed"),
+            **{name.replace("_", " "): resolved.get(name) for name in RECIPE},
+            "last training loss": summary.get("loss"),
+        }
+    )
+
+
+def _accuracy(summary: Json) -> str:
+    if not summary:
+        return "The folder holds no finished evaluation: nothing is known of its accuracy.\n"
+    lines = [summary["clean"], *summary["attacked"], *(summary["worst"] if len(summary["attacked"]) > 1 else ())]
+    rows = [[line["attack"], line["norm"] or None, say_eps(line["eps"]),
+             *[f"{100 * line[key]:.2f}" for key in ("accuracy", "low", "high")], line["samples"]]
+            for line in lines]  # fmt: skip
+    text = f"On split {cell(summary['split'])} of {cell(summary['data'])}, in %, with 95% Wilson intervals.\n\n"
+    text += table(["attack", "norm", "eps", "accuracy", "low", "high", "samples"], rows)
+    for line in summary.get("margins", ()):
+        middle = line["median_upper_bound"]
+        text += (f"\n{cell(line['attack'])}: the median {line['norm']} distance to the boundary is "
+                 + ("not known" if middle is None else f"at most {middle:.4g}")
+                 + f"; one was found for {line['found']:.1%} of {line['samples']} samples.\n")  # fmt: skip
+    return text
+
+
+def _checks(summary: Json) -> str:
+    if not summary:
+        return ""
+    warnings = listed(summary["warnings"]) if summary["warnings"] else "Every check passed.\n"
+    rows = [[check["name"], check["figure"], "passed" if check["passed"] else "FAILED"] for check in summary["checks"]]
+    return warnings + "\n" + table(["check", "figure", "result"], rows)
+
+
+def _reproduce(run: Json, record: Json) -> str:
+    lines = [known["command_line"] for known in (run, record) if known.get("command_line")]
+    made: Json = run.get("versions") or record.get("versions") or {}
+    return (block(lines) + "\n" if lines else "") + (facts(made) if made else "")
+
+
+def _limits(card: ModelCard | None, summary: Json) -> list[str]:
+    if not summary:
+        return ["It was not evaluated: use it for nothing before it is."]
+    found = ["Accuracy under attack is an upper bound: another attack may find more."]
+    strongest = any(line["attack"].startswith("autoattack") for line in summary["attacked"])
+    if not strongest:
+        found.append("It was not attacked by AutoAttack, which usually finds more than what was used here.")
+    sizes = sorted({line["eps"] for line in summary["attacked"]})
+    if sizes:
+        norms = ", ".join(sorted({line["norm"] for line in summary["attacked"]}))
+        found.append(f"It was measured at eps {', '.join(map(say_eps, sizes))} in {norms}, and for nothing beyond: not "
+                     "for other norms, corruptions or data of another source.")  # fmt: skip
+    if card is not None and card.eps is None:
+        found.append("It was not trained adversarially at a named eps.")
+    return [*found, "The intervals hold the chance of drawing test images, not that of training: this is one run."]

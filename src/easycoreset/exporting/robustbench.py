@@ -1,0 +1,52 @@
+"""RobustBench's model information."""
+
+from pathlib import Path
+from typing import Any
+
+from easycoreset.console import say_eps
+from easycoreset.errors import UsageError
+from easycoreset.files import read_json, write_json
+from easycoreset.options import ExportOptions
+
+
+def write_model_information(options: ExportOptions) -> None:
+    """RobustBench's model information, from a folder that `evaluate` wrote with AutoAttack.
+
+    Raises:
+        UsageError: no evaluation, or none by AutoAttack at one eps in linf or l2.
+    """
+    write_json(options.out, describe_for_robustbench(options.source))
+
+
+def describe_for_robustbench(folder: Path) -> dict[str, Any]:
+    """RobustBench's model information: accuracies in percent as strings, what only the authors know left null.
+
+    Raises:
+        UsageError: no evaluation, or none by AutoAttack at one eps in linf or l2.
+    """
+    record = read_json(folder / "evaluation.json")
+    summary = record.get("summary", {})
+    lines = [line for line in summary.get("attacked", []) if line["attack"].split(":")[0] == "autoattack"]
+    if len(lines) != 1 or lines[0]["attack"] != "autoattack":
+        found = ", ".join(f"{line['attack']} at {say_eps(line['eps'])}" for line in lines) or "none"
+        raise UsageError(
+            f"{folder}: robustbench needs an evaluation by the standard autoattack at one eps; it holds {found}"
+        )
+    (line,), warnings = lines, summary["warnings"]
+    return {
+        "link": None,
+        "name": None,
+        "authors": None,
+        "additional_data": False,
+        "number_forward_passes": 1,
+        "dataset": summary["data"].split(":")[0],
+        "venue": None,
+        "architecture": summary.get("model"),
+        "threat_model": "Linf" if line["norm"] == "linf" else "L2",
+        "eps": say_eps(line["eps"]),
+        "clean_acc": f"{100 * summary['clean']['accuracy']:.2f}",
+        "reported": None,
+        "autoattack_acc": f"{100 * line['accuracy']:.2f}",
+        "unreliable": bool(warnings),
+        "footnote": "; ".join([f"measured on {line['samples']} samples of {summary['split']}", *warnings]),
+    }

@@ -1,0 +1,68 @@
+"""Options of `export`."""
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from easycoreset.errors import UsageError, require
+from easycoreset.options.kinds import Switch, check_types
+
+Form = Literal["csv", "index", "folder", "hf", "fiftyone", "cleanlab", "card", "robustbench", "onnx"]
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "csv": (".csv",),
+    "index": (".txt", ".npz"),
+    "folder": (),
+    "hf": (),
+    "fiftyone": (".json",),
+    "cleanlab": (".csv",),
+    "card": (".md",),
+    "robustbench": (".json",),
+    "onnx": (".onnx",),
+}
+TAKERS = {
+    "data": ("folder", "fiftyone"),
+    "scores": ("csv", "hf", "fiftyone", "card"),
+    "copy": ("folder",),
+    "model": ("onnx",),
+}
+OF_MODELS = ("robustbench", "onnx")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of `export`."""
+
+    source: Path
+    """scores.parquet, a coreset, audit.parquet, or a folder that a command wrote."""
+    _: KW_ONLY
+    format: Form
+    """What is written; `export --list` says what each form is."""
+    out: Annotated[Path, Parameter(name=("--out",))]
+    """The file (.txt or .npz for index, .json for fiftyone and robustbench, .md for card, else as the form is called),
+    or for folder and hf a folder that is empty, new, or of an earlier export."""
+    data: str | None = None
+    """Where the data set lies now, for folder and fiftyone; left out: where it was scored."""
+    scores: Path | None = None
+    """Scores that go with a coreset; left out: those it was chosen from, where they still lie there."""
+    copy: Switch = False
+    """Copy the pictures of an image folder; left out: symbolic links to them."""
+    model: str | None = None
+    """package.module:factory of the model, for onnx, which is imported only when repeated here."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.format in OF_MODELS:
+            require(self.source.is_dir(), "source", f"a folder that a command wrote, for {self.format}",
+                    str(self.source))  # fmt: skip
+        require(self.source.exists(), "source", "a file or folder that is there", str(self.source))
+        suffixes = SUFFIXES[self.format]
+        if suffixes:
+            require(self.out.suffix in suffixes, "out", f"a {' or '.join(suffixes)} file", str(self.out))
+            require(not self.out.is_dir(), "out", "a file, not a folder", str(self.out))
+        require(self.out.resolve() != self.source.resolve(), "out", "another place than source", str(self.out))
+        for name, takers in TAKERS.items():
+            value = getattr(self, name)
+            if value not in (None, False) and self.format not in takers:
+                raise UsageError(f"{name} is for format {' and '.join(takers)}; got {value!r} for {self.format}")
