@@ -9,8 +9,8 @@ from easycoreset.files import read_json
 from easycoreset.reporting.page import Figure, Grid, Section, axes, errors, line
 
 WHO = (
-    "Attacked models have other seeds than the scored one, and one of them another architecture: a model's own gradient "
-    "and its own vulnerability are linked by calculus, not by the data. Held-out samples were never trained on."
+    "Attacked models have other seeds than the scored one, and one of them another architecture: a model's own "
+    "gradient and its own vulnerability are linked by calculus, not by the data. Held-out samples are not trained on."
 )
 
 
@@ -69,9 +69,9 @@ def _side_by_side(found: dict[str, Any]) -> Grid:
     rows: list[list[Any]] = []
     for row in found["vulnerability"]:
         first, last = row["bins"][0], row["bins"][-1]
-        rows.append([row["hardness"], _name(row), say_eps(row["eps"]), *(100 * part["robust"] for part in (first, last)),
-                     *(None if part["flip_rate"] is None else 100 * part["flip_rate"] for part in (first, last)),
-                     row["spearman"]])  # fmt: skip
+        flips = [None if part["flip_rate"] is None else 100 * part["flip_rate"] for part in (first, last)]
+        robust = [100 * part["robust"] for part in (first, last)]
+        rows.append([row["hardness"], _name(row), say_eps(row["eps"]), *robust, *flips, row["spearman"]])
     return Grid("every hardness: the easiest and the hardest part, in %, and the rank correlation with being broken",
                 ["hardness", "attacked", "eps", "robust, easiest", "robust, hardest", "flipped, easiest",
                  "flipped, hardest", "Spearman"], rows)  # fmt: skip
