@@ -45,7 +45,13 @@ def test_what_was_planted_is_found(noisy, tmp_path):
     assert noise["loss"][1] == {"k": 60, "precision": pytest.approx(hit), "recall": pytest.approx(hit)}
     assert noise["loss"][1]["precision"] > 0.8 and noise["aum"][1]["precision"] > 0.8
     suspects = np.flatnonzero(table["likely_mislabelled"].to_numpy(zero_copy_only=False))
-    assert np.isin(flipped, suspects).mean() > 0.9 and summary["likely_mislabelled"] == len(suspects) < 250
+    assert np.isin(flipped, suspects).mean() > 0.85 and summary["likely_mislabelled"] == len(suspects) < 150
+    loss = Scores.read(folder / "scores" / "scores.parquet")["loss"]
+    assert suspects.tolist() == np.flatnonzero(loss > np.log(10)).tolist()
+    by_margin = run(folder, tmp_path / "margin", suspect_by="aum")
+    assert (
+        np.isin(flipped, np.flatnonzero(by_margin["likely_mislabelled"].to_numpy(zero_copy_only=False))).mean() > 0.85
+    )
     twins = table["duplicate_of"].to_pylist()
     own = {r: t for r, t in enumerate(twins) if t is not None}
     assert own == {900: 10, 901: 11, 902: 12, 903: 13, 904: 14} and summary["duplicates"] == 5
@@ -144,7 +150,8 @@ def test_the_command(noisy, tmp_path, cli):
               "--out", tmp_path / "audit")  # fmt: skip
     assert ran.code == 0 and "likely mislabelled" in ran.out and "precision at 60 by aum: 0." in ran.out, ran.err
     page = (tmp_path / "audit" / "report.html").read_text()
-    assert page.count('type="checkbox"') == 60 + 10 * 8 and "data:image/png" in page
+    suspects = json.loads((tmp_path / "audit" / "run.json").read_text())["summary"]["likely_mislabelled"]
+    assert page.count('type="checkbox"') == min(suspects, 60) + 10 * 8 and "data:image/png" in page
 
 
 def test_pictures_without_labels_are_predicted(tmp_path, cli, digits, scored):

@@ -47,7 +47,7 @@ def audit(options: AuditOptions) -> pa.Table:
     own, theirs = (scores.sample_ids, scores.labels), (split.sample_ids, split.labels)
     check_same_data(scores.provenance, split.fingerprint, split.name, f"scores {file}", own, theirs)
     by = column_of(scores, options.by, ("aign", "aign_online", "grad_norm_online"), "by")
-    suspect_by = column_of(scores, options.suspect_by, ("aum", "aum_online", by), "suspect_by")
+    suspect_by = column_of(scores, options.suspect_by, ("loss", "loss_online", "aum", by), "suspect_by")
     wrong = None if options.wrong is None else read_published(options.wrong, scores).keep
     identity = options_json(options, neutral=False) | {"by": by, "suspect_by": suspect_by,
                                                        "fingerprint": split.fingerprint}  # fmt: skip
@@ -98,7 +98,7 @@ def tabulate(scores: Scores, p: np.ndarray | None, by: str, suspect_by: str, twi
              in_test: np.ndarray) -> pa.Table:  # fmt: skip
     """A row a sample; what is not known is null."""
     names, n = list(scores.class_names), len(scores)
-    rows, values = np.arange(n, dtype=np.int64), suspicion(scores[suspect_by])
+    rows, values = np.arange(n, dtype=np.int64), suspicion(scores[suspect_by], suspect_by, len(names))
     rank, within = place_of(scores[by]), place_of(scores[by], scores.labels)
     columns: dict[str, Any] = {
         "index": rows, "sample_id": pa.array(scores.sample_ids, pa.string()), "label": scores.labels,

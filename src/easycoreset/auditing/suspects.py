@@ -21,10 +21,15 @@ def place_of(hardness: Numbers, groups: npt.NDArray[np.int64] | None = None) -> 
     return places
 
 
-def suspicion(values: Numbers) -> Numbers:
-    """How likely a sample is mislabelled, above 0 likely: by AUM (Pleiss et al. 2020) the mean margin of another class.
+def suspicion(values: Numbers, column: str, classes: int) -> Numbers:
+    """How likely each sample is mislabelled, above 0 likely: by `loss`, where on average guessing would do better.
 
-    On average over training the model then preferred another class to the one that is given. A sample that was never
+    That is a mean cross-entropy above ln(classes): over training, the model gave the label less than its share. By any
+    other column (aum: the mean margin of another class, Pleiss et al. 2020) the value itself. A sample that was never
     observed is not suspected.
+
+    >>> (suspicion(np.array([2.0, 2.5, np.nan]), "loss", 10) > 0).tolist()
+    [False, True, False]
     """
-    return np.where(np.isfinite(values), values, -np.inf).astype(np.float32)
+    known = np.where(np.isfinite(values), values, -np.inf)
+    return (known - np.log(classes) if column.startswith("loss") else known).astype(np.float32)

@@ -19,7 +19,7 @@ class AuditOptions(ComputeOptions):
     by: str | None = None
     """Column by which samples are hardest; left out: aign."""
     suspect_by: str | None = None
-    """Column above 0 of which a sample is likely mislabelled, most suspect first; left out: aum."""
+    """Column that suspects mislabelled samples (loss: above ln(classes); aum: above 0); left out: loss."""
     wrong: Path | None = None
     """A list of samples that are known to be mislabelled (indices or ids): precision and recall of every column."""
     batch_size: Integer = field(default=250, metadata=NEUTRAL)

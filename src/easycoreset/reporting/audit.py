@@ -30,8 +30,8 @@ def describe_audit(folder: Path) -> list[Section]:
     picture = open_images(record, "train", table["sample_id"].to_pylist())
     twins, other = summary["duplicates"], summary["duplicates_with_another_label"]
     points = [
-        f"{summary['likely_mislabelled']} of {summary['samples']} samples are likely mislabelled: averaged over "
-        f"training, the model preferred another class ({summary['suspect_by']} above 0).",
+        f"{summary['likely_mislabelled']} of {summary['samples']} samples are likely mislabelled, or very hard: over "
+        f"training the model gave their label less probability than guessing would ({summary['suspect_by']}).",
         f"{twins} are exact duplicates of another sample, {other} of them under another label; "
         f"{summary['also_in_test']} are in the test part too.",
         f"{len(summary['unreadable'])} pictures could not be read.",
