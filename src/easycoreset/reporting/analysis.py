@@ -50,8 +50,14 @@ def _vulnerability(found: dict[str, Any], main: str) -> list[Figure]:
     ):
         data = [_with_bars(row, place, key, bars) for place, row in enumerate(rows)]
         caption = f"{what} of held-out samples by equal parts of {main}, 1 the easiest, with 95% Wilson intervals"
-        figures.append(Figure(caption, data, axes(f"part of {main}", f"{what}, %")))
+        figures.append(Figure(caption, data, _parts(main, f"{what}, %")))
     return figures
+
+
+def _parts(main: str, y: str) -> dict[str, Any]:
+    layout = axes(f"part of {main}", y)
+    layout["xaxis"]["dtick"] = 1
+    return layout
 
 
 def _with_bars(row: dict[str, Any], place: int, key: str, bars: str) -> dict[str, Any]:
