@@ -305,8 +305,9 @@ def test_cifar_bad_input(tmp_path, spoil, match):
         open_source(write_cifar(tmp_path, spoil))
 
 
-def test_fashion_mnist_layout(tmp_path):
-    raw = tmp_path / "FashionMNIST" / "raw"
+@pytest.mark.parametrize(("name", "kind"), [("fashion-mnist", "FashionMNIST"), ("mnist", "MNIST")])
+def test_mnist_layout(tmp_path, name, kind):
+    raw = tmp_path / kind / "raw"
     raw.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
     for prefix in ("train", "t10k"):
@@ -314,7 +315,8 @@ def test_fashion_mnist_layout(tmp_path):
         (raw / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + pixels.tobytes()))
         labels = bytes([0, 0, 8, 1]) + (40).to_bytes(4, "big") + bytes(np.arange(40, dtype=np.uint8) % 10)
         (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(labels)
-    check_source(open_source(f"fashion-mnist:{tmp_path}"))
+    check_source(source := open_source(f"{name}:{tmp_path}"))
+    assert source.augmentation == ("none" if name == "mnist" else "crop-flip") and len(source.class_names) == 10
     images_file = raw / "t10k-images-idx3-ubyte.gz"
     for content, match in [
         (images_file.read_bytes()[:200], "not readable"),
@@ -323,10 +325,10 @@ def test_fashion_mnist_layout(tmp_path):
     ]:
         images_file.write_bytes(content)
         with pytest.raises(UsageError, match=match):
-            open_source(f"fashion-mnist:{tmp_path}")
+            open_source(f"{name}:{tmp_path}")
     images_file.unlink()
     with pytest.raises(UsageError, match="no such file"):
-        open_source(f"fashion-mnist:{tmp_path}")
+        open_source(f"{name}:{tmp_path}")
 
 
 def test_crop_and_flip_are_those_of_a_plain_loop():

@@ -13,7 +13,8 @@ DATA = {
     "digits": "easycoreset.data.digits:load_digits",
     "cifar10": "easycoreset.data.cifar:load_cifar10",
     "cifar100": "easycoreset.data.cifar:load_cifar100",
-    "fashion-mnist": "easycoreset.data.fashion:load_fashion_mnist",
+    "mnist": "easycoreset.data.mnist:load_mnist",
+    "fashion-mnist": "easycoreset.data.mnist:load_fashion_mnist",
     "hf": "easycoreset.data.huggingface:load_hf",
 }
 
