@@ -157,8 +157,9 @@ def test_folder_with_a_test_part(png_folder, tmp_path):
         open_source(str(tmp_path / "whole"))
 
 
+@pytest.mark.filterwarnings("ignore:.*fewer than 10 training samples")
 def test_images_of_any_mode_and_turned_ones(tmp_path):
-    for k, mode in enumerate(["L", "P", "RGBA", "CMYK", "1", "I;16", "RGB"]):
+    for k, mode in enumerate(["L", "P", "RGBA", "CMYK", "1", "I;16", "RGB", "LA"]):
         place = tmp_path / "modes" / str(k % 2)
         place.mkdir(parents=True, exist_ok=True)
         Image.new(mode, (30, 20)).save(place / (f"{k}.tif" if mode == "CMYK" else f"{k}.png"))
@@ -207,7 +208,7 @@ def test_a_file_name_that_is_not_utf8_is_named(png_folder):
 
 def test_image_size_is_for_folders(tmp_path):
     for data in ("digits", save(tmp_path / "a.npz", x=X8, y=Y)):
-        with pytest.raises(UsageError, match="image_size is for image folders and hf:NAME"):
+        with pytest.raises(UsageError, match="image_size is for image folders, manifests and hf:NAME"):
             open_source(data, image_size=32)
     with pytest.raises(UsageError, match="data must be named"):
         open_source("")

@@ -41,13 +41,16 @@ class ComputeOptions(RunOptions):
     """Data and machine of the commands that run a model."""
 
     data: str
-    """digits, cifar10:DIR, cifar100:DIR, fashion-mnist:DIR, hf:NAME, an image folder, or an .npz file."""
+    """digits, cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, hf:NAME, an image folder, a manifest (.csv or
+    .parquet of filepath, label[, split]), or an .npz file."""
     device: Device = field(default="auto", metadata=NEUTRAL)
     """Where the model runs; auto takes a GPU where there is one."""
     threads: Integer | None = field(default=None, metadata=NEUTRAL)
     """CPU threads of this process; left out: 1 for the small built-in models, else torch's own number."""
     image_size: Integer | None = None
-    """Side in pixels to which images of a folder or hf:NAME are brought; left out: 64 for a folder, 224 with a GPU."""
+    """Side in pixels to which images of files or hf:NAME are brought; left out: 64 for files, 224 with a GPU."""
+    skip_broken: Switch = False
+    """Leave out images of a folder or a manifest that cannot be read, and name them; without it they are an error."""
     num_workers: Integer = field(default=2, metadata=NEUTRAL)
     """Processes that decode images of a folder too large for memory."""
     download: Switch = field(default=False, metadata=NEUTRAL)

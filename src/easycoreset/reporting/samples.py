@@ -108,9 +108,10 @@ def _open_images(folder: Path, scores: Scores) -> Any:
     from easycoreset.data import open_source
 
     record = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    data = record.get("given", record.get("options", {})).get("data")
+    options = record.get("given", record.get("options", {}))
+    data = options.get("data")
     try:
-        source = open_source(data) if data else None
+        source = open_source(data, skip_broken=bool(options.get("skip_broken"))) if data else None
         split = None if source is None else source.splits[scores.provenance.get("split", "train")]
         if split is None or len(split) != len(scores) or list(split.sample_ids) != list(scores.sample_ids):
             return None

@@ -3,7 +3,6 @@
 import math
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.console import log
-from easycoreset.data import Source, Split, name_data, open_source
+from easycoreset.data import Source, Split, is_listed, name_data, open_source
 from easycoreset.data.draws import seed_of
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.models import SMALL, build_model, choose_model
@@ -100,9 +99,10 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
     """
     device = choose_device(options.device)
     size = options.image_size
-    if size is None and Path(options.data).is_dir():
+    if size is None and is_listed(options.data):
         size = 64 if device.type == "cpu" else 224
-    source = open_source(options.data, image_size=size, num_workers=options.num_workers, download=options.download)
+    source = open_source(options.data, image_size=size, num_workers=options.num_workers, download=options.download,
+                         skip_broken=options.skip_broken)  # fmt: skip
     for note in source.notes:
         log.info("%s: %s", source.name, note)
     return device, source
