@@ -73,6 +73,10 @@ class RecipeOptions(ComputeOptions):
     """Built in (resnet18, ...), torchvision:NAME, timm:NAME or package.module:factory; left out: one that fits."""
     coreset: Path | None = None
     """A coreset.parquet to train on; left out: all of the training split."""
+    allow_subset: Switch = field(default=False, metadata=NEUTRAL)
+    """Take a coreset of data that changed since: samples are matched by sample_id, and the counts are said."""
+    init: str | None = None
+    """Weights to start from: a trained model's folder, a file of weights, or pretrained (published, fetched)."""
     objective: str = "standard"
     """What a step minimises: standard, trades, pgd-at, mart or fgsm-rs[:key=value]..."""
     eps: Number | None = None
@@ -105,6 +109,7 @@ class RecipeOptions(ComputeOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
+        require(self.coreset is not None or not self.allow_subset, "allow_subset", "given with a coreset", True)
         require(self.lr >= 0 and math.isfinite(self.lr), "lr", "finite and >= 0", self.lr)
         require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
         require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
