@@ -157,8 +157,9 @@ def test_folder_with_a_test_part(png_folder, tmp_path):
         open_source(str(tmp_path / "whole"))
 
 
+@pytest.mark.filterwarnings("ignore:.*fewer than 10 training samples")
 def test_images_of_any_mode_and_turned_ones(tmp_path):
-    for k, mode in enumerate(["L", "P", "RGBA", "CMYK", "1", "I;16", "RGB"]):
+    for k, mode in enumerate(["L", "P", "RGBA", "CMYK", "1", "I;16", "RGB", "LA"]):
         place = tmp_path / "modes" / str(k % 2)
         place.mkdir(parents=True, exist_ok=True)
         Image.new(mode, (30, 20)).save(place / (f"{k}.tif" if mode == "CMYK" else f"{k}.png"))
@@ -207,7 +208,7 @@ def test_a_file_name_that_is_not_utf8_is_named(png_folder):
 
 def test_image_size_is_for_folders(tmp_path):
     for data in ("digits", save(tmp_path / "a.npz", x=X8, y=Y)):
-        with pytest.raises(UsageError, match="image_size is for image folders and hf:NAME"):
+        with pytest.raises(UsageError, match="image_size is for image folders, manifests and hf:NAME"):
             open_source(data, image_size=32)
     with pytest.raises(UsageError, match="data must be named"):
         open_source("")
@@ -305,8 +306,9 @@ def test_cifar_bad_input(tmp_path, spoil, match):
         open_source(write_cifar(tmp_path, spoil))
 
 
-def test_fashion_mnist_layout(tmp_path):
-    raw = tmp_path / "FashionMNIST" / "raw"
+@pytest.mark.parametrize(("name", "kind"), [("fashion-mnist", "FashionMNIST"), ("mnist", "MNIST")])
+def test_mnist_layout(tmp_path, name, kind):
+    raw = tmp_path / kind / "raw"
     raw.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
     for prefix in ("train", "t10k"):
@@ -314,7 +316,8 @@ def test_fashion_mnist_layout(tmp_path):
         (raw / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + pixels.tobytes()))
         labels = bytes([0, 0, 8, 1]) + (40).to_bytes(4, "big") + bytes(np.arange(40, dtype=np.uint8) % 10)
         (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(labels)
-    check_source(open_source(f"fashion-mnist:{tmp_path}"))
+    check_source(source := open_source(f"{name}:{tmp_path}"))
+    assert source.augmentation == ("none" if name == "mnist" else "crop-flip") and len(source.class_names) == 10
     images_file = raw / "t10k-images-idx3-ubyte.gz"
     for content, match in [
         (images_file.read_bytes()[:200], "not readable"),
@@ -323,10 +326,10 @@ def test_fashion_mnist_layout(tmp_path):
     ]:
         images_file.write_bytes(content)
         with pytest.raises(UsageError, match=match):
-            open_source(f"fashion-mnist:{tmp_path}")
+            open_source(f"{name}:{tmp_path}")
     images_file.unlink()
     with pytest.raises(UsageError, match="no such file"):
-        open_source(f"fashion-mnist:{tmp_path}")
+        open_source(f"{name}:{tmp_path}")
 
 
 def test_crop_and_flip_are_those_of_a_plain_loop():

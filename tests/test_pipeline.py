@@ -101,3 +101,39 @@ def test_defaults_follow_the_data(photos, tmp_path):
         assert choose_side(tmp_path, "cpu") == side
     Image.new("RGB", (300, 300)).save(tmp_path / "a" / "x.png")
     assert choose_side(tmp_path, "cuda") == 224
+
+
+def test_it_starts_from_weights_and_leaves_broken_pictures_out(photos, tmp_path, scored):
+    found = run(data="digits", init=str(scored), **OPTIONS, out=tmp_path / "tuned")
+    assert found["model"] == "digits-cnn" and found["rows"][0]["clean"]["accuracy"] > 0.9
+    with pytest.raises(UsageError, match="1 broken image"):
+        broken(photos[0], tmp_path / "photos")
+        run(data=str(tmp_path / "photos"), **OPTIONS, out=tmp_path / "x")
+    run(data=str(tmp_path / "photos"), skip_broken=True, model="digits-cnn", **OPTIONS, out=tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "audit" / "run.json").read_text())["summary"]
+    assert len(summary["unreadable"]) == 1 and "broken.png" in summary["unreadable"][0]
+
+
+def broken(folder, copy):
+    import shutil
+
+    shutil.copytree(folder, copy)
+    (copy / "digit 3" / "broken.png").write_bytes(b"no picture")
+
+
+def test_an_audit_of_data_that_changed(photos, tmp_path):
+    import shutil
+
+    from easycoreset import audit, score
+
+    folder = tmp_path / "photos"
+    shutil.copytree(photos[0], folder)
+    score(data=str(folder), model="digits-cnn", epochs=1, image_size=32, out=tmp_path / "scores")
+    ids = pq.read_table(tmp_path / "scores" / "scores.parquet")["sample_id"].to_pylist()
+    for name in ids[:3]:
+        (folder / name).unlink()
+    options = {"data": str(folder), "image_size": 32, "scores": tmp_path / "scores"}
+    with pytest.raises(UsageError, match="is of other data"):
+        audit(**options, out=tmp_path / "x")
+    table = audit(**options, allow_subset=True, out=tmp_path / "audit")
+    assert not set(ids[:3]) & set(table["sample_id"].to_pylist()) and table.num_rows > 300

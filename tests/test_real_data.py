@@ -24,6 +24,17 @@ def test_the_published_files(data_root, name, classes, shape, sizes):
     np.testing.assert_allclose(batch.x.std((0, 2, 3)), source.std, atol=0.02)
 
 
+def test_mnist_is_read_by_the_same_reader(tmp_path, data_root):
+    """Fashion-MNIST's published files, in MNIST's place."""
+    (tmp_path / "MNIST").mkdir()
+    (tmp_path / "MNIST" / "raw").symlink_to(data_root / "FashionMNIST" / "raw")
+    mnist, fashion = open_source(f"mnist:{tmp_path}"), open_source(f"fashion-mnist:{data_root}")
+    assert mnist.augmentation == "none" and list(mnist.class_names) == list("0123456789")
+    assert [len(s) for s in mnist.splits.values()] == [60_000, 10_000]
+    for name, split in mnist.splits.items():
+        assert split.fingerprint == fashion.splits[name].fingerprint
+
+
 def check_main_job(cli, tmp_path, data, rows, kept, *more):
     """score on a random part -> select -> train -> evaluate, by the command line."""
     split = open_source(data, image_size=24 if more else None).splits["train"]

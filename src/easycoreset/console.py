@@ -48,6 +48,15 @@ def say_eps(eps: float) -> str:
     return f"{round(pixels)}/255" if float(short) != eps and abs(pixels - round(pixels)) < 1e-9 else short
 
 
+def say_name(name: Any) -> str:
+    """Say the name of a file or a class on one line.
+
+    >>> say_name("two words.png"), say_name("two" + chr(10) + "lines").count(chr(10))
+    ('two words.png', 0)
+    """
+    return str(name) if str(name).isprintable() else repr(str(name))
+
+
 class Progress:
     """Steps done of a known total; the time left is known after 20 steps."""
 

@@ -21,6 +21,7 @@ from easycoreset.options import AuditOptions, options_json, takes
 from easycoreset.parquet import read_table, with_provenance, write_table
 from easycoreset.selection.published import read_published
 from easycoreset.tables import Scores, check_same_data
+from easycoreset.tables.subset import match_scores
 from easycoreset.training.setup import open_data, set_threads, to_device
 
 __all__ = ["audit"]
@@ -44,6 +45,8 @@ def audit(options: AuditOptions) -> pa.Table:
     scores = Scores.read(file)
     device, source = open_data(options)
     split = source.splits[str(scores.provenance.get("split", "train"))]
+    if options.allow_subset:
+        scores = match_scores(scores, split, source.class_names, f"scores {file}")
     own, theirs = (scores.sample_ids, scores.labels), (split.sample_ids, split.labels)
     check_same_data(scores.provenance, split.fingerprint, split.name, f"scores {file}", own, theirs)
     by = column_of(scores, options.by, ("aign", "aign_online", "grad_norm_online"), "by")

@@ -7,15 +7,17 @@ from easycoreset.data.source import Batch, Source, Split
 from easycoreset.errors import UsageError, nearest
 from easycoreset.members import load_attribute
 
-__all__ = ["DATA", "Batch", "Source", "Split", "name_data", "open_source", "takes_size"]
+__all__ = ["DATA", "Batch", "Source", "Split", "is_listed", "name_data", "open_source", "takes_size"]
 
 DATA = {
     "digits": "easycoreset.data.digits:load_digits",
     "cifar10": "easycoreset.data.cifar:load_cifar10",
     "cifar100": "easycoreset.data.cifar:load_cifar100",
-    "fashion-mnist": "easycoreset.data.fashion:load_fashion_mnist",
+    "mnist": "easycoreset.data.mnist:load_mnist",
+    "fashion-mnist": "easycoreset.data.mnist:load_fashion_mnist",
     "hf": "easycoreset.data.huggingface:load_hf",
 }
+MANIFESTS = (".csv", ".parquet")
 
 
 def name_data(data: str) -> str:
@@ -30,20 +32,28 @@ def name_data(data: str) -> str:
     return name if colon and "/" not in name else Path(data).name
 
 
+def is_listed(data: str) -> bool:
+    """Whether `data` is image files, in a folder or listed by a manifest."""
+    path = Path(data)
+    return path.is_dir() or (path.suffix.lower() in MANIFESTS and path.is_file())
+
+
 def takes_size(data: str) -> bool:
     """Whether the pictures of `data` may be of any size, so that `image_size` says to which they are brought."""
-    return data.startswith("hf:") or Path(data).is_dir()
+    return data.startswith("hf:") or is_listed(data)
 
 
-def open_source(data: str, *, image_size: int | None = None, num_workers: int = 2, download: bool = False) -> Source:
-    """Open the data set that `data` spells: NAME, NAME:DIR, hf:NAME, an image folder or an .npz file.
+def open_source(data: str, *, image_size: int | None = None, num_workers: int = 2, download: bool = False,
+                skip_broken: bool = False) -> Source:  # fmt: skip
+    """Open the data set that `data` spells: NAME, NAME:DIR, hf:NAME, an image folder, a manifest or an .npz file.
 
     Args:
         data: the spelling.
-        image_size: side to which images of a folder or of hf:NAME are resized and cropped; None for 64, and for hf:NAME
-            only where they are of several sizes.
+        image_size: side to which images of a folder, a manifest or of hf:NAME are resized and cropped; None for 64,
+            and for hf:NAME only where they are of several sizes.
         num_workers: processes that decode a folder too large for memory.
         download: let torchvision fetch what is missing.
+        skip_broken: leave out images of a folder or a manifest that cannot be read; `Source.broken` names them.
 
     Raises:
         UsageError: unknown name, or files that are missing, broken or of another kind.
@@ -53,32 +63,43 @@ def open_source(data: str, *, image_size: int | None = None, num_workers: int = 
     """
     if not data:
         raise UsageError("data must be named; got ''")
-    name, _, folder = data.partition(":")
     path = Path(data)
     if image_size is not None and not takes_size(data):
-        raise UsageError(f"image_size is for image folders and hf:NAME; got {image_size} for data {data!r}")
-    if name in DATA:
-        load = load_attribute("data", DATA[name])
-        if name == "digits":
-            if folder:
-                raise UsageError(f"data: digits is bundled and takes no folder; got {folder!r}")
-            return load()
-        if not folder:
-            raise UsageError(f"data: {name} needs its {'name' if name == 'hf' else 'folder'}, as in {name}:"
-                             f"{'NAME' if name == 'hf' else 'DIR'}")  # fmt: skip
-        if name == "hf":
-            return load(folder, image_size=image_size, num_workers=num_workers)
-        return load(Path(folder), download=download)
+        raise UsageError(f"image_size is for image folders, manifests and hf:NAME; got {image_size} for data {data!r}")
+    if skip_broken and not is_listed(data):
+        raise UsageError(f"skip_broken is for image folders and manifests; got data {data!r}")
+    if data.partition(":")[0] in DATA:
+        return _open_named(data, image_size, num_workers, download)
+    if is_listed(data):
+        from easycoreset.data.folder import load_folder
+        from easycoreset.data.listed import Reading
+        from easycoreset.data.manifest import load_manifest
+
+        reading = Reading(image_size=image_size or 64, num_workers=num_workers, skip_broken=skip_broken)
+        return load_folder(path, reading) if path.is_dir() else load_manifest(path, reading)
     if path.suffix == ".npz":
         from easycoreset.data.arrays import load_npz
 
         return load_npz(path)
-    if path.is_dir():
-        from easycoreset.data.folder import load_folder
-
-        return load_folder(path, image_size=image_size or 64, num_workers=num_workers)
     if path.exists():
-        raise UsageError(f"data: {data!r} is neither a folder nor an .npz file")
+        raise UsageError(f"data: {data!r} is neither a folder nor an .npz file nor a manifest ({', '.join(MANIFESTS)})")
+    name = data.partition(":")[0]
     if re.fullmatch(r"[\w-]+", name):
         raise UsageError(f"data: no folder and no data set {name!r}: {nearest(name, DATA)}")
     raise UsageError(f"data: {data!r}: no such file or folder")
+
+
+def _open_named(data: str, image_size: int | None, num_workers: int, download: bool) -> Source:
+    """Open one of `DATA`."""
+    name, _, folder = data.partition(":")
+    load = load_attribute("data", DATA[name])
+    if name == "digits":
+        if folder:
+            raise UsageError(f"data: digits is bundled and takes no folder; got {folder!r}")
+        return load()
+    if not folder:
+        raise UsageError(f"data: {name} needs its {'name' if name == 'hf' else 'folder'}, as in {name}:"
+                         f"{'NAME' if name == 'hf' else 'DIR'}")  # fmt: skip
+    if name == "hf":
+        return load(folder, image_size=image_size, num_workers=num_workers)
+    return load(Path(folder), download=download)

@@ -1,13 +1,12 @@
 """Arrays in an .npz file: x, y and, where there is one, a test part x_test, y_test."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 
 from easycoreset.data.images import channel_statistics, memory_split
-from easycoreset.data.source import Source
-from easycoreset.errors import EasycoresetWarning, UsageError
+from easycoreset.data.source import Source, number_classes
+from easycoreset.errors import UsageError
 from easycoreset.tables.holdout import hold_out
 
 
@@ -15,13 +14,7 @@ def load_npz(path: Path) -> Source:
     """Open `x` uint8 [N,H,W] or [N,H,W,C] or float in [0,1], `y` integers [N]; pickled arrays are never loaded."""
     arrays = _read(path)
     x, y = _check(path, arrays, "x", "y")
-    classes = int(y.max()) + 1
-    if classes > len(y):
-        raise UsageError(f"data: {path}: fewer samples ({len(y)}) than classes ({classes}, by the largest label)")
-    empty = np.flatnonzero(np.bincount(y) == 0)
-    if len(empty):
-        said = f"{path}: no sample of class {', '.join(map(str, empty[:20]))}"
-        warnings.warn(said, EasycoresetWarning, stacklevel=3)
+    names = number_classes(y, str(path))
     notes: list[str] = []
     if "x_test" in arrays or "y_test" in arrays:
         parts = {"train": (x, y, "x"), "test": (*_check(path, arrays, "x_test", "y_test"), "x_test")}
@@ -37,7 +30,6 @@ def load_npz(path: Path) -> Source:
     if len({px.shape[1:] for px, _, _ in parts.values()}) > 1:
         raise UsageError(f"data: {path}: x and x_test must hold images of one shape")
     height, width, channels = x.shape[1:]
-    names = [str(k) for k in range(classes)]
     return Source(str(path), splits, names, (channels, height, width), *channel_statistics(x), notes=notes)
 
 

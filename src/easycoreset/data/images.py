@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from easycoreset.console import say_name
+from easycoreset.data.decoding import Encoded, decode, say_broken
 from easycoreset.data.source import Ints, Split, fingerprint
 from easycoreset.errors import RunError
 
-Encoded = Path | BinaryIO
 MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a folder lives in memory
 
 
@@ -61,7 +61,7 @@ class FileImages(Dataset):
         try:
             return torch.from_numpy(decode(file, self.size))
         except Exception as error:  # PIL raises almost anything on broken files
-            return f"{file if isinstance(file, Path) else f'row {place}'} ({error})"
+            return f"{say_name(file) if isinstance(file, Path) else f'row {place}'} ({say_broken(error)})"
 
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
         """Yield the images of each chunk, decoded by workers."""
@@ -76,28 +76,6 @@ class FileImages(Dataset):
 def _collate(images: list[Tensor | str]) -> Tensor | str:
     broken = [image for image in images if isinstance(image, str)]
     return ", ".join(broken) if broken else torch.stack([image for image in images if isinstance(image, Tensor)])
-
-
-def decode(path: Encoded, size: int | None) -> np.ndarray:
-    """Decode one picture to [size, size, 3] uint8: turned as its EXIF says, resized, centre cropped.
-
-    With `size` None it keeps its own. Pictures of 16 bits are scaled to 8, floats in [0, 1] likewise.
-    """
-    with Image.open(path) as image:
-        turned = to_rgb(image)
-    return np.array(turned if size is None else ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR))
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture in 8 bits and three channels, turned as its EXIF says."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-        return image.convert("RGB")
-    values = np.asarray(image, np.float64)
-    if not np.isfinite(values).all() or values.min() < 0:
-        raise ValueError(f"pixels of mode {image.mode} must be finite and >= 0")
-    highest = 65535 if image.mode != "F" else 255 if values.max() > 1 else 1
-    return Image.fromarray(np.round(np.minimum(values / highest, 1) * 255).astype(np.uint8)).convert("RGB")
 
 
 def memory_split(name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: Sequence[str]) -> Split:

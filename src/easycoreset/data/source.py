@@ -1,6 +1,7 @@
 """What a data set is: splits of samples with labels, ids and a fingerprint, and the batches made of them."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from easycoreset.errors import UsageError
+from easycoreset.errors import EasycoresetWarning, UsageError
 
 Ints = npt.NDArray[np.int64]
 Transform = Callable[[Tensor, int], Tensor]  # (images [B,H,W,C], step) -> the same shape
@@ -91,6 +92,7 @@ class Source:
         std: likewise.
         augmentation: its own default.
         notes: what a user should be told.
+        broken: images that could not be read and are left out, each with the reason.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Source:
     std: tuple[float, ...]
     augmentation: Literal["none", "flip", "crop-flip"] = "none"
     notes: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for split in self.splits.values():
@@ -119,6 +122,22 @@ def check_labels(split: Split, class_names: Sequence[str], name: str) -> None:
         raise UsageError(f"data: {name}: at least two classes are needed; got one")
     if split.name == "train" and len(labels) < classes:
         raise UsageError(f"data: {name}: fewer samples ({len(labels)}) than classes ({classes})")
+
+
+def number_classes(labels: Ints, name: str) -> list[str]:
+    """The classes 0..max of integer labels, as names; gaps are a warning.
+
+    Raises:
+        UsageError: fewer samples than classes.
+    """
+    classes = int(labels.max()) + 1
+    if classes > len(labels):
+        raise UsageError(f"data: {name}: fewer samples ({len(labels)}) than classes ({classes}, by the largest label)")
+    empty = np.flatnonzero(np.bincount(labels) == 0)
+    if len(empty):
+        said = f"{name}: no sample of class {', '.join(map(str, empty[:20]))}"
+        warnings.warn(said, EasycoresetWarning, stacklevel=4)
+    return [str(k) for k in range(classes)]
 
 
 def fingerprint(sample_ids: Sequence[str], labels: Ints, contents: Iterator[bytes] | Sequence[bytes]) -> str:

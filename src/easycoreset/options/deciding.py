@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from easycoreset.errors import require
-from easycoreset.options.kinds import NEUTRAL, Integer
+from easycoreset.options.kinds import NEUTRAL, Integer, Switch
 from easycoreset.options.training import ComputeOptions
 
 
@@ -20,6 +20,8 @@ class AuditOptions(ComputeOptions):
     """Column by which samples are hardest; left out: aign."""
     suspect_by: str | None = None
     """Column that suspects mislabelled samples (loss: above ln(classes); aum: above 0); left out: loss."""
+    allow_subset: Switch = False
+    """Take scores of data that changed since: samples are matched by sample_id, and the counts are said."""
     wrong: Path | None = None
     """A list of samples that are known to be mislabelled (indices or ids): precision and recall of every column."""
     batch_size: Integer = field(default=250, metadata=NEUTRAL)

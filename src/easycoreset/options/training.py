@@ -41,13 +41,16 @@ class ComputeOptions(RunOptions):
     """Data and machine of the commands that run a model."""
 
     data: str
-    """digits, cifar10:DIR, cifar100:DIR, fashion-mnist:DIR, hf:NAME, an image folder, or an .npz file."""
+    """digits, cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, hf:NAME, an image folder, a manifest (.csv or
+    .parquet of filepath, label[, split]), or an .npz file."""
     device: Device = field(default="auto", metadata=NEUTRAL)
     """Where the model runs; auto takes a GPU where there is one."""
     threads: Integer | None = field(default=None, metadata=NEUTRAL)
     """CPU threads of this process; left out: 1 for the small built-in models, else torch's own number."""
     image_size: Integer | None = None
-    """Side in pixels to which images of a folder or hf:NAME are brought; left out: 64 for a folder, 224 with a GPU."""
+    """Side in pixels to which images of files or hf:NAME are brought; left out: 64 for files, 224 with a GPU."""
+    skip_broken: Switch = False
+    """Leave out images of a folder or a manifest that cannot be read, and name them; without it they are an error."""
     num_workers: Integer = field(default=2, metadata=NEUTRAL)
     """Processes that decode images of a folder too large for memory."""
     download: Switch = field(default=False, metadata=NEUTRAL)
@@ -70,6 +73,10 @@ class RecipeOptions(ComputeOptions):
     """Built in (resnet18, ...), torchvision:NAME, timm:NAME or package.module:factory; left out: one that fits."""
     coreset: Path | None = None
     """A coreset.parquet to train on; left out: all of the training split."""
+    allow_subset: Switch = field(default=False, metadata=NEUTRAL)
+    """Take a coreset of data that changed since: samples are matched by sample_id, and the counts are said."""
+    init: str | None = None
+    """Weights to start from: a trained model's folder, a file of weights, or pretrained (published, fetched)."""
     objective: str = "standard"
     """What a step minimises: standard, trades, pgd-at, mart or fgsm-rs[:key=value]..."""
     eps: Number | None = None
@@ -102,6 +109,7 @@ class RecipeOptions(ComputeOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
+        require(self.coreset is not None or not self.allow_subset, "allow_subset", "given with a coreset", True)
         require(self.lr >= 0 and math.isfinite(self.lr), "lr", "finite and >= 0", self.lr)
         require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
         require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)

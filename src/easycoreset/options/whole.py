@@ -14,6 +14,8 @@ class PipelineOptions(ComputeOptions):
 
     model: str | None = None
     """Built in, torchvision:NAME, timm:NAME or package.module:factory; left out: one that fits."""
+    init: str | None = None
+    """Weights to start from, in scoring and training: a model's folder, a file, or pretrained (published, fetched)."""
     method: str = "easycore"
     """Coreset method (`select --list`)."""
     fraction: Number = 0.5

@@ -55,10 +55,9 @@ def run(options: PipelineOptions) -> dict[str, Any]:
 def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
     """Every step, each in its own folder, which goes on by itself."""
     options, place = choices.options, folder.path
-    machine = {
-        name: getattr(options, name) for name in ("data", "image_size", "num_workers", "device", "threads", "seed")
-    }
-    recipe = machine | {"model": options.model, "batch_size": options.batch_size}
+    names = ("data", "image_size", "skip_broken", "num_workers", "device", "threads", "seed")
+    machine = {name: getattr(options, name) for name in names}
+    recipe = machine | {"model": options.model, "batch_size": options.batch_size, "init": options.init}
     log.info("1 of 5: scoring, by a model that is trained on all samples")
     score(**recipe, epochs=options.epochs, every=choices.every, out=place / "scores")
     log.info("2 of 5: auditing")

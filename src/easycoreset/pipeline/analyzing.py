@@ -64,7 +64,7 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
 
 
 def _machine(options: AnalyzeOptions) -> dict[str, Any]:
-    names = ("data", "image_size", "num_workers", "device", "threads")
+    names = ("data", "image_size", "skip_broken", "num_workers", "device", "threads")
     return {name: getattr(options, name) for name in names}
 
 

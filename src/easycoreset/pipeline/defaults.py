@@ -12,6 +12,7 @@ from easycoreset.data.folder import SUFFIXES
 from easycoreset.models import choose_model
 from easycoreset.options import PipelineOptions
 from easycoreset.training.setup import choose_device, open_data
+from easycoreset.training.starting import PRETRAINED, model_of
 
 SIDES = (32, 64, 96, 128, 160, 224)  # to which pictures are resized
 LARGEST = {"cpu": 64, "mps": 128, "cuda": 224}
@@ -50,7 +51,8 @@ def choose(options: PipelineOptions) -> Choices:
     batch = options.batch_size or choose_batch(samples)
     steps = -(-samples // batch)
     epochs = options.epochs or int(np.clip(-(-UPDATES[kind] // steps), *EPOCHS))
-    model = options.model or choose_model(source.shape, device)
+    published = "torchvision:resnet18" if options.init == PRETRAINED else model_of(options.init)
+    model = options.model or published or choose_model(source.shape, device)
     filled = replace(options, model=model, epochs=epochs, batch_size=batch)
     log.info("%d training and %d test images of %d classes, %s; model %s, %d epochs of %d steps of %d images on %s",
              samples, len(source.splits["test"]), len(source.class_names), "x".join(map(str, source.shape)), model,

@@ -111,7 +111,8 @@ def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[st
     given = record.get("given", record.get("options", {}))
     data, size = given.get("data"), given.get("image_size")
     try:
-        source = open_source(data, image_size=size if data and takes_size(data) else None) if data else None
+        size = size if data and takes_size(data) else None
+        source = open_source(data, image_size=size, skip_broken=bool(given.get("skip_broken"))) if data else None
         split = None if source is None else source.splits[split_name]
         if split is None or list(split.sample_ids) != list(sample_ids):
             return None

@@ -75,4 +75,5 @@ def training_summary(job: Job, history: History) -> dict[str, object]:
         "epochs": len(history),
         "loss": history[-1]["loss"] if history else None,
         "seconds": round(seconds, 2),
+        **({"broken": job.source.broken} if job.source.broken else {}),
     }

@@ -2,8 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.console import log
-from easycoreset.data import Source, Split, name_data, open_source
+from easycoreset.data import Source, Split, is_listed, name_data, open_source
 from easycoreset.data.draws import seed_of
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.models import SMALL, build_model, choose_model
@@ -20,9 +19,10 @@ from easycoreset.models.modes import frozen
 from easycoreset.objectives import Objective, is_standard, load_objective
 from easycoreset.options import ComputeOptions, RecipeOptions, options_json
 from easycoreset.processes import join, launched, own_gpu
-from easycoreset.tables import Coreset, Ints, check_same_data
-from easycoreset.tables.holdout import hold_out
+from easycoreset.tables import Ints
 from easycoreset.tracking import check_tracker
+from easycoreset.training.rows import hold_out_rows, training_rows
+from easycoreset.training.starting import Start, model_of, read_start
 
 FEW_UPDATES = 50
 _THREADS = torch.get_num_threads()  # torch's own number, before anything changed it
@@ -48,6 +48,7 @@ class Job:
         epochs: in all, the last one cut short where updates say so.
         updates: in all.
         steps: a full epoch's.
+        start: the weights that it begins with, or None where they are drawn.
     """
 
     options: RecipeOptions
@@ -65,6 +66,7 @@ class Job:
     epochs: int
     updates: int
     steps: int
+    start: Start | None = None
 
     @property
     def split(self) -> Split:
@@ -85,11 +87,12 @@ class Job:
                     "objective": self.objective_name, "schedule": self.schedule,
                     "augment": self.augment, "fingerprint": self.split.fingerprint,
                     "shape": list(self.source.shape)}  # fmt: skip
-        coreset: dict[str, Any] = {}
         if options.coreset is not None:
             weight = b"" if self.weight is None else self.weight.cpu().numpy().tobytes()
-            coreset["coreset"] = f"{len(self.index)} samples, {seed_of(str(self.index.tobytes()), str(weight)):x}"
-        return options_json(options, neutral=False) | resolved | coreset
+            resolved["coreset"] = f"{len(self.index)} samples, {seed_of(str(self.index.tobytes()), str(weight)):x}"
+        if self.start is not None:
+            resolved["init"] = f"weights {self.start.digest}"
+        return options_json(options, neutral=False) | resolved
 
 
 def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
@@ -100,9 +103,10 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
     """
     device = choose_device(options.device)
     size = options.image_size
-    if size is None and Path(options.data).is_dir():
+    if size is None and is_listed(options.data):
         size = 64 if device.type == "cpu" else 224
-    source = open_source(options.data, image_size=size, num_workers=options.num_workers, download=options.download)
+    source = open_source(options.data, image_size=size, num_workers=options.num_workers, download=options.download,
+                         skip_broken=options.skip_broken)  # fmt: skip
     for note in source.notes:
         log.info("%s: %s", source.name, note)
     return device, source
@@ -138,12 +142,12 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     check_tracker(options.track)
     device, source = open_data(options)
     join(device)
-    index, weight = _training_rows(options, source)
-    index, validation = _hold_out(options, source, index)
+    index, weight = training_rows(options, source)
+    index, validation = hold_out_rows(options, source, index)
     size = options.batch_size
     steps = math.ceil(len(index) / size) - (len(index) % size == 1 and len(index) > 1)
     updates = updates if updates is not None else steps * (epochs or 0)
-    model_name = options.model or choose_model(source.shape, device)
+    model_name = options.model or model_of(options.init) or choose_model(source.shape, device)
     if options.model is None:
         log.info("model %s is taken (--model)", model_name)
     set_threads(options.threads, model_name, device)
@@ -158,7 +162,9 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         autocast=use_autocast(options.precision, device),
         epochs=math.ceil(updates / steps), updates=updates, steps=steps,
     )  # fmt: skip
-    model = build_model(job.card()).to(device)  # says here, once, what is to be said of it
+    if options.init is not None:
+        job = _with_start(job, options.init)
+    model = _built(job)  # says here, once, what is to be said of it
     check_model(model, source, device)
     _check_train_mode(model, job)
     return job
@@ -193,11 +199,22 @@ def fresh_model(job: Job) -> nn.Module:
     torch.manual_seed(seed_of(job.options.seed, "initialisation"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # `prepare` has said it
-        return _built_on_device(job)
+        return _built(job)
 
 
-def _built_on_device(job: Job) -> nn.Module:
-    return to_device(build_model(job.card()), job.device)
+def _built(job: Job) -> nn.Module:
+    """The job's model on its device, with the weights that it begins with."""
+    network = build_model(job.card())
+    if job.start is not None:
+        job.start.load(network)
+    return to_device(network, job.device)
+
+
+def _with_start(job: Job, init: str) -> Job:
+    """The same job from weights; they are read once, and their normalisation, if they have one, is the model's."""
+    start = read_start(init, job.card())
+    mean, std = start.mean or job.source.mean, start.std or job.source.std
+    return replace(job, start=start, source=replace(job.source, mean=mean, std=std))
 
 
 def to_device(model: nn.Module, device: torch.device) -> nn.Module:
@@ -224,27 +241,3 @@ def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
         raise UsageError(f"model must map {len(batch.x)} images to logits [{len(batch.x)}, {classes}]; got {shape}")
     if not torch.isfinite(logits).all():
         raise UsageError("model must give finite logits; its first batch is not finite")
-
-
-def _hold_out(options: RecipeOptions, source: Source, index: Ints) -> tuple[Ints, Ints]:
-    """Take the validation rows out of those that are trained on; a coreset must not keep any of them."""
-    share: float | None = getattr(options, "val_fraction", None)
-    if share is None:
-        return index, np.zeros(0, np.int64)
-    _, validation = hold_out(source.splits["train"].labels, share)
-    kept = int(np.isin(index, validation).sum())
-    if options.coreset is not None and kept:
-        raise UsageError(f"val_fraction: the coreset keeps {kept} of the {len(validation)} rows that are held out; "
-                         f"choose it with --val-fraction {share:g} too")  # fmt: skip
-    return np.setdiff1d(index, validation), validation
-
-
-def _training_rows(options: RecipeOptions, source: Source) -> tuple[Ints, np.ndarray | None]:
-    split = source.splits["train"]
-    if options.coreset is None:
-        return np.arange(len(split), dtype=np.int64), None
-    coreset = Coreset.read(options.coreset)
-    check_same_data(coreset.provenance, split.fingerprint, "train", f"coreset {options.coreset}",
-                    (coreset.sample_ids, coreset.labels), (split.sample_ids, split.labels))  # fmt: skip
-    uniform = np.all(coreset.weight[coreset.keep] == 1)
-    return coreset.index, None if uniform else np.nan_to_num(coreset.weight)

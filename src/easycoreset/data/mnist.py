@@ -1,4 +1,4 @@
-"""Fashion-MNIST in its published layout (Zalando SE, MIT licence)."""
+"""MNIST and Fashion-MNIST (Zalando SE, MIT licence) in their published layout, which is the same."""
 
 import gzip
 import zlib
@@ -7,30 +7,41 @@ from pathlib import Path
 import numpy as np
 
 from easycoreset.data.images import memory_split
-from easycoreset.data.source import Source
+from easycoreset.data.source import Source, Split
 from easycoreset.errors import UsageError
 
-NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+
+
+def load_mnist(folder: Path, download: bool = False) -> Source:
+    """70,000 grey images of 28x28 pixels, handwritten digits; `folder` holds MNIST/raw/, gzipped or not."""
+    names = [str(k) for k in range(10)]
+    return Source(f"mnist:{folder}", _splits("MNIST", folder, download), names, (1, 28, 28), (0.1307,), (0.3081,))
 
 
 def load_fashion_mnist(folder: Path, download: bool = False) -> Source:
-    """70,000 grey images of 28x28 pixels in 10 classes; `folder` holds FashionMNIST/raw/, gzipped or not."""
+    """70,000 grey images of 28x28 pixels, clothes; `folder` holds FashionMNIST/raw/, gzipped or not."""
+    splits = _splits("FashionMNIST", folder, download)
+    return Source(f"fashion-mnist:{folder}", splits, FASHION, (1, 28, 28), (0.286,), (0.353,), "crop-flip")
+
+
+def _splits(kind: str, folder: Path, download: bool) -> dict[str, Split]:
     if download:
         import torchvision
 
         try:
-            torchvision.datasets.FashionMNIST(folder, download=True)
+            getattr(torchvision.datasets, kind)(folder, download=True)
         except (OSError, RuntimeError) as error:
-            raise UsageError(f"download: FashionMNIST could not be fetched into {folder}: {error}") from None
+            raise UsageError(f"download: {kind} could not be fetched into {folder}: {error}") from None
     splits = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
-        pixels = read_idx(folder / "FashionMNIST" / "raw" / f"{prefix}-images-idx3-ubyte", 3)
-        labels = read_idx(folder / "FashionMNIST" / "raw" / f"{prefix}-labels-idx1-ubyte", 1)
+        pixels = read_idx(folder / kind / "raw" / f"{prefix}-images-idx3-ubyte", 3)
+        labels = read_idx(folder / kind / "raw" / f"{prefix}-labels-idx1-ubyte", 1)
         if len(pixels) != len(labels):
             raise UsageError(f"data: {folder}: {len(pixels)} images but {len(labels)} labels in split {split!r}")
         ids = [f"{split}/{row:05d}" for row in range(len(labels))]
         splits[split] = memory_split(split, pixels[..., None], labels, ids)
-    return Source(f"fashion-mnist:{folder}", splits, NAMES, (1, 28, 28), (0.286,), (0.353,), "crop-flip")
+    return splits
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:

@@ -1,0 +1,89 @@
+"""One picture from a file to 8 bits and three channels, of whatever kind and size, in bounded memory."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Encoded = Path | BinaryIO
+LARGE = 2**24  # pixels above which a picture is shrunk as it is read, and read alone
+MOST_PIXELS = 2**28  # that are decoded at once: about 1 GiB
+
+
+def decode(path: Encoded, size: int | None) -> np.ndarray:
+    """Decode one picture to [size, size, 3] uint8: turned as its EXIF says, resized, centre cropped.
+
+    With `size` None it keeps its own. Pictures of 16 bits are scaled to 8, floats in [0, 1] likewise; of animations the
+    first picture is taken.
+
+    Raises:
+        Exception: almost any, where the file is broken; a ValueError where it is too large.
+    """
+    with own_limit(), Image.open(path) as image:
+        if image.width * image.height <= LARGE:
+            turned = to_rgb(image)
+        else:
+            with _alone:
+                turned = to_rgb(_shrink(image, size))
+    return np.array(turned if size is None else ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in 8 bits and three channels, turned as its EXIF says."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # Pillow warns of the direct way, which gives the same
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image.convert("RGB")
+    values = np.asarray(image, np.float64)
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise ValueError(f"pixels of mode {image.mode} must be finite and >= 0")
+    highest = 65535 if image.mode != "F" else 255 if values.max() > 1 else 1
+    return Image.fromarray(np.round(np.minimum(values / highest, 1) * 255).astype(np.uint8)).convert("RGB")
+
+
+def _shrink(image: Image.Image, size: int | None) -> Image.Image:
+    """A large picture at a whole fraction of its size, at least twice as large as `size`; a JPEG is decoded so."""
+    width, height = image.size
+    held = width * height if image.info.get("progressive") else 0  # such a JPEG is held whole in any case
+    if size is not None:
+        image.draft(None, (2 * size, 2 * size))
+    if max(held, image.width * image.height) > MOST_PIXELS:
+        raise ValueError(f"{width} x {height} pixels: at most {MOST_PIXELS / 1e6:.0f} million are decoded")
+    image.load()
+    factor = 1 if size is None else min(image.size) // (2 * size)
+    if factor < 2:
+        return image
+    if image.mode in ("1", "P") or image.mode.startswith("I;16"):  # which cannot be averaged as they are
+        kinds = {"1": "L", "P": "RGBA" if "transparency" in image.info else "RGB"}
+        image = image.convert(kinds.get(image.mode, "I"))
+    return image.reduce(factor)
+
+
+def say_broken(error: Exception) -> str:
+    """What is wrong with a picture, on one line."""
+    unknown = isinstance(error, UnidentifiedImageError)  # which would name the file, or the object in memory
+    return "not an image" if unknown else " ".join(str(error).split()) or type(error).__name__
+
+
+_alone, _counting = threading.Lock(), threading.Lock()
+_lifted: list[int | None] = []
+
+
+@contextlib.contextmanager
+def own_limit() -> Iterator[None]:
+    """Lift Pillow's limit of pixels, which warns or raises wherever it is met; `MOST_PIXELS` stands in its place."""
+    with _counting:
+        _lifted.append(Image.MAX_IMAGE_PIXELS if not _lifted else _lifted[0])
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        with _counting:
+            before = _lifted.pop()
+            if not _lifted:
+                Image.MAX_IMAGE_PIXELS = before
