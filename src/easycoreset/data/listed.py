@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from easycoreset.console import say_name
+from easycoreset.console import log, say_name
 from easycoreset.data import images
 from easycoreset.data.decoding import decode, own_limit, say_broken
 from easycoreset.data.images import FileImages, MemoryImages
@@ -69,6 +69,8 @@ def open_listed(name: str, parts: dict[str, Listed], class_names: Sequence[str],
     paths = [path for part in parts.values() for path in part.paths]
     small = len(paths) * size**2 * 3 <= images.MEMORY_LIMIT
     thorough = len(paths) <= DECODED_BEFOREHAND or reading.skip_broken
+    if thorough and len(paths) > DECODED_BEFOREHAND:
+        log.info("%s: %s images are decoded once to find broken ones", name, f"{len(paths):,}")
     look = partial(decode, size=size) if small else partial(_try, size=size if thorough else None)
     found, broken = attempt(look, paths)
     left_out = [f"{say_name(paths[place])} ({reason})" for place, reason in broken.items()]
