@@ -196,3 +196,26 @@ def test_wrong_checkpoints(tmp_path):
         (folder / name).write_bytes(b"x")
     assert [file.name for file in find_checkpoints(folder)] == ["epoch_1.safetensors", "epoch_2.pt", "epoch_10.pt"]
     assert not (tmp_path / "run").exists()
+
+
+def test_tables_that_are_neither_seeds_nor_shards_are_refused():
+    first = table({"aign": [1, 2, 3, 4]})
+    with pytest.raises(UsageError, match="merge must be of tables of one split"):
+        Scores.merge([first, table({"aign": [1, 2]}, labels=(0, 1), ids=["x", "y"], split="test")])
+    with pytest.raises(UsageError, match="merge must be of tables that share a hardness"):
+        Scores.merge([first, table({"loss": [1, 2, 3, 4]})])
+
+
+def test_agreement_is_of_what_was_trained_on(tmp_path):
+    from easycoreset import select
+
+    score(data="digits", epochs=1, hardness="aign", out=tmp_path / "scores")
+    select(scores=tmp_path / "scores" / "scores.parquet", fraction=0.05, method="random", out=tmp_path / "c.parquet")
+    options = {"data": "digits", "epochs": 2, "mode": "online", "coreset": tmp_path / "c.parquet"}
+    score(**options, agreement=50, out=tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "run.json").read_text())["summary"]["agreement"]
+    assert found["aign_online"]["samples"] == 50
+    with pytest.raises(UsageError, match=r"agreement=50 \(now 60\)"):
+        score(**options, agreement=60, out=tmp_path / "run")
+    with pytest.raises(UsageError, match="agreement must be left out in mode exact"):
+        score(data="digits", epochs=1, agreement=3, out=tmp_path / "x")

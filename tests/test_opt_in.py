@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from easycoreset import UsageError, load_model, score
+from easycoreset import HardnessRecorder, Scores, UsageError, load_model, score
 from easycoreset.data.draws import keyed_uniform
 from easycoreset.hardness import load_all_hardness
 from easycoreset.hardness.exact import input_gradient_norms, measure_all
@@ -227,3 +227,43 @@ def test_a_sweep_that_was_cut_off_goes_on(tmp_path, monkeypatch):
     assert len(calls) == 2 + 2
     np.testing.assert_allclose(again["vog_raw"], whole["vog_raw"], rtol=1e-6)
     assert dataclasses.is_dataclass(again)
+
+
+def test_options_of_a_measure_make_another_run(tmp_path):
+    score(data="digits", epochs=1, hardness="curvature:draws=1", out=tmp_path / "run")
+    with pytest.raises(UsageError, match=r"hardness=\['curvature:draws=1'\] \(now \['curvature:draws=1:step=0.1'\]\)"):
+        score(data="digits", epochs=1, hardness="curvature:draws=1:step=0.1", out=tmp_path / "run")
+
+
+def test_a_sweep_goes_on_in_other_parts_and_after_its_table_was_not_written(tmp_path, monkeypatch):
+    """As another number of processes would cut them; the weights stay until the run is finished."""
+    from easycoreset.scoring import passes
+
+    options = {"data": "digits", "epochs": 2, "hardness": "vog", "keep_checkpoints": False}
+    whole = score(**options, out=tmp_path / "whole")
+    assert (whole.n_obs == 2).all()
+    monkeypatch.setattr("easycoreset.hardness.vog.MEMORY", 16 * 64 * 400)
+    original, calls = passes.measure_vog, []
+
+    def counted(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(passes, "measure_vog", counted)
+    with pytest.raises(KeyboardInterrupt):
+        score(**options, out=tmp_path / "cut")
+    monkeypatch.setattr("easycoreset.hardness.vog.MEMORY", 16 * 64 * 1000)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Scores, "write", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        score(**options, out=tmp_path / "cut")
+    again = score(**options, out=tmp_path / "cut")
+    np.testing.assert_allclose(again["vog_raw"], whole["vog_raw"], rtol=1e-6)
+    assert not (tmp_path / "cut" / "checkpoints").exists() and not list((tmp_path / "cut").glob(".vog*"))
+
+
+def test_vog_is_of_no_training_step():
+    for specs in (["vog"], ["aign", "vog"]):
+        with pytest.raises(UsageError, match="online must come from a training step"):
+            HardnessRecorder(4, hardness=specs)

@@ -134,3 +134,11 @@ def test_a_process_that_dies_ends_the_run_and_one_process_goes_on(tmp_path):
     scores = Scores.read(tmp_path / "run" / "scores.parquet")
     assert json.loads(ran.stdout)["summary"]["processes"] == 1
     assert np.isfinite(scores["aign_online"]).all() and scores.n_obs.max() == 4 and scores.n_obs.min() >= 3
+
+
+def test_other_commands_are_refused(tmp_path):
+    process = torchrun(2, "-m", "easycoreset", "compare", "--data", "digits", "--methods", "random", "--fractions", "0.1",
+                       "--updates", 1, "--out", tmp_path / "grid")  # fmt: skip
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0 and "compare is no command for torchrun: score and train are" in err
+    assert not (tmp_path / "grid").exists()

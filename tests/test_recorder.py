@@ -399,3 +399,22 @@ def test_the_whole_state_survives_a_checkpoint_within_an_epoch(images, model, tm
     assert list(a.columns) == list(b.columns) and len(a.columns) == 10 and (b.n_obs == 2).all()
     for name, values in a.columns.items():
         np.testing.assert_array_equal(values, b[name])
+
+
+def test_normalisations_of_another_number_of_channels_are_refused(images):
+    x, _ = images
+    for name in ("input_std", "model_std"):
+        with pytest.raises(UsageError, match=f"{name} must be 1 or 1 numbers"):
+            HardnessRecorder(N, **{name: [1.0, 2.0, 3.0]}).watch(x, torch.arange(N))
+
+
+def test_a_state_in_memory_stays_as_it_was(images, model):
+    x, y = images
+    recorder = HardnessRecorder(N)
+    recorder.observe(model(x), y, torch.arange(N))
+    state = recorder.state_dict()
+    recorder.end_epoch()
+    again = HardnessRecorder(N)
+    again.load_state_dict(state)
+    again.end_epoch()
+    np.testing.assert_array_equal(again.scores()["loss_online"], recorder.scores()["loss_online"])

@@ -1,6 +1,7 @@
 """Several processes of one run (torch.distributed): who this one is, and what they add up or tell each other."""
 
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -47,7 +48,14 @@ def join(device: torch.device) -> None:
     if launched() and not distributed.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        kind = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(kind, timeout=timedelta(days=1))  # one may compute long while the others wait
+
+
+def meeting_place() -> torch.device:
+    """Where tensors must lie that processes add up."""
+    cuda = several() and distributed.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
 
 def add_up(*values: Tensor) -> None:

@@ -119,6 +119,8 @@ class HardnessRecorder:
             raise UsageError(f"watch: x must be [B, ...] with B >= 1; got {tuple(x.shape)}")
         if not x.is_floating_point():
             raise UsageError(f"watch: x must be floating, since integers have no gradient; got {x.dtype}")
+        for name, std in (("input_std", self.input_std), ("model_std", self.model_std)):
+            require(std is None or len(std) in (1, x.shape[1]), name, f"1 or {x.shape[1]} numbers", std)
         index = self._check_index("watch", index, x)
         self._check_due, self._scale = not self._recorded and self.loss == "cross_entropy", scale
         lost = self._lost = torch.zeros(0, dtype=torch.bool, device=x.device)  # `observe` fills it in

@@ -15,7 +15,7 @@ from easycoreset.cli.commands import app
 from easycoreset.cli.config import with_config
 from easycoreset.cli.listing import list_members
 from easycoreset.cli.output import Output
-from easycoreset.cli.together import GONE, hush, is_follower, is_loss, part
+from easycoreset.cli.together import GONE, hush, is_follower, is_loss, part, refuse_alone
 from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageError
 
 __all__ = ["app", "main"]
@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tokens = hush(tokens)
     warnings.simplefilter("always", EasycoresetWarning)
     try:
+        refuse_alone(tokens)
         app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except BrokenPipeError:  # whoever read our output has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends

@@ -5,16 +5,30 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from easycoreset.errors import UsageError
+
 GONE = (
     "another process of this run has ended; the same command, with any number of processes, goes on from the last "
     "checkpoint"
 )
+TOGETHER = ("score", "train")
 SIGNS = ("connection", "peer", "gloo", "nccl", "socket", "timed out")  # in what torch.distributed raises then
 
 
 def is_launched() -> bool:
     """Whether a launcher started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def refuse_alone(tokens: Sequence[str]) -> None:
+    """Refuse the commands that are not made for several processes.
+
+    Raises:
+        UsageError: one of them was launched as several.
+    """
+    command = next((token for token in tokens if not token.startswith("-")), "")
+    if is_launched() and command not in TOGETHER:
+        raise UsageError(f"{command or 'easycoreset'} is no command for torchrun: {' and '.join(TOGETHER)} are")
 
 
 def is_follower() -> bool:

@@ -98,7 +98,7 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, devic
     with share(out, "compare", experiment.identity(), overwrite=overwrite) as folder:
         _begin(folder, experiment, cells)
         missing = [cell for cell in mine if not is_done(out, cell)]
-        plan.waiting = _tasks(out, missing)
+        plan.waiting = _tasks(out, missing, cells)
         with progress("cells", len(mine), len(mine) - len(missing)) as bar:
 
             def advance(task: Task) -> None:
@@ -133,8 +133,11 @@ def _begin(folder: SharedFolder, experiment: Experiment, cells: Sequence[Cell]) 
     write_json(folder.file, folder.record)
 
 
-def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
-    """The missing cells in their order, each scoring run before the first cell that needs it."""
+def _tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> list[Task]:
+    """The missing cells in their order, each scoring run before the first cell that needs it.
+
+    A scoring run measures what any of the experiment's `cells` needs, whoever does them.
+    """
     tasks: dict[Task, None] = {}
     begun: set[str] = set()
     wanted: dict[str, set[FeatureKind | None]] = {}
@@ -148,7 +151,8 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
             own = [c for c in missing if c.scoring_name == name and c.needs_scores]
             lacking = next((c for c in own if not is_scored(out, c, features)), None)
             if lacking is not None:
-                hardness = sorted({name for c in own for name in c.needs_opt_in})
+                sharing = [c for c in cells if c.scoring_name == name]
+                hardness = sorted({need for c in sharing for need in c.needs_opt_in})
                 tasks[Task("score", lacking, features, tuple(hardness))] = None
         tasks[Task("cell", cell)] = None
     return list(tasks)

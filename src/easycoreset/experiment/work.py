@@ -24,7 +24,7 @@ from easycoreset.evaluation import evaluate
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
 from easycoreset.experiment.results import cell_folder, is_done
 from easycoreset.files import SCHEMA_VERSION, versions, write_json
-from easycoreset.hardness import CHEAP, HARDNESS
+from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.memory import measure_peak
 from easycoreset.options import Device
 from easycoreset.parquet import read_table, write_table
@@ -73,9 +73,12 @@ def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | No
 
     Beside what costs nothing it measures the `hardness` that some cell must have.
     """
-    asked = (CHEAP, *hardness) if hardness else ()
     folder = scores_folder(out, cell)
     file = scores_file(folder, "train")
+    cheap = {measure.name for measure in load_hardness(())}
+    there = [name for name in pq.read_schema(file).names if name in HARDNESS] if file.exists() else []
+    more = sorted({*hardness, *there} - cheap)  # what an earlier start had stays
+    asked = (CHEAP, *more) if more else ()
     if file.exists() and not _has_columns(file, cell):
         shutil.rmtree(folder)
     _anew_if_other(

@@ -97,6 +97,7 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
                         found[column] = torch.full((size,), float("nan"), device=batch.x.device)
                     found[column][batch.index] = measure.measure(outputs).float().masked_fill(lost, float("nan"))
                 advance(len(batch.index))
+        columns |= {column: np.full(size, np.nan, np.float32) for column in group}  # of no batch at all
         columns |= {column: values.cpu().numpy() for column, values in found.items()}
     for values in columns.values():
         values[~np.isfinite(values)] = np.nan

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from easycoreset.processes import add_up, leads, lowest, rank, world_size
+from easycoreset.processes import add_up, leads, lowest, meeting_place, rank, world_size
 
 
 class Gathered:
@@ -54,6 +54,8 @@ class Gathered:
         """Add what the other processes gathered; unless `keep_all`, the first alone keeps it."""
         if world_size() == 1 or not self.columns:
             return
+        if meeting_place().type == "cuda":
+            self._move(meeting_place())
         for row in self._first:
             owner = torch.where(self._count[row] > 0, rank(), world_size())
             first = owner.clone()
@@ -80,7 +82,8 @@ class Gathered:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold."""
-        return {"sum": self._sum.cpu(), "count": self._count.cpu(), "bad": self._bad.cpu()}
+        held = {"sum": self._sum, "count": self._count, "bad": self._bad}
+        return {name: value.detach().cpu().clone() for name, value in held.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; of several processes the first alone takes what it holds."""

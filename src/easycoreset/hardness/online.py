@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from easycoreset.errors import UsageError
-from easycoreset.hardness import ForwardHardness, Hardness, Outputs, load_hardness
+from easycoreset.hardness import ForwardHardness, Hardness, Outputs, load_all_hardness
 from easycoreset.hardness.gradient import AIGN
 
 CLOSE = 0.1  # relative; how well a gradient must fit the reduction that was declared (bf16 rounds)
@@ -19,10 +20,11 @@ def load_online(specs: Sequence[str]) -> list[Hardness]:
     Raises:
         UsageError: one that needs a pass of its own.
     """
-    measures = load_hardness(specs)
-    for measure in measures:
+    measures: list[Hardness] = []
+    for measure in load_all_hardness(specs):
         if not isinstance(measure, AIGN | ForwardHardness) or measure.dtype != "float32" or measure.opt_in:
             raise UsageError(f"hardness online must come from a training step, in float32; {measure.name!r} does not")
+        measures.append(cast(Hardness, measure))
     return measures
 
 

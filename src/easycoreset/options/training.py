@@ -11,6 +11,8 @@ from cyclopts import Parameter
 from easycoreset.errors import UsageError, require
 from easycoreset.options.kinds import NEUTRAL, Device, Integer, Names, Number, Numbers, Schedule, Switch, check_types
 
+AGREEMENT = 2000  # samples
+
 
 def check_val_fraction(value: float | None) -> None:
     """Validate a share that is held out."""
@@ -147,7 +149,7 @@ class ScoreOptions(RecipeOptions):
     """Write penultimate features and probabilities too; adversarial: at PGD examples as well (alone it means clean)."""
     feature_layer: str | None = field(default=None, metadata=NEUTRAL)
     """Layer whose input is taken as features; left out: the last linear layer."""
-    agreement: Integer = field(default=2000, metadata=NEUTRAL)
+    agreement: Integer = field(default=AGREEMENT, metadata=NEUTRAL)
     """In mode online, samples that are compared with an exact pass after every scored epoch; 0: none."""
 
     def __post_init__(self) -> None:
@@ -156,6 +158,8 @@ class ScoreOptions(RecipeOptions):
             given = "both" if self.epochs is not None else "neither"
             raise UsageError(f"exactly one of epochs and checkpoints must be given; got {given}")
         require(self.agreement >= 0, "agreement", ">= 0", self.agreement)
+        require(self.mode == "online" or self.agreement == AGREEMENT, "agreement", "left out in mode exact",
+                self.agreement)  # fmt: skip
         check_input(self.input_mean, self.input_std)
         require(self.checkpoints is not None or not self.input_mean, "input_mean", "left out without checkpoints",
                 self.input_mean)  # fmt: skip

@@ -12,9 +12,9 @@ from easycoreset.options import ScoreOptions, options_json, takes
 from easycoreset.processes import leads, tell
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.scoring.agreement import Agreements, compare_early
-from easycoreset.scoring.checkpoints import score_checkpoints, score_other_split, sweep_kept
+from easycoreset.scoring.checkpoints import score_checkpoints, score_other_split, sweep_kept, tidy
 from easycoreset.scoring.files import scores_file, trajectory_folder
-from easycoreset.scoring.measures import Measures, asked_for, per_epoch, possible, refuse_untappable, say_prices
+from easycoreset.scoring.measures import Measures, asked_for, per_epoch, possible, refuse_untappable, say_prices, spell
 from easycoreset.scoring.passes import fold_trajectory, make_table, measure_split, measured_in, write_trajectory
 from easycoreset.tables import Scores
 from easycoreset.tracking import follow
@@ -28,7 +28,6 @@ from easycoreset.training import (
     say_few_updates,
     training_summary,
 )
-from easycoreset.training.checkpoint import CHECKPOINT
 from easycoreset.training.together import claim_together
 
 __all__ = ["compare_early", "score", "scores_file", "trajectory_folder"]
@@ -57,7 +56,9 @@ def score(options: ScoreOptions) -> Scores:
     measures = possible(job, options, measures)
     if options.mode == "online":
         refuse_untappable(job)
-    identity = job.identity(options) | {"hardness": [measure.name for measure in measures]}
+    identity = job.identity(options) | {"hardness": [spell(measure) for measure in measures]}
+    if options.mode == "online":
+        identity["agreement"] = options.agreement
     if options.feature_layer is not None and any(measure.needs_features for measure in per_epoch(measures)):
         identity["feature_layer"] = options.feature_layer
     with claim_together(options.out, "score", identity, overwrite=options.overwrite) as run:
@@ -141,7 +142,7 @@ def _write_scores(job: Job, options: ScoreOptions, measures: Measures, run: RunF
     summary = training_summary(job, history) | {"scored_epochs": scored, "columns": list(scores.columns),
                                                 "rows": len(scores), "never_observed": unseen} | facts  # fmt: skip
     run.finish(summary=summary, provenance=scores.provenance, given=options_json(options))
-    (run.path / CHECKPOINT).unlink(missing_ok=True)
+    tidy(run, options)
 
 
 def _recorder(job: Job, options: ScoreOptions, measures: Measures, model: nn.Module) -> HardnessRecorder:

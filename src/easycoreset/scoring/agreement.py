@@ -46,7 +46,7 @@ class Agreements:
         if not options.agreement:
             return None
         rng = np.random.default_rng(seed_of(options.seed, "agreement"))
-        rows = np.sort(rng.permutation(len(job.split))[: options.agreement]).astype(np.int64)
+        rows = np.sort(rng.permutation(job.index)[: options.agreement]).astype(np.int64)
         return cls(job, options, per_epoch(measures), rows, run.path / "agreement")
 
     def look(self, number: int, model: nn.Module) -> None:
@@ -115,6 +115,7 @@ def compare_early(
     numbers = sorted(int(file.stem) for file in place.glob("*.parquet"))
     require(bool(numbers), "folder", "of a scoring run, with trajectory/", str(folder))
     measures = load_hardness([hardness])
+    require(len(measures) == 1, "hardness", "one that is measured epoch by epoch", hardness)
     whole = fold_columns(place, measures)[measures[0].name]
     require(len(whole) > 0, "hardness", "in the trajectory", hardness)
     labels = np.zeros(len(whole), np.int64)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from easycoreset.console import log
@@ -19,14 +20,16 @@ from easycoreset.options import RecipeOptions, ScoreOptions, options_json
 from easycoreset.options.training import ComputeOptions
 from easycoreset.processes import leads, tell
 from easycoreset.scoring.files import scores_file, trajectory_folder
-from easycoreset.scoring.measures import Measures, per_epoch, possible, say_prices
+from easycoreset.scoring.measures import Measures, per_epoch, possible, say_prices, spell
 from easycoreset.scoring.passes import fold_trajectory, measure_split, measured_in, sweep_vog, write_trajectory
 from easycoreset.tables import Scores
 from easycoreset.training import Job, fresh_model, prepare
+from easycoreset.training.checkpoint import CHECKPOINT
 from easycoreset.training.setup import check_model, to_device
 from easycoreset.training.together import claim_together
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+PARTS = ".vog_"  # begins the names of files of what a sweep has done so far
 Models = Callable[[], Iterator[nn.Module]]  # those of the scored epochs, anew at each call
 NAMES = ("model.safetensors", "pytorch_model.bin")  # of a folder an epoch
 
@@ -75,7 +78,8 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
     network = load_foreign(files[0], job.card(), options.input_mean, options.input_std)
     check_model(network.to(job.device), job.source, job.device)
     identity = options_json(options, neutral=False) | {
-        "checkpoints": digests, "hardness": [measure.name for measure in measures], "model": job.model_name,
+        "checkpoints": digests, "hardness": [spell(measure) for measure in measures], "model": job.model_name,
+        "feature_layer": options.feature_layer,
         "fingerprint": job.source.splits[options.split].fingerprint, "split": options.split,
     }  # fmt: skip
     numbers, split = list(range(1, len(files) + 1)), job.source.splits[options.split]
@@ -95,6 +99,8 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
                        "checkpoints": [str(file.relative_to(options.checkpoints)) for file in files],
                        "scored_epochs": numbers, "columns": list(scores.columns)}  # fmt: skip
             run.finish(summary=summary, provenance=scores.provenance, given=options_json(options))
+            if leads():
+                tidy(run, options)
         tell(None)
         return Scores.read(file)
 
@@ -128,8 +134,10 @@ def _sweep(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, 
     """Add the columns of the measures that look at all scored epochs together."""
     if len(measures) == len(per_epoch(measures)):
         return scores
-    columns = sweep_vog(job, options, models, epochs, split, run.path / f".vog_{split.name}.npy")
-    return replace(scores, columns=scores.columns | columns)
+    columns = sweep_vog(job, options, models, epochs, split, run.path / f"{PARTS}{split.name}.npy")
+    seen = np.isfinite(columns["vog_raw"])
+    observed = scores.n_obs if per_epoch(measures) else (epochs * seen).astype(np.int32)
+    return replace(scores, columns=scores.columns | columns, n_obs=observed)
 
 
 def kept_models(job: Job, folder: Path, numbers: Sequence[int]) -> Models:
@@ -146,12 +154,17 @@ def kept_models(job: Job, folder: Path, numbers: Sequence[int]) -> Models:
 
 def sweep_kept(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split,
                scores: Scores) -> Scores:  # fmt: skip
-    """The same by the weights that the run kept; those that were kept for this alone go."""
+    """The same by the weights that the run kept."""
     folder, numbers = run.path / "checkpoints", options.scored_epochs()
-    found = _sweep(job, options, measures, run, split, scores, kept_models(job, folder, numbers), len(numbers))
-    if not options.keep_checkpoints and leads():
-        shutil.rmtree(folder, ignore_errors=True)
-    return found
+    return _sweep(job, options, measures, run, split, scores, kept_models(job, folder, numbers), len(numbers))
+
+
+def tidy(run: RunFolder, options: ScoreOptions) -> None:
+    """Remove what a finished run needs no more."""
+    for left in (run.path / CHECKPOINT, *run.path.glob(f"{PARTS}*")):
+        left.unlink(missing_ok=True)
+    if not options.keep_checkpoints:
+        shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
 
 
 def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
@@ -171,6 +184,8 @@ def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: 
         )
     if leads():  # of another test part, it may be
         shutil.rmtree(trajectory_folder(run.path, split.name), ignore_errors=True)
+        (run.path / f"{PARTS}{split.name}.npy").unlink(missing_ok=True)
+    tell(None)
     models = kept_models(job, run.path / "checkpoints", numbers)
     scores = _score_by(job, options, measures, run, split, numbers, models)
     if leads():

@@ -1,5 +1,6 @@
 """What a scoring run measures: what was asked for, what it began with, and what the model allows."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,9 +9,11 @@ from easycoreset.console import log
 from easycoreset.errors import UsageError, require
 from easycoreset.features import look_at
 from easycoreset.files import read_json
-from easycoreset.hardness import Extent, Hardness, OptIn, Swept, load_all_hardness
+from easycoreset.hardness import Extent, ForwardHardness, Hardness, OptIn, Swept, load_all_hardness
 from easycoreset.hardness.exact import first_std
+from easycoreset.hardness.gradient import AIGN
 from easycoreset.hardness.online import load_online
+from easycoreset.members import spell_member, split_spec
 from easycoreset.models.last_layer import find_last_layer
 from easycoreset.options import ScoreOptions
 from easycoreset.training import Job, fresh_model
@@ -40,6 +43,13 @@ def asked_for(options: ScoreOptions) -> Measures:
     return kept if kept and [measure.name for measure in kept] == begun else measures
 
 
+def spell(measure: Hardness | Swept) -> str:
+    """A measure with its options off their default: what a run is told apart by."""
+    if isinstance(measure, ForwardHardness) or not dataclasses.is_dataclass(measure):
+        return measure.name
+    return spell_member("aign" if isinstance(measure, AIGN) else measure.name, measure)
+
+
 def per_epoch(measures: Measures) -> list[Hardness]:
     """Those that are folds of a number an epoch."""
     return [measure for measure in measures if isinstance(measure, Hardness)]
@@ -59,13 +69,14 @@ def possible(job: Job, options: ScoreOptions, measures: Measures) -> Measures:
         require(options.feature_layer is None, "feature_layer", "left out where nothing needs features",
                 options.feature_layer)  # fmt: skip
         return measures
+    named = {split_spec(spec)[0] for spec in options.hardness} & set(wanted)
     model = fresh_model(job)
     rows = np.arange(min(options.scoring_batch_size, len(job.split)))
     batch = next(job.split.batches(rows, len(rows), job.device))
     try:
         look_at(model, batch, find_last_layer(model, batch.x[:2], options.feature_layer))
     except UsageError as error:
-        if options.hardness or options.save_features is not None or options.feature_layer is not None:
+        if named or options.save_features is not None or options.feature_layer is not None:
             raise
         log.info("%s left out: %s", ", ".join(wanted), error)
         return [measure for measure in measures if measure.name not in wanted]

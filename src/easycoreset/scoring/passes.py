@@ -115,17 +115,14 @@ def sweep_vog(job: Job, options: ScoreOptions, models: Callable[[], Iterator[nn.
     if file.exists():
         raw = np.load(file)
     own = np.arange(len(split), dtype=np.int64)[rank() :: world_size()]
+    own = own[~np.isfinite(raw[own])]
     with progress(f"vog of {split.name}", epochs * len(own)) as bar:
         for part in parts_of(own, int(np.prod(job.source.shape))):
-            if np.isfinite(raw[part]).any():
-                bar.advance(epochs * len(part))
-                continue
             batches = functools.partial(split.batches, part, size, job.device)
             raw[part] = measure_vog(models(), batches, part, bar.advance)
             if world_size() == 1:
                 write_atomic(file, lambda path: _save_array(path, raw))
     raw = unite({"vog_raw": raw}, job.device)["vog_raw"]
-    file.unlink(missing_ok=True)
     return {"vog_raw": raw, "vog": standardise(raw, split.labels)}
 
 

@@ -24,6 +24,8 @@ def merge(tables: Sequence[Scores]) -> Scores:
     require(len(tables) > 0, "merge", "of at least one table", tables)
     first, names = tables[0], set(tables[0].sample_ids)
     own = [len(names & set(table.sample_ids)) for table in tables[1:]]
+    splits = {str(table.provenance.get("split", "train")) for table in tables}
+    require(len(splits) == 1, "merge", "of tables of one split", sorted(splits))
     if all(len(table) == len(first) for table in tables) and all(shared == len(names) for shared in own):
         return _average(tables)
     seen = names
@@ -39,6 +41,7 @@ def merge(tables: Sequence[Scores]) -> Scores:
 def _shared_columns(tables: Sequence[Scores]) -> list[str]:
     """The columns that all tables have; those that only some have are named and left out."""
     shared = [name for name in tables[0].columns if all(name in table.columns for table in tables)]
+    require(len(shared) > 0, "merge", "of tables that share a hardness", [list(table.columns) for table in tables])
     lost = sorted({name for table in tables for name in table.columns} - set(shared))
     if lost:
         log.warning("warning: merged without %s, which not all of the tables have", ", ".join(lost))

@@ -185,7 +185,7 @@ class _Training:
         loss.backward()
         add_up_gradients(self.model)
         if options.on_nan == "continue" and not all_finite(loss):
-            return loss.detach()
+            return torch.full_like(loss.detach(), float("nan"))  # for every process, where it was one
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -205,7 +205,7 @@ class _Training:
         """Mean loss of the epoch's finite steps so far, NaN where there was none; another loss may stop the run."""
         steps, total = self.bad_steps.clone(), self.loss_sum.clone()
         add_up(steps, total)
-        bad = int(steps)
+        bad = -(-int(steps) // world_size())
         if bad and self.job.options.on_nan == "stop":
             where = f"by update {self.updates_done} (epoch {self.epoch})"
             raise RunError(f"loss must be finite; it was not {where}: a lower --lr may help, --on-nan continue goes on")

@@ -53,6 +53,9 @@ def add_up_gradients(model: nn.Module) -> None:
     """
     if several():
         wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        has = torch.tensor([p.grad is not None for p in wanted], dtype=torch.int32, device=wanted[0].device)
+        add_up(has)  # a parameter that no process used has no gradient, and no weight decay
+        wanted = [p for p, some in zip(wanted, has.tolist(), strict=True) if some]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanted]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         add_up(flat)
