@@ -68,7 +68,7 @@ def test_the_table(noisy, tmp_path):
     table = run(folder, tmp_path / "audit")
     scores = Scores.read(folder / "scores" / "scores.parquet")
     assert table.column_names == ["index", "sample_id", "label", "label_name", "pred", "pred_name", "probability",
-                                  "self_confidence", "aign", "rank", "rank_in_class", "suspicion", "likely_mislabelled",
+                                  "self_confidence", "aign", "rank", "rank_in_class", "loss", "suspicion", "likely_mislabelled",
                                   "duplicate_of", "in_test"]  # fmt: skip
     order = np.argsort(table["rank"].to_numpy())
     assert (np.diff(scores["aign"][order]) <= 0).all()
@@ -184,3 +184,48 @@ def test_pictures_without_labels_are_predicted(tmp_path, cli, digits, scored):
     np.savez(tmp_path / "large.npz", x=np.zeros((2, 9, 9), np.uint8))
     with pytest.raises(UsageError, match=r"x must hold images of shape \(1, 8, 8\)"):
         predict(data=str(tmp_path / "large.npz"), weights=scored, out=tmp_path / "x")
+
+
+def test_a_column_without_a_threshold_names_nobody(noisy, tmp_path, cli):
+    folder, _ = noisy
+    scores = Scores.read(folder / "scores" / "scores.parquet")
+    Scores(**{**vars(scores), "columns": {"aign": scores["aign"]}}).write(tmp_path / "alone.parquet")
+    ran = cli(
+        "audit", "--data", folder / "noisy.npz", "--scores", tmp_path / "alone.parquet", "--out", tmp_path / "audit"
+    )
+    assert ran.code == 0 and "not known how many of 1438 samples are likely mislabelled" in ran.out, ran.err
+    page = (tmp_path / "audit" / "report.html").read_text()
+    assert "is not known from aign, which has no threshold" in page and "guessing" not in page
+
+
+def test_an_audit_of_other_scores_is_made_anew(noisy, tmp_path):
+    folder, _ = noisy
+    scores = Scores.read(folder / "scores" / "scores.parquet")
+    scores.write(tmp_path / "s.parquet")
+    options = {"data": str(folder / "noisy.npz"), "scores": tmp_path / "s.parquet", "out": tmp_path / "audit"}
+    audit(**options)
+    Scores(**{**vars(scores), "columns": {**scores.columns, "loss": scores["loss"] + 1}}).write(tmp_path / "s.parquet")
+    with pytest.raises(UsageError, match=r"audit.*was made with scores="):
+        audit(**options)
+
+
+def test_ties_are_not_broken_by_the_order_of_rows():
+    """Rows sorted by class, half of them wrong, and a hardness that says nothing."""
+    scores = Scores(sample_ids=[str(i) for i in range(400)], labels=np.arange(400) // 200, class_names=["a", "b"],
+                    n_obs=np.ones(400, np.int32), columns={"forgetting": np.zeros(400, np.float32)})  # fmt: skip
+    for wrong in (np.arange(400) < 200, np.arange(400) >= 200):
+        (cut, *_) = measure_noise(scores, wrong, None)["columns"]["forgetting"]
+        assert 0.4 < cut["precision"] < 0.6
+
+
+def test_pictures_that_arrays_cannot_be(scored, tmp_path, digits):
+    x = digits.splits["test"].images.pixels[:5, ..., 0].numpy()
+    for name, array in (("wide", x.astype(np.float32)), ("whole", x.astype(np.int64)), ("text", np.array(["a", "b"]))):
+        np.savez(tmp_path / f"{name}.npz", x=array)
+        with pytest.raises(UsageError, match="x must be uint8, or float in"):
+            predict(data=str(tmp_path / f"{name}.npz"), weights=scored, out=tmp_path / "x")
+    np.savez(tmp_path / "fine.npz", x=x)
+    predict(data=str(tmp_path / "fine.npz"), weights=scored, out=tmp_path / "x")
+    np.savez(tmp_path / "fine.npz", x=x[:3])
+    with pytest.raises(UsageError, match="was made with pictures="):
+        predict(data=str(tmp_path / "fine.npz"), weights=scored, out=tmp_path / "x")

@@ -15,6 +15,7 @@ from easycoreset import Coreset, Scores, UsageError, audit, evaluate, export, op
 from easycoreset.exporting import FORMATS
 from easycoreset.options.exporting import SUFFIXES, Form
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fewer than 10 training samples")
 NAMES = ['a "quoted", name.png', "new\nline.png", "猫 ünï'c.png", "=1+1 `x`|<b>.png"]
 
 

@@ -85,6 +85,11 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
     ({"objective": "trade"}, "did you mean 'trades'"),
     ({"data": "nowhere"}, "no folder and no data set"),
     ({"epochs": 0}, "epochs must be >= 1"),
+    ({"attack": "pgdd"}, "did you mean 'pgd'"),
+    ({"exclude": "none.txt"}, "exclude: file:none.txt: no such file"),
+    ({"wrong": "none.txt"}, "wrong: file:none.txt: no such file"),
+    ({"model": "resnet19"}, "did you mean 'resnet18'"),
+    ({"method": "herding", "model": "tests.factories:convolutional_head"}, "do not come out of an nn.Linear"),
 ])  # fmt: skip
 def test_wrong_use(options, match, tmp_path):
     with pytest.raises(UsageError, match=match):
@@ -137,3 +142,30 @@ def test_an_audit_of_data_that_changed(photos, tmp_path):
         audit(**options, out=tmp_path / "x")
     table = audit(**options, allow_subset=True, out=tmp_path / "audit")
     assert not set(ids[:3]) & set(table["sample_id"].to_pylist()) and table.num_rows > 300
+
+
+def test_a_method_gets_what_it_needs(tmp_path):
+    options = OPTIONS | {"epochs": 1, "limit": 10}
+    found = run(data="digits", method="herding", **options, out=tmp_path / "herding")
+    assert found["method"] == "herding" and (tmp_path / "herding" / "scores" / "features.npy").exists()
+    run(data="digits", method="slocurves", **options, out=tmp_path / "slocurves")
+    assert "curvature" in pq.read_schema(tmp_path / "slocurves" / "scores" / "scores.parquet").names
+
+
+def test_other_objectives_are_not_compared(tmp_path, cli):
+    flags = [
+        "--data",
+        "digits",
+        "--epochs",
+        1,
+        "--limit",
+        10,
+        "--attack",
+        "fgsm",
+        "--objective",
+        "trades:eps=0.1:steps=1",
+    ]
+    ran = cli("run", *flags, "--out", tmp_path / "run")
+    assert ran.code == 0, ran.err
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "trained by standard: that is no comparison of samples" in page and "Against all samples" not in page

@@ -1,5 +1,6 @@
 """Predicting: labels for pictures that have none."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from easycoreset.console import log, progress
-from easycoreset.data.folder import SUFFIXES
+from easycoreset.console import log, progress, say_name
+from easycoreset.data.decoding import say_broken
+from easycoreset.data.draws import seed_of
+from easycoreset.data.folder import SUFFIXES, check_name
 from easycoreset.data.images import decode
 from easycoreset.errors import UsageError
 from easycoreset.files import claim
@@ -39,7 +42,10 @@ def predict(options: PredictOptions) -> pa.Table:
     set_threads(options.threads, card.model, device)
     ids, batches = open_pictures(Path(options.data), card, options.batch_size)
     model = to_device(load_model(options.weights, options.model), device)
-    with claim(options.out, "predict", options_json(options, neutral=False), overwrite=options.overwrite) as run:
+    weights = hashlib.sha256((options.weights / "model.safetensors").read_bytes()).hexdigest()
+    seen = seed_of(*ids, *sizes_of(Path(options.data), ids))
+    identity = options_json(options, neutral=False) | {"pictures": seen, "weights": weights}
+    with claim(options.out, "predict", identity, overwrite=options.overwrite) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return read_table(run.path / "predictions.parquet", {})
@@ -66,6 +72,11 @@ def predict(options: PredictOptions) -> pa.Table:
         return table
 
 
+def sizes_of(place: Path, ids: Sequence[str]) -> list[int]:
+    """Bytes of each picture; of arrays those of their file."""
+    return [(place / name if place.is_dir() else place).stat().st_size for name in ids]
+
+
 Batches = Iterator[tuple[np.ndarray, Tensor, list[str]]]  # (rows, images [B,C,H,W] in [0,1], what cannot be read)
 
 
@@ -75,6 +86,9 @@ def open_pictures(place: Path, card: ModelCard, batch_size: int) -> tuple[list[s
     Raises:
         UsageError: there are none, or the arrays' shape is not the model's.
     """
+    square = card.shape[1] == card.shape[2] and card.shape[0] in (1, 3)
+    if place.is_dir() and not square:
+        raise UsageError(f"data: {place}: the model takes images of shape {card.shape}, which pictures do not have")
     if place.suffix == ".npz":
         return _open_arrays(place, card, batch_size)
     if not place.is_dir():
@@ -82,6 +96,8 @@ def open_pictures(place: Path, card: ModelCard, batch_size: int) -> tuple[list[s
     files = sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
         raise UsageError(f"data: {place}: holds no images")
+    for file in files:
+        check_name(file)
     return [file.relative_to(place).as_posix() for file in files], _decode(place, files, card, batch_size)
 
 
@@ -93,6 +109,10 @@ def _open_arrays(place: Path, card: ModelCard, batch_size: int) -> tuple[list[st
         raise UsageError(f"data: {place}: no readable array x: {error}") from None
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
     shape = (pixels.shape[3], *pixels.shape[1:3]) if pixels.ndim == 4 else pixels.shape
+    fine = pixels.dtype == np.uint8 or (np.issubdtype(pixels.dtype, np.floating) and pixels.min(initial=0) >= 0
+                                        and pixels.max(initial=0) <= 1)  # fmt: skip
+    if not fine:
+        raise UsageError(f"data: {place}: x must be uint8, or float in [0, 1]; got {pixels.dtype}")
     if shape != card.shape:
         raise UsageError(f"data: {place}: x must hold images of shape {card.shape}, as the model takes; got {shape}")
 
@@ -112,7 +132,7 @@ def _decode(place: Path, files: Sequence[Path], card: ModelCard, batch_size: int
         try:
             return decode(file, card.shape[1])
         except Exception as error:  # PIL raises almost anything on broken files
-            return f"{file.relative_to(place).as_posix()} ({error})"
+            return f"{say_name(file.relative_to(place).as_posix())} ({say_broken(error)})"
 
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(files), batch_size):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from easycoreset.tables.agreement import known, spearman
+from easycoreset.tables.agreement import easiest_first, known, spearman
 
 DRAWS = 1000  # of the bootstrap
 Numbers = npt.NDArray[np.floating]
@@ -34,7 +34,7 @@ def against_margin(hardness: Numbers, margins: pa.Table, bins: int, seed: int = 
     rng = np.random.default_rng(seed)
     drawn = [spearman(values[rows], distance[rows]) for rows in rng.integers(0, len(both), (DRAWS, len(both)))]
     fine = [value for value in drawn if np.isfinite(value)]
-    parts = np.array_split(np.argsort(values, kind="stable"), bins)
+    parts = np.array_split(easiest_first(values), bins)
     return {
         "samples": len(both), "spearman": known(spearman(values, distance)),
         "interval": [float(v) for v in np.quantile(fine, [0.025, 0.975])] if fine else None,

@@ -1,5 +1,6 @@
 """The audit: the hard end of a data set, what is likely mislabelled, and what is there twice. Nothing is deleted."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 
 from easycoreset.auditing.duplicates import find_duplicates
 from easycoreset.auditing.noise import measure_noise
-from easycoreset.auditing.suspects import place_of, suspicion
+from easycoreset.auditing.suspects import has_threshold, place_of, suspicion
 from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.errors import UsageError, nearest
@@ -50,10 +51,11 @@ def audit(options: AuditOptions) -> pa.Table:
     own, theirs = (scores.sample_ids, scores.labels), (split.sample_ids, split.labels)
     check_same_data(scores.provenance, split.fingerprint, split.name, f"scores {file}", own, theirs)
     by = column_of(scores, options.by, ("aign", "aign_online", "grad_norm_online"), "by")
-    suspect_by = column_of(scores, options.suspect_by, ("loss", "loss_online", "aum", by), "suspect_by")
+    suspect_by = column_of(scores, options.suspect_by, ("loss", "loss_online", "aum", "aum_online", by), "suspect_by")
     wrong = None if options.wrong is None else read_published(options.wrong, scores).keep
     identity = options_json(options, neutral=False) | {"by": by, "suspect_by": suspect_by,
-                                                       "fingerprint": split.fingerprint}  # fmt: skip
+                                                       "fingerprint": split.fingerprint,
+                                                       "scores": digest_of(file)}  # fmt: skip
     with claim(options.out, "audit", identity, overwrite=options.overwrite) as run:
         if run.done:
             log.info("%s is finished already", options.out)
@@ -62,12 +64,17 @@ def audit(options: AuditOptions) -> pa.Table:
         p = predict_probabilities(options, file.parent, split, device)
         twins, in_test = find_duplicates(split, source.splits.get("test"), options.batch_size)
         table = tabulate(scores, p, by, suspect_by, twins, in_test)
-        facts: dict[str, Any] = {"unreadable": list(getattr(source, "broken", []))}
+        facts: dict[str, Any] = {"split": split.name, "unreadable": list(getattr(source, "broken", []))}
         if wrong is not None:
             facts["noise"] = measure_noise(scores, wrong, p)
         write_table(with_provenance(table, {"class_names": list(scores.class_names)}), run.path / "audit.parquet")
         run.finish(summary=summarise(table, by, suspect_by) | facts, given=options_json(options))
         return table
+
+
+def digest_of(file: Path) -> str:
+    """What tells two versions of a file apart."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def column_of(scores: Scores, asked: str | None, usual: tuple[str, ...], option: str) -> str:
@@ -89,12 +96,14 @@ def predict_probabilities(options: AuditOptions, folder: Path, split: Split, dev
         log.info("no model beside the scores: nothing is predicted")
         return None
     model = to_device(load_model(folder, options.model), device)
-    found: list[np.ndarray] = []
+    found = np.zeros((0, 0), np.float32)
     with progress("predicting", len(split)) as bar, frozen(model), torch.no_grad():
         for batch in split.batches(np.arange(len(split), dtype=np.int64), options.batch_size, device):
-            found.append(F.softmax(model(batch.x).float(), 1).cpu().numpy())
+            p = F.softmax(model(batch.x).float(), 1).cpu().numpy()
+            found = found if len(found) else np.zeros((len(split), p.shape[1]), np.float32)
+            found[batch.index.cpu().numpy()] = p
             bar.advance(len(batch.index))
-    return np.concatenate(found)
+    return found
 
 
 def tabulate(scores: Scores, p: np.ndarray | None, by: str, suspect_by: str, twins: np.ndarray,
@@ -114,10 +123,16 @@ def tabulate(scores: Scores, p: np.ndarray | None, by: str, suspect_by: str, twi
         "probability": pa.nulls(n, pa.float32()) if p is None else p.max(1),
         "self_confidence": pa.nulls(n, pa.float32()) if p is None else p[rows, scores.labels],
         by: scores[by], "rank": rank, "rank_in_class": within,
-        "suspicion": values, "likely_mislabelled": values > 0,
+        suspect_by: scores[suspect_by], "suspicion": values,
+        "likely_mislabelled": values > 0 if has_threshold(suspect_by) else pa.nulls(n, pa.bool_()),
         "duplicate_of": pa.array(twins, mask=twins < 0), "in_test": in_test,
     }  # fmt: skip
     return pa.table(columns)
+
+
+def _count(values: pa.ChunkedArray) -> int | None:
+    """How many are true; None where it is not known of any."""
+    return None if values.null_count == len(values) else sum(values.to_pylist())
 
 
 def summarise(table: pa.Table, by: str, suspect_by: str) -> dict[str, Any]:
@@ -127,7 +142,7 @@ def summarise(table: pa.Table, by: str, suspect_by: str) -> dict[str, Any]:
     firsts = twin[twice].astype(np.int64)
     return {
         "samples": table.num_rows, "by": by, "suspect_by": suspect_by,
-        "likely_mislabelled": int(np.sum(table["likely_mislabelled"].to_numpy(zero_copy_only=False))),
+        "likely_mislabelled": _count(table["likely_mislabelled"]),
         "duplicates": len(twice), "duplicates_with_another_label": int(np.sum(label[twice] != label[firsts])),
         "also_in_test": int(np.sum(table["in_test"].to_numpy(zero_copy_only=False))),
     }  # fmt: skip

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from easycoreset.console import log
 from easycoreset.tables import Scores
+from easycoreset.tables.agreement import easiest_first
 
 CUTS = (0.5, 1.0, 2.0)  # times the number of wrong labels
 
@@ -25,7 +26,7 @@ def measure_noise(scores: Scores, wrong: npt.NDArray[np.bool_], p: np.ndarray | 
     total = int(wrong.sum())
     found: dict[str, Any] = {"wrong": total, "share": total / len(wrong), "columns": {}}
     for name, hardness in rankings.items():
-        order = np.argsort(-hardness, kind="stable")
+        order = easiest_first(-hardness)
         hits = np.cumsum(wrong[order])
         cuts = [max(int(cut * total + 0.5), 1) for cut in CUTS]
         counted = [(k, int(hits[min(k, len(hits)) - 1])) for k in cuts]

@@ -21,6 +21,11 @@ def place_of(hardness: Numbers, groups: npt.NDArray[np.int64] | None = None) -> 
     return places
 
 
+def has_threshold(column: str) -> bool:
+    """Whether there is a value of a column above which a label is likely wrong."""
+    return column.startswith(("loss", "aum"))
+
+
 def suspicion(values: Numbers, column: str, classes: int) -> Numbers:
     """How likely each sample is mislabelled, above 0 likely: by `loss`, where on average guessing would do better.
 

@@ -102,14 +102,16 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
     if _json({**record, "folder": str(folder)}):
         return
     summary = record["summary"]
-    suspects = table.filter(table["likely_mislabelled"]).sort_by([("suspicion", "descending")]).slice(0, 10)
+    known = summary["likely_mislabelled"] is not None
+    suspects = (table.filter(table["likely_mislabelled"]) if known else table).sort_by([("suspicion", "descending")])
     shown = Table("index", "sample", "label", "predicted", summary["suspect_by"], title="most suspect")
-    for line in suspects.to_pylist():
+    for line in suspects.slice(0, 10).to_pylist():
         shown.add_row(str(line["index"]), line["sample_id"], line["label_name"], line["pred_name"] or "-",
-                      f"{line['suspicion']:.3g}")  # fmt: skip
+                      f"{line[summary['suspect_by']]:.3g}")  # fmt: skip
     _print(shown)
     found = (
-        f"{summary['likely_mislabelled']} of {summary['samples']} samples are likely mislabelled",
+        f"{summary['likely_mislabelled'] if known else 'not known how many'} of {summary['samples']} samples are "
+        "likely mislabelled",
         f"{summary['duplicates']} are exact duplicates, {summary['duplicates_with_another_label']} under another label",
         f"{summary['also_in_test']} are in the test part too",
         f"{len(summary['unreadable'])} cannot be read",

@@ -56,13 +56,14 @@ def _list(root: Path, part: Path, names: Sequence[str]) -> Listed:
         if not found and (part / name).is_dir():
             raise UsageError(f"data: {part / name}: class folder without images")
         for path in found:
-            _check_name(path)
+            check_name(path)
         paths += found
         labels += [label] * len(found)
     return Listed(paths, np.array(labels, np.int64), [path.relative_to(root).as_posix() for path in paths])
 
 
-def _check_name(path: Path) -> None:
+def check_name(path: Path) -> None:
+    """Refuse a file name that no table can hold."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

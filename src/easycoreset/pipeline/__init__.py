@@ -13,6 +13,7 @@ from easycoreset.evaluation import Evaluation, evaluate
 from easycoreset.files import RunFolder, claim, write_json
 from easycoreset.objectives import load_objective
 from easycoreset.options import PipelineOptions, options_json, takes
+from easycoreset.pipeline.checking import check_attacks, check_list, check_models, needs_of_method
 from easycoreset.pipeline.defaults import Choices, choose
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import load_selector, select
@@ -40,8 +41,16 @@ def run(options: PipelineOptions) -> dict[str, Any]:
     """
     load_objective(options.objective)
     load_selector(options.method, per_class=options.per_class or None)
+    check_attacks(options.attack, options.eps)
     choices = choose(options)
-    identity = options_json(choices.options, neutral=False) | {"data": name_data(options.data)}
+    splits = choices.source.splits
+    for name in ("exclude", "wrong"):
+        check_list(name, getattr(options, name), choices.source)
+    check_models([choices.options.model], choices.source)
+    needs_of_method(choices.options, choices.source)
+    identity = options_json(choices.options, neutral=False) | {
+        "data": name_data(options.data), "fingerprint": [splits[name].fingerprint for name in ("train", "test")],
+    }  # fmt: skip
     with claim(options.out, "run", identity, overwrite=options.overwrite) as folder:
         if not folder.done:
             found = _do(choices, folder)
@@ -59,7 +68,9 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
     machine = {name: getattr(options, name) for name in names}
     recipe = machine | {"model": options.model, "batch_size": options.batch_size, "init": options.init}
     log.info("1 of 5: scoring, by a model that is trained on all samples")
-    score(**recipe, epochs=options.epochs, every=choices.every, out=place / "scores")
+    hardness, features = needs_of_method(options, choices.source)
+    score(**recipe, epochs=options.epochs, every=choices.every, hardness=hardness, save_features=features,
+          out=place / "scores")  # fmt: skip
     log.info("2 of 5: auditing")
     own = options.model if options.model and "." in options.model.partition(":")[0] else None
     audit(**machine, scores=place / "scores", model=own, wrong=options.wrong, out=place / "audit")

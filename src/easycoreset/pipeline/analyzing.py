@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 
 from easycoreset.analysis import against_margin, agreement_matrix, by_quantile
@@ -16,6 +17,7 @@ from easycoreset.models import choose_model
 from easycoreset.objectives import load_objective
 from easycoreset.options import AnalyzeOptions, options_json, takes
 from easycoreset.parquet import read_table
+from easycoreset.pipeline.checking import check_attacks, check_models
 from easycoreset.scoring import compare_early, score, scores_file
 from easycoreset.selection import select
 from easycoreset.tables import Scores
@@ -44,7 +46,11 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
         load_objective(options.adversarial)
     device, source = open_data(options)
     options = dataclasses.replace(options, model=options.model or choose_model(source.shape, device))
-    identity = options_json(options, neutral=False) | {"data": name_data(options.data)}
+    check_attacks(options.attack, options.eps)
+    check_models([options.model, *options.others, options.transfer], source)
+    identity = options_json(options, neutral=False) | {
+        "data": name_data(options.data), "fingerprint": [source.splits[split].fingerprint for split in SPLITS],
+    }  # fmt: skip
     with claim(options.out, "analyze", identity, overwrite=options.overwrite) as run:
         if run.done:
             log.info("%s is finished already", options.out)
@@ -107,6 +113,8 @@ def _attack_all(options: AnalyzeOptions, scored: Mapping[str, Path]) -> dict[str
             distances = distances.filter(pc.field("attack") == distances["attack"][0])
             about = {"attacked": name, "model": model, "split": split}
             for column, values in hardness.items():
+                if not np.isfinite(values[distances["index"].to_numpy()]).any():
+                    continue  # as uncertainty after a single epoch
                 head = about | {"hardness": column}
                 vulnerability += [head | row for row in by_quantile(values, outcomes, options.bins)]
                 margins.append(head | against_margin(values, distances, options.bins))

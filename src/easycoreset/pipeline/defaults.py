@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from easycoreset.console import log
+from easycoreset.data import Source
 from easycoreset.data.folder import SUFFIXES
 from easycoreset.models import choose_model
 from easycoreset.options import PipelineOptions
@@ -30,11 +31,13 @@ class Choices:
         options: with what they left open.
         every: scored epochs, every so many.
         updates: of what is trained after scoring.
+        source: the data.
     """
 
     options: PipelineOptions
     every: int
     updates: int
+    source: Source
 
 
 def choose(options: PipelineOptions) -> Choices:
@@ -57,7 +60,7 @@ def choose(options: PipelineOptions) -> Choices:
     log.info("%d training and %d test images of %d classes, %s; model %s, %d epochs of %d steps of %d images on %s",
              samples, len(source.splits["test"]), len(source.class_names), "x".join(map(str, source.shape)), model,
              epochs, steps, batch, device)  # fmt: skip
-    return Choices(filled, max(1, -(-epochs // SCORED)), epochs * steps)
+    return Choices(filled, max(1, -(-epochs // SCORED)), epochs * steps, source)
 
 
 def choose_batch(samples: int) -> int:

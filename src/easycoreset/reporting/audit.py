@@ -16,9 +16,12 @@ SUSPECTS = 60  # pictures of the most suspect
 OF_A_CLASS = 8  # pictures of the hardest of a class
 CLASSES = 20  # that are shown
 HOW = (
-    "Nothing is deleted. Tick what is wrong (Tab and Space, or the mouse) and write the list: a text file of indices, "
-    "which `select --exclude FILE` leaves out."
+    "Nothing is deleted. Tick what is wrong (Tab and Space, or the mouse) and write the list: a JSON file of sample ids"
 )
+SAYS = {
+    "loss": "averaged over the scored epochs the model gave their label less probability than guessing would",
+    "aum": "averaged over the scored epochs the model preferred another class",
+}
 
 
 def describe_audit(folder: Path) -> list[Section]:
@@ -27,27 +30,40 @@ def describe_audit(folder: Path) -> list[Section]:
     record = read_json(folder / "run.json")
     summary = record["summary"]
     names = read_provenance(table, folder / "audit.parquet", None).get("class_names", [])
-    picture = open_images(record, "train", table["sample_id"].to_pylist())
+    picture = open_images(record, summary["split"], table["sample_id"].to_pylist())
     twins, other = summary["duplicates"], summary["duplicates_with_another_label"]
+    train = summary["split"] == "train"
+    in_test = f"; {summary['also_in_test']} are in the test part too" if train else ""
+    how = HOW + (", which `select --exclude FILE` leaves out." if train else ".")
     points = [
-        f"{summary['likely_mislabelled']} of {summary['samples']} samples are likely mislabelled, or very hard: over "
-        f"training the model gave their label less probability than guessing would ({summary['suspect_by']}).",
-        f"{twins} are exact duplicates of another sample, {other} of them under another label; "
-        f"{summary['also_in_test']} are in the test part too.",
+        _suspects(summary),
+        f"{twins} look exactly as another sample does, as they are trained on (resized, cropped), {other} of them "
+        f"under another label{in_test}.",
         f"{len(summary['unreadable'])} pictures could not be read.",
     ]
     tables = [_noise(summary["noise"])] if "noise" in summary else []
     return [
-        Section("Audit", [HOW], points=points, tables=tables, ticks=_ticks(table, picture, names, summary)),
+        Section("Audit", [how], points=points, tables=tables, ticks=_ticks(table, picture, names, summary)),
         Section("Duplicates", tables=[_duplicates(table)], folded=True),
         *([Section("Pictures that cannot be read", points=summary["unreadable"])] if summary["unreadable"] else []),
     ]
 
 
+def _suspects(summary: dict[str, Any]) -> str:
+    """How many are likely mislabelled, and what that means."""
+    column, count = summary["suspect_by"], summary["likely_mislabelled"]
+    if count is None:
+        return f"How many samples are mislabelled is not known from {column}, which has no threshold."
+    said = SAYS[column.removesuffix("_online")]
+    return f"{count} of {summary['samples']} samples are likely mislabelled, or very hard: {said} ({column})."
+
+
 def _ticks(table: pa.Table, picture: Any, names: Sequence[str], summary: dict[str, Any]) -> dict[str, list[Picture]]:
     """Title -> pictures that can be ticked."""
     suspicion = table["suspicion"].to_numpy()
-    likely = np.flatnonzero(table["likely_mislabelled"].to_numpy(zero_copy_only=False))
+    known = summary["likely_mislabelled"] is not None
+    likely = np.flatnonzero(table["likely_mislabelled"].fill_null(False).to_numpy(zero_copy_only=False))
+    likely = likely if known else np.arange(table.num_rows)
     order = likely[np.argsort(-suspicion[likely], kind="stable")][:SUSPECTS]
     found = {f"most suspect, by {summary['suspect_by']}": _pictures(table, order, picture)}
     label, within = table["label"].to_numpy(), table["rank_in_class"].to_numpy()
@@ -67,7 +83,7 @@ def _pictures(table: pa.Table, rows: np.ndarray, picture: Any) -> list[Picture]:
             data = picture(line["index"]) if picture is not None else ""
         except Exception as error:  # a broken picture raises almost anything
             data, said = "", f"{said}; cannot be read: {error}"
-        found.append(Picture(data, said, line["index"]))
+        found.append(Picture(data, said, line["index"], line["sample_id"]))
     return found
 
 
@@ -84,5 +100,7 @@ def _noise(noise: dict[str, Any]) -> Grid:
     rows = [
         [name, cut["k"], cut["precision"], cut["recall"]] for name, cuts in noise["columns"].items() for cut in cuts
     ]
-    return Grid(f"how well each column finds the {noise['wrong']} labels that are known to be wrong",
-                ["ranked by", "k", "precision at k", "recall at k"], rows)  # fmt: skip
+    caption = f"how well each column finds the {noise['wrong']} labels that are known to be wrong"
+    if "cleanlab" in noise["columns"]:
+        caption += " (cleanlab by probabilities of a model that was trained on them)"
+    return Grid(caption, ["ranked by", "k", "precision at k", "recall at k"], rows)

@@ -39,6 +39,7 @@ class Picture:
     data: str
     name: str
     index: int | None = None
+    sample_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ def _comparison(found: dict[str, Any]) -> Section:
     rows = found["rows"]
     how = "of every class" if found["per_class"] else "of all samples together"
     said = (
-        f"{found['model']}; {found['method']} keeps {found['fraction']:.0%} {how}. The models on the coreset and on as "
-        f"many random samples were trained for the same {found['updates']} updates."
+        f"{found['model']}; {found['method']} keeps {100 * found['fraction']:.3g}% {how}. The models on the coreset "
+        f"and on as many random samples were trained for the same {found['updates']} updates."
     )
     return Section("What the coreset bought", [said, ONE_SEED], points=tell(rows), figures=[_figure(rows)],
                    tables=[_table(rows)])  # fmt: skip
@@ -45,6 +45,10 @@ def tell(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The differences between the coreset's model and the others, where intervals do not overlap, in sentences."""
     own, points = rows[0], list[str]()
     for other in rows[1:]:
+        name = {"random": "as many random samples", "all": "all samples"}[other["trained_on"]]
+        if other["objective"] != own["objective"]:
+            points.append(f"The model of {name} was trained by {other['objective']}: that is no comparison of samples.")
+            continue
         better: list[str] = []
         for mine, theirs, where in (
             (own["clean"], other["clean"], "clean"),
@@ -52,7 +56,6 @@ def tell(rows: Sequence[dict[str, Any]]) -> list[str]:
         ):
             if mine["low"] > theirs["high"] or mine["high"] < theirs["low"]:
                 better.append(f"{100 * (mine['accuracy'] - theirs['accuracy']):+.1f} points at {where}")
-        name = {"random": "as many random samples", "all": "all samples"}[other["trained_on"]]
         points.append(f"Against {name}: {', '.join(better) or 'no difference beyond the 95% intervals'}.")
     return points
 

@@ -43,6 +43,12 @@ def known(value: float) -> float | None:
     return round(value, 6) if np.isfinite(value) else None
 
 
+def easiest_first(values: Numbers) -> npt.NDArray[np.int64]:
+    """Rows from the lowest value on; equal values in one seeded order, for rows may be sorted by class."""
+    shuffled = np.random.default_rng(0).permutation(len(values))
+    return shuffled[np.argsort(values[shuffled], kind="stable")]
+
+
 def agree(column: str, other: str, ours: Numbers, theirs: Numbers, labels: npt.NDArray[np.int64],
           class_names: Sequence[str] = ()) -> Agreement:  # fmt: skip
     """Compare two columns [N] of the same samples; those without a value in both are left out.
@@ -51,8 +57,7 @@ def agree(column: str, other: str, ours: Numbers, theirs: Numbers, labels: npt.N
     """
     both = np.flatnonzero(np.isfinite(ours) & np.isfinite(theirs))
     a, b, y = ours[both], theirs[both], labels[both]
-    shuffled = np.random.default_rng(0).permutation(len(both))
-    order = [shuffled[np.argsort(values[shuffled], kind="stable")] for values in (a, b)]
+    order = [easiest_first(values) for values in (a, b)]
     overlap: dict[float, float] = {}
     for share in SHARES:
         count = int(share * len(both) + 0.5)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError
@@ -32,17 +33,20 @@ class Match:
     Attributes:
         rows: [N of the data] int64, each sample's row in the table; -1 where it is new.
         facts: matched, gone, new, relabelled: counts for the provenance.
+        relabelled: [N] whether a sample has another label than the table says.
     """
 
     rows: Ints
     facts: dict[str, int]
+    relabelled: npt.NDArray[np.bool_]
 
 
 def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] = (), what: str = "scores") -> Scores:
     """The scores of the data as they are now; a table of just these data is given back as it is.
 
-    Rows of samples that are gone are dropped, new samples have NaN and `n_obs` 0, labels are the data's. Features go
-    along, unless there are new samples, which have none.
+    Rows of samples that are gone are dropped, labels are the data's, new samples and those with another label than
+    before (whose hardness was that of the old one) have NaN and `n_obs` 0. Features go along, unless there are new
+    samples, which have none.
 
     Args:
         scores: made before.
@@ -59,14 +63,17 @@ def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] =
         (scores.sample_ids, scores.labels, scores.class_names, scores.provenance), split, class_names, what
     )
     new = match.rows < 0
-    columns = {name: np.where(new, np.float32(np.nan), values[match.rows]) for name, values in scores.columns.items()}
+    unknown = new | match.relabelled
+    columns = {
+        name: np.where(unknown, np.float32(np.nan), values[match.rows]) for name, values in scores.columns.items()
+    }
     kept = {name: None if new.any() or (array := getattr(scores, name)) is None else Rows(array, match.rows)
             for name in ARRAYS}  # fmt: skip
     problem = f"{what}: {int(new.sum())} new samples have no features: score the data again" if new.any() else ""
     return replace(
         scores, sample_ids=list(split.sample_ids), labels=split.labels, columns=columns,
         class_names=list(class_names) or scores.class_names,
-        n_obs=np.where(new, 0, scores.n_obs[match.rows]).astype(np.int32),
+        n_obs=np.where(unknown, 0, scores.n_obs[match.rows]).astype(np.int32),
         provenance=_provenance(scores.provenance, split, match), **kept,
         features_problem=scores.features_problem or problem,
     )  # fmt: skip
@@ -157,11 +164,13 @@ def match_ids(own: tuple[Sequence[str], Ints, Sequence[str], dict[str, Any]], sp
     changed = before != now
     if names and class_names:
         changed = _named(names, before) != _named(class_names, now)
+    now_other = np.zeros(len(rows), np.bool_)
+    now_other[shared] = changed
     matched, relabelled = int(shared.sum()), int(changed.sum())
     facts = {"matched": matched, "gone": len(ids) - matched, "new": int((~shared).sum()), "relabelled": relabelled}
     log.info("%s: matched by sample_id: %s of %s samples; %s gone, %s new, %s relabelled", what,
              *(f"{n:,}" for n in (matched, len(ids), facts["gone"], facts["new"], relabelled)))  # fmt: skip
-    return Match(rows, facts)
+    return Match(rows, facts, now_other)
 
 
 def _places(ids: Sequence[str], what: str) -> dict[str, int]:
