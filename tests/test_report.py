@@ -155,6 +155,7 @@ def test_a_run_is_readable_at_any_width_and_in_the_dark(run_folder, show, width,
 
 
 @browser_test
+@pytest.mark.filterwarnings("ignore:.*fewer than 10 training samples")
 def test_hostile_names_stay_text(tmp_path, show):
     for number, name in enumerate(
         [EVIL.replace("/", "\u2044"), "<img src=x onerror=alert(2)>", 'quote" onmouseover="alert(3)']
@@ -228,7 +229,7 @@ def test_the_verdict_comes_first_and_the_command_last(grid):
 @browser_test
 @pytest.mark.slow
 def test_ticking_writes_the_list_by_keyboard_alone(tmp_path, show, scored):
-    from easycoreset import audit
+    from easycoreset import audit, select
 
     audit(data="digits", scores=scored, out=tmp_path / "audit")
     report(out=tmp_path / "audit")
@@ -250,9 +251,13 @@ def test_ticking_writes_the_list_by_keyboard_alone(tmp_path, show, scored):
     with page.expect_download() as download:
         page.keyboard.press("Enter")
     text = Path(download.value.path()).read_text()
-    assert (
-        text == "".join(f"{index}\n" for index in sorted(wanted)) and download.value.suggested_filename == "ticked.txt"
+    ids = [table["sample_id"][index].as_py() for index in sorted(wanted)]
+    assert json.loads(text) == ids and download.value.suggested_filename == "ticked.json"
+    (tmp_path / "ticked.json").write_text(text)
+    kept = select(
+        scores=scored / "scores.parquet", fraction=1, exclude=tmp_path / "ticked.json", out=tmp_path / "c.parquet"
     )
+    assert np.flatnonzero(~kept.keep).tolist() == sorted(wanted)
     same = [b for b in range(boxes.count()) if int(boxes.nth(b).get_attribute("data-index")) in wanted]
     assert all(boxes.nth(b).is_checked() for b in same) and len(table) == 1438
     page.locator(".clear").click()
