@@ -136,7 +136,8 @@ def _run_stage(label: str, attack: Attack, rows: np.ndarray, number: int, eps: f
                 begun = time.monotonic()
                 state.save(file, images)
                 saved = time.monotonic()
-                pause = max(SAVE_SECONDS, SLOWER * (saved - begun))  # images of a large set take their time
+                if images is not None:  # those of a large set take their time
+                    pause = max(SAVE_SECONDS, SLOWER * (saved - begun))
     state.done, state.samples = number + 1, 0
     if file is not None:
         state.save(file, images)
