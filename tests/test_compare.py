@@ -295,15 +295,15 @@ def test_trades_of_the_whole_on_a_small_cifar(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 def test_the_papers_recipe_runs_and_stops_in_time(tmp_path):
-    """ResNet-18 by `cifar10-paper` on a CIFAR-10 of 50 images, for half a minute on the CPU."""
+    """ResNet-18 by `cifar10-paper` on a CIFAR-10 of 50 images, for a minute and a half on the CPU."""
     write_cifar(tmp_path / "data", copies=1)
     command = [sys.executable, "-m", "easycoreset", "compare", "--recipe", "cifar10-paper", "--data", f"cifar10:{tmp_path / 'data'}",
-               "--minutes", "0.6", "--workers", "2", "--quiet", "--out", tmp_path / "grid"]  # fmt: skip
+               "--minutes", "1.5", "--workers", "2", "--quiet", "--out", tmp_path / "grid"]  # fmt: skip
     started = time.monotonic()
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0 and "time is up" in ran.stderr, ran.stderr
-    assert time.monotonic() - started < 90
-    assert pq.read_table(tmp_path / "grid" / "results.parquet").num_rows == 4 * done(tmp_path / "grid")
+    assert time.monotonic() - started < 130
+    assert pq.read_table(tmp_path / "grid" / "results.parquet").num_rows == 4 * done(tmp_path / "grid") > 0
 
 
 def test_cells_do_not_depend_on_where_the_data_lies(tmp_path):
