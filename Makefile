@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= runs/demo
 BENCH ?= all
+JOBS ?= 2
 
 .PHONY: install demo test check bench clean
 
@@ -17,7 +18,7 @@ demo: .venv/.installed
 	$(BIN)/easycoreset demo --out $(OUT)
 
 test: .venv/.installed
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(PYTEST)
 
 check: .venv/.installed
 	$(BIN)/ruff format --check .

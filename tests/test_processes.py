@@ -111,6 +111,15 @@ def test_an_update_is_that_of_the_whole_batch(small, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are named in /proc")
+def test_who_leaves_takes_its_threads_along(tmp_path):
+    """A thread of the group that lives on aborts a process that is ending, now and then."""
+    finish(torchrun(2, "tests/leaving.py", tmp_path))
+    for rank in "01":
+        threads = (tmp_path / rank).read_text().split("\n")
+        assert "python" in threads[0] and not [name for name in threads if "gloo" in name]
+
+
 def test_a_process_that_dies_ends_the_run_and_one_process_goes_on(tmp_path):
     options = ["score", "--data", "digits", "--model", "digits-cnn", "--epochs", 4, "--batch-size", 4, "--mode", "online",
                "--checkpoint-minutes", "0.001", "--out", tmp_path / "run"]  # fmt: skip

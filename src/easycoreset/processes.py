@@ -46,6 +46,10 @@ def own_gpu() -> int:
 def join(device: torch.device) -> None:
     """Meet the other processes that a launcher started; does nothing where there are none or they have met."""
     if launched() and not distributed.is_initialized():
+        # Imported later (an optimizer does), its functions' defaults hold the group for ever: its threads outlive
+        # `leave` and abort a process that is ending.
+        import torch.distributed.nn.functional
+
         if device.type == "cuda":
             torch.cuda.set_device(device)
         kind = "nccl" if device.type == "cuda" else "gloo"
