@@ -96,6 +96,10 @@ def test_it_changes_the_data_of_a_run(cli, png_folder, spoilt, tmp_path):
     assert ran.code == 2 and "3 broken images" in ran.err and ran.err.count("\n") == 1
     ran = cli(*line, "--skip-broken")
     assert ran.code == 0 and "3 broken images are left out: " in ran.err
+    ran = cli("evaluate", "--weights", tmp_path / "t", "--data", png_folder, "--skip-broken", "--attack", "fgsm",
+              "--eps", "2/255", "--limit", 4, "--out", tmp_path / "e")  # fmt: skip
+    told = json.loads((tmp_path / "e" / "evaluation.json").read_text())["unreadable"]
+    assert ran.code == 0 and len(told) == 3 and "class 1/" in str(told)
     for file in spoilt:
         file.unlink()
     ran = cli(*line)

@@ -1,6 +1,7 @@
 """Manifests: a table of image files is the data set that it lists, and everything that is wrong with it is named."""
 
 import csv
+import json
 import os
 import shutil
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from easycoreset import Coreset, UsageError, open_source
+from easycoreset import Coreset, UsageError, export, open_source, score, select
 from easycoreset.data import images
 from easycoreset.errors import EasycoresetWarning
 from test_data import check_source
@@ -155,6 +156,7 @@ def test_bad_rows_are_named(png_folder, listed, spoil, match):
     [
         (b"", "needs a column 'filepath': it is empty"),
         (b"filepath,labels\na.png,1\n", "needs a column 'label': did you mean 'labels'"),
+        (b"filepath,label,label\na.png,1,2\n", "column 'label' must be there once; it is there 2 times"),
         (b"path,label\na.png,1\n", "needs a column 'filepath': did you mean 'path'"),
         (b"filepath;label\na.png;1\n", "needs a column 'filepath'"),
         (b"filepath,label\na.png\n", "line 2 has 1 fields; the header has 2"),
@@ -197,3 +199,29 @@ def test_the_commands_take_it(cli, png_folder, listed, tmp_path):
     assert ran.code == 2
     ran = cli("train", "--data", "digits", "--skip-broken", "--epochs", 1, "--out", tmp_path / "t")
     assert ran.code == 2 and "skip_broken is for image folders and manifests; got data 'digits'" in ran.err
+
+
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")  # few samples a class
+def test_a_coreset_of_it_becomes_a_folder_a_class(cli, png_folder, listed, tmp_path):
+    """Pictures that lie anywhere are linked under their index, and named to FiftyOne where they are."""
+    (tmp_path / "lists").mkdir()
+    up = [(f"../{path}", label) for path, label in listed]
+    up[0] = (str(tmp_path / listed[0][0]), listed[0][1])
+    data = write(tmp_path / "lists" / "of them.csv", up)
+    score(data=str(data), model="thin-resnet", epochs=1, image_size=8, out=tmp_path / "s")
+    select(scores=tmp_path / "s" / "scores.parquet", fraction=0.5, per_class=True, out=tmp_path / "half.parquet")
+    half = Coreset.read(tmp_path / "half.parquet")
+    kept = {half.sample_ids[row]: half.labels[row] for row in half.index.tolist()}
+    for copy in (False, True):
+        export(tmp_path / "half.parquet", format="folder", copy=copy, out=tmp_path / f"kept {copy}")
+        files = list((tmp_path / f"kept {copy}").rglob("*.png"))
+        assert len(files) == len(kept) and all(file.is_symlink() != copy for file in files)
+        found = sorted((file.parent.name, file.read_bytes()) for file in files)
+        assert found == sorted((f"class {label}", (data.parent / name).read_bytes()) for name, label in kept.items())
+    export(tmp_path / "half.parquet", format="fiftyone", out=tmp_path / "f.json")
+    samples = json.loads((tmp_path / "f.json").read_text())["samples"]
+    assert [os.path.samefile(s["filepath"], data.parent / name)
+            for s, name in zip(samples, half.sample_ids, strict=True)] == [True] * len(half.labels)  # fmt: skip
+    (data.parent / half.sample_ids[3]).unlink()
+    with pytest.raises(UsageError, match=f"lacks 1 of {len(half.labels)} samples"):
+        export(tmp_path / "half.parquet", format="folder", out=tmp_path / "gone")

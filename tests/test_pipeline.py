@@ -57,6 +57,10 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
     assert 'type="checkbox"' in page and pq.read_table(tmp_path / "run" / "audit" / "audit.parquet").num_rows == 320
     again = cli(*flags, "--out", tmp_path / "run")
     assert again.code == 0 and "is finished already" in again.err and "1 of 5" not in again.err
+    (tmp_path / "wrong.txt").write_text("1\n5\n")
+    known = cli(*flags, "--wrong", tmp_path / "wrong.txt", "--out", tmp_path / "run")
+    assert known.code == 0 and "1 of 5" not in known.err  # the audit alone is made anew
+    assert json.loads((tmp_path / "run" / "audit" / "run.json").read_text())["summary"]["noise"]["wrong"] == 2
     other = cli(*flags, "--fraction", 0.3, "--out", tmp_path / "run")
     assert other.code == 2 and "fraction=0.5 (now 0.3)" in other.err
 

@@ -56,6 +56,7 @@ def audit(options: AuditOptions) -> pa.Table:
     identity = options_json(options, neutral=False) | {"by": by, "suspect_by": suspect_by,
                                                        "fingerprint": split.fingerprint,
                                                        "scores": digest_of(file)}  # fmt: skip
+    identity["wrong"] = None if options.wrong is None else digest_of(options.wrong)
     with claim(options.out, "audit", identity, overwrite=options.overwrite) as run:
         if run.done:
             log.info("%s is finished already", options.out)

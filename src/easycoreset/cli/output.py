@@ -126,13 +126,15 @@ def show_analysis(found: dict[str, Any], folder: Path) -> None:
     """What `analyze` found of each hardness on held-out samples."""
     if _json({**found, "folder": str(folder)}):
         return
+    radii = sorted({row["eps"] for row in found["vulnerability"]})
+    shown = radii[len(radii) // 2]
     table = Table("hardness", "attacked", "split", "margin: Spearman", "95% interval", "robust, easiest", "hardest",
-                  title="hardness against margin, and accuracy of the easiest and the hardest part")  # fmt: skip
+                  title="hardness against margin, and accuracy of the easiest and the hardest part at eps "
+                  f"{say_eps(shown)}")  # fmt: skip
     for one in found["margins"]:
-        own = [
-            row for row in found["vulnerability"] if all(row[k] == one[k] for k in ("hardness", "attacked", "split"))
-        ]
-        parts = own[len(own) // 2]["bins"]
+        same = one | {"eps": shown}
+        parts = next(row["bins"] for row in found["vulnerability"]
+                     if all(row[k] == same[k] for k in ("hardness", "attacked", "split", "eps")))  # fmt: skip
         low, high = one["interval"] or (None, None)
         interval = "-" if low is None else f"{low:.2f} to {high:.2f}"
         correlation = "-" if one["spearman"] is None else f"{one['spearman']:.3f}"

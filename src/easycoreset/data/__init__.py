@@ -7,7 +7,7 @@ from easycoreset.data.source import Batch, Source, Split
 from easycoreset.errors import UsageError, nearest
 from easycoreset.members import load_attribute
 
-__all__ = ["DATA", "Batch", "Source", "Split", "is_listed", "name_data", "open_source", "takes_size"]
+__all__ = ["DATA", "Batch", "Source", "Split", "is_listed", "is_manifest", "name_data", "open_source", "takes_size"]
 
 DATA = {
     "digits": "easycoreset.data.digits:load_digits",
@@ -32,10 +32,15 @@ def name_data(data: str) -> str:
     return name if colon and "/" not in name else Path(data).name
 
 
+def is_manifest(data: str) -> bool:
+    """Whether `data` is a table that lists image files."""
+    path = Path(data)
+    return path.suffix.lower() in MANIFESTS and path.is_file()
+
+
 def is_listed(data: str) -> bool:
     """Whether `data` is image files, in a folder or listed by a manifest."""
-    path = Path(data)
-    return path.is_dir() or (path.suffix.lower() in MANIFESTS and path.is_file())
+    return Path(data).is_dir() or is_manifest(data)
 
 
 def takes_size(data: str) -> bool:

@@ -92,6 +92,9 @@ def _check_columns(file: Path, found: Sequence[str]) -> None:
         if name not in found:
             offered = nearest(name, found) if found else "it is empty"
             raise UsageError(f"data: {file}: a manifest needs a column {name!r}: {offered}")
+    for name in (*COLUMNS, "split"):
+        if found.count(name) > 1:
+            raise UsageError(f"data: {file}: column {name!r} must be there once; it is there {found.count(name)} times")
 
 
 def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:

@@ -132,6 +132,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     place = claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json")
     with place as run, full_float32():
         run.record["model"] = card.model
+        run.record["unreadable"] = list(source.broken)
         result = _evaluate(options, source, split, rows, model, run)
         _add_margins(options, margins, split, model, result.clean, run)
         return result

@@ -1,11 +1,12 @@
 """FiftyOne's JSON of samples and their fields."""
 
 import json
-from pathlib import Path
+import os
 from typing import Any
 
 from easycoreset.console import log
-from easycoreset.exporting.pictures import are_files, check_folder, name_picture
+from easycoreset.data import is_listed
+from easycoreset.exporting.pictures import are_files, find_pictures, name_picture
 from easycoreset.exporting.sources import Tables, find_data, read_tables
 from easycoreset.files import write_atomic
 from easycoreset.options import ExportOptions
@@ -67,13 +68,12 @@ def _known(value: Any) -> Any:
 
 def _paths(options: ExportOptions, tables: Tables) -> list[str]:
     table, data = tables.either, find_data(options, tables)
-    if not are_files(table.sample_ids) and options.data is None:
+    listed = data is not None and is_listed(data)
+    if not listed and not are_files(table.sample_ids) and options.data is None:
         log.info("filepath is relative, as --format folder names the pictures: give rel_dir to from_json")
         names, total = tables.class_names, len(table.labels)
         return [name_picture(row, names[label], total) for row, label in enumerate(table.labels.tolist())]
-    root = Path(data or "")
-    if data is not None and (root.is_dir() or options.data is not None):
-        check_folder(root, table)
-        return [str(root.resolve() / name) for name in table.sample_ids]
+    if data is not None and (listed or options.data is not None):
+        return [os.path.abspath(file) for file in find_pictures(data, table)]
     log.info("the pictures are not found, so filepath is relative: give --data, or rel_dir to from_json")
     return list(table.sample_ids)

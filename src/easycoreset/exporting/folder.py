@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from easycoreset.console import log, progress
-from easycoreset.data import name_data, open_source
+from easycoreset.data import is_listed, is_manifest, name_data, open_source
 from easycoreset.data.source import Split
 from easycoreset.errors import EasycoresetWarning, RunError, UsageError
-from easycoreset.exporting.pictures import check_folder, name_picture
+from easycoreset.exporting.pictures import find_pictures, name_picture
 from easycoreset.exporting.places import check_free, fresh_folder
 from easycoreset.exporting.sources import Tables, find_data, read_tables
 from easycoreset.options import ExportOptions
@@ -23,10 +23,10 @@ CHUNK = 256  # pictures in memory at once
 
 
 def write_folder(options: ExportOptions) -> None:
-    """The pictures a coreset keeps, a folder a class: links to an image folder's files (or copies), PNG of arrays.
+    """The pictures a coreset keeps, a folder a class: links to files that the data set has (or copies), PNG of arrays.
 
-    An image folder's own names and subfolders stay. Pictures of arrays are called by their index; `/` and `%` in a
-    class name become `%2F` and `%25`.
+    An image folder's own names and subfolders stay. Pictures of a manifest and of arrays are called by their index;
+    `/` and `%` in a class name become `%2F` and `%25`.
 
     Raises:
         UsageError: no coreset, data that are gone or other data, an id that is no path within the data, a place that
@@ -40,15 +40,16 @@ def write_folder(options: ExportOptions) -> None:
         raise UsageError(f"data must be given: --data says where {named} lies")
     check_free(options.out.resolve(), options.out)
     facts = {"data": name_data(data), "copy": options.copy, "kept": len(coreset), "provenance": coreset.provenance}
-    root = Path(data)
-    if root.is_dir():
-        _check_apart(root, options.out)
-        check_folder(root, coreset)
+    if is_listed(data):
+        if Path(data).is_dir():
+            _check_apart(Path(data), options.out)
+        files = find_pictures(data, coreset)
+        names = _name_again(tables, files) if is_manifest(data) else list(coreset.sample_ids)
         with fresh_folder(options.out, "folder", facts) as place:
-            _place_files(root.resolve(), coreset, place, options.copy)
+            _place_files({names[row]: files[row].resolve() for row in coreset.index.tolist()}, place, options.copy)
     else:
         if options.copy:
-            raise UsageError(f"copy is for image folders; the pictures of {data} are written in any case")
+            raise UsageError(f"copy is for image folders and manifests; the pictures of {data} are written in any case")
         split = _open_split(data, coreset, given=options.data is not None)
         with fresh_folder(options.out, "folder", facts) as place:
             _write_pictures(split, tables, place)
@@ -62,11 +63,16 @@ def _check_apart(root: Path, out: Path) -> None:
         raise UsageError(f"out must lie outside the data set {str(root)!r}; got {str(out)!r}")
 
 
-def _place_files(root: Path, coreset: Coreset, place: Path, copy: bool) -> None:
-    with progress("files", len(coreset)) as bar:
-        for row in coreset.index:
-            name = coreset.sample_ids[int(row)]
-            file, new = (root / name).resolve(), place / name
+def _name_again(tables: Tables, files: list[Path]) -> list[str]:
+    """A name a sample, since a manifest's paths need not tell the classes and may lie anywhere."""
+    labels, names = tables.either.labels.tolist(), tables.class_names
+    return [name_picture(row, names[labels[row]], len(files), file.suffix) for row, file in enumerate(files)]
+
+
+def _place_files(files: dict[str, Path], place: Path, copy: bool) -> None:
+    with progress("files", len(files)) as bar:
+        for name, file in files.items():
+            new = place / name
             try:
                 new.parent.mkdir(parents=True, exist_ok=True)
                 if copy:

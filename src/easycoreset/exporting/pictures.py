@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from easycoreset.data import is_manifest
 from easycoreset.data.folder import SUFFIXES
 from easycoreset.data.source import fingerprint
 from easycoreset.errors import UsageError
@@ -28,29 +29,33 @@ def check_ids(sample_ids: Sequence[str]) -> None:
         raise UsageError("sample ids must be named once each, to be files")
 
 
-def check_folder(root: Path, table: Coreset | Scores) -> None:
-    """Refuse an image folder that is not the data of a table; nothing is decoded for this.
+def find_pictures(data: str, table: Coreset | Scores) -> list[Path]:
+    """The files of an image folder's or a manifest's samples, of all of them; nothing is decoded for this.
 
     Raises:
-        UsageError: an id that is no path, a picture that is gone, or another fingerprint.
+        UsageError: a folder's id that is no path within it, a picture that is gone, or another fingerprint.
     """
-    check_ids(table.sample_ids)
-    missing = [name for name in table.sample_ids if not (root / name).is_file()]
+    root = Path(data)
+    if not is_manifest(data):
+        check_ids(table.sample_ids)
+    files = [(root.parent if is_manifest(data) else root) / name for name in table.sample_ids]
+    missing = [name for name, file in zip(table.sample_ids, files, strict=True) if not file.is_file()]
     if missing:
         raise UsageError(
             f"data: {root} lacks {len(missing)} of {len(table.sample_ids)} samples (first: {missing[0]!r}); "
             "--data says where the data set lies now"
         )
     known = table.provenance.get("fingerprint")
-    sizes = (str((root / name).stat().st_size).encode() for name in table.sample_ids)
+    sizes = (str(file.stat().st_size).encode() for file in files)
     found = fingerprint(table.sample_ids, table.labels, sizes)
     if known not in (None, found):
         raise UsageError(f"data: {root} is other data: pictures of other sizes (fingerprint {found[:12]} against "
                          f"{str(known)[:12]})")  # fmt: skip
+    return files
 
 
-def name_picture(index: int, class_name: str, samples: int) -> str:
-    """The file of a sample that is an array: a folder a class, the index as name.
+def name_picture(index: int, class_name: str, samples: int, suffix: str = ".png") -> str:
+    """The file of a sample that has no name in a folder a class: its index.
 
     >>> name_picture(7, "T-shirt/top", 1438)
     'T-shirt%2Ftop/0007.png'
@@ -58,4 +63,4 @@ def name_picture(index: int, class_name: str, samples: int) -> str:
     quoted = "".join(f"%{ord(c):02X}" if c in "%/\0" else c for c in class_name)
     if not quoted or quoted.startswith("."):
         quoted = f"%{quoted}"
-    return f"{quoted}/{index:0{len(str(samples - 1))}d}.png"
+    return f"{quoted}/{index:0{len(str(samples - 1))}d}{suffix}"

@@ -47,7 +47,7 @@ class ExportOptions:
     scores: Path | None = None
     """Scores that go with a coreset; left out: those it was chosen from, where they still lie there."""
     copy: Switch = False
-    """Copy the pictures of an image folder; left out: symbolic links to them."""
+    """Copy the pictures of an image folder or a manifest; left out: symbolic links to them."""
     model: str | None = None
     """package.module:factory of the model, for onnx, which is imported only when repeated here."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from easycoreset.auditing import audit
 from easycoreset.console import log
 from easycoreset.data import name_data
+from easycoreset.errors import OtherRunError
 from easycoreset.evaluation import Evaluation, evaluate
 from easycoreset.files import RunFolder, claim, write_json
 from easycoreset.objectives import load_objective
@@ -22,6 +23,7 @@ from easycoreset.training import train
 __all__ = ["run"]
 
 ROWS = "comparison.json"
+MACHINE = ("data", "image_size", "skip_broken", "num_workers", "device", "threads", "seed")  # what every step takes
 
 
 @takes(PipelineOptions)
@@ -58,22 +60,22 @@ def run(options: PipelineOptions) -> dict[str, Any]:
             folder.finish(summary=found, given=options_json(choices.options))
         else:
             log.info("%s is finished already", options.out)
+            if options.wrong is not None:  # it may have become known since
+                _audit(choices.options, folder.path)
         return folder.record["summary"]
 
 
 def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
     """Every step, each in its own folder, which goes on by itself."""
     options, place = choices.options, folder.path
-    names = ("data", "image_size", "skip_broken", "num_workers", "device", "threads", "seed")
-    machine = {name: getattr(options, name) for name in names}
+    machine = {name: getattr(options, name) for name in MACHINE}
     recipe = machine | {"model": options.model, "batch_size": options.batch_size, "init": options.init}
     log.info("1 of 5: scoring, by a model that is trained on all samples")
     hardness, features = needs_of_method(options, choices.source)
     score(**recipe, epochs=options.epochs, every=choices.every, hardness=hardness, save_features=features,
           out=place / "scores")  # fmt: skip
     log.info("2 of 5: auditing")
-    own = options.model if options.model and "." in options.model.partition(":")[0] else None
-    audit(**machine, scores=place / "scores", model=own, wrong=options.wrong, out=place / "audit")
+    _audit(options, place)
     log.info("3 of 5: selecting")
     scores = scores_file(place / "scores", "train")
     chosen = {"coreset": (options.method, options.per_class), "random": ("random", options.per_class)}
@@ -90,12 +92,30 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for name, weights in trained.items():
         log.info("5 of 5: evaluating the model that was trained on %s", name)
-        result = evaluate(**machine, weights=weights, model=own, attack=options.attack, eps=options.eps,
+        result = evaluate(**machine, weights=weights, model=_own_model(options), attack=options.attack, eps=options.eps,
                           limit=options.limit, out=place / "evaluation" / name)  # fmt: skip
         objective = "standard" if name == "all" else options.objective
         rows.append({"trained_on": name, "objective": objective, **describe(result)})
     return {"rows": rows, "method": options.method, "fraction": options.fraction, "per_class": options.per_class,
             "updates": choices.updates, "epochs": options.epochs, "model": options.model}  # fmt: skip
+
+
+def _audit(options: PipelineOptions, place: Path) -> None:
+    """Audit the scores; anew where other samples are known to be wrong than in an earlier start."""
+
+    def work(overwrite: bool) -> None:
+        audit(**{name: getattr(options, name) for name in MACHINE}, scores=place / "scores", model=_own_model(options),
+              wrong=options.wrong, out=place / "audit", overwrite=overwrite)  # fmt: skip
+
+    try:
+        work(overwrite=False)
+    except OtherRunError:
+        work(overwrite=True)
+
+
+def _own_model(options: PipelineOptions) -> str | None:
+    """The user's own factory, which is imported only when it is named again."""
+    return options.model if options.model and "." in options.model.partition(":")[0] else None
 
 
 def describe(result: Evaluation) -> dict[str, Any]:
