@@ -8,11 +8,12 @@ import torch
 
 from easycoreset.processes import add_up, join, leave
 
-join(torch.device("cpu"))
-weights = torch.ones(3, requires_grad=True)
-weights.sum().backward()
-torch.optim.SGD([weights], 0.1).step()
-add_up(weights.grad)
-leave()
-threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
-(Path(sys.argv[1]) / os.environ["RANK"]).write_text("\n".join(threads))
+if __name__ == "__main__":
+    join(torch.device("cpu"))
+    weights = torch.ones(3, requires_grad=True)
+    weights.sum().backward()
+    torch.optim.SGD([weights], 0.1).step()
+    add_up(weights.grad)
+    leave()
+    threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    (Path(sys.argv[1]) / os.environ["RANK"]).write_text("\n".join(threads))

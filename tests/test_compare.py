@@ -1,115 +1,20 @@
 """`compare`: a grid that is killed, shared, sharded or spoilt ends with the table of an undisturbed one."""
 
-import dataclasses
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from tests.test_data import write_cifar
 
-from easycoreset import Coreset, UsageError, open_source
+from easycoreset import Coreset, open_source
 from easycoreset.experiment import run_experiment
-from easycoreset.experiment.results import cell_folder
-from easycoreset.members import load_attribute
-from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import CompareOptions
-from easycoreset.recipes import RECIPES, describe_experiment
-from easycoreset.selection import SELECTORS
+from easycoreset.recipes import describe_experiment
 from easycoreset.tables.coreset import kept_count
 from easycoreset.tables.holdout import hold_out
-
-GRID = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore,hardest,easiest:loss,middle",
-        "--fractions", "0.1,0.2,0.3,0.4", "--updates", "3", "--seeds", "5", "--scoring-epochs", "1", "--eps", "0.05,0.1",
-        "--attack", "pgd:steps=2", "--limit", "20", "--quiet"]  # fmt: skip
-HALF = [value if value != "5" else "2" for value in GRID]
-SMALL = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore", "--fractions", "0.2", "--updates", "3",
-         "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--workers", "1", "--quiet"]  # fmt: skip
-
-
-def start(out, arguments, *more):
-    return subprocess.Popen([sys.executable, "-m", "easycoreset", "compare", *arguments, *more, "--out", out],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
-
-
-def finish(process):
-    assert process.wait(timeout=600) == 0, process.stderr.read().decode()
-    process.stderr.close()
-
-
-def results(out, seeds=5):
-    """The table of some seeds without times and hosts, in a fixed order."""
-    table = pq.read_table(out / "results.parquet").filter(pc.field("seed") < seeds)
-    kept = table.drop_columns(["seconds", "selection_seconds", "selection_mb", "host"])
-    return kept.sort_by([("cell", "ascending"), ("attack", "ascending"), ("eps", "ascending")])
-
-
-def done(out):
-    return len(list((out / "cells").glob("[0-9a-f]*/cell.json")))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """An undisturbed run of more than 100 cells."""
-    out = tmp_path_factory.mktemp("whole") / "grid"
-    finish(start(out, GRID, "--workers", "2"))
-    assert done(out) == 105  # 5 methods x 4 fractions x 5 seeds, and training on everything
-    return out
-
-
-@pytest.mark.slow
-def test_killed_ten_times(whole, tmp_path):
-    rng, out, kills = random.Random(0), tmp_path / "grid", 0
-    while kills < 10:
-        process = start(out, GRID, "--workers", "2")
-        before = done(out)
-        deadline = time.monotonic() + 60
-        while done(out) < before + 1 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 1.0))
-        assert process.poll() is None, "it ended before it could be killed ten times"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
-        kills += 1
-    finish(start(out, GRID, "--workers", "2"))
-    assert results(out).equals(results(whole))
-    assert not list((out / "cells").glob(".*"))
-
-
-@pytest.mark.slow
-def test_two_runs_on_one_folder_do_no_cell_twice(whole, tmp_path):
-    out = tmp_path / "grid"
-    both = [start(out, HALF, "--workers", "1") for _ in range(2)]
-    for process in both:
-        finish(process)
-    assert results(out).equals(results(whole, seeds=2))
-    record = json.loads((out / "run.json").read_text())
-    assert record["status"] == "done"
-    begun = {path.name: path.read_text().split() for path in (out / "locks").glob("cell-*")}
-    assert len(begun) == 42 and all(len(pids) == 1 for pids in begun.values())
-    assert len({pid for pids in begun.values() for pid in pids}) == 2  # both had a share
-
-
-@pytest.mark.slow
-def test_shards_together_equal_the_whole(whole, tmp_path):
-    for number in (1, 2, 3):
-        finish(start(tmp_path / f"{number}", HALF, "--shard", f"{number}/3", "--workers", "2"))
-    sizes = [done(tmp_path / f"{number}") for number in (1, 2, 3)]
-    assert sizes == [14, 14, 14]
-    together = tmp_path / "together"
-    for number in (1, 2, 3):
-        shutil.copytree(tmp_path / f"{number}", together, dirs_exist_ok=True)
-    finish(start(together, HALF, "--workers", "1"))
-    assert results(together).equals(results(whole, seeds=2))
+from grids import SMALL, done, finish, results, start
 
 
 @pytest.mark.slow
@@ -265,81 +170,6 @@ def test_wrong_use(tmp_path, cli, change, match):
     assert ran.code == 2 and match in ran.err and not (tmp_path / "grid").exists(), ran.err
 
 
-def test_recipes_are_fixed():
-    quick = RECIPES["cifar10-quick"]
-    paper = {"cifar10-paper", "cifar100-paper"}
-    assert set(RECIPES) == {"digits", "cifar10-quick", "cifar10-objectives", "cifar10-trades", *paper} and quick
-    cells = load_attribute("recipe", quick)("cifar10:x").cells()
-    assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
-    assert {(c.main_eps, c.limit, c.scoring_epochs, c.schedule, c.batch_size, c.lr) for c in cells} == {
-        (2 / 255, 2000, 15, "onecycle", 128, 0.1), (8 / 255, 2000, 15, "onecycle", 128, 0.1)}  # fmt: skip
-    with pytest.raises(UsageError, match="data must be cifar10:DIR"):
-        CompareOptions(recipe="cifar10-quick", out="y")
-    with pytest.raises(UsageError, match="data must be cifar100:DIR"):
-        CompareOptions(recipe="cifar100-paper", data="cifar10:x", out="y")
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
-def test_trades_of_the_whole_on_a_small_cifar(tmp_path):
-    """ResNet-18 by `cifar10-trades` on a CIFAR-10 of 50 images, with fewer epochs and a smaller budget of attacks."""
-    write_cifar(tmp_path / "data", copies=1)
-    recipe = load_attribute("recipe", RECIPES["cifar10-trades"])(f"cifar10:{tmp_path / 'data'}")
-    (product,) = recipe.products
-    base = dataclasses.replace(product.base, attack=("pgd:steps=2", "autoattack:iterations=3:queries=10"))
-    small = dataclasses.replace(recipe, products=(dataclasses.replace(product, base=base, epochs=(2,)),))
-    rows = run_experiment(small, tmp_path / "grid", workers=1).to_pylist()
-    assert [row["attack"] for row in rows] == [*base.attack, "worst"] and rows[0]["epochs"] == 2
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
-def test_the_papers_recipe_runs_and_stops_in_time(tmp_path):
-    """ResNet-18 by `cifar10-paper` on a CIFAR-10 of 50 images, for a minute and a half on the CPU."""
-    write_cifar(tmp_path / "data", copies=1)
-    command = [sys.executable, "-m", "easycoreset", "compare", "--recipe", "cifar10-paper", "--data", f"cifar10:{tmp_path / 'data'}",
-               "--minutes", "1.5", "--workers", "2", "--quiet", "--out", tmp_path / "grid"]  # fmt: skip
-    started = time.monotonic()
-    ran = subprocess.run(command, capture_output=True, text=True)
-    assert ran.returncode == 0 and "time is up" in ran.stderr, ran.stderr
-    assert time.monotonic() - started < 130
-    assert pq.read_table(tmp_path / "grid" / "results.parquet").num_rows == 4 * done(tmp_path / "grid") > 0
-
-
-def test_cells_do_not_depend_on_where_the_data_lies(tmp_path):
-    cells = [load_attribute("recipe", RECIPES["cifar10-paper"])(f"cifar10:{place}").cells() for place in ("a", "b/c")]
-    assert [c.name for c in cells[0]] == [c.name for c in cells[1]]
-    assert cell_folder(tmp_path, cells[0][0]).name == cells[0][0].name
-
-
-@pytest.mark.slow
-def test_dry_run_writes_nothing(tmp_path, cli):
-    ran = cli("compare", *SMALL, "--dry-run", "--json", "--out", tmp_path / "grid")
-    assert ran.code == 0 and not (tmp_path / "grid").exists()
-    assert (ran.json["cells"], ran.json["missing"], ran.json["updates"]) == (6, 6, 18) and ran.json["seconds"] > 0
-
-
-@pytest.mark.slow
-def test_every_method_that_scoring_can_serve(tmp_path):
-    methods = list(SELECTORS)
-    methods += ["craig:gradients=adversarial", "gradmatch:gradients=adversarial", "stratified:per_class=true"]
-    common = ["--methods", ",".join(methods), "--fractions", "0.1", "--updates", "2", "--seeds", "1"]
-    small = ["--scoring-epochs", "2", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--workers", "2"]
-    finish(start(tmp_path / "grid", ["--data", "digits", *common, *small, "--quiet"]))
-    rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
-    assert [row["method"] for row in rows] == [*methods, "full"]
-    own = {row["method"]: row for row in rows}
-    assert {name for name, row in own.items() if row["weighted"]} == {m for m in methods if m[:5] in ("craig", "gradm")}
-    assert all(
-        row["selection_mb"] is not None and row["selection_seconds"] >= 0 for row in rows if row["method"] != "full"
-    )
-    (scores,) = (tmp_path / "grid" / "scores").iterdir()
-    assert (scores / "features.npy").exists() and (scores / "features_adv.npy").exists()
-    assert {"curvature", "vog", "boundary"} <= set(pq.read_schema(scores / "scores.parquet").names)
-    page = (tmp_path / "grid" / "report.html").read_text()
-    assert "selection, MB" in page and "gradmatch:gradients=adversarial" in page
-
-
 def test_a_scoring_run_is_asked_for_the_features_that_are_missing(tmp_path):
     finish(start(tmp_path / "grid", SMALL))
     scores = min((tmp_path / "grid" / "scores").iterdir())
@@ -413,28 +243,6 @@ def test_held_out_rows_leave_every_methods_pool(tmp_path, digits):
     table = pq.read_table(folder / "results.parquet")
     assert all(0 < value <= 1 for name in ("val_clean", "val_robust") for value in table[name].to_pylist())
     assert json.loads((cells["full"] / "model" / "run.json").read_text())["summary"]["samples"] == len(pool)
-
-
-def test_every_objective_under_autoattack(tmp_path):
-    """All of them as an axis of the grid, and an ensemble as an attack of its cells."""
-    grid = ["--data", "digits", "--methods", "random,easycore", "--fractions", "0.3", "--updates", "10", "--seeds", "1",
-            "--objectives", "standard,trades:steps=2,pgd-at:steps=2,mart:steps=2,fgsm-rs", "--scoring-epochs", "1",
-            "--attack", "pgd:steps=5,autoattack:iterations=3:queries=10", "--eps", "0.05", "--limit", "40"]  # fmt: skip
-    finish(start(tmp_path / "grid", grid, "--workers", "2", "--quiet"))
-    rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
-    assert len(rows) == 5 * 3 * 3 and {row["objective"].split(":")[0] for row in rows} == set(OBJECTIVES)
-    assert {row["attack"] for row in rows} == {"pgd:steps=5", "autoattack:iterations=3:queries=10", "worst"}
-
-
-def test_outcomes_agree_with_the_results(whole):
-    table = pq.read_table(whole / "results.parquet").to_pylist()
-    for row in table[:20]:
-        outcomes = pq.read_table(whole / "cells" / row["cell"] / "predictions.parquet").to_pandas()
-        at = outcomes[(outcomes["attack"] == row["attack"]) & np.isclose(outcomes["eps"], row["eps"])]
-        assert 1 - at["broken"].mean() == pytest.approx(row["accuracy"]) and len(at) == row["samples"]
-        clean = outcomes[outcomes["attack"] == "clean"]
-        assert (clean["broken"] == (clean["pred"] != clean["label"])).all()
-        assert 1 - clean["broken"].mean() == pytest.approx(row["clean"])
 
 
 def test_open_source_is_what_cells_use(digits):

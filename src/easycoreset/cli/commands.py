@@ -90,10 +90,10 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
 
     experiment = describe_experiment(options)
     if options.dry_run:
-        show_estimate(estimate(experiment, options.out, options.device, options.workers))
+        show_estimate(estimate(experiment, options.out, options.device, options.workers or 2))
         return
     try:
-        run_experiment(experiment, options.out, workers=options.workers, device=options.device,
+        run_experiment(experiment, options.out, workers=options.workers, on=options.on, device=options.device,
                        keep_weights=options.keep_weights, minutes=options.minutes, shard=options.shard_of(),
                        overwrite=options.overwrite, told=live_table)  # fmt: skip
     except GridError:  # what is done is shown all the same

@@ -1,4 +1,4 @@
-"""The results of an experiment: finished cells are the truth, `results.parquet` is made of them."""
+"""What there is of an experiment: finished cells are the truth, `results.parquet` is made of them."""
 
 import shutil
 from collections.abc import Sequence
@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError
-from easycoreset.experiment.cells import Cell
+from easycoreset.experiment.cells import Cell, FeatureKind
 from easycoreset.files import read_json
+from easycoreset.hardness import HARDNESS
 from easycoreset.parquet import read_table
+from easycoreset.scoring import scores_file
+from easycoreset.tables.features import has_features
 
 OPTIONS = ("data", "model", "method", "fraction", "objective", "updates", "epochs", "seed")
 FACTS = ("kept", "selection_seconds", "seconds", "host")
@@ -25,6 +29,24 @@ def cell_folder(out: Path, cell: Cell) -> Path:
 def is_done(out: Path, cell: Cell) -> bool:
     """Whether a cell is finished."""
     return (cell_folder(out, cell) / "cell.json").exists()
+
+
+def scores_folder(out: Path, cell: Cell) -> Path:
+    """Where the scoring run of a cell is."""
+    return out / "scores" / cell.scoring_name
+
+
+def is_scored(out: Path, cell: Cell, features: FeatureKind | None) -> bool:
+    """Whether the scores that a cell needs are there, with its columns and these features."""
+    file = scores_file(scores_folder(out, cell), "train")
+    if not file.exists() or not has_columns(file, cell):
+        return False
+    return features is None or has_features(file.parent, features, pq.read_metadata(file).num_rows)
+
+
+def has_columns(file: Path, cell: Cell) -> bool:
+    """Whether a table of scores has the hardness that a cell needs: an older version's may not."""
+    return set(cell.needs or ()) & set(HARDNESS) <= set(pq.read_schema(file).names)
 
 
 def refuse_other_data(out: Path, cells: Sequence[Cell], fingerprint: str) -> None:

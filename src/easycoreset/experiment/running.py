@@ -1,11 +1,9 @@
-"""Running an experiment: persistent workers, each cell once, in order of importance, over several starts."""
+"""Running an experiment: each cell once, in order of importance, over several starts."""
 
-import multiprocessing
-import os
-import threading
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,34 +13,17 @@ import pyarrow as pa
 
 from easycoreset.console import log, progress
 from easycoreset.errors import GridError, require
-from easycoreset.experiment.cells import Cell, Experiment, FeatureKind
-from easycoreset.experiment.results import collect, drop_corrupt, is_done, refuse_other_data
-from easycoreset.experiment.work import Report, is_scored, work_on
+from easycoreset.experiment.cells import Cell, Experiment
+from easycoreset.experiment.pools import Pool, open_pool
+from easycoreset.experiment.results import collect, drop_corrupt, is_done, is_scored, refuse_other_data
+from easycoreset.experiment.tasks import Setting, Task, list_tasks
+from easycoreset.experiment.work import Report
 from easycoreset.files import SharedFolder, share, write_json
 from easycoreset.options import Device
 from easycoreset.parquet import write_table
 
 TRIES = 2  # of a piece of work whose worker died while nothing else ran
-KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first holds the second
 BUSY_SECONDS = 1.0  # before work that another process has is looked at again
-
-
-@dataclass(frozen=True)
-class Task:
-    """One piece of work: a scoring run, or a cell."""
-
-    kind: str
-    cell: Cell
-    features: FeatureKind | None = None
-    hardness: tuple[str, ...] = ()
-
-    @property
-    def what(self) -> str:
-        """For people."""
-        cell = self.cell
-        if self.kind == "score":
-            return f"scoring of seed {cell.seed}" + (f" with {self.features} features" if self.features else "")
-        return f"{cell.method} at {cell.fraction:g}, {cell.objective}, seed {cell.seed}"
 
 
 @dataclass
@@ -50,9 +31,6 @@ class Plan:
     """The work of one start."""
 
     out: Path
-    workers: int
-    device: Device = "auto"
-    keep_weights: bool = False
     deadline: float = float("inf")
     waiting: list[Task] = field(default_factory=list)
     not_before: dict[Task, float] = field(default_factory=dict)
@@ -61,11 +39,11 @@ class Plan:
     scored: set[Cell] = field(default_factory=set)
 
 
-def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, device: Device = "auto",
-                   keep_weights: bool = False, minutes: float | None = None, shard: tuple[int, int] = (1, 1),
-                   overwrite: bool = False,
+def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = None, on: str | None = None,
+                   device: Device = "auto", keep_weights: bool = False, minutes: float | None = None,
+                   shard: tuple[int, int] = (1, 1), overwrite: bool = False,
                    told: Callable[[pa.Table], Any] = lambda table: None) -> pa.Table:  # fmt: skip
-    """Do every cell that is not done, in persistent worker processes of one thread (or GPU) each.
+    """Do every cell that is not done, each by one thread (or GPU).
 
     A finished cell is a folder `cells/NAME` with `cell.json`, written beside its place and renamed. A second start
     does only what is missing; several processes may work in one folder at once, and do no cell twice.
@@ -73,7 +51,8 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, devic
     Args:
         experiment: what to do; more methods, fractions, budgets or seeds than at the last start extend it.
         out: its folder.
-        workers: processes.
+        workers: pieces of work at once; None for 2 here, and on Ray for as many as its CPUs (or GPUs).
+        on: None for worker processes of this machine, `ray` or `ray:ADDRESS` for the machines of a Ray cluster.
         device: of the models.
         keep_weights: keep each cell's model and coreset.
         minutes: stop after so many; the next start goes on.
@@ -85,27 +64,29 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int = 2, devic
         The results of all the experiment's cells that are done, which are in `results.parquet` too.
 
     Raises:
-        UsageError: wrong use.
+        UsageError: wrong use, or no Ray where it is asked for.
         GridError: some cells failed; the others are done.
     """
-    require(workers >= 1, "workers", ">= 1", workers)
+    require(workers is None or workers >= 1, "workers", ">= 1", workers)
     require(minutes is None or minutes > 0, "minutes", "> 0", minutes)
     require(1 <= shard[0] <= shard[1], "shard", "I/N with 1 <= I <= N", f"{shard[0]}/{shard[1]}")
     cells = experiment.cells()
     mine = cells[shard[0] - 1 :: shard[1]]
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-    plan = Plan(out, workers, device, keep_weights, deadline)
+    plan = Plan(out, deadline)
     with share(out, "compare", experiment.identity(), overwrite=overwrite) as folder:
         _begin(folder, experiment, cells)
         missing = [cell for cell in mine if not is_done(out, cell)]
-        plan.waiting = _tasks(out, missing, cells)
+        plan.waiting = list_tasks(out, missing, cells)
         with progress("cells", len(mine), len(mine) - len(missing)) as bar:
 
             def advance(task: Task) -> None:
                 if task.kind == "cell":
                     bar.advance(1, task.what, above=told(_write_results(out, cells)))
 
-            _run(plan, advance)
+            if plan.waiting:
+                with contextlib.closing(open_pool(on, workers, Setting(out, device, keep_weights))) as pool:
+                    _run(plan, pool, advance)
         table = _write_results(out, cells)
         left = sum(not is_done(out, cell) for cell in cells)
         if not left:
@@ -133,65 +114,30 @@ def _begin(folder: SharedFolder, experiment: Experiment, cells: Sequence[Cell]) 
     write_json(folder.file, folder.record)
 
 
-def _tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> list[Task]:
-    """The missing cells in their order, each scoring run before the first cell that needs it.
-
-    A scoring run measures what any of the experiment's `cells` needs, whoever does them.
-    """
-    tasks: dict[Task, None] = {}
-    begun: set[str] = set()
-    wanted: dict[str, set[FeatureKind | None]] = {}
-    for cell in missing:
-        wanted.setdefault(cell.scoring_name, set()).add(cell.needs_features)
-    for cell in missing:
-        name = cell.scoring_name
-        if cell.needs_scores and name not in begun:
-            begun.add(name)
-            features: FeatureKind | None = next((kind for kind in KINDS if kind in wanted[name]), None)
-            own = [c for c in missing if c.scoring_name == name and c.needs_scores]
-            lacking = next((c for c in own if not is_scored(out, c, features)), None)
-            if lacking is not None:
-                sharing = [c for c in cells if c.scoring_name == name]
-                hardness = sorted({need for c in sharing for need in c.needs_opt_in})
-                tasks[Task("score", lacking, features, tuple(hardness))] = None
-        tasks[Task("cell", cell)] = None
-    return list(tasks)
-
-
-def _run(plan: Plan, advance: Callable[[Task], None]) -> None:
+def _run(plan: Plan, pool: Pool, advance: Callable[[Task], None]) -> None:
     """Hand out work until none is left or the time is up."""
-    pool, running = _open_pool(plan.workers), dict[Future, Task]()
-    try:
-        while (plan.waiting or running) and time.monotonic() < plan.deadline:
-            while (task := _next(plan, list(running.values()))) is not None:
-                arguments = (
-                    task.kind, task.cell, plan.out, plan.device, plan.keep_weights, task.features, task.hardness,
-                )  # fmt: skip
-                try:
-                    running[pool.submit(work_on, *arguments)] = task
-                except BrokenProcessPool:  # a worker died between two pieces of work; what ran is seen below
-                    plan.waiting.insert(0, task)
-                    if not running:
-                        pool.shutdown(wait=False)
-                        pool = _open_pool(plan.workers)
-                    break
-            if not running:
-                time.sleep(0.1)
-                continue
-            for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
-                try:
-                    report = future.result()
-                except BrokenProcessPool:
-                    _count_death(plan, list(running.values()))
-                    running.clear()
-                    pool.shutdown(wait=False)
-                    pool = _open_pool(plan.workers)
-                    break
-                _take_in(plan, running.pop(future), report, advance)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
+    running = dict[Future[Any], Task]()
+    while (plan.waiting or running) and time.monotonic() < plan.deadline:
+        while (task := _next(plan, list(running.values()), pool.size)) is not None:
+            try:
+                running[pool.submit(task)] = task
+            except BrokenProcessPool:  # a worker died between two pieces of work; what ran is seen below
+                plan.waiting.insert(0, task)
+                if not running:
+                    pool.begin_anew()
+                break
+        if not running:
+            time.sleep(0.1)
+            continue
+        for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
+            try:
+                report = pool.result(future)
+            except BrokenProcessPool:
+                _count_death(plan, list(running.values()))
+                running.clear()
+                pool.begin_anew()
+                break
+            _take_in(plan, running.pop(future), report, advance)
 
 
 def _take_in(plan: Plan, task: Task, report: Report, advance: Callable[[Task], None]) -> None:
@@ -215,9 +161,9 @@ def _count_death(plan: Plan, running: Sequence[Task]) -> None:
             log.warning("a worker process died; %s is tried again", task.what)
 
 
-def _next(plan: Plan, running: Sequence[Task]) -> Task | None:
+def _next(plan: Plan, running: Sequence[Task], workers: int) -> Task | None:
     """Take the most important task that can be done now: its scores are there, and no other process has it."""
-    if len(running) >= plan.workers or any(task in plan.deaths for task in running):
+    if len(running) >= workers or any(task in plan.deaths for task in running):
         return None
     lost = {task.cell.scoring_name for task in plan.failed if task.kind == "score"}
     for task in list(plan.waiting):
@@ -253,29 +199,3 @@ def _tell_failures(plan: Plan, cells: Sequence[Cell]) -> str:
     failed = [task for task in plan.failed if task.kind == "cell"]
     task, reason = next(iter(plan.failed.items()))
     return f"{len(failed)} of {len(cells)} cells failed; the first: {task.what}: {reason}; run again to retry them"
-
-
-def _open_pool(workers: int) -> ProcessPoolExecutor:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers' NumPy; our own is running already
-    context = multiprocessing.get_context("spawn")
-    places = context.Queue()
-    for place in range(workers):
-        places.put(place)
-    return ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(os.getpid(), places))
-
-
-def _begin_worker(parent: int, places: "multiprocessing.Queue[int]") -> None:
-    """One thread, a GPU of its own where there are several, and an end when the parent is gone, also when killed."""
-    import torch
-
-    torch.set_num_threads(1)
-    place = places.get(timeout=10)
-    if torch.cuda.device_count() > 1:
-        torch.cuda.set_device(place % torch.cuda.device_count())
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

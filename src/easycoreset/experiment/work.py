@@ -1,5 +1,6 @@
 """What a worker process does: one scoring run, or one cell from selection to evaluation."""
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -8,7 +9,7 @@ import platform
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ from easycoreset.data import open_source
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
-from easycoreset.experiment.results import cell_folder, is_done
+from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
+from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.files import SCHEMA_VERSION, versions, write_json
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.memory import measure_peak
@@ -31,7 +33,6 @@ from easycoreset.parquet import read_table, write_table
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import choose
 from easycoreset.tables import Coreset, Scores
-from easycoreset.tables.features import has_features
 from easycoreset.training import train
 
 
@@ -42,29 +43,37 @@ class Report(NamedTuple):
     reason: str = ""
 
 
-def work_on(kind: str, cell: Cell, out: Path, device: Device, keep_weights: bool,
-            features: FeatureKind | None = None, hardness: tuple[str, ...] = ()) -> Report:  # fmt: skip
+def work_on(task: Task, setting: Setting) -> Report:
     """Do one piece of work in a worker, unless another process has it; a failure comes home as a sentence."""
-    name = cell.scoring_name if kind == "score" else cell.name
-    (out / "locks").mkdir(parents=True, exist_ok=True)
-    with open(out / "locks" / f"{kind}-{name}", "a") as lock, warnings.catch_warnings():
+    out, cell, device = setting.out, task.cell, setting.device
+    with locked(task, out) as mine, warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # class counts and checks are in cell.json
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not mine:
             return Report("busy")
         try:
-            if kind == "cell" and is_done(out, cell):
-                return Report("done")
-            lock.write(f"{os.getpid()}\n")  # who did it, and how often it was begun
-            lock.flush()
-            if kind == "score":
-                score_cell(cell, out, device, features, hardness)
-            else:
-                run_cell(cell, out, device, keep_weights)
+            if task.kind == "score":
+                score_cell(cell, out, device, task.features, task.hardness)
+            elif not is_done(out, cell):
+                run_cell(cell, out, device, setting.keep_weights)
         except (Exception, SystemExit) as error:  # a user's own selector or model may raise anything
             return Report("failed", f"{type(error).__name__}: {error}".replace("\n", " "))
     return Report("done")
+
+
+@contextlib.contextmanager
+def locked(task: Task, out: Path) -> Iterator[bool]:
+    """Keep other processes from a piece of work; false where another has it."""
+    (out / "locks").mkdir(parents=True, exist_ok=True)
+    with open(out / "locks" / f"{task.kind}-{task.name}", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        if not (task.kind == "cell" and is_done(out, task.cell)):
+            lock.write(f"{os.getpid()}\n")  # who did it, and how often it was begun
+            lock.flush()
+        yield True
 
 
 def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | None,
@@ -79,7 +88,7 @@ def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | No
     there = [name for name in pq.read_schema(file).names if name in HARDNESS] if file.exists() else []
     more = sorted({*hardness, *there} - cheap)  # what an earlier start had stays
     asked = (CHEAP, *more) if more else ()
-    if file.exists() and not _has_columns(file, cell):
+    if file.exists() and not has_columns(file, cell):
         shutil.rmtree(folder)
     _anew_if_other(
         folder,
@@ -98,24 +107,6 @@ def _anew_if_other(folder: Path, work: Callable[[], Any]) -> None:
         log.info("%s; it is made anew", error)
         shutil.rmtree(folder)
         work()
-
-
-def scores_folder(out: Path, cell: Cell) -> Path:
-    """Where the scoring run of a cell is."""
-    return out / "scores" / cell.scoring_name
-
-
-def is_scored(out: Path, cell: Cell, features: FeatureKind | None) -> bool:
-    """Whether the scores that a cell needs are there, with its columns and these features."""
-    file = scores_file(scores_folder(out, cell), "train")
-    if not file.exists() or not _has_columns(file, cell):
-        return False
-    return features is None or has_features(file.parent, features, pq.read_metadata(file).num_rows)
-
-
-def _has_columns(file: Path, cell: Cell) -> bool:
-    """Whether a table of scores has the hardness that a cell needs: an older version's may not."""
-    return set(cell.needs or ()) & set(HARDNESS) <= set(pq.read_schema(file).names)
 
 
 def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:

@@ -74,8 +74,10 @@ class CompareOptions(RunOptions):
     """Share of the training split that is held out of every method's choice and of training, and reported on."""
     device: Device = field(default="auto", metadata=NEUTRAL)
     """Where models run."""
-    workers: Integer = field(default=2, metadata=NEUTRAL)
-    """Persistent processes, one thread (or one GPU) each."""
+    on: str | None = field(default=None, metadata=NEUTRAL)
+    """`ray` or `ray:ADDRESS`: do the cells as tasks of a Ray cluster, on one machine or many; left out: here."""
+    workers: Integer | None = field(default=None, metadata=NEUTRAL)
+    """Cells at once, one thread (or one GPU) each; left out: 2 processes, on Ray as many as its CPUs (or GPUs)."""
     minutes: Number | None = field(default=None, metadata=NEUTRAL)
     """Stop after so many minutes; the same command goes on."""
     shard: str = field(default="1/1", metadata=NEUTRAL)
@@ -94,7 +96,8 @@ class CompareOptions(RunOptions):
             require(len(set(value)) == len(value), name, "given once each", value)
         require(self.minutes is None or self.minutes > 0, "minutes", "> 0", self.minutes)
         check_val_fraction(self.val_fraction)
-        require(self.workers >= 1, "workers", ">= 1", self.workers)
+        require(self.workers is None or self.workers >= 1, "workers", ">= 1", self.workers)
+        require(self.on is None or self.on.partition(":")[0] == "ray", "on", "ray or ray:ADDRESS", self.on)
         self.shard_of()
         if self.recipe is None:
             self._check_grid()

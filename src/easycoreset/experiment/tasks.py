@@ -1,0 +1,68 @@
+"""The pieces of work of an experiment: a scoring run before the first cell that needs it, and the cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from easycoreset.experiment.cells import Cell, FeatureKind
+from easycoreset.experiment.results import is_scored
+from easycoreset.options import Device
+
+KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first holds the second
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work: a scoring run, or a cell."""
+
+    kind: str
+    cell: Cell
+    features: FeatureKind | None = None
+    hardness: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the folder that it fills."""
+        return self.cell.scoring_name if self.kind == "score" else self.cell.name
+
+    @property
+    def what(self) -> str:
+        """For people."""
+        cell = self.cell
+        if self.kind == "score":
+            return f"scoring of seed {cell.seed}" + (f" with {self.features} features" if self.features else "")
+        return f"{cell.method} at {cell.fraction:g}, {cell.objective}, seed {cell.seed}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how work is done: the experiment's folder, the device, and whether models and coresets stay."""
+
+    out: Path
+    device: Device = "auto"
+    keep_weights: bool = False
+
+
+def list_tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> list[Task]:
+    """The missing cells in their order, each scoring run before the first cell that needs it.
+
+    A scoring run measures what any of the experiment's `cells` needs, whoever does them.
+    """
+    tasks: dict[Task, None] = {}
+    begun: set[str] = set()
+    wanted: dict[str, set[FeatureKind | None]] = {}
+    for cell in missing:
+        wanted.setdefault(cell.scoring_name, set()).add(cell.needs_features)
+    for cell in missing:
+        name = cell.scoring_name
+        if cell.needs_scores and name not in begun:
+            begun.add(name)
+            features: FeatureKind | None = next((kind for kind in KINDS if kind in wanted[name]), None)
+            own = [c for c in missing if c.scoring_name == name and c.needs_scores]
+            lacking = next((c for c in own if not is_scored(out, c, features)), None)
+            if lacking is not None:
+                sharing = [c for c in cells if c.scoring_name == name]
+                hardness = sorted({need for c in sharing for need in c.needs_opt_in})
+                tasks[Task("score", lacking, features, tuple(hardness))] = None
+        tasks[Task("cell", cell)] = None
+    return list(tasks)

@@ -1,0 +1,35 @@
+"""Grids that tests run, and how."""
+
+import subprocess
+import sys
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+GRID = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore,hardest,easiest:loss,middle",
+        "--fractions", "0.1,0.2,0.3,0.4", "--updates", "3", "--seeds", "5", "--scoring-epochs", "1", "--eps", "0.05,0.1",
+        "--attack", "pgd:steps=2", "--limit", "20", "--quiet"]  # fmt: skip
+HALF = [value if value != "5" else "2" for value in GRID]
+SMALL = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore", "--fractions", "0.2", "--updates", "3",
+         "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--workers", "1", "--quiet"]  # fmt: skip
+
+
+def start(out, arguments, *more):
+    return subprocess.Popen([sys.executable, "-m", "easycoreset", "compare", *arguments, *more, "--out", out],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def finish(process):
+    assert process.wait(timeout=600) == 0, process.stderr.read().decode()
+    process.stderr.close()
+
+
+def results(out, seeds=5):
+    """The table of some seeds without times and hosts, in a fixed order."""
+    table = pq.read_table(out / "results.parquet").filter(pc.field("seed") < seeds)
+    kept = table.drop_columns(["seconds", "selection_seconds", "selection_mb", "host"])
+    return kept.sort_by([("cell", "ascending"), ("attack", "ascending"), ("eps", "ascending")])
+
+
+def done(out):
+    return len(list((out / "cells").glob("[0-9a-f]*/cell.json")))
