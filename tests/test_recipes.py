@@ -1,28 +1,26 @@
 """Named experiments, and every method and objective in a grid."""
 
 import dataclasses
-import subprocess
-import sys
-import time
+import json
 
 import pyarrow.parquet as pq
 import pytest
 from tests.test_data import write_cifar
 
-from easycoreset import UsageError
+from easycoreset import UsageError, recipes, report
 from easycoreset.experiment import run_experiment
 from easycoreset.experiment.results import cell_folder
 from easycoreset.members import load_attribute
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import CompareOptions
-from easycoreset.recipes import RECIPES
+from easycoreset.recipes import PAPER_METHODS, RECIPES
 from easycoreset.selection import SELECTORS
-from grids import SMALL, done, finish, start
+from grids import SMALL, finish, start
 
 
 def test_recipes_are_fixed():
     quick = RECIPES["cifar10-quick"]
-    paper = {"cifar10-paper", "cifar100-paper"}
+    paper = {"cifar10-paper", "cifar100-paper", "imagenet-paper"}
     assert set(RECIPES) == {"digits", "cifar10-quick", "cifar10-objectives", "cifar10-trades", *paper} and quick
     cells = load_attribute("recipe", quick)("cifar10:x").cells()
     assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
@@ -49,16 +47,55 @@ def test_trades_of_the_whole_on_a_small_cifar(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
-def test_the_papers_recipe_runs_and_stops_in_time(tmp_path):
-    """ResNet-18 by `cifar10-paper` on a CIFAR-10 of 50 images, for a minute and a half on the CPU."""
+def test_the_papers_recipe_on_a_small_cifar(tmp_path):
+    """`cifar10-paper` at one of its fractions on a CIFAR-10 of 50 images: a small network, one epoch, weak attacks."""
     write_cifar(tmp_path / "data", copies=1)
-    command = [sys.executable, "-m", "easycoreset", "compare", "--recipe", "cifar10-paper", "--data", f"cifar10:{tmp_path / 'data'}",
-               "--minutes", "1.5", "--workers", "2", "--quiet", "--out", tmp_path / "grid"]  # fmt: skip
-    started = time.monotonic()
-    ran = subprocess.run(command, capture_output=True, text=True)
-    assert ran.returncode == 0 and "time is up" in ran.stderr, ran.stderr
-    assert time.monotonic() - started < 130
-    assert pq.read_table(tmp_path / "grid" / "results.parquet").num_rows == 4 * done(tmp_path / "grid") > 0
+    recipe = load_attribute("recipe", RECIPES["cifar10-paper"])(f"cifar10:{tmp_path / 'data'}")
+    assert len(recipe.cells()) == 3 * (10 * 3 + 2 * 3 + 1)
+
+    def shrunk(product):
+        base = dataclasses.replace(product.base, model="thin-resnet", scoring_epochs=1, attack=("pgd:steps=2",),
+                                   second="autoattack:iterations=2:queries=5", second_limit=6)  # fmt: skip
+        return dataclasses.replace(product, base=base, epochs=(1,), fractions=product.fractions[:1], seeds=2)
+
+    small = dataclasses.replace(recipe, products=tuple(map(shrunk, recipe.products)))
+    rows = run_experiment(small, tmp_path / "grid", workers=2).to_pylist()
+    assert {(row["method"], row["objective"], row["seed"]) for row in rows} == {
+        *((method, "standard", seed) for method in (*PAPER_METHODS, "full") for seed in (0, 1)),
+        *((method, "trades", seed) for method in ("random", "easycore") for seed in (0, 1)),
+    }  # fmt: skip
+    assert {(row["attack"], row["samples"]) for row in rows} == {("pgd:steps=2", 10)}
+    for cell in small.cells():
+        second = json.loads((cell_folder(tmp_path / "grid", cell) / "cell.json").read_text())["second"]
+        assert (second is None) == (cell.seed == 1)
+        assert second is None or [(line["samples"], line["eps"]) for line in second] == [(6, cell.main)]
+    page = report(out=tmp_path / "grid").read_text()
+    assert "Under autoattack:iterations=2:queries=5 too" in page
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_the_papers_recipe_for_a_folder(tmp_path, cli, png_folder, monkeypatch):
+    """`imagenet-paper` by `--dry-run`, and some of its cells, on a tiny folder at 32 pixels."""
+    whole = recipes.imagenet_paper(str(png_folder))
+    assert len(whole.cells()) == 10 * 3 + 2 * 3 + 1 and {c.image_size for c in whole.cells()} == {224}
+    assert {c.main for c in whole.cells() if c.objective == "trades"} == {4 / 255}
+    bases = [dataclasses.replace(product.base, image_size=32, scoring_epochs=1) for product in whole.products]
+    small = [dataclasses.replace(product, base=base) for product, base in zip(whole.products, bases, strict=True)]
+    monkeypatch.setattr(recipes, "imagenet_paper", lambda data: dataclasses.replace(whole, products=tuple(small)))
+    line = ("compare", "--recipe", "imagenet-paper", "--out", tmp_path / "grid")
+    ran = cli(*line, "--data", "digits")
+    assert ran.code == 2 and "data must be an image folder for the recipe imagenet-paper; got 'digits'" in ran.err
+    ran = cli(*line, "--data", png_folder, "--dry-run", "--json", "--num-workers", 0)
+    assert ran.code == 0 and ran.json["missing"] == 37 and not (tmp_path / "grid").exists()
+    attacks = {"attack": ("fgsm",), "second": "pgd:steps=2"}
+    few = [
+        dataclasses.replace(product, base=dataclasses.replace(product.base, **attacks), epochs=(1,), fractions=(0.5,),
+                            methods=product.methods[-1:])
+        for product in small[:2]
+    ]  # fmt: skip
+    rows = run_experiment(dataclasses.replace(whole, products=tuple(few)), tmp_path / "grid").to_pylist()
+    assert {(row["method"], row["objective"]) for row in rows} == {("moderate", "standard"), ("easycore", "trades")}
 
 
 def test_cells_do_not_depend_on_where_the_data_lies(tmp_path):

@@ -30,7 +30,20 @@ RECIPES = {
     "cifar10-trades": "easycoreset.recipes:cifar10_trades",
     "cifar10-paper": "easycoreset.recipes:cifar10_paper",
     "cifar100-paper": "easycoreset.recipes:cifar100_paper",
+    "imagenet-paper": "easycoreset.recipes:imagenet_paper",
 }
+PAPER_METHODS = (
+    "random",
+    "easycore",
+    "easycore:per_class=true",
+    "easiest:by=loss",
+    "hardest:by=el2n",
+    "hardest:by=forgetting",
+    "hardest:by=grand",
+    "herding",
+    "ccs",
+    "moderate",
+)
 PIXELS = tuple(n / 255 for n in (1, 2, 4, 8))
 
 
@@ -83,36 +96,49 @@ def cifar10_trades(data: str) -> Experiment:
 
 
 def cifar10_paper(data: str) -> Experiment:
-    """The paper's setting on one GPU: ResNet-18, 30 epochs of one-cycle, 30, 50 and 70% kept, 3 seeds, then TRADES."""
-    return paper("cifar10-paper", data)
+    """The paper's setting on one GPU: ResNet-18, 30 epochs of one-cycle, 50, 30 and 70% kept, 3 seeds, then TRADES."""
+    base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXELS)
+    return paper("cifar10-paper", base, seeds=3, standard=2 / 255, robust=8 / 255)
 
 
 def cifar100_paper(data: str) -> Experiment:
     """The same on CIFAR-100."""
-    return paper("cifar100-paper", data)
-
-
-def paper(name: str, data: str) -> Experiment:
-    """ResNet-18 scored on the full training set; what is built so far of the methods in the paper's table."""
     base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXELS)
-    methods = (
-        "random",
-        "easycore",
-        "easycore:per_class=true",
-        "easiest:by=loss",
-        "hardest:by=el2n",
-        "hardest:by=forgetting",
-    )
-    trades = base_at(base, 8 / 255)
+    return paper("cifar100-paper", base, seeds=3, standard=2 / 255, robust=8 / 255)
+
+
+def imagenet_paper(data: str) -> Experiment:
+    """The same on a folder as ImageNet's: torchvision's ResNet-18 at 224 pixels, one seed, TRADES at eps 4/255."""
+    eps = tuple(n / 255 for n in (0.5, 1, 2, 4))
+    base = Cell(data=data, image_size=224, model="torchvision:resnet18", schedule="onecycle", scoring_epochs=30,
+                batch_size=256, weight_decay=1e-4, eps=eps, limit=5000)  # fmt: skip
+    return paper("imagenet-paper", base, seeds=1, standard=1 / 255, robust=4 / 255)
+
+
+def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) -> Experiment:
+    """The paper's table: every method at three fractions under PGD-20, its first seed under AutoAttack too, and TRADES.
+
+    What competing papers keep is the hard end of EL2N, forgetting and GraNd. The middle fraction comes first.
+
+    Args:
+        name: of the experiment.
+        base: what all cells share.
+        seeds: of each cell.
+        standard: the main eps after standard training.
+        robust: the main eps after TRADES.
+    """
+    base = dataclasses.replace(base, second="autoattack", second_limit=512)
+    plain = base_at(base, standard)
+    fractions = (0.5, 0.3, 0.7)
     return Experiment(
         name=name,
         products=(
-            Product(base=base_at(base, 2 / 255), methods=methods, fractions=(0.5, 0.3, 0.7), epochs=(30,), seeds=3,
+            Product(base=plain, methods=PAPER_METHODS, fractions=fractions, epochs=(30,), seeds=seeds, second_seeds=1,
                     contrast="equal updates"),
-            Product(base=base_at(base, 2 / 255), methods=(FULL,), fractions=(1.0,), epochs=(30,), seeds=3,
+            Product(base=base_at(base, robust), methods=("random", "easycore"), fractions=fractions, epochs=(30,),
+                    seeds=seeds, second_seeds=1, objectives=("trades",), contrast="equal updates"),
+            Product(base=plain, methods=(FULL,), fractions=(1.0,), epochs=(30,), seeds=seeds, second_seeds=1,
                     contrast="equal updates"),
-            Product(base=trades, methods=("random", "easycore"), fractions=(0.5, 0.3, 0.7), epochs=(30,), seeds=3,
-                    objectives=("trades",), contrast="equal updates"),
         ),
     )  # fmt: skip
 
@@ -128,17 +154,18 @@ def describe_experiment(options: CompareOptions) -> Experiment:
     Raises:
         UsageError: an unknown method, objective or attack, before anything runs.
     """
-    mark, network, images = check_data_and_model(options.data or "digits", options.model)
     if options.recipe is not None:
-        recipe = load_attribute("recipe", RECIPES[options.recipe])
-        return dataclasses.replace(recipe(options.data or "digits"), fingerprint=mark)
+        found = load_attribute("recipe", RECIPES[options.recipe])(options.data or "digits")
+        return dataclasses.replace(found, fingerprint=check_data_and_model(found.products[0].base)[0])
     assert options.data is not None
     base = Cell(
-        data=options.data, model=options.model, scoring_epochs=options.scoring_epochs, batch_size=options.batch_size,
+        data=options.data, image_size=options.image_size, skip_broken=options.skip_broken, model=options.model,
+        scoring_epochs=options.scoring_epochs, batch_size=options.batch_size,
         lr=options.lr, weight_decay=options.weight_decay, schedule=options.schedule, val_fraction=options.val_fraction,
         attack=tuple(options.attack), norm=options.norm, eps=tuple(options.eps), limit=options.limit,
         main_eps=options.main_eps if options.main_eps is not None or options.limit is None else options.eps[0],
     )  # fmt: skip
+    mark, network, images = check_data_and_model(base)
     for spec in options.attack:
         load_attack(spec, norm=options.norm, eps=options.eps[0])
     several = len(options.epochs or options.updates) > 1
@@ -174,14 +201,14 @@ def _check_method(method: str, model: nn.Module, images: Tensor) -> str:
     return name
 
 
-def check_data_and_model(data: str, model: str | None) -> tuple[str, nn.Module, Tensor]:
-    """Open the data set and build the model once, so that what is wrong with them is found before anything runs.
+def check_data_and_model(base: Cell) -> tuple[str, nn.Module, Tensor]:
+    """Open the data set of cells and build the model once, so that what is wrong is found before anything runs.
 
     Returns:
         The fingerprint of the training split, the model, and two images.
     """
-    source = open_source(data)
-    name = model or choose_model(source.shape, torch.device("cpu"))
+    source = open_source(base.data, image_size=base.image_size, skip_broken=base.skip_broken)
+    name = base.model or choose_model(source.shape, torch.device("cpu"))
     network = build_model(ModelCard(model=name, shape=source.shape, mean=source.mean, std=source.std,
                           class_names=tuple(source.class_names)))  # fmt: skip
     split = source.splits["train"]
@@ -191,7 +218,7 @@ def check_data_and_model(data: str, model: str | None) -> tuple[str, nn.Module, 
 def _published(method: str, shared: Product) -> Product:
     """The product of a published coreset, which says itself how much it keeps."""
     path = Path(method[5:]).resolve()
-    table = unscored_table(shared.base.data)
+    table = unscored_table(shared.base.data, shared.base.skip_broken)
     share = len(read_published(path, table)) / len(table)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     base = dataclasses.replace(shared.base, method_digest=digest)

@@ -94,7 +94,8 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
         return
     try:
         run_experiment(experiment, options.out, workers=options.workers, on=options.on, device=options.device,
-                       keep_weights=options.keep_weights, minutes=options.minutes, shard=options.shard_of(),
+                       keep_weights=options.keep_weights, num_workers=options.num_workers, minutes=options.minutes,
+                       shard=options.shard_of(),
                        overwrite=options.overwrite, told=live_table)  # fmt: skip
     except GridError:  # what is done is shown all the same
         run_report(out=options.out)

@@ -30,6 +30,8 @@ class Cell:
 
     Attributes:
         data: as `--data` spells it.
+        image_size: side to which images in files are brought; None where the data set has its own.
+        skip_broken: leave out images that cannot be read.
         model: as `--model` spells it.
         method: `NAME[:key=value]...`, `full`, `file:PATH` or `package.module:name`.
         method_digest: of the file that `file:PATH` names.
@@ -49,9 +51,14 @@ class Cell:
         eps: radii.
         main_eps: the radius that is measured on all test images; None for all of them.
         limit: test images at the other radii; None for all.
+        second: an attack that is run beside the others at the main radius, and told by itself: it is no part of the
+            worst case; none where it is empty.
+        second_limit: test images under it; None for all.
     """
 
     data: str
+    image_size: int | None = None
+    skip_broken: bool = False
     model: str | None = None
     method: str = "random"
     method_digest: str = ""
@@ -71,6 +78,13 @@ class Cell:
     eps: tuple[float, ...] = (8 / 255,)
     main_eps: float | None = None
     limit: int | None = None
+    second: str = ""
+    second_limit: int | None = None
+
+    @property
+    def main(self) -> float:
+        """The radius that the contrasts are about."""
+        return self.eps[0] if self.main_eps is None else self.main_eps
 
     def key(self) -> dict[str, Any]:
         """The options off their default."""
@@ -86,14 +100,15 @@ class Cell:
         members: list[tuple[str, str, Table]] = [("objective", self.objective, OBJECTIVES)]
         if not self.method.startswith("file:") and self.method != FULL:
             members.append(("method", self.method, SELECTORS))
-        members += [("attack", spec, ATTACKS) for spec in self.attack]
+        members += [("attack", spec, ATTACKS) for spec in (*self.attack, *filter(None, [self.second]))]
         made = [getattr(find_member(kind, split_spec(spec)[0], table), "version", 1) for kind, spec, table in members]
         return _hash([self.key(), made])
 
     @property
     def scoring_name(self) -> str:
         """16 hex digits of what its scores depend on: one scoring run serves all methods of a seed."""
-        shared = ("data", "model", "seed", "scoring_epochs", "batch_size", "lr", "weight_decay")
+        shared = ("data", "image_size", "skip_broken", "model", "seed", "scoring_epochs", "batch_size", "lr",
+                  "weight_decay")  # fmt: skip
         made = {"aign": AIGN.version} if AIGN.version > 1 else {}
         return _hash({key: value for key, value in self.key().items() if key in shared} | made)
 
@@ -136,6 +151,7 @@ class Product:
         updates: budgets in updates; empty where they are in epochs.
         epochs: budgets in epochs.
         seeds: 0 to seeds - 1.
+        second_seeds: so many of them have the second attack; None for all.
         contrast: the one comparison with random that is tested for each method; None where all is exploratory.
     """
 
@@ -146,13 +162,17 @@ class Product:
     updates: tuple[int, ...] = ()
     epochs: tuple[int, ...] = ()
     seeds: int
+    second_seeds: int | None = None
     contrast: Contrast | None = None
 
     def cells(self, seed: int) -> list[Cell]:
         """Its cells of one seed."""
+        base = self.base
+        if self.second_seeds is not None and seed >= self.second_seeds:
+            base = dataclasses.replace(base, second="", second_limit=None)
         budgets = [{"updates": u} for u in self.updates] or [{"epochs": e} for e in self.epochs]
         found = [
-            dataclasses.replace(self.base, method=m, fraction=f, objective=o, seed=seed, **budget)
+            dataclasses.replace(base, method=m, fraction=f, objective=o, seed=seed, **budget)
             for o in self.objectives
             for f in self.fractions
             for m in self.methods

@@ -62,11 +62,14 @@ def _images_attacked(cell: Cell, size: int) -> int:
     """Forward and backward passes of single images in the cell's evaluation, at most."""
     from easycoreset.attacks import load_attack
 
-    passes = 0
-    for spec in cell.attack:
+    def rounds_of(spec: str) -> int:
         attack = load_attack(spec, norm=cell.norm)[1]
         own = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1) + 2
-        rounds = getattr(attack, "passes", own)
+        return getattr(attack, "passes", own)
+
+    passes = rounds_of(cell.second) * min(cell.second_limit or size, size) if cell.second else 0
+    for spec in cell.attack:
+        rounds = rounds_of(spec)
         for eps in cell.eps:
             everything = cell.main_eps is None or eps == cell.main_eps
             images = size if (everything and cell.main_eps is not None) or cell.limit is None else min(cell.limit, size)
@@ -76,8 +79,9 @@ def _images_attacked(cell: Cell, size: int) -> int:
 
 def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[Job, float, float]:
     """(job, seconds of a training step, seconds of one image's forward and backward pass)."""
-    options = TrainOptions(data=cell.data, model=cell.model, objective=cell.objective, updates=2 + STEPS,
-                           batch_size=cell.batch_size, device=device, threads=1, out=out)  # fmt: skip
+    options = TrainOptions(data=cell.data, image_size=cell.image_size, skip_broken=cell.skip_broken, model=cell.model,
+                           objective=cell.objective, updates=2 + STEPS, batch_size=cell.batch_size, device=device,
+                           threads=1, out=out)  # fmt: skip
     job = prepare(options, epochs=None, updates=2 + STEPS)
     model = fresh_model(job)
     for _ in fit(job, model):

@@ -98,7 +98,7 @@ def collect(out: Path, cells: Sequence[Cell]) -> pa.Table:
         common |= {"selection_mb": record.get("selection_mb"), "weighted": weights[0] != weights[1]}
         common |= record.get("validation", {})
         common |= {"clean": record["clean"]["accuracy"], "warnings": len(record["warnings"]),
-                   "main": cell.main_eps if cell.main_eps is not None else cell.eps[0]}  # fmt: skip
+                   "main": cell.main}  # fmt: skip
         several = len({line["attack"] for line in record["attacked"]}) > 1
         for line in (*record["attacked"], *(record["worst"] if several else ())):
             rows.append(common | line)

@@ -41,7 +41,7 @@ class Plan:
 
 def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = None, on: str | None = None,
                    device: Device = "auto", keep_weights: bool = False, minutes: float | None = None,
-                   shard: tuple[int, int] = (1, 1), overwrite: bool = False,
+                   shard: tuple[int, int] = (1, 1), overwrite: bool = False, num_workers: int = 2,
                    told: Callable[[pa.Table], Any] = lambda table: None) -> pa.Table:  # fmt: skip
     """Do every cell that is not done, each by one thread (or GPU).
 
@@ -58,6 +58,7 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
         minutes: stop after so many; the next start goes on.
         shard: (i, n): every n-th cell, from the i-th on, counted from 1.
         overwrite: begin anew in a folder of another experiment.
+        num_workers: processes that decode pictures of a folder too large for memory.
         told: makes what is shown above the progress bar of the results so far.
 
     Returns:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from easycoreset.experiment.cells import Cell, FeatureKind
 from easycoreset.experiment.results import is_scored
@@ -36,11 +37,24 @@ class Task:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how work is done: the experiment's folder, the device, and whether models and coresets stay."""
+    """Where and how work is done.
+
+    Attributes:
+        out: the experiment's folder.
+        device: of the models.
+        keep_weights: whether models and coresets stay.
+        num_workers: processes that decode pictures of a folder too large for memory.
+    """
 
     out: Path
     device: Device = "auto"
     keep_weights: bool = False
+    num_workers: int = 2
+
+    def machine(self, cell: Cell) -> dict[str, Any]:
+        """What every step of a cell's work is told of its data and the machine."""
+        return {"data": cell.data, "image_size": cell.image_size, "skip_broken": cell.skip_broken,
+                "num_workers": self.num_workers, "device": self.device, "threads": 1}  # fmt: skip
 
 
 def list_tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> list[Task]:

@@ -28,7 +28,6 @@ from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.files import SCHEMA_VERSION, versions, write_json
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.memory import measure_peak
-from easycoreset.options import Device
 from easycoreset.parquet import read_table, write_table
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import choose
@@ -45,16 +44,16 @@ class Report(NamedTuple):
 
 def work_on(task: Task, setting: Setting) -> Report:
     """Do one piece of work in a worker, unless another process has it; a failure comes home as a sentence."""
-    out, cell, device = setting.out, task.cell, setting.device
+    out, cell = setting.out, task.cell
     with locked(task, out) as mine, warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # class counts and checks are in cell.json
         if not mine:
             return Report("busy")
         try:
             if task.kind == "score":
-                score_cell(cell, out, device, task.features, task.hardness)
+                score_cell(cell, setting, task.features, task.hardness)
             elif not is_done(out, cell):
-                run_cell(cell, out, device, setting.keep_weights)
+                run_cell(cell, setting)
         except (Exception, SystemExit) as error:  # a user's own selector or model may raise anything
             return Report("failed", f"{type(error).__name__}: {error}".replace("\n", " "))
     return Report("done")
@@ -76,13 +75,13 @@ def locked(task: Task, out: Path) -> Iterator[bool]:
         yield True
 
 
-def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | None,
+def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None,
                hardness: tuple[str, ...]) -> None:  # fmt: skip
     """Do the scoring run that a cell needs; its seed is 1000 above, so that no model is scored and attacked alike.
 
     Beside what costs nothing it measures the `hardness` that some cell must have.
     """
-    folder = scores_folder(out, cell)
+    folder = scores_folder(setting.out, cell)
     file = scores_file(folder, "train")
     cheap = {measure.name for measure in load_hardness(())}
     there = [name for name in pq.read_schema(file).names if name in HARDNESS] if file.exists() else []
@@ -92,10 +91,9 @@ def score_cell(cell: Cell, out: Path, device: Device, features: FeatureKind | No
         shutil.rmtree(folder)
     _anew_if_other(
         folder,
-        lambda: score(data=cell.data, model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size,
+        lambda: score(**setting.machine(cell), model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size,
                       lr=cell.lr, weight_decay=cell.weight_decay, seed=1000 + cell.seed, keep_checkpoints=False,
-                      hardness=asked, threads=1, device=device, checkpoint_minutes=1, save_features=features,
-                      out=folder),
+                      hardness=asked, checkpoint_minutes=1, save_features=features, out=folder),
     )  # fmt: skip
 
 
@@ -109,13 +107,13 @@ def _anew_if_other(folder: Path, work: Callable[[], Any]) -> None:
         work()
 
 
-def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:
+def run_cell(cell: Cell, setting: Setting) -> None:
     """Select, train and evaluate one cell beside its place, and rename it; what a killed worker left goes on."""
-    started = time.monotonic()
+    started, out = time.monotonic(), setting.out
     work = cell_folder(out, cell).with_name(f".{cell.name}.tmp")
     work.mkdir(parents=True, exist_ok=True)
     if (work / "cell.json").exists():  # killed while it was tidied up
-        _settle(work, cell_folder(out, cell), keep_weights)
+        _settle(work, cell_folder(out, cell), setting.keep_weights)
         return
     if (work / "predictions.parquet").exists():  # killed between its outcomes and its record: evaluated again
         for folder in work.glob("evaluation-*"):
@@ -124,20 +122,20 @@ def run_cell(cell: Cell, out: Path, device: Device, keep_weights: bool) -> None:
     coreset = None if cell.method == FULL else work / "coreset.parquet"
     _anew_if_other(
         work / "model",
-        lambda: train(data=cell.data, model=cell.model, coreset=coreset, objective=cell.objective, epochs=cell.epochs,
-                      updates=cell.updates, batch_size=cell.batch_size, lr=cell.lr, weight_decay=cell.weight_decay,
-                      schedule=cell.schedule, val_fraction=cell.val_fraction, seed=cell.seed, threads=1, device=device,
-                      checkpoint_minutes=1, out=work / "model"),
+        lambda: train(**setting.machine(cell), model=cell.model, coreset=coreset, objective=cell.objective,
+                      epochs=cell.epochs, updates=cell.updates, batch_size=cell.batch_size, lr=cell.lr,
+                      weight_decay=cell.weight_decay, schedule=cell.schedule, val_fraction=cell.val_fraction,
+                      seed=cell.seed, checkpoint_minutes=1, out=work / "model"),
     )  # fmt: skip
     trained = time.monotonic()
-    record = facts | _validated(cell, work) | _evaluate(cell, work, device)
+    record = facts | _validated(cell, work) | _evaluate(cell, work, setting)
     seconds = {
         "seconds": round(time.monotonic() - started, 2),
         "evaluation_seconds": round(time.monotonic() - trained, 2),
     }
     write_json(work / "cell.json", {"schema_version": SCHEMA_VERSION, "options": dataclasses.asdict(cell), **record,
                                     **seconds, "host": platform.node(), "versions": versions()})  # fmt: skip
-    _settle(work, cell_folder(out, cell), keep_weights)
+    _settle(work, cell_folder(out, cell), setting.keep_weights)
 
 
 def _validated(cell: Cell, work: Path) -> dict[str, Any]:
@@ -158,9 +156,9 @@ def _settle(work: Path, place: Path, keep_weights: bool) -> None:
     work.rename(place)
 
 
-def unscored_table(data: str) -> Scores:
+def unscored_table(data: str, skip_broken: bool = False) -> Scores:
     """The samples of a data set's training split, without any hardness: for methods that look at none."""
-    source = open_source(data)
+    source = open_source(data, skip_broken=skip_broken)
     split = source.splits["train"]
     facts = {"fingerprint": split.fingerprint, "split": "train", "data": data}
     return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(source.class_names),
@@ -172,7 +170,7 @@ def _select(cell: Cell, out: Path, work: Path) -> dict[str, Any]:
     if cell.needs_scores:
         scores = Scores.read(scores_file(scores_folder(out, cell), "train"))
     else:
-        scores = unscored_table(cell.data)
+        scores = unscored_table(cell.data, cell.skip_broken)
     if cell.method == FULL:
         counts = np.bincount(scores.labels).tolist()
         return {"kept": len(scores), "class_counts": {"before": counts, "after": counts}, "selection_seconds": 0.0,
@@ -192,7 +190,7 @@ def _select(cell: Cell, out: Path, work: Path) -> dict[str, Any]:
             "fingerprint": scores.provenance["fingerprint"]}  # fmt: skip
 
 
-def _evaluate(cell: Cell, work: Path, device: Device) -> dict[str, Any]:
+def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
     """Evaluate at the main eps on all test images and at the others on some; one table of outcomes for both.
 
     The seed is 0 in every cell, so that all of them are judged by the same images and the same random starts.
@@ -203,11 +201,16 @@ def _evaluate(cell: Cell, work: Path, device: Device) -> dict[str, Any]:
         parts = [((cell.main_eps,), None)] + ([(others, cell.limit)] if others else [])
     tables: list[pa.Table] = []
     summaries: list[dict[str, Any]] = []
+    how = {
+        **setting.machine(cell),
+        "weights": work / "model",
+        "model": _own_factory(cell),
+        "norm": cell.norm,
+        "seed": 0,
+    }
     for place, (eps, limit) in enumerate(parts):
         folder = work / f"evaluation-{place}"
-        result = evaluate(data=cell.data, weights=work / "model", model=_own_factory(cell), attack=cell.attack,
-                          norm=cell.norm, eps=eps, limit=limit, seed=0, threads=1, device=device,
-                          out=folder)  # fmt: skip
+        result = evaluate(**how, attack=cell.attack, eps=eps, limit=limit, out=folder)
         table = read_table(folder / "predictions.parquet", {"index": "integer", "broken": "bool"})
         tables.append(table if place == 0 else table.filter(pc.field("attack") != "clean"))
         summaries.append(result.summary())
@@ -216,12 +219,16 @@ def _evaluate(cell: Cell, work: Path, device: Device) -> dict[str, Any]:
     for name, kind in small.items():
         whole = whole.set_column(whole.column_names.index(name), name, whole[name].cast(kind))
     write_table(whole, work / "predictions.parquet")
-    for place in range(len(parts)):
-        shutil.rmtree(work / f"evaluation-{place}")
+    second = None
+    if cell.second:
+        beside = evaluate(**how, attack=(cell.second,), eps=(cell.main,), limit=cell.second_limit,
+                          out=work / "evaluation-second")  # fmt: skip
+        second = beside.summary()["attacked"]
     return {
         "clean": summaries[0]["clean"],
         "attacked": [line for summary in summaries for line in summary["attacked"]],
         "worst": [line for summary in summaries for line in summary["worst"]],
+        "second": second,
         "checks": summaries[0]["checks"],
         "warnings": list(dict.fromkeys(text for summary in summaries for text in summary["warnings"])),
     }

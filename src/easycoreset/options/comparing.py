@@ -23,7 +23,8 @@ from easycoreset.options.kinds import (
 from easycoreset.options.training import RunOptions, check_val_fraction
 
 GRID = {"grid": True}  # what a recipe fixes
-Recipe = Literal["digits", "cifar10-quick", "cifar10-objectives", "cifar10-trades", "cifar10-paper", "cifar100-paper"]
+Recipe = Literal["digits", "cifar10-quick", "cifar10-objectives", "cifar10-trades", "cifar10-paper", "cifar100-paper",
+                 "imagenet-paper"]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,10 @@ class CompareOptions(RunOptions):
     """A named experiment, which fixes every option of the grid."""
     data: str | None = None
     """Data set, as `score` takes it; needed but for the recipe digits."""
+    image_size: Integer | None = field(default=None, metadata=GRID)
+    """Side to which images in files are resized and cropped; left out: 64 without a GPU, 224 with one."""
+    skip_broken: Switch = field(default=False, metadata=GRID)
+    """Leave out images in files that cannot be read."""
     model: str | None = field(default=None, metadata=GRID)
     """Model, as `score` takes it; left out: one that fits."""
     methods: Names = field(default=(), metadata=GRID)
@@ -78,6 +83,8 @@ class CompareOptions(RunOptions):
     """`ray` or `ray:ADDRESS`: do the cells as tasks of a Ray cluster, on one machine or many; left out: here."""
     workers: Integer | None = field(default=None, metadata=NEUTRAL)
     """Cells at once, one thread (or one GPU) each; left out: 2 processes, on Ray as many as its CPUs (or GPUs)."""
+    num_workers: Integer = field(default=2, metadata=NEUTRAL)
+    """Processes that decode pictures of a folder too large for memory, for each cell that runs."""
     minutes: Number | None = field(default=None, metadata=NEUTRAL)
     """Stop after so many minutes; the same command goes on."""
     shard: str = field(default="1/1", metadata=NEUTRAL)
@@ -98,6 +105,7 @@ class CompareOptions(RunOptions):
         check_val_fraction(self.val_fraction)
         require(self.workers is None or self.workers >= 1, "workers", ">= 1", self.workers)
         require(self.on is None or self.on.partition(":")[0] == "ray", "on", "ray or ray:ADDRESS", self.on)
+        require(self.num_workers >= 0, "num_workers", ">= 0", self.num_workers)
         self.shard_of()
         if self.recipe is None:
             self._check_grid()
@@ -129,6 +137,8 @@ class CompareOptions(RunOptions):
                 raise UsageError(f"recipe {self.recipe!r} fixes {item.name}; got {getattr(self, item.name)!r}")
         if self.recipe == "digits":
             require(self.data in (None, "digits"), "data", "digits for the recipe digits", self.data)
+        elif self.recipe == "imagenet-paper":
+            require(Path(self.data or "").is_dir(), "data", "an image folder for the recipe imagenet-paper", self.data)
         else:
             kind = (self.recipe or "").split("-")[0]
             require(

@@ -12,6 +12,7 @@ from easycoreset.files import read_json
 from easycoreset.parquet import read_table
 from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes, errors, line
 from easycoreset.reporting.samples import describe_scores
+from easycoreset.reporting.second import describe_second
 from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results
 
 
@@ -32,6 +33,7 @@ def describe_grid(folder: Path) -> list[Section]:
         Section("Robustness over eps", figures=_over_eps(groups)),
         Section("Cost", figures=[_cost(results)]),
         Section("All results", tables=[_table(groups, results)]),
+        *describe_second(cells),
         Section("Every contrast with random", [EXPLORATORY], tables=[_contrast_table(contrasts)], folded=True),
         _class_counts(results, cells),
         *_hardness(folder, groups),
