@@ -8,9 +8,11 @@ from torch import nn
 
 from conftest import close32
 from easycoreset import UsageError, input_gradient_norms, score
-from easycoreset.hardness import load_hardness
+from easycoreset.hardness import load_all_hardness, load_hardness
 from easycoreset.hardness.exact import measure_all
 from easycoreset.models.digits_cnn import digits_cnn
+from easycoreset.models.folding import fold_batch_norm
+from easycoreset.models.modes import frozen
 from easycoreset.models.normalize import Normalize
 
 
@@ -107,3 +109,49 @@ def test_space_model_needs_our_normalisation(tmp_path):
     with pytest.raises(UsageError, match="first layer is our normalisation"):
         score(data="digits", model="tests.factories:plain", epochs=1, hardness="aign:space=model", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class Looking(nn.Module):
+    """Looks at its input's values, which tracing cannot follow."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x) if x.mean() > 0 else self.model(-x)
+
+
+class Noisy(Looking):
+    def forward(self, x):
+        return self.model(x + 0.1 * torch.randn(1, 1, 8, 8))
+
+
+def test_batch_norm_is_folded_where_it_is_the_same(cnn, digits):
+    x = next(digits.splits["train"].batches(np.arange(50), 50)).x
+    before = {name: value.clone() for name, value in cnn.state_dict().items()}
+    with frozen(cnn):
+        folded = fold_batch_norm(cnn, x[:2])
+        assert folded is not cnn and not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+        torch.testing.assert_close(folded(x), cnn(x), rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(before[name], value) for name, value in cnn.state_dict().items())
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    for model in (Looking(cnn), Noisy(cnn), linear):
+        with frozen(model):
+            assert fold_batch_norm(model, x[:2]) is model
+
+
+def test_the_pass_does_without_batch_norm_unless_layers_are_looked_at(cnn, digits, monkeypatch):
+    split, calls = digits.splits["train"], []
+    forward = nn.BatchNorm2d.forward
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: calls.append(1) or forward(self, x))
+
+    def count(specs, layer=None):
+        calls.clear()
+        measure_all(cnn, lambda: split.batches(np.arange(100), 10), 100, load_all_hardness(specs), feature_layer=layer)
+        return len(calls)
+
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in cnn.modules())
+    last = next(name for name, module in reversed(list(cnn.named_modules())) if isinstance(module, nn.Linear))
+    assert count(["aign", "loss"]) == norms  # where the copy is tried
+    assert count(["cheap"], last) >= 10 * norms and count(["grand_full"]) >= 10 * norms

@@ -14,6 +14,7 @@ from easycoreset.attacks.ball import gradient_of
 from easycoreset.data import Batch
 from easycoreset.hardness import Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
+from easycoreset.models.folding import fold_batch_norm
 from easycoreset.models.last_layer import LastLayer, find_last_layer
 from easycoreset.models.modes import frozen, full_float32
 from easycoreset.models.normalize import Normalize
@@ -82,11 +83,14 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
         network = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
         facts = {"epoch": epoch, "seed": seed, "input_std": first_std(network),
                  "trainable": tuple(name for name, p in network.named_parameters() if p.requires_grad)}  # fmt: skip
+        plain = feature_layer is None and not any(measure.opt_in for measure in group.values())
         found: dict[str, Tensor] = {}
         layer: LastLayer | None = None
         with frozen(network), full_float32(), contextlib.ExitStack() as watching:
             for batch in batches():
                 x = batch.x if dtype == "float32" else batch.x.to(getattr(torch, dtype))
+                if plain:  # nobody looks at the layers themselves
+                    network, plain = fold_batch_norm(network, x[:2]), False
                 wants = any(measure.needs_gradient for measure in group.values())
                 if layer is None and any(measure.needs_features for measure in group.values()):
                     layer = watching.enter_context(find_last_layer(network, x[:2], feature_layer).watched())
