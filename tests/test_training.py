@@ -1,6 +1,7 @@
 """Training: budgets, schedules, seeds, weights, and what stops a run before or in the middle."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -345,3 +346,19 @@ def test_one_step_training_is_watched(tmp_path):
     train(data="digits", epochs=2, objective="fgsm-rs", eps=0.1, out=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert all(0 <= line["train_robust"] <= 1 for line in lines) and not (tmp_path / "best").exists()
+
+
+def test_a_profile_says_where_the_time_goes(tmp_path, cli):
+    line = ("train", "--data", "digits", "--epochs", 3, "--objective", "trades:eps=0.1:steps=2", "--profile")
+    ran = cli(*line, "--out", tmp_path / "t")
+    assert ran.code == 0 and "where the time of training steps goes: batch " in ran.err
+    text = (tmp_path / "t" / "profile.txt").read_text()
+    shares = {part: int(share) for part, share in re.findall(r"(\w+) (\d+)%", text.splitlines()[0])}
+    assert list(shares) == ["batch", "forward", "backward", "update"]
+    assert shares["forward"] > shares["backward"] > shares["update"] and 80 <= sum(shares.values()) <= 101
+    assert "convolution" in text and json.loads((tmp_path / "t" / "profile.json").read_text())["traceEvents"]
+    train(data="digits", epochs=3, objective="trades:eps=0.1:steps=2", out=tmp_path / "plain")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("t", "plain")]
+    assert weights[0] == weights[1]
+    ran = cli("score", "--data", "digits", "--epochs", 1, "--batch-size", 512, "--profile", "--out", tmp_path / "s")
+    assert ran.code == 0 and (tmp_path / "s" / "profile.txt").exists()  # fewer steps than are looked at

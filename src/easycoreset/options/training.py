@@ -99,6 +99,8 @@ class RecipeOptions(ComputeOptions):
     """Arithmetic of the model; auto is bf16 autocast on CUDA and fp32 elsewhere."""
     compile: Switch = field(default=False, metadata=NEUTRAL)
     """Compile the model with torch.compile."""
+    profile: Switch = field(default=False, metadata=NEUTRAL)
+    """Write where the time of some training steps goes: profile.txt, and profile.json (a trace for Perfetto)."""
     checkpoint_minutes: Number = field(default=10.0, metadata=NEUTRAL)
     """Minutes after which a checkpoint is written within an epoch (one is written after every epoch anyway)."""
     ema: Number | None = None

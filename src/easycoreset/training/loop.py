@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.profiler import record_function
 
 from easycoreset.console import Progress, log, progress
 from easycoreset.data import Batch
@@ -20,6 +21,7 @@ from easycoreset.errors import RunError
 from easycoreset.processes import add_up, agree, leads, rank, several, tell, world_size
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.training.checkpoint import load_checkpoint, save_checkpoint
+from easycoreset.training.profiling import Profile, each_in
 from easycoreset.training.schedule import learning_rate
 from easycoreset.training.setup import Job
 from easycoreset.training.tap import tapped
@@ -85,6 +87,8 @@ def fit(
             state.run_epoch(bar)
             yield Epoch(number, model, state.history[-1], state.trained)
             state.save()
+    if state.profile is not None:
+        state.profile.close()
     state.take_average()
 
 
@@ -117,6 +121,8 @@ class _Training:
         self.epoch, self.step, self.seconds, self._told = 1, 0, 0.0, 0
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
         self.bad_steps = torch.zeros((), dtype=torch.int64, device=job.device)
+        wanted = options.profile and leads()
+        self.profile = Profile(folder, job.device) if wanted and folder is not None else None
         saved = tell(load_checkpoint(folder) if folder is not None and leads() else None)
         if saved is not None:
             self._load(saved)
@@ -140,13 +146,16 @@ class _Training:
 
         self.model.train()
         size, shard = job.options.batch_size, (rank(), world_size())
-        for batch in job.split.batches(order, size, job.device, transform, skip=self.step, shard=shard):
+        batches = job.split.batches(order, size, job.device, transform, skip=self.step, shard=shard)
+        for batch in each_in("batch", batches):
             whole = min(size, len(order) - self.step * size)
             loss = self._update(batch, share_of(len(batch.x), whole))
             finite = torch.isfinite(loss)
             self.loss_sum += torch.where(finite, loss, 0)
             self.bad_steps += ~finite
             self.step += 1
+            if self.profile is not None:
+                self.profile.step()
             looked = self.step % LOOK_EVERY == 0 or self.step == steps
             bar.advance(1, f"epoch {epoch} loss {self._mean_loss():.3f}" if looked else None)
             if self.step < steps and self._save_due(looked):
@@ -179,16 +188,19 @@ class _Training:
         x = batch.x if self.tap is None else self.tap.train().watch(batch, share)
         weight = None if job.weight is None else job.weight[batch.index]
         generator = torch.Generator(job.device).manual_seed(key)
-        with torch.autocast(job.device.type, torch.bfloat16) if job.autocast else contextlib.nullcontext():
+        autocast = torch.autocast(job.device.type, torch.bfloat16) if job.autocast else contextlib.nullcontext()
+        with record_function("forward"), autocast:
             loss = share * job.objective(self.tap or self.runner, x, batch.y, weight, generator)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        add_up_gradients(self.model)
-        if options.on_nan == "continue" and not all_finite(loss):
-            return torch.full_like(loss.detach(), float("nan"))  # for every process, where it was one
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        with record_function("backward"):
+            loss.backward()
+        with record_function("update"):
+            add_up_gradients(self.model)
+            if options.on_nan == "continue" and not all_finite(loss):
+                return torch.full_like(loss.detach(), float("nan"))  # for every process, where it was one
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
         return loss.detach()
 
     @property
