@@ -66,7 +66,9 @@ class FileImages(Dataset):
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
         """Yield the images of each chunk, decoded by workers."""
         batches = [chunk.tolist() for chunk in chunks]
-        loader = DataLoader(self, batch_sampler=batches, num_workers=self.num_workers, collate_fn=_collate)
+        ahead = 4 if self.num_workers else None
+        loader = DataLoader(self, batch_sampler=batches, num_workers=self.num_workers, collate_fn=_collate,
+                            prefetch_factor=ahead, pin_memory=device.type == "cuda")  # fmt: skip
         for images in loader:
             if isinstance(images, str):
                 raise RunError(f"data: broken image: {images}")
