@@ -11,7 +11,7 @@ def ratio(what: str, budget: float, ours: Callable[[], object], reference: Calla
     for _ in range(warm):
         reference()
         ours()
-    ratios = []
+    ratios, own = [], []
     for number in range(repeats):
         pair = [(ours, 0), (reference, 1)]
         seconds = [0.0, 0.0]
@@ -20,6 +20,7 @@ def ratio(what: str, budget: float, ours: Callable[[], object], reference: Calla
             function()
             seconds[place] = time.perf_counter() - start
         ratios.append(seconds[0] / seconds[1])
+        own.append(seconds[0])
     low, _, high = statistics.quantiles(ratios, n=4)
     return {"what": what, "budget": budget, "measured": statistics.median(ratios), "low": low, "high": high,
-            "repeats": repeats}  # fmt: skip
+            "repeats": repeats, "seconds": statistics.median(own)}  # fmt: skip
