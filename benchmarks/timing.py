@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 def ratio(what: str, budget: float, ours: Callable[[], object], reference: Callable[[], object], *, repeats: int,
@@ -21,6 +21,11 @@ def ratio(what: str, budget: float, ours: Callable[[], object], reference: Calla
             seconds[place] = time.perf_counter() - start
         ratios.append(seconds[0] / seconds[1])
         own.append(seconds[0])
-    low, _, high = statistics.quantiles(ratios, n=4)
-    return {"what": what, "budget": budget, "measured": statistics.median(ratios), "low": low, "high": high,
-            "repeats": repeats, "seconds": statistics.median(own)}  # fmt: skip
+    return median(what, budget, ratios) | {"seconds": statistics.median(own)}
+
+
+def median(what: str, budget: float, values: Sequence[float]) -> dict:
+    """Median of two or more measured values, with the quartiles."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return {"what": what, "budget": budget, "measured": statistics.median(values), "low": low, "high": high,
+            "repeats": len(values)}  # fmt: skip
