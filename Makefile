@@ -4,7 +4,7 @@ OUT ?= runs/demo
 BENCH ?= all
 JOBS ?= 2
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test check bench results-check clean
 
 install: .venv/.installed
 
@@ -28,6 +28,9 @@ check: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks $(BENCH)
+
+results-check: .venv/.installed
+	$(BIN)/python -m benchmarks.check $(RESULTS)
 
 clean:
 	rm -rf .venv runs dist build

@@ -1,7 +1,7 @@
 """What a command costs as a process of its own: wall time and peak memory.
 
-A process's peak counts the memory of the one that started it, so `python -m benchmarks.children COMMAND` stands between: it
-imports next to nothing, starts the command, and prints what it cost as JSON.
+A process's peak counts the memory of the one that started it, so `python -m benchmarks.children COMMAND` stands
+between: it imports next to nothing, starts the command, and prints what it cost as JSON.
 """
 
 import json
@@ -26,8 +26,8 @@ class Cost(NamedTuple):
     out: str
 
 
-def spend(command: Sequence[object]) -> Cost:
-    """Run a command with one thread a process.
+def spend(command: Sequence[object], folder: Path | None = None) -> Cost:
+    """Run a command with one thread a process, in this folder or another.
 
     Raises:
         RuntimeError: it failed; its last lines are named.
@@ -35,7 +35,8 @@ def spend(command: Sequence[object]) -> Cost:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     between = [sys.executable, "-m", "benchmarks.children", *map(str, command)]
-    found = json.loads(subprocess.run(between, env=env, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run(between, env=env, cwd=folder, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
     if found["code"]:
         raise RuntimeError(f"{' '.join(map(str, command))}: exit {found['code']}: {found['err'][-2000:]}")
     return Cost(found["seconds"], found["mb"], found["out"])

@@ -1,7 +1,7 @@
 """How the cost of one exact scoring pass grows with the data: pictures streamed from files, thin ResNet.
 
-`python -m benchmarks.growth [--sizes ROWS ...] [--pixels SIDE] [--result FILE]` measures some sizes, each in a process of
-its own, puts them among those in FILE (results/growth-cpu.json), and draws FILE's .svg.
+`python -m benchmarks.growth [--sizes ROWS ...] [--pixels SIDE] [--result FILE]` measures some sizes, each in a process
+of its own, puts them among those in FILE (results/growth-cpu.json), and draws FILE's .svg.
 """
 
 import argparse
@@ -60,7 +60,8 @@ def pass_over(folder: Path, pixels: int) -> dict:
     size = len(paths)
     split = Split("train", FileImages(paths, pixels), np.arange(size) % CLASSES, [path.name for path in paths], "")
     names = tuple(map(str, range(CLASSES)))
-    card = ModelCard(model="thin-resnet", shape=(3, pixels, pixels), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=names)
+    card = ModelCard(model="thin-resnet", shape=(3, pixels, pixels), mean=(0.5,) * 3, std=(0.25,) * 3,
+                     class_names=names)  # fmt: skip
     torch.manual_seed(0)
     model = build_model(card).to(memory_format=torch.channels_last)
     started = time.perf_counter()
@@ -92,7 +93,8 @@ def linear(records: list[dict]) -> list[dict]:
     """Seconds per row of the largest size beside the smallest, for each side in pixels that has two."""
     found = []
     for pixels in sorted({record["pixels"] for record in records}):
-        first, *_, last = (own := [record for record in records if record["pixels"] == pixels])[0], own[-1]
+        own = [record for record in records if record["pixels"] == pixels]
+        first, last = own[0], own[-1]
         if first is not last:
             what = f"seconds per row at {last['rows']:,} / at {first['rows']:,} rows, {pixels} pixels"
             measured = last["seconds_per_1000_rows"] / first["seconds_per_1000_rows"]

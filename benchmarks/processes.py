@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.children import EASYCORESET, spend
 from benchmarks.timing import ratio
 
-SAMPLES = 5120
+SAMPLES = 20_480
 REPEATS = 3
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
             "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "easycoreset")  # fmt: skip

@@ -14,7 +14,8 @@ from easycoreset.tables import Scores
 
 ROWS = 1_281_167
 CLASSES = 1000
-COLUMNS = ("aign", "loss", "el2n", "grand", "forgetting", "aum", "uncertainty", "entropy", "least_confidence", "prob_gap")
+COLUMNS = ("aign", "loss", "el2n", "grand", "forgetting", "aum", "uncertainty", "entropy", "least_confidence",
+           "prob_gap")  # fmt: skip
 MB = 4096
 
 
@@ -30,7 +31,7 @@ def make(rows: int) -> Scores:
 
 
 def run(rows: int = ROWS) -> list[dict]:
-    """Each step in a process of its own, once."""
+    """Each step in a process of its own, once; the page is without pictures, for there is no data set."""
     found = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "scores"
@@ -44,8 +45,8 @@ def run(rows: int = ROWS) -> list[dict]:
         }  # fmt: skip
         for name, (seconds, command) in steps.items():
             cost = spend(command)
-            found += [{"what": f"{name}, {rows:,} rows, seconds", "budget": seconds, "measured": cost.seconds},
-                      {"what": f"{name}, {rows:,} rows, MB at its peak", "budget": MB, "measured": cost.mb}]  # fmt: skip
+            found.append({"what": f"{name}, {rows:,} rows, seconds", "budget": seconds, "measured": cost.seconds})
+            found.append({"what": f"{name}, {rows:,} rows, MB at its peak", "budget": MB, "measured": cost.mb})
     return found
 
 

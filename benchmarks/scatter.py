@@ -6,33 +6,39 @@ from html import escape
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 420, 70, 20, 40, 60
-Points = Sequence[tuple[float, float]]
+FONT = 'font-family="sans-serif" font-size="12"'
+Point = tuple[float, float]
+Points = Sequence[Point]
 
 
 def scatter(title: str, x_title: str, y_title: str, series: dict[str, Points]) -> str:
     """Points of each series, positive, joined by lines, with a line of slope one through the first of each."""
-    xs, ys = zip(*(point for points in series.values() for point in points), strict=True)
+    straight = {name: _proportional(points) for name, points in series.items()}
+    xs, ys = zip(*(point for drawn in (series, straight) for points in drawn.values() for point in points), strict=True)
     (x_low, x_high), (y_low, y_high) = _decades(xs), _decades(ys)
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def place(x: float, y: float) -> Point:
         across = (math.log10(x) - x_low) / (x_high - x_low)
         up = (math.log10(y) - y_low) / (y_high - y_low)
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
-    parts = [_text(WIDTH / 2, 20, title, "middle"), _text(WIDTH / 2, HEIGHT - 12, x_title, "middle"),
-             f'<text x="16" y="{HEIGHT / 2}" text-anchor="middle" transform="rotate(-90 16 {HEIGHT / 2})">'
-             f"{escape(y_title)}</text>"]  # fmt: skip
+    turned = f'text-anchor="middle" transform="rotate(-90 16 {HEIGHT / 2})"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" {FONT}>',
+             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>', _text(WIDTH / 2, 20, title, "middle"),
+             _text(WIDTH / 2, HEIGHT - 12, x_title, "middle"),
+             f'<text x="16" y="{HEIGHT / 2}" {turned}>{escape(y_title)}</text>']  # fmt: skip
     for power in range(x_low, x_high + 1):
-        x, _ = place(10**power, 10**y_low)
-        parts += [_line((x, TOP), (x, HEIGHT - BOTTOM), "#ddd"),
-                  _text(x, HEIGHT - BOTTOM + 18, f"{10**power:,}" if power >= 0 else f"{10**power:g}", "middle")]  # fmt: skip
+        x, _ = place(10.0**power, 10.0**y_low)
+        parts.append(_line((x, TOP), (x, HEIGHT - BOTTOM), "#ddd"))
+        parts.append(_text(x, HEIGHT - BOTTOM + 18, f"{10.0**power:,.{max(-power, 0)}f}", "middle"))
     for power in range(y_low, y_high + 1):
-        _, y = place(10**x_low, 10**power)
-        parts += [_line((LEFT, y), (WIDTH - RIGHT, y), "#ddd"), _text(LEFT - 6, y + 4, f"{10.0**power:,g}", "end")]
+        _, y = place(10.0**x_low, 10.0**power)
+        parts.append(_line((LEFT, y), (WIDTH - RIGHT, y), "#ddd"))
+        parts.append(_text(LEFT - 6, y + 4, f"{10.0**power:,.{max(-power, 0)}f}", "end"))
     for number, (name, points) in enumerate(series.items()):
-        parts += _series(name, [place(*point) for point in points], _proportional(points, place), number)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">'
-    return "\n".join([head, f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>', *parts, "</svg>\n"])
+        drawn, dashed = ([place(*point) for point in some] for some in (points, straight[name]))
+        parts += _series(name, drawn, dashed, number)
+    return "\n".join([*parts, "</svg>\n"])
 
 
 def _decades(values: Sequence[float]) -> tuple[int, int]:
@@ -41,23 +47,24 @@ def _decades(values: Sequence[float]) -> tuple[int, int]:
     return low, max(high, low + 1)
 
 
-def _proportional(points: Points, place) -> list[tuple[float, float]]:
-    """Where the last point would be if y grew as x does from the first."""
+def _proportional(points: Points) -> Points:
+    """The first point, and the last as it would be if y grew as x does."""
     (x0, y0), (x1, _) = points[0], points[-1]
-    return [place(x0, y0), place(x1, y0 * x1 / x0)]
+    return [(x0, y0), (x1, y0 * x1 / x0)]
 
 
-def _series(name: str, points: list[tuple[float, float]], straight: list[tuple[float, float]], number: int) -> list[str]:
+def _series(name: str, points: Points, straight: Points, number: int) -> list[str]:
     colour = COLOURS[number % len(COLOURS)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     parts = [_line(*straight, colour, ' stroke-dasharray="4 4"'),
              f'<polyline points="{path}" fill="none" stroke="{colour}"/>']  # fmt: skip
     parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in points]
     y = TOP + 16 + 18 * number
-    return [*parts, f'<circle cx="{LEFT + 14}" cy="{y - 4}" r="4" fill="{colour}"/>', _text(LEFT + 24, y, name, "start")]
+    parts.append(f'<circle cx="{LEFT + 14}" cy="{y - 4}" r="4" fill="{colour}"/>')
+    return [*parts, _text(LEFT + 24, y, name, "start")]
 
 
-def _line(start: tuple[float, float], end: tuple[float, float], colour: str, more: str = "") -> str:
+def _line(start: Point, end: Point, colour: str, more: str = "") -> str:
     (x1, y1), (x2, y2) = start, end
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"{more}/>'
 
