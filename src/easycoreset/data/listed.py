@@ -23,6 +23,7 @@ from easycoreset.tables.holdout import hold_out_named
 K = TypeVar("K")
 T = TypeVar("T")
 DECODED_BEFOREHAND = 50_000  # pictures, up to which a large data set is decoded once to find broken ones
+AT_ONCE = 1000  # pictures that wait for a thread: each takes memory while it waits
 TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FEW = 10  # samples of a class
@@ -149,8 +150,9 @@ def attempt(look: Callable[[K], T], items: Sequence[K]) -> tuple[list[T | None],
             broken[place] = say_broken(error)
             return None
 
+    places = range(len(items))
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(one, range(len(items))))
+        results = [found for start in places[::AT_ONCE] for found in pool.map(one, places[start : start + AT_ONCE])]
     return results, dict(sorted(broken.items()))
 
 
