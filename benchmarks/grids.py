@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from benchmarks.figures import Verdict
 from easycoreset.experiment import Cell, Experiment, Product
 from easycoreset.experiment.results import collect
+from easycoreset.experiment.tasks import Setting
 from easycoreset.experiment.work import run_cell
 from easycoreset.files import read_json
 
@@ -28,7 +29,7 @@ def check_grid(folder: Path, root: Path | None) -> Verdict:
         return Verdict(None, f"EASYCORESET_DATA is not set; needed for {kind}")
     again = Cell(**vars(cells[name]) | {"data": f"{kind}:{root}" if place else kind})
     with tempfile.TemporaryDirectory() as temporary:
-        run_cell(again, Path(temporary), "cpu", False)
+        run_cell(again, Setting(Path(temporary), "cpu"))
         verdict = compare_cell(rows_of(table, name), rows_of(collect(Path(temporary), [again]), name))
     cell = cells[name]
     budget = f"{cell.updates} updates" if cell.updates else f"{cell.epochs} epochs"
