@@ -14,7 +14,7 @@ import torch
 from easycoreset.files import versions
 
 NAMES = ("augmentation", "exact", "naive", "online", "rows", "selection", "startup", "trades")
-LONG = ("growth", "processes")  # run only when named
+LONG = ("growth", "processes", "throughput")  # run only when named
 FOLDER = Path("runs/bench")
 
 
