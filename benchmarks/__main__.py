@@ -13,8 +13,8 @@ import torch
 
 from easycoreset.files import versions
 
-NAMES = ("augmentation", "exact", "naive", "online", "rows", "selection", "startup", "throughput", "trades")
-LONG = ("growth", "processes")  # run only when named
+NAMES = ("augmentation", "exact", "naive", "online", "rows", "selection", "startup", "trades")
+LONG = ("growth", "processes", "throughput")  # run only when named
 FOLDER = Path("runs/bench")
 
 

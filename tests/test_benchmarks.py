@@ -76,7 +76,7 @@ def test_a_ratio_is_the_median_of_ours_over_the_reference(clock):
     ours, reference = clock(100, 2, 3, 4, 5, 8), clock(100, 4, 4, 4, 4, 4)
     row = timing.ratio("ours / theirs", 1.1, ours, reference, repeats=5, warm=1)
     assert row == {"what": "ours / theirs", "budget": 1.1, "measured": 1.0, "low": 0.625, "high": 1.625, "repeats": 5,
-                   "seconds": 4}  # fmt: skip
+                   "seconds": 4.0}  # fmt: skip
 
 
 def test_a_ratio_pairs_neighbours_and_takes_turns(clock):
