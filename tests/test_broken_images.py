@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from easycoreset import RunError, UsageError, open_source
-from easycoreset.data import decoding, images, listed
-from easycoreset.data.decoding import decode
+from easycoreset import RunError, UsageError, decoding, open_source
+from easycoreset.data import images, listed
+from easycoreset.decoding import decode
 from easycoreset.errors import EasycoresetWarning
 from test_data import check_source
 

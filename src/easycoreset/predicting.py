@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from easycoreset.console import log, progress, say_name
-from easycoreset.data.decoding import say_broken
 from easycoreset.data.draws import seed_of
 from easycoreset.data.folder import SUFFIXES, check_name
 from easycoreset.data.images import decode
+from easycoreset.decoding import say_broken
 from easycoreset.errors import UsageError
 from easycoreset.files import claim
 from easycoreset.models.card import ModelCard, read_card

@@ -6,6 +6,7 @@ from pathlib import Path
 from easycoreset.data.source import Batch, Source, Split
 from easycoreset.errors import UsageError, nearest
 from easycoreset.members import load_attribute
+from easycoreset.spelling import MANIFESTS, is_listed, is_manifest, name_data, takes_size
 
 __all__ = ["DATA", "Batch", "Source", "Split", "is_listed", "is_manifest", "name_data", "open_source", "takes_size"]
 
@@ -17,35 +18,6 @@ DATA = {
     "fashion-mnist": "easycoreset.data.mnist:load_fashion_mnist",
     "hf": "easycoreset.data.huggingface:load_hf",
 }
-MANIFESTS = (".csv", ".parquet")
-
-
-def name_data(data: str) -> str:
-    """What a data set is called wherever it lies, so that runs and cells can be moved.
-
-    >>> name_data("cifar10:/some/where"), name_data("photos/cats/"), name_data("digits"), name_data("hf:owner/birds")
-    ('cifar10', 'cats', 'digits', 'hf:birds')
-    """
-    name, colon, rest = data.partition(":")
-    if name == "hf":
-        return f"hf:{Path(rest).name}"
-    return name if colon and "/" not in name else Path(data).name
-
-
-def is_manifest(data: str) -> bool:
-    """Whether `data` is a table that lists image files."""
-    path = Path(data)
-    return path.suffix.lower() in MANIFESTS and path.is_file()
-
-
-def is_listed(data: str) -> bool:
-    """Whether `data` is image files, in a folder or listed by a manifest."""
-    return Path(data).is_dir() or is_manifest(data)
-
-
-def takes_size(data: str) -> bool:
-    """Whether the pictures of `data` may be of any size, so that `image_size` says to which they are brought."""
-    return data.startswith("hf:") or is_listed(data)
 
 
 def open_source(data: str, *, image_size: int | None = None, num_workers: int = 2, download: bool = False,

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from easycoreset.data import images
-from easycoreset.data.decoding import decode, own_limit
 from easycoreset.data.images import FileImages, MemoryImages, channel_statistics
 from easycoreset.data.listed import IMAGENET_MEAN, IMAGENET_STD, each
 from easycoreset.data.source import Images, Ints, Source, Split, fingerprint
+from easycoreset.decoding import decode, own_limit
 from easycoreset.errors import UsageError
 from easycoreset.tables.holdout import hold_out
 

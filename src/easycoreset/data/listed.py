@@ -14,9 +14,9 @@ from PIL import Image
 
 from easycoreset.console import log, say_name
 from easycoreset.data import images
-from easycoreset.data.decoding import decode, own_limit, say_broken
 from easycoreset.data.images import FileImages, MemoryImages
 from easycoreset.data.source import Images, Ints, Source, Split, fingerprint
+from easycoreset.decoding import decode, own_limit, say_broken
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.tables.holdout import hold_out_named
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from easycoreset.data import is_manifest
 from easycoreset.data.folder import SUFFIXES
 from easycoreset.data.source import fingerprint
 from easycoreset.errors import UsageError
+from easycoreset.spelling import is_manifest, picture_files
 from easycoreset.tables import Coreset, Scores
 
 
@@ -38,7 +38,7 @@ def find_pictures(data: str, table: Coreset | Scores) -> list[Path]:
     root = Path(data)
     if not is_manifest(data):
         check_ids(table.sample_ids)
-    files = [(root.parent if is_manifest(data) else root) / name for name in table.sample_ids]
+    files = picture_files(data, table.sample_ids)
     missing = [name for name, file in zip(table.sample_ids, files, strict=True) if not file.is_file()]
     if missing:
         raise UsageError(

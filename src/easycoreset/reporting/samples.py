@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from easycoreset.console import log
+from easycoreset.decoding import decode
 from easycoreset.files import read_json
 from easycoreset.reporting.page import COLOURS, Figure, Grid, Picture, Section, axes, plain
+from easycoreset.spelling import is_listed, picture_files, takes_size
 from easycoreset.tables import Scores
 
 BINS = 80
 PICTURES = 4  # of each end of each class
 CLASSES = 10  # that a gallery shows
+SIDE = 64  # pixels of a picture that was brought to a size which is not known
 
 
 def describe_scores(folder: Path, fractions: Sequence[float] = (0.3, 0.5, 0.7)) -> list[Section]:
@@ -105,27 +109,36 @@ def gallery(folder: Path, scores: Scores, name: str) -> Section:
 
 
 def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[str]) -> Any:
-    """A function from a row to a data URL, or None where a run's data set cannot be opened or is another."""
-    from easycoreset.data import open_source, takes_size
+    """A function from a row to a data URL, or None where a run's data set cannot be opened or is another.
 
+    Of pictures in files only those that are shown are read.
+    """
     given = record.get("given", record.get("options", {}))
-    data, size = given.get("data"), given.get("image_size")
+    data = given.get("data")
+    if not data:
+        return None
+    if is_listed(data):
+        files, size = picture_files(data, sample_ids), given.get("image_size") or SIDE
+        return lambda row: data_url(decode(files[row], size))
+    from easycoreset.data import open_source
+
     try:
-        size = size if data and takes_size(data) else None
-        source = open_source(data, image_size=size, skip_broken=bool(given.get("skip_broken"))) if data else None
-        split = None if source is None else source.splits[split_name]
-        if split is None or list(split.sample_ids) != list(sample_ids):
-            return None
+        split = open_source(data, image_size=given.get("image_size") if takes_size(data) else None).splits[split_name]
     except Exception as error:  # it may be gone, moved or broken
         log.info("no pictures: %s", error)
         return None
+    if list(split.sample_ids) != list(sample_ids):
+        return None
 
     def picture(row: int) -> str:
-        from PIL import Image
-
         pixels = next(split.batches(np.array([row]), 1)).x[0].permute(1, 2, 0).mul(255).round().byte().numpy()
-        buffer = io.BytesIO()
-        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        return data_url(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
     return picture
+
+
+def data_url(pixels: np.ndarray) -> str:
+    """A picture [H,W] or [H,W,3] as a PNG in a URL."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

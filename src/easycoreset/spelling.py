@@ -1,0 +1,40 @@
+"""What a spelling of `--data` tells by itself, without opening anything."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+MANIFESTS = (".csv", ".parquet")
+
+
+def name_data(data: str) -> str:
+    """What a data set is called wherever it lies, so that runs and cells can be moved.
+
+    >>> name_data("cifar10:/some/where"), name_data("photos/cats/"), name_data("digits"), name_data("hf:owner/birds")
+    ('cifar10', 'cats', 'digits', 'hf:birds')
+    """
+    name, colon, rest = data.partition(":")
+    if name == "hf":
+        return f"hf:{Path(rest).name}"
+    return name if colon and "/" not in name else Path(data).name
+
+
+def is_manifest(data: str) -> bool:
+    """Whether `data` is a table that lists image files."""
+    path = Path(data)
+    return path.suffix.lower() in MANIFESTS and path.is_file()
+
+
+def is_listed(data: str) -> bool:
+    """Whether `data` is image files, in a folder or listed by a manifest."""
+    return Path(data).is_dir() or is_manifest(data)
+
+
+def takes_size(data: str) -> bool:
+    """Whether the pictures of `data` may be of any size, so that `image_size` says to which they are brought."""
+    return data.startswith("hf:") or is_listed(data)
+
+
+def picture_files(data: str, sample_ids: Sequence[str]) -> list[Path]:
+    """Where the pictures of a folder's or a manifest's samples lie."""
+    root = Path(data).parent if is_manifest(data) else Path(data)
+    return [root / name for name in sample_ids]
