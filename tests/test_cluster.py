@@ -1,17 +1,28 @@
 """A grid on a Ray cluster: the same results as here, also when a machine is lost midway."""
 
+import dataclasses
+import json
 import os
 import sys
+import tempfile
 import time
+from importlib.metadata import version
 
 import pytest
 
-from easycoreset.experiment.cluster import gather, put
-from grids import done, finish, results, start
+from easycoreset.experiment import Cell
+from easycoreset.experiment.cluster import _absolute, gather, put, work_away
+from easycoreset.experiment.tasks import Setting, Task
+from grids import SMALL, done, finish, results, start
 
 ray = pytest.importorskip("ray")
 GRID = ["--data", "digits", "--methods", "easycore,moderate", "--fractions", "0.3", "--updates", "150", "--seeds", "2",
         "--scoring-epochs", "2", "--eps", "0.05", "--attack", "fgsm", "--quiet"]  # fmt: skip
+
+
+def grid(methods):
+    place = SMALL.index("--workers")
+    return [methods if value.startswith("random,") else value for value in (*SMALL[:place], *SMALL[place + 2 :])]
 
 
 @pytest.fixture
@@ -32,8 +43,9 @@ def cluster(monkeypatch):
 def test_a_machine_is_lost_midway(cluster, tmp_path):
     both, second = cluster
     process = start(tmp_path / "ray", [*GRID, "--on", f"ray:{both.address}"])
+    deadline = time.monotonic() + 240
     while not done(tmp_path / "ray"):
-        assert process.poll() is None
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     assert done(tmp_path / "ray") < 6
     both.remove_node(second, allow_graceful=False)
@@ -43,15 +55,58 @@ def test_a_machine_is_lost_midway(cluster, tmp_path):
     finish(start(tmp_path / "ray", [*GRID, "--on", "ray:127.0.0.1:1"]))  # nothing is left to do: nobody is asked
 
 
+@pytest.mark.slow
+def test_heads_share_a_folder_and_a_grid_is_extended(cluster, tmp_path):
+    """Scores are made once, by whichever head comes first, with what all cells need; a later start adds to them."""
+    place, ray_on = tmp_path / "ray", ["--on", f"ray:{cluster[0].address}"]
+
+    heads = [start(place, grid("random,easycore,hardest"), *ray_on, "--shard", f"{k}/2") for k in (1, 2)]
+    for head in heads:
+        finish(head)
+    finish(start(tmp_path / "here", grid("random,easycore,hardest"), "--workers", "2"))
+    assert results(place).equals(results(tmp_path / "here"))
+    began = [json.loads(file.read_text())["started"] for file in sorted(place.glob("scores/*/run.json"))]
+    finish(start(place, grid("random,moderate"), *ray_on))
+    files = sorted(place.glob("scores/*/run.json"))
+    assert [json.loads(file.read_text())["started"] for file in files] == began and len(began) == 2
+    for file in place.glob("cells/*/cell.json"):
+        assert json.loads(file.read_text())["options"]["data"] == "digits"
+
+
+def test_spellings_mean_the_same_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "digits").mkdir()  # the bundled set is meant all the same
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    assert _absolute("photos") == str(tmp_path / "photos") and _absolute("link") == str(tmp_path / "link")
+    assert _absolute("cifar10:photos") == f"cifar10:{tmp_path / 'photos'}"
+    assert [_absolute(data) for data in ("digits", "hf:owner/name", "gone")] == ["digits", "hf:owner/name", "gone"]
+
+
+def test_a_task_that_fails_says_why(tmp_path, monkeypatch):
+    cell = Cell(data="digits", model="digits-cnn", method="full", updates=1)
+    found = work_away(Task("cell", cell), Setting(tmp_path), None, "x", "0.0.0")
+    assert found[1] is None and found[0].status == "failed" and "0.0.0 at the head" in found[0].reason
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old = tmp_path / f"easycoreset-{os.getuid()}" / "old"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    wrong = dataclasses.replace(cell, model="no-such")
+    found = work_away(Task("cell", wrong), Setting(tmp_path), None, "x", version("easycoreset"))
+    assert found[0].status == "failed" and "no-such" in found[0].reason and not old.exists()
+
+
 def test_no_cluster_and_no_ray_are_one_line(cli, tmp_path, monkeypatch):
     ran = cli("compare", *GRID, "--on", "ray:127.0.0.1:1", "--out", tmp_path / "a")
     assert ran.code == 2 and ran.err.count("\n") == 1 and not ran.out
-    assert "on: no Ray cluster answers at 127.0.0.1:1" in ran.err and "pip install easycoreset[ray]" in ran.err
+    assert "on: no Ray cluster could be joined at 127.0.0.1:1" in ran.err and "pip install easycoreset[ray]" in ran.err
     monkeypatch.setitem(sys.modules, "ray", None)
     ran = cli("compare", *GRID, "--on", "ray", "--out", tmp_path / "b")
     assert ran.code == 2 and ran.err.count("\n") == 1 and "on: ray needs Ray: pip install easycoreset[ray]" in ran.err
     ran = cli("compare", *GRID, "--on", "slurm", "--out", tmp_path / "c")
-    assert ran.code == 2 and "on must be ray or ray:ADDRESS; got 'slurm'" in ran.err
+    assert ran.code == 2 and "on must be ray or ray:HOST:PORT; got 'slurm'" in ran.err
+    ran = cli("compare", *GRID, "--on", "ray", "--dry-run", "--out", tmp_path / "d")
+    assert ran.code == 2 and "workers must be given with on and dry_run" in ran.err
 
 
 def test_files_travel(tmp_path):

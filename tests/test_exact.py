@@ -127,6 +127,32 @@ class Noisy(Looking):
         return self.model(x + 0.1 * torch.randn(1, 1, 8, 8))
 
 
+class Whitened(Looking):
+    """Its statistics take no part in the gradient, which a trace does not know."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            mean, std = x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)
+        return self.model((x - mean) / std)
+
+
+class Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return (x * 8).round() / 8
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Straight(Looking):
+    """A backward pass of its own, which a trace does not know either."""
+
+    def forward(self, x):
+        return self.model(Rounded.apply(x))
+
+
 def test_batch_norm_is_folded_where_it_is_the_same(cnn, digits):
     x = next(digits.splits["train"].batches(np.arange(50), 50)).x
     before = {name: value.clone() for name, value in cnn.state_dict().items()}
@@ -136,7 +162,7 @@ def test_batch_norm_is_folded_where_it_is_the_same(cnn, digits):
         torch.testing.assert_close(folded(x), cnn(x), rtol=1e-4, atol=1e-5)
     assert all(torch.equal(before[name], value) for name, value in cnn.state_dict().items())
     linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    for model in (Looking(cnn), Noisy(cnn), linear):
+    for model in (Looking(cnn), Noisy(cnn), Whitened(cnn), Straight(cnn), linear):
         with frozen(model):
             assert fold_batch_norm(model, x[:2]) is model
 

@@ -1,34 +1,39 @@
-"""The work of an experiment on a Ray cluster: a task a piece, whose files travel; nothing needs to be shared but data.
+"""The work of an experiment on a Ray cluster: a task a piece, whose files travel.
 
-The data set lies at the same path on every machine, and the same easycoreset is installed there. Machines may come and
-go: what a lost one did is done again by another.
+The data set lies at the same path on every machine, and so do files and modules that the experiment names; the same
+easycoreset is installed there. Machines may come and go: what a lost one did is done again by another.
 """
 
 import contextlib
 import dataclasses
 import hashlib
+import json
 import logging
 import os
 import platform
 import shutil
 import socket
 import tempfile
+import time
 import uuid
 from concurrent.futures import Future
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from easycoreset.console import log
+from easycoreset.data import DATA
 from easycoreset.errors import UsageError
-from easycoreset.experiment.results import cell_folder, is_done, scores_folder
-from easycoreset.experiment.tasks import Setting, Task
+from easycoreset.experiment.results import cell_folder, scores_folder
+from easycoreset.experiment.tasks import Setting, Task, is_finished
 from easycoreset.experiment.work import Report, locked, work_on
 
 HINT = "pip install easycoreset[ray]"
 RETRIES = 3  # of a piece of work whose process or machine died
-SECONDS = 15  # in which a cluster must answer
+PATIENCE = 15  # seconds in which a cluster must answer
 STAYING = (".lock", "checkpoint.pt")  # files that do not travel
+TRAVELLING = ("PYTHONPATH", "HF_HUB_OFFLINE")  # variables that do
+KEPT_DAYS = 7  # of what a machine holds of an experiment that is not worked on any more
 Files = dict[str, bytes]
 
 
@@ -39,31 +44,18 @@ class RayPool:
         """Join the cluster at `address`; where none is named one that runs here, or else a new one of this machine.
 
         Raises:
-            UsageError: Ray is not installed, or no cluster answers.
+            UsageError: Ray is not installed, or no cluster could be joined.
         """
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        try:
-            import ray
-        except ImportError:
-            raise UsageError(f"on: ray needs Ray: {HINT}") from None
-        self._ray, self._asked, self._setting = ray, workers, setting
+        self._ray = _join(address)
+        self._asked, self._setting = workers, setting
         self._running: dict[Future[Any], tuple[Task, Any, contextlib.ExitStack]] = {}
         self._scores: dict[str, tuple[str, Any]] = {}
-        travelling = {name: os.environ[name] for name in ("PYTHONPATH", "HF_HUB_OFFLINE") if name in os.environ}
-        try:
-            _knock(address)
-            ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR,
-                     runtime_env={"env_vars": {**travelling, "OMP_NUM_THREADS": "1"}})  # fmt: skip
-        except (OSError, ValueError, RuntimeError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"on: no Ray cluster answers at {address or 'this machine'} ({first}); `ray start --head` "
-                             f"begins one ({HINT})") from None  # fmt: skip
-        gpus = setting.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
+        gpus = setting.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= 1
         self._resource = "GPU" if gpus else "CPU"
         amount: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1, "num_gpus": 0}
-        self._remote = ray.remote(max_retries=RETRIES, **amount)(work_away)
-        log.info("Ray: %d machines, %d tasks at once", len(_alive(ray)), self.size)
+        self._remote = self._ray.remote(max_retries=RETRIES, **amount)(work_away)
+        machines = sum(bool(node["Alive"]) for node in self._ray.nodes())
+        log.info("Ray: %d machine%s, %d tasks at once", machines, "s" * (machines > 1), self.size)
 
     @property
     def size(self) -> int:
@@ -71,34 +63,41 @@ class RayPool:
         return self._asked or max(1, int(self._ray.cluster_resources().get(self._resource, 1)))
 
     def submit(self, task: Task) -> Future[Any]:
-        """Begin a piece of work, unless another process of this machine has it."""
+        """Begin a piece of work, unless another process of this machine has it or has done it."""
+        out = self._setting.out
         with contextlib.ExitStack() as held:
-            if not held.enter_context(locked(task, self._setting.out)):
+            if not held.enter_context(locked(task, out)):
                 return _ended(Report("busy"))
-            if task.kind == "cell" and is_done(self._setting.out, task.cell):
+            if is_finished(task, out):
                 return _ended(Report("done"))
-            away = dataclasses.replace(task, cell=dataclasses.replace(task.cell, data=_absolute(task.cell.data)))
-            mark, scores = self._send_scores(task)
-            scratch = hashlib.sha256(f"{platform.node()}:{self._setting.out.resolve()}:{mark}".encode()).hexdigest()[
-                :16
-            ]
-            reference = self._remote.remote(away, self._setting, scores, scratch, _own_version())
+            try:
+                mark, scores = self._send_scores(task)
+                setting = dataclasses.replace(self._setting, data=_absolute(task.cell.data))
+                reference = self._remote.remote(task, setting, scores, _scratch(out, mark), _own_version())
+            except (self._ray.exceptions.RayError, OSError) as error:
+                return _ended(Report("failed", f"{type(error).__name__}: {error}".replace("\n", " ")))
             future = reference.future()
             self._running[future] = (task, reference, held.pop_all())
         return future
 
     def result(self, future: Future[Any]) -> Report:
         """How a piece of work ended; what it made is put in its place."""
-        task, _, held = self._running.pop(future, (None, None, contextlib.ExitStack()))
+        if future not in self._running:
+            return future.result()
+        task, _, held = self._running.pop(future)
         with held:
             try:
-                report, files = future.result() if task is not None else (future.result(), None)
+                report, files = future.result()
             except self._ray.exceptions.RayError as error:
-                lines = str(error).splitlines() or [""]
-                return Report("failed", f"{type(error).__name__}: {lines[0]}")
-            if task is not None and files is not None:
-                put(files, _place(task, self._setting.out), replace=True)
+                cause = getattr(error, "cause", None) or error
+                return Report("failed", f"{type(cause).__name__}: {str(cause).splitlines()[0]}")
+            if files is None:
+                return report
+            if task.kind == "score":
                 self._scores.pop(task.cell.scoring_name, None)
+            elif (found := json.loads(files["cell.json"])) and self._is_other(found):
+                return Report("failed", f"{task.cell.data} is other data on {found['host']} than here")
+            put(files, _place(task, self._setting.out), replace=True)
             return report
 
     def begin_anew(self) -> None:
@@ -106,16 +105,22 @@ class RayPool:
 
     def close(self) -> None:
         """Part from the cluster; what is running there ends."""
+        for future in [future for future in self._running if future.done()]:
+            self.result(future)
         for _, reference, held in self._running.values():
             with contextlib.suppress(Exception):
                 self._ray.cancel(reference, force=True)
             held.close()
         self._ray.shutdown()
 
+    def _is_other(self, record: dict[str, Any]) -> bool:
+        """Whether a cell was computed from other data than the experiment's."""
+        return self._setting.fingerprint not in ("", record["fingerprint"])
+
     def _send_scores(self, task: Task) -> tuple[str, Any]:
-        """The scores that a cell needs, sent to the cluster once, and what tells them from others."""
+        """The scores that a cell needs, or that a scoring run goes on from, sent once; and what tells them apart."""
         cell, folder = task.cell, scores_folder(self._setting.out, task.cell)
-        if task.kind == "score" or not cell.needs_scores or not folder.exists():
+        if not cell.needs_scores or not folder.exists():
             return "", None
         if cell.scoring_name not in self._scores:
             files = gather(folder)
@@ -124,11 +129,39 @@ class RayPool:
         return self._scores[cell.scoring_name]
 
 
+def _join(address: str) -> Any:
+    """Join a cluster; returns the module `ray`."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    try:
+        import ray
+    except ImportError:
+        raise UsageError(f"on: ray needs Ray: {HINT}") from None
+    travelling = {name: os.environ[name] for name in TRAVELLING if name in os.environ}
+    try:
+        _knock(address)
+        ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR,
+                 runtime_env={"env_vars": {**travelling, "OMP_NUM_THREADS": "1"}})  # fmt: skip
+    except (OSError, ValueError, RuntimeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"on: no Ray cluster could be joined at {address or 'this machine'} ({first}); "
+                         f"`ray start --head` begins one ({HINT})") from None  # fmt: skip
+    return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+
+
 def work_away(task: Task, setting: Setting, scores: Files | None, scratch: str,
               wanted: str) -> tuple[Report, Files | None]:  # fmt: skip
     """Do a piece of work on another machine, in its temporary folder; returns also the files that it made.
 
-    The folder stays where the work did not end, so that the machine goes on from its checkpoint if it gets it again.
+    What did not end stays there, so that the machine goes on from its checkpoint if it gets it again, and so do scores,
+    for the next cell.
     """
     import torch
 
@@ -136,6 +169,9 @@ def work_away(task: Task, setting: Setting, scores: Files | None, scratch: str,
     if _own_version() != wanted:
         return Report("failed", f"easycoreset {_own_version()} on {platform.node()}; {wanted} at the head"), None
     out = Path(tempfile.gettempdir()) / f"easycoreset-{os.getuid()}" / scratch
+    out.mkdir(parents=True, exist_ok=True)
+    os.utime(out)
+    _tidy(out.parent)
     if scores is not None and not scores_folder(out, task.cell).exists():
         put(scores, scores_folder(out, task.cell))
     report = work_on(task, dataclasses.replace(setting, out=out))
@@ -145,6 +181,14 @@ def work_away(task: Task, setting: Setting, scores: Files | None, scratch: str,
     files = gather(place)
     shutil.rmtree(place)
     return report, files
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what is left of experiments that are not worked on any more."""
+    for place in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - place.stat().st_mtime > KEPT_DAYS * 86_400:
+                shutil.rmtree(place)
 
 
 def gather(folder: Path) -> Files:
@@ -171,30 +215,27 @@ def _place(task: Task, out: Path) -> Path:
     return scores_folder(out, task.cell) if task.kind == "score" else cell_folder(out, task.cell)
 
 
+def _scratch(out: Path, mark: str) -> str:
+    """The name of a machine's folder for an experiment and the scores that its cells are chosen by."""
+    return hashlib.sha256(f"{platform.node()}:{out.resolve()}:{mark}".encode()).hexdigest()[:16]
+
+
 def _absolute(data: str) -> str:
-    """A data set's spelling that means the same from any folder."""
+    """A data set's spelling that means the same from any folder; links stay as they are."""
     name, colon, place = data.partition(":")
-    if Path(data).exists():
-        return str(Path(data).resolve())
-    return f"{name}:{Path(place).resolve()}" if colon and Path(place).exists() else data
+    if name in DATA:
+        return f"{name}:{os.path.abspath(place)}" if colon and os.path.exists(place) else data
+    return os.path.abspath(data) if os.path.exists(data) else data
 
 
 def _own_version() -> str:
-    return version("easycoreset")
+    try:
+        return version("easycoreset")
+    except PackageNotFoundError:  # it is only on the path
+        return "not installed"
 
 
 def _ended(report: Report) -> Future[Any]:
     future: Future[Any] = Future()
     future.set_result(report)
     return future
-
-
-def _alive(ray: Any) -> list[Any]:
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=SECONDS).close()

@@ -86,7 +86,8 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
                     bar.advance(1, task.what, above=told(_write_results(out, cells)))
 
             if plan.waiting:
-                with contextlib.closing(open_pool(on, workers, Setting(out, device, keep_weights))) as pool:
+                setting = Setting(out, device, keep_weights, num_workers, fingerprint=experiment.fingerprint)
+                with contextlib.closing(open_pool(on, workers, setting)) as pool:
                     _run(plan, pool, advance)
         table = _write_results(out, cells)
         left = sum(not is_done(out, cell) for cell in cells)

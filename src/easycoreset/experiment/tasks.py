@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from easycoreset.experiment.cells import Cell, FeatureKind
-from easycoreset.experiment.results import is_scored
+from easycoreset.experiment.results import is_done, is_scored, scores_folder
 from easycoreset.options import Device
+from easycoreset.scoring import scores_file
 
 KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first holds the second
 
@@ -44,28 +47,40 @@ class Setting:
         device: of the models.
         keep_weights: whether models and coresets stay.
         num_workers: processes that decode pictures of a folder too large for memory.
+        data: where the data set lies, where what the cells spell means nothing; None where it does.
+        fingerprint: of its training split; empty where it is not known.
     """
 
     out: Path
     device: Device = "auto"
     keep_weights: bool = False
     num_workers: int = 2
+    data: str | None = None
+    fingerprint: str = ""
 
     def machine(self, cell: Cell) -> dict[str, Any]:
         """What every step of a cell's work is told of its data and the machine."""
-        return {"data": cell.data, "image_size": cell.image_size, "skip_broken": cell.skip_broken,
+        return {"data": self.data or cell.data, "image_size": cell.image_size, "skip_broken": cell.skip_broken,
                 "num_workers": self.num_workers, "device": self.device, "threads": 1}  # fmt: skip
+
+
+def is_finished(task: Task, out: Path) -> bool:
+    """Whether what a piece of work makes is there."""
+    if task.kind == "cell":
+        return is_done(out, task.cell)
+    file = scores_file(scores_folder(out, task.cell), "train")
+    return is_scored(out, task.cell, task.features) and set(task.hardness) <= set(pq.read_schema(file).names)
 
 
 def list_tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> list[Task]:
     """The missing cells in their order, each scoring run before the first cell that needs it.
 
-    A scoring run measures what any of the experiment's `cells` needs, whoever does them.
+    A scoring run measures what any of the experiment's `cells` that are not done needs, whoever does them.
     """
     tasks: dict[Task, None] = {}
     begun: set[str] = set()
     wanted: dict[str, set[FeatureKind | None]] = {}
-    for cell in missing:
+    for cell in (c for c in cells if not is_done(out, c)):
         wanted.setdefault(cell.scoring_name, set()).add(cell.needs_features)
     for cell in missing:
         name = cell.scoring_name

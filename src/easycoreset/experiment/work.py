@@ -115,10 +115,7 @@ def run_cell(cell: Cell, setting: Setting) -> None:
     if (work / "cell.json").exists():  # killed while it was tidied up
         _settle(work, cell_folder(out, cell), setting.keep_weights)
         return
-    if (work / "predictions.parquet").exists():  # killed between its outcomes and its record: evaluated again
-        for folder in work.glob("evaluation-*"):
-            shutil.rmtree(folder)
-    facts = _select(cell, out, work)
+    facts = _select(cell, setting, work)
     coreset = None if cell.method == FULL else work / "coreset.parquet"
     _anew_if_other(
         work / "model",
@@ -165,12 +162,12 @@ def unscored_table(data: str, skip_broken: bool = False) -> Scores:
                   n_obs=np.zeros(len(split), np.int32), columns={}, provenance=facts)  # fmt: skip
 
 
-def _select(cell: Cell, out: Path, work: Path) -> dict[str, Any]:
+def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:
     """Write the cell's coreset; returns what `cell.json` says of it."""
     if cell.needs_scores:
-        scores = Scores.read(scores_file(scores_folder(out, cell), "train"))
+        scores = Scores.read(scores_file(scores_folder(setting.out, cell), "train"))
     else:
-        scores = unscored_table(cell.data, cell.skip_broken)
+        scores = unscored_table(setting.machine(cell)["data"], cell.skip_broken)
     if cell.method == FULL:
         counts = np.bincount(scores.labels).tolist()
         return {"kept": len(scores), "class_counts": {"before": counts, "after": counts}, "selection_seconds": 0.0,
@@ -219,18 +216,17 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
     for name, kind in small.items():
         whole = whole.set_column(whole.column_names.index(name), name, whole[name].cast(kind))
     write_table(whole, work / "predictions.parquet")
-    second = None
+    second: dict[str, Any] = {"attacked": None, "warnings": []}
     if cell.second:
-        beside = evaluate(**how, attack=(cell.second,), eps=(cell.main,), limit=cell.second_limit,
-                          out=work / "evaluation-second")  # fmt: skip
-        second = beside.summary()["attacked"]
+        second = evaluate(**how, attack=(cell.second,), eps=(cell.main,), limit=cell.second_limit,
+                          out=work / "evaluation-second").summary()  # fmt: skip
     return {
         "clean": summaries[0]["clean"],
         "attacked": [line for summary in summaries for line in summary["attacked"]],
         "worst": [line for summary in summaries for line in summary["worst"]],
-        "second": second,
+        "second": second["attacked"],
         "checks": summaries[0]["checks"],
-        "warnings": list(dict.fromkeys(text for summary in summaries for text in summary["warnings"])),
+        "warnings": list(dict.fromkeys(text for summary in (*summaries, second) for text in summary["warnings"])),
     }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from easycoreset.attacks.ball import gradient_of
 from easycoreset.data import Batch
-from easycoreset.hardness import Hardness, Outputs
+from easycoreset.hardness import ForwardHardness, Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.models.folding import fold_batch_norm
 from easycoreset.models.last_layer import LastLayer, find_last_layer
@@ -83,7 +83,7 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
         network = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
         facts = {"epoch": epoch, "seed": seed, "input_std": first_std(network),
                  "trainable": tuple(name for name, p in network.named_parameters() if p.requires_grad)}  # fmt: skip
-        plain = feature_layer is None and not any(measure.opt_in for measure in group.values())
+        plain = feature_layer is None and all(looks_at_outputs(measure) for measure in group.values())
         found: dict[str, Tensor] = {}
         layer: LastLayer | None = None
         with frozen(network), full_float32(), contextlib.ExitStack() as watching:
@@ -106,6 +106,11 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
     for values in columns.values():
         values[~np.isfinite(values)] = np.nan
     return columns
+
+
+def looks_at_outputs(measure: Hardness) -> bool:
+    """Whether a measure is one of ours that looks at no more than logits, features and input gradient."""
+    return isinstance(measure, AIGN | ForwardHardness) and not measure.opt_in
 
 
 def first_std(model: nn.Module) -> Tensor | None:

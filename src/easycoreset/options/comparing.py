@@ -80,7 +80,7 @@ class CompareOptions(RunOptions):
     device: Device = field(default="auto", metadata=NEUTRAL)
     """Where models run."""
     on: str | None = field(default=None, metadata=NEUTRAL)
-    """`ray` or `ray:ADDRESS`: do the cells as tasks of a Ray cluster, on one machine or many; left out: here."""
+    """`ray` or `ray:HOST:PORT`: do the cells as tasks of a Ray cluster, on one machine or many; left out: here."""
     workers: Integer | None = field(default=None, metadata=NEUTRAL)
     """Cells at once, one thread (or one GPU) each; left out: 2 processes, on Ray as many as its CPUs (or GPUs)."""
     num_workers: Integer = field(default=2, metadata=NEUTRAL)
@@ -104,7 +104,10 @@ class CompareOptions(RunOptions):
         require(self.minutes is None or self.minutes > 0, "minutes", "> 0", self.minutes)
         check_val_fraction(self.val_fraction)
         require(self.workers is None or self.workers >= 1, "workers", ">= 1", self.workers)
-        require(self.on is None or self.on.partition(":")[0] == "ray", "on", "ray or ray:ADDRESS", self.on)
+        name, _, address = (self.on or "ray").partition(":")
+        require(name == "ray" and not address.startswith("/"), "on", "ray or ray:HOST:PORT", self.on)
+        if self.on is not None and self.dry_run and self.workers is None:
+            raise UsageError("workers must be given with on and dry_run: an estimate asks no cluster how large it is")
         require(self.num_workers >= 0, "num_workers", ">= 0", self.num_workers)
         self.shard_of()
         if self.recipe is None:

@@ -58,7 +58,7 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
         scored = _score_all(options)
         main = scored["main"]
         found = {
-            "data": source.name, "model": options.model,
+            "data": name_data(options.data), "model": options.model,
             "samples": {split: len(source.splits[split]) for split in SPLITS},
             "scored_by": f"{options.model}, seed {options.seed}, {options.epochs} epochs",
             **_attack_all(options, scored),

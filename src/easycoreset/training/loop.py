@@ -82,13 +82,11 @@ def fit(
         RunError: a loss that is not finite, where the options say stop.
     """
     state = _Training(job, model, recorder, feature_layer, folder, [] if history is None else history)
-    with progress("training", job.updates, state.updates_done) as bar:
+    with progress("training", job.updates, state.updates_done) as bar, contextlib.closing(state):
         for number in range(state.epoch, job.epochs + 1):
             state.run_epoch(bar)
             yield Epoch(number, model, state.history[-1], state.trained)
             state.save()
-    if state.profile is not None:
-        state.profile.close()
     state.take_average()
 
 
@@ -127,6 +125,11 @@ class _Training:
         if saved is not None:
             self._load(saved)
         self._started = self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """End what looks at the steps."""
+        if self.profile is not None:
+            self.profile.close()
 
     @property
     def updates_done(self) -> int:

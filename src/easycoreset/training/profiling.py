@@ -1,5 +1,6 @@
 """Where the time of training steps goes: a table and a trace of some of them."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,7 +37,8 @@ class Profile:
             folder: into which the files are written.
             device: where the model runs.
         """
-        self._folder, self._device = folder, device
+        self._folder, self._device, self._written = folder, device, False
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells people nothing
         kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
         when = schedule(wait=0, warmup=WARM, active=STEPS, repeat=1)
         self._profile: Any = profile(activities=kinds, schedule=when, on_trace_ready=self._write)
@@ -48,17 +50,23 @@ class Profile:
             self._profile.step()
 
     def close(self) -> None:
-        """Write what was seen of a run that ended early."""
+        """End, and write what was seen where the run had fewer steps than are looked at."""
         if self._profile is not None:
             self._profile.stop()
+        if not self._written:
+            log.warning("no profile: it takes more than %d steps in one start", WARM)
 
     def _write(self, found: Any) -> None:
         """The operations by their own time, and what share of the steps' time each part had on the host."""
         self._profile = None
         rows = found.key_averages()
+        if not any(row.key == "forward" for row in rows):
+            return
+        self._written = True
         whole = sum(row.cpu_time_total for row in rows if row.key.startswith("ProfilerStep"))
         shares = {row.key: 100 * row.cpu_time_total / whole for row in rows if row.key in PARTS}
-        told = ", ".join(f"{part} {shares[part]:.0f}%" for part in PARTS if part in shares)
+        shares["other"] = 100 - sum(shares.values())  # passes and checkpoints between epochs
+        told = ", ".join(f"{part} {shares[part]:.0f}%" for part in (*PARTS, "other") if part in shares)
         if self._device.type == "cuda":  # which goes on by itself: what counts is that it never waits
             busy = sum(row.self_device_time_total for row in rows if row.device_type.name != "CPU")
             told += f"; the GPU is busy for {100 * busy / whole:.0f}%"
