@@ -1,6 +1,7 @@
 """Experiments: names of cells, a second run that does only what is missing, workers that die, cells that fail."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,8 @@ import pytest
 
 from easycoreset import UsageError
 from easycoreset.errors import GridError
-from easycoreset.experiment import Cell, Experiment, Product, run_experiment
+from easycoreset.experiment import Cell, Experiment, Product, run_experiment, running, work
+from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.recipes import digits as digits_recipe
 
 BASE = Cell(data="digits", model="digits-cnn", scoring_epochs=2, attack=("pgd:steps=2", "fgsm"), eps=(0.1,), limit=60)
@@ -115,3 +117,40 @@ def test_a_method_whose_scores_are_never_made_fails_instead_of_waiting(tmp_path)
     with pytest.raises(GridError, match="1 of 2 cells failed.*no column .mystery."):
         run_experiment(Experiment(name="lacking", products=(product,)), tmp_path, workers=1)
     assert pq.read_table(tmp_path / "results.parquet")["method"].to_pylist() == ["easycore"]
+
+
+def test_an_interrupted_second_attack_loses_nothing(tmp_path, monkeypatch):
+    """What the first attack found stays, whenever the second is cut off."""
+    (cell,) = experiment(methods=("random",), second="pgd:steps=3", second_limit=20).cells()
+    evaluate, calls = work.evaluate, []
+
+    def cut_off(**options):
+        calls.append(options["attack"])
+        if options["attack"] == ("pgd:steps=3",) and len(calls) == 2:
+            raise KeyboardInterrupt
+        done = (options["out"] / "evaluation.json").exists()
+        found = evaluate(**options)
+        calls[-1] = (*options["attack"], done)
+        return found
+
+    monkeypatch.setattr(work, "evaluate", cut_off)
+    task, setting = Task("cell", cell), Setting(tmp_path, "cpu")
+    with pytest.raises(KeyboardInterrupt):
+        work.work_on(task, setting)
+    assert work.work_on(task, setting).status == "done"
+    assert calls == [
+        ("pgd:steps=2", "fgsm", False),
+        ("pgd:steps=3",),
+        ("pgd:steps=2", "fgsm", True),
+        ("pgd:steps=3", False),
+    ]
+    record = json.loads((tmp_path / "cells" / cell.name / "cell.json").read_text())
+    assert [line["attack"] for line in record["second"]] == ["pgd:steps=3"] and record["second"][0]["samples"] == 20
+
+
+def test_workers_are_told_of_the_machine(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(running, "open_pool", lambda *given: seen.append(given) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_experiment(experiment(), tmp_path, workers=3, device="cpu", keep_weights=True, num_workers=7, on="ray")
+    assert seen == [("ray", 3, Setting(tmp_path, "cpu", True, 7))]

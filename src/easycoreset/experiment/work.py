@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from easycoreset.console import log
 from easycoreset.data import open_source
 from easycoreset.errors import EasycoresetWarning, OtherRunError
-from easycoreset.evaluation import evaluate
+from easycoreset.evaluation import Evaluation, evaluate
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import Setting, Task
@@ -33,6 +33,8 @@ from easycoreset.scoring import score, scores_file
 from easycoreset.selection import choose
 from easycoreset.tables import Coreset, Scores
 from easycoreset.training import train
+
+T = TypeVar("T")
 
 
 class Report(NamedTuple):
@@ -97,14 +99,14 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None,
     )  # fmt: skip
 
 
-def _anew_if_other(folder: Path, work: Callable[[], Any]) -> None:
+def _anew_if_other(folder: Path, work: Callable[[], T]) -> T:
     """Do `work` in `folder`; where an older version of this package left something else there, begin anew."""
     try:
-        work()
+        return work()
     except OtherRunError as error:
         log.info("%s; it is made anew", error)
         shutil.rmtree(folder)
-        work()
+        return work()
 
 
 def run_cell(cell: Cell, setting: Setting) -> None:
@@ -198,19 +200,18 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
         parts = [((cell.main_eps,), None)] + ([(others, cell.limit)] if others else [])
     tables: list[pa.Table] = []
     summaries: list[dict[str, Any]] = []
-    how = {
-        **setting.machine(cell),
-        "weights": work / "model",
-        "model": _own_factory(cell),
-        "norm": cell.norm,
-        "seed": 0,
-    }
+
+    def attacked(name: str, attack: tuple[str, ...], radii: tuple[float, ...], images: int | None) -> Evaluation:
+        folder = work / name
+        return _anew_if_other(folder, lambda: evaluate(
+            **setting.machine(cell), weights=work / "model", model=_own_factory(cell), attack=attack, norm=cell.norm,
+            eps=radii, limit=images, seed=0, out=folder,
+        ))  # fmt: skip
+
     for place, (eps, limit) in enumerate(parts):
-        folder = work / f"evaluation-{place}"
-        result = evaluate(**how, attack=cell.attack, eps=eps, limit=limit, out=folder)
-        table = read_table(folder / "predictions.parquet", {"index": "integer", "broken": "bool"})
+        summaries.append(attacked(f"evaluation-{place}", cell.attack, eps, limit).summary())
+        table = read_table(work / f"evaluation-{place}" / "predictions.parquet", {"index": "integer", "broken": "bool"})
         tables.append(table if place == 0 else table.filter(pc.field("attack") != "clean"))
-        summaries.append(result.summary())
     whole = pa.concat_tables(tables)
     small = {"index": pa.int32(), "label": pa.int16(), "pred": pa.int16()}
     for name, kind in small.items():
@@ -218,8 +219,7 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
     write_table(whole, work / "predictions.parquet")
     second: dict[str, Any] = {"attacked": None, "warnings": []}
     if cell.second:
-        second = evaluate(**how, attack=(cell.second,), eps=(cell.main,), limit=cell.second_limit,
-                          out=work / "evaluation-second").summary()  # fmt: skip
+        second = attacked("evaluation-second", (cell.second,), (cell.main,), cell.second_limit).summary()
     return {
         "clean": summaries[0]["clean"],
         "attacked": [line for summary in summaries for line in summary["attacked"]],
