@@ -211,3 +211,20 @@ def test_an_image_that_breaks_later_is_named_on_one_line(png_folder, monkeypatch
     source.splits["train"].images.paths[0].write_bytes(b"")
     with pytest.raises(RunError, match="broken image"):
         list(source.splits["train"].batches(np.arange(10), 10))
+
+
+@pytest.mark.parametrize("form", ["jpg", "png", "gif", "bmp", "webp", "tif", "ppm"])
+def test_in_a_very_large_folder_the_beginning_must_do(png_folder, monkeypatch, form):
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(listed, "DECODED_BEFOREHAND", 0)
+    for file in png_folder.rglob("*.png"):
+        with Image.open(file) as image:
+            image.convert("RGB").save(file.with_suffix(f".{form}"))
+        if form != "png":
+            file.unlink()
+    own = sorted(png_folder.rglob(f"*.{form}"))
+    assert decoding.begins_as_picture(own[0]) == (form != "ppm")  # which is then opened as one
+    assert len(open_source(str(png_folder), image_size=8, num_workers=0).splits["train"]) > 20
+    own[3].write_bytes(b"<html>not found</html>")
+    with pytest.raises(UsageError, match="1 broken image: .*--skip-broken"):
+        open_source(str(png_folder), image_size=8)

@@ -11,7 +11,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Encoded = Path | BinaryIO
 LARGE = 2**24  # pixels above which a picture is shrunk as it is read, and read alone
+BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
 MOST_PIXELS = 2**28  # that are decoded at once: about 1 GiB
+
+
+def begins_as_picture(path: Path) -> bool:
+    """Whether a file's first bytes are those of a usual kind of picture; much faster than opening it as one."""
+    with open(path, "rb") as file:
+        start = file.read(12)
+    return start.startswith(BEGINNINGS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
 def decode(path: Encoded, size: int | None) -> np.ndarray:

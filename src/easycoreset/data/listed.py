@@ -16,7 +16,7 @@ from easycoreset.console import log, say_name
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages
 from easycoreset.data.source import Images, Ints, Source, Split, fingerprint
-from easycoreset.decoding import decode, own_limit, say_broken
+from easycoreset.decoding import begins_as_picture, decode, own_limit, say_broken
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.tables.holdout import hold_out_named
 
@@ -98,11 +98,12 @@ def _mark(part: Listed) -> str:
 
 
 def _try(path: Path, size: int | None) -> bool:
-    """Decode a picture, since a header tells little; in a very large data set (size None) the header must do."""
+    """Decode a picture, since its beginning tells little; in a very large data set (size None) that must do."""
     if size is not None:
         return decode(path, size) is not None
-    with own_limit(), Image.open(path) as image:
-        image.verify()
+    if not begins_as_picture(path):
+        with own_limit(), Image.open(path) as image:
+            image.verify()
     return True
 
 
