@@ -3,6 +3,9 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from benchmarks.children import EASYCORESET, spend
 from benchmarks.timing import median
 
@@ -10,14 +13,25 @@ REPEATS = 7
 BUDGET = 1.5  # seconds
 
 
+def write_photos(folder: Path) -> None:
+    """1,250 pictures of ten classes."""
+    rng = np.random.default_rng(0)
+    for row in range(1250):
+        place = folder / str(row % 10) / f"{row:04d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(place)
+
+
 def run() -> list[dict]:
-    """Help, a choice among small scores, and their page."""
+    """Help, a choice among small scores of pictures in files, and their page (that of arrays opens them with torch)."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "scores"
-        spend([*EASYCORESET, "score", "--data", "digits", "--epochs", 1, "--threads", 1, "--out", folder])
+        folder, photos = Path(temporary) / "scores", Path(temporary) / "photos"
+        write_photos(photos)
+        spend([*EASYCORESET, "score", "--data", photos, "--image-size", 8, "--epochs", 1, "--threads", 1,
+               "--out", folder])  # fmt: skip
         commands = {
             "--help": ["--help"],
-            "select on 1,438 scores": ["select", "--scores", folder / "scores.parquet", "--fraction", 0.5,
+            "select on 1,000 scores": ["select", "--scores", folder / "scores.parquet", "--fraction", 0.5,
                                        "--out", Path(temporary) / "coreset.parquet"],
             "report on them": ["report", "--out", folder],
         }  # fmt: skip
