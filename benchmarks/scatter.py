@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 420, 70, 20, 40, 60
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 420, 70, 50, 40, 60
 FONT = 'font-family="sans-serif" font-size="12"'
 Point = tuple[float, float]
 Points = Sequence[Point]
