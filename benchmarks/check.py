@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import growth
+from benchmarks import augmentation, growth
 from benchmarks.children import spend
 from benchmarks.figures import Verdict, beside
 from benchmarks.grids import check_grid
@@ -53,6 +53,13 @@ def check_selection(file: Path, root: Path | None) -> Verdict:
     return Verdict(verdict.holds, f"easycore at 1.28 million rows; overlap of random choices: {verdict.said}")
 
 
+def check_budgets(file: Path, root: Path | None) -> Verdict:
+    """The quickest of the benchmarks."""
+    (old,), (new,) = json.loads(file.read_text())["augmentation"]["rows"], augmentation.run()
+    said = f"{new['what']}: {new['measured']:.2f}; recorded is {old['measured']:.2f}, the budget {old['budget']:g}"
+    return Verdict(new["measured"] <= old["budget"], said)
+
+
 def check_growth(file: Path, root: Path | None) -> Verdict:
     """The smallest size."""
     old = min(json.loads(file.read_text())["rows"], key=lambda row: (row["pixels"], row["rows"]))
@@ -76,6 +83,7 @@ def check_whole(file: Path, root: Path | None) -> Verdict:
 
 
 CHECKS = {
+    "budgets-cpu.json": check_budgets,
     "cifar10-objectives": check_grid,
     "cifar10-quick": check_grid,
     "digits-methods": check_grid,

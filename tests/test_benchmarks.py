@@ -125,7 +125,7 @@ def test_growth_puts_new_sizes_among_the_old_and_says_whether_it_is_linear(tmp_p
 def test_a_scatter_lies_within_its_frame():
     drawn = ElementTree.fromstring(scatter("a < b", "x", "y", {"s": [(1, 0.01), (10, 0.1), (100, 1)]}))
     places = [tuple(map(float, pair.split(","))) for pair in drawn.find("{*}polyline").get("points").split()]
-    assert places == [(70.0, 360.0), (345.0, 200.0), (620.0, 40.0)]  # proportional: a straight line, corner to corner
+    assert places == [(70.0, 360.0), (330.0, 200.0), (590.0, 40.0)]  # proportional: a straight line, corner to corner
     assert {"0.01", "0.10", "1", "100"} - {element.text for element in drawn.findall("{*}text")} == {"0.10"}
 
 
@@ -186,7 +186,7 @@ def test_the_check_finds_a_changed_figure(tmp_path, monkeypatch, capsys):
 
 def test_every_committed_result_has_its_check():
     """Of those of a CPU; a folder of pictures that no file here makes is known to be one that nothing does again."""
-    unchecked = {"run-cifar10-folder.json"}
+    unchecked = {"run-cifar10-folder.json", "analysis-cifar10"}  # whose parts are no cheaper than an hour
     found = {path.name for path in (ROOT / "results").iterdir() if path.is_dir() or path.suffix == ".json"}
     assert {name for name in found if "gpu" not in name} - unchecked <= {*check.CHECKS, *check.WHOLE}
 
