@@ -188,3 +188,20 @@ def test_values_that_are_not_finite_are_counted_and_left_out(mode, tmp_path, dig
         assert "14 values of aign in 2 epochs are not finite" in caplog.text
     assert np.isfinite(scores[column.replace("aign", "loss")][~bright]).all() and record["loss"] > 0
     assert torch.isfinite(load_model(tmp_path / "run", model).linear.weight).all()
+
+
+def test_the_pass_in_bf16_where_the_ranks_stay(tmp_path, monkeypatch, cli):
+    common = {"data": "digits", "epochs": 2, "hardness": ("aign", "loss")}
+    plain = score(**common, out=tmp_path / "a")
+    rounded = score(**common, scoring_precision="bf16", out=tmp_path / "b")
+    both = np.array([plain["aign"], rounded["aign"]])
+    assert rounded["aign"].dtype == np.float32 and not np.array_equal(*both)
+    assert np.corrcoef(both.argsort(1).argsort(1))[0, 1] > 0.999 and np.allclose(*both, rtol=0.1, atol=1e-3)
+    monkeypatch.setattr("easycoreset.scoring.passes.SAME_RANKS", 1.0)
+    ran = cli("score", "--data", "digits", "--epochs", 2, "--hardness", "aign,loss", "--scoring-precision", "bf16",
+              "--out", tmp_path / "c")  # fmt: skip
+    assert ran.code == 0 and "epoch 2 is scored in fp32: in bf16 AIGN's rank correlation with it is 0.999" in ran.err
+    np.testing.assert_array_equal(Scores.read(tmp_path / "c" / "scores.parquet")["aign"], plain["aign"])
+    ran = cli("score", "--data", "digits", "--epochs", 1, "--mode", "online", "--scoring-precision", "bf16",
+              "--out", tmp_path / "d")  # fmt: skip
+    assert ran.code == 2 and "scoring_precision must be left out in mode online" in ran.err

@@ -61,7 +61,8 @@ def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastL
 
 def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: int, measures: Sequence[Hardness],
                 advance: Callable[[int], None] = lambda samples: None,
-                feature_layer: str | None = None, epoch: int = 1, seed: int = 0) -> dict[str, np.ndarray]:  # fmt: skip
+                feature_layer: str | None = None, epoch: int = 1, seed: int = 0,
+                bf16: bool = False) -> dict[str, np.ndarray]:  # fmt: skip
     """Measure every sample once.
 
     Args:
@@ -73,6 +74,7 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
         feature_layer: name of the layer whose input is the features; None: the last linear layer.
         epoch: from 1; measures that draw at random draw by it, by `seed` and by a sample's index.
         seed: likewise.
+        bf16: run the model under bf16 autocast; logits, gradients and norms stay float32.
 
     Returns:
         trajectory column -> [N] float32; NaN where the value is not finite.
@@ -91,6 +93,7 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
                 x = batch.x if dtype == "float32" else batch.x.to(getattr(torch, dtype))
                 if plain:  # nobody looks at the layers themselves
                     network, plain = fold_batch_norm(network, x[:2]), False
+                    network = InBfloat16(network) if bf16 else network
                 wants = any(measure.needs_gradient for measure in group.values())
                 if layer is None and any(measure.needs_features for measure in group.values()):
                     layer = watching.enter_context(find_last_layer(network, x[:2], feature_layer).watched())
@@ -106,6 +109,19 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
     for values in columns.values():
         values[~np.isfinite(values)] = np.nan
     return columns
+
+
+class InBfloat16(nn.Module):
+    """A model under bf16 autocast, with float32 logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            logits = self.model(x)
+        return logits.float()
 
 
 def looks_at_outputs(measure: Hardness) -> bool:

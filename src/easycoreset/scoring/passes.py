@@ -12,15 +12,18 @@ from torch import nn
 from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.files import write_atomic
-from easycoreset.hardness import Hardness
+from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.hardness.exact import measure_all
 from easycoreset.hardness.vog import measure_vog, parts_of
 from easycoreset.options import ScoreOptions, options_json
 from easycoreset.parquet import read_table, write_table
-from easycoreset.processes import add_up, leads, rank, world_size
+from easycoreset.processes import add_up, leads, rank, tell, world_size
 from easycoreset.tables import Ints, Scores
+from easycoreset.tables.agreement import spearman
 from easycoreset.tables.merging import standardise
 from easycoreset.training import Job
+
+SAMPLE, SAME_RANKS = 2000, 0.999  # samples on which bf16 is tried, and the rank correlation that it needs
 
 
 def measured_in(number: int, scored: Sequence[int], measures: Sequence[Hardness]) -> list[Hardness]:
@@ -33,11 +36,29 @@ def measure_split(job: Job, options: ScoreOptions, model: nn.Module, measures: S
     """Measure all samples of a split, or `rows` of it, each process its part: column -> [N]."""
     order, size = np.arange(len(split), dtype=np.int64) if rows is None else rows, options.scoring_batch_size
     own = order[rank() :: world_size()]
+    bf16 = options.scoring_precision == "bf16" and _ranks_the_same(job, options, model, split, own, epoch)
     passes = len({measure.dtype for measure in measures})
     with progress(f"scoring {split.name}, epoch {epoch}", passes * -(-len(own) // size)) as bar:
         columns = measure_all(model, lambda: split.batches(own, size, job.device), len(split), measures,
-                              lambda samples: bar.advance(), options.feature_layer, epoch, options.seed)  # fmt: skip
+                              lambda samples: bar.advance(), options.feature_layer, epoch, options.seed,
+                              bf16)  # fmt: skip
     return unite(columns, job.device)
+
+
+def _ranks_the_same(job: Job, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints,
+                    epoch: int) -> bool:  # fmt: skip
+    """Whether bf16 leaves the order of a sample of the rows as it is; of several processes the first says so."""
+    some, (aign,) = rows[:: max(1, len(rows) // SAMPLE)], load_hardness(["aign"])
+    found = [
+        measure_all(model, lambda: split.batches(some, options.scoring_batch_size, job.device), len(split), [aign],
+                    bf16=bf16)[aign.column][some]
+        for bf16 in (False, True)
+    ]  # fmt: skip
+    correlation = tell(spearman(*found))
+    if not correlation > SAME_RANKS:
+        said = "epoch %d is scored in fp32: in bf16 AIGN's rank correlation with it is %.4f, not above %g"
+        log.warning(said, epoch, correlation, SAME_RANKS)
+    return correlation > SAME_RANKS
 
 
 def unite(columns: dict[str, np.ndarray], device: torch.device) -> dict[str, np.ndarray]:
