@@ -145,8 +145,8 @@ class ScoreOptions(RecipeOptions):
     """Split to score; test reuses the folder's run."""
     scoring_batch_size: Integer = field(default=250, metadata=NEUTRAL)
     """Samples a batch of an exact scoring pass."""
-    scoring_precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the exact pass; bf16 is autocast with float32 norms, in epochs where AIGN's ranks stay (0.999)."""
+    scoring_precision: Literal["fp32", "bf16"] | None = None
+    """Arithmetic of the exact pass; bf16: autocast with float32 norms, in epochs where AIGN keeps its ranks (0.999)."""
     keep_checkpoints: bool = field(default=True, metadata=NEUTRAL)
     """Keep the weights of every scored epoch, which `--split test` needs."""
     save_features: Literal["clean", "adversarial"] | None = field(default=None, metadata=NEUTRAL)
@@ -164,7 +164,7 @@ class ScoreOptions(RecipeOptions):
         require(self.agreement >= 0, "agreement", ">= 0", self.agreement)
         require(self.mode == "online" or self.agreement == AGREEMENT, "agreement", "left out in mode exact",
                 self.agreement)  # fmt: skip
-        require(self.mode == "exact" or self.scoring_precision == "fp32", "scoring_precision",
+        require(self.mode == "exact" or self.scoring_precision is None, "scoring_precision",
                 "left out in mode online", self.scoring_precision)  # fmt: skip
         check_input(self.input_mean, self.input_std)
         require(self.checkpoints is not None or not self.input_mean, "input_mean", "left out without checkpoints",
