@@ -16,13 +16,14 @@ from easycoreset.experiment.tasks import Setting, Task
 from grids import SMALL, done, finish, results, start
 
 ray = pytest.importorskip("ray")
-GRID = ["--data", "digits", "--methods", "easycore,moderate", "--fractions", "0.3", "--updates", "150", "--seeds", "2",
+GRID = ["--data", "digits", "--methods", "random,easycore,moderate", "--fractions", "0.3", "--updates", "150", "--seeds", "1",
         "--scoring-epochs", "2", "--eps", "0.05", "--attack", "fgsm", "--quiet"]  # fmt: skip
 
 
 def grid(methods):
     place = SMALL.index("--workers")
-    return [methods if value.startswith("random,") else value for value in (*SMALL[:place], *SMALL[place + 2 :])]
+    line = [methods if value.startswith("random,") else value for value in (*SMALL[:place], *SMALL[place + 2 :])]
+    return ["1" if before == "--seeds" else value for before, value in zip(["", *line], line, strict=False)]
 
 
 @pytest.fixture
@@ -47,11 +48,11 @@ def test_a_machine_is_lost_midway(cluster, tmp_path):
     while not done(tmp_path / "ray"):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    assert done(tmp_path / "ray") < 6
+    assert done(tmp_path / "ray") < 4
     both.remove_node(second, allow_graceful=False)
     finish(process)
     finish(start(tmp_path / "here", [*GRID, "--workers", "2"]))
-    assert done(tmp_path / "ray") == 6 and results(tmp_path / "ray").equals(results(tmp_path / "here"))
+    assert done(tmp_path / "ray") == 4 and results(tmp_path / "ray").equals(results(tmp_path / "here"))
     finish(start(tmp_path / "ray", [*GRID, "--on", "ray:127.0.0.1:1"]))  # nothing is left to do: nobody is asked
 
 
@@ -63,12 +64,11 @@ def test_heads_share_a_folder_and_a_grid_is_extended(cluster, tmp_path):
     heads = [start(place, grid("random,easycore,hardest"), *ray_on, "--shard", f"{k}/2") for k in (1, 2)]
     for head in heads:
         finish(head)
-    finish(start(tmp_path / "here", grid("random,easycore,hardest"), "--workers", "2"))
-    assert results(place).equals(results(tmp_path / "here"))
+    assert done(place) == 4
     began = [json.loads(file.read_text())["started"] for file in sorted(place.glob("scores/*/run.json"))]
     finish(start(place, grid("random,moderate"), *ray_on))
     files = sorted(place.glob("scores/*/run.json"))
-    assert [json.loads(file.read_text())["started"] for file in files] == began and len(began) == 2
+    assert [json.loads(file.read_text())["started"] for file in files] == began and len(began) == 1
     for file in place.glob("cells/*/cell.json"):
         assert json.loads(file.read_text())["options"]["data"] == "digits"
 
