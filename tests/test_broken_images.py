@@ -228,3 +228,15 @@ def test_in_a_very_large_folder_the_beginning_must_do(png_folder, monkeypatch, f
     own[3].write_bytes(b"<html>not found</html>")
     with pytest.raises(UsageError, match="1 broken image: .*--skip-broken"):
         open_source(str(png_folder), image_size=8)
+
+
+def test_a_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path, digits):
+    """Never below twice the side that is wanted, so that next to nothing changes."""
+    pixels = digits.splits["train"].images.pixels[7, :, :, 0].numpy()
+    whole = Image.fromarray(pixels).resize((640, 480), Image.Resampling.BICUBIC).convert("RGB")
+    whole.save(tmp_path / "a.jpg", quality=95)
+    whole.save(tmp_path / "a.png")
+    for size in (16, 64, 200, 300):
+        photo, exact = (decode(tmp_path / name, size).astype(int) for name in ("a.jpg", "a.png"))
+        assert photo.shape == (size, size, 3) and np.abs(photo - exact).mean() < 2 and np.abs(photo - exact).max() < 25
+    assert decode(tmp_path / "a.jpg", None).shape == (480, 640, 3)
