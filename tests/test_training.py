@@ -365,3 +365,12 @@ def test_a_profile_says_where_the_time_goes(tmp_path, cli):
     assert not (tmp_path / "s" / "profile.txt").exists()
     ran = cli("score", "--data", "digits", "--epochs", 2, "--batch-size", 256, "--profile", "--out", tmp_path / "f")
     assert ran.code == 0 and (tmp_path / "f" / "profile.txt").exists()  # fewer steps than are looked at
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is refused without a GPU")
+def test_cuda_graphs_need_a_gpu_and_compile(tmp_path, cli):
+    line = ("train", "--data", "digits", "--epochs", 1, "--cuda-graphs", "--out", tmp_path / "t")
+    ran = cli(*line)
+    assert ran.code == 2 and "cuda_graphs must be given with compile" in ran.err
+    ran = cli(*line, "--compile")
+    assert ran.code == 2 and "cuda_graphs must be left out without a GPU" in ran.err and not (tmp_path / "t").exists()

@@ -99,6 +99,8 @@ class RecipeOptions(ComputeOptions):
     """Arithmetic of the model; auto is bf16 autocast on CUDA and fp32 elsewhere."""
     compile: Switch = field(default=False, metadata=NEUTRAL)
     """Compile the model with torch.compile."""
+    cuda_graphs: Switch = field(default=False, metadata=NEUTRAL)
+    """With compile, on a GPU: replay the kernels of each pass as CUDA graphs (torch.compile's reduce-overhead)."""
     profile: Switch = field(default=False, metadata=NEUTRAL)
     """Write where the time of some training steps goes: profile.txt, and profile.json (a trace for Perfetto)."""
     checkpoint_minutes: Number = field(default=10.0, metadata=NEUTRAL)
@@ -114,6 +116,7 @@ class RecipeOptions(ComputeOptions):
         super().__post_init__()
         require(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
         require(self.coreset is not None or not self.allow_subset, "allow_subset", "given with a coreset", True)
+        require(self.compile or not self.cuda_graphs, "cuda_graphs", "given with compile", True)
         require(self.lr >= 0 and math.isfinite(self.lr), "lr", "finite and >= 0", self.lr)
         require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
         require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)

@@ -114,7 +114,8 @@ class _Training:
             fused=job.device.type == "cuda",
         )  # fmt: skip
         self.average = averaged(model, options.ema)
-        self.runner: Any = torch.compile(model) if options.compile else model
+        mode = "reduce-overhead" if options.cuda_graphs else None
+        self.runner: Any = torch.compile(model, mode=mode) if options.compile else model
         self.tap = None if recorder is None else tapped(self.runner, model, recorder, job, feature_layer)
         self.epoch, self.step, self.seconds, self._told = 1, 0, 0.0, 0
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
@@ -186,6 +187,8 @@ class _Training:
         own = (self.epoch, self.step) if rank() == 0 else (self.epoch, self.step, rank())
         key = seed_of(options.seed, "step", *own)
         torch.manual_seed(key)
+        if options.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
         for group in self.optimizer.param_groups:
             group["lr"] = options.lr * learning_rate(job.schedule, self.updates_done / job.updates)
         x = batch.x if self.tap is None else self.tap.train().watch(batch, share)

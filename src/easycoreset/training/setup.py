@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from easycoreset.console import log
 from easycoreset.data import Source, Split, is_listed, name_data, open_source
 from easycoreset.data.draws import seed_of
-from easycoreset.errors import EasycoresetWarning, UsageError
+from easycoreset.errors import EasycoresetWarning, UsageError, require
 from easycoreset.models import SMALL, build_model, choose_model
 from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import frozen
@@ -141,6 +141,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     objective_name, objective = load_objective(options.objective, options.eps)
     check_tracker(options.track)
     device, source = open_data(options)
+    require(device.type == "cuda" or not options.cuda_graphs, "cuda_graphs", "left out without a GPU", True)
     join(device)
     index, weight = training_rows(options, source)
     index, validation = hold_out_rows(options, source, index)
