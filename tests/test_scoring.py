@@ -205,3 +205,12 @@ def test_the_pass_in_bf16_where_the_ranks_stay(tmp_path, monkeypatch, cli):
     ran = cli("score", "--data", "digits", "--epochs", 1, "--mode", "online", "--scoring-precision", "bf16",
               "--out", tmp_path / "d")  # fmt: skip
     assert ran.code == 2 and "scoring_precision must be left out in mode online" in ran.err
+    ran = cli("score", "--data", "digits", "--epochs", 1, "--hardness", "aign,curvature", "--scoring-precision", "bf16",
+              "--out", tmp_path / "e")  # fmt: skip
+    assert ran.code == 0 and "scored in fp32: some of these measures look at the model itself" in ran.err
+    monkeypatch.undo()
+    layer = next(name for name, kind in load_model(tmp_path / "a").named_modules() if isinstance(kind, torch.nn.Linear))
+    named = score(**(common | {"hardness": ("aign", "grand")}), feature_layer=layer, scoring_precision="bf16",
+                  out=tmp_path / "f")  # fmt: skip
+    np.testing.assert_allclose(named["aign"], rounded["aign"], rtol=0.1, atol=1e-3)
+    assert np.isfinite(named["grand"]).all()

@@ -85,18 +85,17 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
         network = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
         facts = {"epoch": epoch, "seed": seed, "input_std": first_std(network),
                  "trainable": tuple(name for name, p in network.named_parameters() if p.requires_grad)}  # fmt: skip
-        plain = feature_layer is None and all(looks_at_outputs(measure) for measure in group.values())
+        ours = all(looks_at_outputs(measure) for measure in group.values())
         found: dict[str, Tensor] = {}
-        layer: LastLayer | None = None
+        layer, named = None, feature_layer
         with frozen(network), full_float32(), contextlib.ExitStack() as watching:
             for batch in batches():
                 x = batch.x if dtype == "float32" else batch.x.to(getattr(torch, dtype))
-                if plain:  # nobody looks at the layers themselves
-                    network, plain = fold_batch_norm(network, x[:2]), False
-                    network = InBfloat16(network) if bf16 else network
+                if ours and not found:  # the first batch
+                    network, named = _prepare(network, x[:2], named, bf16)
                 wants = any(measure.needs_gradient for measure in group.values())
                 if layer is None and any(measure.needs_features for measure in group.values()):
-                    layer = watching.enter_context(find_last_layer(network, x[:2], feature_layer).watched())
+                    layer = watching.enter_context(find_last_layer(network, x[:2], named).watched())
                 outputs = look(network, x, batch.y, gradient=wants, layer=layer, index=batch.index, **facts)
                 lost = ~torch.isfinite(outputs.logits).all(1)  # their gradient may be 0 all the same
                 for column, measure in group.items():
@@ -109,6 +108,12 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
     for values in columns.values():
         values[~np.isfinite(values)] = np.nan
     return columns
+
+
+def _prepare(model: nn.Module, x: Tensor, layer: str | None, bf16: bool) -> tuple[nn.Module, str | None]:
+    """The model as it is run, and what the feature layer is called there; a named layer must not be folded away."""
+    model = fold_batch_norm(model, x) if layer is None else model
+    return (InBfloat16(model), layer and f"model.{layer}") if bf16 else (model, layer)
 
 
 class InBfloat16(nn.Module):

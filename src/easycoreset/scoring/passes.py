@@ -13,7 +13,7 @@ from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.files import write_atomic
 from easycoreset.hardness import Hardness, load_hardness
-from easycoreset.hardness.exact import measure_all
+from easycoreset.hardness.exact import looks_at_outputs, measure_all
 from easycoreset.hardness.vog import measure_vog, parts_of
 from easycoreset.options import ScoreOptions, options_json
 from easycoreset.parquet import read_table, write_table
@@ -36,7 +36,11 @@ def measure_split(job: Job, options: ScoreOptions, model: nn.Module, measures: S
     """Measure all samples of a split, or `rows` of it, each process its part: column -> [N]."""
     order, size = np.arange(len(split), dtype=np.int64) if rows is None else rows, options.scoring_batch_size
     own = order[rank() :: world_size()]
-    bf16 = options.scoring_precision == "bf16" and _ranks_the_same(job, options, model, split, own, epoch)
+    bf16 = options.scoring_precision == "bf16"
+    if bf16 and not all(looks_at_outputs(measure) for measure in measures):
+        log.warning("epoch %d is scored in fp32: some of these measures look at the model itself", epoch)
+        bf16 = False
+    bf16 = bf16 and _ranks_the_same(job, options, model, split, own, epoch)
     passes = len({measure.dtype for measure in measures})
     with progress(f"scoring {split.name}, epoch {epoch}", passes * -(-len(own) // size)) as bar:
         columns = measure_all(model, lambda: split.batches(own, size, job.device), len(split), measures,
