@@ -30,6 +30,7 @@ def describe() -> dict:
         "date": time.strftime("%Y-%m-%d"),
         "hardware": {"cpu": cpu or platform.processor(), "cores": os.cpu_count()},
         "threads": torch.get_num_threads(),
+        "seeds": [0],
         "versions": versions(),
     }
 
