@@ -90,7 +90,7 @@ class RayPool:
                 report, files = future.result()
             except self._ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
-                return Report("failed", f"{type(cause).__name__}: {str(cause).splitlines()[0]}")
+                return Report("failed", f"{type(cause).__name__}: {' '.join(str(cause).split())}")
             if files is None:
                 return report
             if task.kind == "score":
