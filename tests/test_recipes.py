@@ -21,11 +21,14 @@ from grids import SMALL, finish, start
 def test_recipes_are_fixed():
     quick = RECIPES["cifar10-quick"]
     paper = {"cifar10-paper", "cifar100-paper", "imagenet-paper"}
-    assert set(RECIPES) == {"digits", "cifar10-quick", "cifar10-objectives", "cifar10-trades", *paper} and quick
+    small = {"digits", "cifar10-quick", "cifar100-quick", "cifar10-objectives", "cifar10-trades"}
+    assert set(RECIPES) == {*small, *paper}
     cells = load_attribute("recipe", quick)("cifar10:x").cells()
     assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
     assert {(c.main_eps, c.limit, c.scoring_epochs, c.schedule, c.batch_size, c.lr) for c in cells} == {
         (2 / 255, 2000, 15, "onecycle", 128, 0.1), (8 / 255, 2000, 15, "onecycle", 128, 0.1)}  # fmt: skip
+    others = load_attribute("recipe", RECIPES["cifar100-quick"])("cifar10:x").cells()
+    assert set(others) == {c for c in cells if c.objective == "standard" and c.method != "full" and c.seed < 3}
     with pytest.raises(UsageError, match="data must be cifar10:DIR"):
         CompareOptions(recipe="cifar10-quick", out="y")
     with pytest.raises(UsageError, match="data must be cifar100:DIR"):

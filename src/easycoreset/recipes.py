@@ -26,6 +26,7 @@ from easycoreset.tables.scores import ARRAYS
 RECIPES = {
     "digits": "easycoreset.recipes:digits",
     "cifar10-quick": "easycoreset.recipes:cifar10_quick",
+    "cifar100-quick": "easycoreset.recipes:cifar100_quick",
     "cifar10-objectives": "easycoreset.recipes:cifar10_objectives",
     "cifar10-trades": "easycoreset.recipes:cifar10_trades",
     "cifar10-paper": "easycoreset.recipes:cifar10_paper",
@@ -78,6 +79,14 @@ def cifar10_quick(data: str) -> Experiment:
                     contrast="matched clean"),
         ),
     )  # fmt: skip
+
+
+def cifar100_quick(data: str) -> Experiment:
+    """The standard part of `cifar10-quick` on CIFAR-100, nothing changed but the seeds: 3, a first look."""
+    whole = cifar10_quick(data)
+    return Experiment(
+        name="cifar100-quick", products=tuple(dataclasses.replace(product, seeds=3) for product in whole.products[:2])
+    )
 
 
 def cifar10_objectives(data: str) -> Experiment:

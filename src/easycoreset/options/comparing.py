@@ -23,8 +23,8 @@ from easycoreset.options.kinds import (
 from easycoreset.options.training import RunOptions, check_val_fraction
 
 GRID = {"grid": True}  # what a recipe fixes
-Recipe = Literal["digits", "cifar10-quick", "cifar10-objectives", "cifar10-trades", "cifar10-paper", "cifar100-paper",
-                 "imagenet-paper"]  # fmt: skip
+Recipe = Literal["digits", "cifar10-quick", "cifar100-quick", "cifar10-objectives", "cifar10-trades", "cifar10-paper",
+                 "cifar100-paper", "imagenet-paper"]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
