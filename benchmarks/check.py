@@ -21,6 +21,7 @@ from benchmarks.children import spend
 from benchmarks.figures import Verdict, beside
 from benchmarks.grids import check_grid
 from benchmarks.selectors import overlap, run_alone
+from easycoreset.data import open_source
 from easycoreset.experiment import unscored_table
 from easycoreset.selection import load_selector
 from easycoreset.tables import kept_count
@@ -43,7 +44,7 @@ def check_selection(file: Path, root: Path | None) -> Verdict:
                                   f"recorded are {old['seconds']} s and {old['added_mb']} MB")  # fmt: skip
     if root is None:
         return Verdict(True, "easycore at 1.28 million rows; overlaps skipped, for EASYCORESET_DATA is not set")
-    scores, rows = unscored_table(f"cifar10:{root}"), []
+    scores, rows = unscored_table(open_source(f"cifar10:{root}")), []
     methods = ("random", "random:per_class=true")
     for method in methods:
         coreset = load_selector(method)[1](scores, kept_count(0.1, len(scores)), 0)

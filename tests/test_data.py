@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from easycoreset import RunError, UsageError, open_source
-from easycoreset.data import images
+from easycoreset.data import images, opened_once
 from easycoreset.data.augment import augment
 from easycoreset.data.draws import generator_of, keyed_normal, keyed_uniform
 from easycoreset.errors import EasycoresetWarning
@@ -144,6 +144,19 @@ def test_folder_in_memory_and_by_workers_are_the_same(png_folder, monkeypatch):
     assert lazy.splits["train"].fingerprint == source.splits["train"].fingerprint
     copied = shutil.copytree(png_folder, png_folder.parent / "copied")
     assert open_source(str(copied)).splits["train"].fingerprint == source.splits["train"].fingerprint
+
+
+@pytest.mark.filterwarnings("ignore:.*fewer than 10 training samples")
+def test_a_job_opens_its_data_once(png_folder):
+    with opened_once():
+        first = open_source(str(png_folder), image_size=8)
+        next(png_folder.rglob("*.png")).unlink()
+        with opened_once():
+            assert open_source(str(png_folder), image_size=8) is first
+        assert open_source(str(png_folder), image_size=8) is first
+        assert open_source(str(png_folder), image_size=16) is not first  # other options are another data set
+    after = open_source(str(png_folder), image_size=8)
+    assert len(after.splits["train"]) + len(after.splits["test"]) + 1 == sum(map(len, first.splits.values()))
 
 
 def test_folder_with_a_test_part(png_folder, tmp_path):

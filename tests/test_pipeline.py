@@ -67,8 +67,10 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
 
 def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
     from easycoreset import pipeline
+    from easycoreset.data import digits as arrays
 
-    original = pipeline.evaluate
+    original, load, opened = pipeline.evaluate, arrays.load_digits, []
+    monkeypatch.setattr(arrays, "load_digits", lambda: opened.append(1) or load())
 
     def cut_off(**more):
         raise KeyboardInterrupt
@@ -81,6 +83,7 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "evaluate", original)
     found = run(data="digits", **OPTIONS, out=tmp_path / "run")
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps and len(found["rows"]) == 3
+    assert len(opened) == 2  # once a start, whatever the number of steps
 
 
 @pytest.mark.parametrize(("options", "match"), [

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.attacks import load_attack
-from easycoreset.data import open_source
+from easycoreset.data import Source, open_source
 from easycoreset.errors import UsageError
 from easycoreset.experiment import FULL, Cell, Experiment, Product, unscored_table
 from easycoreset.hardness import HARDNESS
@@ -216,7 +216,7 @@ def check_data_and_model(base: Cell) -> tuple[str, nn.Module, Tensor]:
     Returns:
         The fingerprint of the training split, the model, and two images.
     """
-    source = open_source(base.data, image_size=base.image_size, skip_broken=base.skip_broken)
+    source = _open(base)
     name = base.model or choose_model(source.shape, torch.device("cpu"))
     network = build_model(ModelCard(model=name, shape=source.shape, mean=source.mean, std=source.std,
                           class_names=tuple(source.class_names)))  # fmt: skip
@@ -224,10 +224,14 @@ def check_data_and_model(base: Cell) -> tuple[str, nn.Module, Tensor]:
     return split.fingerprint, network, next(split.batches(np.arange(2), 2)).x
 
 
+def _open(base: Cell) -> Source:
+    return open_source(base.data, image_size=base.image_size, skip_broken=base.skip_broken)
+
+
 def _published(method: str, shared: Product) -> Product:
     """The product of a published coreset, which says itself how much it keeps."""
     path = Path(method[5:]).resolve()
-    table = unscored_table(shared.base.data, shared.base.skip_broken)
+    table = unscored_table(_open(shared.base))
     share = len(read_published(path, table)) / len(table)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     base = dataclasses.replace(shared.base, method_digest=digest)

@@ -3,12 +3,14 @@
 import re
 from pathlib import Path
 
+from easycoreset.data.keeping import keep, keep_open, kept, opened_once
 from easycoreset.data.source import Batch, Source, Split
 from easycoreset.errors import UsageError, nearest
 from easycoreset.members import load_attribute
 from easycoreset.spelling import MANIFESTS, is_listed, is_manifest, name_data, takes_size
 
-__all__ = ["DATA", "Batch", "Source", "Split", "is_listed", "is_manifest", "name_data", "open_source", "takes_size"]
+__all__ = ["DATA", "Batch", "Source", "Split", "is_listed", "is_manifest", "keep_open", "name_data", "open_source",
+           "opened_once", "takes_size"]  # fmt: skip
 
 DATA = {
     "digits": "easycoreset.data.digits:load_digits",
@@ -40,11 +42,18 @@ def open_source(data: str, *, image_size: int | None = None, num_workers: int = 
     """
     if not data:
         raise UsageError("data must be named; got ''")
-    path = Path(data)
     if image_size is not None and not takes_size(data):
         raise UsageError(f"image_size is for image folders, manifests and hf:NAME; got {image_size} for data {data!r}")
     if skip_broken and not is_listed(data):
         raise UsageError(f"skip_broken is for image folders and manifests; got data {data!r}")
+    key = (data, image_size, num_workers, skip_broken)
+    found = kept(key)
+    return keep(key, _open(*key, download)) if found is None else found
+
+
+def _open(data: str, image_size: int | None, num_workers: int, skip_broken: bool, download: bool) -> Source:
+    """Open a data set by the kind of its spelling."""
+    path = Path(data)
     if data.partition(":")[0] in DATA:
         return _open_named(data, image_size, num_workers, download)
     if is_listed(data):

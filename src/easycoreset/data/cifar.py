@@ -108,7 +108,7 @@ def _read(path: Path, md5: str) -> dict:
     content = path.read_bytes()
     if hashlib.md5(content).hexdigest() != md5:
         warnings.warn(f"{path} is not the published file (md5 differs); it is read all the same", EasycoresetWarning,
-                      stacklevel=5)  # fmt: skip
+                      stacklevel=6)  # fmt: skip
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy on the old spelling of dtype alignment in these files

@@ -137,7 +137,7 @@ def _warn_of_small_classes(source: Source) -> None:
     if few:
         more = f" and {len(few) - 20} more" if len(few) > 20 else ""
         said = f"{source.name}: fewer than {FEW} training samples of class {', '.join(few[:20])}{more}"
-        warnings.warn(said, EasycoresetWarning, stacklevel=5)
+        warnings.warn(said, EasycoresetWarning, stacklevel=6)
 
 
 def attempt(look: Callable[[K], T], items: Sequence[K]) -> tuple[list[T | None], dict[int, str]]:

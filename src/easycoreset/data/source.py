@@ -136,7 +136,7 @@ def number_classes(labels: Ints, name: str) -> list[str]:
     empty = np.flatnonzero(np.bincount(labels) == 0)
     if len(empty):
         said = f"{name}: no sample of class {', '.join(map(str, empty[:20]))}"
-        warnings.warn(said, EasycoresetWarning, stacklevel=4)
+        warnings.warn(said, EasycoresetWarning, stacklevel=5)
     return [str(k) for k in range(classes)]
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.console import log
-from easycoreset.data import DATA
+from easycoreset.data import DATA, keep_open
 from easycoreset.errors import UsageError
 from easycoreset.experiment.results import cell_folder, scores_folder
 from easycoreset.experiment.tasks import Setting, Task, is_finished
@@ -166,6 +166,7 @@ def work_away(task: Task, setting: Setting, scores: Files | None, scratch: str,
     import torch
 
     torch.set_num_threads(1)
+    keep_open()  # a worker of Ray is this experiment's alone
     if _own_version() != wanted:
         return Report("failed", f"easycoreset {_own_version()} on {platform.node()}; {wanted} at the head"), None
     out = Path(tempfile.gettempdir()) / f"easycoreset-{os.getuid()}" / scratch

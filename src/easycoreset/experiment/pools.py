@@ -7,6 +7,7 @@ import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, Protocol
 
+from easycoreset.data import keep_open
 from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.experiment.work import Report, work_on
 
@@ -97,6 +98,7 @@ def _begin_worker(parent: int, places: "multiprocessing.Queue[int]") -> None:
     import torch
 
     torch.set_num_threads(1)
+    keep_open()
     place = places.get(timeout=10)
     if torch.cuda.device_count() > 1:
         torch.cuda.set_device(place % torch.cuda.device_count())

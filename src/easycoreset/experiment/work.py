@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from easycoreset.console import log
-from easycoreset.data import open_source
+from easycoreset.data import Source
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import Evaluation, evaluate
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
@@ -28,11 +28,13 @@ from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.files import SCHEMA_VERSION, versions, write_json
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.memory import measure_peak
+from easycoreset.options import ComputeOptions
 from easycoreset.parquet import read_table, write_table
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import choose
 from easycoreset.tables import Coreset, Scores
 from easycoreset.training import train
+from easycoreset.training.setup import open_data
 
 T = TypeVar("T")
 
@@ -155,11 +157,10 @@ def _settle(work: Path, place: Path, keep_weights: bool) -> None:
     work.rename(place)
 
 
-def unscored_table(data: str, skip_broken: bool = False) -> Scores:
+def unscored_table(source: Source) -> Scores:
     """The samples of a data set's training split, without any hardness: for methods that look at none."""
-    source = open_source(data, skip_broken=skip_broken)
     split = source.splits["train"]
-    facts = {"fingerprint": split.fingerprint, "split": "train", "data": data}
+    facts = {"fingerprint": split.fingerprint, "split": "train", "data": source.name}
     return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(source.class_names),
                   n_obs=np.zeros(len(split), np.int32), columns={}, provenance=facts)  # fmt: skip
 
@@ -169,7 +170,7 @@ def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:
     if cell.needs_scores:
         scores = Scores.read(scores_file(scores_folder(setting.out, cell), "train"))
     else:
-        scores = unscored_table(setting.machine(cell)["data"], cell.skip_broken)
+        scores = unscored_table(open_data(ComputeOptions(**setting.machine(cell), out=work))[1])
     if cell.method == FULL:
         counts = np.bincount(scores.labels).tolist()
         return {"kept": len(scores), "class_counts": {"before": counts, "after": counts}, "selection_seconds": 0.0,

@@ -8,7 +8,7 @@ from typing import Any
 
 from easycoreset.auditing import audit
 from easycoreset.console import log
-from easycoreset.data import name_data
+from easycoreset.data import name_data, opened_once
 from easycoreset.errors import OtherRunError
 from easycoreset.evaluation import Evaluation, evaluate
 from easycoreset.files import RunFolder, claim, write_json
@@ -27,6 +27,7 @@ MACHINE = ("data", "image_size", "skip_broken", "num_workers", "device", "thread
 
 
 @takes(PipelineOptions)
+@opened_once()
 def run(options: PipelineOptions) -> dict[str, Any]:
     """Score, audit, select, train and evaluate; the same call again goes on where it stopped.
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from easycoreset.analysis import against_margin, agreement_matrix, by_quantile
 from easycoreset.console import log
-from easycoreset.data import name_data
+from easycoreset.data import name_data, opened_once
 from easycoreset.evaluation import evaluate
 from easycoreset.files import claim, write_json
 from easycoreset.models import choose_model
@@ -28,6 +28,7 @@ SPLITS = ("train", "test")
 
 
 @takes(AnalyzeOptions)
+@opened_once()
 def analyze(options: AnalyzeOptions) -> dict[str, Any]:
     """Score by several models, attack those that were not scored, and write `analysis.json`; resumes run by run.
 
