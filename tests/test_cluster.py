@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import pytest
 
+from easycoreset.data import opened_once
 from easycoreset.experiment import Cell
 from easycoreset.experiment.cluster import _absolute, gather, put, work_away
 from easycoreset.experiment.tasks import Setting, Task
@@ -83,6 +84,7 @@ def test_spellings_mean_the_same_elsewhere(tmp_path, monkeypatch):
     assert [_absolute(data) for data in ("digits", "hf:owner/name", "gone")] == ["digits", "hf:owner/name", "gone"]
 
 
+@opened_once()  # a task keeps its process's data open
 def test_a_task_that_fails_says_why(tmp_path, monkeypatch):
     cell = Cell(data="digits", model="digits-cnn", method="full", updates=1)
     found = work_away(Task("cell", cell), Setting(tmp_path), None, "x", "0.0.0")
