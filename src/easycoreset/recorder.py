@@ -262,10 +262,14 @@ class HardnessRecorder:
 
     def _norm(self, measure: AIGN, gradient: Tensor, factor: float) -> Tensor:
         """[B] norms in the space that a measure wants, the loss's scale and mean undone."""
-        if self.input_std is not None and measure.space == "pixel":
-            gradient = gradient / self.input_std.to(gradient.device).view(1, -1, 1, 1)
-        inner = self.model_std if self.input_std is None else torch.ones(gradient.shape[1])
-        norms = measure.measure_gradient(gradient, None if inner is None else inner.to(gradient.device))
+        inner = self.model_std
+        if self.input_std is not None:
+            inner = torch.ones(gradient.shape[1], device=gradient.device)  # it is in the model's space already
+            if measure.space == "pixel":
+                gradient = gradient / self.input_std.to(gradient.device, non_blocking=True).view(1, -1, 1, 1)
+        elif inner is not None and measure.space == "model":
+            inner = inner.to(gradient.device, non_blocking=True)
+        norms = measure.measure_gradient(gradient, inner)
         return norms * (factor**2 if measure.squared else factor)
 
     def _check_index(self, where: str, index: Any, batch: Tensor) -> Tensor:

@@ -21,13 +21,15 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     if kind == "none":
         return images
     B, H, W, _ = images.shape
-    rows = torch.arange(H).expand(B, H)
-    columns = torch.arange(W).expand(B, W)
-    flipped = torch.rand(B, generator=generator) < 0.5
-    columns = torch.where(flipped[:, None], columns.flip(1), columns)
+    device = images.device
+    draws = (torch.rand(B, generator=generator) < 0.5).long()[None]
     if kind == "crop-flip":
-        shift = torch.randint(2 * PADDING + 1, (2, B, 1), generator=generator)
-        rows, columns = rows + shift[0], columns + shift[1]
+        draws = torch.cat([draws, torch.randint(2 * PADDING + 1, (2, B), generator=generator)])
+    flipped, *shifts = draws.to(device, non_blocking=True)[:, :, None]
+    rows, columns = torch.arange(H, device=device).expand(B, H), torch.arange(W, device=device)
+    columns = torch.where(flipped == 1, columns.flip(0), columns)
+    if kind == "crop-flip":
+        rows, columns = rows + shifts[0], columns + shifts[1]
         images = F.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))
-    where = torch.arange(B, device=images.device)[:, None, None]
-    return images[where, rows.to(images.device)[:, :, None], columns.to(images.device)[:, None, :]]
+    where = torch.arange(B, device=device)
+    return images[where[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -34,8 +34,15 @@ class MemoryImages:
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
         """Yield the images of each chunk."""
         pixels = self.on(device)
-        for chunk in chunks:
-            yield pixels[torch.from_numpy(np.ascontiguousarray(chunk)).to(pixels.device)].to(device)
+        rows = torch.from_numpy(np.concatenate(chunks)) if chunks else torch.empty(0, dtype=torch.int64)
+        for part in rows.to(pixels.device).split([len(chunk) for chunk in chunks]):
+            yield _send(pixels[part], device)
+
+
+def _send(images: Tensor, device: torch.device) -> Tensor:
+    """The images on the device, of which a GPU takes them as its work allows."""
+    pinned = images.pin_memory() if device.type == "cuda" and images.device.type == "cpu" else images
+    return pinned.to(device, non_blocking=True)
 
 
 class Files(Protocol):

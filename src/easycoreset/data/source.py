@@ -71,12 +71,13 @@ class Split:
         device = torch.device(device)
         chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][skip:]
         chunks = [chunk if len(chunk) < 2 * shard[1] else chunk[shard[0] :: shard[1]] for chunk in chunks]
-        labels = torch.from_numpy(self.labels)
-        for number, (chunk, images) in enumerate(zip(chunks, self.images.stream(chunks, device), strict=True), skip):
-            index = torch.from_numpy(np.ascontiguousarray(chunk))
-            x = images if transform is None else transform(images, number)
+        rows = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
+        sizes = [len(chunk) for chunk in chunks]  # all go to the device at once: it would wait for each copy
+        index, y = (torch.from_numpy(all_of).to(device).split(sizes) for all_of in (rows, self.labels[rows]))
+        for number, images in enumerate(self.images.stream(chunks, device)):
+            x = images if transform is None else transform(images, skip + number)
             x = x.float().div_(255) if x.dtype == torch.uint8 else x
-            yield Batch(index.to(device), x.permute(0, 3, 1, 2), labels[index].to(device))
+            yield Batch(index[number], x.permute(0, 3, 1, 2), y[number])
 
 
 @dataclass(frozen=True)

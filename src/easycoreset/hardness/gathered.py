@@ -68,7 +68,8 @@ class Gathered:
     def values(self) -> Tensor:
         """[K, N]; NaN where a sample was not seen."""
         divisor = self._count.clamp_min(1)
-        divisor[self._first] = 1
+        for row in self._first:
+            divisor[row] = 1
         return torch.where(self._count > 0, self._sum / divisor, float("nan"))
 
     def nonfinite(self) -> dict[str, int]:

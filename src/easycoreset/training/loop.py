@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import record_function
 
 from easycoreset.console import Progress, log, progress
@@ -20,6 +19,7 @@ from easycoreset.data.draws import generator_of, seed_of
 from easycoreset.errors import RunError
 from easycoreset.processes import add_up, agree, leads, rank, several, tell, world_size
 from easycoreset.recorder import HardnessRecorder
+from easycoreset.training.averaging import Average
 from easycoreset.training.checkpoint import load_checkpoint, save_checkpoint
 from easycoreset.training.profiling import Profile, each_in
 from easycoreset.training.schedule import learning_rate
@@ -90,18 +90,6 @@ def fit(
     state.take_average()
 
 
-def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """A copy of the model that follows its weights and buffers by an exponential moving average."""
-    if decay is None:
-        return None
-
-    def average(averages: Any, values: Any, seen: Any) -> None:
-        warm = min(decay, (1 + int(seen)) / (10 + int(seen)))  # a short run is averaged over less
-        get_ema_multi_avg_fn(warm)(averages, values, seen)
-
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-
-
 class _Training:
     """The state of one run between steps."""
 
@@ -113,7 +101,7 @@ class _Training:
             model.parameters(), options.lr, options.momentum, weight_decay=options.weight_decay,
             fused=job.device.type == "cuda",
         )  # fmt: skip
-        self.average = averaged(model, options.ema)
+        self.average = None if options.ema is None else Average(model, options.ema)
         mode = "reduce-overhead" if options.cuda_graphs else None
         self.runner: Any = torch.compile(model, mode=mode) if options.compile else model
         self.tap = None if recorder is None else tapped(self.runner, model, recorder, job, feature_layer)
@@ -206,7 +194,7 @@ class _Training:
                 return torch.full_like(loss.detach(), float("nan"))  # for every process, where it was one
             self.optimizer.step()
             if self.average is not None:
-                self.average.update_parameters(self.model)
+                self.average.update(self.model)
         return loss.detach()
 
     @property
