@@ -75,7 +75,7 @@ def compute(op, *args, **kwargs):
         return There(found) if there else found
     if name == "aten::copy_" or name == "aten::_copy_from":
         into, of = args[:2] if name == "aten::copy_" else args[1::-1]
-        if isinstance(into, There) != isinstance(of, There) and of.dim() > 0:
+        if isinstance(into, There) != isinstance(of, There) and of.dim() > 0 and not any(args[2:]):  # non_blocking
             note("a copy between devices")
         lower(into).copy_(lower(of))
         return into
