@@ -54,9 +54,9 @@ def _say_collapse(robust: list[float]) -> None:
 
 def accuracy(model: nn.Module, job: Job, rows: Ints, attack: PGD | None = None) -> float:
     """Share of the rows that the model gets right, in eval mode, under an attack if one is given."""
-    right = 0
+    right = torch.zeros((), dtype=torch.int64, device=job.device)
     for batch in job.split.batches(np.sort(rows), job.options.batch_size, job.device):
         x = batch.x if attack is None else attack(model, batch.x, batch.y, batch.index)
         with frozen(model), full_float32(), torch.no_grad():
-            right += int((model(x).argmax(1) == batch.y).sum())
-    return right / len(rows)
+            right += (model(x).argmax(1) == batch.y).sum()
+    return int(right) / len(rows)
