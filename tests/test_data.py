@@ -159,6 +159,28 @@ def test_a_job_opens_its_data_once(png_folder):
     assert len(after.splits["train"]) + len(after.splits["test"]) + 1 == sum(map(len, first.splits.values()))
 
 
+@pytest.mark.filterwarnings("ignore:.*fewer than 10 training samples")
+def test_what_is_no_picture_is_passed_over_and_said(png_folder):
+    before = open_source(str(png_folder), image_size=8)
+    own = png_folder / "class 0"
+    picture = next(own.glob("*.png"))
+    (own / "notes.txt").write_text("x")
+    (own / "photo.heic").write_bytes(b"x")
+    (own / "._0.png").write_bytes(b"x")  # as macOS leaves them
+    (own / "Thumbs.db").write_bytes(b"x")
+    (own / ".checkpoints").mkdir()
+    shutil.copy(picture, own / ".checkpoints" / "0-copy.png")
+    (png_folder / "__MACOSX").mkdir()
+    (own / "linked").symlink_to(png_folder / "class 1")
+    after = open_source(str(png_folder), image_size=8)
+    assert [s.fingerprint for s in after.splits.values()] == [s.fingerprint for s in before.splits.values()]
+    (note,) = [note for note in after.notes if "passed over" in note]
+    assert all(said in note for said in ("1 .txt", "1 .heic", "1 linked folders")) and "db" not in note
+    (own / "gone.png").symlink_to(own / "nowhere.png")
+    with pytest.raises(UsageError, match=r"1 broken image: .*gone\.png"):
+        open_source(str(png_folder), image_size=8)
+
+
 def test_folder_with_a_test_part(png_folder, tmp_path):
     for part in ("train", "val"):
         shutil.copytree(png_folder, tmp_path / "whole" / part)

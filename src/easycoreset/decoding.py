@@ -26,8 +26,8 @@ def decode(path: Encoded, size: int | None) -> np.ndarray:
     """Decode one picture to [size, size, 3] uint8: turned as its EXIF says, resized, centre cropped.
 
     With `size` None it keeps its own. A JPEG is decoded at a fraction of its size where that is twice `size` at least,
-    which moves a pixel's value by a few of 255. Pictures of 16 bits are scaled to 8, floats in [0, 1] likewise; of
-    animations the first picture is taken.
+    which moves a pixel's value by a few of 255. Pictures of 16 bits are scaled to 8, floats in [0, 1] likewise;
+    what is transparent is white; of animations the first picture is taken.
 
     Raises:
         Exception: almost any, where the file is broken; a ValueError where it is too large.
@@ -44,10 +44,11 @@ def decode(path: Encoded, size: int | None) -> np.ndarray:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture in 8 bits and three channels, turned as its EXIF says."""
+    """The picture in 8 bits and three channels, turned as its EXIF says; what is transparent is white."""
     image = ImageOps.exif_transpose(image)
-    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
-        image = image.convert("RGBA")  # Pillow warns of the direct way, which gives the same
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image.convert("RGB")
     values = np.asarray(image, np.float64)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from easycoreset.console import log, progress, say_name
 from easycoreset.data.draws import seed_of
-from easycoreset.data.folder import SUFFIXES, check_name
+from easycoreset.data.folder import check_name, find_pictures
 from easycoreset.data.images import decode
 from easycoreset.decoding import say_broken
 from easycoreset.errors import UsageError
@@ -93,7 +93,7 @@ def open_pictures(place: Path, card: ModelCard, batch_size: int) -> tuple[list[s
         return _open_arrays(place, card, batch_size)
     if not place.is_dir():
         raise UsageError(f"data must be a folder of images or an .npz file; got {str(place)!r}")
-    files = sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files, _ = find_pictures(place)
     if not files:
         raise UsageError(f"data: {place}: holds no images")
     for file in files:

@@ -1,6 +1,7 @@
 """The audit: the hard end of a data set, what is likely mislabelled, and what is there twice. Nothing is deleted."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,21 @@ from easycoreset.parquet import read_table, with_provenance, write_table
 from easycoreset.selection.published import read_published
 from easycoreset.tables import Scores, check_same_data
 from easycoreset.tables.subset import match_scores
-from easycoreset.training.setup import open_data, set_threads, to_device
+from easycoreset.training.setup import open_data, set_threads, sized_as, to_device
 
 __all__ = ["audit"]
+
+MODELS = 8  # of the scored epochs, over which predictions are averaged
 
 
 @takes(AuditOptions)
 def audit(options: AuditOptions) -> pa.Table:
     """Look at the hard end of a split, and write `audit.parquet` and `run.json` to `out`.
 
-    A row a sample: `index, sample_id, label, label_name, pred, pred_name, probability, self_confidence`, the hardness
-    that it is ranked by, `rank` (0 is the hardest) and `rank_in_class`, `suspicion` and `likely_mislabelled`,
-    `duplicate_of` (the first sample with the same picture) and `in_test` (the picture is in the test part too).
+    A row a sample: `index, sample_id, label, label_name, pred, pred_name, probability, self_confidence` (by the mean
+    probabilities of up to 8 of the scored epochs' models, where the run kept them), the hardness that it is ranked by,
+    `rank` (0 is the hardest) and `rank_in_class`, `suspicion` and `likely_mislabelled`, `duplicate_of` (the first
+    sample with the same picture) and `in_test` (the picture is in the test part too).
 
     Returns:
         The table.
@@ -44,6 +48,7 @@ def audit(options: AuditOptions) -> pa.Table:
     """
     file = options.scores / "scores.parquet" if options.scores.is_dir() else options.scores
     scores = Scores.read(file)
+    options = sized_as(options, scores.provenance, f"scores {file}")
     device, source = open_data(options)
     split = source.splits[str(scores.provenance.get("split", "train"))]
     if options.allow_subset:
@@ -62,10 +67,13 @@ def audit(options: AuditOptions) -> pa.Table:
             log.info("%s is finished already", options.out)
             return read_table(run.path / "audit.parquet", {"index": "integer"})
         set_threads(options.threads, str(scores.provenance.get("model", "")), device)
-        p = predict_probabilities(options, file.parent, split, device)
+        models = find_models(file.parent)
+        p = predict_probabilities(options, models, split, device)
         twins, in_test = find_duplicates(split, source.splits.get("test"), options.batch_size)
         table = tabulate(scores, p, by, suspect_by, twins, in_test)
-        facts: dict[str, Any] = {"split": split.name, "unreadable": list(getattr(source, "broken", []))}
+        held_out = {name: len(other) for name, other in source.splits.items() if name != split.name}
+        facts: dict[str, Any] = {"split": split.name, "models": len(models), "not_audited": held_out,
+                                 "unreadable": list(source.broken)}  # fmt: skip
         if wrong is not None:
             facts["noise"] = measure_noise(scores, wrong, p)
         write_table(with_provenance(table, {"class_names": list(scores.class_names)}), run.path / "audit.parquet")
@@ -91,19 +99,33 @@ def column_of(scores: Scores, asked: str | None, usual: tuple[str, ...], option:
     return found[0]
 
 
-def predict_probabilities(options: AuditOptions, folder: Path, split: Split, device: torch.device) -> np.ndarray | None:
-    """[N, classes] of the folder's model on the clean samples; None where there is no model."""
-    if not (folder / "model.json").exists():
+def find_models(folder: Path) -> list[Path]:
+    """Folders of the weights of scored epochs, evenly spread, or of the finished model where they were not kept."""
+    kept = sorted(card.parent for card in (folder / "checkpoints").glob("*/model.json"))
+    if kept:
+        return [kept[place] for place in np.unique(np.linspace(0, len(kept) - 1, MODELS).round().astype(int))]
+    return [folder] if (folder / "model.json").exists() else []
+
+
+def predict_probabilities(options: AuditOptions, folders: Sequence[Path], split: Split,
+                          device: torch.device) -> np.ndarray | None:  # fmt: skip
+    """[N, classes], the mean over the models' on the clean samples; None where there is none.
+
+    A finished model knows the labels that it was trained on by heart, wrong ones too; on the way there it does not.
+    """
+    if not folders:
         log.info("no model beside the scores: nothing is predicted")
         return None
-    model = to_device(load_model(folder, options.model), device)
-    found = np.zeros((0, 0), np.float32)
-    with progress("predicting", len(split)) as bar, frozen(model), torch.no_grad():
-        for batch in split.batches(np.arange(len(split), dtype=np.int64), options.batch_size, device):
-            p = F.softmax(model(batch.x).float(), 1).cpu().numpy()
-            found = found if len(found) else np.zeros((len(split), p.shape[1]), np.float32)
-            found[batch.index.cpu().numpy()] = p
-            bar.advance(len(batch.index))
+    rows, found = np.arange(len(split), dtype=np.int64), np.zeros((0, 0), np.float32)
+    with progress("predicting", len(split) * len(folders)) as bar, torch.no_grad():
+        for folder in folders:
+            model = to_device(load_model(folder, options.model), device)
+            with frozen(model):
+                for batch in split.batches(rows, options.batch_size, device):
+                    p = F.softmax(model(batch.x).float(), 1).cpu().numpy()
+                    found = found if len(found) else np.zeros((len(split), p.shape[1]), np.float32)
+                    found[batch.index.cpu().numpy()] += p / len(folders)
+                    bar.advance(len(batch.index))
     return found
 
 

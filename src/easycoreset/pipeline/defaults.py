@@ -9,7 +9,7 @@ from PIL import Image
 
 from easycoreset.console import log
 from easycoreset.data import Source
-from easycoreset.data.folder import SUFFIXES
+from easycoreset.data.folder import find_pictures
 from easycoreset.models import choose_model
 from easycoreset.options import PipelineOptions
 from easycoreset.training.setup import choose_device, open_data
@@ -74,7 +74,7 @@ def choose_batch(samples: int) -> int:
 
 def choose_side(folder: Path, kind: str) -> int:
     """The largest usual side that is not above the pictures' own (the median of some) nor too much for the machine."""
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    files, _ = find_pictures(folder)
     own = sides_of(files[:: max(len(files) // LOOKED_AT, 1)])
     wanted = float(np.median(own)) if own else LARGEST[kind]
     fitting = [side for side in SIDES if side <= min(wanted, LARGEST[kind])]

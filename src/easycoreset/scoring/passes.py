@@ -118,7 +118,7 @@ def make_table(job: Job, options: ScoreOptions, split: Split, columns: dict[str,
                observed: np.ndarray) -> Scores:  # fmt: skip
     """The scores of a split, with where they come from."""
     provenance = {"fingerprint": split.fingerprint, "split": split.name, "data": job.source.name, "mode": options.mode,
-                  "model": job.model_name, "objective": job.objective_name,
+                  "model": job.model_name, "objective": job.objective_name, "shape": list(job.source.shape),
                   "options": options_json(options, neutral=False)}  # fmt: skip
     return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(job.source.class_names),
                   n_obs=observed.astype(np.int32), columns=columns, provenance=provenance)  # fmt: skip

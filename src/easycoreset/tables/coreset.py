@@ -62,7 +62,8 @@ class Coreset:
         rank[order] = np.arange(len(order))
         weights = np.full(len(scores), np.nan, np.float32)
         weights[order] = 1.0 if weight is None else weight / np.mean(weight, dtype=np.float64)
-        facts = {key: scores.provenance[key] for key in ("fingerprint", "split", "data") if key in scores.provenance}
+        handed = ("fingerprint", "split", "data", "shape")
+        facts = {key: scores.provenance[key] for key in handed if key in scores.provenance}
         return cls(keep=rank >= 0, rank=rank, weight=weights, sample_ids=scores.sample_ids, labels=scores.labels,
                    provenance={**facts, "class_names": list(scores.class_names)})  # fmt: skip
 

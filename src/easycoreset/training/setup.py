@@ -3,14 +3,14 @@
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from easycoreset.console import log
-from easycoreset.data import Source, Split, is_listed, name_data, open_source
+from easycoreset.data import Source, Split, is_listed, name_data, open_source, takes_size
 from easycoreset.data.draws import seed_of
 from easycoreset.errors import EasycoresetWarning, UsageError, require
 from easycoreset.models import SMALL, build_model, choose_model
@@ -19,7 +19,7 @@ from easycoreset.models.modes import frozen
 from easycoreset.objectives import Objective, is_standard, load_objective
 from easycoreset.options import ComputeOptions, RecipeOptions, options_json
 from easycoreset.processes import join, launched, own_gpu
-from easycoreset.tables import Ints
+from easycoreset.tables import Coreset, Ints
 from easycoreset.tracking import check_tracker
 from easycoreset.training.rows import hold_out_rows, training_rows
 from easycoreset.training.starting import Start, model_of, read_start
@@ -112,6 +112,18 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
     return device, source
 
 
+Options = TypeVar("Options", bound=ComputeOptions)
+
+
+def sized_as(options: Options, provenance: dict[str, Any], what: str) -> Options:
+    """Options whose pictures are of the size that scores or a coreset were made at, unless they name another."""
+    _, height, width = provenance.get("shape", (0, 0, 1))
+    if options.image_size is not None or height != width or not takes_size(options.data):
+        return options
+    log.info("images are brought to %d pixels, as for %s (--image-size)", height, what)
+    return replace(options, image_size=height)
+
+
 def choose_device(name: str) -> torch.device:
     """The device that `name` stands for; auto takes a GPU where there is one.
 
@@ -139,6 +151,8 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         UsageError: anything that is wrong before work starts.
     """
     objective_name, objective = load_objective(options.objective, options.eps)
+    if options.coreset is not None:
+        options = sized_as(options, Coreset.read(options.coreset).provenance, f"coreset {options.coreset}")
     check_tracker(options.track)
     device, source = open_data(options)
     require(device.type == "cuda" or not options.cuda_graphs, "cuda_graphs", "left out without a GPU", True)
