@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,8 +13,8 @@ import pyarrow as pa
 
 from easycoreset.console import say_name
 from easycoreset.data.listed import TEST, TRAIN, Listed, Reading, hold_out_listed, open_listed
-from easycoreset.data.source import Source, number_classes
-from easycoreset.errors import UsageError, nearest
+from easycoreset.data.source import Source
+from easycoreset.errors import EasycoresetWarning, UsageError, nearest
 from easycoreset.parquet import read_table
 
 COLUMNS = ("filepath", "label")
@@ -26,8 +27,8 @@ Columns = dict[str, list[str | int]]
 def load_manifest(file: Path, reading: Reading) -> Source:
     """Open the images that a manifest lists; their ids are the paths as they are written there.
 
-    Labels are whole numbers 0..max, or strings: the classes are then their sorted values. Without test rows a seeded,
-    stratified fifth is held out.
+    Labels are strings or whole numbers; the classes are the sorted ones that occur. Without test rows a seeded,
+    stratified fifth is held out. A CSV file may be divided by semicolons or tabs, as spreadsheets write it.
 
     Raises:
         UsageError: a broken table, columns, paths, labels or splits that are wrong, or broken images, all named.
@@ -40,7 +41,7 @@ def load_manifest(file: Path, reading: Reading) -> Source:
     columns = {name: [values[row] for row in rows] for name, values in columns.items()}
     parts = _parts(file, columns, notes)
     training = [columns["label"][row] for row in parts["train"]]
-    names, labels = _classes(file, columns["label"], training)
+    names, labels = _classes(file, columns["label"], training, notes)
     ids = [str(path) for path in columns["filepath"]]
     whole = Listed(_find(file, ids), labels, ids)
     if "test" in parts:
@@ -54,9 +55,10 @@ def load_manifest(file: Path, reading: Reading) -> Source:
 def _read_csv(file: Path) -> Columns:
     """Read a CSV file as strings; labels that are all whole numbers become numbers."""
     try:
-        with open(file, encoding="utf-8-sig", newline="") as opened:
-            reader = csv.reader(opened, strict=True)
-            header = next(reader, [])
+        with open(file, encoding=_encoding(file), newline="") as opened:
+            reader = csv.reader(opened, delimiter=_delimiter(opened.readline()), strict=True)
+            opened.seek(0)
+            header = [name.strip().lower() for name in next(reader, [])]
             _check_columns(file, header)
             places = {name: header.index(name) for name in (*COLUMNS, "split") if name in header}
             columns: Columns = {name: [] for name in places}
@@ -65,12 +67,23 @@ def _read_csv(file: Path) -> Columns:
                     raise UsageError(f"data: {file}: line {reader.line_num} has {len(row)} fields; the header has "
                                      f"{len(header)}")  # fmt: skip
                 for name, place in places.items() if row else ():
-                    columns[name].append(row[place])
+                    columns[name].append(row[place] if name == "filepath" else row[place].strip())
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"data: {file}: not a readable CSV file: {error}") from None
     if all(INTEGER.fullmatch(str(label)) for label in columns["label"]):
         columns["label"] = [int(label) for label in columns["label"]]
     return columns
+
+
+def _encoding(file: Path) -> str:
+    """UTF-8, with or without a mark, or UTF-16 with one."""
+    with open(file, "rb") as opened:
+        return "utf-16" if opened.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def _delimiter(header: str) -> str:
+    """A comma, or what the header is divided by where it has none."""
+    return next((mark for mark in ",;\t" if mark in header), ",")
 
 
 def _read_parquet(file: Path) -> Columns:
@@ -144,19 +157,31 @@ def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int
     return parts
 
 
-def _classes(file: Path, labels: Sequence[str | int], training: Sequence[str | int]) -> tuple[list[str], np.ndarray]:
+def _classes(file: Path, labels: Sequence[str | int], training: Sequence[str | int],
+             notes: list[str]) -> tuple[list[str], np.ndarray]:  # fmt: skip
     """The names of the classes, and all labels as their numbers."""
-    known = sorted(set(training), key=str)
-    if isinstance(labels[0], str):
-        strange = sorted({str(label) for label in labels} - set(map(str, known)))
-        if strange:
-            raise UsageError(f"data: {file}: classes that the training rows lack: {_say_all(strange)}")
-        numbers = {name: number for number, name in enumerate(known)}
-        return [str(name) for name in known], np.array([numbers[label] for label in labels], np.int64)
-    lowest, highest = min(labels), max(labels)
-    if int(lowest) < 0 or int(highest) >= 2**63:
-        raise UsageError(f"data: {file}: label must be >= 0; got {lowest if int(lowest) < 0 else highest}")
-    return number_classes(np.array(training, np.int64), str(file)), np.array(labels, np.int64)
+    numeric = not isinstance(labels[0], str)
+    known = sorted(set(training)) if numeric else sorted(set(training), key=str)
+    if numeric and int(min(labels)) < 0:
+        raise UsageError(f"data: {file}: label must be >= 0; got {min(labels)}")
+    strange = sorted(set(map(str, labels)) - set(map(str, known)))
+    if strange:
+        raise UsageError(f"data: {file}: classes that the training rows lack: {_say_all(strange)}")
+    if numeric and known != list(range(len(known))):
+        notes.append(f"the {len(known)} classes are the numbers that occur: {_say_all(map(str, known))}")
+    alike = [names for names in _spelt_alike(known) if len(names) > 1]
+    if alike:
+        said = f"{file}: classes that differ in spaces or capitals alone: {_say_all(alike[0])}"
+        warnings.warn(said, EasycoresetWarning, stacklevel=6)
+    numbers = {name: number for number, name in enumerate(known)}
+    return [str(name) for name in known], np.array([numbers[label] for label in labels], np.int64)
+
+
+def _spelt_alike(names: Sequence[str | int]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in map(str, names):
+        groups.setdefault("".join(name.lower().split()), []).append(name)
+    return list(groups.values())
 
 
 def _find(file: Path, written: Sequence[str]) -> list[Path]:
@@ -166,6 +191,8 @@ def _find(file: Path, written: Sequence[str]) -> list[Path]:
         raise UsageError(f"data: {file}: filepath must be a path; {len(urls)} rows hold a URL: {_say_all(urls)} (fetch "
                          "the files first)")  # fmt: skip
     paths = [file.parent / path for path in written]
+    if os.sep == "/" and not any(map(os.path.isfile, paths)) and all("\\" in path for path in written):
+        paths = [file.parent / path.replace("\\", "/") for path in written]  # as Windows writes them
     missing = [name for name, path in zip(written, paths, strict=True) if not os.path.isfile(path)]
     if missing:
         raise UsageError(f"data: {file}: {len(missing)} of {len(written)} files do not exist: {_say_all(missing)}")

@@ -62,6 +62,9 @@ class ComputeOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        data, out = Path(self.data), self.out.resolve()
+        inside = data.is_dir() and data.resolve() in (out, *out.parents)
+        require(not inside, "out", "outside the data, which its files would become a part of", str(self.out))
         require(self.threads is None or self.threads >= 1, "threads", ">= 1", self.threads)
         require(self.image_size is None or self.image_size >= 8, "image_size", ">= 8", self.image_size)
         require(self.num_workers >= 0, "num_workers", ">= 0", self.num_workers)
