@@ -48,6 +48,7 @@ def test_what_was_planted_is_found(noisy, tmp_path):
     assert np.isin(flipped, suspects).mean() > 0.85 and summary["likely_mislabelled"] == len(suspects) < 150
     loss = Scores.read(folder / "scores" / "scores.parquet")["loss"]
     assert suspects.tolist() == np.flatnonzero(loss > np.log(10)).tolist()
+    assert (table["pred"].to_numpy()[flipped] != table["label"].to_numpy()[flipped]).mean() > 0.8
     by_margin = run(folder, tmp_path / "margin", suspect_by="aum")
     assert (
         np.isin(flipped, np.flatnonzero(by_margin["likely_mislabelled"].to_numpy(zero_copy_only=False))).mean() > 0.85
@@ -150,8 +151,11 @@ def test_the_command(noisy, tmp_path, cli):
               "--out", tmp_path / "audit")  # fmt: skip
     assert ran.code == 0 and "likely mislabelled" in ran.out and "precision at 60 by aum: 0." in ran.out, ran.err
     page = (tmp_path / "audit" / "report.html").read_text()
-    suspects = json.loads((tmp_path / "audit" / "run.json").read_text())["summary"]["likely_mislabelled"]
-    assert page.count('type="checkbox"') == min(suspects, 60) + 10 * 8 and "data:image/png" in page
+    summary = json.loads((tmp_path / "audit" / "run.json").read_text())["summary"]
+    suspects, pairs = summary["likely_mislabelled"], summary["duplicates_with_another_label"]
+    assert page.count('type="checkbox"') == min(suspects, 60) + 2 * pairs + 10 * 8 and "data:image/png" in page
+    assert "the same picture under two labels" in page and "a picture of the test part" in page
+    assert "Not audited: the 360 samples of test." in page
 
 
 def test_pictures_without_labels_are_predicted(tmp_path, cli, digits, scored):

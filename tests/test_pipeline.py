@@ -52,6 +52,21 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
     ]
     assert len(set(updates)) == 1
     page = (tmp_path / "run" / "report.html").read_text()
+    outcomes = {}
+    for name in ("coreset", "random", "all"):
+        table = pq.read_table(tmp_path / "run" / "evaluation" / name / "predictions.parquet").to_pydict()
+        outcomes[name] = [
+            not broken for broken, attack in zip(table["broken"], table["attack"], strict=True) if attack == "clean"
+        ]
+    for name, gains in found["against"].items():
+        pairs = list(zip(outcomes["coreset"], outcomes[name], strict=True))
+        assert gains[0]["eps"] == 0 and gains[0]["difference"] == pytest.approx(sum(a - b for a, b in pairs) / 40)
+        assert (
+            gains[0]["low"] < gains[0]["difference"] < gains[0]["high"]
+            and [g["eps"] for g in gains[1:]] == OPTIONS["eps"]
+        )
+    assert page.count(" points clean (") == 2 and "samples of each class" in page
+    assert [row["after"] for row in found["classes"]] == after.tolist()
     for title in ("What the coreset bought", "Audit", "Hardness", "Easiest and hardest", "Evaluation"):
         assert title in page
     assert 'type="checkbox"' in page and pq.read_table(tmp_path / "run" / "audit" / "audit.parquet").num_rows == 320

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator
 from easycoreset.data.source import Source
 
 _kept: dict[Hashable, Source] | None = None
+_told: set[int] = set()  # which of them a user was told of
 
 
 def keep_open() -> None:
@@ -24,6 +25,7 @@ def opened_once() -> Iterator[None]:
         yield
     finally:
         _kept = before
+        _told.clear()
 
 
 def kept(key: Hashable) -> Source | None:
@@ -36,3 +38,12 @@ def keep(key: Hashable, source: Source) -> Source:
     if _kept is not None:
         _kept[key] = source
     return source
+
+
+def is_news(source: Source) -> bool:
+    """Whether a user was not told of it yet."""
+    if _kept is None or not any(source is own for own in _kept.values()):
+        return True
+    told = id(source) in _told
+    _told.add(id(source))
+    return not told

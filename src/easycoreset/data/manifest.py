@@ -33,9 +33,7 @@ def load_manifest(file: Path, reading: Reading) -> Source:
     Raises:
         UsageError: a broken table, columns, paths, labels or splits that are wrong, or broken images, all named.
     """
-    columns = _read_csv(file) if file.suffix.lower() == ".csv" else _read_parquet(file)
-    if not columns["filepath"]:
-        raise UsageError(f"data: {file}: holds no row")
+    columns = _read(file)
     notes: list[str] = []
     rows = _distinct(file, columns, notes)
     columns = {name: [values[row] for row in rows] for name, values in columns.items()}
@@ -50,6 +48,18 @@ def load_manifest(file: Path, reading: Reading) -> Source:
         listed, note = hold_out_listed(whole.take(np.array(parts["train"], np.int64)))
         notes.append(f"no test rows: {note}")
     return open_listed(str(file), listed, names, reading, notes)
+
+
+def list_manifest(file: Path) -> list[Path]:
+    """The files that a manifest lists."""
+    return _find(file, [str(path) for path in _read(file)["filepath"]])
+
+
+def _read(file: Path) -> Columns:
+    columns = _read_csv(file) if file.suffix.lower() == ".csv" else _read_parquet(file)
+    if not columns["filepath"]:
+        raise UsageError(f"data: {file}: holds no row")
+    return columns
 
 
 def _read_csv(file: Path) -> Columns:

@@ -18,6 +18,8 @@ from easycoreset.pipeline.checking import check_attacks, check_list, check_model
 from easycoreset.pipeline.defaults import Choices, choose
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import load_selector, select
+from easycoreset.statistics.intervals import paired_difference
+from easycoreset.tables import Coreset
 from easycoreset.training import train
 
 __all__ = ["run"]
@@ -91,14 +93,32 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
               out=trained[name])  # fmt: skip
     trained["all"] = place / "scores"
     rows: list[dict[str, Any]] = []
+    results: dict[str, Evaluation] = {}
+    limit = min(options.limit, len(choices.source.splits["test"]))
     for name, weights in trained.items():
         log.info("5 of 5: evaluating the model that was trained on %s", name)
         result = evaluate(**machine, weights=weights, model=_own_model(options), attack=options.attack, eps=options.eps,
-                          limit=options.limit, out=place / "evaluation" / name)  # fmt: skip
+                          limit=limit, out=place / "evaluation" / name)  # fmt: skip
+        results[name] = result
         objective = "standard" if name == "all" else options.objective
         rows.append({"trained_on": name, "objective": objective, **describe(result)})
-    return {"rows": rows, "method": options.method, "fraction": options.fraction, "per_class": options.per_class,
+    against = {name: compare_outcomes(results["coreset"], results[name]) for name in ("random", "all")}
+    return {"rows": rows, "against": against, "classes": count_classes(Coreset.read(place / "coreset.parquet")),
+            "method": options.method, "fraction": options.fraction, "per_class": options.per_class,
             "updates": choices.updates, "epochs": options.epochs, "model": options.model}  # fmt: skip
+
+
+def compare_outcomes(own: Evaluation, other: Evaluation) -> list[dict[str, float]]:
+    """What the first model gains over the second on the same images: clean (eps 0), and at each eps."""
+    pairs = [(own.clean, other.clean), *zip(own.worst, other.worst, strict=True)]
+    return [{"eps": mine.eps, **paired_difference(~mine.broken, ~theirs.broken)} for mine, theirs in pairs]
+
+
+def count_classes(coreset: Coreset) -> list[dict[str, Any]]:
+    """Samples of each class before and after."""
+    before, after = coreset.class_counts()
+    names = coreset.provenance["class_names"]
+    return [{"class": name, "before": int(b), "after": int(a)} for name, b, a in zip(names, before, after, strict=True)]
 
 
 def _audit(options: PipelineOptions, place: Path) -> None:

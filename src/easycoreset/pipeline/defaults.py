@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from easycoreset.console import log
-from easycoreset.data import Source
+from easycoreset.data import Source, is_listed
 from easycoreset.data.folder import find_pictures
+from easycoreset.data.manifest import list_manifest
 from easycoreset.models import choose_model
 from easycoreset.options import PipelineOptions
 from easycoreset.training.setup import choose_device, open_data
@@ -47,7 +48,7 @@ def choose(options: PipelineOptions) -> Choices:
         UsageError: data that cannot be opened.
     """
     kind = choose_device(options.device).type
-    if options.image_size is None and Path(options.data).is_dir():
+    if options.image_size is None and is_listed(options.data):
         options = replace(options, image_size=choose_side(Path(options.data), kind))
     device, source = open_data(options)
     samples = len(source.splits["train"])
@@ -72,9 +73,9 @@ def choose_batch(samples: int) -> int:
     return int(np.clip(2 ** int(np.log2(max(samples // 24, 1))), 8, 128))
 
 
-def choose_side(folder: Path, kind: str) -> int:
+def choose_side(data: Path, kind: str) -> int:
     """The largest usual side that is not above the pictures' own (the median of some) nor too much for the machine."""
-    files, _ = find_pictures(folder)
+    files = find_pictures(data)[0] if data.is_dir() else list_manifest(data)
     own = sides_of(files[:: max(len(files) // LOOKED_AT, 1)])
     wanted = float(np.median(own)) if own else LARGEST[kind]
     fitting = [side for side in SIDES if side <= min(wanted, LARGEST[kind])]

@@ -33,7 +33,7 @@ def describe_audit(folder: Path) -> list[Section]:
     picture = open_images(record, summary["split"], table["sample_id"].to_pylist())
     twins, other = summary["duplicates"], summary["duplicates_with_another_label"]
     train = summary["split"] == "train"
-    in_test = f"; {summary['also_in_test']} are in the test part too" if train else ""
+    in_test = f"; {summary['also_in_test']} in the test part too" if train else ""
     how = HOW + (", which `select --exclude FILE` leaves out." if train else ".")
     points = [
         _suspects(summary),
@@ -41,6 +41,11 @@ def describe_audit(folder: Path) -> list[Section]:
         f"under another label{in_test}.",
         f"{len(summary['unreadable'])} pictures could not be read.",
     ]
+    if sum(summary.get("not_audited", {}).values()):
+        other = ", ".join(f"the {count} samples of {name}" for name, count in summary["not_audited"].items())
+        points.append(f"Not audited: {other}.")
+    if summary.get("models") == 1:
+        points.append("Predictions are the finished model's, which may know the labels it was trained on by heart.")
     tables = [_noise(summary["noise"])] if "noise" in summary else []
     return [
         Section("Audit", [how], points=points, tables=tables, ticks=_ticks(table, picture, names, summary)),
@@ -66,6 +71,7 @@ def _ticks(table: pa.Table, picture: Any, names: Sequence[str], summary: dict[st
     likely = likely if known else np.arange(table.num_rows)
     order = likely[np.argsort(-suspicion[likely], kind="stable")][:SUSPECTS]
     found = {f"most suspect, by {summary['suspect_by']}": _pictures(table, order, picture)}
+    found["the same picture under two labels"] = _pictures(table, _contradictions(table)[:SUSPECTS], picture)
     label, within = table["label"].to_numpy(), table["rank_in_class"].to_numpy()
     for k, name in enumerate(list(names)[:CLASSES]):
         own = np.flatnonzero((label == k) & (within < OF_A_CLASS))
@@ -87,11 +93,22 @@ def _pictures(table: pa.Table, rows: np.ndarray, picture: Any) -> list[Picture]:
     return found
 
 
+def _contradictions(table: pa.Table) -> np.ndarray:
+    """Rows of samples that look exactly as one with another label does, and that one, twin beside twin."""
+    twin, label = table["duplicate_of"].to_numpy(zero_copy_only=False).astype(float), table["label"].to_numpy()
+    rows = np.flatnonzero(~np.isnan(twin))
+    first = twin[rows].astype(np.int64)
+    pairs = np.stack([first, rows], 1)[label[first] != label[rows]].ravel()
+    return np.array(list(dict.fromkeys(pairs.tolist())), np.int64)
+
+
 def _duplicates(table: pa.Table) -> Grid:
     twin = table["duplicate_of"].to_numpy(zero_copy_only=False).astype(float)
     rows = np.flatnonzero(~np.isnan(twin))
     ids, names = table["sample_id"].to_pylist(), table["label_name"].to_pylist()
     lines = [[int(r), ids[r], names[r], ids[int(twin[r])], names[int(twin[r])]] for r in rows[:1000]]
+    leaked = np.flatnonzero(table["in_test"].to_numpy(zero_copy_only=False))
+    lines += [[int(r), ids[r], names[r], "a picture of the test part", None] for r in leaked[:1000]]
     return Grid("exact duplicates", ["index", "sample", "label", "is the same as", "whose label is"], lines)
 
 

@@ -26,38 +26,56 @@ def describe_whole(folder: Path) -> list[Section]:
 
 
 def _comparison(found: dict[str, Any]) -> Section:
-    rows = found["rows"]
+    rows, classes = found["rows"], found.get("classes", [])
     how = "of every class" if found["per_class"] else "of all samples together"
     said = (
         f"{found['model']}; {found['method']} keeps {100 * found['fraction']:.3g}% {how}. The models on the coreset "
         f"and on as many random samples were trained for the same {found['updates']} updates."
     )
-    return Section("What the coreset bought", [said, ONE_SEED], points=tell(rows), figures=[_figure(rows)],
-                   tables=[_table(rows)])  # fmt: skip
+    points = tell(rows, found.get("against", {}))
+    emptied = [row["class"] for row in classes if row["before"] and not row["after"]]
+    if emptied:
+        points.append(f"The coreset holds no sample of {len(emptied)} classes: {', '.join(emptied[:SHOWN])}.")
+    counts = Grid("samples of each class", ["class", "before", "kept"], [list(row.values()) for row in classes])
+    return Section("What the coreset bought", [said, ONE_SEED, WORDS], points=points, figures=[_figure(rows)],
+                   tables=[_table(rows), *([counts] if classes else [])])  # fmt: skip
 
 
 ONE_SEED = (
     "One seed each: differences of a point or two are noise. `compare` repeats a comparison over seeds, with intervals."
 )
+WORDS = (
+    "A coreset is the part of the training samples that is kept. AIGN, the hardness by which EasyCore keeps the easy "
+    "ones, is how strongly a model's loss reacts to small changes of a picture, averaged over training. Accuracy at "
+    "eps 1/255 is what is left when an attacker may change every pixel's value by one of 255; clean is without an "
+    "attack."
+)
+SHOWN = 20  # classes that are named
 
 
-def tell(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The differences between the coreset's model and the others, where intervals do not overlap, in sentences."""
-    own, points = rows[0], list[str]()
+def tell(rows: Sequence[dict[str, Any]], against: dict[str, list[dict[str, float]]]) -> list[str]:
+    """What the coreset's model gains over each other on the same test images, in sentences."""
+    points = list[str]()
     for other in rows[1:]:
         name = {"random": "as many random samples", "all": "all samples"}[other["trained_on"]]
-        if other["objective"] != own["objective"]:
-            points.append(f"The model of {name} was trained by {other['objective']}: that is no comparison of samples.")
-            continue
-        better: list[str] = []
-        for mine, theirs, where in (
-            (own["clean"], other["clean"], "clean"),
-            *((a, b, f"eps {say_eps(a['eps'])}") for a, b in zip(own["worst"], other["worst"], strict=True)),
-        ):
-            if mine["low"] > theirs["high"] or mine["high"] < theirs["low"]:
-                better.append(f"{100 * (mine['accuracy'] - theirs['accuracy']):+.1f} points at {where}")
-        points.append(f"Against {name}: {', '.join(better) or 'no difference beyond the 95% intervals'}.")
+        if other["objective"] != rows[0]["objective"]:
+            said = f"was trained by {other['objective']}: that is no comparison of samples"
+            points.append(f"The model of {name} {said}.")
+        elif gains := against.get(other["trained_on"]):
+            clean, *attacked = map(_gain, gains)
+            told = [text for text, line in zip(attacked, gains[1:], strict=True) if line["p"] < 0.05]
+            quiet = [f"eps {say_eps(line['eps'])}" for line in gains[1:] if line["p"] >= 0.05]
+            more = [f"no difference that can be told at {', '.join(quiet)}"] if quiet else []
+            points.append(f"Against {name}: {'; '.join([clean, *told, *more])}.")
     return points
+
+
+def _gain(line: dict[str, float]) -> str:
+    """A difference with its interval, in points."""
+    where = f"at eps {say_eps(line['eps'])}" if line["eps"] else "clean"
+    low, high = 100 * line["low"], 100 * line["high"]
+    told = "" if line["p"] < 0.05 or line["eps"] else ", which is no difference that can be told"
+    return f"{100 * line['difference']:+.1f} points {where} ({low:.1f} to {high:.1f}{told})"
 
 
 def _figure(rows: Sequence[dict[str, Any]]) -> Figure:

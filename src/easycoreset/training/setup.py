@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from easycoreset.console import log
 from easycoreset.data import Source, Split, is_listed, name_data, open_source, takes_size
 from easycoreset.data.draws import seed_of
+from easycoreset.data.keeping import is_news
 from easycoreset.errors import EasycoresetWarning, UsageError, require
 from easycoreset.models import SMALL, build_model, choose_model
 from easycoreset.models.card import ModelCard
@@ -107,7 +108,7 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
         size = 64 if device.type == "cpu" else 224
     source = open_source(options.data, image_size=size, num_workers=options.num_workers, download=options.download,
                          skip_broken=options.skip_broken)  # fmt: skip
-    for note in source.notes:
+    for note in source.notes if is_news(source) else ():
         log.info("%s: %s", source.name, note)
     return device, source
 
