@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 log = logging.getLogger("easycoreset")
@@ -36,6 +36,25 @@ def say_duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole}s"
     return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def say_share(fraction: float) -> str:
+    """A share for people: 10%, 0.45%.
+
+    >>> say_share(0.1), say_share(0.0045)
+    ('10%', '0.45%')
+    """
+    return f"{100 * fraction:.3g}%"
+
+
+def say_objective(objective: str, others: Iterable[str]) -> str:
+    """An objective by its name, with its options where another one of that name stands beside it.
+
+    >>> say_objective("trades:beta=1", ["standard"]), say_objective("trades:beta=1", ["trades:beta=6"])
+    ('trades', 'trades:beta=1')
+    """
+    name = objective.split(":")[0] if "." not in objective.split(":")[0] else objective
+    return objective if any(other != objective and other.startswith(name) for other in others) else name
 
 
 def say_eps(eps: float) -> str:

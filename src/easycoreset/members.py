@@ -5,10 +5,14 @@ frozen dataclass, whose fields parse its own options; a member without options i
 """
 
 import dataclasses
+import hashlib
 import importlib
+import importlib.util
+import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from easycoreset.errors import UsageError, nearest
@@ -78,8 +82,20 @@ def find_member(kind: str, name: str, table: Table) -> Any:
         UsageError: there is no such member; the nearest one is offered.
     """
     if name not in table and not ("." in name and ":" in name):
-        raise UsageError(f"unknown {kind} {name!r}: {nearest(name, table)}")
+        own = f" (one of your own is package.module:name, with a dot; got {name!r})" if ":" in name else ""
+        raise UsageError(f"unknown {kind} {name!r}: {nearest(name, table)}{own}")
     return load_attribute(kind, table.get(name, name))
+
+
+def code_digest(specs: Iterable[str]) -> str:
+    """What tells two versions of users' own modules apart, which these specs name; empty where there is none."""
+    whole = hashlib.sha256()
+    modules = sorted({spec.partition(":")[0] for spec in specs})
+    for module in modules:
+        found = importlib.util.find_spec(module)
+        if found is not None and found.origin is not None and os.path.isfile(found.origin):
+            whole.update(Path(found.origin).read_bytes())
+    return whole.hexdigest()[:16] if modules else ""
 
 
 def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:

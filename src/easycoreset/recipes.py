@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.attacks import load_attack
+from easycoreset.console import log
 from easycoreset.data import Source, open_source
 from easycoreset.errors import UsageError
 from easycoreset.experiment import FULL, Cell, Experiment, Product, unscored_table
@@ -22,6 +23,7 @@ from easycoreset.options import CompareOptions
 from easycoreset.selection import load_selector, needs_of
 from easycoreset.selection.published import read_published
 from easycoreset.tables.scores import ARRAYS
+from easycoreset.training.setup import choose_device
 
 RECIPES = {
     "digits": "easycoreset.recipes:digits",
@@ -172,9 +174,13 @@ def describe_experiment(options: CompareOptions) -> Experiment:
         scoring_epochs=options.scoring_epochs, batch_size=options.batch_size,
         lr=options.lr, weight_decay=options.weight_decay, schedule=options.schedule, val_fraction=options.val_fraction,
         attack=tuple(options.attack), norm=options.norm, eps=tuple(options.eps), limit=options.limit,
-        main_eps=options.main_eps if options.main_eps is not None or options.limit is None else options.eps[0],
+        main_eps=options.eps[0] if options.main_eps is None and len(options.eps) > 1 and options.limit
+        else options.main_eps,
     )  # fmt: skip
     mark, network, images = check_data_and_model(base)
+    if base.model is None:  # on another kind of machine it would be another
+        base = dataclasses.replace(base, model=choose_model(_open(base).shape, choose_device(options.device)))
+        log.info("model %s is taken (--model)", base.model)
     for spec in options.attack:
         load_attack(spec, norm=options.norm, eps=options.eps[0])
     several = len(options.epochs or options.updates) > 1

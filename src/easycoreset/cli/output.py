@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from easycoreset.console import say_duration, say_eps
+from easycoreset.console import say_duration, say_eps, say_objective, say_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,10 +197,11 @@ def show_estimate(found: dict[str, Any]) -> None:
 
 def show_comparison(folder: Path) -> None:
     """What `compare` has so far."""
+    from easycoreset.files import read_json
     from easycoreset.parquet import read_table
 
-    results = read_table(folder / "results.parquet", {})
-    if not _json({"results": results.to_pylist(), "folder": str(folder)}):
+    results, contrasts = read_table(folder / "results.parquet", {}), read_json(folder / "contrasts.json")["contrasts"]
+    if not _json({"results": results.to_pylist(), "contrasts": contrasts, "folder": str(folder)}):
         _print(live_table(results))
         print(folder / "results.parquet")
         print(folder / "report.html")
@@ -253,7 +254,8 @@ def group_table(groups: "Sequence[Group]") -> Table:
         if last not in (None, place):
             table.add_section()
         last = place
-        table.add_row(group.objective.split(":")[0], f"{group.fraction:.0%}", group.method, *[group.budget] * budgets,
+        objective = say_objective(group.objective, (g.objective for g in groups))
+        table.add_row(objective, say_share(group.fraction), group.method, *[group.budget] * budgets,
                       str(group.seeds), _spread(group.clean), *[_spread(group.at(e)) for e in eps])  # fmt: skip
     return table
 

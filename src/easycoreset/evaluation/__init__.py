@@ -201,11 +201,24 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     for warning in result.warnings:
         log.warning("warning: %s", warning)
     write_table(result.to_table(split.labels), run.path / "predictions.parquet")
-    facts = {"data": source.name, "split": split.name, "samples": len(rows), "model": run.record.get("model")}
+    facts: dict[str, Any] = {"data": source.name, "split": split.name, "samples": len(rows),
+                             "model": run.record.get("model"), "attacks": describe_attacks(options, specs)}  # fmt: skip
     kept = {name: value for name, value in run.record.get("summary", {}).items() if name == "margins"}
     run.finish(summary=facts | kept | result.summary())
     shutil.rmtree(partial, ignore_errors=True)
     return result
+
+
+def describe_attacks(options: EvaluateOptions, specs: Sequence[str]) -> dict[str, Any]:
+    """Attack -> its every parameter, those that follow eps as they are at the first radius."""
+    found: dict[str, Any] = {}
+    for spec in specs:
+        name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=(options.eps or (0.0,))[0])
+        fields = dataclasses.asdict(attack) if dataclasses.is_dataclass(attack) else {}
+        found[name] = {key: value for key, value in fields.items() if isinstance(value, str | int | float | None)}
+        if "step_size" in fields and fields["step_size"] is None:
+            found[name]["step_size"] = fields["eps"] / 4
+    return found
 
 
 def attacked_rows(partial: Path, name: str, attack: Attack, eps: float, model: nn.Module, split: Split, clean: Outcome,

@@ -10,7 +10,8 @@ from easycoreset.attacks import ATTACKS
 from easycoreset.data import name_data
 from easycoreset.hardness import HARDNESS, load_hardness
 from easycoreset.hardness.gradient import AIGN
-from easycoreset.members import Table, find_member, split_spec
+from easycoreset.members import Table, code_digest, find_member, split_spec
+from easycoreset.models import is_normalised
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import Norm, Schedule
 from easycoreset.selection import SELECTORS, load_selector, needs_of
@@ -35,6 +36,8 @@ class Cell:
         model: as `--model` spells it.
         method: `NAME[:key=value]...`, `full`, `file:PATH` or `package.module:name`.
         method_digest: of the file that `file:PATH` names.
+        model_code: digest of the module of a user's own model; empty for others.
+        code: likewise of the user's own method, objective and attacks.
         fraction: kept.
         objective: what training minimises.
         epochs: budget (this or updates).
@@ -62,6 +65,8 @@ class Cell:
     model: str | None = None
     method: str = "random"
     method_digest: str = ""
+    model_code: str = ""
+    code: str = ""
     fraction: float = 1.0
     objective: str = "standard"
     epochs: int | None = None
@@ -107,8 +112,8 @@ class Cell:
     @property
     def scoring_name(self) -> str:
         """16 hex digits of what its scores depend on: one scoring run serves all methods of a seed."""
-        shared = ("data", "image_size", "skip_broken", "model", "seed", "scoring_epochs", "batch_size", "lr",
-                  "weight_decay")  # fmt: skip
+        shared = ("data", "image_size", "skip_broken", "model", "model_code", "seed", "scoring_epochs",
+                  "batch_size", "lr", "weight_decay")  # fmt: skip
         made = {"aign": AIGN.version} if AIGN.version > 1 else {}
         return _hash({key: value for key, value in self.key().items() if key in shared} | made)
 
@@ -178,7 +183,8 @@ class Product:
             for m in self.methods
             for budget in budgets
         ]
-        return [dataclasses.replace(cell, fraction=1.0) if cell.method == FULL else cell for cell in found]
+        found = [dataclasses.replace(cell, fraction=1.0) if cell.method == FULL else cell for cell in found]
+        return [_with_code(cell) for cell in found]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +218,16 @@ class Experiment:
             "experiment": self.name,
             "bases": [base for place, base in enumerate(bases) if base not in bases[:place]],
         }
+
+
+def _with_code(cell: Cell) -> Cell:
+    """The cell, with what tells the user's own modules apart from what they were: another version is another cell."""
+    own = [spec for spec in (cell.method, cell.objective, *cell.attack, cell.second) if "." in spec.partition(":")[0]]
+    model = [cell.model] if cell.model and not is_normalised(cell.model) else []
+    own = [spec for spec in own if not spec.startswith("file:")]
+    if not own and not model:
+        return cell
+    return dataclasses.replace(cell, code=code_digest(own), model_code=code_digest(model))
 
 
 def _hash(value: Any) -> str:

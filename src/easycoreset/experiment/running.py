@@ -106,7 +106,16 @@ def _begin(folder: SharedFolder, experiment: Experiment, cells: Sequence[Cell]) 
     if folder.alone:
         drop_corrupt(folder.path, cells)
         folder.settle()
-    declared = experiment.declared() | folder.record.get("declared", {})  # what was declared first stays declared
+    before = folder.record.get("declared", {})
+    declared = experiment.declared() | before  # what was declared first stays declared
+    if any(experiment.declared().get(objective, kind) != kind for objective, kind in before.items()):
+        log.warning(
+            "contrast: what was declared at the first start stays: %s", ", ".join(dict.fromkeys(before.values()))
+        )
+    names, there = {cell.name for cell in cells}, (folder.path / "cells").glob("[!.]*")
+    if others := sum(place.name not in names for place in there):
+        log.warning("%d finished cells of %s are not of this grid and are left out: name their methods, fractions, "
+                    "budgets and seeds too to see all together", others, folder.path)  # fmt: skip
     folder.record |= {
         "status": "running",
         "experiment": experiment.record(),

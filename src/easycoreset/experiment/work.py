@@ -28,6 +28,7 @@ from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.files import SCHEMA_VERSION, versions, write_json
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.memory import measure_peak
+from easycoreset.models import is_normalised
 from easycoreset.options import ComputeOptions
 from easycoreset.parquet import read_table, write_table
 from easycoreset.scoring import score, scores_file
@@ -130,6 +131,7 @@ def run_cell(cell: Cell, setting: Setting) -> None:
     )  # fmt: skip
     trained = time.monotonic()
     record = facts | _validated(cell, work) | _evaluate(cell, work, setting)
+    record["warnings"] = [*_emptied(facts["class_counts"]), *record["warnings"]]
     seconds = {
         "seconds": round(time.monotonic() - started, 2),
         "evaluation_seconds": round(time.monotonic() - trained, 2),
@@ -137,6 +139,12 @@ def run_cell(cell: Cell, setting: Setting) -> None:
     write_json(work / "cell.json", {"schema_version": SCHEMA_VERSION, "options": dataclasses.asdict(cell), **record,
                                     **seconds, "host": platform.node(), "versions": versions()})  # fmt: skip
     _settle(work, cell_folder(out, cell), setting.keep_weights)
+
+
+def _emptied(counts: dict[str, list[int]]) -> list[str]:
+    """A warning where the coreset holds no sample of some classes."""
+    gone = sum(before > 0 and after == 0 for before, after in zip(counts["before"], counts["after"], strict=True))
+    return [f"the coreset holds no sample of {gone} of {len(counts['before'])} classes"] if gone else []
 
 
 def _validated(cell: Cell, work: Path) -> dict[str, Any]:
@@ -227,10 +235,13 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
         "worst": [line for summary in summaries for line in summary["worst"]],
         "second": second["attacked"],
         "checks": summaries[0]["checks"],
+        "attacks": {
+            name: fields for summary in (*summaries, second) for name, fields in summary.get("attacks", {}).items()
+        },
         "warnings": list(dict.fromkeys(text for summary in (*summaries, second) for text in summary["warnings"])),
     }
 
 
 def _own_factory(cell: Cell) -> str | None:
     """A user's own factory is repeated, so that its weights are loaded."""
-    return cell.model if cell.model and "." in cell.model.partition(":")[0] else None
+    return cell.model if cell.model and not is_normalised(cell.model) else None

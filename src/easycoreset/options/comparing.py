@@ -62,7 +62,7 @@ class CompareOptions(RunOptions):
     main_eps: Number | None = field(default=None, metadata=GRID)
     """The radius that is measured on all test images and that the contrasts are about."""
     limit: Integer | None = field(default=None, metadata=GRID)
-    """Test images at the other radii; left out: all."""
+    """Test images at the other radii, or at the only one; left out: all."""
     contrast: Literal["auto", "matched clean", "equal updates"] = field(default="auto", metadata=GRID)
     """What is tested for each method; auto: matched clean where there are several budgets, else equal updates."""
     scoring_epochs: Integer = field(default=15, metadata=GRID)

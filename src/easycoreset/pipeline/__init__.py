@@ -12,6 +12,7 @@ from easycoreset.data import name_data, opened_once
 from easycoreset.errors import OtherRunError
 from easycoreset.evaluation import Evaluation, evaluate
 from easycoreset.files import RunFolder, claim, write_json
+from easycoreset.models import is_normalised
 from easycoreset.objectives import load_objective
 from easycoreset.options import PipelineOptions, options_json, takes
 from easycoreset.pipeline.checking import check_attacks, check_list, check_models, needs_of_method
@@ -136,7 +137,7 @@ def _audit(options: PipelineOptions, place: Path) -> None:
 
 def _own_model(options: PipelineOptions) -> str | None:
     """The user's own factory, which is imported only when it is named again."""
-    return options.model if options.model and "." in options.model.partition(":")[0] else None
+    return options.model if options.model and not is_normalised(options.model) else None
 
 
 def describe(result: Evaluation) -> dict[str, Any]:

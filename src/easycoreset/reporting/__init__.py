@@ -7,6 +7,7 @@ from easycoreset.files import write_atomic
 from easycoreset.options import ReportOptions, takes
 from easycoreset.reporting.analysis import describe_analysis
 from easycoreset.reporting.audit import describe_audit
+from easycoreset.reporting.contrasts import write_contrasts
 from easycoreset.reporting.grid import describe_grid
 from easycoreset.reporting.page import Section, render
 from easycoreset.reporting.runs import describe_evaluation, describe_record, describe_training
@@ -28,7 +29,7 @@ PARTS = {
 
 @takes(ReportOptions)
 def report(options: ReportOptions) -> Path:
-    """Write `report.html` into a folder that a command wrote.
+    """Write `report.html` into a folder that a command wrote, and of a comparison `contrasts.json`.
 
     Returns:
         The page's path.
@@ -40,6 +41,8 @@ def report(options: ReportOptions) -> Path:
     sections = [section for file, describe in PARTS.items() if (folder / file).exists() for section in describe(folder)]
     if not sections:
         raise UsageError(f"out: {folder} holds nothing to report on: none of {', '.join(PARTS)}")
+    if (folder / "results.parquet").exists():
+        write_contrasts(folder)
     sections += describe_record(folder)
     html = render(f"easycoreset: {folder.resolve().name}", sections)
     write_atomic(folder / "report.html", lambda path: path.write_text(html, encoding="utf-8"))

@@ -7,13 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from easycoreset.console import say_duration, say_eps
+from easycoreset.console import say_duration, say_eps, say_share
 from easycoreset.files import read_json
 from easycoreset.parquet import read_table
+from easycoreset.reporting.contrasts import contrast_table, contrasts_of, read_record, tell_verdicts
 from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes, errors, line
 from easycoreset.reporting.samples import describe_scores
 from easycoreset.reporting.second import describe_second
-from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results
+from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, group_results
 
 
 def describe_grid(folder: Path) -> list[Section]:
@@ -21,9 +22,7 @@ def describe_grid(folder: Path) -> list[Section]:
     results = read_table(folder / "results.parquet", {"seed": "integer"})
     if not results.num_rows:
         return [Section("Results", ["No cell is finished yet."])]
-    record = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    declared, planned = declared_kinds(record), planned_budgets(record)
-    contrasts = contrast_all(results, lambda name: load_outcomes(folder, name), declared, planned)
+    record, contrasts = read_record(folder), contrasts_of(folder, results)
     groups = group_results(results)
     cells = {name: read_json(folder / "cells" / name / "cell.json") for name in _cells(results)}
     return [
@@ -31,17 +30,45 @@ def describe_grid(folder: Path) -> list[Section]:
         Section("Clean against robust accuracy", [FRONTIER], figures=_frontiers(results, groups)),
         *_by_fraction(groups),
         Section("Robustness over eps", figures=_over_eps(groups)),
+        _setting(results, cells),
         Section("Cost", figures=[_cost(results)]),
         Section("All results", tables=[_table(groups, results)]),
         *describe_second(cells),
-        Section("Every contrast with random", [EXPLORATORY], tables=[_contrast_table(contrasts)], folded=True),
+        Section("Every contrast with random", [EXPLORATORY], tables=[contrast_table(contrasts)], folded=True),
         _class_counts(results, cells),
         *_hardness(folder, groups),
         _warnings(cells),
     ]
 
 
-MANY = 12  # contrasts that are told one by one
+def _setting(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
+    """What was trained and attacked, and how."""
+    rows = results.to_pylist()
+    points = [f"Data {', '.join(_distinct(rows, 'data'))}; model {', '.join(_distinct(rows, 'model'))}."]
+    options = next(iter(cells.values()))["options"]
+    names = ("scoring_epochs", "batch_size", "lr", "weight_decay", "schedule")
+    points.append(f"Training: {', '.join(f'{name} {options[name]}' for name in names if name in options)}.")
+    for objective in _distinct(rows, "objective"):
+        head, given = objective.partition(":")[::2]
+        if head != "standard" and "eps=" not in given:
+            points.append(f"{objective} was trained at its own default radius, 8/255.")
+    for name, fields in {n: f for cell in cells.values() for n, f in cell.get("attacks", {}).items()}.items():
+        points.append(f"Attack {name}: {', '.join(f'{key} {_short(value)}' for key, value in fields.items())}.")
+    sizes = {(row["eps"], row["samples"]) for row in rows}
+    if len({size for _, size in sizes}) > 1:
+        told = ", ".join(f"{size} at eps {say_eps(eps)}" for eps, size in sorted(sizes))
+        points.append(f"The accuracies rest on different numbers of test images: {told}.")
+    return Section("Setting", points=points)
+
+
+def _distinct(rows: Sequence[dict[str, Any]], name: str) -> list[str]:
+    return list(dict.fromkeys(str(row[name]) for row in rows))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 FRONTIER = (
     "Training less also raises robustness at small eps and lowers clean accuracy: a method is better only where it "
     "lies above random's line. Bars are standard errors over seeds."
@@ -56,30 +83,6 @@ def _hardness(folder: Path, groups: Sequence[Group]) -> list[Section]:
     scored = next(iter(sorted((folder / "scores").glob("*/scores.parquet"))), None)
     fractions = sorted({group.fraction for group in groups if group.fraction < 1})
     return [] if scored is None else describe_scores(scored.parent, fractions)
-
-
-def load_outcomes(folder: Path, name: str) -> pa.Table:
-    """A cell's per-image outcomes."""
-    return read_table(folder / "cells" / name / "predictions.parquet", {"index": "integer", "broken": "bool"})
-
-
-def declared_kinds(record: dict[str, Any]) -> dict[str, str]:
-    """Objective -> kind of the contrast that the experiment declared, first of all."""
-    if "declared" in record:
-        return record["declared"]
-    products = record.get("experiment", {}).get("products", [])
-    return {o: p["contrast"] for p in products for o in p["objectives"] if p.get("contrast")}
-
-
-def planned_budgets(record: dict[str, Any]) -> dict[tuple[str, str], int]:
-    """(method, objective) -> the largest budget that is planned."""
-    planned: dict[tuple[str, str], int] = {}
-    for product in record.get("experiment", {}).get("products", []):
-        for method in product["methods"]:
-            for objective in product["objectives"]:
-                size = max((*product["updates"], *product["epochs"]), default=0)
-                planned[method, objective] = max(size, planned.get((method, objective), 0))
-    return planned
 
 
 def _cells(results: pa.Table) -> list[str]:
@@ -99,20 +102,6 @@ def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[
     if not declared:
         intro += " No contrast with random can be tested yet."
     return Section("Verdict", [intro], points=declared)
-
-
-def tell_verdicts(declared: Sequence[Contrast]) -> list[str]:
-    """A sentence for each declared contrast; of many, those that say something, and one line for the rest."""
-    telling = [contrast for contrast in declared if contrast.verdict in ("gain", "loss")]
-    if len(declared) <= MANY:
-        return [contrast.sentence() for contrast in declared]
-    points = [contrast.sentence() for contrast in sorted(telling, key=lambda contrast: -contrast.gain)]
-    for verdict in dict.fromkeys(contrast.verdict for contrast in declared if contrast not in telling):
-        named = [
-            f"{c.method} ({c.objective.split(':')[0]}, {c.fraction:.0%})" for c in declared if c.verdict == verdict
-        ]
-        points.append(f"{verdict.capitalize()}, {len(named)} contrasts: {', '.join(named)}.")
-    return points
 
 
 def _places(groups: Sequence[Group]) -> list[tuple[str, float]]:
@@ -147,9 +136,7 @@ def _frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
                 error_y=errors([_standard_error(r, g.seeds) for g, r in points]),
                 text=[g.budget for g, _ in points], hovertemplate="%{text}<br>clean %{x:.1f}, robust %{y:.1f}",
             ))  # fmt: skip
-        caption = (
-            f"{objective}, {fraction:.0%} kept: accuracy under attack at eps {say_eps(eps)} against clean accuracy"
-        )
+        caption = f"{objective}, {say_share(fraction)} kept: accuracy at eps {say_eps(eps)} against clean accuracy"
         figures.append(Figure(caption, data, axes("clean accuracy, %", f"robust accuracy at eps {say_eps(eps)}, %")))
     return figures
 
@@ -196,7 +183,7 @@ def _over_eps(groups: Sequence[Group]) -> list[Figure]:
             data.append(line(f"{group.method}, {group.budget}", colours[group.method], [e for e, _ in found],
                              [100 * v[0] for _, v in found],
                              error_y=errors([_standard_error(v, group.seeds) for _, v in found])))  # fmt: skip
-        caption = f"{objective}, {fraction:.0%} kept: accuracy under attack over eps, largest budgets"
+        caption = f"{objective}, {say_share(fraction)} kept: accuracy under attack over eps, largest budgets"
         figures.append(Figure(caption, data,
                               axes("eps", "accuracy, %")))  # fmt: skip
     return figures
@@ -260,20 +247,6 @@ def _rounded(value: float) -> float | None:
     return None if value != value else round(value, 2)
 
 
-def _contrast_table(contrasts: Sequence[Contrast]) -> Grid:
-    columns = ["method", "objective", "kept", "budget", "eps", "compared at", "declared", "gain, points", "low", "high",
-               "p",
-               "Holm's p", "seeds", "verdict"]  # fmt: skip
-    rows = []
-    for c in contrasts:
-        numbers = [None if v != v else round(100 * v, 2) for v in (c.gain, c.low, c.high)]
-        ps = [None if p != p else float(f"{p:.3g}") for p in (c.p, c.p_holm)]
-        seeds = sum(gain is not None for gain in c.gains.values())
-        rows.append([c.method, c.objective, c.fraction, c.budget, say_eps(c.eps), c.kind, "yes" if c.declared else "no",
-                     *numbers, *ps, seeds, c.verdict])  # fmt: skip
-    return Grid("gains in robust accuracy over random", columns, rows)
-
-
 def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
     first = {(row["method"], row["fraction"]): row["cell"] for row in reversed(results.to_pylist()) if row["seed"] == 0}
     figures = []
@@ -285,7 +258,9 @@ def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Sectio
         data = [{"type": "bar", "name": label, "x": classes, "y": counts[key], "marker": {"color": COLOURS[place]}}
                 for place, (label, key) in enumerate((("before", "before"), ("kept", "after")))]  # fmt: skip
         figures.append(
-            Figure(f"{method}, {fraction:.0%} kept, seed 0: samples of each class", data, axes("class", "samples"))
+            Figure(
+                f"{method}, {say_share(fraction)} kept, seed 0: samples of each class", data, axes("class", "samples")
+            )
         )
     return Section("Classes before and after", figures=figures)
 
@@ -294,5 +269,7 @@ def _warnings(cells: dict[str, dict[str, Any]]) -> Section:
     counted = Counter(text for record in cells.values() for text in record["warnings"])
     points = [f"{text} ({count} of {len(cells)} cells)" for text, count in counted.most_common()]
     return Section(
-        "Warnings of the evaluations", [] if points else ["None: every check passed in every cell."], points=points
+        "Warnings",
+        [] if points else ["None: no class was emptied, and every check passed in every cell."],
+        points=points,
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from easycoreset.console import say_eps
+from easycoreset.console import say_eps, say_share
 from easycoreset.statistics.frontiers import GAINS, Load, Point, load_points
 from easycoreset.statistics.intervals import holm, interval, p_value, pooled_variance, resample_weights, shared_variance
 
@@ -75,10 +75,14 @@ class Contrast:
 
     def sentence(self) -> str:
         """What it says."""
-        place = f"{self.objective.split(':')[0]}, {self.fraction:.0%} kept, eps {say_eps(self.eps)}"
+        place = f"{self.objective}, {say_share(self.fraction)} kept, eps {say_eps(self.eps)}"
         how = "at the same budget" if self.kind == "equal updates" else "at the same clean accuracy"
         measured = sum(gain is not None for gain in self.gains.values())
         seeds = f"{measured} of {len(self.gains)} seeds" if measured < len(self.gains) else f"{measured} seeds"
+        values = [gain for gain in self.gains.values() if gain is not None]
+        if self.verdict == "not measurable" and len(values) == len(self.gains):
+            one = "one seed has no interval" if len(values) == 1 else "all seeds gain the same"
+            return f"{place}: {self.method} against random {how}: {_points(self.gain)} points, but {one}."
         if self.verdict == "not measurable":
             why = "have no partner in random" if self.kind == "equal updates" else "lie on random's frontier"
             count = len(self.gains) - measured if self.kind == "equal updates" else measured

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from easycoreset.console import say_eps
+from easycoreset.console import say_eps, say_objective, say_share
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def tell_gains(groups: Sequence[Group], method: str = "easycore", against: str =
             verdict = side if abs(mean - base) > error else "within a standard error of it"
             verdicts[verdict].append(f"{name} ({100 * (mean - base):+.1f} points)")
         said = "; ".join(f"{verdict} at {', '.join(names)}" for verdict, names in verdicts.items() if names)
-        place = f"{own.objective.split(':')[0]}, {own.fraction:.0%} kept"
+        place = f"{say_objective(own.objective, (g.objective for g in groups))}, {say_share(own.fraction)} kept"
         sentences.append(f"{place}: {method} beside {against} lies {said}.")
     return sentences
 

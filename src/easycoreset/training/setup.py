@@ -26,6 +26,7 @@ from easycoreset.training.rows import hold_out_rows, training_rows
 from easycoreset.training.starting import Start, model_of, read_start
 
 FEW_UPDATES = 50
+SMALL_REST = 8  # a last batch of less than this part of the others spoils batch norm: it is left out of its epoch
 _THREADS = torch.get_num_threads()  # torch's own number, before anything changed it
 
 
@@ -161,7 +162,9 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     index, weight = training_rows(options, source)
     index, validation = hold_out_rows(options, source, index)
     size = options.batch_size
-    steps = math.ceil(len(index) / size) - (len(index) % size == 1 and len(index) > 1)
+    rest = len(index) % size
+    left_out = len(index) > size and (rest == 1 or 0 < SMALL_REST * rest < size)
+    steps = math.ceil(len(index) / size) - left_out
     updates = updates if updates is not None else steps * (epochs or 0)
     model_name = options.model or model_of(options.init) or choose_model(source.shape, device)
     if options.model is None:
