@@ -272,7 +272,7 @@ def test_trainer_misuse_is_named(model, images, tmp_path):
         trainer_run(Wrapped(model), images, tmp_path, remove_unused_columns=True)
     with pytest.raises(UsageError, match="recorder must be of reduction 'mean', as the Trainer's; got 'sum'"):
         trainer_run(Wrapped(model), images, tmp_path, recorder=HardnessRecorder(N, "sum"))
-    with pytest.raises(UsageError, match="times that of cross-entropy with reduction='mean'"):
+    with pytest.raises(UsageError, match="not that of cross-entropy with reduction='mean'"):
         trainer_run(published("vit"), images, tmp_path, label_smoothing_factor=0.9)
 
 

@@ -7,7 +7,16 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from easycoreset import HardnessRecorder, UsageError, choose, input_gradient_norms, with_index
+from easycoreset import (
+    Coreset,
+    EasycoresetWarning,
+    HardnessRecorder,
+    Scores,
+    UsageError,
+    choose,
+    input_gradient_norms,
+    with_index,
+)
 from easycoreset.data import Batch
 from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import measure_all
@@ -418,3 +427,99 @@ def test_a_state_in_memory_stays_as_it_was(images, model):
     again.load_state_dict(state)
     again.end_epoch()
     np.testing.assert_array_equal(again.scores()["loss_online"], recorder.scores()["loss_online"])
+
+
+@pytest.mark.parametrize("spoilt", [{"weight": torch.tensor([2.5] * 5 + [1.0] * 5)}, {"label_smoothing": 0.05}])
+def test_weights_and_smoothing_are_no_plain_cross_entropy(images, model, spoilt):
+    x, y = images
+    recorder, index = HardnessRecorder(N), torch.arange(N)
+    logits = model(recorder.watch(x, index))
+    recorder.observe(logits, y, index)
+    with pytest.raises(UsageError, match="not that of cross-entropy with reduction='mean'"):
+        F.cross_entropy(logits, y, **spoilt).backward()
+
+
+def test_scores_that_were_taken_stay_as_they_were(images, model):
+    x, y = images
+    recorder, index = HardnessRecorder(N, hardness=["entropy", "prob_gap"]), torch.arange(N)
+    taken = []
+    for factor in (1.0, 3.0):
+        recorder.observe(model(x) * factor, y, index)
+        recorder.end_epoch()
+        taken.append(recorder.scores(labels=y))
+    fresh = HardnessRecorder(N, hardness=["entropy", "prob_gap"])
+    fresh.observe(model(x), y, index)
+    fresh.end_epoch()
+    for name in ("entropy_online", "prob_gap_online"):
+        np.testing.assert_array_equal(taken[0][name], fresh.scores(labels=y)[name])
+        assert not np.array_equal(taken[0][name], taken[1][name])
+
+
+def test_a_look_at_validation_data_is_not_recorded(images, model):
+    x, y = images
+    recorder, index = HardnessRecorder(N), torch.arange(N)
+    recorder.observe(model(x), y, index)
+    with torch.no_grad():
+        recorder.observe(torch.zeros(N, 10), y, index)
+    recorder.end_epoch()
+    loss = F.cross_entropy(model(x), y, reduction="none").detach()
+    np.testing.assert_allclose(recorder.scores(labels=y)["loss_online"], loss, rtol=1e-5)
+
+
+def test_watching_in_vain_is_a_warning(images, model):
+    x, y = images
+    recorder = HardnessRecorder(N)
+    recorder.watch(x, torch.arange(N))
+    F.cross_entropy(model(x), y).backward()  # not what `watch` returned
+    with pytest.warns(EasycoresetWarning, match="no gradient came: use what it returns in place of x"):
+        recorder.end_epoch()
+
+
+@pytest.mark.parametrize("other", [{"input_std": [0.5]}, {"reduction": "sum"}, {"every": 2}, {"loss": "kl"}])
+def test_a_state_of_another_recorder_is_refused_whole(other):
+    recorder, mine = HardnessRecorder(N, **other), HardnessRecorder(N)
+    before = repr(mine.state_dict())
+    with pytest.raises(UsageError, match=f"the recorder's state does not fit: its {next(iter(other))} is"):
+        mine.load_state_dict(recorder.state_dict())
+    assert repr(mine.state_dict()) == before and repr(mine).startswith(
+        f"HardnessRecorder of {N} samples, epoch 1: aign"
+    )
+
+
+def test_a_coreset_yields_the_indices_of_the_whole(images):
+    x, y = images
+    data = TensorDataset(x, y)
+    view = Coreset.from_order(np.array([70, 3, 50]), _table(y)).apply(data)
+    assert sorted(index for _, _, index in (with_index(view)[k] for k in range(3))) == [3, 50, 70]
+    with pytest.raises(UsageError, match="data must be map-style"):
+        with_index(iter([1]))
+
+
+def _table(y):
+    return Scores(sample_ids=[str(k) for k in range(len(y))], labels=y.numpy(), class_names=[str(k) for k in range(10)],
+                  n_obs=np.ones(len(y), np.int32), columns={"aign": np.arange(len(y), dtype=np.float32)})  # fmt: skip
+
+
+def test_input_gradient_norms_never_calls_what_it_cannot_see_easy(images, model):
+    x, y = images
+    with torch.inference_mode(), pytest.raises(UsageError, match="inference_mode forbids"):
+        input_gradient_norms(model, x, y)
+    with pytest.raises(UsageError, match="lets no gradient through"):
+        input_gradient_norms(Blocked(model), x, y)
+    spoilt = x.clone()
+    spoilt[0] = float("nan")
+    found = input_gradient_norms(model, spoilt, y)
+    assert torch.isnan(found[0]) and torch.isfinite(found[1:]).all()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(input_gradient_norms(model, x, y), expected := input_gradient_norms(model, x, y))
+    torch.testing.assert_close(input_gradient_norms(model, x, y), expected)
+
+
+class Blocked(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        with torch.no_grad():
+            return self.model(x)

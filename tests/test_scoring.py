@@ -214,3 +214,18 @@ def test_the_pass_in_bf16_where_the_ranks_stay(tmp_path, monkeypatch, cli):
                   out=tmp_path / "f")  # fmt: skip
     np.testing.assert_allclose(named["aign"], rounded["aign"], rtol=0.1, atol=1e-3)
     assert np.isfinite(named["grand"]).all()
+
+
+def test_the_callers_process_stays_as_it_was(tmp_path):
+    torch.set_num_threads(2)
+    try:
+        drawn = []
+        for seed in (5, 6):
+            torch.manual_seed(seed)
+            expected = torch.rand(2)
+            torch.manual_seed(seed)
+            score(data="digits", model="digits-cnn", epochs=1, out=tmp_path / str(seed))
+            drawn.append(torch.equal(torch.rand(2), expected))
+        assert drawn == [True, True] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)

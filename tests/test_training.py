@@ -374,3 +374,14 @@ def test_cuda_graphs_need_a_gpu_and_compile(tmp_path, cli):
     assert ran.code == 2 and "cuda_graphs must be given with compile" in ran.err
     ran = cli(*line, "--compile")
     assert ran.code == 2 and "cuda_graphs must be left out without a GPU" in ran.err and not (tmp_path / "t").exists()
+
+
+def test_a_small_last_batch_is_left_out_of_its_epoch(tmp_path):
+    """Of 20 and 33 samples in batches of 16 and 32: 4 are left to the last batch, and 1 is too few."""
+    for count, size, steps in ((20, 16, 2), (33, 32, 1), (259, 128, 2), (272, 128, 3), (3, 16, 1)):
+        labels = np.arange(count) % 3
+        x = np.zeros((count, 8, 8), np.uint8)
+        np.savez(tmp_path / f"{count}.npz", x=x, y=labels, x_test=x[:3], y_test=labels[:3])
+        options = TrainOptions(data=str(tmp_path / f"{count}.npz"), model="digits-cnn", epochs=1, batch_size=size,
+                               out=tmp_path / str(count))  # fmt: skip
+        assert prepare(options, epochs=1, updates=None).steps == steps, (count, size)

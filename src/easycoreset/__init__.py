@@ -6,6 +6,7 @@ True
 """
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -80,8 +81,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for, so that the command line starts without torch."""
+    if name == "__version__":
+        return importlib.metadata.version("easycoreset")
     if name not in _HOMES:
         raise AttributeError(f"module 'easycoreset' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"easycoreset.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that are not loaded yet."""
+    return [*__all__, "__version__"]

@@ -23,12 +23,14 @@ from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
 from easycoreset.options import PredictOptions, options_json, takes
 from easycoreset.parquet import read_table, write_table
+from easycoreset.processes import undisturbed
 from easycoreset.training.setup import choose_device, set_threads, to_device
 
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
 @takes(PredictOptions)
+@undisturbed()
 def predict(options: PredictOptions) -> pa.Table:
     """Label pictures by a trained model, and write `predictions.parquet` and `run.json` to `out`.
 

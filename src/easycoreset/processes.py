@@ -1,6 +1,8 @@
 """Several processes of one run (torch.distributed): who this one is, and what they add up or tell each other."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -101,3 +103,15 @@ def leave() -> None:
     """Part from the other processes, so that nobody waits for this one."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Give the caller's process its random state and its number of threads back, whatever is done meanwhile."""
+    threads = torch.get_num_threads()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

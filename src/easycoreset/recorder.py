@@ -1,6 +1,7 @@
 """Hardness for nothing in anybody's training loop: from the gradients and the logits that a step computes anyway."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -8,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from easycoreset.errors import UsageError, require
+from easycoreset.errors import EasycoresetWarning, UsageError, require
 from easycoreset.hardness import ForwardHardness, Outputs
 from easycoreset.hardness.folds import fold_state, load_fold_state
 from easycoreset.hardness.gathered import Gathered
 from easycoreset.hardness.gradient import AIGN
-from easycoreset.hardness.online import load_online, reduction_check
+from easycoreset.hardness.online import check_index, load_online, reduction_check
 from easycoreset.tables import Scores
 
 
@@ -78,7 +79,7 @@ class HardnessRecorder:
         self._observed = np.zeros(num_samples, np.int32)
         self._last: dict[str, np.ndarray] | None = None
         self._recorded: set[str] = set()  # trajectory columns that any epoch gave
-        self._check_due, self._scale = False, 1.0
+        self._check_due, self._scale, self._watched = False, 1.0, 0
         self._lost = torch.zeros(0, dtype=torch.bool)  # whose logits are not finite, of the step that is watched
 
     @property
@@ -121,7 +122,8 @@ class HardnessRecorder:
             raise UsageError(f"watch: x must be floating, since integers have no gradient; got {x.dtype}")
         for name, std in (("input_std", self.input_std), ("model_std", self.model_std)):
             require(std is None or len(std) in (1, x.shape[1]), name, f"1 or {x.shape[1]} numbers", std)
-        index = self._check_index("watch", index, x)
+        index = check_index("watch", index, x, self.num_samples)
+        self._watched += 1
         self._check_due, self._scale = not self._recorded and self.loss == "cross_entropy", scale
         lost = self._lost = torch.zeros(0, dtype=torch.bool, device=x.device)  # `observe` fills it in
         seen = x if in_place else x.view_as(x) if x.requires_grad else x.detach()
@@ -158,14 +160,14 @@ class HardnessRecorder:
             UsageError: logits of another shape, soft or mixed labels, an index (on the CPU) out of range; when going
                 backward, a loss that is not reduced as declared.
         """
-        if not self.recording:
+        if not self.recording or not torch.is_grad_enabled():  # a look at validation data is no training step
             return
         if logits.ndim != 2:
             raise UsageError(f"observe: logits must be [B, classes]; got {tuple(logits.shape)}")
         if y.is_floating_point() or y.shape != (len(logits),):
             raise UsageError(f"observe: y must be [{len(logits)}] integers; got {y.dtype} {tuple(y.shape)}: mixed "
                              "samples (Mixup, CutMix) have no hardness of their own")  # fmt: skip
-        index = self._check_index("observe", index, logits)
+        index = check_index("observe", index, logits, self.num_samples)
         given = logits.detach()
         outputs = Outputs(given if given.dtype == torch.float64 else given.float(), y,
                           features=None if features is None else features.detach().flatten(1),
@@ -182,6 +184,11 @@ class HardnessRecorder:
 
     def end_epoch(self) -> None:
         """Fold the epoch: a sample seen twice in it counts once, with its mean (right or wrong as it was first)."""
+        if self._watched and not self._gathered["gradients"].seen:
+            said = (f"watch was called {self._watched} times and no gradient came: use what it returns in place of x, "
+                    "and let loss.backward() reach it (no no_grad below the input, no inputs=)")  # fmt: skip
+            warnings.warn(said, EasycoresetWarning, stacklevel=2)
+        self._watched = 0
         if self.recording:
             self._last = {}
             for gathered in self._gathered.values():
@@ -238,7 +245,8 @@ class HardnessRecorder:
         """What a checkpoint must hold; of several processes all call this, and one saves it."""
         for gathered in self._gathered.values():
             gathered.unite(keep_all=False)
-        return {"epoch": self.epoch, "nonfinite": dict(self.nonfinite), "observed": torch.tensor(self._observed),
+        return {"options": self._options(), "epoch": self.epoch, "nonfinite": dict(self.nonfinite),
+                "observed": torch.tensor(self._observed),
                 "recorded": sorted(self._recorded),
                 "gathered": {name: gathered.state_dict() for name, gathered in self._gathered.items()},
                 "folds": {name: fold_state(fold) for name, (_, fold) in self._folds.items()}}  # fmt: skip
@@ -249,6 +257,11 @@ class HardnessRecorder:
         Raises:
             UsageError: it is of another recorder.
         """
+        theirs, own = state.get("options", {}), self._options()
+        other = [name for name in own if theirs.get(name, own[name]) != own[name]]
+        if other:
+            raise UsageError(f"the recorder's state does not fit: its {other[0]} is {theirs[other[0]]!r}, now "
+                             f"{own[other[0]]!r}")  # fmt: skip
         try:
             for name, gathered in self._gathered.items():
                 gathered.load_state_dict(state["gathered"][name])
@@ -259,6 +272,16 @@ class HardnessRecorder:
             self._observed[:] = state["observed"].numpy()
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise UsageError(f"the recorder's state does not fit: {error}") from None
+
+    def _options(self) -> dict[str, Any]:
+        """What must be the same where a state is loaded."""
+        stds = [None if std is None else std.tolist() for std in (self.input_std, self.model_std)]
+        return {"num_samples": self.num_samples, "reduction": self.reduction, "loss": self.loss, "every": self.every,
+                "first": self.first, "columns": self.columns, "input_std": stds[0], "model_std": stds[1]}  # fmt: skip
+
+    def __repr__(self) -> str:
+        """What it records, and how far it is."""
+        return f"HardnessRecorder of {self.num_samples} samples, epoch {self.epoch}: {', '.join(self.columns)}"
 
     def _norm(self, measure: AIGN, gradient: Tensor, factor: float) -> Tensor:
         """[B] norms in the space that a measure wants, the loss's scale and mean undone."""
@@ -271,16 +294,6 @@ class HardnessRecorder:
             inner = inner.to(gradient.device, non_blocking=True)
         norms = measure.measure_gradient(gradient, inner)
         return norms * (factor**2 if measure.squared else factor)
-
-    def _check_index(self, where: str, index: Any, batch: Tensor) -> Tensor:
-        index, size = torch.as_tensor(index), len(batch)
-        if index.dtype not in (torch.int64, torch.int32) or index.shape != (size,):
-            raise UsageError(f"{where}: index must be [{size}] integers; got {index.dtype} {tuple(index.shape)}")
-        known = index.device.type == "cpu" and size > 0  # looking at a device's would wait for it
-        if known and not 0 <= int(index.min()) <= int(index.max()) < self.num_samples:
-            raise UsageError(f"{where}: index must be in 0..{self.num_samples - 1}; got {int(index.min())}.."
-                             f"{int(index.max())}")  # fmt: skip
-        return index.to(batch.device, non_blocking=True).long()
 
 
 def _channels(values: Sequence[float] | None) -> Tensor | None:

@@ -21,6 +21,7 @@ from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
 from easycoreset.options import AuditOptions, options_json, takes
 from easycoreset.parquet import read_table, with_provenance, write_table
+from easycoreset.processes import undisturbed
 from easycoreset.selection.published import read_published
 from easycoreset.tables import Scores, check_same_data
 from easycoreset.tables.subset import match_scores
@@ -32,6 +33,7 @@ MODELS = 8  # of the scored epochs, over which predictions are averaged
 
 
 @takes(AuditOptions)
+@undisturbed()
 def audit(options: AuditOptions) -> pa.Table:
     """Look at the hard end of a split, and write `audit.parquet` and `run.json` to `out`.
 

@@ -27,6 +27,7 @@ from easycoreset.files import RunFolder, claim, write_atomic
 from easycoreset.models.modes import full_float32
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
+from easycoreset.processes import undisturbed
 from easycoreset.training.setup import check_model, set_threads, to_device
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]
@@ -86,6 +87,7 @@ class Evaluation:
 
 
 @takes(EvaluateOptions)
+@undisturbed()
 def evaluate(options: EvaluateOptions) -> Evaluation:
     """Attack a trained model and write `evaluation.json` and `predictions.parquet` to `out`.
 

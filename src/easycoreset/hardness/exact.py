@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from easycoreset.attacks.ball import gradient_of
 from easycoreset.data import Batch
+from easycoreset.errors import UsageError
 from easycoreset.hardness import ForwardHardness, Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.models.folding import fold_batch_norm
@@ -31,14 +32,27 @@ def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         y: [B] int64.
 
     Returns:
-        [B], float32 or better.
+        [B], float32 or better; NaN where the logits are not finite.
+
+    Raises:
+        UsageError: in `torch.inference_mode`, or a model that lets no gradient through to its input.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> input_gradient_norms(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 2])).shape
     torch.Size([2])
     """
-    with frozen(model), full_float32():
-        return AIGN().measure(look(model, x, y, gradient=True))
+    if torch.is_inference_mode_enabled():
+        raise UsageError("input_gradient_norms needs gradients, which torch.inference_mode forbids: leave it first")
+    passes: list[bool] = []
+    hook = model.register_forward_hook(lambda _, __, logits: passes.append(logits.requires_grad))
+    try:
+        with frozen(model), full_float32(), torch.autocast(x.device.type, enabled=False):
+            outputs = look(model, x, y, gradient=True)
+    finally:
+        hook.remove()
+    if not all(passes):
+        raise UsageError("input_gradient_norms: the model lets no gradient through to its input (no_grad inside it?)")
+    return AIGN().measure(outputs).masked_fill(~torch.isfinite(outputs.logits).all(1), float("nan"))
 
 
 def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastLayer | None = None,

@@ -63,7 +63,7 @@ class Last:
         self.value[seen] = values[seen]
 
     def result(self) -> npt.NDArray[np.float32]:
-        return self.value
+        return self.value.copy()  # which goes on changing
 
 
 class Forgotten:

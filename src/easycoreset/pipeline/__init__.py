@@ -17,6 +17,7 @@ from easycoreset.objectives import load_objective
 from easycoreset.options import PipelineOptions, options_json, takes
 from easycoreset.pipeline.checking import check_attacks, check_list, check_models, needs_of_method
 from easycoreset.pipeline.defaults import Choices, choose
+from easycoreset.processes import undisturbed
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import load_selector, select
 from easycoreset.statistics.intervals import paired_difference
@@ -30,6 +31,7 @@ MACHINE = ("data", "image_size", "skip_broken", "num_workers", "device", "thread
 
 
 @takes(PipelineOptions)
+@undisturbed()
 @opened_once()
 def run(options: PipelineOptions) -> dict[str, Any]:
     """Score, audit, select, train and evaluate; the same call again goes on where it stopped.

@@ -18,6 +18,7 @@ from easycoreset.objectives import load_objective
 from easycoreset.options import AnalyzeOptions, options_json, takes
 from easycoreset.parquet import read_table
 from easycoreset.pipeline.checking import check_attacks, check_models
+from easycoreset.processes import undisturbed
 from easycoreset.scoring import compare_early, score, scores_file
 from easycoreset.selection import select
 from easycoreset.tables import Scores
@@ -28,6 +29,7 @@ SPLITS = ("train", "test")
 
 
 @takes(AnalyzeOptions)
+@undisturbed()
 @opened_once()
 def analyze(options: AnalyzeOptions) -> dict[str, Any]:
     """Score by several models, attack those that were not scored, and write `analysis.json`; resumes run by run.

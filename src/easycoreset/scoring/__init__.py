@@ -9,7 +9,7 @@ from easycoreset.files import RunFolder
 from easycoreset.hardness.exact import first_std
 from easycoreset.models.saved import load_weights, save_model
 from easycoreset.options import ScoreOptions, options_json, takes
-from easycoreset.processes import leads, tell
+from easycoreset.processes import leads, tell, undisturbed
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.scoring.agreement import Agreements, compare_early
 from easycoreset.scoring.checkpoints import score_checkpoints, score_other_split, sweep_kept, tidy
@@ -34,6 +34,7 @@ __all__ = ["compare_early", "score", "scores_file", "trajectory_folder"]
 
 
 @takes(ScoreOptions)
+@undisturbed()
 def score(options: ScoreOptions) -> Scores:
     """Train a model and score every sample of a split; the same call again resumes or returns what is there.
 

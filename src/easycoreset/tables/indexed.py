@@ -2,9 +2,17 @@
 
 from typing import Any, cast
 
+from easycoreset.errors import UsageError
+from easycoreset.tables.coreset import View
+
 
 def with_index(dataset: Any) -> "Indexed":
     """Add each sample's index to what a map-style data set yields: (x, y) becomes (x, y, index).
+
+    Of what `Coreset.apply` gave, the indices are those of the whole data set.
+
+    Raises:
+        UsageError: it is not map-style.
 
     >>> with_index([("a", 0), ("b", 1)])[1]
     ('b', 1, 1)
@@ -16,6 +24,10 @@ class Indexed:
     """A map-style data set that yields indices too."""
 
     def __init__(self, dataset: Any) -> None:
+        if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+            raise UsageError(
+                f"with_index: data must be map-style, with a length and items; got {type(dataset).__name__}"
+            )
         self.dataset = dataset
 
     def __len__(self) -> int:
@@ -24,4 +36,4 @@ class Indexed:
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         sample = self.dataset[index]
         parts: tuple[Any, ...] = tuple(cast(Any, sample)) if isinstance(sample, tuple | list) else (sample,)
-        return (*parts, index)
+        return (*parts, int(self.dataset.index[index]) if isinstance(self.dataset, View) else index)

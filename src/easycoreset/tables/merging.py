@@ -61,7 +61,11 @@ def _average(tables: Sequence[Scores]) -> Scores:
         if name == "vog" and "vog_raw" in columns:
             columns[name] = standardise(columns["vog_raw"], first.labels)
     observed = np.sum([table.n_obs for table in tables], axis=0, dtype=np.int32)
-    facts = {key: first.provenance[key] for key in ("fingerprint", "split", "data") if key in first.provenance}
+    facts = {
+        key: first.provenance[key]
+        for key in ("fingerprint", "split", "data", "shape", "labels")
+        if key in first.provenance
+    }
     return replace(first, columns=columns, n_obs=observed, provenance=facts | _history(tables), features=None,
                    probabilities=None, features_adv=None, probabilities_adv=None)  # fmt: skip
 

@@ -6,7 +6,7 @@ from easycoreset.console import log
 from easycoreset.files import write_atomic
 from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
-from easycoreset.processes import leads, tell, world_size
+from easycoreset.processes import leads, tell, undisturbed, world_size
 from easycoreset.tracking import follow
 from easycoreset.training.checkpoint import CHECKPOINT
 from easycoreset.training.loop import Epoch, History, fit
@@ -18,6 +18,7 @@ __all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "prepare", "say_few_
 
 
 @takes(TrainOptions)
+@undisturbed()
 def train(options: TrainOptions) -> nn.Module:
     """Train a model and write it to the folder `out`; the same call again resumes or returns what is there.
 
