@@ -1,7 +1,9 @@
 """`compare`: a grid that is killed, shared, sharded or spoilt ends with the table of an undisturbed one."""
 
+import importlib
 import json
 import shutil
+import sys
 
 import numpy as np
 import pyarrow.compute as pc
@@ -247,3 +249,42 @@ def test_held_out_rows_leave_every_methods_pool(tmp_path, digits):
 
 def test_open_source_is_what_cells_use(digits):
     assert open_source("digits").splits["train"].fingerprint == digits.splits["train"].fingerprint
+
+
+MINE = """
+import numpy as np
+from torch import nn
+from easycoreset import Coreset
+
+
+def pick(scores, count, seed):
+    return Coreset.from_order(np.argsort({sign}scores["aign"])[:count], scores)
+
+
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+"""
+
+
+@pytest.mark.slow
+def test_a_users_own_code_names_its_cells(tmp_path, monkeypatch):
+    """A model in a module of the current folder works, and another version of a method is another cell."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine_pkg").mkdir()
+    (tmp_path / "mine_pkg" / "__init__.py").write_text("")
+    options = CompareOptions(data="digits", model="mine_net:net", methods=["random", "mine_pkg.mine:pick"], seeds=1,
+                             fractions=[0.1], updates=[5], scoring_epochs=1, eps=[0.1], attack=["fgsm"], limit=20,
+                             out=tmp_path / "grid")  # fmt: skip
+    (tmp_path / "mine_net.py").write_text(MINE.format(sign=""))
+    kept = {}
+    for sign in ("", "-"):
+        (tmp_path / "mine_pkg" / "mine.py").write_text(MINE.format(sign=sign))
+        for name in [name for name in sys.modules if name.startswith("mine_pkg")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        rows = run_experiment(describe_experiment(options), tmp_path / "grid", workers=1).to_pylist()
+        kept[sign] = {row["method"]: row["cell"] for row in rows}
+        assert {row["model"] for row in rows} == {"mine_net:net"} and {row["samples"] for row in rows} == {20}
+    assert (
+        kept[""]["random"] == kept["-"]["random"] and kept[""]["mine_pkg.mine:pick"] != kept["-"]["mine_pkg.mine:pick"]
+    )
