@@ -10,9 +10,9 @@ from importlib.metadata import version
 
 import pytest
 
-from easycoreset.data import opened_once
+from easycoreset.data import locate, opened_once
 from easycoreset.experiment import Cell
-from easycoreset.experiment.cluster import _absolute, gather, put, work_away
+from easycoreset.experiment.cluster import gather, put, work_away
 from easycoreset.experiment.tasks import Setting, Task
 from grids import SMALL, done, finish, results, start
 
@@ -79,9 +79,9 @@ def test_spellings_mean_the_same_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     (tmp_path / "digits").mkdir()  # the bundled set is meant all the same
     (tmp_path / "link").symlink_to(tmp_path / "photos")
-    assert _absolute("photos") == str(tmp_path / "photos") and _absolute("link") == str(tmp_path / "link")
-    assert _absolute("cifar10:photos") == f"cifar10:{tmp_path / 'photos'}"
-    assert [_absolute(data) for data in ("digits", "hf:owner/name", "gone")] == ["digits", "hf:owner/name", "gone"]
+    assert locate("photos") == str(tmp_path / "photos") and locate("link") == str(tmp_path / "link")
+    assert locate("cifar10:photos") == f"cifar10:{tmp_path / 'photos'}"
+    assert [locate(data) for data in ("digits", "hf:owner/name", "gone")] == ["digits", "hf:owner/name", "gone"]
 
 
 @opened_once()  # a task keeps its process's data open

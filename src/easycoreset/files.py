@@ -244,7 +244,10 @@ def _difference(record: dict[str, Any], command: str, options: dict[str, Any]) -
     now = json.loads(json.dumps(options))
     new = [key for key in now if key not in made and now[key] in (None, [], "", False)]  # options that came later
     keys = [key for key in sorted({*made, *now}) if made.get(key) != now.get(key) and key not in new]
-    return ", ".join(f"{key}={made.get(key)!r} (now {now.get(key)!r})" for key in keys)
+    return ", ".join(
+        "other data (samples were added, removed, changed or relabelled since)" if key == "fingerprint" else
+        f"{key}={made.get(key)!r} (now {now.get(key)!r})" for key in keys
+    )  # fmt: skip
 
 
 def empty_folder(path: Path) -> None:

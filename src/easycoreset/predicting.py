@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
+from pyarrow import csv
 from torch import Tensor
 
 from easycoreset.console import log, progress, say_name
@@ -17,7 +18,7 @@ from easycoreset.data.folder import check_name, find_pictures
 from easycoreset.data.images import decode
 from easycoreset.decoding import say_broken
 from easycoreset.errors import UsageError
-from easycoreset.files import claim
+from easycoreset.files import claim, write_atomic
 from easycoreset.models.card import ModelCard, read_card
 from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
@@ -32,7 +33,7 @@ GREY = (0.299, 0.587, 0.114)  # of red, green and blue
 @takes(PredictOptions)
 @undisturbed()
 def predict(options: PredictOptions) -> pa.Table:
-    """Label pictures by a trained model, and write `predictions.parquet` and `run.json` to `out`.
+    """Label pictures by a trained model, and write `predictions.parquet`, `predictions.csv` and `run.json` to `out`.
 
     Returns:
         `sample_id, pred, label_name, probability`, a row a picture; null where one cannot be read, which is said.
@@ -68,6 +69,7 @@ def predict(options: PredictOptions) -> pa.Table:
                           "label_name": pa.array(names, pa.string()),
                           "probability": pa.array(probability, mask=lost)})  # fmt: skip
         write_table(table, run.path / "predictions.parquet")
+        write_atomic(run.path / "predictions.csv", lambda path: csv.write_csv(table, path))
         counts = np.bincount(pred[~lost], minlength=len(card.class_names)).tolist()
         run.finish(summary={"model": card.model, "pictures": len(ids), "unreadable": broken,
                             "counts": dict(zip(card.class_names, counts, strict=True))})  # fmt: skip

@@ -22,10 +22,10 @@ from easycoreset.models.saved import load_model
 from easycoreset.options import AuditOptions, options_json, takes
 from easycoreset.parquet import read_table, with_provenance, write_table
 from easycoreset.processes import undisturbed
-from easycoreset.selection.published import read_published
+from easycoreset.selection.published import read_listed
 from easycoreset.tables import Scores, check_same_data
 from easycoreset.tables.subset import match_scores
-from easycoreset.training.setup import open_data, set_threads, sized_as, to_device
+from easycoreset.training.setup import open_data, recorded, set_threads, sized_as, to_device
 
 __all__ = ["audit"]
 
@@ -59,7 +59,7 @@ def audit(options: AuditOptions) -> pa.Table:
     check_same_data(scores.provenance, split.fingerprint, split.name, f"scores {file}", own, theirs)
     by = column_of(scores, options.by, ("aign", "aign_online", "grad_norm_online"), "by")
     suspect_by = column_of(scores, options.suspect_by, ("loss", "loss_online", "aum", "aum_online", by), "suspect_by")
-    wrong = None if options.wrong is None else read_published(options.wrong, scores).keep
+    wrong = None if options.wrong is None else read_listed("wrong", options.wrong, scores).keep
     identity = options_json(options, neutral=False) | {"by": by, "suspect_by": suspect_by,
                                                        "fingerprint": split.fingerprint,
                                                        "scores": digest_of(file)}  # fmt: skip
@@ -79,7 +79,7 @@ def audit(options: AuditOptions) -> pa.Table:
         if wrong is not None:
             facts["noise"] = measure_noise(scores, wrong, p)
         write_table(with_provenance(table, {"class_names": list(scores.class_names)}), run.path / "audit.parquet")
-        run.finish(summary=summarise(table, by, suspect_by) | facts, given=options_json(options))
+        run.finish(summary=summarise(table, by, suspect_by) | facts, given=recorded(options))
         return table
 
 

@@ -1,5 +1,6 @@
 """Data sets: images with stable indices, ids and labels, in batches. One kind a file, one line of `DATA` each."""
 
+import os
 import re
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from easycoreset.errors import UsageError, nearest
 from easycoreset.members import load_attribute
 from easycoreset.spelling import MANIFESTS, is_listed, is_manifest, name_data, takes_size
 
-__all__ = ["DATA", "Batch", "Source", "Split", "is_listed", "is_manifest", "keep_open", "name_data", "open_source",
-           "opened_once", "takes_size"]  # fmt: skip
+__all__ = ["DATA", "Batch", "Source", "Split", "is_listed", "is_manifest", "keep_open", "locate", "name_data",
+           "open_source", "opened_once", "takes_size"]  # fmt: skip
 
 DATA = {
     "digits": "easycoreset.data.digits:load_digits",
@@ -20,6 +21,14 @@ DATA = {
     "fashion-mnist": "easycoreset.data.mnist:load_fashion_mnist",
     "hf": "easycoreset.data.huggingface:load_hf",
 }
+
+
+def locate(data: str) -> str:
+    """A data set's spelling that means the same from any folder; links stay as they are."""
+    name, colon, place = data.partition(":")
+    if name in DATA:
+        return f"{name}:{os.path.abspath(place)}" if colon and os.path.exists(place) else data
+    return os.path.abspath(data) if os.path.exists(data) else data
 
 
 def open_source(data: str, *, image_size: int | None = None, num_workers: int = 2, download: bool = False,

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.console import log
-from easycoreset.data import DATA, keep_open
+from easycoreset.data import keep_open, locate
 from easycoreset.errors import UsageError
 from easycoreset.experiment.results import cell_folder, scores_folder
 from easycoreset.experiment.tasks import Setting, Task, is_finished
@@ -72,7 +72,7 @@ class RayPool:
                 return _ended(Report("done"))
             try:
                 mark, scores = self._send_scores(task)
-                setting = dataclasses.replace(self._setting, data=_absolute(task.cell.data))
+                setting = dataclasses.replace(self._setting, data=locate(task.cell.data))
                 reference = self._remote.remote(task, setting, scores, _scratch(out, mark), _own_version())
             except (self._ray.exceptions.RayError, OSError) as error:
                 return _ended(Report("failed", f"{type(error).__name__}: {error}".replace("\n", " ")))
@@ -219,14 +219,6 @@ def _place(task: Task, out: Path) -> Path:
 def _scratch(out: Path, mark: str) -> str:
     """The name of a machine's folder for an experiment and the scores that its cells are chosen by."""
     return hashlib.sha256(f"{platform.node()}:{out.resolve()}:{mark}".encode()).hexdigest()[:16]
-
-
-def _absolute(data: str) -> str:
-    """A data set's spelling that means the same from any folder; links stay as they are."""
-    name, colon, place = data.partition(":")
-    if name in DATA:
-        return f"{name}:{os.path.abspath(place)}" if colon and os.path.exists(place) else data
-    return os.path.abspath(data) if os.path.exists(data) else data
 
 
 def _own_version() -> str:

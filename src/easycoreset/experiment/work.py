@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from easycoreset.console import log
 from easycoreset.data import Source
 from easycoreset.errors import EasycoresetWarning, OtherRunError
-from easycoreset.evaluation import Evaluation, evaluate
+from easycoreset.evaluation import evaluate
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import Setting, Task
-from easycoreset.files import SCHEMA_VERSION, versions, write_json
+from easycoreset.files import SCHEMA_VERSION, read_json, versions, write_json
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.memory import measure_peak
 from easycoreset.models import is_normalised
@@ -210,15 +210,16 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
     tables: list[pa.Table] = []
     summaries: list[dict[str, Any]] = []
 
-    def attacked(name: str, attack: tuple[str, ...], radii: tuple[float, ...], images: int | None) -> Evaluation:
+    def attacked(name: str, attack: tuple[str, ...], radii: tuple[float, ...], images: int | None) -> dict[str, Any]:
         folder = work / name
-        return _anew_if_other(folder, lambda: evaluate(
+        _anew_if_other(folder, lambda: evaluate(
             **setting.machine(cell), weights=work / "model", model=_own_factory(cell), attack=attack, norm=cell.norm,
             eps=radii, limit=images, seed=0, out=folder,
         ))  # fmt: skip
+        return read_json(folder / "evaluation.json")["summary"]
 
     for place, (eps, limit) in enumerate(parts):
-        summaries.append(attacked(f"evaluation-{place}", cell.attack, eps, limit).summary())
+        summaries.append(attacked(f"evaluation-{place}", cell.attack, eps, limit))
         table = read_table(work / f"evaluation-{place}" / "predictions.parquet", {"index": "integer", "broken": "bool"})
         tables.append(table if place == 0 else table.filter(pc.field("attack") != "clean"))
     whole = pa.concat_tables(tables)
@@ -228,7 +229,7 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
     write_table(whole, work / "predictions.parquet")
     second: dict[str, Any] = {"attacked": None, "warnings": []}
     if cell.second:
-        second = attacked("evaluation-second", (cell.second,), (cell.main,), cell.second_limit).summary()
+        second = attacked("evaluation-second", (cell.second,), (cell.main,), cell.second_limit)
     return {
         "clean": summaries[0]["clean"],
         "attacked": [line for summary in summaries for line in summary["attacked"]],

@@ -39,6 +39,12 @@ def read_card(folder: Path) -> ModelCard:
         UsageError: missing or broken.
     """
     file = folder / "model.json"
+    if not file.exists() and (
+        within := [n for n in ("model", "scores", "best") if (folder / n / "model.json").exists()]
+    ):
+        raise UsageError(
+            f"{file}: no such file; a model is in {' and in '.join(str(folder / name) for name in within)}"
+        )
     record = read_json(file)
     record.pop("schema_version", None)
     try:

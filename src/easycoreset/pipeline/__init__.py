@@ -23,6 +23,7 @@ from easycoreset.selection import load_selector, select
 from easycoreset.statistics.intervals import paired_difference
 from easycoreset.tables import Coreset
 from easycoreset.training import train
+from easycoreset.training.setup import recorded
 
 __all__ = ["run"]
 
@@ -63,7 +64,7 @@ def run(options: PipelineOptions) -> dict[str, Any]:
         if not folder.done:
             found = _do(choices, folder)
             write_json(folder.path / ROWS, found)
-            folder.finish(summary=found, given=options_json(choices.options))
+            folder.finish(summary=found, given=recorded(choices.options))
         else:
             log.info("%s is finished already", options.out)
             if options.wrong is not None:  # it may have become known since

@@ -23,7 +23,7 @@ from easycoreset.scoring import compare_early, score, scores_file
 from easycoreset.selection import select
 from easycoreset.tables import Scores
 from easycoreset.training import train
-from easycoreset.training.setup import open_data
+from easycoreset.training.setup import open_data, recorded
 
 SPLITS = ("train", "test")
 
@@ -68,7 +68,7 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
             "agreement": _agreement(scored), "early": compare_early(main), "transfer": _transfer(options, main),
         }  # fmt: skip
         write_json(run.path / "analysis.json", found)
-        run.finish(summary=found, given=options_json(options))
+        run.finish(summary=found, given=recorded(options))
         return found
 
 

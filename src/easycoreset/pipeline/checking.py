@@ -15,7 +15,7 @@ from easycoreset.models.card import ModelCard
 from easycoreset.models.last_layer import find_last_layer
 from easycoreset.options import PipelineOptions
 from easycoreset.selection import load_selector, needs_of
-from easycoreset.selection.published import read_published
+from easycoreset.selection.published import read_listed
 from easycoreset.tables import Scores
 from easycoreset.tables.scores import ARRAYS
 
@@ -43,11 +43,8 @@ def check_list(option: str, file: Path | None, source: Source) -> None:
     facts = {"fingerprint": split.fingerprint, "split": "train"}
     table = Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(source.class_names),
                    n_obs=np.zeros(len(split), np.int32), columns={}, provenance=facts)  # fmt: skip
-    try:
-        if file is not None:
-            read_published(file, table)
-    except UsageError as error:
-        raise UsageError(f"{option}: {str(error).removeprefix('method ')}") from None
+    if file is not None:
+        read_listed(option, file, table)
 
 
 def check_models(names: Sequence[str | None], source: Source) -> None:

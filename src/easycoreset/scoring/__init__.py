@@ -8,7 +8,7 @@ from easycoreset.features import save_features, saved_kinds
 from easycoreset.files import RunFolder
 from easycoreset.hardness.exact import first_std
 from easycoreset.models.saved import load_weights, save_model
-from easycoreset.options import ScoreOptions, options_json, takes
+from easycoreset.options import ScoreOptions, takes
 from easycoreset.processes import leads, tell, undisturbed
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.scoring.agreement import Agreements, compare_early
@@ -28,6 +28,7 @@ from easycoreset.training import (
     say_few_updates,
     training_summary,
 )
+from easycoreset.training.setup import recorded
 from easycoreset.training.together import claim_together
 
 __all__ = ["compare_early", "score", "scores_file", "trajectory_folder"]
@@ -142,7 +143,7 @@ def _write_scores(job: Job, options: ScoreOptions, measures: Measures, run: RunF
     unseen = int(np.sum(scores.n_obs == 0))
     summary = training_summary(job, history) | {"scored_epochs": scored, "columns": list(scores.columns),
                                                 "rows": len(scores), "never_observed": unseen} | facts  # fmt: skip
-    run.finish(summary=summary, provenance=scores.provenance, given=options_json(options))
+    run.finish(summary=summary, provenance=scores.provenance, given=recorded(options))
     tidy(run, options)
 
 

@@ -25,7 +25,7 @@ from easycoreset.scoring.passes import fold_trajectory, measure_split, measured_
 from easycoreset.tables import Scores
 from easycoreset.training import Job, fresh_model, prepare
 from easycoreset.training.checkpoint import CHECKPOINT
-from easycoreset.training.setup import check_model, to_device
+from easycoreset.training.setup import check_model, recorded, to_device
 from easycoreset.training.together import claim_together
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -98,7 +98,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
             summary = {"model": job.model_name, "data": job.source.name, "samples": len(split), "rows": len(split),
                        "checkpoints": [str(file.relative_to(options.checkpoints)) for file in files],
                        "scored_epochs": numbers, "columns": list(scores.columns)}  # fmt: skip
-            run.finish(summary=summary, provenance=scores.provenance, given=options_json(options))
+            run.finish(summary=summary, provenance=scores.provenance, given=recorded(options))
             if leads():
                 tidy(run, options)
         tell(None)

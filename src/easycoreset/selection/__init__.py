@@ -11,7 +11,7 @@ from easycoreset.errors import EasycoresetWarning, UsageError, require
 from easycoreset.files import SCHEMA_VERSION, prepare_place, read_json, versions, write_json
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.options import SelectOptions, options_json, takes
-from easycoreset.selection.published import read_published
+from easycoreset.selection.published import read_listed, read_published
 from easycoreset.tables import Coreset, Scores, kept_count
 from easycoreset.tables.holdout import hold_out
 
@@ -99,7 +99,7 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         if val_fraction is not None:
             left[hold_out(scores.labels, val_fraction)[1]] = False
         if exclude is not None:
-            left &= ~read_published(exclude, scores).keep
+            left &= ~read_listed("exclude", exclude, scores).keep
         pool = np.flatnonzero(left).astype(np.int64)
         require(len(pool) > 0, "exclude", "a list that leaves samples over", str(exclude))
         found = choose(scores.restrict(pool), method=method, fraction=fraction, by=by, per_class=per_class, seed=seed)

@@ -30,6 +30,14 @@ def read_published(path: Path, scores: Scores) -> Coreset:
     return Coreset.from_order(_rows(path, _read_list(path), scores), scores)
 
 
+def read_listed(option: str, path: Path, scores: Scores) -> Coreset:
+    """The same for an option that names a list of samples."""
+    try:
+        return read_published(path, scores)
+    except UsageError as error:
+        raise UsageError(f"{option}: {str(error).removeprefix('method ')}") from None
+
+
 def _read_list(path: Path) -> list[Any]:
     try:
         if path.suffix in (".npy", ".npz"):

@@ -158,7 +158,9 @@ class Scores:
         """
         path = Path(path)
         if path.is_dir():
-            raise UsageError(f"{path} is a folder; its scores are {path / 'scores.parquet'}")
+            places = [path / "scores.parquet", path / "scores" / "scores.parquet"]
+            found = next((place for place in places if place.exists()), None)
+            raise UsageError(f"{path} is a folder; " + (f"its scores are {found}" if found else "it holds no scores"))
         table = read_table(path, {"index": "integer", "label": "integer"})
         index = integers(table, "index", path)
         if not np.array_equal(np.sort(index), np.arange(len(index))) or not len(index):

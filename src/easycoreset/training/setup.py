@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.console import log
-from easycoreset.data import Source, Split, is_listed, name_data, open_source, takes_size
+from easycoreset.data import Source, Split, is_listed, locate, name_data, open_source, takes_size
 from easycoreset.data.draws import seed_of
 from easycoreset.data.keeping import is_news
 from easycoreset.errors import EasycoresetWarning, UsageError, require
@@ -124,6 +124,11 @@ def sized_as(options: Options, provenance: dict[str, Any], what: str) -> Options
         return options
     log.info("images are brought to %d pixels, as for %s (--image-size)", height, what)
     return replace(options, image_size=height)
+
+
+def recorded(options: ComputeOptions) -> dict[str, Any]:
+    """Options for `run.json`, with the place of the data as it is found from any folder."""
+    return options_json(options) | {"data": locate(options.data)}
 
 
 def choose_device(name: str) -> torch.device:
