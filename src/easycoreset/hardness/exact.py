@@ -46,13 +46,18 @@ def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     passes: list[bool] = []
     hook = model.register_forward_hook(lambda _, __, logits: passes.append(logits.requires_grad))
     try:
-        with frozen(model), full_float32(), torch.autocast(x.device.type, enabled=False):
+        with frozen(model), full_float32(), _without_autocast(x.device.type):
             outputs = look(model, x, y, gradient=True)
     finally:
         hook.remove()
     if not all(passes):
         raise UsageError("input_gradient_norms: the model lets no gradient through to its input (no_grad inside it?)")
     return AIGN().measure(outputs).masked_fill(~torch.isfinite(outputs.logits).all(1), float("nan"))
+
+
+def _without_autocast(kind: str) -> contextlib.AbstractContextManager[Any]:
+    """Float32 where the caller works under autocast."""
+    return torch.autocast(kind, enabled=False) if kind in ("cpu", "cuda") else contextlib.nullcontext()
 
 
 def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastLayer | None = None,
