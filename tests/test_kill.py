@@ -37,11 +37,11 @@ def wait_for(condition, process):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["exact", "online"])
-def test_killed_at_five_random_moments(tmp_path, mode):
+@pytest.mark.parametrize(("mode", "kills"), [("exact", 5), ("online", 3)])
+def test_killed_at_random_moments(tmp_path, mode, kills):
     rng = random.Random(0)
     killed, middle, before = tmp_path / "killed", 0, (0, 0)
-    for _ in range(5):
+    for _ in range(kills):
         process = start(killed, "--mode", mode)
         wait_for(lambda last=before: (killed / "checkpoint.pt").exists() and position(killed) > last, process)
         time.sleep(rng.uniform(0, 0.4))
@@ -51,7 +51,7 @@ def test_killed_at_five_random_moments(tmp_path, mode):
         before = position(killed)
         middle += before[1] > 0
         assert not (killed / "scores.parquet").exists()
-    assert middle >= 3, "too few kills fell into the middle of an epoch after the first checkpoint"
+    assert middle > kills // 2, "too few kills fell into the middle of an epoch after the first checkpoint"
     for process in [start(folder, "--mode", mode) for folder in (killed, tmp_path / "whole")]:
         assert process.wait(timeout=300) == 0, process.stderr.read().decode()
         process.stderr.close()
