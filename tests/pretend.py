@@ -113,8 +113,8 @@ def note(what):
     waits[f"{what} in {place}"] += 1
 
 
-library = torch.library.Library("_", "IMPL")
-library.fallback(compute, "PrivateUse1")
+everywhere = torch.library.Library("_", "IMPL")
+everywhere.fallback(compute, "PrivateUse1")
 
 
 class Draws(torch.Generator):

@@ -50,7 +50,7 @@ def _setting(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
     points.append(f"Training: {', '.join(f'{name} {options[name]}' for name in names if name in options)}.")
     for objective in _distinct(rows, "objective"):
         head, given = objective.partition(":")[::2]
-        if head != "standard" and "eps=" not in given:
+        if head != "standard" and "." not in head and "eps=" not in given:
             points.append(f"{objective} was trained at its own default radius, 8/255.")
     for name, fields in {n: f for cell in cells.values() for n, f in cell.get("attacks", {}).items()}.items():
         points.append(f"Attack {name}: {', '.join(f'{key} {_short(value)}' for key, value in fields.items())}.")
