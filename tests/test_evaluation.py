@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import scipy.stats
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -16,7 +17,7 @@ from easycoreset.attacks import load_attack
 from easycoreset.evaluation import attack_split, attacking, checks, margins
 from easycoreset.evaluation.attacking import Progress, check_inside
 from easycoreset.evaluation.checks import check_model_behaviour, check_order
-from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
+from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson, wilson_interval
 from easycoreset.models.card import read_card
 from easycoreset.models.saved import save_model
 from easycoreset.options import EvaluateOptions
@@ -69,6 +70,10 @@ def test_wilson_interval_of_a_known_case():
     found = wilson(outcome)
     assert (found["accuracy"], found["samples"]) == (0.7, 10)
     assert (found["low"], found["high"]) == pytest.approx((0.39678, 0.89221), abs=1e-4)
+    for total in (1, 7, 400, 10_000):
+        for count in {0, 1, total // 3, total - 1, total}:
+            known = scipy.stats.binomtest(count, total).proportion_ci(0.95, "wilson")
+            assert wilson_interval(count, total) == pytest.approx((known.low, known.high), abs=1e-14)
 
 
 def test_limit_draws_the_same_samples_for_everybody(trained, tmp_path):
@@ -207,6 +212,31 @@ def test_good_models_pass_every_check(objective, tmp_path):
         data="digits", weights=tmp_path / "run", eps=0.1, attack=["pgd", "fgsm", "noise"], out=tmp_path / "run"
     )
     assert result.warnings == [] and len(result.checks) >= 12
+
+
+def test_an_attack_that_is_too_short_or_too_timid_is_found_out(trained, tmp_path):
+    """Steps of the wrong scale pass every other check; a longer attack tells, and is not asked where AutoAttack was."""
+
+    def warned(name, attack, eps=(0.1,)):
+        result = evaluate(data="digits", weights=trained, eps=eps, attack=attack, limit=100, out=tmp_path / name)
+        found = [check for check in result.checks if check.name == "longer_attack"]
+        return result, found[0] if found else None
+
+    strong, check = warned("pgd", "pgd")
+    assert check.passed and check.figure <= 0.01
+    weak, check = warned("timid", "pgd:step_size=0.0005")
+    assert not check.passed and [c.name for c in weak.checks if not c.passed] == ["longer_attack"]
+    gap = weak.worst[0].accuracy - strong.worst[0].accuracy
+    assert gap > 0.05 and check.figure == pytest.approx(gap, abs=0.05)
+    assert (
+        "an attack five times as long (100 steps, margin loss) breaks" in check.message
+        and "at eps 0.1" in check.message
+    )
+    assert not warned("fgsm", "fgsm")[1].passed
+    assert warned("nothing", "pgd", (1.0,))[1].passed  # nobody survives: there is nothing to break
+    assert warned("noise", ["noise"])[1] is None and warned("auto", ["pgd:steps=1", "autoattack"])[1] is None
+    _, check = warned("where", "pgd:step_size=0.0005", (0.0001, 0.1))
+    assert "at eps 0.1:" in check.message  # where accuracy is neither clean accuracy nor 0
 
 
 def test_batches_of_an_ensemble_are_part_of_the_run(trained, tmp_path):

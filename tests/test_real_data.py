@@ -35,7 +35,7 @@ def test_mnist_is_read_by_the_same_reader(tmp_path, data_root):
         assert split.fingerprint == fashion.splits[name].fingerprint
 
 
-def check_main_job(cli, tmp_path, data, rows, kept, *more):
+def check_main_job(cli, tmp_path, data, rows, kept, *more, epochs=2):
     """score on a random part -> select -> train -> evaluate, by the command line."""
     split = open_source(data, image_size=24 if more else None).splits["train"]
     empty = Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=["?"] * 10, n_obs=np.ones(rows, np.int32),
@@ -43,7 +43,9 @@ def check_main_job(cli, tmp_path, data, rows, kept, *more):
     part = np.random.default_rng(0).permutation(rows)[: min(rows, 2560)]
     Coreset.from_order(part, empty).write(tmp_path / "part.parquet")
     data_options = ("--data", data, "--model", "thin-resnet", "--quiet", "--json", *more)
-    ran = cli("score", *data_options, "--epochs", 2, "--coreset", tmp_path / "part.parquet", "--out", tmp_path / "s")
+    ran = cli(
+        "score", *data_options, "--epochs", epochs, "--coreset", tmp_path / "part.parquet", "--out", tmp_path / "s"
+    )
     assert ran.code == 0, ran.err
     scores = Scores.read(tmp_path / "s" / "scores.parquet")
     assert len(scores) == rows and all(np.isfinite(values).all() for values in scores.columns.values())
@@ -75,7 +77,7 @@ def test_cifar10(cli, tmp_path, data_root):
 
 @pytest.mark.slow
 def test_fashion_mnist(cli, tmp_path, data_root):
-    check_main_job(cli, tmp_path, f"fashion-mnist:{data_root}", 60_000, 0.05)
+    check_main_job(cli, tmp_path, f"fashion-mnist:{data_root}", 60_000, 0.05, epochs=1)
 
 
 @pytest.mark.slow

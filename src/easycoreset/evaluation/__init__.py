@@ -19,7 +19,13 @@ from easycoreset.console import log, say_eps
 from easycoreset.data import Source, Split, name_data
 from easycoreset.errors import UsageError, require
 from easycoreset.evaluation.attacking import attack_split, check_saved
-from easycoreset.evaluation.checks import Check, check_above_chance, check_model_behaviour, check_order
+from easycoreset.evaluation.checks import (
+    Check,
+    check_above_chance,
+    check_longer_attack,
+    check_model_behaviour,
+    check_order,
+)
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
 from easycoreset.evaluation.opening import check_normalisation, open_all, open_model
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
@@ -195,11 +201,12 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
             found = attacked_rows(partial, name, attack, eps, model, split, clean, options, device)
             attacked.append(found)
             log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, say_eps(eps), found.accuracy)
-    checks += check_order(attacked)
+    worst = worst_of(attacked)
+    checks += [*check_order(attacked), *check_longer_attack(model, split, clean, attacked, worst, options.seed)]
     unchanged = all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     message = "the model's parameters or buffers changed while it was attacked"
     checks.append(Check("state_unchanged", float(not unchanged), unchanged and not model.training, message))
-    result = Evaluation(clean=clean, attacked=attacked, worst=worst_of(attacked), checks=checks)
+    result = Evaluation(clean=clean, attacked=attacked, worst=worst, checks=checks)
     for warning in result.warnings:
         log.warning("warning: %s", warning)
     write_table(result.to_table(split.labels), run.path / "predictions.parquet")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.attacks.pgd import PGD
+from easycoreset.console import say_eps
 from easycoreset.data import Split
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.hardness.exact import look
@@ -15,6 +16,7 @@ from easycoreset.members import split_spec
 from easycoreset.models.modes import frozen
 
 SAMPLES = 256  # looked at by the checks of a model's behaviour
+LOOKED_AT = 128  # survivors that a longer attack tries
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,47 @@ def check_order(attacked: Sequence[Outcome]) -> list[Check]:
     return checks
 
 
-def _some(rows: np.ndarray, seed: int) -> np.ndarray:
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:SAMPLES])
+def check_longer_attack(model: nn.Module, split: Split, clean: Outcome, attacked: Sequence[Outcome],
+                        worst: Sequence[Outcome], seed: int) -> list[Check]:  # fmt: skip
+    """An attack five times as long should break little that every attack left.
+
+    It is PGD by the margin loss with small steps, from other starts, on some survivors of the radius where robust
+    accuracy is farthest from both 0 and clean accuracy. Only where gradient attacks were run and no AutoAttack. A
+    warning needs two standard errors more than one point.
+    """
+    settled = {outcome.eps for outcome in attacked if strength(outcome.attack) >= (3,)}
+    steps = {o.eps: max(_steps(p.attack) for p in attacked if p.eps == o.eps) for o in worst if o.eps not in settled}
+    open_ones = [outcome for outcome in worst if steps.get(outcome.eps) and outcome.eps > 0]
+    if not open_ones:
+        return []
+    at = max(open_ones, key=lambda outcome: min(outcome.accuracy, clean.accuracy - outcome.accuracy))
+    rows, count = _some(at.index[~at.broken], seed, LOOKED_AT), 5 * steps[at.eps]
+    if not len(rows):
+        return [Check("longer_attack", 0.0, True, "nothing survives")]
+    batch = next(split.batches(rows, LOOKED_AT, next(model.parameters()).device))
+    norm = next(outcome.norm for outcome in attacked)
+    longer = PGD(eps=at.eps, norm=norm, loss="margin", steps=count, step_size=2.5 * at.eps / count, seed=seed + 1)  # pyright: ignore[reportArgumentType]
+    with frozen(model):
+        adv = longer(model, batch.x, batch.y, batch.index)
+        with torch.no_grad():
+            fallen = int((model(adv).argmax(1) != batch.y).sum())
+    share = fallen / len(rows)
+    too_high, error = at.accuracy * share, at.accuracy * (share * (1 - share) / len(rows)) ** 0.5
+    return [Check(
+        "longer_attack", too_high, too_high - 2 * error <= 0.01,
+        f"an attack five times as long ({count} steps, margin loss) breaks {fallen} of {len(rows)} survivors at eps "
+        f"{say_eps(at.eps)}: accuracy there is some {100 * too_high:.1f} points too high; try autoattack",
+    )]  # fmt: skip
+
+
+def _steps(attack: str) -> int:
+    """How many gradient steps an attack takes; 0 for those by other means."""
+    name, options = split_spec(attack)
+    return {"fgsm": 1, "pgd": int(options.get("steps", PGD.steps))}.get(name, 0)
+
+
+def _some(rows: np.ndarray, seed: int, count: int = SAMPLES) -> np.ndarray:
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:count])
 
 
 def _finite(name: str, values: Tensor, message: str) -> Check:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor, nn
 
 from easycoreset.data import Split
@@ -44,10 +44,23 @@ class Outcome:
 def wilson(outcome: Outcome) -> dict[str, Any]:
     """The outcome's accuracy with a 95% Wilson interval, as JSON values."""
     n, right = len(outcome.index), int((~outcome.broken).sum())
-    interval = stats.binomtest(right, n).proportion_ci(0.95, "wilson")
+    low, high = wilson_interval(right, n)
     found = {"attack": outcome.attack, "norm": outcome.norm, "eps": outcome.eps, "accuracy": right / n,
-             "low": float(interval.low), "high": float(interval.high), "samples": n}  # fmt: skip
+             "low": low, "high": high, "samples": n}  # fmt: skip
     return found | ({"stages": outcome.stages} if outcome.stages else {})
+
+
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """The 95% interval of a share (Wilson 1927); scipy.stats' own takes a second to import.
+
+    >>> low, high = wilson_interval(9, 10)
+    >>> round(low, 4), round(high, 4)
+    (0.5958, 0.9821)
+    """
+    z = float(special.ndtri(0.975))
+    middle, whole = (2 * count + z**2) / (2 * (total + z**2)), 2 * (total + z**2)
+    half = z * (4 * count * (total - count) / total + z**2) ** 0.5 / whole
+    return 0.0 if count == 0 else middle - half, 1.0 if count == total else middle + half
 
 
 def predict_split(model: nn.Module, split: Split, rows: np.ndarray, batch_size: int, finite: bool = True) -> Outcome:

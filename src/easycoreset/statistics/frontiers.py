@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,24 +37,28 @@ class Point:
     def accuracies(self, weights: Floats | None = None) -> tuple[Any, Any]:
         """(clean, robust) accuracy; with `weights` [R, N] that sum to 1, those of each resample, [R]."""
         if weights is None:
-            return float(self.clean.mean()), float(self.robust.mean())
+            return self._means
         return weights @ self.clean, weights @ self.robust
+
+    @cached_property
+    def _means(self) -> tuple[float, float]:
+        return float(self.clean.mean()), float(self.robust.mean())
 
 
 def load_points(rows: Sequence[dict[str, Any]], eps: float, load: Load) -> list[Point]:
     """The cells of `rows` at one radius; where there were several attacks, an image is broken if any broke it."""
     points: list[Point] = []
     for row in {row["cell"]: row for row in rows}.values():
-        table = load(row["cell"]).to_pydict()
-        index, broken = np.array(table["index"]), np.array(table["broken"], bool)
-        attack, radius = np.array(table["attack"]), np.array(table["eps"])
-        attacked = (attack != "clean") & np.isclose(radius, eps)
+        table = load(row["cell"])
+        index, radius = (table[name].to_numpy() for name in ("index", "eps"))
+        broken = table["broken"].to_numpy(zero_copy_only=False)
+        clean = table["attack"].to_numpy(zero_copy_only=False) == "clean"
+        attacked = ~clean & np.isclose(radius, eps)
         if not attacked.any():
             continue
         images = np.unique(index[attacked])
         fallen = np.zeros(len(images), bool)
         np.logical_or.at(fallen, np.searchsorted(images, index[attacked]), broken[attacked])
-        clean = attack == "clean"
         order = np.argsort(index[clean])
         place = order[np.searchsorted(index[clean][order], images)]
         right = ~broken[clean][place]
