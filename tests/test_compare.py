@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -35,6 +36,27 @@ def test_a_grid_is_extended_and_other_grids_are_refused(tmp_path, cli):
         assert ran.code == 2 and "was made with bases=" in ran.err and match in ran.err
     ran = cli("compare", "--recipe", "digits", "--out", out)
     assert ran.code == 2 and "was made with" in ran.err
+
+
+def test_from_python(tmp_path):
+    import easycoreset as ec
+
+    grid = {"data": "digits", "model": "digits-cnn", "methods": ["random", "easycore"], "fractions": 0.2, "updates": 3,
+            "seeds": 2, "scoring_epochs": 1, "eps": 0.1, "attack": "fgsm", "out": tmp_path / "grid"}  # fmt: skip
+    found = ec.compare(**grid)
+    assert found.results.equals(pq.read_table(tmp_path / "grid" / "results.parquet")) and len(found.to_pandas()) == 6
+    (contrast,) = (c for c in found.contrasts if c.declared)
+    assert contrast.method == "easycore" and contrast.sentence() in repr(found)
+    assert ec.compare(**grid).results.equals(found.results)  # nothing is left to do
+    with pytest.raises(ec.UsageError, match="dry_run must be left to the command line"):
+        ec.compare(**grid, dry_run=True)
+
+
+def test_a_script_without_a_guard_says_what_it_lacks(tmp_path):
+    call = f"import easycoreset as ec; ec.compare(data='digits', methods='random', fractions=0.1, updates=1, out={str(tmp_path / 'g')!r})"
+    (tmp_path / "script.py").write_text(call)
+    ran = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    assert ran.returncode and 'compare must be called under `if __name__ == "__main__":`' in ran.stderr
 
 
 @pytest.mark.slow

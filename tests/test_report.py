@@ -20,7 +20,8 @@ browser_test = pytest.mark.browser
 EVIL = "<script>alert(1)</script>"
 
 GRID = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore,hardest", "--fractions", "0.2,0.4",
-        "--updates", "5,10", "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.05,0.1", "--attack", "pgd:steps=2", "--quiet"]  # fmt: skip
+        "--updates", "5,10", "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.05,0.1", "--attack", "pgd:steps=2:step_size=0.0005",
+        "--quiet"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +223,9 @@ def test_the_verdict_comes_first_and_the_command_last(grid):
     ) or "not measurable" in html
     assert "where keeping the easiest 20%, 40% cuts" in html and "easiest of class 0" in html
     assert "How to reproduce it" in html and "versions" in html
+    cells = len(list((grid / "cells").iterdir()))
+    assert html.count(f"too high in the mean of {cells} cells") == 1  # its steps are far too small
+    assert "an attack five times as long (" not in html  # one sentence for all cells
 
 
 @browser_test

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from easycoreset.models.saved import load_model
     from easycoreset.pipeline import run
     from easycoreset.pipeline.analyzing import analyze
+    from easycoreset.pipeline.comparing import Comparison, compare
     from easycoreset.predicting import predict
     from easycoreset.recorder import HardnessRecorder
     from easycoreset.reporting import report
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from easycoreset.training import train
 
 _HOMES = {
+    "Comparison": "pipeline.comparing",
     "Coreset": "tables",
     "EasycoresetWarning": "errors",
     "Evaluation": "evaluation",
@@ -39,6 +41,7 @@ _HOMES = {
     "analyze": "pipeline.analyzing",
     "audit": "auditing",
     "choose": "selection",
+    "compare": "pipeline.comparing",
     "evaluate": "evaluation",
     "export": "exporting",
     "input_gradient_norms": "hardness.exact",
@@ -54,6 +57,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "Coreset",
     "EasycoresetWarning",
     "Evaluation",
@@ -64,6 +68,7 @@ __all__ = [
     "analyze",
     "audit",
     "choose",
+    "compare",
     "evaluate",
     "export",
     "input_gradient_norms",

@@ -83,20 +83,16 @@ def run(options: Annotated[PipelineOptions, Flat]) -> None:
 @app.command
 def compare(options: Annotated[CompareOptions, Flat]) -> None:
     """Compare methods over fractions, objectives, budgets and seeds, on your data or by a recipe."""
-    from easycoreset.experiment import run_experiment
     from easycoreset.experiment.estimate import estimate
+    from easycoreset.pipeline.comparing import run_comparison
     from easycoreset.recipes import describe_experiment
     from easycoreset.reporting import report as run_report
 
-    experiment = describe_experiment(options)
     if options.dry_run:
-        show_estimate(estimate(experiment, options.out, options.device, options.workers or 2))
+        show_estimate(estimate(describe_experiment(options), options.out, options.device, options.workers or 2))
         return
     try:
-        run_experiment(experiment, options.out, workers=options.workers, on=options.on, device=options.device,
-                       keep_weights=options.keep_weights, num_workers=options.num_workers, minutes=options.minutes,
-                       shard=options.shard_of(),
-                       overwrite=options.overwrite, told=live_table)  # fmt: skip
+        run_comparison(options, told=live_table)
     except GridError:  # what is done is shown all the same
         run_report(out=options.out)
         raise

@@ -1,0 +1,71 @@
+"""A comparison of coreset methods as one call: the grid's table, and what each method's contrast with random says."""
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from easycoreset.errors import require
+from easycoreset.experiment import run_experiment
+from easycoreset.options import CompareOptions, takes
+from easycoreset.recipes import describe_experiment
+from easycoreset.reporting.contrasts import contrasts_of
+from easycoreset.statistics import Contrast
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        results: a row a cell, attack and radius, as in `results.parquet`.
+        contrasts: every method against random, the declared contrasts first; `c.verdict`, `c.sentence()`.
+        out: its folder, of which `report` makes the page.
+    """
+
+    results: pa.Table
+    contrasts: list[Contrast]
+    out: Path
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The results as a data frame."""
+        return self.results.to_pandas()
+
+    def __repr__(self) -> str:
+        """The declared contrasts, a line each."""
+        cells = len(set(self.results["cell"].to_pylist()))
+        declared = [contrast.sentence() for contrast in self.contrasts if contrast.declared]
+        return "\n".join([f"Comparison of {cells} cells in {self.out}", *declared])
+
+
+@takes(CompareOptions)
+def compare(options: CompareOptions) -> Comparison:
+    """Compare coreset methods over fractions, objectives, budgets and seeds; what is done in `out` is not done again.
+
+    The work is done by worker processes, which import the script that calls: keep the call in a script under
+    `if __name__ == "__main__":`.
+
+    Raises:
+        UsageError: wrong use, before work starts.
+        GridError: some cells failed; the others are done.
+    """
+    require(not options.dry_run, "dry_run", "left to the command line", options.dry_run)
+    results = run_comparison(options)
+    return Comparison(results=results, contrasts=contrasts_of(options.out, results), out=options.out)
+
+
+def run_comparison(options: CompareOptions, told: Callable[[pa.Table], Any] = lambda table: None) -> pa.Table:
+    """Do the cells; `told` as `run_experiment` takes it."""
+    starting = getattr(multiprocessing.current_process(), "_inheriting", False)
+    require(
+        not starting, "compare", 'called under `if __name__ == "__main__":`', "a call in a script that workers import"
+    )
+    return run_experiment(
+        describe_experiment(options), options.out, workers=options.workers, on=options.on, device=options.device,
+        keep_weights=options.keep_weights, num_workers=options.num_workers, minutes=options.minutes,
+        shard=options.shard_of(), overwrite=options.overwrite, told=told,
+    )  # fmt: skip
