@@ -44,7 +44,7 @@ def test_from_python(tmp_path):
     grid = {"data": "digits", "model": "digits-cnn", "methods": ["random", "easycore"], "fractions": 0.2, "updates": 3,
             "seeds": 2, "scoring_epochs": 1, "eps": 0.1, "attack": "fgsm", "out": tmp_path / "grid"}  # fmt: skip
     found = ec.compare(**grid)
-    assert found.results.equals(pq.read_table(tmp_path / "grid" / "results.parquet")) and len(found.to_pandas()) == 6
+    assert found.results.equals(pq.read_table(tmp_path / "grid" / "results.parquet")) and found.results.num_rows == 6
     (contrast,) = (c for c in found.contrasts if c.declared)
     assert contrast.method == "easycore" and contrast.sentence() in repr(found)
     assert ec.compare(**grid).results.equals(found.results)  # nothing is left to do

@@ -1,6 +1,6 @@
 """What a person sees while waiting: notes, progress and the time left, all on standard error.
 
-The library is silent until `show` is called, as the command line does.
+Without `show`, which the command line calls, warnings alone are told (by Python's logging), and in a worker nothing.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 log = logging.getLogger("easycoreset")
-log.addHandler(logging.NullHandler())
 
 _shown = False
 
@@ -24,6 +23,11 @@ def show(quiet: bool = False) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def hush() -> None:
+    """Tell nothing: of what a worker does, the experiment's records tell."""
+    log.handlers[:] = [logging.NullHandler()]
 
 
 def say_duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from easycoreset.console import log
+from easycoreset.console import hush, log
 from easycoreset.data import Source
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
@@ -49,6 +49,7 @@ class Report(NamedTuple):
 
 def work_on(task: Task, setting: Setting) -> Report:
     """Do one piece of work in a worker, unless another process has it; a failure comes home as a sentence."""
+    hush()
     out, cell = setting.out, task.cell
     with locked(task, out) as mine, warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # class counts and checks are in cell.json

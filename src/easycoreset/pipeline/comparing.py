@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
 from easycoreset.errors import require
@@ -30,10 +29,6 @@ class Comparison:
     results: pa.Table
     contrasts: list[Contrast]
     out: Path
-
-    def to_pandas(self) -> pd.DataFrame:
-        """The results as a data frame."""
-        return self.results.to_pandas()
 
     def __repr__(self) -> str:
         """The declared contrasts, a line each."""

@@ -9,6 +9,8 @@ from easycoreset.tables.coreset import View
 def with_index(dataset: Any) -> "Indexed":
     """Add each sample's index to what a map-style data set yields: (x, y) becomes (x, y, index).
 
+    Of samples that are dicts it is the item `index`.
+
     Of what `Coreset.apply` gave, the indices are those of the whole data set.
 
     Raises:
@@ -16,6 +18,8 @@ def with_index(dataset: Any) -> "Indexed":
 
     >>> with_index([("a", 0), ("b", 1)])[1]
     ('b', 1, 1)
+    >>> with_index([{"x": "a", "y": 0}])[0]
+    {'x': 'a', 'y': 0, 'index': 0}
     """
     return Indexed(dataset)
 
@@ -33,7 +37,12 @@ class Indexed:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        sample = self.dataset[index]
+    def __getitem__(self, index: int) -> Any:
+        sample, own = self.dataset[index], self._own(index)
+        if isinstance(sample, dict):
+            return cast("dict[str, Any]", sample) | {"index": own}
         parts: tuple[Any, ...] = tuple(cast(Any, sample)) if isinstance(sample, tuple | list) else (sample,)
-        return (*parts, int(self.dataset.index[index]) if isinstance(self.dataset, View) else index)
+        return (*parts, own)
+
+    def _own(self, index: int) -> int:
+        return int(self.dataset.index[index]) if isinstance(self.dataset, View) else index

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from easycoreset.console import log
-from easycoreset.errors import UsageError, nearest
+from easycoreset.errors import UsageError, nearest, require
 from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
 from easycoreset.tables.agreement import Agreement, agree
 from easycoreset.tables.features import read_features
@@ -59,6 +59,9 @@ class Scores:
     features_problem: str = ""
 
     def __post_init__(self) -> None:
+        fixed = {"sample_ids": self.sample_ids, "n_obs": self.n_obs}
+        for name, values in {**fixed, **self.columns}.items():
+            require(len(values) == len(self.labels), name, f"{len(self.labels)} values, as labels", len(values))
         for name, values in self.columns.items():
             if infinite := int(np.isinf(values).sum()):
                 log.warning("warning: %d infinite values of %s count as never observed", infinite, name)
