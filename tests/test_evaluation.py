@@ -239,6 +239,18 @@ def test_an_attack_that_is_too_short_or_too_timid_is_found_out(trained, tmp_path
     assert "at eps 0.1:" in check.message  # where accuracy is neither clean accuracy nor 0
 
 
+def test_classes_that_are_others_than_the_models_are_told(trained, tmp_path, png_folder):
+    """As many classes, but not the same ones: figures would be of labels that mean something else."""
+    train(data=str(png_folder), image_size=16, updates=2, out=tmp_path / "model")
+    options = {"weights": tmp_path / "model", "eps": 0.1, "attack": "noise"}
+    same = evaluate(**options, data=str(png_folder), out=tmp_path / "same")
+    (png_folder / "class 1").rename(png_folder / "class 7")
+    other = evaluate(**options, data=str(png_folder), out=tmp_path / "other")
+    told = [next(c for c in result.checks if c.name == "class_names") for result in (same, other)]
+    assert told[0].passed and told[1].figure == 2 and "2 of the model's 3 classes are others" in told[1].message
+    assert "'class 1' where the data have 'class 2'" in other.warnings[0]
+
+
 def test_batches_of_an_ensemble_are_part_of_the_run(trained, tmp_path):
     """Square draws batch by batch: other batches are another evaluation; for PGD they change nothing."""
     options = {"data": "digits", "weights": trained, "eps": 0.1, "limit": 20, "out": tmp_path / "e"}

@@ -46,7 +46,8 @@ def test_a_state_dict_that_wants_normalised_input(trained, theirs, tmp_path, cli
     save_file({f"_orig_mod.{k}": v for k, v in state.items()}, tmp_path / "b.safetensors")
     for name in ("a.pth", "b.safetensors"):
         found = run(tmp_path / name, tmp_path / f"{name}.out", input_mean=mean, input_std=std)
-        assert accuracy(found) == pytest.approx(expected, abs=0.01) and not found.warnings
+        assert accuracy(found) == pytest.approx(expected, abs=0.01)
+        assert not [said for said in found.warnings if "trained on such input" in said]
     forgotten = run(tmp_path / "a.pth", tmp_path / "forgotten")
     assert forgotten.clean.accuracy < expected[0] - 0.01
     said = next(warning for warning in forgotten.warnings if "trained on such input" in warning)

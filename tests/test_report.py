@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from easycoreset import UsageError, evaluate, report, score
-from easycoreset.reporting.page import Figure, Section, render, to_script_json
+from easycoreset.reporting.page import Figure, Section, over_eps, render, to_script_json
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -213,6 +213,12 @@ def test_a_folder_without_anything_is_refused(tmp_path, cli):
         report(out=tmp_path)
     ran = cli("report", "--out", tmp_path / "no")
     assert ran.code == 2 and "out must be a folder" in ran.err
+
+
+def test_radii_are_named_as_people_write_them():
+    axis = over_eps([2 / 255, 8 / 255])["xaxis"]
+    assert (axis["tickvals"], axis["ticktext"]) == ([0.0, 2 / 255, 8 / 255], ["0", "2/255", "8/255"])
+    assert "tickvals" not in over_eps([0.05, 0.1])["xaxis"]
 
 
 def test_the_verdict_comes_first_and_the_command_last(grid):

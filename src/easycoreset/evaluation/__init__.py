@@ -27,7 +27,7 @@ from easycoreset.evaluation.checks import (
     check_order,
 )
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
-from easycoreset.evaluation.opening import check_normalisation, open_all, open_model
+from easycoreset.evaluation.opening import check_names, check_normalisation, open_all, open_model
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
 from easycoreset.files import RunFolder, claim, write_atomic
 from easycoreset.models.modes import full_float32
@@ -141,7 +141,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     with place as run, full_float32():
         run.record["model"] = card.model
         run.record["unreadable"] = list(source.broken)
-        result = _evaluate(options, source, split, rows, model, run)
+        named = check_names(card.class_names, source.class_names)
+        result = _evaluate(options, source, split, rows, model, run, named)
         _add_margins(options, margins, split, model, result.clean, run)
         return result
 
@@ -174,7 +175,7 @@ def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:
 
 
 def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.ndarray, model: nn.Module,
-              run: RunFolder) -> Evaluation:  # fmt: skip
+              run: RunFolder, named: Check) -> Evaluation:  # fmt: skip
     partial = run.path / PARTIAL
     expected = len(options.attack) * len(options.eps or ())
     saved = not options.save_adversarial or len(list((run.path / "adversarial").glob("*.safetensors"))) >= expected
@@ -188,7 +189,8 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     before = {name: value.clone() for name, value in model.state_dict().items()}
     clean = predict_split(model, split, rows, options.batch_size)
     correct = rows[~clean.broken]
-    checks = [check_above_chance(clean, split.labels), *check_normalisation(options, source, split, model, clean)]
+    checks = [named, check_above_chance(clean, split.labels)]
+    checks += check_normalisation(options, source, split, model, clean)
     checks += check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
     specs = list(options.attack)
     masked = next((check for check in checks if check.name == "zero_gradient" and not check.passed), None)

@@ -40,6 +40,15 @@ def open_all(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]
     return device, source, card
 
 
+def check_names(own: Sequence[str], theirs: Sequence[str]) -> Check:
+    """A model's classes should be the data's, unless one of them has only numbers for names."""
+    numbered = any(all(name.isdigit() for name in names) for names in (own, theirs))
+    pairs = [(a, b) for a, b in zip(own, theirs, strict=True) if a != b and not numbered]
+    first = f"{pairs[0][0]!r} where the data have {pairs[0][1]!r}" if pairs else ""
+    message = f"{len(pairs)} of the model's {len(own)} classes are others than the data's: {first}"
+    return Check("class_names", float(len(pairs)), not pairs, message)
+
+
 def open_model(options: EvaluateOptions, card: ModelCard) -> tuple[nn.Module, Path]:
     """The model, and the file that its weights are in."""
     if options.weights.is_file():

@@ -12,7 +12,7 @@ from easycoreset.console import say_duration, say_eps, say_share
 from easycoreset.files import read_json
 from easycoreset.parquet import read_table
 from easycoreset.reporting.contrasts import contrast_table, contrasts_of, read_record, tell_verdicts
-from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes, errors, line
+from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes, errors, line, over_eps
 from easycoreset.reporting.samples import describe_scores
 from easycoreset.reporting.second import describe_second
 from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, group_results
@@ -30,7 +30,7 @@ def describe_grid(folder: Path) -> list[Section]:
         _verdict(results, contrasts, groups, record.get("planned")),
         Section("Clean against robust accuracy", [FRONTIER], figures=_frontiers(results, groups)),
         *_by_fraction(groups),
-        Section("Robustness over eps", figures=_over_eps(groups)),
+        Section("Robustness over eps", figures=_curves_over_eps(groups)),
         _setting(results, cells),
         Section("Cost", figures=[_cost(results)]),
         Section("All results", tables=[_table(groups, results)]),
@@ -174,7 +174,7 @@ def _by_fraction(groups: Sequence[Group]) -> list[Section]:
     return [Section("Accuracy against the fraction kept", figures=figures)]
 
 
-def _over_eps(groups: Sequence[Group]) -> list[Figure]:
+def _curves_over_eps(groups: Sequence[Group]) -> list[Figure]:
     colours, figures = _methods(groups), []
     for objective, fraction in _places(groups):
         data = []
@@ -185,8 +185,7 @@ def _over_eps(groups: Sequence[Group]) -> list[Figure]:
                              [100 * v[0] for _, v in found],
                              error_y=errors([_standard_error(v, group.seeds) for _, v in found])))  # fmt: skip
         caption = f"{objective}, {say_share(fraction)} kept: accuracy under attack over eps, largest budgets"
-        figures.append(Figure(caption, data,
-                              axes("eps", "accuracy, %")))  # fmt: skip
+        figures.append(Figure(caption, data, over_eps(eps for curve in data for eps in curve["x"])))
     return figures
 
 

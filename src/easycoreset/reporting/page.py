@@ -2,12 +2,14 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from easycoreset.console import say_eps
 
 # Okabe and Ito's palette: told apart by people with any colour vision; markers differ too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
@@ -110,6 +112,14 @@ def plain(text: str) -> str:
 def axes(x: str, y: str, **more: Any) -> dict[str, Any]:
     """A layout with both axes named."""
     return {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}, **more}
+
+
+def over_eps(radii: Iterable[float]) -> dict[str, Any]:
+    """A layout of accuracy over eps; radii in steps of a pixel's value are named as people write them."""
+    ticks, layout = sorted({0.0, *radii}), axes("eps", "accuracy, %")
+    if any("/255" in say_eps(eps) for eps in ticks):
+        layout["xaxis"] |= {"tickvals": ticks, "ticktext": [say_eps(eps) for eps in ticks]}
+    return layout
 
 
 def errors(values: Sequence[float]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from easycoreset.console import say_eps
 from easycoreset.files import read_json
-from easycoreset.reporting.page import Figure, Grid, Section, axes, errors, line
+from easycoreset.reporting.page import Figure, Grid, Section, axes, errors, line, over_eps
 
 
 def describe_training(folder: Path) -> list[Section]:
@@ -34,7 +34,8 @@ def describe_evaluation(folder: Path) -> list[Section]:
         bars = errors([100 * (e["high"] - e["accuracy"]) for e in own])
         bars |= {"symmetric": False, "arrayminus": [100 * (e["accuracy"] - e["low"]) for e in own]}
         data.append(line(attack, place, [e["eps"] for e in own], [100 * e["accuracy"] for e in own], error_y=bars))
-    figure = Figure("accuracy under attack over eps, with 95% Wilson intervals", data, axes("eps", "accuracy, %"))
+    figure = Figure("accuracy under attack over eps, with 95% Wilson intervals", data,
+                    over_eps(e["eps"] for e in summary["attacked"]))  # fmt: skip
     shares = ("accuracy", "low", "high")
     rows = [[e["attack"], e["norm"], say_eps(e["eps"]), *(round(100 * e[k], 2) for k in shares), e["samples"]]
             for e in (clean, *summary["attacked"], *summary["worst"])]  # fmt: skip

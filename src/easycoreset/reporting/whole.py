@@ -7,7 +7,7 @@ from typing import Any
 from easycoreset.console import say_eps
 from easycoreset.files import read_json
 from easycoreset.reporting.audit import describe_audit
-from easycoreset.reporting.page import Figure, Grid, Section, axes, errors, line
+from easycoreset.reporting.page import Figure, Grid, Section, errors, line, over_eps
 from easycoreset.reporting.runs import describe_evaluation
 from easycoreset.reporting.samples import describe_scores
 
@@ -86,7 +86,8 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
         bars |= {"symmetric": False, "arrayminus": [100 * (e["accuracy"] - e["low"]) for e in lines]}
         data.append(line(NAMES[row["trained_on"]], place, [e["eps"] for e in lines],
                          [100 * e["accuracy"] for e in lines], error_y=bars))  # fmt: skip
-    return Figure("accuracy under the worst attack over eps, with 95% intervals", data, axes("eps", "accuracy, %"))
+    radii = [e["eps"] for row in rows for e in row["worst"]]
+    return Figure("accuracy under the worst attack over eps, with 95% intervals", data, over_eps(radii))
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Grid:
