@@ -42,10 +42,10 @@ def test_trades_of_the_whole_on_a_small_cifar(tmp_path):
     write_cifar(tmp_path / "data", copies=1)
     recipe = load_attribute("recipe", RECIPES["cifar10-trades"])(f"cifar10:{tmp_path / 'data'}")
     (product,) = recipe.products
-    base = dataclasses.replace(product.base, attack=("pgd:steps=2", "autoattack:iterations=3:queries=10"))
-    small = dataclasses.replace(recipe, products=(dataclasses.replace(product, base=base, epochs=(2,)),))
+    base = dataclasses.replace(product.base, attack=("pgd:steps=2", "autoattack:iterations=2:queries=5"))
+    small = dataclasses.replace(recipe, products=(dataclasses.replace(product, base=base, epochs=(1,)),))
     rows = run_experiment(small, tmp_path / "grid", workers=1).to_pylist()
-    assert [row["attack"] for row in rows] == [*base.attack, "worst"] and rows[0]["epochs"] == 2
+    assert [row["attack"] for row in rows] == [*base.attack, "worst"] and rows[0]["epochs"] == 1
 
 
 @pytest.mark.slow
@@ -137,10 +137,10 @@ def test_every_method_that_scoring_can_serve(tmp_path):
 
 def test_every_objective_under_autoattack(tmp_path):
     """All of them as an axis of the grid, and an ensemble as an attack of its cells."""
-    grid = ["--data", "digits", "--methods", "random,easycore", "--fractions", "0.3", "--updates", "10", "--seeds", "1",
+    grid = ["--data", "digits", "--methods", "random", "--fractions", "0.3", "--updates", "10", "--seeds", "1",
             "--objectives", "standard,trades:steps=2,pgd-at:steps=2,mart:steps=2,fgsm-rs", "--scoring-epochs", "1",
             "--attack", "pgd:steps=5,autoattack:iterations=3:queries=10", "--eps", "0.05", "--limit", "40"]  # fmt: skip
     finish(start(tmp_path / "grid", grid, "--workers", "2", "--quiet"))
     rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
-    assert len(rows) == 5 * 3 * 3 and {row["objective"].split(":")[0] for row in rows} == set(OBJECTIVES)
+    assert len(rows) == 5 * 2 * 3 and {row["objective"].split(":")[0] for row in rows} == set(OBJECTIVES)
     assert {row["attack"] for row in rows} == {"pgd:steps=5", "autoattack:iterations=3:queries=10", "worst"}
