@@ -20,8 +20,8 @@ browser_test = pytest.mark.browser
 EVIL = "<script>alert(1)</script>"
 
 GRID = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore,hardest", "--fractions", "0.2,0.4",
-        "--updates", "5,10", "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.05,0.1", "--attack", "pgd:steps=2:step_size=0.0005",
-        "--quiet"]  # fmt: skip
+        "--updates", "5,10", "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.05,0.1", "--main-eps", "0.1",
+        "--limit", "150", "--attack", "pgd:steps=2:step_size=0.0005", "--quiet"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

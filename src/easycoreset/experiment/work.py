@@ -228,6 +228,7 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
     for name, kind in small.items():
         whole = whole.set_column(whole.column_names.index(name), name, whole[name].cast(kind))
     write_table(whole, work / "predictions.parquet")
+    again = {c["message"] for summary in summaries[1:] for c in summary["checks"] if c["name"] == "longer_attack"}
     second: dict[str, Any] = {"attacked": None, "warnings": []}
     if cell.second:
         second = attacked("evaluation-second", (cell.second,), (cell.main,), cell.second_limit)
@@ -240,7 +241,9 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
         "attacks": {
             name: fields for summary in (*summaries, second) for name, fields in summary.get("attacks", {}).items()
         },
-        "warnings": list(dict.fromkeys(text for summary in (*summaries, second) for text in summary["warnings"])),
+        "warnings": list(
+            dict.fromkeys(text for summary in (*summaries, second) for text in summary["warnings"] if text not in again)
+        ),
     }
 
 
