@@ -1,6 +1,8 @@
 """What every selector shares: seeded ties, a method that runs within each class, and one that runs in parts."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -9,6 +11,20 @@ from easycoreset.errors import require
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 Order = Callable[[Ints, int, np.random.Generator], Ints]  # (rows, count, rng) -> the rows chosen, first choice first
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByColumn:
+    """What chooses by one column of the scores."""
+
+    cost: ClassVar[str] = "n log n"
+    by: str = "aign"
+    per_class: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Its column."""
+        return (self.by,)
 
 
 def no_tick(steps: int = 1) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from easycoreset.console import log
-from easycoreset.selection.classes import choose_rows, require_classes, sort_rows
+from easycoreset.selection.classes import ByColumn, choose_rows, require_classes, sort_rows
 from easycoreset.tables import Coreset, Ints, Scores
 
 
@@ -31,17 +31,8 @@ class EasyCore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Easiest:
+class Easiest(ByColumn):
     """Keeps the lowest values of a hardness (a control: is AIGN special, or any easy end?)."""
-
-    cost: ClassVar[str] = "n log n"
-    by: str = "aign"
-    per_class: bool = False
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Its column."""
-        return (self.by,)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]
@@ -50,17 +41,8 @@ class Easiest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hardest:
+class Hardest(ByColumn):
     """Keeps the highest values of a hardness; never observed samples come last here too."""
-
-    cost: ClassVar[str] = "n log n"
-    by: str = "aign"
-    per_class: bool = False
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Its column."""
-        return (self.by,)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = -scores[self.by]
@@ -69,17 +51,8 @@ class Hardest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Middle:
+class Middle(ByColumn):
     """Keeps the middle of a hardness: of n observed samples those ranked from floor((n - count) / 2) on."""
-
-    cost: ClassVar[str] = "n log n"
-    by: str = "aign"
-    per_class: bool = False
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Its column."""
-        return (self.by,)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]

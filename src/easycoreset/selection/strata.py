@@ -7,7 +7,7 @@ import numpy as np
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError, require
-from easycoreset.selection.classes import choose_rows, interleave, sort_rows
+from easycoreset.selection.classes import ByColumn, choose_rows, interleave, sort_rows
 from easycoreset.tables import Coreset, Ints, Scores
 
 STRATA = 50
@@ -59,17 +59,8 @@ class CCS:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stratified:
+class Stratified(ByColumn):
     """Keeps equal shares of 50 strata of equal count of a hardness (a control: no end, the whole range)."""
-
-    cost: ClassVar[str] = "n log n"
-    by: str = "aign"
-    per_class: bool = False
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Its column."""
-        return (self.by,)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]
