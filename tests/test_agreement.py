@@ -101,7 +101,9 @@ def test_merging_shards(tmp_path):
 def test_columns_of_other_lengths_are_refused():
     fixed = {"sample_ids": ["a", "b"], "labels": np.zeros(2, int), "class_names": ["x"], "n_obs": np.ones(2, int)}
     for wrong in ({"sample_ids": ["a"]}, {"n_obs": np.ones(3, int)}, {"columns": {"aign": np.zeros(3)}}):
-        with pytest.raises(UsageError, match=f"{next(iter(wrong.get('columns', wrong)))} must be 2 values, as labels"):
+        with pytest.raises(
+            UsageError, match=f"{next(iter(wrong.get('columns', wrong)))} must be of length 2, as labels"
+        ):
             Scores(**{**fixed, "columns": {}, "provenance": {}, **wrong})
 
 
@@ -109,7 +111,7 @@ def test_warnings_are_told_in_python_too():
     script = "import numpy, easycoreset; easycoreset.Scores(sample_ids=['a'], labels=numpy.zeros(1, int), class_names=['x'], "
     script += "n_obs=numpy.ones(1, int), columns={'aign': numpy.array([numpy.inf])}, provenance={})"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert told.stderr == "warning: 1 infinite values of aign count as never observed\n" and not told.returncode
+    assert "warning: 1 infinite values of aign count as never observed\n" in told.stderr and not told.returncode
 
 
 def test_real_seeds_and_early_epochs(tmp_path):

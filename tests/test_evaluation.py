@@ -247,7 +247,9 @@ def test_classes_that_are_others_than_the_models_are_told(trained, tmp_path, png
     (png_folder / "class 1").rename(png_folder / "class 7")
     other = evaluate(**options, data=str(png_folder), out=tmp_path / "other")
     told = [next(c for c in result.checks if c.name == "class_names") for result in (same, other)]
-    assert told[0].passed and told[1].figure == 2 and "2 of the model's 3 classes are others" in told[1].message
+    assert (
+        told[0].passed and told[1].figure == 2 and "2 of the model's 3 classes are named otherwise" in told[1].message
+    )
     assert "'class 1' where the data have 'class 2'" in other.warnings[0]
 
 

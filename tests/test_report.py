@@ -230,7 +230,7 @@ def test_the_verdict_comes_first_and_the_command_last(grid):
     assert "where keeping the easiest 20%, 40% cuts" in html and "easiest of class 0" in html
     assert "How to reproduce it" in html and "versions" in html
     cells = len(list((grid / "cells").iterdir()))
-    assert html.count(f"too high in the mean of {cells} cells") == 1  # its steps are far too small
+    assert html.count(f"in the mean of {cells} cells (") == 1  # its steps are far too small
     assert "an attack five times as long (" not in html  # one sentence for all cells
 
 

@@ -141,7 +141,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     with place as run, full_float32():
         run.record["model"] = card.model
         run.record["unreadable"] = list(source.broken)
-        named = check_names(card.class_names, source.class_names)
+        named = check_names(options, card.class_names, source.class_names)
         result = _evaluate(options, source, split, rows, model, run, named)
         _add_margins(options, margins, split, model, result.clean, run)
         return result
@@ -175,7 +175,7 @@ def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:
 
 
 def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.ndarray, model: nn.Module,
-              run: RunFolder, named: Check) -> Evaluation:  # fmt: skip
+              run: RunFolder, named: list[Check]) -> Evaluation:  # fmt: skip
     partial = run.path / PARTIAL
     expected = len(options.attack) * len(options.eps or ())
     saved = not options.save_adversarial or len(list((run.path / "adversarial").glob("*.safetensors"))) >= expected
@@ -189,7 +189,7 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     before = {name: value.clone() for name, value in model.state_dict().items()}
     clean = predict_split(model, split, rows, options.batch_size)
     correct = rows[~clean.broken]
-    checks = [named, check_above_chance(clean, split.labels)]
+    checks = [*named, check_above_chance(clean, split.labels)]
     checks += check_normalisation(options, source, split, model, clean)
     checks += check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
     specs = list(options.attack)

@@ -1,6 +1,6 @@
 """Ways in which an evaluation is fooled, each looked for and named with its figure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from easycoreset.models.modes import frozen
 
 SAMPLES = 256  # looked at by the checks of a model's behaviour
 LOOKED_AT = 128  # survivors that a longer attack tries
+LONGER = "longer_attack"
 
 
 @dataclass(frozen=True)
@@ -125,15 +126,14 @@ def check_longer_attack(model: nn.Module, split: Split, clean: Outcome, attacked
     accuracy is farthest from both 0 and clean accuracy. Only where gradient attacks were run and no AutoAttack. A
     warning needs two standard errors more than one point.
     """
-    settled = {outcome.eps for outcome in attacked if strength(outcome.attack) >= (3,)}
-    steps = {o.eps: max(_steps(p.attack) for p in attacked if p.eps == o.eps) for o in worst if o.eps not in settled}
-    open_ones = [outcome for outcome in worst if steps.get(outcome.eps) and outcome.eps > 0]
-    if not open_ones:
+    count = longer_steps(outcome.attack for outcome in attacked)
+    if not count:
         return []
-    at = max(open_ones, key=lambda outcome: min(outcome.accuracy, clean.accuracy - outcome.accuracy))
-    rows, count = _some(at.index[~at.broken], seed, LOOKED_AT), 5 * steps[at.eps]
-    if not len(rows):
-        return [Check("longer_attack", 0.0, True, "nothing survives")]
+    standing = [outcome for outcome in worst if outcome.eps > 0 and not outcome.broken.all()]
+    if not standing:
+        return [Check(LONGER, 0.0, True, "nothing survives")]
+    at = max(standing, key=lambda outcome: (min(outcome.accuracy, clean.accuracy - outcome.accuracy), outcome.eps))
+    rows = _some(at.index[~at.broken], seed, LOOKED_AT)
     batch = next(split.batches(rows, LOOKED_AT, next(model.parameters()).device))
     norm = next(outcome.norm for outcome in attacked)
     longer = PGD(eps=at.eps, norm=norm, loss="margin", steps=count, step_size=2.5 * at.eps / count, seed=seed + 1)  # pyright: ignore[reportArgumentType]
@@ -144,16 +144,25 @@ def check_longer_attack(model: nn.Module, split: Split, clean: Outcome, attacked
     share = fallen / len(rows)
     too_high, error = at.accuracy * share, at.accuracy * (share * (1 - share) / len(rows)) ** 0.5
     return [Check(
-        "longer_attack", too_high, too_high - 2 * error <= 0.01,
+        LONGER, too_high, too_high - 2 * error <= 0.01,
         f"an attack five times as long ({count} steps, margin loss) breaks {fallen} of {len(rows)} survivors at eps "
         f"{say_eps(at.eps)}: accuracy there is some {100 * too_high:.1f} points too high; try autoattack",
     )]  # fmt: skip
 
 
-def _steps(attack: str) -> int:
-    """How many gradient steps an attack takes; 0 for those by other means."""
-    name, options = split_spec(attack)
-    return {"fgsm": 1, "pgd": int(options.get("steps", PGD.steps))}.get(name, 0)
+def longer_steps(attacks: Iterable[str]) -> int:
+    """Five times the gradient steps of the longest; 0 where there are none, or AutoAttack as it is published.
+
+    >>> longer_steps(["fgsm", "pgd:steps=10:restarts=2"]), longer_steps(["noise"]), longer_steps(["pgd", "autoattack"])
+    (100, 0, 0)
+    """
+    longest = 0
+    for name, options in map(split_spec, attacks):
+        if (name, options) == ("autoattack", {}):
+            return 0
+        steps = int(options.get("steps", PGD.steps)) * int(options.get("restarts", PGD.restarts))
+        longest = max(longest, {"fgsm": 1, "pgd": steps}.get(name, 0))
+    return 5 * longest
 
 
 def _some(rows: np.ndarray, seed: int, count: int = SAMPLES) -> np.ndarray:

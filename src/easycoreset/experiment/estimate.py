@@ -61,7 +61,7 @@ def _steps(cell: Cell, size: int) -> int:
 def _images_attacked(cell: Cell, size: int) -> int:
     """Forward and backward passes of single images in the cell's evaluation, at most."""
     from easycoreset.attacks import load_attack
-    from easycoreset.evaluation.checks import LOOKED_AT
+    from easycoreset.evaluation.checks import LOOKED_AT, longer_steps
 
     def rounds_of(spec: str) -> int:
         attack = load_attack(spec, norm=cell.norm)[1]
@@ -69,8 +69,8 @@ def _images_attacked(cell: Cell, size: int) -> int:
         return getattr(attack, "passes", own)
 
     passes = rounds_of(cell.second) * min(cell.second_limit or size, size) if cell.second else 0
-    longest = max((getattr(load_attack(spec, norm=cell.norm)[1], "steps", 0) for spec in cell.attack), default=0)
-    passes += 5 * longest * LOOKED_AT * (2 if cell.main_eps is not None and len(cell.eps) > 1 else 1)
+    parts = 2 if cell.main_eps is not None and len(cell.eps) > 1 else 1
+    passes += parts * longer_steps(cell.attack) * min(LOOKED_AT, size)
     for spec in cell.attack:
         rounds = rounds_of(spec)
         for eps in cell.eps:

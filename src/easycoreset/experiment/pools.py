@@ -5,11 +5,15 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.synchronize import Event
 from typing import Any, Protocol
 
 from easycoreset.data import keep_open
+from easycoreset.errors import RunError
 from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.experiment.work import Report, work_on
+
+THREADS = "OMP_NUM_THREADS"
 
 
 class Pool(Protocol):
@@ -37,7 +41,11 @@ class Pool(Protocol):
         ...
 
     def begin_anew(self) -> None:
-        """Replace the workers."""
+        """Replace the workers.
+
+        Raises:
+            RunError: for the second time none of them had come up.
+        """
         ...
 
     def close(self) -> None:
@@ -62,7 +70,9 @@ class LocalPool:
     """Persistent worker processes of this machine, one thread (or one GPU) each."""
 
     def __init__(self, workers: int, setting: Setting) -> None:
-        self.size, self._setting = workers, setting
+        self.size, self._setting, self._stillborn = workers, setting, 0
+        self._theirs = {child.pid for child in multiprocessing.active_children()}
+        self._threads = os.environ.get(THREADS)
         self._pool = self._open()
 
     def submit(self, task: Task) -> Future[Report]:
@@ -76,27 +86,37 @@ class LocalPool:
     def begin_anew(self) -> None:
         """Replace the workers."""
         self._pool.shutdown(wait=False)
+        self._stillborn += not self._begun.is_set()
+        if self._stillborn > 1:
+            raise RunError("no worker process came up; what it said is above. A script that compares must do so under "
+                           '`if __name__ == "__main__":`')  # fmt: skip
         self._pool = self._open()
 
     def close(self) -> None:
         """End the workers, also amid their work: it goes on from their checkpoints at the next start."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            process.terminate()
+            if process.pid not in self._theirs:
+                process.terminate()
+        if self._threads is None:
+            os.environ.pop(THREADS, None)
 
     def _open(self) -> ProcessPoolExecutor:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers' NumPy; our own is running already
+        os.environ.setdefault(THREADS, "1")  # for the workers' NumPy; our own is running already
         context = multiprocessing.get_context("spawn")
-        places = context.Queue()
+        places, self._begun = context.Queue(), context.Event()
         for place in range(self.size):
             places.put(place)
-        return ProcessPoolExecutor(self.size, context, initializer=_begin_worker, initargs=(os.getpid(), places))
+        return ProcessPoolExecutor(
+            self.size, context, initializer=_begin_worker, initargs=(os.getpid(), places, self._begun)
+        )
 
 
-def _begin_worker(parent: int, places: "multiprocessing.Queue[int]") -> None:
+def _begin_worker(parent: int, places: "multiprocessing.Queue[int]", begun: Event) -> None:
     """One thread, a GPU of its own where there are several, and an end when the parent is gone, also when killed."""
     import torch
 
+    begun.set()
     torch.set_num_threads(1)
     keep_open()
     place = places.get(timeout=10)

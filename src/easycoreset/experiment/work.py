@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,6 +22,7 @@ from easycoreset.console import hush, log
 from easycoreset.data import Source
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
+from easycoreset.evaluation.checks import LONGER
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import Setting, Task
@@ -228,23 +229,29 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
     for name, kind in small.items():
         whole = whole.set_column(whole.column_names.index(name), name, whole[name].cast(kind))
     write_table(whole, work / "predictions.parquet")
-    again = {c["message"] for summary in summaries[1:] for c in summary["checks"] if c["name"] == "longer_attack"}
-    second: dict[str, Any] = {"attacked": None, "warnings": []}
+    second: dict[str, Any] = {"attacked": None, "checks": [], "warnings": []}
     if cell.second:
         second = attacked("evaluation-second", (cell.second,), (cell.main,), cell.second_limit)
+    longer, others = _one_longer_attack([*summaries, second])
+    said = [text for summary in (*summaries, second) for text in summary["warnings"]]
     return {
         "clean": summaries[0]["clean"],
         "attacked": [line for summary in summaries for line in summary["attacked"]],
         "worst": [line for summary in summaries for line in summary["worst"]],
         "second": second["attacked"],
-        "checks": summaries[0]["checks"],
+        "checks": [check for check in summaries[0]["checks"] if check["name"] != LONGER] + longer,
         "attacks": {
             name: fields for summary in (*summaries, second) for name, fields in summary.get("attacks", {}).items()
         },
-        "warnings": list(
-            dict.fromkeys(text for summary in (*summaries, second) for text in summary["warnings"] if text not in again)
-        ),
+        "warnings": [text for text in dict.fromkeys(said) if text not in others],
     }
+
+
+def _one_longer_attack(summaries: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[str]]:
+    """Of the parts' longer attacks the one that is told, a failed one if there is any; and what the others said."""
+    found = [check for summary in summaries for check in summary["checks"] if check["name"] == LONGER]
+    told = sorted(found, key=lambda check: check["passed"])[:1]
+    return told, {check["message"] for check in found if check not in told}
 
 
 def _own_factory(cell: Cell) -> str | None:

@@ -1,7 +1,8 @@
 """Contrasts with random: gain, interval, verdict; one a method is declared before the run, the rest is exploratory."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from easycoreset.console import say_eps, say_share
-from easycoreset.statistics.frontiers import GAINS, Load, Point, load_points
+from easycoreset.statistics.frontiers import GAINS, Floats, Load, Point, load_points
 from easycoreset.statistics.intervals import holm, interval, p_value, pooled_variance, resample_weights, shared_variance
 
 BASELINE = "random"
@@ -109,6 +110,7 @@ def contrast_all(results: pa.Table, load: Load, declared: dict[str, str] | None 
         The declared contrasts first.
     """
     found: list[Contrast] = []
+    weigh = functools.cache(resample_weights)
     rows = [row for row in results.to_pylist() if row["attack"] != "worst"]
     for group in _groups(rows):
         kind_declared = (declared or {}).get(group[0]["objective"])
@@ -116,7 +118,7 @@ def contrast_all(results: pa.Table, load: Load, declared: dict[str, str] | None 
             points = load_points([row for row in group if row["eps"] == eps], eps, load)
             for kind in GAINS:
                 is_main = kind == kind_declared and np.isclose(eps, group[0]["main"])
-                found += _contrast_group(group[0], points, eps, kind, bool(is_main), planned or {})
+                found += _contrast_group(group[0], points, eps, kind, bool(is_main), planned or {}, weigh)
     corrected = holm([contrast.p for contrast in found if contrast.declared])
     places = iter(corrected)
     found = [dataclasses.replace(c, p_holm=next(places)) if c.declared else c for c in found]
@@ -131,7 +133,7 @@ def _groups(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _contrast_group(row: dict[str, Any], points: Sequence[Point], eps: float, kind: str, is_main: bool,
-                    planned: dict[tuple[str, str], int]) -> list[Contrast]:  # fmt: skip
+                    planned: dict[tuple[str, str], int], weigh: Callable[[int], Floats]) -> list[Contrast]:  # fmt: skip
     random = [point for point in points if point.method == BASELINE]
     others = [point for point in points if point.method not in REFERENCES]
     if not random or not others:
@@ -143,7 +145,7 @@ def _contrast_group(row: dict[str, Any], points: Sequence[Point], eps: float, ki
     gains = {key: {p.seed: GAINS[kind](p, random) for p in own} for key, own in cells.items()}
     measured = {key: [g for g in found.values() if g is not None] for key, found in gains.items()}
     seed_variance, freedom = pooled_variance(list(measured.values()))
-    weights = resample_weights(len(points[0].clean))
+    weights = weigh(len(points[0].clean))
     contrasts: list[Contrast] = []
     for (method, size), own in cells.items():
         values = measured[method, size]

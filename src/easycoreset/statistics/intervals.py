@@ -1,6 +1,5 @@
 """Intervals that hold both sources of chance: the seeds of training, and the test images that happened to be there."""
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,16 +22,13 @@ def pooled_variance(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
     return sum(float(np.var(group, ddof=1)) * (len(group) - 1) for group in groups if len(group) > 1) / freedom, freedom
 
 
-@functools.lru_cache(maxsize=1)
 def resample_weights(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """Bootstrap weights of the test images, [resamples, images], each row summing to 1."""
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, images, (resamples, images))
     rows = np.arange(resamples)[:, None] * images
     counts = np.bincount((drawn + rows).ravel(), minlength=resamples * images).reshape(resamples, images)
-    weights = counts / images
-    weights.flags.writeable = False  # whoever asks next gets the same
-    return weights
+    return counts / images
 
 
 def shared_variance(resampled: Floats) -> float:

@@ -1,5 +1,6 @@
 """Data sets that say which sample they yield."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from easycoreset.errors import UsageError
@@ -11,10 +12,11 @@ def with_index(dataset: Any) -> "Indexed":
 
     Of samples that are dicts it is the item `index`.
 
-    Of what `Coreset.apply` gave, the indices are those of the whole data set.
+    Of what `Coreset.apply` gave, the indices are those of the whole data set; but a Hugging Face data set's selection
+    does not know it, so of one take `coreset.apply(with_index(dataset))`.
 
     Raises:
-        UsageError: it is not map-style.
+        UsageError: it is not map-style, or its samples have an item `index` already.
 
     >>> with_index([("a", 0), ("b", 1)])[1]
     ('b', 1, 1)
@@ -39,8 +41,10 @@ class Indexed:
 
     def __getitem__(self, index: int) -> Any:
         sample, own = self.dataset[index], self._own(index)
-        if isinstance(sample, dict):
-            return cast("dict[str, Any]", sample) | {"index": own}
+        if isinstance(sample, Mapping):
+            if "index" in sample:
+                raise UsageError("with_index: samples must have no item 'index' of their own: rename that column")
+            return {**cast("Mapping[str, Any]", sample), "index": own}
         parts: tuple[Any, ...] = tuple(cast(Any, sample)) if isinstance(sample, tuple | list) else (sample,)
         return (*parts, own)
 

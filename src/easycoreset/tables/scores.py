@@ -61,7 +61,7 @@ class Scores:
     def __post_init__(self) -> None:
         fixed = {"sample_ids": self.sample_ids, "n_obs": self.n_obs}
         for name, values in {**fixed, **self.columns}.items():
-            require(len(values) == len(self.labels), name, f"{len(self.labels)} values, as labels", len(values))
+            require(len(values) == len(self.labels), name, f"of length {len(self.labels)}, as labels", len(values))
         for name, values in self.columns.items():
             if infinite := int(np.isinf(values).sum()):
                 log.warning("warning: %d infinite values of %s count as never observed", infinite, name)
