@@ -87,6 +87,7 @@ CHECKS = {
     "budgets-cpu.json": check_budgets,
     "cifar10-objectives": check_grid,
     "cifar10-quick": check_grid,
+    "cifar100-quick": check_grid,
     "digits-methods": check_grid,
     "growth-cpu.json": check_growth,
     "selection-cifar10.json": check_selection,

@@ -270,11 +270,11 @@ def _warnings(cells: dict[str, dict[str, Any]]) -> Section:
               if check["name"] == "longer_attack"]  # fmt: skip
     points: list[str] = []
     for objective in dict.fromkeys(objective for objective, check in longer if not check["passed"]):
-        figures = [check["figure"] for other, check in longer if other == objective]
+        figures = [100 * check["figure"] for other, check in longer if other == objective]
+        found = f"{mean(figures):.1f} points too high in the mean of {len(figures)} cells ({max(figures):.1f} at most)"
         points.append(
-            f"{objective}: attacks five times as long find robust accuracy some {100 * mean(figures):.1f} points too "
-            f"high, at the radius where each was tried, in the mean of {len(figures)} cells ({100 * max(figures):.1f} at most); "
-            "try autoattack"
+            f"{objective}: attacks five times as long find robust accuracy some {found}, at the radius where each was "
+            "tried; try autoattack"
         )
     told = {check["message"] for _, check in longer}
     counted = Counter(text for record in cells.values() for text in record["warnings"] if text not in told)
