@@ -18,7 +18,7 @@ demo: .venv/.installed
 	$(BIN)/easycoreset demo --out $(OUT)
 
 test: .venv/.installed
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: .venv/.installed
 	$(BIN)/ruff format --check .

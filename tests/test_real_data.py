@@ -74,7 +74,7 @@ def check_main_job(cli, tmp_path, data, rows, kept, *more, epochs=2):
 
 @pytest.mark.slow
 def test_cifar10(cli, tmp_path, data_root):
-    check_main_job(cli, tmp_path, f"cifar10:{data_root}", 50_000, 0.05)
+    check_main_job(cli, tmp_path, f"cifar10:{data_root}", 50_000, 0.05, epochs=1)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ __all__ = ["app", "main"]
 
 BARE = {"--save-features": "clean", "--margins": "fmn"}  # what flags mean that may stand alone
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+FIRST_SPEAKS = 20  # seconds in which the first of several processes says what is wrong
 
 
 app.meta.suppress_keyboard_interrupt = False  # main says how to go on
@@ -93,8 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = error.argument.name if error.argument else "an option"
         return _fail(f"{missing} is required", EXIT_USAGE, tokens)
     except (CycloptsError, UsageError) as error:
-        if is_follower():  # the first process has found the same
-            return EXIT_USAGE
+        if is_follower():  # the first process finds the same, and the launcher ends all as soon as one has ended
+            time.sleep(FIRST_SPEAKS)
         return _fail(error, EXIT_USAGE, tokens)
     except GridError as error:
         return _fail(error, EXIT_PARTIAL, tokens)
