@@ -171,7 +171,7 @@ def test_pictures_without_labels_are_predicted(tmp_path, cli, digits, scored):
     (tmp_path / "inbox" / "broken.png").write_bytes(b"no picture")
     ran = cli("predict", "--data", tmp_path / "inbox", "--weights", scored, "--out", tmp_path / "out")
     assert ran.code == 0 and "1 of 21 pictures cannot be read: broken.png" in ran.err, ran.err
-    table = pq.read_table(tmp_path / "out" / "predictions.parquet")
+    table = pq.read_table(tmp_path / "out" / "labels.parquet")
     assert table.column_names == ["sample_id", "pred", "label_name", "probability"] and table.num_rows == 21
     found = {line["sample_id"]: line for line in table.to_pylist()}
     assert found["broken.png"]["pred"] is None

@@ -13,6 +13,7 @@ import pytest
 
 from easycoreset import Coreset, open_source
 from easycoreset.experiment import run_experiment
+from easycoreset.folders import claim
 from easycoreset.options import CompareOptions
 from easycoreset.recipes import describe_experiment
 from easycoreset.tables.coreset import kept_count
@@ -86,8 +87,8 @@ def test_a_kill_while_a_cell_is_tidied_up_loses_nothing(tmp_path, cli):
     ):
         cell.rename(cell.with_name(f".{cell.name}.tmp"))
         work = cell.with_name(f".{cell.name}.tmp")
-        (work / "evaluation-0").mkdir()
-        (work / "evaluation-0" / "evaluation.json").write_text('{"status": "done", "options": {}}')
+        with claim(work / "evaluation-0", "evaluate", {"eps": [1]}, record="evaluation.json"):
+            pass
         for name in gone:
             (work / name).unlink(missing_ok=True)
     assert cli("compare", *SMALL, "--keep-weights", "--out", out).code == 0

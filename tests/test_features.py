@@ -194,7 +194,10 @@ def test_features_that_do_not_belong_to_the_scores(featured, tmp_path, cli):
 def test_features_that_are_lost_or_broken_are_made_again(featured, tmp_path, spoilt):
     folder = shutil.copytree(featured, tmp_path / "run")
     expected = np.load(folder / "features.npy")
-    (folder / spoilt).unlink() if spoilt == "features.npy" else (folder / spoilt).write_bytes(b"half")
+    (folder / spoilt).write_bytes(b"half")
+    with pytest.raises(UsageError, match=f"{spoilt} is in the way"):  # whoever changed it
+        score(data="digits", epochs=2, save_features="clean", out=folder)
+    (folder / spoilt).unlink()
     scores = score(data="digits", epochs=2, save_features="clean", out=folder)
     assert np.array_equal(scores.features, expected) and not scores.features_problem
 

@@ -115,6 +115,7 @@ def test_wrong_weights_are_named(trained, tmp_path):
     save_file(bare, tmp_path / "bare.safetensors")
     save_file({name: v for name, v in bare.items() if name != "0.weight"}, tmp_path / "less.safetensors")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pth")
+    (tmp_path / "empty").mkdir()
     for options, match in [
         ({"init": trained, **four}, r"init: the weights in \S*run are of 10 classes; the data have 4$"),
         ({"init": tmp_path / "bare.safetensors", **four}, r"init: the weights in \S*safetensors are of 10 classes; the data have 4$"),
@@ -124,7 +125,7 @@ def test_wrong_weights_are_named(trained, tmp_path):
         ({"init": tmp_path / "less.safetensors"}, "another architecture than digits-cnn; 1 keys differ: 1.0.weight"),
         ({"init": tmp_path / "pickled.pth"}, r"init: \S*pickled.pth: not readable as weights alone"),
         ({"init": "pretraind"}, "init must be pretrained, a trained model's folder, or a file of weights; got 'pretraind'"),
-        ({"init": tmp_path}, "model.json: no such file"),
+        ({"init": tmp_path / "empty"}, "model.json: no such file"),
         ({"init": "pretrained"}, "init: pretrained is for torchvision:NAME and timm:NAME; got model 'digits-cnn'"),
     ]:  # fmt: skip
         with pytest.raises(UsageError, match=match) as caught:

@@ -210,10 +210,18 @@ def test_a_loss_that_is_not_finite_stops_or_goes_on(tmp_path, caplog):
     assert "going on" in caplog.text and load_model(tmp_path / "goes", "tests.factories:exploding") is not None
 
 
-def test_a_corrupt_checkpoint_or_record_is_named(tmp_path):
-    with pytest.raises(RunError):
-        train(data="digits", epochs=2, lr=50, model="tests.factories:exploding", out=tmp_path / "run")
-    again = {"data": "digits", "epochs": 2, "lr": 50, "model": "tests.factories:exploding", "out": tmp_path / "run"}
+def test_a_corrupt_checkpoint_or_record_is_named(tmp_path, monkeypatch):
+    again = {"data": "digits", "epochs": 3, "out": tmp_path / "run"}
+
+    def stop(job, model, history):
+        if len(history) == 2:
+            raise KeyboardInterrupt
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr("easycoreset.training.look_at_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(**again)
     for content in (b"", b"junk", b"PK\x03\x04"):
         (tmp_path / "run" / "checkpoint.pt").write_bytes(content)
         with pytest.raises(UsageError, match=r"checkpoint\.pt is corrupt .*--overwrite begins anew"):

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from easycoreset.files import versions
 from easycoreset.models.thin_resnet import thin_resnet
+from easycoreset.versions import versions
 
 OPTIONAL = {
     "pandas": "pandas", "ray": "ray", "hf": "datasets", "timm": "timm", "lightning": "lightning",

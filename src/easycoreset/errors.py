@@ -25,6 +25,27 @@ class EasycoresetWarning(UserWarning):
     """Something that the user should know and that does not stop the work."""
 
 
+LONGEST = 80  # characters of a value that a message quotes
+
+
+def quote(value: Any) -> str:
+    """A value as Python writes it, on one line and of at most 80 characters.
+
+    >>> quote("a" * 1000) == "'" + "a" * 38 + "..." + "a" * 37 + "'"
+    True
+    """
+    if isinstance(value, str) and len(value) > LONGEST:
+        value = value[:LONGEST] + value[-LONGEST:]  # the rest is not shown
+    elif isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 4 * LONGEST:
+        return f"an integer of {value.bit_length()} bits"
+    return shorten(repr(value))
+
+
+def shorten(text: str) -> str:
+    """At most 80 characters of a text: its beginning and its end."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 1]}...{text[-(LONGEST // 2 - 2) :]}"
+
+
 def require(holds: bool, option: str, rule: str, value: Any) -> None:
     """Raise a `UsageError` that names option, rule and value, unless `holds`.
 
@@ -33,7 +54,7 @@ def require(holds: bool, option: str, rule: str, value: Any) -> None:
     easycoreset.errors.UsageError: fraction must be in (0, 1]; got 1.5
     """
     if not holds:
-        raise UsageError(f"{option} must be {rule}; got {value!r}")
+        raise UsageError(f"{option} must be {rule}; got {quote(value)}")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Parquet tables that carry where they come from."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,14 @@ def strings(table: pa.Table, name: str) -> list[str]:
     return [str(value) for value in table[name].to_pylist()]
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    """Write a Parquet file (zstd) at once."""
-    write_atomic(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+def write_table(table: pa.Table, path: Path, before: Callable[[Path], object] = lambda temporary: None) -> None:
+    """Write a Parquet file (zstd) at once; `before` is called with the temporary file before that gets its name."""
+
+    def write(temporary: Path) -> None:
+        pq.write_table(table, temporary, compression="zstd")
+        before(temporary)
+
+    write_atomic(path, write)
 
 
 def read_table(path: Path, needs: dict[str, str]) -> pa.Table:

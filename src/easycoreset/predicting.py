@@ -18,7 +18,8 @@ from easycoreset.data.folder import check_name, find_pictures
 from easycoreset.data.images import decode
 from easycoreset.decoding import say_broken
 from easycoreset.errors import UsageError
-from easycoreset.files import claim, write_atomic
+from easycoreset.files import write_atomic
+from easycoreset.folders import claim
 from easycoreset.models.card import ModelCard, read_card
 from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
@@ -27,13 +28,14 @@ from easycoreset.parquet import read_table, write_table
 from easycoreset.processes import undisturbed
 from easycoreset.training.setup import choose_device, set_threads, to_device
 
+TABLE, TEXT = "labels.parquet", "labels.csv"
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
 @takes(PredictOptions)
 @undisturbed()
 def predict(options: PredictOptions) -> pa.Table:
-    """Label pictures by a trained model, and write `predictions.parquet`, `predictions.csv` and `run.json` to `out`.
+    """Label pictures by a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
 
     Returns:
         `sample_id, pred, label_name, probability`, a row a picture; null where one cannot be read, which is said.
@@ -48,10 +50,10 @@ def predict(options: PredictOptions) -> pa.Table:
     weights = hashlib.sha256((options.weights / "model.safetensors").read_bytes()).hexdigest()
     seen = seed_of(*ids, *sizes_of(Path(options.data), ids))
     identity = options_json(options, neutral=False) | {"pictures": seen, "weights": weights}
-    with claim(options.out, "predict", identity, overwrite=options.overwrite) as run:
+    with claim(options.out, "predict", identity, overwrite=options.overwrite, places=(TABLE, TEXT)) as run:
         if run.done:
             log.info("%s is finished already", options.out)
-            return read_table(run.path / "predictions.parquet", {})
+            return read_table(run.path / TABLE, {})
         pred, probability = np.full(len(ids), -1, np.int64), np.zeros(len(ids), np.float32)
         broken: list[str] = []
         with progress("predicting", len(ids)) as bar, frozen(model), torch.no_grad():
@@ -68,8 +70,8 @@ def predict(options: PredictOptions) -> pa.Table:
         table = pa.table({"sample_id": pa.array(ids, pa.string()), "pred": pa.array(pred, mask=lost),
                           "label_name": pa.array(names, pa.string()),
                           "probability": pa.array(probability, mask=lost)})  # fmt: skip
-        write_table(table, run.path / "predictions.parquet")
-        write_atomic(run.path / "predictions.csv", lambda path: csv.write_csv(table, path))
+        write_table(table, run.path / TABLE)
+        write_atomic(run.path / TEXT, lambda path: csv.write_csv(table, path))
         counts = np.bincount(pred[~lost], minlength=len(card.class_names)).tolist()
         run.finish(summary={"model": card.model, "pictures": len(ids), "unreadable": broken,
                             "counts": dict(zip(card.class_names, counts, strict=True))})  # fmt: skip

@@ -34,6 +34,26 @@ def takes_size(data: str) -> bool:
     return data.startswith("hf:") or is_listed(data)
 
 
+INNER = {  # the folder that torchvision's data sets have in their root
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+    "mnist": "MNIST",
+    "fashion-mnist": "FashionMNIST",
+}
+
+
+def data_paths(data: str) -> list[Path]:
+    """Where a data set lies that is on this disk: its folder, or its file.
+
+    >>> data_paths("cifar10:data"), data_paths("digits"), data_paths("photos")
+    ([PosixPath('data/cifar-10-batches-py')], [], [PosixPath('photos')])
+    """
+    name, colon, place = data.partition(":")
+    if colon and name in INNER:
+        return [Path(place) / INNER[name]]
+    return [Path(place if name == "hf" else data)] if data != "digits" else []
+
+
 def picture_files(data: str, sample_ids: Sequence[str]) -> list[Path]:
     """Where the pictures of a folder's or a manifest's samples lie."""
     root = Path(data).parent if is_manifest(data) else Path(data)

@@ -16,7 +16,7 @@ from easycoreset.auditing.suspects import has_threshold, place_of, suspicion
 from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.errors import UsageError, nearest
-from easycoreset.files import claim
+from easycoreset.folders import claim
 from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
 from easycoreset.options import AuditOptions, options_json, takes
@@ -64,7 +64,7 @@ def audit(options: AuditOptions) -> pa.Table:
                                                        "fingerprint": split.fingerprint,
                                                        "scores": digest_of(file)}  # fmt: skip
     identity["wrong"] = None if options.wrong is None else digest_of(options.wrong)
-    with claim(options.out, "audit", identity, overwrite=options.overwrite) as run:
+    with claim(options.out, "audit", identity, overwrite=options.overwrite, places=("audit.parquet",)) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return read_table(run.path / "audit.parquet", {"index": "integer"})

@@ -62,8 +62,10 @@ def demo(*, out: Path, workers: Integer = 2, overwrite: Annotated[bool, Paramete
     """
     from easycoreset.experiment import run_experiment
     from easycoreset.recipes import digits
+    from easycoreset.reporting import check_page
     from easycoreset.reporting import report as run_report
 
+    check_page(out)
     results = run_experiment(digits(), out, workers=workers, keep_weights=True, overwrite=overwrite)
     run_report(out=out)
     show_demo(results, out)
@@ -73,8 +75,10 @@ def demo(*, out: Path, workers: Integer = 2, overwrite: Annotated[bool, Paramete
 def run(options: Annotated[PipelineOptions, Flat]) -> None:
     """From a folder of labelled images to a report: score, audit, select, train, evaluate."""
     from easycoreset.pipeline import run as run_all
+    from easycoreset.reporting import check_page
     from easycoreset.reporting import report as run_report
 
+    check_page(options.out)
     found = run_all(**vars(options))
     run_report(out=options.out)
     show_whole(found, options.out)
@@ -86,11 +90,13 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
     from easycoreset.experiment.estimate import estimate
     from easycoreset.pipeline.comparing import run_comparison
     from easycoreset.recipes import describe_experiment
+    from easycoreset.reporting import check_page
     from easycoreset.reporting import report as run_report
 
     if options.dry_run:
         show_estimate(estimate(describe_experiment(options), options.out, options.device, options.workers or 2))
         return
+    check_page(options.out)
     try:
         run_comparison(options, told=live_table)
     except GridError:  # what is done is shown all the same
@@ -143,8 +149,10 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
 def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
     """Find out whether easy samples are less vulnerable, far from the boundary, and easy for every model."""
     from easycoreset.pipeline.analyzing import analyze as run_analysis
+    from easycoreset.reporting import check_page
     from easycoreset.reporting import report as run_report
 
+    check_page(options.out)
     found = run_analysis(**vars(options))
     run_report(out=options.out)
     show_analysis(found, options.out)
@@ -154,8 +162,10 @@ def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
 def audit(options: Annotated[AuditOptions, Flat]) -> None:
     """Find what is hard, likely mislabelled, twice there or unreadable; delete nothing."""
     from easycoreset.auditing import audit as run
+    from easycoreset.reporting import check_page
     from easycoreset.reporting import report as run_report
 
+    check_page(options.out)
     table = run(**vars(options))
     run_report(out=options.out)
     show_audit(read_json(options.out / "run.json"), table, options.out)
@@ -167,7 +177,7 @@ def predict(options: Annotated[PredictOptions, Flat]) -> None:
     from easycoreset.predicting import predict as run
 
     run(**vars(options))
-    show_prediction(read_json(options.out / "run.json"), options.out / "predictions.parquet")
+    show_prediction(read_json(options.out / "run.json"), options.out / "labels.parquet")
 
 
 @app.command

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,9 @@ from easycoreset.evaluation.checks import (
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
 from easycoreset.evaluation.opening import check_names, check_normalisation, open_all, open_model
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
-from easycoreset.files import RunFolder, claim, write_atomic
+from easycoreset.files import write_atomic
+from easycoreset.folders import RunFolder, claim
+from easycoreset.ledgers import delete_written
 from easycoreset.models.modes import full_float32
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
@@ -39,6 +40,7 @@ from easycoreset.training.setup import check_model, set_threads, to_device
 __all__ = ["Evaluation", "Outcome", "evaluate"]
 
 PARTIAL = ".evaluation"  # folder of what is not finished
+PLACES = ("predictions.parquet", "margins.parquet", "adversarial", PARTIAL)  # what `evaluate` may write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     margins = [load_margin(spec, options.norm) for spec in options.margins]
     names = [name for name, _ in margins]
     require(len(set(names)) == len(names), "margins", "named once each, as they are spelled", names)
-    place = claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json")
+    place = claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json",
+                  places=PLACES, host=options.weights)  # fmt: skip
     with place as run, full_float32():
         run.record["model"] = card.model
         run.record["unreadable"] = list(source.broken)
@@ -163,7 +166,7 @@ def _add_margins(options: EvaluateOptions, margins: Sequence[tuple[str, Any]], s
         whole = with_provenance(pa.concat_tables([table.replace_schema_metadata() for table in tables]), mark)
         write_table(whole, file)
         run.finish(summary=run.record["summary"] | {"margins": summarise_margins(whole)})
-        shutil.rmtree(run.path / PARTIAL, ignore_errors=True)
+        delete_written(run.path / PARTIAL)
 
 
 def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:
@@ -182,9 +185,6 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     if run.done and saved:
         log.info("%s is finished already", run.file)
         return read_evaluation(run)
-    if options.overwrite:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(run.path / "adversarial", ignore_errors=True)
     device = next(model.parameters()).device
     before = {name: value.clone() for name, value in model.state_dict().items()}
     clean = predict_split(model, split, rows, options.batch_size)
@@ -216,7 +216,7 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
                              "model": run.record.get("model"), "attacks": describe_attacks(options, specs)}  # fmt: skip
     kept = {name: value for name, value in run.record.get("summary", {}).items() if name == "margins"}
     run.finish(summary=facts | kept | result.summary())
-    shutil.rmtree(partial, ignore_errors=True)
+    delete_written(partial)
     return result
 
 

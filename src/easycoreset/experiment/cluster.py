@@ -13,9 +13,9 @@ import os
 import platform
 import shutil
 import socket
+import stat
 import tempfile
 import time
-import uuid
 from concurrent.futures import Future
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,10 +23,13 @@ from typing import Any
 
 from easycoreset.console import log
 from easycoreset.data import keep_open, locate
-from easycoreset.errors import UsageError
+from easycoreset.errors import RunError, UsageError
 from easycoreset.experiment.results import cell_folder, scores_folder
 from easycoreset.experiment.tasks import Setting, Task, is_finished
-from easycoreset.experiment.work import Report, locked, work_on
+from easycoreset.experiment.work import CELL, Report, locked, work_on
+from easycoreset.files import temporary_beside
+from easycoreset.folders import OWN, discard_step
+from easycoreset.ledgers import STEP, Ledger, delete_run
 
 HINT = "pip install easycoreset[ray]"
 RETRIES = 3  # of a piece of work whose process or machine died
@@ -97,7 +100,10 @@ class RayPool:
                 self._scores.pop(task.cell.scoring_name, None)
             elif (found := json.loads(files["cell.json"])) and self._is_other(found):
                 return Report("failed", f"{task.cell.data} is other data on {found['host']} than here")
-            put(files, _place(task, self._setting.out), replace=True)
+            place = _place(task, self._setting.out)
+            discard_step(place, _record(task))
+            put(files, place)
+            Ledger(self._setting.out, OWN).note(place, f"{STEP}{_record(task)}")
             return report
 
     def begin_anew(self) -> None:
@@ -169,27 +175,44 @@ def work_away(task: Task, setting: Setting, scores: Files | None, scratch: str,
     keep_open()  # a worker of Ray is this experiment's alone
     if _own_version() != wanted:
         return Report("failed", f"easycoreset {_own_version()} on {platform.node()}; {wanted} at the head"), None
-    out = Path(tempfile.gettempdir()) / f"easycoreset-{os.getuid()}" / scratch
-    out.mkdir(parents=True, exist_ok=True)
+    out = _own_folder() / scratch
+    out.mkdir(exist_ok=True)
     os.utime(out)
     _tidy(out.parent)
-    if scores is not None and not scores_folder(out, task.cell).exists():
-        put(scores, scores_folder(out, task.cell))
+    folder = scores_folder(out, task.cell)
+    if scores is not None and not folder.exists():
+        Ledger(out, OWN).note(folder, f"{STEP}{OWN}")
+        put(scores, folder)
     report = work_on(task, dataclasses.replace(setting, out=out))
     if report.status != "done":
         return report, None
     place = _place(task, out)
     files = gather(place)
-    shutil.rmtree(place)
+    delete_run(place, _record(task))
     return report, files
 
 
+def _own_folder() -> Path:
+    """The folder in this machine's temporary one that no other user can have made or can write into.
+
+    Raises:
+        RunError: somebody else has it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"easycoreset-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise RunError(f"{folder} is not this user's folder")
+    return folder
+
+
 def _tidy(folder: Path) -> None:
-    """Remove what is left of experiments that are not worked on any more."""
+    """Delete what is left of experiments that are not worked on any more."""
     for place in folder.iterdir():
         with contextlib.suppress(OSError):
-            if time.time() - place.stat().st_mtime > KEPT_DAYS * 86_400:
-                shutil.rmtree(place)
+            if time.time() - place.lstat().st_mtime > KEPT_DAYS * 86_400:
+                delete_run(place, OWN)
 
 
 def gather(folder: Path) -> Files:
@@ -198,22 +221,24 @@ def gather(folder: Path) -> Files:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
-def put(files: Files, folder: Path, replace: bool = False) -> None:
+def put(files: Files, folder: Path) -> None:
     """Fill a folder, at once: it is written beside its place and renamed; whoever comes second gives way."""
-    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    beside = temporary_beside(folder)
     for name, content in files.items():
         (beside / name).parent.mkdir(parents=True, exist_ok=True)
         (beside / name).write_bytes(content)
-    if replace:
-        shutil.rmtree(folder, ignore_errors=True)
     try:
         beside.rename(folder)
     except OSError:  # another task of this machine was faster
-        shutil.rmtree(beside)
+        shutil.rmtree(beside)  # which was made above, under a name of its own
 
 
 def _place(task: Task, out: Path) -> Path:
     return scores_folder(out, task.cell) if task.kind == "score" else cell_folder(out, task.cell)
+
+
+def _record(task: Task) -> str:
+    return OWN if task.kind == "score" else CELL
 
 
 def _scratch(out: Path, mark: str) -> str:

@@ -1,6 +1,5 @@
 """What there is of an experiment: finished cells are the truth, `results.parquet` is made of them."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from easycoreset.console import log
 from easycoreset.errors import UsageError
 from easycoreset.experiment.cells import Cell, FeatureKind
 from easycoreset.files import read_json
+from easycoreset.folders import discard_step
 from easycoreset.hardness import HARDNESS
 from easycoreset.parquet import read_table
 from easycoreset.scoring import scores_file
@@ -80,7 +80,7 @@ def drop_corrupt(out: Path, cells: Sequence[Cell]) -> list[str]:
                 raise UsageError("its outcomes are not those of its record")
         except (UsageError, KeyError, TypeError) as error:
             log.warning("cell %s is corrupt and is computed again: %s", cell.name, error)
-            shutil.rmtree(folder)
+            discard_step(folder, "cell.json")
             dropped.append(cell.name)
     return dropped
 

@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from easycoreset.console import log, progress
 from easycoreset.errors import GridError, require
 from easycoreset.experiment.cells import Cell, Experiment
 from easycoreset.experiment.pools import Pool, open_pool
-from easycoreset.experiment.results import collect, drop_corrupt, is_done, is_scored, refuse_other_data
+from easycoreset.experiment.results import SCHEMA, collect, drop_corrupt, is_done, is_scored, refuse_other_data
 from easycoreset.experiment.tasks import Setting, Task, list_tasks
 from easycoreset.experiment.work import Report
-from easycoreset.files import SharedFolder, share, write_json
+from easycoreset.files import write_json
+from easycoreset.folders import OWN, SharedFolder, share
+from easycoreset.ledgers import Ledger, digest_of
 from easycoreset.options import Device
 from easycoreset.parquet import write_table
 
+RESULTS = "results.parquet"
+PLACES = ("cells", "scores", "locks", RESULTS)  # what a grid may write
 TRIES = 2  # of a piece of work whose worker died while nothing else ran
 BUSY_SECONDS = 1.0  # before work that another process has is looked at again
 
@@ -75,7 +80,7 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
     mine = cells[shard[0] - 1 :: shard[1]]
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     plan = Plan(out, deadline)
-    with share(out, "compare", experiment.identity(), overwrite=overwrite) as folder:
+    with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
         _begin(folder, experiment, cells)
         missing = [cell for cell in mine if not is_done(out, cell)]
         plan.waiting = list_tasks(out, missing, cells)
@@ -104,6 +109,7 @@ def _begin(folder: SharedFolder, experiment: Experiment, cells: Sequence[Cell]) 
     """Look over what is there, and record what is planned and declared, before anything runs."""
     refuse_other_data(folder.path, cells, experiment.fingerprint)
     if folder.alone:
+        _adopt_results(folder.path)
         drop_corrupt(folder.path, cells)
         folder.settle()
     before = folder.record.get("declared", {})
@@ -123,6 +129,14 @@ def _begin(folder: SharedFolder, experiment: Experiment, cells: Sequence[Cell]) 
         "planned": len(cells),
     }
     write_json(folder.file, folder.record)
+
+
+def _adopt_results(out: Path) -> None:
+    """Version 0.1 kept no list of what it wrote: its table of results is known by its columns."""
+    file, ledger = out / RESULTS, Ledger(out, OWN)
+    with contextlib.suppress(pa.ArrowException, OSError):
+        if RESULTS not in ledger.entries() and pq.read_schema(file).names == SCHEMA.names:
+            ledger.note(file, digest_of(file))
 
 
 def _run(plan: Plan, pool: Pool, advance: Callable[[Task], None]) -> None:
@@ -202,7 +216,7 @@ def _scores_ready(plan: Plan, cell: Cell) -> bool:
 
 def _write_results(out: Path, cells: Sequence[Cell]) -> pa.Table:
     table = collect(out, cells)
-    write_table(table, out / "results.parquet")
+    write_table(table, out / RESULTS)
     return table
 
 

@@ -2,11 +2,9 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import platform
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +24,10 @@ from easycoreset.evaluation.checks import LONGER
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import Setting, Task
-from easycoreset.files import SCHEMA_VERSION, read_json, versions, write_json
+from easycoreset.files import SCHEMA_VERSION, make_folder, process_name, read_json, write_json
+from easycoreset.folders import OWN, discard_step, open_lock, step_folder
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
+from easycoreset.ledgers import STATE, STEP, Ledger, delete_run, delete_written
 from easycoreset.memory import measure_peak
 from easycoreset.models import is_normalised
 from easycoreset.options import ComputeOptions
@@ -37,7 +37,9 @@ from easycoreset.selection import choose
 from easycoreset.tables import Coreset, Scores
 from easycoreset.training import train
 from easycoreset.training.setup import open_data
+from easycoreset.versions import versions
 
+CELL, EVALUATION = "cell.json", "evaluation.json"
 T = TypeVar("T")
 
 
@@ -69,17 +71,19 @@ def work_on(task: Task, setting: Setting) -> Report:
 @contextlib.contextmanager
 def locked(task: Task, out: Path) -> Iterator[bool]:
     """Keep other processes from a piece of work; false where another has it."""
-    (out / "locks").mkdir(parents=True, exist_ok=True)
-    with open(out / "locks" / f"{task.kind}-{task.name}", "a") as lock:
+    with Ledger(out, OWN).active() as ledger:
+        file = out / "locks" / f"{task.kind}-{task.name}"
+        make_folder(file.parent)
+        lock = open_lock(file)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        if not (task.kind == "cell" and is_done(out, task.cell)):
-            lock.write(f"{os.getpid()}\n")  # who did it, and how often it was begun
-            lock.flush()
-        yield True
+            if lock.made:
+                ledger.note(file, STATE)
+            if lock.alone and not (task.kind == "cell" and is_done(out, task.cell)):
+                os.lseek(lock.descriptor, 0, os.SEEK_END)
+                os.write(lock.descriptor, f"{process_name()}\n".encode())  # who did it, and how often it was begun
+            yield lock.alone
+        finally:
+            os.close(lock.descriptor)
 
 
 def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None,
@@ -95,37 +99,46 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None,
     more = sorted({*hardness, *there} - cheap)  # what an earlier start had stays
     asked = (CHEAP, *more) if more else ()
     if file.exists() and not has_columns(file, cell):
-        shutil.rmtree(folder)
+        discard_step(folder, OWN)
     _anew_if_other(
         folder,
+        OWN,
         lambda: score(**setting.machine(cell), model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size,
                       lr=cell.lr, weight_decay=cell.weight_decay, seed=1000 + cell.seed, keep_checkpoints=False,
                       hardness=asked, checkpoint_minutes=1, save_features=features, out=folder),
     )  # fmt: skip
 
 
-def _anew_if_other(folder: Path, work: Callable[[], T]) -> T:
+def _anew_if_other(folder: Path, record: str, work: Callable[[], T]) -> T:
     """Do `work` in `folder`; where an older version of this package left something else there, begin anew."""
     try:
         return work()
     except OtherRunError as error:
         log.info("%s; it is made anew", error)
-        shutil.rmtree(folder)
+        discard_step(folder, record)
         return work()
 
 
 def run_cell(cell: Cell, setting: Setting) -> None:
     """Select, train and evaluate one cell beside its place, and rename it; what a killed worker left goes on."""
     started, out = time.monotonic(), setting.out
-    work = cell_folder(out, cell).with_name(f".{cell.name}.tmp")
-    work.mkdir(parents=True, exist_ok=True)
-    if (work / "cell.json").exists():  # killed while it was tidied up
-        _settle(work, cell_folder(out, cell), setting.keep_weights)
-        return
+    place = cell_folder(out, cell)
+    work = place.with_name(f".{cell.name}.tmp")
+    with step_folder(work, CELL):
+        if not (work / CELL).exists():  # else killed while it was tidied up
+            _fill_cell(cell, setting, work, started)
+        _settle(work, setting.keep_weights)
+    Ledger(out, OWN).note(place, f"{STEP}{CELL}")
+    work.rename(place)
+
+
+def _fill_cell(cell: Cell, setting: Setting, work: Path, started: float) -> None:
+    """Select, train and evaluate."""
     facts = _select(cell, setting, work)
     coreset = None if cell.method == FULL else work / "coreset.parquet"
     _anew_if_other(
         work / "model",
+        OWN,
         lambda: train(**setting.machine(cell), model=cell.model, coreset=coreset, objective=cell.objective,
                       epochs=cell.epochs, updates=cell.updates, batch_size=cell.batch_size, lr=cell.lr,
                       weight_decay=cell.weight_decay, schedule=cell.schedule, val_fraction=cell.val_fraction,
@@ -138,9 +151,8 @@ def run_cell(cell: Cell, setting: Setting) -> None:
         "seconds": round(time.monotonic() - started, 2),
         "evaluation_seconds": round(time.monotonic() - trained, 2),
     }
-    write_json(work / "cell.json", {"schema_version": SCHEMA_VERSION, "options": dataclasses.asdict(cell), **record,
-                                    **seconds, "host": platform.node(), "versions": versions()})  # fmt: skip
-    _settle(work, cell_folder(out, cell), setting.keep_weights)
+    write_json(work / CELL, {"schema_version": SCHEMA_VERSION, "options": dataclasses.asdict(cell), **record,
+                             **seconds, "host": platform.node(), "versions": versions()})  # fmt: skip
 
 
 def _emptied(counts: dict[str, list[int]]) -> list[str]:
@@ -157,14 +169,13 @@ def _validated(cell: Cell, work: Path) -> dict[str, Any]:
     return {"validation": {name: last[name] for name in ("val_clean", "val_robust")}}
 
 
-def _settle(work: Path, place: Path, keep_weights: bool) -> None:
-    """Tidy up a cell whose record is written, and put it in its place."""
+def _settle(work: Path, keep_weights: bool) -> None:
+    """Tidy up a cell whose record is written."""
     if not keep_weights:
-        shutil.rmtree(work / "model", ignore_errors=True)
-        (work / "coreset.parquet").unlink(missing_ok=True)
+        delete_run(work / "model", OWN)
+        delete_written(work / "coreset.parquet")
     for folder in work.glob("evaluation-*"):
-        shutil.rmtree(folder)
-    work.rename(place)
+        delete_run(folder, EVALUATION)
 
 
 def unscored_table(source: Source) -> Scores:
@@ -214,11 +225,11 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
 
     def attacked(name: str, attack: tuple[str, ...], radii: tuple[float, ...], images: int | None) -> dict[str, Any]:
         folder = work / name
-        _anew_if_other(folder, lambda: evaluate(
+        _anew_if_other(folder, EVALUATION, lambda: evaluate(
             **setting.machine(cell), weights=work / "model", model=_own_factory(cell), attack=attack, norm=cell.norm,
             eps=radii, limit=images, seed=0, out=folder,
         ))  # fmt: skip
-        return read_json(folder / "evaluation.json")["summary"]
+        return read_json(folder / EVALUATION)["summary"]
 
     for place, (eps, limit) in enumerate(parts):
         summaries.append(attacked(f"evaluation-{place}", cell.attack, eps, limit))

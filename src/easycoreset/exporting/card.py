@@ -3,7 +3,7 @@
 from easycoreset.exporting.data_card import describe_coreset
 from easycoreset.exporting.model_card import describe_model, holds_model
 from easycoreset.exporting.sources import read_tables
-from easycoreset.files import write_atomic
+from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 
 
@@ -19,4 +19,4 @@ def write_card(options: ExportOptions) -> None:
         text = describe_model(options.source)
     else:
         text = describe_coreset(read_tables(options))
-    write_atomic(options.out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_new(options.out, lambda path: path.write_text(text, encoding="utf-8"))

@@ -8,7 +8,7 @@ from pyarrow import csv
 
 from easycoreset.errors import UsageError
 from easycoreset.exporting.sources import plain, read_tables
-from easycoreset.files import write_atomic
+from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.tables import Scores
 
@@ -35,7 +35,7 @@ def write_issues(options: ExportOptions) -> None:
         table = issues_of_scores(tables.scores)
     else:
         raise UsageError("source must be scores or an audit for format cleanlab; got a coreset without its scores")
-    write_atomic(options.out, lambda path: csv.write_csv(table, path))
+    write_new(options.out, lambda path: csv.write_csv(table, path))
 
 
 def issues_of_audit(audit: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
 from pyarrow import csv
 
 from easycoreset.exporting.sources import plain, read_tables
-from easycoreset.files import write_atomic
+from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 
 
@@ -16,4 +16,4 @@ def write_csv(options: ExportOptions) -> None:
     tables = read_tables(options)
     audit = tables.audit if tables.coreset is None and tables.scores is None else None
     table = tables.join() if audit is None else plain(audit)
-    write_atomic(options.out, lambda path: csv.write_csv(table, path))
+    write_new(options.out, lambda path: csv.write_csv(table, path))

@@ -8,7 +8,7 @@ from easycoreset.console import log
 from easycoreset.data import is_listed
 from easycoreset.exporting.pictures import are_files, find_pictures, name_picture
 from easycoreset.exporting.sources import Tables, find_data, read_tables
-from easycoreset.files import write_atomic
+from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 
 FIELDS = "fiftyone.core.fields."
@@ -44,7 +44,7 @@ def write_samples(options: ExportOptions) -> None:
         "samples": samples,
     }
     text = json.dumps(dataset, allow_nan=False)
-    write_atomic(options.out, lambda path: path.write_text(text))
+    write_new(options.out, lambda path: path.write_text(text))
 
 
 def describe_samples(tables: Tables, paths: list[str]) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ def write_folder(options: ExportOptions) -> None:
     if data is None:
         named = coreset.provenance.get("data", "its data set")
         raise UsageError(f"data must be given: --data says where {named} lies")
-    check_free(options.out.resolve(), options.out)
+    check_free(options.out)
     facts = {"data": name_data(data), "copy": options.copy, "kept": len(coreset), "provenance": coreset.provenance}
     if is_listed(data):
         if Path(data).is_dir():

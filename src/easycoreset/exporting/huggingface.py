@@ -20,7 +20,7 @@ def write_dataset(options: ExportOptions) -> None:
     """
     tables = read_tables(options)
     table = tables.join()
-    check_free(options.out.resolve(), options.out)
+    check_free(options.out)
     try:
         from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     except ImportError:

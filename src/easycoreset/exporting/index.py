@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from easycoreset.exporting.sources import read_tables
-from easycoreset.files import write_atomic
+from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.tables import Coreset, Ints
 
@@ -20,7 +20,7 @@ def write_index(options: ExportOptions) -> None:
     order = in_rank_order(coreset)
     if options.out.suffix == ".txt":
         text = "".join(f"{row}\n" for row in order)
-        write_atomic(options.out, lambda path: path.write_text(text))
+        write_new(options.out, lambda path: path.write_text(text))
         return
     names = np.array([coreset.sample_ids[row] for row in order], np.str_)
 
@@ -28,7 +28,7 @@ def write_index(options: ExportOptions) -> None:
         with open(path, "wb") as file:
             np.savez(file, index=order, sample_id=names, weight=coreset.weight[order])
 
-    write_atomic(options.out, write)
+    write_new(options.out, write)
 
 
 def in_rank_order(coreset: Coreset) -> Ints:

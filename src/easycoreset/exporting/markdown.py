@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from easycoreset.files import versions
+from easycoreset.versions import versions
 
 
 def cell(value: Any) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from easycoreset.errors import RunError, UsageError
-from easycoreset.files import write_atomic
+from easycoreset.files import write_new
 from easycoreset.models.card import read_card
 from easycoreset.models.saved import load_model
 from easycoreset.options import ExportOptions
@@ -40,4 +40,4 @@ def write_onnx(options: ExportOptions) -> None:
         if not off < CLOSE:
             raise RunError(f"{options.out}: the exported model's logits differ by {off:.2g} of the largest")
 
-    write_atomic(options.out, write)
+    write_new(options.out, write)

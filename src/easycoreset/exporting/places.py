@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.errors import UsageError
-from easycoreset.files import SCHEMA_VERSION, command_line, prepare_place, read_json, versions, write_json
+from easycoreset.files import SCHEMA_VERSION, prepare_place, process_name, read_json, write_json
+from easycoreset.ledgers import digest_of, is_plain_file
+from easycoreset.versions import command_line, versions
 
 MARK = "export.json"
 
@@ -19,60 +21,77 @@ def fresh_folder(out: Path, form: str, facts: dict[str, Any]) -> Iterator[Path]:
     """Give an empty folder to fill, which takes the place `out` when the `with` block ends without an error.
 
     Args:
-        out: new, empty, or a folder of an earlier export to which nothing was added.
+        out: new, empty, or a folder of an earlier export in which nothing was changed.
         form: the format, for `export.json`.
         facts: what else `export.json` says.
 
     Raises:
         UsageError: `out` is a file, or holds what no export wrote.
     """
-    place = out.resolve()
-    check_free(place, out)
+    check_free(out)
+    place = Path(os.path.abspath(out))
     prepare_place(place.parent)
-    new, old = (place.with_name(f".{place.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    new, old = (place.with_name(f".{place.name[:100]}.{process_name()}.{end}") for end in ("new", "old"))
     try:
         new.mkdir()
         yield new
         record = {"schema_version": SCHEMA_VERSION, "command": "export", "format": form, **facts,
-                  "command_line": command_line(), "versions": versions(), "names": _digest(new)}  # fmt: skip
+                  "command_line": command_line(), "versions": versions(), "contents": _digest(new)}  # fmt: skip
         write_json(new / MARK, record)
         _swap(new, place, old)
     finally:
-        for left in (new, old):
-            if left.exists():
-                shutil.rmtree(left)
+        if new.exists():
+            shutil.rmtree(new)  # made above, under a name that nobody else takes
 
 
 def _swap(new: Path, place: Path, old: Path) -> None:
-    if place.exists():
-        os.rename(place, old)
-    try:
+    """Put `new` in the place of an earlier export, which is looked at once more when nobody can find it any longer."""
+    if not place.exists():
         os.rename(new, place)
-    except OSError:
-        if old.exists():
-            os.rename(old, place)
+        return
+    os.rename(place, old)
+    try:
+        check_free(old, place)
+        os.rename(new, place)
+    except (OSError, UsageError):
+        os.rename(old, place)
         raise
+    shutil.rmtree(old)
 
 
-def check_free(place: Path, out: Path) -> None:
-    """Refuse a file, and a folder that holds what no export wrote."""
-    if not os.path.lexists(place):
+def check_free(folder: Path, out: Path | None = None) -> None:
+    """Refuse a file, a link, and a folder that holds what no export wrote, or that was changed since.
+
+    Args:
+        folder: looked at.
+        out: what it is called in messages; None: the same.
+
+    Raises:
+        UsageError: any of these.
+    """
+    named = repr(str(folder if out is None else out))
+    if not os.path.lexists(folder):
         return
-    if not place.is_dir():
-        raise UsageError(f"out must be a folder; {str(out)!r} is a file")
-    if not any(place.iterdir()):
+    if folder.is_symlink() or not folder.is_dir():
+        raise UsageError(f"out must be a folder; {named} is a {'link' if folder.is_symlink() else 'file'}")
+    if not any(folder.iterdir()):
         return
-    mark = place / MARK
-    if not mark.is_file() or read_json(mark).get("command") != "export":
-        raise UsageError(f"out: {str(out)!r} is not empty and no export wrote it; give another --out")
-    if read_json(mark).get("names") != _digest(place):
-        raise UsageError(f"out: files were added to {str(out)!r} or taken from it since it was exported; "
-                         "give another --out")  # fmt: skip
+    mark = folder / MARK
+    if not is_plain_file(mark) or read_json(mark).get("command") != "export":
+        raise UsageError(f"out: {named} is not empty and no export wrote it; give another --out")
+    if read_json(mark).get("contents") != _digest(folder):
+        raise UsageError(f"out: files in {named} were changed, added or taken away since it was exported (or version "
+                         "0.1 exported it); give another --out")  # fmt: skip
 
 
 def _digest(folder: Path) -> str:
-    """A hash of the names of everything in a folder but the mark."""
-    names: list[str] = []
+    """A hash of the names of everything in a folder but the mark, of what the files hold, and where links lead."""
+    lines: list[str] = []
     for place, folders, files in os.walk(folder):
-        names += [os.path.relpath(os.path.join(place, name), folder) for name in [*folders, *files]]
-    return hashlib.sha256("\0".join(sorted(set(names) - {MARK})).encode("utf-8", "surrogateescape")).hexdigest()
+        for path in (Path(place, name) for name in [*folders, *files]):
+            name = path.relative_to(folder).as_posix()
+            if path.is_symlink():
+                lines.append(f"{name}\0link\0{os.readlink(path)}")
+            elif name != MARK:
+                lines.append(f"{name}\0{'' if path.is_dir() else digest_of(path) if is_plain_file(path) else 'other'}")
+    return hashlib.sha256("\0".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()

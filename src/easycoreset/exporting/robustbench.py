@@ -1,11 +1,12 @@
 """RobustBench's model information."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from easycoreset.console import say_eps
 from easycoreset.errors import UsageError
-from easycoreset.files import read_json, write_json
+from easycoreset.files import read_json, write_new
 from easycoreset.options import ExportOptions
 
 
@@ -15,7 +16,8 @@ def write_model_information(options: ExportOptions) -> None:
     Raises:
         UsageError: no evaluation, or none by AutoAttack at one eps in linf or l2.
     """
-    write_json(options.out, describe_for_robustbench(options.source))
+    text = json.dumps(describe_for_robustbench(options.source), indent=1) + "\n"
+    write_new(options.out, lambda path: path.write_text(text))
 
 
 def describe_for_robustbench(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from easycoreset.errors import require
+from easycoreset.options.apart import find_inputs
 from easycoreset.options.kinds import NEUTRAL, Integer, Names, Norm, Number, Numbers, Switch
 from easycoreset.options.training import ComputeOptions, RunOptions, check_input, check_val_fraction
 
@@ -34,12 +35,15 @@ class SelectOptions(RunOptions):
         check_val_fraction(self.val_fraction)
         require(0 < self.fraction <= 1, "fraction", "in (0, 1]", self.fraction)
         require(self.out.suffix == ".parquet", "out", "a .parquet file", str(self.out))
-        require(self.out.resolve() != self.scores.resolve(), "out", "another file than scores", str(self.out))
+        for name, path in find_inputs(self):
+            require(self.out.resolve() != path.resolve(), "out", f"another file than {name}", str(self.out))
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(ComputeOptions):
     """Options of `evaluate`."""
+
+    host = "weights"  # whose folder may take the evaluation
 
     weights: Path
     """Folder of a trained model, as `train` and `score` write it; or a state dict of anybody's, with --model."""

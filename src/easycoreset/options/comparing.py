@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from easycoreset.errors import UsageError, require
+from easycoreset.options.apart import require_apart
 from easycoreset.options.kinds import (
     NEUTRAL,
     Device,
@@ -110,6 +111,7 @@ class CompareOptions(RunOptions):
             raise UsageError("workers must be given with on and dry_run: an estimate asks no cluster how large it is")
         require(self.num_workers >= 0, "num_workers", ">= 0", self.num_workers)
         self.shard_of()
+        require_apart(self)
         if self.recipe is None:
             self._check_grid()
         else:

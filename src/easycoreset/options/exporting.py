@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from easycoreset.errors import UsageError, require
+from easycoreset.options.apart import require_apart
 from easycoreset.options.kinds import Switch, check_types
 
 Form = Literal["csv", "index", "folder", "hf", "fiftyone", "cleanlab", "card", "robustbench", "onnx"]
@@ -62,6 +63,8 @@ class ExportOptions:
             require(self.out.suffix in suffixes, "out", f"a {' or '.join(suffixes)} file", str(self.out))
             require(not self.out.is_dir(), "out", "a file, not a folder", str(self.out))
         require(self.out.resolve() != self.source.resolve(), "out", "another place than source", str(self.out))
+        if not suffixes:
+            require_apart(self)
         for name, takers in TAKERS.items():
             value = getattr(self, name)
             if value not in (None, False) and self.format not in takers:

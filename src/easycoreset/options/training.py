@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
 
 from easycoreset.errors import UsageError, require
+from easycoreset.options.apart import require_apart
 from easycoreset.options.kinds import NEUTRAL, Device, Integer, Names, Number, Numbers, Schedule, Switch, check_types
 
 AGREEMENT = 2000  # samples
@@ -42,6 +43,8 @@ class RunOptions:
 class ComputeOptions(RunOptions):
     """Data and machine of the commands that run a model."""
 
+    host: ClassVar[str | None] = None  # an option whose folder `out` may be
+
     data: str
     """digits, cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, hf:NAME, an image folder, a manifest (.csv or
     .parquet of filepath, label[, split]), or an .npz file."""
@@ -62,9 +65,7 @@ class ComputeOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        data, out = Path(self.data), self.out.resolve()
-        inside = data.is_dir() and data.resolve() in (out, *out.parents)
-        require(not inside, "out", "outside the data, which its files would become a part of", str(self.out))
+        require_apart(self, self.host)
         require(self.threads is None or self.threads >= 1, "threads", ">= 1", self.threads)
         require(self.image_size is None or self.image_size >= 8, "image_size", ">= 8", self.image_size)
         require(self.num_workers >= 0, "num_workers", ">= 0", self.num_workers)

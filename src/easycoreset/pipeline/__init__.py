@@ -11,7 +11,8 @@ from easycoreset.console import log
 from easycoreset.data import name_data, opened_once
 from easycoreset.errors import OtherRunError
 from easycoreset.evaluation import Evaluation, evaluate
-from easycoreset.files import RunFolder, claim, write_json
+from easycoreset.files import write_json
+from easycoreset.folders import RunFolder, claim
 from easycoreset.models import is_normalised
 from easycoreset.objectives import load_objective
 from easycoreset.options import PipelineOptions, options_json, takes
@@ -28,6 +29,8 @@ from easycoreset.training.setup import recorded
 __all__ = ["run"]
 
 ROWS = "comparison.json"
+PLACES = ("scores", "audit", "coreset.parquet", "coreset.json", "random.parquet", "random.json", "model", "random",
+          "evaluation", ROWS)  # fmt: skip
 MACHINE = ("data", "image_size", "skip_broken", "num_workers", "device", "threads", "seed")  # what every step takes
 
 
@@ -60,7 +63,7 @@ def run(options: PipelineOptions) -> dict[str, Any]:
     identity = options_json(choices.options, neutral=False) | {
         "data": name_data(options.data), "fingerprint": [splits[name].fingerprint for name in ("train", "test")],
     }  # fmt: skip
-    with claim(options.out, "run", identity, overwrite=options.overwrite) as folder:
+    with claim(options.out, "run", identity, overwrite=options.overwrite, places=PLACES) as folder:
         if not folder.done:
             found = _do(choices, folder)
             write_json(folder.path / ROWS, found)

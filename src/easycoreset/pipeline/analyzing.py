@@ -12,7 +12,8 @@ from easycoreset.analysis import against_margin, agreement_matrix, by_quantile
 from easycoreset.console import log
 from easycoreset.data import name_data, opened_once
 from easycoreset.evaluation import evaluate
-from easycoreset.files import claim, write_json
+from easycoreset.files import write_json
+from easycoreset.folders import claim
 from easycoreset.models import choose_model
 from easycoreset.objectives import load_objective
 from easycoreset.options import AnalyzeOptions, options_json, takes
@@ -26,6 +27,7 @@ from easycoreset.training import train
 from easycoreset.training.setup import open_data, recorded
 
 SPLITS = ("train", "test")
+PLACES = ("scores", "attacked", "transfer", "analysis.json")
 
 
 @takes(AnalyzeOptions)
@@ -54,7 +56,7 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
     identity = options_json(options, neutral=False) | {
         "data": name_data(options.data), "fingerprint": [source.splits[split].fingerprint for split in SPLITS],
     }  # fmt: skip
-    with claim(options.out, "analyze", identity, overwrite=options.overwrite) as run:
+    with claim(options.out, "analyze", identity, overwrite=options.overwrite, places=PLACES) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return run.record["summary"]

@@ -1,20 +1,25 @@
 """Reports: one offline HTML page of whatever a folder holds."""
 
+import os
 from pathlib import Path
 
 from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
+from easycoreset.ledgers import Ledger, digest_of, is_plain_file
 from easycoreset.options import ReportOptions, takes
 from easycoreset.reporting.analysis import describe_analysis
 from easycoreset.reporting.audit import describe_audit
-from easycoreset.reporting.contrasts import write_contrasts
+from easycoreset.reporting.contrasts import CONTRASTS, is_table_of_contrasts, write_contrasts
 from easycoreset.reporting.grid import describe_grid
 from easycoreset.reporting.page import Section, render
 from easycoreset.reporting.runs import describe_evaluation, describe_record, describe_training
 from easycoreset.reporting.samples import describe_scores
 from easycoreset.reporting.whole import describe_whole
 
-__all__ = ["Section", "report"]
+__all__ = ["Section", "check_page", "report"]
+
+PAGE, LIST = "report.html", "report"  # the list of what `report` wrote is another than that of the folder's run
+TITLE = "easycoreset: "
 
 PARTS = {
     "comparison.json": describe_whole,
@@ -38,12 +43,36 @@ def report(options: ReportOptions) -> Path:
         UsageError: the folder holds nothing to report on.
     """
     folder = options.out
+    check_page(folder)
     sections = [section for file, describe in PARTS.items() if (folder / file).exists() for section in describe(folder)]
     if not sections:
         raise UsageError(f"out: {folder} holds nothing to report on: none of {', '.join(PARTS)}")
-    if (folder / "results.parquet").exists():
-        write_contrasts(folder)
-    sections += describe_record(folder)
-    html = render(f"easycoreset: {folder.resolve().name}", sections)
-    write_atomic(folder / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
-    return folder / "report.html"
+    with Ledger(folder, LIST).active():
+        if (folder / "results.parquet").exists():
+            write_contrasts(folder)
+        sections += describe_record(folder)
+        html = render(f"{TITLE}{folder.resolve().name}", sections)
+        write_atomic(folder / PAGE, lambda path: path.write_text(html, encoding="utf-8"))
+    return folder / PAGE
+
+
+def check_page(folder: Path) -> None:
+    """Refuse a folder whose page (or table of contrasts) was not written by `report`, or was changed since.
+
+    Version 0.1 kept no list of what it wrote: its pages are known by how they begin, its tables by what they hold.
+
+    Raises:
+        UsageError: what is in the way.
+    """
+    ledger = Ledger(folder, LIST)
+    for name, is_ours in ((PAGE, _is_page), (CONTRASTS, is_table_of_contrasts)):
+        file = folder / name
+        if os.path.lexists(file) and name not in ledger.entries() and is_plain_file(file) and is_ours(file):
+            ledger.note(file, digest_of(file))
+        if name == PAGE or (folder / "results.parquet").exists():
+            ledger.check_free(file)
+
+
+def _is_page(file: Path) -> bool:
+    with open(file, "rb") as opened:
+        return f"<title>{TITLE}".encode() in opened.read(1000)

@@ -10,11 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from easycoreset.console import say_eps, say_share
+from easycoreset.errors import UsageError
 from easycoreset.files import SCHEMA_VERSION, read_json, write_json
 from easycoreset.parquet import read_table
 from easycoreset.reporting.page import Grid
 from easycoreset.statistics import Contrast, contrast_all
 
+CONTRASTS = "contrasts.json"
 MANY = 12  # contrasts that are told one by one
 
 
@@ -32,7 +34,15 @@ def write_contrasts(folder: Path) -> None:
     known = [
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()} for line in lines
     ]
-    write_json(folder / "contrasts.json", {"schema_version": SCHEMA_VERSION, "contrasts": known})
+    write_json(folder / CONTRASTS, {"schema_version": SCHEMA_VERSION, "contrasts": known})
+
+
+def is_table_of_contrasts(file: Path) -> bool:
+    """Whether a file holds what `write_contrasts` writes."""
+    try:
+        return set(read_json(file)) == {"schema_version", "contrasts"}
+    except UsageError:
+        return False
 
 
 def tell_verdicts(declared: Sequence[Contrast]) -> list[str]:

@@ -5,7 +5,7 @@ from torch import nn
 
 from easycoreset.console import log, progress, say_eps
 from easycoreset.features import save_features, saved_kinds
-from easycoreset.files import RunFolder
+from easycoreset.folders import RunFolder
 from easycoreset.hardness.exact import first_std
 from easycoreset.models.saved import load_weights, save_model
 from easycoreset.options import ScoreOptions, takes
@@ -13,7 +13,7 @@ from easycoreset.processes import leads, tell, undisturbed
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.scoring.agreement import Agreements, compare_early
 from easycoreset.scoring.checkpoints import score_checkpoints, score_other_split, sweep_kept, tidy
-from easycoreset.scoring.files import scores_file, trajectory_folder
+from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
 from easycoreset.scoring.measures import Measures, asked_for, per_epoch, possible, refuse_untappable, say_prices, spell
 from easycoreset.scoring.passes import fold_trajectory, make_table, measure_split, measured_in, write_trajectory
 from easycoreset.tables import Scores
@@ -63,7 +63,7 @@ def score(options: ScoreOptions) -> Scores:
         identity["agreement"] = options.agreement
     if options.feature_layer is not None and any(measure.needs_features for measure in per_epoch(measures)):
         identity["feature_layer"] = options.feature_layer
-    with claim_together(options.out, "score", identity, overwrite=options.overwrite) as run:
+    with claim_together(options.out, "score", identity, overwrite=options.overwrite, places=PLACES) as run:
         if not run.done:
             say_prices(job, measures, len(options.scored_epochs()))
             _train_and_score(job, options, measures, run)

@@ -11,7 +11,7 @@ from torch import nn
 from easycoreset.console import log
 from easycoreset.data.draws import seed_of
 from easycoreset.errors import UsageError, require
-from easycoreset.files import RunFolder
+from easycoreset.folders import RunFolder
 from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.options import ScoreOptions
 from easycoreset.parquet import read_table

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,13 +12,14 @@ from torch import nn
 from easycoreset.console import log
 from easycoreset.data import Split
 from easycoreset.errors import UsageError, require
-from easycoreset.files import RunFolder
+from easycoreset.folders import RunFolder
+from easycoreset.ledgers import delete_written
 from easycoreset.models.foreign import load_foreign
 from easycoreset.models.saved import load_weights
 from easycoreset.options import RecipeOptions, ScoreOptions, options_json
 from easycoreset.options.training import ComputeOptions
 from easycoreset.processes import leads, tell
-from easycoreset.scoring.files import scores_file, trajectory_folder
+from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
 from easycoreset.scoring.measures import Measures, per_epoch, possible, say_prices, spell
 from easycoreset.scoring.passes import fold_trajectory, measure_split, measured_in, sweep_vog, write_trajectory
 from easycoreset.tables import Scores
@@ -88,7 +88,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
         for file in files:
             yield to_device(load_foreign(file, job.card(), options.input_mean, options.input_std), job.device)
 
-    with claim_together(options.out, "score", identity, overwrite=options.overwrite) as run:
+    with claim_together(options.out, "score", identity, overwrite=options.overwrite, places=PLACES) as run:
         file = scores_file(run.path, options.split)
         if not run.done:
             say_prices(job, measures, len(files))
@@ -162,9 +162,9 @@ def sweep_kept(job: Job, options: ScoreOptions, measures: Measures, run: RunFold
 def tidy(run: RunFolder, options: ScoreOptions) -> None:
     """Remove what a finished run needs no more."""
     for left in (run.path / CHECKPOINT, *run.path.glob(f"{PARTS}*")):
-        left.unlink(missing_ok=True)
+        delete_written(left)
     if not options.keep_checkpoints:
-        shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+        delete_written(run.path / "checkpoints")
 
 
 def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
@@ -183,8 +183,8 @@ def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: 
             f"split: {options.split!r} needs the weights of every scored epoch; {run.path} lacks {missing}"
         )
     if leads():  # of another test part, it may be
-        shutil.rmtree(trajectory_folder(run.path, split.name), ignore_errors=True)
-        (run.path / f"{PARTS}{split.name}.npy").unlink(missing_ok=True)
+        delete_written(trajectory_folder(run.path, split.name))
+        delete_written(run.path / f"{PARTS}{split.name}.npy")
     tell(None)
     models = kept_models(job, run.path / "checkpoints", numbers)
     scores = _score_by(job, options, measures, run, split, numbers, models)

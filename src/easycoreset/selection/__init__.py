@@ -1,5 +1,6 @@
 """Selectors: (scores, count, seed) -> Coreset. One family a file, one line of `SELECTORS` a selector."""
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from easycoreset.errors import EasycoresetWarning, UsageError, require
-from easycoreset.files import SCHEMA_VERSION, prepare_place, read_json, versions, write_json
+from easycoreset.files import SCHEMA_VERSION, prepare_place, read_json, write_json
+from easycoreset.ledgers import digest_of, is_plain_file
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.options import SelectOptions, options_json, takes
 from easycoreset.selection.published import read_listed, read_published
 from easycoreset.tables import Coreset, Scores, kept_count
 from easycoreset.tables.holdout import hold_out
+from easycoreset.versions import versions
 
 SELECTORS = {
     "easycore": "easycoreset.selection.ends:EasyCore",
@@ -142,25 +145,44 @@ def select(options: SelectOptions) -> Coreset:
         UsageError: wrong use; nothing is written.
     """
     scores = Scores.read(options.scores)
-    _check_place(options.out)
+    earlier = _check_place(options.out)
     coreset = choose(scores, method=options.method, fraction=options.fraction, by=options.by,
                      per_class=options.per_class, seed=options.seed, val_fraction=options.val_fraction,
                      exclude=options.exclude)  # fmt: skip
     prepare_place(options.out.parent)
-    coreset.write(options.out)
     record = {"schema_version": SCHEMA_VERSION, "command": "select", "options": options_json(options),
               "provenance": coreset.provenance, "versions": versions()}  # fmt: skip
-    write_json(options.out.with_suffix(".json"), record)
+
+    def record_first(temporary: Path) -> None:  # it knows either table, whenever this is killed
+        written = [digest_of(temporary), *([earlier] if earlier else [])]
+        write_json(options.out.with_suffix(".json"), record | {"written": written})
+
+    coreset.write(options.out, record_first)
     return coreset
 
 
-def _check_place(out: Path) -> None:
-    """Refuse to write over a file that is not a coreset, or over a JSON that is not a coreset's."""
+def _check_place(out: Path) -> str | None:
+    """Refuse to replace what `select` did not write; returns the digest of the coreset that is replaced.
+
+    Raises:
+        UsageError: a coreset that was changed since or is no coreset, or a JSON beside it that is not `select`'s.
+    """
     beside = out.with_suffix(".json")
-    if out.exists():
-        Coreset.read(out)  # raises where it is another table
-    if beside.exists() and read_json(beside).get("command") != "select":
-        raise UsageError(f"out: {beside} belongs to something else; give another name")
+    record: dict[str, Any] = {}
+    if os.path.lexists(beside):
+        record = read_json(beside) if is_plain_file(beside) else {}
+        require(record.get("command") == "select", "out", "a name whose .json is free, or select's", str(beside))
+    if not os.path.lexists(out):
+        return None
+    digest = digest_of(out) if is_plain_file(out) else ""
+    if digest not in record.get("written", ()) and not _is_of(out, digest, record):
+        raise UsageError(f"out: {out} was not written by select, or was changed since; give another name")
+    return digest
+
+
+def _is_of(out: Path, digest: str, record: dict[str, Any]) -> bool:
+    """Whether a table is the coreset that a record of version 0.1, which kept no digest, tells of."""
+    return bool(digest) and "written" not in record and Coreset.read(out).provenance == record.get("provenance")
 
 
 def needs_of(selector: Selector) -> tuple[str, ...] | None:

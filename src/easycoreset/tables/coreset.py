@@ -4,7 +4,7 @@
 # pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
 # (pyarrow carries no types)
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -127,9 +127,9 @@ class Coreset:
         )
         return with_provenance(table, self.provenance)
 
-    def write(self, path: str | Path) -> None:
-        """Write as Parquet, provenance in the file's metadata."""
-        write_table(self.to_table(), Path(path))
+    def write(self, path: str | Path, before: Callable[[Path], object] = lambda temporary: None) -> None:
+        """Write as Parquet, provenance in the file's metadata; `before` is called before the file gets its name."""
+        write_table(self.to_table(), Path(path), before)
 
     @classmethod
     def read(cls, path: str | Path) -> "Coreset":

@@ -4,6 +4,7 @@ from torch import nn
 
 from easycoreset.console import log
 from easycoreset.files import write_atomic
+from easycoreset.ledgers import delete_written
 from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
 from easycoreset.processes import leads, tell, undisturbed, world_size
@@ -15,6 +16,10 @@ from easycoreset.training.together import claim_together
 from easycoreset.training.validation import look_at_epoch
 
 __all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "prepare", "say_few_updates", "train"]
+
+MODEL_PLACES = ("model.safetensors", "model.json", "history.jsonl", CHECKPOINT, "tracking.json", "profile.txt",
+                "profile.json")  # fmt: skip
+PLACES = (*MODEL_PLACES, "best")  # what `train` may write
 
 
 @takes(TrainOptions)
@@ -33,7 +38,8 @@ def train(options: TrainOptions) -> nn.Module:
         RunError: a loss that is not finite.
     """
     job = prepare(options, epochs=options.epochs, updates=options.updates)
-    with claim_together(options.out, "train", job.identity(options), overwrite=options.overwrite) as run:
+    identity = job.identity(options)
+    with claim_together(options.out, "train", identity, overwrite=options.overwrite, places=PLACES) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return load_model(options.out, options.model)
@@ -46,7 +52,7 @@ def train(options: TrainOptions) -> nn.Module:
         finish_training(job, model, options, history)
         run.finish(summary=training_summary(job, history), options=run.record["options"])
         if leads():
-            (run.path / CHECKPOINT).unlink(missing_ok=True)
+            delete_written(run.path / CHECKPOINT)
         tell(None)  # what the first process wrote is there for all
     return model.eval()
 

@@ -1,7 +1,7 @@
 """One training run by several processes: one folder, and updates of the whole batch."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.errors import RunError, UsageError
-from easycoreset.files import RunFolder, claim
+from easycoreset.folders import RunFolder, claim
 from easycoreset.processes import add_up, leads, several, tell, world_size
 
 
 @contextlib.contextmanager
 def claim_together(
-    path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False
+    path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False, places: Sequence[str] = ()
 ) -> Iterator[RunFolder]:
     """`claim` a folder for all processes of the run: the first does it and alone writes, the others follow.
 
@@ -24,14 +24,14 @@ def claim_together(
         RunError: likewise.
     """
     if not several():
-        with claim(path, command, options, overwrite=overwrite) as run:
+        with claim(path, command, options, overwrite=overwrite, places=places) as run:
             yield run
         return
     with contextlib.ExitStack() as held:
         found: RunFolder | UsageError | RunError | None = None
         if leads():
             try:
-                found = held.enter_context(claim(path, command, options, overwrite=overwrite))
+                found = held.enter_context(claim(path, command, options, overwrite=overwrite, places=places))
             except (UsageError, RunError) as error:
                 found = error
         told = tell(found)

@@ -1,0 +1,46 @@
+"""Inputs and results lie apart: a folder that a command fills holds none of its inputs, and lies in none of them."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from easycoreset.errors import UsageError, quote
+from easycoreset.spelling import data_paths
+
+
+def find_inputs(options: Any) -> Iterator[tuple[str, Path]]:
+    """Name and path of every input on the disk that the options name."""
+    for item in dataclasses.fields(options):
+        value = getattr(options, item.name)
+        several = cast("tuple[Any, ...]", value if isinstance(value, tuple) else (value,))
+        for one in several if item.name != "out" else ():
+            if isinstance(one, Path):
+                yield item.name, one
+            elif item.name == "data" and one:
+                yield from ((item.name, path) for path in data_paths(one))
+            elif isinstance(one, str) and one.startswith("file:"):
+                yield item.name, Path(one.removeprefix("file:").partition(":")[0])
+            elif item.name == "init" and isinstance(one, str):
+                yield item.name, Path(one)
+
+
+def require_apart(options: Any, host: str | None = None) -> None:
+    """Refuse an `out` that is or holds an input, or that lies in one.
+
+    Args:
+        options: with `out`, a folder.
+        host: an option whose folder `out` may be.
+
+    Raises:
+        UsageError: the input is named.
+    """
+    out = options.out.resolve()
+    for name, path in find_inputs(options):
+        place = path.resolve()
+        if not place.exists() or (name == host and place == out):
+            continue
+        if out == place or out in place.parents:
+            raise UsageError(f"out must hold no input; {name} {quote(str(path))} lies in {quote(str(options.out))}")
+        if place in out.parents and place.is_dir():
+            raise UsageError(f"out must lie outside of {name} {quote(str(path))}; got {quote(str(options.out))}")
