@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from easycoreset import RunError, UsageError, decoding, open_source
 from easycoreset.data import images, listed
@@ -173,11 +175,11 @@ def test_very_large_images_are_read_without_a_word(wide):
 
 def test_what_is_too_large_is_named_and_can_be_left_out(wide, png_folder, monkeypatch):
     _, image = wide
-    monkeypatch.setattr(decoding, "MOST_PIXELS", 10**7)
+    monkeypatch.setattr(decoding, "MOST_BYTES", 10**7)
     image.save(png_folder / "class 0" / "wide.jpg")  # decoded at an eighth
     image.resize((8000, 4000)).save(png_folder / "class 0" / "wide.png", compress_level=1)
     with pytest.raises(
-        UsageError, match=r"1 broken image: .*wide.png \(8000 x 4000 pixels: at most 10 million are decoded\)"
+        UsageError, match=r"1 broken image: .*wide.png \(8000 x 4000 pixels of 1 bytes: at most 10 MB are decoded\)"
     ):
         open_source(str(png_folder), image_size=8)
     assert len(open_source(str(png_folder), image_size=8, skip_broken=True).broken) == 1
@@ -194,10 +196,73 @@ def test_large_images_of_every_mode(tmp_path, monkeypatch):
     for name, image in modes.items():
         image.save(tmp_path / name)
     plain.save(tmp_path / "turned.tif", exif=exif)
-    before = {file: decode(file, 8) for file in tmp_path.iterdir()}
+    before = {file: (decode(file, 8), decode(file, None)) for file in tmp_path.iterdir()}
     monkeypatch.setattr(decoding, "LARGE", 100)
-    for file, expected in before.items():
+    monkeypatch.setattr(decoding, "STRIP", 700)
+    for file, (expected, whole) in before.items():
+        assert np.array_equal(decode(file, None), whole), file.name
         np.testing.assert_allclose(decode(file, 8).astype(int), expected, atol=2 if file.name != "one.png" else 20)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_picture_is_turned_as_its_exif_says(tmp_path, monkeypatch, orientation):
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 20, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    expected = decode(tmp_path / "a.png", None)
+    monkeypatch.setattr(decoding, "LARGE", 100)
+    assert np.array_equal(decode(tmp_path / "a.png", None), expected)
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from easycoreset.decoding import decode
+def peak(): return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM:")) / 1024
+before = peak()
+for file in sys.argv[1:]:
+    for size in (32, None):
+        try: decode(Path(file), size)
+        except ValueError as error: assert "are decoded" in str(error), error
+print(peak() - before)
+"""
+
+
+def test_no_picture_takes_more_than_a_gibibyte(tmp_path):
+    """Strips, alpha, 16 and 32 bits, palettes, progressive JPEG: what is beyond the bound is refused, unread."""
+    images = {
+        "strip.png": Image.new("RGBA", (16, 16_700_000), (9, 9, 9, 90)),
+        "deep.png": Image.new("I;16", (16, 16_700_000), 999),
+        "square.png": Image.new("RGBA", (11_500, 11_500), (9, 9, 9, 90)),
+        "deep square.png": Image.new("I;16", (16_300, 16_300), 999),
+        "middle deep.tif": Image.new("F", (4_000, 4_100), 0.5),
+        "large.webp": Image.new("RGBA", (8_000, 8_000), (9, 9, 9, 90)),
+        "progressive.jpg": Image.new("RGB", (9_000, 9_000)),
+    }
+    for name, image in images.items():
+        more = {"compress_level": 1} if name.endswith("png") else {"progressive": True} if name.endswith("jpg") else {}
+        image.save(tmp_path / name, **more)
+    files = sorted(tmp_path.iterdir())
+    done = subprocess.run([sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1024
+
+
+def test_no_other_program_is_started_for_a_picture(tmp_path, monkeypatch):
+    """Pillow gives EPS to Ghostscript, whatever the file is called."""
+    called = tmp_path / "called"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gs").write_text(f"#!/bin/sh\ntouch {called}\n")
+    (tmp_path / "bin" / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    file = tmp_path / "cat.png"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    for size in (8, None):
+        with pytest.raises(UnidentifiedImageError):
+            decode(file, size)
+    assert not called.exists()
 
 
 def test_names_are_on_one_line(png_folder):

@@ -317,7 +317,7 @@ class Evil:
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 def test_cifar_never_runs_code_from_a_pickle(tmp_path, capsys):
     data = write_cifar(tmp_path, lambda f: (f / "data_batch_2").write_bytes(pickle.dumps({b"data": Evil()})))
-    with pytest.raises(UsageError, match=r"data_batch_2.*builtins\.print is not admitted"):
+    with pytest.raises(UsageError, match=r"data_batch_2.*builtins\.print' is not admitted"):
         open_source(data)
     assert "must never run" not in capsys.readouterr().out
 

@@ -1,6 +1,7 @@
 """One picture from a file to 8 bits and three channels, of whatever kind and size, in bounded memory."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,36 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 Encoded = Path | BinaryIO
+# What is opened as a picture; Pillow knows more kinds, for some of which it starts other programs.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 LARGE = 2**24  # pixels above which a picture is shrunk as it is read, and read alone
+COSTLY = 2**22  # pixels above which one that is not plain is read alone
+PLAIN = ("L", "RGB")
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
-MOST_PIXELS = 2**28  # that are decoded at once: about 1 GiB
+MOST_BYTES = 3 * 2**28  # that a picture may take while it is decoded; what is made of it comes on top
+SQUARE = 4  # times the shorter side, to which a longer one is cut before anything else is done
+WIDE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # bytes that Pillow holds a pixel in
+BUFFERS = {"WEBP": 3, "AVIF": 4}  # times that their decoders hold a picture
+ORIENTATION = 0x0112  # of EXIF
+STRIP = 2**20  # pixels that are brought to 8 bits and three channels at once
+
+
+@functools.cache
+def _known_formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow reads."""
+    Image.init()  # their readers are loaded
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+@contextlib.contextmanager
+def open_picture(file: Encoded) -> Iterator[Image.Image]:
+    """Open a picture of one of the usual kinds, without Pillow's limit of pixels; nothing is decoded yet.
+
+    Raises:
+        Exception: almost any, where the file is broken or of another kind.
+    """
+    with own_limit(), Image.open(file, formats=_known_formats()) as image:
+        yield image
 
 
 def begins_as_picture(path: Path) -> bool:
@@ -27,18 +55,22 @@ def decode(path: Encoded, size: int | None) -> np.ndarray:
 
     With `size` None it keeps its own. A JPEG is decoded at a fraction of its size where that is twice `size` at least,
     which moves a pixel's value by a few of 255. Pictures of 16 bits are scaled to 8, floats in [0, 1] likewise;
-    what is transparent is white; of animations the first picture is taken.
+    what is transparent is white; of animations the first picture is taken. At most 1 GiB is taken meanwhile.
 
     Raises:
         Exception: almost any, where the file is broken; a ValueError where it is too large.
     """
-    with own_limit(), Image.open(path) as image:
-        if image.width * image.height <= LARGE:
+    with open_picture(path) as image:
+        pixels = image.width * image.height
+        if pixels <= LARGE:
             if size is not None:
                 image.draft(None, (2 * size, 2 * size))  # a JPEG is decoded at a fraction of its size
-            turned = to_rgb(image)
+            with _alone if pixels > COSTLY and image.mode not in PLAIN else contextlib.nullcontext():
+                turned = to_rgb(image)
         else:
             with _alone:
+                if size is None:
+                    return _decode_large(image)
                 turned = to_rgb(_shrink(image, size))
     return np.array(turned if size is None else ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR))
 
@@ -46,34 +78,123 @@ def decode(path: Encoded, size: int | None) -> np.ndarray:
 def to_rgb(image: Image.Image) -> Image.Image:
     """The picture in 8 bits and three channels, turned as its EXIF says; what is transparent is white."""
     image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return _opaque(image)
+    values = _values(image)
+    return Image.fromarray(_to_bytes(values, _highest(image.mode, float(values.max())))).convert("RGB")
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """A picture of 8 bits in three channels, on white where it is transparent."""
+    if not image.has_transparency_data:
         return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _values(image: Image.Image) -> np.ndarray:
+    """The values of a deep picture.
+
+    Raises:
+        ValueError: they are not finite, or negative.
+    """
     values = np.asarray(image, np.float64)
     if not np.isfinite(values).all() or values.min() < 0:
         raise ValueError(f"pixels of mode {image.mode} must be finite and >= 0")
-    highest = 65535 if image.mode != "F" else 255 if values.max() > 1 else 1
-    return Image.fromarray(np.round(np.minimum(values / highest, 1) * 255).astype(np.uint8)).convert("RGB")
+    return values
 
 
-def _shrink(image: Image.Image, size: int | None) -> Image.Image:
-    """A large picture at a whole fraction of its size, at least twice as large as `size`; a JPEG is decoded so."""
-    width, height = image.size
-    held = width * height if image.info.get("progressive") else 0  # such a JPEG is held whole in any case
-    if size is not None:
-        image.draft(None, (2 * size, 2 * size))
-    if max(held, image.width * image.height) > MOST_PIXELS:
-        raise ValueError(f"{width} x {height} pixels: at most {MOST_PIXELS / 1e6:.0f} million are decoded")
+def _highest(mode: str, largest: float) -> int:
+    """The value that is white."""
+    return 65535 if mode != "F" else 255 if largest > 1 else 1
+
+
+def _to_bytes(values: np.ndarray, highest: int) -> np.ndarray:
+    return np.round(np.minimum(values / highest, 1) * 255).astype(np.uint8)
+
+
+def _load(image: Image.Image, more: int = 0) -> None:
+    """Decode a large picture, unless that takes too many bytes; `more` of them a pixel are taken for the result."""
+    pixels = image.width * image.height
+    taken = WIDE.get(image.mode, 4) * BUFFERS.get(image.format or "", 1) + more
+    if image.info.get("progressive"):  # such a JPEG is held whole in any case, three coefficients of two bytes a pixel
+        taken += 6
+    if pixels * taken > MOST_BYTES:
+        raise ValueError(f"{image.width} x {image.height} pixels of {taken} bytes: at most {MOST_BYTES / 1e6:.0f} MB "
+                         "are decoded")  # fmt: skip
     image.load()
-    factor = 1 if size is None else min(image.size) // (2 * size)
-    if factor < 2:
-        return image
-    if image.mode in ("1", "P") or image.mode.startswith("I;16"):  # which cannot be averaged as they are
-        kinds = {"1": "L", "P": "RGBA" if "transparency" in image.info else "RGB"}
-        image = image.convert(kinds.get(image.mode, "I"))
-    return image.reduce(factor)
+
+
+def _shrink(image: Image.Image, size: int) -> Image.Image:
+    """A large picture at a whole fraction of its size, at least twice as large as `size`, without the ends of a strip.
+
+    A JPEG is decoded so.
+    """
+    whole = image.width * image.height
+    image.draft(None, (2 * size, 2 * size))
+    drafted = whole // max(image.width * image.height, 1)
+    _load(image, more=6 * (drafted - 1) if image.info.get("progressive") else 0)
+    orientation = image.getexif()
+    image = _cut(image)
+    factor = min(image.size) // (2 * size)
+    reduced = _reduce(image, factor) if factor >= 2 else image
+    reduced.getexif().update(orientation)
+    return reduced
+
+
+def _reduce(image: Image.Image, factor: int) -> Image.Image:
+    """A picture at a fraction of its size; what cannot be averaged as it is is converted strip by strip."""
+    kinds = {"1": "L", "P": "RGBA" if "transparency" in image.info else "RGB"}
+    mode = "I" if image.mode.startswith("I;16") else kinds.get(image.mode, image.mode)
+    if mode == image.mode:
+        return image.reduce(factor)
+    width, height = image.size
+    found = Image.new(mode, (-(-width // factor), -(-height // factor)))
+    rows = factor * max(1, STRIP // (width * factor))
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height))).convert(mode)
+        found.paste(strip.reduce(factor), (0, top // factor))
+    return found
+
+
+def _cut(image: Image.Image) -> Image.Image:
+    """The middle of a picture of which one side is much longer than the other; as much is cut from either end."""
+    width, height = image.size
+    short = min(width, height)
+    left, top = ((side - min(side, SQUARE * short)) // 2 for side in (width, height))
+    return image.crop((left, top, width - left, height - top)) if left or top else image
+
+
+def _decode_large(image: Image.Image) -> np.ndarray:
+    """A large picture at its own size, [H,W,3] uint8, brought to 8 bits and three channels strip by strip."""
+    _load(image, more=6)  # the result, and once more where it is turned
+    width, height = image.size
+    found = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP // width)
+    deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    parts = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+    highest = _highest(image.mode, _largest(image, parts)) if deep else 255
+    for top, bottom in parts:
+        strip = image.crop((0, top, width, bottom))
+        if deep:
+            found[top:bottom] = _to_bytes(_values(strip), highest)[..., None]
+        else:
+            found[top:bottom] = np.asarray(_opaque(strip))
+    return _turn(found, image.getexif().get(ORIENTATION, 1))
+
+
+def _largest(image: Image.Image, parts: list[tuple[int, int]]) -> float:
+    return max(float(_values(image.crop((0, top, image.width, bottom))).max()) for top, bottom in parts)
+
+
+def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn [H,W,3] as an EXIF orientation says."""
+    turns = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+    if orientation not in turns:
+        return pixels
+    count, mirrored = turns[orientation]
+    turned = np.rot90(pixels, count)
+    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
 
 
 def say_broken(error: Exception) -> str:
@@ -88,7 +209,7 @@ _lifted: list[int | None] = []
 
 @contextlib.contextmanager
 def own_limit() -> Iterator[None]:
-    """Lift Pillow's limit of pixels, which warns or raises wherever it is met; `MOST_PIXELS` stands in its place."""
+    """Lift Pillow's limit of pixels, which warns or raises wherever it is met; `MOST_BYTES` stands in its place."""
     with _counting:
         _lifted.append(Image.MAX_IMAGE_PIXELS if not _lifted else _lifted[0])
         Image.MAX_IMAGE_PIXELS = None

@@ -1,12 +1,20 @@
 """What can go wrong, as types: wrong use, a failure during the work, a grid that failed in part, and a warning."""
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
+LONGEST = 80  # characters of a value that a message quotes
+_QUOTED = re.compile(r"""'[^'\n]{80,}'|"[^"\n]{80,}\"""")
+
 
 class UsageError(ValueError):
-    """Wrong use, found before work starts; the command line exits with 2."""
+    """Wrong use, found before work starts; the command line exits with 2. Long quotations are shortened."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_QUOTED.sub(lambda found: shorten(found[0]), str(message)))
 
 
 class OtherRunError(UsageError):
@@ -25,20 +33,22 @@ class EasycoresetWarning(UserWarning):
     """Something that the user should know and that does not stop the work."""
 
 
-LONGEST = 80  # characters of a value that a message quotes
+_reprs = reprlib.Repr()
+_reprs.maxstring = _reprs.maxother = LONGEST
 
 
 def quote(value: Any) -> str:
-    """A value as Python writes it, on one line and of at most 80 characters.
+    """A value as Python writes it, on one line and of at most 80 characters, however much it holds.
 
     >>> quote("a" * 1000) == "'" + "a" * 38 + "..." + "a" * 37 + "'"
     True
+    >>> quote(8 / 255), quote((1, 2)), quote(10**5000)
+    ('0.03137254901960784', '(1, 2)', 'a value of type int')
     """
-    if isinstance(value, str) and len(value) > LONGEST:
-        value = value[:LONGEST] + value[-LONGEST:]  # the rest is not shown
-    elif isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 4 * LONGEST:
-        return f"an integer of {value.bit_length()} bits"
-    return shorten(repr(value))
+    try:
+        return shorten(" ".join(_reprs.repr(value).split()) if not isinstance(value, str) else _reprs.repr(value))
+    except Exception:  # an integer of too many digits, or somebody's own __repr__
+        return f"a value of type {type(value).__name__}"
 
 
 def shorten(text: str) -> str:

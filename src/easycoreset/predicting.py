@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pyarrow import csv
 from torch import Tensor
 
+from easycoreset.arrays import read_npz
 from easycoreset.console import log, progress, say_name
 from easycoreset.data.draws import seed_of
 from easycoreset.data.folder import check_name, find_pictures
@@ -108,11 +109,10 @@ def open_pictures(place: Path, card: ModelCard, batch_size: int) -> tuple[list[s
 
 
 def _open_arrays(place: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
-    try:
-        with np.load(place, allow_pickle=False) as held:
-            pixels = held["x"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"data: {place}: no readable array x: {error}") from None
+    held = read_npz(place, ("x",))
+    if "x" not in held:
+        raise UsageError(f"data: {place}: holds no array 'x'")
+    pixels = held["x"]
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
     shape = (pixels.shape[3], *pixels.shape[1:3]) if pixels.ndim == 4 else pixels.shape
     fine = pixels.dtype == np.uint8 or (np.issubdtype(pixels.dtype, np.floating) and pixels.min(initial=0) >= 0

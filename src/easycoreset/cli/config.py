@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from easycoreset.errors import UsageError, nearest
+from easycoreset.errors import UsageError, nearest, quote, shorten
 from easycoreset.options import (
     AnalyzeOptions,
     AuditOptions,
@@ -42,6 +42,7 @@ OPTIONS = {
     "select": SelectOptions,
     "train": TrainOptions,
 }
+LARGEST = 2**16  # bytes of a file of options
 GLOBAL = {"json": bool, "quiet": bool, "debug": bool}
 DEMO = {"out": Path, "workers": int, "overwrite": bool}
 
@@ -61,7 +62,7 @@ def with_config(tokens: Sequence[str], file: Path) -> list[str]:
         if value is None or value == []:  # as if it were not there
             continue
         if name not in known:
-            raise UsageError(f"{file}: unknown option {key!r} of {command or 'no command'}: {nearest(name, known)}")
+            raise UsageError(f"{file}: unknown option {quote(key)} of {command or 'no command'}: {nearest(name, known)}")
         text = _to_text(f"{file}: {key}", value, known[name])
         negative = f"--no-{flag[2:]}"
         if any(token.split("=")[0].replace("_", "-") in (flag, negative) for token in tokens):
@@ -86,11 +87,17 @@ def option_types(command: str) -> dict[str, Any]:
 def read_yaml(file: Path) -> dict[Any, Any]:
     """Read a mapping; an empty file is an empty one."""
     try:
-        value = yaml.load(file.read_text(), Loader=_EachKeyOnce)
+        if file.stat().st_size > LARGEST:
+            raise UsageError(f"config: {file}: must be at most {LARGEST // 1024} KiB of options")
+        text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"config: {file}: not readable: {error}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"config: {file}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        value = yaml.load(text, Loader=_EachKeyOnce)
+    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"config: {file}: not YAML: {shorten(' '.join(str(error).split()))}") from None
+    except (RecursionError, MemoryError):
+        raise UsageError(f"config: {file}: not YAML of options: it is nested too deeply") from None
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -102,10 +109,14 @@ class _EachKeyOnce(yaml.SafeLoader):
     """YAML lets the last of two equal keys win; a mistake should not."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"{twice!r} is given twice")
+        seen = set[Any]()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if not isinstance(name, str | int | float | bool | None):
+                raise yaml.YAMLError(f"a name of an option must be text; got {quote(name)}")
+            if name in seen:
+                raise yaml.YAMLError(f"{quote(name)} is given twice")
+            seen.add(name)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -120,11 +131,11 @@ def _to_text(what: str, value: Any, hint: Any) -> str:
         hint = int
     if hint == Number:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise UsageError(f"{what} must be a number; got {value!r}")
+            raise UsageError(f"{what} must be a number; got {quote(value)}")
         return repr(value) if not isinstance(value, str) else value
     if typing.get_origin(hint) is typing.Annotated:
         return _to_text(what, value, typing.get_args(hint)[0])
     wanted = hint if hint in (int, bool) else str
     if type(value) is not wanted:
-        raise UsageError(f"{what} must be of type {wanted.__name__}; got {value!r} ({type(value).__name__})")
+        raise UsageError(f"{what} must be of type {wanted.__name__}; got {quote(value)} ({type(value).__name__})")
     return str(value)

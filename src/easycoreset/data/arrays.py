@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from easycoreset.arrays import read_npz
 from easycoreset.data.images import channel_statistics, memory_split
 from easycoreset.data.source import Source, number_classes
 from easycoreset.errors import UsageError
@@ -12,7 +13,7 @@ from easycoreset.tables.holdout import hold_out
 
 def load_npz(path: Path) -> Source:
     """Open `x` uint8 [N,H,W] or [N,H,W,C] or float in [0,1], `y` integers [N]; pickled arrays are never loaded."""
-    arrays = _read(path)
+    arrays = read_npz(path, ("x", "y", "x_test", "y_test"))
     x, y = _check(path, arrays, "x", "y")
     names = number_classes(y, str(path))
     notes: list[str] = []
@@ -31,17 +32,6 @@ def load_npz(path: Path) -> Source:
         raise UsageError(f"data: {path}: x and x_test must hold images of one shape")
     height, width, channels = x.shape[1:]
     return Source(str(path), splits, names, (channels, height, width), *channel_statistics(x), notes=notes)
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name in ("x", "y", "x_test", "y_test")}
-    except FileNotFoundError:
-        raise UsageError(f"data: {path}: no such file") from None
-    except Exception as error:  # a broken file raises almost anything
-        raise UsageError(f"data: {path}: not a readable .npz file: {error}") from None
-    return arrays
 
 
 def _check(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:

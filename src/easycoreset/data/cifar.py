@@ -4,6 +4,7 @@ import hashlib
 import io
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from easycoreset.data.images import memory_split
 from easycoreset.data.source import Source
-from easycoreset.errors import EasycoresetWarning, UsageError
+from easycoreset.errors import EasycoresetWarning, UsageError, quote, shorten
 
 CIFAR10 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -57,15 +58,23 @@ def _source(name: str, root: Path, parts: dict[str, list[dict]], key: bytes, nam
     splits = {}
     for split, files in parts.items():
         try:
-            pixels = np.concatenate([np.asarray(file[b"data"], np.uint8).reshape(-1, 3, 32, 32) for file in files])
-            labels = np.concatenate([np.asarray(file[key], np.int64) for file in files])
-        except (KeyError, ValueError) as error:
-            raise UsageError(f"data: {root}: no CIFAR batch ({error})") from None
+            pixels = np.concatenate([_pixels(file) for file in files])
+            labels = np.concatenate([np.array(file[key], np.int64).reshape(-1) for file in files])
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
+            raise UsageError(f"data: {root}: no CIFAR batch ({shorten(str(error))})") from None
         if len(pixels) != len(labels):
             raise UsageError(f"data: {root}: {len(pixels)} images but {len(labels)} labels in split {split!r}")
         ids = [f"{split}/{row:05d}" for row in range(len(labels))]
         splits[split] = memory_split(split, pixels.transpose(0, 2, 3, 1), labels, ids)
     return Source(name, splits, names, (3, 32, 32), mean, std, "crop-flip")
+
+
+def _pixels(file: dict) -> np.ndarray:
+    """The images of a batch, [n, 3, 32, 32] uint8."""
+    found = file[b"data"]
+    if not isinstance(found, np.ndarray):
+        raise ValueError("its data are no array")
+    return found.reshape(-1, 3, 32, 32)
 
 
 def _fetch(kind: str, folder: Path, root: Path, files: dict[str, str], download: bool) -> None:
@@ -84,23 +93,74 @@ def _fetch(kind: str, folder: Path, root: Path, files: dict[str, str], download:
 def _names(meta: dict, key: bytes, root: Path) -> list[str]:
     try:
         return [name.decode() for name in meta[key]]
-    except (KeyError, AttributeError):
+    except (KeyError, AttributeError, TypeError, UnicodeDecodeError):
         raise UsageError(f"data: {root}: no class names in its meta file") from None
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Admits what CIFAR's batches hold, NumPy arrays and plain containers, and nothing else."""
+class _Stand:
+    """What a pickle is given in the place of a name: it can be called where `call` says how, and cannot be changed."""
 
-    admitted: ClassVar = {("_codecs", "encode")} | {
-        (f"numpy{core}", name)
-        for core in (".core.multiarray", "._core.multiarray", "")
-        for name in ("_reconstruct", "ndarray", "dtype")
-    }
+    __slots__ = ("call",)
 
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        if (module_name, global_name) not in self.admitted:
-            raise pickle.UnpicklingError(f"{module_name}.{global_name} is not admitted")
-        return super().find_class(module_name.replace("numpy.core", "numpy._core"), global_name)
+    def __init__(self, call: Callable[..., Any] | None = None) -> None:
+        self.call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.call is None:
+            raise pickle.UnpicklingError("a class of NumPy's is not called")
+        return self.call(*arguments)
+
+
+class _Bytes:
+    """The type of an array's numbers: single unsigned bytes, which are all that these files hold."""
+
+    __slots__ = ()
+
+    def __init__(self, kind: object, *more: object) -> None:
+        if kind not in ("u1", "uint8", b"u1"):
+            raise pickle.UnpicklingError(f"arrays must hold unsigned bytes; got {quote(kind)}")
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, tuple) or any(isinstance(part, tuple | dict | list) for part in state[2:5]):
+            raise pickle.UnpicklingError("an array's numbers must be single unsigned bytes")
+
+
+class _Array:
+    """An array, made of what is stored by hand: NumPy itself sees nothing of the pickle but bytes and a shape."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, kind: object, *more: object) -> None:
+        if not isinstance(kind, _Stand):
+            raise pickle.UnpicklingError("only NumPy's own arrays are admitted")
+        self.value = np.zeros(0, np.uint8)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, by_columns, raw = state
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        if not isinstance(kind, _Bytes) or type(raw) is not bytes or not all(type(n) is int for n in shape):
+            raise pickle.UnpicklingError("an array must be unsigned bytes of a shape")
+        self.value = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if by_columns else "C")
+
+
+def _encode(text: Any, encoding: Any) -> bytes:
+    if type(text) is not str or encoding != "latin1":
+        raise pickle.UnpicklingError("only latin1 is admitted")
+    return text.encode("latin1")
+
+
+class _ArraysOnly(pickle._Unpickler):  # in Python, whose memory grows with the file and not with a number in it
+    """Admits what CIFAR's batches hold, arrays of bytes and plain containers, and nothing else."""
+
+    admitted: ClassVar = {"_reconstruct": _Array, "dtype": _Bytes, "ndarray": None}
+    homes: ClassVar = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _Stand(_encode)
+        if module not in self.homes or name not in self.admitted:
+            raise pickle.UnpicklingError(f"{quote(f'{module}.{name}')} is not admitted")
+        return _Stand(self.admitted[name])
 
 
 def _read(path: Path, md5: str) -> dict:
@@ -110,11 +170,18 @@ def _read(path: Path, md5: str) -> dict:
         warnings.warn(f"{path} is not the published file (md5 differs); it is read all the same", EasycoresetWarning,
                       stacklevel=6)  # fmt: skip
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy on the old spelling of dtype alignment in these files
-            batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+        batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a broken pickle raises almost anything
-        raise UsageError(f"data: {path}: not a readable CIFAR file: {error}") from None
+        raise UsageError(f"data: {path}: not a readable CIFAR file: {shorten(str(error))}") from None
     if not isinstance(batch, dict):
         raise UsageError(f"data: {path}: not a CIFAR file")
-    return batch
+    return {key: _plain(value) for key, value in batch.items() if type(key) is bytes}
+
+
+def _plain(value: Any) -> Any:
+    """An array, or a list of whole numbers or of names; None for anything else, which is not looked at."""
+    if isinstance(value, _Array):
+        return value.value
+    if isinstance(value, list) and {type(item) for item in value} in ({int}, {bytes}):
+        return value
+    return None

@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages, channel_statistics
 from easycoreset.data.listed import IMAGENET_MEAN, IMAGENET_STD, each
 from easycoreset.data.source import Images, Ints, Source, Split, fingerprint
-from easycoreset.decoding import decode, own_limit
+from easycoreset.decoding import ORIENTATION, decode, open_picture
 from easycoreset.errors import UsageError
 from easycoreset.tables.holdout import hold_out
 
@@ -189,6 +188,6 @@ def _each_of(part: Pictures, look: Callable[[io.BytesIO], T]) -> list[T]:
 
 def _head(file: io.BytesIO) -> tuple[tuple[int, int], str]:
     """Size and mode of a picture, of which the header is read alone."""
-    with own_limit(), Image.open(file) as image:
+    with open_picture(file) as image:
         width, height = image.size
-        return (height, width) if image.getexif().get(0x0112) in TURNED else (width, height), image.mode
+        return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height), image.mode

@@ -10,13 +10,12 @@ from typing import Literal, TypeVar, cast
 
 import numpy as np
 import torch
-from PIL import Image
 
 from easycoreset.console import log, say_name
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages
 from easycoreset.data.source import Images, Ints, Source, Split, fingerprint
-from easycoreset.decoding import begins_as_picture, decode, own_limit, say_broken
+from easycoreset.decoding import begins_as_picture, decode, open_picture, say_broken
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.tables.holdout import hold_out_named
 
@@ -102,7 +101,7 @@ def _try(path: Path, size: int | None) -> bool:
     if size is not None:
         return decode(path, size) is not None
     if not begins_as_picture(path):
-        with own_limit(), Image.open(path) as image:
+        with open_picture(path) as image:
             image.verify()
     return True
 

@@ -1,6 +1,7 @@
 """MNIST and Fashion-MNIST (Zalando SE, MIT licence) in their published layout, which is the same."""
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from easycoreset.data.images import memory_split
 from easycoreset.data.source import Source, Split
 from easycoreset.errors import UsageError
 
+LARGEST = 2**30  # bytes of a file of images
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
@@ -54,11 +56,14 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     if not path.is_file() and not zipped.is_file():
         raise UsageError(f"data: {zipped}: no such file (--download lets torchvision fetch it)")
     try:
-        content = path.read_bytes() if path.is_file() else gzip.decompress(zipped.read_bytes())
+        with open(path, "rb") if path.is_file() else gzip.open(zipped) as opened:
+            head = opened.read(4 + 4 * dimensions)
+            shape = [int.from_bytes(head[4 * k : 4 * k + 4]) for k in range(1, dimensions + 1)]
+            size = math.prod(shape)
+            fine = head[:4] == bytes([0, 0, 8, dimensions]) and len(head) == 4 + 4 * dimensions and size <= LARGEST
+            content = opened.read(size + 1) if fine else b""  # no more than it declares, whatever it unpacks to
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"data: {zipped}: not readable: {error}") from None
-    head = 4 + 4 * dimensions
-    shape = np.frombuffer(content[4:head].ljust(4 * dimensions, b"\0"), ">u4").astype(int)
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(shape) != dimensions or len(content) != head + shape.prod():
+    if not fine or len(content) != size:
         raise UsageError(f"data: {path}: truncated, or not an IDX file of bytes in {dimensions} dimensions")
-    return np.frombuffer(content, np.uint8, offset=head).reshape(shape).copy()
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()

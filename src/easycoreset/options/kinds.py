@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
 
 from cyclopts import Parameter
 
-from easycoreset.errors import UsageError, nearest
+from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.members import parse_number
 
 P = ParamSpec("P")
@@ -38,14 +38,14 @@ def _split_integers(type_: Any, tokens: Sequence[Any]) -> tuple[int, ...]:
     try:
         return tuple(int(name) for name in _split_names(type_, tokens))
     except ValueError:
-        raise UsageError(f"{tokens[0].value!r} must be whole numbers with commas between") from None
+        raise UsageError(f"{quote(tokens[0].value)} must be whole numbers with commas between") from None
 
 
 def _one_integer(type_: Any, tokens: Sequence[Any]) -> int:
     try:
         return int(tokens[0].value)
     except ValueError:
-        raise UsageError(f"{tokens[0].value!r} is not a whole number") from None
+        raise UsageError(f"{quote(tokens[0].value)} is not a whole number") from None
 
 
 Names = Annotated[Sequence[str], Parameter(converter=_split_names, n_tokens=1, negative=())]
@@ -88,7 +88,7 @@ def _to_kind(option: str, value: Any, hint: Any) -> Any:
         return tuple(_to_kind(option, item, inner) for item in several)
     if hint == Number:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise UsageError(f"{option} must be a number; got {value!r}")
+            raise UsageError(f"{option} must be a number; got {quote(value)}")
         return parse_number(value)
     if typing.get_origin(hint) is Annotated:
         hint = typing.get_args(hint)[0]
@@ -96,16 +96,16 @@ def _to_kind(option: str, value: Any, hint: Any) -> Any:
         choices = typing.get_args(hint)
         if value not in choices:
             raise UsageError(
-                f"{option} must be one of {', '.join(choices)}; got {value!r}: {nearest(str(value), choices)}"
+                f"{option} must be one of {', '.join(choices)}; got {quote(value)}: {nearest(str(value), choices)}"
             )
         return value
     if hint in (str, Path):
         if not isinstance(value, str | Path):
-            raise UsageError(f"{option} must be of type {hint.__name__}; got {value!r}")
+            raise UsageError(f"{option} must be of type {hint.__name__}; got {quote(value)}")
         return hint(value)
     whole = isinstance(value, numbers.Integral) and type(value) is not bool  # pyright: ignore[reportUnnecessaryComparison]
     if type(value) is not hint and not (hint is int and whole):
-        raise UsageError(f"{option} must be of type {hint.__name__}; got {value!r}")
+        raise UsageError(f"{option} must be of type {hint.__name__}; got {quote(value)}")
     return hint(value)
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from easycoreset.console import log
 from easycoreset.data import Source, is_listed
 from easycoreset.data.folder import find_pictures
 from easycoreset.data.manifest import list_manifest
+from easycoreset.decoding import open_picture
 from easycoreset.models import choose_model
 from easycoreset.options import PipelineOptions
 from easycoreset.training.setup import choose_device, open_data
@@ -89,7 +89,7 @@ def sides_of(files: Sequence[Path]) -> list[int]:
     found: list[int] = []
     for file in files:
         try:
-            with Image.open(file) as image:
+            with open_picture(file) as image:
                 found.append(min(image.size))
         except Exception:
             continue

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from easycoreset.arrays import open_npy
 from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.files import write_atomic
@@ -138,7 +139,7 @@ def sweep_vog(job: Job, options: ScoreOptions, models: Callable[[], Iterator[nn.
     """
     size, raw = options.scoring_batch_size, np.full(len(split), np.nan, np.float32)
     if file.exists():
-        raw = np.load(file)
+        raw = np.array(open_npy(file))
     own = np.arange(len(split), dtype=np.int64)[rank() :: world_size()]
     own = own[~np.isfinite(raw[own])]
     with progress(f"vog of {split.name}", epochs * len(own)) as bar:

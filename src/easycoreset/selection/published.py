@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from easycoreset.errors import UsageError
+from easycoreset.arrays import open_npy, read_npz
+from easycoreset.errors import UsageError, shorten
 from easycoreset.tables import Coreset, Ints, Scores, check_same_data
 
 
@@ -41,8 +42,7 @@ def read_listed(option: str, path: Path, scores: Scores) -> Coreset:
 def _read_list(path: Path) -> list[Any]:
     try:
         if path.suffix in (".npy", ".npz"):
-            loaded: Any = np.load(path, allow_pickle=False)
-            values = np.ravel(loaded if path.suffix == ".npy" else loaded[loaded.files[0]])
+            values = np.ravel(open_npy(path) if path.suffix == ".npy" else next(iter(read_npz(path).values())))
             return (np.flatnonzero(values) if values.dtype == np.bool_ else values).tolist()
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
@@ -54,7 +54,7 @@ def _read_list(path: Path) -> list[Any]:
     except FileNotFoundError:
         raise UsageError(f"method file:{path}: no such file") from None
     except Exception as error:  # a broken file raises almost anything
-        raise UsageError(f"method file:{path}: not a list of indices or ids: {error}") from None
+        raise UsageError(f"method file:{path}: not a list of indices or ids: {shorten(str(error))}") from None
 
 
 def _whole(value: Any) -> int:

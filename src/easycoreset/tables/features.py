@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from easycoreset.arrays import open_npy
 from easycoreset.errors import UsageError
 from easycoreset.files import read_json
 
@@ -64,10 +65,7 @@ def _read_all(folder: Path, provenance: dict[str, Any], size: int) -> dict[str, 
 
 
 def _open(file: Path, size: int) -> npt.NDArray[np.floating]:
-    try:
-        array: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"{file}: not a readable array: {error}") from None
+    array = open_npy(file)
     if array.ndim != 2 or len(array) != size or not np.issubdtype(array.dtype, np.floating):
         raise UsageError(f"{file}: must be [{size}, d] floating, a row a sample; it is {array.shape} {array.dtype}")
     return array
