@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from easycoreset.files import versions
+from easycoreset.versions import versions
 
 NAMES = ("augmentation", "exact", "naive", "online", "rows", "selection", "startup", "trades")
 LONG = ("growth", "processes", "throughput")  # run only when named

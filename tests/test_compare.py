@@ -34,7 +34,7 @@ def test_a_grid_is_extended_and_other_grids_are_refused(tmp_path, cli):
     assert done(out) == 3 * 2 * 2 * 3 + 6 and all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     for old, new, match in [("0.1", "0.2", "eps"), ("fgsm", "noise", "attack"), ("digits-cnn", "thin-resnet", "model")]:
         ran = cli("compare", *[new if a == old else a for a in SMALL], "--out", out)
-        assert ran.code == 2 and "was made with bases=" in ran.err and match in ran.err
+        assert ran.code == 2 and "was made with bases[0]." in ran.err and match in ran.err
     ran = cli("compare", "--recipe", "digits", "--out", out)
     assert ran.code == 2 and "was made with" in ran.err
 

@@ -125,7 +125,7 @@ def test_broken_saved_models_are_named(tmp_path):
     weights.unlink()
     with pytest.raises(UsageError, match=r"model\.safetensors: no such file"):
         load_model(tmp_path)
-    for text, match in [("{", "not readable as JSON"), ("[]", "not a JSON object"), ('{"a": 1}', "not a model card")]:
+    for text, match in [("{", "not readable as JSON"), ("[]", "not a JSON object"), ('{"a": 1}', "it lacks 'model'")]:
         (tmp_path / "model.json").write_text(text)
         with pytest.raises(UsageError, match=match):
             load_model(tmp_path)

@@ -20,7 +20,7 @@ def show(quiet: bool = False) -> None:
     global _shown
     _shown = not quiet
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
@@ -80,6 +80,23 @@ def say_name(name: Any) -> str:
     return str(name) if str(name).isprintable() else repr(str(name))
 
 
+def printable(text: object) -> str:
+    """A text in which nothing steers the terminal: characters that are not printed are spelled, but for line ends.
+
+    >>> printable("cat" + chr(27) + "[2J").isprintable(), printable("two" + chr(10) + "lines").count(chr(10))
+    (True, 1)
+    """
+    whole = str(text)
+    if whole.isprintable():
+        return whole
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in whole)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 class Progress:
     """Steps done of a known total; the time left is known after 20 steps."""
 
@@ -110,7 +127,8 @@ class Progress:
         self._printed = now
         left = (now - self._start) / (self.done - self._first) * (self.total - self.done)
         tail = f", {say_duration(left)} left" if self._calls >= 20 else ""
-        print(f"{self.label}: {self.done}/{self.total}{tail}{'  ' + self.text if self.text else ''}", file=sys.stderr)
+        line = f"{self.label}: {self.done}/{self.total}{tail}{'  ' + self.text if self.text else ''}"
+        print(printable(line), file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""

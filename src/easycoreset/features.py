@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from easycoreset.attacks.ball import random_point
 from easycoreset.data import Batch, Split
 from easycoreset.errors import RunError, UsageError
-from easycoreset.files import SCHEMA_VERSION, read_json, write_atomic, write_json
+from easycoreset.files import SCHEMA_VERSION, write_atomic, write_json
 from easycoreset.hardness.exact import look
 from easycoreset.models.last_layer import LastLayer, find_last_layer
 from easycoreset.models.modes import frozen, full_float32
 from easycoreset.objectives.inner import ascend
+from easycoreset.records import read_record
 from easycoreset.tables.features import RECORD, file_names, has_features
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -27,7 +28,7 @@ STEPS = 10  # of PGD
 def saved_kinds(folder: Path, split: Split, layer: str | None) -> dict[str, Any]:
     """What is there and whole of this data and layer, kind (clean, adversarial) -> its facts; nothing else counts."""
     try:
-        record = read_json(folder / RECORD)
+        record = read_record(folder / RECORD)
     except UsageError:
         return {}
     if record.get("fingerprint") != split.fingerprint or layer not in (None, record.get("layer")):

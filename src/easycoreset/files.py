@@ -1,5 +1,6 @@
 """Files that no reader sees half of, and that take nobody else's place."""
 
+import functools
 import json
 import os
 import platform
@@ -92,7 +93,12 @@ def temporary_beside(path: Path) -> Path:
 def process_name() -> str:
     """A name for this process that no other has, also where machines share a disk and number their processes alike."""
     host = re.sub(r"[^\w-]", "-", platform.node())[:40] or "host"
-    return f"{host}-{os.getpid()}-{secrets.token_hex(6)}"
+    return f"{host}-{os.getpid()}-{_token(os.getpid())}"
+
+
+@functools.cache
+def _token(process: int) -> str:
+    return secrets.token_hex(6)
 
 
 def write_json(path: Path, value: Any) -> None:

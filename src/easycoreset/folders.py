@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from easycoreset.errors import OtherRunError, RunError, UsageError, quote
 from easycoreset.files import SCHEMA_VERSION, prepare_place, process_name, read_json, write_json
 from easycoreset.ledgers import (
     LOCK,
+    SHOWN,
     STEP,
     Ledger,
     delete_run,
@@ -24,6 +26,7 @@ from easycoreset.ledgers import (
     remove_empty,
     say_paths,
 )
+from easycoreset.locks import Lock, open_lock
 from easycoreset.versions import command_line, versions
 
 OWN = "run.json"  # the record of the run that a folder belongs to; other records are guests
@@ -131,7 +134,7 @@ def discard_step(path: Path, *records: str) -> None:
     delete_run(path, *records)
     if not os.path.lexists(path):
         return
-    aside = path.with_name(f".{path.name}.{process_name()}.aside")
+    aside = path.with_name(f".{path.name}.{process_name()}.{secrets.token_hex(3)}.aside")
     path.rename(aside)
     log.warning("warning: %s held what it did not write, or what was damaged: that is in %s now", path, aside)
 
@@ -186,7 +189,9 @@ class _Look:
                 raise UsageError(f"{self.file} is corrupt ({problem}); --overwrite begins anew")
             raise UsageError(f"{self.file} is no record that easycoreset wrote ({problem}); give another --out")
         if made and made.get("command") != self.command:
-            raise UsageError(f"out: {self.file} was made with the command {made.get('command')!r}; give another --out")
+            raise UsageError(
+                f"out: {self.file} was made with the command {quote(made.get('command'))}; give another --out"
+            )
         if not overwrite:
             difference = _difference(made, self.options)
             if difference:
@@ -239,15 +244,6 @@ def _enclosed(path: Path, record: str) -> Iterator[None]:
     yield
 
 
-@dataclass
-class Lock:
-    """A lock that is open: its file, whether it was made for this, and whether no other process holds it."""
-
-    descriptor: int
-    made: bool
-    alone: bool
-
-
 @contextlib.contextmanager
 def _locked(path: Path, ledger: Ledger, shared: bool) -> Iterator[Lock | None]:
     """Hold the folder's lock; None where another process has it alone. Who is refused leaves no trace."""
@@ -266,38 +262,6 @@ def _locked(path: Path, ledger: Ledger, shared: bool) -> Iterator[Lock | None]:
         os.close(lock.descriptor)
 
 
-def open_lock(file: Path) -> Lock:
-    """Open a lock, without following a link and without changing what lies there, and take it where it is free.
-
-    Raises:
-        UsageError: a link or something else has its name.
-    """
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    while True:
-        made = False
-        try:
-            try:
-                descriptor = os.open(file, flags)
-            except FileNotFoundError:
-                descriptor = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o666)
-                made = True
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UsageError(f"out: {file} is in the way, and no lock: {error.strerror}") from None
-        alone = True
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            alone = False
-        try:
-            if os.path.samestat(os.fstat(descriptor), os.lstat(file)):
-                return Lock(descriptor, made, alone)
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)  # whoever had it has removed it meanwhile
-
-
 def _read_record(file: Path) -> dict[str, Any]:
     """Read a run's record.
 
@@ -313,11 +277,21 @@ def _read_record(file: Path) -> dict[str, Any]:
 
 
 def _difference(record: dict[str, Any], options: dict[str, Any]) -> str:
-    made = record["options"]
-    now = json.loads(json.dumps(options))
-    new = [key for key in now if key not in made and now[key] in (None, [], "", False)]  # options that came later
-    keys = [key for key in sorted({*made, *now}) if made.get(key) != now.get(key) and key not in new]
-    return ", ".join(
-        "other data (samples were added, removed, changed or relabelled since)" if key == "fingerprint" else
-        f"{key}={quote(made.get(key))} (now {quote(now.get(key))})" for key in keys
-    )  # fmt: skip
+    """Which options differ from those of a record, down to the single values of nested ones."""
+    made, now = _flat(record["options"]), _flat(json.loads(json.dumps(options)))
+    later = [name for name in options if name not in record["options"] and options[name] in (None, [], "", False)]
+    names = [name for name in sorted({*made, *now}) if made.get(name) != now.get(name) and name not in later]
+    data = [name for name in names if name.partition("[")[0] == "fingerprint"]
+    said = ["other data (samples were added, removed, changed or relabelled since)"] if data else []
+    others = [name for name in names if name not in data]
+    said += [f"{name}={quote(made.get(name))} (now {quote(now.get(name))})" for name in others[:SHOWN]]
+    return ", ".join(said) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested values by their places: `bases[0].lr`."""
+    if isinstance(value, dict) and (value or not name):
+        return {k: v for key, item in value.items() for k, v in _flat(item, f"{name}.{key}" if name else key).items()}
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return {k: v for row, item in enumerate(value) for k, v in _flat(item, f"{name}[{row}]").items()}
+    return {name: value}

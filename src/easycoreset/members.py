@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from easycoreset.errors import UsageError, nearest
+from easycoreset.errors import UsageError, nearest, quote
 
 Table = Mapping[str, str]
 
@@ -37,7 +37,7 @@ def parse_number(text: str | float) -> float:
         if len(parts) > 2 or value != value or value in (float("inf"), float("-inf")):
             raise ValueError
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{text!r} is neither a number nor a fraction like 8/255") from None
+        raise UsageError(f"{quote(text)} is neither a number nor a fraction like 8/255") from None
     return value
 
 
@@ -57,7 +57,7 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
         key, equals, value = part.partition("=")
         key, value = (key.replace("-", "_"), value) if equals else ("by", part)
         if not value or key in options:
-            raise UsageError(f"{spec!r}: {'option given twice' if key in options else 'no value'}: {key!r}")
+            raise UsageError(f"{quote(spec)}: {'option given twice' if key in options else 'no value'}: {quote(key)}")
         options[key] = value
     return name, options
 
@@ -72,7 +72,7 @@ def load_attribute(kind: str, path: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's own module may raise anything
-        raise UsageError(f"{kind} {path!r} cannot be imported: {type(error).__name__}: {error}") from None
+        raise UsageError(f"{kind} {quote(path)} cannot be imported: {type(error).__name__}: {error}") from None
 
 
 def find_member(kind: str, name: str, table: Table) -> Any:
@@ -82,8 +82,8 @@ def find_member(kind: str, name: str, table: Table) -> Any:
         UsageError: there is no such member; the nearest one is offered.
     """
     if name not in table and not ("." in name and ":" in name):
-        own = f" (one of your own is package.module:name, with a dot; got {name!r})" if ":" in name else ""
-        raise UsageError(f"unknown {kind} {name!r}: {nearest(name, table)}{own}")
+        own = f" (one of your own is package.module:name, with a dot; got {quote(name)})" if ":" in name else ""
+        raise UsageError(f"unknown {kind} {quote(name)}: {nearest(name, table)}{own}")
     return load_attribute(kind, table.get(name, name))
 
 
@@ -118,17 +118,17 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
     extra = {key: value for key, value in extra.items() if value is not None}
     if not (isinstance(member, type) and dataclasses.is_dataclass(member)):
         for key in [*options, *extra]:
-            raise UsageError(f"{kind} {name!r} takes no option {key!r}")
+            raise UsageError(f"{kind} {quote(name)} takes no option {quote(key)}")
         return member
     fields = {field.name: field for field in dataclasses.fields(member) if field.init}
     hints = typing.get_type_hints(member)
     values: dict[str, Any] = {}
     for key, value in [*options.items(), *extra.items()]:
         if key not in fields:
-            raise UsageError(f"{kind} {name!r} has no option {key!r}: {nearest(key, fields)}")
+            raise UsageError(f"{kind} {quote(name)} has no option {quote(key)}: {nearest(key, fields)}")
         parsed = _convert(f"{kind} {name}:{key}", value, hints[key]) if isinstance(value, str) else value
         if key in values and values[key] != parsed:
-            raise UsageError(f"{kind} {spec!r}: {key} is given twice, as {values[key]!r} and {parsed!r}")
+            raise UsageError(f"{kind} {quote(spec)}: {key} is given twice, as {quote(values[key])} and {quote(parsed)}")
         values[key] = parsed
     return typing.cast(Any, member)(**values)
 
@@ -170,7 +170,7 @@ def _convert(what: str, text: str, hint: Any) -> Any:
     origin = typing.get_origin(hint)
     if origin is Literal:
         if text not in typing.get_args(hint):
-            raise UsageError(f"{what} must be one of {', '.join(typing.get_args(hint))}; got {text!r}")
+            raise UsageError(f"{what} must be one of {', '.join(typing.get_args(hint))}; got {quote(text)}")
         return text
     if origin in (types.UnionType, typing.Union):
         hint = next(h for h in typing.get_args(hint) if h is not type(None))
@@ -180,4 +180,4 @@ def _convert(what: str, text: str, hint: Any) -> Any:
             return {"true": True, "false": False}[text.lower()]
         return parse_number(text) if hint is float else hint(text)
     except (KeyError, ValueError):
-        raise UsageError(f"{what} must be of type {hint.__name__}; got {text!r}") from None
+        raise UsageError(f"{what} must be of type {hint.__name__}; got {quote(text)}") from None

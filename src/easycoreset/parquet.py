@@ -1,6 +1,7 @@
 """Parquet tables that carry where they come from."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from easycoreset.errors import UsageError
-from easycoreset.files import read_json, write_atomic
+from easycoreset.errors import UsageError, quote, shorten
+from easycoreset.files import write_atomic
+from easycoreset.records import PROVENANCE, read_record
+from easycoreset.schemas import check_record
 
 
 def with_provenance(table: pa.Table, provenance: dict[str, Any]) -> pa.Table:
@@ -29,14 +32,15 @@ def read_provenance(table: pa.Table, path: Path, beside: str | None) -> dict[str
     if b"easycoreset" in metadata:
         try:
             provenance = json.loads(metadata[b"easycoreset"])
-        except ValueError:
+        except (ValueError, RecursionError):
             provenance = None
         if not isinstance(provenance, dict):
             raise UsageError(f"{path}: its metadata are no provenance")
-        return provenance
-    file = path.with_name(beside) if beside else None
-    record = read_json(file) if file is not None and file.exists() else {}
-    return dict(record.get("provenance", {}))
+    else:
+        file = path.with_name(beside) if beside else None
+        provenance = read_record(file).get("provenance", {}) if file is not None and file.exists() else {}
+    check_record(provenance, PROVENANCE, f"{path}: provenance")
+    return dict(provenance)
 
 
 def strings(table: pa.Table, name: str) -> list[str]:
@@ -57,22 +61,47 @@ def write_table(table: pa.Table, path: Path, before: Callable[[Path], object] = 
 
 
 def read_table(path: Path, needs: dict[str, str]) -> pa.Table:
-    """Read a Parquet file with the columns `needs`, name -> integer or bool.
+    """Read a Parquet file with the columns `needs`, name -> integer, number, bool or text; `?` after it allows nulls.
 
     Raises:
         UsageError: missing, not Parquet, truncated, or of another schema.
     """
     try:
-        table = pq.ParquetFile(path).read()
+        file = pq.ParquetFile(path)
+        twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
+        if twice:
+            raise UsageError(f"{path}: column {quote(twice[0])} is there more than once")
+        table = file.read()
+        table.validate(full=True)
     except (FileNotFoundError, IsADirectoryError):
         raise UsageError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    checks = {"integer": pa.types.is_integer, "bool": pa.types.is_boolean}
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise (
+            error
+            if isinstance(error, UsageError)
+            else UsageError(f"{path}: not a readable Parquet file: {shorten(said)}")
+        ) from None
     for name, kind in needs.items():
-        if name not in table.column_names or not checks[kind](table[name].type):
-            raise UsageError(f"{path}: needs a column {name!r} of type {kind}; it has {', '.join(table.column_names)}")
+        fine = name in table.column_names and KINDS[kind.removesuffix("?")](table[name].type)
+        if not fine:
+            raise UsageError(f"{path}: needs a column {quote(name)} of type {kind.removesuffix('?')}; it has "
+                             f"{shorten(', '.join(table.column_names))}")  # fmt: skip
+        if table[name].null_count and kind != "bool" and not kind.endswith("?"):
+            raise UsageError(f"{path}: column {quote(name)} must be without gaps")
     return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+KINDS = {"integer": pa.types.is_integer, "bool": pa.types.is_boolean, "number": _is_number, "text": _is_text}
 
 
 def integers(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
@@ -83,8 +112,8 @@ def integers(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
     """
     column = table[name]
     if not pa.types.is_integer(column.type) or column.null_count:
-        raise UsageError(f"{path}: column {name!r} must be integers without gaps")
+        raise UsageError(f"{path}: column {quote(name)} must be integers without gaps")
     values = np.asarray(column.to_numpy(), np.int64)
     if len(values) and values.min() < 0:
-        raise UsageError(f"{path}: column {name!r} must be >= 0; got {values.min()}")
+        raise UsageError(f"{path}: column {quote(name)} must be >= 0; got {values.min()}")
     return values

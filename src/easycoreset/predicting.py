@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from pyarrow import csv
 from torch import Tensor
 
 from easycoreset.arrays import read_npz
@@ -27,6 +26,7 @@ from easycoreset.models.saved import load_model
 from easycoreset.options import PredictOptions, options_json, takes
 from easycoreset.parquet import read_table, write_table
 from easycoreset.processes import undisturbed
+from easycoreset.spreadsheet import write_csv
 from easycoreset.training.setup import choose_device, set_threads, to_device
 
 TABLE, TEXT = "labels.parquet", "labels.csv"
@@ -72,7 +72,7 @@ def predict(options: PredictOptions) -> pa.Table:
                           "label_name": pa.array(names, pa.string()),
                           "probability": pa.array(probability, mask=lost)})  # fmt: skip
         write_table(table, run.path / TABLE)
-        write_atomic(run.path / TEXT, lambda path: csv.write_csv(table, path))
+        write_atomic(run.path / TEXT, lambda path: write_csv(table, path, options.raw))
         counts = np.bincount(pred[~lost], minlength=len(card.class_names)).tolist()
         run.finish(summary={"model": card.model, "pictures": len(ids), "unreadable": broken,
                             "counts": dict(zip(card.class_names, counts, strict=True))})  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from easycoreset.attacks import load_attack
 from easycoreset.console import log
 from easycoreset.data import Source, open_source
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 from easycoreset.experiment import FULL, Cell, Experiment, Product, unscored_table
 from easycoreset.hardness import HARDNESS
 from easycoreset.members import load_attribute
@@ -207,12 +207,16 @@ def _check_method(method: str, model: nn.Module, images: Tensor) -> str:
     needs = needs_of(selector) or ()
     lacking = [need for need in needs if need not in (*HARDNESS, *ARRAYS)]
     if lacking:
-        raise UsageError(f"method {method!r} needs {lacking[0]!r}, which the scoring runs of compare do not make")
+        raise UsageError(
+            f"method {quote(method)} needs {quote(lacking[0])}, which the scoring runs of compare do not make"
+        )
     if set(needs) & {*ARRAYS, "grand"}:
         try:
             find_last_layer(model, images)
         except UsageError as error:
-            raise UsageError(f"method {method!r} needs features: {error}; compare does without such methods") from None
+            raise UsageError(
+                f"method {quote(method)} needs features: {error}; compare does without such methods"
+            ) from None
     return name
 
 

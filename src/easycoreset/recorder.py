@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from easycoreset.errors import EasycoresetWarning, UsageError, require
+from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.hardness import ForwardHardness, Outputs
 from easycoreset.hardness.folds import fold_state, load_fold_state
 from easycoreset.hardness.gathered import Gathered
@@ -260,8 +260,8 @@ class HardnessRecorder:
         theirs, own = state.get("options", {}), self._options()
         other = [name for name in own if theirs.get(name, own[name]) != own[name]]
         if other:
-            raise UsageError(f"the recorder's state does not fit: its {other[0]} is {theirs[other[0]]!r}, now "
-                             f"{own[other[0]]!r}")  # fmt: skip
+            raise UsageError(f"the recorder's state does not fit: its {other[0]} is {quote(theirs[other[0]])}, now "
+                             f"{quote(own[other[0]])}")  # fmt: skip
         try:
             for name, gathered in self._gathered.items():
                 gathered.load_state_dict(state["gathered"][name])

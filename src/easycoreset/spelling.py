@@ -54,6 +54,19 @@ def data_paths(data: str) -> list[Path]:
     return [Path(place if name == "hf" else data)] if data != "digits" else []
 
 
+def is_here(data: str) -> bool:
+    """Whether a data set lies on this disk and is opened without asking anybody else: what a file that came from
+    elsewhere names is opened only then.
+
+    Of Hugging Face's that is a folder that `save_to_disk` wrote, or a Parquet file.
+    """
+    name, _, place = data.partition(":")
+    if name == "hf":
+        saved = any((Path(place) / file).is_file() for file in ("dataset_dict.json", "state.json"))
+        return saved or (Path(place).suffix == ".parquet" and Path(place).is_file())
+    return data == "digits" or any(path.exists() for path in data_paths(data))
+
+
 def picture_files(data: str, sample_ids: Sequence[str]) -> list[Path]:
     """Where the pictures of a folder's or a manifest's samples lie."""
     root = Path(data).parent if is_manifest(data) else Path(data)

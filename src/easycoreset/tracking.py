@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeVar
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError
-from easycoreset.files import read_json, write_json
+from easycoreset.files import write_json
 from easycoreset.options import RecipeOptions, options_json
 from easycoreset.processes import leads
+from easycoreset.records import read_record
 
 Metrics = dict[str, float]
 Log = Callable[[int, Metrics], object]  # (epoch, its metrics)
@@ -141,12 +142,12 @@ def track_wandb(folder: Path, parameters: dict[str, Any]) -> Iterator[Log]:
 def _begun(folder: Path, kind: str) -> str | None:
     """The run that this folder's training began with, where it goes on."""
     file = folder / "tracking.json"
-    return read_json(file).get(kind) if file.exists() else None
+    return read_record(file).get(kind) if file.exists() else None
 
 
 def _begin(folder: Path, kind: str, run: str) -> None:
     file = folder / "tracking.json"
-    write_json(file, (read_json(file) if file.exists() else {}) | {kind: run})
+    write_json(file, (read_record(file) if file.exists() else {}) | {kind: run})
 
 
 TRACKERS = {"mlflow": track_mlflow, "tensorboard": track_tensorboard, "wandb": track_wandb}

@@ -15,7 +15,7 @@ from easycoreset.auditing.noise import measure_noise
 from easycoreset.auditing.suspects import has_threshold, place_of, suspicion
 from easycoreset.console import log, progress
 from easycoreset.data import Split
-from easycoreset.errors import UsageError, nearest
+from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.folders import claim
 from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
@@ -97,7 +97,7 @@ def column_of(scores: Scores, asked: str | None, usual: tuple[str, ...], option:
     found = [name for name in ((asked,) if asked else usual) if name in scores.columns]
     if not found:
         said = nearest(asked or usual[0], scores.columns)
-        raise UsageError(f"{option} must be a column of the scores; got {asked or usual[0]!r}: {said}")
+        raise UsageError(f"{option} must be a column of the scores; got {quote(asked or usual[0])}: {said}")
     return found[0]
 
 

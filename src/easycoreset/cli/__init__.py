@@ -17,6 +17,7 @@ from easycoreset.cli.config import with_config
 from easycoreset.cli.listing import list_members
 from easycoreset.cli.output import Output
 from easycoreset.cli.together import GONE, hush, is_follower, is_loss, part, refuse_alone
+from easycoreset.console import printable
 from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageError
 
 __all__ = ["app", "main"]
@@ -123,10 +124,10 @@ def _fail(error: BaseException | str, code: int, tokens: Sequence[str]) -> int:
         error.verbose = False
     command = next((token for token in tokens if not token.startswith("-")), "")
     line = " ".join(str(error).split())
-    print(f"easycoreset {command}: {line}".replace(" :", ":"), file=sys.stderr)
+    print(printable(f"easycoreset {command}: {line}".replace(" :", ":")), file=sys.stderr)
     return code
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
     if issubclass(category, EasycoresetWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        print(printable(f"warning: {message}"), file=sys.stderr)

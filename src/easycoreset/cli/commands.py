@@ -22,7 +22,6 @@ from easycoreset.cli.output import (
     show_whole,
 )
 from easycoreset.errors import GridError, RunError
-from easycoreset.files import read_json
 from easycoreset.options import (
     AnalyzeOptions,
     AuditOptions,
@@ -37,6 +36,7 @@ from easycoreset.options import (
     SelectOptions,
     TrainOptions,
 )
+from easycoreset.records import read_record
 
 Flat = Parameter(name="*")
 
@@ -113,7 +113,7 @@ def score(options: Annotated[ScoreOptions, Flat]) -> None:
     from easycoreset.scoring import scores_file
 
     scores = run(**vars(options))
-    show_run(read_json(options.out / "run.json"), scores_file(options.out, options.split), scores)
+    show_run(read_record(options.out / "run.json"), scores_file(options.out, options.split), scores)
 
 
 @app.command
@@ -122,7 +122,7 @@ def select(options: Annotated[SelectOptions, Flat]) -> None:
     from easycoreset.selection import select as run
 
     coreset = run(**vars(options))
-    show_selection(read_json(options.out.with_suffix(".json")), coreset, options.out)
+    show_selection(read_record(options.out.with_suffix(".json")), coreset, options.out)
 
 
 @app.command
@@ -131,7 +131,7 @@ def train(options: Annotated[TrainOptions, Flat]) -> None:
     from easycoreset.training import train as run
 
     run(**vars(options))
-    show_run(read_json(options.out / "run.json"), options.out / "model.safetensors")
+    show_run(read_record(options.out / "run.json"), options.out / "model.safetensors")
 
 
 @app.command
@@ -140,7 +140,7 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
     from easycoreset.evaluation import evaluate as run
 
     result = run(**vars(options))
-    show_evaluation(read_json(options.out / "evaluation.json"), options.out)
+    show_evaluation(read_record(options.out / "evaluation.json"), options.out)
     if options.strict and result.warnings:
         raise RunError(f"strict: {len(result.warnings)} of {len(result.checks)} checks give a warning")
 
@@ -168,7 +168,7 @@ def audit(options: Annotated[AuditOptions, Flat]) -> None:
     check_page(options.out)
     table = run(**vars(options))
     run_report(out=options.out)
-    show_audit(read_json(options.out / "run.json"), table, options.out)
+    show_audit(read_record(options.out / "run.json"), table, options.out)
 
 
 @app.command
@@ -177,7 +177,7 @@ def predict(options: Annotated[PredictOptions, Flat]) -> None:
     from easycoreset.predicting import predict as run
 
     run(**vars(options))
-    show_prediction(read_json(options.out / "run.json"), options.out / "labels.parquet")
+    show_prediction(read_record(options.out / "run.json"), options.out / "labels.parquet")
 
 
 @app.command

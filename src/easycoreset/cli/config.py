@@ -62,7 +62,9 @@ def with_config(tokens: Sequence[str], file: Path) -> list[str]:
         if value is None or value == []:  # as if it were not there
             continue
         if name not in known:
-            raise UsageError(f"{file}: unknown option {quote(key)} of {command or 'no command'}: {nearest(name, known)}")
+            raise UsageError(
+                f"{file}: unknown option {quote(key)} of {command or 'no command'}: {nearest(name, known)}"
+            )
         text = _to_text(f"{file}: {key}", value, known[name])
         negative = f"--no-{flag[2:]}"
         if any(token.split("=")[0].replace("_", "-") in (flag, negative) for token in tokens):

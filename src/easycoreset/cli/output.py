@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from easycoreset.console import say_duration, say_eps, say_objective, say_share
+from easycoreset.console import printable, say_duration, say_eps, say_objective, say_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,15 @@ def _json(value: Any) -> bool:
     return Output.as_json
 
 
+def say(text: object) -> None:
+    """Print a line for people, in which no name of a class or a file steers the terminal."""
+    print(printable(text))
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*(printable(cell).replace("\n", "\\n") for cell in cells))
+
+
 def _print(table: Table) -> None:
     Console(width=None if Console().is_terminal else 140, highlight=False, markup=False).print(table)
 
@@ -42,10 +51,10 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
     summary = record["summary"]
     about = f"{summary['model']} on {summary['samples']} samples of {summary['data']}"
     if "checkpoints" in summary:
-        print(f"{about}, by {len(summary['checkpoints'])} checkpoints")
+        say(f"{about}, by {len(summary['checkpoints'])} checkpoints")
     else:
         loss = "nothing" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
-        print(f"{about}, {summary['objective']}: {summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of "
+        say(f"{about}, {summary['objective']}: {summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of "
               "training")  # fmt: skip
     if scores is not None:
         table = Table("hardness", "easiest", "median", "hardest", "not defined")
@@ -54,9 +63,9 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
             spread = (
                 [f"{value:.4g}" for value in (known.min(), np.median(known), known.max())] if len(known) else ["-"] * 3
             )
-            table.add_row(name, *spread, str(len(values) - len(known)))
+            _row(table, name, *spread, str(len(values) - len(known)))
         _print(table)
-    print(file)
+    say(file)
 
 
 def show_selection(record: dict[str, Any], coreset: "Coreset", file: Path) -> None:
@@ -67,10 +76,10 @@ def show_selection(record: dict[str, Any], coreset: "Coreset", file: Path) -> No
     names = coreset.provenance.get("class_names", [])
     table = Table("class", "before", "kept", "share")
     for k, (n, kept) in enumerate(zip(before, after, strict=True)):
-        table.add_row(names[k] if k < len(names) else str(k), str(n), str(kept), f"{kept / n:.1%}" if n else "-")
+        _row(table, names[k] if k < len(names) else str(k), str(n), str(kept), f"{kept / n:.1%}" if n else "-")
     _print(table)
-    print(f"{coreset.provenance['method']} keeps {len(coreset)} of {len(coreset.keep)} samples")
-    print(file)
+    say(f"{coreset.provenance['method']} keeps {len(coreset)} of {len(coreset.keep)} samples")
+    say(file)
 
 
 def show_evaluation(record: dict[str, Any], folder: Path) -> None:
@@ -84,17 +93,17 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     several = len({line["attack"] for line in summary["attacked"]}) > 1
     for line in (summary["clean"], *summary["attacked"], *(summary["worst"] if several else ())):
         interval = f"{100 * line['low']:.1f} to {100 * line['high']:.1f}"
-        table.add_row(line["attack"], line["norm"], say_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval)
+        _row(table, line["attack"], line["norm"], say_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval)
     _print(table)
     for line in summary.get("margins", ()):
         middle = "not known" if (m := line["median_upper_bound"]) is None else f"at most {m:.4g}"
-        print(f"{line['attack']}: median {line['norm']} distance {middle}, found for {line['found']:.1%} of "
+        say(f"{line['attack']}: median {line['norm']} distance {middle}, found for {line['found']:.1%} of "
               f"{line['samples']} samples")  # fmt: skip
     passed = sum(check["passed"] for check in summary["checks"])
-    print(f"{passed} of {len(summary['checks'])} checks passed")
+    say(f"{passed} of {len(summary['checks'])} checks passed")
     for warning in summary["warnings"]:
-        print(f"warning: {warning}")
-    print(folder / "evaluation.json")
+        say(f"warning: {warning}")
+    say(folder / "evaluation.json")
 
 
 def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
@@ -106,7 +115,7 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
     suspects = (table.filter(table["likely_mislabelled"]) if known else table).sort_by([("suspicion", "descending")])
     shown = Table("index", "sample", "label", "predicted", summary["suspect_by"], title="most suspect")
     for line in suspects.slice(0, 10).to_pylist():
-        shown.add_row(str(line["index"]), line["sample_id"], line["label_name"], line["pred_name"] or "-",
+        _row(shown, str(line["index"]), line["sample_id"], line["label_name"], line["pred_name"] or "-",
                       f"{line[summary['suspect_by']]:.3g}")  # fmt: skip
     _print(shown)
     found = (
@@ -116,10 +125,10 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
         f"{summary['also_in_test']} are in the test part too",
         f"{len(summary['unreadable'])} cannot be read",
     )
-    print(", ".join(found))
+    say(", ".join(found))
     for name, cuts in summary.get("noise", {}).get("columns", {}).items():
-        print(f"precision at {cuts[1]['k']} by {name}: {cuts[1]['precision']:.3f}")
-    print(folder / "report.html")
+        say(f"precision at {cuts[1]['k']} by {name}: {cuts[1]['precision']:.3f}")
+    say(folder / "report.html")
 
 
 def show_analysis(found: dict[str, Any], folder: Path) -> None:
@@ -139,9 +148,9 @@ def show_analysis(found: dict[str, Any], folder: Path) -> None:
         interval = "-" if low is None else f"{low:.2f} to {high:.2f}"
         correlation = "-" if one["spearman"] is None else f"{one['spearman']:.3f}"
         ends = [f"{100 * parts[place]['robust']:.1f}" for place in (0, -1)]
-        table.add_row(one["hardness"], one["attacked"], one["split"], correlation, interval, *ends)
+        _row(table, one["hardness"], one["attacked"], one["split"], correlation, interval, *ends)
     _print(table)
-    print(folder / "report.html")
+    say(folder / "report.html")
 
 
 def show_whole(found: dict[str, Any], folder: Path) -> None:
@@ -153,9 +162,9 @@ def show_whole(found: dict[str, Any], folder: Path) -> None:
                   title="accuracy in % under the worst attack")  # fmt: skip
     for row in rows:
         accuracies = [row["clean"]["accuracy"], *(e["accuracy"] for e in row["worst"])]
-        table.add_row(row["trained_on"], row["objective"], *(f"{100 * value:.1f}" for value in accuracies))
+        _row(table, row["trained_on"], row["objective"], *(f"{100 * value:.1f}" for value in accuracies))
     _print(table)
-    print(folder / "report.html")
+    say(folder / "report.html")
 
 
 def show_prediction(record: dict[str, Any], file: Path) -> None:
@@ -164,15 +173,15 @@ def show_prediction(record: dict[str, Any], file: Path) -> None:
         return
     table = Table("class", "pictures")
     for name, count in record["summary"]["counts"].items():
-        table.add_row(name, str(count))
+        _row(table, name, str(count))
     _print(table)
-    print(file)
+    say(file)
 
 
 def show_report(file: Path) -> None:
     """Where the page is."""
     if not _json({"file": str(file)}):
-        print(file)
+        say(file)
 
 
 def show_doctor(found: dict[str, Any]) -> None:
@@ -180,31 +189,27 @@ def show_doctor(found: dict[str, Any]) -> None:
     if _json(found):
         return
     for part, facts in found.items():
-        print(
-            f"{part}: " + (", ".join(f"{k} {v}" for k, v in facts.items()) if isinstance(facts, dict) else str(facts))
-        )
+        say(f"{part}: " + (", ".join(f"{k} {v}" for k, v in facts.items()) if isinstance(facts, dict) else str(facts)))
 
 
 def show_estimate(found: dict[str, Any]) -> None:
     """What `compare --dry-run` found."""
     if _json(found):
         return
-    print(f"{found['missing']} of {found['cells']} cells are missing: {found['updates']} updates")
-    print(
-        f"at most {say_duration(found['seconds'])} with {found['workers']} workers, {found['memory_gb']} GB of memory"
-    )
+    say(f"{found['missing']} of {found['cells']} cells are missing: {found['updates']} updates")
+    say(f"at most {say_duration(found['seconds'])} with {found['workers']} workers, {found['memory_gb']} GB of memory")
 
 
 def show_comparison(folder: Path) -> None:
     """What `compare` has so far."""
-    from easycoreset.files import read_json
     from easycoreset.parquet import read_table
+    from easycoreset.records import read_record
 
-    results, contrasts = read_table(folder / "results.parquet", {}), read_json(folder / "contrasts.json")["contrasts"]
+    results, contrasts = read_table(folder / "results.parquet", {}), read_record(folder / "contrasts.json")["contrasts"]
     if not _json({"results": results.to_pylist(), "contrasts": contrasts, "folder": str(folder)}):
         _print(live_table(results))
-        print(folder / "results.parquet")
-        print(folder / "report.html")
+        say(folder / "results.parquet")
+        say(folder / "report.html")
 
 
 def show_demo(results: "pa.Table", folder: Path) -> None:
@@ -217,14 +222,12 @@ def show_demo(results: "pa.Table", folder: Path) -> None:
         return
     _print(group_table(groups))
     for sentence in sentences:
-        print(sentence)
-    print(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
-    print(
-        f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and outcomes: {folder / 'cells'}/"
-    )
-    print(f"the page: {folder / 'report.html'}")
-    print("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")
-    print("then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out half.parquet")
+        say(sentence)
+    say(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
+    say(f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and outcomes: {folder / 'cells'}/")
+    say(f"the page: {folder / 'report.html'}")
+    say("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")
+    say("then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out half.parquet")
 
 
 def live_table(results: "pa.Table") -> Table:
@@ -255,7 +258,7 @@ def group_table(groups: "Sequence[Group]") -> Table:
             table.add_section()
         last = place
         objective = say_objective(group.objective, (g.objective for g in groups))
-        table.add_row(objective, say_share(group.fraction), group.method, *[group.budget] * budgets,
+        _row(table, objective, say_share(group.fraction), group.method, *[group.budget] * budgets,
                       str(group.seeds), _spread(group.clean), *[_spread(group.at(e)) for e in eps])  # fmt: skip
     return table
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from easycoreset.data.keeping import keep, keep_open, kept, opened_once
 from easycoreset.data.source import Batch, Source, Split
-from easycoreset.errors import UsageError, nearest
+from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.members import load_attribute
 from easycoreset.spelling import MANIFESTS, is_listed, is_manifest, name_data, takes_size
 
@@ -52,9 +52,11 @@ def open_source(data: str, *, image_size: int | None = None, num_workers: int = 
     if not data:
         raise UsageError("data must be named; got ''")
     if image_size is not None and not takes_size(data):
-        raise UsageError(f"image_size is for image folders, manifests and hf:NAME; got {image_size} for data {data!r}")
+        raise UsageError(
+            f"image_size is for image folders, manifests and hf:NAME; got {image_size} for data {quote(data)}"
+        )
     if skip_broken and not is_listed(data):
-        raise UsageError(f"skip_broken is for image folders and manifests; got data {data!r}")
+        raise UsageError(f"skip_broken is for image folders and manifests; got data {quote(data)}")
     key = (data, image_size, num_workers, skip_broken)
     found = kept(key)
     return keep(key, _open(*key, download)) if found is None else found
@@ -77,11 +79,13 @@ def _open(data: str, image_size: int | None, num_workers: int, skip_broken: bool
 
         return load_npz(path)
     if path.exists():
-        raise UsageError(f"data: {data!r} is neither a folder nor an .npz file nor a manifest ({', '.join(MANIFESTS)})")
+        raise UsageError(
+            f"data: {quote(data)} is neither a folder nor an .npz file nor a manifest ({', '.join(MANIFESTS)})"
+        )
     name = data.partition(":")[0]
     if re.fullmatch(r"[\w-]+", name):
-        raise UsageError(f"data: no folder and no data set {name!r}: {nearest(name, DATA)}")
-    raise UsageError(f"data: {data!r}: no such file or folder")
+        raise UsageError(f"data: no folder and no data set {quote(name)}: {nearest(name, DATA)}")
+    raise UsageError(f"data: {quote(data)}: no such file or folder")
 
 
 def _open_named(data: str, image_size: int | None, num_workers: int, download: bool) -> Source:
@@ -90,7 +94,7 @@ def _open_named(data: str, image_size: int | None, num_workers: int, download: b
     load = load_attribute("data", DATA[name])
     if name == "digits":
         if folder:
-            raise UsageError(f"data: digits is bundled and takes no folder; got {folder!r}")
+            raise UsageError(f"data: digits is bundled and takes no folder; got {quote(folder)}")
         return load()
     if not folder:
         raise UsageError(f"data: {name} needs its {'name' if name == 'hf' else 'folder'}, as in {name}:"

@@ -7,7 +7,7 @@ import numpy as np
 from easycoreset.arrays import read_npz
 from easycoreset.data.images import channel_statistics, memory_split
 from easycoreset.data.source import Source, number_classes
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 from easycoreset.tables.holdout import hold_out
 
 
@@ -37,7 +37,7 @@ def load_npz(path: Path) -> Source:
 def _check(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:
     for name in (x_name, y_name):
         if name not in arrays:
-            raise UsageError(f"data: {path}: holds no array {name!r}")
+            raise UsageError(f"data: {path}: holds no array {quote(name)}")
     x, y = arrays[x_name], arrays[y_name]
     x = x[..., None] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[-1] not in (1, 3):

@@ -63,7 +63,7 @@ def _source(name: str, root: Path, parts: dict[str, list[dict]], key: bytes, nam
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise UsageError(f"data: {root}: no CIFAR batch ({shorten(str(error))})") from None
         if len(pixels) != len(labels):
-            raise UsageError(f"data: {root}: {len(pixels)} images but {len(labels)} labels in split {split!r}")
+            raise UsageError(f"data: {root}: {len(pixels)} images but {len(labels)} labels in split {quote(split)}")
         ids = [f"{split}/{row:05d}" for row in range(len(labels))]
         splits[split] = memory_split(split, pixels.transpose(0, 2, 3, 1), labels, ids)
     return Source(name, splits, names, (3, 32, 32), mean, std, "crop-flip")

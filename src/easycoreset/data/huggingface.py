@@ -11,9 +11,10 @@ import torch
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages, channel_statistics
 from easycoreset.data.listed import IMAGENET_MEAN, IMAGENET_STD, each
-from easycoreset.data.source import Images, Ints, Source, Split, fingerprint
+from easycoreset.data.source import Images, Ints, Source, Split
 from easycoreset.decoding import ORIENTATION, decode, open_picture
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
+from easycoreset.tables.fingerprint import fingerprint
 from easycoreset.tables.holdout import hold_out
 
 LABELS, IDS = ("label", "labels", "fine_label", "y"), ("sample_id", "id")
@@ -95,7 +96,7 @@ def find_columns(name: str, features: Any) -> tuple[str, str]:
                          f"{', '.join(LABELS)}); got {', '.join(classes or features)}")  # fmt: skip
     kind = str(getattr(features[label], "dtype", type(features[label]).__name__))
     if label not in classes and "int" not in kind:
-        raise UsageError(f"data: hf:{name}: labels must be integers; column {label!r} is of {kind}")
+        raise UsageError(f"data: hf:{name}: labels must be integers; column {quote(label)} is of {kind}")
     return pictures[0], label
 
 
@@ -127,7 +128,7 @@ def _parts(found: dict[str, Any], label: str) -> tuple[dict[str, tuple[Any, Ints
     if labelled:
         test = labelled[0]
         parts = {"train": (train, _numbers(train)), "test": (found[test], _numbers(found[test]))}
-        return parts, [] if test == "test" else [f"split {test!r} is the test part"]
+        return parts, [] if test == "test" else [f"split {quote(test)} is the test part"]
     rows = hold_out(np.asarray(train[label][:], np.int64))
     parts = {part: (train.select(own), own) for part, own in zip(("train", "test"), rows, strict=True)}
     return parts, [f"no labelled test part: a seeded, stratified fifth ({len(rows[1])} images) is held out"]

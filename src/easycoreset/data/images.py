@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from easycoreset.console import say_name
-from easycoreset.data.source import Ints, Split, fingerprint
+from easycoreset.data.source import Ints, Split
 from easycoreset.decoding import Encoded, decode, say_broken
 from easycoreset.errors import RunError
+from easycoreset.tables.fingerprint import fingerprint
 
 MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a folder lives in memory
 

@@ -14,9 +14,10 @@ import torch
 from easycoreset.console import log, say_name
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages
-from easycoreset.data.source import Images, Ints, Source, Split, fingerprint
+from easycoreset.data.source import Images, Ints, Source, Split
 from easycoreset.decoding import begins_as_picture, decode, open_picture, say_broken
 from easycoreset.errors import EasycoresetWarning, UsageError
+from easycoreset.tables.fingerprint import fingerprint
 from easycoreset.tables.holdout import hold_out_named
 
 K = TypeVar("K")

@@ -14,7 +14,7 @@ import pyarrow as pa
 from easycoreset.console import say_name
 from easycoreset.data.listed import TEST, TRAIN, Listed, Reading, hold_out_listed, open_listed
 from easycoreset.data.source import Source
-from easycoreset.errors import EasycoresetWarning, UsageError, nearest
+from easycoreset.errors import EasycoresetWarning, UsageError, nearest, quote
 from easycoreset.parquet import read_table
 
 COLUMNS = ("filepath", "label")
@@ -114,10 +114,12 @@ def _check_columns(file: Path, found: Sequence[str]) -> None:
     for name in COLUMNS:
         if name not in found:
             offered = nearest(name, found) if found else "it is empty"
-            raise UsageError(f"data: {file}: a manifest needs a column {name!r}: {offered}")
+            raise UsageError(f"data: {file}: a manifest needs a column {quote(name)}: {offered}")
     for name in (*COLUMNS, "split"):
         if found.count(name) > 1:
-            raise UsageError(f"data: {file}: column {name!r} must be there once; it is there {found.count(name)} times")
+            raise UsageError(
+                f"data: {file}: column {quote(name)} must be there once; it is there {found.count(name)} times"
+            )
 
 
 def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:
@@ -139,8 +141,8 @@ def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:
         if wrong:
             row, place = wrong[0], others[wrong[0]]
             raise UsageError(f"data: {file}: one path must have one {name}; {len(wrong)} rows repeat a path with "
-                             f"another (first: {say_name(columns['filepath'][row])}, {values[place]!r} and "
-                             f"{values[row]!r})")  # fmt: skip
+                             f"another (first: {say_name(columns['filepath'][row])}, {quote(values[place])} and "
+                             f"{quote(values[row])})")  # fmt: skip
     if others:
         notes.append(f"{len(others)} rows that repeat others are left out")
     return sorted(first.values())
@@ -154,8 +156,8 @@ def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int
     unknown = Counter(value for value in values if value not in (*TRAIN, *TEST))
     if unknown:
         value, rows = unknown.most_common(1)[0]
-        raise UsageError(f"data: {file}: split must be one of {', '.join((*TRAIN, *TEST))}; got {value!r} in {rows} "
-                         f"rows: {nearest(value, (*TRAIN, *TEST))}")  # fmt: skip
+        raise UsageError(f"data: {file}: split must be one of {', '.join((*TRAIN, *TEST))}; got {quote(value)} in "
+                         f"{rows} rows: {nearest(value, (*TRAIN, *TEST))}")  # fmt: skip
     parts = {"train": [row for row, value in enumerate(values) if value in TRAIN]}
     if not parts["train"]:
         raise UsageError(f"data: {file}: no row is of split train")

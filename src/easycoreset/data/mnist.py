@@ -9,7 +9,7 @@ import numpy as np
 
 from easycoreset.data.images import memory_split
 from easycoreset.data.source import Source, Split
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 
 LARGEST = 2**30  # bytes of a file of images
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
@@ -40,7 +40,7 @@ def _splits(kind: str, folder: Path, download: bool) -> dict[str, Split]:
         pixels = read_idx(folder / kind / "raw" / f"{prefix}-images-idx3-ubyte", 3)
         labels = read_idx(folder / kind / "raw" / f"{prefix}-labels-idx1-ubyte", 1)
         if len(pixels) != len(labels):
-            raise UsageError(f"data: {folder}: {len(pixels)} images but {len(labels)} labels in split {split!r}")
+            raise UsageError(f"data: {folder}: {len(pixels)} images but {len(labels)} labels in split {quote(split)}")
         ids = [f"{split}/{row:05d}" for row in range(len(labels))]
         splits[split] = memory_split(split, pixels[..., None], labels, ids)
     return splits

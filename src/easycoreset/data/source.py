@@ -1,6 +1,5 @@
 """What a data set is: splits of samples with labels, ids and a fingerprint, and the batches made of them."""
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from easycoreset.errors import EasycoresetWarning, UsageError
+from easycoreset.errors import EasycoresetWarning, UsageError, quote
 
 Ints = npt.NDArray[np.int64]
 Transform = Callable[[Tensor, int], Tensor]  # (images [B,H,W,C], step) -> the same shape
@@ -115,10 +114,12 @@ def check_labels(split: Split, class_names: Sequence[str], name: str) -> None:
     """Refuse labels outside the classes, a single class, and fewer samples than classes."""
     labels, classes = split.labels, len(class_names)
     if not len(labels):
-        raise UsageError(f"data: {name}: split {split.name!r} is empty")
+        raise UsageError(f"data: {name}: split {quote(split.name)} is empty")
     if labels.min() < 0 or labels.max() >= classes:
         wrong = labels[(labels < 0) | (labels >= classes)]
-        raise UsageError(f"data: {name}: labels must be in 0..{classes - 1}; got {wrong[0]} in split {split.name!r}")
+        raise UsageError(
+            f"data: {name}: labels must be in 0..{classes - 1}; got {wrong[0]} in split {quote(split.name)}"
+        )
     if classes < 2 or (split.name == "train" and len(np.unique(labels)) < 2):
         raise UsageError(f"data: {name}: at least two classes are needed; got one")
     if split.name == "train" and len(labels) < classes:
@@ -139,12 +140,3 @@ def number_classes(labels: Ints, name: str) -> list[str]:
         said = f"{name}: no sample of class {', '.join(map(str, empty[:20]))}"
         warnings.warn(said, EasycoresetWarning, stacklevel=5)
     return [str(k) for k in range(classes)]
-
-
-def fingerprint(sample_ids: Sequence[str], labels: Ints, contents: Iterator[bytes] | Sequence[bytes]) -> str:
-    """SHA-256 over (sample_id, label, content hash) in index order, as hex."""
-    whole = hashlib.sha256()
-    for name, label, content in zip(sample_ids, labels.tolist(), contents, strict=True):
-        whole.update(name.encode("utf-8", "surrogateescape") + b"\0" + str(label).encode() + b"\0")
-        whole.update(hashlib.sha256(content).digest())
-    return whole.hexdigest()

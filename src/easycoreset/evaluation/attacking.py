@@ -15,7 +15,7 @@ from easycoreset.attacks import Attack, load_attack
 from easycoreset.attacks.ball import lengths
 from easycoreset.console import log, progress
 from easycoreset.data import Split
-from easycoreset.errors import RunError, UsageError
+from easycoreset.errors import RunError, UsageError, quote
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.files import write_atomic
 from easycoreset.models.modes import frozen
@@ -164,7 +164,9 @@ def check_inside(name: str, x_adv: Tensor, x: Tensor, eps: float, norm: str) -> 
     delta = (x_adv - x).double()
     reach = lengths(delta).max() if norm == "l2" else delta.abs().max()
     if not (float(reach) <= eps + TOLERANCE * max(1.0, eps) and 0 <= float(x_adv.min()) <= float(x_adv.max()) <= 1):
-        raise RunError(f"attack {name!r} left the {norm} ball of {eps:.4g} or [0, 1]: it reached {float(reach):.9g}")
+        raise RunError(
+            f"attack {quote(name)} left the {norm} ball of {eps:.4g} or [0, 1]: it reached {float(reach):.9g}"
+        )
 
 
 def _classes(model: nn.Module, split: Split, device: torch.device) -> int:

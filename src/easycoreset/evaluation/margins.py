@@ -14,7 +14,7 @@ from easycoreset.attacks import MARGINS
 from easycoreset.attacks.fmn import measure
 from easycoreset.console import progress
 from easycoreset.data import Split
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 from easycoreset.evaluation.attacking import SAVE_SECONDS
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.members import load_member, spell_member, split_spec
@@ -35,7 +35,7 @@ def load_margin(spec: str, norm: Norm) -> tuple[str, Any]:
     if hasattr(own, "norm"):
         return spell_member(split_spec(spec)[0], own), load_member("margin", spec, MARGINS, norm=norm)
     if norm != "l2":
-        raise UsageError(f"margin {spec!r} is of l2; got norm {norm!r}")
+        raise UsageError(f"margin {quote(spec)} is of l2; got norm {quote(norm)}")
     return spell_member(split_spec(spec)[0], own), own
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from easycoreset.data import Source, Split, takes_size
-from easycoreset.errors import UsageError, require
+from easycoreset.errors import UsageError, quote, require
 from easycoreset.evaluation.checks import Check
 from easycoreset.evaluation.outcomes import Outcome, predict_split
 from easycoreset.models.card import ModelCard, read_card
@@ -49,7 +49,7 @@ def check_names(options: EvaluateOptions, own: Sequence[str], theirs: Sequence[s
     if numbered or options.weights.is_file():
         return []
     pairs = [(a, b) for a, b in zip(own, theirs, strict=True) if _plain(a) != _plain(b)]
-    first = f"{pairs[0][0]!r} where the data have {pairs[0][1]!r}" if pairs else ""
+    first = f"{quote(pairs[0][0])} where the data have {quote(pairs[0][1])}" if pairs else ""
     message = f"{len(pairs)} of the model's {len(own)} classes are named otherwise than the data's: {first}"
     return [Check("class_names", float(len(pairs)), not pairs, message)]
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from easycoreset.console import log
 from easycoreset.errors import UsageError
 from easycoreset.experiment.cells import Cell, FeatureKind
-from easycoreset.files import read_json
 from easycoreset.folders import discard_step
 from easycoreset.hardness import HARDNESS
 from easycoreset.parquet import read_table
+from easycoreset.records import read_record
 from easycoreset.scoring import scores_file
 from easycoreset.tables.features import has_features
 
@@ -57,7 +57,7 @@ def refuse_other_data(out: Path, cells: Sequence[Cell], fingerprint: str) -> Non
     """
     for cell in cells if fingerprint else ():
         try:
-            found = read_json(cell_folder(out, cell) / "cell.json").get("fingerprint", fingerprint)
+            found = read_record(cell_folder(out, cell) / "cell.json").get("fingerprint", fingerprint)
         except UsageError:
             continue  # absent or corrupt: another's concern
         if found != fingerprint:
@@ -73,7 +73,7 @@ def drop_corrupt(out: Path, cells: Sequence[Cell]) -> list[str]:
         if not folder.exists():
             continue
         try:
-            record = read_json(folder / "cell.json")
+            record = read_record(folder / "cell.json")
             lines = [record["clean"], *record["attacked"]]
             table = read_table(folder / "predictions.parquet", {"index": "integer", "broken": "bool"})
             if table.num_rows != sum(line["samples"] for line in lines) or not all(name in record for name in FACTS):
@@ -91,7 +91,7 @@ def collect(out: Path, cells: Sequence[Cell]) -> pa.Table:
     for cell in cells:
         if not is_done(out, cell):
             continue
-        record = read_json(cell_folder(out, cell) / "cell.json")
+        record = read_record(cell_folder(out, cell) / "cell.json")
         common = {"cell": cell.name} | {name: getattr(cell, name) for name in OPTIONS}
         common |= {name: record[name] for name in FACTS}
         weights = record.get("weights", [1.0, 1.0])

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import platform
 import time
@@ -24,14 +23,16 @@ from easycoreset.evaluation.checks import LONGER
 from easycoreset.experiment.cells import FULL, Cell, FeatureKind
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import Setting, Task
-from easycoreset.files import SCHEMA_VERSION, make_folder, process_name, read_json, write_json
-from easycoreset.folders import OWN, discard_step, open_lock, step_folder
+from easycoreset.files import SCHEMA_VERSION, make_folder, process_name, write_json
+from easycoreset.folders import OWN, discard_step, step_folder
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.ledgers import STATE, STEP, Ledger, delete_run, delete_written
+from easycoreset.locks import open_lock
 from easycoreset.memory import measure_peak
 from easycoreset.models import is_normalised
 from easycoreset.options import ComputeOptions
 from easycoreset.parquet import read_table, write_table
+from easycoreset.records import read_history, read_summary
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import choose
 from easycoreset.tables import Coreset, Scores
@@ -165,7 +166,7 @@ def _validated(cell: Cell, work: Path) -> dict[str, Any]:
     """The accuracies on held-out rows after the last epoch."""
     if cell.val_fraction is None:
         return {}
-    last = json.loads((work / "model" / "history.jsonl").read_text().splitlines()[-1])
+    last = read_history(work / "model" / "history.jsonl")[-1]
     return {"validation": {name: last[name] for name in ("val_clean", "val_robust")}}
 
 
@@ -229,7 +230,7 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
             **setting.machine(cell), weights=work / "model", model=_own_factory(cell), attack=attack, norm=cell.norm,
             eps=radii, limit=images, seed=0, out=folder,
         ))  # fmt: skip
-        return read_json(folder / EVALUATION)["summary"]
+        return read_summary(folder / EVALUATION)
 
     for place, (eps, limit) in enumerate(parts):
         summaries.append(attacked(f"evaluation-{place}", cell.attack, eps, limit))

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv
 
 from easycoreset.errors import UsageError
 from easycoreset.exporting.sources import plain, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
+from easycoreset.spreadsheet import write_csv as fill_csv
 from easycoreset.tables import Scores
 
 AUDIT = ("sample_id", "label", "pred", "self_confidence", "likely_mislabelled")
@@ -35,7 +35,7 @@ def write_issues(options: ExportOptions) -> None:
         table = issues_of_scores(tables.scores)
     else:
         raise UsageError("source must be scores or an audit for format cleanlab; got a coreset without its scores")
-    write_new(options.out, lambda path: csv.write_csv(table, path))
+    write_new(options.out, lambda path: fill_csv(table, path, options.raw))
 
 
 def issues_of_audit(audit: pa.Table) -> pa.Table:

@@ -1,10 +1,9 @@
 """Tables as CSV."""
 
-from pyarrow import csv
-
 from easycoreset.exporting.sources import plain, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
+from easycoreset.spreadsheet import write_csv as fill_csv
 
 
 def write_csv(options: ExportOptions) -> None:
@@ -16,4 +15,4 @@ def write_csv(options: ExportOptions) -> None:
     tables = read_tables(options)
     audit = tables.audit if tables.coreset is None and tables.scores is None else None
     table = tables.join() if audit is None else plain(audit)
-    write_new(options.out, lambda path: csv.write_csv(table, path))
+    write_new(options.out, lambda path: fill_csv(table, path, options.raw))

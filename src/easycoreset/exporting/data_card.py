@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from easycoreset.errors import quote
 from easycoreset.exporting.markdown import block, facts, listed, page, table
 from easycoreset.exporting.sources import Tables, coreset_record, record_beside
 from easycoreset.tables import Coreset, Scores
@@ -113,6 +114,6 @@ def _limits(coreset: Coreset, tables: Tables) -> list[str]:
         "Hard samples may be mislabelled, rare or merely difficult: hardness does not tell which.",
         "A model trained on fewer samples for the same epochs has fewer updates: compare with random samples at the "
         "same updates before the choice gets the credit.",
-        f"The indices belong to the split {coreset.provenance.get('split', 'train')!r} of data with the fingerprint "
-        "above, in its order.",
+        f"The indices belong to the split {quote(coreset.provenance.get('split', 'train'))} of data with the "
+        "fingerprint above, in its order.",
     ]

@@ -6,10 +6,11 @@ from typing import Any
 
 from easycoreset.console import log
 from easycoreset.data import is_listed
-from easycoreset.exporting.pictures import are_files, find_pictures, name_picture
+from easycoreset.exporting.pictures import are_files, name_picture
 from easycoreset.exporting.sources import Tables, find_data, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
+from easycoreset.tables.pictures import find_pictures
 
 FIELDS = "fiftyone.core.fields."
 KINDS = {bool: "BooleanField", int: "IntField", float: "FloatField", str: "StringField"}
@@ -73,7 +74,8 @@ def _paths(options: ExportOptions, tables: Tables) -> list[str]:
         log.info("filepath is relative, as --format folder names the pictures: give rel_dir to from_json")
         names, total = tables.class_names, len(table.labels)
         return [name_picture(row, names[label], total) for row, label in enumerate(table.labels.tolist())]
+    known = table.provenance.get("fingerprint")
     if data is not None and (listed or options.data is not None):
-        return [os.path.abspath(file) for file in find_pictures(data, table)]
+        return [os.path.abspath(file) for file in find_pictures(data, table.sample_ids, table.labels, known)]
     log.info("the pictures are not found, so filepath is relative: give --data, or rel_dir to from_json")
     return list(table.sample_ids)

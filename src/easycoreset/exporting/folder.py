@@ -12,12 +12,13 @@ from PIL import Image
 from easycoreset.console import log, progress
 from easycoreset.data import is_listed, is_manifest, name_data, open_source
 from easycoreset.data.source import Split
-from easycoreset.errors import EasycoresetWarning, RunError, UsageError
-from easycoreset.exporting.pictures import find_pictures, name_picture
+from easycoreset.errors import EasycoresetWarning, RunError, UsageError, quote
+from easycoreset.exporting.pictures import name_picture
 from easycoreset.exporting.places import check_free, fresh_folder
 from easycoreset.exporting.sources import Tables, find_data, read_tables
 from easycoreset.options import ExportOptions
 from easycoreset.tables import Coreset, check_same_data
+from easycoreset.tables.pictures import find_pictures, require_pictures
 
 CHUNK = 256  # pictures in memory at once
 
@@ -43,7 +44,8 @@ def write_folder(options: ExportOptions) -> None:
     if is_listed(data):
         if Path(data).is_dir():
             _check_apart(Path(data), options.out)
-        files = find_pictures(data, coreset)
+        files = find_pictures(data, coreset.sample_ids, coreset.labels, coreset.provenance.get("fingerprint"))
+        require_pictures([files[row] for row in coreset.index.tolist()])
         names = _name_again(tables, files) if is_manifest(data) else list(coreset.sample_ids)
         with fresh_folder(options.out, "folder", facts) as place:
             _place_files({names[row]: files[row].resolve() for row in coreset.index.tolist()}, place, options.copy)
@@ -80,7 +82,7 @@ def _place_files(files: dict[str, Path], place: Path, copy: bool) -> None:
                 else:
                     os.symlink(file, new)
             except OSError as error:
-                raise RunError(f"{name!r} cannot be written: {error.strerror}") from None
+                raise RunError(f"{quote(name)} cannot be written: {error.strerror}") from None
             bar.advance()
 
 
@@ -91,7 +93,7 @@ def _open_split(data: str, coreset: Coreset, given: bool) -> Split:
         raise UsageError(f"{error}" + ("" if given else " (--data says where the data set lies now)")) from None
     name = str(coreset.provenance.get("split", "train"))
     if name not in source.splits:
-        raise UsageError(f"data: {data} has no split {name!r}, of which the coreset is")
+        raise UsageError(f"data: {data} has no split {quote(name)}, of which the coreset is")
     split = source.splits[name]
     own, other = (coreset.sample_ids, coreset.labels), (split.sample_ids, split.labels)
     check_same_data(coreset.provenance, split.fingerprint, name, "the coreset", own, other)

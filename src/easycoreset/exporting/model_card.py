@@ -8,8 +8,8 @@ from typing import Any
 from easycoreset.console import say_eps
 from easycoreset.errors import UsageError
 from easycoreset.exporting.markdown import block, cell, facts, listed, page, table
-from easycoreset.files import read_json
 from easycoreset.models.card import ModelCard, read_card
+from easycoreset.records import read_record
 
 Json = Mapping[str, Any]
 RECIPE = ("batch_size", "lr", "momentum", "weight_decay", "schedule", "augment", "precision", "ema", "val_fraction")
@@ -27,8 +27,8 @@ def describe_model(folder: Path) -> str:
         UsageError: broken files, or an evaluation of other weights than the folder's.
     """
     card = read_card(folder) if (folder / "model.json").exists() else None
-    run = read_json(folder / "run.json") if card is not None and (folder / "run.json").exists() else {}
-    record = read_json(folder / "evaluation.json") if (folder / "evaluation.json").exists() else {}
+    run = read_record(folder / "run.json") if card is not None and (folder / "run.json").exists() else {}
+    record = read_record(folder / "evaluation.json") if (folder / "evaluation.json").exists() else {}
     summary: Json = record.get("summary", {})
     if card is not None and summary:
         _check_weights(folder, record)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.errors import UsageError
-from easycoreset.files import SCHEMA_VERSION, prepare_place, process_name, read_json, write_json
+from easycoreset.files import SCHEMA_VERSION, prepare_place, process_name, write_json
 from easycoreset.ledgers import digest_of, is_plain_file
+from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions
 
 MARK = "export.json"
@@ -77,9 +78,9 @@ def check_free(folder: Path, out: Path | None = None) -> None:
     if not any(folder.iterdir()):
         return
     mark = folder / MARK
-    if not is_plain_file(mark) or read_json(mark).get("command") != "export":
+    if not is_plain_file(mark) or read_record(mark).get("command") != "export":
         raise UsageError(f"out: {named} is not empty and no export wrote it; give another --out")
-    if read_json(mark).get("contents") != _digest(folder):
+    if read_record(mark).get("contents") != _digest(folder):
         raise UsageError(f"out: files in {named} were changed, added or taken away since it was exported (or version "
                          "0.1 exported it); give another --out")  # fmt: skip
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from easycoreset.console import say_eps
 from easycoreset.errors import UsageError
-from easycoreset.files import read_json, write_new
+from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
+from easycoreset.records import read_summary
 
 
 def write_model_information(options: ExportOptions) -> None:
@@ -26,9 +27,8 @@ def describe_for_robustbench(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: no evaluation, or none by AutoAttack at one eps in linf or l2.
     """
-    record = read_json(folder / "evaluation.json")
-    summary = record.get("summary", {})
-    lines = [line for line in summary.get("attacked", []) if line["attack"].split(":")[0] == "autoattack"]
+    summary = read_summary(folder / "evaluation.json")
+    lines = [line for line in summary["attacked"] if line["attack"].split(":")[0] == "autoattack"]
     if len(lines) != 1 or lines[0]["attack"] != "autoattack":
         found = ", ".join(f"{line['attack']} at {say_eps(line['eps'])}" for line in lines) or "none"
         raise UsageError(

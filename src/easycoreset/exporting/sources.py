@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from easycoreset.console import log
-from easycoreset.errors import UsageError
-from easycoreset.files import read_json
+from easycoreset.errors import UsageError, quote
 from easycoreset.options import ExportOptions
 from easycoreset.parquet import read_table
+from easycoreset.records import read_record
+from easycoreset.spelling import is_here
 from easycoreset.tables import Coreset, Scores, check_same_data
 
 FILES = {"coreset": "coreset.parquet", "scores": "scores.parquet", "audit": "audit.parquet"}
@@ -76,7 +77,7 @@ class Tables:
         table, own = plain(self.scores.to_table()), self.coreset.to_table()
         for name in COLUMNS:
             if name in table.column_names:
-                raise UsageError(f"scores must not have a column {name!r}, which the coreset adds")
+                raise UsageError(f"scores must not have a column {quote(name)}, which the coreset adds")
             table = table.append_column(name, own[name])
         return table
 
@@ -110,7 +111,7 @@ def read_tables(options: ExportOptions) -> Tables:
 def record_beside(file: Path | None, name: str) -> dict[str, Any]:
     """The JSON object `name` beside a file, or nothing."""
     place = None if file is None else file.with_name(name)
-    return read_json(place) if place is not None and place.exists() else {}
+    return read_record(place) if place is not None and place.exists() else {}
 
 
 def coreset_record(tables: Tables) -> dict[str, Any]:
@@ -125,6 +126,7 @@ def find_data(options: ExportOptions, tables: Tables) -> str | None:
         return options.data
     run = record_beside(tables.scores_file, "run.json")
     scored = run.get("given", {}).get("data")
+    scored = scored if scored and is_here(scored) else None
     named = tables.either.provenance.get("data")
     return scored or (named if named == "digits" else None)
 

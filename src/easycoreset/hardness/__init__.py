@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 from easycoreset.hardness.folds import Fold
 from easycoreset.members import load_member
 
@@ -194,7 +194,7 @@ def load_all_hardness(specs: Sequence[str]) -> list[Hardness | Swept]:
     names = [measure.name for measure in measures]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UsageError(f"hardness must be named once each; got {twice!r} twice")
+        raise UsageError(f"hardness must be named once each; got {quote(twice)} twice")
     return measures
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 from easycoreset.hardness import ForwardHardness, Hardness, Outputs, load_all_hardness
 from easycoreset.hardness.gradient import AIGN
 
@@ -25,7 +25,9 @@ def load_online(specs: Sequence[str]) -> list[Hardness]:
     measures: list[Hardness] = []
     for measure in load_all_hardness(specs):
         if not isinstance(measure, AIGN | ForwardHardness) or measure.dtype != "float32" or measure.opt_in:
-            raise UsageError(f"hardness online must come from a training step, in float32; {measure.name!r} does not")
+            raise UsageError(
+                f"hardness online must come from a training step, in float32; {quote(measure.name)} does not"
+            )
         measures.append(cast(Hardness, measure))
     return measures
 

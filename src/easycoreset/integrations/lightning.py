@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from easycoreset.errors import UsageError, nearest
+from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.integrations.observing import Observer
 from easycoreset.recorder import HardnessRecorder
 
@@ -38,7 +38,7 @@ class HardnessCallback(Callback):
             return
         modules = dict(pl_module.named_modules())
         if self.network not in modules:
-            raise UsageError(f"network {self.network!r} is no module of {type(pl_module).__name__}: "
+            raise UsageError(f"network {quote(self.network)} is no module of {type(pl_module).__name__}: "
                              f"{nearest(self.network, modules)}")  # fmt: skip
         if not isinstance(batch, tuple | list) or len(batch) < 3:
             raise UsageError("a training batch must be (x, y, ..., index): wrap the data set by easycoreset.with_index")

@@ -6,7 +6,7 @@ import warnings
 import torch
 from torch import nn
 
-from easycoreset.errors import EasycoresetWarning, UsageError, nearest
+from easycoreset.errors import EasycoresetWarning, UsageError, nearest, quote
 from easycoreset.members import load_attribute
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
@@ -69,9 +69,9 @@ def build_bare(card: ModelCard) -> nn.Module:
     if name and ("." in kind or importlib.util.find_spec(kind) is not None):
         network = _call_factory(card.model)
         if not isinstance(network, nn.Module):
-            raise UsageError(f"model {card.model!r} must return an nn.Module; got {type(network).__name__}")
+            raise UsageError(f"model {quote(card.model)} must return an nn.Module; got {type(network).__name__}")
         return network
-    raise UsageError(f"unknown model {card.model!r}: {nearest(card.model, KNOWN)}")
+    raise UsageError(f"unknown model {quote(card.model)}: {nearest(card.model, KNOWN)}")
 
 
 def _call_factory(name: str) -> nn.Module:
@@ -80,7 +80,7 @@ def _call_factory(name: str) -> nn.Module:
     try:
         return factory()
     except Exception as error:  # it may raise anything
-        raise UsageError(f"model {name!r} must build without arguments: {type(error).__name__}: {error}") from None
+        raise UsageError(f"model {quote(name)} must build without arguments: {type(error).__name__}: {error}") from None
 
 
 def _torchvision(name: str, channels: int, classes: int) -> nn.Module:

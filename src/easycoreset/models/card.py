@@ -1,12 +1,16 @@
 """What a saved model says of itself."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from easycoreset.errors import UsageError
-from easycoreset.files import SCHEMA_VERSION, read_json, write_json
+from easycoreset.errors import UsageError, quote
+from easycoreset.files import SCHEMA_VERSION, write_json
+from easycoreset.records import read_record
+
+MOST_PIXELS, MOST_CLASSES = 2**28, 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +49,12 @@ def read_card(folder: Path) -> ModelCard:
         raise UsageError(
             f"{file}: no such file; a model is in {' and in '.join(str(folder / name) for name in within)}"
         )
-    record = read_json(file)
+    record = read_record(file)
     record.pop("schema_version", None)
+    if not 0 < math.prod(record["shape"]) <= MOST_PIXELS or min(record["shape"]) < 1:
+        raise UsageError(f"{file}: shape must be (C, H, W), each >= 1; got {quote(record['shape'])}")
+    if min(record["std"], default=1) <= 0 or len(record["class_names"]) > MOST_CLASSES:
+        raise UsageError(f"{file}: std must be > 0, and the classes at most {MOST_CLASSES}")
     try:
         card = ModelCard(**record)
         lists = {key: tuple(getattr(card, key)) for key in ("shape", "mean", "std", "class_names")}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from easycoreset.errors import UsageError, nearest
+from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.models.modes import frozen
 
 
@@ -50,7 +50,9 @@ class LastLayer:
         """
         shapes = [tuple(inputs.shape) for inputs in self.seen]
         if len(self.seen) != 1 or len(self.seen[0]) != samples:
-            raise UsageError(f"feature_layer {self.name!r} must run once on the {samples} samples; it saw {shapes}")
+            raise UsageError(
+                f"feature_layer {quote(self.name)} must run once on the {samples} samples; it saw {shapes}"
+            )
         return self.seen.pop().flatten(1)
 
 
@@ -68,7 +70,7 @@ def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> Las
     modules = dict(model.named_modules())
     if name is not None:
         if name not in modules or not name:
-            raise UsageError(f"feature_layer {name!r} is no layer of the model: {nearest(name, modules)}")
+            raise UsageError(f"feature_layer {quote(name)} is no layer of the model: {nearest(name, modules)}")
         return LastLayer(name, modules[name], getattr(modules[name], "bias", None) is not None)
     ran: list[tuple[str, Tensor]] = []
 

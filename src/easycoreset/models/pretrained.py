@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from easycoreset.console import log
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 from easycoreset.models.card import ModelCard
 
 SECONDS = 10  # without an answer, after which a server counts as out of reach
@@ -26,8 +26,8 @@ def published_state(card: ModelCard) -> dict[str, Tensor]:
     """
     kind, _, name = card.model.partition(":")
     if kind not in ("torchvision", "timm"):
-        raise UsageError(f"init: pretrained is for torchvision:NAME and timm:NAME; got model {card.model!r} (init also "
-                         "takes a trained model's folder, or a file of weights)")  # fmt: skip
+        raise UsageError(f"init: pretrained is for torchvision:NAME and timm:NAME; got model {quote(card.model)} (init "
+                         "also takes a trained model's folder, or a file of weights)")  # fmt: skip
     log.info("init: published weights of %s are fetched where they are not cached", card.model)
     try:
         with torch.random.fork_rng(devices=[]), _quick():

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from easycoreset.errors import EasycoresetWarning, UsageError
+from easycoreset.errors import EasycoresetWarning, UsageError, quote
 from easycoreset.files import write_atomic
 from easycoreset.models import build_model, is_normalised
 from easycoreset.models.card import ModelCard, read_card, write_card
@@ -35,10 +35,10 @@ def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
     card = read_card(folder)
     if not is_normalised(card.model) and model != card.model:
         raise UsageError(
-            f"{folder / 'model.json'} names the factory {card.model!r}: repeat it as model to have it imported"
+            f"{folder / 'model.json'} names the factory {quote(card.model)}: repeat it as model to have it imported"
         )
     if model not in (None, card.model):
-        raise UsageError(f"model must be {card.model!r}, as {folder / 'model.json'} says; got {model!r}")
+        raise UsageError(f"model must be {quote(card.model)}, as {folder / 'model.json'} says; got {quote(model)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)
         network = build_model(card)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from easycoreset.errors import UsageError, require
+from easycoreset.errors import UsageError, quote, require
 from easycoreset.options.apart import require_apart
 from easycoreset.options.kinds import (
     NEUTRAL,
@@ -139,7 +139,9 @@ class CompareOptions(RunOptions):
     def _check_recipe(self) -> None:
         for item in fields(self):
             if item.metadata.get("grid") and getattr(self, item.name) != item.default:
-                raise UsageError(f"recipe {self.recipe!r} fixes {item.name}; got {getattr(self, item.name)!r}")
+                raise UsageError(
+                    f"recipe {quote(self.recipe)} fixes {item.name}; got {quote(getattr(self, item.name))}"
+                )
         if self.recipe == "digits":
             require(self.data in (None, "digits"), "data", "digits for the recipe digits", self.data)
         elif self.recipe == "imagenet-paper":

@@ -45,6 +45,8 @@ class PredictOptions(ComputeOptions):
     """package.module:factory of the model, which is imported only when repeated here."""
     batch_size: Integer = field(default=250, metadata=NEUTRAL)
     """Images a batch."""
+    raw: Switch = False
+    """Leave names in labels.csv as they are; without it what a spreadsheet would take for a formula begins with '."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from easycoreset.errors import UsageError, require
+from easycoreset.errors import UsageError, quote, require
 from easycoreset.options.apart import require_apart
 from easycoreset.options.kinds import Switch, check_types
 
@@ -26,6 +26,7 @@ TAKERS = {
     "data": ("folder", "fiftyone"),
     "scores": ("csv", "hf", "fiftyone", "card"),
     "copy": ("folder",),
+    "raw": ("csv", "cleanlab"),
     "model": ("onnx",),
 }
 OF_MODELS = ("robustbench", "onnx")
@@ -49,6 +50,8 @@ class ExportOptions:
     """Scores that go with a coreset; left out: those it was chosen from, where they still lie there."""
     copy: Switch = False
     """Copy the pictures of an image folder or a manifest; left out: symbolic links to them."""
+    raw: Switch = False
+    """Leave text in CSV as it is; without it what a spreadsheet would take for a formula begins with '."""
     model: str | None = None
     """package.module:factory of the model, for onnx, which is imported only when repeated here."""
 
@@ -68,4 +71,4 @@ class ExportOptions:
         for name, takers in TAKERS.items():
             value = getattr(self, name)
             if value not in (None, False) and self.format not in takers:
-                raise UsageError(f"{name} is for format {' and '.join(takers)}; got {value!r} for {self.format}")
+                raise UsageError(f"{name} is for format {' and '.join(takers)}; got {quote(value)} for {self.format}")

@@ -121,7 +121,7 @@ def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R
             unknown = next((name for name in kwargs if name not in signature.parameters), None)
             if unknown is not None:
                 offered = nearest(unknown, signature.parameters)
-                raise TypeError(f"{function.__name__}() has no option {unknown!r}: {offered}")
+                raise TypeError(f"{function.__name__}() has no option {quote(unknown)}: {offered}")
             return function(options(*args, **kwargs))
 
         hints = typing.get_type_hints(options)

@@ -8,7 +8,7 @@ import numpy as np
 
 from easycoreset.attacks import load_attack
 from easycoreset.data import Source
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.models import build_model
 from easycoreset.models.card import ModelCard
@@ -74,7 +74,7 @@ def needs_of_method(options: PipelineOptions, source: Source) -> tuple[tuple[str
     needs = needs_of(selector) or ()
     lacking = [need for need in needs if need not in (*HARDNESS, *ARRAYS)]
     if lacking:
-        raise UsageError(f"method {options.method!r} needs {lacking[0]!r}, which no scoring run makes")
+        raise UsageError(f"method {quote(options.method)} needs {quote(lacking[0])}, which no scoring run makes")
     cheap = {measure.name for measure in load_hardness(())}
     asked = tuple(need for need in needs if need in HARDNESS and need not in cheap)
     arrays = [need for need in needs if need in ARRAYS]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.console import say_eps
-from easycoreset.files import read_json
+from easycoreset.records import read_record
 from easycoreset.reporting.page import Figure, Grid, Section, axes, errors, line
 
 WHO = (
@@ -16,7 +16,7 @@ WHO = (
 
 def describe_analysis(folder: Path) -> list[Section]:
     """The sections of a folder that `analyze` wrote."""
-    found = read_json(folder / "analysis.json")
+    found = read_record(folder / "analysis.json")
     main = next(name for name in ("aign", *(row["hardness"] for row in found["vulnerability"]))
                 if any(row["hardness"] == name for row in found["vulnerability"]))  # fmt: skip
     return [

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from easycoreset.files import read_json
+from easycoreset.errors import UsageError
 from easycoreset.parquet import read_provenance, read_table
+from easycoreset.records import SUMMARIES, read_record, read_summary
 from easycoreset.reporting.page import Grid, Picture, Section
 from easycoreset.reporting.samples import open_images
+from easycoreset.schemas import check_record
 
 SUSPECTS = 60  # pictures of the most suspect
 OF_A_CLASS = 8  # pictures of the hardest of a class
@@ -26,11 +28,14 @@ SAYS = {
 
 def describe_audit(folder: Path) -> list[Section]:
     """Suspects first, then the hardest of each class, then duplicates and what cannot be read."""
-    table = read_table(folder / "audit.parquet", {"index": "integer", "label": "integer"})
-    record = read_json(folder / "run.json")
-    summary = record["summary"]
+    table = _read(folder / "audit.parquet")
+    record = read_record(folder / "run.json")
+    summary = read_summary(folder / "run.json")
+    check_record(summary, SUMMARIES["audit"], f"{folder / 'run.json'}: summary")
     names = read_provenance(table, folder / "audit.parquet", None).get("class_names", [])
-    picture = open_images(record, summary["split"], table["sample_id"].to_pylist())
+    known = str(record.get("options", {}).get("fingerprint", ""))
+    labels = table["label"].to_numpy().astype(np.int64)
+    picture = open_images(record, summary["split"], table["sample_id"].to_pylist(), labels, known)
     twins, other = summary["duplicates"], summary["duplicates_with_another_label"]
     train = summary["split"] == "train"
     in_test = f"; {summary['also_in_test']} in the test part too" if train else ""
@@ -52,6 +57,27 @@ def describe_audit(folder: Path) -> list[Section]:
         Section("Duplicates", tables=[_duplicates(table)], folded=True),
         *([Section("Pictures that cannot be read", points=summary["unreadable"])] if summary["unreadable"] else []),
     ]
+
+
+COLUMNS = {
+    "index": "integer", "sample_id": "text", "label": "integer", "label_name": "text", "pred_name": "text?",
+    "probability": "number?", "rank_in_class": "integer", "suspicion": "number", "likely_mislabelled": "bool",
+    "duplicate_of": "integer?", "in_test": "bool",
+}  # fmt: skip
+
+
+def _read(file: Path) -> pa.Table:
+    """An audit's table, whose rows are of index 0, 1, ...
+
+    Raises:
+        UsageError: it is missing or damaged.
+    """
+    table = read_table(file, COLUMNS)
+    twins = table["duplicate_of"].drop_null().to_numpy()
+    rows = np.arange(table.num_rows)
+    if not np.array_equal(table["index"].to_numpy(), rows) or not np.isin(twins, rows).all():
+        raise UsageError(f"{file}: index must be the number of the row, and duplicate_of one of them")
+    return table
 
 
 def _suspects(summary: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from easycoreset.console import say_eps, say_share
-from easycoreset.errors import UsageError
-from easycoreset.files import SCHEMA_VERSION, read_json, write_json
+from easycoreset.errors import UsageError, quote
+from easycoreset.files import SCHEMA_VERSION, write_json
 from easycoreset.parquet import read_table
+from easycoreset.records import read_record
 from easycoreset.reporting.page import Grid
 from easycoreset.statistics import Contrast, contrast_all
 
@@ -22,14 +24,14 @@ MANY = 12  # contrasts that are told one by one
 
 def contrasts_of(folder: Path, results: pa.Table) -> list[Contrast]:
     """Every contrast with random in an experiment's folder, the declared ones first."""
-    record = read_record(folder)
+    record = read_experiment(folder)
     load = partial(load_outcomes, folder)
     return contrast_all(results, load, declared_kinds(record), planned_budgets(record))
 
 
 def write_contrasts(folder: Path) -> None:
     """Write `contrasts.json`: gains, intervals, p and verdicts as the page tells them."""
-    found = contrasts_of(folder, read_table(folder / "results.parquet", {"seed": "integer"}))
+    found = contrasts_of(folder, read_results(folder))
     lines = [dataclasses.asdict(c) | {"verdict": c.verdict, "says": c.sentence()} for c in found]
     known = [
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()} for line in lines
@@ -37,10 +39,30 @@ def write_contrasts(folder: Path) -> None:
     write_json(folder / CONTRASTS, {"schema_version": SCHEMA_VERSION, "contrasts": known})
 
 
+RESULTS = {
+    **dict.fromkeys(("cell", "method", "objective", "attack", "data"), "text"), "model": "text?", "norm": "text?",
+    **dict.fromkeys(("fraction", "clean", "eps", "accuracy", "main", "seconds", "selection_seconds"), "number"),
+    **dict.fromkeys(("seed", "samples"), "integer"), **dict.fromkeys(("updates", "epochs"), "integer?"),
+}  # fmt: skip
+
+
+def read_results(folder: Path) -> pa.Table:
+    """An experiment's `results.parquet`.
+
+    Raises:
+        UsageError: it is missing or damaged, or names a cell that is no folder of the experiment's.
+    """
+    table = read_table(folder / "results.parquet", RESULTS)
+    for name in set(table["cell"].to_pylist()):
+        if re.fullmatch(r"[0-9a-f]{16}", name) is None:
+            raise UsageError(f"{folder / 'results.parquet'}: a cell must be 16 hex digits; got {quote(name)}")
+    return table
+
+
 def is_table_of_contrasts(file: Path) -> bool:
     """Whether a file holds what `write_contrasts` writes."""
     try:
-        return set(read_json(file)) == {"schema_version", "contrasts"}
+        return set(read_record(file)) == {"schema_version", "contrasts"}
     except UsageError:
         return False
 
@@ -77,9 +99,9 @@ def load_outcomes(folder: Path, name: str) -> pa.Table:
     return read_table(folder / "cells" / name / "predictions.parquet", {"index": "integer", "broken": "bool"})
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_experiment(folder: Path) -> dict[str, Any]:
     """What an experiment's `run.json` says; empty where there is none."""
-    return read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    return read_record(folder / "run.json") if (folder / "run.json").exists() else {}
 
 
 def declared_kinds(record: dict[str, Any]) -> dict[str, str]:

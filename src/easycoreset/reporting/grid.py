@@ -9,9 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from easycoreset.console import say_duration, say_eps, say_share
-from easycoreset.files import read_json
-from easycoreset.parquet import read_table
-from easycoreset.reporting.contrasts import contrast_table, contrasts_of, read_record, tell_verdicts
+from easycoreset.records import read_record
+from easycoreset.reporting.contrasts import contrast_table, contrasts_of, read_experiment, read_results, tell_verdicts
 from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes, errors, line, over_eps
 from easycoreset.reporting.samples import describe_scores
 from easycoreset.reporting.second import describe_second
@@ -20,12 +19,12 @@ from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, group_results
 
 def describe_grid(folder: Path) -> list[Section]:
     """The sections of an experiment's folder."""
-    results = read_table(folder / "results.parquet", {"seed": "integer"})
+    results = read_results(folder)
     if not results.num_rows:
         return [Section("Results", ["No cell is finished yet."])]
-    record, contrasts = read_record(folder), contrasts_of(folder, results)
+    record, contrasts = read_experiment(folder), contrasts_of(folder, results)
     groups = group_results(results)
-    cells = {name: read_json(folder / "cells" / name / "cell.json") for name in _cells(results)}
+    cells = {name: read_record(folder / "cells" / name / "cell.json") for name in _cells(results)}
     return [
         _verdict(results, contrasts, groups, record.get("planned")),
         Section("Clean against robust accuracy", [FRONTIER], figures=_frontiers(results, groups)),

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.console import say_eps
-from easycoreset.files import read_json
+from easycoreset.records import read_history, read_record
 from easycoreset.reporting.page import Figure, Grid, Section, axes, errors, line, over_eps
 
 
 def describe_training(folder: Path) -> list[Section]:
     """Loss over epochs."""
-    lines = [json.loads(text) for text in (folder / "history.jsonl").read_text().splitlines()]
+    lines = read_history(folder / "history.jsonl")
     x = [entry["epoch"] for entry in lines]
     data = [line("training loss", 0, x, [entry["loss"] for entry in lines])]
-    summary = read_json(folder / "run.json").get("summary", {}) if (folder / "run.json").exists() else {}
+    summary = read_record(folder / "run.json").get("summary", {}) if (folder / "run.json").exists() else {}
     said = ", ".join(f"{name} {value}" for name, value in summary.items() if isinstance(value, int | float | str))
     return [
         Section(
@@ -25,7 +25,7 @@ def describe_training(folder: Path) -> list[Section]:
 
 def describe_evaluation(folder: Path) -> list[Section]:
     """Accuracy over eps with intervals, and every check."""
-    summary = read_json(folder / "evaluation.json").get("summary")
+    summary = read_record(folder / "evaluation.json").get("summary")
     if summary is None:
         return [Section("Evaluation", ["It is not finished yet."])]
     clean, data = summary["clean"], []
@@ -56,7 +56,7 @@ def describe_record(folder: Path) -> list[Section]:
     for name in ("run.json", "evaluation.json"):
         if not (folder / name).exists():
             continue
-        record = read_json(folder / name)
+        record = read_record(folder / name)
         command = record.get("command_line") or f"easycoreset {record.get('command', '')}"
         kept: dict[str, Any] = {
             key: record[key] for key in ("options", "experiment", "versions", "started", "finished") if key in record

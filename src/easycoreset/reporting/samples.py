@@ -11,14 +11,17 @@ from PIL import Image
 
 from easycoreset.console import log
 from easycoreset.decoding import decode
-from easycoreset.files import read_json
+from easycoreset.errors import UsageError
+from easycoreset.records import read_record
 from easycoreset.reporting.page import COLOURS, Figure, Grid, Picture, Section, axes, plain
-from easycoreset.spelling import is_listed, picture_files, takes_size
-from easycoreset.tables import Scores
+from easycoreset.spelling import is_here, is_listed, takes_size
+from easycoreset.tables import Ints, Scores
+from easycoreset.tables.pictures import find_pictures
 
 BINS = 80
 PICTURES = 4  # of each end of each class
 CLASSES = 10  # that a gallery shows
+LARGEST = 1024  # side of a picture on a page
 SIDE = 64  # pixels of a picture that was brought to a size which is not known
 
 
@@ -83,8 +86,9 @@ def _table(scores: Scores) -> Grid:
 
 def gallery(folder: Path, scores: Scores, name: str) -> Section:
     """The easiest and the hardest samples of each class, with their ids; a picture that cannot be read is named."""
-    record = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    images = open_images(record, scores.provenance.get("split", "train"), scores.sample_ids)
+    record = read_record(folder / "run.json") if (folder / "run.json").exists() else {}
+    known = str(scores.provenance.get("fingerprint", ""))
+    images = open_images(record, scores.provenance.get("split", "train"), scores.sample_ids, scores.labels, known)
     if images is None:
         return Section("Easiest and hardest", ["The data set is not where it was, so there are no pictures."])
     order = np.argsort(scores[name], kind="stable")
@@ -108,26 +112,34 @@ def gallery(folder: Path, scores: Scores, name: str) -> Section:
     return Section("Easiest and hardest", [says], points=unreadable, galleries=galleries)
 
 
-def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[str]) -> Any:
-    """A function from a row to a data URL, or None where a run's data set cannot be opened or is another.
+def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[str], labels: Ints, known: str) -> Any:
+    """A function from a row to a data URL, or None where a run's data set is not on this disk, or is another.
 
-    Of pictures in files only those that are shown are read.
+    Of pictures in files only those that are shown are read. The record may have come from anywhere: nothing is shown of
+    data whose fingerprint is not `known`, and nobody is asked for any.
     """
     given = record.get("given", record.get("options", {}))
-    data = given.get("data")
-    if not data:
+    data, size = given.get("data"), given.get("image_size")
+    if not isinstance(data, str) or not known or not is_here(data):
+        return None
+    if not isinstance(size, int | None) or (size is not None and not 8 <= size <= LARGEST):
         return None
     if is_listed(data):
-        files, size = picture_files(data, sample_ids), given.get("image_size") or SIDE
-        return lambda row: data_url(decode(files[row], size))
+        try:
+            files = find_pictures(data, sample_ids, labels, known)
+        except (UsageError, OSError, ValueError) as error:
+            log.info("no pictures: %s", error)
+            return None
+        return lambda row: data_url(decode(files[row], size or SIDE))
     from easycoreset.data import open_source
 
     try:
-        split = open_source(data, image_size=given.get("image_size") if takes_size(data) else None).splits[split_name]
+        split = open_source(data, image_size=size if takes_size(data) else None).splits[split_name]
     except Exception as error:  # it may be gone, moved or broken
         log.info("no pictures: %s", error)
         return None
-    if list(split.sample_ids) != list(sample_ids):
+    if split.fingerprint != known:
+        log.info("no pictures: %s is other data", data)
         return None
 
     def picture(row: int) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.console import say_eps
-from easycoreset.files import read_json
+from easycoreset.records import read_record
 from easycoreset.reporting.audit import describe_audit
 from easycoreset.reporting.page import Figure, Grid, Section, errors, line, over_eps
 from easycoreset.reporting.runs import describe_evaluation
@@ -16,7 +16,7 @@ NAMES = {"coreset": "coreset", "random": "random, as many", "all": "all samples"
 
 def describe_whole(folder: Path) -> list[Section]:
     """The sections of a folder that `run` wrote."""
-    found = read_json(folder / "comparison.json")
+    found = read_record(folder / "comparison.json")
     sections = [_comparison(found)]
     if (folder / "audit" / "audit.parquet").exists():
         sections += describe_audit(folder / "audit")

@@ -11,7 +11,7 @@ from torch import nn
 
 from easycoreset.console import log
 from easycoreset.data import Split
-from easycoreset.errors import UsageError, require
+from easycoreset.errors import UsageError, quote, require
 from easycoreset.folders import RunFolder
 from easycoreset.ledgers import delete_written
 from easycoreset.models.foreign import load_foreign
@@ -180,7 +180,7 @@ def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: 
     missing = [n for n in numbers if not (run.path / "checkpoints" / f"{n:04d}").is_dir()]
     if missing:
         raise UsageError(
-            f"split: {options.split!r} needs the weights of every scored epoch; {run.path} lacks {missing}"
+            f"split: {quote(options.split)} needs the weights of every scored epoch; {run.path} lacks {missing}"
         )
     if leads():  # of another test part, it may be
         delete_written(trajectory_folder(run.path, split.name))

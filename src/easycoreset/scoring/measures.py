@@ -8,7 +8,6 @@ import numpy as np
 from easycoreset.console import log
 from easycoreset.errors import UsageError, require
 from easycoreset.features import look_at
-from easycoreset.files import read_json
 from easycoreset.hardness import Extent, ForwardHardness, Hardness, OptIn, Swept, load_all_hardness
 from easycoreset.hardness.exact import first_std
 from easycoreset.hardness.gradient import AIGN
@@ -16,6 +15,7 @@ from easycoreset.hardness.online import load_online
 from easycoreset.members import spell_member, split_spec
 from easycoreset.models.last_layer import find_last_layer
 from easycoreset.options import ScoreOptions
+from easycoreset.records import read_record
 from easycoreset.training import Job, fresh_model
 from easycoreset.training.tap import is_tappable
 
@@ -36,7 +36,7 @@ def asked_for(options: ScoreOptions) -> Measures:
     if options.hardness or options.overwrite or not file.exists():
         return measures
     try:
-        begun = read_json(file).get("options", {}).get("hardness")
+        begun = read_record(file).get("options", {}).get("hardness")
     except UsageError:
         return measures
     kept = [measure for measure in measures if measure.name in (begun or ())]

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from easycoreset.errors import EasycoresetWarning, UsageError, require
-from easycoreset.files import SCHEMA_VERSION, prepare_place, read_json, write_json
+from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
+from easycoreset.files import SCHEMA_VERSION, prepare_place, write_json
 from easycoreset.ledgers import digest_of, is_plain_file
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.options import SelectOptions, options_json, takes
+from easycoreset.records import read_record
 from easycoreset.selection.published import read_listed, read_published
 from easycoreset.tables import Coreset, Scores, kept_count
 from easycoreset.tables.holdout import hold_out
@@ -126,7 +127,7 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         coreset = selector(scores, count, seed)
     if not isinstance(coreset, Coreset) or len(coreset) != count:
         kept = len(coreset) if isinstance(coreset, Coreset) else type(coreset).__name__
-        raise UsageError(f"method {name!r} must return a Coreset of {count} samples; got {kept}")
+        raise UsageError(f"method {quote(name)} must return a Coreset of {count} samples; got {kept}")
     before, after = coreset.class_counts()
     coreset.provenance.update(
         method=name, fraction=float(fraction), seed=seed, count=count,
@@ -170,7 +171,7 @@ def _check_place(out: Path) -> str | None:
     beside = out.with_suffix(".json")
     record: dict[str, Any] = {}
     if os.path.lexists(beside):
-        record = read_json(beside) if is_plain_file(beside) else {}
+        record = read_record(beside) if is_plain_file(beside) else {}
         require(record.get("command") == "select", "out", "a name whose .json is free, or select's", str(beside))
     if not os.path.lexists(out):
         return None

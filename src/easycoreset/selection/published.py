@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from easycoreset.arrays import open_npy, read_npz
-from easycoreset.errors import UsageError, shorten
+from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.tables import Coreset, Ints, Scores, check_same_data
 
 
@@ -75,7 +75,7 @@ def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
         except (TypeError, ValueError, OverflowError):
             strange = next(str(value) for value in values if str(value) not in known)
             raise UsageError(
-                f"method file:{path}: {strange!r} is neither an index nor a sample id of this data"
+                f"method file:{path}: {quote(strange)} is neither an index nor a sample id of this data"
             ) from None
     outside = rows[(rows < 0) | (rows >= len(scores))]
     if len(outside):

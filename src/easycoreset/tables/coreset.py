@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
 from easycoreset.tables.scores import Floats, Ints, Scores
 
@@ -28,10 +28,10 @@ def kept_count(fraction: float, total: int) -> int:
     (3, 144)
     """
     if not 0 < fraction <= 1:
-        raise UsageError(f"fraction must be in (0, 1]; got {fraction!r}")
+        raise UsageError(f"fraction must be in (0, 1]; got {quote(fraction)}")
     count = int(np.floor(np.float64(fraction) * total + 0.5))
     if count == 0:
-        raise UsageError(f"fraction must keep at least one of {total} samples; got {fraction!r}")
+        raise UsageError(f"fraction must keep at least one of {total} samples; got {quote(fraction)}")
     return count
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from easycoreset.arrays import open_npy
 from easycoreset.errors import UsageError
-from easycoreset.files import read_json
+from easycoreset.records import read_record
 
 RECORD = "features.json"
 
@@ -22,7 +22,7 @@ def file_names(kind: str) -> tuple[str, str]:
 def has_features(folder: Path, kind: str, size: int) -> bool:
     """Whether the features of one kind are there and whole beside a table of `size` scores."""
     try:
-        if kind not in read_json(folder / RECORD).get("kinds", {}):
+        if kind not in read_record(folder / RECORD).get("kinds", {}):
             return False
         for name in file_names(kind):
             _open(folder / name, size)
@@ -50,7 +50,7 @@ def read_features(folder: Path, provenance: dict[str, Any], size: int) -> dict[s
 
 
 def _read_all(folder: Path, provenance: dict[str, Any], size: int) -> dict[str, Any]:
-    record = read_json(folder / RECORD)
+    record = read_record(folder / RECORD)
     if record.get("split", "train") != provenance.get("split", "train"):
         return {}
     theirs, own = str(record.get("fingerprint", "")), str(provenance.get("fingerprint", ""))

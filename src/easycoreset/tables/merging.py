@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from easycoreset.console import log
-from easycoreset.errors import UsageError, require
+from easycoreset.errors import UsageError, quote, require
 from easycoreset.tables.scores import Floats, Scores, check_same_data
 
 
@@ -33,7 +33,7 @@ def merge(tables: Sequence[Scores]) -> Scores:
         shared = seen & set(table.sample_ids)
         if shared:
             raise UsageError(f"merge: table {place} shares {len(shared)} samples with those before it, as "
-                             f"{min(shared)!r}: shards must not overlap, seeds be of the same samples")  # fmt: skip
+                             f"{quote(min(shared))}: shards must not overlap, seeds be of the same data")  # fmt: skip
         seen |= set(table.sample_ids)
     return _concatenate(tables)
 

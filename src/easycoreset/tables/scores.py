@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from easycoreset.console import log
-from easycoreset.errors import UsageError, nearest, require
+from easycoreset.errors import UsageError, nearest, quote, require
 from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
 from easycoreset.tables.agreement import Agreement, agree
 from easycoreset.tables.features import read_features
@@ -84,7 +84,7 @@ class Scores:
         """
         if name not in self.columns:
             raise UsageError(
-                f"the scores have no column {name!r}: {nearest(name, self.columns)} "
+                f"the scores have no column {quote(name)}: {nearest(name, self.columns)} "
                 f"(another one is made by `easycoreset score --hardness {name}`, if `score --list` names it)"
             )
         return self.columns[name]
@@ -214,7 +214,7 @@ def check_same_data(provenance: dict[str, Any], fingerprint: str, split: str, wh
         UsageError: they differ; the counts are named.
     """
     if provenance.get("split", split) != split:
-        raise UsageError(f"{what} is of split {provenance['split']!r}; needed is {split!r}")
+        raise UsageError(f"{what} is of split {quote(provenance['split'])}; needed is {quote(split)}")
     if len(own[1]) != len(other[1]):
         raise UsageError(f"{what} is of other data: {len(own[1])} samples against {len(other[1])}")
     if provenance.get("fingerprint") == fingerprint:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from easycoreset.console import log
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 from easycoreset.tables.coreset import Coreset
 from easycoreset.tables.scores import ARRAYS, Ints, Rows, Scores, check_same_data
 
@@ -153,13 +153,15 @@ def match_ids(own: tuple[Sequence[str], Ints, Sequence[str], dict[str, Any]], sp
     """
     ids, labels, names, provenance = own
     if provenance.get("split", split.name) != split.name:
-        raise UsageError(f"{what} is of split {provenance['split']!r}; needed is {split.name!r}")
+        raise UsageError(f"{what} is of split {quote(provenance['split'])}; needed is {quote(split.name)}")
     places = _places(ids, what)
     _places(split.sample_ids, "the data")
     rows = np.array([places.get(name, -1) for name in split.sample_ids], np.int64)
     shared = rows >= 0
     if not shared.any():
-        raise UsageError(f"{what} and the data have no sample_id in common (as {ids[0]!r} and {split.sample_ids[0]!r})")
+        raise UsageError(
+            f"{what} and the data have no sample_id in common (as {quote(ids[0])} and {quote(split.sample_ids[0])})"
+        )
     before, now = labels[rows[shared]], split.labels[shared]
     changed = before != now
     if names and class_names:
@@ -177,7 +179,7 @@ def _places(ids: Sequence[str], what: str) -> dict[str, int]:
     places: dict[str, int] = {}
     for row, name in enumerate(ids):
         if places.setdefault(name, row) != row:
-            raise UsageError(f"{what}: sample ids must be there once each to be matched; {name!r} is there again")
+            raise UsageError(f"{what}: sample ids must be there once each to be matched; {quote(name)} is there again")
     return places
 
 

@@ -13,7 +13,7 @@ from easycoreset.console import log
 from easycoreset.data import Source, Split, is_listed, locate, name_data, open_source, takes_size
 from easycoreset.data.draws import seed_of
 from easycoreset.data.keeping import is_news
-from easycoreset.errors import EasycoresetWarning, UsageError, require
+from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.models import SMALL, build_model, choose_model
 from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import frozen
@@ -141,7 +141,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if present[kind])
     if not present[name]:
-        raise UsageError(f"device must be there; got {name!r}, and this machine (or this build of torch) has none")
+        raise UsageError(f"device must be there; got {quote(name)}, and this machine (or this build of torch) has none")
     return torch.device(name, own_gpu()) if name == "cuda" and launched() else torch.device(name)
 
 
@@ -204,7 +204,7 @@ def _check_train_mode(model: nn.Module, job: Job) -> None:
             job.objective(model.train(), batch.x, batch.y, None, generator)
     except Exception as error:  # a user's own model or objective may raise anything
         said = " ".join(str(error).split())
-        raise UsageError(f"model {job.model_name!r} cannot train on batches of {len(rows)}: {said}") from None
+        raise UsageError(f"model {quote(job.model_name)} cannot train on batches of {len(rows)}: {said}") from None
 
 
 def say_few_updates(job: Job) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.console import log
-from easycoreset.errors import EasycoresetWarning, UsageError, require
+from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.models import GreyToRGB, build_model, is_normalised
 from easycoreset.models.card import ModelCard, read_card
 from easycoreset.models.foreign import read_state
@@ -81,7 +81,7 @@ def _check_card(folder: Path, card: ModelCard) -> None:
     """Refuse a folder that holds another model, or one of other classes; say where these only have other names."""
     theirs = read_card(folder)
     if theirs.model != card.model:
-        raise UsageError(f"init: {folder} holds the model {theirs.model!r}, not {card.model!r} (--model)")
+        raise UsageError(f"init: {folder} holds the model {quote(theirs.model)}, not {quote(card.model)} (--model)")
     if len(theirs.class_names) != len(card.class_names):
         raise UsageError(_other_classes(folder, len(theirs.class_names), len(card.class_names)))
     if theirs.class_names != card.class_names:

@@ -1,0 +1,249 @@
+"""The records that commands write as JSON, and what each must hold: the one place where they are read and checked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from easycoreset.errors import UsageError, quote
+from easycoreset.files import read_json
+from easycoreset.schemas import Maybe, Some, check_record
+
+MOST_LINES = 10**6  # of a history
+PAIR = (float, float)
+LINE = {
+    "attack": str,
+    "norm": str,
+    "eps": float,
+    "accuracy": float,
+    "low": float,
+    "high": float,
+    "samples": int,
+    "stages?": {str: float},
+}
+CHECK = {"name": str, "figure": float, "passed": bool, "message": str}
+MARGINS = {"attack": str, "norm": str, "samples": int, "found": float, "median_upper_bound": Maybe(float)}
+EVALUATION = {
+    "data": str,
+    "split": str,
+    "samples": int,
+    "model?": Maybe(str),
+    "clean": LINE,
+    "attacked": [LINE],
+    "worst": [LINE],
+    "checks": [CHECK],
+    "warnings": [str],
+    "margins?": [MARGINS],
+    "attacks?": {str: {str: object}},
+}
+BASE = {
+    "schema_version?": int,
+    "command?": str,
+    "command_line?": Maybe(str),
+    "status?": str,
+    "options?": {str: object},
+    "versions?": {str: object},
+    "provenance?": {str: object},
+}
+CUT = {"k": int, "precision": float, "recall": float}
+AUDIT = {
+    "samples": int,
+    "by": str,
+    "suspect_by": str,
+    "likely_mislabelled": Maybe(int),
+    "duplicates": int,
+    "duplicates_with_another_label": int,
+    "also_in_test": int,
+    "split": str,
+    "unreadable": [str],
+    "not_audited?": {str: int},
+    "models?": int,
+    "noise?": {"wrong": int, "columns": {str: [CUT]}},
+}
+PRODUCT = {"methods": [str], "objectives": [str], "updates": [int], "epochs": [int], "contrast?": Maybe(str)}
+RUN = BASE | {
+    "summary?": {str: object},
+    "given?": {"data?": str, "image_size?": Maybe(int)},
+    "declared?": {str: str},
+    "planned?": int,
+    "experiment?": {"products?": [PRODUCT]},
+}
+BINS = {"robust": float, "robust_interval": PAIR, "flip_rate": Maybe(float), "flip_interval": Maybe(PAIR)}
+VULNERABILITY = {
+    "hardness": str,
+    "attacked": str,
+    "split": str,
+    "eps": float,
+    "spearman": Maybe(float),
+    "bins": Some(BINS),
+}
+MARGIN = {
+    "hardness": str,
+    "attacked": str,
+    "split": str,
+    "spearman": Maybe(float),
+    "interval": Maybe(PAIR),
+    "samples": int,
+    "bins": [{"mean": float}],
+}
+MATRIX = {"names": [str], "spearman": [[Maybe(float)]], "overlap_30": [[Maybe(float)]]}
+EARLY = {
+    "first": Maybe(int),
+    "every": Maybe(int),
+    "epochs": int,
+    "spearman": Maybe(float),
+    **{f"overlap_{share}": Maybe(float) for share in (10, 30, 50)},
+}
+TRANSFER = {"model": str, "method": str, "fraction": float, "updates": int, "clean": LINE, "worst": [LINE]}
+TRAINED = {
+    "trained_on": {"coreset", "random", "all"},
+    "objective": str,
+    "clean": LINE,
+    "worst": [LINE],
+    "warnings": [str],
+}
+GAIN = {"eps": float, "difference": float, "low": float, "high": float, "p": float}
+RECORDS: dict[str, Any] = {
+    "run.json": RUN,
+    "evaluation.json": BASE | {"summary?": EVALUATION},
+    "cell.json": {
+        "options": {"objective": str, "fraction": float, "method": str, "seed": int},
+        "clean": LINE,
+        "attacked": [LINE],
+        "worst": [LINE],
+        "second?": Maybe([LINE]),
+        "checks": [CHECK],
+        "warnings": [str],
+        "class_counts": {"before": [int], "after": [int]},
+        "attacks?": {str: {str: object}},
+        "kept": int,
+        "selection_seconds": float,
+        "seconds": float,
+        "host": str,
+        "weights?": [float],
+        "validation?": {str: float},
+        "selection_mb?": Maybe(float),
+        "fingerprint?": str,
+    },
+    "comparison.json": {
+        "rows": Some(TRAINED),
+        "against?": {str: Some(GAIN)},
+        "classes?": [{"class": str, "before": int, "after": int}],
+        "method": str,
+        "fraction": float,
+        "per_class": bool,
+        "updates": int,
+        "epochs": int,
+        "model": str,
+    },
+    "analysis.json": {
+        "data": str,
+        "model": str,
+        "scored_by": str,
+        "vulnerability": Some(VULNERABILITY),
+        "margins": [MARGIN],
+        "agreement": {str: MATRIX},
+        "early": [EARLY],
+        "transfer": [TRANSFER],
+    },
+    "contrasts.json": {"schema_version": int, "contrasts": [{str: object}]},
+    "features.json": {"kinds": {str: {str: object}}, "split?": str, "fingerprint?": str, "layer?": str, "bias?": bool},
+    "model.json": {
+        "model": str,
+        "shape": (int, int, int),
+        "mean": [float],
+        "std": [float],
+        "class_names": Some(str),
+        "eps?": Maybe(float),
+        "provenance?": {"options?": {str: object}, "fingerprint?": str},
+        "schema_version?": int,
+    },
+    "history.jsonl": {
+        "epoch": int,
+        "loss": Maybe(float),
+        "updates?": int,
+        "lr?": Maybe(float),
+        "seconds?": Maybe(float),
+        "val_clean?": float,
+        "val_robust?": float,
+        "train_robust?": float,
+    },
+    "export.json": BASE | {"contents?": str},
+    "tracking.json": {str: str},
+}
+SUMMARIES = {"audit": AUDIT}  # of run.json, by command
+PROVENANCE = {
+    "class_names?": [str],
+    "split?": str,
+    "fingerprint?": str,
+    "data?": str,
+    "shape?": (int, int, int),
+    "method?": str,
+    "mode?": str,
+    "fraction?": float,
+    "seed?": int,
+    "model?": str,
+    "objective?": str,
+    "options?": {str: object},
+    "labels?": str,
+    "class_counts?": {"before": [int], "after": [int]},
+    "count?": int,
+    "matched?": {str: object},
+}
+COMMANDS = BASE | {"options?": {"scores?": str}, "written?": [str]}  # the record of `select`, beside its coreset
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record, whose kind its name tells; beside a coreset, that of `select`.
+
+    Raises:
+        UsageError: the file is missing, is no JSON object, or lacks what such a record holds.
+    """
+    record = read_json(path)
+    check_record(record, RECORDS.get(path.name, COMMANDS), str(path))
+    if path.name == "run.json" and "summary" in record and record.get("command") in SUMMARIES:
+        check_record(record["summary"], SUMMARIES[record["command"]], f"{path}: summary")
+    if not _fits(path.name, record):
+        raise UsageError(f"{path}: its lists are of lengths that do not fit together")
+    return record
+
+
+def _fits(name: str, record: dict[str, Any]) -> bool:
+    """Whether lists that belong together are of one length."""
+    if name == "analysis.json":
+        matrices = record["agreement"].values()
+        rows = [(len(m["names"]), m[key]) for m in matrices for key in ("spearman", "overlap_30")]
+        square = all(len(matrix) == n and all(len(row) == n for row in matrix) for n, matrix in rows)
+        return square and bool(record["agreement"]) and len({len(row["worst"]) for row in record["transfer"]}) < 2
+    if name == "comparison.json":
+        return len({len(row["worst"]) for row in record["rows"]}) == 1
+    return True
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The summary of a finished run's record.
+
+    Raises:
+        UsageError: likewise, or it is not finished.
+    """
+    record = read_record(path)
+    if "summary" not in record:
+        raise UsageError(f"{path}: the run is not finished")
+    return record["summary"]
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The lines of a history, an object an epoch.
+
+    Raises:
+        UsageError: the file is missing, or a line is damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines[:MOST_LINES]]
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: a line is damaged: {quote(str(error))}") from None
+    for number, entry in enumerate(entries, 1):
+        check_record(entry, RECORDS["history.jsonl"], f"{path}: line {number}")
+    return entries
