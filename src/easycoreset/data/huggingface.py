@@ -114,7 +114,7 @@ def _load(name: str) -> dict[str, Any]:
         if path.is_dir() and any((path / file).exists() for file in ("dataset_dict.json", "state.json")):
             found: Any = load_from_disk(name)
         else:
-            found = load_dataset("parquet", data_files=name) if path.is_file() else load_dataset(name)
+            found = Dataset.from_parquet(name) if path.is_file() else load_dataset(name)  # the former asks nobody
     except Exception as error:  # the hub, the network and broken files raise almost anything
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"data: hf:{name}: cannot be loaded: {said}") from None

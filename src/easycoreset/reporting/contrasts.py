@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from easycoreset.console import say_eps, say_share
@@ -56,6 +57,15 @@ def read_results(folder: Path) -> pa.Table:
     for name in set(table["cell"].to_pylist()):
         if re.fullmatch(r"[0-9a-f]{16}", name) is None:
             raise UsageError(f"{folder / 'results.parquet'}: a cell must be 16 hex digits; got {quote(name)}")
+    for name in (name for name, kind in RESULTS.items() if kind == "number"):
+        if not np.isfinite(table[name].to_numpy()).all():
+            raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be finite")
+    images: dict[tuple[Any, ...], int] = {}
+    for row in table.to_pylist():
+        key = tuple(row[name] for name in ("data", "model", "objective", "fraction", "eps"))
+        if images.setdefault(key, row["samples"]) != row["samples"] or (row["updates"] or row["epochs"]) is None:
+            raise UsageError(f"{folder / 'results.parquet'}: rows that are compared must be of the same images, each "
+                             "with a budget")  # fmt: skip
     return table
 
 
@@ -95,8 +105,19 @@ def contrast_table(contrasts: Sequence[Contrast]) -> Grid:
 
 
 def load_outcomes(folder: Path, name: str) -> pa.Table:
-    """A cell's per-image outcomes."""
-    return read_table(folder / "cells" / name / "predictions.parquet", {"index": "integer", "broken": "bool"})
+    """A cell's per-image outcomes.
+
+    Raises:
+        UsageError: they are missing or damaged, or are of attacked images that were not predicted clean, once each.
+    """
+    file = folder / "cells" / name / "predictions.parquet"
+    table = read_table(file, {"index": "integer", "attack": "text", "eps": "number", "broken": "bool"})
+    index, attacks = table["index"].to_numpy(), np.array(table["attack"].to_pylist(), object)
+    clean = index[attacks == "clean"]
+    fine = len(np.unique(clean)) == len(clean) > 0 and np.isin(index, clean).all() and not table["broken"].null_count
+    if not fine or not np.isfinite(table["eps"].to_numpy()).all():
+        raise UsageError(f"{file}: must hold every attacked image once as clean, at finite eps")
+    return table
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""A case: a file of some kind is spoilt, and the command that reads it runs on it in a process of its own."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzz import mutate
+from fuzz.materials import KINDS, Kind
+
+MEMORY = 3 * 2**30  # bytes of address space that a case may take beyond what the process had before
+SECONDS = 20
+FINE, WRONG = ("done", "message"), ("signal", "raw exception", "hang", "memory", "executed", "network", "several lines")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended, and what was said."""
+
+    end: str
+    said: str = ""
+
+
+def make_materials(folder: Path) -> None:
+    """Let another process make one file of every kind, by the commands themselves: this one only ever forks."""
+    code = "import sys; from pathlib import Path; from fuzz.materials import make; make(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, stdout=subprocess.DEVNULL, timeout=600)
+
+
+def run_case(kind: Kind, materials: Path, seed: int) -> Outcome:
+    """Spoil a copy of a file, and give it to its command in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        work = Path(name)
+        for part in kind.needs:
+            source = materials / part
+            (work / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(source, work / part) if source.is_dir() else shutil.copy(source, work / part)
+        said = work / "said.txt"
+        child = os.fork()
+        if not child:
+            _in_child(kind, work, said, seed)
+        return _wait(child, said)
+
+
+def _in_child(kind: Kind, work: Path, said: Path, seed: int) -> None:
+    """Spoil the file and run the command; the exit code tells what happened."""
+    code = 70
+    try:
+        mutate.spoil(work / kind.file, random.Random(seed))
+        out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0), os.dup2(null, 1), os.dup2(out, 2)
+        os.chdir(work)
+        signal.alarm(SECONDS)
+        status = Path("/proc/self/status").read_text().splitlines()
+        now = next(int(line.split()[1]) for line in status if line.startswith("VmSize:")) * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        watched: list[str] = []
+        sys.addaudithook(lambda event, arguments: watched.append(event) if event in WATCHED else None)
+        from easycoreset.cli import main
+
+        code = main(list(kind.command))
+        if watched:
+            code = 71 if "socket.connect" in watched or "socket.getaddrinfo" in watched else 72
+    except MemoryError:
+        code = 73
+    except BaseException as error:
+        os.write(2, f"raw {type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(code)
+
+
+WATCHED = ("socket.connect", "socket.getaddrinfo", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
+ENDS = {70: "raw exception", 71: "network", 72: "executed", 73: "memory"}
+
+
+def _wait(child: int, said: Path) -> Outcome:
+    _, status = os.waitpid(child, 0)
+    text = said.read_text(errors="replace") if said.exists() else ""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return Outcome("hang" if number == signal.SIGALRM else "signal", f"{signal.Signals(number).name} {text[-300:]}")
+    code = os.WEXITSTATUS(status)
+    if code in ENDS:
+        return Outcome(ENDS[code], text[-600:])
+    if "(a bug;" in text or "Traceback" in text:
+        return Outcome("memory" if "MemoryError" in text else "raw exception", text[-600:])
+    last = [line for line in text.splitlines() if line.startswith("easycoreset ")]
+    if code and (len(last) != 1 or len(text) > 20_000):
+        return Outcome("several lines", text[-600:])
+    return Outcome("message" if code else "done", last[0] if last else "")
+
+
+def run(cases: int, seed: int, kinds: tuple[str, ...] = (), shown: bool = False) -> dict[str, object]:
+    """Do so many cases, over all kinds in turn.
+
+    Returns:
+        `counts`: how they ended; `by_kind`: those that ended wrong; `wrong`: an example of each.
+    """
+    counts, by_kind, wrong = Counter[str](), dict[str, Counter[str]](), list[dict[str, object]]()
+    with tempfile.TemporaryDirectory(prefix="fuzz-materials-") as name:
+        materials = Path(name)
+        make_materials(materials)
+        chosen = [kind for kind in KINDS if (materials / kind.file).exists() and (not kinds or kind.name in kinds)]
+        _warm_up()
+        started = time.monotonic()
+        for number in range(cases):
+            kind = chosen[number % len(chosen)]
+            outcome = run_case(kind, materials, seed * 1_000_000 + number)
+            counts[outcome.end] += 1
+            if outcome.end in WRONG:
+                own = by_kind.setdefault(kind.name, Counter())
+                own[outcome.end] += 1
+                if own[outcome.end] == 1:
+                    wrong.append({"kind": kind.name, "case": number, "end": outcome.end, "said": outcome.said})
+                if shown:
+                    print(f"{kind.name} case {number}: {outcome.end}: {outcome.said[-400:]}", flush=True)
+            if shown and number % 500 == 499:
+                print(f"{number + 1} cases, {time.monotonic() - started:.0f} s: {dict(counts)}", flush=True)
+    return {"cases": cases, "seed": seed, "kinds": len(chosen), "counts": dict(counts),
+            "by_kind": {kind: dict(ends) for kind, ends in by_kind.items()}, "wrong": wrong}  # fmt: skip
+
+
+def _warm_up() -> None:
+    """Import now what the cases would import each: this process computes nothing, so that it may fork."""
+    import datasets  # noqa: F401
+    import torch
+
+    import easycoreset.cli
+    import easycoreset.evaluation
+    import easycoreset.exporting.folder
+    import easycoreset.pipeline.analyzing
+    import easycoreset.predicting
+    import easycoreset.reporting  # noqa: F401
+
+    torch.set_num_threads(1)
+    try:
+        from easycoreset.versions import source_commit
+    except ImportError:  # of version 0.1, whose counts are compared
+        from easycoreset.files import source_commit
+    source_commit()  # asks git, once
