@@ -150,7 +150,10 @@ class Coreset:
         names = table.column_names
         rank = np.where(keep, np.cumsum(keep) - 1, -1)
         if "rank" in names and pa.types.is_integer(table["rank"].type):
-            rank = np.where(keep, table["rank"].fill_null(-1).to_numpy(), -1)
+            ranks = np.asarray(table["rank"].to_numpy(zero_copy_only=False), np.float64)  # NaN where there is none
+            if not np.all((ranks[keep] >= 0) & (ranks[keep] < 2**53)):
+                raise UsageError(f"{path}: ranks of kept samples must be >= 0")
+            rank = np.where(keep, np.nan_to_num(ranks, nan=-1.0), -1).astype(np.int64)
         weight = np.asarray(keep, np.float32)
         if "weight" in names and pa.types.is_floating(table["weight"].type):
             weight = np.asarray(table["weight"].to_numpy(zero_copy_only=False), np.float32)

@@ -1,0 +1,426 @@
+"""No command deletes, truncates or replaces a file that it did not write: all commands, all ways that once lost data."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from easycoreset import UsageError
+from easycoreset.exporting import export
+from easycoreset.files import write_atomic, write_json
+from easycoreset.folders import claim
+from easycoreset.ledgers import Ledger, delete_run
+
+SMALL = ("--data", "digits", "--model", "digits-cnn")
+ATTACK = ("--attack", "fgsm", "--eps", "0.1", "--limit", "20")
+pytestmark = pytest.mark.filterwarnings("ignore::easycoreset.errors.EasycoresetWarning")
+OUR_NAMES = ("report.html", "model.safetensors", "scores.parquet", "checkpoint.pt", "predictions.parquet")
+
+
+def photograph(folder):
+    """Everything in a folder, byte for byte."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        found[name] = os.readlink(path) if path.is_symlink() else "folder" if path.is_dir() else path.read_bytes()
+    return found
+
+
+def plant(folder, precious, names=()):
+    """A user's files of every kind."""
+    for name in ("thesis.tex", ".git/config", "notes/todo.txt", "data.csv", ".x.tmp", ".y.123.tmp", "a.json", *names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"years of work: {name}")
+    Image.new("RGB", (8, 8), "red").save(folder / "photo.png")
+    (folder / "empty").mkdir()
+    (folder / "link").symlink_to(precious / "file.txt")
+    (folder / "links").symlink_to(precious)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Results of `score`, `select` and `train`, and pictures."""
+    from easycoreset import score, select, train
+
+    root = tmp_path_factory.mktemp("made")
+    score(data="digits", model="digits-cnn", epochs=1, out=root / "scores")
+    select(scores=root / "scores" / "scores.parquet", fraction=0.2, per_class=True, out=root / "half.parquet")
+    train(data="digits", model="digits-cnn", updates=1, out=root / "model")
+    for part in ("photos", "inbox"):
+        for k in range(30):
+            place = root / part / (f"class {k % 3}" if part == "photos" else "")
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), 8 * k, np.uint8)).save(place / f"{k}.png")
+    return root
+
+
+@pytest.fixture
+def precious(tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file.txt").write_text("precious")
+    return tmp_path / "precious"
+
+
+def commands(made):
+    """Every command that fills a folder, but for `--out`."""
+    return {
+        "score": ["score", *SMALL, "--epochs", 1],
+        "train": ["train", *SMALL, "--updates", 1, "--coreset", made / "half.parquet"],
+        "evaluate": ["evaluate", "--data", "digits", "--weights", made / "model", *ATTACK],
+        "audit": ["audit", "--data", "digits", "--scores", made / "scores"],
+        "predict": ["predict", "--data", made / "inbox", "--weights", made / "model"],
+        "run": ["run", *SMALL, "--epochs", 1, *ATTACK],
+        "analyze": ["analyze", *SMALL, "--epochs", 1, *ATTACK, "--margins", 5, "--bins", 2, "--adversarial", "none"],
+        "compare": ["compare", *SMALL, "--methods", "random,easycore", "--fractions", 0.2, "--updates", 2, "--seeds", 1,
+                    "--scoring-epochs", 1, "--workers", 1, *ATTACK],
+        "demo": ["demo"],
+    }  # fmt: skip
+
+
+COMMANDS = ("score", "train", "evaluate", "audit", "predict", "run", "analyze", "compare", "demo")
+
+
+def foreign_folders(root, made, precious, command):
+    """Folders that no run of the command made, as (what, folder)."""
+    record = "evaluation.json" if command == "evaluate" else "run.json"
+
+    def fresh(name, names=()):
+        folder = root / name
+        folder.mkdir(parents=True)
+        plant(folder, precious, names)
+        return folder
+
+    yield "no record", fresh("a", OUR_NAMES)
+    for name, text in (("empty object", "{}"), ("no json", "my run"), ("other tool", '{"command": "x", "options": 3}')):
+        folder = fresh(name)
+        (folder / record).write_text(text)
+        yield name, folder
+    (fresh("record is a folder") / record).mkdir()
+    yield "record is a folder", root / "record is a folder"
+    (fresh("record is a link") / record).symlink_to(precious / "file.txt")
+    yield "record is a link", root / "record is a link"
+    (root / "linked").symlink_to(fresh("target"))
+    yield "out is a link", root / "linked"
+    folder = fresh("lock is a link")
+    (folder / ".lock").symlink_to(precious / "file.txt")
+    yield "lock is a link", folder
+    folder = fresh("of a version that kept no list")
+    versioned = {
+        "schema_version": 1,
+        "command": {"demo": "compare"}.get(command, command),
+        "options": {},
+        "status": "running",
+    }
+    (folder / record).write_text(json.dumps(versioned))
+    yield "no list", folder
+    other = "model" if command != "train" else "scores"
+    shutil.copytree(made / other, root / "another command's")
+    plant(root / "another command's", precious)
+    yield "another command's", root / "another command's"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_of_somebody_else_is_not_touched(cli, made, precious, tmp_path, command, overwrite):
+    arguments = [*commands(made)[command], *["--overwrite"] * overwrite]
+    for what, out in foreign_folders(tmp_path / "foreign", made, precious, command):
+        before = photograph(tmp_path)
+        ran = cli(*arguments, "--out", out)
+        assert ran.code == 2 and ran.err.count(f"easycoreset {command}: ") == 1, (what, ran.err)
+        assert photograph(tmp_path) == before, what
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "demo"])
+def test_beginning_anew_deletes_what_the_run_wrote_and_nothing_else(cli, made, precious, tmp_path, command):
+    out, arguments = tmp_path / "out", commands(made)[command]
+    assert cli(*arguments, "--out", out).code == 0
+    plant(out, precious, ("scores of mine/scores.parquet", "checkpoints of mine/a.pt"))
+    before = {**photograph(out)}
+    users = {name: content for name, content in before.items() if name not in _listed(out)}
+    assert len(users) > 12
+    ran = cli(*arguments, "--seed", 7, "--out", out, "--overwrite")
+    assert ran.code == 0, ran.err
+    after = photograph(out)
+    assert {name: after.get(name) for name in users} == users
+    assert photograph(precious) == {"file.txt": b"precious"}
+    changed = next(
+        out / name
+        for name in sorted(_listed(out))
+        if name.endswith((".parquet", "analysis.json", "model.safetensors")) and "/" not in name
+    )
+    changed.write_bytes(changed.read_bytes() + b"notes of mine")
+    before = photograph(out)
+    ran = cli(*arguments, "--seed", 8, "--out", out, "--overwrite")
+    assert ran.code == 2 and changed.name in ran.err, ran.err
+    assert photograph(out) == before
+
+
+def _listed(folder):
+    """What lists name in a folder, and the lists and locks themselves; folders that were made are looked into."""
+    names = set()
+    for path in sorted(folder.rglob("*")):
+        if path.name.endswith(".written"):
+            record = path.name[1 : -len(".written")]
+            inner = path.parent.relative_to(folder)
+            names |= {(inner / name).as_posix() for name in Ledger(path.parent, record).entries()}
+            names.add(path.relative_to(folder).as_posix())
+        elif path.name == ".lock":
+            names.add(path.relative_to(folder).as_posix())
+    return names
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_inputs_and_results_lie_apart(cli, made, precious, tmp_path, overwrite):
+    a = tmp_path / "a"
+    shutil.copytree(made, a)
+    shutil.copytree(made / "model", tmp_path / "m")
+    np.savez(a / "digits.npz", x=np.zeros((9, 8, 8), np.uint8), y=np.arange(9) % 3)
+    (a / "list.csv").write_text("filepath,label\nphotos/class 0/0.png,a\nphotos/class 1/1.png,b\n")
+    (a / "ids.txt").write_text("1\n2\n")
+    (a / "options.yaml").write_text("lr: 0.1\n")
+    plant(a, precious)
+    sized = ["--image-size", 8, "--model", "digits-cnn"]
+    cases = [
+        ["train", "--data", a / "photos", *sized, "--updates", 1, "--out", a],
+        ["train", "--data", a / "digits.npz", "--updates", 1, "--out", a],
+        ["train", "--data", a / "list.csv", *sized, "--updates", 1, "--out", a],
+        ["train", *SMALL, "--updates", 1, "--coreset", a / "half.parquet", "--out", a],
+        ["train", *SMALL, "--updates", 1, "--init", a / "model", "--out", a],
+        ["train", *SMALL, "--updates", 1, "--config", a / "options.yaml", "--out", a],
+        ["score", *SMALL, "--checkpoints", a / "scores" / "checkpoints", "--out", a],
+        ["evaluate", "--data", "digits", "--weights", a / "model", *ATTACK, "--out", a],
+        ["audit", "--data", "digits", "--scores", a / "scores", "--out", a],
+        ["audit", "--data", "digits", "--scores", a / "scores", "--wrong", a / "ids.txt", "--out", a],
+        ["predict", "--data", a / "inbox", "--weights", made / "model", "--out", a],
+        ["predict", "--data", made / "inbox", "--weights", a / "model", "--out", a / "model"],
+        ["run", "--data", a / "photos", *sized, "--epochs", 1, "--out", a],
+        ["run", *SMALL, "--exclude", a / "ids.txt", "--out", a],
+        ["compare", *SMALL, "--methods", f"random,file:{a / 'ids.txt'}", "--fractions", 0.2, "--updates", 1, "--out", a],
+        ["analyze", "--data", a / "photos", "--epochs", 1, "--out", a],
+        ["train", "--data", a / "photos", *sized, "--updates", 1, "--out", a / "photos" / "run"],
+        ["audit", "--data", "digits", "--scores", a / "scores", "--out", a / "scores" / "audit"],
+        ["predict", "--data", made / "inbox", "--weights", a / "model", "--out", a / "model" / "labels"],
+        ["evaluate", "--data", "digits", "--weights", tmp_path / "m", *ATTACK, "--out", tmp_path / "m" / "evaluation"],
+        ["compare", "--data", a / "photos", "--methods", "random", "--fractions", 0.2, "--updates", 1, "--out", a / "photos" / "g"],
+    ]  # fmt: skip
+    before = photograph(tmp_path)
+    for arguments in cases:
+        ran = cli(*arguments, *["--overwrite"] * overwrite)
+        assert ran.code == 2 and ran.err.splitlines()[-1].startswith(f"easycoreset {arguments[0]}: "), (
+            arguments,
+            ran.err,
+        )
+        assert photograph(tmp_path) == before, arguments
+
+
+def test_an_evaluation_may_lie_in_its_models_folder_and_begins_anew_there_alone(cli, made, precious, tmp_path):
+    home = shutil.copytree(made / "model", tmp_path / "model")
+    plant(home, precious, ("report.html",))
+    before = photograph(home)
+    command = ["evaluate", "--data", "digits", "--weights", home, *ATTACK, "--save-adversarial", "--out", home]
+    assert cli(*command).code == 0
+    assert (home / "evaluation.json").exists() and any((home / "adversarial").iterdir())
+    (home / "adversarial" / "mine.safetensors").write_bytes(b"mine")
+    assert cli(*command, "--seed", 3, "--overwrite").code == 0
+    after = photograph(home)
+    assert {name: after[name] for name in before} == before
+    assert after["adversarial/mine.safetensors"] == b"mine"
+
+
+def test_a_refused_start_leaves_no_trace(cli, tmp_path, monkeypatch, precious):
+    def start(out):
+        ran = cli("train", *SMALL, "--updates", 1, "--out", out)
+        assert ran.code in (1, 2)
+
+    plant(tmp_path / "precious", precious)
+    before = photograph(tmp_path)
+    start(precious)
+    start(precious / "thesis.tex" / "run")
+    monkeypatch.setattr("shutil.disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    start(tmp_path / "new" / "deep" / "run")
+    assert photograph(tmp_path) == before
+
+
+def test_whoever_finds_a_folder_busy_leaves_it_as_it_is(cli, tmp_path):
+    with claim(tmp_path / "run", "train", {"a": 1}):
+        before = photograph(tmp_path)
+        ran = cli("train", *SMALL, "--updates", 1, "--out", tmp_path / "run", "--overwrite")
+        assert ran.code == 1 and "another process is working" in ran.err
+        assert photograph(tmp_path) == before
+
+
+def test_what_a_killed_process_left_half_written_goes_and_nothing_else_that_is_called_alike(tmp_path):
+    names = []
+    with claim(tmp_path / "run", "x", {}) as run:
+
+        def fail(temporary):
+            temporary.write_text("half")
+            names.append(temporary)
+            shutil.copy(temporary, tmp_path / "left")
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            write_atomic(run.path / "a.txt", fail)
+        shutil.move(tmp_path / "left", names[0])  # as a kill leaves it
+        others = [run.path / ".mine.tmp", run.path / f".b.txt.{'-'.join(names[0].name.split('.')[3].split('-'))}.tmp"]
+        for other in others:
+            other.write_text("mine")
+    assert str(os.getpid()) in names[0].name and len(names[0].name) > len(f".a.txt.{os.getpid()}.tmp") + 12
+    with claim(tmp_path / "run", "x", {}):
+        assert not names[0].exists() and all(other.read_text() == "mine" for other in others)
+
+
+def test_a_list_that_came_from_elsewhere_reaches_nothing(tmp_path, precious):
+    run = tmp_path / "run"
+    with claim(run, "x", {}):
+        write_json(run / "result.json", {})
+    (run / "thesis.tex").write_text("years of work")
+    (run / "link").symlink_to(precious)
+    digest = Ledger(run, "run.json").entries()["result.json"]
+    forged = [["../precious/file.txt", "state"], [str(precious / "file.txt"), "state"], ["link/file.txt", "state"],
+              ["thesis.tex", "state"], ["thesis.tex", "temporary"], ["thesis.tex", next(iter(digest))], ["thesis.tex", "folder"],
+              ["link", "step run.json"], ["link", "folder"], ["../precious", "step run.json"], [3, 4], {}, "x"]  # fmt: skip
+    with open(run / ".run.json.written", "a") as opened:
+        opened.writelines(json.dumps(line) + "\n" for line in forged)
+        opened.write("{ cut off")
+    with pytest.raises(UsageError, match=r"thesis\.tex is in the way"), claim(run, "x", {}, overwrite=True):
+        pass
+    delete_run(run, "run.json")
+    assert photograph(precious) == {"file.txt": b"precious"}
+    assert {path.name for path in run.iterdir()} == {"thesis.tex", "link", ".lock"}
+
+
+def test_nothing_is_written_through_a_link_in_a_run(tmp_path, precious):
+    with claim(tmp_path / "run", "x", {}) as run:
+        (run.path / "trajectory").symlink_to(precious)
+        (run.path / "a.json").symlink_to(precious / "file.txt")
+        for name in ("trajectory/file.txt", "trajectory/new.json", "a.json"):
+            with pytest.raises(UsageError):
+                write_json(run.path / name, {})
+    assert photograph(precious) == {"file.txt": b"precious"}
+
+
+def test_select_replaces_its_own_coreset_alone(cli, made, precious, tmp_path):
+    command = ["select", "--scores", made / "scores" / "scores.parquet", "--fraction", 0.3]
+    plant(tmp_path, precious)
+    shutil.copytree(made / "model", tmp_path / "model")
+    shutil.copy(made / "scores" / "scores.parquet", tmp_path / "theirs.parquet")
+    shutil.copy(made / "half.parquet", tmp_path / "no record.parquet")
+    (tmp_path / "linked.parquet").symlink_to(made / "half.parquet")
+    (tmp_path / "b.json").symlink_to(precious / "file.txt")
+    before = photograph(tmp_path)
+    for name in ("theirs", "no record", "linked", "a", "b", "model/run", "model/model"):
+        ran = cli(*command, "--out", tmp_path / f"{name}.parquet")
+        assert ran.code == 2, (name, ran.err)
+        assert photograph(tmp_path) == before, name
+    for share in (0.3, 0.4):
+        assert cli(*command[:-1], share, "--out", tmp_path / "own.parquet").code == 0
+    ran = cli(*command, "--method", f"file:{tmp_path / 'own.parquet'}", "--out", tmp_path / "own.parquet")
+    assert ran.code == 2 and "another file than method" in ran.err
+    own = tmp_path / "own.parquet"
+    own.write_bytes(own.read_bytes() + b"x")
+    before = photograph(tmp_path)
+    assert cli(*command, "--out", own).code == 2 and photograph(tmp_path) == before
+
+
+def test_a_killed_select_is_done_again(made, tmp_path, monkeypatch):
+    from easycoreset import Coreset, select
+
+    options = {"scores": made / "scores" / "scores.parquet", "out": tmp_path / "half.parquet"}
+    select(**options, fraction=0.2)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda old, new: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            select(**options, fraction=0.4)
+    assert Coreset.read(tmp_path / "half.parquet").keep.mean() == pytest.approx(0.2, abs=0.001)
+    select(**options, fraction=0.4)
+    assert Coreset.read(tmp_path / "half.parquet").keep.mean() == pytest.approx(0.4, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        ("csv", "a.csv"),
+        ("index", "a.txt"),
+        ("index", "a.npz"),
+        ("cleanlab", "a.csv"),
+        ("fiftyone", "a.json"),
+        ("card", "a.md"),
+    ],
+)
+def test_an_export_replaces_no_file(cli, made, precious, tmp_path, form, name):
+    source = made / "scores" / "scores.parquet" if form == "cleanlab" else made / "half.parquet"
+    out = tmp_path / name
+    for spoil in (lambda: out.write_text("mine"), lambda: out.symlink_to(precious / "file.txt"), out.mkdir):
+        spoil()
+        before = photograph(tmp_path)
+        ran = cli("export", source, "--format", form, "--out", out)
+        assert ran.code == 2 and photograph(tmp_path) == before
+        out.rmdir() if out.is_dir() and not out.is_symlink() else out.unlink()
+    assert cli("export", source, "--format", form, "--out", out).code == 0
+    assert cli("export", source, "--format", form, "--out", out).code == 0  # the same again changes nothing
+
+
+def test_an_exported_folder_is_replaced_only_as_it_was_exported(made, precious, tmp_path):
+    from easycoreset import score, select
+
+    score(data=str(made / "photos"), image_size=8, model="digits-cnn", epochs=1, out=tmp_path / "s")
+    select(scores=tmp_path / "s" / "scores.parquet", fraction=0.5, out=tmp_path / "half.parquet")
+    given = {"format": "folder", "data": str(made / "photos"), "copy": True}
+    out = tmp_path / "kept"
+    export(tmp_path / "half.parquet", **given, out=out)
+    export(tmp_path / "half.parquet", **given, out=out)
+    picture = next(out.rglob("*.png"))
+    Image.new("L", (8, 8), 77).save(picture)  # by hand, under the same name
+    (tmp_path / "elsewhere").symlink_to(out)
+    before = photograph(tmp_path)
+    for place in (out, tmp_path / "elsewhere"):
+        with pytest.raises(UsageError):
+            export(tmp_path / "half.parquet", **given, out=place)
+        assert photograph(tmp_path) == before
+
+
+def test_a_page_that_report_did_not_write_stays(cli, made, tmp_path):
+    folder = shutil.copytree(made / "scores", tmp_path / "scores")
+    (folder / "report.html").write_text("<h1>My thesis</h1>")
+    before = photograph(folder)
+    ran = cli("report", "--out", folder)
+    assert ran.code == 2 and "report.html is in the way" in ran.err and photograph(folder) == before
+    (folder / "report.html").unlink()
+    assert cli("report", "--out", folder).code == 0 and cli("report", "--out", folder).code == 0
+    (folder / "report.html").write_text((folder / "report.html").read_text() + "<!-- my notes -->")
+    before = photograph(folder)
+    assert cli("report", "--out", folder).code == 2 and photograph(folder) == before
+
+
+@pytest.mark.slow
+def test_a_grid_of_a_version_that_kept_no_list_grows(cli, made, tmp_path):
+    out, arguments = tmp_path / "grid", commands(made)["compare"]
+    assert cli(*arguments, "--out", out).code == 0
+    for file in out.rglob(".*.written"):
+        file.unlink()
+    stamps = {file: file.stat().st_mtime_ns for file in out.glob("cells/*/cell.json")}
+    more = [argument if argument != "random,easycore" else "random,easycore,hardest" for argument in arguments]
+    ran = cli(*more, "--out", out)
+    assert ran.code == 0, ran.err
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
+    assert len(list(out.glob("cells/*/cell.json"))) == len(stamps) + 1
+    ran = cli(*arguments, "--out", out, "--overwrite")  # what it did not list is not deleted
+    assert all(file.exists() for file in stamps)
+
+
+def test_a_spoilt_step_is_set_aside_with_what_a_user_put_there(tmp_path):
+    from easycoreset.folders import discard_step, step_folder
+
+    with step_folder(tmp_path / "cell", "cell.json"):
+        write_json(tmp_path / "cell" / "cell.json", {})
+        write_json(tmp_path / "cell" / "model" / "model.json", {})
+    (tmp_path / "cell" / "notes.txt").write_text("mine")
+    discard_step(tmp_path / "cell", "cell.json")
+    (aside,) = tmp_path.glob(".cell.*.aside")
+    assert photograph(aside) == {"notes.txt": b"mine"} and not (tmp_path / "cell").exists()
