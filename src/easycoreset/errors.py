@@ -46,9 +46,9 @@ def quote(value: Any) -> str:
         return f"a value of type {type(value).__name__}"
 
 
-def shorten(text: str) -> str:
-    """At most 80 characters of a text: its beginning and its end."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 1]}...{text[-(LONGEST // 2 - 2) :]}"
+def shorten(text: str, longest: int = LONGEST) -> str:
+    """At most so many characters of a text: its beginning and its end."""
+    return text if len(text) <= longest else f"{text[: longest // 2 - 1]}...{text[-(longest // 2 - 2) :]}"
 
 
 def require(holds: bool, option: str, rule: str, value: Any) -> None:

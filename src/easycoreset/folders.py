@@ -240,6 +240,7 @@ def _enclosed(path: Path, record: str) -> Iterator[None]:
     """List a folder as a step of the run around it, where there is one."""
     around = ledger_of(path)
     if around is not None:
+        around.refuse_links(path)
         around.note(path, f"{STEP}{record}")
     yield
 

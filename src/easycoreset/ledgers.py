@@ -123,14 +123,23 @@ class Ledger:
         places = [self.folder / parent for parent in reversed(PurePosixPath(name).parents)]
         return next((place for place in places[1:] if place.is_symlink()), None)
 
+    def refuse_links(self, path: Path, inside: bool = False) -> None:
+        """Refuse a path within the folder that leads through a link, or (unless only what is `inside` counts) is one.
+
+        Raises:
+            UsageError: the link is named.
+        """
+        name = self.name_of(path)
+        if link := self.linked(name if inside else f"{name}/x"):
+            raise UsageError(f"{link} is a link: nothing is written through it")
+
     def check_free(self, path: Path) -> None:
         """Refuse to write where something lies that was not written here, or through a link.
 
         Raises:
             UsageError: the path is named.
         """
-        if link := self.linked(self.name_of(path)):
-            raise UsageError(f"{link} is a link: nothing is written through it")
+        self.refuse_links(path, inside=True)
         if os.path.lexists(path) and not self.owns(path):
             raise UsageError(f"{path} is in the way: this command did not write it, or it was changed since")
 

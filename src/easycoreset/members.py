@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from easycoreset.errors import UsageError, nearest, quote
+from easycoreset.errors import LONGEST, UsageError, nearest, quote, shorten
 
 Table = Mapping[str, str]
 
@@ -29,14 +29,14 @@ def parse_number(text: str | float) -> float:
     >>> parse_number("8/255") == 8 / 255
     True
     """
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        return float(text)
-    parts = str(text).split("/")
     try:
+        if isinstance(text, int | float) and not isinstance(text, bool):
+            return float(text)
+        parts = str(text).split("/")
         value = float(parts[0]) / (float(parts[1]) if len(parts) == 2 else 1.0)
         if len(parts) > 2 or value != value or value in (float("inf"), float("-inf")):
             raise ValueError
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         raise UsageError(f"{quote(text)} is neither a number nor a fraction like 8/255") from None
     return value
 
@@ -72,7 +72,8 @@ def load_attribute(kind: str, path: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's own module may raise anything
-        raise UsageError(f"{kind} {quote(path)} cannot be imported: {type(error).__name__}: {error}") from None
+        said = shorten(str(error), 2 * LONGEST)
+        raise UsageError(f"{kind} {quote(path)} cannot be imported: {type(error).__name__}: {said}") from None
 
 
 def find_member(kind: str, name: str, table: Table) -> Any:

@@ -1,5 +1,6 @@
 """What a spelling of `--data` tells by itself, without opening anything."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,12 +22,12 @@ def name_data(data: str) -> str:
 def is_manifest(data: str) -> bool:
     """Whether `data` is a table that lists image files."""
     path = Path(data)
-    return path.suffix.lower() in MANIFESTS and path.is_file()
+    return path.suffix.lower() in MANIFESTS and os.path.isfile(path)
 
 
 def is_listed(data: str) -> bool:
     """Whether `data` is image files, in a folder or listed by a manifest."""
-    return Path(data).is_dir() or is_manifest(data)
+    return os.path.isdir(data) or is_manifest(data)
 
 
 def takes_size(data: str) -> bool:
@@ -64,7 +65,7 @@ def is_here(data: str) -> bool:
     if name == "hf":
         saved = any((Path(place) / file).is_file() for file in ("dataset_dict.json", "state.json"))
         return saved or (Path(place).suffix == ".parquet" and Path(place).is_file())
-    return data == "digits" or any(path.exists() for path in data_paths(data))
+    return data == "digits" or any(os.path.exists(path) for path in data_paths(data))
 
 
 def picture_files(data: str, sample_ids: Sequence[str]) -> list[Path]:

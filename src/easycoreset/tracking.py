@@ -51,6 +51,9 @@ def follow(epochs: Iterable[E], options: RecipeOptions, folder: Path) -> Iterato
     if options.track is None or not leads():
         yield from epochs
         return
+    for name in TRACKERS:
+        if (folder / name).is_symlink():
+            raise UsageError(f"track: {folder / name} is a link: nothing is written through it")
     with TRACKERS[options.track](folder, options_json(options)) as note:
         for epoch in epochs:
             yield epoch

@@ -78,7 +78,7 @@ def _open(data: str, image_size: int | None, num_workers: int, skip_broken: bool
         from easycoreset.data.arrays import load_npz
 
         return load_npz(path)
-    if path.exists():
+    if os.path.exists(path):
         raise UsageError(
             f"data: {quote(data)} is neither a folder nor an .npz file nor a manifest ({', '.join(MANIFESTS)})"
         )

@@ -37,8 +37,8 @@ def load_hf(name: str, image_size: int | None = None, num_workers: int = 2) -> S
         raise UsageError(f"data: hf:{name}: holds no split 'train' (but {', '.join(found)})")
     features = found["train"].features
     picture, label = find_columns(name, features)
-    parts, notes = _parts(found, label)
-    labels = {part: np.asarray(data.with_format(None)[label][:], np.int64) for part, (data, _) in parts.items()}
+    parts, notes = _parts(name, found, label)
+    labels = {part: _integers(name, data.with_format(None)[label][:]) for part, (data, _) in parts.items()}
     names = _class_names(name, features[label], labels["train"])
     files = {part: Pictures(data, picture, rows) for part, (data, rows) in parts.items()}
     shown, shape = _decode(files, image_size, num_workers, notes)
@@ -121,7 +121,14 @@ def _load(name: str) -> dict[str, Any]:
     return {"train": found} if isinstance(found, Dataset) else dict(found)
 
 
-def _parts(found: dict[str, Any], label: str) -> tuple[dict[str, tuple[Any, Ints]], list[str]]:
+def _integers(name: str, values: Any) -> Ints:
+    try:
+        return np.asarray(values, np.int64)
+    except (OverflowError, TypeError, ValueError):
+        raise UsageError(f"data: hf:{name}: labels must be integers of 64 bits, without gaps") from None
+
+
+def _parts(name: str, found: dict[str, Any], label: str) -> tuple[dict[str, tuple[Any, Ints]], list[str]]:
     """The two parts, each with its rows' numbers, and what is to be said of them."""
     labelled = [part for part in TEST if part in found and min(found[part][label], default=0) >= 0]
     train = found["train"]
@@ -129,7 +136,7 @@ def _parts(found: dict[str, Any], label: str) -> tuple[dict[str, tuple[Any, Ints
         test = labelled[0]
         parts = {"train": (train, _numbers(train)), "test": (found[test], _numbers(found[test]))}
         return parts, [] if test == "test" else [f"split {quote(test)} is the test part"]
-    rows = hold_out(np.asarray(train[label][:], np.int64))
+    rows = hold_out(_integers(name, train[label][:]))
     parts = {part: (train.select(own), own) for part, own in zip(("train", "test"), rows, strict=True)}
     return parts, [f"no labelled test part: a seeded, stratified fifth ({len(rows[1])} images) is held out"]
 

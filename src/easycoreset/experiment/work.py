@@ -74,6 +74,7 @@ def locked(task: Task, out: Path) -> Iterator[bool]:
     """Keep other processes from a piece of work; false where another has it."""
     with Ledger(out, OWN).active() as ledger:
         file = out / "locks" / f"{task.kind}-{task.name}"
+        ledger.refuse_links(file)
         make_folder(file.parent)
         lock = open_lock(file)
         try:

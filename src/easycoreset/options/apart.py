@@ -1,6 +1,7 @@
 """Inputs and results lie apart: a folder that a command fills holds none of its inputs, and lies in none of them."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -38,9 +39,9 @@ def require_apart(options: Any, host: str | None = None) -> None:
     out = options.out.resolve()
     for name, path in find_inputs(options):
         place = path.resolve()
-        if not place.exists() or (name == host and place == out):
+        if not os.path.exists(place) or (name == host and place == out):
             continue
         if out == place or out in place.parents:
             raise UsageError(f"out must hold no input; {name} {quote(str(path))} lies in {quote(str(options.out))}")
-        if place in out.parents and place.is_dir():
+        if place in out.parents and os.path.isdir(place):
             raise UsageError(f"out must lie outside of {name} {quote(str(path))}; got {quote(str(options.out))}")

@@ -60,6 +60,7 @@ Schedule = Literal["auto", "onecycle", "cosine", "step", "constant"]
 Norm = Literal["linf", "l2"]
 
 NEUTRAL = {"neutral": True}
+LARGEST = 2**53
 
 
 def check_types(options: Any) -> None:
@@ -103,6 +104,8 @@ def _to_kind(option: str, value: Any, hint: Any) -> Any:
         if not isinstance(value, str | Path):
             raise UsageError(f"{option} must be of type {hint.__name__}; got {quote(value)}")
         return hint(value)
+    if hint is int and isinstance(value, int) and not -LARGEST < value < LARGEST:
+        raise UsageError(f"{option} must be within 2**53; got {quote(value)}")
     whole = isinstance(value, numbers.Integral) and type(value) is not bool  # pyright: ignore[reportUnnecessaryComparison]
     if type(value) is not hint and not (hint is int and whole):
         raise UsageError(f"{option} must be of type {hint.__name__}; got {quote(value)}")
