@@ -32,6 +32,7 @@ def main() -> None:
             )
             + "\n"
         )
+    sys.exit(bool(found["wrong"]))
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def _integers(name: str, values: Any) -> Ints:
 
 def _parts(name: str, found: dict[str, Any], label: str) -> tuple[dict[str, tuple[Any, Ints]], list[str]]:
     """The two parts, each with its rows' numbers, and what is to be said of them."""
-    labelled = [part for part in TEST if part in found and min(found[part][label], default=0) >= 0]
+    labelled = [part for part in TEST if part in found and _integers(name, found[part][label][:]).min(initial=0) >= 0]
     train = found["train"]
     if labelled:
         test = labelled[0]
