@@ -291,9 +291,10 @@ class TestSizes:
 
 
 LONG = {
-    "aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-        f"{n}: &{n} [{','.join([f'*{m}'] * 9)}]\n" for m, n in zip("abcdefgh", "bcdefghi", strict=True)) + "lr: *i\n",
-    "merges": "a: &a {x: 1}\nb: &b {<<: [*a,*a,*a]}\nlr: {<<: [*b,*b]}\n",
+    "aliases": "lr: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{name}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for name, old, new in zip(
+            ("momentum", "weight_decay", "model", "init", "objective", "eps", "augment"), "abcdefg", "bcdefgh", strict=True)),
+    "merges": "lr: &a {x: 1}\nmodel: &b {<<: [*a,*a,*a]}\ninit: {<<: [*b,*b]}\n",
     "no date": "lr: 2020-13-45\n",
     "no integer": "lr: !!int ''\n",
     "digits": f"lr: {'9' * 6000}\n",

@@ -241,7 +241,11 @@ def is_within(name: str) -> bool:
     (True, False, False, False)
     """
     parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and ".." not in parts and "\0" not in name
+    try:
+        named = b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # no file can be called so
+        return False
+    return named and bool(parts) and not name.startswith("/") and ".." not in parts
 
 
 def digest_of(path: Path) -> str:

@@ -95,6 +95,8 @@ def read_yaml(file: Path) -> dict[Any, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"config: {file}: not readable: {error}") from None
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise yaml.YAMLError("aliases (*name) are not read: a few of them stand for more than there is room for")
         value = yaml.load(text, Loader=_EachKeyOnce)
     except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
         raise UsageError(f"config: {file}: not YAML: {shorten(' '.join(str(error).split()))}") from None
