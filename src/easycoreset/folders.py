@@ -13,7 +13,7 @@ from typing import Any
 
 from easycoreset.console import log
 from easycoreset.errors import OtherRunError, RunError, UsageError, quote
-from easycoreset.files import SCHEMA_VERSION, prepare_place, process_name, read_json, write_json
+from easycoreset.files import SCHEMA_VERSION, prepare_place, process_name, write_json
 from easycoreset.ledgers import (
     LOCK,
     SHOWN,
@@ -27,6 +27,7 @@ from easycoreset.ledgers import (
     say_paths,
 )
 from easycoreset.locks import Lock, open_lock
+from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions
 
 OWN = "run.json"  # the record of the run that a folder belongs to; other records are guests
@@ -269,7 +270,7 @@ def _read_record(file: Path) -> dict[str, Any]:
     Raises:
         UsageError: it is none.
     """
-    record = read_json(file)
+    record = read_record(file)
     if record.get("schema_version") != SCHEMA_VERSION:
         raise UsageError(f"schema_version must be {SCHEMA_VERSION}; it is {quote(record.get('schema_version'))}")
     if not isinstance(record.get("options"), dict) or not isinstance(record.get("command"), str):

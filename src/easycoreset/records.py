@@ -170,7 +170,24 @@ RECORDS: dict[str, Any] = {
     "export.json": BASE | {"contents?": str},
     "tracking.json": {str: str},
 }
-SUMMARIES = {"audit": AUDIT}  # of run.json, by command
+TRAINING = {
+    "model": str,
+    "data": str,
+    "samples": int,
+    "objective": str,
+    "updates": int,
+    "loss": Maybe(float),
+    "seconds": float,
+}
+CHECKPOINTS = {"model": str, "data": str, "samples": int, "checkpoints": [str]}
+SUMMARIES = {  # of a finished run's record, by command
+    "audit": AUDIT,
+    "train": TRAINING,
+    "score": TRAINING,
+    "predict": {"counts": {str: int}},
+    "run": RECORDS["comparison.json"],
+    "analyze": RECORDS["analysis.json"],
+}
 PROVENANCE = {
     "class_names?": [str],
     "split?": str,
@@ -200,8 +217,11 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     record = read_json(path)
     check_record(record, RECORDS.get(path.name, COMMANDS), str(path))
-    if path.name == "run.json" and "summary" in record and record.get("command") in SUMMARIES:
-        check_record(record["summary"], SUMMARIES[record["command"]], f"{path}: summary")
+    command = record.get("command")
+    if path.name == "run.json" and record.get("status") == "done" and command in SUMMARIES:
+        by_checkpoints = command == "score" and "checkpoints" in record.get("summary", {})
+        spec = CHECKPOINTS if by_checkpoints else SUMMARIES[command]
+        check_record(record.get("summary"), spec, f"{path}: summary")
     if not _fits(path.name, record):
         raise UsageError(f"{path}: its lists are of lengths that do not fit together")
     return record

@@ -16,11 +16,11 @@ from easycoreset.console import Progress, log, progress
 from easycoreset.data import Batch
 from easycoreset.data.augment import augment
 from easycoreset.data.draws import generator_of, seed_of
-from easycoreset.errors import RunError
+from easycoreset.errors import LONGEST, RunError, UsageError, shorten
 from easycoreset.processes import add_up, agree, leads, rank, several, tell, world_size
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.training.averaging import Average
-from easycoreset.training.checkpoint import load_checkpoint, save_checkpoint
+from easycoreset.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from easycoreset.training.profiling import Profile, each_in
 from easycoreset.training.schedule import learning_rate
 from easycoreset.training.setup import Job
@@ -112,7 +112,11 @@ class _Training:
         self.profile = Profile(folder, job.device) if wanted and folder is not None else None
         saved = tell(load_checkpoint(folder) if folder is not None and leads() else None)
         if saved is not None:
-            self._load(saved)
+            try:
+                self._load(saved)
+            except Exception as error:  # torch raises almost anything where a state does not fit
+                said = shorten(" ".join(str(error).split()) or type(error).__name__, 2 * LONGEST)
+                raise UsageError(f"{CHECKPOINT} of {folder} is corrupt ({said}); --overwrite begins anew") from None
         self._started = self._saved = time.monotonic()
 
     def close(self) -> None:
