@@ -1,5 +1,6 @@
 """No command deletes, truncates or replaces a file that it did not write: all commands, all ways that once lost data."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -396,6 +397,57 @@ def test_a_page_that_report_did_not_write_stays(cli, made, tmp_path):
     (folder / "report.html").write_text((folder / "report.html").read_text() + "<!-- my notes -->")
     before = photograph(folder)
     assert cli("report", "--out", folder).code == 2 and photograph(folder) == before
+
+
+def interrupted(folder, **options):
+    """A run that was stopped after its first epoch: its checkpoint is there."""
+    from easycoreset import train
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("easycoreset.training.finish_training", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        train(data="digits", model="digits-cnn", epochs=2, out=folder, **options)
+    assert (folder / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("deleted", range(5))
+def test_an_overwrite_that_was_killed_leaves_nothing_to_go_on_from(tmp_path, monkeypatch, deleted):
+    from easycoreset import train
+
+    interrupted(tmp_path / "run")
+    train(data="digits", model="digits-cnn", epochs=1, lr=0.01, out=tmp_path / "fresh")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    unlink, calls = Path.unlink, []
+
+    def kill(path, **options):
+        calls.append(path)
+        if len(calls) > deleted:
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    again = {"data": "digits", "model": "digits-cnn", "epochs": 1, "lr": 0.01, "out": tmp_path / "run"}
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", kill)
+        train(**again, overwrite=True)
+    if (tmp_path / "run" / "run.json").exists() and deleted < 2:  # of the run before, whole
+        with pytest.raises(UsageError, match="was made with epochs=2"):
+            train(**again)
+    train(**again, overwrite=deleted % 2 == 0 or deleted < 2)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (
+        tmp_path / "fresh" / "model.safetensors"
+    ).read_bytes()
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_what_a_version_without_a_list_left_unfinished_is_refused_before_work_begins(tmp_path):
+    from easycoreset import train
+
+    interrupted(tmp_path / "run")
+    (tmp_path / "run" / ".run.json.written").unlink()
+    before = photograph(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="version 0.1"):
+            train(data="digits", model="digits-cnn", epochs=2, out=tmp_path / "run", overwrite=overwrite)
+    assert photograph(tmp_path) == before
 
 
 @pytest.mark.slow

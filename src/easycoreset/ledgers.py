@@ -184,6 +184,12 @@ class Ledger:
             if marks == {TEMPORARY} and TEMPORARY_NAME.fullmatch(path.name) and self._owns(name, marks):
                 path.unlink()
 
+    def clear(self) -> None:
+        """Begin a new list, which is there at any moment: by it the folder is known."""
+        if self.exists():
+            with open(self.file, "r+b") as opened:
+                opened.truncate(len(json.dumps(HEADER)) + 1)
+
     def forget(self) -> None:
         """Delete the ledger itself, where it is one."""
         if self.exists():

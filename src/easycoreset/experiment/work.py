@@ -126,6 +126,8 @@ def run_cell(cell: Cell, setting: Setting) -> None:
     started, out = time.monotonic(), setting.out
     place = cell_folder(out, cell)
     work = place.with_name(f".{cell.name}.tmp")
+    if work.exists() and not Ledger(work, CELL).exists():  # of a version that kept no list
+        discard_step(work, CELL)
     with step_folder(work, CELL):
         if not (work / CELL).exists():  # else killed while it was tidied up
             _fill_cell(cell, setting, work, started)
