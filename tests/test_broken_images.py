@@ -235,6 +235,7 @@ def test_no_picture_takes_more_than_a_gibibyte(tmp_path):
         "strip.png": Image.new("RGBA", (16, 16_700_000), (9, 9, 9, 90)),
         "deep.png": Image.new("I;16", (16, 16_700_000), 999),
         "square.png": Image.new("RGBA", (11_500, 11_500), (9, 9, 9, 90)),
+        "grey.png": Image.new("LA", (9_800, 9_800), (9, 90)),
         "deep square.png": Image.new("I;16", (16_300, 16_300), 999),
         "middle deep.tif": Image.new("F", (4_000, 4_100), 0.5),
         "large.webp": Image.new("RGBA", (8_000, 8_000), (9, 9, 9, 90)),

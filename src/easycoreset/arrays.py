@@ -1,6 +1,7 @@
 """Arrays in .npy and .npz files, read against the sizes they declare: no pickle, and no more than there is room for."""
 
 import ast
+import contextlib
 import os
 import zipfile
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from easycoreset.errors import UsageError, shorten
 
 Array = npt.NDArray[Any]
 CHUNK = 2**22  # bytes that are unpacked at once
-MEMORY = Path("/proc/meminfo")
+MEMORY, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def read_npz(path: Path, names: Sequence[str] | None = None, what: str = "data") -> dict[str, Array]:
@@ -60,12 +61,16 @@ def open_npy(path: Path) -> Array:
 
 
 def free_memory() -> int:
-    """Bytes that are free now, as the system estimates them."""
+    """Bytes that are free now, as the system estimates them, or as a container admits."""
     try:
         line = next(line for line in MEMORY.read_text().splitlines() if line.startswith("MemAvailable:"))
-        return int(line.split()[1]) * 1024
+        free = int(line.split()[1]) * 1024
     except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    with contextlib.suppress(OSError, ValueError):  # no limit reads "max"
+        most, taken = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
+        free = min(free, max(most - taken, 0))
+    return free
 
 
 def _read_member(whole: zipfile.ZipFile, name: str) -> Array:

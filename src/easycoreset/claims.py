@@ -3,13 +3,14 @@
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from easycoreset.errors import OtherRunError, UsageError, quote
-from easycoreset.files import SCHEMA_VERSION, write_json
-from easycoreset.ledgers import LOCK, SHOWN, Ledger, digest_of, is_plain_file, say_paths
+from easycoreset.files import SCHEMA_VERSION, process_name, read_json, write_json
+from easycoreset.ledgers import LOCK, Ledger
+from easycoreset.paths import SHOWN, digest_of, is_plain_file, say_paths
 from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions
 
@@ -51,11 +52,11 @@ class Claim:
                              f"({say_paths(foreign, self.path)}); give another --out")  # fmt: skip
         self._refuse_in_the_way()
 
-    def _is_beginning(self, item: Path, listed: dict[str, set[str]]) -> bool:
+    def _is_beginning(self, item: Path, listed: Mapping[str, list[str]]) -> bool:
         return (item.name in (LOCK, self.ledger.file.name) and is_plain_file(item)) or item.name in listed
 
     def _refuse_other(self, overwrite: bool) -> None:
-        listed = self.ledger.exists()
+        listed = bool(self.ledger.entries().get(self.file.name))
         problem = "it is no file" if not is_plain_file(self.file) else ""
         made: dict[str, Any] = {}
         if not problem:
@@ -63,10 +64,10 @@ class Claim:
                 made = _read_record(self.file)
             except UsageError as error:
                 problem = str(error)
-        if problem and not (overwrite and listed and is_plain_file(self.file)):
-            if listed and is_plain_file(self.file):
-                raise UsageError(f"{self.file} is corrupt ({problem}); --overwrite begins anew")
+        if problem and not (listed and _is_damaged(self.file)):
             raise UsageError(f"{self.file} is no record that easycoreset wrote ({problem}); give another --out")
+        if problem and not overwrite:
+            raise UsageError(f"{self.file} is corrupt ({problem}); --overwrite begins anew")
         if made and made.get("command") != self.command:
             raise UsageError(
                 f"out: {self.file} was made with the command {quote(made.get('command'))}; give another --out"
@@ -82,7 +83,7 @@ class Claim:
             self._refuse_in_the_way()
 
     def _refuse_in_the_way(self) -> None:
-        foreign = self.ledger.foreign(self.places)
+        foreign = [path for path in self.ledger.foreign(self.places) if path != self.file or not _is_damaged(path)]
         if foreign and self.file.exists() and not self.ledger.exists():
             if not self.grows:
                 raise OtherRunError(f"out: {str(self.path)!r} is unfinished and has no list of what it wrote "
@@ -99,6 +100,8 @@ class Claim:
         """
         if self.ledger.exists() and (overwrite or not os.path.lexists(self.file)):
             self.ledger.delete()
+            if os.path.lexists(self.file):  # it is damaged; whoever damaged it may want to look at it
+                self.file.rename(self.path / f".{self.file.name}.{process_name()}.aside")
             self.ledger.clear()
         self.ledger.delete_temporaries()
 
@@ -119,6 +122,15 @@ class Claim:
         }
         write_json(self.file, record)
         return record
+
+
+def _is_damaged(file: Path) -> bool:
+    """Whether a record is a file that is no JSON any more, as after a fault of the disk."""
+    try:
+        read_json(file)
+    except UsageError:
+        return is_plain_file(file)
+    return False
 
 
 def _read_record(file: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 LARGE = 2**24  # pixels above which a picture is shrunk as it is read, and read alone
 COSTLY = 2**22  # pixels above which one that is not plain is read alone
 PLAIN = ("L", "RGB")
+ALPHA = ("LA", "PA", "RGBA")  # which are multiplied by their alpha to be averaged, in a second buffer
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
 MOST_BYTES = 3 * 2**28  # that a picture may take while it is decoded; what is made of it comes on top
 SQUARE = 4  # times the shorter side, to which a longer one is cut before anything else is done
@@ -116,7 +117,7 @@ def _to_bytes(values: np.ndarray, highest: int) -> np.ndarray:
 def _load(image: Image.Image, more: int = 0) -> None:
     """Decode a large picture, unless that takes too many bytes; `more` of them a pixel are taken for the result."""
     pixels = image.width * image.height
-    taken = WIDE.get(image.mode, 4) * BUFFERS.get(image.format or "", 1) + more
+    taken = WIDE.get(image.mode, 4) * (2 if image.mode in ALPHA else 1) * BUFFERS.get(image.format or "", 1) + more
     if image.info.get("progressive"):  # such a JPEG is held whole in any case, three coefficients of two bytes a pixel
         taken += 6
     if pixels * taken > MOST_BYTES:

@@ -7,12 +7,14 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from easycoreset.errors import RunError, UsageError
-from easycoreset.ledgers import MADE, TEMPORARY, digest_of, ledger_of, remember, remove_empty
+from easycoreset.errors import LONGEST, RunError, UsageError, shorten
+from easycoreset.ledgers import MADE, TEMPORARY, check_free, ledger_of
+from easycoreset.paths import digest_of, is_plain_file, remember, remove_empty
 
 SCHEMA_VERSION = 1
 _UMASK = os.umask(0)
@@ -31,22 +33,21 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
         RunError: the file cannot be written.
     """
     ledger = ledger_of(path)
-    if ledger is not None:
-        ledger.check_free(path)
+    check_free(path)
     make_folder(path.parent)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; a file is to be written there")
-    temporary = temporary_beside(path)
+    temporary, digest = temporary_beside(path), ""
     if ledger is not None:
         ledger.note(temporary, TEMPORARY)
     try:
         write(temporary)
         os.chmod(temporary, 0o666 & ~_UMASK)  # safetensors writes files that only their owner may read
         if ledger is not None:
-            ledger.note(path, digest_of(temporary))
+            ledger.note(path, digest := digest_of(temporary))
         os.replace(temporary, path)
-        if ledger is not None:
-            remember(path)
+        if digest:
+            remember(path, digest)
     except (RunError, UsageError):
         raise
     except Exception as error:  # torch, Arrow and safetensors each have their own word for a full disk
@@ -56,20 +57,38 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_new(path: Path, write: Callable[[Path], Any]) -> None:
-    """`write_atomic` to a path where nothing lies; a file of the same content is left as it is.
+    """Let `write` fill a file at a path where nothing lies; a file of the same content is left as it is.
 
     Raises:
         UsageError: something else is there.
+        RunError: the file cannot be written.
     """
-
-    def write_checked(temporary: Path) -> None:
+    make_folder(path.parent)
+    temporary = temporary_beside(path)
+    try:
         write(temporary)
-        if os.path.lexists(path) and (path.is_symlink() or digest_of(path) != digest_of(temporary)):
-            raise UsageError(f"out: {path} is there already, and nothing is replaced: give another name, or remove it")
+        os.chmod(temporary, 0o666 & ~_UMASK)
+        try:
+            _link(temporary, path)  # fails where something is there, also where it came to be just now
+        except FileExistsError:
+            if not is_plain_file(path) or digest_of(path) != digest_of(temporary):
+                raise UsageError(f"out: {path} is there already, and nothing is replaced: give another name") from None
+    except (RunError, UsageError):
+        raise
+    except Exception as error:
+        raise RunError(f"{path} cannot be written: {shorten(' '.join(str(error).split()), 2 * LONGEST)}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
-    if os.path.lexists(path) and not path.is_file():
-        raise UsageError(f"out: {path} is there already, and nothing is replaced: give another name")
-    write_atomic(path, write_checked)
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        with open(temporary, "rb") as source, open(path, "xb") as target:
+            shutil.copyfileobj(source, target)
 
 
 def make_folder(folder: Path) -> None:
@@ -135,9 +154,8 @@ def prepare_place(folder: Path) -> None:
     missing = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
     try:
         make_folder(folder)
-        probe = temporary_beside(folder / "probe")
-        probe.write_bytes(b"x" * 4096)
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder) as probe:  # without a name, where the system has such
+            probe.write(b"x" * 4096)
         free = shutil.disk_usage(folder).free
         problem = f"{free / 2**20:.0f} MB free; at least 16 MB are needed" if free < MINIMUM_FREE else ""
     except OSError as error:

@@ -12,17 +12,11 @@ from typing import Any
 
 from easycoreset.claims import OWN, Claim
 from easycoreset.console import log
-from easycoreset.errors import RunError
+from easycoreset.errors import RunError, UsageError
 from easycoreset.files import prepare_place, process_name, write_json
-from easycoreset.ledgers import (
-    LOCK,
-    STEP,
-    Ledger,
-    delete_run,
-    ledger_of,
-    remove_empty,
-)
+from easycoreset.ledgers import LOCK, STEP, Ledger, delete_run, ledger_of
 from easycoreset.locks import Lock, open_lock
+from easycoreset.paths import remove_empty, say_paths
 
 
 @dataclass
@@ -123,13 +117,20 @@ def step_folder(path: Path, record: str) -> Iterator[Ledger]:
 
 
 def discard_step(path: Path, *records: str) -> None:
-    """Delete a step's folder by its ledgers; where something else is in it, set the rest aside, so that it is kept."""
+    """Delete a step's folder by its ledgers; what of it was damaged, or is of a version without lists, is set aside.
+
+    Raises:
+        UsageError: somebody else's file is in it.
+    """
+    ledgers = [ledger for ledger in (Ledger(path, record) for record in records) if ledger.exists()]
+    if ledgers and (foreign := [item for item in ledgers[0].unlisted() if item not in {x.file for x in ledgers}]):
+        raise UsageError(f"{say_paths(foreign, path)} in {path} is in the way: it was not written there; move it")
     delete_run(path, *records)
     if not os.path.lexists(path):
         return
     aside = path.with_name(f".{path.name}.{process_name()}.{secrets.token_hex(3)}.aside")
     path.rename(aside)
-    log.warning("warning: %s held what it did not write, or what was damaged: that is in %s now", path, aside)
+    log.warning("warning: what was damaged in %s is in %s now", path, aside)
 
 
 @contextlib.contextmanager
@@ -147,10 +148,8 @@ def _locked(path: Path, ledger: Ledger, shared: bool) -> Iterator[Lock | None]:
     """Hold the folder's lock; None where another process has it alone. Who is refused leaves no trace."""
     existed = path.exists()
     prepare_place(path)
-    lock = open_lock(path / LOCK)
+    lock = open_lock(path / LOCK, wait=shared)
     try:
-        if shared and not lock.alone:
-            fcntl.flock(lock.descriptor, fcntl.LOCK_SH)
         yield lock if shared or lock.alone else None
     finally:
         if lock.made and not ledger.exists():  # refused before anything was written

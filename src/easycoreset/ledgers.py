@@ -2,33 +2,31 @@
 
 A record (`run.json`, `evaluation.json`, ...) has a ledger beside it, `.run.json.written`: a line of JSON a file,
 `[path, mark]`, appended before the file gets its name. The mark is the SHA-256 of its content, or says that the path is
-a folder that was made, a step's folder (which has a ledger of its own), or a temporary file. A file whose content is
-none that was listed is somebody else's, whatever it is called. A step's mark names the record of its own ledger.
+a folder that was made, a step's folder (whose own ledger is that of the record named), a temporary file, or deleted. A
+file with other content than was listed last, or before it, is somebody else's. Known by their names alone are, while
+they are listed, locks and what says where an unfinished run stands: that may be damaged, and is worth nothing.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from easycoreset.errors import UsageError
+from easycoreset.paths import digest_now, is_plain_file, is_within, remove_empty
 
-STEP, MADE, TEMPORARY, STATE = "step ", "folder", "temporary", "state"
-HEADER = ["easycoreset", "written"]
+STEP, MADE, TEMPORARY, STATE, DELETED = "step ", "folder", "temporary", "state", "deleted"
+MARK = re.compile(r"[0-9a-f]{64}|folder|temporary|state|deleted|step (run|evaluation|cell)\.json")
+HEADER = b'["easycoreset", "written"]\n'
 SUFFIX = ".written"
 TEMPORARY_NAME = re.compile(r"\..+\.[\w-]+-\d+-[0-9a-f]{12}\.tmp", re.DOTALL)
-# What is worth nothing to anybody and may be damaged: where a run stands, and locks. These are known by their names.
 STATE_NAME = re.compile(r"(.+/)?(checkpoint\.pt|locks/[\w-]+|\.evaluation/[^/]+|\.vog_\w+\.npy)")
-SHOWN = 5
 LOCK = ".lock"
 
 _active: list["Ledger"] = []
-_known: dict[Path, tuple[int, ...]] = {}  # what this process has just written, by inode, size and time
 
 
 class Ledger:
@@ -43,6 +41,8 @@ class Ledger:
         self.folder, self.record = folder.resolve(), record
         self.given = Path(os.path.abspath(folder))
         self.file = self.folder / f".{record}{SUFFIX}"
+        self._entries: dict[str, list[str]] = {}
+        self._read = (0, 0)  # inode and bytes of the list that the entries are of
 
     @contextlib.contextmanager
     def active(self) -> Iterator["Ledger"]:
@@ -59,38 +59,69 @@ class Ledger:
         Raises:
             UsageError: something else has the ledger's name.
         """
-        fresh = not os.path.lexists(self.file)
-        if not fresh and not self.exists():
+        begins = self._begins() if os.path.lexists(self.file) else b""
+        if begins is None or not HEADER.startswith(begins):  # a list that is not whole was begun by a killed process
             raise UsageError(f"{self.file} is in the way: it is no list that easycoreset wrote")
-        lines = [*([HEADER] if fresh else []), [self.name_of(path), mark]]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        line = json.dumps([self.name_of(path), mark]) + "\n"
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.file, flags, 0o666)
         try:
-            os.write(descriptor, ("" if fresh else "\n").encode() + text.encode())  # a line may have been cut off
+            if os.fstat(descriptor).st_size < len(HEADER):
+                os.ftruncate(descriptor, 0)
+                line = HEADER.decode() + line
+            os.write(descriptor, f"{line}\n".encode())  # an empty line ends what another process left half written
         finally:
             os.close(descriptor)
 
     def exists(self) -> bool:
         """Whether there is such a list."""
-        with contextlib.suppress(OSError):
-            if stat.S_ISREG(os.lstat(self.file).st_mode):
-                with open(self.file, "rb") as opened:
-                    return opened.readline(200).strip() == json.dumps(HEADER).encode()
-        return False
+        return self._begins() == HEADER
 
-    def entries(self) -> dict[str, set[str]]:
-        """Path within the folder -> marks; lines that are cut off, or that lead out of the folder, are passed over."""
-        found: dict[str, set[str]] = {}
+    def _begins(self) -> bytes | None:
+        """What a file of the list's name begins with; None where there is no plain file."""
+        with contextlib.suppress(OSError):
+            if is_plain_file(self.file):
+                with open(self.file, "rb") as opened:
+                    return opened.read(len(HEADER))
+        return None
+
+    def entries(self) -> dict[str, list[str]]:
+        """Path within the folder -> marks; lines that are cut off, or that lead out of the folder, are passed over.
+
+        Of the contents that a file had the last two count: the earlier one is there until a rename is done.
+        """
         if not self.exists():
-            return found
-        for line in self.file.read_bytes().splitlines()[1:]:
-            entry: Any = None
-            with contextlib.suppress(ValueError, RecursionError):
-                entry = json.loads(line)
-            pair = isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
-            if pair and entry != HEADER and is_within(entry[0]):
-                found.setdefault(entry[0], set()).add(entry[1])
-        return found
+            return {}
+        with open(self.file, "rb") as opened:
+            inode, size = os.fstat(opened.fileno()).st_ino, os.fstat(opened.fileno()).st_size
+            if inode != self._read[0] or size < self._read[1]:
+                self._entries, self._read = {}, (inode, 0)
+            opened.seek(self._read[1])
+            lines = opened.read(size - self._read[1])
+        for line in lines.splitlines():
+            self._take_in(line)
+        self._read = (inode, size)
+        return self._entries
+
+    def _take_in(self, line: bytes) -> None:
+        entry: Any = None
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+        if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(part, str) for part in entry):
+            return
+        name, mark = entry
+        if not is_within(name) or MARK.fullmatch(mark) is None:
+            return
+        if mark == DELETED:
+            self._entries.pop(name, None)
+            return
+        marks = self._entries.setdefault(name, [])
+        contents = [known for known in marks if len(known) == 64]
+        if len(mark) == 64 and len(contents) > 1:
+            marks.remove(contents[0])
+        if mark in marks:
+            marks.remove(mark)
+        marks.append(mark)
 
     def holds(self, path: Path) -> bool:
         """Whether a path lies in the folder, whatever links are on the way."""
@@ -106,17 +137,17 @@ class Ledger:
     def owns(self, path: Path) -> bool:
         """Whether a file is one that was written here, with the content that was written."""
         name = self.name_of(path)
-        return self._owns(name, self.entries().get(name, set()))
+        return self._owns(name, self.entries().get(name, []))
 
-    def _owns(self, name: str, marks: set[str]) -> bool:
+    def _owns(self, name: str, marks: list[str]) -> bool:
         path = self.folder / name
         if not marks or not is_plain_file(path) or self.linked(name):
             return False
-        if name == self.record or STATE_NAME.fullmatch(name):
+        if STATE_NAME.fullmatch(name):
             return True
         if TEMPORARY in marks and TEMPORARY_NAME.fullmatch(path.name):
             return True
-        return stamp_of(path) == _known.get(path) or digest_of(path) in marks
+        return digest_now(path) in marks
 
     def linked(self, name: str) -> Path | None:
         """The first folder on the way to a path within this one that is a link."""
@@ -144,36 +175,59 @@ class Ledger:
             raise UsageError(f"{path} is in the way: this command did not write it, or it was changed since")
 
     def foreign(self, names: tuple[str, ...] = ()) -> list[Path]:
-        """What is listed and was changed since, and what lies at `names` and is not listed: it would be in the way."""
+        """What would be in the way of a run that deletes what is listed, and then writes to `names` again.
+
+        That is what is listed and was changed since, in the folders of steps too, files and links that lie at `names`
+        and are not listed, and what somebody put into a cell's folder, which is replaced as a whole.
+        """
         found: list[Path] = []
-        entries = self.entries()
-        for name, marks in entries.items():
-            path = self.folder / name
-            of_a_file = {mark for mark in marks if mark not in (MADE, TEMPORARY) and not mark.startswith(STEP)}
-            if of_a_file and os.path.lexists(path) and not self._owns(name, marks):
+        for name, marks in self.entries().items():
+            if self.linked(name) or (path := self.folder / name).is_symlink():
+                found.append(self.folder / name)
+            elif path.is_dir():
+                for record in steps_of(marks):
+                    inner = Ledger(path, record)
+                    found += [*inner.foreign(), *(inner.unlisted() if record == "cell.json" else ())]
+            elif os.path.lexists(path) and not self._owns(name, marks) and not TEMPORARY_NAME.fullmatch(path.name):
                 found.append(path)
-        for name in names:
-            path = self.folder / name
-            if os.path.lexists(path) and name not in entries:
-                found.append(path)
+        listed = self.entries()
+        others = (self.folder / name for name in names if name not in listed)
+        found += [path for path in others if path.is_symlink() or (path.exists() and not path.is_dir())]
         return list(dict.fromkeys(found))
+
+    def unlisted(self) -> list[Path]:
+        """What lies in the folder and is neither listed nor below a folder of a step that is."""
+        listed, found = self.entries(), list[Path]()
+        for place, folders, files in os.walk(self.folder):
+            for name in (*folders, *files):
+                path = Path(place, name)
+                marks = listed.get(path.relative_to(self.folder).as_posix())
+                if marks is None and path not in (self.file, self.folder / LOCK):
+                    found.append(path)
+            folders[:] = [
+                name
+                for name in folders
+                if MADE in listed.get(Path(place, name).relative_to(self.folder).as_posix(), ())
+            ]
+        return found
 
     def delete(self, path: Path | None = None) -> None:
         """Delete what was written at or below a path (all where it is None), and folders that are empty then."""
         below = None if path is None else self.name_of(path)
         folders: list[Path] = []
-        for name, marks in self.entries().items():
+        for name, marks in list(self.entries().items()):
             if below is not None and name != below and not name.startswith(f"{below}/"):
                 continue
             path = self.folder / name
             if self.linked(name) or path.is_symlink():
                 continue
-            if steps := [mark.removeprefix(STEP) for mark in marks if mark.startswith(STEP)]:
-                delete_run(path, *steps)
-            elif MADE in marks:
-                folders.append(path)
+            if path.is_dir():
+                folders += [path] if MADE in marks else []
+                delete_run(path, *steps_of(marks))
             elif self._owns(name, marks):
                 path.unlink()
+                if below is not None:
+                    self.note(path, DELETED)
         for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
             remove_empty(folder)
 
@@ -181,14 +235,14 @@ class Ledger:
         """Delete what a killed process left half written."""
         for name, marks in self.entries().items():
             path = self.folder / name
-            if marks == {TEMPORARY} and TEMPORARY_NAME.fullmatch(path.name) and self._owns(name, marks):
+            if marks == [TEMPORARY] and TEMPORARY_NAME.fullmatch(path.name) and self._owns(name, marks):
                 path.unlink()
 
     def clear(self) -> None:
         """Begin a new list, which is there at any moment: by it the folder is known."""
         if self.exists():
             with open(self.file, "r+b") as opened:
-                opened.truncate(len(json.dumps(HEADER)) + 1)
+                opened.truncate(len(HEADER))
 
     def forget(self) -> None:
         """Delete the ledger itself, where it is one."""
@@ -205,20 +259,33 @@ def ledger_of(path: Path) -> Ledger | None:
     return found
 
 
+def check_free(path: Path) -> None:
+    """Refuse a path at which something lies that the run that works there did not write.
+
+    Raises:
+        UsageError: the path is named.
+    """
+    ledger = ledger_of(path)
+    if ledger is not None:
+        ledger.check_free(path)
+
+
 def delete_run(folder: Path, *records: str) -> list[Path]:
     """Delete what the runs of these records wrote in a folder, and the folder if that was all; returns what is left."""
     if folder.is_symlink() or not folder.is_dir():
         return [folder] if os.path.lexists(folder) else []
-    for record in records:
-        ledger = Ledger(folder, record)
-        if ledger.exists():
-            ledger.delete()
-            ledger.forget()
-    lock = folder / LOCK
-    if os.listdir(folder) == [LOCK] and is_plain_file(lock) and not lock.stat().st_size:
-        lock.unlink()
-    remove_empty(folder)
-    return sorted(folder.iterdir()) if folder.exists() else []
+    ledgers = [ledger for ledger in (Ledger(folder, record) for record in records) if ledger.exists()]
+    for ledger in ledgers:
+        ledger.delete()
+    lock, known = folder / LOCK, {ledger.file for ledger in ledgers}
+    known |= {lock} if is_plain_file(lock) and not lock.stat().st_size else set()
+    left = sorted(set(folder.iterdir()) - known)
+    for ledger in ledgers:  # by its list a folder is known as ours, also where somebody's files are left in it
+        ledger.clear() if left else ledger.forget()
+    if not left:
+        lock.unlink(missing_ok=True)
+        remove_empty(folder)
+    return left
 
 
 def delete_written(path: Path) -> None:
@@ -228,51 +295,6 @@ def delete_written(path: Path) -> None:
         ledger.delete(path)
 
 
-def remember(path: Path) -> None:
-    """Know a file that was just written without reading it again."""
-    _known[path.parent.resolve() / path.name] = stamp_of(path)
-
-
-def is_plain_file(path: Path) -> bool:
-    """Whether a path is a file and no link."""
-    with contextlib.suppress(OSError):
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    return False
-
-
-def is_within(name: str) -> bool:
-    """Whether a path is relative and leads nowhere but down.
-
-    >>> is_within("a/b.png"), is_within("../a"), is_within("/a"), is_within("")
-    (True, False, False, False)
-    """
-    parts = PurePosixPath(name).parts
-    try:
-        named = b"\0" not in os.fsencode(name)
-    except UnicodeEncodeError:  # no file can be called so
-        return False
-    return named and bool(parts) and not name.startswith("/") and ".." not in parts
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's content, as hex."""
-    with open(path, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def stamp_of(path: Path) -> tuple[int, ...]:
-    """What tells in no time whether a file is still the one that was written."""
-    found = os.lstat(path)
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def remove_empty(folder: Path) -> None:
-    """Remove a folder where it is empty."""
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def say_paths(paths: list[Path], folder: Path) -> str:
-    """Some paths within a folder, on one line."""
-    names = [str(path.relative_to(folder)) if folder in path.parents else str(path) for path in paths]
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def steps_of(marks: list[str]) -> list[str]:
+    """The records of a step's folder."""
+    return [mark.removeprefix(STEP) for mark in marks if mark.startswith(STEP)]

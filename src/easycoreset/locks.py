@@ -17,8 +17,12 @@ class Lock:
     alone: bool
 
 
-def open_lock(file: Path) -> Lock:
+def open_lock(file: Path, wait: bool = False) -> Lock:
     """Open a lock, without following a link and without changing what lies there, and take it where it is free.
+
+    Args:
+        file: the lock.
+        wait: where it is not, wait until it can be shared.
 
     Raises:
         UsageError: a link or something else has its name.
@@ -41,6 +45,8 @@ def open_lock(file: Path) -> Lock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             alone = False
+            if wait:
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
         try:
             if os.path.samestat(os.fstat(descriptor), os.lstat(file)):
                 return Lock(descriptor, made, alone)

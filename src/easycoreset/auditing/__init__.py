@@ -1,6 +1,5 @@
 """The audit: the hard end of a data set, what is likely mislabelled, and what is there twice. Nothing is deleted."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
 from easycoreset.options import AuditOptions, options_json, takes
 from easycoreset.parquet import read_table, with_provenance, write_table
+from easycoreset.paths import digest_of
 from easycoreset.processes import undisturbed
 from easycoreset.selection.published import read_listed
 from easycoreset.tables import Scores, check_same_data
@@ -62,8 +62,8 @@ def audit(options: AuditOptions) -> pa.Table:
     wrong = None if options.wrong is None else read_listed("wrong", options.wrong, scores).keep
     identity = options_json(options, neutral=False) | {"by": by, "suspect_by": suspect_by,
                                                        "fingerprint": split.fingerprint,
-                                                       "scores": digest_of(file)}  # fmt: skip
-    identity["wrong"] = None if options.wrong is None else digest_of(options.wrong)
+                                                       "scores": digest_of(file)[:16]}  # fmt: skip
+    identity["wrong"] = None if options.wrong is None else digest_of(options.wrong)[:16]
     with claim(options.out, "audit", identity, overwrite=options.overwrite, places=("audit.parquet",)) as run:
         if run.done:
             log.info("%s is finished already", options.out)
@@ -81,11 +81,6 @@ def audit(options: AuditOptions) -> pa.Table:
         write_table(with_provenance(table, {"class_names": list(scores.class_names)}), run.path / "audit.parquet")
         run.finish(summary=summarise(table, by, suspect_by) | facts, given=recorded(options))
         return table
-
-
-def digest_of(file: Path) -> str:
-    """What tells two versions of a file apart."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def column_of(scores: Scores, asked: str | None, usual: tuple[str, ...], option: str) -> str:

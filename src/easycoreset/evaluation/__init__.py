@@ -30,7 +30,7 @@ from easycoreset.evaluation.opening import check_names, check_normalisation, ope
 from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
 from easycoreset.files import write_atomic
 from easycoreset.folders import RunFolder, claim
-from easycoreset.ledgers import delete_written
+from easycoreset.ledgers import Ledger, check_free, delete_written
 from easycoreset.models.modes import full_float32
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
@@ -139,8 +139,9 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     margins = [load_margin(spec, options.norm) for spec in options.margins]
     names = [name for name, _ in margins]
     require(len(set(names)) == len(names), "margins", "named once each, as they are spelled", names)
+    home = options.weights if options.weights.is_dir() else options.weights.parent
     place = claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json",
-                  places=PLACES, host=options.weights)  # fmt: skip
+                  places=PLACES, host=home)  # fmt: skip
     with place as run, full_float32():
         run.record["model"] = card.model
         run.record["unreadable"] = list(source.broken)
@@ -155,6 +156,8 @@ def _add_margins(options: EvaluateOptions, margins: Sequence[tuple[str, Any]], s
     """Measure the margins that are wanted and not there yet, for `margins.parquet` and `evaluation.json`."""
     file, mark = run.path / "margins.parquet", {"started": run.record["started"]}
     tables: list[pa.Table] = []
+    if margins:
+        check_free(file)
     if file.exists() and read_provenance(table := read_table(file, {"index": "integer"}), file, None) == mark:
         tables.append(table)
     known = {name for table in tables for name in table["attack"].to_pylist()}
@@ -181,7 +184,7 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
               run: RunFolder, named: list[Check]) -> Evaluation:  # fmt: skip
     partial = run.path / PARTIAL
     expected = len(options.attack) * len(options.eps or ())
-    saved = not options.save_adversarial or len(list((run.path / "adversarial").glob("*.safetensors"))) >= expected
+    saved = not options.save_adversarial or _count_images(run) >= expected
     if run.done and saved:
         log.info("%s is finished already", run.file)
         return read_evaluation(run)
@@ -257,14 +260,27 @@ def read_evaluation(run: RunFolder) -> Evaluation:
     table = read_table(run.path / "predictions.parquet", {"index": "integer", "pred": "integer", "broken": "bool"})
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     summary = run.record["summary"]
+    sizes = {line["samples"] for line in (summary["clean"], *summary["attacked"])}
     outcomes: list[Outcome] = []
     for line in (summary["clean"], *summary["attacked"]):
         rows = (columns["attack"] == line["attack"]) & (columns["eps"] == line["eps"])
         index, pred, broken = (columns[name][rows] for name in ("index", "pred", "broken"))
         stages = line.get("stages", {})
+        if not np.array_equal(index, outcomes[0].index if outcomes else index) or {len(index)} != sizes:
+            raise UsageError(
+                f"{run.path / 'predictions.parquet'} does not hold the outcomes that evaluation.json tells of"
+            )
         outcomes.append(Outcome(line["attack"], line["norm"], line["eps"], index, pred, broken, stages))
-    checks = [Check(**check) for check in summary["checks"]]
+    checks = [
+        Check(**{field.name: check[field.name] for field in dataclasses.fields(Check)}) for check in summary["checks"]
+    ]
     return Evaluation(clean=outcomes[0], attacked=outcomes[1:], worst=worst_of(outcomes[1:]), checks=checks)
+
+
+def _count_images(run: RunFolder) -> int:
+    """How many files of adversarial images this evaluation has written."""
+    ledger = Ledger(run.path, run.file.name)
+    return sum(ledger.owns(file) for file in (run.path / "adversarial").glob("*.safetensors"))
 
 
 def worst_of(attacked: Sequence[Outcome]) -> list[Outcome]:

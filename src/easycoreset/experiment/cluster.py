@@ -102,8 +102,8 @@ class RayPool:
                 return Report("failed", f"{task.cell.data} is other data on {found['host']} than here")
             place = _place(task, self._setting.out)
             discard_step(place, _record(task))
-            put(files, place)
             Ledger(self._setting.out, OWN).note(place, f"{STEP}{_record(task)}")
+            put(files, place)
             return report
 
     def begin_anew(self) -> None:

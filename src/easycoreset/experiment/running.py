@@ -21,9 +21,10 @@ from easycoreset.experiment.tasks import Setting, Task, list_tasks
 from easycoreset.experiment.work import Report
 from easycoreset.files import write_json
 from easycoreset.folders import OWN, SharedFolder, share
-from easycoreset.ledgers import Ledger, digest_of
+from easycoreset.ledgers import Ledger
 from easycoreset.options import Device
 from easycoreset.parquet import write_table
+from easycoreset.paths import digest_of
 
 RESULTS = "results.parquet"
 PLACES = ("cells", "scores", "locks", RESULTS)  # what a grid may write

@@ -1,6 +1,7 @@
 """Folders that an export fills: built beside their place and renamed, never over what another wrote."""
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -10,7 +11,7 @@ from typing import Any
 
 from easycoreset.errors import UsageError
 from easycoreset.files import SCHEMA_VERSION, prepare_place, process_name, write_json
-from easycoreset.ledgers import digest_of, is_plain_file
+from easycoreset.paths import digest_of, is_plain_file
 from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions
 
@@ -29,8 +30,9 @@ def fresh_folder(out: Path, form: str, facts: dict[str, Any]) -> Iterator[Path]:
     Raises:
         UsageError: `out` is a file, or holds what no export wrote.
     """
-    check_free(out)
     place = Path(os.path.abspath(out))
+    _restore(place)
+    check_free(out)
     prepare_place(place.parent)
     new, old = (place.with_name(f".{place.name[:100]}.{process_name()}.{end}") for end in ("new", "old"))
     try:
@@ -43,6 +45,17 @@ def fresh_folder(out: Path, form: str, facts: dict[str, Any]) -> Iterator[Path]:
     finally:
         if new.exists():
             shutil.rmtree(new)  # made above, under a name that nobody else takes
+
+
+def _restore(place: Path) -> None:
+    """Give the earlier export back its name, where its process was killed before the new one had it."""
+    for old in place.parent.glob(f".{glob.escape(place.name[:100])}.*.old"):
+        with contextlib.suppress(UsageError, OSError):
+            check_free(old)
+            if os.path.lexists(place):
+                shutil.rmtree(old)  # it is as it was exported, and another took its place
+            else:
+                os.rename(old, place)
 
 
 def _swap(new: Path, place: Path, old: Path) -> None:

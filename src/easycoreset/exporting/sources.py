@@ -124,6 +124,8 @@ def find_data(options: ExportOptions, tables: Tables) -> str | None:
     """The spelling of the data set: as given, as it was scored, or by a name that says enough; else None."""
     if options.data is not None:
         return options.data
+    if not tables.either.provenance.get("fingerprint"):  # nothing tells whether what a record names is its data
+        return None
     run = record_beside(tables.scores_file, "run.json")
     scored = run.get("given", {}).get("data")
     scored = scored if scored and is_here(scored) else None
@@ -144,7 +146,8 @@ def _kind_of(file: Path) -> str:
 def _scores_of(file: Path, coreset: Coreset) -> tuple[Scores | None, Path | None]:
     """The scores that a coreset was chosen from: where `select` read them, or beside it; None where they are gone."""
     named = record_beside(file, file.with_suffix(".json").name).get("options", {}).get("scores")
-    places = [Path(named), file.parent / named] if isinstance(named, str) else []
+    known = coreset.provenance.get("fingerprint")  # without it nothing tells whether they are its scores
+    places = [Path(named), file.parent / named] if isinstance(named, str) and known else []
     for place in [*places, file.with_name(FILES["scores"])]:
         if place.is_file():
             try:

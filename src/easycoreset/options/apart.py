@@ -31,7 +31,7 @@ def require_apart(options: Any, host: str | None = None) -> None:
 
     Args:
         options: with `out`, a folder.
-        host: an option whose folder `out` may be.
+        host: an option whose folder `out` may be, or the folder of the file that it names.
 
     Raises:
         UsageError: the input is named.
@@ -39,7 +39,7 @@ def require_apart(options: Any, host: str | None = None) -> None:
     out = options.out.resolve()
     for name, path in find_inputs(options):
         place = path.resolve()
-        if not os.path.exists(place) or (name == host and place == out):
+        if not os.path.exists(place) or (name == host and out in (place, place.parent)):
             continue
         if out == place or out in place.parents:
             raise UsageError(f"out must hold no input; {name} {quote(str(path))} lies in {quote(str(options.out))}")

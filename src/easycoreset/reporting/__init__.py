@@ -5,11 +5,11 @@ from pathlib import Path
 
 from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
-from easycoreset.ledgers import Ledger, digest_of, is_plain_file
+from easycoreset.ledgers import Ledger
 from easycoreset.options import ReportOptions, takes
 from easycoreset.reporting.analysis import describe_analysis
 from easycoreset.reporting.audit import describe_audit
-from easycoreset.reporting.contrasts import CONTRASTS, is_table_of_contrasts, write_contrasts
+from easycoreset.reporting.contrasts import CONTRASTS, write_contrasts
 from easycoreset.reporting.grid import describe_grid
 from easycoreset.reporting.page import Section, render
 from easycoreset.reporting.runs import describe_evaluation, describe_record, describe_training
@@ -59,20 +59,11 @@ def report(options: ReportOptions) -> Path:
 def check_page(folder: Path) -> None:
     """Refuse a folder whose page (or table of contrasts) was not written by `report`, or was changed since.
 
-    Version 0.1 kept no list of what it wrote: its pages are known by how they begin, its tables by what they hold.
-
     Raises:
         UsageError: what is in the way.
     """
     ledger = Ledger(folder, LIST)
-    for name, is_ours in ((PAGE, _is_page), (CONTRASTS, is_table_of_contrasts)):
-        file = folder / name
-        if os.path.lexists(file) and name not in ledger.entries() and is_plain_file(file) and is_ours(file):
-            ledger.note(file, digest_of(file))
-        if name == PAGE or (folder / "results.parquet").exists():
-            ledger.check_free(file)
-
-
-def _is_page(file: Path) -> bool:
-    with open(file, "rb") as opened:
-        return f"<title>{TITLE}".encode() in opened.read(1000)
+    for name in (PAGE, *([CONTRASTS] if (folder / "results.parquet").exists() else ())):
+        if os.path.lexists(folder / name) and not ledger.owns(folder / name):
+            raise UsageError(f"out: {folder / name} is in the way: report did not write it (or version 0.1 did, which "
+                             "kept no list), or it was changed since; move it")  # fmt: skip

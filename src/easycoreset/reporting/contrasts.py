@@ -69,14 +69,6 @@ def read_results(folder: Path) -> pa.Table:
     return table
 
 
-def is_table_of_contrasts(file: Path) -> bool:
-    """Whether a file holds what `write_contrasts` writes."""
-    try:
-        return set(read_record(file)) == {"schema_version", "contrasts"}
-    except UsageError:
-        return False
-
-
 def tell_verdicts(declared: Sequence[Contrast]) -> list[str]:
     """A sentence for each declared contrast; of many, those that say something, and one line for the rest."""
     telling = [contrast for contrast in declared if contrast.verdict in ("gain", "loss")]

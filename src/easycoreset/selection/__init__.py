@@ -10,9 +10,9 @@ import numpy as np
 
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.files import SCHEMA_VERSION, prepare_place, write_json
-from easycoreset.ledgers import digest_of, is_plain_file
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.options import SelectOptions, options_json, takes
+from easycoreset.paths import digest_of, is_plain_file
 from easycoreset.records import read_record
 from easycoreset.selection.published import read_listed, read_published
 from easycoreset.tables import Coreset, Scores, kept_count
