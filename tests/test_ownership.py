@@ -510,6 +510,17 @@ def test_what_is_left_of_a_run_is_known_by_its_name_only_while_it_is_listed(tmp_
 
 
 @pytest.mark.slow
+def test_a_guest_in_a_cell_is_not_lost(cli, made, tmp_path):
+    out, arguments = tmp_path / "grid", [*commands(made)["compare"], "--keep-weights"]
+    assert cli(*arguments, "--out", out).code == 0
+    model = next(out.glob("cells/*/model"))
+    assert cli("evaluate", "--data", "digits", "--weights", model, *ATTACK, "--out", model).code == 0
+    before = photograph(out)
+    ran = cli(*arguments, "--out", out, "--overwrite")
+    assert ran.code == 2 and "evaluation.json" in ran.err and photograph(out) == before
+
+
+@pytest.mark.slow
 def test_a_guest_in_a_step_and_an_edited_step(cli, made, tmp_path):
     """What will be in the way is found before anything is deleted, in the folders of steps too; a guest stays."""
     out, arguments = tmp_path / "out", commands(made)["run"]

@@ -196,19 +196,16 @@ class Ledger:
         return list(dict.fromkeys(found))
 
     def unlisted(self) -> list[Path]:
-        """What lies in the folder and is neither listed nor below a folder of a step that is."""
-        listed, found = self.entries(), list[Path]()
-        for place, folders, files in os.walk(self.folder):
-            for name in (*folders, *files):
-                path = Path(place, name)
-                marks = listed.get(path.relative_to(self.folder).as_posix())
-                if marks is None and path not in (self.file, self.folder / LOCK):
-                    found.append(path)
-            folders[:] = [
-                name
-                for name in folders
-                if MADE in listed.get(Path(place, name).relative_to(self.folder).as_posix(), ())
-            ]
+        """What lies in the folder and is not listed, in the folders of steps by their own lists."""
+        found: list[Path] = []
+        for path in self.folder.rglob("*"):
+            marks = self.entries().get(path.relative_to(self.folder).as_posix())
+            inner = [Ledger(path, record) for record in steps_of(marks or [])]
+            found += [item for ledger in inner for item in ledger.unlisted()]
+            of_a_step = any(steps_of(self.entries().get(self.name_of(parent), [])) for parent in path.parents[:-2]
+                            if self.holds(parent))  # fmt: skip
+            if marks is None and not of_a_step and path not in (self.file, self.folder / LOCK):
+                found.append(path)
         return found
 
     def delete(self, path: Path | None = None) -> None:

@@ -31,6 +31,8 @@ def describe_scores(folder: Path, fractions: Sequence[float] = (0.3, 0.5, 0.7)) 
     main = next((name for name in ("aign", "aign_online") if name in scores.columns), next(iter(scores.columns)))
     said = f"{len(scores)} samples in {len(scores.class_names)} classes, {int(scores.n_obs.max())} scored epochs; "
     said += f"higher is harder. {int((scores.n_obs == 0).sum())} were never observed."
+    if not np.isfinite(scores[main]).any():
+        return [Section("Hardness", [f"{said} No sample has a value of {main}."], tables=[_table(scores)])]
     figures = [histogram(scores, main, fractions), by_class(scores, main)]
     return [Section("Hardness", [said], figures=figures, tables=[_table(scores)]), gallery(folder, scores, main)]
 
