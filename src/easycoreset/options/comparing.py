@@ -95,7 +95,7 @@ class CompareOptions(RunOptions):
     dry_run: Switch = field(default=False, metadata=NEUTRAL)
     """Print cells, updates, and an estimate of time and memory, and do nothing."""
     overwrite: Switch = field(default=False, metadata=NEUTRAL)
-    """Begin anew in a folder of another experiment."""
+    """Begin anew in a folder of another experiment: what that one wrote is deleted, and no more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -61,7 +61,7 @@ class ComputeOptions(RunOptions):
     download: Switch = field(default=False, metadata=NEUTRAL)
     """Let torchvision fetch a data set that is not there."""
     overwrite: Switch = field(default=False, metadata=NEUTRAL)
-    """Begin anew in a folder that holds another or a broken run."""
+    """Begin anew where another or a broken run of this command was: what that one wrote is deleted, and no more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
