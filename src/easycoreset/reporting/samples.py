@@ -41,7 +41,7 @@ def histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
     """Binned, so that a million samples take no more room than a thousand, with the cuts of some fractions."""
     values = scores[name][np.isfinite(scores[name])].astype(float)
     positive = len(values) > 0 and 0 < values.min() < values.max()
-    edges = np.geomspace(values.min(), values.max(), BINS + 1) if positive else np.histogram_bin_edges(values, BINS)
+    edges = np.geomspace(values.min(), values.max(), BINS + 1) if positive else _even_edges(values)
     counts = np.histogram(values, edges)[0]
     middles = np.sqrt(edges[:-1] * edges[1:]) if positive else (edges[:-1] + edges[1:]) / 2
     shapes, notes = [], []
@@ -59,6 +59,13 @@ def histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
     if positive:
         layout["xaxis"]["type"] = "log"
     return Figure(caption, data, layout)
+
+
+def _even_edges(values: np.ndarray) -> np.ndarray:
+    """Edges of bins of one width, which is never nothing: all values may be the same."""
+    low, high = float(values.min()), float(values.max())
+    room = 1e-3 * max(abs(low), abs(high), 1.0) if high - low <= 1e-6 * max(abs(low), abs(high)) else 0.0
+    return np.linspace(low - room, high + room, BINS + 1)
 
 
 def by_class(scores: Scores, name: str) -> Figure:
