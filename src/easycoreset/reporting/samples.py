@@ -40,7 +40,7 @@ def describe_scores(folder: Path, fractions: Sequence[float] = (0.3, 0.5, 0.7)) 
 def histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
     """Binned, so that a million samples take no more room than a thousand, with the cuts of some fractions."""
     values = scores[name][np.isfinite(scores[name])].astype(float)
-    positive = len(values) > 0 and 0 < values.min() < values.max()
+    positive = len(values) > 0 and 0 < values.min() * (1 + 1e-6) < values.max()
     edges = np.geomspace(values.min(), values.max(), BINS + 1) if positive else _even_edges(values)
     counts = np.histogram(values, edges)[0]
     middles = np.sqrt(edges[:-1] * edges[1:]) if positive else (edges[:-1] + edges[1:]) / 2
