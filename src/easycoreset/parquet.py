@@ -1,8 +1,9 @@
 """Parquet tables that carry where they come from."""
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,30 +67,56 @@ def read_table(path: Path, needs: dict[str, str]) -> pa.Table:
     Raises:
         UsageError: missing, not Parquet, truncated, or of another schema.
     """
-    try:
+    with _named(path):
         file = pq.ParquetFile(path)
         twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
         if twice:
             raise UsageError(f"{path}: column {quote(twice[0])} is there more than once")
         table = file.read()
         table.validate(full=True)
+    require_columns(table, path, needs)
+    return table
+
+
+def read_shape(path: Path) -> tuple[list[str], int]:
+    """The names of a Parquet file's columns, and its number of rows; the rows are not read.
+
+    Raises:
+        UsageError: missing, not Parquet, or truncated.
+    """
+    with _named(path):
+        file = pq.ParquetFile(path)
+        return file.schema_arrow.names, file.metadata.num_rows
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file cannot be read, whatever Arrow raises."""
+    try:
+        yield
+    except UsageError:
+        raise
     except (FileNotFoundError, IsADirectoryError):
         raise UsageError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise (
-            error
-            if isinstance(error, UsageError)
-            else UsageError(f"{path}: not a readable Parquet file: {shorten(said)}")
-        ) from None
+        raise UsageError(f"{path}: not a readable Parquet file: {shorten(said)}") from None
+
+
+def require_columns(table: pa.Table, path: Path, needs: dict[str, str]) -> None:
+    """Refuse a table without the columns `needs`, as `read_table` takes them.
+
+    Raises:
+        UsageError: the column is named.
+    """
     for name, kind in needs.items():
-        fine = name in table.column_names and KINDS[kind.removesuffix("?")](table[name].type)
-        if not fine:
+        column = table[name] if name in table.column_names else None
+        gaps = kind.endswith("?") and column is not None and pa.types.is_null(column.type)
+        if column is None or not (gaps or KINDS[kind.removesuffix("?")](column.type)):
             raise UsageError(f"{path}: needs a column {quote(name)} of type {kind.removesuffix('?')}; it has "
                              f"{shorten(', '.join(table.column_names))}")  # fmt: skip
-        if table[name].null_count and kind != "bool" and not kind.endswith("?"):
+        if column.null_count and kind != "bool" and not kind.endswith("?"):
             raise UsageError(f"{path}: column {quote(name)} must be without gaps")
-    return table
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -169,6 +169,9 @@ def _class_names(name: str, kind: Any, labels: Ints) -> list[str]:
 def _decode(files: dict[str, Pictures], image_size: int | None, num_workers: int,
             notes: list[str]) -> tuple[dict[str, Images], tuple[int, int, int]]:  # fmt: skip
     """Decode all pictures where they fit into memory, else leave that to workers; also (C, H, W)."""
+    for name, part in files.items():
+        if not len(part):
+            raise UsageError(f"data: split {name!r} holds no image")
     heads = {head for part in files.values() for head in _each_of(part, _head)}
     (width, height), several = next(iter(heads))[0], len({size for size, _ in heads}) > 1
     grey = all(mode in GREY for _, mode in heads)

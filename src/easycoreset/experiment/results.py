@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError
 from easycoreset.experiment.cells import Cell, FeatureKind
 from easycoreset.folders import discard_step
 from easycoreset.hardness import HARDNESS
-from easycoreset.parquet import read_table
+from easycoreset.parquet import read_shape, read_table
 from easycoreset.records import read_record
 from easycoreset.scoring import scores_file
 from easycoreset.tables.features import has_features
@@ -41,12 +40,12 @@ def is_scored(out: Path, cell: Cell, features: FeatureKind | None) -> bool:
     file = scores_file(scores_folder(out, cell), "train")
     if not file.exists() or not has_columns(file, cell):
         return False
-    return features is None or has_features(file.parent, features, pq.read_metadata(file).num_rows)
+    return features is None or has_features(file.parent, features, read_shape(file)[1])
 
 
 def has_columns(file: Path, cell: Cell) -> bool:
     """Whether a table of scores has the hardness that a cell needs: an older version's may not."""
-    return set(cell.needs or ()) & set(HARDNESS) <= set(pq.read_schema(file).names)
+    return set(cell.needs or ()) & set(HARDNESS) <= set(read_shape(file)[0])
 
 
 def refuse_other_data(out: Path, cells: Sequence[Cell], fingerprint: str) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from easycoreset.console import log, progress
-from easycoreset.errors import GridError, require
+from easycoreset.errors import GridError, UsageError, require
 from easycoreset.experiment.cells import Cell, Experiment
 from easycoreset.experiment.pools import Pool, open_pool
 from easycoreset.experiment.results import SCHEMA, collect, drop_corrupt, is_done, is_scored, refuse_other_data
@@ -23,7 +22,7 @@ from easycoreset.files import write_json
 from easycoreset.folders import OWN, SharedFolder, share
 from easycoreset.ledgers import Ledger
 from easycoreset.options import Device
-from easycoreset.parquet import write_table
+from easycoreset.parquet import read_shape, write_table
 from easycoreset.paths import digest_of
 
 RESULTS = "results.parquet"
@@ -135,8 +134,8 @@ def _begin(folder: SharedFolder, experiment: Experiment, cells: Sequence[Cell]) 
 def _adopt_results(out: Path) -> None:
     """Version 0.1 kept no list of what it wrote: its table of results is known by its columns."""
     file, ledger = out / RESULTS, Ledger(out, OWN)
-    with contextlib.suppress(pa.ArrowException, OSError):
-        if RESULTS not in ledger.entries() and pq.read_schema(file).names == SCHEMA.names:
+    with contextlib.suppress(UsageError):
+        if RESULTS not in ledger.entries() and read_shape(file)[0] == SCHEMA.names:
             ledger.note(file, digest_of(file))
 
 

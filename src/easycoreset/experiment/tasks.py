@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from easycoreset.experiment.cells import Cell, FeatureKind
 from easycoreset.experiment.results import is_done, is_scored, scores_folder
 from easycoreset.options import Device
+from easycoreset.parquet import read_shape
 from easycoreset.scoring import scores_file
 
 KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first holds the second
@@ -69,7 +68,7 @@ def is_finished(task: Task, out: Path) -> bool:
     if task.kind == "cell":
         return is_done(out, task.cell)
     file = scores_file(scores_folder(out, task.cell), "train")
-    return is_scored(out, task.cell, task.features) and set(task.hardness) <= set(pq.read_schema(file).names)
+    return is_scored(out, task.cell, task.features) and set(task.hardness) <= set(read_shape(file)[0])
 
 
 def list_tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> list[Task]:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from easycoreset.console import hush, log
 from easycoreset.data import Source
@@ -31,7 +30,7 @@ from easycoreset.locks import open_lock
 from easycoreset.memory import measure_peak
 from easycoreset.models import is_normalised
 from easycoreset.options import ComputeOptions
-from easycoreset.parquet import read_table, write_table
+from easycoreset.parquet import read_shape, read_table, write_table
 from easycoreset.records import read_history, read_summary
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import choose
@@ -97,7 +96,7 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None,
     folder = scores_folder(setting.out, cell)
     file = scores_file(folder, "train")
     cheap = {measure.name for measure in load_hardness(())}
-    there = [name for name in pq.read_schema(file).names if name in HARDNESS] if file.exists() else []
+    there = [name for name in read_shape(file)[0] if name in HARDNESS] if file.exists() else []
     more = sorted({*hardness, *there} - cheap)  # what an earlier start had stays
     asked = (CHEAP, *more) if more else ()
     if file.exists() and not has_columns(file, cell):

@@ -1,18 +1,22 @@
 """An issue table as cleanlab's users know it."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from easycoreset.errors import UsageError
-from easycoreset.exporting.sources import plain, read_tables
+from easycoreset.exporting.sources import FILES, plain, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
+from easycoreset.parquet import require_columns
 from easycoreset.spreadsheet import write_csv as fill_csv
 from easycoreset.tables import Scores
 
 AUDIT = ("sample_id", "label", "pred", "self_confidence", "likely_mislabelled")
+KINDS = {"sample_id": "text", "label": "integer", "pred": "integer?", "self_confidence": "number?",
+         "likely_mislabelled": "bool"}  # fmt: skip
 QUALITY = ("label_quality", "label_score")  # of CleanLearning, and of Datalab
 
 
@@ -47,6 +51,7 @@ def issues_of_audit(audit: pa.Table) -> pa.Table:
     missing = [name for name in AUDIT if name not in audit.column_names]
     if missing:
         raise UsageError(f"source: the audit lacks {', '.join(missing)}, which format cleanlab needs")
+    require_columns(audit, Path(FILES["audit"]), KINDS)
     quality = np.asarray(audit["self_confidence"].to_numpy(zero_copy_only=False), np.float64)
     if not np.isfinite(quality).any():
         raise UsageError("source: the audit predicts nothing, for no model lay beside its scores: no quality is known")

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError, quote
 from easycoreset.options import ExportOptions
-from easycoreset.parquet import read_table
+from easycoreset.parquet import read_shape, read_table
 from easycoreset.records import read_record
 from easycoreset.spelling import is_here
 from easycoreset.tables import Coreset, Scores, check_same_data
@@ -134,10 +133,7 @@ def find_data(options: ExportOptions, tables: Tables) -> str | None:
 
 
 def _kind_of(file: Path) -> str:
-    try:
-        names = pq.read_schema(file).names
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"source: {file}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    names, _ = read_shape(file)
     if "keep" in names:
         return "coreset"
     return "audit" if file.name == FILES["audit"] or "likely_mislabelled" in names else "scores"

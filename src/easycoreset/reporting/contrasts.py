@@ -43,8 +43,10 @@ def write_contrasts(folder: Path) -> None:
 RESULTS = {
     **dict.fromkeys(("cell", "method", "objective", "attack", "data"), "text"), "model": "text?", "norm": "text?",
     **dict.fromkeys(("fraction", "clean", "eps", "accuracy", "main", "seconds", "selection_seconds"), "number"),
-    **dict.fromkeys(("seed", "samples"), "integer"), **dict.fromkeys(("updates", "epochs"), "integer?"),
+    **dict.fromkeys(("seed", "samples", "kept", "warnings"), "integer"), "selection_mb": "number?", "weighted": "bool",
+    **dict.fromkeys(("updates", "epochs"), "integer?"),
 }  # fmt: skip
+SHARES = ("fraction", "clean", "accuracy")
 
 
 def read_results(folder: Path) -> pa.Table:
@@ -60,6 +62,8 @@ def read_results(folder: Path) -> pa.Table:
     for name in (name for name, kind in RESULTS.items() if kind == "number"):
         if not np.isfinite(table[name].to_numpy()).all():
             raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be finite")
+        if name in SHARES and not ((table[name].to_numpy() >= 0) & (table[name].to_numpy() <= 1)).all():
+            raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be in [0, 1]")
     images: dict[tuple[Any, ...], int] = {}
     for row in table.to_pylist():
         key = tuple(row[name] for name in ("data", "model", "objective", "fraction", "eps"))
