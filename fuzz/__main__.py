@@ -19,9 +19,10 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default="")
+    parser.add_argument("--seconds", type=int, default=20, help="after which a case hangs")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    found = run(given.cases, given.seed, tuple(filter(None, given.kinds.split(","))), shown=True)
+    found = run(given.cases, given.seed, tuple(filter(None, given.kinds.split(","))), shown=True, seconds=given.seconds)
     print(json.dumps({key: found[key] for key in ("cases", "kinds", "counts", "by_kind")}, indent=1))
     if given.out is not None:
         from benchmarks.__main__ import describe

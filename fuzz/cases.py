@@ -18,7 +18,6 @@ from fuzz import mutate
 from fuzz.materials import KINDS, Kind
 
 MEMORY = 3 * 2**30  # bytes of address space that a case may take beyond what the process had before
-SECONDS = 20
 FINE, WRONG = ("done", "message"), ("signal", "raw exception", "hang", "memory", "executed", "network", "several lines")
 
 
@@ -36,7 +35,7 @@ def make_materials(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, stdout=subprocess.DEVNULL, timeout=600)
 
 
-def run_case(kind: Kind, materials: Path, seed: int) -> Outcome:
+def run_case(kind: Kind, materials: Path, seed: int, seconds: int = 20) -> Outcome:
     """Spoil a copy of a file, and give it to its command in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         work = Path(name)
@@ -52,7 +51,7 @@ def run_case(kind: Kind, materials: Path, seed: int) -> Outcome:
         said = work / "said.txt"
         child = os.fork()
         if not child:
-            _in_child(kind, work, said, seed)
+            _in_child(kind, work, said, seed, seconds)
         return _wait(child, said)
 
 
@@ -61,7 +60,7 @@ def _link(source: str, place: str) -> None:
     (shutil.copy if Path(source).name.startswith(".") else os.link)(source, place)
 
 
-def _in_child(kind: Kind, work: Path, said: Path, seed: int) -> None:
+def _in_child(kind: Kind, work: Path, said: Path, seed: int, seconds: int) -> None:
     """Spoil the file and run the command; the exit code tells what happened."""
     code = 70
     try:
@@ -70,7 +69,7 @@ def _in_child(kind: Kind, work: Path, said: Path, seed: int) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0), os.dup2(null, 1), os.dup2(out, 2)
         os.chdir(work)
-        signal.alarm(SECONDS)
+        signal.alarm(seconds)
         status = Path("/proc/self/status").read_text().splitlines()
         now = next(int(line.split()[1]) for line in status if line.startswith("VmSize:")) * 1024
         resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
@@ -112,7 +111,9 @@ def _wait(child: int, said: Path) -> Outcome:
     return Outcome("message" if code else "done", last[0] if last else "")
 
 
-def run(cases: int, seed: int, kinds: tuple[str, ...] = (), shown: bool = False) -> dict[str, object]:
+def run(
+    cases: int, seed: int, kinds: tuple[str, ...] = (), shown: bool = False, seconds: int = 20
+) -> dict[str, object]:
     """Do so many cases, over all kinds in turn.
 
     Returns:
@@ -127,7 +128,7 @@ def run(cases: int, seed: int, kinds: tuple[str, ...] = (), shown: bool = False)
         started = time.monotonic()
         for number in range(cases):
             kind = chosen[number % len(chosen)]
-            outcome = run_case(kind, materials, seed * 1_000_000 + number)
+            outcome = run_case(kind, materials, seed * 1_000_000 + number, seconds)
             counts[outcome.end] += 1
             if outcome.end in WRONG:
                 own = by_kind.setdefault(kind.name, Counter())

@@ -13,6 +13,16 @@ CASES = 140  # two of each kind
 @pytest.mark.slow
 def test_damaged_files_of_every_kind_end_in_a_message(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "fuzz", "--cases", str(CASES), "--seed", "15"]
+    command = [
+        sys.executable,
+        "-m",
+        "fuzz",
+        "--cases",
+        str(CASES),
+        "--seed",
+        "15",
+        "--seconds",
+        "100",
+    ]  # other tests run beside it
     done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
