@@ -144,6 +144,8 @@ def _read_record(file: Path) -> dict[str, Any]:
         raise UsageError(f"schema_version must be {SCHEMA_VERSION}; it is {quote(record.get('schema_version'))}")
     if not isinstance(record.get("options"), dict) or not isinstance(record.get("command"), str):
         raise UsageError("command and options are missing")
+    if record.get("status") == "done" and "summary" not in record:
+        raise UsageError("the summary of a finished run is missing")
     return record
 
 

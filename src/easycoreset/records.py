@@ -218,10 +218,9 @@ def read_record(path: Path) -> dict[str, Any]:
     record = read_json(path)
     check_record(record, RECORDS.get(path.name, COMMANDS), str(path))
     command = record.get("command")
-    if path.name == "run.json" and record.get("status") == "done" and command in SUMMARIES:
-        by_checkpoints = command == "score" and "checkpoints" in record.get("summary", {})
-        spec = CHECKPOINTS if by_checkpoints else SUMMARIES[command]
-        check_record(record.get("summary"), spec, f"{path}: summary")
+    if path.name == "run.json" and "summary" in record and command in SUMMARIES:
+        by_checkpoints = command == "score" and "checkpoints" in record["summary"]
+        check_record(record["summary"], CHECKPOINTS if by_checkpoints else SUMMARIES[command], f"{path}: summary")
     if not _fits(path.name, record):
         raise UsageError(f"{path}: its lists are of lengths that do not fit together")
     return record
