@@ -110,7 +110,8 @@ def _pictures(table: pa.Table, rows: np.ndarray, picture: Any) -> list[Picture]:
     for line in table.take(rows).to_pylist():
         said = f"{line['sample_id']}: {line['label_name']}"
         if line["pred_name"] is not None:
-            said += f", predicted {line['pred_name']} ({line['probability']:.0%})"
+            sure = "" if line["probability"] is None else f" ({line['probability']:.0%})"
+            said += f", predicted {line['pred_name']}{sure}"
         try:
             data = picture(line["index"]) if picture is not None else ""
         except Exception as error:  # a broken picture raises almost anything
