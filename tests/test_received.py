@@ -357,7 +357,7 @@ class TestDamaged:
     def test_history(self, trained, line):
         with open(trained / "history.jsonl", "ab") as opened:
             opened.write(line if isinstance(line, bytes) else f"{line}\n".encode())
-        self.one_line(trained, "history.jsonl")
+        self.check_one_line(trained, "history.jsonl")
 
     @pytest.mark.parametrize(
         "change", [{"summary": 3}, {"summary": {}}, {"summary": {"clean": 1}}, {"given": []}, {"options": 1}]
@@ -372,10 +372,10 @@ class TestDamaged:
                               "probability": [0.5], "rank_in_class": [0], "suspicion": [0.1], "likely_mislabelled": [True],
                               "duplicate_of": pa.array([None], pa.int64()), "in_test": [False]})  # fmt: skip
             pq.write_table(table, trained / "audit.parquet")
-        self.one_line(trained, name)
+        self.check_one_line(trained, name)
 
     @staticmethod
-    def one_line(folder, name):
+    def check_one_line(folder, name):
         with pytest.raises(UsageError, match=name) as caught:
             report(out=folder)
         assert "\n" not in str(caught.value) and not (folder / "report.html").exists()
