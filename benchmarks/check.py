@@ -25,6 +25,7 @@ from easycoreset.data import open_source
 from easycoreset.experiment import unscored_table
 from easycoreset.selection import load_selector
 from easycoreset.tables import kept_count
+from fuzz.cases import WRONG, run_again
 
 FOLDER = Path("results")
 SLOWER = 3.0  # times the recorded seconds, on a machine that others use
@@ -70,6 +71,17 @@ def check_growth(file: Path, root: Path | None) -> Verdict:
     return Verdict(new["seconds"] <= SLOWER * old["seconds"] and new["peak_mb"] <= MORE * old["peak_mb"], said)
 
 
+def check_fuzz(file: Path, root: Path | None) -> Verdict:
+    """The recorded cases that ended wrong, which must end well by now."""
+    cases = [
+        (row["kind"], run["seed"], row["case"]) for run in json.loads(file.read_text())["runs"] for row in run["wrong"]
+    ]
+    ends = run_again(cases)
+    wrong = [f"{kind} case {number}" for (kind, _, number), end in zip(cases, ends, strict=True) if end.end in WRONG]
+    said = f"{len(wrong)} of {len(cases)} recorded cases still end wrong"
+    return Verdict(not wrong, f"{said}: {', '.join(wrong)}" if wrong else said)
+
+
 def check_whole(file: Path, root: Path | None) -> Verdict:
     """The recorded command, as a whole: an hour or more."""
     if root is None:
@@ -89,6 +101,7 @@ CHECKS = {
     "cifar10-quick": check_grid,
     "cifar100-quick": check_grid,
     "digits-methods": check_grid,
+    "fuzz.json": check_fuzz,
     "growth-cpu.json": check_growth,
     "selection-cifar10.json": check_selection,
 }

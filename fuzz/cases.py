@@ -32,7 +32,7 @@ class Outcome:
 def make_materials(folder: Path) -> None:
     """Let another process make one file of every kind, by the commands themselves: this one only ever forks."""
     code = "import sys; from pathlib import Path; from fuzz.materials import make; make(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, stdout=subprocess.DEVNULL, timeout=600)
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True, timeout=600)
 
 
 def run_case(kind: Kind, materials: Path, seed: int, seconds: int = 20) -> Outcome:
@@ -128,7 +128,7 @@ def run(
         started = time.monotonic()
         for number in range(cases):
             kind = chosen[number % len(chosen)]
-            outcome = run_case(kind, materials, seed * 1_000_000 + number, seconds)
+            outcome = run_case(kind, materials, case_seed(seed, number), seconds)
             counts[outcome.end] += 1
             if outcome.end in WRONG:
                 own = by_kind.setdefault(kind.name, Counter())
@@ -141,6 +141,22 @@ def run(
                 print(f"{number + 1} cases, {time.monotonic() - started:.0f} s: {dict(counts)}", flush=True)
     return {"cases": cases, "seed": seed, "kinds": len(chosen), "counts": dict(counts),
             "by_kind": {kind: dict(ends) for kind, ends in by_kind.items()}, "wrong": wrong}  # fmt: skip
+
+
+def run_again(cases: list[tuple[str, int, int]]) -> list[Outcome]:
+    """Do single cases, named by kind, seed and number; a kind of file that is no longer read ends well."""
+    kinds = {kind.name: kind for kind in KINDS}
+    with tempfile.TemporaryDirectory(prefix="fuzz-materials-") as name:
+        make_materials(Path(name))
+        _warm_up()
+        return [
+            run_case(kinds[kind], Path(name), case_seed(seed, number)) if kind in kinds else Outcome("done", "")
+            for kind, seed, number in cases
+        ]
+
+
+def case_seed(seed: int, number: int) -> int:
+    return seed * 1_000_000 + number
 
 
 def _warm_up() -> None:
