@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fuzz.cases import WRONG, run_again
 
 from benchmarks import augmentation, growth
 from benchmarks.children import spend
@@ -25,7 +26,6 @@ from easycoreset.data import open_source
 from easycoreset.experiment import unscored_table
 from easycoreset.selection import load_selector
 from easycoreset.tables import kept_count
-from fuzz.cases import WRONG, run_again
 
 FOLDER = Path("results")
 SLOWER = 3.0  # times the recorded seconds, on a machine that others use

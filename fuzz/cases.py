@@ -156,6 +156,7 @@ def run_again(cases: list[tuple[str, int, int]]) -> list[Outcome]:
 
 
 def case_seed(seed: int, number: int) -> int:
+    """Of the mutation: another one for every case of every run."""
     return seed * 1_000_000 + number
 
 
