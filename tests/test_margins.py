@@ -11,6 +11,7 @@ from torch import nn
 from easycoreset import choose, evaluate, load_model, score, train
 from easycoreset.attacks import MARGINS, load_attack
 from easycoreset.attacks.fmn import measure
+from easycoreset.hardness.boundary import measure_boundary
 from easycoreset.members import load_member
 
 CASES = [("fmn", "linf"), ("fmn", "l2"), ("ddn", "l2"), ("deepfool", "linf"), ("deepfool", "l2")]
@@ -40,6 +41,32 @@ def test_linear_margins_within_one_percent(name, norm, seed):
         assert (model(x_adv).argmax(1) != y)[inside].all()
     assert (found >= known * (1 - 1e-4))[inside].all()  # a found point is an upper bound
     assert (found <= known * 1.01 + 1e-6)[inside].all(), (found / known)[inside].max()
+
+
+@pytest.mark.parametrize(("name", "norm"), [("fmn", "l2"), ("fmn", "linf"), ("ddn", "l2"), ("boundary", "l2")])
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("scale", [0.1, 1, 10])
+def test_small_logits_of_many_classes_have_the_closed_forms_distance(name, norm, classes, scale):
+    """min_k (z_y - z_k) / norm(w_y - w_k), by the dual norm, whatever the weights are multiplied by."""
+    torch.manual_seed(classes)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+    model[1].weight.data *= scale
+    model[1].bias.data *= scale
+    x = 0.5 + 0.02 * torch.randn(200, 1, 8, 8)
+    with torch.no_grad():
+        logits = model(x)
+    y, weight = logits.argmax(1), model[1].weight.detach()
+    dual = torch.linalg.vector_norm(weight[y][:, None] - weight, 1 if norm == "linf" else 2, dim=2)
+    known = ((logits.amax(1, keepdim=True) - logits) / dual).scatter(1, y[:, None], float("inf")).amin(1)
+    if name == "boundary":
+        found = -measure_boundary(model, x, y)
+    else:
+        x_adv = load(name, norm)(model, x, y, torch.arange(200))
+        found = measure(x_adv - x, norm)
+        with torch.no_grad():
+            assert (model(x_adv).argmax(1) != y).all()
+    assert (found >= known * (1 - 1e-3) - 1e-6).all()
+    assert (found <= known * 1.01 + 1e-6).all(), (found / known).max()
 
 
 @pytest.mark.parametrize(("name", "norm"), CASES)

@@ -21,7 +21,7 @@ class Boundary:
     distance that a point of the box can have. Opt-in: it costs about `steps` passes of the last scored epoch.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     name: ClassVar[str] = "boundary"
     column: ClassVar[str] = "boundary"
     dtype: ClassVar[str] = "float32"
