@@ -100,7 +100,7 @@ def test_whole_numbers_are_classes_also_with_gaps(png_folder, listed, suffix):
     assert plain.class_names == ["0", "1", "2"] and not any("occur" in note for note in plain.notes)
     source = open_source(str(write(data, [(path, 9 * label + 1) for path, label in numbers])))
     assert source.class_names == ["1", "10", "19"] and set(source.splits["train"].labels) == {0, 1, 2}
-    assert "the 3 classes are the numbers that occur: 1, 10, 19" in source.notes
+    assert any("the numbers that occur: 1, 10, 19" in note for note in source.notes)
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", ","])
@@ -195,7 +195,7 @@ def test_broken_csv_is_named(tmp_path, text, match):
 
 def test_broken_parquet_is_named(tmp_path, scored):
     for columns, match in [
-        ({"filepath": ["a"], "label": [0.5]}, "label must be strings or integers; got double"),
+        ({"filepath": ["a"], "label": [b"a"]}, "label must be strings or numbers; got binary"),
         ({"filepath": [1], "label": [1]}, "filepath must be strings; got int64"),
         ({"filepath": ["a", None], "label": [1, 2]}, "filepath must not be empty; it is in 1 rows"),
     ]:

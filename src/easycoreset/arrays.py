@@ -4,7 +4,7 @@ import ast
 import contextlib
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,27 +18,46 @@ CHUNK = 2**22  # bytes that are unpacked at once
 MEMORY, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
-def read_npz(path: Path, names: Sequence[str] | None = None, what: str = "data") -> dict[str, Array]:
+def list_npz(path: Path, what: str = "data") -> list[str]:
+    """The names of the arrays in an .npz file; `what` names the option in messages.
+
+    Raises:
+        UsageError: no such file, or no zip.
+    """
+    with _opened(path, what) as whole:
+        return _names(whole)
+
+
+def read_npz(path: Path, names: Sequence[str], what: str = "data") -> dict[str, Array]:
     """Read those of the arrays `names` that an .npz file holds.
 
     Args:
         path: the file.
-        names: of arrays, others are not looked at; None: the first one.
+        names: of arrays; others are not looked at.
         what: the option that names the file, for messages.
 
     Raises:
         UsageError: no such file, no zip, an array that is cut off, of objects, or larger than the memory that is free.
     """
+    with _opened(path, what) as whole:
+        return {name: _read_member(whole, f"{name}.npy") for name in names if name in _names(whole)}
+
+
+@contextlib.contextmanager
+def _opened(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
+    """Say which file cannot be read, whatever zipfile and NumPy raise."""
     try:
         with zipfile.ZipFile(path) as whole:
-            held = [name.removesuffix(".npy") for name in whole.namelist() if name.endswith(".npy")]
-            members = held[:1] if names is None else [name for name in names if name in held]
-            return {name: _read_member(whole, f"{name}.npy") for name in members}
+            yield whole
     except FileNotFoundError:
         raise UsageError(f"{what}: {path}: no such file") from None
     except Exception as error:  # a broken file raises almost anything
         said = shorten(" ".join(str(error).split()) or type(error).__name__)
         raise UsageError(f"{what}: {path}: not a readable .npz file: {said}") from None
+
+
+def _names(whole: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in whole.namelist() if name.endswith(".npy")]
 
 
 def open_npy(path: Path) -> Array:

@@ -3,14 +3,14 @@
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-Encoded = Path | BinaryIO
+from easycoreset.depth import Encoded, common_white, declared_white, is_deep, largest_value
+
 # What is opened as a picture; Pillow knows more kinds, for some of which it starts other programs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 LARGE = 2**24  # pixels above which a picture is shrunk as it is read, and read alone
@@ -51,38 +51,57 @@ def begins_as_picture(path: Path) -> bool:
     return start.startswith(BEGINNINGS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
-def decode(path: Encoded, size: int | None) -> np.ndarray:
+def decode(path: Encoded, size: int | None, white: int | None = None) -> np.ndarray:
     """Decode one picture to [size, size, 3] uint8: turned as its EXIF says, resized, centre cropped.
 
     With `size` None it keeps its own. A JPEG is decoded at a fraction of its size where that is twice `size` at least,
-    which moves a pixel's value by a few of 255. Pictures of 16 bits are scaled to 8, floats in [0, 1] likewise;
-    what is transparent is white; of animations the first picture is taken. At most 1 GiB is taken meanwhile.
+    which moves a pixel's value by a few of 255. Pictures of 16 bits are scaled to 8 by what their file says is white,
+    else by `white` (65535 where it is None), floats in [0, 1] likewise; what is transparent is white; of animations the
+    first picture is taken. At most 1 GiB is taken meanwhile.
 
     Raises:
         Exception: almost any, where the file is broken; a ValueError where it is too large.
     """
     with open_picture(path) as image:
         pixels = image.width * image.height
+        white = (declared_white(image, path) if is_deep(image.mode) else None) or white or 65535
         if pixels <= LARGE:
             if size is not None:
                 image.draft(None, (2 * size, 2 * size))  # a JPEG is decoded at a fraction of its size
             with _alone if pixels > COSTLY and image.mode not in PLAIN else contextlib.nullcontext():
-                turned = to_rgb(image)
+                turned = to_rgb(image, white)
         else:
             with _alone:
                 if size is None:
-                    return _decode_large(image)
-                turned = to_rgb(_shrink(image, size))
+                    return _decode_large(image, white)
+                turned = to_rgb(_shrink(image, size), white)
     return np.array(turned if size is None else ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def find_white(files: Sequence[Encoded]) -> int | None:
+    """The value that is white in the deep pictures whose files do not say it; None where there are none.
+
+    Files that cannot be read are left to `decode`.
+    """
+    largest = -1.0
+    for file in files:
+        try:
+            with open_picture(file) as image:
+                if is_deep(image.mode) and declared_white(image, file) is None:
+                    _load(image)
+                    largest = max(largest, largest_value(image))
+        except Exception:  # PIL raises almost anything on broken files
+            continue
+    return common_white(largest) if largest >= 0 else None
+
+
+def to_rgb(image: Image.Image, white: int) -> Image.Image:
     """The picture in 8 bits and three channels, turned as its EXIF says; what is transparent is white."""
     image = ImageOps.exif_transpose(image)
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+    if image.mode != "F" and not is_deep(image.mode):
         return _opaque(image)
     values = _values(image)
-    return Image.fromarray(_to_bytes(values, _highest(image.mode, float(values.max())))).convert("RGB")
+    return Image.fromarray(_to_bytes(values, _highest(image.mode, float(values.max()), white))).convert("RGB")
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -105,9 +124,9 @@ def _values(image: Image.Image) -> np.ndarray:
     return values
 
 
-def _highest(mode: str, largest: float) -> int:
-    """The value that is white."""
-    return 65535 if mode != "F" else 255 if largest > 1 else 1
+def _highest(mode: str, largest: float, white: int) -> int:
+    """The value that is white; `white` is that of integers."""
+    return white if mode != "F" else 255 if largest > 1 else 1
 
 
 def _to_bytes(values: np.ndarray, highest: int) -> np.ndarray:
@@ -166,15 +185,15 @@ def _cut(image: Image.Image) -> Image.Image:
     return image.crop((left, top, width - left, height - top)) if left or top else image
 
 
-def _decode_large(image: Image.Image) -> np.ndarray:
+def _decode_large(image: Image.Image, white: int) -> np.ndarray:
     """A large picture at its own size, [H,W,3] uint8, brought to 8 bits and three channels strip by strip."""
     _load(image, more=6)  # the result, and once more where it is turned
     width, height = image.size
     found = np.empty((height, width, 3), np.uint8)
     rows = max(1, STRIP // width)
-    deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    deep = image.mode == "F" or is_deep(image.mode)
     parts = [(top, min(top + rows, height)) for top in range(0, height, rows)]
-    highest = _highest(image.mode, _largest(image, parts)) if deep else 255
+    highest = _highest(image.mode, _largest(image, parts), white) if deep else 255
     for top, bottom in parts:
         strip = image.crop((0, top, width, bottom))
         if deep:

@@ -5,17 +5,14 @@ frozen dataclass, whose fields parse its own options; a member without options i
 """
 
 import dataclasses
-import hashlib
 import importlib
-import importlib.util
-import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from easycoreset.errors import LONGEST, UsageError, nearest, quote, shorten
+from easycoreset.own_modules import OWN, is_own
 
 Table = Mapping[str, str]
 
@@ -50,7 +47,7 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
     (('easiest', {'by': 'loss'}), ('my.module:attack', {'steps': '3'}))
     """
     name, *parts = spec.split(":")
-    if "." in name and parts and "=" not in parts[0]:
+    if is_own(spec):
         name = f"{name}:{parts.pop(0)}"
     options: dict[str, str] = {}
     for part in parts:
@@ -77,26 +74,14 @@ def load_attribute(kind: str, path: str) -> Any:
 
 
 def find_member(kind: str, name: str, table: Table) -> Any:
-    """Import the class or function that `name` stands for: a row of `table`, or `package.module:name`.
+    """Import the class or function that `name` stands for: a row of `table`, or one of a user's own module.
 
     Raises:
         UsageError: there is no such member; the nearest one is offered.
     """
-    if name not in table and not ("." in name and ":" in name):
-        own = f" (one of your own is package.module:name, with a dot; got {quote(name)})" if ":" in name else ""
-        raise UsageError(f"unknown {kind} {quote(name)}: {nearest(name, table)}{own}")
+    if name not in table and not is_own(name):
+        raise UsageError(f"unknown {kind} {quote(name)}: {nearest(name, table)}{OWN}")
     return load_attribute(kind, table.get(name, name))
-
-
-def code_digest(specs: Iterable[str]) -> str:
-    """What tells two versions of users' own modules apart, which these specs name; empty where there is none."""
-    whole = hashlib.sha256()
-    modules = sorted({spec.partition(":")[0] for spec in specs})
-    for module in modules:
-        found = importlib.util.find_spec(module)
-        if found is not None and found.origin is not None and os.path.isfile(found.origin):
-            whole.update(Path(found.origin).read_bytes())
-    return whole.hexdigest()[:16] if modules else ""
 
 
 def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from easycoreset.arrays import read_npz
 from easycoreset.console import log, progress, say_name
+from easycoreset.data.arrays import SPELLINGS, check_arrays
 from easycoreset.data.draws import seed_of
 from easycoreset.data.folder import check_name, find_pictures
-from easycoreset.data.images import decode
-from easycoreset.decoding import say_broken
+from easycoreset.decoding import decode, find_white, say_broken
 from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
 from easycoreset.folders import claim
@@ -109,16 +109,13 @@ def open_pictures(place: Path, card: ModelCard, batch_size: int) -> tuple[list[s
 
 
 def _open_arrays(place: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
-    held = read_npz(place, ("x",))
-    if "x" not in held:
-        raise UsageError(f"data: {place}: holds no array 'x'")
-    pixels = held["x"]
-    pixels = pixels[..., None] if pixels.ndim == 3 else pixels
-    shape = (pixels.shape[3], *pixels.shape[1:3]) if pixels.ndim == 4 else pixels.shape
-    fine = pixels.dtype == np.uint8 or (np.issubdtype(pixels.dtype, np.floating) and pixels.min(initial=0) >= 0
-                                        and pixels.max(initial=0) <= 1)  # fmt: skip
-    if not fine:
-        raise UsageError(f"data: {place}: x must be uint8, or float in [0, 1]; got {pixels.dtype}")
+    names = [names[0] for names in SPELLINGS]
+    held = read_npz(place, names)
+    if not held:
+        raise UsageError(f"data: {place}: holds no array of images ({', '.join(names)})")
+    name, pixels = next(iter(held.items()))
+    pixels, _ = check_arrays(f"data: {place}", pixels, np.zeros(len(pixels)), name)
+    shape = (pixels.shape[3], *pixels.shape[1:3])
     if shape != card.shape:
         raise UsageError(f"data: {place}: x must hold images of shape {card.shape}, as the model takes; got {shape}")
 
@@ -128,15 +125,16 @@ def _open_arrays(place: Path, card: ModelCard, batch_size: int) -> tuple[list[st
             x = part.float().div(255) if part.dtype == torch.uint8 else part.float()
             yield np.arange(start, start + len(part)), x.permute(0, 3, 1, 2), []
 
-    return [f"x/{row}" for row in range(len(pixels))], batches()
+    return [f"{name}/{row}" for row in range(len(pixels))], batches()
 
 
 def _decode(place: Path, files: Sequence[Path], card: ModelCard, batch_size: int) -> Batches:
     """Decode pictures as training does, to the model's size and channels; a broken one ends nothing."""
+    white = find_white(files)
 
     def attempt(file: Path) -> np.ndarray | str:
         try:
-            return decode(file, card.shape[1])
+            return decode(file, card.shape[1], white)
         except Exception as error:  # PIL raises almost anything on broken files
             return f"{say_name(file.relative_to(place).as_posix())} ({say_broken(error)})"
 

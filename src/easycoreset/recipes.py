@@ -19,7 +19,7 @@ from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import ModelCard
 from easycoreset.models.last_layer import find_last_layer
 from easycoreset.objectives import load_objective
-from easycoreset.options import CompareOptions
+from easycoreset.options import READING, CompareOptions
 from easycoreset.selection import load_selector, needs_of
 from easycoreset.selection.published import read_published
 from easycoreset.tables.scores import ARRAYS
@@ -170,7 +170,7 @@ def describe_experiment(options: CompareOptions) -> Experiment:
         return dataclasses.replace(found, fingerprint=check_data_and_model(found.products[0].base)[0])
     assert options.data is not None
     base = Cell(
-        data=options.data, image_size=options.image_size, skip_broken=options.skip_broken, model=options.model,
+        data=options.data, **{name: getattr(options, name) for name in READING}, model=options.model,
         scoring_epochs=options.scoring_epochs, batch_size=options.batch_size,
         lr=options.lr, weight_decay=options.weight_decay, schedule=options.schedule, val_fraction=options.val_fraction,
         attack=tuple(options.attack), norm=options.norm, eps=tuple(options.eps), limit=options.limit,
@@ -235,7 +235,7 @@ def check_data_and_model(base: Cell) -> tuple[str, nn.Module, Tensor]:
 
 
 def _open(base: Cell) -> Source:
-    return open_source(base.data, image_size=base.image_size, skip_broken=base.skip_broken)
+    return open_source(base.data, **base.reading())
 
 
 def _published(method: str, shared: Product) -> Product:

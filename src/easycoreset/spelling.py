@@ -4,7 +4,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-MANIFESTS = (".csv", ".parquet")
+from easycoreset.own_modules import is_own
+
+MANIFESTS = (".csv", ".tsv", ".parquet")
 
 
 def name_data(data: str) -> str:
@@ -16,7 +18,14 @@ def name_data(data: str) -> str:
     name, colon, rest = data.partition(":")
     if name == "hf":
         return f"hf:{Path(rest).name}"
+    if is_own_data(data):
+        return data
     return name if colon and "/" not in name else Path(data).name
+
+
+def is_own_data(data: str) -> bool:
+    """Whether `data` is a function of a user's own module."""
+    return data.partition(":")[0] not in ("hf", *INNER) and not os.path.exists(data) and is_own(data)
 
 
 def is_manifest(data: str) -> bool:
@@ -52,6 +61,8 @@ def data_paths(data: str) -> list[Path]:
     name, colon, place = data.partition(":")
     if colon and name in INNER:
         return [Path(place) / INNER[name]]
+    if is_own_data(data):
+        return []
     return [Path(place if name == "hf" else data)] if data != "digits" else []
 
 

@@ -8,6 +8,7 @@ from easycoreset.data.keeping import keep, keep_open, kept, opened_once
 from easycoreset.data.source import Batch, Source, Split
 from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.members import load_attribute
+from easycoreset.own_modules import is_own
 from easycoreset.spelling import MANIFESTS, is_listed, is_manifest, name_data, takes_size
 
 __all__ = ["DATA", "Batch", "Source", "Split", "is_listed", "is_manifest", "keep_open", "locate", "name_data",
@@ -32,7 +33,7 @@ def locate(data: str) -> str:
 
 
 def open_source(data: str, *, image_size: int | None = None, num_workers: int = 2, download: bool = False,
-                skip_broken: bool = False) -> Source:  # fmt: skip
+                skip_broken: bool = False, classes: str | None = None) -> Source:  # fmt: skip
     """Open the data set that `data` spells: NAME, NAME:DIR, hf:NAME, an image folder, a manifest or an .npz file.
 
     Args:
@@ -42,6 +43,7 @@ def open_source(data: str, *, image_size: int | None = None, num_workers: int = 
         num_workers: processes that decode a folder too large for memory.
         download: let torchvision fetch what is missing.
         skip_broken: leave out images of a folder or a manifest that cannot be read; `Source.broken` names them.
+        classes: how many classes there are, or a file of their names in order; None for those that occur.
 
     Raises:
         UsageError: unknown name, or files that are missing, broken or of another kind.
@@ -57,27 +59,35 @@ def open_source(data: str, *, image_size: int | None = None, num_workers: int = 
         )
     if skip_broken and not is_listed(data):
         raise UsageError(f"skip_broken is for image folders and manifests; got data {quote(data)}")
-    key = (data, image_size, num_workers, skip_broken)
+    if classes is not None and data.partition(":")[0] in DATA and not data.startswith("hf:"):
+        raise UsageError(f"classes must be left out for data {quote(data)}, which has its own; got {quote(classes)}")
+    key = (data, image_size, num_workers, skip_broken, classes)
     found = kept(key)
     return keep(key, _open(*key, download)) if found is None else found
 
 
-def _open(data: str, image_size: int | None, num_workers: int, skip_broken: bool, download: bool) -> Source:
+def _open(data: str, image_size: int | None, num_workers: int, skip_broken: bool, classes: str | None,
+          download: bool) -> Source:  # fmt: skip
     """Open a data set by the kind of its spelling."""
     path = Path(data)
     if data.partition(":")[0] in DATA:
-        return _open_named(data, image_size, num_workers, download)
+        return _open_named(data, image_size, num_workers, classes, download)
     if is_listed(data):
         from easycoreset.data.folder import load_folder
         from easycoreset.data.listed import Reading
         from easycoreset.data.manifest import load_manifest
 
-        reading = Reading(image_size=image_size or 64, num_workers=num_workers, skip_broken=skip_broken)
+        reading = Reading(image_size=image_size or 64, num_workers=num_workers, skip_broken=skip_broken,
+                          classes=classes)  # fmt: skip
         return load_folder(path, reading) if path.is_dir() else load_manifest(path, reading)
     if path.suffix == ".npz":
         from easycoreset.data.arrays import load_npz
 
-        return load_npz(path)
+        return load_npz(path, classes)
+    if is_own(data):
+        from easycoreset.data.own import load_own
+
+        return load_own(data, classes)
     if os.path.exists(path):
         raise UsageError(
             f"data: {quote(data)} is neither a folder nor an .npz file nor a manifest ({', '.join(MANIFESTS)})"
@@ -88,7 +98,7 @@ def _open(data: str, image_size: int | None, num_workers: int, skip_broken: bool
     raise UsageError(f"data: {quote(data)}: no such file or folder")
 
 
-def _open_named(data: str, image_size: int | None, num_workers: int, download: bool) -> Source:
+def _open_named(data: str, image_size: int | None, num_workers: int, classes: str | None, download: bool) -> Source:
     """Open one of `DATA`."""
     name, _, folder = data.partition(":")
     load = load_attribute("data", DATA[name])
@@ -100,5 +110,5 @@ def _open_named(data: str, image_size: int | None, num_workers: int, download: b
         raise UsageError(f"data: {name} needs its {'name' if name == 'hf' else 'folder'}, as in {name}:"
                          f"{'NAME' if name == 'hf' else 'DIR'}")  # fmt: skip
     if name == "hf":
-        return load(folder, image_size=image_size, num_workers=num_workers)
+        return load(folder, image_size=image_size, num_workers=num_workers, classes=classes)
     return load(Path(folder), download=download)

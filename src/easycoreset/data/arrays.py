@@ -1,64 +1,99 @@
-"""Arrays in an .npz file: x, y and, where there is one, a test part x_test, y_test."""
+"""Arrays in an .npz file: images and labels and, where there is one, a test part."""
 
 from pathlib import Path
 
 import numpy as np
 
-from easycoreset.arrays import read_npz
+from easycoreset.arrays import list_npz, read_npz
+from easycoreset.data.classes import number_classes
 from easycoreset.data.images import channel_statistics, memory_split
-from easycoreset.data.source import Source, number_classes
-from easycoreset.errors import UsageError, quote
+from easycoreset.data.source import Source
+from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.tables.holdout import hold_out
 
+SPELLINGS = (  # of the arrays of training images and labels, and of test images and labels
+    ("x", "y", "x_test", "y_test"),
+    ("x_train", "y_train", "x_test", "y_test"),  # Keras
+    ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST
+    ("images", "labels", "test_images", "test_labels"),
+)
 
-def load_npz(path: Path) -> Source:
-    """Open `x` uint8 [N,H,W] or [N,H,W,C] or float in [0,1], `y` integers [N]; pickled arrays are never loaded."""
-    arrays = read_npz(path, ("x", "y", "x_test", "y_test"))
-    x, y = _check(path, arrays, "x", "y")
-    names = number_classes(y, str(path))
-    notes: list[str] = []
-    if "x_test" in arrays or "y_test" in arrays:
-        parts = {"train": (x, y, "x"), "test": (*_check(path, arrays, "x_test", "y_test"), "x_test")}
-        rows = {name: np.arange(len(part[1])) for name, part in parts.items()}
-    else:
-        parts = {"train": (x, y, "x"), "test": (x, y, "x")}
-        rows = dict(zip(parts, hold_out(y), strict=True))
+
+def load_npz(path: Path, classes: str | None = None) -> Source:
+    """Open images uint8 [N,H,W] or [N,H,W,C] or float in [0,1], and labels [N]; pickled arrays are never loaded.
+
+    They are called x and y (x_test, y_test), or as in `SPELLINGS`.
+    """
+    held = list_npz(path)
+    names = next((names for names in SPELLINGS if set(names[:2]) <= set(held)), None)
+    if names is None:
+        raise UsageError(f"data: {path}: holds no arrays 'x' and 'y' (nor x_train and y_train, train_images and "
+                         f"train_labels), but {shorten(', '.join(held)) or 'nothing'}")  # fmt: skip
+    arrays = read_npz(path, names)
+    parts = {"train": (*_check(path, arrays, *names[:2]), names[0])}
+    if set(names[2:]) & set(arrays):
+        parts["test"] = (*_check(path, arrays, *names[2:]), names[2])
+    class_names, labels, notes = number_classes({name: part[1] for name, part in parts.items()}, str(path), classes)
+    notes += [f"{name} is not used: {names[2]} is the test part" for name in held
+              if name in ("val_images", "x_val", "x_valid") and "test" in parts]  # fmt: skip
+    rows = {name: np.arange(len(part[1])) for name, part in parts.items()}
+    if "test" not in parts:
+        parts["test"], labels["test"] = parts["train"], labels["train"]
+        rows = dict(zip(parts, hold_out(labels["train"]), strict=True))
         notes.append(f"no test part: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
     splits = {
-        name: memory_split(name, px[rows[name]], py[rows[name]], [f"{key}/{row}" for row in rows[name]])
-        for name, (px, py, key) in parts.items()
+        name: memory_split(name, x[rows[name]], labels[name][rows[name]], [f"{key}/{row}" for row in rows[name]])
+        for name, (x, _, key) in parts.items()
     }
-    if len({px.shape[1:] for px, _, _ in parts.values()}) > 1:
-        raise UsageError(f"data: {path}: x and x_test must hold images of one shape")
+    if len({x.shape[1:] for x, _, _ in parts.values()}) > 1:
+        raise UsageError(f"data: {path}: {names[0]} and {names[2]} must hold images of one shape")
+    x = parts["train"][0]
     height, width, channels = x.shape[1:]
-    return Source(str(path), splits, names, (channels, height, width), *channel_statistics(x), notes=notes)
+    return Source(str(path), splits, class_names, (channels, height, width), *channel_statistics(x), notes=notes)
 
 
 def _check(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:
     for name in (x_name, y_name):
         if name not in arrays:
             raise UsageError(f"data: {path}: holds no array {quote(name)}")
-    x, y = arrays[x_name], arrays[y_name]
+    return check_arrays(f"data: {path}", arrays[x_name], arrays[y_name], x_name, y_name)
+
+
+def check_arrays(
+    what: str, x: np.ndarray, y: np.ndarray, x_name: str = "x", y_name: str = "y"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images as [N,H,W,C], uint8 or float32 in [0,1], and labels [N], from the usual layouts of arrays.
+
+    Args:
+        what: the data set, for messages.
+        x: [N,H,W], [N,H,W,C] or, where that is unmistakable, [N,C,H,W], with C of 1 or 3; uint8 or float in [0,1].
+        y: [N] or [N,1].
+        x_name: what the images are called.
+        y_name: likewise the labels.
+
+    Raises:
+        UsageError: other shapes, lengths or values.
+    """
+    shape = x.shape
     x = x[..., None] if x.ndim == 3 else x
+    if x.ndim == 4 and x.shape[-1] not in (1, 3) and x.shape[1] in (1, 3):
+        x = x.transpose(0, 2, 3, 1)
     if x.ndim != 4 or x.shape[-1] not in (1, 3):
-        raise UsageError(
-            f"data: {path}: {x_name} must be [N,H,W] or [N,H,W,C] with C of 1 or 3; got {arrays[x_name].shape}"
-        )
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-        raise UsageError(f"data: {path}: {y_name} must be integers [N]; got {y.dtype} {y.shape}")
+        raise UsageError(f"{what}: {x_name} must be [N,H,W] or [N,H,W,C] with C of 1 or 3; got {shape}")
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1:
+        raise UsageError(f"{what}: {y_name} must be labels [N]; got {y.dtype} {y.shape}")
     if len(x) != len(y):
-        raise UsageError(f"data: {path}: {x_name} and {y_name} must be of one length; got {len(x)} and {len(y)}")
+        raise UsageError(f"{what}: {x_name} and {y_name} must be of one length; got {len(x)} and {len(y)}")
     if not len(y):
-        raise UsageError(f"data: {path}: {x_name} is empty")
-    if y.min() < 0:
-        raise UsageError(f"data: {path}: {y_name} must be >= 0; got {y.min()}")
+        raise UsageError(f"{what}: {x_name} is empty")
     if x.dtype == np.uint8:
         return x, y
     if not np.issubdtype(x.dtype, np.floating):
-        raise UsageError(f"data: {path}: {x_name} must be uint8, or float in [0, 1]; got {x.dtype}")
+        raise UsageError(f"{what}: {x_name} must be uint8, or float in [0, 1]; got {x.dtype}")
     wrong = np.flatnonzero(~((x >= 0) & (x <= 1)).all((1, 2, 3)))
     if len(wrong):
         raise UsageError(
-            f"data: {path}: {x_name} must be finite and in [0, 1]; {len(wrong)} rows are not (first: {wrong[0]})"
+            f"{what}: {x_name} must be finite and in [0, 1]; {len(wrong)} rows are not (first: {wrong[0]})"
         )
     return x.astype(np.float32), y

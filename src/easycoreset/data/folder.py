@@ -1,14 +1,15 @@
-"""An image folder: train/ with test/ or val/, or classes only with a held-out part."""
+"""An image folder: a training and a test part, or classes only with a held-out part."""
 
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import features
 
-from easycoreset.data.listed import TEST, TRAIN, Listed, Reading, hold_out_listed, open_listed
+from easycoreset.data.classes import number_classes, say_all
+from easycoreset.data.listed import Listed, Reading, hold_out_listed, open_listed
+from easycoreset.data.parts import choose_parts, fold_name, part_of
 from easycoreset.data.source import Source
 from easycoreset.errors import UsageError
 
@@ -21,57 +22,120 @@ NAMED = 6  # kinds of files that are passed over
 def load_folder(root: Path, reading: Reading) -> Source:
     """Open a folder of class folders of images.
 
+    Parts are known by the usual words for them (`parts.py`), where they hold class folders and no pictures.
+
     Raises:
-        UsageError: no images, an empty class, or broken images, all of them named.
+        UsageError: no images, an empty class, folders of which it is not clear what they are, or broken images.
     """
     notes: list[str] = []
-    train, test = _find_part(root, TRAIN), _find_part(root, TEST)
-    names = _class_names(root if train is None else root / train)
-    if train is None or test is None:
-        parts, note = hold_out_listed(_list(root, root if train is None else root / train, names, notes))
+    train, test = _find_parts(root, notes)
+    names, given = _class_names(root if train is None else root / train), reading.classes
+    whole = {"train": _list(root, root if train is None else root / train, names, notes)}
+    if test is not None and train is not None:
+        theirs = _class_names(root / test)
+        unknown = {fold_name(name) for name in theirs} - {fold_name(name) for name in names}
+        if unknown and given is None:
+            raise UsageError(f"data: {root / test}: classes that {train}/ lacks: {say_all(sorted(unknown))}")
+        whole["test"] = _list(root, root / test, theirs, notes)
+    written = {part: listed[1] for part, listed in whole.items()}
+    class_names, labels, more = number_classes(written, str(root), given, as_text=True)
+    notes += more
+    parts = {part: Listed(paths, labels[part], [path.relative_to(root).as_posix() for path in paths])
+             for part, (paths, _) in whole.items()}  # fmt: skip
+    if "test" not in parts:
+        parts, note = hold_out_listed(parts["train"])
         notes.append(f"no test/ or val/: {note}")
-    else:
-        unknown = set(_class_names(root / test)) - set(names)
-        if unknown:
-            raise UsageError(f"data: {root / test}: classes that train/ lacks: {', '.join(sorted(unknown))}")
-        parts = {"train": _list(root, root / train, names, notes), "test": _list(root, root / test, names, notes)}
-        others = [item.name for item in root.iterdir() if item.name.lower() in TEST and item.name != test]
-        notes += [f"{name}/ is not used: {test}/ is the test part" for name in others]
-    return open_listed(str(root), parts, names, reading, notes, "flip")
+    return open_listed(str(root), parts, class_names, reading, notes, "flip")
 
 
-def _find_part(root: Path, names: Sequence[str]) -> str | None:
-    """The folder of a part, by its usual names, in capitals too; the first of them where there are several."""
-    found = {item.name.lower(): item.name for item in sorted(root.iterdir()) if item.is_dir()}
-    return next((found[name] for name in names if name in found), None)
+def _find_parts(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
+    """The folders of the training and the test part; what is beside them is said.
+
+    Raises:
+        UsageError: several training parts, or a folder that may be the test part by another name.
+    """
+    inner = {name: _folders(root / name) for name in _folders(root) if not _holds_pictures(root / name)}
+    parts = {name for name, folders in inner.items() if folders}
+    trains, tests = choose_parts(parts)
+    if not trains:
+        _refuse_wrapped(root, inner)
+        return None, None
+    train = trains[0]
+    if len(trains) > 1 and part_of(trains[1]) == part_of(train):
+        raise UsageError(f"data: {root}: several folders may be the training part: {say_all(trains)}")
+    test = tests[0] if tests else None
+    alike = [name for name in sorted(parts) if name not in (*trains, *tests) and _share(inner[name], inner[train])]
+    if test is None and alike:
+        raise UsageError(f"data: {root}: {alike[0]}/ holds the classes of {train}/ too: call it test/ if it is the test"
+                         " part, or move it away")  # fmt: skip
+    chosen = f": {test}/ is the test part" if test else ""
+    others = [name for name in _folders(root) if name not in (train, test)]
+    notes += [f"{name}/ is not used{chosen if name in (*trains, *tests) else ''}" for name in others]
+    return train, test
+
+
+def _refuse_wrapped(root: Path, inner: dict[str, list[str]]) -> None:
+    """Refuse folders that are no classes: one that wraps the data, or several with the same folders in them."""
+    names = _folders(root)
+    if len(names) == 1 and len(inner.get(names[0], [])) > 0:
+        place = root / names[0]
+        while len(_folders(place)) == 1 and not _holds_pictures(place):
+            place = place / _folders(place)[0]
+        if len(_folders(place)) > 1:
+            raise UsageError(f"data: {root}: holds the one folder {names[0]}: did you mean {place}?")
+    shared = [set(map(fold_name, folders)) for folders in inner.values()]
+    if len(names) > 1 and len(inner) == len(names) and all(found == shared[0] and len(found) > 1 for found in shared):
+        held = say_all(inner[names[0]])
+        raise UsageError(f"data: {root}: {say_all(names)} all hold the folders {held}: are these the classes? Name the "
+                         f"training part train and the test part test, or take {root / names[0]}")  # fmt: skip
+
+
+def _share(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two folders have at least two folders, and most of them, in common."""
+    common = {fold_name(name) for name in names} & {fold_name(name) for name in others}
+    return len(common) >= 2 and 2 * len(common) > min(len(names), len(others))
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(item.name for item in root.iterdir() if item.is_dir() and not item.name.startswith(HIDDEN))
+
+
+def _holds_pictures(root: Path) -> bool:
+    with os.scandir(root) as items:
+        return any(Path(item.name).suffix.lower() in SUFFIXES and not item.name.startswith(HIDDEN) for item in items)
 
 
 def _class_names(root: Path) -> list[str]:
-    names = sorted(item.name for item in root.iterdir() if item.is_dir() and not item.name.startswith(HIDDEN))
+    names = _folders(root)
     if not names:
         raise UsageError(f"data: {root}: holds no class folders")
     return names
 
 
-def _list(root: Path, part: Path, names: Sequence[str], notes: list[str]) -> Listed:
-    """The images below the class folders of a part, named by their paths below `root`; what is passed over is said."""
+def _list(root: Path, part: Path, names: Sequence[str], notes: list[str]) -> tuple[list[Path], list[str]]:
+    """The images below the class folders of a part, and their classes; what is passed over is said."""
     paths: list[Path] = []
-    labels: list[int] = []
+    labels: list[str] = []
     others: Counter[str] = Counter()
-    for label, name in enumerate(names):
+    merged: list[str] = []
+    for name in names:
         found, more = find_pictures(part / name)
-        if not found and (part / name).is_dir():
+        if not found:
             raise UsageError(f"data: {part / name}: class folder without images")
         for path in found:
             check_name(path)
         paths += found
-        labels += [label] * len(found)
+        labels += [fold_name(name)] * len(found)
         others += more
+        below = {path.relative_to(part / name).parts[0] for path in found}
+        merged += [name] if len(below & set(_folders(part / name))) > 1 else []
+    if merged:
+        notes.append(f"the folders below {say_all(merged)} in {part} are one class each")
     if others:
         kinds = [f"{count} {kind}" for kind, count in others.most_common()]
         said = ", ".join(kinds[:NAMED]) + ", ..." * (len(kinds) > NAMED)
         notes.append(f"passed over in {part}: {said} (pictures are {', '.join(sorted(SUFFIXES))})")
-    return Listed(paths, np.array(labels, np.int64), [path.relative_to(root).as_posix() for path in paths])
+    return paths, labels
 
 
 def find_pictures(root: Path) -> tuple[list[Path], Counter[str]]:

@@ -9,37 +9,50 @@ import numpy as np
 import torch
 
 from easycoreset.data import images
+from easycoreset.data.classes import number_classes
 from easycoreset.data.images import FileImages, MemoryImages, channel_statistics
-from easycoreset.data.listed import IMAGENET_MEAN, IMAGENET_STD, each
+from easycoreset.data.listed import IMAGENET_MEAN, IMAGENET_STD, each, say_white
+from easycoreset.data.parts import choose_parts
 from easycoreset.data.source import Images, Ints, Source, Split
-from easycoreset.decoding import ORIENTATION, decode, open_picture
+from easycoreset.decoding import ORIENTATION, decode, find_white, open_picture
+from easycoreset.depth import is_deep
 from easycoreset.errors import UsageError, quote
 from easycoreset.tables.fingerprint import fingerprint
 from easycoreset.tables.holdout import hold_out
 
 LABELS, IDS = ("label", "labels", "fine_label", "y"), ("sample_id", "id")
-TEST = ("test", "validation", "val")
 GREY = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 SIZE = 64  # to which pictures of several sizes are brought where none is given
 T = TypeVar("T")
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
-def load_hf(name: str, image_size: int | None = None, num_workers: int = 2) -> Source:
+def load_hf(name: str, image_size: int | None = None, num_workers: int = 2, classes: str | None = None) -> Source:
     """Open the data set `name`; pictures of one size are kept, others resized and cropped to `image_size`.
 
     Raises:
-        UsageError: the extra is missing, nothing is found there, no column of images or of integer labels, or
-            broken images.
+        UsageError: the extra is missing, nothing is found there, no column of images or of labels, or broken images.
     """
     found = _load(name)
-    if "train" not in found:
+    train, tests = choose_parts(found)
+    if not train:
         raise UsageError(f"data: hf:{name}: holds no split 'train' (but {', '.join(found)})")
-    features = found["train"].features
+    features = found[train[0]].features
     picture, label = find_columns(name, features)
-    parts, notes = _parts(name, found, label)
-    labels = {part: _integers(name, data.with_format(None)[label][:]) for part, (data, _) in parts.items()}
-    names = _class_names(name, features[label], labels["train"])
+    written = {part: _labels(data, label) for part, data in found.items() if part in (train[0], *tests)}
+    labelled = [part for part in tests if not {None, -1} & set(written[part])]
+    chosen = {"train": train[0], **({"test": labelled[0]} if labelled else {})}
+    named = getattr(features[label], "names", None) or ()
+    given = {part: written[held] for part, held in chosen.items()}
+    names, labels, notes = number_classes(given, f"hf:{name}", classes, named=named)
+    parts = {part: (found[held], np.arange(len(found[held]), dtype=np.int64)) for part, held in chosen.items()}
+    if not labelled:
+        rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
+        parts = {part: (found[train[0]].select(own), own) for part, own in rows.items()}
+        labels = {part: labels["train"][own] for part, own in rows.items()}
+        notes.append(f"no labelled test part: a seeded, stratified fifth ({len(rows['test'])} images) is held out")
+    elif labelled[0] != "test":
+        notes.append(f"split {quote(labelled[0])} is the test part")
     files = {part: Pictures(data, picture, rows) for part, (data, rows) in parts.items()}
     shown, shape = _decode(files, image_size, num_workers, notes)
     splits: dict[str, Split] = {}
@@ -92,11 +105,8 @@ def find_columns(name: str, features: Any) -> tuple[str, str]:
     named = [column for column in LABELS if column in (classes or features)]
     label = named[0] if named else classes[0] if len(classes) == 1 else None
     if label is None:
-        raise UsageError(f"data: hf:{name}: must have a column of labels (a ClassLabel, or integers named "
+        raise UsageError(f"data: hf:{name}: must have a column of labels (a ClassLabel, or one named "
                          f"{', '.join(LABELS)}); got {', '.join(classes or features)}")  # fmt: skip
-    kind = str(getattr(features[label], "dtype", type(features[label]).__name__))
-    if label not in classes and "int" not in kind:
-        raise UsageError(f"data: hf:{name}: labels must be integers; column {quote(label)} is of {kind}")
     return pictures[0], label
 
 
@@ -121,28 +131,8 @@ def _load(name: str) -> dict[str, Any]:
     return {"train": found} if isinstance(found, Dataset) else dict(found)
 
 
-def _integers(name: str, values: Any) -> Ints:
-    try:
-        return np.asarray(values, np.int64)
-    except (OverflowError, TypeError, ValueError):
-        raise UsageError(f"data: hf:{name}: labels must be integers of 64 bits, without gaps") from None
-
-
-def _parts(name: str, found: dict[str, Any], label: str) -> tuple[dict[str, tuple[Any, Ints]], list[str]]:
-    """The two parts, each with its rows' numbers, and what is to be said of them."""
-    labelled = [part for part in TEST if part in found and _integers(name, found[part][label][:]).min(initial=0) >= 0]
-    train = found["train"]
-    if labelled:
-        test = labelled[0]
-        parts = {"train": (train, _numbers(train)), "test": (found[test], _numbers(found[test]))}
-        return parts, [] if test == "test" else [f"split {quote(test)} is the test part"]
-    rows = hold_out(_integers(name, train[label][:]))
-    parts = {part: (train.select(own), own) for part, own in zip(("train", "test"), rows, strict=True)}
-    return parts, [f"no labelled test part: a seeded, stratified fifth ({len(rows[1])} images) is held out"]
-
-
-def _numbers(data: Any) -> Ints:
-    return np.arange(len(data), dtype=np.int64)
+def _labels(data: Any, label: str) -> list[Any]:
+    return list(data.with_format(None)[label][:])
 
 
 def _ids(data: Any, rows: Ints) -> list[str]:
@@ -153,17 +143,6 @@ def _ids(data: Any, rows: Ints) -> list[str]:
             if None not in named and len(set(named)) == len(named):
                 return named
     return [str(row) for row in rows.tolist()]
-
-
-def _class_names(name: str, kind: Any, labels: Ints) -> list[str]:
-    names = getattr(kind, "names", None)
-    if names is not None:
-        return list(names)
-    classes = int(labels.max(initial=-1)) + 1
-    if classes > len(labels):
-        raise UsageError(f"data: hf:{name}: fewer samples ({len(labels)}) than classes ({classes}, by the largest "
-                         "label)")  # fmt: skip
-    return [str(k) for k in range(classes)]
 
 
 def _decode(files: dict[str, Pictures], image_size: int | None, num_workers: int,
@@ -182,13 +161,16 @@ def _decode(files: dict[str, Pictures], image_size: int | None, num_workers: int
         size = image_size or SIZE
         notes.append(f"images are resized and cropped to {size} pixels (--image-size)")
         width = height = size
+    deep = any(is_deep(mode) for _, mode in heads)
+    white = find_white([part[row] for part in files.values() for row in range(len(part))]) if deep else None
+    notes += [say_white(white)] if white is not None else []
     if samples * width * height * (1 if grey else 3) > images.MEMORY_LIMIT:
-        streams: dict[str, Images] = {p: FileImages(part, width, num_workers) for p, part in files.items()}
+        streams: dict[str, Images] = {p: FileImages(part, width, num_workers, white) for p, part in files.items()}
         return streams, (3, height, width)
     channels = 1 if grey else 3
     held: dict[str, Images] = {}
     for name, part in files.items():
-        pixels = np.stack(_each_of(part, lambda file: decode(file, size)[..., :channels]))
+        pixels = np.stack(_each_of(part, lambda file: decode(file, size, white)[..., :channels]))
         held[name] = MemoryImages(torch.from_numpy(pixels))
     return held, (channels, height, width)
 

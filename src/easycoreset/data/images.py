@@ -57,8 +57,8 @@ class Files(Protocol):
 class FileImages(Dataset):
     """Pictures in files, resized so that the shorter side is `size`, the centre cropped, always RGB."""
 
-    def __init__(self, paths: Files, size: int, num_workers: int = 0) -> None:
-        self.paths, self.size, self.num_workers = paths, size, num_workers
+    def __init__(self, paths: Files, size: int, num_workers: int = 0, white: int | None = None) -> None:
+        self.paths, self.size, self.num_workers, self.white = paths, size, num_workers, white
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -67,7 +67,7 @@ class FileImages(Dataset):
         """The picture, or what is wrong with it: an error raised in a worker would come home as a traceback."""
         file = self.paths[place]
         try:
-            return torch.from_numpy(decode(file, self.size))
+            return torch.from_numpy(decode(file, self.size, self.white))
         except Exception as error:  # PIL raises almost anything on broken files
             return f"{say_name(file) if isinstance(file, Path) else f'row {place}'} ({say_broken(error)})"
 

@@ -15,7 +15,7 @@ from easycoreset.console import log, say_name
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages
 from easycoreset.data.source import Images, Ints, Source, Split
-from easycoreset.decoding import begins_as_picture, decode, open_picture, say_broken
+from easycoreset.decoding import begins_as_picture, decode, find_white, open_picture, say_broken
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.tables.fingerprint import fingerprint
 from easycoreset.tables.holdout import hold_out_named
@@ -23,8 +23,8 @@ from easycoreset.tables.holdout import hold_out_named
 K = TypeVar("K")
 T = TypeVar("T")
 DECODED_BEFOREHAND = 50_000  # pictures, up to which a large data set is decoded once to find broken ones
+LOOKED_AT = 1000  # pictures of a very large data set whose depth is looked at
 AT_ONCE = 1000  # pictures that wait for a thread: each takes memory while it waits
-TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FEW = 10  # samples of a class
 
@@ -44,11 +44,12 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the files are read: side in pixels, workers of a large data set, and whether broken ones are left out."""
+    """How files are read: side in pixels, workers of a large data set, whether broken ones are left out, classes."""
 
     image_size: int = 64
     num_workers: int = 2
     skip_broken: bool = False
+    classes: str | None = None
 
 
 def hold_out_listed(whole: Listed) -> tuple[dict[str, Listed], str]:
@@ -72,7 +73,9 @@ def open_listed(name: str, parts: dict[str, Listed], class_names: Sequence[str],
     thorough = len(paths) <= DECODED_BEFOREHAND or reading.skip_broken
     if thorough and len(paths) > DECODED_BEFOREHAND:
         log.info("%s: %s images are decoded once to find broken ones", name, f"{len(paths):,}")
-    look = partial(decode, size=size) if small else partial(_try, size=size if thorough else None)
+    white = find_white(paths if thorough else paths[:: len(paths) // LOOKED_AT])
+    notes += [say_white(white)] if white is not None else []
+    look = partial(decode, size=size, white=white) if small else partial(_try, size=size if thorough else None)
     found, broken = attempt(look, paths)
     left_out = [f"{say_name(paths[place])} ({reason})" for place, reason in broken.items()]
     if broken:
@@ -80,7 +83,9 @@ def open_listed(name: str, parts: dict[str, Listed], class_names: Sequence[str],
         parts = _without(parts, broken, class_names)
         first = ", ".join(left_out[:3]) + (", ..." if len(broken) > 3 else "")
         notes.append(f"{len(broken)} broken image{'s are' if len(broken) > 1 else ' is'} left out: {first}")
-    shown: dict[str, Images] = {p: FileImages(part.paths, size, reading.num_workers) for p, part in parts.items()}
+    shown: dict[str, Images] = {
+        p: FileImages(part.paths, size, reading.num_workers, white) for p, part in parts.items()
+    }
     if small:
         pixels = np.stack([picture for picture in found if picture is not None])
         held = np.split(pixels, [len(parts["train"].paths)])
@@ -90,6 +95,11 @@ def open_listed(name: str, parts: dict[str, Listed], class_names: Sequence[str],
                     left_out)  # fmt: skip
     _warn_of_small_classes(source)
     return source
+
+
+def say_white(white: int) -> str:
+    """What is said of pictures of more than 8 bits."""
+    return f"pictures of 16 bits do not say which value is white: {white} is, by the largest of all"
 
 
 def _mark(part: Listed) -> str:

@@ -1,6 +1,5 @@
 """What a data set is: splits of samples with labels, ids and a fingerprint, and the batches made of them."""
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from easycoreset.errors import EasycoresetWarning, UsageError, quote
+from easycoreset.errors import UsageError, quote
 
 Ints = npt.NDArray[np.int64]
 Transform = Callable[[Tensor, int], Tensor]  # (images [B,H,W,C], step) -> the same shape
@@ -111,7 +110,7 @@ class Source:
 
 
 def check_labels(split: Split, class_names: Sequence[str], name: str) -> None:
-    """Refuse labels outside the classes, a single class, and fewer samples than classes."""
+    """Refuse labels outside the classes, and a single class."""
     labels, classes = split.labels, len(class_names)
     if not len(labels):
         raise UsageError(f"data: {name}: split {quote(split.name)} is empty")
@@ -122,21 +121,3 @@ def check_labels(split: Split, class_names: Sequence[str], name: str) -> None:
         )
     if classes < 2 or (split.name == "train" and len(np.unique(labels)) < 2):
         raise UsageError(f"data: {name}: at least two classes are needed; got one")
-    if split.name == "train" and len(labels) < classes:
-        raise UsageError(f"data: {name}: fewer samples ({len(labels)}) than classes ({classes})")
-
-
-def number_classes(labels: Ints, name: str) -> list[str]:
-    """The classes 0..max of integer labels, as names; gaps are a warning.
-
-    Raises:
-        UsageError: fewer samples than classes.
-    """
-    classes = int(labels.max()) + 1
-    if classes > len(labels):
-        raise UsageError(f"data: {name}: fewer samples ({len(labels)}) than classes ({classes}, by the largest label)")
-    empty = np.flatnonzero(np.bincount(labels) == 0)
-    if len(empty):
-        said = f"{name}: no sample of class {', '.join(map(str, empty[:20]))}"
-        warnings.warn(said, EasycoresetWarning, stacklevel=5)
-    return [str(k) for k in range(classes)]

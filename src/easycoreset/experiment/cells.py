@@ -10,10 +10,10 @@ from easycoreset.attacks import ATTACKS
 from easycoreset.data import name_data
 from easycoreset.hardness import HARDNESS, load_hardness
 from easycoreset.hardness.gradient import AIGN
-from easycoreset.members import Table, code_digest, find_member, split_spec
-from easycoreset.models import is_normalised
+from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
-from easycoreset.options import Norm, Schedule
+from easycoreset.options import READING, Norm, Schedule
+from easycoreset.own_modules import code_digest
 from easycoreset.selection import SELECTORS, load_selector, needs_of
 
 FULL = "full"  # the reference row: training on everything
@@ -33,10 +33,11 @@ class Cell:
         data: as `--data` spells it.
         image_size: side to which images in files are brought; None where the data set has its own.
         skip_broken: leave out images that cannot be read.
+        classes: how many there are, or a file of their names; None for those that occur.
         model: as `--model` spells it.
         method: `NAME[:key=value]...`, `full`, `file:PATH` or `package.module:name`.
         method_digest: of the file that `file:PATH` names.
-        model_code: digest of the module of a user's own model; empty for others.
+        model_code: digest of the code of a user's own model and data; empty for others.
         code: likewise of the user's own method, objective and attacks.
         fraction: kept.
         objective: what training minimises.
@@ -62,6 +63,7 @@ class Cell:
     data: str
     image_size: int | None = None
     skip_broken: bool = False
+    classes: str | None = None
     model: str | None = None
     method: str = "random"
     method_digest: str = ""
@@ -91,6 +93,10 @@ class Cell:
         """The radius that the contrasts are about."""
         return self.eps[0] if self.main_eps is None else self.main_eps
 
+    def reading(self) -> dict[str, Any]:
+        """How its data are read."""
+        return {name: getattr(self, name) for name in READING}
+
     def key(self) -> dict[str, Any]:
         """The options off their default."""
         options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -112,7 +118,7 @@ class Cell:
     @property
     def scoring_name(self) -> str:
         """16 hex digits of what its scores depend on: one scoring run serves all methods of a seed."""
-        shared = ("data", "image_size", "skip_broken", "model", "model_code", "seed", "scoring_epochs",
+        shared = ("data", *READING, "model", "model_code", "seed", "scoring_epochs",
                   "batch_size", "lr", "weight_decay")  # fmt: skip
         made = {"aign": AIGN.version} if AIGN.version > 1 else {}
         return _hash({key: value for key, value in self.key().items() if key in shared} | made)
@@ -222,12 +228,9 @@ class Experiment:
 
 def _with_code(cell: Cell) -> Cell:
     """The cell, with what tells the user's own modules apart from what they were: another version is another cell."""
-    own = [spec for spec in (cell.method, cell.objective, *cell.attack, cell.second) if "." in spec.partition(":")[0]]
-    model = [cell.model] if cell.model and not is_normalised(cell.model) else []
-    own = [spec for spec in own if not spec.startswith("file:")]
-    if not own and not model:
-        return cell
-    return dataclasses.replace(cell, code=code_digest(own), model_code=code_digest(model))
+    own = (cell.method, cell.objective, *cell.attack, cell.second)
+    shared = [*([cell.model] if cell.model else []), cell.data]  # by the scoring run too
+    return dataclasses.replace(cell, code=code_digest(own), model_code=code_digest(shared))
 
 
 def _hash(value: Any) -> str:

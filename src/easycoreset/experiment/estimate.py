@@ -82,8 +82,8 @@ def _images_attacked(cell: Cell, size: int) -> int:
 
 def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[Job, float, float]:
     """(job, seconds of a training step, seconds of one image's forward and backward pass)."""
-    options = TrainOptions(data=cell.data, image_size=cell.image_size, skip_broken=cell.skip_broken, model=cell.model,
-                           objective=cell.objective, updates=2 + STEPS, batch_size=cell.batch_size, device=device,
+    options = TrainOptions(data=cell.data, **cell.reading(), model=cell.model, objective=cell.objective,
+                           updates=2 + STEPS, batch_size=cell.batch_size, device=device,
                            threads=1, out=out)  # fmt: skip
     job = prepare(options, epochs=None, updates=2 + STEPS)
     model = fresh_model(job)

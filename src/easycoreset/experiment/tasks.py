@@ -59,8 +59,8 @@ class Setting:
 
     def machine(self, cell: Cell) -> dict[str, Any]:
         """What every step of a cell's work is told of its data and the machine."""
-        return {"data": self.data or cell.data, "image_size": cell.image_size, "skip_broken": cell.skip_broken,
-                "num_workers": self.num_workers, "device": self.device, "threads": 1}  # fmt: skip
+        machine = {"num_workers": self.num_workers, "device": self.device, "threads": 1}
+        return {"data": self.data or cell.data, **cell.reading(), **machine}
 
 
 def is_finished(task: Task, out: Path) -> bool:

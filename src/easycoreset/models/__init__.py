@@ -1,6 +1,5 @@
 """Models that map images in [0,1] to logits: built in, torchvision's, timm's, or the user's own factory."""
 
-import importlib.util
 import warnings
 
 import torch
@@ -11,6 +10,7 @@ from easycoreset.members import load_attribute
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
 from easycoreset.models.timm import build_timm
+from easycoreset.own_modules import OWN, is_own
 
 MODELS = {
     "digits-cnn": "easycoreset.models.digits_cnn:digits_cnn",
@@ -66,12 +66,12 @@ def build_bare(card: ModelCard) -> nn.Module:
         network = _torchvision(name, channels, classes) if torchvision else build_timm(name, card.shape, classes)
         _warn_of_large_stem(network, card.model, min(height, width))
         return network
-    if name and ("." in kind or importlib.util.find_spec(kind) is not None):
+    if is_own(card.model):
         network = _call_factory(card.model)
         if not isinstance(network, nn.Module):
             raise UsageError(f"model {quote(card.model)} must return an nn.Module; got {type(network).__name__}")
         return network
-    raise UsageError(f"unknown model {quote(card.model)}: {nearest(card.model, KNOWN)}")
+    raise UsageError(f"unknown model {quote(card.model)}: {nearest(card.model, KNOWN)}{OWN}")
 
 
 def _call_factory(name: str) -> nn.Module:

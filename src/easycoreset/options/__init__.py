@@ -22,10 +22,11 @@ from easycoreset.options.kinds import (
     options_json,
     takes,
 )
-from easycoreset.options.training import ComputeOptions, RecipeOptions, RunOptions, ScoreOptions, TrainOptions
+from easycoreset.options.training import READING, ComputeOptions, RecipeOptions, RunOptions, ScoreOptions, TrainOptions
 from easycoreset.options.whole import PipelineOptions
 
 __all__ = [
+    "READING",
     "AnalyzeOptions",
     "AuditOptions",
     "CompareOptions",

@@ -22,7 +22,7 @@ def find_inputs(options: Any) -> Iterator[tuple[str, Path]]:
                 yield from ((item.name, path) for path in data_paths(one))
             elif isinstance(one, str) and one.startswith("file:"):
                 yield item.name, Path(one.removeprefix("file:").partition(":")[0])
-            elif item.name == "init" and isinstance(one, str):
+            elif item.name in ("init", "classes") and isinstance(one, str):
                 yield item.name, Path(one)
 
 

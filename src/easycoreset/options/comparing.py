@@ -40,6 +40,8 @@ class CompareOptions(RunOptions):
     """Side to which images in files are resized and cropped; left out: 64 without a GPU, 224 with one."""
     skip_broken: Switch = field(default=False, metadata=GRID)
     """Leave out images in files that cannot be read."""
+    classes: str | None = field(default=None, metadata=GRID)
+    """How many classes there are, or a file of their names in order (a model.json too); left out: those that occur."""
     model: str | None = field(default=None, metadata=GRID)
     """Model, as `score` takes it; left out: one that fits."""
     methods: Names = field(default=(), metadata=GRID)

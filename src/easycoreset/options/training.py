@@ -13,6 +13,7 @@ from easycoreset.options.apart import require_apart
 from easycoreset.options.kinds import NEUTRAL, Device, Integer, Names, Number, Numbers, Schedule, Switch, check_types
 
 AGREEMENT = 2000  # samples
+READING = ("image_size", "skip_broken", "classes")  # options that say how data are read
 
 
 def check_val_fraction(value: float | None) -> None:
@@ -56,6 +57,8 @@ class ComputeOptions(RunOptions):
     """Side in pixels to which images of files or hf:NAME are brought; left out: 64 for files, 224 with a GPU."""
     skip_broken: Switch = False
     """Leave out images of a folder or a manifest that cannot be read, and name them; without it they are an error."""
+    classes: str | None = None
+    """How many classes there are, or a file of their names in order (a model.json too); left out: those that occur."""
     num_workers: Integer = field(default=2, metadata=NEUTRAL)
     """Processes that decode images of a folder too large for memory."""
     download: Switch = field(default=False, metadata=NEUTRAL)

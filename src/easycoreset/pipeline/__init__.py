@@ -15,7 +15,7 @@ from easycoreset.files import write_json
 from easycoreset.folders import RunFolder, claim
 from easycoreset.models import is_normalised
 from easycoreset.objectives import load_objective
-from easycoreset.options import PipelineOptions, options_json, takes
+from easycoreset.options import READING, PipelineOptions, options_json, takes
 from easycoreset.pipeline.checking import check_attacks, check_list, check_models, needs_of_method
 from easycoreset.pipeline.defaults import Choices, choose
 from easycoreset.processes import undisturbed
@@ -31,7 +31,7 @@ __all__ = ["run"]
 ROWS = "comparison.json"
 PLACES = ("scores", "audit", "coreset.parquet", "coreset.json", "random.parquet", "random.json", "model", "random",
           "evaluation", ROWS)  # fmt: skip
-MACHINE = ("data", "image_size", "skip_broken", "num_workers", "device", "threads", "seed")  # what every step takes
+MACHINE = ("data", *READING, "num_workers", "device", "threads", "seed")  # what every step takes
 
 
 @takes(PipelineOptions)

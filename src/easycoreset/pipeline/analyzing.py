@@ -16,7 +16,8 @@ from easycoreset.files import write_json
 from easycoreset.folders import claim
 from easycoreset.models import choose_model
 from easycoreset.objectives import load_objective
-from easycoreset.options import AnalyzeOptions, options_json, takes
+from easycoreset.options import READING, AnalyzeOptions, options_json, takes
+from easycoreset.own_modules import is_own
 from easycoreset.parquet import read_table
 from easycoreset.pipeline.checking import check_attacks, check_models
 from easycoreset.processes import undisturbed
@@ -75,7 +76,7 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
 
 
 def _machine(options: AnalyzeOptions) -> dict[str, Any]:
-    names = ("data", "image_size", "skip_broken", "num_workers", "device", "threads")
+    names = ("data", *READING, "num_workers", "device", "threads")
     return {name: getattr(options, name) for name in names}
 
 
@@ -128,7 +129,7 @@ def _attack_all(options: AnalyzeOptions, scored: Mapping[str, Path]) -> dict[str
 
 def _factory(model: str | None) -> str | None:
     """A user's own factory is repeated, so that its weights are loaded."""
-    return model if model and "." in model.partition(":")[0] else None
+    return model if model and is_own(model) else None
 
 
 def _agreement(scored: Mapping[str, Path]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from easycoreset.console import log
-from easycoreset.decoding import decode
+from easycoreset.decoding import decode, find_white
 from easycoreset.errors import UsageError
 from easycoreset.records import read_record
 from easycoreset.reporting.page import COLOURS, Figure, Grid, Picture, Section, axes, plain
@@ -21,6 +21,7 @@ from easycoreset.tables.pictures import find_pictures
 BINS = 80
 PICTURES = 4  # of each end of each class
 CLASSES = 10  # that a gallery shows
+LOOKED_AT = 200  # pictures of files, by which the others' white is known
 LARGEST = 1024  # side of a picture on a page
 SIDE = 64  # pixels of a picture that was brought to a size which is not known
 
@@ -139,7 +140,8 @@ def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[st
         except (UsageError, OSError, ValueError) as error:
             log.info("no pictures: %s", error)
             return None
-        return lambda row: data_url(decode(files[row], size or SIDE))
+        white = find_white(files[:: len(files) // LOOKED_AT + 1])
+        return lambda row: data_url(decode(files[row], size or SIDE, white))
     from easycoreset.data import open_source
 
     try:

@@ -1,13 +1,12 @@
 """Coresets that somebody published: `file:PATH` names a coreset, or a list of indices or sample ids."""
 
-import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from easycoreset.arrays import open_npy, read_npz
-from easycoreset.errors import UsageError, quote, shorten
+from easycoreset.errors import UsageError, quote
+from easycoreset.lists import read_list, whole_number
 from easycoreset.tables import Coreset, Ints, Scores, check_same_data
 
 
@@ -28,7 +27,7 @@ def read_published(path: Path, scores: Scores) -> Coreset:
         check_same_data(coreset.provenance, mark, split, f"coreset {path}", own, other)
         order = np.argsort(np.where(coreset.keep, coreset.rank, np.iinfo(np.int64).max))[: len(coreset)]
         return Coreset.from_order(order, scores, coreset.weight[order])
-    return Coreset.from_order(_rows(path, _read_list(path), scores), scores)
+    return Coreset.from_order(_rows(path, read_list(path, f"method file:{path}", len(scores)), scores), scores)
 
 
 def read_listed(option: str, path: Path, scores: Scores) -> Coreset:
@@ -39,31 +38,12 @@ def read_listed(option: str, path: Path, scores: Scores) -> Coreset:
         raise UsageError(f"{option}: {str(error).removeprefix('method ')}") from None
 
 
-def _read_list(path: Path) -> list[Any]:
-    try:
-        if path.suffix in (".npy", ".npz"):
-            values = np.ravel(open_npy(path) if path.suffix == ".npy" else next(iter(read_npz(path).values())))
-            return (np.flatnonzero(values) if values.dtype == np.bool_ else values).tolist()
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".json":
-            listed: Any = json.loads(text)
-            if not isinstance(listed, list):
-                raise ValueError("not a JSON list")
-            return cast("list[Any]", listed)
-        return [line.strip().strip('"') for line in text.replace(",", "\n").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise UsageError(f"method file:{path}: no such file") from None
-    except Exception as error:  # a broken file raises almost anything
-        raise UsageError(f"method file:{path}: not a list of indices or ids: {shorten(str(error))}") from None
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError
-    return int(value)
-
-
 def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
+    """The rows that a list names: sample ids where all are such, else indices.
+
+    Raises:
+        UsageError: a value that is neither, out of range, or named twice.
+    """
     if not values:
         raise UsageError(f"method file:{path}: holds no index")
     known = {name: row for row, name in enumerate(scores.sample_ids)}
@@ -71,7 +51,7 @@ def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
         rows = np.array([known[str(value)] for value in values], np.int64)
     else:
         try:
-            rows = np.array([_whole(value) for value in values], np.int64)
+            rows = np.array([whole_number(value) for value in values], np.int64)
         except (TypeError, ValueError, OverflowError):
             strange = next(str(value) for value in values if str(value) not in known)
             raise UsageError(

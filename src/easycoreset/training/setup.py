@@ -18,7 +18,7 @@ from easycoreset.models import SMALL, build_model, choose_model
 from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import frozen
 from easycoreset.objectives import Objective, is_standard, load_objective
-from easycoreset.options import ComputeOptions, RecipeOptions, options_json
+from easycoreset.options import READING, ComputeOptions, RecipeOptions, options_json
 from easycoreset.processes import join, launched, own_gpu
 from easycoreset.tables import Coreset, Ints
 from easycoreset.tracking import check_tracker
@@ -107,8 +107,8 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
     size = options.image_size
     if size is None and is_listed(options.data):
         size = 64 if device.type == "cpu" else 224
-    source = open_source(options.data, image_size=size, num_workers=options.num_workers, download=options.download,
-                         skip_broken=options.skip_broken)  # fmt: skip
+    reading: dict[str, Any] = {name: getattr(options, name) for name in READING} | {"image_size": size}
+    source = open_source(options.data, num_workers=options.num_workers, download=options.download, **reading)
     for note in source.notes if is_news(source) else ():
         log.info("%s: %s", source.name, note)
     return device, source
