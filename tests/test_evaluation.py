@@ -181,7 +181,7 @@ MORE = {  # the same checks, by other ways to fail them
     "logits x100": ("zero_gradient", lambda good, x: good(x) * 100),
     "dropout in train mode": ("deterministic", lambda good, x: F.dropout(good(x), 0.5, training=True)),
     "needs more than one sample": ("batch_invariance", lambda good, x: good(x) / (len(x) > 1 or refuse())),
-    "no gradient at all": ("zero_gradient", lambda good, x: good(x).detach() + 0 * good((x > 0.5).float()).detach()),
+    "no gradient at all": ("input_gradient", lambda good, x: good(x).detach() + 0 * good((x > 0.5).float()).detach()),
     "batch norm in train mode": ("batch_invariance", lambda good, x: (z := good(x)) - z.mean(0)),
 }
 

@@ -10,7 +10,7 @@ from torch import nn
 from easycoreset import UsageError, evaluate, load_model, train
 from easycoreset.models import build_bare, build_model
 from easycoreset.models.card import ModelCard
-from easycoreset.models.foreign import load_foreign, normalised, read_state
+from easycoreset.models.foreign import load_foreign, normalised
 
 TEN = tuple("0123456789")
 DIGITS = ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=TEN)
@@ -94,17 +94,6 @@ def test_wrong_files_and_options(trained, theirs, tmp_path):
     with pytest.raises(UsageError, match="keys differ"):
         run(tmp_path / "five.safetensors", tmp_path / "x")
     assert not (tmp_path / "x").exists()
-
-
-def test_one_level_and_prefixes_are_taken_off(tmp_path):
-    weight = {"layer.weight": torch.ones(2)}
-    for wrapped in (
-        weight,
-        {"model": weight},
-        {"model_state_dict": {"module._orig_mod.layer.weight": weight["layer.weight"]}},
-    ):
-        torch.save(wrapped, tmp_path / "w.pt")
-        assert list(read_state(tmp_path / "w.pt")) == ["layer.weight"]
 
 
 def test_a_model_of_pixels_from_0_to_255_is_found(theirs, tmp_path):

@@ -83,3 +83,15 @@ def picture_files(data: str, sample_ids: Sequence[str]) -> list[Path]:
     """Where the pictures of a folder's or a manifest's samples lie."""
     root = Path(data).parent if is_manifest(data) else Path(data)
     return [root / name for name in sample_ids]
+
+
+def split_place(path: Path) -> tuple[Path, str | None]:
+    """A file or folder of weights, and the key of those that are meant where it holds several: FILE:KEY.
+
+    >>> split_place(Path("model.pt"))
+    (PosixPath('model.pt'), None)
+    """
+    place, colon, key = str(path).rpartition(":")
+    if colon and key and not os.path.lexists(path) and os.path.exists(place):
+        return Path(place), key
+    return path, None

@@ -30,6 +30,7 @@ class AutoAttack:
 
     version: ClassVar[int] = 1
     draws_by_batch: ClassVar[bool] = True
+    needs_gradient: ClassVar[bool] = True  # its attacks fail without one
     eps: float = 8 / 255
     norm: Norm = "linf"
     iterations: int = 100

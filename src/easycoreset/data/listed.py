@@ -73,7 +73,7 @@ def open_listed(name: str, parts: dict[str, Listed], class_names: Sequence[str],
     thorough = len(paths) <= DECODED_BEFOREHAND or reading.skip_broken
     if thorough and len(paths) > DECODED_BEFOREHAND:
         log.info("%s: %s images are decoded once to find broken ones", name, f"{len(paths):,}")
-    white = find_white(paths if thorough else paths[:: len(paths) // LOOKED_AT])
+    white = find_white(paths if thorough else paths[:: max(1, len(paths) // LOOKED_AT)])
     notes += [say_white(white)] if white is not None else []
     look = partial(decode, size=size, white=white) if small else partial(_try, size=size if thorough else None)
     found, broken = attempt(look, paths)

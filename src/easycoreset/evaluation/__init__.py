@@ -31,11 +31,12 @@ from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
 from easycoreset.files import write_atomic
 from easycoreset.folders import RunFolder, claim
 from easycoreset.ledgers import Ledger, check_free, delete_written
-from easycoreset.models.modes import full_float32
+from easycoreset.models.modes import device_of, full_float32
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 from easycoreset.processes import undisturbed
-from easycoreset.training.setup import check_model, set_threads, to_device
+from easycoreset.spelling import split_place
+from easycoreset.training.setup import check_model, require_gradient, set_threads, to_device
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]
 
@@ -129,7 +130,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     model, file = open_model(options, card)
     model = to_device(model, device)
     check_model(model, source, device)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    file, key = split_place(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest() + (f":{key}" if key else "")
     identity = options_json(options, neutral=False) | {
         "weights": digest, "attack": attacks, "fingerprint": split.fingerprint, "image_size": card.shape[1],
         "data": name_data(options.data),
@@ -139,6 +141,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     margins = [load_margin(spec, options.norm) for spec in options.margins]
     names = [name for name, _ in margins]
     require(len(set(names)) == len(names), "margins", "named once each, as they are spelled", names)
+    if options.margins or any(getattr(attack, "needs_gradient", False) for attack in ready):
+        require_gradient(model, source, device, card.model)
     home = options.weights if options.weights.is_dir() else options.weights.parent
     place = claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json",
                   places=PLACES, host=home)  # fmt: skip
@@ -188,8 +192,8 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     if run.done and saved:
         log.info("%s is finished already", run.file)
         return read_evaluation(run)
-    device = next(model.parameters()).device
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    device = device_of(model)
+    before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
     clean = predict_split(model, split, rows, options.batch_size)
     correct = rows[~clean.broken]
     checks = [*named, check_above_chance(clean, split.labels)]
@@ -208,7 +212,8 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
             log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, say_eps(eps), found.accuracy)
     worst = worst_of(attacked)
     checks += [*check_order(attacked), *check_longer_attack(model, split, clean, attacked, worst, options.seed)]
-    unchanged = all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    after = model.state_dict()
+    unchanged = all(torch.equal(value, after[name]) for name, value in before.items())
     message = "the model's parameters or buffers changed while it was attacked"
     checks.append(Check("state_unchanged", float(not unchanged), unchanged and not model.training, message))
     result = Evaluation(clean=clean, attacked=attacked, worst=worst, checks=checks)

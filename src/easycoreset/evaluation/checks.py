@@ -13,7 +13,7 @@ from easycoreset.data import Split
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.hardness.exact import look
 from easycoreset.members import split_spec
-from easycoreset.models.modes import frozen
+from easycoreset.models.modes import device_of, frozen, passes_gradient
 
 SAMPLES = 256  # looked at by the checks of a model's behaviour
 LOOKED_AT = 128  # survivors that a longer attack tries
@@ -33,7 +33,7 @@ class Check:
 def check_model_behaviour(model: nn.Module, split: Split, rows: np.ndarray, correct: np.ndarray, norm: str,
                           seed: int) -> list[Check]:  # fmt: skip
     """Check inputs, logits, gradients, batch invariance, randomness, and that a huge eps breaks everything."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     batch = next(split.batches(_some(rows, seed), SAMPLES, device))
     with frozen(model):
         outputs = look(model, batch.x, batch.y, gradient=True)
@@ -41,7 +41,7 @@ def check_model_behaviour(model: nn.Module, split: Split, rows: np.ndarray, corr
             again = model(batch.x)
             single = one_by_one(model, batch.x[:32], logits_like=again)
     assert outputs.gradient is not None
-    logits, gradient = outputs.logits, outputs.gradient
+    logits, gradient, open_ = outputs.logits, outputs.gradient, passes_gradient(model, batch.x)
     inside = bool(((batch.x >= 0) & (batch.x <= 1)).all())
     differs = (logits[: len(single)].argmax(1) != single.argmax(1)) | ~torch.isfinite(single).all(1)
     changed = float(differs.float().mean())
@@ -55,12 +55,13 @@ def check_model_behaviour(model: nn.Module, split: Split, rows: np.ndarray, corr
         Check("deterministic", spread, spread < 1e-4,
               f"two forward passes differ by {spread:.2g} of the largest logit: attack a randomised defence's average"),
         _logits_not_probabilities(logits),
+        Check("input_gradient", float(not open_), open_,
+              "no gradient comes from the model's logits to its input (detach, no_grad, or a threshold inside it?): "
+              "attacks that follow gradients show nothing; read square's figure"),
     ]  # fmt: skip
     if len(correct):
-        checks += [
-            _zero_gradient(model, split, correct, seed, device),
-            _large_eps(model, split, correct, norm, seed, device),
-        ]
+        checks += [_zero_gradient(model, split, correct, seed, device)] if open_ else []
+        checks.append(_large_eps(model, split, correct, norm, seed, device))
     return checks
 
 
@@ -134,7 +135,7 @@ def check_longer_attack(model: nn.Module, split: Split, clean: Outcome, attacked
         return [Check(LONGER, 0.0, True, "nothing survives")]
     at = max(standing, key=lambda outcome: (min(outcome.accuracy, clean.accuracy - outcome.accuracy), outcome.eps))
     rows = _some(at.index[~at.broken], seed, LOOKED_AT)
-    batch = next(split.batches(rows, LOOKED_AT, next(model.parameters()).device))
+    batch = next(split.batches(rows, LOOKED_AT, device_of(model)))
     norm = next(outcome.norm for outcome in attacked)
     longer = PGD(eps=at.eps, norm=norm, loss="margin", steps=count, step_size=2.5 * at.eps / count, seed=seed + 1)  # pyright: ignore[reportArgumentType]
     with frozen(model):

@@ -18,7 +18,7 @@ from easycoreset.errors import UsageError, quote
 from easycoreset.evaluation.attacking import SAVE_SECONDS
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.members import load_member, spell_member, split_spec
-from easycoreset.models.modes import frozen
+from easycoreset.models.modes import device_of, frozen
 from easycoreset.options import Norm
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 
@@ -49,7 +49,7 @@ def measure_margins(name: str, attack: Any, norm: Norm, model: nn.Module, split:
         `index, label, attack, norm, distance_upper_bound, found`; 0 where a sample is wrong when clean, null where no
         adversarial point was found.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     distance, found, done = np.zeros(len(clean.index)), clean.broken.copy(), 0
     if file.exists():
         table = read_table(file, {"found": "bool"})

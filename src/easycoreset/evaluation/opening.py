@@ -16,6 +16,7 @@ from easycoreset.models.card import ModelCard, read_card
 from easycoreset.models.foreign import load_foreign, normalised
 from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions
+from easycoreset.spelling import split_place
 from easycoreset.training.setup import open_data
 
 LOOKED_AT = 1000  # samples on which other normalisations are tried
@@ -30,7 +31,7 @@ def open_all(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]
         square = card.shape[1] == card.shape[2]
         size = options.image_size or (card.shape[1] if takes_size(options.data) and square else None)
         return *open_data(dataclasses.replace(options, image_size=size)), card
-    require(options.weights.is_file(), "weights", "a trained model's folder, or a file of weights",
+    require(split_place(options.weights)[0].is_file(), "weights", "a trained model's folder, or a file of weights",
             str(options.weights))  # fmt: skip
     if options.model is None:
         raise UsageError(f"weights: {options.weights} is a file: give the folder that holds it, or its model (--model)")
@@ -46,7 +47,7 @@ def check_names(options: EvaluateOptions, own: Sequence[str], theirs: Sequence[s
     Capitals and what is no letter or digit do not count.
     """
     numbered = any(all(name.isdigit() for name in names) for names in (own, theirs))
-    if numbered or options.weights.is_file():
+    if numbered or not options.weights.is_dir():
         return []
     pairs = [(a, b) for a, b in zip(own, theirs, strict=True) if _plain(a) != _plain(b)]
     first = f"{quote(pairs[0][0])} where the data have {quote(pairs[0][1])}" if pairs else ""
@@ -60,7 +61,7 @@ def _plain(name: str) -> str:
 
 def open_model(options: EvaluateOptions, card: ModelCard) -> tuple[nn.Module, Path]:
     """The model, and the file that its weights are in."""
-    if options.weights.is_file():
+    if not options.weights.is_dir():
         return load_foreign(options.weights, card, options.input_mean, options.input_std), options.weights
     return load_model(options.weights, options.model), options.weights / "model.safetensors"
 
@@ -71,7 +72,7 @@ def check_normalisation(options: EvaluateOptions, source: Source, split: Split, 
 
     Tried are the data's own mean and deviation, 0.5 and 0.5, and 0..255, on up to 1,000 of the samples.
     """
-    if not options.weights.is_file():
+    if options.weights.is_dir():
         return []
     some = np.sort(np.random.default_rng(0).permutation(len(clean.index))[:LOOKED_AT])
     rows, given = clean.index[some], ~clean.broken[some]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from easycoreset.data import Split
 from easycoreset.errors import RunError
-from easycoreset.models.modes import frozen
+from easycoreset.models.modes import device_of, frozen
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def predict_split(model: nn.Module, split: Split, rows: np.ndarray, batch_size: 
     """Predict the clean samples `rows`; logits that are not finite are an error, unless `finite` is False."""
     preds: list[Tensor] = []
     with frozen(model), torch.no_grad():
-        for batch in split.batches(rows, batch_size, next(model.parameters()).device):
+        for batch in split.batches(rows, batch_size, device_of(model)):
             logits = model(batch.x)
             if finite and not torch.isfinite(logits).all():
                 raise RunError("finite logits: the model's logits are not finite, so no accuracy means anything")

@@ -110,10 +110,13 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
         with frozen(network), full_float32(), contextlib.ExitStack() as watching:
             for batch in batches():
                 x = batch.x if dtype == "float32" else batch.x.to(getattr(torch, dtype))
+                features = any(measure.needs_features for measure in group.values())
+                if features and not found:  # what is looked for in the model itself is found in what is run
+                    named = find_last_layer(network, x[:2], named).name
                 if ours and not found:  # the first batch
-                    network, named = _prepare(network, x[:2], named, bf16)
+                    network, named = _prepare(network, x[:2], named if features else None, bf16)
                 wants = any(measure.needs_gradient for measure in group.values())
-                if layer is None and any(measure.needs_features for measure in group.values()):
+                if layer is None and features:
                     layer = watching.enter_context(find_last_layer(network, x[:2], named).watched())
                 outputs = look(network, x, batch.y, gradient=wants, layer=layer, index=batch.index, **facts)
                 lost = ~torch.isfinite(outputs.logits).all(1)  # their gradient may be 0 all the same
@@ -130,8 +133,8 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
 
 
 def _prepare(model: nn.Module, x: Tensor, layer: str | None, bf16: bool) -> tuple[nn.Module, str | None]:
-    """The model as it is run, and what the feature layer is called there; a named layer must not be folded away."""
-    model = fold_batch_norm(model, x) if layer is None else model
+    """The model as it is run, and what the feature layer is called there."""
+    model = fold_batch_norm(model, x, layer)
     return (InBfloat16(model), layer and f"model.{layer}") if bf16 else (model, layer)
 
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from easycoreset.errors import EasycoresetWarning, UsageError, nearest, quote
 from easycoreset.members import load_attribute
+from easycoreset.models.adapting import adapt
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
 from easycoreset.models.timm import build_timm
@@ -65,12 +66,12 @@ def build_bare(card: ModelCard) -> nn.Module:
         torchvision = kind == "torchvision"
         network = _torchvision(name, channels, classes) if torchvision else build_timm(name, card.shape, classes)
         _warn_of_large_stem(network, card.model, min(height, width))
-        return network
+        return adapt(network, card.shape, card.model)
     if is_own(card.model):
         network = _call_factory(card.model)
         if not isinstance(network, nn.Module):
             raise UsageError(f"model {quote(card.model)} must return an nn.Module; got {type(network).__name__}")
-        return network
+        return adapt(network, card.shape, card.model)
     raise UsageError(f"unknown model {quote(card.model)}: {nearest(card.model, KNOWN)}{OWN}")
 
 

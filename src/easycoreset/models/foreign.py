@@ -2,20 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from easycoreset.errors import UsageError, require
+from easycoreset.errors import require
 from easycoreset.models import GreyToRGB, build_bare, is_normalised
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
-
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
-LEVELS = ("state_dict", "model_state_dict", "model")  # under one of which training scripts put it
+from easycoreset.models.weights import read_state
 
 
 def load_foreign(file: Path, card: ModelCard, mean: Sequence[float] = (), std: Sequence[float] = ()) -> nn.Module:
@@ -30,19 +24,15 @@ def load_foreign(file: Path, card: ModelCard, mean: Sequence[float] = (), std: S
     Raises:
         UsageError: a broken file, weights of another architecture (which keys differ), or a wrong mean or std.
     """
-    state = read_state(file)
     network = build_bare(card)
-    if {"0.mean", "0.std"} <= set(state) and is_normalised(card.model) and not mean:  # ours
-        network = nn.Sequential(Normalize(card.mean, card.std), network)
     bare = network[1] if isinstance(network, nn.Sequential) and isinstance(network[0], GreyToRGB) else network
-    target = bare if bare is not network and not any(name.startswith("1.") for name in state) else network
-    own = target.state_dict()
-    wrong = sorted(k for k in {*own, *state} if k not in own or k not in state or own[k].shape != state[k].shape)
-    if wrong:
-        raise UsageError(f"{file}: weights of another architecture than {card.model}; {len(wrong)} keys differ: "
-                         f"{', '.join(wrong[:5])}")  # fmt: skip
-    target.load_state_dict(state)
-    return network.eval() if not mean else normalised(network, card.shape[0], mean, std)
+    targets = {"network": network, "bare": bare}
+    if is_normalised(card.model) and not mean:
+        targets = {"ours": nn.Sequential(Normalize(card.mean, card.std), network), **targets}
+    name, state = read_state(file, {name: target.state_dict() for name, target in targets.items()}, card.model)
+    targets[name].load_state_dict(state, strict=False)
+    whole = targets["ours"] if name == "ours" else network
+    return whole.eval() if not mean else normalised(whole, card.shape[0], mean, std)
 
 
 def normalised(network: nn.Module, channels: int, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
@@ -52,38 +42,3 @@ def normalised(network: nn.Module, channels: int, mean: Sequence[float], std: Se
     require(min(std) > 0, "input_std", "> 0", std)
     wide = [tuple(values) * (channels // len(values)) for values in (mean, std)]
     return nn.Sequential(Normalize(*wide), network).eval()
-
-
-def read_state(file: Path) -> dict[str, Tensor]:
-    """Read a state dict; prefixes of wrappers and one level around it are taken off.
-
-    Raises:
-        UsageError: missing, broken, or no state dict.
-    """
-    try:
-        found: Any = load_file(file) if file.suffix == ".safetensors" else _load(file)
-    except FileNotFoundError:
-        raise UsageError(f"{file}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{file}: not a readable weights file: {error}") from None
-    levels = [found[level] for level in LEVELS if isinstance(found, dict) and isinstance(found.get(level), dict)]
-    inner: Any = levels[0] if levels else found
-    if not isinstance(inner, dict) or not inner or not all(isinstance(v, Tensor) for v in inner.values()):
-        raise UsageError(f"{file}: holds no state dict (names -> tensors)")
-    return {_strip(name): value for name, value in inner.items()}
-
-
-def _load(file: Path) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a broken or a forbidden pickle raises almost anything
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"{file}: not readable as weights alone (weights_only): {said}") from None
-
-
-def _strip(name: str) -> str:
-    while name.startswith(PREFIXES):
-        name = name.split(".", 1)[1]
-    return name

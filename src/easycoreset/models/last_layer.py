@@ -69,6 +69,8 @@ def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> Las
     """
     modules = dict(model.named_modules())
     if name is not None:
+        ends = [known for known in modules if known.endswith(f".{name}")]
+        name = ends[0] if name not in modules and len(ends) == 1 else name
         if name not in modules or not name:
             raise UsageError(f"feature_layer {quote(name)} is no layer of the model: {nearest(name, modules)}")
         return LastLayer(name, modules[name], getattr(modules[name], "bias", None) is not None)
@@ -98,7 +100,7 @@ def logits_of(output: Any) -> Tensor:
     Raises:
         UsageError: there are none.
     """
-    named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", output)
+    named = output.get("logits", output) if isinstance(output, dict) else getattr(output, "logits", output)
     if not isinstance(named, Tensor):
         raise UsageError(f"the network must return logits, or an output that names them; got {type(output).__name__}")
     return named

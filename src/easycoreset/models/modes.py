@@ -34,3 +34,20 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             module.training = mode
         for parameter in wanting:
             parameter.requires_grad_(True)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters or buffers are; the CPU where it has none."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
+def passes_gradient(model: nn.Module, x: torch.Tensor) -> bool:
+    """Whether any gradient comes from a model's logits to its input [B,C,H,W], however large the logits are."""
+    with frozen(model), torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = model(x)
+        if not logits.requires_grad:
+            return False
+        weights = torch.linspace(-1, 1, logits.shape[1], device=x.device, dtype=logits.dtype)
+        (gradient,) = torch.autograd.grad((logits * weights).sum(), x, allow_unused=True)
+    return gradient is not None and bool((gradient != 0).any())

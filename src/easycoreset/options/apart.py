@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from easycoreset.errors import UsageError, quote
-from easycoreset.spelling import data_paths
+from easycoreset.spelling import data_paths, split_place
 
 
 def find_inputs(options: Any) -> Iterator[tuple[str, Path]]:
@@ -17,13 +17,13 @@ def find_inputs(options: Any) -> Iterator[tuple[str, Path]]:
         several = cast("tuple[Any, ...]", value if isinstance(value, tuple) else (value,))
         for one in several if item.name != "out" else ():
             if isinstance(one, Path):
-                yield item.name, one
+                yield item.name, split_place(one)[0]
             elif item.name == "data" and one:
                 yield from ((item.name, path) for path in data_paths(one))
             elif isinstance(one, str) and one.startswith("file:"):
                 yield item.name, Path(one.removeprefix("file:").partition(":")[0])
             elif item.name in ("init", "classes") and isinstance(one, str):
-                yield item.name, Path(one)
+                yield item.name, split_place(Path(one))[0]
 
 
 def require_apart(options: Any, host: str | None = None) -> None:

@@ -22,10 +22,11 @@ from easycoreset.processes import leads, tell
 from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
 from easycoreset.scoring.measures import Measures, per_epoch, possible, say_prices, spell
 from easycoreset.scoring.passes import fold_trajectory, measure_split, measured_in, sweep_vog, write_trajectory
+from easycoreset.spelling import split_place
 from easycoreset.tables import Scores
 from easycoreset.training import Job, fresh_model, prepare
 from easycoreset.training.checkpoint import CHECKPOINT
-from easycoreset.training.setup import check_model, recorded, to_device
+from easycoreset.training.setup import check_model, recorded, require_gradient, to_device
 from easycoreset.training.together import claim_together
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -69,14 +70,17 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
     """
     assert options.checkpoints is not None
     _refuse_training(options)
-    files = find_checkpoints(options.checkpoints)
-    log.info("%d checkpoints, in this order: %s", len(files),
-             ", ".join(str(file.relative_to(options.checkpoints)) for file in files))  # fmt: skip
+    folder, key = split_place(options.checkpoints)
+    files = find_checkpoints(folder)
+    names = [str(file.relative_to(folder)) for file in files]
+    log.info("%d checkpoints, in this order: %s", len(files), ", ".join(names))
     job = prepare(replace(options, epochs=1, checkpoints=None, input_mean=(), input_std=()), epochs=1, updates=None)
     measures = possible(job, options, measures)
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] + (f":{key}" if key else "") for file in files]
+    files = [Path(f"{file}:{key}") for file in files] if key else files
     network = load_foreign(files[0], job.card(), options.input_mean, options.input_std)
     check_model(network.to(job.device), job.source, job.device)
+    require_gradient(network, job.source, job.device, job.model_name)
     identity = options_json(options, neutral=False) | {
         "checkpoints": digests, "hardness": [spell(measure) for measure in measures], "model": job.model_name,
         "feature_layer": options.feature_layer,
@@ -96,7 +100,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
             if leads():
                 scores.write(file)
             summary = {"model": job.model_name, "data": job.source.name, "samples": len(split), "rows": len(split),
-                       "checkpoints": [str(file.relative_to(options.checkpoints)) for file in files],
+                       "checkpoints": names,
                        "scored_epochs": numbers, "columns": list(scores.columns)}  # fmt: skip
             run.finish(summary=summary, provenance=scores.provenance, given=recorded(options))
             if leads():

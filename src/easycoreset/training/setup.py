@@ -13,12 +13,13 @@ from easycoreset.console import log
 from easycoreset.data import Source, Split, is_listed, locate, name_data, open_source, takes_size
 from easycoreset.data.draws import seed_of
 from easycoreset.data.keeping import is_news
-from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
-from easycoreset.models import SMALL, build_model, choose_model
+from easycoreset.errors import EasycoresetWarning, UsageError, quote, require, shorten
+from easycoreset.models import MODELS, SMALL, build_model, choose_model
 from easycoreset.models.card import ModelCard
-from easycoreset.models.modes import frozen
+from easycoreset.models.modes import frozen, passes_gradient
+from easycoreset.models.saved import check_savable
 from easycoreset.objectives import Objective, is_standard, load_objective
-from easycoreset.options import READING, ComputeOptions, RecipeOptions, options_json
+from easycoreset.options import READING, ComputeOptions, RecipeOptions, ScoreOptions, options_json
 from easycoreset.processes import join, launched, own_gpu
 from easycoreset.tables import Coreset, Ints
 from easycoreset.tracking import check_tracker
@@ -190,6 +191,12 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         job = _with_start(job, options.init)
     model = _built(job)  # says here, once, what is to be said of it
     check_model(model, source, device)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError(f"model {quote(model_name)} must have parameters that training changes; it has none")
+    if not is_standard(objective_name) or isinstance(options, ScoreOptions):
+        require_gradient(model, source, device, model_name)
+    if model_name not in MODELS:
+        check_savable(model, job.card())
     _check_train_mode(model, job)
     return job
 
@@ -257,11 +264,28 @@ def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
     try:
         with frozen(model), torch.no_grad():
             logits = model(batch.x)
+    except UsageError:
+        raise
     except Exception as error:  # a user's own model may raise anything
-        shape = tuple(batch.x.shape[1:])
-        raise UsageError(f"model does not take images of shape {shape}: {str(error).splitlines()[0]}") from None
+        shape, said = tuple(batch.x.shape[1:]), shorten(" ".join(str(error).split()), 300) or type(error).__name__
+        raise UsageError(f"model must run on float32 images of shape {shape}; its first batch fails: {said}") from None
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (len(batch.x), classes):
         raise UsageError(f"model must map {len(batch.x)} images to logits [{len(batch.x)}, {classes}]; got {shape}")
+    if not logits.is_floating_point():
+        raise UsageError(f"model must give floating logits; got {logits.dtype}")
     if not torch.isfinite(logits).all():
         raise UsageError("model must give finite logits; its first batch is not finite")
+
+
+def require_gradient(model: nn.Module, source: Source, device: torch.device, name: str) -> None:
+    """Refuse a model that lets no gradient through from its logits to its input: all hardness would be 0.
+
+    Raises:
+        UsageError: it is one.
+    """
+    rows = np.arange(min(8, len(source.splits["train"])))
+    batch = next(source.splits["train"].batches(rows, len(rows), device))
+    if not passes_gradient(model, batch.x):
+        raise UsageError(f"model {quote(name)} must let gradients through to its input; none comes (detach, no_grad or "
+                         "a threshold inside it?)")  # fmt: skip

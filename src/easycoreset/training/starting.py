@@ -12,8 +12,9 @@ from easycoreset.console import log
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.models import GreyToRGB, build_model, is_normalised
 from easycoreset.models.card import ModelCard, read_card
-from easycoreset.models.foreign import read_state
 from easycoreset.models.pretrained import published_state
+from easycoreset.models.weights import differences, fit, read_state, read_states
+from easycoreset.spelling import split_place
 
 PRETRAINED = "pretrained"
 NORMALISATION = ("0.mean", "0.std")
@@ -61,20 +62,56 @@ def read_start(init: str, card: ModelCard) -> Start:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # it is said where the model is built to be trained
         network = build_model(card)
-    state = published_state(card) if init == PRETRAINED else _read(Path(init), card)
-    placed = _place(state, network, init, card)
+    own = _placings(network, card)
+    placed = _place(published_state(card), own, init, card) if init == PRETRAINED else _read(Path(init), own, card)
     mean, std = (tuple(placed[name].flatten().tolist()) if name in placed else () for name in NORMALISATION)
     return Start(placed, _digest(placed), mean, std)
 
 
-def _read(path: Path, card: ModelCard) -> dict[str, Tensor]:
-    require(path.exists(), "init", f"{PRETRAINED}, a trained model's folder, or a file of weights", str(path))
+def _placings(network: nn.Module, card: ModelCard) -> dict[str, dict[str, Tensor]]:
+    """What weights may be of, by the prefix that their names have in the whole model: that itself, or a part of it."""
+    whole = network.state_dict()
+    found = {"": whole}
+    if is_normalised(card.model):
+        inner = network[1] if isinstance(network, nn.Sequential) else network
+        wrapped = isinstance(inner, nn.Sequential) and isinstance(inner[0], GreyToRGB)
+        for prefix in ("1.", *(["1.1."] if wrapped else [])):
+            found[prefix] = {
+                name.removeprefix(prefix): value for name, value in whole.items() if name.startswith(prefix)
+            }
+    return found
+
+
+def _read(path: Path, own: dict[str, dict[str, Tensor]], card: ModelCard) -> dict[str, Tensor]:
+    place, _ = split_place(path)
+    require(place.exists(), "init", f"{PRETRAINED}, a trained model's folder, or a file of weights", str(path))
     if path.is_dir():
         _check_card(path, card)
+    file = path / "model.safetensors" if path.is_dir() else path
     try:
-        return read_state(path / "model.safetensors" if path.is_dir() else path)
+        prefix, state = read_state(file, own, card.model)
     except UsageError as error:
+        classes = len(card.class_names)
+        if split_place(file)[1] is None and (theirs := _head_of(file, own, classes)) is not None:
+            raise UsageError(_other_classes(str(path), theirs, classes)) from None
         raise UsageError(f"init: {error}") from None
+    return {prefix + name: value for name, value in state.items()}
+
+
+def _head_of(file: Path, own: dict[str, dict[str, Tensor]], classes: int) -> int | None:
+    """The number of classes that weights are of, where only their head has another."""
+    try:
+        states = read_states(file)
+    except UsageError:
+        return None
+    for state in states.values():
+        prefix, found, wrong = fit(state, own)
+        shapes = {name: (own[prefix].get(name), found.get(name)) for name in wrong}
+        if wrong and all(a is not None and b is not None and a.shape[:1] == (classes,) and a.shape[1:] == b.shape[1:]
+                         for a, b in shapes.values()):  # fmt: skip
+            heads = {found[name].shape[0] for name in wrong}
+            return heads.pop() if len(heads) == 1 else None
+    return None
 
 
 def _check_card(folder: Path, card: ModelCard) -> None:
@@ -92,30 +129,18 @@ def _other_classes(init: str | Path, theirs: int, own: int) -> str:
     return f"init: the weights in {init} are of {theirs} classes; the data have {own}"
 
 
-def _place(state: dict[str, Tensor], network: nn.Module, init: str, card: ModelCard) -> dict[str, Tensor]:
-    """Name the weights as they are in the whole model; of published ones the head may be missing."""
-    own, prefix, classes = network.state_dict(), "", len(card.class_names)
-    if is_normalised(card.model) and not set(NORMALISATION) <= set(state):  # of the bare network, which ours wraps
-        inner = network[1] if isinstance(network, nn.Sequential) else network
-        wrapped = isinstance(inner, nn.Sequential) and isinstance(inner[0], GreyToRGB)
-        prefix = "1.1." if wrapped and not any(name.startswith("1.") for name in state) else "1."
-        own = {name: value for name, value in own.items() if name not in NORMALISATION}
-    placed = {prefix + name: value for name, value in state.items()}
-    differ = [name for name in placed if name in own and own[name].shape != placed[name].shape]
-    strange = [name for name in placed if name not in own]
-    missing = [name for name in own if name not in placed]
-    if init == PRETRAINED:
-        missing = [name for name in missing if own[name].shape[:1] != (classes,)]
-    if not strange and not missing:
-        found = {placed[name].shape[:1] for name in differ}
-        rest = all(own[n].shape[:1] == (classes,) and own[n].shape[1:] == placed[n].shape[1:] for n in differ)
-        if len(found) == 1 and rest:
-            raise UsageError(_other_classes(init, next(iter(found))[0], classes))
-    wrong = sorted([*differ, *strange, *missing])
-    if wrong:
-        raise UsageError(f"init: {init}: weights of another architecture than {card.model}; {len(wrong)} keys differ: "
-                         f"{', '.join(wrong[:5])}")  # fmt: skip
-    return placed
+def _place(state: dict[str, Tensor], own: dict[str, dict[str, Tensor]], init: str,
+           card: ModelCard) -> dict[str, Tensor]:  # fmt: skip
+    """Name published weights as they are in the whole model; their head may be missing."""
+    classes, least = len(card.class_names), list[str]()
+    for prefix, names in own.items():
+        absent = {name for name, value in names.items() if name not in state and value.shape[:1] == (classes,)}
+        wrong = [name for name in differences(state, names) if name not in absent]
+        if not wrong:
+            return {prefix + name: value for name, value in state.items()}
+        least = wrong if not least or len(wrong) < len(least) else least
+    raise UsageError(f"init: {init}: weights of another architecture than {card.model}; {len(least)} keys differ: "
+                     f"{', '.join(least[:5])}")  # fmt: skip
 
 
 def _digest(state: dict[str, Tensor]) -> str:

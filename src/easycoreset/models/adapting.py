@@ -1,0 +1,49 @@
+"""What networks of other people need, so that ours can run, save and load them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from easycoreset.errors import UsageError
+from easycoreset.models.last_layer import logits_of
+from easycoreset.models.modes import frozen
+
+
+def adapt(network: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Module:
+    """The same network: with its lazy layers made, its buffers in memory of their own, giving logits alone.
+
+    Its input is copied before each pass, since it may be written to; outputs beside the logits (auxiliary heads) are
+    left out.
+
+    Raises:
+        UsageError: parameters without values (on the meta device), or lazy ones that no image makes.
+    """
+    tensors = [*network.parameters(), *network.buffers()]
+    if any(not is_lazy(tensor) and tensor.is_meta for tensor in tensors):
+        raise UsageError(f"model {name!r} must have its values; some of its parameters are on the meta device")
+    network.register_forward_pre_hook(_copy_input)
+    network.register_forward_hook(_take_logits)
+    if any(is_lazy(tensor) for tensor in tensors):
+        try:
+            with frozen(network), torch.no_grad():
+                network(torch.zeros(2, *shape))
+        except Exception as error:  # a user's own model may raise anything
+            said = " ".join(str(error).split())
+            raise UsageError(
+                f"model {name!r} has lazy layers that images of shape {shape} do not make: {said}"
+            ) from None
+    for module in network.modules():
+        for key, buffer in module.named_buffers(recurse=False):
+            if any(side > 1 and stride == 0 for side, stride in zip(buffer.shape, buffer.stride(), strict=True)):
+                setattr(module, key, buffer.clone(memory_format=torch.contiguous_format))
+    return network
+
+
+def _copy_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
+
+
+def _take_logits(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    return output if isinstance(output, Tensor) else logits_of(output)
