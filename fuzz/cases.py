@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fuzz import mutate
 from fuzz.materials import KINDS, Kind
 
 MEMORY = 3 * 2**30  # bytes of address space that a case may take beyond what the process had before
-WRONG = ("signal", "raw exception", "hang", "memory", "executed", "network", "several lines")
+WRONG = ("signal", "raw exception", "hang", "memory", "executed", "network", "several lines", "unusable")
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,22 @@ def run_case(kind: Kind, materials: Path, seed: int, seconds: int = 20) -> Outco
                 shutil.copy(source, work / part)
         (work / kind.file).unlink()
         shutil.copy(materials / kind.file, work / kind.file)
-        said = work / "said.txt"
-        child = os.fork()
-        if not child:
-            _in_child(kind, work, said, seed, seconds)
-        return _wait(child, said)
+
+        def spoil_and_read() -> int:
+            from easycoreset.cli import main
+
+            mutate.spoil(work / kind.file, random.Random(seed))
+            return main(list(kind.command))
+
+        return run_in_child(spoil_and_read, work, work / "said.txt", seconds)
+
+
+def run_in_child(act: Callable[[], int], work: Path, said: Path, seconds: int) -> Outcome:
+    """Do something in a process of its own, in the folder `work`, that may take so many seconds and writes to `said`."""
+    child = os.fork()
+    if not child:
+        _in_child(act, work, said, seconds)
+    return _wait(child, said)
 
 
 def _link(source: str, place: str) -> None:
@@ -60,11 +72,10 @@ def _link(source: str, place: str) -> None:
     (shutil.copy if Path(source).name.startswith(".") else os.link)(source, place)
 
 
-def _in_child(kind: Kind, work: Path, said: Path, seed: int, seconds: int) -> None:
-    """Spoil the file and run the command; the exit code tells what happened."""
+def _in_child(act: Callable[[], int], work: Path, said: Path, seconds: int) -> None:
+    """Act, and end; the exit code tells what happened."""
     code = 70
     try:
-        mutate.spoil(work / kind.file, random.Random(seed))
         out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0), os.dup2(null, 1), os.dup2(out, 2)
@@ -76,9 +87,7 @@ def _in_child(kind: Kind, work: Path, said: Path, seed: int, seconds: int) -> No
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         watched: list[str] = []
         sys.addaudithook(lambda event, given: watched.append(f"{event} {given}") if event in WATCHED else None)
-        from easycoreset.cli import main
-
-        code = main(list(kind.command))
+        code = act()
         if watched:
             os.write(2, f"{watched}\n".encode())
             code = 71 if any(event.startswith("socket.") for event in watched) else 72
@@ -91,7 +100,7 @@ def _in_child(kind: Kind, work: Path, said: Path, seed: int, seconds: int) -> No
 
 
 WATCHED = ("socket.connect", "socket.getaddrinfo", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
-ENDS = {70: "raw exception", 71: "network", 72: "executed", 73: "memory"}
+ENDS = {70: "raw exception", 71: "network", 72: "executed", 73: "memory", 74: "unusable"}
 
 
 def _wait(child: int, said: Path) -> Outcome:
@@ -124,7 +133,7 @@ def run(
         materials = Path(name)
         make_materials(materials)
         chosen = [kind for kind in KINDS if (materials / kind.file).exists() and (not kinds or kind.name in kinds)]
-        _warm_up()
+        warm_up()
         started = time.monotonic()
         for number in range(cases):
             kind = chosen[number % len(chosen)]
@@ -148,7 +157,7 @@ def run_again(cases: list[tuple[str, int, int]]) -> list[Outcome]:
     kinds = {kind.name: kind for kind in KINDS}
     with tempfile.TemporaryDirectory(prefix="fuzz-materials-") as name:
         make_materials(Path(name))
-        _warm_up()
+        warm_up()
         return [
             run_case(kinds[kind], Path(name), case_seed(seed, number)) if kind in kinds else Outcome("done", "")
             for kind, seed, number in cases
@@ -160,7 +169,7 @@ def case_seed(seed: int, number: int) -> int:
     return seed * 1_000_000 + number
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
     """Import now what the cases would import each: this process computes nothing, so that it may fork."""
     import datasets  # noqa: F401
     import torch
