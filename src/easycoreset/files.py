@@ -1,10 +1,12 @@
 """Files that no reader sees half of, and that take nobody else's place."""
 
+import errno
 import functools
 import json
 import os
 import platform
 import re
+import resource
 import secrets
 import shutil
 import tempfile
@@ -19,6 +21,7 @@ from easycoreset.paths import digest_of, is_plain_file, remember, remove_empty
 SCHEMA_VERSION = 1
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+LITTLE = 2**20  # bytes free, below which a disk is full
 MINIMUM_FREE = 16 * 2**20  # bytes; a run refuses to start on a fuller disk
 LARGEST_JSON = 2**28  # bytes of a JSON file that are read
 
@@ -50,8 +53,8 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
             remember(path, digest)
     except (RunError, UsageError):
         raise
-    except Exception as error:  # torch, Arrow and safetensors each have their own word for a full disk
-        raise RunError(f"{path} cannot be written: {' '.join(str(error).split())}") from None
+    except Exception as error:
+        raise RunError(f"{path} cannot be written: {say_cause(error, temporary)}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,9 +79,23 @@ def write_new(path: Path, write: Callable[[Path], Any]) -> None:
     except (RunError, UsageError):
         raise
     except Exception as error:
-        raise RunError(f"{path} cannot be written: {shorten(' '.join(str(error).split()), 2 * LONGEST)}") from None
+        raise RunError(f"{path} cannot be written: {say_cause(error, temporary)}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def say_cause(error: Exception, file: Path) -> str:
+    """Why a file could not be written, in the system's words: torch, Arrow and safetensors each have their own."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = file.stat().st_size if file.is_file() else 0
+    free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else MINIMUM_FREE
+    if limit != resource.RLIM_INFINITY and size >= limit - 4096:
+        return f"{os.strerror(errno.EFBIG)} (files may have {limit:,} bytes: ulimit -f)"
+    if free < LITTLE:
+        return f"{os.strerror(errno.ENOSPC)} ({free / 2**20:.0f} MB free)"
+    return shorten(" ".join(str(error).split()) or type(error).__name__, 2 * LONGEST)
 
 
 def _link(temporary: Path, path: Path) -> None:

@@ -1,6 +1,5 @@
 """Hardness for nothing in anybody's training loop: from the gradients and the logits that a step computes anyway."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,12 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
+from easycoreset.console import log
+from easycoreset.errors import EasycoresetWarning, RunError, UsageError, quote, require
 from easycoreset.hardness import ForwardHardness, Outputs
 from easycoreset.hardness.folds import fold_state, load_fold_state
 from easycoreset.hardness.gathered import Gathered
 from easycoreset.hardness.gradient import AIGN
-from easycoreset.hardness.online import check_index, load_online, reduction_check
+from easycoreset.hardness.online import (
+    check_index,
+    check_input,
+    check_output,
+    divide_by,
+    label_rows,
+    load_online,
+    online_norm,
+    reduction_check,
+)
 from easycoreset.tables import Scores
 
 
@@ -38,6 +47,8 @@ class HardnessRecorder:
             to pixel space.
         model_std: [C] of a normalisation inside the model, for `aign:space=model`.
         feature_bias: whether the layer whose input `observe` gets as features has a bias.
+        class_weight: [classes], where the loop's cross-entropy weighs classes: its mean divides by the batch's sum of
+            weights, not by its size. It needs `observe`, which brings the labels, and names the loss "weighted".
 
     Raises:
         UsageError: an option out of range, or a measure that no training step gives.
@@ -53,13 +64,17 @@ class HardnessRecorder:
     def __init__(self, num_samples: int, reduction: Literal["mean", "sum", "none"] = "mean",
                  loss: str = "cross_entropy", *, hardness: Sequence[str] = (), every: int = 1,
                  first: int | None = None, input_std: Sequence[float] | None = None,
-                 model_std: Sequence[float] | None = None, feature_bias: bool = True) -> None:  # fmt: skip
+                 model_std: Sequence[float] | None = None, feature_bias: bool = True,
+                 class_weight: Sequence[float] | None = None) -> None:  # fmt: skip
         require(num_samples >= 1, "num_samples", ">= 1", num_samples)
         require(reduction in ("mean", "sum", "none"), "reduction", "mean, sum or none", reduction)
         require(every >= 1, "every", ">= 1", every)
         require(first is None or first >= 1, "first", ">= 1", first)
         require(input_std is None or min(input_std) > 0, "input_std", "> 0", input_std)
+        require(loss != "weighted" or class_weight is not None, "class_weight", "given for the loss 'weighted'", None)
+        loss = "weighted" if class_weight is not None else loss
         self.num_samples, self.reduction, self.loss = num_samples, reduction, loss
+        self.class_weight, self.weighted = _channels(class_weight), class_weight is not None
         self.every, self.first, self.feature_bias = every, first, feature_bias
         self.input_std, self.model_std = _channels(input_std), _channels(model_std)
         measures = load_online(hardness)
@@ -79,7 +94,8 @@ class HardnessRecorder:
         self._observed = np.zeros(num_samples, np.int32)
         self._last: dict[str, np.ndarray] | None = None
         self._recorded: set[str] = set()  # trajectory columns that any epoch gave
-        self._check_due, self._scale, self._watched = False, 1.0, 0
+        self._check_due, self._checked, self._scale, self._watched = False, False, 1.0, 0
+        self._weights: Tensor | None = None  # of the samples that were observed last
         self._lost = torch.zeros(0, dtype=torch.bool)  # whose logits are not finite, of the step that is watched
 
     @property
@@ -115,20 +131,15 @@ class HardnessRecorder:
         """
         if not self.recording or not self._gradients:
             return x
-        require(scale > 0 and math.isfinite(scale), "scale", "finite and > 0", scale)
-        if x.ndim < 2 or not len(x):
-            raise UsageError(f"watch: x must be [B, ...] with B >= 1; got {tuple(x.shape)}")
-        if not x.is_floating_point():
-            raise UsageError(f"watch: x must be floating, since integers have no gradient; got {x.dtype}")
-        for name, std in (("input_std", self.input_std), ("model_std", self.model_std)):
-            require(std is None or len(std) in (1, x.shape[1]), name, f"1 or {x.shape[1]} numbers", std)
+        check_input(x, scale, {"input_std": self.input_std, "model_std": self.model_std})
         index = check_index("watch", index, x, self.num_samples)
         self._watched += 1
-        self._check_due, self._scale = not self._recorded and self.loss == "cross_entropy", scale
+        plain = self.loss == "cross_entropy" or self.weighted
+        self._check_due, self._scale = not self._recorded and plain, scale
         lost = self._lost = torch.zeros(0, dtype=torch.bool, device=x.device)  # `observe` fills it in
         seen = x if in_place else x.view_as(x) if x.requires_grad else x.detach()
         x = seen.requires_grad_()
-        factor, used = (len(x) if self.reduction == "mean" else 1) / scale, False
+        size, used, self._weights = len(x), False, None
 
         def record(gradient: Tensor) -> None:
             nonlocal used
@@ -136,7 +147,9 @@ class HardnessRecorder:
                 raise UsageError("watch counts once; this is a second backward pass through the same x (call it after "
                                  "an attack inside the step)")  # fmt: skip
             used = True
-            values = [self._norm(measure, gradient.detach(), factor) for measure in self._gradients.values()]
+            factor = divide_by(size, self.reduction, self._weights, self.weighted) / scale
+            stds = self.input_std, self.model_std
+            values = [online_norm(m, gradient.detach(), factor, *stds) for m in self._gradients.values()]
             if len(lost) == len(gradient):  # their gradient may be 0 all the same
                 values = [value.masked_fill(lost, float("nan")) for value in values]
             self._gathered["gradients"].add(values, index)
@@ -162,19 +175,16 @@ class HardnessRecorder:
         """
         if not self.recording or not torch.is_grad_enabled():  # a look at validation data is no training step
             return
-        if logits.ndim != 2:
-            raise UsageError(f"observe: logits must be [B, classes]; got {tuple(logits.shape)}")
-        if y.is_floating_point() or y.shape != (len(logits),):
-            raise UsageError(f"observe: y must be [{len(logits)}] integers; got {y.dtype} {tuple(y.shape)}: mixed "
-                             "samples (Mixup, CutMix) have no hardness of their own")  # fmt: skip
+        check_output(logits, y)
         index = check_index("observe", index, logits, self.num_samples)
+        self._weights = None if self.class_weight is None else self.class_weight.to(y.device)[y]
         given = logits.detach()
         outputs = Outputs(given if given.dtype == torch.float64 else given.float(), y,
                           features=None if features is None else features.detach().flatten(1),
                           bias=self.feature_bias)  # fmt: skip
         if self._check_due and logits.requires_grad:
-            logits.register_hook(reduction_check(outputs, self.reduction, self._scale))
-        self._check_due = False
+            logits.register_hook(reduction_check(outputs, self._weights, self.reduction, self._scale))
+        self._check_due, self._checked = False, self._checked or self._check_due
         if not len(self._lost):
             self._lost.resize_(len(given)).copy_(~torch.isfinite(given).all(1))
         with torch.no_grad():
@@ -184,10 +194,16 @@ class HardnessRecorder:
 
     def end_epoch(self) -> None:
         """Fold the epoch: a sample seen twice in it counts once, with its mean (right or wrong as it was first)."""
-        if self._watched and not self._gathered["gradients"].seen:
+        gradients = self._gathered["gradients"]
+        if self._watched and not gradients.seen:
+            if gradients.nonfinite():
+                raise RunError(f"the loss of epoch {self.epoch} is not finite: nor is a single gradient of it")
             said = (f"watch was called {self._watched} times and no gradient came: use what it returns in place of x, "
                     "and let loss.backward() reach it (no no_grad below the input, no inputs=)")  # fmt: skip
             warnings.warn(said, EasycoresetWarning, stacklevel=2)
+        elif self._watched and not self._recorded and self.loss == "cross_entropy" and not self._checked:
+            log.warning("warning: nothing checks that the loss is plain cross-entropy, reduced by %s, as declared: "
+                        "recorder.observe(logits, y, index) would", self.reduction)  # fmt: skip
         self._watched = 0
         if self.recording:
             self._last = {}
@@ -227,12 +243,7 @@ class HardnessRecorder:
             raise UsageError(
                 "nothing was recorded: call watch or observe for every batch, and end_epoch after every epoch"
             )
-        own = np.zeros(self.num_samples, np.int64) if labels is None else np.asarray(labels)
-        require(own.ndim == 1 and np.issubdtype(own.dtype, np.integer), "labels", "integers [N]", str(own.dtype))
-        own = own.astype(np.int64)
-        ids = [str(i) for i in range(self.num_samples)] if sample_ids is None else list(sample_ids)
-        for name, given in (("labels", own), ("sample_ids", ids)):
-            require(len(given) == self.num_samples, name, f"of length num_samples={self.num_samples}", len(given))
+        own, ids = label_rows(labels, sample_ids, self.num_samples)
         columns = {
             f"{n}_online": fold.result() for n, (column, fold) in self._folds.items() if column in self._recorded
         }
@@ -282,18 +293,6 @@ class HardnessRecorder:
     def __repr__(self) -> str:
         """What it records, and how far it is."""
         return f"HardnessRecorder of {self.num_samples} samples, epoch {self.epoch}: {', '.join(self.columns)}"
-
-    def _norm(self, measure: AIGN, gradient: Tensor, factor: float) -> Tensor:
-        """[B] norms in the space that a measure wants, the loss's scale and mean undone."""
-        inner = self.model_std
-        if self.input_std is not None:
-            inner = torch.ones(gradient.shape[1], device=gradient.device)  # it is in the model's space already
-            if measure.space == "pixel":
-                gradient = gradient / self.input_std.to(gradient.device, non_blocking=True).view(1, -1, 1, 1)
-        elif inner is not None and measure.space == "model":
-            inner = inner.to(gradient.device, non_blocking=True)
-        norms = measure.measure_gradient(gradient, inner)
-        return norms * (factor**2 if measure.squared else factor)
 
 
 def _channels(values: Sequence[float] | None) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The command line: `easycoreset COMMAND ...`."""
 
 import os
+import re
 import sys
 import time
 import traceback
@@ -16,14 +17,17 @@ from easycoreset.cli.commands import app
 from easycoreset.cli.config import with_config
 from easycoreset.cli.listing import list_members
 from easycoreset.cli.output import Output
+from easycoreset.cli.stray import refuse_empty, say_stray
 from easycoreset.cli.together import GONE, hush, is_follower, is_loss, part, refuse_alone
 from easycoreset.console import printable
-from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageError
+from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageError, shorten
 
 __all__ = ["app", "main"]
 
 BARE = {"--save-features": "clean", "--margins": "fmn"}  # what flags mean that may stand alone
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours, which libraries put into their messages
+LONGEST_LINE = 4000  # characters of a message
 FIRST_SPEAKS = 20  # seconds in which the first of several processes says what is wrong
 
 
@@ -56,6 +60,7 @@ def launch(
     console.show(quiet or "--quiet" in given)
     Output.as_json = json or "--json" in given
     given = [token for token in given if token not in ("--json", "--quiet", "--debug")]
+    refuse_empty(given)
     for flag, value in BARE.items():
         given = fill_bare(given, flag, value)
     app(given, exit_on_error=False, print_error=False, result_action="return_value")
@@ -94,14 +99,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_DONE
     except MissingArgumentError as error:
         missing = error.argument.name if error.argument else "an option"
-        return _fail(f"{missing} is required", EXIT_USAGE, tokens)
+        return _fail(f"{missing} is required{say_stray(tokens)}", EXIT_USAGE, tokens)
     except (CycloptsError, UsageError) as error:
         if is_follower():  # the first process finds the same, and the launcher ends all as soon as one has ended
             time.sleep(FIRST_SPEAKS)
         return _fail(error, EXIT_USAGE, tokens)
     except GridError as error:
         return _fail(error, EXIT_PARTIAL, tokens)
-    except (RunError, OSError) as error:
+    except OSError as error:
+        named = f"{shorten(str(error.filename), 200)}: " if error.filename else ""
+        return _fail(f"{named}{error.strerror}" if error.strerror else error, EXIT_FAILED, tokens)
+    except RunError as error:
         return _fail(error, EXIT_FAILED, tokens)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
@@ -123,7 +131,7 @@ def _fail(error: BaseException | str, code: int, tokens: Sequence[str]) -> int:
     elif isinstance(error, CycloptsError):
         error.verbose = False
     command = next((token for token in tokens if not token.startswith("-")), "")
-    line = " ".join(str(error).split())
+    line = shorten(" ".join(ESCAPES.sub("", str(error)).split()), LONGEST_LINE)
     print(printable(f"easycoreset {command}: {line}".replace(" :", ":")), file=sys.stderr)
     return code
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from easycoreset.errors import UsageError, nearest
 from easycoreset.members import Table, describe_members
 
-WITH_LISTS = ("select", "train", "score", "evaluate", "compare", "export")
+WITH_LISTS = ("select", "train", "score", "evaluate", "compare", "run", "analyze", "export")
 
 
 def _tables(command: str) -> dict[str, Table]:
@@ -27,8 +27,10 @@ def _tables(command: str) -> dict[str, Table]:
         from easycoreset.attacks import ATTACKS, MARGINS
 
         return {"attack": ATTACKS, "margins": MARGINS}
-    if command == "compare":
+    if command in ("compare", "run"):
         return {**_tables("select"), **_tables("train"), **_tables("evaluate")}
+    if command == "analyze":
+        return {**_tables("train"), **_tables("evaluate")}
     if command == "export":
         from easycoreset.exporting import FORMATS
 

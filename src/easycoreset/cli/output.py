@@ -188,8 +188,13 @@ def show_doctor(found: dict[str, Any]) -> None:
     """What `doctor` found."""
     if _json(found):
         return
+    table = Table("part", "what", "found")
     for part, facts in found.items():
-        say(f"{part}: " + (", ".join(f"{k} {v}" for k, v in facts.items()) if isinstance(facts, dict) else str(facts)))
+        rows = list(facts.items()) if isinstance(facts, dict) else [("", facts)]
+        for row, (name, value) in enumerate(rows):
+            shown = {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+            _row(table, "" if row else part, str(name), shown)
+    _print(table)
 
 
 def show_estimate(found: dict[str, Any]) -> None:

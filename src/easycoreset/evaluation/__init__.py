@@ -212,8 +212,7 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
             log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, say_eps(eps), found.accuracy)
     worst = worst_of(attacked)
     checks += [*check_order(attacked), *check_longer_attack(model, split, clean, attacked, worst, options.seed)]
-    after = model.state_dict()
-    unchanged = all(torch.equal(value, after[name]) for name, value in before.items())
+    unchanged = all(torch.equal(before[name], value) for name, value in model.state_dict().items() if name in before)
     message = "the model's parameters or buffers changed while it was attacked"
     checks.append(Check("state_unchanged", float(not unchanged), unchanged and not model.training, message))
     result = Evaluation(clean=clean, attacked=attacked, worst=worst, checks=checks)

@@ -1,5 +1,7 @@
 """Hardness from the gradient of the last linear layer."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -16,5 +18,5 @@ def gradient_norm(outputs: Outputs) -> Tensor:
     return error_norm(outputs) * squared.sqrt()
 
 
-GRAND = ForwardHardness("grand", "grand", gradient_norm, lambda: Mean(limit=10), needs_features=True,
+GRAND = ForwardHardness("grand", "grand", gradient_norm, partial(Mean, limit=10), needs_features=True,
                         says="Mean gradient norm of the last layer, first 10 epochs (Paul et al. 2021).")  # fmt: skip

@@ -1,5 +1,7 @@
 """Hardness from logits: loss, EL2N, forgetting, AUM, uncertainty and the confidence of the last epoch."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -56,7 +58,7 @@ def _own(values: Tensor, y: Tensor) -> Tensor:
 
 
 LOSS = ForwardHardness("loss", "loss", cross_entropy, Mean, "Mean cross-entropy over epochs.")
-EL2N = ForwardHardness("el2n", "el2n", error_norm, lambda: Mean(limit=10),
+EL2N = ForwardHardness("el2n", "el2n", error_norm, partial(Mean, limit=10),
                      "Mean norm of p - 1_y over the first 10 epochs (Paul et al. 2021).")  # fmt: skip
 FORGETTING = ForwardHardness("forgetting", "correct", correct, Forgotten,
                            "Times forgotten; never learned counts all epochs (Toneva et al. 2019).")  # fmt: skip

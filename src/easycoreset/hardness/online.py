@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from easycoreset.errors import UsageError, quote
+from easycoreset.errors import UsageError, quote, require
 from easycoreset.hardness import ForwardHardness, Hardness, Outputs, load_all_hardness
 from easycoreset.hardness.gradient import AIGN
+from easycoreset.tables import Ints
 
 CLOSE = 0.015  # relative; how well a sample's gradient must fit the loss that was declared (bf16 rounds)
 FEW = 0.05  # share of the samples that need not: confident ones cancel
@@ -38,7 +40,11 @@ def check_index(where: str, index: Any, batch: Tensor, num_samples: int) -> Tens
     Raises:
         UsageError: no whole numbers, of another length, or (on the CPU) out of range.
     """
-    index, size = torch.as_tensor(index), len(batch)
+    size = len(batch)
+    try:
+        index = torch.as_tensor(index)
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"{where}: index must be [{size}] integers; got {quote(index)}") from None
     if index.dtype not in (torch.int64, torch.int32) or index.shape != (size,):
         raise UsageError(f"{where}: index must be [{size}] integers; got {index.dtype} {tuple(index.shape)}")
     known = index.device.type == "cpu" and size > 0  # looking at a device's would wait for it
@@ -47,27 +53,98 @@ def check_index(where: str, index: Any, batch: Tensor, num_samples: int) -> Tens
     return index.to(batch.device, non_blocking=True).long()
 
 
-def reduction_check(outputs: Outputs, reduction: str, scale: float) -> Callable[[Tensor], None]:
-    """A hook on logits that compares each sample's gradient with that of cross-entropy, reduced and scaled as declared.
+def check_input(x: Tensor, scale: float, stds: dict[str, Tensor | None]) -> None:
+    """Refuse what cannot be watched: an empty batch, integers, a scale or deviations that do not fit."""
+    require(scale > 0 and math.isfinite(scale), "scale", "finite and > 0", scale)
+    if x.ndim < 2 or not len(x):
+        raise UsageError(f"watch: x must be [B, ...] with B >= 1; got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise UsageError(f"watch: x must be floating, since integers have no gradient; got {x.dtype}")
+    for name, std in stds.items():
+        require(std is None or len(std) in (1, x.shape[1]), name, f"1 or {x.shape[1]} numbers", std)
+
+
+def check_output(logits: Tensor, y: Tensor) -> None:
+    """Refuse logits that are not [B, classes], and soft labels or (on the CPU) labels outside the classes."""
+    if logits.ndim != 2:
+        raise UsageError(f"observe: logits must be [B, classes]; got {tuple(logits.shape)}")
+    if y.is_floating_point() or y.shape != (len(logits),):
+        raise UsageError(f"observe: y must be [{len(logits)}] integers; got {y.dtype} {tuple(y.shape)}: mixed "
+                         "samples (Mixup, CutMix) have no hardness of their own")  # fmt: skip
+    known, classes = y.device.type == "cpu" and len(y) > 0, logits.shape[1]  # looking at a device's would wait for it
+    if known and not 0 <= int(y.min()) <= int(y.max()) < classes:
+        raise UsageError(f"observe: y must be in 0..{classes - 1}; got {int(y.min())}..{int(y.max())}")
+
+
+def divide_by(size: int, reduction: str, weights: Tensor | None, weighted: bool) -> float | Tensor:
+    """By what a loss divides the sum over a batch of `size`: nothing, its size, or the sum of its samples' weights.
+
+    Raises:
+        UsageError: weights that are not known, since the batch was not observed.
+    """
+    if reduction != "mean" or not weighted:
+        return float(size) if reduction == "mean" else 1.0
+    if weights is None or len(weights) != size:
+        raise UsageError("class_weight needs observe in every step, before the backward pass: it brings the labels")
+    return weights.sum()
+
+
+def online_norm(measure: AIGN, gradient: Tensor, factor: float | Tensor, input_std: Tensor | None,
+                model_std: Tensor | None) -> Tensor:  # fmt: skip
+    """[B] norms of gradients in the space that a measure wants, the loss's scale and mean undone by `factor`."""
+    inner = model_std
+    if input_std is not None:
+        inner = torch.ones(gradient.shape[1], device=gradient.device)  # it is in the model's space already
+        if measure.space == "pixel":
+            gradient = gradient / input_std.to(gradient.device, non_blocking=True).view(1, -1, 1, 1)
+    elif inner is not None and measure.space == "model":
+        inner = inner.to(gradient.device, non_blocking=True)
+    norms = measure.measure_gradient(gradient, inner)
+    return norms * (factor**2 if measure.squared else factor)
+
+
+def label_rows(labels: Any, sample_ids: Sequence[str] | None, size: int) -> tuple[Ints, list[str]]:
+    """Labels [N] and names [N] of recorded samples; zeros and the indices where they are not given.
+
+    Raises:
+        UsageError: of another length, or labels that are no integers.
+    """
+    own = np.zeros(size, np.int64) if labels is None else np.asarray(labels)
+    require(own.ndim == 1 and np.issubdtype(own.dtype, np.integer), "labels", "integers [N]", str(own.dtype))
+    ids = [str(row) for row in range(size)] if sample_ids is None else list(sample_ids)
+    for name, given in (("labels", own), ("sample_ids", ids)):
+        require(len(given) == size, name, f"of length num_samples={size}", len(given))
+    return own.astype(np.int64), ids
+
+
+def reduction_check(outputs: Outputs, weight: Tensor | None, reduction: str, scale: float) -> Callable[[Tensor], None]:
+    """A hook on logits that compares each sample's gradient with that of cross-entropy, reduced as declared.
 
     Weights and label smoothing are seen by it; a loss beside it that does not pass through these logits is not.
+
+    Args:
+        outputs: logits and labels of the batch.
+        weight: [B] of the samples; None where they are equal.
+        reduction: of the loss, as declared.
+        scale: by which it was multiplied.
 
     Raises (the hook does):
         UsageError: it is another.
     """
-    factor = scale / (len(outputs.y) if reduction == "mean" else 1)
+    divisor = divide_by(len(outputs.y), reduction, weight, weight is not None) / scale
 
     def check(gradient: Tensor) -> None:
         expected = outputs.p.clone()
         expected[torch.arange(len(expected)), outputs.y] -= 1
-        own, size = gradient.float() / factor, expected.norm(dim=1)
+        expected = expected if weight is None else expected * weight[:, None]
+        own, size = gradient.float() * divisor, expected.norm(dim=1)
         off = ((own - expected).norm(dim=1) > CLOSE * size)[size > SMALL]
         ratio = float(own.norm() / expected.norm())
         if len(off) and math.isfinite(ratio) and float(off.float().mean()) > FEW:
             raise UsageError(
-                f"the gradient at the logits is not that of cross-entropy with {reduction=} and scale={scale:g} (it is "
-                f"{ratio:.4g} times it over all, another in {float(off.float().mean()):.0%} of the samples): declare "
-                "the loop's reduction and scale, or loss=NAME where it is not plain cross-entropy"
+                f"the gradient at the logits is not that of cross-entropy with {reduction=} and scale={scale:g} (it is {ratio:.4g} times it "
+                f"over all, another in {float(off.float().mean()):.0%} of the samples): declare the loop's reduction "
+                "and scale, or loss=NAME where it is not plain cross-entropy (class_weight where it weighs classes)"
             )
 
     return check

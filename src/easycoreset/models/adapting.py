@@ -23,8 +23,9 @@ def adapt(network: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Modu
     tensors = [*network.parameters(), *network.buffers()]
     if any(not is_lazy(tensor) and tensor.is_meta for tensor in tensors):
         raise UsageError(f"model {name!r} must have its values; some of its parameters are on the meta device")
-    network.register_forward_pre_hook(_copy_input)
-    network.register_forward_hook(_take_logits)
+    if not isinstance(network, torch.jit.ScriptModule):  # which takes no hooks
+        network.register_forward_pre_hook(_copy_input)
+        network.register_forward_hook(_take_logits)
     if any(is_lazy(tensor) for tensor in tensors):
         try:
             with frozen(network), torch.no_grad():

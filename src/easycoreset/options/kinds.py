@@ -6,6 +6,7 @@ import functools
 import inspect
 import itertools
 import numbers
+import os
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
 
 from cyclopts import Parameter
 
+from easycoreset.console import say_eps
 from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.members import parse_number
 
@@ -34,6 +36,10 @@ def _one_number(type_: Any, tokens: Sequence[Any]) -> float:
     return parse_number(tokens[0].value)
 
 
+def _say_numbers(values: Sequence[float] | None) -> str:
+    return ",".join(map(say_eps, values or ())) or "none"
+
+
 def _split_integers(type_: Any, tokens: Sequence[Any]) -> tuple[int, ...]:
     try:
         return tuple(int(name) for name in _split_names(type_, tokens))
@@ -49,7 +55,9 @@ def _one_integer(type_: Any, tokens: Sequence[Any]) -> int:
 
 
 Names = Annotated[Sequence[str], Parameter(converter=_split_names, n_tokens=1, negative=())]
-Numbers = Annotated[Sequence[float], Parameter(converter=_split_numbers, n_tokens=1, negative=())]
+Numbers = Annotated[
+    Sequence[float], Parameter(converter=_split_numbers, n_tokens=1, negative=(), show_default=_say_numbers)
+]
 Number = Annotated[float, Parameter(converter=_one_number, n_tokens=1)]
 Integer = Annotated[int, Parameter(converter=_one_integer, n_tokens=1)]
 Integers = Annotated[Sequence[int], Parameter(converter=_split_integers, n_tokens=1, negative=())]
@@ -61,6 +69,7 @@ Norm = Literal["linf", "l2"]
 
 NEUTRAL = {"neutral": True}
 LARGEST = 2**53
+LONGEST_NAME = 255  # bytes of a file's name
 
 
 def check_types(options: Any) -> None:
@@ -103,6 +112,7 @@ def _to_kind(option: str, value: Any, hint: Any) -> Any:
     if hint in (str, Path):
         if not isinstance(value, str | Path):
             raise UsageError(f"{option} must be of type {hint.__name__}; got {quote(value)}")
+        _check_path(option, str(value), hint)
         return hint(value)
     if hint is int and isinstance(value, int) and not -LARGEST < value < LARGEST:
         raise UsageError(f"{option} must be within 2**53; got {quote(value)}")
@@ -110,6 +120,14 @@ def _to_kind(option: str, value: Any, hint: Any) -> Any:
     if type(value) is not hint and not (hint is int and whole):
         raise UsageError(f"{option} must be of type {hint.__name__}; got {quote(value)}")
     return hint(value)
+
+
+def _check_path(option: str, value: str, hint: Any) -> None:
+    """Refuse an empty path, and one that no system has room for."""
+    if not value:
+        raise UsageError(f"{option} must not be empty; got ''")
+    if hint is Path and any(len(os.fsencode(part)) > LONGEST_NAME for part in value.split("/")):
+        raise UsageError(f"{option} must be a path of names of at most {LONGEST_NAME} bytes; got {quote(value)}")
 
 
 def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:

@@ -15,7 +15,14 @@ from easycoreset.scoring.agreement import Agreements, compare_early
 from easycoreset.scoring.checkpoints import score_checkpoints, score_other_split, sweep_kept, tidy
 from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
 from easycoreset.scoring.measures import Measures, asked_for, per_epoch, possible, refuse_untappable, say_prices, spell
-from easycoreset.scoring.passes import fold_trajectory, make_table, measure_split, measured_in, write_trajectory
+from easycoreset.scoring.passes import (
+    fold_trajectory,
+    make_table,
+    measure_split,
+    measured_in,
+    warn_of_ties,
+    write_trajectory,
+)
 from easycoreset.tables import Scores
 from easycoreset.tracking import follow
 from easycoreset.training import (
@@ -139,6 +146,7 @@ def _write_scores(job: Job, options: ScoreOptions, measures: Measures, run: RunF
     if not leads():
         run.finish()
         return
+    warn_of_ties(scores)
     scores.write(scores_file(run.path, "train"))
     unseen = int(np.sum(scores.n_obs == 0))
     summary = training_summary(job, history) | {"scored_epochs": scored, "columns": list(scores.columns),

@@ -21,7 +21,14 @@ from easycoreset.options.training import ComputeOptions
 from easycoreset.processes import leads, tell
 from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
 from easycoreset.scoring.measures import Measures, per_epoch, possible, say_prices, spell
-from easycoreset.scoring.passes import fold_trajectory, measure_split, measured_in, sweep_vog, write_trajectory
+from easycoreset.scoring.passes import (
+    fold_trajectory,
+    measure_split,
+    measured_in,
+    sweep_vog,
+    warn_of_ties,
+    write_trajectory,
+)
 from easycoreset.spelling import split_place
 from easycoreset.tables import Scores
 from easycoreset.training import Job, fresh_model, prepare
@@ -98,6 +105,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
             say_prices(job, measures, len(files))
             scores = _score_by(job, options, measures, run, split, numbers, models)
             if leads():
+                warn_of_ties(scores)
                 scores.write(file)
             summary = {"model": job.model_name, "data": job.source.name, "samples": len(split), "rows": len(split),
                        "checkpoints": names,

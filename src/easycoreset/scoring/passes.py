@@ -115,6 +115,15 @@ def fold_trajectory(job: Job, options: ScoreOptions, measures: Sequence[Hardness
     return make_table(job, options, split, columns, observed), bad
 
 
+def warn_of_ties(scores: Scores) -> None:
+    """Say where a gradient's norm tells no sample from another, as that of a model with too large logits."""
+    for name in (name for name in scores.columns if name.startswith(("aign", "grad_norm"))):
+        values = scores[name][np.isfinite(scores[name])]
+        if len(values) > 1 and not values.any():
+            log.warning("warning: %s is 0 for all samples: the model's logits are too large for a gradient of the "
+                        "cross-entropy, and choosing by it is choosing at random", name)  # fmt: skip
+
+
 def make_table(job: Job, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray],
                observed: np.ndarray) -> Scores:  # fmt: skip
     """The scores of a split, with where they come from."""

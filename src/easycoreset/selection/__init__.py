@@ -124,6 +124,7 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         needs = needs_of(selector)
         if scores.provenance.get("labels") == "not given" and getattr(selector, "per_class", False):
             raise UsageError(f"{name} needs labels, as per_class does: give them to recorder.scores(labels=...)")
+        _require_values(scores, needs)
         coreset = selector(scores, count, seed)
     if not isinstance(coreset, Coreset) or len(coreset) != count:
         kept = len(coreset) if isinstance(coreset, Coreset) else type(coreset).__name__
@@ -192,11 +193,23 @@ def needs_of(selector: Selector) -> tuple[str, ...] | None:
     return (needs,) if isinstance(needs, str) else needs
 
 
+def _column_of(name: str, scores: Scores) -> str:
+    """The column that a method looks at: easycore falls back to what was scored online."""
+    return name if name in scores.columns else f"{name}_online"
+
+
+def _require_values(scores: Scores, needs: tuple[str, ...] | None) -> None:
+    """Refuse a column without a single value: whatever is kept by it is kept at random."""
+    for column in (_column_of(name, scores) for name in needs or ()):
+        if column in scores.columns and not np.isfinite(scores[column]).any():
+            raise UsageError(f"column {quote(column)} must hold values; all {len(scores)} samples have none (NaN)")
+
+
 def _warn_of_unseen(coreset: Coreset, scores: Scores, needs: tuple[str, ...] | None) -> None:
     """Say how many of the kept samples the method knew nothing of."""
     unseen = np.zeros(len(scores), np.bool_)
     for name in needs or ():
-        column = name if name in scores.columns else f"{name}_online"  # what easycore falls back to
+        column = _column_of(name, scores)
         if column in scores.columns:
             unseen |= np.isnan(scores[column])
     if needs is None and scores.columns:

@@ -154,6 +154,8 @@ class Scores:
     def read(cls, path: str | Path) -> "Scores":
         """Read what `write`, or another program by the same schema, wrote; rows may come in any order.
 
+        Of a folder its `scores.parquet` is read, as `score` and `run` write it.
+
         Features that `score --save-features` wrote beside it are opened too, as memory-mapped arrays.
 
         Raises:
@@ -163,7 +165,9 @@ class Scores:
         if path.is_dir():
             places = [path / "scores.parquet", path / "scores" / "scores.parquet"]
             found = next((place for place in places if place.exists()), None)
-            raise UsageError(f"{path} is a folder; " + (f"its scores are {found}" if found else "it holds no scores"))
+            if found is None:
+                raise UsageError(f"{path}: holds no scores.parquet")
+            path = found
         table = read_table(path, {"index": "integer", "label": "integer"})
         index = integers(table, "index", path)
         if not np.array_equal(np.sort(index), np.arange(len(index))) or not len(index):

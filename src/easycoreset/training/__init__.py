@@ -1,8 +1,10 @@
 """Training: a model by an objective, on a coreset or on everything."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from easycoreset.console import log
+from easycoreset.errors import RunError
 from easycoreset.files import write_atomic
 from easycoreset.ledgers import delete_written
 from easycoreset.models.saved import load_model, save_model
@@ -61,6 +63,11 @@ def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history:
     """Write `model.safetensors`, `model.json` and `history.jsonl`."""
     import json
 
+    state = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    lost = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    if lost and options.on_nan == "stop":
+        raise RunError(f"the model's weights are not finite after the last update (first: {lost[0]}): a smaller lr, or "
+                       "--on-nan continue")  # fmt: skip
     if not leads():
         return
     provenance = {"fingerprint": job.split.fingerprint, "options": options_json(options, neutral=False)}

@@ -1,5 +1,6 @@
 """Where a run stands, so that it goes on from there bit for bit."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,6 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         if not isinstance(state, dict) or not {"model", "optimizer", "epoch", "step", "history"} <= set(state):
             raise ValueError("not a checkpoint")
     except Exception as error:  # a broken file raises almost anything
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = "not one that easycoreset wrote" if isinstance(error, ValueError | pickle.UnpicklingError) else "cut off"
         raise UsageError(f"{file} is corrupt ({said}); --overwrite begins anew") from None
     return state
