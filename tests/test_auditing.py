@@ -227,7 +227,7 @@ def test_pictures_that_arrays_cannot_be(scored, tmp_path, digits):
     x = digits.splits["test"].images.pixels[:5, ..., 0].numpy()
     for name, array in (("wide", x.astype(np.float32)), ("whole", x.astype(np.int64)), ("text", np.array(["a", "b"]))):
         np.savez(tmp_path / f"{name}.npz", x=array)
-        with pytest.raises(UsageError, match="x must be uint8, or float in"):
+        with pytest.raises(UsageError, match="x must be"):
             predict(data=str(tmp_path / f"{name}.npz"), weights=scored, out=tmp_path / "x")
     np.savez(tmp_path / "fine.npz", x=x)
     predict(data=str(tmp_path / "fine.npz"), weights=scored, out=tmp_path / "x")

@@ -134,7 +134,7 @@ def test_wrong_use_is_one_line_and_exit_2(cli, scored, tmp_path, line, match):
     [
         (lambda p: p.write_bytes(b""), "not a readable Parquet file"),
         (lambda p: p.write_bytes(b"PAR1" + b"x" * 50 + b"PAR1"), "not a readable Parquet file"),
-        (lambda p: p.mkdir(), "is a folder; it holds no scores"),
+        (lambda p: p.mkdir(), "holds no scores.parquet"),
     ],
 )
 def test_broken_score_files_are_named(cli, tmp_path, write, match):

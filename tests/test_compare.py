@@ -154,7 +154,7 @@ def test_published_coresets(tmp_path, cli, digits):
         ("a.txt", "digits/9999", "neither an index nor a sample id"),
         ("a.json", "{}", "not a JSON list"),
         ("a.json", "[0.5, 1]", "'0.5' is neither an index"),
-        ("a.json", "[true, false]", "'True' is neither an index"),
+        ("a.json", "[true, false]", "a mask must have as many values as there are samples, 1438; got 2"),
         ("a.npz", "junk", "not a list of indices"),
         ("a.npy", "junk", "not a list of indices"),
         ("a.parquet", "junk", "not a readable Parquet"),

@@ -12,7 +12,8 @@ import numpy as np
 from easycoreset.arrays import list_npz, open_npy, read_npz
 from easycoreset.errors import UsageError, shorten
 
-NAMES = ("index", "idx", "indices", "sample_id", "id", "ids", "sample_ids", "filepath", "kept")  # of what is listed
+INDICES, IDS = ("index", "idx", "indices", "kept"), ("sample_id", "sample_ids", "id", "ids", "filepath")
+KEEP = "keep"  # a column of a coreset's whole table
 MARKS = ",;\t"  # that divide columns; blanks do too, between numbers
 LARGEST = 2**28  # bytes of a text
 
@@ -31,24 +32,24 @@ def read_list(path: Path, what: str, size: int) -> list[Any]:
         UsageError: missing, broken, or not unmistakably such a list.
     """
     try:
-        if path.suffix == ".npy":
-            return _from_array(open_npy(path), what, size)
-        if path.suffix == ".npz":
-            return _from_array(_one_array(path, what), what, size)
-        text = path.read_text(encoding="utf-8-sig") if path.stat().st_size <= LARGEST else ""
-        if path.suffix == ".json":
-            listed: Any = json.loads(text)
-            if not isinstance(listed, list):
-                raise ValueError("not a JSON list")
-            values = cast("list[Any]", listed)
-            return _from_array(np.array(values), what, size) if values and _all_bools(values) else values
-        return _from_text(text, what, size)
+        if path.suffix in (".npy", ".npz"):
+            return _from_array(_read_array(path, what), what, size)
+        if path.stat().st_size > LARGEST:
+            raise ValueError("too large")
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix != ".json":
+            return _from_text(text, what, size)
+        listed: Any = json.loads(text)
     except FileNotFoundError:
         raise UsageError(f"{what}: no such file") from None
-    except UsageError as error:
-        raise UsageError(str(error) if str(error).startswith(what) else f"{what}: {error}") from None
+    except UsageError:
+        raise
     except Exception as error:  # a broken file raises almost anything
         raise UsageError(f"{what}: not a list of indices or ids: {shorten(str(error))}") from None
+    if not isinstance(listed, list):
+        raise UsageError(f"{what}: not a list of indices or ids: not a JSON list")
+    values = cast("list[Any]", listed)
+    return _from_array(np.array(values), what, size) if values and _all_bools(values) else values
 
 
 def whole_number(value: Any) -> int:
@@ -65,12 +66,26 @@ def whole_number(value: Any) -> int:
     return int(number)
 
 
-def _one_array(path: Path, what: str) -> np.ndarray:
-    names = list_npz(path, what)
-    usual = [name for name in names if name.lower() in NAMES] if len(names) > 1 else names
-    if len(usual) != 1:
-        raise UsageError(f"{what}: which array is meant? It holds {shorten(', '.join(names)) or 'none'}; call it index")
-    return read_npz(path, usual, what)[usual[0]]
+def _read_array(path: Path, what: str) -> np.ndarray:
+    try:
+        if path.suffix == ".npy":
+            return open_npy(path)
+        names = list_npz(path)
+        place = _choose([name.lower() for name in names]) if len(names) > 1 else 0
+        if names and place is not None:
+            return read_npz(path, [names[place]])[names[place]]
+    except UsageError as error:
+        raise UsageError(f"{what}: not a list of indices or ids: {str(error).rpartition(': ')[2]}") from None
+    raise UsageError(f"{what}: which array is meant? It holds {shorten(', '.join(names)) or 'none'}; call it index")
+
+
+def _choose(names: Sequence[str]) -> int | None:
+    """The place of the one name that says that indices are listed, else ids; None where none or several do."""
+    for usual in (INDICES, IDS):
+        places = [place for place, name in enumerate(names) if name in usual]
+        if places:
+            return places[0] if len(places) == 1 else None
+    return None
 
 
 def _from_array(values: np.ndarray, what: str, size: int) -> list[Any]:
@@ -102,7 +117,7 @@ def _from_text(text: str, what: str, size: int) -> list[Any]:
         raise UsageError(f"{what}: lines have {min(widths)} to {max(widths)} values: give one a line")
     else:
         return _from_table(rows, what, size)
-    if len(values) > 1 and values[0].lower() in NAMES:  # a header
+    if len(values) > 1 and values[0].lower() in (*INDICES, *IDS):  # a header
         values = values[1:]
     return _from_bools(values, what, size)
 
@@ -123,11 +138,12 @@ def _from_table(rows: Sequence[Sequence[str]], what: str, size: int) -> list[Any
     numbers = all(_is_number(cell) for row in rows for cell in row)
     if len(rows[0]) > 2 and numbers and not _is_counted(rows):
         return [cell for row in rows for cell in row]
-    usual = [place for place, name in enumerate(header) if name in NAMES]
-    if len(usual) != 1:
+    place = _choose(header)
+    if place is None:
         said = shorten(", ".join(cell or "(no name)" for cell in rows[0]))
         raise UsageError(f"{what}: which of {len(header)} columns is meant ({said})? Give one, or call it index")
-    return _from_bools([row[usual[0]] for row in rows[1:]], what, size)
+    keep = header.index(KEEP) if KEEP in header else None
+    return [row[place] for row in rows[1:] if keep is None or row[keep].lower() in ("true", "1")]
 
 
 def _is_counted(rows: Sequence[Sequence[str]]) -> bool:
@@ -137,7 +153,7 @@ def _is_counted(rows: Sequence[Sequence[str]]) -> bool:
 
 def _from_bools(values: list[str], what: str, size: int) -> list[Any]:
     """A column of true and false is a mask."""
-    if not {value.lower() for value in values} <= {"true", "false"}:
+    if not values or not {value.lower() for value in values} <= {"true", "false"}:
         return [value for value in values if value]
     return _from_array(np.array([value.lower() == "true" for value in values], np.bool_), what, size)
 

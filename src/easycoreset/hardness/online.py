@@ -142,9 +142,10 @@ def reduction_check(outputs: Outputs, weight: Tensor | None, reduction: str, sca
         ratio = float(own.norm() / expected.norm())
         if len(off) and math.isfinite(ratio) and float(off.float().mean()) > FEW:
             raise UsageError(
-                f"the gradient at the logits is not that of cross-entropy with {reduction=} and scale={scale:g} (it is {ratio:.4g} times it "
-                f"over all, another in {float(off.float().mean()):.0%} of the samples): declare the loop's reduction "
-                "and scale, or loss=NAME where it is not plain cross-entropy (class_weight where it weighs classes)"
+                f"the gradient at the logits is not that of cross-entropy with {reduction=} and scale={scale:g} (it is "
+                f"{ratio:.4g} times it over all, another in {float(off.float().mean()):.0%} of the samples): declare "
+                "the loop's reduction and scale, or loss=NAME where it is not plain cross-entropy (class_weight where "
+                "it weighs classes)"
             )
 
     return check
