@@ -155,6 +155,7 @@ RECORDS: dict[str, Any] = {
         "class_names": Some(str),
         "eps?": Maybe(float),
         "provenance?": {"options?": {str: object}, "fingerprint?": str},
+        "trained_on?": Maybe({"split": str, "fingerprint": str, "samples": int, "hashes?": str}),
         "schema_version?": int,
     },
     "history.jsonl": {

@@ -55,12 +55,13 @@ INNER = {  # the folder that torchvision's data sets have in their root
 def data_paths(data: str) -> list[Path]:
     """Where a data set lies that is on this disk: its folder, or its file.
 
-    >>> data_paths("cifar10:data"), data_paths("digits"), data_paths("photos")
-    ([PosixPath('data/cifar-10-batches-py')], [], [PosixPath('photos')])
+    >>> data_paths("cifar10:nowhere"), data_paths("digits"), data_paths("photos")
+    ([PosixPath('nowhere/cifar-10-batches-py')], [], [PosixPath('photos')])
     """
     name, colon, place = data.partition(":")
     if colon and name in INNER:
-        return [Path(place) / INNER[name]]
+        inner = Path(place) / INNER[name]
+        return [inner if inner.exists() or not os.path.isdir(place) else Path(place)]
     if is_own_data(data):
         return []
     return [Path(place if name == "hf" else data)] if data != "digits" else []

@@ -16,13 +16,13 @@ FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 
 
 def load_mnist(folder: Path, download: bool = False) -> Source:
-    """70,000 grey images of 28x28 pixels, handwritten digits; `folder` holds MNIST/raw/, gzipped or not."""
+    """70,000 grey images of 28x28 pixels, handwritten digits; `folder` holds MNIST/raw/ or the files, zipped or not."""
     names = [str(k) for k in range(10)]
     return Source(f"mnist:{folder}", _splits("MNIST", folder, download), names, (1, 28, 28), (0.1307,), (0.3081,))
 
 
 def load_fashion_mnist(folder: Path, download: bool = False) -> Source:
-    """70,000 grey images of 28x28 pixels, clothes; `folder` holds FashionMNIST/raw/, gzipped or not."""
+    """70,000 grey images of 28x28 pixels, clothes; `folder` holds FashionMNIST/raw/ or its files, gzipped or not."""
     splits = _splits("FashionMNIST", folder, download)
     return Source(f"fashion-mnist:{folder}", splits, FASHION, (1, 28, 28), (0.286,), (0.353,), "crop-flip")
 
@@ -37,13 +37,20 @@ def _splits(kind: str, folder: Path, download: bool) -> dict[str, Split]:
             raise UsageError(f"download: {kind} could not be fetched into {folder}: {error}") from None
     splits = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
-        pixels = read_idx(folder / kind / "raw" / f"{prefix}-images-idx3-ubyte", 3)
-        labels = read_idx(folder / kind / "raw" / f"{prefix}-labels-idx1-ubyte", 1)
+        place = _find_files(folder, kind)
+        pixels = read_idx(place / f"{prefix}-images-idx3-ubyte", 3)
+        labels = read_idx(place / f"{prefix}-labels-idx1-ubyte", 1)
         if len(pixels) != len(labels):
             raise UsageError(f"data: {folder}: {len(pixels)} images but {len(labels)} labels in split {quote(split)}")
         ids = [f"{split}/{row:05d}" for row in range(len(labels))]
         splits[split] = memory_split(split, pixels[..., None], labels, ids)
     return splits
+
+
+def _find_files(folder: Path, kind: str) -> Path:
+    """Where the four files lie: below a folder as torchvision makes it, or in the folder itself."""
+    places = (folder / kind / "raw", folder / "raw", folder)
+    return next((place for place in places if any(place.glob("train-images-idx3-ubyte*"))), places[0])
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from easycoreset.evaluation.checks import (
     check_longer_attack,
     check_model_behaviour,
     check_order,
+    check_trained_on,
 )
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
 from easycoreset.evaluation.opening import check_names, check_normalisation, open_all, open_model
@@ -149,8 +150,9 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     with place as run, full_float32():
         run.record["model"] = card.model
         run.record["unreadable"] = list(source.broken)
-        named = check_names(options, card.class_names, source.class_names)
-        result = _evaluate(options, source, split, rows, model, run, named)
+        known = check_names(options, card.class_names, source.class_names)
+        known += check_trained_on(card.trained_on, split, rows)
+        result = _evaluate(options, source, split, rows, model, run, known)
         _add_margins(options, margins, split, model, result.clean, run)
         return result
 
@@ -192,7 +194,6 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     if run.done and saved:
         log.info("%s is finished already", run.file)
         return read_evaluation(run)
-    device = device_of(model)
     before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
     clean = predict_split(model, split, rows, options.batch_size)
     correct = rows[~clean.broken]
@@ -207,9 +208,8 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     for spec in specs:
         for eps in options.eps or ():
             name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
-            found = attacked_rows(partial, name, attack, eps, model, split, clean, options, device)
-            attacked.append(found)
-            log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, say_eps(eps), found.accuracy)
+            attacked.append(attacked_rows(partial, name, attack, eps, model, split, clean, options))
+            log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, say_eps(eps), attacked[-1].accuracy)
     worst = worst_of(attacked)
     checks += [*check_order(attacked), *check_longer_attack(model, split, clean, attacked, worst, options.seed)]
     unchanged = all(torch.equal(before[name], value) for name, value in model.state_dict().items() if name in before)
@@ -240,7 +240,7 @@ def describe_attacks(options: EvaluateOptions, specs: Sequence[str]) -> dict[str
 
 
 def attacked_rows(partial: Path, name: str, attack: Attack, eps: float, model: nn.Module, split: Split, clean: Outcome,
-                  options: EvaluateOptions, device: torch.device) -> Outcome:  # fmt: skip
+                  options: EvaluateOptions) -> Outcome:  # fmt: skip
     """The outcome of one attack at one eps, from the file of an earlier start where there is one."""
     digits = next(n for n in range(4, 18) if len({f"{e:.{n}f}" for e in options.eps or ()}) == len(options.eps or ()))
     place = f"{name.replace(':', '-').replace('=', '_')}-{options.norm}-{eps:.{digits}f}"
@@ -250,7 +250,7 @@ def attacked_rows(partial: Path, name: str, attack: Attack, eps: float, model: n
         values = [table[column].to_numpy(zero_copy_only=False) for column in ("index", "pred", "broken")]
         return Outcome(name, options.norm, eps, *values, stages=read_provenance(table, file, None))
     begun = file.with_suffix(".begun.parquet")
-    outcome, images = attack_split(name, attack, eps, model, split, clean, options, device, begun)
+    outcome, images = attack_split(name, attack, eps, model, split, clean, options, device_of(model), begun)
     if images is not None:
         tensors = {"index": torch.from_numpy(outcome.index), "x": images}
         write_atomic(saved, lambda path: save_file(tensors, path))

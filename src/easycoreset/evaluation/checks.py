@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from easycoreset.attacks.pgd import PGD
 from easycoreset.console import say_eps
 from easycoreset.data import Split
+from easycoreset.data.contents import find_trained_on
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.hardness.exact import look
 from easycoreset.members import split_spec
@@ -82,6 +84,18 @@ def check_above_chance(clean: Outcome, labels: np.ndarray) -> Check:
         "and does it take images in [0, 1]? --input-mean and --input-std say what a foreign model wants"
     )
     return Check("above_chance", clean.accuracy, clean.accuracy > share, message)
+
+
+def check_trained_on(trained: dict[str, Any] | None, split: Split, rows: np.ndarray) -> list[Check]:
+    """Samples that the model was trained on show nothing; an evaluation on its very training split is meant so."""
+    if trained is None or (split.name, split.fingerprint) == (trained["split"], trained["fingerprint"]):
+        return []
+    known = find_trained_on(split, rows, trained)
+    count = 0 if known is None else int(known.sum())
+    message = (
+        f"the model was trained on {count} of the {len(rows)} samples: exact copies of them were in its training data"
+    )
+    return [Check("trained_on", float(count), count == 0, message)]
 
 
 def strength(attack: str) -> tuple[int, ...]:

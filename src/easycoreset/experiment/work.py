@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from easycoreset.console import hush, log
 from easycoreset.data import Source
+from easycoreset.data.contents import find_leaked
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
 from easycoreset.evaluation.checks import LONGER
@@ -186,7 +187,8 @@ def unscored_table(source: Source) -> Scores:
     split = source.splits["train"]
     facts = {"fingerprint": split.fingerprint, "split": "train", "data": source.name}
     return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(source.class_names),
-                  n_obs=np.zeros(len(split), np.int32), columns={}, provenance=facts)  # fmt: skip
+                  n_obs=np.zeros(len(split), np.int32), columns={}, provenance=facts,
+                  in_test=find_leaked(source))  # fmt: skip
 
 
 def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class ModelCard:
         class_names: a name for each output.
         eps: radius of its adversarial training, if any.
         provenance: data fingerprint, options, versions.
+        trained_on: the samples that it was trained on (split, fingerprint, number, hashes of their pixels), if known.
     """
 
     model: str
@@ -34,6 +35,7 @@ class ModelCard:
     class_names: tuple[str, ...]
     eps: float | None = None
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    trained_on: dict[str, Any] | None = None
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -29,6 +29,8 @@ class SelectOptions(RunOptions):
 
     exclude: Path | None = None
     """A list of indices or sample ids that are left out of the choice, as an audit's page writes it."""
+    keep_leaked: Switch = False
+    """Choose from samples too whose exact copies are in the test part; without it they are left out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

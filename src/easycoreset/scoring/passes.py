@@ -12,6 +12,7 @@ from torch import nn
 from easycoreset.arrays import open_npy
 from easycoreset.console import log, progress
 from easycoreset.data import Split
+from easycoreset.data.contents import find_leaked
 from easycoreset.files import write_atomic
 from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.hardness.exact import looks_at_outputs, measure_all
@@ -131,7 +132,8 @@ def make_table(job: Job, options: ScoreOptions, split: Split, columns: dict[str,
                   "model": job.model_name, "objective": job.objective_name, "shape": list(job.source.shape),
                   "options": options_json(options, neutral=False)}  # fmt: skip
     return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(job.source.class_names),
-                  n_obs=observed.astype(np.int32), columns=columns, provenance=provenance)  # fmt: skip
+                  n_obs=observed.astype(np.int32), columns=columns, provenance=provenance,
+                  in_test=find_leaked(job.source) if split.name == "train" else None)  # fmt: skip
 
 
 def sweep_vog(job: Job, options: ScoreOptions, models: Callable[[], Iterator[nn.Module]], epochs: int, split: Split,

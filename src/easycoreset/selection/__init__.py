@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from easycoreset.console import log
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.files import SCHEMA_VERSION, prepare_place, write_json
 from easycoreset.members import load_member, spell_member, split_spec
@@ -79,7 +81,8 @@ def load_selector(method: str, by: str | None = None, per_class: bool | None = N
 
 
 def choose(scores: Scores, *, method: str, fraction: float, by: str | None = None, per_class: bool | None = None,
-           seed: int = 0, val_fraction: float | None = None, exclude: Path | None = None) -> Coreset:  # fmt: skip
+           seed: int = 0, val_fraction: float | None = None, exclude: Path | None = None,
+           keep_leaked: bool = False) -> Coreset:  # fmt: skip
     """Choose a coreset in memory.
 
     Args:
@@ -91,6 +94,7 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         seed: of ties and random draws.
         val_fraction: share that is held out of the choice, as `train` holds it out; `fraction` is of the rest.
         exclude: a list of indices or sample ids that are left out of the choice, likewise.
+        keep_leaked: keep samples that are in the test part too in the choice.
 
     Raises:
         UsageError: unknown method, column or option; fraction outside (0, 1].
@@ -98,34 +102,56 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
     require(
         exclude is None or not method.startswith("file:"), "exclude", "left out for a coreset that is there", exclude
     )
-    if (val_fraction is not None or exclude is not None) and not method.startswith("file:"):
-        left = np.ones(len(scores), np.bool_)
-        if val_fraction is not None:
-            left[hold_out(scores.labels, val_fraction)[1]] = False
-        if exclude is not None:
-            left &= ~read_listed("exclude", exclude, scores).keep
-        pool = np.flatnonzero(left).astype(np.int64)
-        require(len(pool) > 0, "exclude", "a list that leaves samples over", str(exclude))
-        found = choose(scores.restrict(pool), method=method, fraction=fraction, by=by, per_class=per_class, seed=seed)
-        facts = found.provenance | {"val_fraction": val_fraction, "excluded": len(scores) - len(pool)}
-        return replace(found.spread(pool, scores), provenance=facts)
+    rest = _rest(scores, val_fraction, exclude)
+    pool = rest if scores.in_test is None or keep_leaked else rest & ~scores.in_test
+    if not method.startswith("file:") and not pool.all():
+        if leaked := int(rest.sum() - pool.sum()):
+            log.warning(
+                "warning: %d samples that are in the test part too are left out (keep_leaked keeps them)", leaked
+            )
+        rows = np.flatnonzero(pool).astype(np.int64)
+        require(len(rows) > 0, "exclude", "a list that leaves samples over", str(exclude))
+        count = min(kept_count(fraction, int(rest.sum())), len(rows))  # the fraction is of the leaked too
+        found = _choose(scores.restrict(rows), method, count, fraction, by, per_class, seed)
+        facts = {"val_fraction": val_fraction, "excluded": int((~rest).sum()), "leaked": leaked}
+        return replace(found.spread(rows, scores), provenance=found.provenance | facts)
     count = kept_count(fraction, len(scores))
-    coreset: Any
-    needs: tuple[str, ...] | None = ()
     if method.startswith("file:"):
-        name, coreset = method, read_published(Path(method[5:]), scores)
+        coreset = read_published(Path(method[5:]), scores)
         require(len(coreset) == count, "fraction", f"{len(coreset) / len(scores):.6g}, as {method} keeps", fraction)
         held = 0 if val_fraction is None else int(coreset.keep[hold_out(scores.labels, val_fraction)[1]].sum())
         require(
             held == 0, "method", "a coreset without any of the held-out rows (val_fraction)", f"{method}, {held} rows"
         )
-    else:
-        name, selector = load_selector(method, by, per_class)
-        needs = needs_of(selector)
-        if scores.provenance.get("labels") == "not given" and getattr(selector, "per_class", False):
-            raise UsageError(f"{name} needs labels, as per_class does: give them to recorder.scores(labels=...)")
-        _require_values(scores, needs)
-        coreset = selector(scores, count, seed)
+        in_test = 0 if scores.in_test is None else int(np.sum(coreset.keep & scores.in_test))
+        if in_test:
+            warnings.warn(f"{in_test} of the kept samples are in the test part too", EasycoresetWarning, stacklevel=2)
+        return _described(coreset, scores, method, count, fraction, seed, ())
+    return _choose(scores, method, count, fraction, by, per_class, seed)
+
+
+def _rest(scores: Scores, val_fraction: float | None, exclude: Path | None) -> npt.NDArray[np.bool_]:
+    """Which samples are neither held out nor excluded, [N]."""
+    left = np.ones(len(scores), np.bool_)
+    if val_fraction is not None:
+        left[hold_out(scores.labels, val_fraction)[1]] = False
+    return left if exclude is None else left & ~read_listed("exclude", exclude, scores).keep
+
+
+def _choose(scores: Scores, method: str, count: int, fraction: float, by: str | None, per_class: bool | None,
+            seed: int) -> Coreset:  # fmt: skip
+    """Choose `count` of the samples of a table."""
+    name, selector = load_selector(method, by, per_class)
+    needs = needs_of(selector)
+    if scores.provenance.get("labels") == "not given" and getattr(selector, "per_class", False):
+        raise UsageError(f"{name} needs labels, as per_class does: give them to recorder.scores(labels=...)")
+    _require_values(scores, needs)
+    return _described(selector(scores, count, seed), scores, name, count, fraction, seed, needs)
+
+
+def _described(coreset: Any, scores: Scores, name: str, count: int, fraction: float, seed: int,
+               needs: tuple[str, ...] | None) -> Coreset:  # fmt: skip
+    """The coreset that a method gave, with what made it; what it lost is said."""
     if not isinstance(coreset, Coreset) or len(coreset) != count:
         kept = len(coreset) if isinstance(coreset, Coreset) else type(coreset).__name__
         raise UsageError(f"method {quote(name)} must return a Coreset of {count} samples; got {kept}")
@@ -150,7 +176,7 @@ def select(options: SelectOptions) -> Coreset:
     earlier = _check_place(options.out)
     coreset = choose(scores, method=options.method, fraction=options.fraction, by=options.by,
                      per_class=options.per_class, seed=options.seed, val_fraction=options.val_fraction,
-                     exclude=options.exclude)  # fmt: skip
+                     exclude=options.exclude, keep_leaked=options.keep_leaked)  # fmt: skip
     prepare_place(options.out.parent)
     record = {"schema_version": SCHEMA_VERSION, "command": "select", "options": options_json(options),
               "provenance": coreset.provenance, "versions": versions()}  # fmt: skip

@@ -4,7 +4,7 @@
 # pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
 # (pyarrow carries no types)
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -89,8 +89,9 @@ class Coreset:
         """Keep these samples of `data`, in index order.
 
         Args:
-            data: an array, tensor or DataFrame of N rows, a tuple of such arrays, a data set of Hugging Face, or any
-                map-style data set (torch's, torchvision's, timm's), of which a `View` is given.
+            data: an array, tensor, DataFrame or Arrow table of N rows, a tuple of such arrays, a data set of Hugging
+                Face, any map-style data set (torch's, torchvision's, timm's), of which a `View` is given, or an
+                iterable of N items, of which a `Sieve` is given.
 
         Raises:
             UsageError: `data` does not have N rows.
@@ -98,12 +99,16 @@ class Coreset:
         parts: tuple[Any, ...] = cast(Any, data) if type(data) is tuple else ()
         if parts and all(hasattr(part, "shape") for part in parts):
             return tuple(self.apply(part) for part in parts)
+        if not hasattr(data, "__len__"):
+            return Sieve(data, self.keep)
         if len(data) != len(self.keep):
             raise UsageError(f"the coreset is of {len(self.keep)} samples; got data of {len(data)}")
         if hasattr(data, "select") and hasattr(data, "features"):  # Hugging Face's, not imported for this
             return cast(Any, data).select(self.index)
         if hasattr(data, "iloc"):
             return cast(Any, data).iloc[self.index]
+        if hasattr(data, "schema") and hasattr(data, "take"):  # Arrow's
+            return cast(Any, data).take(self.index)
         return data[self.index] if hasattr(data, "shape") else View(data, self.index)
 
     def class_counts(self) -> tuple[Ints, Ints]:
@@ -188,3 +193,22 @@ class View:
     @transform.setter
     def transform(self, value: Any) -> None:
         self.data.transform = value
+
+
+class Sieve:
+    """An iterable that gives some of the items of another, in its order; a generator's can be gone through once.
+
+    Raises (when it is gone through):
+        UsageError: the other one does not have as many items as the coreset has samples.
+    """
+
+    def __init__(self, data: Iterable[Any], keep: npt.NDArray[np.bool_]) -> None:
+        self.data, self.keep = data, keep
+
+    def __iter__(self) -> Iterator[Any]:
+        place = -1
+        for place, item in enumerate(self.data):
+            if place < len(self.keep) and self.keep[place]:
+                yield item
+        if place + 1 != len(self.keep):
+            raise UsageError(f"the coreset is of {len(self.keep)} samples; got data of {place + 1}")

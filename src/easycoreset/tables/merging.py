@@ -90,7 +90,9 @@ def _concatenate(tables: Sequence[Scores]) -> Scores:
         columns["vog"] = standardise(columns["vog_raw"], labels)
     ids = [name for table in tables for name in table.sample_ids]
     split = {"split": first.provenance["split"]} if "split" in first.provenance else {}
-    return Scores(sample_ids=ids, labels=labels, class_names=first.class_names,
+    known = [table.in_test if table.in_test is not None else np.zeros(len(table), np.bool_) for table in tables]
+    in_test = np.concatenate(known) if any(part.any() for part in known) else None
+    return Scores(sample_ids=ids, labels=labels, class_names=first.class_names, in_test=in_test,
                   n_obs=np.concatenate([table.n_obs for table in tables]), columns=columns,
                   provenance=split | _history(tables))  # fmt: skip
 

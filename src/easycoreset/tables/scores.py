@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 MOST_CLASSES = 10**6
 ARRAYS = ("features", "probabilities", "features_adv", "probabilities_adv")
-FIXED = ("index", "sample_id", "label", "label_name", "n_obs")
+FIXED = ("index", "sample_id", "label", "label_name", "n_obs", "in_test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class Scores:
         probabilities_adv: [N, classes] at PGD examples, or None.
         bias: whether that layer has a bias: its gradient is then (p - 1_y) x (h, 1), else (p - 1_y) x h.
         features_problem: what is wrong with the features that were found, if anything.
+        in_test: [N] whether an exact copy is in the test part; None where none is, or that is not known.
     """
 
     sample_ids: Sequence[str]
@@ -57,6 +58,7 @@ class Scores:
     probabilities_adv: npt.NDArray[np.floating] | None = None
     bias: bool = True
     features_problem: str = ""
+    in_test: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         fixed = {"sample_ids": self.sample_ids, "n_obs": self.n_obs}
@@ -95,6 +97,7 @@ class Scores:
         return replace(
             self, sample_ids=[self.sample_ids[row] for row in rows], labels=self.labels[rows], n_obs=self.n_obs[rows],
             columns={name: values[rows] for name, values in self.columns.items()}, **arrays,
+            in_test=None if self.in_test is None else self.in_test[rows],
         )  # fmt: skip
 
     @staticmethod
@@ -134,6 +137,7 @@ class Scores:
                 "label": self.labels,
                 "label_name": pa.array(names, pa.string()).dictionary_encode(),
                 "n_obs": self.n_obs,
+                **({} if self.in_test is None else {"in_test": self.in_test}),
                 **self.columns,
             }
         )
@@ -184,9 +188,13 @@ class Scores:
         }
         ids = strings(table, "sample_id")
         n_obs = integers(table, "n_obs", path) if "n_obs" in table.column_names else np.ones(len(index), np.int64)
+        leaked = table["in_test"] if "in_test" in table.column_names else None
+        known = leaked is not None and pa.types.is_boolean(leaked.type) and not leaked.null_count
+        in_test = np.asarray(leaked.to_numpy(zero_copy_only=False), np.bool_) if known and leaked is not None else None
         names = provenance.pop("class_names", None) or [str(k) for k in range(int(labels.max()) + 1)]
         return cls(sample_ids=ids, labels=labels, class_names=names, n_obs=n_obs.astype(np.int32), columns=columns,
-                   provenance=provenance, **read_features(path.parent, provenance, len(index)))  # fmt: skip
+                   provenance=provenance, in_test=in_test,
+                   **read_features(path.parent, provenance, len(index)))  # fmt: skip
 
 
 class Rows:

@@ -75,6 +75,7 @@ def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] =
         class_names=list(class_names) or scores.class_names,
         n_obs=np.where(unknown, 0, scores.n_obs[match.rows]).astype(np.int32),
         provenance=_provenance(scores.provenance, split, match), **kept,
+        in_test=None if scores.in_test is None else (match.rows >= 0) & scores.in_test[match.rows],
         features_problem=scores.features_problem or problem,
     )  # fmt: skip
 

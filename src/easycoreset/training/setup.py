@@ -3,6 +3,7 @@
 import math
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from easycoreset.console import log
 from easycoreset.data import Source, Split, is_listed, locate, name_data, open_source, takes_size
+from easycoreset.data.contents import describe_contents
 from easycoreset.data.draws import seed_of
 from easycoreset.data.keeping import is_news
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require, shorten
@@ -81,8 +83,13 @@ class Job:
         return ModelCard(
             model=self.model_name, shape=self.source.shape, mean=self.source.mean, std=self.source.std,
             class_names=tuple(self.source.class_names), eps=getattr(self.objective, "eps", None),
-            provenance=provenance or {},
+            provenance=provenance or {}, trained_on=self.contents if provenance is not None else None,
         )  # fmt: skip
+
+    @cached_property
+    def contents(self) -> dict[str, Any]:
+        """What the model is trained on, for `model.json`."""
+        return describe_contents(self.split, self.index)
 
     def identity(self, options: RecipeOptions) -> dict[str, Any]:
         """What makes the result: the options, with what they left open, and the data."""
