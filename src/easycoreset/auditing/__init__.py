@@ -23,8 +23,9 @@ from easycoreset.parquet import read_table, with_provenance, write_table
 from easycoreset.paths import digest_of
 from easycoreset.processes import undisturbed
 from easycoreset.selection.published import read_listed
-from easycoreset.tables import Scores, check_same_data
-from easycoreset.tables.subset import match_scores
+from easycoreset.tables import Scores
+from easycoreset.tables.scores import find_scores
+from easycoreset.tables.subset import match_scores, require_same_data
 from easycoreset.training.setup import open_data, recorded, set_threads, sized_as, to_device
 
 __all__ = ["audit"]
@@ -48,15 +49,15 @@ def audit(options: AuditOptions) -> pa.Table:
     Raises:
         UsageError: scores of other data, or a column that they lack.
     """
-    file = options.scores / "scores.parquet" if options.scores.is_dir() else options.scores
+    file = find_scores(options.scores)
     scores = Scores.read(file)
     options = sized_as(options, scores.provenance, f"scores {file}")
     device, source = open_data(options)
     split = source.splits[str(scores.provenance.get("split", "train"))]
     if options.allow_subset:
         scores = match_scores(scores, split, source.class_names, f"scores {file}")
-    own, theirs = (scores.sample_ids, scores.labels), (split.sample_ids, split.labels)
-    check_same_data(scores.provenance, split.fingerprint, split.name, f"scores {file}", own, theirs)
+    else:
+        require_same_data(scores, split, f"scores {file}")
     by = column_of(scores, options.by, ("aign", "aign_online", "grad_norm_online"), "by")
     suspect_by = column_of(scores, options.suspect_by, ("loss", "loss_online", "aum", "aum_online", by), "suspect_by")
     wrong = None if options.wrong is None else read_listed("wrong", options.wrong, scores).keep

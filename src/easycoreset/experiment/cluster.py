@@ -7,6 +7,7 @@ easycoreset is installed there. Machines may come and go: what a lost one did is
 import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -135,6 +136,26 @@ class RayPool:
         return self._scores[cell.scoring_name]
 
 
+def refuse_unreachable(address: str) -> None:
+    """Find out before a folder is begun that Ray is missing or that nobody listens at an address.
+
+    Raises:
+        UsageError: either.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError(f"on: ray needs Ray: {HINT}")
+    try:
+        _knock(address)
+    except OSError as error:
+        raise UsageError(_say_alone(address, error)) from None
+
+
+def _say_alone(address: str, error: Exception) -> str:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return (f"on: no Ray cluster could be joined at {address or 'this machine'} ({first}); `ray start --head` begins "
+            f"one ({HINT})")  # fmt: skip
+
+
 def _join(address: str) -> Any:
     """Join a cluster; returns the module `ray`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
@@ -149,9 +170,7 @@ def _join(address: str) -> Any:
         ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR,
                  runtime_env={"env_vars": {**travelling, "OMP_NUM_THREADS": "1"}})  # fmt: skip
     except (OSError, ValueError, RuntimeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"on: no Ray cluster could be joined at {address or 'this machine'} ({first}); "
-                         f"`ray start --head` begins one ({HINT})") from None  # fmt: skip
+        raise UsageError(_say_alone(address, error)) from None
     return ray
 
 

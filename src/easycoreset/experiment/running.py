@@ -80,6 +80,10 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
     mine = cells[shard[0] - 1 :: shard[1]]
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     plan = Plan(out, deadline)
+    if on is not None and not all(is_done(out, cell) for cell in mine):
+        from easycoreset.experiment.cluster import refuse_unreachable
+
+        refuse_unreachable(on.removeprefix("ray").removeprefix(":"))
     with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
         _begin(folder, experiment, cells)
         missing = [cell for cell in mine if not is_done(out, cell)]

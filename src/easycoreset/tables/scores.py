@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from easycoreset.console import log
+from easycoreset.console import log, say_name
 from easycoreset.errors import UsageError, nearest, quote, require
 from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
 from easycoreset.tables.agreement import Agreement, agree
@@ -22,6 +22,7 @@ from easycoreset.tables.features import read_features
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 MOST_CLASSES = 10**6
+SHOWN = 5  # samples that a message names
 ARRAYS = ("features", "probabilities", "features_adv", "probabilities_adv")
 FIXED = ("index", "sample_id", "label", "label_name", "n_obs", "in_test")
 
@@ -165,13 +166,7 @@ class Scores:
         Raises:
             UsageError: the file is missing, broken, or no score table.
         """
-        path = Path(path)
-        if path.is_dir():
-            places = [path / "scores.parquet", path / "scores" / "scores.parquet"]
-            found = next((place for place in places if place.exists()), None)
-            if found is None:
-                raise UsageError(f"{path}: holds no scores.parquet")
-            path = found
+        path = find_scores(Path(path))
         table = read_table(path, {"index": "integer", "label": "integer"})
         index = integers(table, "index", path)
         if not np.array_equal(np.sort(index), np.arange(len(index))) or not len(index):
@@ -195,6 +190,19 @@ class Scores:
         return cls(sample_ids=ids, labels=labels, class_names=names, n_obs=n_obs.astype(np.int32), columns=columns,
                    provenance=provenance, in_test=in_test,
                    **read_features(path.parent, provenance, len(index)))  # fmt: skip
+
+
+def find_scores(path: Path) -> Path:
+    """The file of scores that a path means: itself, or the one that `score` or `run` wrote into that folder.
+
+    Raises:
+        UsageError: a folder without one.
+    """
+    places = [path / "scores.parquet", path / "scores" / "scores.parquet"] if path.is_dir() else [path]
+    found = next((place for place in places if place.exists()), None)
+    if found is None and path.is_dir():
+        raise UsageError(f"{path}: holds no scores.parquet")
+    return found or path
 
 
 class Rows:
@@ -228,7 +236,8 @@ def check_same_data(provenance: dict[str, Any], fingerprint: str, split: str, wh
     if provenance.get("split", split) != split:
         raise UsageError(f"{what} is of split {quote(provenance['split'])}; needed is {quote(split)}")
     if len(own[1]) != len(other[1]):
-        raise UsageError(f"{what} is of other data: {len(own[1])} samples against {len(other[1])}")
+        counts = f"{len(own[1])} samples against {len(other[1])}"
+        raise UsageError(f"{what} is of other data: {counts}{say_changes(own, other)}")
     if provenance.get("fingerprint") == fingerprint:
         return
     names = sum(a != b for a, b in zip(own[0], other[0], strict=True))
@@ -237,4 +246,17 @@ def check_same_data(provenance: dict[str, Any], fingerprint: str, split: str, wh
         raise UsageError(
             f"{what} is of other data: {names} sample ids and {labels} labels differ "
             f"(fingerprint {str(provenance.get('fingerprint'))[:12]} against {fingerprint[:12]})"
+            f"{say_changes(own, other)}"
         )
+
+
+def say_changes(own: tuple[Sequence[str], Ints], other: tuple[Sequence[str], Ints]) -> str:
+    """Which samples are gone, new or have another label, the first five of each; empty where ids tell nothing."""
+    before, now = (dict(zip(ids, labels.tolist(), strict=True)) for ids, labels in (own, other))
+    if not before.keys() & now.keys():
+        return ""
+    parts = {"gone": [name for name in before if name not in now], "new": [name for name in now if name not in before],
+             "relabelled": [name for name in before if now.get(name, before[name]) != before[name]]}  # fmt: skip
+    said = [f"{kind}: {', '.join(map(say_name, names[:SHOWN]))}{', ...' * (len(names) > SHOWN)}"
+            for kind, names in parts.items() if names]  # fmt: skip
+    return f"; {'; '.join(said)}" if said else ""

@@ -118,8 +118,8 @@ def match_coreset(coreset: Coreset, split: SplitFacts, class_names: Sequence[str
     return found
 
 
-def require_same_data(coreset: Coreset, split: SplitFacts, what: str) -> None:
-    """Refuse a coreset of other data; where some samples are the same, say what would match them.
+def require_same_data(coreset: Coreset | Scores, split: SplitFacts, what: str) -> None:
+    """Refuse a coreset or scores of other data; where some samples are the same, say what would match them.
 
     Raises:
         UsageError: other data; the counts are named.
