@@ -53,6 +53,18 @@ class Pool(Protocol):
         ...
 
 
+def check_pool(on: str | None) -> None:
+    """Find out before a folder is begun that a cluster is not there.
+
+    Raises:
+        UsageError: Ray is missing, or nobody listens at the address.
+    """
+    if on is not None:
+        from easycoreset.experiment.cluster import refuse_unreachable
+
+        refuse_unreachable(on.removeprefix("ray").removeprefix(":"))
+
+
 def open_pool(on: str | None, workers: int | None, setting: Setting) -> Pool:
     """Those who do the work: of this machine, or for `ray[:ADDRESS]` of a cluster.
 

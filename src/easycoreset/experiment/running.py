@@ -14,7 +14,7 @@ import pyarrow as pa
 from easycoreset.console import log, progress
 from easycoreset.errors import GridError, UsageError, require
 from easycoreset.experiment.cells import Cell, Experiment
-from easycoreset.experiment.pools import Pool, open_pool
+from easycoreset.experiment.pools import Pool, check_pool, open_pool
 from easycoreset.experiment.results import SCHEMA, collect, drop_corrupt, is_done, is_scored, refuse_other_data
 from easycoreset.experiment.tasks import Setting, Task, list_tasks
 from easycoreset.experiment.work import Report
@@ -80,10 +80,7 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
     mine = cells[shard[0] - 1 :: shard[1]]
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     plan = Plan(out, deadline)
-    if on is not None and not all(is_done(out, cell) for cell in mine):
-        from easycoreset.experiment.cluster import refuse_unreachable
-
-        refuse_unreachable(on.removeprefix("ray").removeprefix(":"))
+    check_pool(None if all(is_done(out, cell) for cell in mine) else on)
     with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
         _begin(folder, experiment, cells)
         missing = [cell for cell in mine if not is_done(out, cell)]

@@ -110,7 +110,11 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
                 "warning: %d samples that are in the test part too are left out (keep_leaked keeps them)", leaked
             )
         rows = np.flatnonzero(pool).astype(np.int64)
-        require(len(rows) > 0, "exclude", "a list that leaves samples over", str(exclude))
+        if not len(rows):
+            why = (
+                "a list of all samples is excluded" if not rest.any() else "they are in the test part too (keep_leaked)"
+            )
+            raise UsageError(f"exclude leaves no sample over that can be chosen: {why}")
         count = min(kept_count(fraction, int(rest.sum())), len(rows))  # the fraction is of the leaked too
         found = _choose(scores.restrict(rows), method, count, fraction, by, per_class, seed)
         facts = {"val_fraction": val_fraction, "excluded": int((~rest).sum()), "leaked": leaked}
