@@ -57,10 +57,6 @@ def test_what_a_model_was_trained_on_is_told(leaky, tmp_path):
     train(data=given["data"], updates=2, model="digits-cnn", coreset=tmp_path / "c.parquet", out=tmp_path / "chosen")
     result = evaluate(**given, weights=tmp_path / "chosen", out=tmp_path / "f")
     assert next(c for c in result.checks if c.name == "trained_on").passed
-    result = evaluate(
-        **given | {"data": str(leaky / "clean.npz")}, weights=tmp_path / "all", split="train", out=tmp_path / "g"
-    )
-    assert next(c for c in result.checks if c.name == "trained_on").figure == 300  # other data, the same pictures
     result = evaluate(**given, weights=tmp_path / "all", split="train", out=tmp_path / "h")
     assert not any(c.name == "trained_on" for c in result.checks)  # it was asked for
 

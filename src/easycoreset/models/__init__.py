@@ -90,7 +90,9 @@ def _torchvision(name: str, channels: int, classes: int) -> nn.Module:
     if name not in models.list_models(module=models):
         known = [f"torchvision:{known}" for known in models.list_models(module=models)]
         raise UsageError(f"unknown model 'torchvision:{name}': {nearest(f'torchvision:{name}', known)}")
-    network = models.get_model(name, weights=None, num_classes=classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of how it will initialise some
+        network = models.get_model(name, weights=None, num_classes=classes)
     return nn.Sequential(GreyToRGB(), network) if channels == 1 else network
 
 

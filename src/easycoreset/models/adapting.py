@@ -3,12 +3,11 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from easycoreset.errors import UsageError
 from easycoreset.models.last_layer import logits_of
-from easycoreset.models.modes import frozen
 
 
 def adapt(network: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Module:
@@ -28,8 +27,8 @@ def adapt(network: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Modu
         network.register_forward_hook(_take_logits)
     if any(is_lazy(tensor) for tensor in tensors):
         try:
-            with frozen(network), torch.no_grad():
-                network(torch.zeros(2, *shape))
+            with torch.no_grad():
+                network.eval()(torch.zeros(2, *shape))
         except Exception as error:  # a user's own model may raise anything
             said = " ".join(str(error).split())
             raise UsageError(
@@ -47,4 +46,4 @@ def _copy_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _take_logits(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-    return output if isinstance(output, Tensor) else logits_of(output)
+    return output if isinstance(output, Tensor | fx.Proxy) else logits_of(output)  # a proxy stands for it in a trace
