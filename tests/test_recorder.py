@@ -1,5 +1,8 @@
 """The recorder in foreign loops: equal to the exact pass where the two must agree, and clear errors where it is misused."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +21,7 @@ from easycoreset import (
     with_index,
 )
 from easycoreset.data import Batch
+from easycoreset.errors import RunError
 from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import measure_all
 from easycoreset.models.digits_cnn import digits_cnn
@@ -523,3 +527,81 @@ class Blocked(nn.Module):
     def forward(self, x):
         with torch.no_grad():
             return self.model(x)
+
+
+def test_it_travels(images, model):
+    """Picklable and copied, in the middle of an epoch: the copy goes on as the original does."""
+    x, y = images
+    recorder = HardnessRecorder(N, hardness=["aign", "el2n", "grand", "forgetting"])
+    loop(model, recorder, DataLoader(TensorDataset(x, y, torch.arange(N)), 25), "mean")
+    other = pickle.loads(pickle.dumps(recorder))
+    for one in (recorder, other, copy.deepcopy(recorder)):
+        loop(model, one, DataLoader(TensorDataset(x, y, torch.arange(N)), 25), "mean")
+        np.testing.assert_array_equal(one.scores()["aign_online"], recorder.scores()["aign_online"])
+
+
+@pytest.mark.parametrize(("observed", "said"), [(False, 1), (True, 0)])
+def test_what_nothing_checks_is_said_once(images, model, caplog, observed, said):
+    x, y = images
+    recorder = HardnessRecorder(N, "mean")
+    for _ in range(2):
+        seen = recorder.watch(x, torch.arange(N))
+        logits = model(seen)
+        if observed:
+            recorder.observe(logits, y, torch.arange(N))
+        F.cross_entropy(logits, y).backward()
+        recorder.end_epoch()
+    assert sum("recorder.observe(logits, y, index) would" in message for message in caplog.messages) == said
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("scale", [1.0, 512.0])
+def test_class_weights_are_undone(images, model, reduction, scale):
+    """PyTorch's weighted mean divides by the sum of weights: each sample's gradient is that of its own weighted loss."""
+    x, y = images
+    weight = torch.linspace(0.2, 3, 10)
+    recorder = HardnessRecorder(N, reduction, class_weight=weight.tolist())
+    for rows in torch.arange(N).split(20):
+        seen = recorder.watch(x[rows], rows, scale=scale)
+        logits = model(seen)
+        recorder.observe(logits, y[rows], rows)
+        (scale * F.cross_entropy(logits, y[rows], weight, reduction=reduction)).backward()
+    recorder.end_epoch()
+    expected = input_gradient_norms(model, x, y) * weight[y]
+    np.testing.assert_allclose(recorder.scores()["grad_norm_online"], expected.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_class_weights_that_are_not_so_are_refused(images, model):
+    x, y = images
+    index, weight = torch.arange(N), torch.linspace(0.2, 3, 10)
+    with pytest.raises(UsageError, match="class_weight must be given for the loss 'weighted'"):
+        HardnessRecorder(N, loss="weighted")
+    recorder = HardnessRecorder(N, class_weight=weight.tolist())
+    logits = model(recorder.watch(x, index))
+    recorder.observe(logits, y, index)
+    with pytest.raises(UsageError, match="is not that of cross-entropy"):
+        F.cross_entropy(logits, y).backward()
+    recorder = HardnessRecorder(N, class_weight=weight.tolist())
+    with pytest.raises(UsageError, match="class_weight needs observe"):
+        F.cross_entropy(model(recorder.watch(x, index)), y, weight).backward()
+
+
+def test_labels_and_indices_that_are_none(images, model):
+    x, y = images
+    recorder, index = HardnessRecorder(N), torch.arange(N)
+    for labels in (y + 5, y - 1, torch.full_like(y, -100)):
+        with pytest.raises(UsageError, match=r"y must be in 0\.\.9"):
+            recorder.observe(model(x), labels, index)
+    names = [f"sample {row}" for row in range(N)]
+    for call in (lambda: recorder.watch(x, names), lambda: recorder.observe(model(x), y, names)):
+        with pytest.raises(UsageError, match="index must be"):
+            call()
+
+
+def test_a_loss_of_nan_is_one_error(images, model):
+    x, y = images
+    recorder = HardnessRecorder(N)
+    for rows in torch.arange(N).split(20):
+        (F.cross_entropy(model(recorder.watch(x[rows], rows)), y[rows]) * float("nan")).backward()
+    with pytest.raises(RunError, match="the loss of epoch 1 is not finite"):
+        recorder.end_epoch()

@@ -190,11 +190,19 @@ def show_doctor(found: dict[str, Any]) -> None:
         return
     table = Table("part", "what", "found")
     for part, facts in found.items():
-        rows = list(facts.items()) if isinstance(facts, dict) else [("", facts)]
-        for row, (name, value) in enumerate(rows):
-            shown = {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-            _row(table, "" if row else part, str(name), shown)
+        for row, (name, value) in enumerate(_facts(facts)):
+            _row(table, "" if row else part, name, value)
     _print(table)
+
+
+def _facts(facts: Any, name: str = "") -> list[tuple[str, str]]:
+    """Name and value of every fact, of nested ones too, in words."""
+    if isinstance(facts, dict):
+        return [line for key, value in facts.items() for line in _facts(value, f"{name} {key}".strip())]
+    if isinstance(facts, list):
+        facts = ", ".join(map(str, facts))
+    words = {True: "yes", False: "no", None: "none"}
+    return [(name, words[facts] if facts is None or isinstance(facts, bool) else str(facts))]
 
 
 def show_estimate(found: dict[str, Any]) -> None:
