@@ -51,6 +51,17 @@ def shorten(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2 - 1]}...{text[-(longest // 2 - 2) :]}"
 
 
+def say_error(error: Exception) -> str:
+    """What somebody's code raised, on one line and shortened; of TorchScript the line that tells, which is the last.
+
+    >>> say_error(ValueError("no such layer:\\n conv7"))
+    'no such layer: conv7'
+    """
+    lines = str(error).split("\n")
+    told = [lines[-1] or lines[-2]] if "TorchScript" in lines[0] and len(lines) > 1 else lines
+    return shorten(" ".join(" ".join(told).split()), 300) or type(error).__name__
+
+
 def require(holds: bool, option: str, rule: str, value: Any) -> None:
     """Raise a `UsageError` that names option, rule and value, unless `holds`.
 

@@ -200,7 +200,7 @@ def _facts(facts: Any, name: str = "") -> list[tuple[str, str]]:
     if isinstance(facts, dict):
         return [line for key, value in facts.items() for line in _facts(value, f"{name} {key}".strip())]
     if isinstance(facts, list):
-        facts = ", ".join(map(str, facts))
+        facts = ", ".join(map(str, facts)) or None
     words = {True: "yes", False: "no", None: "none"}
     return [(name, words[facts] if facts is None or isinstance(facts, bool) else str(facts))]
 

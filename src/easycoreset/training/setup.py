@@ -15,7 +15,7 @@ from easycoreset.data import Source, Split, is_listed, locate, name_data, open_s
 from easycoreset.data.contents import describe_contents
 from easycoreset.data.draws import seed_of
 from easycoreset.data.keeping import is_news
-from easycoreset.errors import EasycoresetWarning, UsageError, quote, require, shorten
+from easycoreset.errors import EasycoresetWarning, UsageError, quote, require, say_error
 from easycoreset.models import MODELS, SMALL, build_model, choose_model
 from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import frozen, passes_gradient
@@ -217,8 +217,8 @@ def _check_train_mode(model: nn.Module, job: Job) -> None:
         with torch.no_grad() if is_standard(job.objective_name) else torch.enable_grad():
             job.objective(model.train(), batch.x, batch.y, None, generator)
     except Exception as error:  # a user's own model or objective may raise anything
-        said = " ".join(str(error).split())
-        raise UsageError(f"model {quote(job.model_name)} cannot train on batches of {len(rows)}: {said}") from None
+        said = f"cannot train on batches of {len(rows)}: {say_error(error)}"
+        raise UsageError(f"model {quote(job.model_name)} {said}") from None
 
 
 def say_few_updates(job: Job) -> None:
@@ -274,8 +274,9 @@ def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
     except UsageError:
         raise
     except Exception as error:  # a user's own model may raise anything
-        shape, said = tuple(batch.x.shape[1:]), shorten(" ".join(str(error).split()), 300) or type(error).__name__
-        raise UsageError(f"model must run on float32 images of shape {shape}; its first batch fails: {said}") from None
+        shape = tuple(batch.x.shape[1:])
+        why = f"its first batch fails: {say_error(error)}"
+        raise UsageError(f"model must run on float32 images of shape {shape}; {why}") from None
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (len(batch.x), classes):
         raise UsageError(f"model must map {len(batch.x)} images to logits [{len(batch.x)}, {classes}]; got {shape}")
