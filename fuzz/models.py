@@ -142,7 +142,8 @@ def _run_command(case: Case, place: int, flags: tuple[str, ...]) -> int:
     if place == 0:
         make_weights(case)
     code = main([*shlex.split(case.commands[place]), *flags])
-    wrong = "" if code else find_unusable(Path())
+    told = "HugeLogits" in case.commands[place]  # whose gradients are 0, as `score` says
+    wrong = "" if code or told else find_unusable(Path())
     if wrong:
         os.write(2, f"{wrong}\n".encode())
     return 74 if wrong else code

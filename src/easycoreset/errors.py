@@ -54,7 +54,7 @@ def shorten(text: str, longest: int = LONGEST) -> str:
 def say_error(error: Exception) -> str:
     """What somebody's code raised, on one line and shortened; of TorchScript the line that tells, which is the last.
 
-    >>> say_error(ValueError("no such layer:\\n conv7"))
+    >>> say_error(ValueError("no such layer:" + chr(10) + " conv7"))
     'no such layer: conv7'
     """
     lines = str(error).split("\n")
