@@ -92,6 +92,8 @@ def test_what_changed_in_the_data_is_named(png_folder, tmp_path, cli):
                     ("audit", "--data", png_folder, "--scores", tmp_path / "s", "--out", tmp_path / "a")):  # fmt: skip
         ran = cli(*command)
         assert ran.code == 2 and f"gone: {gone}" in ran.err and "--allow-subset" in ran.err, ran.err
+    ran = cli("score", *given, "--epochs", 1, "--out", tmp_path / "s")
+    assert ran.code == 2 and f"gone: {gone}" in ran.err and "--overwrite" in ran.err, ran.err
 
 
 def test_radii_are_written_as_people_do(cli):

@@ -4,6 +4,7 @@ import numpy as np
 from torch import nn
 
 from easycoreset.console import log, progress, say_eps
+from easycoreset.errors import OtherRunError, UsageError
 from easycoreset.features import save_features, saved_kinds
 from easycoreset.folders import RunFolder
 from easycoreset.hardness.exact import first_std
@@ -24,6 +25,8 @@ from easycoreset.scoring.passes import (
     write_trajectory,
 )
 from easycoreset.tables import Scores
+from easycoreset.tables.scores import say_changes
+from easycoreset.tables.subset import is_of
 from easycoreset.tracking import follow
 from easycoreset.training import (
     History,
@@ -70,6 +73,8 @@ def score(options: ScoreOptions) -> Scores:
         identity["agreement"] = options.agreement
     if options.feature_layer is not None and any(measure.needs_features for measure in per_epoch(measures)):
         identity["feature_layer"] = options.feature_layer
+    if not options.overwrite:
+        _refuse_changed_data(job, options)
     with claim_together(options.out, "score", identity, overwrite=options.overwrite, places=PLACES) as run:
         if not run.done:
             say_prices(job, measures, len(options.scored_epochs()))
@@ -82,6 +87,23 @@ def score(options: ScoreOptions) -> Scores:
             score_other_split(job, options, measures, run)
         tell(None)  # what the first process wrote is there for all
         return Scores.read(scores_file(run.path, options.split))
+
+
+def _refuse_changed_data(job: Job, options: ScoreOptions) -> None:
+    """Name what changed in the data since they were scored in this folder.
+
+    Raises:
+        OtherRunError: something did.
+    """
+    try:
+        before = Scores.read(scores_file(options.out, "train"))
+    except (UsageError, OSError):  # there are none, or they are broken, which is told later
+        return
+    if is_of(before.provenance, job.split) or before.provenance.get("fingerprint") is None:
+        return
+    changes = say_changes((before.sample_ids, before.labels), (job.split.sample_ids, job.split.labels))
+    raise OtherRunError(f"out: {options.out} was made with other data{changes}; give another --out, or --overwrite "
+                        "(the scores there can still be used with --allow-subset)")  # fmt: skip
 
 
 def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
