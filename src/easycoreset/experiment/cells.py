@@ -190,7 +190,7 @@ class Product:
             for budget in budgets
         ]
         found = [dataclasses.replace(cell, fraction=1.0) if cell.method == FULL else cell for cell in found]
-        return [_with_code(cell) for cell in found]
+        return _with_code(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,11 +226,22 @@ class Experiment:
         }
 
 
-def _with_code(cell: Cell) -> Cell:
-    """The cell, with what tells the user's own modules apart from what they were: another version is another cell."""
-    own = (cell.method, cell.objective, *cell.attack, cell.second)
-    shared = [*([cell.model] if cell.model else []), cell.data]  # by the scoring run too
-    return dataclasses.replace(cell, code=code_digest(own), model_code=code_digest(shared))
+def _with_code(cells: list[Cell]) -> list[Cell]:
+    """The cells, with what tells the user's own code apart from what it was: another version is another cell."""
+    digests = dict[tuple[str, ...], str]()
+
+    def digest(*specs: str) -> str:
+        if specs not in digests:
+            digests[specs] = code_digest(specs)
+        return digests[specs]
+
+    return [
+        dataclasses.replace(
+            cell, code=digest(cell.method, cell.objective, *cell.attack, cell.second),
+            model_code=digest(*([cell.model] if cell.model else []), cell.data),  # of the scoring run too
+        )
+        for cell in cells
+    ]  # fmt: skip
 
 
 def _hash(value: Any) -> str:
