@@ -123,7 +123,7 @@ def changed(png_folder, tmp_path):
         shutil.copytree(png_folder, tmp_path / "data" / part)
     options = {"model": "thin-resnet", "image_size": 8, "num_workers": 0}
     scores = score(data=str(tmp_path / "data"), epochs=1, out=tmp_path / "s", **options)
-    choose(scores, method="random", fraction=1.0, keep_leaked=True).write(tmp_path / "all.parquet")
+    choose(scores, method="random", fraction=1.0).write(tmp_path / "all.parquet")
     files = sorted((tmp_path / "data" / "train" / "class 0").iterdir())
     shutil.copytree(tmp_path / "data", tmp_path / "copy")
     files[0].unlink()

@@ -103,18 +103,17 @@ def choose(scores: Scores, *, method: str, fraction: float, by: str | None = Non
         exclude is None or not method.startswith("file:"), "exclude", "left out for a coreset that is there", exclude
     )
     rest = _rest(scores, val_fraction, exclude)
+    require(bool(rest.any()), "exclude", "a list that leaves samples over", str(exclude))
     pool = rest if scores.in_test is None or keep_leaked else rest & ~scores.in_test
+    if not pool.any():
+        log.warning("warning: all samples are in the test part too: none is left out, and no evaluation tells anything")
+        pool = rest
     if not method.startswith("file:") and not pool.all():
         if leaked := int(rest.sum() - pool.sum()):
             log.warning(
                 "warning: %d samples that are in the test part too are left out (keep_leaked keeps them)", leaked
             )
         rows = np.flatnonzero(pool).astype(np.int64)
-        if not len(rows):
-            why = (
-                "a list of all samples is excluded" if not rest.any() else "they are in the test part too (keep_leaked)"
-            )
-            raise UsageError(f"exclude leaves no sample over that can be chosen: {why}")
         count = min(kept_count(fraction, int(rest.sum())), len(rows))  # the fraction is of the leaked too
         found = _choose(scores.restrict(rows), method, count, fraction, by, per_class, seed)
         facts = {"val_fraction": val_fraction, "excluded": int((~rest).sum()), "leaked": leaked}
