@@ -143,7 +143,7 @@ def test_wrong_use(trained, tmp_path, options, match):
 def test_data_of_another_shape_or_number_of_classes_is_refused(trained, tmp_path):
     pixels, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 5
     np.savez(tmp_path / "few.npz", x=pixels, y=labels)
-    with pytest.raises(UsageError, match="data must be of 10 classes, as the model; got 5"):
+    with pytest.raises(UsageError, match=r"data must be of 10 classes, as the model \(--classes\); got 5"):
         evaluate(data=str(tmp_path / "few.npz"), weights=trained, out=tmp_path / "e")
     np.savez(tmp_path / "wide.npz", x=np.zeros((20, 9, 9), np.uint8), y=labels)
     with pytest.raises(UsageError, match=r"images of shape \(1, 8, 8\)"):

@@ -117,13 +117,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     device, source, card = open_all(options)
     set_threads(options.threads, card.model, device)
     require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
-    classes = len(card.class_names)
-    require(
-        len(source.class_names) == classes,
-        "data",
-        f"of {classes} classes, as the model (--classes)",
-        len(source.class_names),
-    )
+    classes, theirs = len(card.class_names), len(source.class_names)
+    require(theirs == classes, "data", f"of {classes} classes, as the model (--classes)", theirs)
     for value in options.eps or ():
         limit = float(np.sqrt(np.prod(card.shape)))
         require(options.norm == "linf" or value <= limit, "eps", f"in [0, {limit:.1f}] for l2 on such images", value)
