@@ -122,6 +122,11 @@ def test_names_of_numbers_are_places_unless_they_are_numbers(tmp_path):
         number_classes({"train": [0, 0.5]}, "it")
 
 
+def test_large_numbers_are_exact():
+    large = ["123456789012345678", "123456789012345679", "99999999999999999999"]
+    assert number_classes({"train": large}, "it")[0] == large
+
+
 ARRAYS = {
     "Keras": ("x_train", "y_train", "x_test", "y_test"),
     "MedMNIST": ("train_images", "train_labels", "test_images", "test_labels"),

@@ -32,7 +32,7 @@ class Pairs:
         return torch.full((1, 8, 8), row / 40), row % 4
 
 def pairs():
-    return {"train": Pairs(), "test": Pairs()}
+    return {"training": Pairs(), "val": Pairs()}
 
 def parts():
     x, y = arrays()

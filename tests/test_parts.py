@@ -68,6 +68,8 @@ ODD = {
     "other name": (("train/a", "train/b", "unseen/a", "unseen/b"), "unseen/ holds the classes of train/ too"),
     "two trainings": (("train/a", "train/b", "Train/a", "Train/b"), "several folders may be the training part"),
     "parts unknown": (("first/a", "first/b", "second/a", "second/b"), "all hold the folders a, b"),
+    "parts by years": (("2019/cat", "2019/dog", "2020/cat", "2020/dog", "2020/eel"), "all hold the folders"),
+    "a class or a part": (("bus", "car", "train/big", "train/small"), "is train a class or the training part"),
     "wrapped": (("w/x/a", "w/x/b"), "did you mean .*d/w/x"),
     "wrapped parts": (("w/train/a", "w/train/b", "w/test/a", "w/test/b"), "did you mean .*d/w"),
     "one class": (("animals/dog", "animals/cat"), "did you mean .*d/animals"),

@@ -605,3 +605,24 @@ def test_a_loss_of_nan_is_one_error(images, model):
         (F.cross_entropy(model(recorder.watch(x[rows], rows)), y[rows]) * float("nan")).backward()
     with pytest.raises(RunError, match="the loss of epoch 1 is not finite"):
         recorder.end_epoch()
+
+
+def test_class_weights_of_micro_batches_that_go_backward_together(images, model):
+    x, y = images
+    weight, parts = torch.linspace(0.2, 3, 10), torch.arange(N).split([40, 63])
+    recorder, losses = HardnessRecorder(N, class_weight=weight), []
+    for rows in parts:
+        logits = model(recorder.watch(x[rows], rows))
+        recorder.observe(logits, y[rows], rows)
+        losses.append(F.cross_entropy(logits, y[rows], weight))
+    sum(losses).backward()
+    recorder.end_epoch()
+    expected = input_gradient_norms(model, x, y) * weight[y]
+    np.testing.assert_allclose(recorder.scores()["grad_norm_online"], expected.numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [[1.0, 2.0], [[1.0] * 10], [float("nan")] * 10, [-1.0] * 10, "abc"])
+def test_class_weights_that_are_none_are_refused(images, model, weight):
+    x, y = images
+    with pytest.raises(UsageError, match="class_weight must be"):
+        HardnessRecorder(N, class_weight=weight).observe(model(x), y, torch.arange(N))

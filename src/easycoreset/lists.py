@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from easycoreset.arrays import list_npz, open_npy, read_npz
-from easycoreset.errors import UsageError, shorten
+from easycoreset.errors import UsageError, quote, shorten
 
 INDICES, IDS = ("index", "idx", "indices", "kept"), ("sample_id", "sample_ids", "id", "ids", "filepath")
 KEEP = "keep"  # a column of a coreset's whole table
@@ -73,7 +73,10 @@ def _read_array(path: Path, what: str) -> np.ndarray:
         names = list_npz(path)
         place = _choose([name.lower() for name in names]) if len(names) > 1 else 0
         if names and place is not None:
-            return read_npz(path, [names[place]])[names[place]]
+            values = read_npz(path, [names[place]])[names[place]]
+            unnamed = names[place].startswith("arr_") or names[place].lower() in (*INDICES, *IDS)
+            if unnamed or values.dtype.kind != "f":  # numbers of another name are hardly indices
+                return values
     except UsageError as error:
         raise UsageError(f"{what}: not a list of indices or ids: {str(error).rpartition(': ')[2]}") from None
     raise UsageError(f"{what}: which array is meant? It holds {shorten(', '.join(names)) or 'none'}; call it index")
@@ -135,20 +138,17 @@ def _split(lines: Sequence[str]) -> list[list[str]]:
 def _from_table(rows: Sequence[Sequence[str]], what: str, size: int) -> list[Any]:
     """The column that a header names; a table of numbers alone might mean its row numbers or its values."""
     header = [cell.lower() for cell in rows[0]]
-    numbers = all(_is_number(cell) for row in rows for cell in row)
-    if len(rows[0]) > 2 and numbers and not _is_counted(rows):
-        return [cell for row in rows for cell in row]
     place = _choose(header)
     if place is None:
         said = shorten(", ".join(cell or "(no name)" for cell in rows[0]))
         raise UsageError(f"{what}: which of {len(header)} columns is meant ({said})? Give one, or call it index")
     keep = header.index(KEEP) if KEEP in header else None
-    return [row[place] for row in rows[1:] if keep is None or row[keep].lower() in ("true", "1")]
-
-
-def _is_counted(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first column counts the rows."""
-    return len(rows) > 1 and [row[0] for row in rows] == [str(count) for count in range(len(rows))]
+    if keep is None:
+        return [row[place] for row in rows[1:]]
+    strange = {row[keep].lower() for row in rows[1:]} - {"true", "1", "1.0", "false", "0", "0.0"}
+    if strange:
+        raise UsageError(f"{what}: column {KEEP} must be true or false; got {quote(min(strange))}")
+    return [row[place] for row in rows[1:] if row[keep].lower() in ("true", "1", "1.0")]
 
 
 def _from_bools(values: list[str], what: str, size: int) -> list[Any]:

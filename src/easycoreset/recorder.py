@@ -22,7 +22,9 @@ from easycoreset.hardness.online import (
     label_rows,
     load_online,
     online_norm,
+    read_class_weight,
     reduction_check,
+    weights_of,
 )
 from easycoreset.tables import Scores
 
@@ -47,8 +49,7 @@ class HardnessRecorder:
             to pixel space.
         model_std: [C] of a normalisation inside the model, for `aign:space=model`.
         feature_bias: whether the layer whose input `observe` gets as features has a bias.
-        class_weight: [classes], where the loop's cross-entropy weighs classes: its mean divides by the batch's sum of
-            weights, not by its size. It needs `observe`, which brings the labels, and names the loss "weighted".
+        class_weight: [classes], where the loop's cross-entropy weighs classes; it needs `observe`, for the labels.
 
     Raises:
         UsageError: an option out of range, or a measure that no training step gives.
@@ -72,9 +73,9 @@ class HardnessRecorder:
         require(first is None or first >= 1, "first", ">= 1", first)
         require(input_std is None or min(input_std) > 0, "input_std", "> 0", input_std)
         require(loss != "weighted" or class_weight is not None, "class_weight", "given for the loss 'weighted'", None)
-        loss = "weighted" if class_weight is not None else loss
+        loss = loss if class_weight is None else "weighted"
         self.num_samples, self.reduction, self.loss = num_samples, reduction, loss
-        self.class_weight, self.weighted = _channels(class_weight), class_weight is not None
+        self.class_weight, self.weighted = read_class_weight(class_weight), class_weight is not None
         self.every, self.first, self.feature_bias = every, first, feature_bias
         self.input_std, self.model_std = _channels(input_std), _channels(model_std)
         measures = load_online(hardness)
@@ -95,7 +96,7 @@ class HardnessRecorder:
         self._last: dict[str, np.ndarray] | None = None
         self._recorded: set[str] = set()  # trajectory columns that any epoch gave
         self._check_due, self._checked, self._scale, self._watched = False, False, 1.0, 0
-        self._weights: Tensor | None = None  # of the samples that were observed last
+        self._weights: list[Tensor] = []  # of the samples that are observed for the watch before
         self._lost = torch.zeros(0, dtype=torch.bool)  # whose logits are not finite, of the step that is watched
 
     @property
@@ -133,13 +134,13 @@ class HardnessRecorder:
             return x
         check_input(x, scale, {"input_std": self.input_std, "model_std": self.model_std})
         index = check_index("watch", index, x, self.num_samples)
+        plain, self._weights = self.loss == "cross_entropy" or self.weighted, list[Tensor]()
         self._watched += 1
-        plain = self.loss == "cross_entropy" or self.weighted
         self._check_due, self._scale = not self._recorded and plain, scale
         lost = self._lost = torch.zeros(0, dtype=torch.bool, device=x.device)  # `observe` fills it in
         seen = x if in_place else x.view_as(x) if x.requires_grad else x.detach()
         x = seen.requires_grad_()
-        size, used, self._weights = len(x), False, None
+        size, used, weights = len(x), False, self._weights
 
         def record(gradient: Tensor) -> None:
             nonlocal used
@@ -147,9 +148,9 @@ class HardnessRecorder:
                 raise UsageError("watch counts once; this is a second backward pass through the same x (call it after "
                                  "an attack inside the step)")  # fmt: skip
             used = True
-            factor = divide_by(size, self.reduction, self._weights, self.weighted) / scale
-            stds = self.input_std, self.model_std
-            values = [online_norm(m, gradient.detach(), factor, *stds) for m in self._gradients.values()]
+            factor = divide_by(size, self.reduction, weights, self.weighted) / scale
+            own = gradient.detach(), factor, self.input_std, self.model_std
+            values = [online_norm(measure, *own) for measure in self._gradients.values()]
             if len(lost) == len(gradient):  # their gradient may be 0 all the same
                 values = [value.masked_fill(lost, float("nan")) for value in values]
             self._gathered["gradients"].add(values, index)
@@ -177,13 +178,13 @@ class HardnessRecorder:
             return
         check_output(logits, y)
         index = check_index("observe", index, logits, self.num_samples)
-        self._weights = None if self.class_weight is None else self.class_weight.to(y.device)[y]
+        self._weights[:] = weights_of(self.class_weight, y, logits.shape[1])
         given = logits.detach()
         outputs = Outputs(given if given.dtype == torch.float64 else given.float(), y,
                           features=None if features is None else features.detach().flatten(1),
                           bias=self.feature_bias)  # fmt: skip
         if self._check_due and logits.requires_grad:
-            logits.register_hook(reduction_check(outputs, self._weights, self.reduction, self._scale))
+            logits.register_hook(reduction_check(outputs, list(self._weights), self.reduction, self._scale))
         self._check_due, self._checked = False, self._checked or self._check_due
         if not len(self._lost):
             self._lost.resize_(len(given)).copy_(~torch.isfinite(given).all(1))

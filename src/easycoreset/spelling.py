@@ -92,7 +92,9 @@ def split_place(path: Path) -> tuple[Path, str | None]:
     >>> split_place(Path("model.pt"))
     (PosixPath('model.pt'), None)
     """
-    place, colon, key = str(path).rpartition(":")
-    if colon and key and not os.path.lexists(path) and os.path.exists(place):
-        return Path(place), key
+    parts = str(path).split(":")
+    for count in range(1, len(parts) if not os.path.lexists(path) else 1):
+        place, key = ":".join(parts[:count]), ":".join(parts[count:])
+        if place and key and os.path.exists(place):
+            return Path(place), key
     return path, None

@@ -51,7 +51,7 @@ def number_classes(
     plain = {split: _plain(values, what) for split, values in labels.items()}
     every = [label for values in plain.values() for label in values]
     if not as_text and all(isinstance(label, int) or WHOLE.fullmatch(label) for label in every):
-        plain = {split: [int(float(label)) if isinstance(label, str) else label for label in values]
+        plain = {split: [int(label.partition(".")[0]) if isinstance(label, str) else label for label in values]
                  for split, values in plain.items()}  # fmt: skip
     elif any(isinstance(label, int) for label in every):
         plain = {split: [str(label) for label in values] for split, values in plain.items()}

@@ -45,6 +45,9 @@ def find_trained_on(split: Split, rows: Ints, trained: dict[str, Any]) -> npt.ND
     marks, text = hash_pictures(split, rows), trained.get("hashes")
     if marks is None or not isinstance(text, str):
         return None
-    whole = base64.b64decode(text)
+    try:
+        whole = base64.b64decode(text)
+    except ValueError:  # damaged
+        return None
     held = {whole[place : place + DIGEST] for place in range(0, len(whole), DIGEST)}
     return np.array([mark in held for mark in marks], np.bool_)

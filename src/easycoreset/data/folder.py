@@ -61,13 +61,17 @@ def _find_parts(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
         _refuse_wrapped(root, inner)
         return None, None
     train = trains[0]
-    if len(trains) > 1 and part_of(trains[1]) == part_of(train):
+    if len(trains) > 1:
         raise UsageError(f"data: {root}: several folders may be the training part: {say_all(trains)}")
     test = tests[0] if tests else None
     alike = [name for name in sorted(parts) if name not in (*trains, *tests) and _share(inner[name], inner[train])]
     if test is None and alike:
         raise UsageError(f"data: {root}: {alike[0]}/ holds the classes of {train}/ too: call it test/ if it is the test"
                          " part, or move it away")  # fmt: skip
+    classes = [name for name in _folders(root) if name not in inner and part_of(name) is None]
+    if test is None and classes:
+        raise UsageError(f"data: {root}: {say_all(classes)} hold pictures beside {train}/, which holds folders: "
+                         f"is {train} a class or the training part? Move one of them away")  # fmt: skip
     chosen = f": {test}/ is the test part" if test else ""
     others = [name for name in _folders(root) if name not in (train, test)]
     notes += [f"{name}/ is not used{chosen if name in (*trains, *tests) else ''}" for name in others]
@@ -84,7 +88,7 @@ def _refuse_wrapped(root: Path, inner: dict[str, list[str]]) -> None:
         if len(_folders(place)) > 1:
             raise UsageError(f"data: {root}: holds the one folder {names[0]}: did you mean {place}?")
     shared = [set(map(fold_name, folders)) for folders in inner.values()]
-    if len(names) > 1 and len(inner) == len(names) and all(found == shared[0] and len(found) > 1 for found in shared):
+    if len(names) > 1 and len(inner) == len(names) and all(_share([*found], [*shared[0]]) for found in shared):
         held = say_all(inner[names[0]])
         raise UsageError(f"data: {root}: {say_all(names)} all hold the folders {held}: are these the classes? Name the "
                          f"training part train and the test part test, or take {root / names[0]}")  # fmt: skip

@@ -9,6 +9,7 @@ import torch
 from easycoreset.data.arrays import check_arrays
 from easycoreset.data.classes import number_classes
 from easycoreset.data.images import channel_statistics, memory_split
+from easycoreset.data.parts import choose_parts
 from easycoreset.data.source import Source
 from easycoreset.errors import UsageError, quote
 from easycoreset.members import load_attribute
@@ -58,9 +59,10 @@ def _parts(given: Any) -> dict[str, Any]:
     """What was given, by split."""
     if isinstance(given, Mapping):
         held = cast("dict[str, Any]", given)
-        if "train" not in held:
-            raise UsageError(f"data: a dictionary must hold 'train'; got {quote(sorted(map(str, held)))}")
-        return {split: held[split] for split in ("train", "test") if split in held}
+        train, test = choose_parts(map(str, held))
+        if len(train) != 1:
+            raise UsageError(f"data: a dictionary must hold one training part; got {quote(sorted(map(str, held)))}")
+        return {"train": held[train[0]], **({"test": held[test[0]]} if test else {})}
     if not isinstance(given, tuple | list) or _is_arrays(given):
         return {"train": given}
     if len(given) == 4:

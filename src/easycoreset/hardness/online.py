@@ -68,6 +68,8 @@ def check_output(logits: Tensor, y: Tensor) -> None:
     """Refuse logits that are not [B, classes], and soft labels or (on the CPU) labels outside the classes."""
     if logits.ndim != 2:
         raise UsageError(f"observe: logits must be [B, classes]; got {tuple(logits.shape)}")
+    if not isinstance(y, Tensor) or y.dtype == torch.bool:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"observe: y must be a tensor of [{len(logits)}] integers; got {quote(y)}")
     if y.is_floating_point() or y.shape != (len(logits),):
         raise UsageError(f"observe: y must be [{len(logits)}] integers; got {y.dtype} {tuple(y.shape)}: mixed "
                          "samples (Mixup, CutMix) have no hardness of their own")  # fmt: skip
@@ -76,7 +78,32 @@ def check_output(logits: Tensor, y: Tensor) -> None:
         raise UsageError(f"observe: y must be in 0..{classes - 1}; got {int(y.min())}..{int(y.max())}")
 
 
-def divide_by(size: int, reduction: str, weights: Tensor | None, weighted: bool) -> float | Tensor:
+def read_class_weight(values: Sequence[float] | None) -> Tensor | None:
+    """[classes] float32, or None where there are none.
+
+    Raises:
+        UsageError: not numbers that are finite and >= 0.
+    """
+    if values is None:
+        return None
+    try:
+        found = torch.as_tensor(values, dtype=torch.float32).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.full((1,), -1.0)
+    fine = found.ndim == 1 and bool((torch.isfinite(found) & (found >= 0)).all())
+    require(fine, "class_weight", "[classes], finite and >= 0", values)
+    return found
+
+
+def weights_of(class_weight: Tensor | None, y: Tensor, classes: int) -> list[Tensor]:
+    """The weights [B] of samples, in a list; an empty one where classes are not weighed."""
+    if class_weight is None:
+        return []
+    require(len(class_weight) == classes, "class_weight", f"of {classes} classes, as the logits", len(class_weight))
+    return [class_weight.to(y.device)[y]]
+
+
+def divide_by(size: int, reduction: str, weights: Sequence[Tensor], weighted: bool) -> float | Tensor:
     """By what a loss divides the sum over a batch of `size`: nothing, its size, or the sum of its samples' weights.
 
     Raises:
@@ -84,9 +111,9 @@ def divide_by(size: int, reduction: str, weights: Tensor | None, weighted: bool)
     """
     if reduction != "mean" or not weighted:
         return float(size) if reduction == "mean" else 1.0
-    if weights is None or len(weights) != size:
+    if not weights or len(weights[0]) != size:
         raise UsageError("class_weight needs observe in every step, before the backward pass: it brings the labels")
-    return weights.sum()
+    return weights[0].sum()
 
 
 def online_norm(measure: AIGN, gradient: Tensor, factor: float | Tensor, input_std: Tensor | None,
@@ -117,26 +144,26 @@ def label_rows(labels: Any, sample_ids: Sequence[str] | None, size: int) -> tupl
     return own.astype(np.int64), ids
 
 
-def reduction_check(outputs: Outputs, weight: Tensor | None, reduction: str, scale: float) -> Callable[[Tensor], None]:
+def reduction_check(outputs: Outputs, weights: list[Tensor], reduction: str, scale: float) -> Callable[[Tensor], None]:
     """A hook on logits that compares each sample's gradient with that of cross-entropy, reduced as declared.
 
     Weights and label smoothing are seen by it; a loss beside it that does not pass through these logits is not.
 
     Args:
         outputs: logits and labels of the batch.
-        weight: [B] of the samples; None where they are equal.
+        weights: [B] of the samples, in a list; an empty one where they are equal.
         reduction: of the loss, as declared.
         scale: by which it was multiplied.
 
     Raises (the hook does):
         UsageError: it is another.
     """
-    divisor = divide_by(len(outputs.y), reduction, weight, weight is not None) / scale
+    divisor = divide_by(len(outputs.y), reduction, weights, bool(weights)) / scale
 
     def check(gradient: Tensor) -> None:
         expected = outputs.p.clone()
         expected[torch.arange(len(expected)), outputs.y] -= 1
-        expected = expected if weight is None else expected * weight[:, None]
+        expected = expected * weights[0][:, None] if weights else expected
         own, size = gradient.float() * divisor, expected.norm(dim=1)
         off = ((own - expected).norm(dim=1) > CLOSE * size)[size > SMALL]
         ratio = float(own.norm() / expected.norm())

@@ -53,7 +53,7 @@ def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
         try:
             rows = np.array([whole_number(value) for value in values], np.int64)
         except (TypeError, ValueError, OverflowError):
-            strange = next(str(value) for value in values if str(value) not in known)
+            strange = next(str(value) for value in values if not _is_index(value))
             raise UsageError(
                 f"method file:{path}: {quote(strange)} is neither an index nor a sample id of this data"
             ) from None
@@ -63,3 +63,11 @@ def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
     if len(np.unique(rows)) != len(rows):
         raise UsageError(f"method file:{path}: a sample is named twice")
     return rows
+
+
+def _is_index(value: Any) -> bool:
+    try:
+        whole_number(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

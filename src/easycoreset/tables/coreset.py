@@ -99,6 +99,8 @@ class Coreset:
         parts: tuple[Any, ...] = cast(Any, data) if type(data) is tuple else ()
         if parts and all(hasattr(part, "shape") for part in parts):
             return tuple(self.apply(part) for part in parts)
+        if isinstance(data, set | frozenset) or (not hasattr(data, "__iter__") and not hasattr(data, "__len__")):
+            raise UsageError(f"the coreset applies to data in an order; got {type(data).__name__}")
         if not hasattr(data, "__len__"):
             return Sieve(data, self.keep)
         if len(data) != len(self.keep):

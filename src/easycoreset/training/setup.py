@@ -294,6 +294,10 @@ def require_gradient(model: nn.Module, source: Source, device: torch.device, nam
     """
     rows = np.arange(min(8, len(source.splits["train"])))
     batch = next(source.splits["train"].batches(rows, len(rows), device))
-    if not passes_gradient(model, batch.x):
+    try:
+        passes = passes_gradient(model, batch.x)
+    except Exception as error:  # a user's own model may raise anything
+        raise UsageError(f"model {quote(name)} must let gradients through to its input: {say_error(error)}") from None
+    if not passes:
         raise UsageError(f"model {quote(name)} must let gradients through to its input; none comes (detach, no_grad or "
                          "a threshold inside it?)")  # fmt: skip
