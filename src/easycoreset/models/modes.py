@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from easycoreset.errors import UsageError, quote, say_error
+
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
@@ -51,3 +53,18 @@ def passes_gradient(model: nn.Module, x: torch.Tensor) -> bool:
         weights = torch.linspace(-1, 1, logits.shape[1], device=x.device, dtype=logits.dtype)
         (gradient,) = torch.autograd.grad((logits * weights).sum(), x, allow_unused=True)
     return gradient is not None and bool((gradient != 0).any())
+
+
+def check_gradient(model: nn.Module, x: torch.Tensor, name: str) -> None:
+    """Refuse a model, by its name, that lets no gradient through from its logits to its input [B,C,H,W].
+
+    Raises:
+        UsageError: it is one, or it fails when its input wants a gradient.
+    """
+    rule = f"model {quote(name)} must let gradients through to its input"
+    try:
+        passes = passes_gradient(model, x)
+    except Exception as error:  # a user's own model may raise anything
+        raise UsageError(f"{rule}: {say_error(error)}") from None
+    if not passes:
+        raise UsageError(f"{rule}; none comes (detach, no_grad or a threshold inside it?)")

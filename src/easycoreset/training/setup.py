@@ -18,7 +18,7 @@ from easycoreset.data.keeping import is_news
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require, say_error
 from easycoreset.models import MODELS, SMALL, build_model, choose_model
 from easycoreset.models.card import ModelCard
-from easycoreset.models.modes import frozen, passes_gradient
+from easycoreset.models.modes import check_gradient, frozen
 from easycoreset.models.saved import check_savable
 from easycoreset.objectives import Objective, is_standard, load_objective
 from easycoreset.options import READING, ComputeOptions, RecipeOptions, ScoreOptions, options_json
@@ -294,10 +294,4 @@ def require_gradient(model: nn.Module, source: Source, device: torch.device, nam
     """
     rows = np.arange(min(8, len(source.splits["train"])))
     batch = next(source.splits["train"].batches(rows, len(rows), device))
-    try:
-        passes = passes_gradient(model, batch.x)
-    except Exception as error:  # a user's own model may raise anything
-        raise UsageError(f"model {quote(name)} must let gradients through to its input: {say_error(error)}") from None
-    if not passes:
-        raise UsageError(f"model {quote(name)} must let gradients through to its input; none comes (detach, no_grad or "
-                         "a threshold inside it?)")  # fmt: skip
+    check_gradient(model, batch.x, name)
