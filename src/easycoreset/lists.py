@@ -119,7 +119,7 @@ def _from_text(text: str, what: str, size: int) -> list[Any]:
     elif len(widths) > 1:
         raise UsageError(f"{what}: lines have {min(widths)} to {max(widths)} values: give one a line")
     else:
-        return _from_table(rows, what, size)
+        return _from_table(rows, what)
     if len(values) > 1 and values[0].lower() in (*INDICES, *IDS):  # a header
         values = values[1:]
     return _from_bools(values, what, size)
@@ -135,7 +135,7 @@ def _split(lines: Sequence[str]) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark, skipinitialspace=True)]
 
 
-def _from_table(rows: Sequence[Sequence[str]], what: str, size: int) -> list[Any]:
+def _from_table(rows: Sequence[Sequence[str]], what: str) -> list[Any]:
     """The column that a header names; a table of numbers alone might mean its row numbers or its values."""
     header = [cell.lower() for cell in rows[0]]
     place = _choose(header)

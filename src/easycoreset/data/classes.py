@@ -2,7 +2,6 @@
 
 import json
 import re
-import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from easycoreset.console import say_name
+from easycoreset.data.parts import fold_name
 from easycoreset.data.source import Ints
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, shorten
 from easycoreset.records import read_record
@@ -51,7 +51,7 @@ def number_classes(
     plain = {split: _plain(values, what) for split, values in labels.items()}
     every = [label for values in plain.values() for label in values]
     if not as_text and all(isinstance(label, int) or WHOLE.fullmatch(label) for label in every):
-        plain = {split: [int(label.partition(".")[0]) if isinstance(label, str) else label for label in values]
+        plain = {split: [_whole(label) if isinstance(label, str) else label for label in values]
                  for split, values in plain.items()}  # fmt: skip
     elif any(isinstance(label, int) for label in every):
         plain = {split: [str(label) for label in values] for split, values in plain.items()}
@@ -77,6 +77,11 @@ def number_classes(
     return names, {split: np.array([numbers[v] for v in values], np.int64) for split, values in plain.items()}, notes
 
 
+def _whole(text: str) -> int:
+    """The number that `WHOLE` matches, exactly, however large."""
+    return int(text.partition(".")[0])
+
+
 def _plain(values: Iterable[Any], what: str) -> list[Label]:
     """Labels as integers and text; whole floats are integers, booleans text."""
     found: list[Label] = []
@@ -84,7 +89,7 @@ def _plain(values: Iterable[Any], what: str) -> list[Label]:
         value = value.item() if isinstance(value, np.generic) else value
         if isinstance(value, bool | str | bytes):
             text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-            found.append(unicodedata.normalize("NFC", text.strip()))
+            found.append(fold_name(text.strip()))
         elif isinstance(value, int | float) and value == value and abs(value) < 2**53 and value == int(value):
             found.append(int(value))
         elif value is None or value != value:
@@ -118,7 +123,7 @@ def _fixed(classes: str, occurring: Sequence[Label]) -> tuple[Sequence[Label], l
     if not isinstance(occurring[0], int):
         return names, names
     numbered = all(WHOLE.fullmatch(name) for name in names)
-    return [int(float(name)) for name in names] if numbered else range(len(names)), names
+    return [_whole(name) for name in names] if numbered else range(len(names)), names
 
 
 def _read_names(file: Path) -> list[str]:
@@ -132,7 +137,7 @@ def _read_names(file: Path) -> list[str]:
     try:
         if file.stat().st_size > MOST * 64:
             raise ValueError("too large")
-        text = unicodedata.normalize("NFC", file.read_text(encoding="utf-8-sig"))
+        text = fold_name(file.read_text(encoding="utf-8-sig"))
         names = json.loads(text) if file.suffix == ".json" else text.splitlines()
         if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
             raise ValueError("not a list of names")

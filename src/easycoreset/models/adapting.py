@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote, say_error
 from easycoreset.models.last_layer import logits_of
 
 
@@ -21,7 +21,7 @@ def adapt(network: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Modu
     """
     tensors = [*network.parameters(), *network.buffers()]
     if any(not is_lazy(tensor) and tensor.is_meta for tensor in tensors):
-        raise UsageError(f"model {name!r} must have its values; some of its parameters are on the meta device")
+        raise UsageError(f"model {quote(name)} must have its values; some of its parameters are on the meta device")
     if not isinstance(network, torch.jit.ScriptModule):  # which takes no hooks
         network.register_forward_pre_hook(_copy_input)
         network.register_forward_hook(_take_logits)
@@ -30,10 +30,9 @@ def adapt(network: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Modu
             with torch.no_grad():
                 network.eval()(torch.zeros(2, *shape))
         except Exception as error:  # a user's own model may raise anything
-            said = " ".join(str(error).split())
-            raise UsageError(
-                f"model {name!r} has lazy layers that images of shape {shape} do not make: {said}"
-            ) from None
+            why = f"lazy layers that images of shape {shape} do not make: {say_error(error)}"
+            raise UsageError(f"model {quote(name)} has {why}") from None
+        network.train()
     for module in network.modules():
         for key, buffer in module.named_buffers(recurse=False):
             if any(side > 1 and stride == 0 for side, stride in zip(buffer.shape, buffer.stride(), strict=True)):
