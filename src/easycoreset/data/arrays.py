@@ -1,5 +1,6 @@
 """Arrays in an .npz file: images and labels and, where there is one, a test part."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,23 +34,37 @@ def load_npz(path: Path, classes: str | None = None) -> Source:
     parts = {"train": (*_check(path, arrays, *names[:2]), names[0])}
     if set(names[2:]) & set(arrays):
         parts["test"] = (*_check(path, arrays, *names[2:]), names[2])
-    class_names, labels, notes = number_classes({name: part[1] for name, part in parts.items()}, str(path), classes)
-    notes += [f"{name} is not used: {names[2]} is the test part" for name in held
-              if name in ("val_images", "x_val", "x_valid") and "test" in parts]  # fmt: skip
-    rows = {name: np.arange(len(part[1])) for name, part in parts.items()}
+    source = source_of_arrays(str(path), parts, classes)
+    unused = [name for name in held if name in ("val_images", "x_val", "x_valid") and "test" in parts]
+    return replace(
+        source, notes=[*source.notes, *(f"{name} is not used: {names[2]} is the test part" for name in unused)]
+    )
+
+
+def source_of_arrays(what: str, parts: dict[str, tuple[np.ndarray, np.ndarray, str]], classes: str | None) -> Source:
+    """A data set in memory of images [N,H,W,C] and labels [N] a split, and how its samples' names begin.
+
+    Without a test part a seeded, stratified fifth is held out.
+
+    Raises:
+        UsageError: labels that are none, or images of several shapes.
+    """
+    names, labels, notes = number_classes({split: part[1] for split, part in parts.items()}, what, classes)
+    rows = {split: np.arange(len(part[1])) for split, part in parts.items()}
     if "test" not in parts:
-        parts["test"], labels["test"] = parts["train"], labels["train"]
-        rows = dict(zip(parts, hold_out(labels["train"]), strict=True))
+        parts, labels = parts | {"test": parts["train"]}, labels | {"test": labels["train"]}
+        rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
         notes.append(f"no test part: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
+    shapes = {x.shape[1:] for x, _, _ in parts.values()}
+    if len(shapes) > 1:
+        raise UsageError(f"data: {what}: training and test part must hold images of one shape; got {sorted(shapes)}")
     splits = {
-        name: memory_split(name, x[rows[name]], labels[name][rows[name]], [f"{key}/{row}" for row in rows[name]])
-        for name, (x, _, key) in parts.items()
+        split: memory_split(split, x[rows[split]], labels[split][rows[split]], [f"{key}/{row}" for row in rows[split]])
+        for split, (x, _, key) in parts.items()
     }
-    if len({x.shape[1:] for x, _, _ in parts.values()}) > 1:
-        raise UsageError(f"data: {path}: {names[0]} and {names[2]} must hold images of one shape")
     x = parts["train"][0]
     height, width, channels = x.shape[1:]
-    return Source(str(path), splits, class_names, (channels, height, width), *channel_statistics(x), notes=notes)
+    return Source(what, splits, names, (channels, height, width), *channel_statistics(x), notes=notes)
 
 
 def _check(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -6,14 +6,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from easycoreset.data.arrays import check_arrays
-from easycoreset.data.classes import number_classes
-from easycoreset.data.images import channel_statistics, memory_split
+from easycoreset.data.arrays import check_arrays, source_of_arrays
 from easycoreset.data.parts import choose_parts
 from easycoreset.data.source import Source
 from easycoreset.errors import UsageError, quote
 from easycoreset.members import load_attribute
-from easycoreset.tables.holdout import hold_out
 
 Part = tuple[np.ndarray, np.ndarray]  # images [N,H,W,C], labels [N]
 
@@ -38,21 +35,7 @@ def load_own(data: str, classes: str | None = None) -> Source:
     except Exception as error:  # a user's own function may raise anything
         said = " ".join(str(error).split())
         raise UsageError(f"data {quote(data)} cannot be read: {type(error).__name__}: {said}") from None
-    names, labels, notes = number_classes({split: part[1] for split, part in parts.items()}, data, classes)
-    images = {split: part[0] for split, part in parts.items()}
-    rows = {split: np.arange(len(part)) for split, part in images.items()}
-    if "test" not in parts:
-        rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
-        images["test"], labels["test"] = images["train"], labels["train"]
-        notes.append(f"no test part: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
-    splits = {split: memory_split(split, images[split][own], labels[split][own],
-                                  [f"{'train' if 'test' not in parts else split}/{row}" for row in own])
-              for split, own in rows.items()}  # fmt: skip
-    shapes = {part.shape[1:] for part in images.values()}
-    if len(shapes) > 1:
-        raise UsageError(f"data {quote(data)}: training and test images must be of one shape; got {sorted(shapes)}")
-    height, width, channels = next(iter(shapes))
-    return Source(data, splits, names, (channels, height, width), *channel_statistics(images["train"]), notes=notes)
+    return source_of_arrays(data, {split: (*part, split) for split, part in parts.items()}, classes)
 
 
 def _parts(given: Any) -> dict[str, Any]:
