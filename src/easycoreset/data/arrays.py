@@ -8,10 +8,11 @@ import numpy as np
 from easycoreset.arrays import list_npz, read_npz
 from easycoreset.data.classes import number_classes
 from easycoreset.data.images import channel_statistics, memory_split
-from easycoreset.data.source import Source
+from easycoreset.data.source import Ints, Source
 from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.tables.holdout import hold_out
 
+Part = tuple[np.ndarray, np.ndarray, str]  # images, labels, and how the names of samples begin
 SPELLINGS = (  # of the arrays of training images and labels, and of test images and labels
     ("x", "y", "x_test", "y_test"),
     ("x_train", "y_train", "x_test", "y_test"),  # Keras
@@ -31,7 +32,7 @@ def load_npz(path: Path, classes: str | None = None) -> Source:
         raise UsageError(f"data: {path}: holds no arrays 'x' and 'y' (nor x_train and y_train, train_images and "
                          f"train_labels), but {shorten(', '.join(held)) or 'nothing'}")  # fmt: skip
     arrays = read_npz(path, names)
-    parts = {"train": (*_check(path, arrays, *names[:2]), names[0])}
+    parts: dict[str, Part] = {"train": (*_check(path, arrays, *names[:2]), names[0])}
     if set(names[2:]) & set(arrays):
         parts["test"] = (*_check(path, arrays, *names[2:]), names[2])
     source = source_of_arrays(str(path), parts, classes)
@@ -41,7 +42,7 @@ def load_npz(path: Path, classes: str | None = None) -> Source:
     )
 
 
-def source_of_arrays(what: str, parts: dict[str, tuple[np.ndarray, np.ndarray, str]], classes: str | None) -> Source:
+def source_of_arrays(what: str, parts: dict[str, Part], classes: str | None) -> Source:
     """A data set in memory of images [N,H,W,C] and labels [N] a split, and how its samples' names begin.
 
     Without a test part a seeded, stratified fifth is held out.
@@ -50,10 +51,10 @@ def source_of_arrays(what: str, parts: dict[str, tuple[np.ndarray, np.ndarray, s
         UsageError: labels that are none, or images of several shapes.
     """
     names, labels, notes = number_classes({split: part[1] for split, part in parts.items()}, what, classes)
-    rows = {split: np.arange(len(part[1])) for split, part in parts.items()}
+    rows: dict[str, Ints] = {split: np.arange(len(part[1])) for split, part in parts.items()}
     if "test" not in parts:
         parts, labels = parts | {"test": parts["train"]}, labels | {"test": labels["train"]}
-        rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
+        rows["train"], rows["test"] = hold_out(labels["train"])
         notes.append(f"no test part: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
     shapes = {x.shape[1:] for x, _, _ in parts.values()}
     if len(shapes) > 1:
