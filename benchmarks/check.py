@@ -97,8 +97,10 @@ def check_whole(file: Path, root: Path | None) -> Verdict:
 
 CHECKS = {
     "budgets-cpu.json": check_budgets,
+    "cifar10-main": check_grid,
     "cifar10-objectives": check_grid,
     "cifar10-quick": check_grid,
+    "cifar100-main": check_grid,
     "cifar100-quick": check_grid,
     "digits-methods": check_grid,
     "fuzz.json": check_fuzz,

@@ -1,5 +1,6 @@
 """The cheapest finished cell of a committed experiment, done again."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ LINE = ("attack", "eps", "accuracy", "low", "high", "samples")
 
 def check_grid(folder: Path, root: Path | None) -> Verdict:
     """Train and evaluate the cheapest cell that looks at no scores; `root` holds the data sets that are files."""
+    if not (folder / "results.parquet").exists():
+        return Verdict(None, "it is preregistered, and no cell is finished")
     table = pq.read_table(folder / "results.parquet")
     cells = {cell.name: cell for cell in read_experiment(folder).cells()}
     if unknown := sorted(set(table["cell"].to_pylist()) - set(cells)):
@@ -40,12 +43,15 @@ def check_grid(folder: Path, root: Path | None) -> Verdict:
 def read_experiment(folder: Path) -> Experiment:
     """The experiment as its run.json describes it."""
     record = read_json(folder / "run.json")["experiment"]
-    products = [{key: tuple(value) if isinstance(value, list) else value for key, value in product.items()}
-                for product in record["products"]]  # fmt: skip
-    bases = [{key: tuple(value) if isinstance(value, list) else value for key, value in product.pop("base").items()}
-             for product in products]  # fmt: skip
-    whole = [Product(base=Cell(**base), **product) for base, product in zip(bases, products, strict=True)]
+    whole = [Product(**known(Product, product) | {"base": Cell(**known(Cell, product["base"]))})
+             for product in record["products"]]  # fmt: skip
     return Experiment(name=record["name"], products=tuple(whole))
+
+
+def known(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass that are in a record, which may be of a version with others."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
 
 
 def cheapest(table: pa.Table, cells: dict[str, Cell]) -> str:

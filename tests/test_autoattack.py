@@ -47,6 +47,17 @@ def test_it_is_the_package_called_directly(scored, batch, norm, eps):
     assert (apart < 1e-4).float().mean() > 0.9 and 0.1 < broken.float().mean() < 1
 
 
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.6)])
+def test_apgd_is_the_first_two_attacks_of_the_package_bit_by_bit(scored, batch, norm, eps):
+    """As the package's standard version sets them, at its full 100 iterations."""
+    model = load_model(scored)
+    theirs = Package(model, norm="Linf" if norm == "linf" else "L2", eps=eps, seed=3, device="cpu")
+    theirs.attacks_to_run = ["apgd-ce", "apgd-t"]
+    expected, _ = theirs.run_standard_evaluation(batch.x, batch.y, batch_size=64)
+    found = load_attack("apgd", norm=norm, eps=eps, seed=3)[1](model, batch.x, batch.y, batch.index)
+    assert torch.equal(found, expected) and 0.1 < (found != batch.x).flatten(1).any(1).float().mean() < 1
+
+
 @pytest.mark.parametrize("classes", [2, 3, 5, 10])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_any_number_of_classes(classes, norm):

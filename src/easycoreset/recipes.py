@@ -31,12 +31,17 @@ RECIPES = {
     "cifar100-quick": "easycoreset.recipes:cifar100_quick",
     "cifar10-objectives": "easycoreset.recipes:cifar10_objectives",
     "cifar10-trades": "easycoreset.recipes:cifar10_trades",
+    "cifar10-main": "easycoreset.recipes:cifar10_main",
+    "cifar100-main": "easycoreset.recipes:cifar100_main",
     "cifar10-paper": "easycoreset.recipes:cifar10_paper",
     "cifar100-paper": "easycoreset.recipes:cifar100_paper",
     "imagenet-paper": "easycoreset.recipes:imagenet_paper",
 }
+BALANCED = "random:per_class=true"
+EASY = ("easycore", "easycore:per_class=true", "easiest:by=loss")
 PAPER_METHODS = (
     "random",
+    BALANCED,
     "easycore",
     "easycore:per_class=true",
     "easiest:by=loss",
@@ -53,13 +58,18 @@ PIXELS = tuple(n / 255 for n in (1, 2, 4, 8))
 def digits(data: str = "digits") -> Experiment:
     """The demo: bundled digits, standard training at 10 and 50%, TRADES at 30%, 3 seeds, PGD-10."""
     base = Cell(data=data, model="digits-cnn", attack=("pgd:steps=10",), eps=(0.05, 0.1, 0.2))
-    methods = ("easycore", "easycore:per_class=true", "random", "hardest")
+    methods = ("easycore", "easycore:per_class=true", "random", BALANCED, "hardest")
     standard = Product(
         base=base, methods=methods, fractions=(0.1, 0.5), updates=(200,), seeds=3, contrast="equal updates"
     )
-    trades = Product(base=base, methods=("easycore", "random"), fractions=(0.3,), updates=(200,), seeds=3,
+    trades = Product(base=base, methods=("easycore", "random", BALANCED), fractions=(0.3,), updates=(200,), seeds=3,
                      objectives=("trades:eps=0.1:steps=5",), contrast="equal updates")  # fmt: skip
-    return Experiment(name="digits", products=(standard, trades))
+    return Experiment(name="digits", products=(standard, everything(standard), trades, everything(trades)))
+
+
+def everything(product: Product) -> Product:
+    """The control of a product: all data at the same budgets."""
+    return dataclasses.replace(product, methods=(FULL,), fractions=(1.0,), contrast=None)
 
 
 def cifar10_quick(data: str) -> Experiment:
@@ -67,13 +77,12 @@ def cifar10_quick(data: str) -> Experiment:
     base = Cell(data=data, model="thin-resnet", schedule="onecycle", attack=("pgd",), eps=PIXELS, limit=2000)
     standard = base_at(base, 2 / 255)
     robust = base_at(base, 8 / 255)
-    methods = ("easycore", "easycore:per_class=true", "easiest:by=loss")
     return Experiment(
         name="cifar10-quick",
         products=(
             Product(base=standard, methods=("random",), fractions=(0.5,), updates=(600, 1200, 2400), seeds=5,
                     contrast="matched clean"),
-            Product(base=standard, methods=methods, fractions=(0.5,), updates=(2400,), seeds=5,
+            Product(base=standard, methods=EASY, fractions=(0.5,), updates=(2400,), seeds=5,
                     contrast="matched clean"),
             Product(base=robust, methods=("random", "easycore"), fractions=(0.5,), updates=(1000,), seeds=3,
                     objectives=("trades:steps=5",), contrast="equal updates"),
@@ -89,6 +98,55 @@ def cifar100_quick(data: str) -> Experiment:
     return Experiment(
         name="cifar100-quick", products=tuple(dataclasses.replace(product, seeds=3) for product in whole.products[:2])
     )
+
+
+def cifar10_main(data: str) -> Experiment:
+    """The main table on CIFAR-10: half of it, a thin ResNet, ten seeds standard and five by TRADES, also under APGD.
+
+    PGD-20 is the attack of the table and of its contrasts, as in `cifar10-quick`; APGD on 500 images and, of the first
+    seed, AutoAttack on 200 stand beside it. The primary contrast is EasyCore's with random at the same clean accuracy.
+    """
+    standard, robust = main_products(data, budgets=(600, 1200, 2400), seeds=10), Product(
+        base=base_at(main_base(data), 8 / 255), methods=("random", "easycore", "easiest:by=loss"), fractions=(0.5,),
+        updates=(1000,), seeds=5, objectives=("trades:steps=5",), first_seed=("autoattack@200",),
+    )  # fmt: skip
+    return Experiment(
+        name="cifar10-main", products=(*standard, robust, everything(robust)), primary=PRIMARY,
+        declares=(*DECLARES, "easycore vs random for trades:steps=5", "easycore vs full for trades:steps=5"),
+    )  # fmt: skip
+
+
+def cifar100_main(data: str) -> Experiment:
+    """The standard part of `cifar10-main` on CIFAR-100, five seeds, and random at 3,600 updates too.
+
+    The easy half costs no clean accuracy there, so that it lies beyond the frontier of 2,400 updates.
+    """
+    products = main_products(data, budgets=(600, 1200, 2400, 3600), seeds=5)
+    return Experiment(name="cifar100-main", products=products, primary=PRIMARY, declares=DECLARES)
+
+
+PRIMARY = "easycore vs random at matched clean for standard"
+DECLARES = (
+    "easiest:loss vs random at matched clean for standard",
+    "easycore:per_class=true vs random at matched clean for standard",
+    "easycore vs full at equal updates for standard",
+    "easiest:loss vs easycore at matched clean for standard",
+)
+
+
+def main_base(data: str) -> Cell:
+    """What all cells of the main tables share."""
+    return Cell(data=data, model="thin-resnet", schedule="onecycle", attack=("pgd",), eps=PIXELS, limit=2000,
+                strong=("apgd@500",))  # fmt: skip
+
+
+def main_products(data: str, budgets: tuple[int, ...], seeds: int) -> tuple[Product, ...]:
+    """Standard training on half the data: random at every budget, the methods and controls at 2,400 updates."""
+    base = base_at(main_base(data), 2 / 255)
+    random = Product(base=base, methods=("random",), fractions=(0.5,), updates=budgets, seeds=seeds,
+                     first_seed=("autoattack@200",))  # fmt: skip
+    methods = dataclasses.replace(random, methods=(*EASY, BALANCED), updates=(2400,))
+    return random, methods, everything(methods)
 
 
 def cifar10_objectives(data: str) -> Experiment:
@@ -138,20 +196,12 @@ def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) 
         standard: the main eps after standard training.
         robust: the main eps after TRADES.
     """
-    base = dataclasses.replace(base, second="autoattack", second_limit=512)
-    plain = base_at(base, standard)
-    fractions = (0.5, 0.3, 0.7)
-    return Experiment(
-        name=name,
-        products=(
-            Product(base=plain, methods=PAPER_METHODS, fractions=fractions, epochs=(30,), seeds=seeds, second_seeds=1,
-                    contrast="equal updates"),
-            Product(base=base_at(base, robust), methods=("random", "easycore"), fractions=fractions, epochs=(30,),
-                    seeds=seeds, second_seeds=1, objectives=("trades",), contrast="equal updates"),
-            Product(base=plain, methods=(FULL,), fractions=(1.0,), epochs=(30,), seeds=seeds, second_seeds=1,
-                    contrast="equal updates"),
-        ),
-    )  # fmt: skip
+    plain = Product(base=base_at(base, standard), methods=PAPER_METHODS, fractions=(0.5, 0.3, 0.7), epochs=(30,),
+                    seeds=seeds, first_seed=("autoattack@512",), contrast="equal updates")  # fmt: skip
+    adversarial = dataclasses.replace(plain, base=base_at(base, robust), methods=("random", BALANCED, "easycore"),
+                                      objectives=("trades",))  # fmt: skip
+    products = (plain, adversarial, everything(plain), everything(adversarial))
+    return Experiment(name=name, products=products, primary="easycore vs random for standard keeping 0.5")
 
 
 def base_at(base: Cell, eps: float) -> Cell:
@@ -169,19 +219,19 @@ def describe_experiment(options: CompareOptions) -> Experiment:
         found = load_attribute("recipe", RECIPES[options.recipe])(options.data or "digits")
         return dataclasses.replace(found, fingerprint=check_data_and_model(found.products[0].base)[0])
     assert options.data is not None
+    several_eps = options.main_eps is None and len(options.eps) > 1 and options.limit
     base = Cell(
         data=options.data, **{name: getattr(options, name) for name in READING}, model=options.model,
         scoring_epochs=options.scoring_epochs, batch_size=options.batch_size,
         lr=options.lr, weight_decay=options.weight_decay, schedule=options.schedule, val_fraction=options.val_fraction,
         attack=tuple(options.attack), norm=options.norm, eps=tuple(options.eps), limit=options.limit,
-        main_eps=options.eps[0] if options.main_eps is None and len(options.eps) > 1 and options.limit
-        else options.main_eps,
+        strong=tuple(options.strong), main_eps=options.eps[0] if several_eps else options.main_eps,
     )  # fmt: skip
     mark, network, images = check_data_and_model(base)
     if base.model is None:  # on another kind of machine it would be another
         base = dataclasses.replace(base, model=choose_model(_open(base).shape, choose_device(options.device)))
         log.info("model %s is taken (--model)", base.model)
-    for spec in options.attack:
+    for spec in base.attacks:
         load_attack(spec, norm=options.norm, eps=options.eps[0])
     several = len(options.epochs or options.updates) > 1
     automatic = "matched clean" if several else "equal updates"
@@ -192,12 +242,17 @@ def describe_experiment(options: CompareOptions) -> Experiment:
         updates=tuple(options.updates), epochs=tuple(options.epochs),
     )  # fmt: skip
     published = [method for method in options.methods if method.startswith("file:")]
+    controls = [load_selector(method)[0] for method in options.controls if method != FULL]
     chosen = [_check_method(method, network, images) for method in options.methods if method not in (FULL, *published)]
-    products = [dataclasses.replace(shared, methods=tuple(chosen))] if chosen else []
+    products = [dataclasses.replace(shared, methods=tuple(dict.fromkeys([*chosen, *controls])))] if chosen else []
     for method in published:
-        theirs = _published(method, shared)
-        products += [theirs, dataclasses.replace(theirs, base=base, methods=("random",))]  # what it is compared with
-    products.append(dataclasses.replace(shared, methods=(FULL,), fractions=(1.0,)))
+        theirs = _published(method, shared)  # and what it is compared with
+        products += [
+            theirs,
+            dataclasses.replace(theirs, base=base, methods=tuple(dict.fromkeys(["random", *controls]))),
+        ]
+    if FULL in (*options.methods, *options.controls):
+        products.append(everything(shared))
     return Experiment(name="grid", products=tuple(products), fingerprint=mark)
 
 

@@ -59,13 +59,49 @@ AUDIT = {
     "models?": int,
     "noise?": {"wrong": int, "columns": {str: [CUT]}},
 }
-PRODUCT = {"methods": [str], "objectives": [str], "updates": [int], "epochs": [int], "contrast?": Maybe(str)}
+PRODUCT = {
+    "base": {"data": str, "model?": Maybe(str), "main_eps?": Maybe(float), "eps": [float]},
+    "methods": [str],
+    "fractions": [float],
+    "objectives": [str],
+    "updates": [int],
+    "epochs": [int],
+    "seeds": int,
+    "contrast?": Maybe(str),
+}
+PLANNED = {
+    "method": str,
+    "against": str,
+    "kind": {"matched clean", "equal updates"},
+    "data": str,
+    "model": Maybe(str),
+    "objective": str,
+    "fraction": float,
+    "eps": float,
+    "size": int,
+    "unit": {"updates", "epochs"},
+    "frontier": [int],
+    "seeds": [int],
+}
+START = {
+    "time": str,
+    "command_line": Maybe(str),
+    "versions": {str: str},
+    "name": str,
+    "cells": int,
+    "done": int,
+    "seeds": int,
+    "rows": [str],
+    "declared": [{"contrast": PLANNED, "primary": bool, "evaluated": int}],
+    "again?": {"times": int, "time": str},
+}
 RUN = BASE | {
     "summary?": {str: object},
     "given?": {"data?": str, "image_size?": Maybe(int)},
     "declared?": {str: str},
     "planned?": int,
     "experiment?": {"products?": [PRODUCT]},
+    "starts?": [START],
 }
 BINS = {"robust": float, "robust_interval": PAIR, "flip_rate": Maybe(float), "flip_interval": Maybe(PAIR)}
 VULNERABILITY = {
@@ -110,7 +146,7 @@ RECORDS: dict[str, Any] = {
         "clean": LINE,
         "attacked": [LINE],
         "worst": [LINE],
-        "second?": Maybe([LINE]),
+        "strong?": [LINE],
         "checks": [CHECK],
         "warnings": [str],
         "class_counts": {"before": [int], "after": [int]},

@@ -12,6 +12,7 @@ ATTACKS = {
     "pgd": "easycoreset.attacks.pgd:PGD",
     "noise": "easycoreset.attacks.noise:Noise",
     "square": "easycoreset.attacks.autoattack:Square",
+    "apgd": "easycoreset.attacks.apgd:APGD",
     "autoattack": "easycoreset.attacks.autoattack:AutoAttack",
 }
 MARGINS = {  # minimal-norm attacks: (model, x, y, index) -> the nearest adversarial point found, x where there is none

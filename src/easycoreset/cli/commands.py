@@ -11,6 +11,7 @@ from easycoreset.cli.output import (
     show_analysis,
     show_audit,
     show_comparison,
+    show_declared,
     show_demo,
     show_doctor,
     show_estimate,
@@ -88,7 +89,7 @@ def run(options: Annotated[PipelineOptions, Flat]) -> None:
 def compare(options: Annotated[CompareOptions, Flat]) -> None:
     """Compare methods over fractions, objectives, budgets and seeds, on your data or by a recipe."""
     from easycoreset.experiment.estimate import estimate
-    from easycoreset.pipeline.comparing import run_comparison
+    from easycoreset.pipeline.comparing import preregister_comparison, run_comparison
     from easycoreset.recipes import describe_experiment
     from easycoreset.reporting import check_page
     from easycoreset.reporting import report as run_report
@@ -97,6 +98,9 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
         show_estimate(estimate(describe_experiment(options), options.out, options.device, options.workers or 2))
         return
     check_page(options.out)
+    if options.preregister:
+        show_declared(preregister_comparison(options), options.out)
+        return
     try:
         run_comparison(options, told=live_table)
     except GridError:  # what is done is shown all the same

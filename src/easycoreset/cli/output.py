@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from easycoreset.experiment.declaring import Declared
     from easycoreset.statistics import Group
     from easycoreset.tables import Coreset, Scores
 
@@ -211,6 +212,21 @@ def show_estimate(found: dict[str, Any]) -> None:
         return
     say(f"{found['missing']} of {found['cells']} cells are missing: {found['updates']} updates")
     say(f"at most {say_duration(found['seconds'])} with {found['workers']} workers, {found['memory_gb']} GB of memory")
+
+
+def show_declared(declared: "Declared", folder: Path) -> None:
+    """What `compare --preregister` wrote."""
+    lines = [contrast.to_json() | {"primary": contrast == declared.primary} for contrast in declared.contrasts]
+    if _json({"declared": lines, "file": str(folder / "run.json")}):
+        return
+    table = Table("contrast", "compared at", "objective", "kept", "eps", "budget", "seeds", title="declared contrasts")
+    for contrast in declared.contrasts:
+        name = f"{contrast.method} vs {contrast.against}" + " (primary)" * (contrast == declared.primary)
+        budget = f"{contrast.size} {contrast.unit}"
+        setting = (contrast.objective, say_share(contrast.fraction), say_eps(contrast.eps), budget)
+        _row(table, name, contrast.kind, *setting, str(len(contrast.seeds)))
+    _print(table)
+    say(folder / "run.json")
 
 
 def show_comparison(folder: Path) -> None:

@@ -107,7 +107,7 @@ def strength(attack: str) -> tuple[int, ...]:
     name, options = split_spec(attack)
     if name == "pgd":
         return 2, int(options.get("steps", PGD.steps)), int(options.get("restarts", PGD.restarts))
-    return {"noise": (0,), "square": (0, 1), "fgsm": (1,), "autoattack": (3,)}.get(name, ())
+    return {"noise": (0,), "square": (0, 1), "fgsm": (1,), "apgd": (3,), "autoattack": (4,)}.get(name, ())
 
 
 def check_order(attacked: Sequence[Outcome]) -> list[Check]:
@@ -138,8 +138,8 @@ def check_longer_attack(model: nn.Module, split: Split, clean: Outcome, attacked
     """An attack five times as long should break little that every attack left.
 
     It is PGD by the margin loss with small steps, from other starts, on some survivors of the radius where robust
-    accuracy is farthest from both 0 and clean accuracy. Only where gradient attacks were run and no AutoAttack. A
-    warning needs two standard errors more than one point.
+    accuracy is farthest from both 0 and clean accuracy. Only where gradient attacks were run, and neither APGD nor
+    AutoAttack. A warning needs two standard errors more than one point.
     """
     count = longer_steps(outcome.attack for outcome in attacked)
     if not count:
@@ -166,14 +166,14 @@ def check_longer_attack(model: nn.Module, split: Split, clean: Outcome, attacked
 
 
 def longer_steps(attacks: Iterable[str]) -> int:
-    """Five times the gradient steps of the longest; 0 where there are none, or AutoAttack as it is published.
+    """Five times the gradient steps of the longest; 0 where there are none, or APGD or AutoAttack as published.
 
     >>> longer_steps(["fgsm", "pgd:steps=10:restarts=2"]), longer_steps(["noise"]), longer_steps(["pgd", "autoattack"])
     (100, 0, 0)
     """
     longest = 0
     for name, options in map(split_spec, attacks):
-        if (name, options) == ("autoattack", {}):
+        if name in ("apgd", "autoattack") and not options:
             return 0
         steps = int(options.get("steps", PGD.steps)) * int(options.get("restarts", PGD.restarts))
         longest = max(longest, {"fgsm": 1, "pgd": steps}.get(name, 0))

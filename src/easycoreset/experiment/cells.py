@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from easycoreset.attacks import ATTACKS
 from easycoreset.data import name_data
+from easycoreset.errors import require
 from easycoreset.hardness import HARDNESS, load_hardness
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.members import Table, find_member, split_spec
@@ -15,10 +16,8 @@ from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import READING, Norm, Schedule
 from easycoreset.own_modules import code_digest
 from easycoreset.selection import SELECTORS, load_selector, needs_of
+from easycoreset.statistics.planned import FULL, Kind
 
-FULL = "full"  # the reference row: training on everything
-
-Contrast = Literal["matched clean", "equal updates"]
 FeatureKind = Literal["clean", "adversarial"]
 
 
@@ -55,9 +54,8 @@ class Cell:
         eps: radii.
         main_eps: the radius that is measured on all test images; None for all of them.
         limit: test images at the other radii; None for all.
-        second: an attack that is run beside the others at the main radius, and told by itself: it is no part of the
-            worst case; none where it is empty.
-        second_limit: test images under it; None for all.
+        strong: attacks that are run at the main radius alone, each on so many test images: `ATTACK@IMAGES`, or `ATTACK`
+            for all of them. They are told beside the table, and are no part of its worst case.
     """
 
     data: str
@@ -85,13 +83,17 @@ class Cell:
     eps: tuple[float, ...] = (8 / 255,)
     main_eps: float | None = None
     limit: int | None = None
-    second: str = ""
-    second_limit: int | None = None
+    strong: tuple[str, ...] = ()
 
     @property
     def main(self) -> float:
         """The radius that the contrasts are about."""
         return self.eps[0] if self.main_eps is None else self.main_eps
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """The attacks of the evaluation, the strong ones too."""
+        return (*self.attack, *(attack for attack, _ in map(split_strong, self.strong)))
 
     def reading(self) -> dict[str, Any]:
         """How its data are read."""
@@ -111,7 +113,7 @@ class Cell:
         members: list[tuple[str, str, Table]] = [("objective", self.objective, OBJECTIVES)]
         if not self.method.startswith("file:") and self.method != FULL:
             members.append(("method", self.method, SELECTORS))
-        members += [("attack", spec, ATTACKS) for spec in (*self.attack, *filter(None, [self.second]))]
+        members += [("attack", spec, ATTACKS) for spec in self.attacks]
         made = [getattr(find_member(kind, split_spec(spec)[0], table), "version", 1) for kind, spec, table in members]
         return _hash([self.key(), made])
 
@@ -162,8 +164,9 @@ class Product:
         updates: budgets in updates; empty where they are in epochs.
         epochs: budgets in epochs.
         seeds: 0 to seeds - 1.
-        second_seeds: so many of them have the second attack; None for all.
-        contrast: the one comparison with random that is tested for each method; None where all is exploratory.
+        first_seed: strong attacks that seed 0 alone has, beside those of `base`.
+        contrast: how each method is compared with random, declared beforehand; None where the experiment's own
+            declarations are all.
     """
 
     base: Cell
@@ -173,14 +176,14 @@ class Product:
     updates: tuple[int, ...] = ()
     epochs: tuple[int, ...] = ()
     seeds: int
-    second_seeds: int | None = None
-    contrast: Contrast | None = None
+    first_seed: tuple[str, ...] = ()
+    contrast: Kind | None = None
 
     def cells(self, seed: int) -> list[Cell]:
         """Its cells of one seed."""
         base = self.base
-        if self.second_seeds is not None and seed >= self.second_seeds:
-            base = dataclasses.replace(base, second="", second_limit=None)
+        if self.first_seed and seed == 0:
+            base = dataclasses.replace(base, strong=(*base.strong, *self.first_seed))
         budgets = [{"updates": u} for u in self.updates] or [{"epochs": e} for e in self.epochs]
         found = [
             dataclasses.replace(base, method=m, fraction=f, objective=o, seed=seed, **budget)
@@ -195,15 +198,21 @@ class Product:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A comparison as data: products of options, and the fingerprint of its data where that is known."""
+    """A comparison as data: products of options, what it declares, and the fingerprint of its data where it is known.
+
+    Attributes:
+        name: of the recipe.
+        products: of options.
+        fingerprint: of the training split; empty where it is not known.
+        declares: contrasts beyond those of the products, as `--declare` spells them.
+        primary: the one that is tested alone, before the others; none where it is empty.
+    """
 
     name: str
     products: tuple[Product, ...]
     fingerprint: str = ""
-
-    def declared(self) -> dict[str, str]:
-        """Objective -> the contrast that is tested for each method, declared before the run."""
-        return {o: product.contrast for product in self.products for o in product.objectives if product.contrast}
+    declares: tuple[str, ...] = ()
+    primary: str = ""
 
     def cells(self) -> list[Cell]:
         """All cells, each once, in order of importance: every product's first seed, then the second, ..."""
@@ -226,6 +235,22 @@ class Experiment:
         }
 
 
+def split_strong(spec: str) -> tuple[str, int | None]:
+    """The attack and the images of `ATTACK[@IMAGES]`.
+
+    >>> split_strong("apgd@500"), split_strong("autoattack")
+    (('apgd', 500), ('autoattack', None))
+
+    Raises:
+        UsageError: the images are no whole number of at least 1.
+    """
+    attack, mark, images = spec.partition("@")
+    if not mark:
+        return attack, None
+    require(images.isdecimal() and int(images) >= 1, "strong", "ATTACK or ATTACK@IMAGES with IMAGES >= 1", spec)
+    return attack, int(images)
+
+
 def _with_code(cells: list[Cell]) -> list[Cell]:
     """The cells, with what tells the user's own code apart from what it was: another version is another cell."""
     digests = dict[tuple[str, ...], str]()
@@ -237,7 +262,7 @@ def _with_code(cells: list[Cell]) -> list[Cell]:
 
     return [
         dataclasses.replace(
-            cell, code=digest(cell.method, cell.objective, *cell.attack, cell.second),
+            cell, code=digest(cell.method, cell.objective, *cell.attacks),
             model_code=digest(*([cell.model] if cell.model else []), cell.data),  # of the scoring run too
         )
         for cell in cells

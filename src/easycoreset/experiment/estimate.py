@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from easycoreset.data import Split
-from easycoreset.experiment.cells import FULL, Cell, Experiment
+from easycoreset.experiment.cells import FULL, Cell, Experiment, split_strong
 from easycoreset.experiment.results import is_done
 from easycoreset.hardness.exact import look
 from easycoreset.models.modes import frozen
@@ -68,7 +68,7 @@ def _images_attacked(cell: Cell, size: int) -> int:
         own = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1) + 2
         return getattr(attack, "passes", own)
 
-    passes = rounds_of(cell.second) * min(cell.second_limit or size, size) if cell.second else 0
+    passes = sum(rounds_of(attack) * min(images or size, size) for attack, images in map(split_strong, cell.strong))
     parts = 2 if cell.main_eps is not None and len(cell.eps) > 1 else 1
     passes += parts * longer_steps(cell.attack) * min(LOOKED_AT, size)
     for spec in cell.attack:

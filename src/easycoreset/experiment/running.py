@@ -14,16 +14,18 @@ import pyarrow as pa
 from easycoreset.console import log, progress
 from easycoreset.errors import GridError, UsageError, require
 from easycoreset.experiment.cells import Cell, Experiment
+from easycoreset.experiment.declaring import Declared, declare
 from easycoreset.experiment.pools import Pool, check_pool, open_pool
 from easycoreset.experiment.results import SCHEMA, collect, drop_corrupt, is_done, is_scored, refuse_other_data
+from easycoreset.experiment.starts import add_start, change_record, finished
 from easycoreset.experiment.tasks import Setting, Task, list_tasks
 from easycoreset.experiment.work import Report
-from easycoreset.files import write_json
 from easycoreset.folders import OWN, SharedFolder, share
 from easycoreset.ledgers import Ledger
 from easycoreset.options import Device
 from easycoreset.parquet import read_shape, write_table
 from easycoreset.paths import digest_of
+from easycoreset.statistics.starts import read_plans
 
 RESULTS = "results.parquet"
 PLACES = ("cells", "scores", "locks", RESULTS)  # what a grid may write
@@ -47,6 +49,7 @@ class Plan:
 def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = None, on: str | None = None,
                    device: Device = "auto", keep_weights: bool = False, minutes: float | None = None,
                    shard: tuple[int, int] = (1, 1), overwrite: bool = False, num_workers: int = 2,
+                   declares: Sequence[str] = (), primary: str = "",
                    told: Callable[[pa.Table], Any] = lambda table: None) -> pa.Table:  # fmt: skip
     """Do every cell that is not done, each by one thread (or GPU).
 
@@ -64,6 +67,8 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
         shard: (i, n): every n-th cell, from the i-th on, counted from 1.
         overwrite: begin anew in a folder of another experiment.
         num_workers: processes that decode pictures of a folder too large for memory.
+        declares: contrasts beyond those of the experiment, as `--declare` spells them.
+        primary: the contrast that is tested alone; left out: the experiment's.
         told: makes what is shown above the progress bar of the results so far.
 
     Returns:
@@ -81,8 +86,9 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     plan = Plan(out, deadline)
     check_pool(None if all(is_done(out, cell) for cell in mine) else on)
+    declared = declare(experiment, declares, primary)
     with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
-        _begin(folder, experiment, cells)
+        _begin(folder, experiment, declared)
         missing = [cell for cell in mine if not is_done(out, cell)]
         plan.waiting = list_tasks(out, missing, cells)
         with progress("cells", len(mine), len(mine) - len(missing)) as bar:
@@ -98,7 +104,7 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
         table = _write_results(out, cells)
         left = sum(not is_done(out, cell) for cell in cells)
         if not left:
-            folder.finish(summary={"cells": len(cells), "rows": table.num_rows})
+            change_record(out, lambda record: record | finished(cells=len(cells), rows=table.num_rows))
     if plan.failed:
         raise GridError(_tell_failures(plan, mine))
     if sum(not is_done(out, cell) for cell in mine):
@@ -106,30 +112,47 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
     return table
 
 
-def _begin(folder: SharedFolder, experiment: Experiment, cells: Sequence[Cell]) -> None:
+def preregister(experiment: Experiment, out: Path, *, declares: Sequence[str] = (), primary: str = "") -> Declared:
+    """Write the plan, what it declares and its seeds into a folder, and do nothing of it.
+
+    Raises:
+        UsageError: wrong use, or cells were evaluated in that folder already.
+    """
+    declared = declare(experiment, declares, primary)
+    with share(out, "compare", experiment.identity(), places=PLACES) as folder:
+        done = len(list((out / "cells").glob("[!.]*")))
+        require(not done, "preregister", "given before any cell is evaluated", f"{done} cells in {out}")
+        _begin(folder, experiment, declared)
+    return declared
+
+
+def _begin(folder: SharedFolder, experiment: Experiment, declared: Declared) -> None:
     """Look over what is there, and record what is planned and declared, before anything runs."""
+    cells = experiment.cells()
     refuse_other_data(folder.path, cells, experiment.fingerprint)
     if folder.alone:
         _adopt_results(folder.path)
         drop_corrupt(folder.path, cells)
         folder.settle()
-    before = folder.record.get("declared", {})
-    declared = experiment.declared() | before  # what was declared first stays declared
-    if any(experiment.declared().get(objective, kind) != kind for objective, kind in before.items()):
-        log.warning(
-            "contrast: what was declared at the first start stays: %s", ", ".join(dict.fromkeys(before.values()))
-        )
     names, there = {cell.name for cell in cells}, (folder.path / "cells").glob("[!.]*")
     if others := sum(place.name not in names for place in there):
         log.warning("%d finished cells of %s are not of this grid and are left out: name their methods, fractions, "
                     "budgets and seeds too to see all together", others, folder.path)  # fmt: skip
-    folder.record |= {
-        "status": "running",
-        "experiment": experiment.record(),
-        "declared": declared,
-        "planned": len(cells),
-    }
-    write_json(folder.file, folder.record)
+
+    def begun(record: dict[str, Any]) -> dict[str, Any]:
+        starts = add_start(record, experiment, declared, folder.path)
+        return record | {"status": "running", "experiment": experiment.record(), "planned": len(cells),
+                         "starts": starts}  # fmt: skip
+
+    record = change_record(folder.path, begun)
+    plans = read_plans(record)
+    late = [contrast for contrast, _ in plans.later if contrast in declared.contrasts]
+    if late:
+        log.warning("%d contrasts were not declared before cells that they rest on were evaluated, or not at the first "
+                    "start: they are exploratory", len(late))  # fmt: skip
+    if declared.primary is not None and declared.primary != plans.primary:
+        kept = "none is tested alone" if plans.primary is None else "the first start's stays"
+        log.warning("primary: it was not declared by the first start before anything was evaluated; %s", kept)
 
 
 def _adopt_results(out: Path) -> None:

@@ -20,7 +20,7 @@ from easycoreset.data.contents import find_leaked
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
 from easycoreset.evaluation.checks import LONGER
-from easycoreset.experiment.cells import FULL, Cell, FeatureKind
+from easycoreset.experiment.cells import FULL, Cell, FeatureKind, split_strong
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.files import SCHEMA_VERSION, make_folder, process_name, write_json
@@ -41,6 +41,7 @@ from easycoreset.training.setup import open_data
 from easycoreset.versions import versions
 
 CELL, EVALUATION = "cell.json", "evaluation.json"
+STRONG = "predictions-strong.parquet"
 T = TypeVar("T")
 
 
@@ -106,8 +107,8 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None,
         folder,
         OWN,
         lambda: score(**setting.machine(cell), model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size,
-                      lr=cell.lr, weight_decay=cell.weight_decay, seed=1000 + cell.seed, keep_checkpoints=False,
-                      hardness=asked, checkpoint_minutes=1, save_features=features, out=folder),
+                      lr=cell.lr, weight_decay=cell.weight_decay, seed=1000 + cell.seed, hardness=asked,
+                      keep_checkpoints=setting.keep_weights, checkpoint_minutes=1, save_features=features, out=folder),
     )  # fmt: skip
 
 
@@ -240,27 +241,42 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
         summaries.append(attacked(f"evaluation-{place}", cell.attack, eps, limit))
         table = read_table(work / f"evaluation-{place}" / "predictions.parquet", {"index": "integer", "broken": "bool"})
         tables.append(table if place == 0 else table.filter(pc.field("attack") != "clean"))
-    whole = pa.concat_tables(tables)
-    small = {"index": pa.int32(), "label": pa.int16(), "pred": pa.int16()}
-    for name, kind in small.items():
-        whole = whole.set_column(whole.column_names.index(name), name, whole[name].cast(kind))
-    write_table(whole, work / "predictions.parquet")
-    second: dict[str, Any] = {"attacked": None, "checks": [], "warnings": []}
-    if cell.second:
-        second = attacked("evaluation-second", (cell.second,), (cell.main,), cell.second_limit)
-    longer, others = _one_longer_attack([*summaries, second])
-    said = [text for summary in (*summaries, second) for text in summary["warnings"]]
+    write_table(_small(pa.concat_tables(tables)), work / "predictions.parquet")
+    strong = _attack_strongly(cell, work, attacked)
+    longer, others = _one_longer_attack(summaries)
+    said = [text for summary in (*summaries, *strong) for text in summary["warnings"]]
     return {
         "clean": summaries[0]["clean"],
         "attacked": [line for summary in summaries for line in summary["attacked"]],
         "worst": [line for summary in summaries for line in summary["worst"]],
-        "second": second["attacked"],
+        "strong": [line for summary in strong for line in summary["attacked"]],
         "checks": [check for check in summaries[0]["checks"] if check["name"] != LONGER] + longer,
         "attacks": {
-            name: fields for summary in (*summaries, second) for name, fields in summary.get("attacks", {}).items()
+            name: fields for summary in (*summaries, *strong) for name, fields in summary.get("attacks", {}).items()
         },
         "warnings": [text for text in dict.fromkeys(said) if text not in others],
     }
+
+
+def _attack_strongly(cell: Cell, work: Path, attacked: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run the strong attacks at the main eps; `STRONG` holds what they did to each image."""
+    summaries: list[dict[str, Any]] = []
+    tables: list[pa.Table] = []
+    for attack, images in map(split_strong, cell.strong):
+        name = f"evaluation-strong-{len(summaries)}"
+        summaries.append(attacked(name, (attack,), (cell.main,), images))
+        table = read_table(work / name / "predictions.parquet", {"index": "integer", "broken": "bool"})
+        tables.append(table.filter(pc.field("attack") != "clean"))
+    if tables:
+        write_table(_small(pa.concat_tables(tables)), work / STRONG)
+    return summaries
+
+
+def _small(outcomes: pa.Table) -> pa.Table:
+    """Outcomes with the narrowest integers that hold them."""
+    for name, kind in {"index": pa.int32(), "label": pa.int16(), "pred": pa.int16()}.items():
+        outcomes = outcomes.set_column(outcomes.column_names.index(name), name, outcomes[name].cast(kind))
+    return outcomes
 
 
 def _one_longer_attack(summaries: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[str]]:

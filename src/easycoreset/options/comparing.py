@@ -23,9 +23,10 @@ from easycoreset.options.kinds import (
 )
 from easycoreset.options.training import RunOptions, check_val_fraction
 
+CONTROLS = ("full", "random:per_class=true")
 GRID = {"grid": True}  # what a recipe fixes
-Recipe = Literal["digits", "cifar10-quick", "cifar100-quick", "cifar10-objectives", "cifar10-trades", "cifar10-paper",
-                 "cifar100-paper", "imagenet-paper"]  # fmt: skip
+Recipe = Literal["digits", "cifar10-quick", "cifar100-quick", "cifar10-objectives", "cifar10-trades", "cifar10-main",
+                 "cifar100-main", "cifar10-paper", "cifar100-paper", "imagenet-paper"]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class CompareOptions(RunOptions):
     """Model, as `score` takes it; left out: one that fits."""
     methods: Names = field(default=(), metadata=GRID)
     """Coreset methods (`compare --list`), with commas between; also file:PATH (a coreset, or indices or ids)."""
+    controls: Names = field(default=CONTROLS, metadata=GRID)
+    """Rows that stand beside the methods: all data at the same budgets, class-balanced random, both, or none."""
     fractions: Numbers = field(default=(), metadata=GRID)
     """Shares that are kept, with commas between."""
     objectives: Names = field(default=("standard",), metadata=GRID)
@@ -66,8 +69,14 @@ class CompareOptions(RunOptions):
     """The radius that is measured on all test images and that the contrasts are about."""
     limit: Integer | None = field(default=None, metadata=GRID)
     """Test images at the other radii, or at the only one; left out: all."""
+    strong: Names = field(default=(), metadata=GRID)
+    """Attacks at the main radius alone, with commas between, as ATTACK or ATTACK@IMAGES (`apgd@500`)."""
     contrast: Literal["auto", "matched clean", "equal updates"] = field(default="auto", metadata=GRID)
     """What is tested for each method; auto: matched clean where there are several budgets, else equal updates."""
+    declare: Names = field(default=(), metadata=NEUTRAL)
+    """Contrasts beyond each method's with random, with commas between: 'easiest:loss vs easycore'."""
+    primary: str | None = field(default=None, metadata=NEUTRAL)
+    """The contrast that is tested alone, spelled likewise; the others claim only if it does."""
     scoring_epochs: Integer = field(default=15, metadata=GRID)
     """Epochs of the scoring runs."""
     batch_size: Integer = field(default=128, metadata=GRID)
@@ -94,6 +103,8 @@ class CompareOptions(RunOptions):
     """I/N: every N-th cell from the I-th on, for job arrays."""
     keep_weights: Switch = field(default=False, metadata=NEUTRAL)
     """Keep each cell's model and coreset."""
+    preregister: Switch = field(default=False, metadata=NEUTRAL)
+    """Write the plan, what it declares and its seeds into out, and do nothing."""
     dry_run: Switch = field(default=False, metadata=NEUTRAL)
     """Print cells, updates, and an estimate of time and memory, and do nothing."""
     overwrite: Switch = field(default=False, metadata=NEUTRAL)
@@ -101,7 +112,7 @@ class CompareOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("methods", "objectives", "attack", "fractions", "eps", "epochs", "updates"):
+        for name in ("methods", "objectives", "attack", "strong", "declare", "fractions", "eps", "epochs", "updates"):
             value: tuple[Any, ...] = getattr(self, name)
             require(len(set(value)) == len(value), name, "given once each", value)
         require(self.minutes is None or self.minutes > 0, "minutes", "> 0", self.minutes)
@@ -111,6 +122,8 @@ class CompareOptions(RunOptions):
         require(name == "ray" and not address.startswith("/"), "on", "ray or ray:HOST:PORT", self.on)
         if self.on is not None and self.dry_run and self.workers is None:
             raise UsageError("workers must be given with on and dry_run: an estimate asks no cluster how large it is")
+        for name in ("dry_run", "overwrite"):
+            require(not (self.preregister and getattr(self, name)), name, "left out with preregister", True)
         require(self.num_workers >= 0, "num_workers", ">= 0", self.num_workers)
         self.shard_of()
         require_apart(self)
@@ -120,6 +133,10 @@ class CompareOptions(RunOptions):
             self._check_recipe()
 
     def _check_grid(self) -> None:
+        if tuple(self.controls) == ("none",):
+            object.__setattr__(self, "controls", ())
+        for name in self.controls:
+            require(name in CONTROLS, "controls", f"one of {', '.join(CONTROLS)}, or none", name)
         for name in ("data", "methods", "fractions"):
             require(bool(getattr(self, name)), name, "given (or a recipe)", getattr(self, name))
         if bool(self.epochs) == bool(self.updates):

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from easycoreset.errors import require
-from easycoreset.experiment import run_experiment
+from easycoreset.experiment import preregister, run_experiment
+from easycoreset.experiment.declaring import Declared
 from easycoreset.options import CompareOptions, takes
 from easycoreset.recipes import describe_experiment
 from easycoreset.reporting.contrasts import contrasts_of
@@ -48,7 +49,8 @@ def compare(options: CompareOptions) -> Comparison:
         UsageError: wrong use, before work starts.
         GridError: some cells failed; the others are done.
     """
-    require(not options.dry_run, "dry_run", "left to the command line", options.dry_run)
+    for name in ("dry_run", "preregister"):
+        require(not getattr(options, name), name, "left to the command line", True)
     results = run_comparison(options)
     return Comparison(results=results, contrasts=contrasts_of(options.out, results), out=options.out)
 
@@ -62,5 +64,16 @@ def run_comparison(options: CompareOptions, told: Callable[[pa.Table], Any] = la
     return run_experiment(
         describe_experiment(options), options.out, workers=options.workers, on=options.on, device=options.device,
         keep_weights=options.keep_weights, num_workers=options.num_workers, minutes=options.minutes,
-        shard=options.shard_of(), overwrite=options.overwrite, told=told,
+        shard=options.shard_of(), overwrite=options.overwrite, declares=options.declare, primary=options.primary or "",
+        told=told,
     )  # fmt: skip
+
+
+def preregister_comparison(options: CompareOptions) -> Declared:
+    """Write the plan, what it declares and its seeds into `out`; no cell is computed.
+
+    Raises:
+        UsageError: wrong use, or cells were evaluated there already.
+    """
+    experiment = describe_experiment(options)
+    return preregister(experiment, options.out, declares=options.declare, primary=options.primary or "")

@@ -1,0 +1,118 @@
+"""Auto-PGD (Croce & Hein 2020): the reference package's first two attacks, of which the second sees what is left."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+from torch import Tensor, nn
+
+from easycoreset.attacks.ball import Norm, check_ball
+from easycoreset.attacks.pgd import PGD
+from easycoreset.errors import require
+from easycoreset.models.modes import frozen
+
+FEWEST = 4  # classes below which the DLR losses are not defined
+TARGETS = 9  # of the targeted attacks, where there are so many other classes
+Stage = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class APGD:
+    """APGD by cross-entropy, then APGD-T by the targeted DLR loss on what is left, as in AutoAttack (pyautoattack).
+
+    Targeted attacks try min(9, classes - 1) targets. Below 4 classes APGD-T's loss is undefined: PGD by the margin
+    loss, with as many steps and 5 restarts, stands in. Random numbers are drawn batch by batch, as in the package.
+    """
+
+    version: ClassVar[int] = 1
+    draws_by_batch: ClassVar[bool] = True
+    needs_gradient: ClassVar[bool] = True  # it fails without one
+    eps: float = 8 / 255
+    norm: Norm = "linf"
+    iterations: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm, self.seed)
+        require(self.iterations >= 1, "iterations", ">= 1", self.iterations)
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of an image that both stages leave standing, at nine targets, about."""
+        return self.iterations * (1 + TARGETS)
+
+    def stages(self, classes: int) -> dict[str, Stage]:
+        """The two attacks in their order, name -> attack."""
+        margin = PGD(eps=self.eps, norm=self.norm, loss="margin", steps=self.iterations, restarts=5, seed=self.seed)
+        second = {"apgd-t": self._targeted} if classes >= FEWEST else {"pgd-margin": margin}
+        return {"apgd-ce": self._cross_entropy, **second}
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        return run_stages(self.stages, model, x, y, index)
+
+    def _cross_entropy(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        attack = APGDAttack(Contiguous(model), eot_iter=1, rho=0.75, **self._common(x))
+        attack.loss = "ce"
+        return run_package(attack, model, x, y)
+
+    def _targeted(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        attack = APGDAttack_targeted(Contiguous(model), eot_iter=1, rho=0.75, n_target_classes=count_targets(model, x),
+                                     **self._common(x))  # fmt: skip
+        return run_package(attack, model, x, y)
+
+    def _common(self, x: Tensor) -> dict[str, Any]:
+        return {"eps": self.eps, "norm": package_norm(self.norm), "n_restarts": 1, "n_iter": self.iterations,
+                "seed": self.seed, "device": x.device, "verbose": False}  # fmt: skip
+
+
+def run_stages(stages: Callable[[int], dict[str, Stage]], model: nn.Module, x: Tensor, y: Tensor,
+               index: Tensor | None) -> Tensor:  # fmt: skip
+    """Run the attacks of an ensemble on one batch, each on the samples that those before it left."""
+    result = x.detach().clone()
+    with frozen(model), torch.no_grad():
+        logits = model(result)
+    rows = (logits.argmax(1) == y).nonzero().squeeze(1)
+    for attack in stages(logits.shape[1]).values():
+        if not len(rows):
+            break
+        result[rows] = attack(model, x[rows], y[rows], None if index is None else index[rows])
+        with frozen(model), torch.no_grad():
+            rows = rows[model(result[rows]).argmax(1) == y[rows]]
+    return result
+
+
+def package_norm(norm: Norm) -> Literal["Linf", "L2"]:
+    """A norm as the package spells it."""
+    return "Linf" if norm == "linf" else "L2"
+
+
+def count_targets(model: nn.Module, x: Tensor) -> int:
+    """Target classes of the targeted attacks."""
+    with frozen(model), torch.no_grad():
+        return min(TARGETS, model(x[:1]).shape[1] - 1)
+
+
+def run_package(attack: Any, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Run one of the package's attacks; torch's own random state and the model stay as they were.
+
+    The package needs images and gradients that are contiguous, which networks in channels-last layout do not give.
+    """
+    devices = [x.device] if x.device.type == "cuda" else []
+    x = x.detach().clone(memory_format=torch.contiguous_format)
+    with frozen(model), torch.random.fork_rng(devices), torch.enable_grad():
+        return attack.perturb(x, y.clone()).detach().to(x.dtype)
+
+
+class Contiguous(nn.Module):
+    """A model whose input gradients are contiguous whatever its layout."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad:
+            x.register_hook(lambda gradient: gradient.contiguous())
+        return self.model(x)

@@ -1,0 +1,81 @@
+"""The starts of a grid: when and how each was made, what it declared, and how much was evaluated by then."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from easycoreset.experiment.cells import Experiment
+from easycoreset.experiment.declaring import Declared
+from easycoreset.experiment.results import is_done
+from easycoreset.files import make_folder, write_json
+from easycoreset.folders import OWN
+from easycoreset.ledgers import STATE, Ledger
+from easycoreset.locks import open_lock
+from easycoreset.records import read_record
+from easycoreset.statistics.starts import list_starts
+from easycoreset.versions import command_line, versions
+
+
+def describe_start(
+    experiment: Experiment, declared: Declared, out: Path, known: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """A start as its record tells it.
+
+    Args:
+        experiment: what is to be done.
+        declared: its contrasts.
+        out: its folder.
+        known: the starts before; contrasts that they declared are not told again.
+    """
+    before = [line["contrast"] for start in known for line in start["declared"]]
+    cells = experiment.cells()
+    lines = [
+        {"contrast": contrast.to_json(), "primary": contrast == declared.primary,
+         "evaluated": sum(is_done(out, cell) for cell in declared.cells[contrast])}
+        for contrast in declared.contrasts if contrast.to_json() not in before
+    ]  # fmt: skip
+    rows = {f"{cell.method} ({cell.objective}, {cell.fraction:g} kept)": None for cell in cells}
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command_line": command_line(), "versions": versions(),
+        "name": experiment.name, "cells": len(cells), "done": sum(is_done(out, cell) for cell in cells),
+        "seeds": 1 + max(cell.seed for cell in cells), "rows": list(rows), "declared": lines,
+    }  # fmt: skip
+
+
+def add_start(record: dict[str, Any], experiment: Experiment, declared: Declared, out: Path) -> list[dict[str, Any]]:
+    """The starts of a record with one more; the same plan at the same commit again is only counted."""
+    starts = list_starts(record)
+    new = describe_start(experiment, declared, out, starts)
+    changing = ("time", "done", "cells")
+    if starts and not new["declared"]:
+        last = {key: value for key, value in starts[-1].items() if key not in (*changing, "declared", "again")}
+        if last == {key: value for key, value in new.items() if key not in (*changing, "declared")}:
+            again = {"times": starts[-1].get("again", {}).get("times", 0) + 1, "time": new["time"]}
+            return [*starts[:-1], starts[-1] | {"again": again}]
+    return [*starts, new]
+
+
+def change_record(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Read the record of a folder that several processes share, change it, and write it, one process at a time."""
+    file = out / "locks" / "record"
+    with Ledger(out, OWN).active() as ledger:
+        ledger.refuse_links(file)
+        make_folder(file.parent)
+        lock = open_lock(file, wait=False)
+        try:
+            fcntl.flock(lock.descriptor, fcntl.LOCK_EX)
+            if lock.made:
+                ledger.note(file, STATE)
+            record = change(read_record(out / OWN))
+            write_json(out / OWN, record)
+            return record
+        finally:
+            os.close(lock.descriptor)
+
+
+def finished(**summary: Any) -> dict[str, Any]:
+    """What the record of a finished grid says beside the rest."""
+    return {"status": "done", "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "summary": summary}

@@ -1,0 +1,100 @@
+"""What a grid's record says of its starts: which contrasts were declared before anything was evaluated."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from easycoreset.spelling import name_data
+from easycoreset.statistics.planned import CONTROLS, MATCHED, PlannedContrast, to_kind
+
+FIRST_VERSION = "0.1"  # kept the last start alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plans:
+    """The contrasts of a grid's record.
+
+    Attributes:
+        family: declared by the first start, before a cell that they rest on was evaluated.
+        primary: the one of them that is tested alone; None where all are one family.
+        later: the others that were named, each with the day (and why it is exploratory, in words).
+    """
+
+    family: tuple[PlannedContrast, ...] = ()
+    primary: PlannedContrast | None = None
+    later: tuple[tuple[PlannedContrast, str], ...] = ()
+
+
+def list_starts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The starts of a grid's record, the first one first; of a record of version 0.1 the only one that it kept."""
+    if "starts" in record:
+        return list(record["starts"])
+    if "experiment" not in record:
+        return []
+    declared = _first_version(record)
+    return [{
+        "time": record.get("started", ""), "command_line": record.get("command_line"),
+        "versions": record.get("versions", {}), "name": record["experiment"].get("name", ""),
+        "cells": record.get("planned", 0), "done": 0, "seeds": max((p["seeds"] for p in _products(record)), default=0),
+        "rows": [], "declared": [{"contrast": c.to_json(), "primary": False, "evaluated": 0} for c in declared],
+        "version": FIRST_VERSION,
+    }]  # fmt: skip
+
+
+def read_plans(record: Mapping[str, Any]) -> Plans:
+    """Sort the contrasts of a record into the declared family and what came later."""
+    family: list[PlannedContrast] = []
+    later: list[tuple[PlannedContrast, str]] = []
+    primary: PlannedContrast | None = None
+    for number, start in enumerate(list_starts(record)):
+        for line in start["declared"]:
+            contrast = PlannedContrast.from_json(line["contrast"])
+            if number == 0 and not line["evaluated"]:
+                family.append(contrast)
+                primary = contrast if line["primary"] else primary
+            elif number == 0:
+                why = f"{line['evaluated']} of its cells were evaluated before it was declared, on {day(start)}"
+                later.append((contrast, why))
+            else:
+                later.append((contrast, f"added on {day(start)}"))
+    return Plans(family=tuple(family), primary=primary, later=tuple(later))
+
+
+def day(start: Mapping[str, Any]) -> str:
+    """The day of a start."""
+    return str(start["time"])[:10]
+
+
+def _first_version(record: Mapping[str, Any]) -> list[PlannedContrast]:
+    """What a record of version 0.1 declared: each method against random, at the main eps and its largest budget."""
+    products = _products(record)
+    declared: Mapping[str, str] = record.get("declared", {})
+    found: list[PlannedContrast] = []
+    for product in products:
+        base = product["base"]
+        eps = base.get("main_eps") if base.get("main_eps") is not None else base["eps"][0]
+        for objective in product["objectives"]:
+            kind = to_kind(declared.get(objective, product.get("contrast")))
+            random = [p for p in products if "random" in p["methods"] and objective in p["objectives"]]
+            if kind is None or not random:
+                continue
+            for method in product["methods"]:
+                for fraction in product["fractions"] if method not in CONTROLS else ():
+                    unit = "updates" if product["updates"] else "epochs"
+                    budgets = sorted({size for p in random for size in p[unit]})
+                    found.append(PlannedContrast(
+                        method=method, against="random", kind=kind, data=name_data(base["data"]),
+                        model=base.get("model"), objective=objective, fraction=fraction, eps=eps,
+                        size=max(product[unit]), unit=unit, frontier=tuple(budgets) if kind == MATCHED else (),
+                        seeds=tuple(range(min(product["seeds"], *(p["seeds"] for p in random)))),
+                    ))  # fmt: skip
+    unique: dict[tuple[Any, ...], PlannedContrast] = {}
+    for contrast in found:  # a product of more seeds or a larger budget stands for the same question
+        key = contrast.question[:5]
+        if key not in unique or (contrast.size, len(contrast.seeds)) > (unique[key].size, len(unique[key].seeds)):
+            unique[key] = contrast
+    return list(unique.values())
+
+
+def _products(record: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+    return record["experiment"].get("products", [])
