@@ -1,4 +1,4 @@
-"""The contrasts of a comparison with random: for people on the page, for programs in `contrasts.json`."""
+"""The contrasts of a comparison: for people on the page, for programs in `contrasts.json`."""
 
 import dataclasses
 import math
@@ -17,27 +17,51 @@ from easycoreset.files import SCHEMA_VERSION, write_json
 from easycoreset.parquet import read_table
 from easycoreset.records import read_record
 from easycoreset.reporting.page import Grid
-from easycoreset.statistics import Contrast, contrast_all
+from easycoreset.statistics import Contrast, Estimate, Outcomes, contrast_all, read_plans
 
 CONTRASTS = "contrasts.json"
+STRONG = "predictions-strong.parquet"
+OUTCOMES = {"index": "integer", "label": "integer", "attack": "text", "eps": "number", "broken": "bool"}
 MANY = 12  # contrasts that are told one by one
 
 
 def contrasts_of(folder: Path, results: pa.Table) -> list[Contrast]:
-    """Every contrast with random in an experiment's folder, the declared ones first."""
-    record = read_experiment(folder)
-    load = partial(load_outcomes, folder)
-    return contrast_all(results, load, declared_kinds(record), planned_budgets(record))
+    """Every contrast in an experiment's folder, the declared ones first."""
+    return contrast_all(outcomes_of(folder, results), read_plans(read_experiment(folder)))
+
+
+def outcomes_of(folder: Path, results: pa.Table) -> Outcomes:
+    """What happened to every test image, read from the cells when it is asked for."""
+    return Outcomes(results, partial(load_outcomes, folder), partial(load_strong, folder))
 
 
 def write_contrasts(folder: Path) -> None:
     """Write `contrasts.json`: gains, intervals, p and verdicts as the page tells them."""
-    found = contrasts_of(folder, read_results(folder))
-    lines = [dataclasses.asdict(c) | {"verdict": c.verdict, "says": c.sentence()} for c in found]
-    known = [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()} for line in lines
-    ]
-    write_json(folder / CONTRASTS, {"schema_version": SCHEMA_VERSION, "contrasts": known})
+    lines = [contrast_json(contrast) for contrast in contrasts_of(folder, read_results(folder))]
+    write_json(folder / CONTRASTS, {"schema_version": SCHEMA_VERSION, "contrasts": lines})
+
+
+def contrast_json(contrast: Contrast) -> dict[str, Any]:
+    """A contrast as JSON values: its plan, its figures, its verdict and what that says."""
+    facts = {name: value for name, value in vars(contrast).items() if name not in ("plan", "estimate")}
+    whole = {} if contrast.estimate is None else dataclasses.asdict(contrast.estimate)
+    figures = {"gain": contrast.gain, "low": contrast.low, "high": contrast.high, "p": contrast.p,
+               "seed_variance": whole.get("seed_variance"), "image_variance": whole.get("image_variance"),
+               "images": whole.get("images")}  # fmt: skip
+    words = {"verdict": contrast.verdict, "says": contrast.sentence()}
+    plan = contrast.plan.to_json()
+    return _finite({**plan, "planned_seeds": plan.pop("seeds"), **figures, **facts, **words})
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN."""
+    if isinstance(value, Estimate):
+        value = dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 RESULTS = {
@@ -75,29 +99,59 @@ def read_results(folder: Path) -> pa.Table:
 
 def tell_verdicts(declared: Sequence[Contrast]) -> list[str]:
     """A sentence for each declared contrast; of many, those that say something, and one line for the rest."""
-    telling = [contrast for contrast in declared if contrast.verdict in ("gain", "loss")]
+    telling = [contrast for contrast in declared if contrast.verdict in ("gain", "loss") or contrast.primary]
     if len(declared) <= MANY:
         return [contrast.sentence() for contrast in declared]
-    points = [contrast.sentence() for contrast in sorted(telling, key=lambda contrast: -contrast.gain)]
+    points = [contrast.sentence() for contrast in sorted(telling, key=lambda c: (not c.primary, -c.gain))]
     for verdict in dict.fromkeys(contrast.verdict for contrast in declared if contrast not in telling):
-        named = [f"{c.method} ({c.objective}, {say_share(c.fraction)})" for c in declared if c.verdict == verdict]
+        named = [f"{c.method} against {c.against} ({c.plan.objective}, {say_share(c.plan.fraction)})"
+                 for c in declared if c.verdict == verdict and c not in telling]  # fmt: skip
         points.append(f"{verdict.capitalize()}, {len(named)} contrasts: {', '.join(named)}.")
     return points
 
 
 def contrast_table(contrasts: Sequence[Contrast]) -> Grid:
     """All of them, for the page."""
-    columns = ["method", "objective", "kept", "budget", "eps", "compared at", "declared", "gain, points", "low", "high",
-               "p",
-               "Holm's p", "seeds", "verdict"]  # fmt: skip
-    rows = []
+    columns = ["method", "against", "objective", "kept", "budget", "eps", "compared at", "declared", "gain, points",
+               "low", "high", "p", "Holm's p", "seeds", "images", "verdict"]  # fmt: skip
+    rows: list[list[Any]] = []
     for c in contrasts:
-        numbers = [None if v != v else round(100 * v, 2) for v in (c.gain, c.low, c.high)]
-        ps = [None if p != p else float(f"{p:.3g}") for p in (c.p, c.p_holm)]
-        seeds = sum(gain is not None for gain in c.gains.values())
-        rows.append([c.method, c.objective, c.fraction, c.budget, say_eps(c.eps), c.kind, "yes" if c.declared else "no",
-                     *numbers, *ps, seeds, c.verdict])  # fmt: skip
-    return Grid("gains in robust accuracy over random", columns, rows)
+        plan, images = c.plan, None if c.estimate is None else c.estimate.images
+        status = "primary" if c.primary else "yes" if c.declared else f"no: {c.note}" if c.note else "no"
+        rows.append([plan.method, plan.against, plan.objective, plan.fraction, f"{plan.size} {plan.unit}",
+                     say_eps(plan.eps), plan.kind, status, *map(_points, (c.gain, c.low, c.high)),
+                     _short(c.p), _short(c.p_holm), len(c.gains), images, c.verdict])  # fmt: skip
+    return Grid("gains in robust accuracy", columns, rows)
+
+
+def sensitivity_table(declared: Sequence[Contrast]) -> Grid:
+    """Of every declared contrast each seed's gain, and what it rests on."""
+    seeds = sorted({seed for contrast in declared for seed in contrast.gains})
+    attacks = list(dict.fromkeys(name for contrast in declared for name in contrast.strong))
+    strong = [f"{name}: {what}" for name in attacks for what in ("gain", "low", "high", "images")]
+    columns = ["method", "against", "objective", "kept", *(f"seed {seed}" for seed in seeds), "gain", "low", "high",
+               "without seed", "gain without it", "its low", "its high", "sign-flip p", *strong]  # fmt: skip
+    rows: list[list[Any]] = []
+    for c in declared:
+        rest = c.without_extreme
+        without = (None, None, None) if rest is None else (rest.mean, rest.low, rest.high)
+        row: list[Any] = [c.method, c.against, c.plan.objective, c.plan.fraction]
+        row += [_points(c.gains.get(seed, math.nan)) for seed in seeds]
+        row += [*map(_points, (c.gain, c.low, c.high)), c.extreme, *map(_points, without), _short(c.sign_flip_p)]
+        for name in attacks:
+            under = c.strong.get(name)
+            figures = (None, None, None) if under is None else (under.mean, under.low, under.high)
+            row += [*map(_points, figures), None if under is None else under.images]
+        rows.append(row)
+    return Grid("gains in points, seed by seed", columns, rows)
+
+
+def _points(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(100 * value, 2)
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.3g}") if math.isfinite(value) else None
 
 
 def load_outcomes(folder: Path, name: str) -> pa.Table:
@@ -107,7 +161,7 @@ def load_outcomes(folder: Path, name: str) -> pa.Table:
         UsageError: they are missing or damaged, or are of attacked images that were not predicted clean, once each.
     """
     file = folder / "cells" / name / "predictions.parquet"
-    table = read_table(file, {"index": "integer", "attack": "text", "eps": "number", "broken": "bool"})
+    table = read_table(file, OUTCOMES)
     index, attacks = table["index"].to_numpy(), np.array(table["attack"].to_pylist(), object)
     clean = index[attacks == "clean"]
     fine = len(np.unique(clean)) == len(clean) > 0 and np.isin(index, clean).all() and not table["broken"].null_count
@@ -116,25 +170,22 @@ def load_outcomes(folder: Path, name: str) -> pa.Table:
     return table
 
 
+def load_strong(folder: Path, name: str) -> pa.Table | None:
+    """What strong attacks did to some of a cell's images; None where there were none.
+
+    Raises:
+        UsageError: they are damaged, or are of images that the cell does not have.
+    """
+    file = folder / "cells" / name / STRONG
+    if not file.exists():
+        return None
+    table, known = read_table(file, OUTCOMES), load_outcomes(folder, name)["index"].to_numpy()
+    fine = np.isin(table["index"].to_numpy(), known).all() and not table["broken"].null_count
+    if not fine or not np.isfinite(table["eps"].to_numpy()).all():
+        raise UsageError(f"{file}: must be of images that predictions.parquet holds, at finite eps")
+    return table
+
+
 def read_experiment(folder: Path) -> dict[str, Any]:
     """What an experiment's `run.json` says; empty where there is none."""
     return read_record(folder / "run.json") if (folder / "run.json").exists() else {}
-
-
-def declared_kinds(record: dict[str, Any]) -> dict[str, str]:
-    """Objective -> kind of the contrast that the experiment declared, first of all."""
-    if "declared" in record:
-        return record["declared"]
-    products = record.get("experiment", {}).get("products", [])
-    return {o: p["contrast"] for p in products for o in p["objectives"] if p.get("contrast")}
-
-
-def planned_budgets(record: dict[str, Any]) -> dict[tuple[str, str], int]:
-    """(method, objective) -> the largest budget that is planned."""
-    planned: dict[tuple[str, str], int] = {}
-    for product in record.get("experiment", {}).get("products", []):
-        for method in product["methods"]:
-            for objective in product["objectives"]:
-                size = max((*product["updates"], *product["epochs"]), default=0)
-                planned[method, objective] = max(size, planned.get((method, objective), 0))
-    return planned

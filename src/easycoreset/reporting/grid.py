@@ -8,13 +8,25 @@ from typing import Any
 
 import pyarrow as pa
 
-from easycoreset.console import say_duration, say_eps, say_share
+from easycoreset.console import say_eps, say_share
 from easycoreset.records import read_record
-from easycoreset.reporting.contrasts import contrast_table, contrasts_of, read_experiment, read_results, tell_verdicts
-from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes, errors, line, over_eps
+from easycoreset.reporting.advice import advise
+from easycoreset.reporting.classes import describe_classes
+from easycoreset.reporting.compute import EPOCHS, count_epochs, find_epochs
+from easycoreset.reporting.contrasts import (
+    contrast_table,
+    outcomes_of,
+    read_experiment,
+    read_results,
+    sensitivity_table,
+    tell_verdicts,
+)
+from easycoreset.reporting.figures import describe_fractions, draw_cost, draw_curves, draw_frontiers
+from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes
 from easycoreset.reporting.samples import describe_scores
-from easycoreset.reporting.second import describe_second
-from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, group_results
+from easycoreset.reporting.starts import describe_starts
+from easycoreset.reporting.strong import describe_strong
+from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results, read_plans
 
 
 def describe_grid(folder: Path) -> list[Section]:
@@ -22,20 +34,28 @@ def describe_grid(folder: Path) -> list[Section]:
     results = read_results(folder)
     if not results.num_rows:
         return [Section("Results", ["No cell is finished yet."])]
-    record, contrasts = read_experiment(folder), contrasts_of(folder, results)
-    groups = group_results(results)
+    record, outcomes = read_experiment(folder), outcomes_of(folder, results)
+    contrasts, groups = contrast_all(outcomes, read_plans(record)), group_results(results)
+    declared = [contrast for contrast in contrasts if contrast.declared]
     cells = {name: read_record(folder / "cells" / name / "cell.json") for name in _cells(results)}
     return [
         _verdict(results, contrasts, groups, record.get("planned")),
-        Section("Clean against robust accuracy", [FRONTIER], figures=_frontiers(results, groups)),
-        *_by_fraction(groups),
-        Section("Robustness over eps", figures=_curves_over_eps(groups)),
+        Section("Clean against robust accuracy", [FRONTIER], figures=draw_frontiers(results, groups)),
+        *describe_fractions(groups),
+        Section("Robustness over eps", figures=draw_curves(groups)),
         _setting(results, cells),
-        Section("Cost", figures=[_cost(results)]),
-        Section("All results", tables=[_table(groups, results)]),
-        *describe_second(cells),
-        Section("Every contrast with random", [EXPLORATORY], tables=[contrast_table(contrasts)], folded=True),
+        Section("Cost", figures=[draw_cost(results)]),
+        Section("All results", [EPOCHS, RS2], tables=[_table(groups, results, cells)]),
+        *(
+            [Section("What the declared contrasts rest on", [RESTS], tables=[sensitivity_table(declared)])]
+            if declared
+            else []
+        ),
+        *describe_strong(cells, outcomes),
+        *describe_classes(outcomes),
+        Section("Every contrast", [EXPLORATORY], tables=[contrast_table(contrasts)], folded=True),
         _class_counts(results, cells),
+        describe_starts(record),
         *_hardness(folder, groups),
         _warnings(cells),
     ]
@@ -76,6 +96,15 @@ FRONTIER = (
 EXPLORATORY = (
     "Those that were not declared before the run are exploratory: many of them are looked at, and p is not corrected."
 )
+RESTS = (
+    "Each seed's gain; the interval without the seed whose gain lies farthest from the mean (chosen after the fact: it "
+    "is no claim); the exact p under flips of the seeds' signs, which of n seeds is never below 2 / 2^n; and the same "
+    "gain under the strong attacks, on fewer images."
+)
+RS2 = (
+    "full is training on all data for as many updates, which is also what a new random subset every epoch (RS2, "
+    "Okanovic et al. 2024) comes to, up to the order of the samples."
+)
 
 
 def _hardness(folder: Path, groups: Sequence[Group]) -> list[Section]:
@@ -93,6 +122,7 @@ def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[
              planned: int | None) -> Section:  # fmt: skip
     seeds = min(group.seeds for group in groups)
     declared = tell_verdicts([contrast for contrast in contrasts if contrast.declared])
+    advice = advise(contrasts, groups)
     many = f"{seeds} seed{'s' * (seeds > 1)}"
     intro = f"{len(_cells(results))} cells of {len({g.method for g in groups})} methods, at least {many} each."
     if planned is not None and len(_cells(results)) < planned:
@@ -100,108 +130,8 @@ def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[
     if seeds < ENOUGH_SEEDS:
         intro += f" Fewer than {ENOUGH_SEEDS} seeds: a first look, not a finding."
     if not declared:
-        intro += " No contrast with random can be tested yet."
-    return Section("Verdict", [intro], points=declared)
-
-
-def _places(groups: Sequence[Group]) -> list[tuple[str, float]]:
-    return list(dict.fromkeys((g.objective, g.fraction) for g in groups if g.method != "full"))
-
-
-def _methods(groups: Sequence[Group]) -> dict[str, int]:
-    """Each method's own colour and symbol throughout the page; random's is the first."""
-    names = dict.fromkeys(["random", *(group.method for group in groups)])
-    return {name: place for place, name in enumerate(names)}
-
-
-def _at_place(groups: Sequence[Group], objective: str, fraction: float) -> list[Group]:
-    return [g for g in groups if g.objective == objective and (g.fraction == fraction or g.method == "full")]
-
-
-def _standard_error(figures: tuple[float, float], seeds: int) -> float:
-    return 100 * figures[1] / seeds**0.5
-
-
-def _frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
-    mains = {row["objective"]: row["main"] for row in results.select(["objective", "main"]).to_pylist()}
-    colours, figures = _methods(groups), []
-    for objective, fraction in _places(groups):
-        eps, data = mains[objective], []
-        own = [(g, figures_at) for g in _at_place(groups, objective, fraction) if (figures_at := g.at(eps)) is not None]
-        for method in dict.fromkeys(group.method for group, _ in own):
-            points = sorted(((g, r) for g, r in own if g.method == method), key=lambda pair: pair[0].clean[0])
-            data.append(line(
-                method, colours[method], [100 * g.clean[0] for g, _ in points], [100 * r[0] for _, r in points],
-                error_x=errors([_standard_error(g.clean, g.seeds) for g, _ in points]),
-                error_y=errors([_standard_error(r, g.seeds) for g, r in points]),
-                text=[g.budget for g, _ in points], hovertemplate="%{text}<br>clean %{x:.1f}, robust %{y:.1f}",
-            ))  # fmt: skip
-        caption = f"{objective}, {say_share(fraction)} kept: accuracy at eps {say_eps(eps)} against clean accuracy"
-        figures.append(Figure(caption, data, axes("clean accuracy, %", f"robust accuracy at eps {say_eps(eps)}, %")))
-    return figures
-
-
-def _largest_budget(groups: Sequence[Group]) -> list[Group]:
-    """Of each method, objective and fraction the group of the largest budget."""
-    best: dict[tuple[str, str, float], Group] = {}
-    for group in groups:
-        key = (group.method, group.objective, group.fraction)
-        if key not in best or int(group.budget.split()[0]) > int(best[key].budget.split()[0]):
-            best[key] = group
-    return list(best.values())
-
-
-def _by_fraction(groups: Sequence[Group]) -> list[Section]:
-    if len({group.fraction for group in groups if group.method != "full"}) < 2:
-        return []
-    colours, figures = _methods(groups), []
-    for objective in dict.fromkeys(group.objective for group in groups):
-        own = [group for group in _largest_budget(groups) if group.objective == objective]
-        eps = sorted({key[1] for group in own for key in group.robust})
-        for name, pick in [("clean", None), *((f"eps {say_eps(e)}", e) for e in eps)]:
-            data = []
-            for method in dict.fromkeys(group.method for group in own):
-                points = sorted(
-                    (g.fraction, g.clean if pick is None else g.at(pick), g.seeds) for g in own if g.method == method
-                )
-                points = [(f, figures_at, n) for f, figures_at, n in points if figures_at is not None]
-                x, y = [100 * f for f, _, _ in points], [100 * v[0] for _, v, _ in points]
-                data.append(line(method, colours[method], x, y,
-                                 error_y=errors([_standard_error(v, n) for _, v, n in points])))  # fmt: skip
-            figures.append(Figure(f"{objective}: accuracy, {name}, against the fraction kept", data,
-                                  axes("kept, %", f"accuracy, {name}, %")))  # fmt: skip
-    return [Section("Accuracy against the fraction kept", figures=figures)]
-
-
-def _curves_over_eps(groups: Sequence[Group]) -> list[Figure]:
-    colours, figures = _methods(groups), []
-    for objective, fraction in _places(groups):
-        data = []
-        for group in _largest_budget(_at_place(groups, objective, fraction)):
-            eps = sorted({key[1] for key in group.robust})
-            found = [(0.0, group.clean), *((e, at) for e in eps if (at := group.at(e)) is not None)]
-            data.append(line(f"{group.method}, {group.budget}", colours[group.method], [e for e, _ in found],
-                             [100 * v[0] for _, v in found],
-                             error_y=errors([_standard_error(v, group.seeds) for _, v in found])))  # fmt: skip
-        caption = f"{objective}, {say_share(fraction)} kept: accuracy under attack over eps, largest budgets"
-        figures.append(Figure(caption, data, over_eps(eps for curve in data for eps in curve["x"])))
-    return figures
-
-
-def _cost(results: pa.Table) -> Figure:
-    rows = [row for row in results.to_pylist() if row["eps"] == row["main"]]
-    names = {name: place for place, name in enumerate(dict.fromkeys(["random", *(row["method"] for row in rows)]))}
-    data = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = {row["cell"]: row for row in rows if row["method"] == method}.values()
-        data.append(line(method, names[method], [row["seconds"] for row in own], [100 * row["accuracy"] for row in own],
-                         mode="markers"))  # fmt: skip
-    total = sum(row["seconds"] for row in {row["cell"]: row for row in rows}.values())
-    caption = (
-        "each cell's seconds (selection, training, evaluation; scoring runs apart) and robust accuracy; "
-        f"{say_duration(total)} in all"
-    )
-    return Figure(caption, data, axes("seconds", "robust accuracy at the main eps, %"))
+        intro += " No contrast was declared before it was run."
+    return Section("Verdict", [*([advice] if advice else []), intro], points=declared)
 
 
 def _selection_costs(results: pa.Table) -> dict[tuple[str, float], list[float | None]]:
@@ -218,7 +148,7 @@ def _selection_costs(results: pa.Table) -> dict[tuple[str, float], list[float | 
 SELECTION = ("selection_seconds", "selection_mb")
 
 
-def _table(groups: Sequence[Group], results: pa.Table) -> Grid:
+def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str, Any]]) -> Grid:
     eps = sorted({key[1] for group in groups for key in group.robust})
     columns = [
         "objective",
@@ -229,16 +159,29 @@ def _table(groups: Sequence[Group], results: pa.Table) -> Grid:
         "clean",
         "±",
         *(c for e in eps for c in (f"eps {say_eps(e)}", "±")),
+        "epochs of training",
+        "and of scoring",
         "selection, s",
         "selection, MB",
     ]
-    costs, rows = _selection_costs(results), []
+    costs, epochs, rows = _selection_costs(results), count_epochs(cells), []
     for group in groups:
         figures = [group.clean, *(group.at(e) for e in eps)]
         pairs = [(None, None) if f is None else (round(100 * f[0], 2), _rounded(100 * f[1])) for f in figures]
         numbers = [number for pair in pairs for number in pair]
         cost = costs[group.method, group.fraction]
-        rows.append([group.objective, group.fraction, group.method, group.budget, group.seeds, *numbers, *cost])
+        rows.append(
+            [
+                group.objective,
+                group.fraction,
+                group.method,
+                group.budget,
+                group.seeds,
+                *numbers,
+                *find_epochs(group, epochs),
+                *cost,
+            ]
+        )
     return Grid("accuracies in %, mean and standard deviation over seeds", columns, rows)
 
 

@@ -1,23 +1,29 @@
 """Statistics of results tables: what was measured, how sure it is, and what it says, in sentences."""
 
-from easycoreset.statistics.contrasts import ENOUGH_SEEDS, Contrast, contrast_all
-from easycoreset.statistics.frontiers import Point, load_points
-from easycoreset.statistics.intervals import holm, interval, p_value, pooled_variance, resample_weights
+from easycoreset.statistics.contrasts import ENOUGH_SEEDS, Contrast
+from easycoreset.statistics.intervals import Estimate, estimate, holm, sign_flip_p
+from easycoreset.statistics.measuring import contrast_all
+from easycoreset.statistics.outcomes import Outcomes, Row
+from easycoreset.statistics.planned import PlannedContrast
+from easycoreset.statistics.starts import Plans, list_starts, read_plans
 from easycoreset.statistics.summary import Group, group_results, mean_std, tell_gains
 
 __all__ = [
     "ENOUGH_SEEDS",
     "Contrast",
+    "Estimate",
     "Group",
-    "Point",
+    "Outcomes",
+    "PlannedContrast",
+    "Plans",
+    "Row",
     "contrast_all",
+    "estimate",
     "group_results",
     "holm",
-    "interval",
-    "load_points",
+    "list_starts",
     "mean_std",
-    "p_value",
-    "pooled_variance",
-    "resample_weights",
+    "read_plans",
+    "sign_flip_p",
     "tell_gains",
 ]

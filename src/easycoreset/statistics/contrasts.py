@@ -1,169 +1,169 @@
-"""Contrasts with random: gain, interval, verdict; one a method is declared before the run, the rest is exploratory."""
+"""A contrast between two rows of a grid: gain, interval, verdict, and what it says in a sentence."""
 
-import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 
 from easycoreset.console import say_eps, say_share
-from easycoreset.statistics.frontiers import GAINS, Floats, Load, Point, load_points
-from easycoreset.statistics.intervals import holm, interval, p_value, pooled_variance, resample_weights, shared_variance
+from easycoreset.statistics.intervals import NAN, Estimate
+from easycoreset.statistics.planned import EQUAL, FULL, PlannedContrast
 
-BASELINE = "random"
-REFERENCES = (BASELINE, "full")
 MARGIN = 0.01  # within which no difference is claimed
 ENOUGH_SEEDS = 5
+ENOUGH_IMAGES = 100
 ALPHA = 0.05
 SAID = {
-    "gain": "gains over random",
-    "loss": "loses to random",
-    "inconclusive": "is inconclusive against random",
-    "no difference": "shows no difference from random",
+    "gain": "gains over",
+    "loss": "loses to",
+    "inconclusive": "is inconclusive against",
+    "no difference": "shows no difference from",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """A method against random.
+    """What is known of a contrast.
 
     Attributes:
-        method: its spelling.
-        objective: likewise.
-        fraction: kept.
-        budget: of the method, in words.
-        eps: radius.
-        kind: equal updates or matched clean.
-        declared: before the run; else it is exploratory.
-        gains: seed -> gain in robust accuracy; None where random's frontier does not reach.
-        gain: mean over the seeds that have one.
-        low: of the 95% interval.
-        high: of the 95% interval.
-        p: two-sided.
-        p_holm: corrected over the declared contrasts; NaN where exploratory.
+        plan: the two rows, their setting and the radius.
+        declared: by the first start, before a cell that it rests on was evaluated; else it is exploratory.
+        primary: it is tested alone, and the other declared ones claim only if it does.
+        note: of an exploratory one, when and why it came later; empty where nobody named it.
+        gains: seed -> gain in robust accuracy.
+        lacking: declared seeds that are not done.
+        off: seeds whose own clean accuracy lies beyond random's frontier.
+        problem: why it is not measurable; empty where it is.
+        estimate: mean and interval over the seeds.
+        p_holm: corrected over the declared family; of the primary contrast its own p; NaN where exploratory.
+        held_back: a declared one whose primary contrast claims nothing.
+        sign_flip_p: exact, over the seeds' signs.
+        extreme: the seed whose gain lies farthest from the mean.
+        without_extreme: the estimate without that seed; None where fewer than three seeds are there.
+        strong: strong attack -> the estimate under it, on fewer images.
     """
 
-    method: str
-    objective: str
-    fraction: float
-    budget: str
-    eps: float
-    kind: str
+    plan: PlannedContrast
     declared: bool
-    gains: dict[int, float | None]
-    gain: float
-    low: float
-    high: float
-    p: float
-    p_holm: float = float("nan")
+    primary: bool = False
+    note: str = ""
+    gains: dict[int, float] = field(default_factory=dict[int, float])
+    lacking: tuple[int, ...] = ()
+    off: tuple[int, ...] = ()
+    problem: str = ""
+    estimate: Estimate | None = None
+    p_holm: float = NAN
+    held_back: bool = False
+    sign_flip_p: float = NAN
+    extreme: int | None = None
+    without_extreme: Estimate | None = None
+    strong: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
+
+    @property
+    def method(self) -> str:
+        """Of the row."""
+        return self.plan.method
+
+    @property
+    def against(self) -> str:
+        """Of the other row."""
+        return self.plan.against
+
+    @property
+    def gain(self) -> float:
+        """Mean over the seeds; NaN where there is none."""
+        return NAN if self.estimate is None else self.estimate.mean
+
+    @property
+    def low(self) -> float:
+        """Of the 95% interval."""
+        return NAN if self.estimate is None else self.estimate.low
+
+    @property
+    def high(self) -> float:
+        """Of the 95% interval."""
+        return NAN if self.estimate is None else self.estimate.high
+
+    @property
+    def p(self) -> float:
+        """Two-sided, not corrected."""
+        return NAN if self.estimate is None else self.estimate.p
+
+    @property
+    def provisional(self) -> bool:
+        """Whether declared seeds are missing."""
+        return bool(self.lacking)
 
     @property
     def verdict(self) -> str:
-        """gain, loss, no difference (0 in an interval within one point), inconclusive, or not measurable.
+        """gain, loss, no difference (0 in an interval within one point), inconclusive, provisional, not measurable.
 
-        A declared gain or loss must also stand after Holm's correction.
+        A declared gain or loss must also stand after Holm's correction, and after the primary contrast.
         """
+        if self.declared and self.provisional:
+            return "provisional"
         if not np.isfinite(self.low):
             return "not measurable"
         if self.low <= 0 <= self.high:
             return "no difference" if self.low >= -MARGIN and self.high <= MARGIN else "inconclusive"
-        if self.declared and not self.p_holm < ALPHA:
+        if self.declared and (self.held_back or not self.p_holm < ALPHA):
             return "inconclusive"
         return "gain" if self.low > 0 else "loss"
 
     def sentence(self) -> str:
-        """What it says."""
-        place = f"{self.objective}, {say_share(self.fraction)} kept, eps {say_eps(self.eps)}"
-        how = "at the same budget" if self.kind == "equal updates" else "at the same clean accuracy"
-        measured = sum(gain is not None for gain in self.gains.values())
-        seeds = f"{measured} of {len(self.gains)} seeds" if measured < len(self.gains) else f"{measured} seeds"
-        values = [gain for gain in self.gains.values() if gain is not None]
-        if self.verdict == "not measurable" and len(values) == len(self.gains):
-            one = "one seed has no interval" if len(values) == 1 else "all seeds gain the same"
-            return f"{place}: {self.method} against random {how}: {_points(self.gain)} points, but {one}."
-        if self.verdict == "not measurable":
-            why = "have no partner in random" if self.kind == "equal updates" else "lie on random's frontier"
-            count = len(self.gains) - measured if self.kind == "equal updates" else measured
-            said = f"{count} of {len(self.gains)} seeds {why}"
-            return f"{place}: {self.method} against random {how} is not measurable: {said}."
-        figures = f"{_points(self.gain)} points (95% interval {_points(self.low)} to {_points(self.high)}, {seeds}"
-        figures += f", Holm's p {self.p_holm:.3g})" if self.declared else ", exploratory)"
-        few = "" if measured >= ENOUGH_SEEDS else " A first look."
-        return f"{place}: {self.method} {SAID[self.verdict]} {how}: {figures}.{few}"
+        """The setting, the verdict and the figures that it rests on."""
+        plan = self.plan
+        place = f"{plan.objective}, {say_share(plan.fraction)} kept, eps {say_eps(plan.eps)}"
+        how = "at the same budget" if plan.kind == EQUAL else "at the same clean accuracy"
+        other = "all data" if plan.against == FULL else plan.against
+        lead = "Primary contrast: " if self.primary else ""
+        if self.verdict in ("provisional", "not measurable"):
+            return f"{lead}{place}: {plan.method} against {other} {how}{_unfinished(self)}"
+        return f"{lead}{place}: {plan.method} {SAID[self.verdict]} {other} {how}: {_figures(self)}.{_doubts(self)}"
 
 
-def contrast_all(results: pa.Table, load: Load, declared: dict[str, str] | None = None,
-                 planned: dict[tuple[str, str], int] | None = None) -> list[Contrast]:  # fmt: skip
-    """Every method against random, at every radius and in both ways.
+def say_points(value: float) -> str:
+    """A gain in points, with its sign.
 
-    Args:
-        results: as `compare` writes it.
-        load: gives a cell's per-image outcomes by its name.
-        declared: objective -> kind of the contrast that was declared before the run, at the main radius and the
-            method's largest budget; what is not in it is exploratory.
-        planned: (method, objective) -> that largest budget, where it may not be done yet.
-
-    Returns:
-        The declared contrasts first.
+    >>> say_points(0.0234), say_points(-0.005)
+    ('+2.3', '-0.5')
     """
-    found: list[Contrast] = []
-    weigh = functools.cache(resample_weights)
-    rows = [row for row in results.to_pylist() if row["attack"] != "worst"]
-    for group in _groups(rows):
-        kind_declared = (declared or {}).get(group[0]["objective"])
-        for eps in dict.fromkeys(row["eps"] for row in group):
-            points = load_points([row for row in group if row["eps"] == eps], eps, load)
-            for kind in GAINS:
-                is_main = kind == kind_declared and np.isclose(eps, group[0]["main"])
-                found += _contrast_group(group[0], points, eps, kind, bool(is_main), planned or {}, weigh)
-    corrected = holm([contrast.p for contrast in found if contrast.declared])
-    places = iter(corrected)
-    found = [dataclasses.replace(c, p_holm=next(places)) if c.declared else c for c in found]
-    return sorted(found, key=lambda contrast: not contrast.declared)
-
-
-def _groups(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Rows of one data set, model, objective and fraction."""
-    keys = ("data", "model", "objective", "fraction")
-    for key in dict.fromkeys(tuple(row[name] for name in keys) for row in rows):
-        yield [row for row in rows if tuple(row[name] for name in keys) == key]
-
-
-def _contrast_group(row: dict[str, Any], points: Sequence[Point], eps: float, kind: str, is_main: bool,
-                    planned: dict[tuple[str, str], int], weigh: Callable[[int], Floats]) -> list[Contrast]:  # fmt: skip
-    random = [point for point in points if point.method == BASELINE]
-    others = [point for point in points if point.method not in REFERENCES]
-    if not random or not others:
-        return []
-    cells = {
-        key: [p for p in others if (p.method, p.size) == key]
-        for key in dict.fromkeys((p.method, p.size) for p in others)
-    }
-    gains = {key: {p.seed: GAINS[kind](p, random) for p in own} for key, own in cells.items()}
-    measured = {key: [g for g in found.values() if g is not None] for key, found in gains.items()}
-    seed_variance, freedom = pooled_variance(list(measured.values()))
-    weights = weigh(len(points[0].clean))
-    contrasts: list[Contrast] = []
-    for (method, size), own in cells.items():
-        values = measured[method, size]
-        mean = float(np.mean(values)) if values else float("nan")
-        variance = float("nan")
-        if len(values) > 1:
-            resampled = [r for p in own if (r := GAINS[kind](p, random, weights)) is not None]
-            variance = seed_variance / len(values) + shared_variance(np.array(resampled))
-        low, high = interval(mean, variance, freedom)
-        done = max(other for name, other in cells if name == method)
-        largest = size == planned.get((method, row["objective"]), done)
-        contrasts.append(Contrast(
-            method=method, objective=row["objective"], fraction=row["fraction"], budget=own[0].budget, eps=eps,
-            kind=kind, declared=is_main and largest, gains=gains[method, size], gain=mean, low=low, high=high,
-            p=p_value(mean, variance, freedom),
-        ))  # fmt: skip
-    return contrasts
-
-
-def _points(value: float) -> str:
     return f"{100 * value:+.1f}"
+
+
+def _figures(contrast: Contrast) -> str:
+    """Gain, interval, seeds, and how p was corrected."""
+    seeds = f"{len(contrast.gains)} seeds"
+    corrected = "p" if contrast.primary else "Holm's p"
+    tested = f"{corrected} {contrast.p_holm:.3g}" if contrast.declared else "exploratory"
+    interval = f"95% interval {say_points(contrast.low)} to {say_points(contrast.high)}"
+    return f"{say_points(contrast.gain)} points ({interval}, {seeds}, {tested}{contrast.note and f': {contrast.note}'})"
+
+
+def _unfinished(contrast: Contrast) -> str:
+    """Why there is no verdict."""
+    done, planned = len(contrast.plan.seeds) - len(contrast.lacking), len(contrast.plan.seeds)
+    if contrast.declared and contrast.provisional:
+        so_far = f"{say_points(contrast.gain)} points so far; " if contrast.gains else ""
+        return f" is provisional: {so_far}{done} of {planned} seeds are done."
+    if contrast.problem:
+        return f" is not measurable: {contrast.problem}."
+    one = (
+        "one seed has no interval"
+        if len(contrast.gains) == 1
+        else "all seeds gain the same, so that there is no interval"
+    )
+    return f": {say_points(contrast.gain)} points, but {one}."
+
+
+def _doubts(contrast: Contrast) -> str:
+    """What else must be known of a verdict."""
+    said: list[str] = []
+    if contrast.held_back and contrast.verdict == "inconclusive":
+        said.append("The primary contrast claims nothing, so this one cannot.")
+    if contrast.off:
+        said.append(f"{len(contrast.off)} of its seeds lie beyond random's frontier.")
+    if len(contrast.gains) < ENOUGH_SEEDS:
+        said.append("A first look.")
+    if contrast.estimate is not None and contrast.estimate.images < ENOUGH_IMAGES:
+        said.append(f"Only {contrast.estimate.images} test images: too few for an interval that can be trusted.")
+    return "".join(f" {text}" for text in said)

@@ -1,96 +1,98 @@
-"""Accuracies of cells as arrays over test images, and gains over random, seed by seed."""
+"""Gains of one row over another, image by image: at equal updates, or at the same clean accuracy."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
+
+from easycoreset.statistics.outcomes import Row
 
 Floats = npt.NDArray[np.float64]
-Load = Callable[[str], pa.Table]  # cell name -> its outcomes: index, attack, eps, broken
+
+
+class NotMeasurableError(ValueError):
+    """Why a gain cannot be measured, in words that follow "not measurable: "."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """One cell at one radius, image by image.
+class Gains:
+    """Gains in robust accuracy.
 
     Attributes:
-        method: its spelling.
-        budget: in words; budgets sort by `size`.
-        size: updates or epochs.
-        seed: of the cell.
-        clean: [N] 1 where the clean image is right.
-        robust: [N] 1 where no attack broke it.
+        seeds: that both sides have.
+        by_image: [seeds, images].
+        off: seeds whose own clean accuracy lies beyond the ends of random's frontier.
     """
 
-    method: str
-    budget: str
-    size: int
-    seed: int
-    clean: Floats
-    robust: Floats
-
-    def accuracies(self, weights: Floats | None = None) -> tuple[Any, Any]:
-        """(clean, robust) accuracy; with `weights` [R, N] that sum to 1, those of each resample, [R]."""
-        if weights is None:
-            return self._means
-        return weights @ self.clean, weights @ self.robust
-
-    @cached_property
-    def _means(self) -> tuple[float, float]:
-        return float(self.clean.mean()), float(self.robust.mean())
+    seeds: tuple[int, ...]
+    by_image: Floats
+    off: tuple[int, ...] = ()
 
 
-def load_points(rows: Sequence[dict[str, Any]], eps: float, load: Load) -> list[Point]:
-    """The cells of `rows` at one radius; where there were several attacks, an image is broken if any broke it."""
-    points: list[Point] = []
-    for row in {row["cell"]: row for row in rows}.values():
-        table = load(row["cell"])
-        index, radius = (table[name].to_numpy() for name in ("index", "eps"))
-        broken = table["broken"].to_numpy(zero_copy_only=False)
-        clean = table["attack"].to_numpy(zero_copy_only=False) == "clean"
-        attacked = ~clean & np.isclose(radius, eps)
-        if not attacked.any():
+def gain_at_equal_budget(own: Row, other: Row) -> Gains:
+    """Robust accuracy above that of another row of the same budget, seed by seed.
+
+    Raises:
+        NotMeasurableError: they have no seed in common.
+    """
+    seeds = _common(own, other)
+    return Gains(seeds, own.take(seeds).robust.astype(float) - other.take(seeds).robust)
+
+
+def gain_at_matched_clean(own: Row, frontier: Mapping[int, Row]) -> Gains:
+    """Robust accuracy above random's frontier at the row's mean clean accuracy, seed by seed.
+
+    One frontier is used, of random's means over the row's seeds, linear between its budgets in the order of their clean
+    accuracy. A seed's gain is r - ((1-w) r0 + w r1) - slope (c - ((1-w) c0 + w c1)): w and the slope come from the
+    means, r and c are the seed's own robust and clean accuracies, 0 and 1 the budgets around the mean.
+
+    Args:
+        own: the row.
+        frontier: random's rows by their budgets.
+
+    Raises:
+        NotMeasurableError: the row's mean lies off the frontier, or there are no seeds in common.
+    """
+    budgets = [row.take(_common(own, row)) for row in frontier.values() if set(own.seeds) & set(row.seeds)]
+    if len(budgets) < 2:
+        raise NotMeasurableError("random has fewer than two budgets with seeds in common")
+    budgets.sort(key=lambda row: row.clean.mean())
+    ends = budgets[0].clean.mean(), budgets[-1].clean.mean()
+    off = tuple(
+        seed for seed, clean in zip(own.seeds, own.clean.mean(1), strict=True) if not ends[0] <= clean <= ends[1]
+    )
+    for below, above in itertools.pairwise(budgets):
+        seeds = _common(own, below, above)
+        mine, low, high = own.take(seeds), below.take(seeds), above.take(seeds)
+        c, c0, c1 = (float(row.clean.mean()) for row in (mine, low, high))
+        if not c0 <= c <= c1 or c0 == c1:
             continue
-        images = np.unique(index[attacked])
-        fallen = np.zeros(len(images), bool)
-        np.logical_or.at(fallen, np.searchsorted(images, index[attacked]), broken[attacked])
-        order = np.argsort(index[clean])
-        place = order[np.searchsorted(index[clean][order], images)]
-        right = ~broken[clean][place]
-        size = row["updates"] if row["updates"] is not None else row["epochs"]
-        budget = f"{size} {'updates' if row['updates'] is not None else 'epochs'}"
-        points.append(Point(row["method"], budget, size, row["seed"], right.astype(float), (~fallen).astype(float)))
-    return points
+        share = (c - c0) / (c1 - c0)
+        slope = (float(high.robust.mean()) - float(low.robust.mean())) / (c1 - c0)
+        robust = mine.robust - ((1 - share) * low.robust + share * high.robust)
+        clean = mine.clean - ((1 - share) * low.clean + share * high.clean)
+        return Gains(seeds, robust - slope * clean, tuple(seed for seed in off if seed in seeds))
+    where = f"{100 * own.clean.mean():.1f}%, random's frontier from {100 * ends[0]:.1f} to {100 * ends[1]:.1f}%"
+    raise NotMeasurableError(f"the mean clean accuracy lies off random's frontier ({where})")
 
 
-def gain_at_equal_budget(own: Point, random: Sequence[Point], weights: Floats | None = None) -> Any:
-    """Robust accuracy above random's at the same budget and seed; None where there is no such cell."""
-    other = next((p for p in random if p.seed == own.seed and p.size == own.size), None)
-    return None if other is None else own.accuracies(weights)[1] - other.accuracies(weights)[1]
+def difference(one: Gains, other: Gains) -> Gains:
+    """How much more one row gains above the frontier than another, seed by seed.
 
-
-def gain_at_matched_clean(own: Point, random: Sequence[Point], weights: Floats | None = None) -> Any:
-    """Robust accuracy above random's frontier of the same seed at the same clean accuracy.
-
-    The frontier is linear between random's budgets, in order of clean accuracy; None outside it. With `weights`, the
-    segment stays the one of the whole test set.
+    Raises:
+        NotMeasurableError: they have no seed in common.
     """
-    frontier = sorted((p for p in random if p.seed == own.seed), key=lambda p: p.accuracies()[0])
-    clean = own.accuracies()[0]
-    for low, high in itertools.pairwise(frontier):
-        left, right = low.accuracies()[0], high.accuracies()[0]
-        if left <= clean <= right and right > left:
-            share = (clean - left) / (right - left)
-            slope = (high.accuracies()[1] - low.accuracies()[1]) / (right - left)
-            (own_c, own_r), (c0, r0), (c1, r1) = (p.accuracies(weights) for p in (own, low, high))
-            # to first order in the resample: share and slope stay those of the whole test set
-            return own_r - ((1 - share) * r0 + share * r1) - slope * (own_c - ((1 - share) * c0 + share * c1))
-    return None
+    seeds = tuple(seed for seed in one.seeds if seed in other.seeds)
+    if not seeds:
+        raise NotMeasurableError("no seed in common")
+    left, right = (gains.by_image[[gains.seeds.index(seed) for seed in seeds]] for gains in (one, other))
+    return Gains(seeds, left - right, tuple(seed for seed in seeds if seed in (*one.off, *other.off)))
 
 
-GAINS = {"equal updates": gain_at_equal_budget, "matched clean": gain_at_matched_clean}
+def _common(*rows: Row) -> tuple[int, ...]:
+    seeds = tuple(seed for seed in rows[0].seeds if all(seed in row.seeds for row in rows))
+    if not seeds:
+        raise NotMeasurableError("no seed in common")
+    return seeds

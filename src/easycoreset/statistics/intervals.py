@@ -1,64 +1,120 @@
 """Intervals that hold both sources of chance: the seeds of training, and the test images that happened to be there."""
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 Floats = npt.NDArray[np.float64]
-RESAMPLES = 1000
+MOST_FLIPPED = 20  # seeds above which not all signs are flipped
+NAN = float("nan")
 
 
-def pooled_variance(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Variance within groups, pooled, and its degrees of freedom.
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over seeds with its 95% interval.
 
-    >>> pooled_variance([[1.0, 3.0], [2.0, 2.0, 5.0]])
-    (2.6666666666666665, 3)
+    Attributes:
+        mean: over the seeds.
+        low: of the interval; NaN of a single seed, and where all seeds have the same value.
+        high: likewise.
+        p: two-sided, of a mean of 0: the level at which the half width equals abs(mean).
+        seed_variance: of the values of the seeds (ddof 1).
+        image_variance: that the images give to all seeds alike.
+        seeds: how many.
+        images: how many.
     """
-    freedom = sum(len(group) - 1 for group in groups if len(group) > 1)
-    if not freedom:
-        return float("nan"), 0
-    return sum(float(np.var(group, ddof=1)) * (len(group) - 1) for group in groups if len(group) > 1) / freedom, freedom
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    seed_variance: float
+    image_variance: float
+    seeds: int
+    images: int
 
 
-def resample_weights(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Bootstrap weights of the test images, [resamples, images], each row summing to 1."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, images, (resamples, images))
-    rows = np.arange(resamples)[:, None] * images
-    counts = np.bincount((drawn + rows).ravel(), minlength=resamples * images).reshape(resamples, images)
-    return counts / images
+def estimate(by_image: Floats) -> Estimate:
+    """The mean of per-image values over seeds and images, [seeds, images], with an interval of two parts.
+
+    The half width is sqrt(t^2(n - 1) s^2 / n + z^2 c): s^2 is the variance of the seeds' means, c the variance that
+    the images give to all of them alike. Each part keeps its own quantile: s^2 of few seeds is uncertain, c is not.
+    """
+    seeds, images = by_image.shape
+    values = by_image.mean(1)
+    mean = float(values.mean())
+    variance = float(values.var(ddof=1)) if seeds > 1 else NAN
+    if not variance > 1e-24:  # also where rounding makes equal values differ
+        return Estimate(mean=mean, low=NAN, high=NAN, p=NAN, seed_variance=variance, image_variance=NAN,
+                        seeds=seeds, images=images)  # fmt: skip
+    shared = image_variance(by_image)
+    half = half_width(0.05, variance, shared, seeds)
+    return Estimate(mean=mean, low=mean - half, high=mean + half, p=p_value(mean, variance, shared, seeds),
+                    seed_variance=variance, image_variance=shared, seeds=seeds, images=images)  # fmt: skip
 
 
-def shared_variance(resampled: Floats) -> float:
-    """Variance that the test images give to the mean over seeds, beyond what the seeds' own variance holds already.
+def image_variance(by_image: Floats) -> float:
+    """Variance that the images give to the mean over seeds, beyond what the variance between seeds holds already.
 
-    Each seed's gain also differs by images on which its own models happen to disagree; that part is in the variance
-    between seeds and must not be counted twice. What is left is the mean covariance between seeds over resamples.
+    The mean covariance over images between two seeds, all pairs, cut at 0, divided by the number of images. Each seed's
+    value also differs by images on which its models happen to disagree; that part is in the seeds' own variance.
 
     Args:
-        resampled: [seeds, resamples] gains.
+        by_image: [seeds, images], at least two of each.
+
+    >>> image_variance(np.array([[0.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]])) * 4  # all variance is shared
+    0.3333333333333333
     """
-    seeds = len(resampled)
-    covariance = np.cov(resampled)
-    between = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
-    return max(float(between), 0.0)
+    seeds, images = by_image.shape
+    if images < 2:
+        return 0.0
+    pairs = float(by_image.sum(0).var(ddof=1) - by_image.var(axis=1, ddof=1).sum())
+    return max(pairs, 0.0) / (seeds * (seeds - 1) * images)
 
 
-def interval(mean: float, variance: float, freedom: int, level: float = 0.95) -> tuple[float, float]:
-    """The t interval around a mean whose squared standard error is `variance`."""
-    if not freedom or not variance > 0:
-        return float("nan"), float("nan")
-    half = float(special.stdtrit(freedom, (1 + level) / 2)) * variance**0.5
-    return mean - half, mean + half
+def half_width(level: float, variance: float, shared: float, seeds: int) -> float:
+    """Half the width of the interval that leaves out `level` of the probability.
+
+    >>> round(half_width(0.05, 4.0, 0.0, 4), 3), round(half_width(0.05, 0.0, 1.0, 4), 3)
+    (3.182, 1.96)
+    """
+    t, z = float(special.stdtrit(seeds - 1, level / 2)), float(special.ndtri(level / 2))
+    return float(np.sqrt(t * t * variance / seeds + z * z * shared))
 
 
-def p_value(mean: float, variance: float, freedom: int) -> float:
-    """Two-sided p of a mean of 0."""
-    if not freedom or not variance > 0:
-        return float("nan")
-    return float(2 * special.stdtr(freedom, -abs(mean) / variance**0.5))
+def p_value(mean: float, variance: float, shared: float, seeds: int) -> float:
+    """The level at which the half width equals abs(mean), by bisection in its logarithm.
+
+    >>> round(p_value(3.182446, 4.0, 0.0, 4), 6)
+    0.05
+    """
+    low, high = -700.0, 0.0  # of the natural logarithm
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if half_width(float(np.exp(middle)), variance, shared, seeds) > abs(mean) else (low, middle)
+        )
+    return float(np.exp((low + high) / 2))
+
+
+def sign_flip_p(values: Sequence[float]) -> float:
+    """The exact two-sided p of the seeds' mean under flips of their signs; NaN beyond 20 seeds.
+
+    The share of all 2^n patterns of signs whose mean is at least as far from 0. Of n seeds it is at least 2^(1 - n).
+
+    >>> sign_flip_p([1.0, 2.0, 3.0])
+    0.25
+    """
+    if not 1 <= len(values) <= MOST_FLIPPED:
+        return NAN
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return float(np.mean(np.abs(sums) >= abs(sum(values)) - 1e-12))
 
 
 def paired_difference(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> dict[str, float]:
@@ -81,15 +137,13 @@ def paired_difference(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (Holm 1979); NaN stays NaN and counts for nothing.
+    """Holm's correction (Holm 1979) over a family whose size is fixed: NaN, of what is not measured, counts as 1.
 
-    >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
+    >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])], holm([0.01, float("nan")])
+    ([0.03, 0.06, 0.06], [0.02, 1.0])
     """
-    known = [place for place, p in enumerate(p_values) if np.isfinite(p)]
-    corrected = [float("nan")] * len(p_values)
-    highest = 0.0
-    for rank, place in enumerate(sorted(known, key=lambda place: p_values[place])):
-        highest = max(highest, min(1.0, (len(known) - rank) * p_values[place]))
-        corrected[place] = highest
-    return corrected
+    known = [p if np.isfinite(p) else 1.0 for p in p_values]
+    order = sorted(range(len(known)), key=known.__getitem__)
+    scaled = [min(1.0, (len(known) - rank) * known[place]) for rank, place in enumerate(order)]
+    corrected = dict(zip(order, itertools.accumulate(scaled, max), strict=True))
+    return [corrected[place] for place in range(len(known))]

@@ -1,0 +1,44 @@
+"""What the rows of a comparison cost, in epochs: passes over all training samples."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from easycoreset.own_modules import is_own
+from easycoreset.selection import load_selector, needs_of
+from easycoreset.statistics import Group
+from easycoreset.statistics.planned import FULL
+
+EPOCHS = (
+    "Compute is counted in epochs, passes over all training samples: of training, and with the run that the scores "
+    "come from, whose epochs of training and of scoring count alike; that run serves every method of its seed. An epoch "
+    "of adversarial training costs as many more as it has inner steps; passes of further hardnesses are not counted."
+)
+
+
+def count_epochs(cells: Mapping[str, dict[str, Any]]) -> dict[tuple[str, float, str, str], tuple[float, float | None]]:
+    """(method, fraction, objective, budget) -> epochs of training, and with scoring; None where that is not known."""
+    found: dict[tuple[str, float, str, str], tuple[float, float | None]] = {}
+    for record in cells.values():
+        options, total = record["options"], sum(record["class_counts"]["before"])
+        updates, epochs = options.get("updates"), options.get("epochs")
+        if not total or (updates or epochs) is None:
+            continue
+        training = updates * options["batch_size"] / total if updates else epochs * record["kept"] / total
+        scored = uses_scores(options["method"])
+        whole = None if scored is None else training + 2 * options["scoring_epochs"] * scored
+        budget = f"{updates} updates" if updates else f"{epochs} epochs"
+        found[options["method"], options["fraction"], options["objective"], budget] = (training, whole)
+    return found
+
+
+def find_epochs(group: Group, epochs: Mapping[tuple[str, float, str, str], tuple[float, float | None]]) -> list[Any]:
+    """The two figures of a row."""
+    found = epochs.get((group.method, group.fraction, group.objective, group.budget), (None, None))
+    return [None if value is None else round(value, 1) for value in found]
+
+
+def uses_scores(method: str) -> bool | None:
+    """Whether a method looks at scores; None for one of a user's own module, which is not imported here."""
+    if method == FULL or method.startswith("file"):
+        return False
+    return None if is_own(method) else needs_of(load_selector(method)[1]) != ()
