@@ -44,8 +44,8 @@ class Case:
         cleans: mean clean accuracy of each method on random's frontier; none at equal updates.
         off: one seed of ten is pushed beyond the frontier's end.
         correlation: between the noise of clean and of robust accuracy.
-        noise: of the seeds: normal; t3, Student's with 3 degrees of freedom; or collapse, where one seed in ten falls by
-            ten points more. The last two break the rule's assumption of normal seeds, and show what that costs.
+        noise: of the seeds: normal; t3, Student's with 3 degrees of freedom; or collapse, where one seed in ten falls
+            by ten points more. The last two break the rule's assumption of normal seeds: what that costs.
     """
 
     name: str

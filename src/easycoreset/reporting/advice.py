@@ -19,7 +19,7 @@ def advise(contrasts: Sequence[Contrast], groups: Sequence[Group]) -> str:
     if not settings:
         return ""
     first, *rest = settings
-    said = _recommend(_of(contrasts, first), groups)
+    said = _recommend(_of(contrasts, first), groups, len(declared))
     for setting in rest[:OTHERS]:
         said.append(_sum_up(_of(contrasts, setting)))
     if len(rest) > OTHERS:
@@ -34,69 +34,77 @@ def _of(contrasts: Sequence[Contrast], setting: tuple[str, str | None, str, floa
     return [contrast for contrast in own if contrast.plan.eps == eps]
 
 
-def _recommend(own: Sequence[Contrast], groups: Sequence[Group]) -> list[str]:
+def _recommend(own: Sequence[Contrast], groups: Sequence[Group], family: int) -> list[str]:
     """What to keep, at what price, and whether random or all data would do as well."""
     plan = own[0].plan
-    share, eps = say_share(plan.fraction), say_eps(plan.eps)
-    where = f"After {plan.objective} training on {share} of the samples, against an attack of eps {eps}"
+    kept, where = say_share(plan.fraction), f"After {plan.objective} training on"
+    attack = f"against an attack of eps {say_eps(plan.eps)}"
     against_random = [c for c in own if c.declared and c.against == BASELINE and c.method not in CONTROLS]
-    winners = sorted((c for c in against_random if c.verdict == "gain"), key=lambda c: -c.gain)
+    ranked = sorted((c for c in against_random if c.estimate is not None), key=lambda c: -c.gain)
+    winners = [c for c in ranked if c.verdict == "gain"]
     waiting = [c for c in own if c.declared and c.provisional]
     if winners:
         best = winners[0]
-        how = "than as many random samples" + (" at the same clean accuracy" if best.plan.kind == MATCHED else "")
-        more = [c.method for c in winners[1:]]
-        said = [f"{where}, keep what {best.method} keeps: the model is {_points(best)} more robust {how}."]
-        said += [f"{' and '.join(more)} {'gains' if len(more) == 1 else 'gain'} too."] if more else []
-        method = best.method
+        how = " at the same clean accuracy" if best.plan.kind == MATCHED else ""
+        said = [f"Keep the {kept} that {best.method} picks: {attack} the model is {_points(best)} more robust than one "
+                f"of as many random samples{how}."]  # fmt: skip
+        said += [f"{c.method} gains too, {_points(c)}." for c in winners[1:]]
     elif waiting:
         done = min(len(c.plan.seeds) - len(c.lacking) for c in waiting)
-        said = [f"{where}, nothing can be said yet: {done} of {len(waiting[0].plan.seeds)} seeds are done."]
-        method = waiting[0].method
+        planned = len(waiting[0].plan.seeds)
+        said = [f"{where} {kept} of the samples, nothing can be said yet: {done} of {planned} seeds are done."]
     else:
-        said = [f"{where}, no method is shown to be better than as many random samples: keep a random part."]
-        method = max(against_random, key=lambda c: c.gain).method if against_random else own[0].method
-    said += _price(method, plan.objective, plan.fraction, groups)
-    said += _as_good(method, own)
-    return said
+        said = [f"{where} {kept} of the samples, no method is shown to make the model more robust {attack} than as "
+                "many random samples: keep random ones."]  # fmt: skip
+    best = (winners or ranked or [None])[0]
+    if best is None:
+        return said
+    nearest = "" if winners else f"The {'highest so far' if waiting else 'closest'} is {best.method}. "
+    return [*said, nearest + _price(best, own, groups), *_as_good(best, own, family)]
 
 
-def _price(method: str, objective: str, fraction: float, groups: Sequence[Group]) -> list[str]:
-    """Clean accuracy beside random's at equal budgets."""
-    own, random = (_largest(name, objective, fraction, groups) for name in (method, BASELINE))
-    if own is None or random is None:
-        return []
-    change = 100 * (own.clean[0] - random.clean[0])
-    if abs(change) < 0.05:
-        return [f"At equal budgets {method} costs no clean accuracy ({100 * own.clean[0]:.1f}%)."]
-    verb = "costs" if change < 0 else "brings"
-    return [f"At equal budgets {method} {verb} {abs(change):.1f} points of clean accuracy ({100 * own.clean[0]:.1f}% "
-            f"instead of {100 * random.clean[0]:.1f}%)."]  # fmt: skip
+def _price(best: Contrast, own: Sequence[Contrast], groups: Sequence[Group]) -> str:
+    """Robust and clean accuracy beside random's at equal budgets."""
+    plan = best.plan
+    mine, random = (_largest(name, plan.objective, plan.fraction, groups) for name in (best.method, BASELINE))
+    if mine is None or random is None:
+        return ""
+    change = 100 * (mine.clean[0] - random.clean[0])
+    clean = f"{100 * mine.clean[0]:.1f}% instead of {100 * random.clean[0]:.1f}%"
+    price = f"{abs(change):.1f} points {'lower' if change < 0 else 'higher'} ({clean})"
+    equal = next((c for c in own if c.method == best.method and c.against == BASELINE and c.plan.kind == EQUAL), None)
+    if equal is None or equal.estimate is None or best.plan.kind == EQUAL:
+        return f"At equal budgets its clean accuracy is {price}."
+    return f"At equal budgets its robust accuracy is {_more(equal)} than random's, and its clean accuracy {price}."
 
 
-def _as_good(method: str, own: Sequence[Contrast]) -> list[str]:
+def _as_good(best: Contrast, own: Sequence[Contrast], family: int) -> list[str]:
     """A sentence where random's frontier, or all data, does as well as the method."""
     said: list[str] = []
-    ours = [c for c in own if c.method == method and c.estimate is not None]
+    ours = [c for c in own if c.method == best.method and c.estimate is not None]
     matched = next((c for c in ours if c.against == BASELINE and c.plan.kind == MATCHED), None)
-    equal = next((c for c in ours if c.against == BASELINE and c.plan.kind == EQUAL), None)
     full = next((c for c in ours if c.against == FULL), None)
     if matched is not None and matched.verdict in ("inconclusive", "no difference", "loss"):
-        higher = equal is not None and equal.gain > 0
-        lead = (
-            f"At equal budgets its robust accuracy is {_points(equal)} higher, but random"
-            if higher and equal
-            else "Random"
-        )
-        said.append(f"{lead} samples trained for fewer updates reach the same clean accuracy with a robust accuracy that "
-                    f"is not shown to be lower (difference {_points(matched)}).")  # fmt: skip
-    if full is not None and full.verdict in ("inconclusive", "no difference", "loss"):
-        said.append(f"All data at the same budget does as well, as far as can be told (difference {_points(full)}): "
-                    "then there is no need of a subset.")  # fmt: skip
-    elif full is not None and full.verdict == "gain":
+        said.append("Random samples trained for fewer updates reach the same clean accuracy, and there it is "
+                    f"{_more(matched)} than theirs: {_doubt(matched, family)}.")  # fmt: skip
+    if full is not None and full.verdict in ("inconclusive", "no difference"):
+        if full.low <= 0 <= full.high:
+            said.append("All data at the same budget does as well, as far as can be told (its robust accuracy is "
+                        f"{_more(full)} than theirs): then there is no need of a subset.")  # fmt: skip
+        else:
+            said.append(f"Its robust accuracy is {_more(full)} than that of all data at the same budget: "
+                        f"{_doubt(full, family)}.")  # fmt: skip
+    elif full is not None and full.verdict in ("gain", "loss"):
         hint = "" if full.declared else ", which was not declared beforehand"
-        said.append(f"It is {_points(full)} more robust than all data at the same budget{hint}.")
+        said.append(f"Its robust accuracy is {_more(full)} than that of all data at the same budget{hint}.")
     return said
+
+
+def _doubt(contrast: Contrast, family: int) -> str:
+    """Why a gain is not told as one."""
+    if contrast.low <= 0 <= contrast.high:
+        return "that is no difference that can be told"
+    return f"that is too little to claim among {family} declared contrasts" if contrast.declared else "a first look"
 
 
 def _sum_up(own: Sequence[Contrast]) -> str:
@@ -117,6 +125,14 @@ def _points(contrast: Contrast) -> str:
     """A gain with its interval."""
     interval = f", {100 * contrast.low:.1f} to {100 * contrast.high:.1f}" if contrast.low == contrast.low else ""
     return f"{100 * contrast.gain:.1f} points{interval and f' ({interval[2:]})'}"
+
+
+def _more(contrast: Contrast) -> str:
+    """A gain as a comparison."""
+    value, low, high = (100 * v for v in (contrast.gain, contrast.low, contrast.high))
+    sign, word = (1, "higher") if value >= 0 else (-1, "lower")
+    ends = sorted((sign * low, sign * high))
+    return f"{abs(value):.1f} points" + (f" ({ends[0]:.1f} to {ends[1]:.1f})" if low == low else "") + f" {word}"
 
 
 def _largest(method: str, objective: str, fraction: float, groups: Sequence[Group]) -> Group | None:

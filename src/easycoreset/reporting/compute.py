@@ -10,8 +10,8 @@ from easycoreset.statistics.planned import FULL
 
 EPOCHS = (
     "Compute is counted in epochs, passes over all training samples: of training, and with the run that the scores "
-    "come from, whose epochs of training and of scoring count alike; that run serves every method of its seed. An epoch "
-    "of adversarial training costs as many more as it has inner steps; passes of further hardnesses are not counted."
+    "come from, whose epochs of training and of scoring count alike; it serves every method of its seed. An epoch of "
+    "adversarial training costs as many more as it has inner steps; passes of further hardnesses are not counted."
 )
 
 

@@ -49,8 +49,7 @@ def contrast_json(contrast: Contrast) -> dict[str, Any]:
                "seed_variance": whole.get("seed_variance"), "image_variance": whole.get("image_variance"),
                "images": whole.get("images")}  # fmt: skip
     words = {"verdict": contrast.verdict, "says": contrast.sentence()}
-    plan = contrast.plan.to_json()
-    return _finite({**plan, "planned_seeds": plan.pop("seeds"), **figures, **facts, **words})
+    return _finite({**contrast.plan.to_json(), **figures, **facts, **words})
 
 
 def _finite(value: Any) -> Any:

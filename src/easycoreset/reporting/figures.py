@@ -7,10 +7,11 @@ import pyarrow as pa
 from easycoreset.console import say_duration, say_eps, say_share
 from easycoreset.reporting.page import Figure, Section, axes, errors, line, over_eps
 from easycoreset.statistics import Group
+from easycoreset.statistics.planned import FULL
 
 
 def _places(groups: Sequence[Group]) -> list[tuple[str, float]]:
-    return list(dict.fromkeys((g.objective, g.fraction) for g in groups if g.method != "full"))
+    return list(dict.fromkeys((g.objective, g.fraction) for g in groups if g.method != FULL))
 
 
 def _methods(groups: Sequence[Group]) -> dict[str, int]:
@@ -20,7 +21,7 @@ def _methods(groups: Sequence[Group]) -> dict[str, int]:
 
 
 def _at_place(groups: Sequence[Group], objective: str, fraction: float) -> list[Group]:
-    return [g for g in groups if g.objective == objective and (g.fraction == fraction or g.method == "full")]
+    return [g for g in groups if g.objective == objective and (g.fraction == fraction or g.method == FULL)]
 
 
 def _standard_error(figures: tuple[float, float], seeds: int) -> float:
@@ -59,7 +60,7 @@ def _largest_budget(groups: Sequence[Group]) -> list[Group]:
 
 def describe_fractions(groups: Sequence[Group]) -> list[Section]:
     """Accuracy against the fraction kept, where there are several."""
-    if len({group.fraction for group in groups if group.method != "full"}) < 2:
+    if len({group.fraction for group in groups if group.method != FULL}) < 2:
         return []
     colours, figures = _methods(groups), []
     for objective in dict.fromkeys(group.objective for group in groups):

@@ -27,6 +27,7 @@ from easycoreset.reporting.samples import describe_scores
 from easycoreset.reporting.starts import describe_starts
 from easycoreset.reporting.strong import describe_strong
 from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results, read_plans
+from easycoreset.statistics.planned import BASELINE, FULL
 
 
 def describe_grid(folder: Path) -> list[Section]:
@@ -170,18 +171,9 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str
         pairs = [(None, None) if f is None else (round(100 * f[0], 2), _rounded(100 * f[1])) for f in figures]
         numbers = [number for pair in pairs for number in pair]
         cost = costs[group.method, group.fraction]
-        rows.append(
-            [
-                group.objective,
-                group.fraction,
-                group.method,
-                group.budget,
-                group.seeds,
-                *numbers,
-                *find_epochs(group, epochs),
-                *cost,
-            ]
-        )
+        name = "full (RS2, up to order)" if group.method == FULL else group.method
+        head = [group.objective, group.fraction, name, group.budget, group.seeds]
+        rows.append([*head, *numbers, *find_epochs(group, epochs), *cost])
     return Grid("accuracies in %, mean and standard deviation over seeds", columns, rows)
 
 
@@ -194,7 +186,7 @@ def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Sectio
     figures = []
     for (method, fraction), name in sorted(first.items()):
         counts = cells[name]["class_counts"]
-        if method in ("random", "full") or not counts["before"]:
+        if method in (BASELINE, FULL) or not counts["before"]:
             continue
         classes = list(range(len(counts["before"])))
         data = [{"type": "bar", "name": label, "x": classes, "y": counts[key], "marker": {"color": COLOURS[place]}}
