@@ -13,7 +13,7 @@ import torch
 
 from easycoreset.versions import versions
 
-NAMES = ("augmentation", "exact", "naive", "online", "rows", "selection", "startup", "trades")
+NAMES = ("augmentation", "contrasts", "exact", "naive", "online", "rows", "selection", "startup", "trades")
 LONG = ("growth", "processes", "throughput")  # run only when named
 FOLDER = Path("runs/bench")
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from fuzz.cases import WRONG, run_again
 
-from benchmarks import augmentation, growth
+from benchmarks import augmentation, coverage, growth
 from benchmarks.children import spend
 from benchmarks.figures import Verdict, beside
 from benchmarks.grids import check_grid
@@ -82,6 +82,20 @@ def check_fuzz(file: Path, root: Path | None) -> Verdict:
     return Verdict(not wrong, f"{said}: {', '.join(wrong)}" if wrong else said)
 
 
+def check_coverage(file: Path, root: Path | None) -> Verdict:
+    """The first case without an effect on images, with other draws: within three standard errors of what is recorded."""
+    rows = json.loads(file.read_text())["rows"]
+    case = coverage.CASES[0]
+    old = next(row for row in rows if row["case"] == case.name and row["image_effect"] == "none")
+    new, tables = coverage.simulate(case, 0.0, False, 400, seed=1), 400
+    held, claimed = sum(new.held) / sum(new.measured), new.claimed / tables
+    error = 3 * (0.05 * 0.95 / tables) ** 0.5
+    fine = old["lowest_coverage"] - error <= held <= old["highest_coverage"] + error
+    said = (f"{case.name}: coverage {held:.3f}, false claims {claimed:.3f} in {tables} tables; recorded are "
+            f"{old['lowest_coverage']} to {old['highest_coverage']}, and {old['false_claims']}")  # fmt: skip
+    return Verdict(fine and abs(claimed - old["false_claims"]) <= error, said)
+
+
 def check_whole(file: Path, root: Path | None) -> Verdict:
     """The recorded command, as a whole: an hour or more."""
     if root is None:
@@ -102,6 +116,7 @@ CHECKS = {
     "cifar10-quick": check_grid,
     "cifar100-main": check_grid,
     "cifar100-quick": check_grid,
+    "coverage.json": check_coverage,
     "digits-methods": check_grid,
     "fuzz.json": check_fuzz,
     "growth-cpu.json": check_growth,

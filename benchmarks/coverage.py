@@ -237,7 +237,7 @@ def as_results(rows: dict[tuple[str, int], Row]) -> tuple[pa.Table, dict[str, pa
     return pa.Table.from_pylist(lines), outcomes
 
 
-def run(tables: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def run_cases(tables: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Every case, with and without an effect on images, without and with a true difference."""
     for case in CASES:
         if names and case.name not in names:
@@ -260,7 +260,7 @@ def main() -> None:
     result, tables, names = Path(sys.argv[1]), int((sys.argv[2:] or [str(TABLES)])[0]), sys.argv[3:]
     started, rows = time.monotonic(), list[dict[str, Any]]()
     command = f"python -m benchmarks.coverage {result} {tables} {' '.join(names)}".strip()
-    for row in run(tables, names):
+    for row in run_cases(tables, names):
         rows.append(row)
         print(json.dumps(row), flush=True)
         record = {**describe(), "command": command, "seed": 0, "images": IMAGES, "rows": rows}

@@ -20,7 +20,7 @@ from benchmarks.grids import cheapest, compare_cell, read_experiment, rows_of
 from benchmarks.scatter import scatter
 
 ROOT = Path(__file__).parents[1]
-APART = {"agreement", "noise", "selectors"}  # commands of their own, which write results
+APART = {"agreement", "coverage", "noise", "selectors"}  # commands of their own, which write results
 LINE = {
     "attack": "pgd",
     "eps": 0.1,

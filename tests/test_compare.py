@@ -15,7 +15,8 @@ from easycoreset import Coreset, open_source
 from easycoreset.experiment import run_experiment
 from easycoreset.folders import claim
 from easycoreset.options import CompareOptions
-from easycoreset.recipes import describe_experiment
+from easycoreset.pipeline.describing import describe_experiment
+from easycoreset.statistics import read_plans
 from easycoreset.tables.coreset import kept_count
 from easycoreset.tables.holdout import hold_out
 from grids import SMALL, done, finish, results, start
@@ -45,7 +46,7 @@ def test_from_python(tmp_path):
     grid = {"data": "digits", "model": "digits-cnn", "methods": ["random", "easycore"], "fractions": 0.2, "updates": 3,
             "seeds": 2, "scoring_epochs": 1, "eps": 0.1, "attack": "fgsm", "out": tmp_path / "grid"}  # fmt: skip
     found = ec.compare(**grid)
-    assert found.results.equals(pq.read_table(tmp_path / "grid" / "results.parquet")) and found.results.num_rows == 6
+    assert found.results.equals(pq.read_table(tmp_path / "grid" / "results.parquet")) and found.results.num_rows == 8
     (contrast,) = (c for c in found.contrasts if c.declared)
     assert contrast.method == "easycore" and contrast.sentence() in repr(found)
     assert ec.compare(**grid).results.equals(found.results)  # nothing is left to do
@@ -95,6 +96,11 @@ def test_a_kill_while_a_cell_is_tidied_up_loses_nothing(tmp_path, cli):
     assert results(out).equals(before) and not list((out / "cells").glob(".*"))
 
 
+def declared(out):
+    plans = read_plans(json.loads((out / "run.json").read_text()))
+    return [(contrast.method, contrast.kind, len(contrast.frontier)) for contrast in plans.family]
+
+
 @pytest.mark.slow
 def test_other_data_of_the_same_name_is_refused_and_the_first_declaration_stays(tmp_path, cli):
     rng, out = np.random.default_rng(0), tmp_path / "grid"
@@ -103,12 +109,12 @@ def test_other_data_of_the_same_name_is_refused_and_the_first_declaration_stays(
         np.savez(tmp_path / place / "my.npz", x=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), y=np.arange(60) % 3)
     arguments = [{"digits": str(tmp_path / "a" / "my.npz")}.get(a, a) for a in SMALL]
     assert cli("compare", *arguments, "--out", out).code == 0
-    assert json.loads((out / "run.json").read_text())["declared"] == {"standard": "equal updates"}
+    assert declared(out) == [("easycore", "equal updates", 0)]
     extended = [
         {"3": "3,4"}.get(a, a) for a in arguments
     ]  # several budgets: another contrast by itself, but the first stays
     assert cli("compare", *extended, "--out", out).code == 0
-    assert json.loads((out / "run.json").read_text())["declared"] == {"standard": "equal updates"}
+    assert declared(out) == [("easycore", "equal updates", 0)]  # and the other came later
     other = [{"digits": str(tmp_path / "b" / "my.npz")}.get(a, a) for a in SMALL]
     ran = cli("compare", *other, "--out", out)
     assert ran.code == 2 and "holds cells of other data" in ran.err
@@ -185,6 +191,15 @@ def test_bad_lists(tmp_path, cli, name, content, match):
         ({"--recipe": "digits"}, "recipe 'digits' fixes model"),
         ({"--recipe": "cifar10-quik"}, 'Did you mean "cifar10-quick"'),
         ({"--data": "digit"}, "did you mean 'digits'"),
+        ({"--controls": "half"}, "controls must be one of full, random:per_class=true, or none"),
+        ({"--strong": "apgd@0"}, "strong must be ATTACK or ATTACK@IMAGES"),
+        ({"--strong": "apdg@5"}, "did you mean 'apgd'"),
+        ({"--declare": "easycore vs easycore"}, "a row with itself"),
+        ({"--declare": "easiest:aign vs easycore"}, "the grid has no row"),
+        ({"--declare": "easycore vs hardest"}, "the grid has no row 'hardest'"),
+        ({"--declare": "easycore"}, "a contrast must be METHOD vs METHOD"),
+        ({"--declare": "easycore vs random at matched clean"}, "no setting"),
+        ({"--primary": "easycore vs random keeping 0.3"}, "no setting"),
     ],
 )
 def test_wrong_use(tmp_path, cli, change, match):
@@ -264,7 +279,7 @@ def test_held_out_rows_leave_every_methods_pool(tmp_path, digits):
     cells = {
         json.loads(file.read_text())["options"]["method"]: file.parent for file in folder.glob("cells/*/cell.json")
     }
-    assert set(cells) == {"easycore", "random", "full"}
+    assert set(cells) == {"easycore", "random", "random:per_class=true", "full"}
     for name in ("easycore", "random"):
         kept = Coreset.read(cells[name] / "coreset.parquet").keep
         assert not kept[held].any() and kept.sum() == kept_count(0.5, len(pool))

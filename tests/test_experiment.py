@@ -12,6 +12,7 @@ import pytest
 from easycoreset import UsageError
 from easycoreset.errors import GridError
 from easycoreset.experiment import Cell, Experiment, Product, run_experiment, running, work
+from easycoreset.experiment.cells import split_strong
 from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.recipes import digits as digits_recipe
 
@@ -63,7 +64,7 @@ def test_the_members_version_is_in_the_name(monkeypatch):
 
 def test_the_demo_is_what_it_says():
     cells = digits_recipe().cells()
-    assert len(cells) == len({cell.name for cell in cells}) == 30
+    assert len(cells) == len({cell.name for cell in cells}) == 3 * (5 * 2 + 1 + 3 + 1)
     assert len({cell.scoring_name for cell in cells}) == 3 and all(cell.updates <= 200 for cell in cells)
 
 
@@ -119,9 +120,9 @@ def test_a_method_whose_scores_are_never_made_fails_instead_of_waiting(tmp_path)
     assert pq.read_table(tmp_path / "results.parquet")["method"].to_pylist() == ["easycore"]
 
 
-def test_an_interrupted_second_attack_loses_nothing(tmp_path, monkeypatch):
-    """What the first attack found stays, whenever the second is cut off."""
-    (cell,) = experiment(methods=("random",), second="pgd:steps=3", second_limit=20).cells()
+def test_an_interrupted_strong_attack_loses_nothing(tmp_path, monkeypatch):
+    """What the table's attacks found stays, whenever the strong one is cut off."""
+    (cell,) = experiment(methods=("random",), strong=("pgd:steps=3@20",)).cells()
     evaluate, calls = work.evaluate, []
 
     def cut_off(**options):
@@ -145,7 +146,27 @@ def test_an_interrupted_second_attack_loses_nothing(tmp_path, monkeypatch):
         ("pgd:steps=3", False),
     ]
     record = json.loads((tmp_path / "cells" / cell.name / "cell.json").read_text())
-    assert [line["attack"] for line in record["second"]] == ["pgd:steps=3"] and record["second"][0]["samples"] == 20
+    assert [line["attack"] for line in record["strong"]] == ["pgd:steps=3"] and record["strong"][0]["samples"] == 20
+    outcomes = pq.read_table(tmp_path / "cells" / cell.name / "predictions-strong.parquet")
+    assert outcomes["attack"].unique().to_pylist() == ["pgd:steps=3"] and outcomes.num_rows == 20
+    assert 1 - sum(outcomes["broken"].to_pylist()) / 20 == pytest.approx(record["strong"][0]["accuracy"])
+
+
+@pytest.mark.parametrize("spec", ["apgd@0", "apgd@x", "apgd@-3", "apgd@"])
+def test_strong_attacks_are_spelled_with_their_images(spec):
+    with pytest.raises(UsageError, match="strong must be ATTACK or ATTACK@IMAGES"):
+        split_strong(spec)
+
+
+def test_strong_attacks_and_their_versions_name_a_cell(monkeypatch):
+    from easycoreset.attacks.apgd import APGD
+
+    names = {Cell(data="digits", strong=strong).name for strong in ((), ("apgd@10",), ("apgd@20",), ("apgd",))}
+    monkeypatch.setattr(APGD, "version", 2)
+    assert len(names) == 4 and Cell(data="digits", strong=("apgd",)).name not in names
+    first, second = (experiment(seeds=2).products[0].cells(seed) for seed in (0, 1))
+    product = dataclasses.replace(experiment(seeds=2).products[0], first_seed=("apgd@10",))
+    assert product.cells(1) == second and {cell.strong for cell in product.cells(0)} == {("apgd@10",)} != first
 
 
 def test_workers_are_told_of_the_machine(tmp_path, monkeypatch):

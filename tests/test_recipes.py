@@ -22,7 +22,7 @@ def test_recipes_are_fixed():
     quick = RECIPES["cifar10-quick"]
     paper = {"cifar10-paper", "cifar100-paper", "imagenet-paper"}
     small = {"digits", "cifar10-quick", "cifar100-quick", "cifar10-objectives", "cifar10-trades"}
-    assert set(RECIPES) == {*small, *paper}
+    assert set(RECIPES) == {*small, *paper, "cifar10-main", "cifar100-main"}
     cells = load_attribute("recipe", quick)("cifar10:x").cells()
     assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
     assert {(c.main_eps, c.limit, c.scoring_epochs, c.schedule, c.batch_size, c.lr) for c in cells} == {
@@ -54,24 +54,23 @@ def test_the_papers_recipe_on_a_small_cifar(tmp_path):
     """`cifar10-paper` at one of its fractions on a CIFAR-10 of 50 images: a small network, one epoch, weak attacks."""
     write_cifar(tmp_path / "data", copies=1)
     recipe = load_attribute("recipe", RECIPES["cifar10-paper"])(f"cifar10:{tmp_path / 'data'}")
-    assert len(recipe.cells()) == 3 * (10 * 3 + 2 * 3 + 1)
+    assert len(recipe.cells()) == 3 * (11 * 3 + 1 + 3 * 3 + 1)
 
     def shrunk(product):
-        base = dataclasses.replace(product.base, model="thin-resnet", scoring_epochs=1, attack=("pgd:steps=2",),
-                                   second="autoattack:iterations=2:queries=5", second_limit=6)  # fmt: skip
-        return dataclasses.replace(product, base=base, epochs=(1,), fractions=product.fractions[:1], seeds=2)
+        base = dataclasses.replace(product.base, model="thin-resnet", scoring_epochs=1, attack=("pgd:steps=2",))
+        return dataclasses.replace(product, base=base, epochs=(1,), fractions=product.fractions[:1], seeds=2,
+                                   first_seed=("autoattack:iterations=2:queries=5@6",))  # fmt: skip
 
     small = dataclasses.replace(recipe, products=tuple(map(shrunk, recipe.products)))
     rows = run_experiment(small, tmp_path / "grid", workers=2).to_pylist()
     assert {(row["method"], row["objective"], row["seed"]) for row in rows} == {
         *((method, "standard", seed) for method in (*PAPER_METHODS, "full") for seed in (0, 1)),
-        *((method, "trades", seed) for method in ("random", "easycore") for seed in (0, 1)),
+        *((m, "trades", seed) for m in ("random", "random:per_class=true", "easycore", "full") for seed in (0, 1)),
     }  # fmt: skip
     assert {(row["attack"], row["samples"]) for row in rows} == {("pgd:steps=2", 10)}
     for cell in small.cells():
-        second = json.loads((cell_folder(tmp_path / "grid", cell) / "cell.json").read_text())["second"]
-        assert (second is None) == (cell.seed == 1)
-        assert second is None or [(line["samples"], line["eps"]) for line in second] == [(6, cell.main)]
+        strong = json.loads((cell_folder(tmp_path / "grid", cell) / "cell.json").read_text())["strong"]
+        assert [(line["samples"], line["eps"]) for line in strong] == [(6, cell.main)] * (cell.seed == 0)
     page = report(out=tmp_path / "grid").read_text()
     assert "Under autoattack:iterations=2:queries=5 too" in page
 
@@ -81,7 +80,7 @@ def test_the_papers_recipe_on_a_small_cifar(tmp_path):
 def test_the_papers_recipe_for_a_folder(tmp_path, cli, png_folder, monkeypatch):
     """`imagenet-paper` by `--dry-run`, and some of its cells, on a tiny folder at 32 pixels."""
     whole = recipes.imagenet_paper(str(png_folder))
-    assert len(whole.cells()) == 10 * 3 + 2 * 3 + 1 and {c.image_size for c in whole.cells()} == {224}
+    assert len(whole.cells()) == 11 * 3 + 1 + 3 * 3 + 1 and {c.image_size for c in whole.cells()} == {224}
     assert {c.main for c in whole.cells() if c.objective == "trades"} == {4 / 255}
     bases = [dataclasses.replace(product.base, image_size=32, scoring_epochs=1) for product in whole.products]
     small = [dataclasses.replace(product, base=base) for product, base in zip(whole.products, bases, strict=True)]
@@ -90,14 +89,14 @@ def test_the_papers_recipe_for_a_folder(tmp_path, cli, png_folder, monkeypatch):
     ran = cli(*line, "--data", "digits")
     assert ran.code == 2 and "data must be an image folder for the recipe imagenet-paper; got 'digits'" in ran.err
     ran = cli(*line, "--data", png_folder, "--dry-run", "--json", "--num-workers", 0)
-    assert ran.code == 0 and ran.json["missing"] == 37 and not (tmp_path / "grid").exists()
-    attacks = {"attack": ("fgsm",), "second": "pgd:steps=2"}
+    assert ran.code == 0 and ran.json["missing"] == 44 and not (tmp_path / "grid").exists()
+    attacks = {"attack": ("fgsm",), "strong": ("pgd:steps=2",)}
     few = [
         dataclasses.replace(product, base=dataclasses.replace(product.base, **attacks), epochs=(1,), fractions=(0.5,),
-                            methods=product.methods[-1:])
+                            methods=product.methods[-1:], first_seed=())
         for product in small[:2]
     ]  # fmt: skip
-    rows = run_experiment(dataclasses.replace(whole, products=tuple(few)), tmp_path / "grid").to_pylist()
+    rows = run_experiment(dataclasses.replace(whole, products=tuple(few), primary=""), tmp_path / "grid").to_pylist()
     assert {(row["method"], row["objective"]) for row in rows} == {("moderate", "standard"), ("easycore", "trades")}
 
 
@@ -120,7 +119,7 @@ def test_every_method_that_scoring_can_serve(tmp_path):
     methods += ["craig:gradients=adversarial", "gradmatch:gradients=adversarial", "stratified:per_class=true"]
     common = ["--methods", ",".join(methods), "--fractions", "0.1", "--updates", "2", "--seeds", "1"]
     small = ["--scoring-epochs", "2", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--workers", "2"]
-    finish(start(tmp_path / "grid", ["--data", "digits", *common, *small, "--quiet"]))
+    finish(start(tmp_path / "grid", ["--data", "digits", *common, *small, "--controls", "full", "--quiet"]))
     rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
     assert [row["method"] for row in rows] == [*methods, "full"]
     own = {row["method"]: row for row in rows}
@@ -139,7 +138,8 @@ def test_every_objective_under_autoattack(tmp_path):
     """All of them as an axis of the grid, and an ensemble as an attack of its cells."""
     grid = ["--data", "digits", "--methods", "random", "--fractions", "0.3", "--updates", "10", "--seeds", "1",
             "--objectives", "standard,trades:steps=2,pgd-at:steps=2,mart:steps=2,fgsm-rs", "--scoring-epochs", "1",
-            "--attack", "pgd:steps=5,autoattack:iterations=3:queries=10", "--eps", "0.05", "--limit", "40"]  # fmt: skip
+            "--attack", "pgd:steps=5,autoattack:iterations=3:queries=10", "--eps", "0.05", "--limit", "40",
+            "--controls", "full"]  # fmt: skip
     finish(start(tmp_path / "grid", grid, "--workers", "2", "--quiet"))
     rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
     assert len(rows) == 5 * 2 * 3 and {row["objective"].split(":")[0] for row in rows} == set(OBJECTIVES)

@@ -1,29 +1,8 @@
-"""Named experiments, and the experiment that flags describe. Settings are fixed before any method is run."""
+"""Named experiments. Their settings are fixed before any method is run."""
 
 import dataclasses
-import hashlib
-from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from easycoreset.attacks import load_attack
-from easycoreset.console import log
-from easycoreset.data import Source, open_source
-from easycoreset.errors import UsageError, quote
-from easycoreset.experiment import FULL, Cell, Experiment, Product, unscored_table
-from easycoreset.hardness import HARDNESS
-from easycoreset.members import load_attribute
-from easycoreset.models import build_model, choose_model
-from easycoreset.models.card import ModelCard
-from easycoreset.models.last_layer import find_last_layer
-from easycoreset.objectives import load_objective
-from easycoreset.options import READING, CompareOptions
-from easycoreset.selection import load_selector, needs_of
-from easycoreset.selection.published import read_published
-from easycoreset.tables.scores import ARRAYS
-from easycoreset.training.setup import choose_device
+from easycoreset.experiment import FULL, Cell, Experiment, Product
 
 RECIPES = {
     "digits": "easycoreset.recipes:digits",
@@ -207,97 +186,3 @@ def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) 
 def base_at(base: Cell, eps: float) -> Cell:
     """The same with another main eps."""
     return dataclasses.replace(base, main_eps=eps)
-
-
-def describe_experiment(options: CompareOptions) -> Experiment:
-    """The experiment that the options of `compare` describe.
-
-    Raises:
-        UsageError: an unknown method, objective or attack, before anything runs.
-    """
-    if options.recipe is not None:
-        found = load_attribute("recipe", RECIPES[options.recipe])(options.data or "digits")
-        return dataclasses.replace(found, fingerprint=check_data_and_model(found.products[0].base)[0])
-    assert options.data is not None
-    several_eps = options.main_eps is None and len(options.eps) > 1 and options.limit
-    base = Cell(
-        data=options.data, **{name: getattr(options, name) for name in READING}, model=options.model,
-        scoring_epochs=options.scoring_epochs, batch_size=options.batch_size,
-        lr=options.lr, weight_decay=options.weight_decay, schedule=options.schedule, val_fraction=options.val_fraction,
-        attack=tuple(options.attack), norm=options.norm, eps=tuple(options.eps), limit=options.limit,
-        strong=tuple(options.strong), main_eps=options.eps[0] if several_eps else options.main_eps,
-    )  # fmt: skip
-    mark, network, images = check_data_and_model(base)
-    if base.model is None:  # on another kind of machine it would be another
-        base = dataclasses.replace(base, model=choose_model(_open(base).shape, choose_device(options.device)))
-        log.info("model %s is taken (--model)", base.model)
-    for spec in base.attacks:
-        load_attack(spec, norm=options.norm, eps=options.eps[0])
-    several = len(options.epochs or options.updates) > 1
-    automatic = "matched clean" if several else "equal updates"
-    contrast = automatic if options.contrast == "auto" else options.contrast
-    shared = Product(
-        base=base, methods=(), fractions=tuple(options.fractions), seeds=options.seeds, contrast=contrast,
-        objectives=tuple(load_objective(spec)[0] for spec in options.objectives),
-        updates=tuple(options.updates), epochs=tuple(options.epochs),
-    )  # fmt: skip
-    published = [method for method in options.methods if method.startswith("file:")]
-    controls = [load_selector(method)[0] for method in options.controls if method != FULL]
-    chosen = [_check_method(method, network, images) for method in options.methods if method not in (FULL, *published)]
-    products = [dataclasses.replace(shared, methods=tuple(dict.fromkeys([*chosen, *controls])))] if chosen else []
-    for method in published:
-        theirs = _published(method, shared)  # and what it is compared with
-        products += [
-            theirs,
-            dataclasses.replace(theirs, base=base, methods=tuple(dict.fromkeys(["random", *controls]))),
-        ]
-    if FULL in (*options.methods, *options.controls):
-        products.append(everything(shared))
-    return Experiment(name="grid", products=tuple(products), fingerprint=mark)
-
-
-def _check_method(method: str, model: nn.Module, images: Tensor) -> str:
-    """The one spelling of a method whose columns and features the scoring runs make."""
-    name, selector = load_selector(method)
-    needs = needs_of(selector) or ()
-    lacking = [need for need in needs if need not in (*HARDNESS, *ARRAYS)]
-    if lacking:
-        raise UsageError(
-            f"method {quote(method)} needs {quote(lacking[0])}, which the scoring runs of compare do not make"
-        )
-    if set(needs) & {*ARRAYS, "grand"}:
-        try:
-            find_last_layer(model, images)
-        except UsageError as error:
-            raise UsageError(
-                f"method {quote(method)} needs features: {error}; compare does without such methods"
-            ) from None
-    return name
-
-
-def check_data_and_model(base: Cell) -> tuple[str, nn.Module, Tensor]:
-    """Open the data set of cells and build the model once, so that what is wrong is found before anything runs.
-
-    Returns:
-        The fingerprint of the training split, the model, and two images.
-    """
-    source = _open(base)
-    name = base.model or choose_model(source.shape, torch.device("cpu"))
-    network = build_model(ModelCard(model=name, shape=source.shape, mean=source.mean, std=source.std,
-                          class_names=tuple(source.class_names)))  # fmt: skip
-    split = source.splits["train"]
-    return split.fingerprint, network, next(split.batches(np.arange(2), 2)).x
-
-
-def _open(base: Cell) -> Source:
-    return open_source(base.data, **base.reading())
-
-
-def _published(method: str, shared: Product) -> Product:
-    """The product of a published coreset, which says itself how much it keeps."""
-    path = Path(method[5:]).resolve()
-    table = unscored_table(_open(shared.base))
-    share = len(read_published(path, table)) / len(table)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    base = dataclasses.replace(shared.base, method_digest=digest)
-    return dataclasses.replace(shared, base=base, methods=(f"file:{path}",), fractions=(share,))

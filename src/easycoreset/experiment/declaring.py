@@ -37,30 +37,21 @@ class Declared:
     primary: PlannedContrast | None
 
 
-def declare(experiment: Experiment, more: Sequence[str] = (), primary: str = "") -> Declared:
-    """Resolve what an experiment declares, and what a user adds.
-
-    Args:
-        experiment: with the contrasts of its products and its own.
-        more: further contrasts as they are spelled.
-        primary: the one that is tested alone; left out: the experiment's.
+def declare(experiment: Experiment) -> Declared:
+    """Resolve what an experiment declares: the contrasts of its products, and its own.
 
     Raises:
         UsageError: a contrast of a row with itself, of rows that are not there, or of rows in different settings; a
-            primary one that is several, or a second one.
+            primary one that is several.
     """
-    if primary and experiment.primary:
-        raise UsageError(
-            f"primary: the experiment names one already, {quote(experiment.primary)}; got {quote(primary)}"
-        )
     grid = index_rows(experiment)
     found = [
         contrast for product in experiment.products for contrast in _usual(product.contrast, product.cells(0), grid)
     ]
-    for spec in (*experiment.declares, *more):
+    for spec in experiment.declares:
         found += resolve(spec, grid)
     first: PlannedContrast | None = None
-    if spec := primary or experiment.primary:
+    if spec := experiment.primary:
         several = resolve(spec, grid)
         if len(several) > 1:
             settings = ", ".join(f"for {c.objective} keeping {c.fraction:g}" for c in several)
@@ -150,7 +141,8 @@ def _plan(spelled: SpelledContrast, setting: Setting, rows: Rows) -> PlannedCont
 def _known(method: str, grid: dict[Setting, Rows], spec: str) -> str:
     """The one spelling of a row's method."""
     there = dict.fromkeys(name for rows in grid.values() for name, _ in rows)
-    name = method if method in there else load_selector(method)[0] if not method.startswith("file:") else method
+    plain = method in there or method == FULL or method.startswith("file:")
+    name = method if plain else load_selector(method)[0]
     if name not in there:
         raise UsageError(f"contrast {quote(spec)}: the grid has no row {quote(method)}: {nearest(name, there)}")
     return name

@@ -49,7 +49,6 @@ class Plan:
 def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = None, on: str | None = None,
                    device: Device = "auto", keep_weights: bool = False, minutes: float | None = None,
                    shard: tuple[int, int] = (1, 1), overwrite: bool = False, num_workers: int = 2,
-                   declares: Sequence[str] = (), primary: str = "",
                    told: Callable[[pa.Table], Any] = lambda table: None) -> pa.Table:  # fmt: skip
     """Do every cell that is not done, each by one thread (or GPU).
 
@@ -67,8 +66,6 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
         shard: (i, n): every n-th cell, from the i-th on, counted from 1.
         overwrite: begin anew in a folder of another experiment.
         num_workers: processes that decode pictures of a folder too large for memory.
-        declares: contrasts beyond those of the experiment, as `--declare` spells them.
-        primary: the contrast that is tested alone; left out: the experiment's.
         told: makes what is shown above the progress bar of the results so far.
 
     Returns:
@@ -86,7 +83,7 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     plan = Plan(out, deadline)
     check_pool(None if all(is_done(out, cell) for cell in mine) else on)
-    declared = declare(experiment, declares, primary)
+    declared = declare(experiment)
     with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
         _begin(folder, experiment, declared)
         missing = [cell for cell in mine if not is_done(out, cell)]
@@ -112,13 +109,13 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
     return table
 
 
-def preregister(experiment: Experiment, out: Path, *, declares: Sequence[str] = (), primary: str = "") -> Declared:
+def preregister(experiment: Experiment, out: Path) -> Declared:
     """Write the plan, what it declares and its seeds into a folder, and do nothing of it.
 
     Raises:
         UsageError: wrong use, or cells were evaluated in that folder already.
     """
-    declared = declare(experiment, declares, primary)
+    declared = declare(experiment)
     with share(out, "compare", experiment.identity(), places=PLACES) as folder:
         done = len(list((out / "cells").glob("[!.]*")))
         require(not done, "preregister", "given before any cell is evaluated", f"{done} cells in {out}")

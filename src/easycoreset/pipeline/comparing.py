@@ -12,7 +12,7 @@ from easycoreset.errors import require
 from easycoreset.experiment import preregister, run_experiment
 from easycoreset.experiment.declaring import Declared
 from easycoreset.options import CompareOptions, takes
-from easycoreset.recipes import describe_experiment
+from easycoreset.pipeline.describing import describe_experiment
 from easycoreset.reporting.contrasts import contrasts_of
 from easycoreset.statistics import Contrast
 
@@ -64,8 +64,7 @@ def run_comparison(options: CompareOptions, told: Callable[[pa.Table], Any] = la
     return run_experiment(
         describe_experiment(options), options.out, workers=options.workers, on=options.on, device=options.device,
         keep_weights=options.keep_weights, num_workers=options.num_workers, minutes=options.minutes,
-        shard=options.shard_of(), overwrite=options.overwrite, declares=options.declare, primary=options.primary or "",
-        told=told,
+        shard=options.shard_of(), overwrite=options.overwrite, told=told,
     )  # fmt: skip
 
 
@@ -75,5 +74,4 @@ def preregister_comparison(options: CompareOptions) -> Declared:
     Raises:
         UsageError: wrong use, or cells were evaluated there already.
     """
-    experiment = describe_experiment(options)
-    return preregister(experiment, options.out, declares=options.declare, primary=options.primary or "")
+    return preregister(describe_experiment(options), options.out)
