@@ -83,7 +83,7 @@ def check_fuzz(file: Path, root: Path | None) -> Verdict:
 
 
 def check_coverage(file: Path, root: Path | None) -> Verdict:
-    """The first case without an effect on images, with other draws: within three standard errors of what is recorded."""
+    """The first case without an effect on images, with other draws: within three standard errors of the record."""
     rows = json.loads(file.read_text())["rows"]
     case = coverage.CASES[0]
     old = next(row for row in rows if row["case"] == case.name and row["image_effect"] == "none")

@@ -243,15 +243,16 @@ def show_comparison(folder: Path) -> None:
 
 def show_demo(results: "pa.Table", folder: Path) -> None:
     """The demo's table, and what it says."""
-    from easycoreset.statistics import group_results, tell_gains
+    from easycoreset.reporting.advice import advise
+    from easycoreset.reporting.contrasts import contrasts_of
+    from easycoreset.statistics import group_results
 
     groups = group_results(results)
-    sentences = tell_gains(groups)
-    if _json({"results": results.to_pylist(), "says": sentences, "folder": str(folder)}):
+    advice = advise(contrasts_of(folder, results), groups)
+    if _json({"results": results.to_pylist(), "says": advice, "folder": str(folder)}):
         return
     _print(group_table(groups))
-    for sentence in sentences:
-        say(sentence)
+    say(advice)
     say(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
     say(f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and outcomes: {folder / 'cells'}/")
     say(f"the page: {folder / 'report.html'}")

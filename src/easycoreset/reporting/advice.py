@@ -60,10 +60,11 @@ def _recommend(own: Sequence[Contrast], groups: Sequence[Group], family: int) ->
     if best is None:
         return said
     nearest = "" if winners else f"The {'highest so far' if waiting else 'closest'} is {best.method}. "
-    return [*said, nearest + _price(best, own, groups), *_as_good(best, own, family)]
+    told = bool(winners) and best.plan.kind == EQUAL  # how it compares with random at equal budgets
+    return [*said, nearest + _price(best, own, groups, told), *_as_good(best, own, family)]
 
 
-def _price(best: Contrast, own: Sequence[Contrast], groups: Sequence[Group]) -> str:
+def _price(best: Contrast, own: Sequence[Contrast], groups: Sequence[Group], told: bool) -> str:
     """Robust and clean accuracy beside random's at equal budgets."""
     plan = best.plan
     mine, random = (_largest(name, plan.objective, plan.fraction, groups) for name in (best.method, BASELINE))
@@ -73,7 +74,7 @@ def _price(best: Contrast, own: Sequence[Contrast], groups: Sequence[Group]) -> 
     clean = f"{100 * mine.clean[0]:.1f}% instead of {100 * random.clean[0]:.1f}%"
     price = f"{abs(change):.1f} points {'lower' if change < 0 else 'higher'} ({clean})"
     equal = next((c for c in own if c.method == best.method and c.against == BASELINE and c.plan.kind == EQUAL), None)
-    if equal is None or equal.estimate is None or best.plan.kind == EQUAL:
+    if equal is None or equal.estimate is None or told:
         return f"At equal budgets its clean accuracy is {price}."
     return f"At equal budgets its robust accuracy is {_more(equal)} than random's, and its clean accuracy {price}."
 

@@ -63,8 +63,8 @@ def tell(rows: Sequence[dict[str, Any]], against: dict[str, list[dict[str, float
             points.append(f"The model of {name} {said}.")
         elif gains := against.get(other["trained_on"]):
             clean, *attacked = map(_gain, gains)
-            told = [text for text, line in zip(attacked, gains[1:], strict=True) if line["p"] < 0.05]
-            quiet = [f"eps {say_eps(line['eps'])}" for line in gains[1:] if line["p"] >= 0.05]
+            told = [text for text, line in zip(attacked, gains[1:], strict=True) if _differs(line)]
+            quiet = [f"eps {say_eps(line['eps'])}" for line in gains[1:] if not _differs(line)]
             more = [f"no difference that can be told at {', '.join(quiet)}"] if quiet else []
             points.append(f"Against {name}: {'; '.join([clean, *told, *more])}.")
     return points
@@ -74,8 +74,13 @@ def _gain(line: dict[str, float]) -> str:
     """A difference with its interval, in points."""
     where = f"at eps {say_eps(line['eps'])}" if line["eps"] else "clean"
     low, high = 100 * line["low"], 100 * line["high"]
-    told = "" if line["p"] < 0.05 or line["eps"] else ", which is no difference that can be told"
+    told = "" if _differs(line) or line["eps"] else ", which is no difference that can be told"
     return f"{100 * line['difference']:+.1f} points {where} ({low:.1f} to {high:.1f}{told})"
+
+
+def _differs(line: dict[str, float]) -> bool:
+    """Whether the interval is clear of 0."""
+    return not line["low"] <= 0 <= line["high"]
 
 
 def _figure(rows: Sequence[dict[str, Any]]) -> Figure:

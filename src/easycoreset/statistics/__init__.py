@@ -6,7 +6,7 @@ from easycoreset.statistics.measuring import contrast_all
 from easycoreset.statistics.outcomes import Outcomes, Row
 from easycoreset.statistics.planned import PlannedContrast
 from easycoreset.statistics.starts import Plans, list_starts, read_plans
-from easycoreset.statistics.summary import Group, group_results, mean_std, tell_gains
+from easycoreset.statistics.summary import Group, group_results, mean_std
 
 __all__ = [
     "ENOUGH_SEEDS",
@@ -25,5 +25,4 @@ __all__ = [
     "mean_std",
     "read_plans",
     "sign_flip_p",
-    "tell_gains",
 ]

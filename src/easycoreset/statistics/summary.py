@@ -1,4 +1,4 @@
-"""Statistics of results: means and standard deviations over seeds, and what they say, in sentences."""
+"""Statistics of results: means and standard deviations over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-
-from easycoreset.console import say_eps, say_objective, say_share
 
 
 @dataclass(frozen=True)
@@ -59,33 +57,6 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
     (2.0, 1.4142135623730951)
     """
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-
-
-def tell_gains(groups: Sequence[Group], method: str = "easycore", against: str = "random") -> list[str]:
-    """Say where `method` lies above and below `against`, a sentence for each fraction, objective and budget.
-
-    It describes the table; what may be claimed is the business of the contrasts.
-    """
-    sentences: list[str] = []
-    for own in groups:
-        place = (own.fraction, own.objective, own.budget)
-        other = next((g for g in groups if g.method == against and (g.fraction, g.objective, g.budget) == place), None)
-        if own.method != method or other is None:
-            continue
-        measured = {"clean": (own.clean, other.clean)}
-        measured |= {
-            f"eps {say_eps(eps)}": (own.robust[attack, eps], other.robust[attack, eps]) for attack, eps in own.robust
-        }
-        verdicts: dict[str, list[str]] = {"above it": [], "below it": [], "within a standard error of it": []}
-        for name, ((mean, std), (base, base_std)) in measured.items():
-            error = np.sqrt((std**2 + base_std**2) / own.seeds)
-            side = "above it" if mean > base else "below it"
-            verdict = side if abs(mean - base) > error else "within a standard error of it"
-            verdicts[verdict].append(f"{name} ({100 * (mean - base):+.1f} points)")
-        said = "; ".join(f"{verdict} at {', '.join(names)}" for verdict, names in verdicts.items() if names)
-        place = f"{say_objective(own.objective, (g.objective for g in groups))}, {say_share(own.fraction)} kept"
-        sentences.append(f"{place}: {method} beside {against} lies {said}.")
-    return sentences
 
 
 def _key(row: dict[str, Any]) -> tuple[str, float, str, str]:
