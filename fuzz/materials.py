@@ -84,6 +84,7 @@ KINDS = (
     _kind("results.parquet", "grid/results.parquet", "report --out grid"),
     _kind("cell.json", "grid/cells/CELL/cell.json", "report --out grid"),
     _kind("outcomes of a cell", "grid/cells/CELL/predictions.parquet", "report --out grid"),
+    _kind("outcomes under strong attacks", "grid/cells/CELL/predictions-strong.parquet", "report --out grid"),
     _kind("run.json of a grid", "grid/run.json", "report --out grid"),
     _kind("contrasts.json", "grid/contrasts.json", "report --out grid"),
     _kind("comparison.json", "whole/comparison.json", "report --out whole"),
@@ -126,7 +127,7 @@ def make(folder: Path) -> None:
     _run(*evaluate, "--attack", "fgsm", "--out", "evaluation")
     _run("audit", "--data", "digits.npz", "--scores", "score", "--device", "cpu", "--out", "audit")
     _run("compare", "--data", "digits.npz", "--model", "digits-cnn", "--methods", "random,easycore", "--fractions", "0.3",
-         "--updates", "2", "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--out", "grid",
+         "--updates", "2", "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--strong", "pgd:steps=2@20", "--out", "grid",
          "--device", "cpu")  # fmt: skip
     _run("run", *DIGITS, "--epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--out", "whole")
     _run("analyze", *DIGITS, "--epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--margins", "10",

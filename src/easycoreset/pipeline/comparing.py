@@ -1,4 +1,4 @@
-"""A comparison of coreset methods as one call: the grid's table, and what each method's contrast with random says."""
+"""A comparison of coreset methods as one call: the grid's table, and what its contrasts say."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Comparison:
 
     Attributes:
         results: a row a cell, attack and radius, as in `results.parquet`.
-        contrasts: every method against random, the declared contrasts first; `c.verdict`, `c.sentence()`.
+        contrasts: the declared ones first, then every method against random and all data; `c.verdict`, `c.sentence()`.
         out: its folder, of which `report` makes the page.
     """
 

@@ -186,5 +186,14 @@ def load_strong(folder: Path, name: str) -> pa.Table | None:
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:
-    """What an experiment's `run.json` says; empty where there is none."""
-    return read_record(folder / "run.json") if (folder / "run.json").exists() else {}
+    """What an experiment's `run.json` says; empty where there is none.
+
+    Raises:
+        UsageError: it is damaged, or of a version whose records are others.
+    """
+    file = folder / "run.json"
+    record = read_record(file) if file.exists() else {}
+    if record.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        version = quote(record["schema_version"])
+        raise UsageError(f"{file}: schema_version must be {SCHEMA_VERSION}; it is {version}")
+    return record
