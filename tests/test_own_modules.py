@@ -83,7 +83,12 @@ def test_every_kind_of_member_in_the_working_folder(here, tmp_path, cli):
     ran = cli("compare", "--data", "digits", "--model", f"{here}:make", "--methods", f"random,{here}:first", "--objectives",
               f"standard,{here}:Plain", *small, "--json", "--out", tmp_path / "grid")  # fmt: skip
     assert ran.code == 0, ran.err
-    assert {row["method"] for row in ran.json["results"]} == {"random", f"{here}:first", "full"}
+    assert {row["method"] for row in ran.json["results"]} == {
+        "random",
+        f"{here}:first",
+        "full",
+        "random:per_class=true",
+    }
 
 
 @pytest.mark.parametrize("load", ["arrays", "pairs", "parts"])
@@ -156,9 +161,9 @@ def test_a_changed_helper_makes_cells_anew(tmp_path, monkeypatch, cli):
         tmp_path / "g",
     )
     assert cli(*given).code == 0
-    assert "0 of 3 cells" in cli(*given, "--dry-run").out
+    assert "0 of 4 cells" in cli(*given, "--dry-run").out
     (package / "helper.py").write_text("ORDER = -1\n")
-    assert "1 of 3 cells" in cli(*given, "--dry-run").out
+    assert "1 of 4 cells" in cli(*given, "--dry-run").out
 
 
 def test_no_module_of_a_received_folder_is_imported(here, tmp_path):

@@ -69,13 +69,9 @@ PRODUCT = {
     "seeds": int,
     "contrast?": Maybe(str),
 }
-PLANNED = {
-    "method": str,
-    "against": str,
+PLANNED = dict.fromkeys(("method", "against", "data", "objective"), str) | {
     "kind": {"matched clean", "equal updates"},
-    "data": str,
     "model": Maybe(str),
-    "objective": str,
     "fraction": float,
     "eps": float,
     "size": int,
@@ -83,14 +79,11 @@ PLANNED = {
     "frontier": [int],
     "seeds": [int],
 }
-START = {
+START = dict.fromkeys(("cells", "done", "seeds"), int) | {
     "time": str,
+    "name": str,
     "command_line": Maybe(str),
     "versions": {str: str},
-    "name": str,
-    "cells": int,
-    "done": int,
-    "seeds": int,
     "rows": [str],
     "declared": [{"contrast": PLANNED, "primary": bool, "evaluated": int}],
     "again?": {"times": int, "time": str},

@@ -80,8 +80,7 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
     require(1 <= shard[0] <= shard[1], "shard", "I/N with 1 <= I <= N", f"{shard[0]}/{shard[1]}")
     cells = experiment.cells()
     mine = cells[shard[0] - 1 :: shard[1]]
-    deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-    plan = Plan(out, deadline)
+    plan = Plan(out, float("inf") if minutes is None else time.monotonic() + 60 * minutes)
     check_pool(None if all(is_done(out, cell) for cell in mine) else on)
     declared = declare(experiment)
     with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
