@@ -20,7 +20,7 @@ from benchmarks.grids import cheapest, compare_cell, read_experiment, rows_of
 from benchmarks.scatter import scatter
 
 ROOT = Path(__file__).parents[1]
-APART = {"agreement", "coverage", "noise", "selectors"}  # commands of their own, which write results
+APART = {"agreement", "attacks", "coverage", "noise", "selectors"}  # commands of their own, which write results
 LINE = {
     "attack": "pgd",
     "eps": 0.1,
@@ -190,6 +190,7 @@ def test_every_committed_result_has_its_check():
     unchecked = {
         "run-cifar10-folder.json",
         "analysis-cifar10",
+        "attacks-cifar10.json",
         "margins-cifar10",
     }  # whose parts are no cheaper than an hour
     found = {path.name for path in (ROOT / "results").iterdir() if path.is_dir() or path.suffix == ".json"}
