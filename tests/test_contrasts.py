@@ -68,6 +68,18 @@ def test_without_an_effect_of_images_it_is_the_t_interval():
     assert (found.low, found.high) == pytest.approx(tuple(reference.confidence_interval()))
 
 
+def test_without_noise_of_the_seeds_it_is_a_little_wider_than_the_bootstraps_over_images():
+    """Seeds of the same accuracy, whose models share most of what they get right."""
+    rng = np.random.default_rng(3)
+    common = rng.choice([-1.0, 0.0, 1.0], 2000)
+    values = np.where(rng.random((5, 2000)) < 0.8, common, rng.choice([-1.0, 0.0, 1.0], (5, 2000)))
+    means = values.mean(0)
+    resampled = means[rng.integers(0, 2000, (4000, 2000))].mean(1)
+    bootstrap = np.diff(np.quantile(resampled, [0.025, 0.975]))[0]
+    found = estimate(values)
+    assert 1.0 <= (found.high - found.low) / bootstrap <= 1.25
+
+
 def test_negative_covariances_count_in_the_mean_which_is_cut_at_zero():
     base = np.tile([1.0, -1.0], 50)
     values = np.stack([base + 0.1, -base + 0.2])  # one pair, covariance about -1

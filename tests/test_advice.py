@@ -1,0 +1,125 @@
+"""The page's paragraph for people who read no statistics, and what rows cost in epochs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from easycoreset.reporting.advice import advise
+from easycoreset.reporting.classes import by_class
+from easycoreset.reporting.compute import count_epochs, uses_scores
+from easycoreset.statistics import Contrast, Group, PlannedContrast, Row, estimate
+
+SEEDS = tuple(range(5))
+
+
+def contrast(method, against, kind, gain, half, *, declared=True, p_holm=None, lacking=(), **setting):
+    plan = PlannedContrast(**{"data": "d", "model": "m", "objective": "standard", "fraction": 0.5, "eps": 0.1, "size": 9} | setting,
+                           method=method, against=against, kind=kind, seeds=SEEDS)  # fmt: skip
+    clear = abs(gain) > half
+    figures = dataclasses.replace(
+        estimate(np.full((5, 4), gain)), low=gain - half, high=gain + half, p=0.01 if clear else 0.5
+    )
+    return Contrast(plan=plan, declared=declared, gains=dict.fromkeys(SEEDS, gain), estimate=figures, lacking=lacking,
+                    p_holm=(0.02 if clear else 1.0) if p_holm is None else p_holm)  # fmt: skip
+
+
+def group(method, clean, robust, fraction=0.5, objective="standard"):
+    return Group(method, fraction, objective, "9 updates", 5, (clean, 0.01), {("pgd", 0.1): (robust, 0.01)})
+
+
+GROUPS = [group("random", 0.80, 0.30), group("easycore", 0.75, 0.36), group("full", 0.81, 0.31, 1.0)]
+
+
+def test_a_gain_is_told_with_its_price():
+    said = advise([contrast("easycore", "random", "matched clean", 0.03, 0.01),
+                   contrast("easycore", "random", "equal updates", 0.06, 0.01, declared=False),
+                   contrast("easycore", "full", "equal updates", 0.05, 0.01, declared=False)], GROUPS)  # fmt: skip
+    assert said.startswith("Keep the 50% that easycore picks: against an attack of eps 0.1 the model is 3.0 points (2.0 to 4.0) more "
+                           "robust than one of as many random samples at the same clean accuracy.")  # fmt: skip
+    assert "its robust accuracy is 6.0 points (5.0 to 7.0) higher than random's" in said
+    assert "its clean accuracy 5.0 points lower (75.0% instead of 80.0%)" in said
+    assert "5.0 points (4.0 to 6.0) higher than that of all data at the same budget, which was not declared" in said
+
+
+def test_a_gain_that_shorter_training_gives_too_is_no_reason_to_choose():
+    said = advise([contrast("easycore", "random", "matched clean", 0.005, 0.02),
+                   contrast("easycore", "random", "equal updates", 0.06, 0.01, declared=False)], GROUPS)  # fmt: skip
+    assert (
+        "no method is shown to make the model more robust" in said
+        and "keep random ones" in said
+        and "Keep the" not in said
+    )
+    assert "Random samples trained for fewer updates reach the same clean accuracy" in said
+    assert "0.5 points (-1.5 to 2.5) higher than theirs: that is no difference that can be told" in said
+
+
+def test_a_gain_that_falls_to_the_correction_is_said_to_be_too_little():
+    said = advise([contrast("easycore", "random", "matched clean", 0.03, 0.02, p_holm=0.2)], GROUPS)
+    assert "Keep the" not in said and "that is too little to claim among 1 declared contrasts" in said
+
+
+def test_all_data_that_do_as_well_are_said():
+    said = advise([contrast("easycore", "random", "equal updates", 0.05, 0.01),
+                   contrast("easycore", "full", "equal updates", 0.00, 0.02)], GROUPS)  # fmt: skip
+    assert "Keep the 50%" in said and "All data at the same budget does as well, as far as can be told" in said
+    worse = advise([contrast("easycore", "random", "equal updates", 0.05, 0.01),
+                    contrast("easycore", "full", "equal updates", -0.04, 0.02)], GROUPS)  # fmt: skip
+    assert "4.0 points (2.0 to 6.0) lower than that of all data" in worse and "does as well" not in worse
+
+
+def test_unfinished_grids_claim_nothing():
+    said = advise([contrast("easycore", "random", "matched clean", 0.05, 0.01, lacking=(3, 4))], GROUPS)
+    assert "nothing can be said yet: 3 of 5 seeds are done" in said and "Keep" not in said
+
+
+def test_other_settings_have_a_sentence_each():
+    trades = {"objective": "trades"}
+    said = advise([contrast("easycore", "random", "equal updates", 0.0, 0.02), contrast("easycore", "random", "equal updates", 0.05, 0.01, **trades),
+                   contrast("easycore", "random", "equal updates", 0.0, 0.01, objective="mart")], GROUPS)  # fmt: skip
+    assert (
+        "With trades training, 50% kept and eps 0.1, there are gains: easycore over random by 5.0 points (4.0 to 6.0)."
+        in said
+    )
+    assert "With mart training, 50% kept and eps 0.1, no method is shown to be better." in said
+    assert advise([], []) == ""
+
+
+# ---- compute and classes
+
+
+def test_compute_is_counted_in_passes_over_all_samples():
+    options = {"method": "easycore", "fraction": 0.5, "objective": "standard", "updates": 100, "epochs": None, "batch_size": 50,
+               "scoring_epochs": 15}  # fmt: skip
+    cells = {
+        "a": {"options": options, "class_counts": {"before": [500, 500]}, "kept": 500},
+        "b": {
+            "options": options | {"method": "random", "updates": None, "epochs": 8},
+            "class_counts": {"before": [500, 500]},
+            "kept": 250,
+        },
+    }
+    found = count_epochs(cells)
+    assert found["easycore", 0.5, "standard", "100 updates"] == (5.0, 35.0)  # 15 epochs of training and 15 of scoring
+    assert found["random", 0.5, "standard", "8 epochs"] == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "uses"),
+    [("easycore", True), ("easiest:by=loss", True), ("herding", True), ("random", False), ("random:per_class=true", False),
+     ("full", False), ("file:/a/list.txt", False), ("some.module:mine", None)],
+)  # fmt: skip
+def test_which_methods_look_at_scores(method, uses):
+    assert uses_scores(method) is uses
+
+
+def test_every_class_has_its_own_interval():
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    robust = rng.random((4, 300)) < np.array([0.2, 0.5, 0.9])[labels]
+    found = by_class(Row((0, 1, 2, 3), np.arange(300), labels, robust, robust))
+    for label, figures in found.items():
+        own = robust[:, labels == label]
+        assert figures.mean == pytest.approx(own.mean()) and figures.low < figures.mean < figures.high
+        assert figures.seed_variance == pytest.approx(own.mean(1).var(ddof=1)) and figures.images == 100
+    assert min(found, key=lambda label: found[label].mean) == 0
