@@ -50,8 +50,8 @@ def _recommend(own: Sequence[Contrast], groups: Sequence[Group], family: int) ->
                 f"of as many random samples{how}."]  # fmt: skip
         said += [f"{c.method} gains too, {_points(c)}." for c in winners[1:]]
     elif waiting:
-        done = min(len(c.plan.seeds) - len(c.lacking) for c in waiting)
         planned = len(waiting[0].plan.seeds)
+        done = planned - len(waiting[0].lacking)
         said = [f"{where} {kept} of the samples, nothing can be said yet: {done} of {planned} seeds are done."]
     else:
         said = [f"{where} {kept} of the samples, no method is shown to make the model more robust {attack} than as "

@@ -34,7 +34,7 @@ def describe_strong(cells: Mapping[str, dict[str, Any]], outcomes: Outcomes) -> 
     if not found:
         return []
     columns = ["objective", "kept", "method", "budget", "attack", "eps", "images", "seeds", "accuracy", "±",
-               "table's attacks, same images", "too high by"]  # fmt: skip
+               "table's attacks", "too high by"]  # fmt: skip
     eps = {key[:3]: say_eps(record["strong"][0]["eps"]) for record in cells.values() if record.get("strong")
            for key in [tuple(record["options"][part] for part in ("objective", "fraction", "method"))]}  # fmt: skip
     rows: list[list[Any]] = []
