@@ -46,8 +46,8 @@ class Case:
         cleans: mean clean accuracy of each method on random's frontier; none at equal updates.
         off: one seed of ten is pushed beyond the frontier's end.
         correlation: between the noise of clean and of robust accuracy.
-        noise: of the seeds: normal; t3, Student's with 3 degrees of freedom; collapse, where one seed in ten falls by ten
-            points more; or methods collapse, where random's does not. They break the rule's assumption of normal seeds.
+        noise: of the seeds: normal; t3, Student's with 3 degrees of freedom; collapse, where one seed in ten falls by
+            ten points more; or methods collapse, where random's does not. They break the assumption of normal seeds.
     """
 
     name: str
