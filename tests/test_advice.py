@@ -68,6 +68,15 @@ def test_all_data_that_do_as_well_are_said():
     assert "4.0 points (2.0 to 6.0) lower than that of all data" in worse and "does as well" not in worse
 
 
+def test_losses_are_told_as_losses():
+    lost = [contrast(m, "random", "equal updates", -0.05, 0.01) for m in ("easycore", "hardest")]
+    said = advise([*lost, contrast("easycore", "random", "equal updates", -0.04, 0.02, objective="trades")], GROUPS)
+    assert "Shown to make it less robust: easycore, hardest." in said and "keep random ones" in said
+    assert (
+        "no method is shown to be better, and there are losses: easycore to random by 4.0 points (2.0 to 6.0)." in said
+    )
+
+
 def test_unfinished_grids_claim_nothing():
     said = advise([contrast("easycore", "random", "matched clean", 0.05, 0.01, lacking=(3, 4))], GROUPS)
     assert "nothing can be said yet: 3 of 5 seeds are done" in said and "Keep" not in said

@@ -64,7 +64,7 @@ def test_the_members_version_is_in_the_name(monkeypatch):
 
 def test_the_demo_is_what_it_says():
     cells = digits_recipe().cells()
-    assert len(cells) == len({cell.name for cell in cells}) == 3 * (5 * 2 + 1 + 3 + 1)
+    assert len(cells) == len({cell.name for cell in cells}) == 3 * (5 * 2 + 1 + 2 + 1)
     assert len({cell.scoring_name for cell in cells}) == 3 and all(cell.updates <= 200 for cell in cells)
 
 

@@ -41,7 +41,7 @@ def digits(data: str = "digits") -> Experiment:
     standard = Product(
         base=base, methods=methods, fractions=(0.1, 0.5), updates=(200,), seeds=3, contrast="equal updates"
     )
-    trades = Product(base=base, methods=("easycore", "random", BALANCED), fractions=(0.3,), updates=(200,), seeds=3,
+    trades = Product(base=base, methods=("easycore", "random"), fractions=(0.3,), updates=(200,), seeds=3,
                      objectives=("trades:eps=0.1:steps=5",), contrast="equal updates")  # fmt: skip
     return Experiment(name="digits", products=(standard, everything(standard), trades, everything(trades)))
 

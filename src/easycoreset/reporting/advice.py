@@ -56,6 +56,8 @@ def _recommend(own: Sequence[Contrast], groups: Sequence[Group], family: int) ->
     else:
         said = [f"{where} {kept} of the samples, no method is shown to make the model more robust {attack} than as "
                 "many random samples: keep random ones."]  # fmt: skip
+        losers = [c.method for c in against_random if c.verdict == "loss"]
+        said += [f"Shown to make it less robust: {', '.join(losers)}."] if losers else []
     best = (winners or ranked or [None])[0]
     if best is None:
         return said
@@ -119,13 +121,18 @@ def _sum_up(own: Sequence[Contrast]) -> str:
         return f"{where}, there are gains: {'; '.join(told)}."
     if waiting:
         return f"{where}, nothing can be said yet."
-    return f"{where}, no method is shown to be better."
+    lost = [c for c in own if c.declared and c.verdict == "loss"]
+    losses = [f"{c.method} to {'all data' if c.against == FULL else c.against} by {_points(c, sign=-1)}" for c in lost]
+    return f"{where}, no method is shown to be better" + (
+        f", and there are losses: {'; '.join(losses)}." if losses else "."
+    )
 
 
-def _points(contrast: Contrast) -> str:
-    """A gain with its interval."""
-    interval = f", {100 * contrast.low:.1f} to {100 * contrast.high:.1f}" if contrast.low == contrast.low else ""
-    return f"{100 * contrast.gain:.1f} points{interval and f' ({interval[2:]})'}"
+def _points(contrast: Contrast, sign: int = 1) -> str:
+    """A gain with its interval; with a sign of -1 a loss."""
+    low, high = sorted((sign * contrast.low, sign * contrast.high))
+    interval = f" ({100 * low:.1f} to {100 * high:.1f})" if contrast.low == contrast.low else ""
+    return f"{100 * sign * contrast.gain:.1f} points{interval}"
 
 
 def _more(contrast: Contrast) -> str:
