@@ -62,7 +62,7 @@ def test_a_gain_that_falls_to_the_correction_is_said_to_be_too_little():
 def test_all_data_that_do_as_well_are_said():
     said = advise([contrast("easycore", "random", "equal updates", 0.05, 0.01),
                    contrast("easycore", "full", "equal updates", 0.00, 0.02)], GROUPS)  # fmt: skip
-    assert "Keep the 50%" in said and "All data at the same budget does as well, as far as can be told" in said
+    assert "Keep the 50%" in said and "Whether all data at the same budget would do as well cannot be told" in said
     worse = advise([contrast("easycore", "random", "equal updates", 0.05, 0.01),
                     contrast("easycore", "full", "equal updates", -0.04, 0.02)], GROUPS)  # fmt: skip
     assert "4.0 points (2.0 to 6.0) lower than that of all data" in worse and "does as well" not in worse
@@ -75,6 +75,63 @@ def test_losses_are_told_as_losses():
     assert (
         "no method is shown to be better, and there are losses: easycore to random by 4.0 points (2.0 to 6.0)." in said
     )
+
+
+def test_all_data_that_make_no_difference_need_no_subset():
+    said = advise(
+        [
+            contrast("easycore", "random", "equal updates", 0.05, 0.01),
+            contrast("easycore", "full", "equal updates", 0.0, 0.005),
+        ],
+        GROUPS,
+    )
+    assert "All data at the same budget does as well" in said and "no need of a subset" in said
+
+
+def test_the_price_is_that_of_the_same_budget():
+    """Random has a larger budget, of which the method has none."""
+    more = [*GROUPS, dataclasses.replace(group("random", 0.90, 0.10), budget="36 updates")]
+    said = advise([contrast("easycore", "random", "matched clean", 0.03, 0.01)], more)
+    assert "5.0 points lower (75.0% instead of 80.0%)" in said
+    assert "At equal budgets" not in advise([contrast("easycore", "random", "matched clean", 0.03, 0.01)], more[1:])
+
+
+def test_what_cannot_be_measured_is_said_with_its_reason():
+    lost = dataclasses.replace(
+        contrast("easycore", "random", "matched clean", 0.0, 0.0), estimate=None, problem="it lies off the frontier"
+    )
+    said = advise([lost], GROUPS)
+    assert (
+        "easycore cannot be compared with random: it lies off the frontier" in said and "keep random ones" not in said
+    )
+
+
+def test_finished_contrasts_are_told_beside_unfinished_ones():
+    said = advise(
+        [
+            contrast("easycore", "random", "equal updates", 0.05, 0.01),
+            contrast("hardest", "random", "equal updates", -0.2, 0.01, lacking=(4,)),
+        ],
+        GROUPS,
+    )
+    assert (
+        said.startswith("Keep the 50% that easycore picks")
+        and "1 of 2 comparisons with random are not finished" in said
+    )
+
+
+def test_a_grid_without_random_recommends_no_random():
+    said = advise([contrast("easycore", "hardest", "equal updates", 0.3, 0.01)], GROUPS)
+    assert "there are gains: easycore over hardest by 30.0 points" in said and "keep random" not in said
+    assert "no method was declared" in advise(
+        [contrast("full", "random", "equal updates", 0.0, 0.01, declared=False)], GROUPS
+    )
+
+
+def test_the_primary_contrast_comes_first():
+    lesser = dataclasses.replace(contrast("easycore", "random", "equal updates", 0.03, 0.01), primary=True)
+    said = advise([contrast("hardest", "random", "equal updates", 0.04, 0.01), lesser], GROUPS)
+    assert said.startswith("Keep the 50% that easycore picks") and "hardest gains too, 4.0 points" in said
 
 
 def test_unfinished_grids_claim_nothing():
@@ -126,7 +183,7 @@ def test_every_class_has_its_own_interval():
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3
     robust = rng.random((4, 300)) < np.array([0.2, 0.5, 0.9])[labels]
-    found = by_class(Row((0, 1, 2, 3), np.arange(300), labels, robust, robust))
+    found = by_class(Row((0, 1, 2, 3), ("",) * 4, np.arange(300), labels, robust, robust))
     for label, figures in found.items():
         own = robust[:, labels == label]
         assert figures.mean == pytest.approx(own.mean()) and figures.low < figures.mean < figures.high

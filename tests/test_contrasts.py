@@ -332,7 +332,7 @@ def test_an_independent_script_finds_the_same_figures(tmp_path):
     plans = read_plans(read_experiment(folder))
     pair = dataclasses.replace(plans.family[0], method="easiest:by=loss", against="easycore")
     later = ((pair, ""), (dataclasses.replace(pair, kind="equal updates", frontier=()), ""))
-    ours = contrast_all(outcomes_of(folder, read_results(folder)), dataclasses.replace(plans, later=later))
+    ours = contrast_all(outcomes_of(folder, read_results(folder), plans), dataclasses.replace(plans, later=later))
     known = {
         (c.method, c.against, c.plan.objective, c.plan.kind, round(c.plan.eps, 6)): c
         for c in ours

@@ -59,13 +59,10 @@ AUDIT = {
     "models?": int,
     "noise?": {"wrong": int, "columns": {str: [CUT]}},
 }
-PRODUCT = {
-    "base": {"data": str, "model?": Maybe(str), "main_eps?": Maybe(float), "eps": [float]},
-    "methods": [str],
+PRODUCT = dict.fromkeys(("methods", "objectives"), [str]) | {
+    "base": {"data": str, "model?": Maybe(str), "main_eps?": Maybe(float), "eps": Some(float)},
+    **dict.fromkeys(("updates", "epochs"), [int]),
     "fractions": [float],
-    "objectives": [str],
-    "updates": [int],
-    "epochs": [int],
     "seeds": int,
     "contrast?": Maybe(str),
 }
@@ -78,6 +75,7 @@ PLANNED = dict.fromkeys(("method", "against", "data", "objective"), str) | {
     "unit": {"updates", "epochs"},
     "frontier": [int],
     "seeds": [int],
+    "cells?": [str],
 }
 START = dict.fromkeys(("cells", "done", "seeds"), int) | {
     "time": str,
@@ -87,12 +85,14 @@ START = dict.fromkeys(("cells", "done", "seeds"), int) | {
     "rows": [str],
     "declared": [{"contrast": PLANNED, "primary": bool, "evaluated": int}],
     "again?": {"times": int, "time": str},
+    "overwritten?": str,
 }
 RUN = BASE | {
     "summary?": {str: object},
     "given?": {"data?": str, "image_size?": Maybe(int)},
     "declared?": {str: str},
     "planned?": int,
+    "started?": str,
     "experiment?": {"products?": [PRODUCT]},
     "starts?": [START],
 }
@@ -115,9 +115,7 @@ MARGIN = {
     "bins": [{"mean": float}],
 }
 MATRIX = {"names": [str], "spearman": [[Maybe(float)]], "overlap_30": [[Maybe(float)]]}
-EARLY = {
-    "first": Maybe(int),
-    "every": Maybe(int),
+EARLY = dict.fromkeys(("first", "every"), Maybe(int)) | {
     "epochs": int,
     "spearman": Maybe(float),
     **{f"overlap_{share}": Maybe(float) for share in (10, 30, 50)},
@@ -131,11 +129,14 @@ TRAINED = {
     "warnings": [str],
 }
 GAIN = {"eps": float, "difference": float, "low": float, "high": float, "p": float}
+CELL = {"objective": str, "fraction": float, "method": str, "seed": int} | {
+    name: Maybe(int) for name in ("updates?", "epochs?", "batch_size?", "scoring_epochs?")
+}
 RECORDS: dict[str, Any] = {
     "run.json": RUN,
     "evaluation.json": BASE | {"summary?": EVALUATION},
     "cell.json": {
-        "options": {"objective": str, "fraction": float, "method": str, "seed": int},
+        "options": CELL,
         "clean": LINE,
         "attacked": [LINE],
         "worst": [LINE],
@@ -200,11 +201,8 @@ RECORDS: dict[str, Any] = {
     "export.json": BASE | {"contents?": str},
     "tracking.json": {str: str},
 }
-TRAINING = {
-    "model": str,
-    "data": str,
+TRAINING = dict.fromkeys(("model", "data", "objective"), str) | {
     "samples": int,
-    "objective": str,
     "updates": int,
     "loss": Maybe(float),
     "seconds": float,

@@ -58,8 +58,14 @@ def declare(experiment: Experiment) -> Declared:
             raise UsageError(f"primary must be one contrast; {quote(spec)} is {len(several)}: say which ({settings})")
         first = several[0]
         found.insert(0, first)
-    contrasts = tuple(dict.fromkeys(found))
-    return Declared(contrasts, {c: tuple(cells_of(c, grid[c.setting])) for c in contrasts}, first)
+    asked = dict[tuple[object, ...], PlannedContrast]()
+    for contrast in found:  # A against B and B against A are one question
+        sides = frozenset((contrast.method, contrast.against))
+        asked.setdefault((sides, *contrast.question[2:]), contrast)
+    cells = {contrast: tuple(cells_of(contrast, grid[contrast.setting])) for contrast in asked.values()}
+    named = {c: dataclasses.replace(c, cells=tuple(cell.name for cell in own)) for c, own in cells.items()}
+    primary = None if first is None else named[first]
+    return Declared(tuple(named.values()), {named[c]: own for c, own in cells.items()}, primary)
 
 
 def index_rows(experiment: Experiment) -> dict[Setting, Rows]:
@@ -93,7 +99,7 @@ def resolve(spec: str, grid: dict[Setting, Rows]) -> list[PlannedContrast]:
     found = [c for setting, rows in grid.items() if (c := _plan(spelled, setting, rows)) is not None]
     if not found:
         raise UsageError(f"contrast {quote(spec)}: no setting (data, model, objective, fraction) holds both rows "
-                         "at a common budget")  # fmt: skip
+                         "at a common budget (at matched clean: and several budgets of random)")  # fmt: skip
     return found
 
 
@@ -116,7 +122,7 @@ def _usual(kind: Kind | None, cells: Sequence[Cell], grid: dict[Setting, Rows]) 
 def _plan(spelled: SpelledContrast, setting: Setting, rows: Rows) -> PlannedContrast | None:
     """A contrast in one setting, at the largest budget; None where the setting lacks a row."""
     data, model, objective, fraction = setting
-    if (spelled.objective or objective) != objective or (spelled.fraction or fraction) != fraction:
+    if spelled.objective not in (None, objective) or spelled.fraction not in (None, fraction):
         return None
     sizes = {name: sorted(size for method, size in rows if method == name)
              for name in (spelled.method, spelled.against, BASELINE)}  # fmt: skip

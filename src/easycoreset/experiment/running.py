@@ -17,11 +17,11 @@ from easycoreset.experiment.cells import Cell, Experiment
 from easycoreset.experiment.declaring import Declared, declare
 from easycoreset.experiment.pools import Pool, check_pool, open_pool
 from easycoreset.experiment.results import SCHEMA, collect, drop_corrupt, is_done, is_scored, refuse_other_data
-from easycoreset.experiment.starts import add_start, change_record, finished
+from easycoreset.experiment.starts import add_start, change_record, finished, starts_before
 from easycoreset.experiment.tasks import Setting, Task, list_tasks
 from easycoreset.experiment.work import Report
 from easycoreset.folders import OWN, SharedFolder, share
-from easycoreset.ledgers import Ledger
+from easycoreset.ledgers import Ledger, check_free
 from easycoreset.options import Device
 from easycoreset.parquet import read_shape, write_table
 from easycoreset.paths import digest_of
@@ -82,9 +82,9 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
     mine = cells[shard[0] - 1 :: shard[1]]
     plan = Plan(out, float("inf") if minutes is None else time.monotonic() + 60 * minutes)
     check_pool(None if all(is_done(out, cell) for cell in mine) else on)
-    declared = declare(experiment)
+    declared, earlier = declare(experiment), starts_before(out, experiment) if overwrite else {}
     with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
-        _begin(folder, experiment, declared)
+        _begin(folder, experiment, declared, earlier)
         missing = [cell for cell in mine if not is_done(out, cell)]
         plan.waiting = list_tasks(out, missing, cells)
         with progress("cells", len(mine), len(mine) - len(missing)) as bar:
@@ -118,12 +118,15 @@ def preregister(experiment: Experiment, out: Path) -> Declared:
     with share(out, "compare", experiment.identity(), places=PLACES) as folder:
         done = len(list((out / "cells").glob("[!.]*")))
         require(not done, "preregister", "given before any cell is evaluated", f"{done} cells in {out}")
-        _begin(folder, experiment, declared)
+        _begin(folder, experiment, declared, {})
     return declared
 
 
-def _begin(folder: SharedFolder, experiment: Experiment, declared: Declared) -> None:
-    """Look over what is there, and record what is planned and declared, before anything runs."""
+def _begin(folder: SharedFolder, experiment: Experiment, declared: Declared, earlier: dict[str, Any]) -> None:
+    """Look over what is there, and record what is planned and declared, before anything runs.
+
+    What `earlier` starts declared stays: their results were looked at, though the folder begins anew.
+    """
     cells = experiment.cells()
     refuse_other_data(folder.path, cells, experiment.fingerprint)
     if folder.alone:
@@ -135,8 +138,10 @@ def _begin(folder: SharedFolder, experiment: Experiment, declared: Declared) -> 
         log.warning("%d finished cells of %s are not of this grid and are left out: name their methods, fractions, "
                     "budgets and seeds too to see all together", others, folder.path)  # fmt: skip
 
+    check_free(folder.path / RESULTS)
+
     def begun(record: dict[str, Any]) -> dict[str, Any]:
-        starts = add_start(record, experiment, declared, folder.path)
+        starts = add_start(earlier | record, experiment, declared, folder.path)
         return record | {"status": "running", "experiment": experiment.record(), "planned": len(cells),
                          "starts": starts}  # fmt: skip
 
@@ -146,16 +151,18 @@ def _begin(folder: SharedFolder, experiment: Experiment, declared: Declared) -> 
     if late:
         log.warning("%d contrasts were not declared before cells that they rest on were evaluated, or not at the first "
                     "start: they are exploratory", len(late))  # fmt: skip
-    if declared.primary is not None and declared.primary != plans.primary:
-        kept = "none is tested alone" if plans.primary is None else "the first start's stays"
-        log.warning("primary: it was not declared by the first start before anything was evaluated; %s", kept)
+    kept = plans.primary is not None and declared.primary is not None and declared.primary.is_same(plans.primary)
+    if declared.primary is not None and not kept:
+        log.warning("primary: it was not declared by the first start before anything was evaluated; %s",
+                    "none is tested alone" if plans.primary is None else "the first start's stays")  # fmt: skip
 
 
 def _adopt_results(out: Path) -> None:
     """Version 0.1 kept no list of what it wrote: its table of results is known by its columns."""
     file, ledger = out / RESULTS, Ledger(out, OWN)
     with contextlib.suppress(UsageError):
-        if RESULTS not in ledger.entries() and read_shape(file)[0] == SCHEMA.names:
+        columns = set(read_shape(file)[0])  # version 0.1 had fewer
+        if RESULTS not in ledger.entries() and {"cell", "main", "accuracy"} <= columns <= set(SCHEMA.names):
             ledger.note(file, digest_of(file))
 
 

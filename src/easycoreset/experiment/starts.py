@@ -1,12 +1,14 @@
 """The starts of a grid: when and how each was made, what it declared, and how much was evaluated by then."""
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from easycoreset.errors import UsageError
 from easycoreset.experiment.cells import Experiment
 from easycoreset.experiment.declaring import Declared
 from easycoreset.experiment.results import is_done
@@ -15,6 +17,7 @@ from easycoreset.folders import OWN
 from easycoreset.ledgers import STATE, Ledger
 from easycoreset.locks import open_lock
 from easycoreset.records import read_record
+from easycoreset.statistics.planned import PlannedContrast
 from easycoreset.statistics.starts import list_starts
 from easycoreset.versions import command_line, versions
 
@@ -30,12 +33,12 @@ def describe_start(
         out: its folder.
         known: the starts before; contrasts that they declared are not told again.
     """
-    before = [line["contrast"] for start in known for line in start["declared"]]
+    before = [PlannedContrast.from_json(line["contrast"]) for start in known for line in start["declared"]]
     cells = experiment.cells()
     lines = [
         {"contrast": contrast.to_json(), "primary": contrast == declared.primary,
          "evaluated": sum(is_done(out, cell) for cell in declared.cells[contrast])}
-        for contrast in declared.contrasts if contrast.to_json() not in before
+        for contrast in declared.contrasts if not any(contrast.is_same(other) for other in before)
     ]  # fmt: skip
     rows = {f"{cell.method} ({cell.objective}, {cell.fraction:g} kept)": None for cell in cells}
     return {
@@ -49,13 +52,30 @@ def add_start(record: dict[str, Any], experiment: Experiment, declared: Declared
     """The starts of a record with one more; the same plan at the same commit again is only counted."""
     starts = list_starts(record)
     new = describe_start(experiment, declared, out, starts)
-    changing = ("time", "done", "cells")
+    changing = ("time", "done")
     if starts and not new["declared"]:
         last = {key: value for key, value in starts[-1].items() if key not in (*changing, "declared", "again")}
         if last == {key: value for key, value in new.items() if key not in (*changing, "declared")}:
             again = {"times": starts[-1].get("again", {}).get("times", 0) + 1, "time": new["time"]}
             return [*starts[:-1], starts[-1] | {"again": again}]
     return [*starts, new]
+
+
+def starts_before(out: Path, experiment: Experiment) -> dict[str, Any]:
+    """The starts of a folder that is about to be overwritten by the same experiment: it does not forget them."""
+    try:
+        record = read_record(out / OWN)
+    except UsageError:
+        return {}
+    if not any((out / "cells").glob("[!.]*")):
+        return {}  # nobody has seen a result
+    same = record.get("options") == json.loads(json.dumps(experiment.identity()))
+    starts = list_starts(record) if same else []
+    return (
+        {"starts": [start | {"overwritten": time.strftime("%Y-%m-%dT%H:%M:%S%z")} for start in starts]}
+        if starts
+        else {}
+    )
 
 
 def change_record(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:

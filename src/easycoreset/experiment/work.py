@@ -262,7 +262,9 @@ def _attack_strongly(cell: Cell, work: Path, attacked: Callable[..., dict[str, A
     """Run the strong attacks at the main eps; `STRONG` holds what they did to each image."""
     summaries: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
+    most = cell.limit if cell.main_eps is None else None  # images that the table has at the main eps
     for attack, images in map(split_strong, cell.strong):
+        images = images if most is None else min(most, images or most)
         name = f"evaluation-strong-{len(summaries)}"
         summaries.append(attacked(name, (attack,), (cell.main,), images))
         table = read_table(work / name / "predictions.parquet", {"index": "integer", "broken": "bool"})

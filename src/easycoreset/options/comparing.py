@@ -70,7 +70,7 @@ class CompareOptions(RunOptions):
     limit: Integer | None = field(default=None, metadata=GRID)
     """Test images at the other radii, or at the only one; left out: all."""
     strong: Names = field(default=(), metadata=GRID)
-    """Attacks at the main radius alone, with commas between, as ATTACK or ATTACK@IMAGES (`apgd@500`)."""
+    """Attacks at the main radius alone, with commas between, as ATTACK or ATTACK@IMAGES (`apgd@500`, at most limit)."""
     contrast: Literal["auto", "matched clean", "equal updates"] = field(default="auto", metadata=GRID)
     """What is tested for each method; auto: matched clean where there are several budgets, else equal updates."""
     declare: Names = field(default=(), metadata=NEUTRAL)

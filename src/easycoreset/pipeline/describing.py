@@ -65,6 +65,8 @@ def _describe_grid(options: CompareOptions) -> Experiment:
     for spec in base.attacks:
         load_attack(spec, norm=options.norm, eps=options.eps[0])
     several = len(options.epochs or options.updates) > 1
+    if options.contrast == "matched clean" and not several:
+        raise UsageError("contrast 'matched clean' needs several budgets (updates or epochs): random's frontier")
     automatic = "matched clean" if several else "equal updates"
     contrast = automatic if options.contrast == "auto" else options.contrast
     shared = Product(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from easycoreset.console import say_eps, say_share
-from easycoreset.statistics import Contrast, Group
+from easycoreset.statistics import Contrast, Group, PlannedContrast
 from easycoreset.statistics.planned import BASELINE, CONTROLS, EQUAL, FULL, MATCHED
 
 OTHERS = 3  # further settings of which a sentence each is said
@@ -37,45 +37,60 @@ def _of(contrasts: Sequence[Contrast], setting: tuple[str, str | None, str, floa
 def _recommend(own: Sequence[Contrast], groups: Sequence[Group], family: int) -> list[str]:
     """What to keep, at what price, and whether random or all data would do as well."""
     plan = own[0].plan
-    kept, where = say_share(plan.fraction), f"After {plan.objective} training on"
-    attack = f"against an attack of eps {say_eps(plan.eps)}"
-    against_random = [c for c in own if c.declared and c.against == BASELINE and c.method not in CONTROLS]
-    ranked = sorted((c for c in against_random if c.estimate is not None), key=lambda c: -c.gain)
-    winners = [c for c in ranked if c.verdict == "gain"]
-    waiting = [c for c in own if c.declared and c.provisional]
+    kept, attack = say_share(plan.fraction), f"against an attack of eps {say_eps(plan.eps)}"
+    where = f"After {plan.objective} training on {kept} of the samples"
+    declared = [c for c in own if c.declared and c.against == BASELINE and c.method not in CONTROLS]
+    finished = [c for c in declared if not c.provisional]
+    if not finished:
+        return [_begin(where, declared, own)]
+    measured = [c for c in finished if c.verdict != "not measurable"]
+    winners = sorted((c for c in measured if c.verdict == "gain"), key=lambda c: (not c.primary, -c.gain))
+    said = [f"{where}, {c.method} cannot be compared with random: {c.problem}." for c in finished if c.problem]
     if winners:
-        best = winners[0]
-        how = " at the same clean accuracy" if best.plan.kind == MATCHED else ""
-        said = [f"Keep the {kept} that {best.method} picks: {attack} the model is {_points(best)} more robust than one "
-                f"of as many random samples{how}."]  # fmt: skip
-        said += [f"{c.method} gains too, {_points(c)}." for c in winners[1:]]
-    elif waiting:
-        planned = len(waiting[0].plan.seeds)
-        done = planned - len(waiting[0].lacking)
-        said = [f"{where} {kept} of the samples, nothing can be said yet: {done} of {planned} seeds are done."]
-    else:
-        said = [f"{where} {kept} of the samples, no method is shown to make the model more robust {attack} than as "
-                "many random samples: keep random ones."]  # fmt: skip
-        losers = [c.method for c in against_random if c.verdict == "loss"]
+        best, *others = winners
+        said += [f"Keep the {kept} that {best.method} picks: {attack} the model is {_points(best)} more robust than "
+                 f"one of as many random samples{_how(best)}."]  # fmt: skip
+        said += [f"{c.method} gains too, {_points(c)}; which of them is better is another question." for c in others]
+    elif measured:
+        said += [f"{where}, no method is shown to make the model more robust {attack} than as many random "
+                 f"samples{_how(measured[0])}: keep random ones."]  # fmt: skip
+        losers = [c.method for c in measured if c.verdict == "loss"]
         said += [f"Shown to make it less robust: {', '.join(losers)}."] if losers else []
-    best = (winners or ranked or [None])[0]
-    if best is None:
+    if len(finished) < len(declared):
+        said.append(f"{len(declared) - len(finished)} of {len(declared)} comparisons with random are not finished.")
+    best = max(winners[:1] or measured, key=lambda c: c.gain, default=None)
+    if best is None or best.verdict == "loss":
         return said
-    nearest = "" if winners else f"The {'highest so far' if waiting else 'closest'} is {best.method}. "
+    nearest = "" if winners else f"The closest is {best.method}. "
     told = bool(winners) and best.plan.kind == EQUAL  # how it compares with random at equal budgets
     return [*said, nearest + _price(best, own, groups, told), *_as_good(best, own, family)]
 
 
+def _begin(where: str, declared: Sequence[Contrast], own: Sequence[Contrast]) -> str:
+    """The sentence where no declared comparison with random is finished."""
+    if declared:
+        first = min(declared, key=lambda c: not c.primary)
+        planned = len(first.plan.seeds)
+        return f"{where}, nothing can be said yet: {planned - len(first.lacking)} of {planned} seeds are done."
+    if any(c.declared for c in own):
+        return _sum_up(own)
+    return f"{where}, no method was declared to be compared with random."
+
+
+def _how(contrast: Contrast) -> str:
+    return " at the same clean accuracy" if contrast.plan.kind == MATCHED else " at the same budget"
+
+
 def _price(best: Contrast, own: Sequence[Contrast], groups: Sequence[Group], told: bool) -> str:
-    """Robust and clean accuracy beside random's at equal budgets."""
+    """Robust and clean accuracy beside random's at equal budgets; nothing where random has no such budget."""
     plan = best.plan
-    mine, random = (_largest(name, plan.objective, plan.fraction, groups) for name in (best.method, BASELINE))
+    mine, random = (_group(name, plan, groups) for name in (best.method, BASELINE))
+    equal = next((c for c in own if c.method == best.method and c.against == BASELINE and c.plan.kind == EQUAL), None)
     if mine is None or random is None:
         return ""
     change = 100 * (mine.clean[0] - random.clean[0])
     clean = f"{100 * mine.clean[0]:.1f}% instead of {100 * random.clean[0]:.1f}%"
     price = f"{abs(change):.1f} points {'lower' if change < 0 else 'higher'} ({clean})"
-    equal = next((c for c in own if c.method == best.method and c.against == BASELINE and c.plan.kind == EQUAL), None)
     if equal is None or equal.estimate is None or told:
         return f"At equal budgets its clean accuracy is {price}."
     return f"At equal budgets its robust accuracy is {_more(equal)} than random's, and its clean accuracy {price}."
@@ -84,20 +99,24 @@ def _price(best: Contrast, own: Sequence[Contrast], groups: Sequence[Group], tol
 def _as_good(best: Contrast, own: Sequence[Contrast], family: int) -> list[str]:
     """A sentence where random's frontier, or all data, does as well as the method."""
     said: list[str] = []
-    ours = [c for c in own if c.method == best.method and c.estimate is not None]
+    ours = [c for c in own if c.method == best.method and c.estimate is not None and c.low == c.low]
     matched = next((c for c in ours if c.against == BASELINE and c.plan.kind == MATCHED), None)
     full = next((c for c in ours if c.against == FULL), None)
     if matched is not None and matched.verdict in ("inconclusive", "no difference", "loss"):
         said.append("Random samples trained for fewer updates reach the same clean accuracy, and there it is "
                     f"{_more(matched)} than theirs: {_doubt(matched, family)}.")  # fmt: skip
-    if full is not None and full.verdict in ("inconclusive", "no difference"):
-        if full.low <= 0 <= full.high:
-            said.append("All data at the same budget does as well, as far as can be told (its robust accuracy is "
-                        f"{_more(full)} than theirs): then there is no need of a subset.")  # fmt: skip
-        else:
-            said.append(f"Its robust accuracy is {_more(full)} than that of all data at the same budget: "
-                        f"{_doubt(full, family)}.")  # fmt: skip
-    elif full is not None and full.verdict in ("gain", "loss"):
+    if full is None or full.provisional:
+        return said
+    if full.verdict == "no difference":
+        said.append(f"All data at the same budget does as well (its robust accuracy is {_more(full)} than theirs): "
+                    "then there is no need of a subset.")  # fmt: skip
+    elif full.low <= 0 <= full.high:
+        said.append("Whether all data at the same budget would do as well cannot be told (its robust accuracy is "
+                    f"{_more(full)} than theirs).")  # fmt: skip
+    elif full.verdict == "inconclusive":
+        said.append(f"Its robust accuracy is {_more(full)} than that of all data at the same budget: "
+                    f"{_doubt(full, family)}.")  # fmt: skip
+    else:
         hint = "" if full.declared else ", which was not declared beforehand"
         said.append(f"Its robust accuracy is {_more(full)} than that of all data at the same budget{hint}.")
     return said
@@ -107,6 +126,8 @@ def _doubt(contrast: Contrast, family: int) -> str:
     """Why a gain is not told as one."""
     if contrast.low <= 0 <= contrast.high:
         return "that is no difference that can be told"
+    if contrast.held_back:
+        return "that is no claim, for the primary contrast makes none"
     return f"that is too little to claim among {family} declared contrasts" if contrast.declared else "a first look"
 
 
@@ -115,11 +136,10 @@ def _sum_up(own: Sequence[Contrast]) -> str:
     plan = own[0].plan
     where = f"With {plan.objective} training, {say_share(plan.fraction)} kept and eps {say_eps(plan.eps)}"
     winners = [c for c in own if c.declared and c.verdict == "gain"]
-    waiting = [c for c in own if c.declared and c.provisional]
     if winners:
         told = [f"{c.method} over {'all data' if c.against == FULL else c.against} by {_points(c)}" for c in winners]
         return f"{where}, there are gains: {'; '.join(told)}."
-    if waiting:
+    if all(c.provisional for c in own if c.declared):
         return f"{where}, nothing can be said yet."
     lost = [c for c in own if c.declared and c.verdict == "loss"]
     losses = [f"{c.method} to {'all data' if c.against == FULL else c.against} by {_points(c, sign=-1)}" for c in lost]
@@ -138,11 +158,12 @@ def _points(contrast: Contrast, sign: int = 1) -> str:
 def _more(contrast: Contrast) -> str:
     """A gain as a comparison."""
     value, low, high = (100 * v for v in (contrast.gain, contrast.low, contrast.high))
-    sign, word = (1, "higher") if value >= 0 else (-1, "lower")
+    sign, word = (1, "higher") if value > -0.05 else (-1, "lower")
     ends = sorted((sign * low, sign * high))
     return f"{abs(value):.1f} points" + (f" ({ends[0]:.1f} to {ends[1]:.1f})" if low == low else "") + f" {word}"
 
 
-def _largest(method: str, objective: str, fraction: float, groups: Sequence[Group]) -> Group | None:
-    own = [g for g in groups if g.method == method and g.objective == objective and g.fraction == fraction]
-    return max(own, key=lambda group: int(group.budget.split()[0]), default=None)
+def _group(method: str, plan: PlannedContrast, groups: Sequence[Group]) -> Group | None:
+    """A row of the plan's setting and budget."""
+    key = (method, plan.fraction, plan.objective, f"{plan.size} {plan.unit}")
+    return next((g for g in groups if (g.method, g.fraction, g.objective, g.budget) == key), None)

@@ -21,11 +21,12 @@ def count_epochs(cells: Mapping[str, dict[str, Any]]) -> dict[tuple[str, float, 
     for record in cells.values():
         options, total = record["options"], sum(record["class_counts"]["before"])
         updates, epochs = options.get("updates"), options.get("epochs")
-        if not total or (updates or epochs) is None:
+        batch, scoring = options.get("batch_size"), options.get("scoring_epochs")
+        if not total or None in (updates or epochs, batch, scoring):
             continue
-        training = updates * options["batch_size"] / total if updates else epochs * record["kept"] / total
+        training = updates * batch / total if updates else epochs * record["kept"] / total
         scored = uses_scores(options["method"])
-        whole = None if scored is None else training + 2 * options["scoring_epochs"] * scored
+        whole = None if scored is None else training + 2 * scoring * scored
         budget = f"{updates} updates" if updates else f"{epochs} epochs"
         found[options["method"], options["fraction"], options["objective"], budget] = (training, whole)
     return found

@@ -17,7 +17,7 @@ from easycoreset.files import SCHEMA_VERSION, write_json
 from easycoreset.parquet import read_table
 from easycoreset.records import read_record
 from easycoreset.reporting.page import Grid
-from easycoreset.statistics import Contrast, Estimate, Outcomes, contrast_all, read_plans
+from easycoreset.statistics import Contrast, Estimate, Outcomes, Plans, contrast_all, read_plans
 
 CONTRASTS = "contrasts.json"
 STRONG = "predictions-strong.parquet"
@@ -27,12 +27,39 @@ MANY = 12  # contrasts that are told one by one
 
 def contrasts_of(folder: Path, results: pa.Table) -> list[Contrast]:
     """Every contrast in an experiment's folder, the declared ones first."""
-    return contrast_all(outcomes_of(folder, results), read_plans(read_experiment(folder)))
+    plans = read_plans(read_experiment(folder))
+    return contrast_all(outcomes_of(folder, results, plans), plans)
 
 
-def outcomes_of(folder: Path, results: pa.Table) -> Outcomes:
-    """What happened to every test image, read from the cells when it is asked for."""
-    return Outcomes(results, partial(load_outcomes, folder), partial(load_strong, folder))
+def outcomes_of(folder: Path, results: pa.Table, plans: Plans) -> Outcomes:
+    """What happened to every test image, read from the cells when it is asked for.
+
+    Cells that declared contrasts rest on are there too where the last start left them out.
+    """
+    names = [name for name in RESULTS if name in results.column_names]
+    rows = results.select(names).to_pylist()
+    known = {row["cell"] for row in rows}
+    named = dict.fromkeys(name for plan in plans.family for name in plan.cells if name not in known)
+    rows += [
+        row for name in named if (folder / "cells" / name / "cell.json").exists() for row in _rows_of(folder, name)
+    ]
+    whole = pa.Table.from_pylist(rows) if rows else results
+    return Outcomes(whole, partial(load_outcomes, folder), partial(load_strong, folder))
+
+
+def _rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of a finished cell, as far as contrasts look at them."""
+    if re.fullmatch(r"[0-9a-f]{16}", name) is None:
+        raise UsageError(f"{folder / 'run.json'}: a cell must be 16 hex digits; got {quote(name)}")
+    record = read_record(folder / "cells" / name / "cell.json")
+    options = record["options"]
+    lines = record["attacked"]
+    main = options.get("main_eps") or lines[0]["eps"]
+    facts = {
+        key: options.get(key)
+        for key in ("data", "model", "method", "fraction", "objective", "updates", "epochs", "seed")
+    }
+    return [{"cell": name, "main": main, **facts, "attack": line["attack"], "eps": line["eps"]} for line in lines]
 
 
 def write_contrasts(folder: Path) -> None:
@@ -88,7 +115,11 @@ def read_results(folder: Path) -> pa.Table:
         if name in SHARES and not ((table[name].to_numpy() >= 0) & (table[name].to_numpy() <= 1)).all():
             raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be in [0, 1]")
     images: dict[tuple[Any, ...], int] = {}
+    cells: dict[str, tuple[Any, ...]] = {}
     for row in table.to_pylist():
+        facts = tuple(row[name] for name in ("data", "model", "method", "objective", "fraction", "seed", "clean"))
+        if cells.setdefault(row["cell"], facts) != facts:
+            raise UsageError(f"{folder / 'results.parquet'}: the rows of cell {row['cell']} are of several cells")
         key = tuple(row[name] for name in ("data", "model", "objective", "fraction", "eps"))
         if images.setdefault(key, row["samples"]) != row["samples"] or (row["updates"] or row["epochs"]) is None:
             raise UsageError(f"{folder / 'results.parquet'}: rows that are compared must be of the same images, each "

@@ -35,8 +35,10 @@ def describe_grid(folder: Path) -> list[Section]:
     results = read_results(folder)
     if not results.num_rows:
         return [Section("Results", ["No cell is finished yet."])]
-    record, outcomes = read_experiment(folder), outcomes_of(folder, results)
-    contrasts, groups = contrast_all(outcomes, read_plans(record)), group_results(results)
+    record = read_experiment(folder)
+    plans = read_plans(record)
+    outcomes = outcomes_of(folder, results, plans)
+    contrasts, groups = contrast_all(outcomes, plans), group_results(results)
     declared = [contrast for contrast in contrasts if contrast.declared]
     cells = {name: read_record(folder / "cells" / name / "cell.json") for name in _cells(results)}
     return [
@@ -124,8 +126,8 @@ def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[
     seeds = min(group.seeds for group in groups)
     declared = tell_verdicts([contrast for contrast in contrasts if contrast.declared])
     advice = advise(contrasts, groups)
-    many = f"{seeds} seed{'s' * (seeds > 1)}"
-    intro = f"{len(_cells(results))} cells of {len({g.method for g in groups})} methods, at least {many} each."
+    many, methods = f"{seeds} seed{'s' * (seeds > 1)}", len({group.method for group in groups})
+    intro = f"{len(_cells(results))} cells of {methods} method{'s' * (methods > 1)}, at least {many} each."
     if planned is not None and len(_cells(results)) < planned:
         intro += f" {planned} cells are planned: all of this is provisional."
     if seeds < ENOUGH_SEEDS:

@@ -32,6 +32,7 @@ def describe_starts(record: Mapping[str, Any]) -> Section:
 def _row(number: int, start: Mapping[str, Any]) -> list[Any]:
     versions, again = start["versions"], start.get("again")
     when = start["time"] + (f", again {again['times']} times until {again['time']}" if again else "")
+    when += f", overwritten {start['overwritten']}" if "overwritten" in start else ""
     names = ("commit", "easycoreset", "python", "torch")
     new = len(start["declared"])
     return [number + 1, when, *(versions.get(name, "not known") for name in names), start["cells"], start["done"],

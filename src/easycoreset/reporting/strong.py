@@ -23,34 +23,33 @@ def describe_strong(cells: Mapping[str, dict[str, Any]], outcomes: Outcomes) -> 
         cells: their records.
         outcomes: of each image.
     """
-    found: dict[tuple[Any, ...], list[tuple[float, float, int]]] = {}
+    found: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
     for name, record in cells.items():
         usual, strong = outcomes.load(name), outcomes.load_strong(name)
         options = record["options"]
         budget = f"{options['updates']} updates" if options.get("updates") else f"{options.get('epochs')} epochs"
         for attack in strong["attack"].unique().to_pylist() if strong is not None else ():
-            key = (options["objective"], options["fraction"], options["method"], budget, attack)
-            found.setdefault(key, []).append(_accuracies(usual, strong, attack))
+            *accuracies, eps, images = _accuracies(usual, strong, attack)
+            key = (options["objective"], options["fraction"], options["method"], budget, attack, say_eps(eps), images)
+            found.setdefault(key, []).append((accuracies[0], accuracies[1]))
     if not found:
         return []
     columns = ["objective", "kept", "method", "budget", "attack", "eps", "images", "seeds", "accuracy", "±",
                "table's attacks", "too high by"]  # fmt: skip
-    eps = {key[:3]: say_eps(record["strong"][0]["eps"]) for record in cells.values() if record.get("strong")
-           for key in [tuple(record["options"][part] for part in ("objective", "fraction", "method"))]}  # fmt: skip
     rows: list[list[Any]] = []
     for key, seeds in found.items():
-        strongest, std = mean_std([100 * value for value, _, _ in seeds])
-        usual = float(np.mean([100 * value for _, value, _ in seeds]))
+        strongest, std = mean_std([100 * value for value, _ in seeds])
+        usual = float(np.mean([100 * value for _, value in seeds]))
         spread = None if std != std else round(std, 2)
-        rows.append([*key, eps[key[:3]], seeds[0][2], len(seeds), round(strongest, 2), spread, round(usual, 2),
-                     round(usual - strongest, 2)])  # fmt: skip
+        figures = [round(strongest, 2), spread, round(usual, 2), round(usual - strongest, 2)]
+        rows.append([*key, len(seeds), *figures])
     grid = Grid("accuracy in % under strong attacks, mean and standard deviation over seeds", columns, rows)
     names = ", ".join(dict.fromkeys(key[4] for key in found))
     return [Section(f"Under {names} too", [FEWER], tables=[grid])]
 
 
-def _accuracies(usual: pa.Table, strong: pa.Table, attack: str) -> tuple[float, float, int]:
-    """Accuracy under a strong attack, under the table's attacks on the same images and eps, and how many images."""
+def _accuracies(usual: pa.Table, strong: pa.Table, attack: str) -> tuple[float, float, float, int]:
+    """Accuracy under a strong attack, and under the table's on the same images; eps, and how many images."""
     rows = np.asarray(strong["attack"].to_pylist()) == attack
     images, eps = strong["index"].to_numpy()[rows], float(strong["eps"].to_numpy()[rows][0])
     fallen = strong["broken"].to_numpy(zero_copy_only=False)[rows]
@@ -60,4 +59,4 @@ def _accuracies(usual: pa.Table, strong: pa.Table, attack: str) -> tuple[float, 
     order = np.argsort(images)
     places = order[np.searchsorted(images[order], index[same])]
     np.logical_or.at(broken, places, usual["broken"].to_numpy(zero_copy_only=False)[same])
-    return float(1 - fallen.mean()), float(1 - broken.mean()), len(images)
+    return float(1 - fallen.mean()), float(1 - broken.mean()), eps, len(images)

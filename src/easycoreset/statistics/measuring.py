@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from easycoreset.errors import UsageError
 from easycoreset.statistics.contrasts import Contrast
 from easycoreset.statistics.frontiers import (
     Gains,
@@ -86,27 +87,48 @@ def find_gains(plan: PlannedContrast, outcomes: Outcomes, strong: str | None = N
     """
 
     def row(method: str, size: int) -> Row | None:
-        found = outcomes.row(plan.setting, (method, size), plan.eps, strong)
-        seeds = [] if found is None else [seed for seed in found.seeds if seed in plan.seeds]
-        return found.take(seeds) if found is not None and seeds else None
+        return _row_of(plan, outcomes, (method, size), strong)
 
     own, other = row(plan.method, plan.size), row(plan.against, plan.size)
     if own is None or (other is None and (plan.kind == EQUAL or plan.against != BASELINE)):
         raise NotMeasurableError("no seed of it is done")
     if plan.kind == EQUAL:
         assert other is not None
+        _require_same_images(own, other)
         return gain_at_equal_budget(own, other)
     frontier = {size: found for size in plan.frontier if (found := row(BASELINE, size)) is not None}
+    _require_same_images(own, *frontier.values())
     gains = gain_at_matched_clean(own, frontier)
     if plan.against == BASELINE:
         return gains
     assert other is not None
+    _require_same_images(own, other)
     return difference(gains, gain_at_matched_clean(other, frontier))
+
+
+def _row_of(plan: PlannedContrast, outcomes: Outcomes, key: tuple[str, int], strong: str | None = None) -> Row | None:
+    """A row on those of the plan's seeds and cells that are done; None where there is none."""
+    found = outcomes.row(plan.setting, key, plan.eps, strong)
+    if found is None:
+        return None
+    named = zip(found.seeds, found.cells, strict=True)
+    seeds = [seed for seed, cell in named if seed in plan.seeds and (not plan.cells or cell in plan.cells)]
+    return found.take(seeds) if seeds else None
+
+
+def _require_same_images(*rows: Row) -> None:
+    """Refuse rows that were evaluated on different images.
+
+    Raises:
+        UsageError: any of them differs from the first.
+    """
+    if any(not np.array_equal(row.images, rows[0].images) for row in rows):
+        raise UsageError("results: rows that are compared were evaluated on different images")
 
 
 def _lacking(plan: PlannedContrast, outcomes: Outcomes) -> tuple[int, ...]:
     """Seeds of a plan of which some cell is not done."""
-    rows = [outcomes.row(plan.setting, key, plan.eps) for key in plan.rows]
+    rows = [_row_of(plan, outcomes, key) for key in plan.rows]
     return tuple(seed for seed in plan.seeds if any(row is None or seed not in row.seeds for row in rows))
 
 

@@ -26,6 +26,7 @@ class Row:
 
     Attributes:
         seeds: of the cells.
+        cells: their names.
         images: [N] index of each test image.
         labels: [N] their classes.
         clean: [seeds, N] right without an attack.
@@ -33,6 +34,7 @@ class Row:
     """
 
     seeds: tuple[int, ...]
+    cells: tuple[str, ...]
     images: Integers
     labels: Integers
     clean: Bools
@@ -41,7 +43,8 @@ class Row:
     def take(self, seeds: Sequence[int]) -> "Row":
         """The same of some of its seeds."""
         places = [self.seeds.index(seed) for seed in seeds]
-        return Row(tuple(seeds), self.images, self.labels, self.clean[places], self.robust[places])
+        cells = tuple(self.cells[place] for place in places)
+        return Row(tuple(seeds), cells, self.images, self.labels, self.clean[places], self.robust[places])
 
 
 @dataclass
@@ -106,7 +109,7 @@ class Outcomes:
         """A row at one radius; under a strong attack on the images that all its cells have; None where there is none.
 
         Raises:
-            UsageError: its cells, or those of another row that was read before, are of other images.
+            UsageError: its cells are of different images.
         """
         place = (setting, key, eps, strong)
         if place not in self._rows:
@@ -122,7 +125,8 @@ class Outcomes:
         if any(not np.array_equal(images, part[0]) for part in parts.values()):
             raise UsageError(f"results: the cells of {key[0]} were evaluated on different images")
         clean, robust = [part[2] for part in parts.values()], [part[3] for part in parts.values()]
-        return Row(tuple(parts), images, labels, np.stack(clean), np.stack(robust))
+        names = tuple(cells[seed] for seed in parts)
+        return Row(tuple(parts), names, images, labels, np.stack(clean), np.stack(robust))
 
     def _cell(self, cell: str, eps: float, strong: str | None) -> tuple[Integers, Integers, Bools, Bools] | None:
         """(images, labels, clean, robust) of a cell; where there were several attacks, any of them breaks an image."""

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from easycoreset.errors import UsageError, quote
@@ -37,6 +37,8 @@ class PlannedContrast:
         unit: updates or epochs.
         frontier: random's budgets; empty at equal updates.
         seeds: of both rows.
+        cells: names of those that it rests on, so that others of the same spelling (of changed code) do not stand
+            in for them; empty for any.
     """
 
     method: str
@@ -51,6 +53,7 @@ class PlannedContrast:
     unit: str = "updates"
     frontier: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
+    cells: tuple[str, ...] = ()
 
     @property
     def setting(self) -> tuple[str, str | None, str, float]:
@@ -77,9 +80,15 @@ class PlannedContrast:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "PlannedContrast":
         """Read what `to_json` wrote; what else is there is left out."""
-        known: dict[str, Any] = {field.name: values[field.name] for field in dataclasses.fields(cls)}
-        known |= {name: tuple(known[name]) for name in ("frontier", "seeds")}
+        known: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
+        known |= {name: tuple(values.get(name, ())) for name in ("frontier", "seeds", "cells")}
         return cls(**known)
+
+    def is_same(self, other: "PlannedContrast") -> bool:
+        """Whether another one rests on the same cells; one of a record that named none is taken at its word."""
+        if not self.cells or not other.cells:
+            return replace(self, cells=()) == replace(other, cells=())
+        return self == other
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,8 @@ def parse_contrast(spec: str) -> SpelledContrast:
         fraction = None if values["fraction"] is None else float(values["fraction"])
     except ValueError:
         raise UsageError(f"a contrast must be {FORM}, with a number as FRACTION; got {quote(spec)}") from None
+    if fraction is not None and not 0 < fraction <= 1:
+        raise UsageError(f"a contrast must be {FORM}, with a FRACTION in (0, 1]; got {quote(spec)}")
     if values["method"] == values["against"]:
         raise UsageError(f"a contrast must compare two rows; got {quote(spec)}, a row with itself")
     return SpelledContrast(values["method"], values["against"], to_kind(values["kind"]), values["objective"], fraction)

@@ -7,6 +7,7 @@ from typing import Any
 from easycoreset.spelling import name_data
 from easycoreset.statistics.planned import CONTROLS, MATCHED, PlannedContrast, to_kind
 
+MOST_SEEDS = 10_000  # that a record can name
 FIRST_VERSION = "0.1"  # kept the last start alone
 
 
@@ -75,6 +76,8 @@ def _first_version(record: Mapping[str, Any]) -> list[PlannedContrast]:
         eps = base.get("main_eps") if base.get("main_eps") is not None else base["eps"][0]
         for objective in product["objectives"]:
             kind = to_kind(declared.get(objective, product.get("contrast")))
+            if not product["updates"] and not product["epochs"]:
+                continue
             random = [p for p in products if "random" in p["methods"] and objective in p["objectives"]]
             if kind is None or not random:
                 continue
@@ -86,7 +89,7 @@ def _first_version(record: Mapping[str, Any]) -> list[PlannedContrast]:
                         method=method, against="random", kind=kind, data=name_data(base["data"]),
                         model=base.get("model"), objective=objective, fraction=fraction, eps=eps,
                         size=max(product[unit]), unit=unit, frontier=tuple(budgets) if kind == MATCHED else (),
-                        seeds=tuple(range(min(product["seeds"], *(p["seeds"] for p in random)))),
+                        seeds=tuple(range(min(MOST_SEEDS, product["seeds"], *(p["seeds"] for p in random)))),
                     ))  # fmt: skip
     unique: dict[tuple[Any, ...], PlannedContrast] = {}
     for contrast in found:  # a product of more seeds or a larger budget stands for the same question
