@@ -1,7 +1,9 @@
 """What a grid declares: before anything is evaluated, once, and what came later stays exploratory."""
 
 import dataclasses
+import importlib
 import json
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +16,8 @@ from easycoreset.experiment.starts import add_start
 from easycoreset.options import CompareOptions
 from easycoreset.pipeline.describing import describe_experiment
 from easycoreset.recipes import RECIPES, cifar10_main, cifar100_main
-from easycoreset.statistics import list_starts, read_plans
+from easycoreset.reporting.contrasts import contrasts_of, outcomes_of, read_results
+from easycoreset.statistics import Plans, contrast_all, list_starts, read_plans
 from grids import SMALL, done
 
 BASE = Cell(data="digits", model="digits-cnn", attack=("fgsm",), eps=(0.1, 0.2), main_eps=0.2)
@@ -237,3 +240,101 @@ def test_the_page_tells_compute_classes_controls_and_strong_attacks(tmp_path, cl
         assert text in page, text
     (declared,) = (c for c in ran.json["contrasts"] if c["declared"])
     assert declared["strong"]["apgd:iterations=3"]["images"] == 40
+
+
+# ---- what a review found
+
+
+def tiny(method, **more):
+    base = dataclasses.replace(BASE, limit=20, scoring_epochs=1)
+    return experiment(
+        {"base": base, "methods": ("random", method), "updates": (2,), "contrast": "equal updates"} | more
+    )
+
+
+def test_a_changed_method_is_not_the_one_that_was_declared(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    out, declared = tmp_path / "grid", []
+    for sign in ("", "-"):
+        (tmp_path / "declared_mine.py").write_text(MINE.replace("{sign}", sign))
+        for name in [name for name in sys.modules if name == "declared_mine"]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        run_experiment(tiny("declared_mine:pick"), out, workers=1)
+        declared.append(contrasts_of(out, read_results(out)))
+    first, second = (next(c for c in found if c.declared) for found in declared)
+    assert first.verdict != "provisional" and second.gains == first.gains  # of the cells that were declared
+    assert any(c.note.startswith("added on") and c.gains != first.gains for c in declared[1])
+    assert len(record_of(out)["starts"]) == 2
+
+
+MINE = """
+import numpy as np
+from easycoreset import Coreset
+
+
+def pick(scores, count, seed):
+    return Coreset.from_order(np.arange(len(scores))[::{sign}1][:count], scores)
+"""
+
+
+def test_a_contrast_in_updates_does_not_rest_on_epochs(tmp_path):
+    run_experiment(tiny("random:per_class=true", contrast=None, methods=("random", "hardest")), tmp_path, workers=2)
+    updates = tiny("hardest")
+    plans = read_plans({"starts": add_start({}, updates, declare(updates), tmp_path / "new")})
+    run_experiment(tiny("hardest", updates=(), epochs=(2,)), tmp_path, workers=2)
+    results = read_results(tmp_path)
+    found = contrast_all(outcomes_of(tmp_path, results, plans), plans)
+    assert {row["epochs"] for row in results.to_pylist()} == {2}
+    assert found[0].declared and found[0].plan.unit == "updates" and found[0].verdict != "provisional"
+    alone = contrast_all(outcomes_of(tmp_path, results, Plans()), plans)
+    assert alone[0].verdict == "provisional"  # without the cells that it names
+
+
+def test_what_a_later_start_leaves_out_stays_in_the_family(tmp_path):
+    run_experiment(tiny("hardest"), tmp_path, workers=2)
+    before = contrasts_of(tmp_path, read_results(tmp_path))[0]
+    run_experiment(tiny("middle"), tmp_path, workers=2)
+    after = contrasts_of(tmp_path, read_results(tmp_path))
+    assert "hardest" not in read_results(tmp_path)["method"].to_pylist()
+    assert (after[0].method, after[0].declared, after[0].gains) == ("hardest", True, before.gains)
+
+
+def test_overwriting_what_was_looked_at_forgets_no_start(tmp_path):
+    run_experiment(tiny("hardest"), tmp_path, workers=2)
+    run_experiment(
+        dataclasses.replace(tiny("hardest"), primary="hardest vs random"), tmp_path, workers=2, overwrite=True
+    )
+    starts, plans = record_of(tmp_path)["starts"], read_plans(record_of(tmp_path))
+    assert len(starts) == 2 and "overwritten" in starts[0] and plans.primary is None and len(plans.family) == 1
+    run_experiment(tiny("hardest", fractions=(0.3,)), tmp_path, workers=2, overwrite=True)
+    plans = read_plans(record_of(tmp_path))
+    assert [c.fraction for c in plans.family] == [0.5] and [c.fraction for c, _ in plans.later] == [0.3]
+
+
+def test_a_refused_start_is_not_on_record(tmp_path):
+    run_experiment(tiny("hardest"), tmp_path, workers=2)
+    with (tmp_path / "results.parquet").open("ab") as file:
+        file.write(b"mine")
+    before = record_of(tmp_path)
+    with pytest.raises(UsageError, match=r"results\.parquet is in the way"):
+        run_experiment(dataclasses.replace(tiny("hardest"), declares=("hardest vs random at equal updates",)), tmp_path)
+    assert record_of(tmp_path) == before
+
+
+def test_strong_attacks_take_no_more_images_than_the_table_has(tmp_path):
+    base = dataclasses.replace(BASE, eps=(0.1,), main_eps=None, limit=20, strong=("fgsm@40", "noise"))
+    run_experiment(tiny("hardest", base=base, methods=("random",), seeds=1), tmp_path, workers=1)
+    (cell,) = (tmp_path / "cells").glob("[!.]*")
+    assert [line["samples"] for line in json.loads((cell / "cell.json").read_text())["strong"]] == [20, 20]
+    assert ec.report(out=tmp_path).exists()
+
+
+def test_one_question_is_declared_once_whichever_way_it_is_asked():
+    both = experiment(METHODS | {"contrast": "equal updates"}, declares=("random vs easycore at equal updates",))
+    assert [(c.method, c.against) for c in declare(both).contrasts] == [
+        ("easycore", "random"),
+        ("easiest:by=loss", "random"),
+    ]
+    with pytest.raises(UsageError, match=r"FRACTION in \(0, 1\]"):
+        declare(experiment(METHODS, declares=("easycore vs random keeping 0",)))

@@ -29,7 +29,7 @@ def grid(tmp_path_factory):
     from easycoreset.cli import main
 
     out = tmp_path_factory.mktemp("grid") / "run"
-    assert main(["compare", *GRID, "--out", str(out)]) == 0
+    assert main(["compare", *GRID, "--controls", "full", "--out", str(out)]) == 0
     return out
 
 

@@ -59,9 +59,12 @@ AUDIT = {
     "models?": int,
     "noise?": {"wrong": int, "columns": {str: [CUT]}},
 }
-PRODUCT = dict.fromkeys(("methods", "objectives"), [str]) | {
+PRODUCT = {
     "base": {"data": str, "model?": Maybe(str), "main_eps?": Maybe(float), "eps": Some(float)},
-    **dict.fromkeys(("updates", "epochs"), [int]),
+    "methods": [str],
+    "objectives": [str],
+    "updates": [int],
+    "epochs": [int],
     "fractions": [float],
     "seeds": int,
     "contrast?": Maybe(str),
