@@ -40,6 +40,10 @@ def _say_numbers(values: Sequence[float] | None) -> str:
     return ",".join(map(say_eps, values or ())) or "none"
 
 
+def _say_names(names: Sequence[str]) -> str:
+    return ",".join(names) or "none"
+
+
 def _split_integers(type_: Any, tokens: Sequence[Any]) -> tuple[int, ...]:
     try:
         return tuple(int(name) for name in _split_names(type_, tokens))
@@ -54,7 +58,7 @@ def _one_integer(type_: Any, tokens: Sequence[Any]) -> int:
         raise UsageError(f"{quote(tokens[0].value)} is not a whole number") from None
 
 
-Names = Annotated[Sequence[str], Parameter(converter=_split_names, n_tokens=1, negative=())]
+Names = Annotated[Sequence[str], Parameter(converter=_split_names, n_tokens=1, negative=(), show_default=_say_names)]
 Numbers = Annotated[
     Sequence[float], Parameter(converter=_split_numbers, n_tokens=1, negative=(), show_default=_say_numbers)
 ]
