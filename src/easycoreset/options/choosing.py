@@ -56,7 +56,7 @@ class EvaluateOptions(ComputeOptions):
     input_std: Numbers = ()
     """Standard deviation that it wants the input divided by, likewise."""
     attack: Names = ("pgd", "pgd:loss=margin")
-    """Attacks, with commas between: fgsm, pgd, noise, square, apgd, autoattack[:key=value]..., file:PATH (saved images)."""
+    """Attacks, with commas between: fgsm, pgd, noise, square, apgd, autoattack[:key=value]..., file:PATH (images)."""
     norm: Norm = "linf"
     """Norm of the ball."""
     eps: Numbers | None = None
