@@ -4,15 +4,17 @@ import dataclasses
 import importlib
 import json
 import sys
+from concurrent.futures import Future
 
 import pyarrow.parquet as pq
 import pytest
 
 import easycoreset as ec
 from easycoreset import UsageError
-from easycoreset.experiment import Cell, Experiment, Product, run_experiment
+from easycoreset.experiment import Cell, Experiment, Product, run_experiment, running, work
 from easycoreset.experiment.declaring import declare
 from easycoreset.experiment.starts import add_start
+from easycoreset.experiment.work import work_on
 from easycoreset.options import CompareOptions
 from easycoreset.pipeline.describing import describe_experiment
 from easycoreset.recipes import RECIPES, cifar10_main, cifar100_main
@@ -122,7 +124,7 @@ def record_of(out):
 
 
 @pytest.mark.slow
-def test_a_grid_that_is_extended_after_a_look_keeps_its_first_family(tmp_path, cli):
+def test_a_grid_that_is_extended_after_a_look_keeps_its_first_family(tmp_path, cli, inline):
     """Finished, looked at, then extended by a method and three seeds."""
     out = tmp_path / "grid"
     small = [{"2": "3", "easycore": "easycore"}.get(a, a) for a in SMALL]
@@ -155,7 +157,7 @@ def test_a_grid_that_is_extended_after_a_look_keeps_its_first_family(tmp_path, c
 
 
 @pytest.mark.slow
-def test_contrasts_declared_over_finished_cells_are_exploratory(tmp_path):
+def test_contrasts_declared_over_finished_cells_are_exploratory(tmp_path, inline):
     """Cells without a record of their start, as where somebody copied them: nothing that rests on them is declared."""
     whole = experiment(
         METHODS
@@ -179,7 +181,7 @@ def test_contrasts_declared_over_finished_cells_are_exploratory(tmp_path):
     assert len(fresh.family) == 2 and fresh.primary == fresh.family[0]
 
 
-def test_starts_of_several_processes_are_all_on_record(tmp_path):
+def test_the_same_start_again_is_only_counted(tmp_path, inline):
     small = experiment({"methods": ("random",), "updates": (1,), "seeds": 1})
     small = dataclasses.replace(
         small, products=(dataclasses.replace(small.products[0], base=dataclasses.replace(BASE, limit=20)),)
@@ -214,7 +216,7 @@ def test_a_record_of_version_0_1_is_read_as_its_last_start():
         ({"experiment": {"products": [{"methods": ["random"]}]}, "starts": []}, "lacks"),
     ],
 )
-def test_a_damaged_record_is_named(tmp_path, change, match):
+def test_a_damaged_record_is_named(tmp_path, change, match, inline):
     small = experiment({"methods": ("random",), "updates": (1,), "seeds": 1})
     small = dataclasses.replace(
         small, products=(dataclasses.replace(small.products[0], base=dataclasses.replace(BASE, limit=20)),)
@@ -227,7 +229,7 @@ def test_a_damaged_record_is_named(tmp_path, change, match):
 
 
 @pytest.mark.slow
-def test_the_page_tells_compute_classes_controls_and_strong_attacks(tmp_path, cli):
+def test_the_page_tells_compute_classes_controls_and_strong_attacks(tmp_path, cli, inline):
     out = tmp_path / "grid"
     arguments = [a for a in SMALL if a not in ("--controls", "full")]
     ran = cli("compare", *arguments, "--strong", "apgd:iterations=3@40", "--json", "--out", out)
@@ -245,6 +247,32 @@ def test_the_page_tells_compute_classes_controls_and_strong_attacks(tmp_path, cl
 # ---- what a review found
 
 
+class InlinePool:
+    """Cells one after the other in this process: what is declared does not depend on where they are computed."""
+
+    size = 1
+
+    def __init__(self, setting):
+        self.setting = setting
+
+    def submit(self, task):
+        future = Future()
+        future.set_result(work_on(task, self.setting))
+        return future
+
+    def result(self, future):
+        return future.result()
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    monkeypatch.setattr(running, "open_pool", lambda on, workers, setting: InlinePool(setting))
+    monkeypatch.setattr(work, "hush", lambda: None)
+
+
 def tiny(method, **more):
     base = dataclasses.replace(BASE, limit=20, scoring_epochs=1)
     return experiment(
@@ -252,7 +280,7 @@ def tiny(method, **more):
     )
 
 
-def test_a_changed_method_is_not_the_one_that_was_declared(tmp_path, monkeypatch):
+def test_a_changed_method_is_not_the_one_that_was_declared(tmp_path, monkeypatch, inline):
     monkeypatch.syspath_prepend(tmp_path)
     out, declared = tmp_path / "grid", []
     for sign in ("", "-"):
@@ -278,7 +306,7 @@ def pick(scores, count, seed):
 """
 
 
-def test_a_contrast_in_updates_does_not_rest_on_epochs(tmp_path):
+def test_a_contrast_in_updates_does_not_rest_on_epochs(tmp_path, inline):
     run_experiment(tiny("random:per_class=true", contrast=None, methods=("random", "hardest")), tmp_path, workers=2)
     updates = tiny("hardest")
     plans = read_plans({"starts": add_start({}, updates, declare(updates), tmp_path / "new")})
@@ -291,7 +319,7 @@ def test_a_contrast_in_updates_does_not_rest_on_epochs(tmp_path):
     assert alone[0].verdict == "provisional"  # without the cells that it names
 
 
-def test_what_a_later_start_leaves_out_stays_in_the_family(tmp_path):
+def test_what_a_later_start_leaves_out_stays_in_the_family(tmp_path, inline):
     run_experiment(tiny("hardest"), tmp_path, workers=2)
     before = contrasts_of(tmp_path, read_results(tmp_path))[0]
     run_experiment(tiny("middle"), tmp_path, workers=2)
@@ -300,7 +328,7 @@ def test_what_a_later_start_leaves_out_stays_in_the_family(tmp_path):
     assert (after[0].method, after[0].declared, after[0].gains) == ("hardest", True, before.gains)
 
 
-def test_overwriting_what_was_looked_at_forgets_no_start(tmp_path):
+def test_overwriting_what_was_looked_at_forgets_no_start(tmp_path, inline):
     run_experiment(tiny("hardest"), tmp_path, workers=2)
     run_experiment(
         dataclasses.replace(tiny("hardest"), primary="hardest vs random"), tmp_path, workers=2, overwrite=True
@@ -312,7 +340,7 @@ def test_overwriting_what_was_looked_at_forgets_no_start(tmp_path):
     assert [c.fraction for c in plans.family] == [0.5] and [c.fraction for c, _ in plans.later] == [0.3]
 
 
-def test_a_refused_start_is_not_on_record(tmp_path):
+def test_a_refused_start_is_not_on_record(tmp_path, inline):
     run_experiment(tiny("hardest"), tmp_path, workers=2)
     with (tmp_path / "results.parquet").open("ab") as file:
         file.write(b"mine")
@@ -322,7 +350,7 @@ def test_a_refused_start_is_not_on_record(tmp_path):
     assert record_of(tmp_path) == before
 
 
-def test_strong_attacks_take_no_more_images_than_the_table_has(tmp_path):
+def test_strong_attacks_take_no_more_images_than_the_table_has(tmp_path, inline):
     base = dataclasses.replace(BASE, eps=(0.1,), main_eps=None, limit=20, strong=("fgsm@40", "noise"))
     run_experiment(tiny("hardest", base=base, methods=("random",), seeds=1), tmp_path, workers=1)
     (cell,) = (tmp_path / "cells").glob("[!.]*")
