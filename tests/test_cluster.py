@@ -18,7 +18,7 @@ from grids import SMALL, done, finish, results, start
 
 ray = pytest.importorskip("ray")
 GRID = ["--data", "digits", "--methods", "random,easycore,moderate", "--fractions", "0.3", "--updates", "150", "--seeds", "1",
-        "--scoring-epochs", "2", "--eps", "0.05", "--attack", "fgsm", "--quiet"]  # fmt: skip
+        "--scoring-epochs", "2", "--eps", "0.05", "--attack", "fgsm", "--controls", "full", "--quiet"]  # fmt: skip
 
 
 def grid(methods):
