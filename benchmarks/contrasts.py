@@ -21,7 +21,7 @@ def run() -> list[dict]:
     rows = {}
     for key, accuracies in levels.items():
         right = [rng.random((SEEDS, IMAGES)) < accuracy for accuracy in accuracies]
-        rows[key] = Row(tuple(range(SEEDS)), ("",) * SEEDS, np.arange(IMAGES), np.zeros(IMAGES, np.int64), *right)
+        rows[key] = Row(tuple(range(SEEDS)), np.arange(IMAGES), np.zeros(IMAGES, np.int64), *right)
     table, outcomes = as_results(rows)
 
     def measure() -> int:

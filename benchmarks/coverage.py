@@ -189,7 +189,7 @@ def draw_row(clean: float, robust: float, noise: float, shared: float, case: Cas
     latent = np.sqrt(1 / 3) * ease[:, None] + np.sqrt(shared) * own[:, None] + np.sqrt(2 / 3 - shared) * single
     cuts = special.ndtri(np.clip(np.stack([cleans, robusts]), 1e-6, 1 - 1e-6)).astype(np.float32)
     right = latent < cuts[:, :, None]
-    return Row(tuple(range(n)), ("",) * n, np.arange(IMAGES), np.zeros(IMAGES, np.int64), right[0], right[1])
+    return Row(tuple(range(n)), np.arange(IMAGES), np.zeros(IMAGES, np.int64), right[0], right[1])
 
 
 def share_of(effect: float) -> float:

@@ -183,7 +183,7 @@ def test_every_class_has_its_own_interval():
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3
     robust = rng.random((4, 300)) < np.array([0.2, 0.5, 0.9])[labels]
-    found = by_class(Row((0, 1, 2, 3), ("",) * 4, np.arange(300), labels, robust, robust))
+    found = by_class(Row((0, 1, 2, 3), np.arange(300), labels, robust, robust))
     for label, figures in found.items():
         own = robust[:, labels == label]
         assert figures.mean == pytest.approx(own.mean()) and figures.low < figures.mean < figures.high

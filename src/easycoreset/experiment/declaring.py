@@ -11,7 +11,7 @@ from easycoreset.objectives import load_objective
 from easycoreset.selection import load_selector
 from easycoreset.statistics.planned import (
     BASELINE,
-    CONTROLS,
+    REFERENCES,
     Kind,
     PlannedContrast,
     SpelledContrast,
@@ -113,7 +113,7 @@ def _usual(kind: Kind | None, cells: Sequence[Cell], grid: dict[Setting, Rows]) 
     found = list[PlannedContrast]()
     for cell in map(_readable, cells if kind else ()):
         setting = (cell.data, cell.model, cell.objective, cell.fraction)
-        if cell.method not in CONTROLS and (BASELINE in (method for method, _ in grid[setting])):
+        if cell.method not in REFERENCES and (BASELINE in (method for method, _ in grid[setting])):
             planned = _plan(SpelledContrast(cell.method, BASELINE, kind), setting, grid[setting])
             found += [planned] if planned is not None else []
     return list(dict.fromkeys(found))

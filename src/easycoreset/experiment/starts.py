@@ -69,13 +69,10 @@ def starts_before(out: Path, experiment: Experiment) -> dict[str, Any]:
         return {}
     if not any((out / "cells").glob("[!.]*")):
         return {}  # nobody has seen a result
-    same = record.get("options") == json.loads(json.dumps(experiment.identity()))
-    starts = list_starts(record) if same else []
-    return (
-        {"starts": [start | {"overwritten": time.strftime("%Y-%m-%dT%H:%M:%S%z")} for start in starts]}
-        if starts
-        else {}
-    )
+    if record.get("options") != json.loads(json.dumps(experiment.identity())):
+        return {}
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return {"starts": [start | {"overwritten": now} for start in list_starts(record)]}
 
 
 def change_record(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:

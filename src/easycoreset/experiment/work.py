@@ -35,13 +35,13 @@ from easycoreset.parquet import read_shape, read_table, write_table
 from easycoreset.records import read_history, read_summary
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import choose
+from easycoreset.statistics.outcomes import STRONG
 from easycoreset.tables import Coreset, Scores
 from easycoreset.training import train
 from easycoreset.training.setup import open_data
 from easycoreset.versions import versions
 
 CELL, EVALUATION = "cell.json", "evaluation.json"
-STRONG = "predictions-strong.parquet"
 T = TypeVar("T")
 
 

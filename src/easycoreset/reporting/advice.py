@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from easycoreset.console import say_eps, say_share
 from easycoreset.statistics import Contrast, Group, PlannedContrast
-from easycoreset.statistics.planned import BASELINE, CONTROLS, EQUAL, FULL, MATCHED
+from easycoreset.statistics.planned import BASELINE, EQUAL, FULL, MATCHED, REFERENCES
 
 OTHERS = 3  # further settings of which a sentence each is said
 
@@ -39,7 +39,7 @@ def _recommend(own: Sequence[Contrast], groups: Sequence[Group], family: int) ->
     plan = own[0].plan
     kept, attack = say_share(plan.fraction), f"against an attack of eps {say_eps(plan.eps)}"
     where = f"After {plan.objective} training on {kept} of the samples"
-    declared = [c for c in own if c.declared and c.against == BASELINE and c.method not in CONTROLS]
+    declared = [c for c in own if c.declared and c.against == BASELINE and c.method not in REFERENCES]
     finished = [c for c in declared if not c.provisional]
     if not finished:
         return [_begin(where, declared, own)]

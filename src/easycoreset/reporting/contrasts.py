@@ -18,9 +18,9 @@ from easycoreset.parquet import read_table
 from easycoreset.records import read_record
 from easycoreset.reporting.page import Grid
 from easycoreset.statistics import Contrast, Estimate, Outcomes, Plans, contrast_all, read_plans
+from easycoreset.statistics.outcomes import STRONG
 
 CONTRASTS = "contrasts.json"
-STRONG = "predictions-strong.parquet"
 OUTCOMES = {"index": "integer", "label": "integer", "attack": "text", "eps": "number", "broken": "bool"}
 MANY = 12  # contrasts that are told one by one
 

@@ -16,8 +16,8 @@ from easycoreset.statistics.frontiers import (
     gain_at_matched_clean,
 )
 from easycoreset.statistics.intervals import NAN, Estimate, estimate, holm, sign_flip_p
-from easycoreset.statistics.outcomes import Outcomes, Row
-from easycoreset.statistics.planned import BASELINE, CONTROLS, EQUAL, FULL, MATCHED, Kind, PlannedContrast
+from easycoreset.statistics.outcomes import Outcomes, Row, Seeds
+from easycoreset.statistics.planned import BASELINE, EQUAL, FULL, MATCHED, REFERENCES, Kind, PlannedContrast
 from easycoreset.statistics.starts import Plans
 
 
@@ -108,12 +108,9 @@ def find_gains(plan: PlannedContrast, outcomes: Outcomes, strong: str | None = N
 
 def _row_of(plan: PlannedContrast, outcomes: Outcomes, key: tuple[str, int], strong: str | None = None) -> Row | None:
     """A row on those of the plan's seeds and cells that are done; None where there is none."""
-    found = outcomes.row(plan.setting, key, plan.eps, strong)
-    if found is None:
-        return None
-    named = zip(found.seeds, found.cells, strict=True)
-    seeds = [seed for seed, cell in named if seed in plan.seeds and (not plan.cells or cell in plan.cells)]
-    return found.take(seeds) if seeds else None
+    found = outcomes.row(plan.setting, key, plan.eps, strong, plan.cells)
+    seeds = [] if found is None else [seed for seed in found.seeds if seed in plan.seeds]
+    return found.take(seeds) if found is not None and seeds else None
 
 
 def _require_same_images(*rows: Row) -> None:
@@ -158,7 +155,7 @@ def _list_plans(outcomes: Outcomes, named: Sequence[PlannedContrast]) -> Iterato
                 yield dataclasses.replace(plan, seeds=tuple(sorted(set.intersection(*seeds)))) if seeds else plan
 
 
-def _pairs(rows: dict[tuple[str, int], dict[int, str]], sizes: Sequence[int]) -> Iterator[tuple[str, str, Kind, int]]:
+def _pairs(rows: Seeds, sizes: Sequence[int]) -> Iterator[tuple[str, str, Kind, int]]:
     for method, size in rows:
         if method == BASELINE:
             continue
@@ -166,5 +163,5 @@ def _pairs(rows: dict[tuple[str, int], dict[int, str]], sizes: Sequence[int]) ->
             yield method, BASELINE, EQUAL, size
         if len(sizes) > 1:
             yield method, BASELINE, MATCHED, size
-        if method not in CONTROLS and (FULL, size) in rows:
+        if method not in REFERENCES and (FULL, size) in rows:
             yield method, FULL, EQUAL, size

@@ -18,6 +18,8 @@ Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 Load = Callable[[str], pa.Table]  # cell name -> its outcomes: index, label, attack, eps, broken
 Setting = tuple[str, str | None, str, float]  # data, model, objective, fraction
+Seeds = dict[tuple[str, int], dict[int, list[str]]]  # (method, budget) -> seed -> cells
+STRONG = "predictions-strong.parquet"  # what strong attacks did, in a cell's folder
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,6 @@ class Row:
 
     Attributes:
         seeds: of the cells.
-        cells: their names.
         images: [N] index of each test image.
         labels: [N] their classes.
         clean: [seeds, N] right without an attack.
@@ -34,7 +35,6 @@ class Row:
     """
 
     seeds: tuple[int, ...]
-    cells: tuple[str, ...]
     images: Integers
     labels: Integers
     clean: Bools
@@ -43,8 +43,7 @@ class Row:
     def take(self, seeds: Sequence[int]) -> "Row":
         """The same of some of its seeds."""
         places = [self.seeds.index(seed) for seed in seeds]
-        cells = tuple(self.cells[place] for place in places)
-        return Row(tuple(seeds), cells, self.images, self.labels, self.clean[places], self.robust[places])
+        return Row(tuple(seeds), self.images, self.labels, self.clean[places], self.robust[places])
 
 
 @dataclass
@@ -74,17 +73,25 @@ class Outcomes:
         return [row for row in self._table if _setting(row)[:3] == setting[:3]]
 
     @cached_property
-    def grid(self) -> dict[Setting, dict[tuple[str, int], dict[int, str]]]:
-        """Setting -> (method, budget) -> seed -> cell; rows that keep everything stand in every setting of theirs."""
-        found: dict[Setting, dict[tuple[str, int], dict[int, str]]] = {}
+    def grid(self) -> dict[Setting, Seeds]:
+        """Setting -> (method, budget) -> seed -> cells; rows that keep everything stand in every setting of theirs.
+
+        A seed has several cells where code was changed in between, the present one first.
+        """
+        found: dict[Setting, Seeds] = {}
+
+        def add(setting: Setting, row: dict[str, Any]) -> None:
+            cells = found.setdefault(setting, {}).setdefault(_key(row), {}).setdefault(row["seed"], [])
+            cells += [row["cell"]] if row["cell"] not in cells else []
+
         for row in self._table:
             if row["method"] != FULL:
-                found.setdefault(_setting(row), {}).setdefault(_key(row), {})[row["seed"]] = row["cell"]
+                add(_setting(row), row)
         for row in self._table:
             if row["method"] == FULL:
                 settings = [setting for setting in found if setting[:3] == _setting(row)[:3]] or [_setting(row)]
                 for setting in settings:
-                    found.setdefault(setting, {}).setdefault(_key(row), {})[row["seed"]] = row["cell"]
+                    add(setting, row)
         return found
 
     def radii(self, setting: Setting) -> list[float]:
@@ -101,32 +108,41 @@ class Outcomes:
 
     def strong_attacks(self, setting: Setting) -> list[str]:
         """The strong attacks that some cell of the setting had."""
-        cells = (cell for seeds in self.grid[setting].values() for cell in seeds.values())
+        cells = (cell for seeds in self.grid[setting].values() for several in seeds.values() for cell in several)
         tables = (table for cell in cells if (table := self.load_strong(cell)) is not None)
         return list(dict.fromkeys(name for table in tables for name in table["attack"].unique().to_pylist()))
 
-    def row(self, setting: Setting, key: tuple[str, int], eps: float, strong: str | None = None) -> Row | None:
-        """A row at one radius; under a strong attack on the images that all its cells have; None where there is none.
+    def row(self, setting: Setting, key: tuple[str, int], eps: float, strong: str | None = None,
+            among: tuple[str, ...] = ()) -> Row | None:  # fmt: skip
+        """A row at one radius, under the table's attacks or a strong one; None where there is none.
+
+        Args:
+            setting: of the row.
+            key: method and budget.
+            eps: radius.
+            strong: the strong attack; None for the table's.
+            among: the only cells that it may consist of; empty for any.
 
         Raises:
             UsageError: its cells are of different images.
         """
-        place = (setting, key, eps, strong)
+        place = (setting, key, eps, strong, among)
         if place not in self._rows:
-            self._rows[place] = self._read(setting, key, eps, strong)
+            several = self.grid.get(setting, {}).get(key, {})
+            chosen = {seed: [c for c in cells if not among or c in among] for seed, cells in several.items()}
+            cells = {seed: known[0] for seed, known in chosen.items() if known}
+            self._rows[place] = self._read(key[0], cells, eps, strong)
         return self._rows[place]
 
-    def _read(self, setting: Setting, key: tuple[str, int], eps: float, strong: str | None) -> Row | None:
-        cells = self.grid.get(setting, {}).get(key, {})
+    def _read(self, method: str, cells: dict[int, str], eps: float, strong: str | None) -> Row | None:
         parts = {seed: part for seed, cell in sorted(cells.items()) if (part := self._cell(cell, eps, strong))}
         if not parts:
             return None
         images, labels = next(iter(parts.values()))[:2]
         if any(not np.array_equal(images, part[0]) for part in parts.values()):
-            raise UsageError(f"results: the cells of {key[0]} were evaluated on different images")
+            raise UsageError(f"results: the cells of {method} were evaluated on different images")
         clean, robust = [part[2] for part in parts.values()], [part[3] for part in parts.values()]
-        names = tuple(cells[seed] for seed in parts)
-        return Row(tuple(parts), names, images, labels, np.stack(clean), np.stack(robust))
+        return Row(tuple(parts), images, labels, np.stack(clean), np.stack(robust))
 
     def _cell(self, cell: str, eps: float, strong: str | None) -> tuple[Integers, Integers, Bools, Bools] | None:
         """(images, labels, clean, robust) of a cell; where there were several attacks, any of them breaks an image."""
@@ -135,10 +151,8 @@ class Outcomes:
         broken = table["broken"].to_numpy(zero_copy_only=False)
         labels = table["label"].to_numpy() if "label" in table.column_names else np.zeros(len(index), np.int64)
         clean = _is_attack(table, "clean")
-        attacked_index, attacked_broken = (
-            index[~clean & np.isclose(radius, eps)],
-            broken[~clean & np.isclose(radius, eps)],
-        )
+        attacked = ~clean & np.isclose(radius, eps)
+        attacked_index, attacked_broken = index[attacked], broken[attacked]
         if strong is not None:
             stronger = self.load_strong(cell)
             rows = _is_attack(stronger, strong) if stronger is not None else np.zeros(0, bool)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from easycoreset.errors import UsageError, quote
+from easycoreset.options.comparing import CONTROLS
 
 BASELINE, FULL = "random", "full"
-CONTROLS = (BASELINE, "random:per_class=true", FULL)  # stand beside the methods; nothing is declared of them by itself
+REFERENCES = (BASELINE, *CONTROLS)  # nothing is declared of them by itself
 Kind = Literal["matched clean", "equal updates"]
 MATCHED: Kind = "matched clean"
 EQUAL: Kind = "equal updates"

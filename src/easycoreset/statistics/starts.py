@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from easycoreset.spelling import name_data
-from easycoreset.statistics.planned import CONTROLS, MATCHED, PlannedContrast, to_kind
+from easycoreset.statistics.planned import BASELINE, MATCHED, REFERENCES, PlannedContrast, to_kind
 
 MOST_SEEDS = 10_000  # that a record can name
 FIRST_VERSION = "0.1"  # kept the last start alone
@@ -78,15 +78,15 @@ def _first_version(record: Mapping[str, Any]) -> list[PlannedContrast]:
             kind = to_kind(declared.get(objective, product.get("contrast")))
             if not product["updates"] and not product["epochs"]:
                 continue
-            random = [p for p in products if "random" in p["methods"] and objective in p["objectives"]]
+            random = [p for p in products if BASELINE in p["methods"] and objective in p["objectives"]]
             if kind is None or not random:
                 continue
             for method in product["methods"]:
-                for fraction in product["fractions"] if method not in CONTROLS else ():
+                for fraction in product["fractions"] if method not in REFERENCES else ():
                     unit = "updates" if product["updates"] else "epochs"
                     budgets = sorted({size for p in random for size in p[unit]})
                     found.append(PlannedContrast(
-                        method=method, against="random", kind=kind, data=name_data(base["data"]),
+                        method=method, against=BASELINE, kind=kind, data=name_data(base["data"]),
                         model=base.get("model"), objective=objective, fraction=fraction, eps=eps,
                         size=max(product[unit]), unit=unit, frontier=tuple(budgets) if kind == MATCHED else (),
                         seeds=tuple(range(min(MOST_SEEDS, product["seeds"], *(p["seeds"] for p in random)))),
