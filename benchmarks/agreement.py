@@ -21,8 +21,10 @@ RUN = Path("runs/agreement")
 
 def main() -> None:
     """Train, compare, print and write."""
-    data, result = sys.argv[1], Path(sys.argv[2])
-    epochs, model = int((sys.argv[3:] or ["15"])[0]), (sys.argv[4:] or ["thin-resnet"])[0]
+    data = sys.argv[1]
+    result = Path(sys.argv[2])
+    epochs = int((sys.argv[3:] or ["15"])[0])
+    model = (sys.argv[4:] or ["thin-resnet"])[0]
     source = open_source(data)
     everything = len(source.splits["train"])
     online = score(data=data, model=model, epochs=epochs, mode="online", agreement=everything, out=RUN)
@@ -33,9 +35,17 @@ def main() -> None:
     shutil.copytree(RUN / "agreement", RUN / "trajectory")  # the exact one, which early epochs are compared in
     early = compare_early(RUN)
     command = f"python -m benchmarks.agreement {name_data(data)}:DIR {result} {epochs} {model}"
-    record = {**describe(), "command": command, "seed": 0,
-              "data": name_data(data), "samples": everything, "model": model, "epochs": epochs, "online": lines,
-              "early": early}  # fmt: skip
+    record = {
+        **describe(),
+        "command": command,
+        "seed": 0,
+        "data": name_data(data),
+        "samples": everything,
+        "model": model,
+        "epochs": epochs,
+        "online": lines,
+        "early": early,
+    }
     print(f"{'online against exact':26} Spearman  easiest 10%  30%  50%")
     for line in lines:
         shares = "  ".join(f"{share:.2f}" for share in line["overlap"].values())

@@ -27,11 +27,13 @@ BATCH = 128
 
 def measure(weights: Path, data: str, eps: float, images: int) -> dict:
     """Accuracy and seconds under each attack; the images are those of `evaluate --limit` with seed 0."""
-    model, split = load_model(weights), open_source(data).splits["test"]
+    model = load_model(weights)
+    split = open_source(data).splits["test"]
     rows = np.sort(np.random.default_rng(0).permutation(len(split))[:images])
     found = {}
     for name in ("clean", *ATTACKS):
-        right, seconds = np.zeros(0, bool), 0.0
+        right = np.zeros(0, bool)
+        seconds = 0.0
         for batch in split.batches(rows, BATCH):
             start = time.perf_counter()
             x = (

@@ -41,11 +41,15 @@ def check_selection(file: Path, root: Path | None) -> Verdict:
         if old["kept"] != new["kept"]:
             return Verdict(False, f"easycore keeps {new['kept']} of {old['rows']}; recorded is {old['kept']}")
         if new["seconds"] > SLOWER * old["seconds"] or (new["added_mb"] or 0) > MORE * old["added_mb"] + 10:
-            return Verdict(False, f"easycore of {old['rows']} rows takes {new['seconds']} s and {new['added_mb']} MB; "
-                                  f"recorded are {old['seconds']} s and {old['added_mb']} MB")  # fmt: skip
+            return Verdict(
+                False,
+                f"easycore of {old['rows']} rows takes {new['seconds']} s and {new['added_mb']} MB; "
+                f"recorded are {old['seconds']} s and {old['added_mb']} MB",
+            )
     if root is None:
         return Verdict(True, "easycore at 1.28 million rows; overlaps skipped, for EASYCORESET_DATA is not set")
-    scores, rows = unscored_table(open_source(f"cifar10:{root}")), []
+    scores = unscored_table(open_source(f"cifar10:{root}"))
+    rows = []
     methods = ("random", "random:per_class=true")
     for method in methods:
         coreset = load_selector(method)[1](scores, kept_count(0.1, len(scores)), 0)
@@ -57,7 +61,8 @@ def check_selection(file: Path, root: Path | None) -> Verdict:
 
 def check_budgets(file: Path, root: Path | None) -> Verdict:
     """The quickest of the benchmarks."""
-    (old,), (new,) = json.loads(file.read_text())["augmentation"]["rows"], augmentation.run()
+    (old,) = json.loads(file.read_text())["augmentation"]["rows"]
+    (new,) = augmentation.run()
     said = f"{new['what']}: {new['measured']:.2f}; recorded is {old['measured']:.2f}, the budget {old['budget']:g}"
     return Verdict(new["measured"] <= old["budget"], said)
 
@@ -66,8 +71,10 @@ def check_growth(file: Path, root: Path | None) -> Verdict:
     """The smallest size."""
     old = min(json.loads(file.read_text())["rows"], key=lambda row: (row["pixels"], row["rows"]))
     new = growth.measure(old["rows"], old["pixels"])
-    said = (f"{old['rows']} rows take {new['seconds']} s and {new['peak_mb']} MB; "
-            f"recorded are {old['seconds']} s and {old['peak_mb']} MB")  # fmt: skip
+    said = (
+        f"{old['rows']} rows take {new['seconds']} s and {new['peak_mb']} MB; "
+        f"recorded are {old['seconds']} s and {old['peak_mb']} MB"
+    )
     return Verdict(new["seconds"] <= SLOWER * old["seconds"] and new["peak_mb"] <= MORE * old["peak_mb"], said)
 
 
@@ -87,12 +94,16 @@ def check_coverage(file: Path, root: Path | None) -> Verdict:
     rows = json.loads(file.read_text())["rows"]
     case = coverage.CASES[0]
     old = next(row for row in rows if row["case"] == case.name and row["image_effect"] == "none")
-    new, tables = coverage.simulate(case, 0.0, False, 400, seed=1), 400
-    held, claimed = sum(new.held) / sum(new.measured), new.claimed / tables
+    new = coverage.simulate(case, 0.0, False, 400, seed=1)
+    tables = 400
+    held = sum(new.held) / sum(new.measured)
+    claimed = new.claimed / tables
     error = 3 * (0.05 * 0.95 / tables) ** 0.5
     fine = old["lowest_coverage"] - error <= held <= old["highest_coverage"] + error
-    said = (f"{case.name}: coverage {held:.3f}, false claims {claimed:.3f} in {tables} tables; recorded are "
-            f"{old['lowest_coverage']} to {old['highest_coverage']}, and {old['false_claims']}")  # fmt: skip
+    said = (
+        f"{case.name}: coverage {held:.3f}, false claims {claimed:.3f} in {tables} tables; recorded are "
+        f"{old['lowest_coverage']} to {old['highest_coverage']}, and {old['false_claims']}"
+    )
     return Verdict(fine and abs(claimed - old["false_claims"]) <= error, said)
 
 

@@ -47,8 +47,11 @@ def _stand_between(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"seconds": seconds, "mb": peak / 1e6, "code": done.returncode, "out": done.stdout,
-                      "err": done.stderr}))  # fmt: skip
+    print(
+        json.dumps(
+            {"seconds": seconds, "mb": peak / 1e6, "code": done.returncode, "out": done.stdout, "err": done.stderr}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -10,14 +10,19 @@ from benchmarks.coverage import as_results
 from easycoreset.statistics import Outcomes, contrast_all
 from easycoreset.statistics.outcomes import Row
 
-IMAGES, SEEDS = 50_000, 10
+IMAGES = 50_000
+SEEDS = 10
 
 
 def run() -> list[dict]:
     """Seconds and megabytes of every contrast of one method with random at three budgets, from outcomes in memory."""
     rng = np.random.default_rng(0)
-    levels = {("random", 600): (0.60, 0.30), ("random", 1200): (0.69, 0.26), ("random", 2400): (0.77, 0.22),
-              ("method0", 2400): (0.73, 0.25)}  # fmt: skip
+    levels = {
+        ("random", 600): (0.60, 0.30),
+        ("random", 1200): (0.69, 0.26),
+        ("random", 2400): (0.77, 0.22),
+        ("method0", 2400): (0.73, 0.25),
+    }
     rows = {}
     for key, accuracies in levels.items():
         right = [rng.random((SEEDS, IMAGES)) < accuracy for accuracy in accuracies]

@@ -26,11 +26,14 @@ from easycoreset.statistics import Outcomes, PlannedContrast, Plans, contrast_al
 from easycoreset.statistics.frontiers import NotMeasurableError, gain_at_equal_budget, gain_at_matched_clean
 from easycoreset.statistics.outcomes import Row
 
-IMAGES, TABLES, END_TO_END = 2000, 2000, 20
+IMAGES = 2000
+TABLES = 2000
+END_TO_END = 20
 GAINS = (0.01, 0.03, -0.05)  # that methods have in turn, where there is a difference
 EFFECTS = {"none": 0.0, "0.3 points": 0.003, "0.6 points": 0.006}  # sqrt(c) of a row's effect on images
 BUDGETS = (600, 1200, 2400)
-ROBUST, CLEAN = 0.30, (0.60, 0.69, 0.77)
+ROBUST = 0.30
+CLEAN = (0.60, 0.69, 0.77)
 ALPHA = 0.05
 
 
@@ -63,8 +66,9 @@ class Case:
 def frontier(name: str, clean: float, correlation: float, off: bool = False) -> Case:
     """Three methods of unequal noise at one place of random's frontier, ten seeds."""
     said = f"frontier, {name}" + (f", correlated {correlation}" if correlation else "")
-    return Case(name=said, methods=(3.0, 1.0, 0.5), random=1.0, seeds=10, cleans=(clean,) * 3, off=off,
-                correlation=correlation)  # fmt: skip
+    return Case(
+        name=said, methods=(3.0, 1.0, 0.5), random=1.0, seeds=10, cleans=(clean,) * 3, off=off, correlation=correlation
+    )
 
 
 CASES = (
@@ -170,10 +174,19 @@ def draw(
     return rows, gains
 
 
-def draw_row(clean: float, robust: float, noise: float, shared: float, case: Case, ease: np.ndarray,
-             rng: np.random.Generator, off: bool = False) -> Row:  # fmt: skip
+def draw_row(
+    clean: float,
+    robust: float,
+    noise: float,
+    shared: float,
+    case: Case,
+    ease: np.ndarray,
+    rng: np.random.Generator,
+    off: bool = False,
+) -> Row:
     """All seeds of a row; a third of what decides an image is common to all rows, `shared` is the row's own."""
-    n, rho = case.seeds, case.correlation
+    n = case.seeds
+    rho = case.correlation
     normal = rng.standard_normal((2, n))
     if case.noise == "t3":
         normal[1] = rng.standard_t(3, n)
@@ -181,7 +194,8 @@ def draw_row(clean: float, robust: float, noise: float, shared: float, case: Cas
         normal[1] -= (10.0 / (100 * noise)) * ((rng.random(n) < 0.1) - 0.1)
     jitter = 0.005 * normal[0] if case.cleans else 0.0 * normal[0]  # clean accuracy is quieter than robust
     moved = noise * (rho * normal[0] + np.sqrt(1 - rho**2) * normal[1])
-    cleans, robusts = clean + jitter, robust + moved
+    cleans = clean + jitter
+    robusts = robust + moved
     if off:  # one seed of ten beyond the end of the frontier, the others drawn back by as much: the mean stays
         cleans = cleans + np.where(np.arange(n) == 0, 0.012, -0.012 / (n - 1))
     own = rng.standard_normal((2, IMAGES), dtype=np.float32)
@@ -201,10 +215,13 @@ def share_of(effect: float) -> float:
         return 0.0
     rng = np.random.default_rng(0)
     ease, own, one, other = rng.standard_normal((4, 400_000))
-    cut, low, high = special.ndtri(ROBUST - 0.075), 0.0, 2 / 3
+    cut = special.ndtri(ROBUST - 0.075)
+    low = 0.0
+    high = 2 / 3
     for _ in range(30):
         share = (low + high) / 2
-        common, rest = np.sqrt(1 / 3) * ease + np.sqrt(share) * own, np.sqrt(2 / 3 - share)
+        common = np.sqrt(1 / 3) * ease + np.sqrt(share) * own
+        rest = np.sqrt(2 / 3 - share)
         pair = [special.ndtr((cut - common) / rest) for _ in (one, other)]
         alone = special.ndtr((cut - np.sqrt(1 / 3) * ease) / np.sqrt(2 / 3))
         covariance = float(np.mean((pair[0] - alone) * (pair[1] - alone)))
@@ -218,12 +235,20 @@ def check_end_to_end(case: Case, rows: dict[tuple[str, int], Row], ps: Sequence[
     sizes = tuple(sorted(size for method, size in rows if method == "random")) if case.cleans else ()
     plans = tuple(
         PlannedContrast(
-            method=f"method{place}", against="random", kind="matched clean" if case.cleans else "equal updates",
-            data="d", model="m", objective="standard", fraction=0.5, eps=0.1, size=BUDGETS[-1], frontier=sizes,
+            method=f"method{place}",
+            against="random",
+            kind="matched clean" if case.cleans else "equal updates",
+            data="d",
+            model="m",
+            objective="standard",
+            fraction=0.5,
+            eps=0.1,
+            size=BUDGETS[-1],
+            frontier=sizes,
             seeds=tuple(range(case.seeds)),
         )
         for place in range(len(case.methods))
-    )  # fmt: skip
+    )
     found = [c for c in contrast_all(Outcomes(table, outcomes.__getitem__), Plans(family=plans)) if c.declared]
     assert np.allclose([c.p for c in found], ps, equal_nan=True), (case.name, [c.p for c in found], ps)
     assert np.allclose([c.p_holm for c in found], holm(ps)), case.name
@@ -235,15 +260,33 @@ def as_results(rows: dict[tuple[str, int], Row]) -> tuple[pa.Table, dict[str, pa
     outcomes: dict[str, pa.Table] = {}
     for (method, size), row in rows.items():
         for place, seed in enumerate(row.seeds):
-            name, count = f"{method}-{size}-{seed}", len(row.images)
-            outcomes[name] = pa.table({
-                "index": np.tile(row.images, 2), "label": np.tile(row.labels, 2),
-                "attack": ["clean"] * count + ["pgd"] * count, "eps": np.r_[np.zeros(count), np.full(count, 0.1)],
-                "broken": np.r_[~row.clean[place], ~row.robust[place]],
-            })  # fmt: skip
-            lines.append({"cell": name, "data": "d", "model": "m", "method": method, "fraction": 0.5,
-                          "objective": "standard", "updates": size, "epochs": None, "seed": seed, "main": 0.1,
-                          "attack": "pgd", "eps": 0.1})  # fmt: skip
+            name = f"{method}-{size}-{seed}"
+            count = len(row.images)
+            outcomes[name] = pa.table(
+                {
+                    "index": np.tile(row.images, 2),
+                    "label": np.tile(row.labels, 2),
+                    "attack": ["clean"] * count + ["pgd"] * count,
+                    "eps": np.r_[np.zeros(count), np.full(count, 0.1)],
+                    "broken": np.r_[~row.clean[place], ~row.robust[place]],
+                }
+            )
+            lines.append(
+                {
+                    "cell": name,
+                    "data": "d",
+                    "model": "m",
+                    "method": method,
+                    "fraction": 0.5,
+                    "objective": "standard",
+                    "updates": size,
+                    "epochs": None,
+                    "seed": seed,
+                    "main": 0.1,
+                    "attack": "pgd",
+                    "eps": 0.1,
+                }
+            )
     return pa.Table.from_pylist(lines), outcomes
 
 
@@ -253,22 +296,33 @@ def run_cases(tables: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         if names and case.name not in names:
             continue
         for effect, size in EFFECTS.items():
-            null, other = simulate(case, size, False, tables), simulate(case, size, True, tables)
+            null = simulate(case, size, False, tables)
+            other = simulate(case, size, True, tables)
             coverage = [h / m for tally in (null, other) for h, m in zip(tally.held, tally.measured, strict=True)]
             measured = sum(null.measured + other.measured) / (2 * tables * len(case.methods))
             yield {
-                "case": case.name, "image_effect": effect, "methods": len(case.methods), "seeds": case.seeds,
-                "lowest_coverage": round(min(coverage), 4), "highest_coverage": round(max(coverage), 4),
-                "false_claims": round(null.claimed / null.tables, 4), "found": round(other.claimed / other.tables, 4),
-                "measurable": round(measured, 4), "median_width": round(float(np.median(null.widths)), 4),
-                "tables": null.tables + other.tables, "end_to_end": null.end_to_end + other.end_to_end,
-            }  # fmt: skip
+                "case": case.name,
+                "image_effect": effect,
+                "methods": len(case.methods),
+                "seeds": case.seeds,
+                "lowest_coverage": round(min(coverage), 4),
+                "highest_coverage": round(max(coverage), 4),
+                "false_claims": round(null.claimed / null.tables, 4),
+                "found": round(other.claimed / other.tables, 4),
+                "measurable": round(measured, 4),
+                "median_width": round(float(np.median(null.widths)), 4),
+                "tables": null.tables + other.tables,
+                "end_to_end": null.end_to_end + other.end_to_end,
+            }
 
 
 def main() -> None:
     """Simulate, print and write."""
-    result, tables, names = Path(sys.argv[1]), int((sys.argv[2:] or [str(TABLES)])[0]), sys.argv[3:]
-    started, record = time.monotonic(), json.loads(result.read_text()) if result.exists() else {"rows": []}
+    result = Path(sys.argv[1])
+    tables = int((sys.argv[2:] or [str(TABLES)])[0])
+    names = sys.argv[3:]
+    started = time.monotonic()
+    record = json.loads(result.read_text()) if result.exists() else {"rows": []}
     rows = [{"commit": record.get("commit")} | row for row in record["rows"]]
     for row in run_cases(tables, names):
         print(json.dumps(row), flush=True)

@@ -16,8 +16,12 @@ def run() -> list[dict]:
     """All measures of the default pass, against a loop that computes the gradient and throws it away."""
     rng = np.random.default_rng(0)
     size = 2000
-    split = memory_split("train", rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8), np.arange(size) % 10,
-                         [str(i) for i in range(size)])  # fmt: skip
+    split = memory_split(
+        "train",
+        rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8),
+        np.arange(size) % 10,
+        [str(i) for i in range(size)],
+    )
     names = tuple(map(str, range(10)))
     card = ModelCard(model="thin-resnet", shape=(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=names)
     model = build_model(card).to(memory_format=torch.channels_last).eval()

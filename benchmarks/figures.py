@@ -33,8 +33,10 @@ def beside(recorded: Any, found: Any, *, absolute: float = 0.0, relative: float 
     >>> beside({"precision": 0.97}, {"precision": 0.968}, absolute=0.02)
     Verdict(holds=True, said='1 figures within the tolerance, 0 of them the same')
     """
-    old, new = ({path: value for path, value in flatten(whole) if path.split(".")[0] not in ABOUT}
-                for whole in (recorded, found))  # fmt: skip
+    old, new = (
+        {path: value for path, value in flatten(whole) if path.split(".")[0] not in ABOUT}
+        for whole in (recorded, found)
+    )
     if old.keys() != new.keys():
         return Verdict(False, f"other figures: {', '.join(sorted(old.keys() ^ new.keys())[:3])}")
     for path, value in old.items():

@@ -43,8 +43,10 @@ def check_grid(folder: Path, root: Path | None) -> Verdict:
 def read_experiment(folder: Path) -> Experiment:
     """The experiment as its run.json describes it."""
     record = read_json(folder / "run.json")["experiment"]
-    whole = [Product(**known(Product, product) | {"base": Cell(**known(Cell, product["base"]))})
-             for product in record["products"]]  # fmt: skip
+    whole = [
+        Product(**known(Product, product) | {"base": Cell(**known(Cell, product["base"]))})
+        for product in record["products"]
+    ]
     return Experiment(name=record["name"], products=tuple(whole))
 
 

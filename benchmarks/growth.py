@@ -37,7 +37,8 @@ RESULT = Path("results/growth-cpu.json")
 
 def write_pictures(folder: Path, rows: int, pixels: int) -> None:
     """A folder of `rows` JPEG files in folders of a thousand, hard links to a few where the file system has them."""
-    rng, originals = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    originals = []
     for row in range(rows):
         place = folder / f"{row // 1000:04d}" / f"{row:07d}.jpg"
         if row % 1000 == 0:
@@ -60,8 +61,9 @@ def pass_over(folder: Path, pixels: int) -> dict:
     size = len(paths)
     split = Split("train", FileImages(paths, pixels), np.arange(size) % CLASSES, [path.name for path in paths], "")
     names = tuple(map(str, range(CLASSES)))
-    card = ModelCard(model="thin-resnet", shape=(3, pixels, pixels), mean=(0.5,) * 3, std=(0.25,) * 3,
-                     class_names=names)  # fmt: skip
+    card = ModelCard(
+        model="thin-resnet", shape=(3, pixels, pixels), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=names
+    )
     torch.manual_seed(0)
     model = build_model(card).to(memory_format=torch.channels_last)
     started = time.perf_counter()
@@ -94,7 +96,8 @@ def linear(records: list[dict]) -> list[dict]:
     found = []
     for pixels in sorted({record["pixels"] for record in records}):
         own = [record for record in records if record["pixels"] == pixels]
-        first, last = own[0], own[-1]
+        first = own[0]
+        last = own[-1]
         if first is not last:
             what = f"seconds per row at {last['rows']:,} / at {first['rows']:,} rows, {pixels} pixels"
             measured = last["seconds_per_1000_rows"] / first["seconds_per_1000_rows"]
@@ -110,8 +113,10 @@ def merge(old: list[dict], new: list[dict]) -> list[dict]:
 
 def draw(records: list[dict], file: Path) -> None:
     """Seconds over rows."""
-    series = {f"{pixels} x {pixels} pixels": [(r["rows"], r["seconds"]) for r in records if r["pixels"] == pixels]
-              for pixels in sorted({record["pixels"] for record in records})}  # fmt: skip
+    series = {
+        f"{pixels} x {pixels} pixels": [(r["rows"], r["seconds"]) for r in records if r["pixels"] == pixels]
+        for pixels in sorted({record["pixels"] for record in records})
+    }
     title = "One exact scoring pass, thin ResNet, one CPU thread (dashed: proportional)"
     file.write_text(scatter(title, "rows", "seconds", series))
 
@@ -131,13 +136,23 @@ def main() -> None:
     facts = describe()
     for rows in asked.sizes or SIZES.get(asked.pixels, SIZES[64]):
         record = measure(rows, asked.pixels) | {"commit": facts["commit"], "date": facts["date"]}
-        print(f"{rows:9,} rows of {asked.pixels} pixels: {record['seconds']:8.1f} s, "
-              f"{record['seconds_per_1000_rows']:.3f} s per 1,000, {record['peak_mb']:.0f} MB", flush=True)  # fmt: skip
+        print(
+            f"{rows:9,} rows of {asked.pixels} pixels: {record['seconds']:8.1f} s, "
+            f"{record['seconds_per_1000_rows']:.3f} s per 1,000, {record['peak_mb']:.0f} MB",
+            flush=True,
+        )
         old = json.loads(asked.result.read_text())["rows"] if asked.result.exists() else []
         records = merge(old, [record])
         command = "python -m benchmarks.growth [--sizes ROWS ...] [--pixels SIDE]"
-        whole = {**facts, "command": command, "seed": 0, "model": "thin-resnet", "batch_size": BATCH,
-                 "linear": linear(records), "rows": records}  # fmt: skip
+        whole = {
+            **facts,
+            "command": command,
+            "seed": 0,
+            "model": "thin-resnet",
+            "batch_size": BATCH,
+            "linear": linear(records),
+            "rows": records,
+        }
         asked.result.write_text(json.dumps(whole, indent=1) + "\n")
         draw(records, asked.result.with_suffix(".svg"))
 

@@ -15,7 +15,9 @@ SIZE = 250
 
 def run() -> list[dict]:
     """One batch of the pass; both give the same numbers, but where rounding moves a ReLU over its kink."""
-    model, batch, measures = network().eval().requires_grad_(False), draw(SIZE), load_hardness(["aign"])
+    model = network().eval().requires_grad_(False)
+    batch = draw(SIZE)
+    measures = load_hardness(["aign"])
 
     def ours() -> np.ndarray:
         return measure_all(model, lambda: [batch], SIZE, measures)[measures[0].column]

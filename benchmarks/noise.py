@@ -20,11 +20,15 @@ RUN = Path("runs/noise")
 def main() -> None:
     """Flip, score, audit, print and write."""
     console.show()
-    data, result = sys.argv[1], Path(sys.argv[2])
-    epochs, share = int((sys.argv[3:] or ["15"])[0]), float((sys.argv[4:] or ["0.1"])[0])
+    data = sys.argv[1]
+    result = Path(sys.argv[2])
+    epochs = int((sys.argv[3:] or ["15"])[0])
+    share = float((sys.argv[4:] or ["0.1"])[0])
     source = open_source(data)
-    split, test = source.splits["train"], source.splits["test"]
-    rng, y = np.random.default_rng(0), split.labels.copy()
+    split = source.splits["train"]
+    test = source.splits["test"]
+    rng = np.random.default_rng(0)
+    y = split.labels.copy()
     flipped = np.sort(rng.permutation(len(y))[: round(share * len(y))])
     y[flipped] = (y[flipped] + rng.integers(1, len(source.class_names), len(flipped))) % len(source.class_names)
     RUN.mkdir(parents=True, exist_ok=True)

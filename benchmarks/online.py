@@ -39,8 +39,13 @@ def run() -> list[dict]:
         ("resnet18", 96, 32, 7, 1.05),
     ):
         path = f"runs/bench/{model_name}.npz"
-        np.savez(path, x=rng.integers(0, 256, (samples, 32, 32, 3), dtype=np.uint8), y=np.arange(samples) % 10,
-                 x_test=np.zeros((10, 32, 32, 3), np.uint8), y_test=np.arange(10))  # fmt: skip
+        np.savez(
+            path,
+            x=rng.integers(0, 256, (samples, 32, 32, 3), dtype=np.uint8),
+            y=np.arange(samples) % 10,
+            x_test=np.zeros((10, 32, 32, 3), np.uint8),
+            y_test=np.arange(10),
+        )
         epoch = _epoch(path, model_name, samples, batch_size)
         what = f"a training epoch with online AIGN / without ({model_name}, one CPU thread)"
         nothing, one, every = (functools.partial(epoch, kind) for kind in ("nothing", "aign", "all"))

@@ -14,8 +14,18 @@ from easycoreset.tables import Scores
 
 ROWS = 1_281_167
 CLASSES = 1000
-COLUMNS = ("aign", "loss", "el2n", "grand", "forgetting", "aum", "uncertainty", "entropy", "least_confidence",
-           "prob_gap")  # fmt: skip
+COLUMNS = (
+    "aign",
+    "loss",
+    "el2n",
+    "grand",
+    "forgetting",
+    "aum",
+    "uncertainty",
+    "entropy",
+    "least_confidence",
+    "prob_gap",
+)
 MB = 4096
 
 
@@ -26,8 +36,14 @@ def make(rows: int) -> Scores:
     names = [f"n{number:08d}" for number in range(CLASSES)]
     ids = [f"{names[label]}/{names[label]}_{row}.JPEG" for row, label in enumerate(labels.tolist())]
     columns = {name: rng.random(rows, dtype=np.float32) for name in COLUMNS}
-    return Scores(sample_ids=ids, labels=labels, class_names=names, n_obs=np.full(rows, 15, np.int32), columns=columns,
-                  provenance={"fingerprint": "", "split": "train"})  # fmt: skip
+    return Scores(
+        sample_ids=ids,
+        labels=labels,
+        class_names=names,
+        n_obs=np.full(rows, 15, np.int32),
+        columns=columns,
+        provenance={"fingerprint": "", "split": "train"},
+    )
 
 
 def run(rows: int = ROWS) -> list[dict]:
@@ -35,14 +51,26 @@ def run(rows: int = ROWS) -> list[dict]:
     found = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "scores"
-        file, own = folder / "scores.parquet", (sys.executable, "-m", "benchmarks.rows")
+        file = folder / "scores.parquet"
+        own = (sys.executable, "-m", "benchmarks.rows")
         steps = {
             "making and writing scores.parquet": (30, [*own, "write", file, rows]),
             "reading it": (30, [*own, "read", file]),
-            "select": (30, [*EASYCORESET, "select", "--scores", file, "--fraction", 0.5,
-                            "--out", Path(temporary) / "coreset.parquet"]),
+            "select": (
+                30,
+                [
+                    *EASYCORESET,
+                    "select",
+                    "--scores",
+                    file,
+                    "--fraction",
+                    0.5,
+                    "--out",
+                    Path(temporary) / "coreset.parquet",
+                ],
+            ),
             "report": (60, [*EASYCORESET, "report", "--out", folder]),
-        }  # fmt: skip
+        }
         for name, (seconds, command) in steps.items():
             cost = spend(command)
             found.append({"what": f"{name}, {rows:,} rows, seconds", "budget": seconds, "measured": cost.seconds})

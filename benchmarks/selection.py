@@ -16,9 +16,15 @@ ROWS = 1_281_167
 def run() -> list[dict]:
     """Seconds and megabytes, the only absolute budgets."""
     rng = np.random.default_rng(0)
-    names, ids = [str(k) for k in range(1000)], [""] * ROWS
-    scores = Scores(sample_ids=ids, labels=rng.integers(0, 1000, ROWS), class_names=names,
-                    n_obs=np.ones(ROWS, np.int32), columns={"aign": rng.random(ROWS, dtype=np.float32)})  # fmt: skip
+    names = [str(k) for k in range(1000)]
+    ids = [""] * ROWS
+    scores = Scores(
+        sample_ids=ids,
+        labels=rng.integers(0, 1000, ROWS),
+        class_names=names,
+        n_obs=np.ones(ROWS, np.int32),
+        columns={"aign": rng.random(ROWS, dtype=np.float32)},
+    )
     selector = load_selector("easycore")[1]
     seconds = []
     for _ in range(7):
@@ -31,8 +37,17 @@ def run() -> list[dict]:
     tracemalloc.stop()
     low, _, high = statistics.quantiles(seconds, n=4)
     return [
-        {"what": "EasyCore selection of 1.28 million rows at 50%, seconds", "budget": 0.5,
-         "measured": statistics.median(seconds), "low": low, "high": high},
-        {"what": "EasyCore selection of 1.28 million rows at 50%, MB beyond the columns", "budget": 200,
-         "measured": peak, "process_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3},
-    ]  # fmt: skip
+        {
+            "what": "EasyCore selection of 1.28 million rows at 50%, seconds",
+            "budget": 0.5,
+            "measured": statistics.median(seconds),
+            "low": low,
+            "high": high,
+        },
+        {
+            "what": "EasyCore selection of 1.28 million rows at 50%, MB beyond the columns",
+            "budget": 200,
+            "measured": peak,
+            "process_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        },
+    ]

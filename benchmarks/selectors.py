@@ -39,14 +39,20 @@ def many_rows() -> Scores:
     rng = np.random.default_rng(0)
     needed = {need for name in SELECTORS for need in load_selector(name)[1].needs} - ARRAYS
     columns = {name: rng.random(MANY, dtype=np.float32) for name in sorted(needed)}
-    return Scores(sample_ids=[""] * MANY, labels=rng.integers(0, 1000, MANY), class_names=[str(k) for k in range(1000)],
-                  n_obs=np.ones(MANY, np.int32), columns=columns)  # fmt: skip
+    return Scores(
+        sample_ids=[""] * MANY,
+        labels=rng.integers(0, 1000, MANY),
+        class_names=[str(k) for k in range(1000)],
+        n_obs=np.ones(MANY, np.int32),
+        columns=columns,
+    )
 
 
 def time_choice(method: str, file: str | None, queue: "multiprocessing.Queue[dict]") -> None:
     """In a process of its own: one method at both fractions."""
     scores = many_rows() if file is None else plant(Scores.read(file))
-    selector, rows = load_selector(method)[1], []
+    selector = load_selector(method)[1]
+    rows = []
     for fraction in FRACTIONS:
         count = int(np.floor(fraction * len(scores) + 0.5))
 
@@ -55,8 +61,16 @@ def time_choice(method: str, file: str | None, queue: "multiprocessing.Queue[dic
             return selector(scores, count, 0), round(time.perf_counter() - start, 3)
 
         (coreset, seconds), peak = measure_peak(choose_timed)
-        rows.append({"method": method, "rows": len(scores), "fraction": fraction, "seconds": seconds, "added_mb": peak,
-                     "kept": np.flatnonzero(coreset.keep).tolist() if file else len(coreset)})  # fmt: skip
+        rows.append(
+            {
+                "method": method,
+                "rows": len(scores),
+                "fraction": fraction,
+                "seconds": seconds,
+                "added_mb": peak,
+                "kept": np.flatnonzero(coreset.keep).tolist() if file else len(coreset),
+            }
+        )
     whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     queue.put({"rows": rows, "process_peak_mb": round(whole, 1)})
 
@@ -72,8 +86,11 @@ def run_alone(method: str, file: str | None) -> list[dict]:
     rows = [row | {"process_peak_mb": found["process_peak_mb"]} for row in found["rows"]]
     for row in rows:
         kept = row["kept"] if isinstance(row["kept"], int) else len(row["kept"])
-        print(f"{method:28} {row['rows']:8} rows, keeps {kept:7}: {row['seconds']:8.3f} s, {row['added_mb']} MB added, "
-              f"{row['process_peak_mb']:.0f} MB in all", flush=True)  # fmt: skip
+        print(
+            f"{method:28} {row['rows']:8} rows, keeps {kept:7}: {row['seconds']:8.3f} s, {row['added_mb']} MB added, "
+            f"{row['process_peak_mb']:.0f} MB in all",
+            flush=True,
+        )
     return rows
 
 
@@ -90,15 +107,24 @@ def main(file: str, result: str = "runs/bench/selectors.json") -> None:
     scores = plant(Scores.read(file))
     assert scores.features is not None
     rows = [row for method in methods for row in run_alone(method, file)]
-    large = [row for method in methods if not ARRAYS & set(load_selector(method)[1].needs)
-             for row in run_alone(method, None)]  # fmt: skip
+    large = [
+        row for method in methods if not ARRAYS & set(load_selector(method)[1].needs) for row in run_alone(method, None)
+    ]
     overlaps = {str(fraction): overlap(rows, fraction) for fraction in FRACTIONS}
     for row in rows:
         row["kept"] = len(row["kept"])
     facts = {key: scores.provenance.get(key) for key in ("fingerprint", "data", "model", "mode", "options")}
-    record = describe() | {"command": f"python -m benchmarks.selectors {file} {result}", "scores": facts, "seed": 0,
-                           "features": list(scores.features.shape), "planted": list(PLANTED), "threads": 1,
-                           "at_1.28_million_rows": large, "timings": rows, "overlap": overlaps}  # fmt: skip
+    record = describe() | {
+        "command": f"python -m benchmarks.selectors {file} {result}",
+        "scores": facts,
+        "seed": 0,
+        "features": list(scores.features.shape),
+        "planted": list(PLANTED),
+        "threads": 1,
+        "at_1.28_million_rows": large,
+        "timings": rows,
+        "overlap": overlaps,
+    }
     Path(result).parent.mkdir(parents=True, exist_ok=True)
     Path(result).write_text(json.dumps(record, indent=1) + "\n")
     print(result)

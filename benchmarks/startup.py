@@ -25,16 +25,25 @@ def write_photos(folder: Path) -> None:
 def run() -> list[dict]:
     """Help, a choice among small scores of pictures in files, and their page (that of arrays opens them with torch)."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder, photos = Path(temporary) / "scores", Path(temporary) / "photos"
+        folder = Path(temporary) / "scores"
+        photos = Path(temporary) / "photos"
         write_photos(photos)
-        spend([*EASYCORESET, "score", "--data", photos, "--image-size", 8, "--epochs", 1, "--threads", 1,
-               "--out", folder])  # fmt: skip
+        spend(
+            [*EASYCORESET, "score", "--data", photos, "--image-size", 8, "--epochs", 1, "--threads", 1, "--out", folder]
+        )
         commands = {
             "--help": ["--help"],
-            "select on 1,000 scores": ["select", "--scores", folder / "scores.parquet", "--fraction", 0.5,
-                                       "--out", Path(temporary) / "coreset.parquet"],
+            "select on 1,000 scores": [
+                "select",
+                "--scores",
+                folder / "scores.parquet",
+                "--fraction",
+                0.5,
+                "--out",
+                Path(temporary) / "coreset.parquet",
+            ],
             "report on them": ["report", "--out", folder],
-        }  # fmt: skip
+        }
         rows = []
         for name, arguments in commands.items():
             seconds = [spend([*EASYCORESET, *arguments]).seconds for _ in range(REPEATS)]

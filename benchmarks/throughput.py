@@ -31,12 +31,23 @@ def make_job(objective: str = "standard", share: float = 1.0) -> Job:
     samples, batch_size = (50_000, 512) if gpu else (2560, 128)
     file = Path("runs/bench/throughput.npz")
     rng = np.random.default_rng(0)
-    np.savez(file, x=rng.integers(0, 256, (samples, 32, 32, 3), dtype=np.uint8), y=np.arange(samples) % 10,
-             x_test=np.zeros((10, 32, 32, 3), np.uint8), y_test=np.arange(10))  # fmt: skip
+    np.savez(
+        file,
+        x=rng.integers(0, 256, (samples, 32, 32, 3), dtype=np.uint8),
+        y=np.arange(samples) % 10,
+        x_test=np.zeros((10, 32, 32, 3), np.uint8),
+        y_test=np.arange(10),
+    )
     updates = max(1, int(share * samples / batch_size))
-    options = TrainOptions(data=str(file), model="resnet18" if gpu else "thin-resnet", updates=updates,
-                           augment="crop-flip", batch_size=batch_size, objective=objective,
-                           out=Path("unused"))  # fmt: skip
+    options = TrainOptions(
+        data=str(file),
+        model="resnet18" if gpu else "thin-resnet",
+        updates=updates,
+        augment="crop-flip",
+        batch_size=batch_size,
+        objective=objective,
+        out=Path("unused"),
+    )
     return prepare(options, epochs=None, updates=updates)
 
 
@@ -70,7 +81,8 @@ def seen_by(job: Job) -> int:
 
 def works(job: Job, robust: Job) -> dict[str, tuple[int, Callable[[], object]]]:
     """What is timed: how many images each piece of work sees, and the work."""
-    size, model = len(job.split), fresh_model(job)
+    size = len(job.split)
+    model = fresh_model(job)
     rows = np.arange(size // 8, dtype=np.int64)
 
     def train(on: Job, recorder: HardnessRecorder | None = None) -> None:
@@ -97,7 +109,8 @@ def works(job: Job, robust: Job) -> dict[str, tuple[int, Callable[[], object]]]:
 
 def run() -> list[dict]:
     """A row a kind of work: its time over that of as many bare passes; images a second beside it."""
-    job, robust = make_job(), make_job("trades", 1 / 8)
+    job = make_job()
+    robust = make_job("trades", 1 / 8)
     found = []
     for name, (seen, work) in works(job, robust).items():
 
@@ -108,6 +121,12 @@ def run() -> list[dict]:
         bare = bare_passes(job, round(seen * PASSES[name] / job.options.batch_size))
         what = f"{name} / as many bare passes ({job.model_name}, {job.device.type})"
         row = ratio(what, LIMIT, ours, bare, repeats=REPEATS, warm=1)
-        found.append(row | {"images_per_second": seen / row["seconds"], "share_of_bare": 1 / row["measured"],
-                            "passes_per_image": PASSES[name]})  # fmt: skip
+        found.append(
+            row
+            | {
+                "images_per_second": seen / row["seconds"],
+                "share_of_bare": 1 / row["measured"],
+                "passes_per_image": PASSES[name],
+            }
+        )
     return found

@@ -5,13 +5,21 @@ import time
 from collections.abc import Callable, Sequence
 
 
-def ratio(what: str, budget: float, ours: Callable[[], object], reference: Callable[[], object], *, repeats: int,
-          warm: int = 2) -> dict:  # fmt: skip
+def ratio(
+    what: str,
+    budget: float,
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    repeats: int,
+    warm: int = 2,
+) -> dict:
     """Median of the ratios ours / reference over interleaved repeats, with the quartiles."""
     for _ in range(warm):
         reference()
         ours()
-    ratios, own = [], []
+    ratios = []
+    own = []
     for number in range(repeats):
         pair = [(ours, 0), (reference, 1)]
         seconds = [0.0, 0.0]
@@ -27,5 +35,11 @@ def ratio(what: str, budget: float, ours: Callable[[], object], reference: Calla
 def median(what: str, budget: float, values: Sequence[float]) -> dict:
     """Median of two or more measured values, with the quartiles."""
     low, _, high = statistics.quantiles(values, n=4)
-    return {"what": what, "budget": budget, "measured": statistics.median(values), "low": low, "high": high,
-            "repeats": len(values)}  # fmt: skip
+    return {
+        "what": what,
+        "budget": budget,
+        "measured": statistics.median(values),
+        "low": low,
+        "high": high,
+        "repeats": len(values),
+    }

@@ -74,7 +74,9 @@ def plain_pgd(model: nn.Module, batch: Batch, eps: float) -> torch.Tensor:
 
 def run() -> list[dict]:
     """Both ratios; what is compared gives the same examples, bit by bit, and the same outcomes."""
-    model, batch, objective = network().train(), draw(128), TRADES()
+    model = network().train()
+    batch = draw(128)
+    objective = TRADES()
 
     def ours() -> None:
         model.zero_grad()
@@ -100,9 +102,17 @@ def run() -> list[dict]:
             return (model(PGD(eps=eps)(model, batch.x, batch.y, batch.index)).argmax(1) != batch.y).numpy()
 
     eps = next(eps for eps in np.geomspace(1e-5, EPS, 40).tolist() if broken(eps).mean() >= 0.5)  # hardly half of them
-    first, second = broken(eps), plain_pgd(model, batch, eps).numpy()
-    rows.append(ratio("PGD-20 / a plain loop, where it breaks hardly half", 0.75, lambda: broken(eps),
-                      lambda: plain_pgd(model, batch, eps), repeats=9))  # fmt: skip
+    first = broken(eps)
+    second = plain_pgd(model, batch, eps).numpy()
+    rows.append(
+        ratio(
+            "PGD-20 / a plain loop, where it breaks hardly half",
+            0.75,
+            lambda: broken(eps),
+            lambda: plain_pgd(model, batch, eps),
+            repeats=9,
+        )
+    )
     rows[1] |= {"broken": float(first.mean()), "same_outcomes": bool((first == second).all())}
     assert same
     assert rows[1]["same_outcomes"]

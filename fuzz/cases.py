@@ -128,7 +128,9 @@ def run(
     Returns:
         `counts`: how they ended; `by_kind`: those that ended wrong; `wrong`: an example of each.
     """
-    counts, by_kind, wrong = Counter[str](), dict[str, Counter[str]](), list[dict[str, object]]()
+    counts = Counter[str]()
+    by_kind = dict[str, Counter[str]]()
+    wrong = list[dict[str, object]]()
     with tempfile.TemporaryDirectory(prefix="fuzz-materials-") as name:
         materials = Path(name)
         make_materials(materials)
@@ -148,8 +150,14 @@ def run(
                     print(f"{kind.name} case {number}: {outcome.end}: {outcome.said[-400:]}", flush=True)
             if shown and number % 500 == 499:
                 print(f"{number + 1} cases, {time.monotonic() - started:.0f} s: {dict(counts)}", flush=True)
-    return {"cases": cases, "seed": seed, "kinds": len(chosen), "counts": dict(counts),
-            "by_kind": {kind: dict(ends) for kind, ends in by_kind.items()}, "wrong": wrong}  # fmt: skip
+    return {
+        "cases": cases,
+        "seed": seed,
+        "kinds": len(chosen),
+        "counts": dict(counts),
+        "by_kind": {kind: dict(ends) for kind, ends in by_kind.items()},
+        "wrong": wrong,
+    }
 
 
 def run_again(cases: list[tuple[str, int, int]]) -> list[Outcome]:

@@ -46,20 +46,46 @@ SELECT = "select --scores score/scores.parquet --fraction 0.3 --out half.parquet
 KINDS = (
     _kind("scores, select", "score/scores.parquet", SELECT),
     _kind("scores, report", "score/scores.parquet", "report --out score"),
-    _kind("scores, audit", "score/scores.parquet", "audit --data digits.npz --scores score --out out --device cpu", "digits.npz"),
+    _kind(
+        "scores, audit",
+        "score/scores.parquet",
+        "audit --data digits.npz --scores score --out out --device cpu",
+        "digits.npz",
+    ),
     _kind("scores, export", "score/scores.parquet", "export score/scores.parquet --format csv --out scores.csv"),
     _kind("scores, fiftyone", "score/scores.parquet", "export score/scores.parquet --format fiftyone --out f.json"),
     _kind("scores, cleanlab", "score/scores.parquet", "export score/scores.parquet --format cleanlab --out c.csv"),
     _kind("trajectory", "cut/trajectory/0001.parquet", f"score {' '.join(DIGITS)} --epochs 2 --out cut", "digits.npz"),
     _kind("checkpoint", "cut/checkpoint.pt", f"score {' '.join(DIGITS)} --epochs 2 --out cut", "digits.npz"),
     _kind("run.json of score, report", "score/run.json", "report --out score", "digits.npz"),
-    _kind("run.json of score, score", "score/run.json", f"score {' '.join(DIGITS)} --epochs 2 --out score", "digits.npz"),
-    _kind("run.json, overwrite", "train/run.json", f"train {' '.join(DIGITS)} --updates 1 --out train --overwrite", "digits.npz"),
-    _kind("list of files", "train/.run.json.written", f"train {' '.join(DIGITS)} --updates 1 --out train --overwrite", "digits.npz"),
+    _kind(
+        "run.json of score, score", "score/run.json", f"score {' '.join(DIGITS)} --epochs 2 --out score", "digits.npz"
+    ),
+    _kind(
+        "run.json, overwrite",
+        "train/run.json",
+        f"train {' '.join(DIGITS)} --updates 1 --out train --overwrite",
+        "digits.npz",
+    ),
+    _kind(
+        "list of files",
+        "train/.run.json.written",
+        f"train {' '.join(DIGITS)} --updates 1 --out train --overwrite",
+        "digits.npz",
+    ),
     _kind("coreset, train", "coreset/half.parquet", f"{TRAIN} --coreset coreset/half.parquet", "digits.npz"),
-    _kind("coreset, index", "coreset/half.parquet", "export coreset/half.parquet --format index --out list.txt", "score"),
-    _kind("coreset, folder", "chosen/half.parquet", "export chosen/half.parquet --format folder --data photos --out kept", "photos"),
-    _kind("coreset.json, card", "coreset/half.json", "export coreset/half.parquet --format card --out card.md", "score"),
+    _kind(
+        "coreset, index", "coreset/half.parquet", "export coreset/half.parquet --format index --out list.txt", "score"
+    ),
+    _kind(
+        "coreset, folder",
+        "chosen/half.parquet",
+        "export chosen/half.parquet --format folder --data photos --out kept",
+        "photos",
+    ),
+    _kind(
+        "coreset.json, card", "coreset/half.json", "export coreset/half.parquet --format card --out card.md", "score"
+    ),
     _kind("coreset.json, select", "coreset/half.json", SELECT.replace("half", "coreset/half"), "score"),
     _kind("features.json", "score/features.json", f"{SELECT} --method kcenter"),
     _kind("features.npy", "score/features.npy", f"{SELECT} --method kcenter"),
@@ -68,16 +94,48 @@ KINDS = (
     _kind("run.json of train", "train/run.json", "export train --format card --out card.md"),
     _kind("model.json, evaluate", "train/model.json", EVALUATE, "digits.npz"),
     _kind("model.json, card", "train/model.json", "export train --format card --out card.md"),
-    _kind("model.json, predict", "train/model.json", "predict --data digits.npz --weights train --out out --device cpu", "digits.npz"),
+    _kind(
+        "model.json, predict",
+        "train/model.json",
+        "predict --data digits.npz --weights train --out out --device cpu",
+        "digits.npz",
+    ),
     _kind("weights", "train/model.safetensors", EVALUATE, "digits.npz"),
     _kind("weights, init", "train/model.safetensors", f"{TRAIN} --init train", "digits.npz"),
-    _kind("state dict", "theirs.pth", EVALUATE.replace("--weights train", "--weights theirs.pth --model digits-cnn"), "digits.npz"),
+    _kind(
+        "state dict",
+        "theirs.pth",
+        EVALUATE.replace("--weights train", "--weights theirs.pth --model digits-cnn"),
+        "digits.npz",
+    ),
     _kind("evaluation.json, report", "evaluation/evaluation.json", "report --out evaluation"),
     _kind("evaluation.json, card", "evaluation/evaluation.json", "export evaluation --format card --out card.md"),
-    _kind("evaluation.json, robustbench", "evaluation/evaluation.json", "export evaluation --format robustbench --out r.json"),
-    _kind("evaluation.json, evaluate", "evaluation/evaluation.json", EVALUATE.replace("--out out", "--out evaluation"), "digits.npz", "train"),
-    _kind("predictions.parquet", "evaluation/predictions.parquet", EVALUATE.replace("--out out", "--out evaluation"), "digits.npz", "train"),
-    _kind("adversarial images", "adversarial.safetensors", EVALUATE.replace("--attack fgsm", "--attack file:adversarial.safetensors"), "digits.npz", "train"),
+    _kind(
+        "evaluation.json, robustbench",
+        "evaluation/evaluation.json",
+        "export evaluation --format robustbench --out r.json",
+    ),
+    _kind(
+        "evaluation.json, evaluate",
+        "evaluation/evaluation.json",
+        EVALUATE.replace("--out out", "--out evaluation"),
+        "digits.npz",
+        "train",
+    ),
+    _kind(
+        "predictions.parquet",
+        "evaluation/predictions.parquet",
+        EVALUATE.replace("--out out", "--out evaluation"),
+        "digits.npz",
+        "train",
+    ),
+    _kind(
+        "adversarial images",
+        "adversarial.safetensors",
+        EVALUATE.replace("--attack fgsm", "--attack file:adversarial.safetensors"),
+        "digits.npz",
+        "train",
+    ),
     _kind("audit.parquet, report", "audit/audit.parquet", "report --out audit", "digits.npz"),
     _kind("audit.parquet, export", "audit/audit.parquet", "export audit --format cleanlab --out c.csv"),
     _kind("run.json of audit", "audit/run.json", "report --out audit", "digits.npz"),
@@ -89,20 +147,40 @@ KINDS = (
     _kind("contrasts.json", "grid/contrasts.json", "report --out grid"),
     _kind("comparison.json", "whole/comparison.json", "report --out whole"),
     _kind("analysis.json", "analysis/analysis.json", "report --out analysis"),
-    _kind("export.json", "kept/export.json", "export chosen/half.parquet --format folder --data photos --out kept", "photos", "chosen"),
+    _kind(
+        "export.json",
+        "kept/export.json",
+        "export chosen/half.parquet --format folder --data photos --out kept",
+        "photos",
+        "chosen",
+    ),
     _kind(".npz", "digits.npz", TRAIN),
     _kind(".npz, predict", "digits.npz", "predict --data digits.npz --weights train --out out --device cpu", "train"),
     _kind("manifest, CSV", "list.csv", FOLDER.replace("--data photos", "--data list.csv"), "photos"),
     _kind("manifest, Parquet", "list.parquet", FOLDER.replace("--data photos", "--data list.parquet"), "photos"),
-    *(_kind(f"picture, {form}", f"photos/train/a/0.{form}", FOLDER) for form in ("png", "jpg", "gif", "webp", "tif", "bmp", "ppm")),
-    _kind("CIFAR batch", "cifar-10-batches-py/data_batch_2", TRAIN.replace("digits.npz", "cifar10:.").replace("digits-cnn", "thin-resnet")),
-    _kind("CIFAR names", "cifar-10-batches-py/batches.meta", TRAIN.replace("digits.npz", "cifar10:.").replace("digits-cnn", "thin-resnet")),
+    *(
+        _kind(f"picture, {form}", f"photos/train/a/0.{form}", FOLDER)
+        for form in ("png", "jpg", "gif", "webp", "tif", "bmp", "ppm")
+    ),
+    _kind(
+        "CIFAR batch",
+        "cifar-10-batches-py/data_batch_2",
+        TRAIN.replace("digits.npz", "cifar10:.").replace("digits-cnn", "thin-resnet"),
+    ),
+    _kind(
+        "CIFAR names",
+        "cifar-10-batches-py/batches.meta",
+        TRAIN.replace("digits.npz", "cifar10:.").replace("digits-cnn", "thin-resnet"),
+    ),
     _kind("idx", "FashionMNIST/raw/train-images-idx3-ubyte.gz", TRAIN.replace("digits.npz", "fashion-mnist:.")),
     _kind("idx, plain", "FashionMNIST/raw/t10k-labels-idx1-ubyte", TRAIN.replace("digits.npz", "fashion-mnist:.")),
     _kind("Hugging Face", "hub.parquet", TRAIN.replace("digits.npz", "hf:hub.parquet")),
-    *(_kind(f"list, .{form}", f"indices.{form}", f"{SELECT} --exclude indices.{form}", "score") for form in ("txt", "json", "npy", "npz")),
+    *(
+        _kind(f"list, .{form}", f"indices.{form}", f"{SELECT} --exclude indices.{form}", "score")
+        for form in ("txt", "json", "npy", "npz")
+    ),
     _kind("YAML", "options.yaml", "train --config options.yaml --out out", "digits.npz"),
-)  # fmt: skip
+)
 
 
 def make(folder: Path) -> None:
@@ -126,12 +204,54 @@ def make(folder: Path) -> None:
     shutil.copy(next(Path("images/adversarial").iterdir()), "adversarial.safetensors")
     _run(*evaluate, "--attack", "fgsm", "--out", "evaluation")
     _run("audit", "--data", "digits.npz", "--scores", "score", "--device", "cpu", "--out", "audit")
-    _run("compare", "--data", "digits.npz", "--model", "digits-cnn", "--methods", "random,easycore", "--fractions", "0.3",
-         "--updates", "2", "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--strong", "pgd:steps=2@20", "--out", "grid",
-         "--device", "cpu")  # fmt: skip
+    _run(
+        "compare",
+        "--data",
+        "digits.npz",
+        "--model",
+        "digits-cnn",
+        "--methods",
+        "random,easycore",
+        "--fractions",
+        "0.3",
+        "--updates",
+        "2",
+        "--seeds",
+        "2",
+        "--scoring-epochs",
+        "1",
+        "--eps",
+        "0.1",
+        "--attack",
+        "fgsm",
+        "--strong",
+        "pgd:steps=2@20",
+        "--out",
+        "grid",
+        "--device",
+        "cpu",
+    )
     _run("run", *DIGITS, "--epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--out", "whole")
-    _run("analyze", *DIGITS, "--epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--margins", "10",
-         "--bins", "2", "--adversarial", "none", "--out", "analysis")  # fmt: skip
+    _run(
+        "analyze",
+        *DIGITS,
+        "--epochs",
+        "1",
+        "--eps",
+        "0.1",
+        "--attack",
+        "fgsm",
+        "--limit",
+        "20",
+        "--margins",
+        "10",
+        "--bins",
+        "2",
+        "--adversarial",
+        "none",
+        "--out",
+        "analysis",
+    )
     for extra in ("analysis/scores", "analysis/attacked", "images", "photo-scores"):
         shutil.rmtree(extra)
     _save_state_dict()
@@ -200,8 +320,12 @@ def _make_data() -> None:
     encoded = [{"bytes": Path(file).read_bytes(), "path": None} for file, _, _ in rows]
     pq.write_table(pa.table({"image": encoded, "label": [ord(name) - 97 for _, name, _ in rows]}), "hub.parquet")
     _make_published()
-    for form, write in {"txt": lambda f: f.write_text("1\n2\n3\n"), "json": lambda f: f.write_text(json.dumps([1, 2, 3])),
-                        "npy": lambda f: np.save(f, np.arange(3)), "npz": lambda f: np.savez(f, a=np.arange(3))}.items():  # fmt: skip
+    for form, write in {
+        "txt": lambda f: f.write_text("1\n2\n3\n"),
+        "json": lambda f: f.write_text(json.dumps([1, 2, 3])),
+        "npy": lambda f: np.save(f, np.arange(3)),
+        "npz": lambda f: np.savez(f, a=np.arange(3)),
+    }.items():
         write(Path(f"indices.{form}"))
     options = {"data": "digits.npz", "model": "digits-cnn", "updates": 1, "lr": 0.1, "device": "cpu", "batch_size": 32}
     Path("options.yaml").write_text("".join(f"{name}: {value}\n" for name, value in options.items()))

@@ -32,11 +32,23 @@ from support.odd_models import ODD_MODELS
 
 State = dict[str, Any]
 LIBRARY = (
-    "digits-cnn", "thin-resnet", "torchvision:squeezenet1_1", "torchvision:mobilenet_v3_small",
-    "torchvision:shufflenet_v2_x0_5", "torchvision:googlenet", "timm:test_resnet", "timm:test_vit", "timm:test_convnext",
-    "timm:test_mambaout", "resnet19", "factories:wrong_shape", "factories:not_finite", "factories:needs_an_argument",
-    "factories:convolutional_head", "factories:nan_for_bright_images",
-)  # fmt: skip
+    "digits-cnn",
+    "thin-resnet",
+    "torchvision:squeezenet1_1",
+    "torchvision:mobilenet_v3_small",
+    "torchvision:shufflenet_v2_x0_5",
+    "torchvision:googlenet",
+    "timm:test_resnet",
+    "timm:test_vit",
+    "timm:test_convnext",
+    "timm:test_mambaout",
+    "resnet19",
+    "factories:wrong_shape",
+    "factories:not_finite",
+    "factories:needs_an_argument",
+    "factories:convolutional_head",
+    "factories:nan_for_bright_images",
+)
 DATA: dict[str, tuple[tuple[int, int, int], int]] = {  # options of --data -> shape and classes
     "digits": ((1, 8, 8), 10),
     "plain.npz": ((1, 8, 8), 10),
@@ -61,14 +73,18 @@ WEIGHTS: dict[str, Callable[[State, Path], Any]] = {
 }
 THEIRS = "theirs/weights.pth"
 HOW = "--data {data} --model {model} --batch-size 16 --device cpu --threads 1"
-SCORE, TRAIN = f"score {HOW} {{objective}} --out out", f"train {HOW} {{objective}} {{training}} --updates 2 --out out"
+SCORE = f"score {HOW} {{objective}} --out out"
+TRAIN = f"train {HOW} {{objective}} {{training}} --updates 2 --out out"
 EVALUATE = (
     "evaluate --data {data} --model {model} --attack {attack} --eps 0.1 --limit 20 {margins} --device cpu --threads 1"
 )
 GRID = "--methods random,easycore --fractions 0.3 --seeds 1 --scoring-epochs 1 --workers 1"
 CHAINS: tuple[tuple[str, ...], ...] = (
-    (f"{SCORE} --epochs 1 {{scoring}}", "select --scores out/scores.parquet --fraction 0.3 --method {method} --out half.parquet",
-     f"train {HOW} --coreset half.parquet --updates 2 --out train"),
+    (
+        f"{SCORE} --epochs 1 {{scoring}}",
+        "select --scores out/scores.parquet --fraction 0.3 --method {method} --out half.parquet",
+        f"train {HOW} --coreset half.parquet --updates 2 --out train",
+    ),
     (f"{SCORE} --epochs 2 {{scoring}}", "report --out out", f"{SCORE} --epochs 2 {{scoring}} --split test"),
     (f"score {HOW.replace(' --batch-size 16', '')} {{scoring}} --out out --checkpoints theirs",),
     (TRAIN, f"{EVALUATE} --weights out --out evaluation", "report --out evaluation"),
@@ -77,18 +93,39 @@ CHAINS: tuple[tuple[str, ...], ...] = (
     (f"{TRAIN} --init {THEIRS}",),
     (f"{EVALUATE} --weights {THEIRS} --out out",),
     (f"{EVALUATE} --weights {THEIRS} --out out",),
-    (f"analyze {HOW} --epochs 1 --eps 0.1 --attack fgsm --limit 20 --margins 10 --bins 2 --adversarial none --out out",),
-    (f"compare {HOW.replace(' --threads 1', '')} {GRID} --updates 2 --eps 0.1 --attack fgsm --limit 20 --out out", "report --out out"),
-)  # fmt: skip
+    (
+        f"analyze {HOW} --epochs 1 --eps 0.1 --attack fgsm --limit 20 --margins 10 --bins 2 --adversarial none --out out",
+    ),
+    (
+        f"compare {HOW.replace(' --threads 1', '')} {GRID} --updates 2 --eps 0.1 --attack fgsm --limit 20 --out out",
+        "report --out out",
+    ),
+)
 CHOICES: dict[str, tuple[str, ...]] = {
-    "objective": ("", "", "--objective trades:steps=2", "--objective pgd-at:steps=2", "--objective mart:steps=2", "--objective fgsm-rs"),
+    "objective": (
+        "",
+        "",
+        "--objective trades:steps=2",
+        "--objective pgd-at:steps=2",
+        "--objective mart:steps=2",
+        "--objective fgsm-rs",
+    ),
     "training": ("", "", "--ema 0.9", "--precision bf16", "--augment crop-flip"),
-    "scoring": ("", "--mode online", "--mode online --agreement 20", "--hardness cheap,vog", "--hardness aign,curvature",
-                "--hardness aign,grand_full", "--hardness aign,boundary", "--save-features", "--save-features adversarial"),
+    "scoring": (
+        "",
+        "--mode online",
+        "--mode online --agreement 20",
+        "--hardness cheap,vog",
+        "--hardness aign,curvature",
+        "--hardness aign,grand_full",
+        "--hardness aign,boundary",
+        "--save-features",
+        "--save-features adversarial",
+    ),
     "method": ("easycore", "easycore", "random", "kcenter", "craig", "ccs"),
     "attack": ("fgsm", "pgd:steps=2", "autoattack", "fgsm,pgd:steps=2:loss=margin", "square:queries=20"),
     "margins": ("", "", "--margins fmn", "--margins deepfool"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -155,9 +192,11 @@ def make_data(folder: Path) -> None:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    pixels, labels = (bunch.images[:150] * 15).astype(np.uint8), bunch.target[:150]
+    pixels = (bunch.images[:150] * 15).astype(np.uint8)
+    labels = bunch.target[:150]
     for name, kept in (("plain", range(10)), ("gaps", (0, 2, 5, 9)), ("two", (3, 8)), ("colour", range(10))):
-        x, y = pixels[np.isin(labels, kept)], labels[np.isin(labels, kept)]
+        x = pixels[np.isin(labels, kept)]
+        y = labels[np.isin(labels, kept)]
         x = np.repeat(x[..., None], 3, axis=3) if name == "colour" else x
         train = np.arange(len(y)) % 3 > 0
         np.savez(folder / f"{name}.npz", x=x[train], y=y[train], x_test=x[~train], y_test=y[~train])
@@ -175,7 +214,9 @@ def make_weights(case: Case) -> None:
     from easycoreset.models import build_bare
     from easycoreset.models.card import ModelCard
 
-    (shape, classes), none, file = DATA[case.data], (0.0,), Path(THEIRS)
+    (shape, classes) = DATA[case.data]
+    none = (0.0,)
+    file = Path(THEIRS)
     card = ModelCard(model=case.model, shape=shape, mean=none, std=none, class_names=tuple(map(str, range(classes))))
     file.parent.mkdir()
     with warnings.catch_warnings():
@@ -216,7 +257,9 @@ def run(cases: int, seed: int, seconds: int) -> dict[str, Any]:
     Returns:
         `counts`: how they ended; `wrong`: those that ended wrong; `messages`: each that was given, and the first case.
     """
-    counts, wrong, messages = Counter[str](), list[dict[str, Any]](), dict[str, int]()
+    counts = Counter[str]()
+    wrong = list[dict[str, Any]]()
+    messages = dict[str, int]()
     started = time.monotonic()
     for number in range(cases):
         case = draw_case(seed, number)

@@ -10,9 +10,31 @@ from typing import Any
 Way = Callable[[bytes, random.Random], bytes]
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**40, 2**63 - 1, 2**64 - 1)
 ODD: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1.5, 1e308, float("nan"), float("inf"), 2**64, 10**400, "", "x" * 5000, "../../etc/passwd",
-    "\x1b[2J", "\ud800", "=1+1", [], {}, [[]], {"a": {"b": 1}}, [None], ["a", 1], [1] * 5000,
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+    2**64,
+    10**400,
+    "",
+    "x" * 5000,
+    "../../etc/passwd",
+    "\x1b[2J",
+    "\ud800",
+    "=1+1",
+    [],
+    {},
+    [[]],
+    {"a": {"b": 1}},
+    [None],
+    ["a", 1],
+    [1] * 5000,
+)
 
 
 def spoil(file: Path, rng: random.Random) -> None:
@@ -57,7 +79,8 @@ def declare(content: bytes, rng: random.Random) -> bytes:
         return content
     head = min(len(spoilt) - 8, 512)
     place = rng.choice((rng.randrange(head), len(spoilt) - 8 - rng.randrange(head), rng.randrange(len(spoilt) - 8)))
-    number, form = rng.choice(EXTREMES), rng.choice(("<I", ">I", "<Q", "<H", ">H", "B"))
+    number = rng.choice(EXTREMES)
+    form = rng.choice(("<I", ">I", "<Q", "<H", ">H", "B"))
     struct.pack_into(form, spoilt, max(place, 0), number % 256 ** struct.calcsize(form))
     return bytes(spoilt)
 
@@ -142,13 +165,23 @@ def change_table(content: bytes, rng: random.Random) -> bytes:
         table.column_names  # noqa: B018 - may be no text
     except Exception:
         return content
-    name, rows = rng.choice(table.column_names or ["a"]), table.num_rows
+    name = rng.choice(table.column_names or ["a"])
+    rows = table.num_rows
     others: list[Any] = [
-        pa.array(["x"] * rows), pa.array([None] * rows, pa.int64()), pa.array([-5] * rows), pa.array([2**62] * rows),
-        pa.array([float("nan")] * rows), pa.array([[1]] * rows), pa.array([{"a": 1}] * rows), pa.array([True] * rows),
-        pa.array([b"\xff"] * rows), pa.array(["\x1b[2J"] * rows).dictionary_encode(), pa.array([2**64 - 1] * rows, pa.uint64()),
-        pa.array([None] * rows), pa.array([0] * rows, pa.int8()),
-    ]  # fmt: skip
+        pa.array(["x"] * rows),
+        pa.array([None] * rows, pa.int64()),
+        pa.array([-5] * rows),
+        pa.array([2**62] * rows),
+        pa.array([float("nan")] * rows),
+        pa.array([[1]] * rows),
+        pa.array([{"a": 1}] * rows),
+        pa.array([True] * rows),
+        pa.array([b"\xff"] * rows),
+        pa.array(["\x1b[2J"] * rows).dictionary_encode(),
+        pa.array([2**64 - 1] * rows, pa.uint64()),
+        pa.array([None] * rows),
+        pa.array([0] * rows, pa.int8()),
+    ]
     column = rng.choice(others)
     if name in table.column_names and rng.random() < 0.7:
         table = table.set_column(table.column_names.index(name), name, column)

@@ -81,6 +81,7 @@ def png_folder(tmp_path, digits):
 
 def close32(found, expected):
     """METHODS.md's float32 rule: |a - b| <= 1e-4 |b| + 1e-6 max|b|, 0.1% of the rows exempt."""
-    found, expected = np.asarray(found, float), np.asarray(expected, float)
+    found = np.asarray(found, float)
+    expected = np.asarray(expected, float)
     off = np.abs(found - expected) > 1e-4 * np.abs(expected) + 1e-6 * np.abs(expected).max()
     return off.mean() <= 0.001

@@ -15,7 +15,8 @@ from torch.utils.data.distributed import DistributedSampler
 
 from easycoreset import HardnessRecorder, open_source, with_index
 
-N, BATCH = 103, 8
+N = 103
+BATCH = 8
 
 
 def run(drop_last):
@@ -26,7 +27,8 @@ def run(drop_last):
     sampler = DistributedSampler(data, shuffle=True, drop_last=drop_last)
     loader = DataLoader(data, BATCH, sampler=sampler, drop_last=drop_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    recorder, seen = HardnessRecorder(N), torch.zeros(N, dtype=torch.int64)
+    recorder = HardnessRecorder(N)
+    seen = torch.zeros(N, dtype=torch.int64)
     for epoch in range(2):
         sampler.set_epoch(epoch)
         for x, y, index in loader:

@@ -141,8 +141,9 @@ by_features.needs = ("features",)
 
 def of_bytes():
     """The digits network behind a normalisation of its own."""
-    network = build_bare(ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.0,), std=(1.0,),
-                                   class_names=tuple("0123456789")))  # fmt: skip
+    network = build_bare(
+        ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=tuple("0123456789"))
+    )
     return nn.Sequential(Normalize((0.0,), (1.0,)), network)
 
 

@@ -6,17 +6,65 @@ import sys
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-GRID = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore,hardest,easiest:loss,middle",
-        "--fractions", "0.1,0.2,0.3,0.4", "--updates", "3", "--seeds", "5", "--scoring-epochs", "1", "--eps", "0.05,0.1",
-        "--attack", "pgd:steps=2", "--limit", "20", "--controls", "full", "--quiet"]  # fmt: skip
+GRID = [
+    "--data",
+    "digits",
+    "--model",
+    "digits-cnn",
+    "--methods",
+    "random,easycore,hardest,easiest:loss,middle",
+    "--fractions",
+    "0.1,0.2,0.3,0.4",
+    "--updates",
+    "3",
+    "--seeds",
+    "5",
+    "--scoring-epochs",
+    "1",
+    "--eps",
+    "0.05,0.1",
+    "--attack",
+    "pgd:steps=2",
+    "--limit",
+    "20",
+    "--controls",
+    "full",
+    "--quiet",
+]
 HALF = [value if value != "5" else "2" for value in GRID]
-SMALL = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore", "--fractions", "0.2", "--updates", "3",
-         "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--workers", "1", "--controls", "full", "--quiet"]  # fmt: skip
+SMALL = [
+    "--data",
+    "digits",
+    "--model",
+    "digits-cnn",
+    "--methods",
+    "random,easycore",
+    "--fractions",
+    "0.2",
+    "--updates",
+    "3",
+    "--seeds",
+    "2",
+    "--scoring-epochs",
+    "1",
+    "--eps",
+    "0.1",
+    "--attack",
+    "fgsm",
+    "--workers",
+    "1",
+    "--controls",
+    "full",
+    "--quiet",
+]
 
 
 def start(out, arguments, *more):
-    return subprocess.Popen([sys.executable, "-m", "easycoreset", "compare", *arguments, *more, "--out", out],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "easycoreset", "compare", *arguments, *more, "--out", out],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
 
 
 def finish(process):

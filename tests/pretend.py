@@ -41,8 +41,13 @@ class There(torch.Tensor):
     @staticmethod
     def __new__(cls, raw):
         made = torch.Tensor._make_wrapper_subclass(
-            cls, raw.shape, dtype=raw.dtype, device=torch.device(NAME, 0), strides=raw.stride(),
-            storage_offset=raw.storage_offset())  # fmt: skip
+            cls,
+            raw.shape,
+            dtype=raw.dtype,
+            device=torch.device(NAME, 0),
+            strides=raw.stride(),
+            storage_offset=raw.storage_offset(),
+        )
         made.raw = raw
         return made
 
@@ -64,7 +69,8 @@ def compute(op, *args, **kwargs):
         said = f"{name}: tensors on {NAME} and on cpu"
         print(said, file=sys.stderr, flush=True)  # raised in a thread of autograd's it would end the process unsaid
         raise RuntimeError(said)
-    lowered, named = tree_map(lower, args), tree_map(lower, kwargs)
+    lowered = tree_map(lower, args)
+    named = tree_map(lower, kwargs)
     if name in WAITING or (name in ("aten::index", "aten::index_put_") and any(map(is_mask, args[1]))):
         note(name)
     if name == "aten::_to_copy":
@@ -152,32 +158,56 @@ def main(out):
             refused.append(type(error).__name__)
     facts = {"refused": len(refused), "noticed": per_epoch(lambda epochs: [float(x.sum()) for _ in range(2 * epochs)])}
     split = ec.open_source("digits").splits["train"]
-    pixels, labels = split.images.pixels.numpy(), split.labels
+    pixels = split.images.pixels.numpy()
+    labels = split.labels
     np.savez(out / "some.npz", x=pixels[:144], y=labels[:144], x_test=pixels[144:160], y_test=labels[144:160])
     small = {"data": str(out / "some.npz"), "model": "digits-cnn", "batch_size": 8, "precision": "fp32"}
     ec.score(**small, epochs=2, out=out / "cpu")
     move_everything()
-    there = ec.score(**small, epochs=2, save_features="adversarial", out=out / "scores",
-                     hardness=["cheap", "vog", "curvature", "grand_full", "boundary"])  # fmt: skip
+    there = ec.score(
+        **small,
+        epochs=2,
+        save_features="adversarial",
+        out=out / "scores",
+        hardness=["cheap", "vog", "curvature", "grand_full", "boundary"],
+    )
     here = ec.Scores.read(out / "cpu" / "scores.parquet")
     facts["apart"] = max(float(np.nanmax(np.abs(here[name] - there[name]))) for name in here.columns)
     made = partial(ec.train, **small, overwrite=True)
     facts["waits"] = {
-        "online": per_epoch(lambda n: ec.score(**small, mode="online", agreement=0, epochs=n, overwrite=True,
-                                               out=out / "online")),
+        "online": per_epoch(
+            lambda n: ec.score(**small, mode="online", agreement=0, epochs=n, overwrite=True, out=out / "online")
+        ),
         "averaged": per_epoch(lambda n: made(epochs=n, ema=0.9, augment="crop-flip", out=out / "averaged")),
-        **{name: per_epoch(lambda n, name=name: made(epochs=n, objective=name, out=out / "robust"))
-           for name in ("trades:steps=2", "pgd-at:steps=2", "mart:steps=2", "fgsm-rs")},
-    }  # fmt: skip
-    facts["exact"] = per_epoch(lambda n: ec.score(**small, scoring_batch_size=8, keep_checkpoints=False, epochs=n,
-                                                  overwrite=True, out=out / "exact"))  # fmt: skip
+        **{
+            name: per_epoch(lambda n, name=name: made(epochs=n, objective=name, out=out / "robust"))
+            for name in ("trades:steps=2", "pgd-at:steps=2", "mart:steps=2", "fgsm-rs")
+        },
+    }
+    facts["exact"] = per_epoch(
+        lambda n: ec.score(
+            **small, scoring_batch_size=8, keep_checkpoints=False, epochs=n, overwrite=True, out=out / "exact"
+        )
+    )
     ec.select(scores=out / "scores" / "scores.parquet", method="craig", fraction=0.5, out=out / "weighted.parquet")
     ec.train(**small, coreset=out / "weighted.parquet", updates=3, out=out / "weighted")
     ec.train(**small, updates=3, val_fraction=0.1, out=out / "validated")
     attacked = {"data": small["data"], "weights": out / "scores"}
-    ec.evaluate(**attacked, attack=["pgd", "pgd:loss=margin:restarts=2", "fgsm", "noise", "square:queries=20",
-                                    "autoattack:iterations=3:queries=5"],
-                eps=[0.1], save_adversarial=True, margins=["fmn", "deepfool"], out=out / "linf")  # fmt: skip
+    ec.evaluate(
+        **attacked,
+        attack=[
+            "pgd",
+            "pgd:loss=margin:restarts=2",
+            "fgsm",
+            "noise",
+            "square:queries=20",
+            "autoattack:iterations=3:queries=5",
+        ],
+        eps=[0.1],
+        save_adversarial=True,
+        margins=["fmn", "deepfool"],
+        out=out / "linf",
+    )
     ec.evaluate(**attacked, attack=["pgd"], norm="l2", eps=[0.5], margins=["fmn", "ddn"], out=out / "l2")
     ec.score(
         data=small["data"], model="digits-cnn", checkpoints=out / "scores" / "checkpoints", out=out / "checkpoints"

@@ -14,14 +14,25 @@ SEEDS = tuple(range(5))
 
 
 def contrast(method, against, kind, gain, half, *, declared=True, p_holm=None, lacking=(), **setting):
-    plan = PlannedContrast(**{"data": "d", "model": "m", "objective": "standard", "fraction": 0.5, "eps": 0.1, "size": 9} | setting,
-                           method=method, against=against, kind=kind, seeds=SEEDS)  # fmt: skip
+    plan = PlannedContrast(
+        **{"data": "d", "model": "m", "objective": "standard", "fraction": 0.5, "eps": 0.1, "size": 9} | setting,
+        method=method,
+        against=against,
+        kind=kind,
+        seeds=SEEDS,
+    )
     clear = abs(gain) > half
     figures = dataclasses.replace(
         estimate(np.full((5, 4), gain)), low=gain - half, high=gain + half, p=0.01 if clear else 0.5
     )
-    return Contrast(plan=plan, declared=declared, gains=dict.fromkeys(SEEDS, gain), estimate=figures, lacking=lacking,
-                    p_holm=(0.02 if clear else 1.0) if p_holm is None else p_holm)  # fmt: skip
+    return Contrast(
+        plan=plan,
+        declared=declared,
+        gains=dict.fromkeys(SEEDS, gain),
+        estimate=figures,
+        lacking=lacking,
+        p_holm=(0.02 if clear else 1.0) if p_holm is None else p_holm,
+    )
 
 
 def group(method, clean, robust, fraction=0.5, objective="standard"):
@@ -32,19 +43,31 @@ GROUPS = [group("random", 0.80, 0.30), group("easycore", 0.75, 0.36), group("ful
 
 
 def test_a_gain_is_told_with_its_price():
-    said = advise([contrast("easycore", "random", "matched clean", 0.03, 0.01),
-                   contrast("easycore", "random", "equal updates", 0.06, 0.01, declared=False),
-                   contrast("easycore", "full", "equal updates", 0.05, 0.01, declared=False)], GROUPS)  # fmt: skip
-    assert said.startswith("Keep the 50% that easycore picks: against an attack of eps 0.1 the model is 3.0 points (2.0 to 4.0) more "
-                           "robust than one of as many random samples at the same clean accuracy.")  # fmt: skip
+    said = advise(
+        [
+            contrast("easycore", "random", "matched clean", 0.03, 0.01),
+            contrast("easycore", "random", "equal updates", 0.06, 0.01, declared=False),
+            contrast("easycore", "full", "equal updates", 0.05, 0.01, declared=False),
+        ],
+        GROUPS,
+    )
+    assert said.startswith(
+        "Keep the 50% that easycore picks: against an attack of eps 0.1 the model is 3.0 points (2.0 to 4.0) more "
+        "robust than one of as many random samples at the same clean accuracy."
+    )
     assert "its robust accuracy is 6.0 points (5.0 to 7.0) higher than random's" in said
     assert "its clean accuracy 5.0 points lower (75.0% instead of 80.0%)" in said
     assert "5.0 points (4.0 to 6.0) higher than that of all data at the same budget, which was not declared" in said
 
 
 def test_a_gain_that_shorter_training_gives_too_is_no_reason_to_choose():
-    said = advise([contrast("easycore", "random", "matched clean", 0.005, 0.02),
-                   contrast("easycore", "random", "equal updates", 0.06, 0.01, declared=False)], GROUPS)  # fmt: skip
+    said = advise(
+        [
+            contrast("easycore", "random", "matched clean", 0.005, 0.02),
+            contrast("easycore", "random", "equal updates", 0.06, 0.01, declared=False),
+        ],
+        GROUPS,
+    )
     assert (
         "no method is shown to make the model more robust" in said
         and "keep random ones" in said
@@ -60,11 +83,21 @@ def test_a_gain_that_falls_to_the_correction_is_said_to_be_too_little():
 
 
 def test_all_data_that_do_as_well_are_said():
-    said = advise([contrast("easycore", "random", "equal updates", 0.05, 0.01),
-                   contrast("easycore", "full", "equal updates", 0.00, 0.02)], GROUPS)  # fmt: skip
+    said = advise(
+        [
+            contrast("easycore", "random", "equal updates", 0.05, 0.01),
+            contrast("easycore", "full", "equal updates", 0.00, 0.02),
+        ],
+        GROUPS,
+    )
     assert "Keep the 50%" in said and "Whether all data at the same budget would do as well cannot be told" in said
-    worse = advise([contrast("easycore", "random", "equal updates", 0.05, 0.01),
-                    contrast("easycore", "full", "equal updates", -0.04, 0.02)], GROUPS)  # fmt: skip
+    worse = advise(
+        [
+            contrast("easycore", "random", "equal updates", 0.05, 0.01),
+            contrast("easycore", "full", "equal updates", -0.04, 0.02),
+        ],
+        GROUPS,
+    )
     assert "4.0 points (2.0 to 6.0) lower than that of all data" in worse and "does as well" not in worse
 
 
@@ -141,8 +174,14 @@ def test_unfinished_grids_claim_nothing():
 
 def test_other_settings_have_a_sentence_each():
     trades = {"objective": "trades"}
-    said = advise([contrast("easycore", "random", "equal updates", 0.0, 0.02), contrast("easycore", "random", "equal updates", 0.05, 0.01, **trades),
-                   contrast("easycore", "random", "equal updates", 0.0, 0.01, objective="mart")], GROUPS)  # fmt: skip
+    said = advise(
+        [
+            contrast("easycore", "random", "equal updates", 0.0, 0.02),
+            contrast("easycore", "random", "equal updates", 0.05, 0.01, **trades),
+            contrast("easycore", "random", "equal updates", 0.0, 0.01, objective="mart"),
+        ],
+        GROUPS,
+    )
     assert (
         "With trades training, 50% kept and eps 0.1, there are gains: easycore over random by 5.0 points (4.0 to 6.0)."
         in said
@@ -155,8 +194,15 @@ def test_other_settings_have_a_sentence_each():
 
 
 def test_compute_is_counted_in_passes_over_all_samples():
-    options = {"method": "easycore", "fraction": 0.5, "objective": "standard", "updates": 100, "epochs": None, "batch_size": 50,
-               "scoring_epochs": 15}  # fmt: skip
+    options = {
+        "method": "easycore",
+        "fraction": 0.5,
+        "objective": "standard",
+        "updates": 100,
+        "epochs": None,
+        "batch_size": 50,
+        "scoring_epochs": 15,
+    }
     cells = {
         "a": {"options": options, "class_counts": {"before": [500, 500]}, "kept": 500},
         "b": {
@@ -172,9 +218,17 @@ def test_compute_is_counted_in_passes_over_all_samples():
 
 @pytest.mark.parametrize(
     ("method", "uses"),
-    [("easycore", True), ("easiest:by=loss", True), ("herding", True), ("random", False), ("random:per_class=true", False),
-     ("full", False), ("file:/a/list.txt", False), ("some.module:mine", None)],
-)  # fmt: skip
+    [
+        ("easycore", True),
+        ("easiest:by=loss", True),
+        ("herding", True),
+        ("random", False),
+        ("random:per_class=true", False),
+        ("full", False),
+        ("file:/a/list.txt", False),
+        ("some.module:mine", None),
+    ],
+)
 def test_which_methods_look_at_scores(method, uses):
     assert uses_scores(method) is uses
 

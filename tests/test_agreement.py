@@ -20,14 +20,21 @@ from easycoreset.tables.merging import standardise
 
 def table(columns, labels=(0, 0, 1, 1), ids=None, **provenance):
     n = len(labels)
-    return Scores(sample_ids=ids or [f"s{i}" for i in range(n)], labels=np.array(labels), class_names=["a", "b"],
-                  n_obs=np.full(n, 2, np.int32), columns={k: np.array(v, np.float32) for k, v in columns.items()},
-                  provenance={"split": "train", **provenance})  # fmt: skip
+    return Scores(
+        sample_ids=ids or [f"s{i}" for i in range(n)],
+        labels=np.array(labels),
+        class_names=["a", "b"],
+        n_obs=np.full(n, 2, np.int32),
+        columns={k: np.array(v, np.float32) for k, v in columns.items()},
+        provenance={"split": "train", **provenance},
+    )
 
 
 def test_agreement_equals_its_definitions():
     rng = np.random.default_rng(0)
-    a, b, y = rng.normal(size=200), rng.integers(0, 20, 200).astype(float), rng.integers(0, 3, 200)
+    a = rng.normal(size=200)
+    b = rng.integers(0, 20, 200).astype(float)
+    y = rng.integers(0, 3, 200)
     b[:5] = np.nan
     found = agree("x", "y", a, b, y, ["k", "l", "m"])
     assert found.samples == 195 and found.spearman == pytest.approx(spearmanr(a[5:], b[5:]).statistic)
@@ -48,10 +55,8 @@ def test_agreement_equals_its_definitions():
 
 
 def test_tables_are_compared_column_by_column():
-    ours, theirs = (
-        table({"aign": [1, 2, 3, 4], "loss": [1, 2, 3, 4]}),
-        table({"aign_online": [4, 3, 2, 1], "el2n": [0, 0, 0, 0]}),
-    )
+    ours = table({"aign": [1, 2, 3, 4], "loss": [1, 2, 3, 4]})
+    theirs = table({"aign_online": [4, 3, 2, 1], "el2n": [0, 0, 0, 0]})
     (found,) = ours.compare(theirs)
     assert (found.column, found.other, found.spearman) == ("aign", "aign_online", -1)
     with pytest.raises(UsageError, match="compare: the other table is of other data: 0 sample ids and 1 labels differ"):
@@ -169,8 +174,24 @@ def test_after_the_fact(tmp_path, cli):
         state = load_file(tmp_path / "own" / "checkpoints" / f"{epoch:04d}" / "model.safetensors")
         bare = {f"module._orig_mod.{k[2:]}": v for k, v in state.items() if k.startswith("1.")}
         torch.save({"state_dict": bare, "epoch": epoch}, theirs / f"epoch_{epoch}.pt")
-    ran = cli("score", "--data", "digits", "--model", "digits-cnn", "--checkpoints", theirs, "--hardness", "cheap,vog",
-              "--input-mean", mean, "--input-std", std, "--json", "--out", tmp_path / "scored")  # fmt: skip
+    ran = cli(
+        "score",
+        "--data",
+        "digits",
+        "--model",
+        "digits-cnn",
+        "--checkpoints",
+        theirs,
+        "--hardness",
+        "cheap,vog",
+        "--input-mean",
+        mean,
+        "--input-std",
+        std,
+        "--json",
+        "--out",
+        tmp_path / "scored",
+    )
     assert ran.code == 0, ran.err
     assert (
         "11 checkpoints, in this order: epoch_1.pt, epoch_2.pt" in ran.err
@@ -180,8 +201,17 @@ def test_after_the_fact(tmp_path, cli):
     assert list(found.columns) == list(own.columns) and (found.n_obs == 11).all()
     for name, values in own.columns.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-4, err_msg=name)
-    again = cli("score", "--data", "digits", "--model", "digits-cnn", "--checkpoints", tmp_path / "own" / "checkpoints",
-                "--out", tmp_path / "folders")  # fmt: skip
+    again = cli(
+        "score",
+        "--data",
+        "digits",
+        "--model",
+        "digits-cnn",
+        "--checkpoints",
+        tmp_path / "own" / "checkpoints",
+        "--out",
+        tmp_path / "folders",
+    )
     assert again.code == 0 and "digits-cnn on 1438 samples of digits, by 11 checkpoints" in again.out, again.err
     np.testing.assert_array_equal(Scores.read(tmp_path / "folders" / "scores.parquet")["aign"], own["aign"])
 

@@ -28,7 +28,8 @@ def outcomes(wrong, broken_at):
 def test_quantiles_of_known_outcomes():
     rng = np.random.default_rng(0)
     hardness = rng.permutation(N).astype(np.float32)
-    wrong, broken = hardness >= 380, (hardness >= 200) | (hardness >= 380)
+    wrong = hardness >= 380
+    broken = (hardness >= 200) | (hardness >= 380)
     hardness[hardness == 7] = np.nan
     first, second = by_quantile(hardness, outcomes(wrong, {0.2: broken, 0.1: wrong}), 4)
     assert (first["eps"], second["eps"], first["samples"]) == (0.1, 0.2, N - 1)
@@ -72,9 +73,20 @@ def test_agreement_is_symmetric_and_one_with_itself():
     assert 0.5 < matrix[0, 1] < 0.9 and found["overlap_30"][0][2] == 0
 
 
-COMMON = {"data": "digits", "model": "digits-cnn", "others": "tests.factories:plain", "adversarial": "trades:eps=0.1:steps=1",
-          "transfer": "thin-resnet", "updates": 6, "epochs": 2, "limit": 60, "margins": 30, "bins": 3, "eps": [0.05, 0.1],
-          "attack": "pgd:steps=2"}  # fmt: skip
+COMMON = {
+    "data": "digits",
+    "model": "digits-cnn",
+    "others": "tests.factories:plain",
+    "adversarial": "trades:eps=0.1:steps=1",
+    "transfer": "thin-resnet",
+    "updates": 6,
+    "epochs": 2,
+    "limit": 60,
+    "margins": 30,
+    "bins": 3,
+    "eps": [0.05, 0.1],
+    "attack": "pgd:steps=2",
+}
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,8 @@ class TestContract:
     def test_neither_batch_size_nor_order_changes_a_sample(self, spec, norm, trained, batch):
         if spec in CHEAP.values():
             return  # the package draws its random numbers batch by batch
-        model, x = trained.double(), batch.x.double()
+        model = trained.double()
+        x = batch.x.double()
         attack = load_attack(spec, eps=NORMS[norm], norm=norm, seed=5)[1]
         whole = attack(model, x, batch.y, batch.index)
         order = torch.randperm(120, generator=torch.Generator().manual_seed(0))
@@ -85,7 +86,8 @@ def test_pgd_finds_the_known_margin_of_a_linear_model(norm, loss):
     """The margin of a binary linear classifier is |w.x + b| / ||w||, by the dual norm."""
     torch.manual_seed(0)
     x = 0.4 + 0.2 * torch.rand(60, 1, 4, 4, dtype=torch.float64)  # so far inside that the box is inactive
-    w, b = torch.randn(16, dtype=torch.float64), -0.3
+    w = torch.randn(16, dtype=torch.float64)
+    b = -0.3
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).double()
     model[1].weight.data = torch.stack([-w / 2, w / 2])
     model[1].bias.data = torch.tensor([-b / 2, b / 2], dtype=torch.float64)
@@ -101,7 +103,11 @@ def test_pgd_finds_the_known_margin_of_a_linear_model(norm, loss):
 
 def test_early_drop_gives_the_outcomes_of_a_plain_loop(trained, batch):
     """The plain loop attacks everything to the end and counts a sample broken at any iterate."""
-    model, x, y, eps, seed = trained.double(), batch.x.double(), batch.y, 0.12, 0
+    model = trained.double()
+    x = batch.x.double()
+    y = batch.y
+    eps = 0.12
+    seed = 0
     attack = load_attack("pgd:steps=10", eps=eps, seed=seed)[1]
     found = model(attack(model, x, y, batch.index)).argmax(1) != y
     from easycoreset.attacks.ball import random_point
@@ -129,7 +135,8 @@ def test_accuracy_falls_to_zero_as_eps_grows(trained, batch):
 
 
 def test_restarts_only_break_more(trained, batch):
-    model, x = trained.double(), batch.x.double()
+    model = trained.double()
+    x = batch.x.double()
     broken = [
         model(load_attack(f"pgd:steps=3:restarts={n}", eps=0.1)[1](model, x, batch.y, batch.index)).argmax(1) != batch.y
         for n in (1, 4)

@@ -17,11 +17,13 @@ def noisy(tmp_path_factory, digits):
     """Digits with 60 labels flipped, 5 exact duplicates of which 2 have another label, and one of the test part."""
     folder = tmp_path_factory.mktemp("noisy")
     train_part, test_part = (digits.splits[name] for name in ("train", "test"))
-    x, y = train_part.images.pixels[..., 0].numpy().copy(), train_part.labels.copy()
+    x = train_part.images.pixels[..., 0].numpy().copy()
+    y = train_part.labels.copy()
     x_test = test_part.images.pixels[..., 0].numpy()
     rng = np.random.default_rng(0)
     for place, (copy, of) in enumerate([(900, 10), (901, 11), (902, 12), (903, 13), (904, 14)]):
-        x[copy], y[copy] = x[of], (y[of] + (place < 2)) % 10
+        x[copy] = x[of]
+        y[copy] = (y[of] + (place < 2)) % 10
     x[905] = x_test[7]
     flipped = rng.permutation(900)[:60]
     y[flipped] = (y[flipped] + rng.integers(1, 10, 60)) % 10
@@ -69,9 +71,24 @@ def test_the_table(noisy, tmp_path):
     folder, _ = noisy
     table = run(folder, tmp_path / "audit")
     scores = Scores.read(folder / "scores" / "scores.parquet")
-    assert table.column_names == ["index", "sample_id", "label", "label_name", "pred", "pred_name", "probability",
-                                  "self_confidence", "aign", "rank", "rank_in_class", "loss", "suspicion", "likely_mislabelled",
-                                  "duplicate_of", "in_test"]  # fmt: skip
+    assert table.column_names == [
+        "index",
+        "sample_id",
+        "label",
+        "label_name",
+        "pred",
+        "pred_name",
+        "probability",
+        "self_confidence",
+        "aign",
+        "rank",
+        "rank_in_class",
+        "loss",
+        "suspicion",
+        "likely_mislabelled",
+        "duplicate_of",
+        "in_test",
+    ]
     order = np.argsort(table["rank"].to_numpy())
     assert (np.diff(scores["aign"][order]) <= 0).all()
     for k in range(10):
@@ -90,8 +107,16 @@ def test_places_from_the_hardest_on():
 
 
 def test_precision_and_recall_of_known_rankings():
-    scores = Scores(sample_ids=list("abcdef"), labels=np.zeros(6, np.int64), class_names=["k"], n_obs=np.ones(6, np.int32),
-                    columns={"good": np.array([5, 4, 0, 0, 0, np.nan], np.float32), "bad": np.array([0, 0, 5, 4, 3, 2], np.float32)})  # fmt: skip
+    scores = Scores(
+        sample_ids=list("abcdef"),
+        labels=np.zeros(6, np.int64),
+        class_names=["k"],
+        n_obs=np.ones(6, np.int32),
+        columns={
+            "good": np.array([5, 4, 0, 0, 0, np.nan], np.float32),
+            "bad": np.array([0, 0, 5, 4, 3, 2], np.float32),
+        },
+    )
     found = measure_noise(scores, np.array([1, 1, 0, 0, 0, 0], bool), None)["columns"]
     assert [(c["k"], c["precision"], c["recall"]) for c in found["good"]] == [(1, 1, 0.5), (2, 1, 1), (4, 0.5, 1)]
     assert [(c["k"], c["precision"], c["recall"]) for c in found["bad"]] == [(1, 0, 0), (2, 0, 0), (4, 0, 0)]
@@ -130,8 +155,13 @@ def test_scores_without_a_model_are_audited_without_predictions(noisy, tmp_path)
 
 def test_what_was_ticked_is_left_out(noisy, tmp_path):
     folder, flipped = noisy
-    coreset = select(scores=folder / "scores" / "scores.parquet", fraction=0.9, method="random", exclude=folder / "flipped.txt",
-                     out=tmp_path / "clean.parquet")  # fmt: skip
+    coreset = select(
+        scores=folder / "scores" / "scores.parquet",
+        fraction=0.9,
+        method="random",
+        exclude=folder / "flipped.txt",
+        out=tmp_path / "clean.parquet",
+    )
     assert not coreset.keep[flipped].any() and len(coreset) == round(0.9 * (1438 - 60))
     assert Coreset.read(tmp_path / "clean.parquet").provenance["excluded"] == 60
     train(
@@ -142,18 +172,33 @@ def test_what_was_ticked_is_left_out(noisy, tmp_path):
         out=tmp_path / "m",
     )
     with pytest.raises(UsageError, match="exclude must be left out for a coreset that is there"):
-        select(scores=folder / "scores" / "scores.parquet", fraction=0.9, method=f"file:{folder / 'flipped.txt'}",
-               exclude=folder / "flipped.txt", out=tmp_path / "x.parquet")  # fmt: skip
+        select(
+            scores=folder / "scores" / "scores.parquet",
+            fraction=0.9,
+            method=f"file:{folder / 'flipped.txt'}",
+            exclude=folder / "flipped.txt",
+            out=tmp_path / "x.parquet",
+        )
 
 
 def test_the_command(noisy, tmp_path, cli):
     folder, _ = noisy
-    ran = cli("audit", "--data", folder / "noisy.npz", "--scores", folder / "scores", "--wrong", folder / "flipped.txt",
-              "--out", tmp_path / "audit")  # fmt: skip
+    ran = cli(
+        "audit",
+        "--data",
+        folder / "noisy.npz",
+        "--scores",
+        folder / "scores",
+        "--wrong",
+        folder / "flipped.txt",
+        "--out",
+        tmp_path / "audit",
+    )
     assert ran.code == 0 and "likely mislabelled" in ran.out and "precision at 60 by aum: 0." in ran.out, ran.err
     page = (tmp_path / "audit" / "report.html").read_text()
     summary = json.loads((tmp_path / "audit" / "run.json").read_text())["summary"]
-    suspects, pairs = summary["likely_mislabelled"], summary["duplicates_with_another_label"]
+    suspects = summary["likely_mislabelled"]
+    pairs = summary["duplicates_with_another_label"]
     assert page.count('type="checkbox"') == min(suspects, 60) + 2 * pairs + 10 * 8 and "data:image/png" in page
     assert "the same picture under two labels" in page and "a picture of the test part" in page
     assert re.search(r"Not audited: the \d+ samples of test\.", page)
@@ -216,8 +261,13 @@ def test_an_audit_of_other_scores_is_made_anew(noisy, tmp_path):
 
 def test_ties_are_not_broken_by_the_order_of_rows():
     """Rows sorted by class, half of them wrong, and a hardness that says nothing."""
-    scores = Scores(sample_ids=[str(i) for i in range(400)], labels=np.arange(400) // 200, class_names=["a", "b"],
-                    n_obs=np.ones(400, np.int32), columns={"forgetting": np.zeros(400, np.float32)})  # fmt: skip
+    scores = Scores(
+        sample_ids=[str(i) for i in range(400)],
+        labels=np.arange(400) // 200,
+        class_names=["a", "b"],
+        n_obs=np.ones(400, np.int32),
+        columns={"forgetting": np.zeros(400, np.float32)},
+    )
     for wrong in (np.arange(400) < 200, np.arange(400) >= 200):
         (cut, *_) = measure_noise(scores, wrong, None)["columns"]["forgetting"]
         assert 0.4 < cut["precision"] < 0.6

@@ -34,10 +34,21 @@ def batch(digits):
 def test_it_is_the_package_called_directly(scored, batch, norm, eps):
     model = load_model(scored)
     theirs = Package(model, norm="Linf" if norm == "linf" else "L2", eps=eps, seed=3, device="cpu")
-    common = {"n_restarts": 1, "n_iter": 10, "eps": eps, "norm": theirs.norm, "eot_iter": 1, "rho": 0.75, "seed": 3,
-              "device": "cpu", "verbose": False}  # fmt: skip
-    theirs.apgd, theirs.apgd_targeted = APGDAttack(model, **common), APGDAttack_targeted(model, **common)
-    theirs.fab.n_iter, theirs.square.n_queries = 10, 100
+    common = {
+        "n_restarts": 1,
+        "n_iter": 10,
+        "eps": eps,
+        "norm": theirs.norm,
+        "eot_iter": 1,
+        "rho": 0.75,
+        "seed": 3,
+        "device": "cpu",
+        "verbose": False,
+    }
+    theirs.apgd = APGDAttack(model, **common)
+    theirs.apgd_targeted = APGDAttack_targeted(model, **common)
+    theirs.fab.n_iter = 10
+    theirs.square.n_queries = 100
     expected, _ = theirs.run_standard_evaluation(batch.x, batch.y, batch_size=64)
     found = load_attack(SMALL, norm=norm, eps=eps, seed=3)[1](model, batch.x, batch.y, batch.index)
     with torch.no_grad():
@@ -79,7 +90,8 @@ def test_networks_and_images_in_channels_last_layout(norm):
     names = tuple("0123456789")
     card = ModelCard(model="thin-resnet", shape=(3, 16, 16), mean=(0.5,) * 3, std=(0.3,) * 3, class_names=names)
     model = build_model(card).eval()
-    x, eps = torch.rand(6, 3, 16, 16), 0.02 if norm == "linf" else 0.5
+    x = torch.rand(6, 3, 16, 16)
+    eps = 0.02 if norm == "linf" else 0.5
     y = model(x).argmax(1)
     attack = load_attack("autoattack:iterations=4:queries=20", norm=norm, eps=eps)[1]
     plain = attack(model, x, y)
@@ -95,7 +107,8 @@ def test_images_too_small_for_square_by_l2_are_refused():
 
 
 def test_torchs_random_state_is_left_alone(scored, batch):
-    model, before = load_model(scored), torch.random.get_rng_state()
+    model = load_model(scored)
+    before = torch.random.get_rng_state()
     load_attack(SMALL, eps=0.1)[1](model, batch.x[:8], batch.y[:8], batch.index[:8])
     assert torch.equal(torch.random.get_rng_state(), before)
 

@@ -74,18 +74,28 @@ def test_the_runner_refuses_unknown_names_and_counts_what_is_above(monkeypatch, 
 
 def test_a_ratio_is_the_median_of_ours_over_the_reference(clock):
     """Five pairs behind a warm start that does not count: 2/4, 3/4, 4/4, 5/4, 8/4."""
-    ours, reference = clock(100, 2, 3, 4, 5, 8), clock(100, 4, 4, 4, 4, 4)
+    ours = clock(100, 2, 3, 4, 5, 8)
+    reference = clock(100, 4, 4, 4, 4, 4)
     row = timing.ratio("ours / theirs", 1.1, ours, reference, repeats=5, warm=1)
-    assert row == {"what": "ours / theirs", "budget": 1.1, "measured": 1.0, "low": 0.625, "high": 1.625, "repeats": 5,
-                   "seconds": 4.0}  # fmt: skip
+    assert row == {
+        "what": "ours / theirs",
+        "budget": 1.1,
+        "measured": 1.0,
+        "low": 0.625,
+        "high": 1.625,
+        "repeats": 5,
+        "seconds": 4.0,
+    }
 
 
 def test_a_ratio_pairs_neighbours_and_takes_turns(clock):
     """A machine that becomes slower and slower moves no ratio; who is first changes."""
     order = []
-    ours, reference = clock(1, 10, 100, 1000), clock(2, 20, 200, 2000)
-    row = timing.ratio("", 1, lambda: [ours(), order.append("o")], lambda: [reference(), order.append("r")],
-                       repeats=4, warm=0)  # fmt: skip
+    ours = clock(1, 10, 100, 1000)
+    reference = clock(2, 20, 200, 2000)
+    row = timing.ratio(
+        "", 1, lambda: [ours(), order.append("o")], lambda: [reference(), order.append("r")], repeats=4, warm=0
+    )
     assert row["measured"] == row["low"] == row["high"] == 0.5
     assert "".join(order) == "roorroor"
 

@@ -98,8 +98,22 @@ def test_it_changes_the_data_of_a_run(cli, png_folder, spoilt, tmp_path):
     assert ran.code == 2 and "3 broken images" in ran.err and ran.err.count("\n") == 1
     ran = cli(*line, "--skip-broken")
     assert ran.code == 0 and "3 broken images are left out: " in ran.err
-    ran = cli("evaluate", "--weights", tmp_path / "t", "--data", png_folder, "--skip-broken", "--attack", "fgsm",
-              "--eps", "2/255", "--limit", 4, "--out", tmp_path / "e")  # fmt: skip
+    ran = cli(
+        "evaluate",
+        "--weights",
+        tmp_path / "t",
+        "--data",
+        png_folder,
+        "--skip-broken",
+        "--attack",
+        "fgsm",
+        "--eps",
+        "2/255",
+        "--limit",
+        4,
+        "--out",
+        tmp_path / "e",
+    )
     told = json.loads((tmp_path / "e" / "evaluation.json").read_text())["unreadable"]
     assert ran.code == 0 and len(told) == 3 and "class 1/" in str(told)
     for file in spoilt:
@@ -187,10 +201,19 @@ def test_what_is_too_large_is_named_and_can_be_left_out(wide, png_folder, monkey
 
 def test_large_images_of_every_mode(tmp_path, monkeypatch):
     ramp = np.linspace(0, 255, 80 * 80).astype(np.uint8).reshape(80, 80)
-    plain, deep = Image.fromarray(ramp), Image.fromarray(ramp.astype(np.uint16) * 257)
-    modes = {"l.png": plain, "rgb.png": plain.convert("RGB"), "cmyk.tif": plain.convert("CMYK"), "one.png": plain.convert("1"),
-             "deep.png": deep, "float.tif": Image.fromarray((ramp / 255).astype(np.float32)), "p.png": plain.convert("P"),
-             "rgba.png": plain.convert("RGBA"), "la.png": plain.convert("LA")}  # fmt: skip
+    plain = Image.fromarray(ramp)
+    deep = Image.fromarray(ramp.astype(np.uint16) * 257)
+    modes = {
+        "l.png": plain,
+        "rgb.png": plain.convert("RGB"),
+        "cmyk.tif": plain.convert("CMYK"),
+        "one.png": plain.convert("1"),
+        "deep.png": deep,
+        "float.tif": Image.fromarray((ramp / 255).astype(np.float32)),
+        "p.png": plain.convert("P"),
+        "rgba.png": plain.convert("RGBA"),
+        "la.png": plain.convert("LA"),
+    }
     exif = Image.Exif()
     exif[0x0112] = 6
     for name, image in modes.items():

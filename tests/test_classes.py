@@ -81,7 +81,8 @@ def test_empty_classes_change_no_verdict(tmp_path, digits):
     """719 digits of four classes: the same suspects whatever their labels are multiplied by."""
     split = digits.splits["train"]
     rows = np.flatnonzero(split.labels < 4)
-    x, y = split.images.pixels[rows].numpy(), split.labels[rows].copy()
+    x = split.images.pixels[rows].numpy()
+    y = split.labels[rows].copy()
     y[::9] = (y[::9] + 1) % 4
     found = set()
     for factor in (1, 8, 30):

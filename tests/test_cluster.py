@@ -17,8 +17,27 @@ from easycoreset.experiment.tasks import Setting, Task
 from grids import SMALL, done, finish, results, start
 
 ray = pytest.importorskip("ray")
-GRID = ["--data", "digits", "--methods", "random,easycore,moderate", "--fractions", "0.3", "--updates", "150", "--seeds", "1",
-        "--scoring-epochs", "2", "--eps", "0.05", "--attack", "fgsm", "--controls", "full", "--quiet"]  # fmt: skip
+GRID = [
+    "--data",
+    "digits",
+    "--methods",
+    "random,easycore,moderate",
+    "--fractions",
+    "0.3",
+    "--updates",
+    "150",
+    "--seeds",
+    "1",
+    "--scoring-epochs",
+    "2",
+    "--eps",
+    "0.05",
+    "--attack",
+    "fgsm",
+    "--controls",
+    "full",
+    "--quiet",
+]
 
 
 def grid(methods):
@@ -60,7 +79,8 @@ def test_a_machine_is_lost_midway(cluster, tmp_path):
 @pytest.mark.slow
 def test_heads_share_a_folder_and_a_grid_is_extended(cluster, tmp_path):
     """Scores are made once, by whichever head comes first, with what all cells need; a later start adds to them."""
-    place, ray_on = tmp_path / "ray", ["--on", f"ray:{cluster[0].address}"]
+    place = tmp_path / "ray"
+    ray_on = ["--on", f"ray:{cluster[0].address}"]
 
     heads = [start(place, grid("random,easycore,hardest"), *ray_on, "--shard", f"{k}/2") for k in (1, 2)]
     for head in heads:

@@ -43,8 +43,18 @@ def test_a_grid_is_extended_and_other_grids_are_refused(tmp_path, cli):
 def test_from_python(tmp_path):
     import easycoreset as ec
 
-    grid = {"data": "digits", "model": "digits-cnn", "methods": ["random", "easycore"], "fractions": 0.2, "updates": 3,
-            "seeds": 2, "scoring_epochs": 1, "eps": 0.1, "attack": "fgsm", "out": tmp_path / "grid"}  # fmt: skip
+    grid = {
+        "data": "digits",
+        "model": "digits-cnn",
+        "methods": ["random", "easycore"],
+        "fractions": 0.2,
+        "updates": 3,
+        "seeds": 2,
+        "scoring_epochs": 1,
+        "eps": 0.1,
+        "attack": "fgsm",
+        "out": tmp_path / "grid",
+    }
     found = ec.compare(**grid)
     assert found.results.equals(pq.read_table(tmp_path / "grid" / "results.parquet")) and found.results.num_rows == 8
     (contrast,) = (c for c in found.contrasts if c.declared)
@@ -82,7 +92,8 @@ def test_spoilt_cells_are_computed_again(tmp_path, cli):
 def test_a_kill_while_a_cell_is_tidied_up_loses_nothing(tmp_path, cli):
     out = tmp_path / "grid"
     assert cli("compare", *SMALL, "--keep-weights", "--out", out).code == 0
-    before, cells = results(out), sorted((out / "cells").iterdir())
+    before = results(out)
+    cells = sorted((out / "cells").iterdir())
     for cell, gone in zip(
         cells, (["model/run.json"], ["model/model.safetensors"], ["coreset.parquet"], ["cell.json"], []), strict=False
     ):
@@ -103,7 +114,8 @@ def declared(out):
 
 @pytest.mark.slow
 def test_other_data_of_the_same_name_is_refused_and_the_first_declaration_stays(tmp_path, cli):
-    rng, out = np.random.default_rng(0), tmp_path / "grid"
+    rng = np.random.default_rng(0)
+    out = tmp_path / "grid"
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
         np.savez(tmp_path / place / "my.npz", x=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), y=np.arange(60) % 3)
@@ -271,9 +283,20 @@ def test_columns_that_scoring_does_not_make_are_refused_before_anything_runs(tmp
 
 @pytest.mark.slow
 def test_held_out_rows_leave_every_methods_pool(tmp_path, digits):
-    folder, labels = tmp_path / "g", digits.splits["train"].labels
-    describe = CompareOptions(data="digits", methods=("easycore", "random"), fractions=(0.5,), updates=(5,), seeds=1,
-                              scoring_epochs=1, val_fraction=0.1, eps=(0.1,), attack=("fgsm",), out=folder)  # fmt: skip
+    folder = tmp_path / "g"
+    labels = digits.splits["train"].labels
+    describe = CompareOptions(
+        data="digits",
+        methods=("easycore", "random"),
+        fractions=(0.5,),
+        updates=(5,),
+        seeds=1,
+        scoring_epochs=1,
+        val_fraction=0.1,
+        eps=(0.1,),
+        attack=("fgsm",),
+        out=folder,
+    )
     run_experiment(describe_experiment(describe), folder, keep_weights=True, workers=1)
     pool, held = hold_out(labels, 0.1)
     cells = {
@@ -313,9 +336,19 @@ def test_a_users_own_code_names_its_cells(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine_pkg").mkdir()
     (tmp_path / "mine_pkg" / "__init__.py").write_text("")
-    options = CompareOptions(data="digits", model="mine_net:net", methods=["random", "mine_pkg.mine:pick"], seeds=1,
-                             fractions=[0.1], updates=[5], scoring_epochs=1, eps=[0.1], attack=["fgsm"], limit=20,
-                             out=tmp_path / "grid")  # fmt: skip
+    options = CompareOptions(
+        data="digits",
+        model="mine_net:net",
+        methods=["random", "mine_pkg.mine:pick"],
+        seeds=1,
+        fractions=[0.1],
+        updates=[5],
+        scoring_epochs=1,
+        eps=[0.1],
+        attack=["fgsm"],
+        limit=20,
+        out=tmp_path / "grid",
+    )
     (tmp_path / "mine_net.py").write_text(MINE.format(sign=""))
     kept = {}
     for sign in ("", "-"):

@@ -47,12 +47,14 @@ def test_the_interval_is_the_stated_one(seeds, shared):
     """Half width sqrt(t^2 s^2/n + z^2 c), c the mean covariance of all pairs of seeds over the number of images."""
     rng = np.random.default_rng(seeds)
     values = by_image(rng.normal(0.03, 0.02, seeds), 500, rng, shared)
-    found, gains = estimate(values), values.mean(1)
+    found = estimate(values)
+    gains = values.mean(1)
     pairs = [np.cov(values[a], values[b])[0, 1] for a, b in itertools.combinations(range(seeds), 2)]
     c = max(np.mean(pairs), 0) / 500
 
     def half(level):
-        t, z = scipy.stats.t.ppf(1 - level / 2, seeds - 1), scipy.stats.norm.ppf(1 - level / 2)
+        t = scipy.stats.t.ppf(1 - level / 2, seeds - 1)
+        z = scipy.stats.norm.ppf(1 - level / 2)
         return np.sqrt(t**2 * gains.var(ddof=1) / seeds + z**2 * c)
 
     assert found.image_variance == pytest.approx(c, rel=1e-9) and found.mean == pytest.approx(gains.mean())
@@ -63,7 +65,8 @@ def test_the_interval_is_the_stated_one(seeds, shared):
 
 def test_without_an_effect_of_images_it_is_the_t_interval():
     values = np.tile(np.array([0.0, 0.1, 0.5])[:, None], (1, 40))
-    found, reference = estimate(values), scipy.stats.ttest_1samp([0.0, 0.1, 0.5], 0)
+    found = estimate(values)
+    reference = scipy.stats.ttest_1samp([0.0, 0.1, 0.5], 0)
     assert found.image_variance == 0 and found.p == pytest.approx(reference.pvalue)
     assert (found.low, found.high) == pytest.approx(tuple(reference.confidence_interval()))
 
@@ -121,19 +124,38 @@ def make_table(rows, images=100, eps=(0.1,)):
         images: how many.
         eps: radii.
     """
-    lines, outcomes = [], {}
+    lines = []
+    outcomes = {}
     for method, updates, seed, clean, robust in rows:
         name = f"{method}-{updates}-{seed}"
         count = 1 + len(eps)
         flags = [np.arange(images) >= clean, *(np.arange(images) >= robust for _ in eps)]
-        outcomes[name] = pa.table({
-            "index": np.tile(np.arange(images), count), "label": np.tile(np.arange(images) % 10, count),
-            "attack": ["clean"] * images + ["pgd"] * images * len(eps),
-            "eps": np.repeat([0.0, *eps], images), "broken": np.concatenate(flags),
-        })  # fmt: skip
-        lines += [{"cell": name, "data": "digits", "model": "m", "method": method, "objective": "standard",
-                   "fraction": 1.0 if method == "full" else 0.5, "updates": updates, "epochs": None, "seed": seed,
-                   "main": eps[0], "attack": "pgd", "eps": radius} for radius in eps]  # fmt: skip
+        outcomes[name] = pa.table(
+            {
+                "index": np.tile(np.arange(images), count),
+                "label": np.tile(np.arange(images) % 10, count),
+                "attack": ["clean"] * images + ["pgd"] * images * len(eps),
+                "eps": np.repeat([0.0, *eps], images),
+                "broken": np.concatenate(flags),
+            }
+        )
+        lines += [
+            {
+                "cell": name,
+                "data": "digits",
+                "model": "m",
+                "method": method,
+                "objective": "standard",
+                "fraction": 1.0 if method == "full" else 0.5,
+                "updates": updates,
+                "epochs": None,
+                "seed": seed,
+                "main": eps[0],
+                "attack": "pgd",
+                "eps": radius,
+            }
+            for radius in eps
+        ]
     return Outcomes(pa.Table.from_pylist(lines), outcomes.__getitem__)
 
 
@@ -191,8 +213,13 @@ def test_rows_that_keep_everything_stand_in_every_setting():
     found = contrast_all(make_table([*FRONTIER, *MINE, *full]), Plans(family=(plan(against="full"),)))
     assert found[0].gains == pytest.approx({0: 0.25, 1: 0.22})
     listed = {(c.method, c.against, c.plan.kind) for c in found}
-    assert listed == {("mine", "full", "equal updates"), ("mine", "random", "equal updates"), ("mine", "random", "matched clean"),
-                      ("full", "random", "equal updates"), ("full", "random", "matched clean")}  # fmt: skip
+    assert listed == {
+        ("mine", "full", "equal updates"),
+        ("mine", "random", "equal updates"),
+        ("mine", "random", "matched clean"),
+        ("full", "random", "equal updates"),
+        ("full", "random", "matched clean"),
+    }
 
 
 def test_sensitivity_leaves_out_the_most_extreme_seed():
@@ -250,8 +277,14 @@ def test_few_images_and_few_seeds_are_said():
 def contrast(low, high, p_holm=0.01, declared=True, **more):
     values = np.full((5, 4), (low + high) / 2)
     figures = dataclasses.replace(estimate(values), low=low, high=high, p=0.01, images=1000)
-    return Contrast(plan=plan(seeds=tuple(range(5))), declared=declared, p_holm=p_holm, estimate=figures,
-                    gains=dict.fromkeys(range(5), (low + high) / 2), **more)  # fmt: skip
+    return Contrast(
+        plan=plan(seeds=tuple(range(5))),
+        declared=declared,
+        p_holm=p_holm,
+        estimate=figures,
+        gains=dict.fromkeys(range(5), (low + high) / 2),
+        **more,
+    )
 
 
 def test_verdicts():
@@ -272,7 +305,8 @@ def test_the_primary_contrast_is_tested_alone_and_opens_the_way():
     strong = [("mine", 1200, s, 80, 60 + s % 2) for s in range(4)]
     weak = [("other", 1200, s, 80, 25 + 20 * (s % 2)) for s in range(4)]
     rows = [("random", 1200, s, 80, 30) for s in range(4)] + strong + weak
-    mine, other = plan(seeds=(0, 1, 2, 3)), plan("other", seeds=(0, 1, 2, 3))
+    mine = plan(seeds=(0, 1, 2, 3))
+    other = plan("other", seeds=(0, 1, 2, 3))
     first, second = contrast_all(make_table(rows), Plans(family=(other, mine), primary=mine))[:2]
     assert first.primary and first.p_holm == first.p and first.verdict == "gain" and not second.held_back
     assert second.p_holm == second.p  # a family of one is left
@@ -288,8 +322,15 @@ def test_strong_attacks_are_told_beside_the_declared_contrasts():
             return None
         right = 20 if name.startswith("mine") else 10 + int(name[-1])
         images = np.arange(5, 45)
-        return pa.table({"index": images, "label": images % 10, "attack": ["apgd"] * 40, "eps": [0.1] * 40,
-                         "broken": np.arange(40) >= right})  # fmt: skip
+        return pa.table(
+            {
+                "index": images,
+                "label": images % 10,
+                "attack": ["apgd"] * 40,
+                "eps": [0.1] * 40,
+                "broken": np.arange(40) >= right,
+            }
+        )
 
     found = one(Outcomes(table.results, table.load, strong), plan())
     under = found.strong["apgd"]
@@ -361,9 +402,12 @@ def test_an_independent_script_finds_the_same_figures(tmp_path):
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(case):
     """Few seeded tables of every case; `benchmarks/coverage.py` has thousands, whose figures README tells."""
-    tables, effect = 150, EFFECTS["0.3 points"]
-    null, other = simulate(case, effect, False, tables, seed=1), simulate(case, effect, True, tables, seed=1)
-    held, measured = sum(null.held) + sum(other.held), sum(null.measured) + sum(other.measured)
+    tables = 150
+    effect = EFFECTS["0.3 points"]
+    null = simulate(case, effect, False, tables, seed=1)
+    other = simulate(case, effect, True, tables, seed=1)
+    held = sum(null.held) + sum(other.held)
+    measured = sum(null.measured) + sum(other.measured)
     assert measured > 0.5 * 2 * tables * len(case.methods)
     assert 0.92 <= held / measured <= 0.985  # of 900 intervals and more: three standard errors are 2 points
     for h, m in zip(null.held, null.measured, strict=True):

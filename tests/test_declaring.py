@@ -48,18 +48,22 @@ def test_each_method_is_declared_against_random_but_not_the_controls():
     assert {c.eps for c in found.contrasts} == {0.2} and found.primary is None
     cells = found.cells[found.contrasts[0]]
     assert {(c.method, c.updates, c.seed) for c in cells} == {
-        *(("easycore", 6, s) for s in (0, 1)), *(("random", u, s) for u in (3, 6) for s in (0, 1))}  # fmt: skip
+        *(("easycore", 6, s) for s in (0, 1)),
+        *(("random", u, s) for u in (3, 6) for s in (0, 1)),
+    }
 
 
 def test_any_two_rows_are_declared_by_name():
     both = experiment(METHODS | {"fractions": (0.5, 0.3)}, ALL, METHODS | {"objectives": ("trades:steps=2",)})
     spelled = ("easiest:loss vs easycore", "easycore vs full", "easycore vs random at equal updates for trades:steps=2")
     assert told(declare(dataclasses.replace(both, declares=spelled))) == [
-        *(("easiest:by=loss", "easycore", "matched clean", o, f, 6, (3, 6), (0, 1))
-          for o, f in (("standard", 0.5), ("standard", 0.3), ("trades:steps=2", 0.5))),
+        *(
+            ("easiest:by=loss", "easycore", "matched clean", o, f, 6, (3, 6), (0, 1))
+            for o, f in (("standard", 0.5), ("standard", 0.3), ("trades:steps=2", 0.5))
+        ),
         *(("easycore", "full", "equal updates", "standard", f, 6, (), (0, 1)) for f in (0.5, 0.3)),
         ("easycore", "random", "equal updates", "trades:steps=2", 0.5, 6, (), (0, 1)),
-    ]  # fmt: skip
+    ]
     (narrowed,) = declare(
         dataclasses.replace(both, declares=("easiest:loss vs easycore for standard keeping 0.3",))
     ).contrasts
@@ -108,11 +112,17 @@ def test_the_main_recipes_declare_what_they_say():
         )
         assert found.primary.eps == 2 / 255 and found.primary.size == 2400
         others = [(c.method, c.against, c.kind) for c in found.contrasts[1:] if c.objective == "standard"]
-        assert others == [("easiest:by=loss", "random", "matched clean"), ("easycore:per_class=true", "random", "matched clean"),
-                          ("easycore", "full", "equal updates"), ("easiest:by=loss", "easycore", "matched clean")]  # fmt: skip
+        assert others == [
+            ("easiest:by=loss", "random", "matched clean"),
+            ("easycore:per_class=true", "random", "matched clean"),
+            ("easycore", "full", "equal updates"),
+            ("easiest:by=loss", "easycore", "matched clean"),
+        ]
     robust = [c for c in declare(cifar10_main("cifar10:x")).contrasts if c.objective == "trades:steps=5"]
     assert [(c.method, c.against, c.eps, len(c.seeds)) for c in robust] == [
-        ("easycore", "random", 8 / 255, 5), ("easycore", "full", 8 / 255, 5)]  # fmt: skip
+        ("easycore", "random", 8 / 255, 5),
+        ("easycore", "full", 8 / 255, 5),
+    ]
     assert set(RECIPES) >= {"cifar10-main", "cifar100-main"}
 
 
@@ -135,9 +145,15 @@ def test_a_grid_that_is_extended_after_a_look_keeps_its_first_family(tmp_path, c
     before = json.loads((out / "contrasts.json").read_text())["contrasts"]
     family = [line for line in before if line["declared"]]
     assert [(c["method"], c["against"], c["primary"]) for c in family] == [
-        ("easycore", "random", True), ("easycore", "full", False)]  # fmt: skip
-    more = [{"random,easycore": "random,easycore,hardest", "3": "6"}.get(a, a) if place != small.index("--updates") + 1 else a
-            for place, a in enumerate(small)]  # fmt: skip
+        ("easycore", "random", True),
+        ("easycore", "full", False),
+    ]
+    more = [
+        {"random,easycore": "random,easycore,hardest", "3": "6"}.get(a, a)
+        if place != small.index("--updates") + 1
+        else a
+        for place, a in enumerate(small)
+    ]
     ran = cli("compare", *more, "--declare", "hardest vs easycore", "--out", out)
     assert ran.code == 0 and "they are exploratory" in ran.err
     after = json.loads((out / "contrasts.json").read_text())["contrasts"]
@@ -193,10 +209,27 @@ def test_the_same_start_again_is_only_counted(tmp_path, inline):
 
 
 def test_a_record_of_version_0_1_is_read_as_its_last_start():
-    old = {"started": "2026-11-24T16:08:25+0000", "versions": {"commit": "dc47b0e"}, "planned": 4, "declared": {"standard": "matched clean"},
-           "experiment": {"name": "grid", "products": [{
-               "base": {"data": "cifar10:runs/data", "model": "m", "eps": [0.1, 0.2], "main_eps": 0.2}, "methods": ["random", "easycore", "full"],
-               "fractions": [0.5], "objectives": ["standard"], "updates": [3, 6], "epochs": [], "seeds": 2, "contrast": "equal updates"}]}}  # fmt: skip
+    old = {
+        "started": "2026-11-24T16:08:25+0000",
+        "versions": {"commit": "dc47b0e"},
+        "planned": 4,
+        "declared": {"standard": "matched clean"},
+        "experiment": {
+            "name": "grid",
+            "products": [
+                {
+                    "base": {"data": "cifar10:runs/data", "model": "m", "eps": [0.1, 0.2], "main_eps": 0.2},
+                    "methods": ["random", "easycore", "full"],
+                    "fractions": [0.5],
+                    "objectives": ["standard"],
+                    "updates": [3, 6],
+                    "epochs": [],
+                    "seeds": 2,
+                    "contrast": "equal updates",
+                }
+            ],
+        },
+    }
     (contrast,) = read_plans(old).family
     assert (contrast.method, contrast.kind, contrast.data, contrast.eps) == (
         "easycore",
@@ -237,8 +270,17 @@ def test_the_page_tells_compute_classes_controls_and_strong_attacks(tmp_path, cl
     rows = pq.read_table(out / "results.parquet").to_pylist()
     assert {row["method"] for row in rows} == {"random", "easycore", "random:per_class=true", "full"}
     page = (out / "report.html").read_text()
-    for text in ("full (RS2, up to order)", "epochs of training", "and of scoring", "Worst class", "Every class", "How this was run",
-                 "Under apgd:iterations=3 too", "What the declared contrasts rest on", "sign-flip p"):  # fmt: skip
+    for text in (
+        "full (RS2, up to order)",
+        "epochs of training",
+        "and of scoring",
+        "Worst class",
+        "Every class",
+        "How this was run",
+        "Under apgd:iterations=3 too",
+        "What the declared contrasts rest on",
+        "sign-flip p",
+    ):
         assert text in page, text
     (declared,) = (c for c in ran.json["contrasts"] if c["declared"])
     assert declared["strong"]["apgd:iterations=3"]["images"] == 40
@@ -282,7 +324,8 @@ def tiny(method, **more):
 
 def test_a_changed_method_is_not_the_one_that_was_declared(tmp_path, monkeypatch, inline):
     monkeypatch.syspath_prepend(tmp_path)
-    out, declared = tmp_path / "grid", []
+    out = tmp_path / "grid"
+    declared = []
     for sign in ("", "-"):
         (tmp_path / "declared_mine.py").write_text(MINE.replace("{sign}", sign))
         for name in [name for name in sys.modules if name == "declared_mine"]:
@@ -333,7 +376,8 @@ def test_overwriting_what_was_looked_at_forgets_no_start(tmp_path, inline):
     run_experiment(
         dataclasses.replace(tiny("hardest"), primary="hardest vs random"), tmp_path, workers=2, overwrite=True
     )
-    starts, plans = record_of(tmp_path)["starts"], read_plans(record_of(tmp_path))
+    starts = record_of(tmp_path)["starts"]
+    plans = read_plans(record_of(tmp_path))
     assert len(starts) == 2 and "overwritten" in starts[0] and plans.primary is None and len(plans.family) == 1
     run_experiment(tiny("hardest", fractions=(0.3,)), tmp_path, workers=2, overwrite=True)
     plans = read_plans(record_of(tmp_path))

@@ -53,7 +53,8 @@ def with_sbit(image, bits):
     """A PNG that says how many of its bits count."""
     held = io.BytesIO()
     image.save(held, "PNG")
-    content, chunk = held.getvalue(), b"sBIT" + bytes([bits])
+    content = held.getvalue()
+    chunk = b"sBIT" + bytes([bits])
     whole = struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk))
     return content[:33] + whole + content[33:]  # after the header
 

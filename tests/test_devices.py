@@ -12,8 +12,10 @@ STEPS = 18  # of an epoch, and batches of an exact pass
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
-                    reason="this PyTorch has no devices written in Python")  # fmt: skip
+@pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this PyTorch has no devices written in Python",
+)
 def test_everything_runs_on_another_device_without_waiting(tmp_path):
     child = Path(__file__).with_name("pretend.py")
     ran = subprocess.run([sys.executable, child, tmp_path], capture_output=True, text=True, timeout=400)

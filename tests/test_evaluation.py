@@ -141,7 +141,8 @@ def test_wrong_use(trained, tmp_path, options, match):
 
 
 def test_data_of_another_shape_or_number_of_classes_is_refused(trained, tmp_path):
-    pixels, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 5
+    pixels = np.zeros((20, 8, 8), np.uint8)
+    labels = np.arange(20) % 5
     np.savez(tmp_path / "few.npz", x=pixels, y=labels)
     with pytest.raises(UsageError, match=r"data must be of 10 classes, as the model \(--classes\); got 5"):
         evaluate(data=str(tmp_path / "few.npz"), weights=trained, out=tmp_path / "e")
@@ -155,7 +156,8 @@ class Wrapped(nn.Module):
 
     def __init__(self, good, change):
         super().__init__()
-        self.good, self.change = good, change
+        self.good = good
+        self.change = change
 
     def forward(self, x):
         return self.change(self.good, x)
@@ -189,7 +191,8 @@ MORE = {  # the same checks, by other ways to fail them
 @pytest.mark.parametrize("name", [*BAD, *MORE])
 def test_a_bad_model_is_caught(name, trained, digits):
     check, change = MORE.get(name, (name, BAD.get(name)))
-    model, split = Wrapped(load_model(trained), change), digits.splits["test"]
+    model = Wrapped(load_model(trained), change)
+    split = digits.splits["test"]
     rows = np.arange(359)
     found = {c.name: c for c in check_model_behaviour(model, split, rows, rows[:200], "linf", 0)}
     assert not found[check].passed and found[check].message
@@ -269,8 +272,14 @@ def test_images_too_small_for_square_are_found_beforehand(attack, tmp_path):
     np.savez(tmp_path / "tiny.npz", x=rng.random((40, 4, 4)).astype(np.float32), y=np.arange(40) % 4)
     train(data=str(tmp_path / "tiny.npz"), model="digits-cnn", updates=1, out=tmp_path / "run")
     with pytest.raises(UsageError, match="images for square by l2 must be at least 5 pixels"):
-        evaluate(data=str(tmp_path / "tiny.npz"), weights=tmp_path / "run", attack=attack, norm="l2", eps=0.5,
-                 out=tmp_path / "e")  # fmt: skip
+        evaluate(
+            data=str(tmp_path / "tiny.npz"),
+            weights=tmp_path / "run",
+            attack=attack,
+            norm="l2",
+            eps=0.5,
+            out=tmp_path / "e",
+        )
     assert not (tmp_path / "e").exists()
 
 
@@ -279,7 +288,8 @@ def cut_off(monkeypatch, place, calls):
     monkeypatch.setattr("easycoreset.evaluation.attacking.SAVE_SECONDS", -1.0)
     monkeypatch.setattr("easycoreset.evaluation.margins.SAVE_SECONDS", -1.0)
     monkeypatch.setattr("easycoreset.evaluation.attacking.SLOWER", 0)
-    original, seen = getattr(*place), []
+    original = getattr(*place)
+    seen = []
 
     def counted(*args, **more):
         seen.append(1)
@@ -292,8 +302,15 @@ def cut_off(monkeypatch, place, calls):
 
 
 def test_margins_and_saved_images_go_on_within_an_attack(trained, tmp_path, monkeypatch):
-    options = {"data": "digits", "weights": trained, "eps": 0.1, "attack": "pgd:steps=3", "batch_size": 50,
-               "margins": "fmn:steps=10", "save_adversarial": True}  # fmt: skip
+    options = {
+        "data": "digits",
+        "weights": trained,
+        "eps": 0.1,
+        "attack": "pgd:steps=3",
+        "batch_size": 50,
+        "margins": "fmn:steps=10",
+        "save_adversarial": True,
+    }
     evaluate(**options, out=tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         cut_off(patch, (attacking, "check_inside"), 4)
@@ -405,7 +422,8 @@ def test_large_images_stay_in_the_ball(norm):
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 9, 8), nn.Flatten(), nn.Linear(4 * 27 * 27, 5))
-    x, y = torch.rand(2, 3, 224, 224), torch.tensor([0, 1])
+    x = torch.rand(2, 3, 224, 224)
+    y = torch.tensor([0, 1])
     for eps in (1.0, 3.0) if norm == "l2" else (0.01, 0.03):
         check_inside("pgd", load_attack("pgd:steps=3", norm=norm, eps=eps)[1](model, x, y), x, eps, norm)
 
@@ -435,14 +453,17 @@ def test_saved_images_are_judged_again_and_checked_before_anything_runs(trained,
 
 def test_another_batch_size_goes_on_where_the_last_one_stopped(trained, tmp_path, digits):
     """A smaller batch did 40 samples before the kill; a larger one must do the rest, and all of the rest."""
-    model, split = load_model(trained), digits.splits["test"]
+    model = load_model(trained)
+    split = digits.splits["test"]
     clean = predict_split(model, split, np.arange(200), 50)
     attack = load_attack("pgd:steps=5", eps=0.1)[1]
     options = EvaluateOptions(data="digits", weights=trained, eps=(0.1,), batch_size=200, out=tmp_path / "e")
     whole, _ = attack_split("pgd", attack, 0.1, model, split, clean, options, torch.device("cpu"))
     state = Progress.begin(clean, None)
     first = clean.index[~clean.broken][:40]
-    state.samples, state.pred[first], state.stage[first[whole.broken[first]]] = 40, whole.pred[first], 0
+    state.samples = 40
+    state.pred[first] = whole.pred[first]
+    state.stage[first[whole.broken[first]]] = 0
     state.save(tmp_path / "begun.parquet")
     found, _ = attack_split(
         "pgd", attack, 0.1, model, split, clean, options, torch.device("cpu"), tmp_path / "begun.parquet"
@@ -451,7 +472,8 @@ def test_another_batch_size_goes_on_where_the_last_one_stopped(trained, tmp_path
 
 
 def test_l2_steps_follow_the_tiny_gradients_of_confident_models(trained, digits):
-    batch, model = next(digits.splits["test"].batches(np.arange(100), 100)), load_model(trained).double()
+    batch = next(digits.splits["test"].batches(np.arange(100), 100))
+    model = load_model(trained).double()
     x = batch.x.double()
     confident = Wrapped(model, lambda good, x: good(x) * 6)  # gradients of 1e-13 and less, none of them 0
     attack = load_attack("pgd:steps=10", norm="l2", eps=0.7)[1]

@@ -59,7 +59,8 @@ def test_equals_the_naive_loop(cnn, digits, batch_size):
 def test_equals_the_closed_form_of_a_softmax_linear_model():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 5 * 5, 6)).double()
-    x, y = torch.rand(40, 3, 5, 5, dtype=torch.float64), torch.randint(0, 6, (40,))
+    x = torch.rand(40, 3, 5, 5, dtype=torch.float64)
+    y = torch.randint(0, 6, (40,))
     error = F.softmax(model(x), 1) - F.one_hot(y, 6)
     expected = (error @ model[1].weight).norm(dim=1)
     torch.testing.assert_close(input_gradient_norms(model, x, y), expected.detach(), rtol=1e-9, atol=0)
@@ -96,7 +97,8 @@ def test_variants_are_what_they_say(cnn, digits):
 
 def test_overlap_of_the_easiest_between_float32_and_float64(tmp_path):
     scores = score(data="digits", epochs=10, hardness=["aign", "aign:dtype=float64"], out=tmp_path / "run")
-    single, double = scores["aign"], scores["aign_float64"]
+    single = scores["aign"]
+    double = scores["aign_float64"]
     for share in (0.1, 0.3):
         k = int(share * len(single))
         overlap = len(np.intersect1d(np.argsort(single)[:k], np.argsort(double)[:k])) / k
@@ -132,7 +134,8 @@ class Whitened(Looking):
 
     def forward(self, x):
         with torch.no_grad():
-            mean, std = x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)
+            mean = x.mean((1, 2, 3), keepdim=True)
+            std = x.std((1, 2, 3), keepdim=True)
         return self.model((x - mean) / std)
 
 
@@ -168,7 +171,8 @@ def test_batch_norm_is_folded_where_it_is_the_same(cnn, digits):
 
 
 def test_the_pass_does_without_batch_norm_unless_all_layers_are_looked_at(cnn, digits, monkeypatch):
-    split, calls = digits.splits["train"], []
+    split = digits.splits["train"]
+    calls = []
     forward = nn.BatchNorm2d.forward
     monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: calls.append(1) or forward(self, x))
 

@@ -45,8 +45,17 @@ def die_always(scores, count, seed):
 def test_cells_are_named_by_what_is_off_its_default():
     cell = Cell(data="digits")
     assert len(cell.name) == 16 and cell.name == Cell(data="digits", method="random", seed=0).name
-    names = {dataclasses.replace(cell, **change).name for change in
-             ({}, {"seed": 1}, {"method": "easycore"}, {"eps": (0.1,)}, {"objective": "trades"}, {"updates": 3})}  # fmt: skip
+    names = {
+        dataclasses.replace(cell, **change).name
+        for change in (
+            {},
+            {"seed": 1},
+            {"method": "easycore"},
+            {"eps": (0.1,)},
+            {"objective": "trades"},
+            {"updates": 3},
+        )
+    }
     assert len(names) == 6
     assert (
         cell.scoring_name == dataclasses.replace(cell, method="easycore", fraction=0.1, objective="trades").scoring_name
@@ -123,7 +132,8 @@ def test_a_method_whose_scores_are_never_made_fails_instead_of_waiting(tmp_path)
 def test_an_interrupted_strong_attack_loses_nothing(tmp_path, monkeypatch):
     """What the table's attacks found stays, whenever the strong one is cut off."""
     (cell,) = experiment(methods=("random",), strong=("pgd:steps=3@20",)).cells()
-    evaluate, calls = work.evaluate, []
+    evaluate = work.evaluate
+    calls = []
 
     def cut_off(**options):
         calls.append(options["attack"])
@@ -135,7 +145,8 @@ def test_an_interrupted_strong_attack_loses_nothing(tmp_path, monkeypatch):
         return found
 
     monkeypatch.setattr(work, "evaluate", cut_off)
-    task, setting = Task("cell", cell), Setting(tmp_path, "cpu")
+    task = Task("cell", cell)
+    setting = Setting(tmp_path, "cpu")
     with pytest.raises(KeyboardInterrupt):
         work.work_on(task, setting)
     assert work.work_on(task, setting).status == "done"

@@ -35,7 +35,8 @@ def last_input(model, x):
 
 
 def test_features_are_the_input_of_the_last_linear_layer(featured, digits):
-    scores, model = Scores.read(featured / "scores.parquet"), load_model(featured)
+    scores = Scores.read(featured / "scores.parquet")
+    model = load_model(featured)
     batch = next(digits.splits["train"].batches(np.arange(1438), 1438))
     h = last_input(model, batch.x)
     assert scores.features.dtype == np.float16 and isinstance(scores.features, np.memmap) and scores.bias
@@ -50,9 +51,11 @@ def test_features_are_the_input_of_the_last_linear_layer(featured, digits):
 
 
 def test_adversarial_ones_are_those_of_pgd_examples(featured, digits):
-    scores, model = Scores.read(featured / "scores.parquet"), load_model(featured)
+    scores = Scores.read(featured / "scores.parquet")
+    model = load_model(featured)
     batch = next(digits.splits["train"].batches(np.arange(1438), 1438))
-    eps, x_adv = 8 / 255, random_point(batch.x, batch.index, 8 / 255, "linf", 0)
+    eps = 8 / 255
+    x_adv = random_point(batch.x, batch.index, 8 / 255, "linf", 0)
     for _ in range(10):  # all ten steps, whether or not a sample is broken already
         x_adv = x_adv.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(x_adv), batch.y, reduction="sum"), x_adv)
@@ -65,7 +68,8 @@ def test_adversarial_ones_are_those_of_pgd_examples(featured, digits):
 
 
 def test_the_test_split_is_never_read(tmp_path, monkeypatch):
-    read, batches = [], Split.batches
+    read = []
+    batches = Split.batches
     monkeypatch.setattr(Split, "batches", lambda self, *a, **k: read.append(self.name) or batches(self, *a, **k))
     score(data="digits", epochs=1, save_features="adversarial", out=tmp_path)
     assert set(read) == {"train"}
@@ -111,7 +115,8 @@ def test_grand_is_the_norm_of_the_last_layers_gradient(digits, bias):
 
 def test_grand_of_a_softmax_linear_model_is_the_whole_gradient(digits):
     torch.manual_seed(0)
-    model, split = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits.splits["train"]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    split = digits.splits["train"]
     columns = measure_all(model, lambda: split.batches(np.arange(50), 50), 50, load_hardness(["grand"]))
     batch = next(split.batches(np.arange(50), 50))
     p = model(batch.x).softmax(1) - F.one_hot(batch.y, 10)
@@ -143,8 +148,9 @@ def test_the_last_linear_layer_must_give_the_logits():
 
 def test_features_beyond_float16_are_refused(tmp_path):
     with pytest.raises(RunError, match=r"features of sample \d+ are not finite or beyond float16"):
-        score(data="digits", model="tests.factories:huge_features", epochs=1, lr=1e-9, save_features="clean",
-              out=tmp_path)  # fmt: skip
+        score(
+            data="digits", model="tests.factories:huge_features", epochs=1, lr=1e-9, save_features="clean", out=tmp_path
+        )
     assert not (tmp_path / "features.npy").exists() and not (tmp_path / "features.json").exists()
     assert Scores.read(tmp_path / "scores.parquet").features is None
 

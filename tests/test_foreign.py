@@ -52,8 +52,25 @@ def test_a_state_dict_that_wants_normalised_input(trained, theirs, tmp_path, cli
     assert forgotten.clean.accuracy < expected[0] - 0.01
     said = next(warning for warning in forgotten.warnings if "trained on such input" in warning)
     assert f"--input-mean {mean:.4g} --input-std {std:.4g}" in said
-    ran = cli("evaluate", "--data", "digits", "--weights", tmp_path / "a.pth", "--model", "digits-cnn", "--eps", 0.1,
-              "--attack", "fgsm", "--input-mean", mean, "--input-std", std, "--out", tmp_path / "cli")  # fmt: skip
+    ran = cli(
+        "evaluate",
+        "--data",
+        "digits",
+        "--weights",
+        tmp_path / "a.pth",
+        "--model",
+        "digits-cnn",
+        "--eps",
+        0.1,
+        "--attack",
+        "fgsm",
+        "--input-mean",
+        mean,
+        "--input-std",
+        std,
+        "--out",
+        tmp_path / "cli",
+    )
     assert ran.code == 0, ran.err
 
 
@@ -101,8 +118,14 @@ def test_a_model_of_pixels_from_0_to_255_is_found(theirs, tmp_path):
     model = normalised(build_bare(DIGITS), 1, (255 * mean,), (255 * std,))
     model[1].load_state_dict(state)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    result = evaluate(data="digits", weights=tmp_path / "w.safetensors", model="factories:of_bytes", eps=0.1,
-                      attack="fgsm", out=tmp_path / "e")  # fmt: skip
+    result = evaluate(
+        data="digits",
+        weights=tmp_path / "w.safetensors",
+        model="factories:of_bytes",
+        eps=0.1,
+        attack="fgsm",
+        out=tmp_path / "e",
+    )
     assert any("--input-mean 0 --input-std 0.003922" in warning for warning in result.warnings)
 
 
@@ -126,8 +149,17 @@ def test_published_names_load(tmp_path):
 
 
 def test_a_missing_file_of_weights_is_named(tmp_path, cli):
-    ran = cli("evaluate", "--data", "digits", "--weights", tmp_path / "no.pt", "--model", "digits-cnn", "--out",
-              tmp_path / "e")  # fmt: skip
+    ran = cli(
+        "evaluate",
+        "--data",
+        "digits",
+        "--weights",
+        tmp_path / "no.pt",
+        "--model",
+        "digits-cnn",
+        "--out",
+        tmp_path / "e",
+    )
     assert ran.code == 2 and "no.pt" in ran.err and "weights" in ran.err
 
 

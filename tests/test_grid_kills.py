@@ -25,7 +25,9 @@ def whole(tmp_path_factory):
 
 @pytest.mark.slow
 def test_killed_four_times(whole, tmp_path):
-    rng, out, kills = random.Random(0), tmp_path / "grid", 0
+    rng = random.Random(0)
+    out = tmp_path / "grid"
+    kills = 0
     while kills < 4:
         process = start(out, GRID, "--workers", str(1 + kills % 2))
         before = done(out)

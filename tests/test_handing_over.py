@@ -42,8 +42,14 @@ def odd(tmp_path):
     split = open_source(str(root), image_size=8).splits["train"]
     loss = np.array([0.0, 1.0, 2.0, np.nan, 4.0, 5.0, 6.0, 7.0], np.float32)
     about = {"fingerprint": split.fingerprint, "split": "train", "data": root.name}
-    scores = Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=["cat", 'd"o\ng'],
-                    n_obs=np.isfinite(loss).astype(np.int32), columns={"loss": loss}, provenance=about)  # fmt: skip
+    scores = Scores(
+        sample_ids=split.sample_ids,
+        labels=split.labels,
+        class_names=["cat", 'd"o\ng'],
+        n_obs=np.isfinite(loss).astype(np.int32),
+        columns={"loss": loss},
+        provenance=about,
+    )
     scores.write(tmp_path / "scores.parquet")
     Coreset.from_order(np.array([6, 0, 2]), scores).write(tmp_path / "odd.parquet")
     return root, tmp_path / "odd.parquet", scores
@@ -66,14 +72,16 @@ class TestTables:
     def test_csv_opens_in_pandas(self, scored, half, tmp_path, cli):
         ran = cli("export", scored / "scores.parquet", "--format", "csv", "--out", tmp_path / "s.csv", "--json")
         assert ran.code == 0 and ran.json["file"] == str(tmp_path / "s.csv")
-        scores, table = Scores.read(scored / "scores.parquet"), pd.read_csv(tmp_path / "s.csv")
+        scores = Scores.read(scored / "scores.parquet")
+        table = pd.read_csv(tmp_path / "s.csv")
         assert list(table.columns) == scores.to_table().column_names and table["sample_id"].tolist() == list(
             scores.sample_ids
         )
         for name, values in scores.columns.items():
             np.testing.assert_array_equal(table[name].to_numpy(np.float32), values)
         export(half, format="csv", out=tmp_path / "c.csv")
-        coreset, table = Coreset.read(half), pd.read_csv(tmp_path / "c.csv")
+        coreset = Coreset.read(half)
+        table = pd.read_csv(tmp_path / "c.csv")
         np.testing.assert_array_equal(table["keep"], coreset.keep)
         np.testing.assert_array_equal(table["rank"].fillna(-1), coreset.rank)
         np.testing.assert_array_equal(table["aign"].to_numpy(np.float32), scores["aign"])
@@ -109,8 +117,12 @@ class TestTables:
             export(half, format="index", out=tmp_path / name)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                back = select(scores=scored / "scores.parquet", method=f"file:{tmp_path / name}", fraction=0.5,
-                              out=tmp_path / "back.parquet")  # fmt: skip
+                back = select(
+                    scores=scored / "scores.parquet",
+                    method=f"file:{tmp_path / name}",
+                    fraction=0.5,
+                    out=tmp_path / "back.parquet",
+                )
             np.testing.assert_array_equal(back.rank, Coreset.read(half).rank)
 
 
@@ -131,7 +143,8 @@ class TestFolder:
 
     def test_an_earlier_export_is_replaced_and_nothing_else(self, odd, tmp_path):
         root, file, scores = odd
-        out, given = tmp_path / "kept", {"format": "folder", "data": str(root)}
+        out = tmp_path / "kept"
+        given = {"format": "folder", "data": str(root)}
         out.mkdir()
         export(file, **given, out=out)
         Coreset.from_order(np.array([5]), scores).write(file)
@@ -153,7 +166,10 @@ class TestFolder:
             export(file, **given, out=foreign / "thesis.txt")
         assert (out / "train" / "mine.txt").exists() and (foreign / "thesis.txt").read_text() == "x"
 
-    @pytest.mark.parametrize("name", ["../secret.png", "/etc/a.png", "train/../../a.png", "a.png", "train//a.png", "train/./a.png", "x/\0.png"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "name",
+        ["../secret.png", "/etc/a.png", "train/../../a.png", "a.png", "train//a.png", "train/./a.png", "x/\0.png"],
+    )
     def test_ids_that_leave_the_folder(self, odd, tmp_path, name):
         root, file, scores = odd
         Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
@@ -223,7 +239,8 @@ def test_columns_for_hugging_face(half, scored, digits, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     export(half, format="hf", out=tmp_path / "columns")
     columns = datasets.load_from_disk(str(tmp_path / "columns"))
-    coreset, scores = Coreset.read(half), Scores.read(scored / "scores.parquet")
+    coreset = Coreset.read(half)
+    scores = Scores.read(scored / "scores.parquet")
     assert {"index", "sample_id", "label", "label_name", "aign", "keep", "rank", "weight"} <= set(columns.column_names)
     np.testing.assert_array_equal(np.array(columns["aign"], np.float32), scores["aign"])
     data = datasets.Dataset.from_dict(
@@ -295,7 +312,8 @@ class TestCleanlab:
 
     @pytest.mark.filterwarnings("ignore")  # of the library's own
     def test_cleanlab_takes_it(self, scored, digits, tmp_path):
-        filters, rank = pytest.importorskip("cleanlab.classification"), pytest.importorskip("cleanlab.rank")
+        filters = pytest.importorskip("cleanlab.classification")
+        rank = pytest.importorskip("cleanlab.rank")
         scores = Scores.read(scored / "scores.parquet")
         del scores.columns["loss"]
         folder = tmp_path / "s"
@@ -356,7 +374,8 @@ class TestCleanlab:
 class TestCards:
     def test_of_a_coreset(self, half, scored, tmp_path):
         export(half, format="card", out=tmp_path / "card.md")
-        text, coreset = (tmp_path / "card.md").read_text(), Coreset.read(half)
+        text = (tmp_path / "card.md").read_text()
+        coreset = Coreset.read(half)
         scores = Scores.read(scored / "scores.parquet")
         assert text.startswith("# Data card: 719 of 1438 samples of digits\n")
         before, after = coreset.class_counts()
@@ -395,7 +414,8 @@ class TestCards:
             result = evaluate(**given, out=place)
             evaluate(**given, out=tmp_path / "apart")
         export(place, format="card", out=tmp_path / "again.md")
-        text, summary = (tmp_path / "again.md").read_text(), result.summary()
+        text = (tmp_path / "again.md").read_text()
+        summary = result.summary()
         for line in (summary["clean"], *summary["attacked"]):
             assert " | ".join(f"{100 * line[key]:.2f}" for key in ("accuracy", "low", "high")) in text
         assert all(
@@ -418,7 +438,10 @@ class TestCards:
         ("SCORES --format index --out {}.txt", "source must be a coreset for format index"),
         ("SCORES --format card --out {}.md", "source must be a coreset for format card"),
         ("HALF --format csv --out {}.csv --copy", "copy is for format folder; got True for csv"),
-        ("HALF --format csv --out {}.csv --data digits", "data is for format folder and fiftyone; got 'digits' for csv"),
+        (
+            "HALF --format csv --out {}.csv --data digits",
+            "data is for format folder and fiftyone; got 'digits' for csv",
+        ),
         ("HALF --format index --out {}.csv", "out must be a .txt or .npz file"),
         ("HALF --format robustbench --out {}.json", "source must be a folder that a command wrote, for robustbench"),
         ("SCORED --format robustbench --out {}.json --model a:b", "model is for format onnx"),
@@ -430,7 +453,7 @@ class TestCards:
         ("SCORED/run.json --format csv --out {}.csv", "not a readable Parquet file"),
         ("--format csv --out {}.csv", "--source is required"),
     ],
-)  # fmt: skip
+)
 def test_wrong_use_writes_nothing(cli, scored, half, tmp_path, line, match):
     (tmp_path / "empty").mkdir()
     places = {"SCORES": scored / "scores.parquet", "SCORED": scored, "HALF": half, "EMPTY": tmp_path / "empty"}

@@ -78,9 +78,11 @@ def test_folds_equal_their_definitions_on_random_trajectories(epochs):
 
 def test_measures_equal_their_definitions_on_random_logits():
     rng = np.random.default_rng(0)
-    z, y = rng.normal(size=(50, 7)) * 5, rng.integers(0, 7, 50)
+    z = rng.normal(size=(50, 7)) * 5
+    y = rng.integers(0, 7, 50)
     p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
-    own, top = p[np.arange(50), y], np.sort(p, 1)
+    own = p[np.arange(50), y]
+    top = np.sort(p, 1)
     others = z.copy()
     others[np.arange(50), y] = -np.inf
     expected = {

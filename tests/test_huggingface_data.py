@@ -34,7 +34,8 @@ def made(rows=30, label=True, sizes=((8, 8),), mode="L", **columns):
         content["label"] = [row % 3 for row in range(rows)]
         kinds["label"] = datasets.ClassLabel(names=["ant", "bee", "cat"])
     for name, (values, kind) in columns.items():
-        content[name], kinds[name] = values, kind
+        content[name] = values
+        kinds[name] = kind
     return datasets.Dataset.from_dict(content, datasets.Features(kinds))
 
 
@@ -85,7 +86,8 @@ def test_parquet_files(tmp_path):
     made(12, mode="RGB", id=(names[:12], datasets.Value("string"))).to_parquet(
         tmp_path / "folder" / "test-00000-of-00001.parquet"
     )
-    one, folder = open_source(f"hf:{tmp_path / 'pets.parquet'}"), open_source(f"hf:{tmp_path / 'folder'}")
+    one = open_source(f"hf:{tmp_path / 'pets.parquet'}")
+    folder = open_source(f"hf:{tmp_path / 'folder'}")
     check_source(one)
     check_source(folder)
     assert one.shape == folder.shape == (3, 8, 8) and folder.splits["train"].sample_ids == names
@@ -133,12 +135,28 @@ def test_bad_data_is_named(tmp_path, monkeypatch):
     text = datasets.Value("string")
     for name, data, match in [
         ("none", made().remove_columns("image"), "must have one column of images; got none among label"),
-        ("two", made(second=([image(r) for r in rows], datasets.Image())), "must have one column of images; got image, second"),
-        ("bare", made(label=False, kind=(rows, datasets.Value("int64"))), r"must have a column of labels \(a ClassLabel, or one named label, labels, fine_label, y\); got image, kind"),
-        ("gap", made(label=False, label_=(["a", None] * 15, text)).rename_column("label_", "label"), "label must not be empty; it is in row 1"),
-        ("vague", made(label=False, a=([0] * 30, datasets.ClassLabel(2)), b=([0] * 30, datasets.ClassLabel(2))), "must have a column of labels .*; got a, b"),
+        (
+            "two",
+            made(second=([image(r) for r in rows], datasets.Image())),
+            "must have one column of images; got image, second",
+        ),
+        (
+            "bare",
+            made(label=False, kind=(rows, datasets.Value("int64"))),
+            r"must have a column of labels \(a ClassLabel, or one named label, labels, fine_label, y\); got image, kind",
+        ),
+        (
+            "gap",
+            made(label=False, label_=(["a", None] * 15, text)).rename_column("label_", "label"),
+            "label must not be empty; it is in row 1",
+        ),
+        (
+            "vague",
+            made(label=False, a=([0] * 30, datasets.ClassLabel(2)), b=([0] * 30, datasets.ClassLabel(2))),
+            "must have a column of labels .*; got a, b",
+        ),
         ("one", made(label=False, y=([0] * 30, datasets.Value("int64"))), "at least two classes"),
-    ]:  # fmt: skip
+    ]:
         data.save_to_disk(tmp_path / name)
         with pytest.raises(UsageError, match=match):
             open_source(f"hf:{tmp_path / name}")
@@ -164,20 +182,47 @@ def test_bad_data_is_named(tmp_path, monkeypatch):
 
 def test_the_command_takes_it(cli, tmp_path):
     made().save_to_disk(tmp_path / "pets")
-    ran = cli("score", "--data", f"hf:{tmp_path / 'pets'}", "--model", "digits-cnn", "--epochs", "1", "--batch-size",
-              "8", "--out", tmp_path / "run")  # fmt: skip
+    ran = cli(
+        "score",
+        "--data",
+        f"hf:{tmp_path / 'pets'}",
+        "--model",
+        "digits-cnn",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--out",
+        tmp_path / "run",
+    )
     assert ran.code == 0 and "held out" in ran.err
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["options"]["data"] == "hf:pets"
-    done = cli("evaluate", "--data", f"hf:{tmp_path / 'pets'}", "--weights", tmp_path / "run", "--eps", "0.1",
-               "--attack", "fgsm", "--out", tmp_path / "run")  # fmt: skip
+    done = cli(
+        "evaluate",
+        "--data",
+        f"hf:{tmp_path / 'pets'}",
+        "--weights",
+        tmp_path / "run",
+        "--eps",
+        "0.1",
+        "--attack",
+        "fgsm",
+        "--out",
+        tmp_path / "run",
+    )
     assert done.code == 0
 
 
 def test_a_coreset_selects_the_same_rows(tmp_path):
     data = made(id=([f"pet-{row}" for row in range(30)], datasets.Value("string")))
-    scores = Scores(sample_ids=data["id"][:], labels=np.array(data["label"][:]), class_names=["ant", "bee", "cat"],
-                    n_obs=np.ones(30, np.int32), columns={"aign": np.random.default_rng(0).random(30)})  # fmt: skip
+    scores = Scores(
+        sample_ids=data["id"][:],
+        labels=np.array(data["label"][:]),
+        class_names=["ant", "bee", "cat"],
+        n_obs=np.ones(30, np.int32),
+        columns={"aign": np.random.default_rng(0).random(30)},
+    )
     coreset = choose(scores, method="easycore", fraction=0.4)
     kept = coreset.apply(data)
     assert isinstance(kept, datasets.Dataset) and kept.features == data.features

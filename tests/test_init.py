@@ -118,16 +118,27 @@ def test_wrong_weights_are_named(trained, tmp_path):
     (tmp_path / "empty").mkdir()
     for options, match in [
         ({"init": trained, **four}, r"init: the weights in \S*run are of 10 classes; the data have 4$"),
-        ({"init": tmp_path / "bare.safetensors", **four}, r"init: the weights in \S*safetensors are of 10 classes; the data have 4$"),
-        ({"init": trained, "model": "thin-resnet"}, r"init: \S*run holds the model 'digits-cnn', not 'thin-resnet' \(--model\)"),
-        ({"init": tmp_path / "bare.safetensors", "model": "thin-resnet"},
-         r"bare.safetensors: weights of another architecture than thin-resnet; \d+ keys differ"),
+        (
+            {"init": tmp_path / "bare.safetensors", **four},
+            r"init: the weights in \S*safetensors are of 10 classes; the data have 4$",
+        ),
+        (
+            {"init": trained, "model": "thin-resnet"},
+            r"init: \S*run holds the model 'digits-cnn', not 'thin-resnet' \(--model\)",
+        ),
+        (
+            {"init": tmp_path / "bare.safetensors", "model": "thin-resnet"},
+            r"bare.safetensors: weights of another architecture than thin-resnet; \d+ keys differ",
+        ),
         ({"init": tmp_path / "less.safetensors"}, "another architecture than digits-cnn; 1 keys differ: 0.weight"),
         ({"init": tmp_path / "pickled.pth"}, r"init: \S*pickled.pth: not readable as weights alone"),
-        ({"init": "pretraind"}, "init must be pretrained, a trained model's folder, or a file of weights; got 'pretraind'"),
+        (
+            {"init": "pretraind"},
+            "init must be pretrained, a trained model's folder, or a file of weights; got 'pretraind'",
+        ),
         ({"init": tmp_path / "empty"}, "model.json: no such file"),
         ({"init": "pretrained"}, "init: pretrained is for torchvision:NAME and timm:NAME; got model 'digits-cnn'"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(UsageError, match=match) as caught:
             job(tmp_path, **options)
         assert "\n" not in str(caught.value)

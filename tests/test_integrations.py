@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from easycoreset import HardnessRecorder, UsageError, with_index
 from easycoreset.models.digits_cnn import digits_cnn
 
-N, BATCH, EPOCHS = 103, 16, 3  # 103 = 6 * 16 + 7: a short last batch
+N = 103  # 103 = 6 * 16 + 7: a short last batch
+BATCH = 16
+EPOCHS = 3
 COLUMNS = ("aign_online", "loss_online", "aum_online", "forgetting_online", "grand_online")
 
 
@@ -74,8 +76,9 @@ THIRD_PARTY = pytest.mark.filterwarnings(
 )
 
 
-def lightning_run(model, images, folder, lr=0.1, epochs=EPOCHS, resume=None, network="network", call="network", saver=(),
-                  **given):  # fmt: skip
+def lightning_run(
+    model, images, folder, lr=0.1, epochs=EPOCHS, resume=None, network="network", call="network", saver=(), **given
+):
     pytest.importorskip("lightning")
     import lightning.pytorch as pl
 
@@ -102,8 +105,15 @@ def lightning_run(model, images, folder, lr=0.1, epochs=EPOCHS, resume=None, net
             return torch.optim.SGD(self.parameters(), lr=lr)
 
     callback = HardnessCallback(HardnessRecorder(N), network)
-    trainer = pl.Trainer(max_epochs=epochs, callbacks=[callback, *saver], logger=False, default_root_dir=folder,
-                         enable_checkpointing=bool(saver), **QUIET, **given)  # fmt: skip
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        callbacks=[callback, *saver],
+        logger=False,
+        default_root_dir=folder,
+        enable_checkpointing=bool(saver),
+        **QUIET,
+        **given,
+    )
     loader = DataLoader(with_index(TensorDataset(*images)), batch_size=BATCH)
     trainer.fit(Module(), loader, loader, ckpt_path=resume)
     return callback.recorder.scores(labels=images[1])
@@ -120,8 +130,9 @@ def test_lightning_equals_the_plain_loop(model, images, tmp_path, network, call)
 def test_lightning_goes_on_from_its_checkpoint(model, images, tmp_path, after_training):
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    saver = ModelCheckpoint(tmp_path / "kept", filename="{epoch}", save_top_k=-1,
-                            save_on_train_epoch_end=after_training)  # fmt: skip
+    saver = ModelCheckpoint(
+        tmp_path / "kept", filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=after_training
+    )
     whole = lightning_run(model, images, tmp_path, saver=[saver])
     resumed = lightning_run(model, images, tmp_path, resume=tmp_path / "kept" / "epoch=1.ckpt")
     assert_same(resumed, whole, rtol=0)
@@ -185,11 +196,20 @@ def published(kind):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     if kind == "vit":
-        config = transformers.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=8,
-                                        intermediate_size=32, patch_size=4, num_channels=1, num_labels=10)  # fmt: skip
+        config = transformers.ViTConfig(
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=8,
+            intermediate_size=32,
+            patch_size=4,
+            num_channels=1,
+            num_labels=10,
+        )
         return transformers.ViTForImageClassification(config)
-    config = transformers.ResNetConfig(num_channels=1, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1],
-                                       layer_type="basic", num_labels=10)  # fmt: skip
+    config = transformers.ResNetConfig(
+        num_channels=1, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=10
+    )
     return transformers.ResNetForImageClassification(config)
 
 
@@ -203,14 +223,30 @@ def trainer_run(model, images, folder, lr=0.1, epochs=EPOCHS, loss=None, resume=
 
     model = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    settings = {"per_device_train_batch_size": BATCH, "num_train_epochs": epochs, "use_cpu": True, "max_grad_norm": 0,
-                "train_sampling_strategy": "sequential", "remove_unused_columns": False, "report_to": "none",
-                "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no", "dataloader_pin_memory": False}  # fmt: skip
+    settings = {
+        "per_device_train_batch_size": BATCH,
+        "num_train_epochs": epochs,
+        "use_cpu": True,
+        "max_grad_norm": 0,
+        "train_sampling_strategy": "sequential",
+        "remove_unused_columns": False,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "logging_strategy": "no",
+        "dataloader_pin_memory": False,
+    }
     recorder = recorder or HardnessRecorder(N)
     constant = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    trainer = Recording(model, transformers.TrainingArguments(output_dir=str(folder), **settings | given),
-                        recorder=recorder, train_dataset=Dicts(images), eval_dataset=Dicts(images),
-                        optimizers=(optimizer, constant), compute_loss_func=loss)  # fmt: skip
+    trainer = Recording(
+        model,
+        transformers.TrainingArguments(output_dir=str(folder), **settings | given),
+        recorder=recorder,
+        train_dataset=Dicts(images),
+        eval_dataset=Dicts(images),
+        optimizers=(optimizer, constant),
+        compute_loss_func=loss,
+    )
     trainer.train(resume_from_checkpoint=resume)
     return recorder.scores(labels=images[1])
 
@@ -310,8 +346,17 @@ def test_two_processes_share_the_samples(tmp_path):
     pytest.importorskip("lightning")
     pytest.importorskip("transformers")
     (tmp_path / "two.py").write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               str(tmp_path / "two.py"), str(Path(__file__).parent), str(tmp_path)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(tmp_path / "two.py"),
+        str(Path(__file__).parent),
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [(tmp_path / f"same on {rank}").exists() for rank in range(2)] == [True, True]

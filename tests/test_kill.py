@@ -13,9 +13,24 @@ import pytest
 import torch
 
 COMMAND = [
-    sys.executable, "-m", "easycoreset", "score", "--data", "digits", "--model", "thin-resnet", "--epochs", "3",
-    "--batch-size", "4", "--augment", "crop-flip", "--checkpoint-minutes", "0.001", "--quiet",
-]  # fmt: skip
+    sys.executable,
+    "-m",
+    "easycoreset",
+    "score",
+    "--data",
+    "digits",
+    "--model",
+    "thin-resnet",
+    "--epochs",
+    "3",
+    "--batch-size",
+    "4",
+    "--augment",
+    "crop-flip",
+    "--checkpoint-minutes",
+    "0.001",
+    "--quiet",
+]
 
 
 def start(out, *more):
@@ -40,7 +55,9 @@ def wait_for(condition, process):
 @pytest.mark.parametrize(("mode", "kills"), [("exact", 3), ("online", 2)])
 def test_killed_at_random_moments(tmp_path, mode, kills):
     rng = random.Random(0)
-    killed, middle, before = tmp_path / "killed", 0, (0, 0)
+    killed = tmp_path / "killed"
+    middle = 0
+    before = (0, 0)
     for _ in range(kills):
         process = start(killed, "--mode", mode)
         wait_for(lambda last=before: (killed / "checkpoint.pt").exists() and position(killed) > last, process)
@@ -55,8 +72,10 @@ def test_killed_at_random_moments(tmp_path, mode, kills):
     for process in [start(folder, "--mode", mode) for folder in (killed, tmp_path / "whole")]:
         assert process.wait(timeout=300) == 0, process.stderr.read().decode()
         process.stderr.close()
-    histories = [[{**json.loads(line), "seconds": 0} for line in (folder / "history.jsonl").read_text().splitlines()]
-                 for folder in (killed, tmp_path / "whole")]  # fmt: skip
+    histories = [
+        [{**json.loads(line), "seconds": 0} for line in (folder / "history.jsonl").read_text().splitlines()]
+        for folder in (killed, tmp_path / "whole")
+    ]
     assert histories[0] == histories[1] and len(histories[0]) == 3
     for name in ("scores.parquet", "model.safetensors", "trajectory/0002.parquet"):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -15,8 +15,10 @@ LEAKED = np.array([3, 50, 51, 200])
 @pytest.fixture(scope="module")
 def leaky(tmp_path_factory, digits):
     """Digits, 300 to train on and 60 to test on, of which four are exact copies of training pictures; and scores."""
-    folder, split = tmp_path_factory.mktemp("leaky"), digits.splits["train"]
-    x, y = split.images.pixels.numpy(), split.labels
+    folder = tmp_path_factory.mktemp("leaky")
+    split = digits.splits["train"]
+    x = split.images.pixels.numpy()
+    y = split.labels
     test = np.r_[LEAKED, np.arange(300, 356)]
     np.savez(folder / "d.npz", x=x[:300], y=y[:300], x_test=x[test], y_test=y[test])
     np.savez(folder / "clean.npz", x=x[:300], y=y[:300], x_test=x[400:460], y_test=y[400:460])
@@ -41,8 +43,18 @@ def test_no_method_chooses_them(leaky, tmp_path, method, caplog):
 def test_they_can_be_kept(leaky, tmp_path, cli):
     whole = choose(Scores.read(leaky / "s"), method="random", fraction=1.0)
     assert len(whole) == 296
-    ran = cli("select", "--scores", leaky / "s", "--method", "random", "--fraction", 1, "--keep-leaked", "--out",
-              tmp_path / "c.parquet")  # fmt: skip
+    ran = cli(
+        "select",
+        "--scores",
+        leaky / "s",
+        "--method",
+        "random",
+        "--fraction",
+        1,
+        "--keep-leaked",
+        "--out",
+        tmp_path / "c.parquet",
+    )
     assert ran.code == 0 and len(Coreset.read(tmp_path / "c.parquet")) == 300
 
 

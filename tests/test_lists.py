@@ -10,7 +10,8 @@ import pytest
 from easycoreset.errors import UsageError
 from easycoreset.lists import read_list, whole_number
 
-SIZE, WANTED = 1438, [960, 3, 17, 41]
+SIZE = 1438
+WANTED = [960, 3, 17, 41]
 MASK = np.isin(np.arange(SIZE), WANTED)
 
 

@@ -53,8 +53,9 @@ def test_it_is_the_data_set_that_it_lists(png_folder, listed, suffix, monkeypatc
     assert len(pixels) == 36 and all(torch.equal(a[0], b[0]) and a[1] == b[1] for a, b in pixels.values())
     monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
     lazy = open_source(str(png_folder.parent / f"list{suffix}"), image_size=16, num_workers=0)
-    assert torch.equal(next(lazy.splits["train"].batches(np.arange(5), 5)).x,
-                       next(source.splits["train"].batches(np.arange(5), 5)).x)  # fmt: skip
+    assert torch.equal(
+        next(lazy.splits["train"].batches(np.arange(5), 5)).x, next(source.splits["train"].batches(np.arange(5), 5)).x
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*fewer than 10 training samples")
@@ -67,8 +68,10 @@ def test_a_copy_is_the_same_data_and_a_changed_one_is_not(png_folder, listed, tm
         )
         marks.append(open_source(str(data)).splits["train"].fingerprint)
     assert marks[0] == marks[1]
-    relabelled = [(path, "class 0" if k == 1 else label, "train" if k % 6 else "test") for k, (path, label) in
-                  enumerate(listed[::-1])]  # fmt: skip
+    relabelled = [
+        (path, "class 0" if k == 1 else label, "train" if k % 6 else "test")
+        for k, (path, label) in enumerate(listed[::-1])
+    ]
     assert open_source(str(write(tmp_path / "a" / "list.csv", relabelled))).splits["train"].fingerprint != marks[0]
 
 
@@ -86,8 +89,13 @@ def test_paths_may_be_absolute_and_go_up_and_hold_anything(png_folder, listed, t
     folder = open_source(str(shutil.move(png_folder / names[0], png_folder / "class 0") and png_folder), image_size=8)
     assert any(name.endswith("\nline.png") for split in folder.splits.values() for name in split.sample_ids)
     train = source.splits["train"]
-    coreset = Coreset(keep=np.ones(len(train), bool), rank=np.arange(len(train)), weight=np.ones(len(train), np.float32),
-                      sample_ids=train.sample_ids, labels=train.labels)  # fmt: skip
+    coreset = Coreset(
+        keep=np.ones(len(train), bool),
+        rank=np.arange(len(train)),
+        weight=np.ones(len(train), np.float32),
+        sample_ids=train.sample_ids,
+        labels=train.labels,
+    )
     coreset.write(tmp_path / "c.parquet")
     assert Coreset.read(tmp_path / "c.parquet").sample_ids == list(train.sample_ids)
 
@@ -149,24 +157,31 @@ def test_a_change_moves_hardly_any_other_sample(png_folder, listed):
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (lambda rows: [(path + "x", y) for path, y in rows], r"36 of 36 files do not exist: images\S* 0/\S*.pngx, .*\.\.\.$"),
+        (
+            lambda rows: [(path + "x", y) for path, y in rows],
+            r"36 of 36 files do not exist: images\S* 0/\S*.pngx, .*\.\.\.$",
+        ),
         (lambda rows: [*rows, ("images", "class 0")], "1 of 37 files do not exist: images$"),
         (lambda rows: [*rows, ("no\nne", "class 0")], r"1 of 37 files do not exist: 'no\\nne'$"),
         (lambda rows: [*rows, ("https://x.org/a.png", "class 0")], "1 rows hold a URL: https://x.org/a.png"),
         (lambda rows: [], "list.csv: holds no row"),
-        (lambda rows: [*rows, ("./" + rows[0][0], "class 1")],
-         "one path must have one label; 1 rows repeat a path with another .*'class 0' and 'class 1'"),
+        (
+            lambda rows: [*rows, ("./" + rows[0][0], "class 1")],
+            "one path must have one label; 1 rows repeat a path with another .*'class 0' and 'class 1'",
+        ),
         (lambda rows: [(path, "cat") for path, _ in rows], "at least two classes"),
         (lambda rows: [(path, "99") for path, _ in rows], "at least two classes are needed"),
         (lambda rows: [(path, "-1") for path, _ in rows], "label must be >= 0; got -1"),
         (lambda rows: [*rows, (rows[0][0], "")], r"label must not be empty; it is in 1 rows \(first: row 37\)"),
         (lambda rows: [(*row, "tset") for row in rows], "got 'tset' in 36 rows: did you mean 'test'"),
         (lambda rows: [(*row, "test") for row in rows], "no row is of split train"),
-        (lambda rows: [(*row, "test" if row[1][-1] == "2" else "train") for row in rows],
-         "classes that the training rows lack: class 2"),
+        (
+            lambda rows: [(*row, "test" if row[1][-1] == "2" else "train") for row in rows],
+            "classes that the training rows lack: class 2",
+        ),
         (lambda rows: [(*row, "train") for row in rows] + [(*rows[0], "test")], "one path must have one split; 1 rows"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 def test_bad_rows_are_named(png_folder, listed, spoil, match):
     with pytest.raises(UsageError, match=match):
@@ -242,8 +257,9 @@ def test_a_coreset_of_it_becomes_a_folder_a_class(cli, png_folder, listed, tmp_p
         assert found == sorted((f"class {label}", (data.parent / name).read_bytes()) for name, label in kept.items())
     export(tmp_path / "half.parquet", format="fiftyone", out=tmp_path / "f.json")
     samples = json.loads((tmp_path / "f.json").read_text())["samples"]
-    assert [os.path.samefile(s["filepath"], data.parent / name)
-            for s, name in zip(samples, half.sample_ids, strict=True)] == [True] * len(half.labels)  # fmt: skip
+    assert [
+        os.path.samefile(s["filepath"], data.parent / name) for s, name in zip(samples, half.sample_ids, strict=True)
+    ] == [True] * len(half.labels)
     (data.parent / half.sample_ids[3]).unlink()
     with pytest.raises(UsageError, match=f"lacks 1 of {len(half.labels)} samples"):
         export(tmp_path / "half.parquet", format="folder", out=tmp_path / "gone")

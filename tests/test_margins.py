@@ -27,9 +27,11 @@ def test_linear_margins_within_one_percent(name, norm, seed):
     """|w.x + b| / ||w||, by the dual norm; x so far inside [0,1] that the box is inactive."""
     torch.manual_seed(seed)
     x = 0.45 + 0.1 * torch.rand(100, 1, 5, 5)
-    w, b = torch.randn(25), 0.1 * torch.randn(())
+    w = torch.randn(25)
+    b = 0.1 * torch.randn(())
     model = nn.Sequential(nn.Flatten(), nn.Linear(25, 2))
-    model[1].weight.data, model[1].bias.data = torch.stack([-w / 2, w / 2]), torch.stack([-b / 2, b / 2])
+    model[1].weight.data = torch.stack([-w / 2, w / 2])
+    model[1].bias.data = torch.stack([-b / 2, b / 2])
     with torch.no_grad():
         y = model(x).argmax(1)
         known = (x.flatten(1) @ w + b).abs() / (w.abs().sum() if norm == "linf" else w.norm())
@@ -55,7 +57,8 @@ def test_small_logits_of_many_classes_have_the_closed_forms_distance(name, norm,
     x = 0.5 + 0.02 * torch.randn(200, 1, 8, 8)
     with torch.no_grad():
         logits = model(x)
-    y, weight = logits.argmax(1), model[1].weight.detach()
+    y = logits.argmax(1)
+    weight = model[1].weight.detach()
     dual = torch.linalg.vector_norm(weight[y][:, None] - weight, 1 if norm == "linf" else 2, dim=2)
     known = ((logits.amax(1, keepdim=True) - logits) / dual).scatter(1, y[:, None], float("inf")).amin(1)
     if name == "boundary":
@@ -71,7 +74,8 @@ def test_small_logits_of_many_classes_have_the_closed_forms_distance(name, norm,
 
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_on_a_real_model_they_are_valid_and_the_model_stays(name, norm, scored, digits):
-    model, batch = load_model(scored), next(digits.splits["test"].batches(np.arange(100), 100))
+    model = load_model(scored)
+    batch = next(digits.splits["test"].batches(np.arange(100), 100))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     x_adv = load(name, norm)(model, batch.x, batch.y, batch.index)
     with torch.no_grad():
@@ -91,8 +95,10 @@ def test_on_a_real_model_they_are_valid_and_the_model_stays(name, norm, scored, 
 
 
 def test_fmn_is_tighter_than_deepfool(scored, digits):
-    model, batch = load_model(scored), next(digits.splits["test"].batches(np.arange(100), 100))
-    sizes, broken = {}, torch.ones(100, dtype=torch.bool)
+    model = load_model(scored)
+    batch = next(digits.splits["test"].batches(np.arange(100), 100))
+    sizes = {}
+    broken = torch.ones(100, dtype=torch.bool)
     for name in ("fmn", "ddn", "deepfool"):
         x_adv = load(name, "l2")(model, batch.x, batch.y)
         sizes[name] = measure(x_adv - batch.x, "l2")
@@ -164,7 +170,8 @@ def test_strict_makes_a_warning_an_error(tmp_path, cli):
 
 def test_boundary_is_minus_the_distance_or_the_loss(tmp_path, digits):
     scores = score(data="digits", epochs=2, hardness=["aign", "boundary:steps=30"], out=tmp_path)
-    model, split = load_model(tmp_path), digits.splits["train"]
+    model = load_model(tmp_path)
+    split = digits.splits["train"]
     batch = next(split.batches(np.arange(250), 250))
     with torch.no_grad():
         logits = model(batch.x)

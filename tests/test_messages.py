@@ -16,16 +16,26 @@ from easycoreset.files import say_cause
 from easycoreset.tables import Scores
 
 LINES = {
-    "unknown beside missing": (("score", "--dat", "digits", "--out", "x"), ["--data is required", "--dat is unknown", "--data?"]),
+    "unknown beside missing": (
+        ("score", "--dat", "digits", "--out", "x"),
+        ["--data is required", "--dat is unknown", "--data?"],
+    ),
     "a folder by itself": (("run", "photos"), ["did you mean --data photos?"]),
     "empty out": (("score", "--data", "digits", "--epochs", "1", "--out", ""), ["out must not be empty"]),
-    "empty coreset": (("train", "--data", "digits", "--updates", "1", "--out", "x", "--coreset", ""),
-                      ["coreset must not be empty"]),
+    "empty coreset": (
+        ("train", "--data", "digits", "--updates", "1", "--out", "x", "--coreset", ""),
+        ["coreset must not be empty"],
+    ),
     "empty weights": (("evaluate", "--data", "digits", "--weights=", "--out", "x"), ["weights must not be empty"]),
-    "a long name": (("score", "--data", "digits", "--epochs", "1", "--out", "a" * 300), ["out must be a path of names"]),
-    "a long coreset": (("train", "--data", "digits", "--updates", "1", "--out", "x", "--coreset", "a" * 300),
-                       ["coreset must be a path of names"]),
-}  # fmt: skip
+    "a long name": (
+        ("score", "--data", "digits", "--epochs", "1", "--out", "a" * 300),
+        ["out must be a path of names"],
+    ),
+    "a long coreset": (
+        ("train", "--data", "digits", "--updates", "1", "--out", "x", "--coreset", "a" * 300),
+        ["coreset must be a path of names"],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -55,8 +65,12 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize("limit", [60_000, 20_000])
 def test_a_file_size_limit_is_named(tmp_path, limit):
     arguments = ["train", "--data", "digits", "--updates", "2", "--out", str(tmp_path / "t")]
-    done = subprocess.run([sys.executable, "-c", LIMITED.format(limit=limit), *arguments], capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED.format(limit=limit), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and "cannot be written: File too large" in last, done.stderr
     assert "inline_container" not in done.stderr and not list(tmp_path.rglob("*probe*"))
@@ -84,12 +98,26 @@ def test_what_changed_in_the_data_is_named(png_folder, tmp_path, cli):
     given = ("--data", png_folder, "--model", "thin-resnet", "--image-size", 8)
     assert cli("score", *given, "--epochs", 1, "--out", tmp_path / "s").code == 0
     table = Scores.read(tmp_path / "s")
-    assert cli("select", "--scores", tmp_path / "s", "--fraction", 0.5, "--method", "random", "--out",
-               tmp_path / "c.parquet").code == 0  # fmt: skip
+    assert (
+        cli(
+            "select",
+            "--scores",
+            tmp_path / "s",
+            "--fraction",
+            0.5,
+            "--method",
+            "random",
+            "--out",
+            tmp_path / "c.parquet",
+        ).code
+        == 0
+    )
     gone = table.sample_ids[0]
     (png_folder / gone).unlink()
-    for command in (("train", *given, "--coreset", tmp_path / "c.parquet", "--updates", 1, "--out", tmp_path / "t"),
-                    ("audit", "--data", png_folder, "--scores", tmp_path / "s", "--out", tmp_path / "a")):  # fmt: skip
+    for command in (
+        ("train", *given, "--coreset", tmp_path / "c.parquet", "--updates", 1, "--out", tmp_path / "t"),
+        ("audit", "--data", png_folder, "--scores", tmp_path / "s", "--out", tmp_path / "a"),
+    ):
         ran = cli(*command)
         assert ran.code == 2 and f"gone: {gone}" in ran.err and "--allow-subset" in ran.err, ran.err
     ran = cli("score", *given, "--epochs", 1, "--out", tmp_path / "s")
@@ -113,8 +141,13 @@ def test_doctor_prints_a_table(cli):
 
 
 def test_a_column_of_no_values_is_refused(tmp_path):
-    table = Scores(sample_ids=list("abcd"), labels=np.array([0, 1, 0, 1]), class_names=["x", "y"],
-                   n_obs=np.zeros(4, np.int32), columns={"aign": np.full(4, np.nan, np.float32)})  # fmt: skip
+    table = Scores(
+        sample_ids=list("abcd"),
+        labels=np.array([0, 1, 0, 1]),
+        class_names=["x", "y"],
+        n_obs=np.zeros(4, np.int32),
+        columns={"aign": np.full(4, np.nan, np.float32)},
+    )
     table.write(tmp_path / "s.parquet")
     with pytest.raises(UsageError, match="column 'aign' must hold values"):
         select(scores=tmp_path / "s.parquet", fraction=0.5, out=tmp_path / "c.parquet")
@@ -123,8 +156,23 @@ def test_a_column_of_no_values_is_refused(tmp_path):
 
 def test_a_cluster_that_is_not_there_leaves_nothing(tmp_path, cli):
     pytest.importorskip("ray")
-    ran = cli("compare", "--data", "digits", "--methods", "random", "--fractions", 0.1, "--updates", 1, "--seeds", 1, "--on",
-              "ray:127.0.0.1:1", "--out", tmp_path / "g")  # fmt: skip
+    ran = cli(
+        "compare",
+        "--data",
+        "digits",
+        "--methods",
+        "random",
+        "--fractions",
+        0.1,
+        "--updates",
+        1,
+        "--seeds",
+        1,
+        "--on",
+        "ray:127.0.0.1:1",
+        "--out",
+        tmp_path / "g",
+    )
     assert ran.code == 2 and "no Ray cluster could be joined" in ran.err and not (tmp_path / "g").exists()
 
 
@@ -147,8 +195,13 @@ THINGS = {
 
 @pytest.mark.parametrize("name", THINGS)
 def test_a_coreset_of_any_kind_of_data(name):
-    scores = Scores(sample_ids=list("abcdef"), labels=np.zeros(6, np.int64), class_names=["x"], n_obs=np.ones(6, np.int32),
-                    columns={})  # fmt: skip
+    scores = Scores(
+        sample_ids=list("abcdef"),
+        labels=np.zeros(6, np.int64),
+        class_names=["x"],
+        n_obs=np.ones(6, np.int32),
+        columns={},
+    )
     coreset = Coreset.from_order(np.array([4, 1]), scores)
     kept = coreset.apply(THINGS[name]())
     assert (kept["a"].to_pylist() if name == "Arrow" else list(kept)) == [1, 4]

@@ -90,7 +90,9 @@ def drawn(seed, sizes=None, bias=None):
     rng = np.random.default_rng(seed)
     sizes = rng.permutation([4, 9, 14, 3])[: rng.integers(2, 5)] if sizes is None else np.asarray(sizes)
     labels = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    n, d, classes = len(labels), int(rng.integers(2, 6)), len(sizes)
+    n = len(labels)
+    d = int(rng.integers(2, 6))
+    classes = len(sizes)
     kinds = []
     for _ in range(2):  # clean, adversarial
         kinds.append(rng.normal(size=(n, d)) + rng.normal(size=(classes, d))[labels])
@@ -190,7 +192,8 @@ class TestRules:
             coreset = choose(scores, method=spec, fraction=0.5, per_class=flag, seed=2)
             quotas = np.bincount(scores.labels[coreset.keep], minlength=3)
             assert sorted(quotas) in ([2, 6, 12], [3, 5, 12]) and quotas[2] == 12  # 2.5, 5.5, 12: equal remainders
-            seen, keys = np.zeros(3), []
+            seen = np.zeros(3)
+            keys = []
             for i in order_of(coreset):
                 label = scores.labels[i]
                 keys.append((seen[label] + 0.5) / quotas[label])
@@ -251,8 +254,14 @@ class TestFeatures:
     def test_duplicates_are_never_kept_twice(self, method):
         scores = drawn(6)
         twice = np.arange(len(scores)) // 2 * 2
-        scores = Scores(**{**vars(scores), "features": scores.features[twice], "labels": scores.labels[twice],
-                           "probabilities": scores.probabilities[twice]})  # fmt: skip
+        scores = Scores(
+            **{
+                **vars(scores),
+                "features": scores.features[twice],
+                "labels": scores.labels[twice],
+                "probabilities": scores.probabilities[twice],
+            }
+        )
         for fraction in (0.5, 0.9, 1.0):
             assert len(order(scores, method, fraction)) == int(np.floor(fraction * len(scores) + 0.5))
 
@@ -277,9 +286,17 @@ def test_absent_adversarial_features_name_the_command(method):
 
 @pytest.mark.parametrize(
     ("method", "column"),
-    [("easycore", "aign"), ("easiest", "aign"), ("ccs", "aum"), ("stratified", "aign"), ("d2", "forgetting"),
-     ("slocurves", "curvature"), ("ccs:by=vog", "vog"), *((name, name) for name in COLUMNS)],
-)  # fmt: skip
+    [
+        ("easycore", "aign"),
+        ("easiest", "aign"),
+        ("ccs", "aum"),
+        ("stratified", "aign"),
+        ("d2", "forgetting"),
+        ("slocurves", "curvature"),
+        ("ccs:by=vog", "vog"),
+        *((name, name) for name in COLUMNS),
+    ],
+)
 def test_a_missing_column_names_the_command(method, column):
     with pytest.raises(UsageError, match=rf"{column}(.|\n)*easycoreset score "):
         choose(table(np.arange(6), columns={"other": np.arange(6)}), method=method, fraction=0.5)
@@ -287,10 +304,22 @@ def test_a_missing_column_names_the_command(method, column):
 
 @pytest.mark.parametrize(
     "method",
-    ["ccs:beta=-0.1", "ccs:beta=1.5", "prototypes:end=middle", "craig:gradients=dirty", "gradmatch:gradients=dirty",
-     "gradmatch:lam=-1", "kcenter:start=99", "kcenter:start=-1", "cal:k=0", "d2:k=0", "glister:rounds=0",
-     "kcenter:part=0", "kcenter:by=aum"],
-)  # fmt: skip
+    [
+        "ccs:beta=-0.1",
+        "ccs:beta=1.5",
+        "prototypes:end=middle",
+        "craig:gradients=dirty",
+        "gradmatch:gradients=dirty",
+        "gradmatch:lam=-1",
+        "kcenter:start=99",
+        "kcenter:start=-1",
+        "cal:k=0",
+        "d2:k=0",
+        "glister:rounds=0",
+        "kcenter:part=0",
+        "kcenter:by=aum",
+    ],
+)
 def test_options_that_make_no_sense_are_wrong_use(method):
     with pytest.raises(UsageError):
         choose(drawn(0), method=method, fraction=0.5)
@@ -320,13 +349,15 @@ def test_slocurves_keep_the_lowest_curvature_of_each_class():
 
 def strata_of(values, strata):
     """[n] strata of equal width, the last closed."""
-    low, high = values.min(), values.max()
+    low = values.min()
+    high = values.max()
     return np.array([min(int((v - low) / (high - low) * strata), strata - 1) for v in values])
 
 
 def strata_quotas(sizes, count):
     """(size, quota) of each stratum, sorted: equal shares, what small ones leave over goes to larger ones."""
-    sizes, found = sorted(sizes), []
+    sizes = sorted(sizes)
+    found = []
     for place, size in enumerate(sizes):
         quota = min(size, count // (len(sizes) - place))
         found.append((size, quota))
@@ -352,7 +383,8 @@ def test_ccs_keeps_the_hardest_where_hardness_is_negative():
 def test_ccs_against_its_definition():
     for scores, fraction, seed in problems():
         beta = (0.0, 0.1, 0.25)[seed % 3]
-        count, hardness = int(np.floor(fraction * len(scores) + 0.5)), scores["vog"].astype(float)
+        count = int(np.floor(fraction * len(scores) + 0.5))
+        hardness = scores["vog"].astype(float)
         dropped = int(np.floor(beta * len(scores)))
         if len(scores) - dropped < count:
             with pytest.raises(UsageError, match="beta"):
@@ -365,7 +397,8 @@ def test_ccs_against_its_definition():
         sizes = np.bincount(list(stratum.values()), minlength=min(50, count))
         quotas = np.bincount([stratum[i] for i in coreset.index], minlength=len(sizes))
         assert sorted(zip(sizes, quotas, strict=True)) == strata_quotas(sizes, count)
-        seen, keys = np.zeros(len(sizes)), []
+        seen = np.zeros(len(sizes))
+        keys = []
         for i in order_of(coreset):  # ranks over strata are interleaved
             keys.append((seen[stratum[i]] + 0.5) / quotas[stratum[i]])
             seen[stratum[i]] += 1
@@ -687,7 +720,8 @@ def test_craig_against_its_definition(gradients):
     for scores, fraction, _ in problems(50 if gradients == "clean" else 15):
         coreset = choose(scores, method=f"craig:gradients={gradients}", fraction=fraction)
         tail = "" if gradients == "clean" else "_adv"
-        h, p = getattr(scores, f"features{tail}"), getattr(scores, f"probabilities{tail}")
+        h = getattr(scores, f"features{tail}")
+        p = getattr(scores, f"probabilities{tail}")
         stood_for = np.full(len(scores), np.nan)
         for rows, picks in by_class(scores, coreset):
             far = distances(outer_gradients(h[rows], p[rows], scores.labels[rows], scores.bias))
@@ -703,8 +737,15 @@ def test_craig_against_its_definition(gradients):
 def test_adversarial_gradients_are_the_adversarial_arrays(method):
     differ = 0
     for scores, fraction, _ in problems(10):
-        swapped = Scores(**{**vars(scores), "features": scores.features_adv, "probabilities": scores.probabilities_adv,
-                            "features_adv": scores.features, "probabilities_adv": scores.probabilities})  # fmt: skip
+        swapped = Scores(
+            **{
+                **vars(scores),
+                "features": scores.features_adv,
+                "probabilities": scores.probabilities_adv,
+                "features_adv": scores.features,
+                "probabilities_adv": scores.probabilities,
+            }
+        )
         adversarial = choose(scores, method=f"{method}:gradients=adversarial", fraction=fraction)
         clean = choose(swapped, method=f"{method}:gradients=clean", fraction=fraction)
         assert np.array_equal(adversarial.rank, clean.rank)
@@ -717,7 +758,8 @@ def own_gradients(scores, rows):
     """[d + 1, n] gradients of the own class's logit, a column a row, divided by their mean norm; and their sum."""
     columns = []
     for i in rows:
-        h, error = scores.features[i].astype(float), float(scores.probabilities[i, scores.labels[i]]) - 1
+        h = scores.features[i].astype(float)
+        error = float(scores.probabilities[i, scores.labels[i]]) - 1
         columns.append(error * (np.append(h, 1.0) if scores.bias else h))
     a = np.array(columns).T
     mean = np.mean([np.linalg.norm(column) for column in a.T])
@@ -733,7 +775,8 @@ def refit(a, b, lam):
 
 def pursuit(a, b, lam, picks, batch, tolerance=1e-5):
     """Whether `picks` are those of the pursuit; how many of them it made before no inner product was positive."""
-    done, w = [], np.zeros(0)
+    done = []
+    w = np.zeros(0)
     while len(done) < len(picks):
         products = a.T @ (b - a[:, done] @ w)
         size = np.abs(a.T @ b).max()
@@ -835,7 +878,8 @@ def in_rounds(picks, gains, size, rounds):
     """Whether `picks` follow `gains`, which change after every equal round only."""
     a_round = len(picks) // rounds
     for begin in range(0, len(picks), a_round):
-        gain, here = gains(picks[:begin]), picks[begin : begin + a_round]
+        gain = gains(picks[:begin])
+        here = picks[begin : begin + a_round]
         mask = np.where(np.isin(np.arange(size), picks[:begin]), -np.inf, gain)
         best = np.sort(mask)[::-1][: len(here)]
         if not np.allclose(gain[here], best, rtol=1e-4, atol=1e-5 * np.abs(gain).max()):
@@ -887,7 +931,8 @@ def test_glister_where_any_validation_rows_are_the_same(count, rounds):
 
 
 def test_glister_updates_between_rounds():
-    scores, changed = drawn(1, sizes=[20, 15, 15]), 0
+    scores = drawn(1, sizes=[20, 15, 15])
+    changed = 0
     for seed in range(5):
         once, off, default, large = (
             order(scores, f"glister{options}", 0.4, seed=seed)
@@ -951,7 +996,8 @@ def d2_scores(h, hardness, k, gamma):
     h = np.asarray(h, float)
     h = np.array([row / np.linalg.norm(row) if np.linalg.norm(row) else row for row in h])
     near, far = neighbours(h, k)
-    low, high = np.nanmin(hardness), np.nanmax(hardness)
+    low = np.nanmin(hardness)
+    high = np.nanmax(hardness)
     raw = np.array([0.0 if np.isnan(x) or high == low else (x - low) / (high - low) for x in hardness])
     weight = [[np.exp(-gamma * far[i, j] ** 2) for j in near[i]] for i in range(len(h))]
     passed = np.array(
@@ -1090,7 +1136,8 @@ def test_more_rows(method):
     p = softmax(rng.normal(size=(2100, 3)))
     scores = table(rng.normal(size=(2100, 4)), labels, p, columns={"forgetting": rng.random(2100)})
     picks = order(scores, method, 40 / 2100)
-    h, p = scores.features.astype(float), scores.probabilities.astype(float)
+    h = scores.features.astype(float)
+    p = scores.probabilities.astype(float)
     if method in ("facility", "craig"):
         for rows, chosen in by_class(scores, choose(scores, method=method, fraction=40 / 2100)):
             outer = h[rows] if method == "facility" else outer_gradients(h[rows], p[rows], labels[rows], True)

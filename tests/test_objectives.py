@@ -39,7 +39,8 @@ def boosted(logits, y):
 def test_at_eps_0_it_is_its_clean_form(name, model, batch):
     spec = name if name == "standard" else f"{name}:eps=0"
     objective = load_objective(spec)[1]
-    loss, logits = objective(model, batch.x, batch.y, None, generator()), model(batch.x)
+    loss = objective(model, batch.x, batch.y, None, generator())
+    logits = model(batch.x)
     expected = boosted(logits, batch.y) if name == "mart" else F.cross_entropy(logits, batch.y)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
 
@@ -76,8 +77,10 @@ def test_pgd_at_and_fgsm_rs_are_cross_entropy_at_their_examples(model, batch):
 def test_mart_is_its_published_loss(model, batch):
     start = batch.x + 0.001 * torch.randn(batch.x.shape, generator=generator())
     x_adv = plain_pgd(model, batch.x, batch.y, start, 0.1, 10, 0.025)
-    clean, adversarial = model(batch.x), model(x_adv)
-    p, q = clean.softmax(1), adversarial.softmax(1)
+    clean = model(batch.x)
+    adversarial = model(x_adv)
+    p = clean.softmax(1)
+    q = adversarial.softmax(1)
     own = p.gather(1, batch.y[:, None]).squeeze(1)
     divergence = ((p * (p.log() - q.log())).sum(1) * (1 - own)).mean()
     loss = load_objective("mart:eps=0.1")[1](model, batch.x, batch.y, None, generator())
@@ -100,7 +103,8 @@ def test_trades_reference_batch_norm_sees_x_twice(scored, batch):
 def test_confident_batches_give_finite_gradients(name):
     layer = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
     layer[1].weight.data *= 1e4
-    x, y = torch.rand(64, 1, 2, 2), torch.arange(64) % 3
+    x = torch.rand(64, 1, 2, 2)
+    y = torch.arange(64) % 3
     loss = load_objective(name, 0.1)[1](layer, x, y, None, generator())
     assert torch.isfinite(loss) and torch.isfinite(torch.autograd.grad(loss, layer[1].weight)[0]).all()
 
@@ -154,7 +158,8 @@ def test_trades_loss_is_the_reference_loss(model, batch):
 def test_trades_gradient_stays_finite_where_probabilities_underflow():
     layer = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
     layer[1].weight.data = torch.tensor([[2000.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, -2000.0, 0]])
-    x, y = torch.rand(8, 1, 2, 2) * 0.5 + 0.5, torch.zeros(8, dtype=torch.long)
+    x = torch.rand(8, 1, 2, 2) * 0.5 + 0.5
+    y = torch.zeros(8, dtype=torch.long)
     plain = nn.KLDivLoss(reduction="sum")(F.log_softmax(layer(x * 0.9), 1), F.softmax(layer(x), 1))
     plain_gradient = torch.autograd.grad(plain, layer[1].weight)[0]
     loss = load_objective("trades:eps=0.1")[1](layer, x, y, None, generator())

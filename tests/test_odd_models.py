@@ -46,7 +46,8 @@ def spell(name):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, digits):
-    file, split = tmp_path_factory.mktemp("odd") / "d.npz", digits.splits["train"]
+    file = tmp_path_factory.mktemp("odd") / "d.npz"
+    split = digits.splits["train"]
     np.savez(file, x=split.images.pixels[:150].numpy(), y=split.labels[:150])
     return str(file)
 
@@ -67,8 +68,15 @@ def test_they_score_and_come_back(data, tmp_path, name):
     scores = score(data=data, model=spell(name), epochs=1, batch_size=50, out=tmp_path / "s")
     assert name == "HugeLogits" or np.isfinite(scores["aign"]).all()
     model = load_model(tmp_path / "s", spell(name))
-    result = evaluate(data=data, weights=tmp_path / "s", model=spell(name), attack=["fgsm", "pgd:steps=2"], eps=0.1, limit=20,
-                      out=tmp_path / "e")  # fmt: skip
+    result = evaluate(
+        data=data,
+        weights=tmp_path / "s",
+        model=spell(name),
+        attack=["fgsm", "pgd:steps=2"],
+        eps=0.1,
+        limit=20,
+        out=tmp_path / "e",
+    )
     assert 0 <= result.clean.accuracy <= 1 and len(
         predict(data=data, weights=tmp_path / "s", model=spell(name), out=tmp_path / "p")
     )
@@ -81,7 +89,9 @@ def test_they_score_and_come_back(data, tmp_path, name):
 @pytest.mark.parametrize("name", ["HeadTwice", "TiedWeights", "ExpandedBuffer", "data_parallel", "spectral_norm"])
 def test_they_are_the_same_once_saved(tmp_path, name):
     card = ModelCard(model=spell(name), shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=tuple("0123456789"))
-    one, other, x = build_model(card), build_model(card), torch.rand(4, 1, 8, 8)
+    one = build_model(card)
+    other = build_model(card)
+    x = torch.rand(4, 1, 8, 8)
     save_model(tmp_path, one, card)
     load_weights(other, tmp_path / "model.safetensors")
     assert torch.equal(one.eval()(x), other.eval()(x))
@@ -93,8 +103,16 @@ def test_they_are_the_same_once_saved(tmp_path, name):
 @pytest.mark.parametrize("attack", ["fgsm", "pgd:steps=2", "autoattack:iterations=2:queries=5"])
 def test_writing_to_the_input_harms_nothing(data, tmp_path, attack):
     train(data=data, model=spell("InplaceInput"), objective="trades:steps=2", updates=2, out=tmp_path / "t")
-    result = evaluate(data=data, weights=tmp_path / "t", model=spell("InplaceInput"), attack=attack, eps=0.1, limit=10,
-                      margins="fmn:steps=5", out=tmp_path / "e")  # fmt: skip
+    result = evaluate(
+        data=data,
+        weights=tmp_path / "t",
+        model=spell("InplaceInput"),
+        attack=attack,
+        eps=0.1,
+        limit=10,
+        margins="fmn:steps=5",
+        out=tmp_path / "e",
+    )
     assert "the model's parameters or buffers changed" not in " ".join(result.warnings)
 
 
@@ -133,7 +151,8 @@ def test_what_is_found_before_is_found_in_what_is_run(name, digits):
         pytest.importorskip("timm")
     card = ModelCard(model=name, shape=(1, 8, 8), mean=(0.5,), std=(0.5,), class_names=tuple("0123456789"))
     torch.manual_seed(0)
-    model, split = build_model(card).eval(), digits.splits["train"]
+    model = build_model(card).eval()
+    split = digits.splits["train"]
     columns = measure_all(model, lambda: split.batches(np.arange(20), 10), 20, load_all_hardness(["grand", "aign"]))
     assert np.isfinite(columns["grand"]).all() and (columns["grand"] > 0).all()
     x = next(split.batches(np.arange(4), 4)).x
@@ -145,7 +164,8 @@ def test_what_is_found_before_is_found_in_what_is_run(name, digits):
 
 def test_a_layers_own_name_will_do():
     card = ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.5,), std=(0.5,), class_names=tuple("01"))
-    model, x = build_model(card), torch.rand(2, 1, 8, 8)
+    model = build_model(card)
+    x = torch.rand(2, 1, 8, 8)
     assert find_last_layer(model, x, "11").name == find_last_layer(model, x, "1.11").name == "1.11"
     two = nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(64, 64)), nn.Sequential(nn.Identity(), nn.Linear(64, 2)))
     with pytest.raises(UsageError, match="is no layer of the model"):
@@ -155,23 +175,57 @@ def test_a_layers_own_name_will_do():
 @pytest.mark.slow
 def test_a_timm_model_from_start_to_end(png_folder, tmp_path, cli):
     pytest.importorskip("timm")
-    ran = cli("score", "--data", png_folder, "--model", "timm:mobilenetv3_small_050", "--epochs", 2, "--image-size", 32,
-              "--out", tmp_path / "s")  # fmt: skip
+    ran = cli(
+        "score",
+        "--data",
+        png_folder,
+        "--model",
+        "timm:mobilenetv3_small_050",
+        "--epochs",
+        2,
+        "--image-size",
+        32,
+        "--out",
+        tmp_path / "s",
+    )
     assert ran.code == 0, ran.err
 
 
 @pytest.mark.slow
 def test_auxiliary_heads_of_torchvision(png_folder, tmp_path, cli):
-    ran = cli("score", "--data", png_folder, "--model", "torchvision:googlenet", "--epochs", 1, "--image-size", 32, "--out",
-              tmp_path / "s")  # fmt: skip
+    ran = cli(
+        "score",
+        "--data",
+        png_folder,
+        "--model",
+        "torchvision:googlenet",
+        "--epochs",
+        1,
+        "--image-size",
+        32,
+        "--out",
+        tmp_path / "s",
+    )
     assert ran.code == 0, ran.err
-    ran = cli("score", "--data", png_folder, "--model", "torchvision:inception_v3", "--epochs", 1, "--image-size", 32,
-              "--out", tmp_path / "t")  # fmt: skip
+    ran = cli(
+        "score",
+        "--data",
+        png_folder,
+        "--model",
+        "torchvision:inception_v3",
+        "--epochs",
+        1,
+        "--image-size",
+        32,
+        "--out",
+        tmp_path / "t",
+    )
     assert ran.code == 2 and not (tmp_path / "t").exists()
 
 
 def test_the_input_stays_as_it_was():
-    model, x = InplaceInput(), torch.rand(2, 1, 8, 8)
+    model = InplaceInput()
+    x = torch.rand(2, 1, 8, 8)
     card = ModelCard(
         model=spell("InplaceInput"), shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=tuple("0123456789")
     )
@@ -201,7 +255,8 @@ def test_margins_of_one_that_writes_to_its_input(name):
     card = ModelCard(
         model=spell("InplaceInput"), shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=tuple("0123456789")
     )
-    model, x = build_model(card).eval(), torch.rand(4, 1, 8, 8)
+    model = build_model(card).eval()
+    x = torch.rand(4, 1, 8, 8)
     with torch.no_grad():
         y = model(x).argmax(1)
     assert load_member("margin", f"{name}:steps=3", MARGINS)(model, x, y).shape == x.shape

@@ -41,8 +41,10 @@ def measured(spec, model, split, **more):
 
 
 def test_curvature_is_the_mean_change_of_the_gradient(split):
-    model, batch = fresh(), next(split.batches(np.arange(N), N))
-    x, y = batch.x.double(), batch.y
+    model = fresh()
+    batch = next(split.batches(np.arange(N), N))
+    x = batch.x.double()
+    y = batch.y
 
     def gradient(x):
         x = x.clone().requires_grad_()
@@ -63,7 +65,8 @@ def test_curvature_of_a_linear_loss_is_zero_and_of_a_known_one_known(split):
     """The gradient of a softmax-linear model changes by W^T (p(x + s v) - p(x))."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double().eval()
-    batch, weight = next(split.batches(np.arange(N), N)), model[1].weight.detach()
+    batch = next(split.batches(np.arange(N), N))
+    weight = model[1].weight.detach()
     x = batch.x.double()
     expected = torch.zeros(N, dtype=torch.float64)
     for draw in range(2):
@@ -109,7 +112,8 @@ def test_grand_full_of_a_model_that_torch_func_does_not_take(split):
 
 
 def test_vog_by_running_moments_equals_the_stored_stack(split):
-    models, rows = [fresh(seed, torch.float32) for seed in range(4)], np.arange(5, 5 + N)
+    models = [fresh(seed, torch.float32) for seed in range(4)]
+    rows = np.arange(5, 5 + N)
     found = measure_vog(models, lambda: split.batches(rows, 7), rows)
     stack = []
     for model in models:
@@ -161,7 +165,8 @@ def test_one_run_gives_all_of_them(run, digits):
 
     columns = ds.dataset(folder / "trajectory").to_table().column_names
     assert {"curvature", "grand_full"} <= set(columns) and not {"vog", "vog_raw"} & set(columns)
-    split, models = digits.splits["train"], []
+    split = digits.splits["train"]
+    models = []
     for epoch in (1, 2, 3):
         model = load_model(folder)
         load_weights(model, folder / "checkpoints" / f"{epoch:04d}" / "model.safetensors")
@@ -180,8 +185,18 @@ def vars_of(split, rows):
 
 
 def test_prices_are_said_beforehand_and_kept_weights_go_where_nobody_wants_them(tmp_path, cli):
-    ran = cli("score", "--data", "digits", "--epochs", 2, "--hardness", "vog,curvature,grand_full,boundary:steps=2", "--out",
-              tmp_path / "run", "--no-keep-checkpoints")  # fmt: skip
+    ran = cli(
+        "score",
+        "--data",
+        "digits",
+        "--epochs",
+        2,
+        "--hardness",
+        "vog,curvature,grand_full,boundary:steps=2",
+        "--out",
+        tmp_path / "run",
+        "--no-keep-checkpoints",
+    )
     assert ran.code == 0, ran.err
     for said in (
         "vog costs 2 passes",
@@ -212,7 +227,8 @@ def test_a_sweep_that_was_cut_off_goes_on(tmp_path, monkeypatch):
     options = {"data": "digits", "epochs": 2, "hardness": "vog"}
     whole = score(**options, out=tmp_path / "whole")
     monkeypatch.setattr("easycoreset.hardness.vog.MEMORY", 16 * 64 * 500)  # three parts of the 1,438
-    original, calls = passes.measure_vog, []
+    original = passes.measure_vog
+    calls = []
 
     def counted(*args):
         calls.append(1)
@@ -243,7 +259,8 @@ def test_a_sweep_goes_on_in_other_parts_and_after_its_table_was_not_written(tmp_
     whole = score(**options, out=tmp_path / "whole")
     assert (whole.n_obs == 2).all()
     monkeypatch.setattr("easycoreset.hardness.vog.MEMORY", 16 * 64 * 400)
-    original, calls = passes.measure_vog, []
+    original = passes.measure_vog
+    calls = []
 
     def counted(*args):
         calls.append(1)

@@ -9,8 +9,24 @@ from easycoreset.data import open_source
 from easycoreset.errors import UsageError
 from easycoreset.own_modules import code_digest, is_own
 
-SMALL = ("--fractions", 0.1, "--updates", 2, "--seeds", 1, "--scoring-epochs", 1, "--attack", "fgsm", "--eps", 0.1,
-         "--limit", 20, "--workers", 1)  # fmt: skip
+SMALL = (
+    "--fractions",
+    0.1,
+    "--updates",
+    2,
+    "--seeds",
+    1,
+    "--scoring-epochs",
+    1,
+    "--attack",
+    "fgsm",
+    "--eps",
+    0.1,
+    "--limit",
+    20,
+    "--workers",
+    1,
+)
 MODULE = """
 import numpy as np
 import torch
@@ -73,15 +89,37 @@ def here(tmp_path, monkeypatch):
 def test_what_is_an_own_module(here):
     for spec in (f"{here}:make", f"{here}:Still:eps=0.1", "a.b:c", "a.b:c:steps=3"):
         assert is_own(spec)
-    for spec in ("pgd:steps=3", "easiest:loss", "timm:resnet18", "hf:owner/name", "cifar10:data", "file:a.txt", "random",
-                 "json:loads", "numpy:array"):  # fmt: skip
+    for spec in (
+        "pgd:steps=3",
+        "easiest:loss",
+        "timm:resnet18",
+        "hf:owner/name",
+        "cifar10:data",
+        "file:a.txt",
+        "random",
+        "json:loads",
+        "numpy:array",
+    ):
         assert not is_own(spec)
 
 
 def test_every_kind_of_member_in_the_working_folder(here, tmp_path, cli):
     small = [f"{here}:Still" if value == "fgsm" else value for value in SMALL]
-    ran = cli("compare", "--data", "digits", "--model", f"{here}:make", "--methods", f"random,{here}:first", "--objectives",
-              f"standard,{here}:Plain", *small, "--json", "--out", tmp_path / "grid")  # fmt: skip
+    ran = cli(
+        "compare",
+        "--data",
+        "digits",
+        "--model",
+        f"{here}:make",
+        "--methods",
+        f"random,{here}:first",
+        "--objectives",
+        f"standard,{here}:Plain",
+        *small,
+        "--json",
+        "--out",
+        tmp_path / "grid",
+    )
     assert ran.code == 0, ran.err
     assert {row["method"] for row in ran.json["results"]} == {
         "random",
@@ -108,16 +146,44 @@ def test_what_is_no_data_set(here, name, match):
 
 
 def test_analyze_takes_what_compare_takes(here, tmp_path, cli):
-    ran = cli("analyze", "--data", "digits", "--model", f"{here}:make", "--adversarial", "none", "--epochs", 1, "--limit",
-              10, "--margins", 5, "--bins", 2, "--eps", 0.1, "--out", tmp_path / "a")  # fmt: skip
+    ran = cli(
+        "analyze",
+        "--data",
+        "digits",
+        "--model",
+        f"{here}:make",
+        "--adversarial",
+        "none",
+        "--epochs",
+        1,
+        "--limit",
+        10,
+        "--margins",
+        5,
+        "--bins",
+        2,
+        "--eps",
+        0.1,
+        "--out",
+        tmp_path / "a",
+    )
     assert ran.code == 0, ran.err
 
 
-@pytest.mark.parametrize("imported", ["import my{n}.helper", "from my{n} import helper", "from . import helper",
-                                      "from .helper import WIDTH", "import other{n}"])  # fmt: skip
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "import my{n}.helper",
+        "from my{n} import helper",
+        "from . import helper",
+        "from .helper import WIDTH",
+        "import other{n}",
+    ],
+)
 def test_the_digest_covers_every_module_that_is_imported(tmp_path, monkeypatch, imported):
     number = abs(hash(str(tmp_path))) % 10**9
-    package, other = tmp_path / f"my{number}", tmp_path / f"other{number}.py"
+    package = tmp_path / f"my{number}"
+    other = tmp_path / f"other{number}.py"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "model.py").write_text(f"import numpy\n{imported.format(n=number)}\ndef make(): ...\n")

@@ -76,10 +76,25 @@ def commands(made):
         "predict": ["predict", "--data", made / "inbox", "--weights", made / "model"],
         "run": ["run", *SMALL, "--epochs", 1, *ATTACK],
         "analyze": ["analyze", *SMALL, "--epochs", 1, *ATTACK, "--margins", 5, "--bins", 2, "--adversarial", "none"],
-        "compare": ["compare", *SMALL, "--methods", "random,easycore", "--fractions", 0.2, "--updates", 2, "--seeds", 1,
-                    "--scoring-epochs", 1, "--workers", 1, *ATTACK],
+        "compare": [
+            "compare",
+            *SMALL,
+            "--methods",
+            "random,easycore",
+            "--fractions",
+            0.2,
+            "--updates",
+            2,
+            "--seeds",
+            1,
+            "--scoring-epochs",
+            1,
+            "--workers",
+            1,
+            *ATTACK,
+        ],
         "demo": ["demo"],
-    }  # fmt: skip
+    }
 
 
 COMMANDS = ("score", "train", "evaluate", "audit", "predict", "run", "analyze", "compare", "demo")
@@ -138,7 +153,8 @@ def test_a_folder_of_somebody_else_is_not_touched(cli, made, precious, tmp_path,
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "demo"])
 def test_beginning_anew_deletes_what_the_run_wrote_and_nothing_else(cli, made, precious, tmp_path, command):
-    out, arguments = tmp_path / "out", commands(made)[command]
+    out = tmp_path / "out"
+    arguments = commands(made)[command]
     assert cli(*arguments, "--out", out).code == 0
     plant(out, precious, ("scores of mine/scores.parquet", "checkpoints of mine/a.pt"))
     before = {**photograph(out)}
@@ -201,14 +217,37 @@ def test_inputs_and_results_lie_apart(cli, made, precious, tmp_path, overwrite):
         ["predict", "--data", made / "inbox", "--weights", a / "model", "--out", a / "model"],
         ["run", "--data", a / "photos", *sized, "--epochs", 1, "--out", a],
         ["run", *SMALL, "--exclude", a / "ids.txt", "--out", a],
-        ["compare", *SMALL, "--methods", f"random,file:{a / 'ids.txt'}", "--fractions", 0.2, "--updates", 1, "--out", a],
+        [
+            "compare",
+            *SMALL,
+            "--methods",
+            f"random,file:{a / 'ids.txt'}",
+            "--fractions",
+            0.2,
+            "--updates",
+            1,
+            "--out",
+            a,
+        ],
         ["analyze", "--data", a / "photos", "--epochs", 1, "--out", a],
         ["train", "--data", a / "photos", *sized, "--updates", 1, "--out", a / "photos" / "run"],
         ["audit", "--data", "digits", "--scores", a / "scores", "--out", a / "scores" / "audit"],
         ["predict", "--data", made / "inbox", "--weights", a / "model", "--out", a / "model" / "labels"],
         ["evaluate", "--data", "digits", "--weights", tmp_path / "m", *ATTACK, "--out", tmp_path / "m" / "evaluation"],
-        ["compare", "--data", a / "photos", "--methods", "random", "--fractions", 0.2, "--updates", 1, "--out", a / "photos" / "g"],
-    ]  # fmt: skip
+        [
+            "compare",
+            "--data",
+            a / "photos",
+            "--methods",
+            "random",
+            "--fractions",
+            0.2,
+            "--updates",
+            1,
+            "--out",
+            a / "photos" / "g",
+        ],
+    ]
     before = photograph(tmp_path)
     for arguments in cases:
         ran = cli(*arguments, *["--overwrite"] * overwrite)
@@ -283,9 +322,21 @@ def test_a_list_that_came_from_elsewhere_reaches_nothing(tmp_path, precious):
     (run / "thesis.tex").write_text("years of work")
     (run / "link").symlink_to(precious)
     digest = Ledger(run, "run.json").entries()["result.json"]
-    forged = [["../precious/file.txt", "state"], [str(precious / "file.txt"), "state"], ["link/file.txt", "state"],
-              ["thesis.tex", "state"], ["thesis.tex", "temporary"], ["thesis.tex", next(iter(digest))], ["thesis.tex", "folder"],
-              ["link", "step run.json"], ["link", "folder"], ["../precious", "step run.json"], [3, 4], {}, "x"]  # fmt: skip
+    forged = [
+        ["../precious/file.txt", "state"],
+        [str(precious / "file.txt"), "state"],
+        ["link/file.txt", "state"],
+        ["thesis.tex", "state"],
+        ["thesis.tex", "temporary"],
+        ["thesis.tex", next(iter(digest))],
+        ["thesis.tex", "folder"],
+        ["link", "step run.json"],
+        ["link", "folder"],
+        ["../precious", "step run.json"],
+        [3, 4],
+        {},
+        "x",
+    ]
     with open(run / ".run.json.written", "a") as opened:
         opened.writelines(json.dumps(line) + "\n" for line in forged)
         opened.write("{ cut off")
@@ -417,7 +468,8 @@ def test_an_overwrite_that_was_killed_leaves_nothing_to_go_on_from(tmp_path, mon
     interrupted(tmp_path / "run")
     train(data="digits", model="digits-cnn", epochs=1, lr=0.01, out=tmp_path / "fresh")
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    unlink, calls = Path.unlink, []
+    unlink = Path.unlink
+    calls = []
 
     def kill(path, **options):
         calls.append(path)
@@ -453,7 +505,8 @@ def test_what_a_version_without_a_list_left_unfinished_is_refused_before_work_be
 
 @pytest.mark.slow
 def test_a_grid_of_a_version_that_kept_no_list_grows(cli, made, tmp_path):
-    out, arguments = tmp_path / "grid", commands(made)["compare"]
+    out = tmp_path / "grid"
+    arguments = commands(made)["compare"]
     assert cli(*arguments, "--out", out).code == 0
     for file in out.rglob(".*.written"):
         file.unlink()
@@ -511,7 +564,8 @@ def test_what_is_left_of_a_run_is_known_by_its_name_only_while_it_is_listed(tmp_
 
 @pytest.mark.slow
 def test_a_guest_in_a_cell_is_not_lost(cli, made, tmp_path):
-    out, arguments = tmp_path / "grid", [*commands(made)["compare"], "--keep-weights"]
+    out = tmp_path / "grid"
+    arguments = [*commands(made)["compare"], "--keep-weights"]
     assert cli(*arguments, "--out", out).code == 0
     model = next(out.glob("cells/*/model"))
     assert cli("evaluate", "--data", "digits", "--weights", model, *ATTACK, "--out", model).code == 0
@@ -523,7 +577,8 @@ def test_a_guest_in_a_cell_is_not_lost(cli, made, tmp_path):
 @pytest.mark.slow
 def test_a_guest_in_a_step_and_an_edited_step(cli, made, tmp_path):
     """What will be in the way is found before anything is deleted, in the folders of steps too; a guest stays."""
-    out, arguments = tmp_path / "out", commands(made)["run"]
+    out = tmp_path / "out"
+    arguments = commands(made)["run"]
     assert cli(*arguments, "--out", out).code == 0
     evaluate = ["evaluate", "--data", "digits", "--weights", out / "model", *ATTACK, "--out", out / "model"]
     assert cli(*evaluate).code == 0
@@ -567,7 +622,8 @@ def test_an_exported_folder_that_was_being_replaced_is_given_back(made, tmp_path
     coreset = shutil.copy(made / "half.parquet", tmp_path / "half.parquet")
     out = tmp_path / "kept"
     export(coreset, format="folder", data="digits", out=out)
-    before, rename = photograph(out), os.rename
+    before = photograph(out)
+    rename = os.rename
 
     def kill(old, new):
         if str(new) == str(out):

@@ -26,9 +26,21 @@ def tree(root, *folders):
     return str(root)
 
 
-PAIRS = [("train", "test"), ("training_set", "test_set"), ("seg_train", "seg_test"), ("train_images", "test_images"),
-         ("Training", "Testing"), ("TRAIN", "VAL"), ("train", "eval"), ("train", "dev"), ("train", "Validation"),
-         ("trainset", "testset"), ("train", "test_set"), ("Train Data", "Test Data"), ("train", "holdout")]  # fmt: skip
+PAIRS = [
+    ("train", "test"),
+    ("training_set", "test_set"),
+    ("seg_train", "seg_test"),
+    ("train_images", "test_images"),
+    ("Training", "Testing"),
+    ("TRAIN", "VAL"),
+    ("train", "eval"),
+    ("train", "dev"),
+    ("train", "Validation"),
+    ("trainset", "testset"),
+    ("train", "test_set"),
+    ("Train Data", "Test Data"),
+    ("train", "holdout"),
+]
 
 
 @pytest.mark.parametrize(("train", "test"), PAIRS)
@@ -91,8 +103,11 @@ def test_merged_folders_are_said(tmp_path):
 
 
 def test_accents_are_the_same_however_a_system_writes_them(tmp_path):
-    folders = [f"{part}/{unicodedata.normalize(form, name)}" for part, form in (("train", "NFC"), ("test", "NFD"))
-               for name in ("café", "thé")]  # fmt: skip
+    folders = [
+        f"{part}/{unicodedata.normalize(form, name)}"
+        for part, form in (("train", "NFC"), ("test", "NFD"))
+        for name in ("café", "thé")
+    ]
     source = open_source(tree(tmp_path / "d", *folders))
     assert list(source.class_names) == ["café", "thé"] and [len(s) for s in source.splits.values()] == [8, 8]
 

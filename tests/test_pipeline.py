@@ -37,8 +37,12 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
     flags = ["run", "--data", folder, "--epochs", 2, "--limit", 40, "--attack", "fgsm", "--eps", "2/255,8/255"]
     ran = cli(*flags, "--out", tmp_path / "run")
     assert ran.code == 0, ran.err
-    for said in ("images are brought to 32 pixels", "320 training and 80 test images of 10 classes, 3x32x32; model thin-resnet",
-                 "1 of 5: scoring", "5 of 5: evaluating the model that was trained on all"):  # fmt: skip
+    for said in (
+        "images are brought to 32 pixels",
+        "320 training and 80 test images of 10 classes, 3x32x32; model thin-resnet",
+        "1 of 5: scoring",
+        "5 of 5: evaluating the model that was trained on all",
+    ):
         assert said in ran.err
     found = json.loads((tmp_path / "run" / "comparison.json").read_text())
     assert [row["trained_on"] for row in found["rows"]] == ["coreset", "random", "all"]
@@ -84,7 +88,9 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
     from easycoreset import pipeline
     from easycoreset.data import digits as arrays
 
-    original, load, opened = pipeline.evaluate, arrays.load_digits, []
+    original = pipeline.evaluate
+    load = arrays.load_digits
+    opened = []
     monkeypatch.setattr(arrays, "load_digits", lambda: opened.append(1) or load())
 
     def cut_off(**more):
@@ -101,18 +107,21 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert len(opened) == 2  # once a start, whatever the number of steps
 
 
-@pytest.mark.parametrize(("options", "match"), [
-    ({"fraction": 0}, r"fraction must be in \(0, 1\]"),
-    ({"method": "easycor"}, "did you mean 'easycore'"),
-    ({"objective": "trade"}, "did you mean 'trades'"),
-    ({"data": "nowhere"}, "no folder and no data set"),
-    ({"epochs": 0}, "epochs must be >= 1"),
-    ({"attack": "pgdd"}, "did you mean 'pgd'"),
-    ({"exclude": "none.txt"}, "exclude: file:none.txt: no such file"),
-    ({"wrong": "none.txt"}, "wrong: file:none.txt: no such file"),
-    ({"model": "resnet19"}, "did you mean 'resnet18'"),
-    ({"method": "herding", "model": "tests.factories:convolutional_head"}, "do not come out of an nn.Linear"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"fraction": 0}, r"fraction must be in \(0, 1\]"),
+        ({"method": "easycor"}, "did you mean 'easycore'"),
+        ({"objective": "trade"}, "did you mean 'trades'"),
+        ({"data": "nowhere"}, "no folder and no data set"),
+        ({"epochs": 0}, "epochs must be >= 1"),
+        ({"attack": "pgdd"}, "did you mean 'pgd'"),
+        ({"exclude": "none.txt"}, "exclude: file:none.txt: no such file"),
+        ({"wrong": "none.txt"}, "wrong: file:none.txt: no such file"),
+        ({"model": "resnet19"}, "did you mean 'resnet18'"),
+        ({"method": "herding", "model": "tests.factories:convolutional_head"}, "do not come out of an nn.Linear"),
+    ],
+)
 def test_wrong_use(options, match, tmp_path):
     with pytest.raises(UsageError, match=match):
         run(**{"data": "digits", **OPTIONS, **options, "out": tmp_path / "x"})

@@ -20,8 +20,20 @@ pytestmark = pytest.mark.slow
 
 
 def torchrun(processes, *arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0",
-               "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *map(str, arguments)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(processes),
+        "--master-port",
+        "0",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
+        *map(str, arguments),
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -41,7 +53,8 @@ def assert_same(found, expected, tolerance=1e-6):
 
 def test_somebodys_loop_gives_the_scores_of_one_process(tmp_path):
     """Padding duplicates and dropped tails change nothing: what was seen has the value of the frozen model."""
-    scores, facts = {}, {}
+    scores = {}
+    facts = {}
     for processes in (1, 2, 3):
         (folder := tmp_path / str(processes)).mkdir()
         finish(torchrun(processes, "tests/ddp_loop.py", folder))
@@ -56,7 +69,8 @@ def test_somebodys_loop_gives_the_scores_of_one_process(tmp_path):
         assert (seen >= 2).all() and seen.sum() == 2 * processes * -(-N // processes)  # padded: some were seen thrice
         assert_same(scores["padded", processes], whole)
     for processes in (1, 2, 3):
-        dropped, seen = scores["dropped", processes], np.array(facts["dropped", processes]["seen"])
+        dropped = scores["dropped", processes]
+        seen = np.array(facts["dropped", processes]["seen"])
         assert dropped.n_obs.tolist() == seen.tolist() and (seen < 2).any()
         both = seen == 2
         for name in ("aign_online", "loss_online", "aum_online", "grand_online"):
@@ -89,8 +103,20 @@ def test_our_own_run_gives_the_scores_of_one_process(mode, small, tmp_path):
     for processes in (2, 3) if mode == "exact" else (2,):
         flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
         flags += ["--hardness", "cheap,vog"] if more else []
-        out, err = finish(torchrun(processes, "-m", "easycoreset", "score", *flags, "--mode", mode, "--json", "--out",
-                                   tmp_path / str(processes)))  # fmt: skip
+        out, err = finish(
+            torchrun(
+                processes,
+                "-m",
+                "easycoreset",
+                "score",
+                *flags,
+                "--mode",
+                mode,
+                "--json",
+                "--out",
+                tmp_path / str(processes),
+            )
+        )
         record = json.loads(out)  # one object: the first process alone speaks
         assert record["summary"]["processes"] == processes and err.count("going on") == 0
         assert_same(Scores.read(tmp_path / str(processes) / "scores.parquet"), whole)
@@ -121,8 +147,23 @@ def test_who_leaves_takes_its_threads_along(tmp_path):
 
 
 def test_a_process_that_dies_ends_the_run_and_one_process_goes_on(tmp_path):
-    options = ["score", "--data", "digits", "--model", "digits-cnn", "--epochs", 4, "--batch-size", 4, "--mode", "online",
-               "--checkpoint-minutes", "0.001", "--out", tmp_path / "run"]  # fmt: skip
+    options = [
+        "score",
+        "--data",
+        "digits",
+        "--model",
+        "digits-cnn",
+        "--epochs",
+        4,
+        "--batch-size",
+        4,
+        "--mode",
+        "online",
+        "--checkpoint-minutes",
+        "0.001",
+        "--out",
+        tmp_path / "run",
+    ]
     process = torchrun(2, "-m", "easycoreset", *options)
     checkpoint = tmp_path / "run" / "checkpoint.pt"
     deadline = time.monotonic() + 120
@@ -137,8 +178,12 @@ def test_a_process_that_dies_ends_the_run_and_one_process_goes_on(tmp_path):
     assert "another process of this run has ended" in err or "SIGKILL" in err
     state = torch.load(checkpoint, weights_only=True)
     assert (state["epoch"], state["step"]) > (1, 0)
-    ran = subprocess.run([sys.executable, "-m", "easycoreset", *map(str, options), "--json"], capture_output=True, text=True,
-                         env={**os.environ, "PYTHONPATH": str(ROOT / "src")})  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-m", "easycoreset", *map(str, options), "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
     assert ran.returncode == 0 and "going on from epoch" in ran.stderr, ran.stderr
     scores = Scores.read(tmp_path / "run" / "scores.parquet")
     assert json.loads(ran.stdout)["summary"]["processes"] == 1
@@ -146,8 +191,22 @@ def test_a_process_that_dies_ends_the_run_and_one_process_goes_on(tmp_path):
 
 
 def test_other_commands_are_refused(tmp_path):
-    process = torchrun(2, "-m", "easycoreset", "compare", "--data", "digits", "--methods", "random", "--fractions", "0.1",
-                       "--updates", 1, "--out", tmp_path / "grid")  # fmt: skip
+    process = torchrun(
+        2,
+        "-m",
+        "easycoreset",
+        "compare",
+        "--data",
+        "digits",
+        "--methods",
+        "random",
+        "--fractions",
+        "0.1",
+        "--updates",
+        1,
+        "--out",
+        tmp_path / "grid",
+    )
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0 and "compare is no command for torchrun: score and train are" in err
     assert not (tmp_path / "grid").exists()

@@ -10,11 +10,14 @@ from easycoreset.errors import EasycoresetWarning
 pytestmark = pytest.mark.real_data
 
 
-@pytest.mark.parametrize(("name", "classes", "shape", "sizes"), [
-    ("cifar10", 10, (3, 32, 32), [50_000, 10_000]),
-    ("cifar100", 100, (3, 32, 32), [50_000, 10_000]),
-    ("fashion-mnist", 10, (1, 28, 28), [60_000, 10_000]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "classes", "shape", "sizes"),
+    [
+        ("cifar10", 10, (3, 32, 32), [50_000, 10_000]),
+        ("cifar100", 100, (3, 32, 32), [50_000, 10_000]),
+        ("fashion-mnist", 10, (1, 28, 28), [60_000, 10_000]),
+    ],
+)
 def test_the_published_files(data_root, name, classes, shape, sizes):
     source = open_source(f"{name}:{data_root}")  # without a warning: every md5 is the published one
     assert (len(source.class_names), source.shape, [len(s) for s in source.splits.values()]) == (classes, shape, sizes)
@@ -28,7 +31,8 @@ def test_mnist_is_read_by_the_same_reader(tmp_path, data_root):
     """Fashion-MNIST's published files, in MNIST's place."""
     (tmp_path / "MNIST").mkdir()
     (tmp_path / "MNIST" / "raw").symlink_to(data_root / "FashionMNIST" / "raw")
-    mnist, fashion = open_source(f"mnist:{tmp_path}"), open_source(f"fashion-mnist:{data_root}")
+    mnist = open_source(f"mnist:{tmp_path}")
+    fashion = open_source(f"fashion-mnist:{data_root}")
     assert mnist.augmentation == "none" and list(mnist.class_names) == list("0123456789")
     assert [len(s) for s in mnist.splits.values()] == [60_000, 10_000]
     for name, split in mnist.splits.items():
@@ -38,8 +42,14 @@ def test_mnist_is_read_by_the_same_reader(tmp_path, data_root):
 def check_main_job(cli, tmp_path, data, rows, kept, *more, epochs=2):
     """score on a random part -> select -> train -> evaluate, by the command line."""
     split = open_source(data, image_size=24 if more else None).splits["train"]
-    empty = Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=["?"] * 10, n_obs=np.ones(rows, np.int32),
-                   columns={}, provenance={"fingerprint": split.fingerprint, "split": "train"})  # fmt: skip
+    empty = Scores(
+        sample_ids=split.sample_ids,
+        labels=split.labels,
+        class_names=["?"] * 10,
+        n_obs=np.ones(rows, np.int32),
+        columns={},
+        provenance={"fingerprint": split.fingerprint, "split": "train"},
+    )
     part = np.random.default_rng(0).permutation(rows)[: min(rows, 2560)]
     Coreset.from_order(part, empty).write(tmp_path / "part.parquet")
     data_options = ("--data", data, "--model", "thin-resnet", "--quiet", "--json", *more)
@@ -65,8 +75,24 @@ def check_main_job(cli, tmp_path, data, rows, kept, *more, epochs=2):
     assert ran.code == 0 and ran.json["kept"] == round(rows * kept)
     ran = cli("train", *data_options, "--coreset", tmp_path / "c.parquet", "--updates", 20, "--out", tmp_path / "t")
     assert ran.code == 0, ran.err
-    ran = cli("evaluate", "--data", data, "--weights", tmp_path / "t", "--limit", 60, "--attack", "pgd:steps=3", "--eps", "1/255,8/255",
-              "--out", tmp_path / "t", "--quiet", "--json", *more)  # fmt: skip
+    ran = cli(
+        "evaluate",
+        "--data",
+        data,
+        "--weights",
+        tmp_path / "t",
+        "--limit",
+        60,
+        "--attack",
+        "pgd:steps=3",
+        "--eps",
+        "1/255,8/255",
+        "--out",
+        tmp_path / "t",
+        "--quiet",
+        "--json",
+        *more,
+    )
     assert ran.code == 0, ran.err
     first, last = (line["accuracy"] for line in ran.json["summary"]["attacked"])
     assert first >= last and ran.json["summary"]["samples"] == 60

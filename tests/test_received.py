@@ -109,15 +109,19 @@ class TestAFolderThatNamesOthersPictures:
     def test_an_export_hands_on_pictures_alone(self, photos, listed, copy):
         """A key that is called as a picture, and has its size: neither copied nor linked."""
         (photos / "id_rsa").write_bytes(b"-----BEGIN OPENSSH PRIVATE KEY-----".ljust(68))
-        coreset, data = photos / "run" / "coreset.parquet", photos / "photos"
+        coreset = photos / "run" / "coreset.parquet"
+        data = photos / "photos"
         names = pq.read_table(coreset)["sample_id"].to_pylist()
         kept = next(n for n, k in zip(names, pq.read_table(coreset)["keep"].to_pylist(), strict=True) if k)
         if listed:
             data = photos / "list.csv"
             rows = [f"photos/{name},{name.split('/')[0]}" for name in names]
             data.write_text("filepath,label\n" + "\n".join(rows) + "\n")
-            rewrite(coreset, lambda facts: {k: v for k, v in facts.items() if k != "fingerprint"},
-                    sample_id=lambda name: f"{photos}/id_rsa" if name == kept else f"photos/{name}")  # fmt: skip
+            rewrite(
+                coreset,
+                lambda facts: {k: v for k, v in facts.items() if k != "fingerprint"},
+                sample_id=lambda name: f"{photos}/id_rsa" if name == kept else f"photos/{name}",
+            )
         else:
             (data / kept).unlink()
             (data / kept).symlink_to(photos / "id_rsa")
@@ -143,14 +147,31 @@ class TestTheTerminal:
         data = ["--data", hostile / "photos", "--image-size", 8]
         commands = [
             ["score", *data, "--model", "digits-cnn", "--epochs", 1, "--out", hostile / "run"],
-            ["select", "--scores", hostile / "run" / "scores.parquet", "--fraction", 0.05, "--out", hostile / "run" / "coreset.parquet"],
+            [
+                "select",
+                "--scores",
+                hostile / "run" / "scores.parquet",
+                "--fraction",
+                0.05,
+                "--out",
+                hostile / "run" / "coreset.parquet",
+            ],
             ["audit", *data, "--scores", hostile / "run", "--out", hostile / "audit"],
             ["predict", "--data", hostile / "inbox", "--weights", hostile / "run", "--out", hostile / "labels"],
-            ["export", hostile / "run" / "coreset.parquet", "--format", "folder", "--data", hostile / "photos", "--out", hostile / "kept"],
+            [
+                "export",
+                hostile / "run" / "coreset.parquet",
+                "--format",
+                "folder",
+                "--data",
+                hostile / "photos",
+                "--out",
+                hostile / "kept",
+            ],
             ["report", "--out", hostile / "run"],
             ["train", "--data", hostile / "photos" / f"no{ESCAPE}", "--updates", 1, "--out", hostile / "x"],
             [f"no{ESCAPE}"],
-        ]  # fmt: skip
+        ]
         for command in commands:
             ran = cli(*command)
             assert "\x1b" not in ran.out + ran.err and "\x07" not in ran.out + ran.err, command
@@ -166,7 +187,8 @@ class TestTheTerminal:
             with open(hostile / f"{name}.csv", newline="") as opened:
                 return list(csv.DictReader(opened))
 
-        escaped, raw = cells(), cells("--raw", name="b")
+        escaped = cells()
+        raw = cells("--raw", name="b")
         assert {row["label_name"][0] for row in escaped} == {"'"} and {row["sample_id"][0] for row in escaped} == {"'"}
         assert {row["label_name"][0] for row in raw} == {"=", "@"} and {row["sample_id"][0] for row in raw} == {"+"}
         assert any(row["aum"].startswith("-") for row in escaped)  # a number is none
@@ -178,7 +200,8 @@ class TestTheTerminal:
             open(hostile / "l" / "labels.csv", newline="") as one,
             open(hostile / "m" / "labels.csv", newline="") as two,
         ):
-            marked, plain = list(csv.DictReader(one)), list(csv.DictReader(two))
+            marked = list(csv.DictReader(one))
+            plain = list(csv.DictReader(two))
         assert [row["sample_id"] for row in marked] == [f"'{row['sample_id']}" for row in plain]
 
 
@@ -194,7 +217,8 @@ class _Forged:
     """An array, or a dtype, whose state somebody wrote."""
 
     def __init__(self, made, state):
-        self.made, self.state = made, state
+        self.made = made
+        self.state = state
 
     def __reduce__(self):
         return (*self.made, self.state)
@@ -291,9 +315,16 @@ class TestSizes:
 
 
 LONG = {
-    "aliases": "lr: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-        f"{name}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for name, old, new in zip(
-            ("momentum", "weight_decay", "model", "init", "objective", "eps", "augment"), "abcdefg", "bcdefgh", strict=True)),
+    "aliases": "lr: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(
+        f"{name}: &{new} [{','.join([f'*{old}'] * 9)}]\n"
+        for name, old, new in zip(
+            ("momentum", "weight_decay", "model", "init", "objective", "eps", "augment"),
+            "abcdefg",
+            "bcdefgh",
+            strict=True,
+        )
+    ),
     "merges": "lr: &a {x: 1}\nmodel: &b {<<: [*a,*a,*a]}\ninit: {<<: [*b,*b]}\n",
     "no date": "lr: 2020-13-45\n",
     "no integer": "lr: !!int ''\n",
@@ -306,7 +337,7 @@ LONG = {
     "binary": "lr: !!binary 'not base64'\n",
     "a set": "? [1, 2]\n: 3\n",
     "nested": f"lr: {{a: {[['x' * 300] * 300]}}}\n",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", LONG)
@@ -319,10 +350,19 @@ def test_options_that_are_no_options_end_in_one_short_line(cli, tmp_path, monkey
 
 
 def test_no_value_is_quoted_at_length(tmp_path):
-    for options in ({"lr": "x" * 1000}, {"model": "x" * 1000}, {"objective": "x" * 1000}, {"data": "x" * 3000},
-                    {"batch_size": 10**4000}, {"batch_size": [["x" * 50] * 99] * 99}, {"seed": -(10**4000)},
-                    {"objective": f"trades:{'y' * 900}=1"}, {"objective": f"trades:beta={'y' * 900}"},
-                    {"model": f"{'a' * 300}.b:{'c' * 900}"}, {"lr": 10**400}):  # fmt: skip
+    for options in (
+        {"lr": "x" * 1000},
+        {"model": "x" * 1000},
+        {"objective": "x" * 1000},
+        {"data": "x" * 3000},
+        {"batch_size": 10**4000},
+        {"batch_size": [["x" * 50] * 99] * 99},
+        {"seed": -(10**4000)},
+        {"objective": f"trades:{'y' * 900}=1"},
+        {"objective": f"trades:beta={'y' * 900}"},
+        {"model": f"{'a' * 300}.b:{'c' * 900}"},
+        {"lr": 10**400},
+    ):
         with pytest.raises(UsageError) as caught:
             train(**{"data": "digits", "updates": 1, "out": tmp_path / "out"} | options)
         assert len(str(caught.value)) < 4 * LONGEST, options
@@ -368,9 +408,21 @@ class TestDamaged:
             return  # an evaluation has none
         (trained / name).write_text(json.dumps({"schema_version": 1, "command": "audit", **change}))
         if name == "run.json":
-            table = pa.table({"index": [0], "sample_id": ["a"], "label": [0], "label_name": ["a"], "pred_name": ["a"],
-                              "probability": [0.5], "rank_in_class": [0], "suspicion": [0.1], "likely_mislabelled": [True],
-                              "duplicate_of": pa.array([None], pa.int64()), "in_test": [False]})  # fmt: skip
+            table = pa.table(
+                {
+                    "index": [0],
+                    "sample_id": ["a"],
+                    "label": [0],
+                    "label_name": ["a"],
+                    "pred_name": ["a"],
+                    "probability": [0.5],
+                    "rank_in_class": [0],
+                    "suspicion": [0.1],
+                    "likely_mislabelled": [True],
+                    "duplicate_of": pa.array([None], pa.int64()),
+                    "in_test": [False],
+                }
+            )
             pq.write_table(table, trained / "audit.parquet")
         self.check_one_line(trained, name)
 
@@ -382,9 +434,22 @@ class TestDamaged:
 
     @pytest.mark.parametrize(
         "change",
-        [{"std": [0]}, {"std": [-1]}, {"shape": [1, -8, 8]}, {"shape": [1, 8]}, {"shape": "188"}, {"mean": ["a"]}, {"mean": [None]},
-         {"class_names": 3}, {"class_names": []}, {"model": 3}, {"eps": "x"}, {"provenance": []}, {"shape": [1, 10**9, 10**9]}],
-    )  # fmt: skip
+        [
+            {"std": [0]},
+            {"std": [-1]},
+            {"shape": [1, -8, 8]},
+            {"shape": [1, 8]},
+            {"shape": "188"},
+            {"mean": ["a"]},
+            {"mean": [None]},
+            {"class_names": 3},
+            {"class_names": []},
+            {"model": 3},
+            {"eps": "x"},
+            {"provenance": []},
+            {"shape": [1, 10**9, 10**9]},
+        ],
+    )
     def test_model_cards(self, trained, change):
         edit(trained / "model.json", **change)
         with pytest.raises(UsageError, match=r"model\.json"):

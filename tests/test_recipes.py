@@ -26,7 +26,9 @@ def test_recipes_are_fixed():
     cells = load_attribute("recipe", quick)("cifar10:x").cells()
     assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
     assert {(c.main_eps, c.limit, c.scoring_epochs, c.schedule, c.batch_size, c.lr) for c in cells} == {
-        (2 / 255, 2000, 15, "onecycle", 128, 0.1), (8 / 255, 2000, 15, "onecycle", 128, 0.1)}  # fmt: skip
+        (2 / 255, 2000, 15, "onecycle", 128, 0.1),
+        (8 / 255, 2000, 15, "onecycle", 128, 0.1),
+    }
     others = load_attribute("recipe", RECIPES["cifar100-quick"])("cifar10:x").cells()
     assert set(others) == {c for c in cells if c.objective == "standard" and c.method != "full" and c.seed < 3}
     with pytest.raises(UsageError, match="data must be cifar10:DIR"):
@@ -58,15 +60,21 @@ def test_the_papers_recipe_on_a_small_cifar(tmp_path):
 
     def shrunk(product):
         base = dataclasses.replace(product.base, model="thin-resnet", scoring_epochs=1, attack=("pgd:steps=2",))
-        return dataclasses.replace(product, base=base, epochs=(1,), fractions=product.fractions[:1], seeds=2,
-                                   first_seed=("autoattack:iterations=2:queries=5@6",))  # fmt: skip
+        return dataclasses.replace(
+            product,
+            base=base,
+            epochs=(1,),
+            fractions=product.fractions[:1],
+            seeds=2,
+            first_seed=("autoattack:iterations=2:queries=5@6",),
+        )
 
     small = dataclasses.replace(recipe, products=tuple(map(shrunk, recipe.products)))
     rows = run_experiment(small, tmp_path / "grid", workers=2).to_pylist()
     assert {(row["method"], row["objective"], row["seed"]) for row in rows} == {
         *((method, "standard", seed) for method in (*PAPER_METHODS, "full") for seed in (0, 1)),
         *((m, "trades", seed) for m in ("random", "random:per_class=true", "easycore", "full") for seed in (0, 1)),
-    }  # fmt: skip
+    }
     assert {(row["attack"], row["samples"]) for row in rows} == {("pgd:steps=2", 10)}
     for cell in small.cells():
         strong = json.loads((cell_folder(tmp_path / "grid", cell) / "cell.json").read_text())["strong"]
@@ -92,10 +100,16 @@ def test_the_papers_recipe_for_a_folder(tmp_path, cli, png_folder, monkeypatch):
     assert ran.code == 0 and ran.json["missing"] == 44 and not (tmp_path / "grid").exists()
     attacks = {"attack": ("fgsm",), "strong": ("pgd:steps=2",)}
     few = [
-        dataclasses.replace(product, base=dataclasses.replace(product.base, **attacks), epochs=(1,), fractions=(0.5,),
-                            methods=product.methods[-1:], first_seed=())
+        dataclasses.replace(
+            product,
+            base=dataclasses.replace(product.base, **attacks),
+            epochs=(1,),
+            fractions=(0.5,),
+            methods=product.methods[-1:],
+            first_seed=(),
+        )
         for product in small[:2]
-    ]  # fmt: skip
+    ]
     rows = run_experiment(dataclasses.replace(whole, products=tuple(few), primary=""), tmp_path / "grid").to_pylist()
     assert {(row["method"], row["objective"]) for row in rows} == {("moderate", "standard"), ("easycore", "trades")}
 
@@ -136,10 +150,30 @@ def test_every_method_that_scoring_can_serve(tmp_path):
 
 def test_every_objective_under_autoattack(tmp_path):
     """All of them as an axis of the grid, and an ensemble as an attack of its cells."""
-    grid = ["--data", "digits", "--methods", "random", "--fractions", "0.3", "--updates", "10", "--seeds", "1",
-            "--objectives", "standard,trades:steps=2,pgd-at:steps=2,mart:steps=2,fgsm-rs", "--scoring-epochs", "1",
-            "--attack", "pgd:steps=5,autoattack:iterations=3:queries=10", "--eps", "0.05", "--limit", "40",
-            "--controls", "full"]  # fmt: skip
+    grid = [
+        "--data",
+        "digits",
+        "--methods",
+        "random",
+        "--fractions",
+        "0.3",
+        "--updates",
+        "10",
+        "--seeds",
+        "1",
+        "--objectives",
+        "standard,trades:steps=2,pgd-at:steps=2,mart:steps=2,fgsm-rs",
+        "--scoring-epochs",
+        "1",
+        "--attack",
+        "pgd:steps=5,autoattack:iterations=3:queries=10",
+        "--eps",
+        "0.05",
+        "--limit",
+        "40",
+        "--controls",
+        "full",
+    ]
     finish(start(tmp_path / "grid", grid, "--workers", "2", "--quiet"))
     rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
     assert len(rows) == 5 * 2 * 3 and {row["objective"].split(":")[0] for row in rows} == set(OBJECTIVES)

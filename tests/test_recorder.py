@@ -135,7 +135,9 @@ def test_every_and_first_leave_other_epochs_alone():
 def test_state_survives_a_checkpoint(images, model, tmp_path):
     x, y = images
     loader = DataLoader(with_index(TensorDataset(x, y)), batch_size=10)
-    whole, first, second = HardnessRecorder(N), HardnessRecorder(N), HardnessRecorder(N)
+    whole = HardnessRecorder(N)
+    first = HardnessRecorder(N)
+    second = HardnessRecorder(N)
     for recorder in (whole, whole, first):
         loop(model, recorder, loader, "mean")
     torch.save(first.state_dict(), tmp_path / "state.pt")
@@ -161,7 +163,8 @@ def test_works_on_an_input_that_is_not_a_leaf(images, model):
 
 def test_one_leaf_may_be_watched_in_every_step(images, model):
     x, y = images
-    leaf, recorder = x.clone().requires_grad_(), HardnessRecorder(N, reduction="sum")
+    leaf = x.clone().requires_grad_()
+    recorder = HardnessRecorder(N, reduction="sum")
     for _ in range(3):
         F.cross_entropy(model(recorder.watch(leaf, torch.arange(N))), y, reduction="sum").backward()
         recorder.end_epoch()
@@ -292,7 +295,9 @@ def test_a_sample_seen_twice_keeps_whether_it_was_right_first():
 
 def test_misuse_of_observe_is_named(model, images):
     x, y = images
-    logits, index, recorder = model(x), torch.arange(N), HardnessRecorder(N)
+    logits = model(x)
+    index = torch.arange(N)
+    recorder = HardnessRecorder(N)
     for bad, match in [
         ((logits[:, 0], y, index), r"logits must be \[B, classes\]"),
         ((logits, torch.rand(N, 10), index), "mixed samples"),
@@ -307,13 +312,16 @@ def test_misuse_of_observe_is_named(model, images):
         recorder.scores()
 
 
-@pytest.mark.parametrize(("declared", "scale", "loss"), [
-    ("mean", 1.0, lambda z, y: F.cross_entropy(z, y, reduction="sum")),
-    ("sum", 1.0, F.cross_entropy),
-    ("mean", 1.0, lambda z, y: F.cross_entropy(z, y) * 1024),
-    ("mean", 1.0, lambda z, y: F.cross_entropy(z, y) / 4),
-    ("mean", 1.0, lambda z, y: F.cross_entropy(z, y, label_smoothing=0.3)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("declared", "scale", "loss"),
+    [
+        ("mean", 1.0, lambda z, y: F.cross_entropy(z, y, reduction="sum")),
+        ("sum", 1.0, F.cross_entropy),
+        ("mean", 1.0, lambda z, y: F.cross_entropy(z, y) * 1024),
+        ("mean", 1.0, lambda z, y: F.cross_entropy(z, y) / 4),
+        ("mean", 1.0, lambda z, y: F.cross_entropy(z, y, label_smoothing=0.3)),
+    ],
+)
 def test_a_loss_that_is_not_reduced_as_declared_is_refused(images, model, declared, scale, loss):
     x, y = images
     recorder = HardnessRecorder(N, reduction=declared)
@@ -325,7 +333,8 @@ def test_a_loss_that_is_not_reduced_as_declared_is_refused(images, model, declar
 
 def test_inputs_that_the_loader_normalised_are_brought_to_pixel_space(images, model):
     x, y = images
-    mean, std = 0.3, 0.25
+    mean = 0.3
+    std = 0.25
     whole = nn.Sequential(Normalize((mean,), (std,)), model).eval()
     expected = input_gradient_norms(whole, x, y)
     recorder = HardnessRecorder(N, reduction="sum", input_std=[std], hardness=["aign", "aign:space=model"])
@@ -343,7 +352,8 @@ def test_a_loop_with_grad_scaler_checkpointed_activations_and_an_attack_inside(i
 
     x, y = images
     expected = input_gradient_norms(model, x, y)
-    recorder, scaler = HardnessRecorder(N), torch.amp.GradScaler("cpu", init_scale=512.0)
+    recorder = HardnessRecorder(N)
+    scaler = torch.amp.GradScaler("cpu", init_scale=512.0)
     for rows in torch.arange(N).split(20):
         x_adv = x[rows].clone().requires_grad_()
         F.cross_entropy(model(x_adv), y[rows]).backward()  # an attack that goes backward by itself, before watch
@@ -408,7 +418,8 @@ def test_the_whole_state_survives_a_checkpoint_within_an_epoch(images, model, tm
     for recorder in (whole, second):
         part(recorder, torch.arange(50, N))
         recorder.end_epoch()
-    a, b = whole.scores(labels=y), second.scores(labels=y)
+    a = whole.scores(labels=y)
+    b = second.scores(labels=y)
     assert list(a.columns) == list(b.columns) and len(a.columns) == 10 and (b.n_obs == 2).all()
     for name, values in a.columns.items():
         np.testing.assert_array_equal(values, b[name])
@@ -436,7 +447,8 @@ def test_a_state_in_memory_stays_as_it_was(images, model):
 @pytest.mark.parametrize("spoilt", [{"weight": torch.tensor([2.5] * 5 + [1.0] * 5)}, {"label_smoothing": 0.05}])
 def test_weights_and_smoothing_are_no_plain_cross_entropy(images, model, spoilt):
     x, y = images
-    recorder, index = HardnessRecorder(N), torch.arange(N)
+    recorder = HardnessRecorder(N)
+    index = torch.arange(N)
     logits = model(recorder.watch(x, index))
     recorder.observe(logits, y, index)
     with pytest.raises(UsageError, match="not that of cross-entropy with reduction='mean'"):
@@ -445,7 +457,8 @@ def test_weights_and_smoothing_are_no_plain_cross_entropy(images, model, spoilt)
 
 def test_scores_that_were_taken_stay_as_they_were(images, model):
     x, y = images
-    recorder, index = HardnessRecorder(N, hardness=["entropy", "prob_gap"]), torch.arange(N)
+    recorder = HardnessRecorder(N, hardness=["entropy", "prob_gap"])
+    index = torch.arange(N)
     taken = []
     for factor in (1.0, 3.0):
         recorder.observe(model(x) * factor, y, index)
@@ -461,7 +474,8 @@ def test_scores_that_were_taken_stay_as_they_were(images, model):
 
 def test_a_look_at_validation_data_is_not_recorded(images, model):
     x, y = images
-    recorder, index = HardnessRecorder(N), torch.arange(N)
+    recorder = HardnessRecorder(N)
+    index = torch.arange(N)
     recorder.observe(model(x), y, index)
     with torch.no_grad():
         recorder.observe(torch.zeros(N, 10), y, index)
@@ -481,7 +495,8 @@ def test_watching_in_vain_is_a_warning(images, model):
 
 @pytest.mark.parametrize("other", [{"input_std": [0.5]}, {"reduction": "sum"}, {"every": 2}, {"loss": "kl"}])
 def test_a_state_of_another_recorder_is_refused_whole(other):
-    recorder, mine = HardnessRecorder(N, **other), HardnessRecorder(N)
+    recorder = HardnessRecorder(N, **other)
+    mine = HardnessRecorder(N)
     before = repr(mine.state_dict())
     with pytest.raises(UsageError, match=f"the recorder's state does not fit: its {next(iter(other))} is"):
         mine.load_state_dict(recorder.state_dict())
@@ -500,8 +515,13 @@ def test_a_coreset_yields_the_indices_of_the_whole(images):
 
 
 def _table(y):
-    return Scores(sample_ids=[str(k) for k in range(len(y))], labels=y.numpy(), class_names=[str(k) for k in range(10)],
-                  n_obs=np.ones(len(y), np.int32), columns={"aign": np.arange(len(y), dtype=np.float32)})  # fmt: skip
+    return Scores(
+        sample_ids=[str(k) for k in range(len(y))],
+        labels=y.numpy(),
+        class_names=[str(k) for k in range(10)],
+        n_obs=np.ones(len(y), np.int32),
+        columns={"aign": np.arange(len(y), dtype=np.float32)},
+    )
 
 
 def test_input_gradient_norms_never_calls_what_it_cannot_see_easy(images, model):
@@ -573,7 +593,8 @@ def test_class_weights_are_undone(images, model, reduction, scale):
 
 def test_class_weights_that_are_not_so_are_refused(images, model):
     x, y = images
-    index, weight = torch.arange(N), torch.linspace(0.2, 3, 10)
+    index = torch.arange(N)
+    weight = torch.linspace(0.2, 3, 10)
     with pytest.raises(UsageError, match="class_weight must be given for the loss 'weighted'"):
         HardnessRecorder(N, loss="weighted")
     recorder = HardnessRecorder(N, class_weight=weight.tolist())
@@ -588,7 +609,8 @@ def test_class_weights_that_are_not_so_are_refused(images, model):
 
 def test_labels_and_indices_that_are_none(images, model):
     x, y = images
-    recorder, index = HardnessRecorder(N), torch.arange(N)
+    recorder = HardnessRecorder(N)
+    index = torch.arange(N)
     for labels in (y + 5, y - 1, torch.full_like(y, -100)):
         with pytest.raises(UsageError, match=r"y must be in 0\.\.9"):
             recorder.observe(model(x), labels, index)
@@ -609,8 +631,10 @@ def test_a_loss_of_nan_is_one_error(images, model):
 
 def test_class_weights_of_micro_batches_that_go_backward_together(images, model):
     x, y = images
-    weight, parts = torch.linspace(0.2, 3, 10), torch.arange(N).split([40, 63])
-    recorder, losses = HardnessRecorder(N, class_weight=weight), []
+    weight = torch.linspace(0.2, 3, 10)
+    parts = torch.arange(N).split([40, 63])
+    recorder = HardnessRecorder(N, class_weight=weight)
+    losses = []
     for rows in parts:
         logits = model(recorder.watch(x[rows], rows))
         recorder.observe(logits, y[rows], rows)

@@ -19,9 +19,31 @@ CHROMIUM = next(
 browser_test = pytest.mark.browser
 EVIL = "<script>alert(1)</script>"
 
-GRID = ["--data", "digits", "--model", "digits-cnn", "--methods", "random,easycore,hardest", "--fractions", "0.2,0.4",
-        "--updates", "5,10", "--seeds", "2", "--scoring-epochs", "1", "--eps", "0.05,0.1", "--main-eps", "0.1",
-        "--limit", "150", "--attack", "pgd:steps=2:step_size=0.0005", "--quiet"]  # fmt: skip
+GRID = [
+    "--data",
+    "digits",
+    "--model",
+    "digits-cnn",
+    "--methods",
+    "random,easycore,hardest",
+    "--fractions",
+    "0.2,0.4",
+    "--updates",
+    "5,10",
+    "--seeds",
+    "2",
+    "--scoring-epochs",
+    "1",
+    "--eps",
+    "0.05,0.1",
+    "--main-eps",
+    "0.1",
+    "--limit",
+    "150",
+    "--attack",
+    "pgd:steps=2:step_size=0.0005",
+    "--quiet",
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +69,15 @@ def browser():
         pytest.skip("browser: no Chromium on this machine")
     from playwright.sync_api import sync_playwright
 
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield opened
@@ -58,7 +87,8 @@ def browser():
 @pytest.fixture
 def show(browser):
     """Open a page with the network off; at the end no console message and no request may have been seen."""
-    seen, pages = [], []
+    seen = []
+    pages = []
 
     def opened(file, width=1200, scheme="light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
@@ -187,8 +217,13 @@ def test_sixty_thousand_samples_stay_small(tmp_path):
 
     rng = np.random.default_rng(0)
     columns = {name: rng.random(60_000).astype(np.float32) for name in ("aign", "loss", "el2n", "aum")}
-    scores = Scores(sample_ids=[f"train/{i:05d}" for i in range(60_000)], labels=rng.integers(0, 10, 60_000),
-                    class_names=[str(k) for k in range(10)], n_obs=np.ones(60_000, np.int32), columns=columns)  # fmt: skip
+    scores = Scores(
+        sample_ids=[f"train/{i:05d}" for i in range(60_000)],
+        labels=rng.integers(0, 10, 60_000),
+        class_names=[str(k) for k in range(10)],
+        n_obs=np.ones(60_000, np.int32),
+        columns=columns,
+    )
     scores.write(tmp_path / "scores.parquet")
     assert os.path.getsize(report(out=tmp_path)) < 15e6
 

@@ -35,7 +35,9 @@ def test_the_folder(scored, digits):
 
 
 def test_aign_is_the_mean_over_the_models_of_the_epochs(scored, digits):
-    split, model, norms = digits.splits["train"], load_model(scored), []
+    split = digits.splits["train"]
+    model = load_model(scored)
+    norms = []
     batch = next(split.batches(np.arange(1438), 1438))
     for epoch in range(1, 6):
         load_weights(model, scored / "checkpoints" / f"{epoch:04d}" / "model.safetensors")
@@ -198,20 +200,54 @@ def test_the_pass_in_bf16_where_the_ranks_stay(tmp_path, monkeypatch, cli):
     assert rounded["aign"].dtype == np.float32 and not np.array_equal(*both)
     assert np.corrcoef(both.argsort(1).argsort(1))[0, 1] > 0.999 and np.allclose(*both, rtol=0.1, atol=1e-3)
     monkeypatch.setattr("easycoreset.scoring.passes.SAME_RANKS", 1.0)
-    ran = cli("score", "--data", "digits", "--epochs", 2, "--hardness", "aign,loss", "--scoring-precision", "bf16",
-              "--out", tmp_path / "c")  # fmt: skip
+    ran = cli(
+        "score",
+        "--data",
+        "digits",
+        "--epochs",
+        2,
+        "--hardness",
+        "aign,loss",
+        "--scoring-precision",
+        "bf16",
+        "--out",
+        tmp_path / "c",
+    )
     assert ran.code == 0 and "epoch 2 is scored in fp32: in bf16 AIGN's rank correlation with it is 0.999" in ran.err
     np.testing.assert_array_equal(Scores.read(tmp_path / "c" / "scores.parquet")["aign"], plain["aign"])
-    ran = cli("score", "--data", "digits", "--epochs", 1, "--mode", "online", "--scoring-precision", "bf16",
-              "--out", tmp_path / "d")  # fmt: skip
+    ran = cli(
+        "score",
+        "--data",
+        "digits",
+        "--epochs",
+        1,
+        "--mode",
+        "online",
+        "--scoring-precision",
+        "bf16",
+        "--out",
+        tmp_path / "d",
+    )
     assert ran.code == 2 and "scoring_precision must be left out in mode online" in ran.err
-    ran = cli("score", "--data", "digits", "--epochs", 1, "--hardness", "aign,curvature", "--scoring-precision", "bf16",
-              "--out", tmp_path / "e")  # fmt: skip
+    ran = cli(
+        "score",
+        "--data",
+        "digits",
+        "--epochs",
+        1,
+        "--hardness",
+        "aign,curvature",
+        "--scoring-precision",
+        "bf16",
+        "--out",
+        tmp_path / "e",
+    )
     assert ran.code == 0 and "scored in fp32: some of these measures look at the model itself" in ran.err
     monkeypatch.undo()
     layer = next(name for name, kind in load_model(tmp_path / "a").named_modules() if isinstance(kind, torch.nn.Linear))
-    named = score(**(common | {"hardness": ("aign", "grand")}), feature_layer=layer, scoring_precision="bf16",
-                  out=tmp_path / "f")  # fmt: skip
+    named = score(
+        **(common | {"hardness": ("aign", "grand")}), feature_layer=layer, scoring_precision="bf16", out=tmp_path / "f"
+    )
     np.testing.assert_allclose(named["aign"], rounded["aign"], rtol=0.1, atol=1e-3)
     assert np.isfinite(named["grand"]).all()
 

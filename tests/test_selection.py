@@ -34,8 +34,10 @@ def table(values, labels=None, columns=()):
 
 def full_table(values, labels, features=None, probabilities=None):
     """A table with every column, and with features and probabilities, random unless given."""
-    values, labels = np.asarray(values, np.float32), np.asarray(labels, np.int64)
-    rng, classes = np.random.default_rng(5), int(labels.max()) + 1
+    values = np.asarray(values, np.float32)
+    labels = np.asarray(labels, np.int64)
+    rng = np.random.default_rng(5)
+    classes = int(labels.max()) + 1
     h = rng.random((len(values), 6)).astype(np.float16) if features is None else features
     p = rng.dirichlet(np.ones(classes), len(values)).astype(np.float32) if probabilities is None else probabilities
     columns = dict.fromkeys(ALL_COLUMNS, values)
@@ -259,7 +261,8 @@ def test_features_with_a_large_mean_keep_their_digits():
     wide = h.astype(np.float64)
     unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
     s = (1 + unit @ unit.T) / 2
-    gains, picks = s.sum(0) - 0.5 * np.diag(s), []
+    gains = s.sum(0) - 0.5 * np.diag(s)
+    picks = []
     for _ in range(20):
         picks.append(int(np.argmax(gains)))
         gains = gains - s[picks[-1]]
@@ -275,7 +278,8 @@ def test_tables_say_what_they_are_in_a_line():
 
 def test_apply_to_arrays_tensors_and_data_sets():
     coreset = choose(table([3, 1, 2, 4]), method="easycore", fraction=0.5)
-    x, y = np.arange(8).reshape(4, 2), torch.tensor([10, 11, 12, 13])
+    x = np.arange(8).reshape(4, 2)
+    y = torch.tensor([10, 11, 12, 13])
     kept_x, kept_y = coreset.apply((x, y))
     assert kept_x.tolist() == [[2, 3], [4, 5]] and kept_y.tolist() == [11, 12]
     view = coreset.apply(torch.utils.data.TensorDataset(torch.from_numpy(x), y))

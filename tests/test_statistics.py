@@ -7,8 +7,17 @@ from easycoreset.statistics import Outcomes, group_results
 
 
 def row(method, seed, clean, accuracy, eps=0.1):
-    return {"method": method, "fraction": 0.5, "objective": "standard", "updates": 9, "seed": seed, "clean": clean,
-            "attack": "pgd", "eps": eps, "accuracy": accuracy}  # fmt: skip
+    return {
+        "method": method,
+        "fraction": 0.5,
+        "objective": "standard",
+        "updates": 9,
+        "seed": seed,
+        "clean": clean,
+        "attack": "pgd",
+        "eps": eps,
+        "accuracy": accuracy,
+    }
 
 
 def test_groups_are_means_and_deviations_over_seeds():
@@ -20,9 +29,27 @@ def test_groups_are_means_and_deviations_over_seeds():
 
 
 def test_several_attacks_break_an_image_together():
-    table = pa.table({"index": [0, 1, 2] * 3, "attack": ["clean"] * 3 + ["pgd"] * 3 + ["fgsm"] * 3,
-                      "eps": [0.0] * 3 + [0.1] * 6, "broken": [False, False, True, True, False, True, False, False, True]})  # fmt: skip
-    line = {"cell": "c", "data": "d", "model": None, "objective": "standard", "fraction": 0.5, "method": "m", "updates": 3,
-            "epochs": None, "seed": 0, "main": 0.1, "attack": "pgd", "eps": 0.1}  # fmt: skip
+    table = pa.table(
+        {
+            "index": [0, 1, 2] * 3,
+            "attack": ["clean"] * 3 + ["pgd"] * 3 + ["fgsm"] * 3,
+            "eps": [0.0] * 3 + [0.1] * 6,
+            "broken": [False, False, True, True, False, True, False, False, True],
+        }
+    )
+    line = {
+        "cell": "c",
+        "data": "d",
+        "model": None,
+        "objective": "standard",
+        "fraction": 0.5,
+        "method": "m",
+        "updates": 3,
+        "epochs": None,
+        "seed": 0,
+        "main": 0.1,
+        "attack": "pgd",
+        "eps": 0.1,
+    }
     found = Outcomes(pa.Table.from_pylist([line]), lambda name: table).row(("d", None, "standard", 0.5), ("m", 3), 0.1)
     assert found.clean.tolist() == [[True, True, False]] and found.robust.tolist() == [[False, True, False]]

@@ -22,10 +22,15 @@ def split_of(ids, labels, mark="now", name="train"):
 @pytest.fixture
 def scores():
     """Five samples of two classes."""
-    return Scores(sample_ids=list("abcde"), labels=np.array([0, 0, 1, 1, 1]), class_names=["cat", "dog"],
-                  n_obs=np.full(5, 3, np.int32), columns={"aign": np.arange(5, dtype=np.float32)},
-                  features=np.arange(10, dtype=np.float32).reshape(5, 2),
-                  provenance={"fingerprint": "before", "split": "train"})  # fmt: skip
+    return Scores(
+        sample_ids=list("abcde"),
+        labels=np.array([0, 0, 1, 1, 1]),
+        class_names=["cat", "dog"],
+        n_obs=np.full(5, 3, np.int32),
+        columns={"aign": np.arange(5, dtype=np.float32)},
+        features=np.arange(10, dtype=np.float32).reshape(5, 2),
+        provenance={"fingerprint": "before", "split": "train"},
+    )
 
 
 def test_scores_are_matched_by_name(scores, caplog):
@@ -76,10 +81,16 @@ def test_a_coreset_keeps_its_order_and_mean_weight(scores):
 def test_matching_equals_a_dictionary_on_random_data():
     rng = np.random.default_rng(0)
     names = [f"s{k}" for k in rng.permutation(500)]
-    table = Scores(sample_ids=names[:400], labels=rng.integers(0, 5, 400), class_names=list("abcde"),
-                   n_obs=np.ones(400, np.int32), columns={"loss": rng.random(400).astype(np.float32)})  # fmt: skip
+    table = Scores(
+        sample_ids=names[:400],
+        labels=rng.integers(0, 5, 400),
+        class_names=list("abcde"),
+        n_obs=np.ones(400, np.int32),
+        columns={"loss": rng.random(400).astype(np.float32)},
+    )
     now = split_of(list(rng.permutation(names[100:])), rng.integers(0, 5, 400))
-    found, known = match_scores(table, now), dict(zip(names[:400], table["loss"], strict=True))
+    found = match_scores(table, now)
+    known = dict(zip(names[:400], table["loss"], strict=True))
     labels = dict(zip(names[:400], table.labels, strict=True))
     same = [labels.get(name) == y for name, y in zip(now.sample_ids, now.labels, strict=True)]
     expected = np.array(
@@ -144,16 +155,35 @@ def test_a_copied_folder_is_the_same_data(changed):
 
 def test_training_on_a_coreset_of_data_that_changed(changed, cli):
     folder, options = changed
-    line = ("train", "--data", folder / "data", "--coreset", folder / "all.parquet", "--model", "thin-resnet",
-            "--image-size", 8, "--epochs", 1, "--out", folder / "t")  # fmt: skip
+    line = (
+        "train",
+        "--data",
+        folder / "data",
+        "--coreset",
+        folder / "all.parquet",
+        "--model",
+        "thin-resnet",
+        "--image-size",
+        8,
+        "--epochs",
+        1,
+        "--out",
+        folder / "t",
+    )
     ran = cli(*line)
     assert ran.code == 2 and "is of other data" in ran.err and "35 sample ids are in both (--allow-subset" in ran.err
     ran = cli(*line, "--allow-subset")
     assert ran.code == 0, ran.err
     assert "all.parquet: matched by sample_id: 35 of 36 samples; 1 gone, 1 new, 0 relabelled" in ran.err
     source = open_source(str(folder / "data"), image_size=8)
-    given = TrainOptions(data=str(folder / "data"), coreset=folder / "all.parquet", allow_subset=True, epochs=1,
-                         out=folder / "x", **options)  # fmt: skip
+    given = TrainOptions(
+        data=str(folder / "data"),
+        coreset=folder / "all.parquet",
+        allow_subset=True,
+        epochs=1,
+        out=folder / "x",
+        **options,
+    )
     index, weight = training_rows(given, source)
     train = source.splits["train"]
     assert weight is None and [name for row, name in enumerate(train.sample_ids) if row not in index] == [
@@ -175,9 +205,14 @@ def test_a_relabelled_manifest(png_folder, tmp_path, caplog):
 
     before = open_rows()
     train = before.splits["train"]
-    table = Scores(sample_ids=train.sample_ids, labels=train.labels, class_names=before.class_names,
-                   n_obs=np.ones(30, np.int32), columns={"aign": np.arange(30, dtype=np.float32)},
-                   provenance={"fingerprint": train.fingerprint, "split": "train"})  # fmt: skip
+    table = Scores(
+        sample_ids=train.sample_ids,
+        labels=train.labels,
+        class_names=before.class_names,
+        n_obs=np.ones(30, np.int32),
+        columns={"aign": np.arange(30, dtype=np.float32)},
+        provenance={"fingerprint": train.fingerprint, "split": "train"},
+    )
     rows[-2][1] = "class 0"
     del rows[-1]
     rows.append([str(files[-1]), "class 2", "train"])

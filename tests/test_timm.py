@@ -17,8 +17,10 @@ timm = pytest.importorskip("timm")
 STEM = "begins with a stem for ImageNet"
 
 
-@pytest.mark.parametrize(("name", "shape"), [("test_resnet", (1, 8, 8)), ("test_resnet", (3, 40, 32)),
-                                             ("test_vit", (3, 32, 32)), ("test_vit", (1, 48, 64))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("test_resnet", (1, 8, 8)), ("test_resnet", (3, 40, 32)), ("test_vit", (3, 32, 32)), ("test_vit", (1, 48, 64))],
+)
 def test_models_take_the_images_as_they_are(name, shape):
     with pytest.warns(EasycoresetWarning, match=f"timm:{name} {STEM}"):
         model = build_model(card(f"timm:{name}", shape, 7))
@@ -64,13 +66,28 @@ def test_a_coreset_of_its_data_set_in_its_loader(png_folder):
     data = timm.data.ImageDataset(str(png_folder))
     kept = np.arange(0, len(data), 3)
     labels = np.array([label for _, label in data])
-    coreset = Coreset.from_order(kept, Scores(sample_ids=[str(i) for i in range(len(data))], labels=labels,
-                                              class_names=["0", "1", "2"], n_obs=np.ones(len(data), np.int32),
-                                              columns={}))  # fmt: skip
+    coreset = Coreset.from_order(
+        kept,
+        Scores(
+            sample_ids=[str(i) for i in range(len(data))],
+            labels=labels,
+            class_names=["0", "1", "2"],
+            n_obs=np.ones(len(data), np.int32),
+            columns={},
+        ),
+    )
     view = coreset.apply(data)
     assert len(view) == 12 and [view[i][1] for i in range(12)] == labels[kept].tolist()
-    loader = timm.data.create_loader(view, (3, 16, 16), 5, is_training=False, use_prefetcher=False, num_workers=0,
-                                     device=torch.device("cpu"), persistent_workers=False)  # fmt: skip
+    loader = timm.data.create_loader(
+        view,
+        (3, 16, 16),
+        5,
+        is_training=False,
+        use_prefetcher=False,
+        num_workers=0,
+        device=torch.device("cpu"),
+        persistent_workers=False,
+    )
     batches = list(loader)
     assert [len(x) for x, _ in batches] == [5, 5, 2] and batches[0][0].shape == (5, 3, 16, 16)
     assert torch.cat([y for _, y in batches]).tolist() == labels[kept].tolist()

@@ -82,7 +82,9 @@ def read_wandb(file):
     """The records of a run that was not sent: 7 bytes, then blocks of 32 KiB of (checksum, length, kind) and bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    content, place, whole = file.read_bytes(), 7, b""
+    content = file.read_bytes()
+    place = 7
+    whole = b""
     while place < len(content):
         if 32768 - place % 32768 < 7:
             place += 32768 - place % 32768
@@ -99,7 +101,8 @@ def test_wandb_offline(tmp_path):
     pytest.importorskip("wandb")
     train(data="digits", epochs=2, track="wandb", out=tmp_path)
     (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
-    found, config = [], {}
+    found = []
+    config = {}
     for record in read_wandb(file):
         if record.HasField("history"):
             found.append({i.key or ".".join(i.nested_key): json.loads(i.value_json) for i in record.history.item})

@@ -248,7 +248,8 @@ def test_a_folder_that_is_not_ours_is_neither_used_nor_emptied(tmp_path):
 
 def test_the_average_of_the_weights_becomes_the_model(tmp_path):
     one = job(tmp_path, epochs=1, batch_size=500, ema=0.5)
-    model, seen = fresh_model(one), []
+    model = fresh_model(one)
+    seen = []
     step = torch.optim.SGD.step
     try:
         torch.optim.SGD.step = lambda self, *a: (step(self, *a), seen.append(model[1][0].weight.detach().clone()))[0]
@@ -266,7 +267,8 @@ def test_the_average_of_the_weights_becomes_the_model(tmp_path):
 def test_validation_looks_at_the_average_and_at_every_class(tmp_path, digits):
     train(data="digits", epochs=3, ema=0.9, val_fraction=0.3, out=tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
-    split, held = digits.splits["train"], hold_out(digits.splits["train"].labels, 0.3)[1]
+    split = digits.splits["train"]
+    held = hold_out(digits.splits["train"].labels, 0.3)[1]
     batch = next(split.batches(held, len(held)))
     with torch.no_grad():
         found = (load_model(tmp_path / "run")(batch.x).argmax(1) == batch.y).double().mean()
@@ -327,7 +329,8 @@ def test_the_best_epoch_on_held_out_rows_is_kept_beside_the_last(tmp_path, digit
     best = max(lines, key=lambda line: line["val_robust"])
     card = json.loads((tmp_path / "best" / "model.json").read_text())
     assert card["provenance"]["epoch"] == best["epoch"]
-    split, held = digits.splits["train"], hold_out(digits.splits["train"].labels, 0.2)[1]
+    split = digits.splits["train"]
+    held = hold_out(digits.splits["train"].labels, 0.2)[1]
     batch = next(split.batches(held, len(held)))
     with torch.no_grad():
         found = (load_model(tmp_path / "best")(batch.x).argmax(1) == batch.y).double().mean()
@@ -390,6 +393,11 @@ def test_a_small_last_batch_is_left_out_of_its_epoch(tmp_path):
         labels = np.arange(count) % 3
         x = np.zeros((count, 8, 8), np.uint8)
         np.savez(tmp_path / f"{count}.npz", x=x, y=labels, x_test=x[:3], y_test=labels[:3])
-        options = TrainOptions(data=str(tmp_path / f"{count}.npz"), model="digits-cnn", epochs=1, batch_size=size,
-                               out=tmp_path / str(count))  # fmt: skip
+        options = TrainOptions(
+            data=str(tmp_path / f"{count}.npz"),
+            model="digits-cnn",
+            epochs=1,
+            batch_size=size,
+            out=tmp_path / str(count),
+        )
         assert prepare(options, epochs=1, updates=None).steps == steps, (count, size)

@@ -123,17 +123,26 @@ def test_evaluate_init_and_checkpoints_read_alike(tmp_path):
     train(data="digits", updates=20, out=tmp_path / "run")
     bare = {name[2:]: value for name, value in load_model(tmp_path / "run").state_dict().items() if name[0] == "1"}
     (tmp_path / "all").mkdir()
-    torch.save({"net": {f"module.{name}": value for name, value in bare.items()}, "acc": np.float64(1)},
-               tmp_path / "all" / "epoch_1.pth")  # fmt: skip
+    torch.save(
+        {"net": {f"module.{name}": value for name, value in bare.items()}, "acc": np.float64(1)},
+        tmp_path / "all" / "epoch_1.pth",
+    )
     file = tmp_path / "all" / "epoch_1.pth"
-    mean, std = load_model(tmp_path / "run")[0].mean.item(), load_model(tmp_path / "run")[0].std.item()
+    mean = load_model(tmp_path / "run")[0].mean.item()
+    std = load_model(tmp_path / "run")[0].std.item()
     given = {"data": "digits", "eps": 0.1, "attack": "fgsm", "limit": 50}
     theirs = evaluate(**given, weights=file, model="digits-cnn", input_mean=mean, input_std=std, out=tmp_path / "e")
     assert theirs.clean.accuracy == evaluate(**given, weights=tmp_path / "run", out=tmp_path / "own").clean.accuracy
     started = train(data="digits", model="digits-cnn", init=f"{file}:net", updates=1, lr=1e-9, out=tmp_path / "on")
     torch.testing.assert_close(started.state_dict()["1.0.weight"], bare["0.weight"])
-    table = score(data="digits", model="digits-cnn", checkpoints=f"{tmp_path / 'all'}:net", input_mean=mean,
-                  input_std=std, out=tmp_path / "s")  # fmt: skip
+    table = score(
+        data="digits",
+        model="digits-cnn",
+        checkpoints=f"{tmp_path / 'all'}:net",
+        input_mean=mean,
+        input_std=std,
+        out=tmp_path / "s",
+    )
     assert np.isfinite(table["aign"]).all()
 
 
@@ -166,8 +175,23 @@ def test_a_checkpoint_of_a_real_lightning_trainer(tmp_path, cli, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    ran = cli("evaluate", "--data", "digits", "--weights", file, "--model", "nets:make", "--attack", "fgsm", "--eps",
-              "0.1", "--limit", 20, "--out", tmp_path / "out")  # fmt: skip
+    ran = cli(
+        "evaluate",
+        "--data",
+        "digits",
+        "--weights",
+        file,
+        "--model",
+        "nets:make",
+        "--attack",
+        "fgsm",
+        "--eps",
+        "0.1",
+        "--limit",
+        20,
+        "--out",
+        tmp_path / "out",
+    )
     assert ran.code == 0, ran.err
 
 
@@ -175,5 +199,8 @@ def test_safetensors_of_a_part(tmp_path):
     save_file(prefixed("model."), tmp_path / "w.safetensors")
     assert set(read_state(tmp_path / "w.safetensors", {"network": STATE}, "it")[1]) == set(STATE)
     with pytest.raises(UsageError, match="another architecture than it; 2 keys differ: 3.bias, 4.bias"):
-        read_state(tmp_path / "w.safetensors", {"network": {**{k: v for k, v in STATE.items() if k != "3.bias"},
-                                                            "4.bias": STATE["3.bias"]}}, "it")  # fmt: skip
+        read_state(
+            tmp_path / "w.safetensors",
+            {"network": {**{k: v for k, v in STATE.items() if k != "3.bias"}, "4.bias": STATE["3.bias"]}},
+            "it",
+        )

@@ -15,7 +15,8 @@ from easycoreset.errors import UsageError, shorten
 
 Array = npt.NDArray[Any]
 CHUNK = 2**22  # bytes that are unpacked at once
-MEMORY, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+MEMORY = Path("/proc/meminfo")
+CONTAINER = Path("/sys/fs/cgroup")
 
 
 def list_npz(path: Path, what: str = "data") -> list[str]:
@@ -122,7 +123,8 @@ def _read_header(opened: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, n
     facts = ast.literal_eval(opened.read(length).decode("latin1").strip())
     if not isinstance(facts, dict) or set(facts) != {"descr", "fortran_order", "shape"}:
         raise ValueError("no array that NumPy wrote")
-    shape, dtype = facts["shape"], np.dtype(facts["descr"] if isinstance(facts["descr"], str) else "V")
+    shape = facts["shape"]
+    dtype = np.dtype(facts["descr"] if isinstance(facts["descr"], str) else "V")
     if dtype.kind not in "biufUS":
         raise ValueError(f"an array of {shorten(str(facts['descr']))}, not of numbers or text")
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):

@@ -20,10 +20,23 @@ OWN = "run.json"  # the record of the run that a folder belongs to; other record
 class Claim:
     """What a folder holds before anything is touched, and whether a run may begin or go on there."""
 
-    def __init__(self, path: Path, command: str, options: dict[str, Any], record: str, places: Sequence[str],
-                 host: Path | None = None, grows: bool = False) -> None:  # fmt: skip
-        self.path, self.command, self.options, self.grows = path, command, options, grows
-        self.file, self.places, self.host = path / record, tuple(places), host
+    def __init__(
+        self,
+        path: Path,
+        command: str,
+        options: dict[str, Any],
+        record: str,
+        places: Sequence[str],
+        host: Path | None = None,
+        grows: bool = False,
+    ) -> None:
+        self.path = path
+        self.command = command
+        self.options = options
+        self.grows = grows
+        self.file = path / record
+        self.places = tuple(places)
+        self.host = host
         self.ledger = Ledger(path, record)
 
     def refuse(self, overwrite: bool) -> None:
@@ -44,12 +57,16 @@ class Claim:
         if self.ledger.exists():  # a run of ours was here, and its record was deleted when its process was killed
             foreign = []
         if self.file.name == OWN and foreign:
-            raise UsageError(f"out: {str(self.path)!r} is not empty and holds no run.json (but "
-                             f"{say_paths(foreign, self.path)}); give another --out")  # fmt: skip
+            raise UsageError(
+                f"out: {str(self.path)!r} is not empty and holds no run.json (but "
+                f"{say_paths(foreign, self.path)}); give another --out"
+            )
         hosted = self.host is not None and self.host.resolve() == self.path.resolve()
         if self.file.name != OWN and foreign and not hosted:
-            raise UsageError(f"out: {str(self.path)!r} holds what {self.command} did not write "
-                             f"({say_paths(foreign, self.path)}); give another --out")  # fmt: skip
+            raise UsageError(
+                f"out: {str(self.path)!r} holds what {self.command} did not write "
+                f"({say_paths(foreign, self.path)}); give another --out"
+            )
         self._refuse_in_the_way()
 
     def _is_beginning(self, item: Path, listed: Mapping[str, list[str]]) -> bool:
@@ -77,8 +94,10 @@ class Claim:
             if difference:
                 raise OtherRunError(f"out: {self.file} was made with {difference}; give another --out, or --overwrite")
         elif not listed:
-            raise UsageError(f"out: {str(self.path)!r} has no list of what {self.command} wrote there (version 0.1 "
-                             "kept none): nothing is deleted; give another --out")  # fmt: skip
+            raise UsageError(
+                f"out: {str(self.path)!r} has no list of what {self.command} wrote there (version 0.1 "
+                "kept none): nothing is deleted; give another --out"
+            )
         if overwrite or made.get("status") != "done":
             self._refuse_in_the_way()
 
@@ -86,12 +105,16 @@ class Claim:
         foreign = [path for path in self.ledger.foreign(self.places) if path != self.file or not _is_damaged(path)]
         if foreign and self.file.exists() and not self.ledger.exists():
             if not self.grows:
-                raise OtherRunError(f"out: {str(self.path)!r} is unfinished and has no list of what it wrote "
-                                    "(version 0.1 kept none); give another --out")  # fmt: skip
+                raise OtherRunError(
+                    f"out: {str(self.path)!r} is unfinished and has no list of what it wrote "
+                    "(version 0.1 kept none); give another --out"
+                )
         elif foreign:
-            raise UsageError(f"out: in {str(self.path)!r} {say_paths(foreign, self.path)} is in the way: "
-                             f"{self.command} did not write it, or it was changed since; move it, or give another "
-                             "--out")  # fmt: skip
+            raise UsageError(
+                f"out: in {str(self.path)!r} {say_paths(foreign, self.path)} is in the way: "
+                f"{self.command} did not write it, or it was changed since; move it, or give another "
+                "--out"
+            )
 
     def begin(self, overwrite: bool) -> None:
         """Delete what the run before wrote, where `overwrite` says so, and what a killed process left half written.
@@ -151,7 +174,8 @@ def _read_record(file: Path) -> dict[str, Any]:
 
 def _difference(record: dict[str, Any], options: dict[str, Any]) -> str:
     """Which options differ from those of a record, down to the single values of nested ones."""
-    made, now = _flat(record["options"]), _flat(json.loads(json.dumps(options)))
+    made = _flat(record["options"])
+    now = _flat(json.loads(json.dumps(options)))
     later = [name for name in options if name not in record["options"] and options[name] in (None, [], "", False)]
     names = [name for name in sorted({*made, *now}) if made.get(name) != now.get(name) and name not in later]
     data = [name for name in names if name.partition("[")[0] == "fingerprint"]

@@ -67,7 +67,8 @@ def say_eps(eps: float) -> str:
     >>> say_eps(8 / 255), say_eps(0.2)
     ('8/255', '0.2')
     """
-    pixels, short = eps * 255, f"{eps:.4g}"
+    pixels = eps * 255
+    short = f"{eps:.4g}"
     return f"{round(pixels)}/255" if float(short) != eps and abs(pixels - round(pixels)) < 1e-9 else short
 
 
@@ -101,8 +102,14 @@ class Progress:
     """Steps done of a known total; the time left is known after 20 steps."""
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
-        self.label, self.total, self.done, self.text = label, max(total, 1), done, ""
-        self._first, self._calls, self._start, self._printed = done, 0, time.monotonic(), time.monotonic()
+        self.label = label
+        self.total = max(total, 1)
+        self.done = done
+        self.text = ""
+        self._first = done
+        self._calls = 0
+        self._start = time.monotonic()
+        self._printed = time.monotonic()
         self._bar = _rich_bar() if _shown and sys.stderr.isatty() else None
         if self._bar is not None:
             self._bar.start()

@@ -140,8 +140,9 @@ def _load(image: Image.Image, more: int = 0) -> None:
     if image.info.get("progressive"):  # such a JPEG is held whole in any case, three coefficients of two bytes a pixel
         taken += 6
     if pixels * taken > MOST_BYTES:
-        raise ValueError(f"{image.width} x {image.height} pixels of {taken} bytes: at most {MOST_BYTES / 1e6:.0f} MB "
-                         "are decoded")  # fmt: skip
+        raise ValueError(
+            f"{image.width} x {image.height} pixels of {taken} bytes: at most {MOST_BYTES / 1e6:.0f} MB are decoded"
+        )
     image.load()
 
 
@@ -223,7 +224,8 @@ def say_broken(error: Exception) -> str:
     return "not an image" if unknown else " ".join(str(error).split()) or type(error).__name__
 
 
-_alone, _counting = threading.Lock(), threading.Lock()
+_alone = threading.Lock()
+_counting = threading.Lock()
 _lifted: list[int | None] = []
 
 

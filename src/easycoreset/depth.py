@@ -59,7 +59,8 @@ def _significant_bits(content: bytes) -> int | None:
     """What a PNG's sBIT chunk says, which stands before its pixels."""
     place = 8
     while place + 8 <= len(content):
-        length, kind = int.from_bytes(content[place : place + 4]), content[place + 4 : place + 8]
+        length = int.from_bytes(content[place : place + 4])
+        kind = content[place + 4 : place + 8]
         if kind == b"sBIT" and 0 < length <= 4:
             return max(content[place + 8 : place + 8 + length], default=None)
         if kind == b"IDAT":

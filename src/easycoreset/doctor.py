@@ -11,9 +11,16 @@ from easycoreset.models.thin_resnet import thin_resnet
 from easycoreset.versions import versions
 
 OPTIONAL = {
-    "pandas": "pandas", "ray": "ray", "hf": "datasets", "timm": "timm", "lightning": "lightning",
-    "track": "mlflow", "cleanlab": "cleanlab", "fiftyone": "fiftyone", "onnx": "onnx",
-}  # fmt: skip
+    "pandas": "pandas",
+    "ray": "ray",
+    "hf": "datasets",
+    "timm": "timm",
+    "lightning": "lightning",
+    "track": "mlflow",
+    "cleanlab": "cleanlab",
+    "fiftyone": "fiftyone",
+    "onnx": "onnx",
+}
 
 
 def diagnose() -> dict[str, Any]:
@@ -43,7 +50,8 @@ def measure_speed(device: torch.device, seconds: float = 1.0) -> dict[str, float
 
         for _ in range(3):
             step()
-        steps, start = 0, time.perf_counter()
+        steps = 0
+        start = time.perf_counter()
         while time.perf_counter() - start < seconds:
             step()
             steps += 1

@@ -36,9 +36,20 @@ def saved_kinds(folder: Path, split: Split, layer: str | None) -> dict[str, Any]
     return {kind: facts for kind, facts in record.get("kinds", {}).items() if has_features(folder, kind, len(split))}
 
 
-def save_features(model: nn.Module, split: Split, folder: Path, *, kind: str, model_name: str, device: torch.device,
-                  feature_layer: str | None = None, eps: float = 8 / 255, seed: int = 0, batch_size: int = 250,
-                  advance: Callable[[int], None] = lambda samples: None) -> None:  # fmt: skip
+def save_features(
+    model: nn.Module,
+    split: Split,
+    folder: Path,
+    *,
+    kind: str,
+    model_name: str,
+    device: torch.device,
+    feature_layer: str | None = None,
+    eps: float = 8 / 255,
+    seed: int = 0,
+    batch_size: int = 250,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> None:
     """Write features (float16) and probabilities (float32) of all samples, row i of index i, and `features.json`.
 
     Clean samples, eval mode. The gradient of the last layer, (p - 1_y) x (h, 1), needs no more than that.
@@ -67,8 +78,14 @@ def save_features(model: nn.Module, split: Split, folder: Path, *, kind: str, mo
 
     def adversarial(batch: Batch) -> Batch:
         start = random_point(batch.x, batch.index, eps, "linf", seed)
-        x_adv = ascend(model, batch.x, start, lambda logits: F.cross_entropy(logits, batch.y, reduction="sum"), eps=eps,
-                       steps=STEPS)  # fmt: skip
+        x_adv = ascend(
+            model,
+            batch.x,
+            start,
+            lambda logits: F.cross_entropy(logits, batch.y, reduction="sum"),
+            eps=eps,
+            steps=STEPS,
+        )
         return Batch(batch.index, x_adv, batch.y)
 
     def rows() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -79,10 +96,18 @@ def save_features(model: nn.Module, split: Split, folder: Path, *, kind: str, mo
 
     shapes = _write(folder, kind, len(split), rows())
     kinds[kind] = shapes if kind == "clean" else shapes | {"steps": STEPS, "eps": eps, "norm": "linf", "seed": seed}
-    write_json(folder / RECORD, {
-        "schema_version": SCHEMA_VERSION, "model": model_name, "layer": layer.name, "bias": layer.bias,
-        "split": split.name, "fingerprint": split.fingerprint, "kinds": kinds,
-    })  # fmt: skip
+    write_json(
+        folder / RECORD,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "model": model_name,
+            "layer": layer.name,
+            "bias": layer.bias,
+            "split": split.name,
+            "fingerprint": split.fingerprint,
+            "kinds": kinds,
+        },
+    )
 
 
 def look_at(model: nn.Module, batch: Batch, layer: LastLayer) -> tuple[Tensor, Tensor]:
@@ -112,8 +137,10 @@ def _write(folder: Path, kind: str, size: int, rows: Iterator[tuple[Tensor, Tens
                 worst = int(index[~(largest <= LARGEST)][0])
                 raise RunError(f"features of sample {worst} are not finite or beyond float16 ({LARGEST:g}): not saved")
             if not arrays:
-                for path, values, kept in ((features_path, features, np.float16),
-                                           (probabilities_path, probabilities, np.float32)):  # fmt: skip
+                for path, values, kept in (
+                    (features_path, features, np.float16),
+                    (probabilities_path, probabilities, np.float32),
+                ):
                     shape = (size, values.shape[1])
                     arrays.append(np.lib.format.open_memmap(path, mode="w+", dtype=kept, shape=shape))
                     _take_space(path)

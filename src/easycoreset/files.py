@@ -40,7 +40,8 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     make_folder(path.parent)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; a file is to be written there")
-    temporary, digest = temporary_beside(path), ""
+    temporary = temporary_beside(path)
+    digest = ""
     if ledger is not None:
         ledger.note(temporary, TEMPORARY)
     try:

@@ -41,8 +41,16 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def claim(path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False, record: str = OWN,
-          places: Sequence[str] = (), host: Path | None = None) -> Iterator[RunFolder]:  # fmt: skip
+def claim(
+    path: Path,
+    command: str,
+    options: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    record: str = OWN,
+    places: Sequence[str] = (),
+    host: Path | None = None,
+) -> Iterator[RunFolder]:
     """Work alone in the folder `path`, on one run of `command` with `options` (those that make the result).
 
     The folder belongs to the run, unless `record` is another file than run.json: that one is a guest.
@@ -84,8 +92,9 @@ class SharedFolder(RunFolder):
 
 
 @contextlib.contextmanager
-def share(path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False,
-          places: Sequence[str] = ()) -> Iterator[SharedFolder]:  # fmt: skip
+def share(
+    path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False, places: Sequence[str] = ()
+) -> Iterator[SharedFolder]:
     """Work in the folder `path` beside other processes with the same `options`.
 
     Raises:

@@ -18,7 +18,11 @@ from typing import Any
 from easycoreset.errors import UsageError
 from easycoreset.paths import digest_now, is_plain_file, is_within, remove_empty
 
-STEP, MADE, TEMPORARY, STATE, DELETED = "step ", "folder", "temporary", "state", "deleted"
+STEP = "step "
+MADE = "folder"
+TEMPORARY = "temporary"
+STATE = "state"
+DELETED = "deleted"
 MARK = re.compile(r"[0-9a-f]{64}|folder|temporary|state|deleted|step (run|evaluation|cell)\.json")
 HEADER = b'["easycoreset", "written"]\n'
 SUFFIX = ".written"
@@ -38,7 +42,8 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, record: str) -> None:
-        self.folder, self.record = folder.resolve(), record
+        self.folder = folder.resolve()
+        self.record = record
         self.given = Path(os.path.abspath(folder))
         self.file = self.folder / f".{record}{SUFFIX}"
         self._entries: dict[str, list[str]] = {}
@@ -93,9 +98,11 @@ class Ledger:
         if not self.exists():
             return {}
         with open(self.file, "rb") as opened:
-            inode, size = os.fstat(opened.fileno()).st_ino, os.fstat(opened.fileno()).st_size
+            inode = os.fstat(opened.fileno()).st_ino
+            size = os.fstat(opened.fileno()).st_size
             if inode != self._read[0] or size < self._read[1]:
-                self._entries, self._read = {}, (inode, 0)
+                self._entries = {}
+                self._read = (inode, 0)
             opened.seek(self._read[1])
             lines = opened.read(size - self._read[1])
         for line in lines.splitlines():
@@ -202,8 +209,11 @@ class Ledger:
             marks = self.entries().get(path.relative_to(self.folder).as_posix())
             inner = [Ledger(path, record) for record in steps_of(marks or [])]
             found += [item for ledger in inner for item in ledger.unlisted()]
-            of_a_step = any(steps_of(self.entries().get(self.name_of(parent), [])) for parent in path.parents[:-2]
-                            if self.holds(parent))  # fmt: skip
+            of_a_step = any(
+                steps_of(self.entries().get(self.name_of(parent), []))
+                for parent in path.parents[:-2]
+                if self.holds(parent)
+            )
             if marks is None and not of_a_step and path not in (self.file, self.folder / LOCK):
                 found.append(path)
         return found
@@ -274,7 +284,8 @@ def delete_run(folder: Path, *records: str) -> list[Path]:
     ledgers = [ledger for ledger in (Ledger(folder, record) for record in records) if ledger.exists()]
     for ledger in ledgers:
         ledger.delete()
-    lock, known = folder / LOCK, {ledger.file for ledger in ledgers}
+    lock = folder / LOCK
+    known = {ledger.file for ledger in ledgers}
     known |= {lock} if is_plain_file(lock) and not lock.stat().st_size else set()
     left = sorted(set(folder.iterdir()) - known)
     for ledger in ledgers:  # by its list a folder is known as ours, also where somebody's files are left in it

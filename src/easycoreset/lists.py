@@ -12,7 +12,8 @@ import numpy as np
 from easycoreset.arrays import list_npz, open_npy, read_npz
 from easycoreset.errors import UsageError, quote, shorten
 
-INDICES, IDS = ("index", "idx", "indices", "kept"), ("sample_id", "sample_ids", "id", "ids", "filepath")
+INDICES = ("index", "idx", "indices", "kept")
+IDS = ("sample_id", "sample_ids", "id", "ids", "filepath")
 KEEP = "keep"  # a column of a coreset's whole table
 MARKS = ",;\t"  # that divide columns; blanks do too, between numbers
 LARGEST = 2**28  # bytes of a text

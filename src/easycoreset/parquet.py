@@ -113,8 +113,10 @@ def require_columns(table: pa.Table, path: Path, needs: dict[str, str]) -> None:
         column = table[name] if name in table.column_names else None
         gaps = kind.endswith("?") and column is not None and pa.types.is_null(column.type)
         if column is None or not (gaps or KINDS[kind.removesuffix("?")](column.type)):
-            raise UsageError(f"{path}: needs a column {quote(name)} of type {kind.removesuffix('?')}; it has "
-                             f"{shorten(', '.join(table.column_names))}")  # fmt: skip
+            raise UsageError(
+                f"{path}: needs a column {quote(name)} of type {kind.removesuffix('?')}; it has "
+                f"{shorten(', '.join(table.column_names))}"
+            )
         if column.null_count and kind != "bool" and not kind.endswith("?"):
             raise UsageError(f"{path}: column {quote(name)} must be without gaps")
 

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 _known: dict[Path, tuple[tuple[int, ...], str]] = {}  # what this process has just written: stamp and digest
 SHOWN = 5  # paths or values that a message names
-LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes
+LONGEST_NAME = 255  # bytes
+LONGEST_PATH = 4000
 
 
 def is_within(name: str) -> bool:

@@ -29,7 +29,8 @@ from easycoreset.processes import undisturbed
 from easycoreset.spreadsheet import write_csv
 from easycoreset.training.setup import choose_device, set_threads, to_device
 
-TABLE, TEXT = "labels.parquet", "labels.csv"
+TABLE = "labels.parquet"
+TEXT = "labels.csv"
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
@@ -44,7 +45,8 @@ def predict(options: PredictOptions) -> pa.Table:
     Raises:
         UsageError: no pictures, or none that fit the model.
     """
-    card, device = read_card(options.weights), choose_device(options.device)
+    card = read_card(options.weights)
+    device = choose_device(options.device)
     set_threads(options.threads, card.model, device)
     ids, batches = open_pictures(Path(options.data), card, options.batch_size)
     model = to_device(load_model(options.weights, options.model), device)
@@ -55,27 +57,40 @@ def predict(options: PredictOptions) -> pa.Table:
         if run.done:
             log.info("%s is finished already", options.out)
             return read_table(run.path / TABLE, {})
-        pred, probability = np.full(len(ids), -1, np.int64), np.zeros(len(ids), np.float32)
+        pred = np.full(len(ids), -1, np.int64)
+        probability = np.zeros(len(ids), np.float32)
         broken: list[str] = []
         with progress("predicting", len(ids)) as bar, frozen(model), torch.no_grad():
             for rows, x, unread in batches:
                 if len(rows):
                     p = F.softmax(model(x.to(device)).float(), 1).cpu()
-                    pred[rows], probability[rows] = p.argmax(1).numpy(), p.amax(1).numpy()
+                    pred[rows] = p.argmax(1).numpy()
+                    probability[rows] = p.amax(1).numpy()
                 broken += unread
                 bar.advance(len(rows) + len(unread))
         if broken:
             log.warning("warning: %d of %d pictures cannot be read: %s", len(broken), len(ids), ", ".join(broken))
         lost = pred < 0
         names = [None if k < 0 else card.class_names[k] for k in pred]
-        table = pa.table({"sample_id": pa.array(ids, pa.string()), "pred": pa.array(pred, mask=lost),
-                          "label_name": pa.array(names, pa.string()),
-                          "probability": pa.array(probability, mask=lost)})  # fmt: skip
+        table = pa.table(
+            {
+                "sample_id": pa.array(ids, pa.string()),
+                "pred": pa.array(pred, mask=lost),
+                "label_name": pa.array(names, pa.string()),
+                "probability": pa.array(probability, mask=lost),
+            }
+        )
         write_table(table, run.path / TABLE)
         write_atomic(run.path / TEXT, lambda path: write_csv(table, path, options.raw))
         counts = np.bincount(pred[~lost], minlength=len(card.class_names)).tolist()
-        run.finish(summary={"model": card.model, "pictures": len(ids), "unreadable": broken,
-                            "counts": dict(zip(card.class_names, counts, strict=True))})  # fmt: skip
+        run.finish(
+            summary={
+                "model": card.model,
+                "pictures": len(ids),
+                "unreadable": broken,
+                "counts": dict(zip(card.class_names, counts, strict=True)),
+            }
+        )
         return table
 
 

@@ -41,8 +41,15 @@ def digits(data: str = "digits") -> Experiment:
     standard = Product(
         base=base, methods=methods, fractions=(0.1, 0.5), updates=(200,), seeds=3, contrast="equal updates"
     )
-    trades = Product(base=base, methods=("easycore", "random"), fractions=(0.3,), updates=(200,), seeds=3,
-                     objectives=("trades:eps=0.1:steps=5",), contrast="equal updates")  # fmt: skip
+    trades = Product(
+        base=base,
+        methods=("easycore", "random"),
+        fractions=(0.3,),
+        updates=(200,),
+        seeds=3,
+        objectives=("trades:eps=0.1:steps=5",),
+        contrast="equal updates",
+    )
     return Experiment(name="digits", products=(standard, everything(standard), trades, everything(trades)))
 
 
@@ -59,16 +66,29 @@ def cifar10_quick(data: str) -> Experiment:
     return Experiment(
         name="cifar10-quick",
         products=(
-            Product(base=standard, methods=("random",), fractions=(0.5,), updates=(600, 1200, 2400), seeds=5,
-                    contrast="matched clean"),
-            Product(base=standard, methods=EASY, fractions=(0.5,), updates=(2400,), seeds=5,
-                    contrast="matched clean"),
-            Product(base=robust, methods=("random", "easycore"), fractions=(0.5,), updates=(1000,), seeds=3,
-                    objectives=("trades:steps=5",), contrast="equal updates"),
-            Product(base=standard, methods=(FULL,), fractions=(1.0,), updates=(2400,), seeds=5,
-                    contrast="matched clean"),
+            Product(
+                base=standard,
+                methods=("random",),
+                fractions=(0.5,),
+                updates=(600, 1200, 2400),
+                seeds=5,
+                contrast="matched clean",
+            ),
+            Product(base=standard, methods=EASY, fractions=(0.5,), updates=(2400,), seeds=5, contrast="matched clean"),
+            Product(
+                base=robust,
+                methods=("random", "easycore"),
+                fractions=(0.5,),
+                updates=(1000,),
+                seeds=3,
+                objectives=("trades:steps=5",),
+                contrast="equal updates",
+            ),
+            Product(
+                base=standard, methods=(FULL,), fractions=(1.0,), updates=(2400,), seeds=5, contrast="matched clean"
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def cifar100_quick(data: str) -> Experiment:
@@ -85,14 +105,22 @@ def cifar10_main(data: str) -> Experiment:
     PGD-20 is the attack of the table and of its contrasts, as in `cifar10-quick`; APGD on 500 images and, of the first
     seed, AutoAttack on 200 stand beside it. The primary contrast is EasyCore's with random at the same clean accuracy.
     """
-    standard, robust = main_products(data, budgets=(600, 1200, 2400), seeds=10), Product(
-        base=base_at(main_base(data), 8 / 255), methods=("random", "easycore", "easiest:by=loss"), fractions=(0.5,),
-        updates=(1000,), seeds=5, objectives=("trades:steps=5",), first_seed=("autoattack@200",),
-    )  # fmt: skip
+    standard = main_products(data, budgets=(600, 1200, 2400), seeds=10)
+    robust = Product(
+        base=base_at(main_base(data), 8 / 255),
+        methods=("random", "easycore", "easiest:by=loss"),
+        fractions=(0.5,),
+        updates=(1000,),
+        seeds=5,
+        objectives=("trades:steps=5",),
+        first_seed=("autoattack@200",),
+    )
     return Experiment(
-        name="cifar10-main", products=(*standard, robust, everything(robust)), primary=PRIMARY,
+        name="cifar10-main",
+        products=(*standard, robust, everything(robust)),
+        primary=PRIMARY,
         declares=(*DECLARES, "easycore vs random for trades:steps=5", "easycore vs full for trades:steps=5"),
-    )  # fmt: skip
+    )
 
 
 def cifar100_main(data: str) -> Experiment:
@@ -115,15 +143,23 @@ DECLARES = (
 
 def main_base(data: str) -> Cell:
     """What all cells of the main tables share."""
-    return Cell(data=data, model="thin-resnet", schedule="onecycle", attack=("pgd",), eps=PIXELS, limit=2000,
-                strong=("apgd@500",))  # fmt: skip
+    return Cell(
+        data=data,
+        model="thin-resnet",
+        schedule="onecycle",
+        attack=("pgd",),
+        eps=PIXELS,
+        limit=2000,
+        strong=("apgd@500",),
+    )
 
 
 def main_products(data: str, budgets: tuple[int, ...], seeds: int) -> tuple[Product, ...]:
     """Standard training on half the data: random at every budget, the methods and controls at 2,400 updates."""
     base = base_at(main_base(data), 2 / 255)
-    random = Product(base=base, methods=("random",), fractions=(0.5,), updates=budgets, seeds=seeds,
-                     first_seed=("autoattack@200",))  # fmt: skip
+    random = Product(
+        base=base, methods=("random",), fractions=(0.5,), updates=budgets, seeds=seeds, first_seed=("autoattack@200",)
+    )
     methods = dataclasses.replace(random, methods=(*EASY, BALANCED), updates=(2400,))
     return random, methods, everything(methods)
 
@@ -158,8 +194,17 @@ def cifar100_paper(data: str) -> Experiment:
 def imagenet_paper(data: str) -> Experiment:
     """The same on a folder as ImageNet's: torchvision's ResNet-18 at 224 pixels, one seed, TRADES at eps 4/255."""
     eps = tuple(n / 255 for n in (0.5, 1, 2, 4))
-    base = Cell(data=data, image_size=224, model="torchvision:resnet18", schedule="onecycle", scoring_epochs=30,
-                batch_size=256, weight_decay=1e-4, eps=eps, limit=5000)  # fmt: skip
+    base = Cell(
+        data=data,
+        image_size=224,
+        model="torchvision:resnet18",
+        schedule="onecycle",
+        scoring_epochs=30,
+        batch_size=256,
+        weight_decay=1e-4,
+        eps=eps,
+        limit=5000,
+    )
     return paper("imagenet-paper", base, seeds=1, standard=1 / 255, robust=4 / 255)
 
 
@@ -175,10 +220,18 @@ def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) 
         standard: the main eps after standard training.
         robust: the main eps after TRADES.
     """
-    plain = Product(base=base_at(base, standard), methods=PAPER_METHODS, fractions=(0.5, 0.3, 0.7), epochs=(30,),
-                    seeds=seeds, first_seed=("autoattack@512",), contrast="equal updates")  # fmt: skip
-    adversarial = dataclasses.replace(plain, base=base_at(base, robust), methods=("random", BALANCED, "easycore"),
-                                      objectives=("trades",))  # fmt: skip
+    plain = Product(
+        base=base_at(base, standard),
+        methods=PAPER_METHODS,
+        fractions=(0.5, 0.3, 0.7),
+        epochs=(30,),
+        seeds=seeds,
+        first_seed=("autoattack@512",),
+        contrast="equal updates",
+    )
+    adversarial = dataclasses.replace(
+        plain, base=base_at(base, robust), methods=("random", BALANCED, "easycore"), objectives=("trades",)
+    )
     products = (plain, adversarial, everything(plain), everything(adversarial))
     return Experiment(name=name, products=products, primary="easycore vs random for standard keeping 0.5")
 

@@ -62,11 +62,20 @@ class HardnessRecorder:
     [4.243, nan, nan, 4.243]
     """
 
-    def __init__(self, num_samples: int, reduction: Literal["mean", "sum", "none"] = "mean",
-                 loss: str = "cross_entropy", *, hardness: Sequence[str] = (), every: int = 1,
-                 first: int | None = None, input_std: Sequence[float] | None = None,
-                 model_std: Sequence[float] | None = None, feature_bias: bool = True,
-                 class_weight: Sequence[float] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        num_samples: int,
+        reduction: Literal["mean", "sum", "none"] = "mean",
+        loss: str = "cross_entropy",
+        *,
+        hardness: Sequence[str] = (),
+        every: int = 1,
+        first: int | None = None,
+        input_std: Sequence[float] | None = None,
+        model_std: Sequence[float] | None = None,
+        feature_bias: bool = True,
+        class_weight: Sequence[float] | None = None,
+    ) -> None:
         require(num_samples >= 1, "num_samples", ">= 1", num_samples)
         require(reduction in ("mean", "sum", "none"), "reduction", "mean, sum or none", reduction)
         require(every >= 1, "every", ">= 1", every)
@@ -74,10 +83,16 @@ class HardnessRecorder:
         require(input_std is None or min(input_std) > 0, "input_std", "> 0", input_std)
         require(loss != "weighted" or class_weight is not None, "class_weight", "given for the loss 'weighted'", None)
         loss = loss if class_weight is None else "weighted"
-        self.num_samples, self.reduction, self.loss = num_samples, reduction, loss
-        self.class_weight, self.weighted = read_class_weight(class_weight), class_weight is not None
-        self.every, self.first, self.feature_bias = every, first, feature_bias
-        self.input_std, self.model_std = _channels(input_std), _channels(model_std)
+        self.num_samples = num_samples
+        self.reduction = reduction
+        self.loss = loss
+        self.class_weight = read_class_weight(class_weight)
+        self.weighted = class_weight is not None
+        self.every = every
+        self.first = first
+        self.feature_bias = feature_bias
+        self.input_std = _channels(input_std)
+        self.model_std = _channels(model_std)
         measures = load_online(hardness)
         kind = "aign" if loss == "cross_entropy" else "grad_norm"
         self._gradients = {m.name.replace("aign", kind, 1): m for m in measures if isinstance(m, AIGN)}
@@ -91,11 +106,15 @@ class HardnessRecorder:
         }
         self._folds = {name: (name, m.fold()) for name, m in self._gradients.items()}
         self._folds |= {m.name: (m.column, m.fold()) for m in measures if isinstance(m, ForwardHardness)}
-        self.epoch, self.nonfinite = 1, dict[str, int]()
+        self.epoch = 1
+        self.nonfinite = dict[str, int]()
         self._observed = np.zeros(num_samples, np.int32)
         self._last: dict[str, np.ndarray] | None = None
         self._recorded: set[str] = set()  # trajectory columns that any epoch gave
-        self._check_due, self._checked, self._scale, self._watched = False, False, 1.0, 0
+        self._check_due = False
+        self._checked = False
+        self._scale = 1.0
+        self._watched = 0
         self._weights: list[Tensor] = []  # of the samples that are observed for the watch before
         self._lost = torch.zeros(0, dtype=torch.bool)  # whose logits are not finite, of the step that is watched
 
@@ -134,19 +153,25 @@ class HardnessRecorder:
             return x
         check_input(x, scale, {"input_std": self.input_std, "model_std": self.model_std})
         index = check_index("watch", index, x, self.num_samples)
-        plain, self._weights = self.loss == "cross_entropy" or self.weighted, list[Tensor]()
+        plain = self.loss == "cross_entropy" or self.weighted
+        self._weights = list[Tensor]()
         self._watched += 1
-        self._check_due, self._scale = not self._recorded and plain, scale
+        self._check_due = not self._recorded and plain
+        self._scale = scale
         lost = self._lost = torch.zeros(0, dtype=torch.bool, device=x.device)  # `observe` fills it in
         seen = x if in_place else x.view_as(x) if x.requires_grad else x.detach()
         x = seen.requires_grad_()
-        size, used, weights = len(x), False, self._weights
+        size = len(x)
+        used = False
+        weights = self._weights
 
         def record(gradient: Tensor) -> None:
             nonlocal used
             if used:
-                raise UsageError("watch counts once; this is a second backward pass through the same x (call it after "
-                                 "an attack inside the step)")  # fmt: skip
+                raise UsageError(
+                    "watch counts once; this is a second backward pass through the same x (call it after "
+                    "an attack inside the step)"
+                )
             used = True
             factor = divide_by(size, self.reduction, weights, self.weighted) / scale
             own = gradient.detach(), factor, self.input_std, self.model_std
@@ -180,12 +205,16 @@ class HardnessRecorder:
         index = check_index("observe", index, logits, self.num_samples)
         self._weights[:] = weights_of(self.class_weight, y, logits.shape[1])
         given = logits.detach()
-        outputs = Outputs(given if given.dtype == torch.float64 else given.float(), y,
-                          features=None if features is None else features.detach().flatten(1),
-                          bias=self.feature_bias)  # fmt: skip
+        outputs = Outputs(
+            given if given.dtype == torch.float64 else given.float(),
+            y,
+            features=None if features is None else features.detach().flatten(1),
+            bias=self.feature_bias,
+        )
         if self._check_due and logits.requires_grad:
             logits.register_hook(reduction_check(outputs, list(self._weights), self.reduction, self._scale))
-        self._check_due, self._checked = False, self._checked or self._check_due
+        self._checked = self._checked or self._check_due
+        self._check_due = False
         if not len(self._lost):
             self._lost.resize_(len(given)).copy_(~torch.isfinite(given).all(1))
         with torch.no_grad():
@@ -199,12 +228,17 @@ class HardnessRecorder:
         if self._watched and not gradients.seen:
             if gradients.nonfinite():
                 raise RunError(f"the loss of epoch {self.epoch} is not finite: nor is a single gradient of it")
-            said = (f"watch was called {self._watched} times and no gradient came: use what it returns in place of x, "
-                    "and let loss.backward() reach it (no no_grad below the input, no inputs=)")  # fmt: skip
+            said = (
+                f"watch was called {self._watched} times and no gradient came: use what it returns in place of x, "
+                "and let loss.backward() reach it (no no_grad below the input, no inputs=)"
+            )
             warnings.warn(said, EasycoresetWarning, stacklevel=2)
         elif self._watched and not self._recorded and self.loss == "cross_entropy" and not self._checked:
-            log.warning("warning: nothing checks that the loss is plain cross-entropy, reduced by %s, as declared: "
-                        "recorder.observe(logits, y, index) would", self.reduction)  # fmt: skip
+            log.warning(
+                "warning: nothing checks that the loss is plain cross-entropy, reduced by %s, as declared: "
+                "recorder.observe(logits, y, index) would",
+                self.reduction,
+            )
         self._watched = 0
         if self.recording:
             self._last = {}
@@ -248,20 +282,33 @@ class HardnessRecorder:
         columns = {
             f"{n}_online": fold.result() for n, (column, fold) in self._folds.items() if column in self._recorded
         }
-        return Scores(sample_ids=ids, labels=own, class_names=[str(k) for k in range(int(own.max()) + 1)],
-                      n_obs=self._observed.copy(), columns=columns,
-                      provenance={"mode": "online", "loss": self.loss, "split": "train",
-                                  **({"labels": "not given"} if labels is None else {})})  # fmt: skip
+        return Scores(
+            sample_ids=ids,
+            labels=own,
+            class_names=[str(k) for k in range(int(own.max()) + 1)],
+            n_obs=self._observed.copy(),
+            columns=columns,
+            provenance={
+                "mode": "online",
+                "loss": self.loss,
+                "split": "train",
+                **({"labels": "not given"} if labels is None else {}),
+            },
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold; of several processes all call this, and one saves it."""
         for gathered in self._gathered.values():
             gathered.unite(keep_all=False)
-        return {"options": self._options(), "epoch": self.epoch, "nonfinite": dict(self.nonfinite),
-                "observed": torch.tensor(self._observed),
-                "recorded": sorted(self._recorded),
-                "gathered": {name: gathered.state_dict() for name, gathered in self._gathered.items()},
-                "folds": {name: fold_state(fold) for name, (_, fold) in self._folds.items()}}  # fmt: skip
+        return {
+            "options": self._options(),
+            "epoch": self.epoch,
+            "nonfinite": dict(self.nonfinite),
+            "observed": torch.tensor(self._observed),
+            "recorded": sorted(self._recorded),
+            "gathered": {name: gathered.state_dict() for name, gathered in self._gathered.items()},
+            "folds": {name: fold_state(fold) for name, (_, fold) in self._folds.items()},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint, also with another number of processes.
@@ -269,17 +316,21 @@ class HardnessRecorder:
         Raises:
             UsageError: it is of another recorder.
         """
-        theirs, own = state.get("options", {}), self._options()
+        theirs = state.get("options", {})
+        own = self._options()
         other = [name for name in own if theirs.get(name, own[name]) != own[name]]
         if other:
-            raise UsageError(f"the recorder's state does not fit: its {other[0]} is {quote(theirs[other[0]])}, now "
-                             f"{quote(own[other[0]])}")  # fmt: skip
+            raise UsageError(
+                f"the recorder's state does not fit: its {other[0]} is {quote(theirs[other[0]])}, now "
+                f"{quote(own[other[0]])}"
+            )
         try:
             for name, gathered in self._gathered.items():
                 gathered.load_state_dict(state["gathered"][name])
             for name, (_, fold) in self._folds.items():
                 load_fold_state(fold, state["folds"][name])
-            self.epoch, self.nonfinite = state["epoch"], dict(state["nonfinite"])
+            self.epoch = state["epoch"]
+            self.nonfinite = dict(state["nonfinite"])
             self._recorded = set(state["recorded"])
             self._observed[:] = state["observed"].numpy()
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
@@ -288,8 +339,16 @@ class HardnessRecorder:
     def _options(self) -> dict[str, Any]:
         """What must be the same where a state is loaded."""
         stds = [None if std is None else std.tolist() for std in (self.input_std, self.model_std)]
-        return {"num_samples": self.num_samples, "reduction": self.reduction, "loss": self.loss, "every": self.every,
-                "first": self.first, "columns": self.columns, "input_std": stds[0], "model_std": stds[1]}  # fmt: skip
+        return {
+            "num_samples": self.num_samples,
+            "reduction": self.reduction,
+            "loss": self.loss,
+            "every": self.every,
+            "first": self.first,
+            "columns": self.columns,
+            "input_std": stds[0],
+            "model_std": stds[1],
+        }
 
     def __repr__(self) -> str:
         """What it records, and how far it is."""

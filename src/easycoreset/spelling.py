@@ -94,7 +94,8 @@ def split_place(path: Path) -> tuple[Path, str | None]:
     """
     parts = str(path).split(":")
     for count in range(1, len(parts) if not os.path.lexists(path) else 1):
-        place, key = ":".join(parts[:count]), ":".join(parts[count:])
+        place = ":".join(parts[:count])
+        key = ":".join(parts[count:])
         if place and key and os.path.exists(place):
             return Path(place), key
     return path, None

@@ -84,7 +84,8 @@ def track_tensorboard(folder: Path, parameters: dict[str, Any]) -> Iterator[Log]
 @contextlib.contextmanager
 def track_mlflow(folder: Path, parameters: dict[str, Any]) -> Iterator[Log]:
     """A run on the server that MLFLOW_TRACKING_URI names, else in `mlflow/`: SQLite, or files for mlflow-skinny."""
-    uri, home = os.environ.get("MLFLOW_TRACKING_URI"), folder.resolve() / "mlflow"
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    home = folder.resolve() / "mlflow"
     place = None if uri else (home / "artifacts").as_uri()
     if not uri:
         home.mkdir(exist_ok=True)
@@ -96,7 +97,8 @@ def track_mlflow(folder: Path, parameters: dict[str, Any]) -> Iterator[Log]:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
 
-    client, run = MlflowClient(tracking_uri=uri), _begun(folder, "mlflow")
+    client = MlflowClient(tracking_uri=uri)
+    run = _begun(folder, "mlflow")
     if run is None:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         known = client.get_experiment_by_name(name)
@@ -131,8 +133,14 @@ def track_wandb(folder: Path, parameters: dict[str, Any]) -> Iterator[Log]:
     given: dict[str, Any] = {} if told else {"mode": "offline"}
     if before is not None:
         given |= {"id": before} | ({"resume": "allow"} if told else {})
-    run: Any = wandb.init(project=os.environ.get("WANDB_PROJECT", PROJECT), name=folder.resolve().name, dir=str(folder),
-                          config=parameters, settings=wandb.Settings(silent=True, console="off"), **given)  # fmt: skip
+    run: Any = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        name=folder.resolve().name,
+        dir=str(folder),
+        config=parameters,
+        settings=wandb.Settings(silent=True, console="off"),
+        **given,
+    )
     _begin(folder, "wandb", run.id)
     code = 1
     try:

@@ -23,7 +23,8 @@ def run_key(case, **changes):
 def read_results(folder, attack):
     """The rows of one attack, and by run and seed 2 x images: right under attack, right when clean."""
     rows = [row for row in pq.read_table(folder / "results.parquet").to_pylist() if row["attack"] == attack]
-    results, images = {}, {}
+    results = {}
+    images = {}
     for row in rows:
         row |= {"data": row["data"].partition(":")[0], "size": row["updates"] or row["epochs"]}
         table = pq.read_table(folder / "cells" / row["cell"] / "predictions.parquet").sort_by("index")
@@ -52,12 +53,14 @@ def contrast_runs(results, contrast):
 
 def possible_contrasts(rows, results, old_declared):
     """The additional contrasts, and those that a run.json without starts declares as {objective: kind}."""
-    methods, sizes = dict.fromkeys(row["method"] for row in rows), sorted({row["size"] for row in rows})
+    methods = dict.fromkeys(row["method"] for row in rows)
+    sizes = sorted({row["size"] for row in rows})
     pairs = [(method, "random") for method in methods if method != "random"]
     pairs += [("easiest:by=loss", "easycore"), ("easycore", "full")]
     settings = {run_key(row, size=None): row for row in rows if row["method"] == "random"}.values()
     for row, (method, against) in itertools.product(settings, pairs):
-        kinds, at_main_eps = [("equal updates", False)], row["eps"] == row["main"]
+        kinds = [("equal updates", False)]
+        at_main_eps = row["eps"] == row["main"]
         if at_main_eps and (method, against) in [("easiest:by=loss", "easycore"), ("full", "random")]:
             kinds.append(("matched clean", False))
         if at_main_eps and against == "random" and method != "full" and row["objective"] in old_declared:
@@ -91,28 +94,37 @@ def estimate(kind, runs, seeds):
     """The figures over these seeds; `extreme` is the seed whose gain is farthest from the mean."""
     if not seeds or (gains := image_gains(kind, runs, seeds)) is None:
         return dict.fromkeys(FIGURES) | {"p": 1.0}
-    (n, images), per_seed, gain = gains.shape, gains.mean(axis=1), gains.mean()
+    (n, images) = gains.shape
+    per_seed = gains.mean(axis=1)
+    gain = gains.mean()
     seed_variance = per_seed.var(ddof=1) if n > 1 else 0.0
     covariance = (gains.sum(axis=0).var(ddof=1) - gains.var(axis=1, ddof=1).sum()) / max(n * (n - 1), 1)
-    image_variance, low, high, p = max(covariance, 0.0) / images, None, None, 1.0
+    image_variance = max(covariance, 0.0) / images
+    low = None
+    high = None
+    p = 1.0
 
     def half_width(level):
-        t, z = stats.t.isf(level / 2, n - 1), stats.norm.isf(level / 2)
+        t = stats.t.isf(level / 2, n - 1)
+        z = stats.norm.isf(level / 2)
         return np.sqrt(t**2 * seed_variance / n + z**2 * image_variance)
 
     if seed_variance > 1e-20:
-        low, high = gain - half_width(0.05), gain + half_width(0.05)
+        low = gain - half_width(0.05)
+        high = gain + half_width(0.05)
         if abs(gain) > 1e-15:
             p = np.exp(optimize.brentq(lambda log: half_width(np.exp(log)) - abs(gain), -300.0, 0.0, xtol=1e-13))
     flipped = np.array(list(itertools.product((1, -1), repeat=n))) @ per_seed / n
-    sign_flip_p, extreme = np.mean(np.abs(flipped) >= abs(gain) - 1e-12), seeds[np.abs(per_seed - gain).argmax()]
+    sign_flip_p = np.mean(np.abs(flipped) >= abs(gain) - 1e-12)
+    extreme = seeds[np.abs(per_seed - gain).argmax()]
     figures = (per_seed.tolist(), gain, low, high, p, seed_variance, image_variance, images, sign_flip_p, extreme)
     return dict(zip(FIGURES, figures, strict=True))
 
 
 def compute(results, contrast):
     """A contrast with its figures, and those without its extreme seed."""
-    (runs, finished), kind = contrast_runs(results, contrast), contrast["kind"]
+    (runs, finished) = contrast_runs(results, contrast)
+    kind = contrast["kind"]
     seeds = contrast["seeds"] if set(contrast["seeds"]) <= set(finished) else []
     names = ("method", "against", "objective", "kind", "eps", "seeds", "declared", "primary")
     line = {name: contrast[name] for name in names} | estimate(kind, runs, seeds)

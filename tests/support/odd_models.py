@@ -62,7 +62,8 @@ class TiedWeights(Plain):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encode, self.decode = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.encode = nn.Linear(16, 16)
+        self.decode = nn.Linear(16, 16)
         self.decode.weight = self.encode.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -262,9 +263,35 @@ def spectral_norm() -> nn.Module:
 
 
 FACTORIES: tuple[Callable[[], nn.Module], ...] = (
-    InplaceInput, DetachedInput, HardThreshold, NoParameters, HeadTwice, TiedWeights, ExtraState, ExpandedBuffer,
-    ReturnsTuple, ReturnsDict, ReturnsDataclass, ReturnsFlat, ReturnsMaps, Noisy, CountsInEval, RaisesForward, Auxiliary,
-    NoGrad, HugeLogits, ConstantLogits, Unpicklable, lazy_linear, quantised, meta_device, own_head, half_precision,
-    frozen_parameters, scripted, data_parallel, spectral_norm,
-)  # fmt: skip
+    InplaceInput,
+    DetachedInput,
+    HardThreshold,
+    NoParameters,
+    HeadTwice,
+    TiedWeights,
+    ExtraState,
+    ExpandedBuffer,
+    ReturnsTuple,
+    ReturnsDict,
+    ReturnsDataclass,
+    ReturnsFlat,
+    ReturnsMaps,
+    Noisy,
+    CountsInEval,
+    RaisesForward,
+    Auxiliary,
+    NoGrad,
+    HugeLogits,
+    ConstantLogits,
+    Unpicklable,
+    lazy_linear,
+    quantised,
+    meta_device,
+    own_head,
+    half_precision,
+    frozen_parameters,
+    scripted,
+    data_parallel,
+    spectral_norm,
+)
 ODD_MODELS: dict[str, Callable[[], nn.Module]] = {factory.__name__: factory for factory in FACTORIES}

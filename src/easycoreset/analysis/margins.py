@@ -30,14 +30,23 @@ def against_margin(hardness: Numbers, margins: pa.Table, bins: int, seed: int = 
     distance = margins["distance_upper_bound"].to_numpy(zero_copy_only=False).astype(float)
     values = hardness[index].astype(float)
     both = np.flatnonzero(np.isfinite(values) & np.isfinite(distance))
-    values, distance = values[both], distance[both]
+    values = values[both]
+    distance = distance[both]
     rng = np.random.default_rng(seed)
     drawn = [spearman(values[rows], distance[rows]) for rows in rng.integers(0, len(both), (DRAWS, len(both)))]
     fine = [value for value in drawn if np.isfinite(value)]
     parts = np.array_split(easiest_first(values), bins)
     return {
-        "samples": len(both), "spearman": known(spearman(values, distance)),
+        "samples": len(both),
+        "spearman": known(spearman(values, distance)),
         "interval": [float(v) for v in np.quantile(fine, [0.025, 0.975])] if fine else None,
-        "bins": [{"hardness": float(values[p].mean()), "mean": float(distance[p].mean()),
-                  "median": float(np.median(distance[p]))} for p in parts if len(p)],
-    }  # fmt: skip
+        "bins": [
+            {
+                "hardness": float(values[p].mean()),
+                "mean": float(distance[p].mean()),
+                "median": float(np.median(distance[p])),
+            }
+            for p in parts
+            if len(p)
+        ],
+    }

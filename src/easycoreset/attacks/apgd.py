@@ -58,17 +58,26 @@ class APGD:
         return run_package(attack, model, x, y)
 
     def _targeted(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        attack = APGDAttack_targeted(Contiguous(model), eot_iter=1, rho=0.75, n_target_classes=count_targets(model, x),
-                                     **self._common(x))  # fmt: skip
+        attack = APGDAttack_targeted(
+            Contiguous(model), eot_iter=1, rho=0.75, n_target_classes=count_targets(model, x), **self._common(x)
+        )
         return run_package(attack, model, x, y)
 
     def _common(self, x: Tensor) -> dict[str, Any]:
-        return {"eps": self.eps, "norm": package_norm(self.norm), "n_restarts": 1, "n_iter": self.iterations,
-                "seed": self.seed, "device": x.device, "verbose": False}  # fmt: skip
+        return {
+            "eps": self.eps,
+            "norm": package_norm(self.norm),
+            "n_restarts": 1,
+            "n_iter": self.iterations,
+            "seed": self.seed,
+            "device": x.device,
+            "verbose": False,
+        }
 
 
-def run_stages(stages: Callable[[int], dict[str, Stage]], model: nn.Module, x: Tensor, y: Tensor,
-               index: Tensor | None) -> Tensor:  # fmt: skip
+def run_stages(
+    stages: Callable[[int], dict[str, Stage]], model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None
+) -> Tensor:
     """Run the attacks of an ensemble on one batch, each on the samples that those before it left."""
     result = x.detach().clone()
     with frozen(model), torch.no_grad():

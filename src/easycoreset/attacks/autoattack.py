@@ -62,9 +62,18 @@ class AutoAttack:
         return run_stages(self.stages, model, x, y, index)
 
     def _fab(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        attack = FABAttack_PT(Contiguous(model), n_restarts=1, n_iter=self.iterations, targeted=True,
-                              n_target_classes=count_targets(model, x), eps=self.eps, norm=package_norm(self.norm),
-                              seed=self.seed, device=x.device, verbose=False)  # fmt: skip
+        attack = FABAttack_PT(
+            Contiguous(model),
+            n_restarts=1,
+            n_iter=self.iterations,
+            targeted=True,
+            n_target_classes=count_targets(model, x),
+            eps=self.eps,
+            norm=package_norm(self.norm),
+            seed=self.seed,
+            device=x.device,
+            verbose=False,
+        )
         return run_package(attack, model, x, y)
 
 
@@ -89,9 +98,18 @@ class Square:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         check_images(self.norm, x.shape[1:])
-        attack = SquareAttack(Contiguous(model), p_init=0.8, n_queries=self.queries, eps=self.eps, n_restarts=1,
-                              norm=package_norm(self.norm), seed=self.seed, verbose=False, device=x.device,
-                              resc_schedule=False)  # fmt: skip
+        attack = SquareAttack(
+            Contiguous(model),
+            p_init=0.8,
+            n_queries=self.queries,
+            eps=self.eps,
+            n_restarts=1,
+            norm=package_norm(self.norm),
+            seed=self.seed,
+            verbose=False,
+            device=x.device,
+            resc_schedule=False,
+        )
         return run_package(attack, model, x, y)
 
 

@@ -28,7 +28,8 @@ class DeepFool:
         require(self.candidates >= 2, "candidates", ">= 2", self.candidates)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        x, adv = x.detach(), x.detach().clone()
+        x = x.detach()
+        adv = x.clone()
         rows = torch.arange(len(x), device=x.device)
         with frozen(model), torch.enable_grad():
             for _ in range(self.steps):
@@ -45,7 +46,8 @@ class DeepFool:
         logits = model(x)
         others = logits.scatter(1, y[:, None], float("-inf")).argsort(1, descending=True)
         own = logits.gather(1, y[:, None])
-        nearest, best = torch.full((len(x),), float("inf"), device=x.device, dtype=x.dtype), torch.zeros_like(x)
+        nearest = torch.full((len(x),), float("inf"), device=x.device, dtype=x.dtype)
+        best = torch.zeros_like(x)
         for place in range(min(self.candidates, logits.shape[1]) - 1):
             gap = (own - logits.gather(1, others[:, place : place + 1])).squeeze(1)
             (slope,) = torch.autograd.grad(gap.sum(), x, retain_graph=True)
@@ -56,5 +58,6 @@ class DeepFool:
                 size = gap / lengths(slope).clamp_min(1e-12)
                 step = -spread(size / lengths(slope).clamp_min(1e-12)) * slope
             closer = size.detach() < nearest
-            nearest, best[closer] = torch.where(closer, size.detach(), nearest), step[closer].detach()
+            nearest = torch.where(closer, size.detach(), nearest)
+            best[closer] = step[closer].detach()
         return best

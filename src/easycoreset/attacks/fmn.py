@@ -39,8 +39,10 @@ class FMN:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         x = x.detach()
-        best, nearest = x.clone(), torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
-        adv, eps = x.clone(), torch.zeros(len(x), device=x.device, dtype=x.dtype)
+        best = x.clone()
+        nearest = torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
+        adv = x.clone()
+        eps = torch.zeros(len(x), device=x.device, dtype=x.dtype)
         with frozen(model), torch.enable_grad():
             slopes = class_slopes(model, x, y, self.norm)
             for step in range(self.steps + 1):
@@ -52,10 +54,13 @@ class FMN:
                     (slope,) = torch.autograd.grad(margin.sum(), adv, retain_graph=True)
                     estimate = reach(margin.detach().to(x.dtype), slope, self.norm)
                 (gradient,) = torch.autograd.grad(ascended(signed, y, margin, step).sum(), adv)
-                adv, margin = adv.detach(), margin.detach().to(x.dtype)
-                size, broken = measure(adv - x, self.norm), margin > 0
+                adv = adv.detach()
+                margin = margin.detach().to(x.dtype)
+                size = measure(adv - x, self.norm)
+                broken = margin > 0
                 closer = broken & (size < nearest)
-                best[closer], nearest = adv[closer], torch.where(closer, size, nearest)
+                best[closer] = adv[closer]
+                nearest = torch.where(closer, size, nearest)
                 if step == self.steps:
                     break
                 share = change(self.gamma, step / self.steps)
@@ -86,8 +91,11 @@ class DDN:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         x = x.detach()
-        best, nearest = x.clone(), torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
-        adv, delta, eps = x.clone(), torch.zeros_like(x), torch.zeros(len(x), device=x.device, dtype=x.dtype)
+        best = x.clone()
+        nearest = torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
+        adv = x.clone()
+        delta = torch.zeros_like(x)
+        eps = torch.zeros(len(x), device=x.device, dtype=x.dtype)
         with frozen(model), torch.enable_grad():
             slopes = class_slopes(model, x, y, "l2")
             for step in range(self.steps + 1):
@@ -99,9 +107,11 @@ class DDN:
                     eps = reach(margin.detach().to(x.dtype), gradient, "l2")
                 (gradient,) = torch.autograd.grad(ascended(signed, y, margin, step).sum(), adv)
                 adv = adv.detach()
-                size, broken = lengths(adv - x), margin.detach() > 0
+                size = lengths(adv - x)
+                broken = margin.detach() > 0
                 closer = broken & (size < nearest)
-                best[closer], nearest = adv[closer], torch.where(closer, size, nearest)
+                best[closer] = adv[closer]
+                nearest = torch.where(closer, size, nearest)
                 if step == self.steps:
                     break
                 share = change(self.gamma, step / self.steps)

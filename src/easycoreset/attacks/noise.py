@@ -27,7 +27,8 @@ class Noise:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         index = torch.arange(len(x), device=x.device) if index is None else index
-        result, rows = x.detach().clone(), torch.arange(len(x), device=x.device)
+        result = x.detach().clone()
+        rows = torch.arange(len(x), device=x.device)
         with frozen(model), torch.no_grad():
             for draw in range(self.draws):
                 if not len(rows):

@@ -38,7 +38,8 @@ class PGD:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         x = x.detach()
         index = torch.arange(len(x), device=x.device) if index is None else index
-        result, robust = x.clone(), torch.arange(len(x), device=x.device)
+        result = x.clone()
+        robust = torch.arange(len(x), device=x.device)
         with frozen(model), torch.enable_grad():
             others = rank_others(model, x, y) if self.loss == "targeted" else None
             for restart in range(self.restarts):
@@ -47,11 +48,21 @@ class PGD:
                     robust = self._restart(model, x, y, target, index, restart, result, robust)
         return result
 
-    def _restart(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None, index: Tensor, restart: int,
-                 result: Tensor, rows: Tensor) -> Tensor:  # fmt: skip
+    def _restart(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        target: Tensor | None,
+        index: Tensor,
+        restart: int,
+        result: Tensor,
+        rows: Tensor,
+    ) -> Tensor:
         """Attack `rows` from one start, fill in `result`, and return the rows that stay robust."""
         step_size = self.eps / 4 if self.step_size is None else self.step_size
-        x, y = x[rows], y[rows]
+        x = x[rows]
+        y = y[rows]
         adv = random_point(x, index[rows], self.eps, self.norm, self.seed, restart)
         for step in range(self.steps + 1):
             adv = adv.detach().requires_grad_(step < self.steps)
@@ -66,7 +77,11 @@ class PGD:
             if broken.any():
                 result[rows[broken]] = adv[broken]
                 kept = ~broken
-                rows, x, y, adv, gradient = rows[kept], x[kept], y[kept], adv[kept], gradient[kept]
+                rows = rows[kept]
+                x = x[kept]
+                y = y[kept]
+                adv = adv[kept]
+                gradient = gradient[kept]
                 if not len(rows):
                     return rows
             adv = project(adv + step_size * direction(gradient, self.norm), x, self.eps, self.norm)

@@ -26,10 +26,13 @@ class Saved:
 
     def __init__(self, path: Path, *, eps: float = 8 / 255, norm: Norm = "linf", seed: int = 0) -> None:
         check_ball(eps, norm, seed)
-        self.path, self.eps, self.norm = path, eps, norm
+        self.path = path
+        self.eps = eps
+        self.norm = norm
         try:
             found = load_file(path)
-            self.x, index = found["x"].float(), found["index"]
+            self.x = found["x"].float()
+            index = found["index"]
         except FileNotFoundError:
             raise UsageError(f"attack file:{path}: no such file") from None
         except (SafetensorError, OSError, KeyError) as error:

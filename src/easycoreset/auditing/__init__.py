@@ -61,9 +61,12 @@ def audit(options: AuditOptions) -> pa.Table:
     by = column_of(scores, options.by, ("aign", "aign_online", "grad_norm_online"), "by")
     suspect_by = column_of(scores, options.suspect_by, ("loss", "loss_online", "aum", "aum_online", by), "suspect_by")
     wrong = None if options.wrong is None else read_listed("wrong", options.wrong, scores).keep
-    identity = options_json(options, neutral=False) | {"by": by, "suspect_by": suspect_by,
-                                                       "fingerprint": split.fingerprint,
-                                                       "scores": digest_of(file)[:16]}  # fmt: skip
+    identity = options_json(options, neutral=False) | {
+        "by": by,
+        "suspect_by": suspect_by,
+        "fingerprint": split.fingerprint,
+        "scores": digest_of(file)[:16],
+    }
     identity["wrong"] = None if options.wrong is None else digest_of(options.wrong)[:16]
     with claim(options.out, "audit", identity, overwrite=options.overwrite, places=("audit.parquet",)) as run:
         if run.done:
@@ -75,8 +78,12 @@ def audit(options: AuditOptions) -> pa.Table:
         twins, in_test = find_duplicates(split, source.splits.get("test"), options.batch_size)
         table = tabulate(scores, p, by, suspect_by, twins, in_test)
         held_out = {name: len(other) for name, other in source.splits.items() if name != split.name}
-        facts: dict[str, Any] = {"split": split.name, "models": len(models), "not_audited": held_out,
-                                 "unreadable": list(source.broken)}  # fmt: skip
+        facts: dict[str, Any] = {
+            "split": split.name,
+            "models": len(models),
+            "not_audited": held_out,
+            "unreadable": list(source.broken),
+        }
         if wrong is not None:
             facts["noise"] = measure_noise(scores, wrong, p)
         write_table(with_provenance(table, {"class_names": list(scores.class_names)}), run.path / "audit.parquet")
@@ -105,8 +112,9 @@ def find_models(folder: Path) -> list[Path]:
     return [folder] if (folder / "model.json").exists() else []
 
 
-def predict_probabilities(options: AuditOptions, folders: Sequence[Path], split: Split,
-                          device: torch.device) -> np.ndarray | None:  # fmt: skip
+def predict_probabilities(
+    options: AuditOptions, folders: Sequence[Path], split: Split, device: torch.device
+) -> np.ndarray | None:
     """[N, classes], the mean over the models' on the clean samples; None where there is none.
 
     A finished model knows the labels that it was trained on by heart, wrong ones too; on the way there it does not.
@@ -114,7 +122,8 @@ def predict_probabilities(options: AuditOptions, folders: Sequence[Path], split:
     if not folders:
         log.info("no model beside the scores: nothing is predicted")
         return None
-    rows, found = np.arange(len(split), dtype=np.int64), np.zeros((0, 0), np.float32)
+    rows = np.arange(len(split), dtype=np.int64)
+    found = np.zeros((0, 0), np.float32)
     with progress("predicting", len(split) * len(folders)) as bar, torch.no_grad():
         for folder in folders:
             model = to_device(load_model(folder, options.model), device)
@@ -127,27 +136,37 @@ def predict_probabilities(options: AuditOptions, folders: Sequence[Path], split:
     return found
 
 
-def tabulate(scores: Scores, p: np.ndarray | None, by: str, suspect_by: str, twins: np.ndarray,
-             in_test: np.ndarray) -> pa.Table:  # fmt: skip
+def tabulate(
+    scores: Scores, p: np.ndarray | None, by: str, suspect_by: str, twins: np.ndarray, in_test: np.ndarray
+) -> pa.Table:
     """A row a sample; what is not known is null."""
-    names, n = list(scores.class_names), len(scores)
-    rows, values = np.arange(n, dtype=np.int64), suspicion(scores[suspect_by], suspect_by, len(names))
-    rank, within = place_of(scores[by]), place_of(scores[by], scores.labels)
+    names = list(scores.class_names)
+    n = len(scores)
+    rows = np.arange(n, dtype=np.int64)
+    values = suspicion(scores[suspect_by], suspect_by, len(names))
+    rank = place_of(scores[by])
+    within = place_of(scores[by], scores.labels)
     columns: dict[str, Any] = {
-        "index": rows, "sample_id": pa.array(scores.sample_ids, pa.string()), "label": scores.labels,
+        "index": rows,
+        "sample_id": pa.array(scores.sample_ids, pa.string()),
+        "label": scores.labels,
         "label_name": pa.array([names[k] for k in scores.labels], pa.string()),
-    }  # fmt: skip
+    }
     pred = None if p is None else p.argmax(1)
     columns |= {
         "pred": pa.nulls(n, pa.int64()) if pred is None else pred,
         "pred_name": pa.nulls(n, pa.string()) if pred is None else pa.array([names[k] for k in pred]),
         "probability": pa.nulls(n, pa.float32()) if p is None else p.max(1),
         "self_confidence": pa.nulls(n, pa.float32()) if p is None else p[rows, scores.labels],
-        by: scores[by], "rank": rank, "rank_in_class": within,
-        suspect_by: scores[suspect_by], "suspicion": values,
+        by: scores[by],
+        "rank": rank,
+        "rank_in_class": within,
+        suspect_by: scores[suspect_by],
+        "suspicion": values,
         "likely_mislabelled": values > 0 if has_threshold(suspect_by) else pa.nulls(n, pa.bool_()),
-        "duplicate_of": pa.array(twins, mask=twins < 0), "in_test": in_test,
-    }  # fmt: skip
+        "duplicate_of": pa.array(twins, mask=twins < 0),
+        "in_test": in_test,
+    }
     return pa.table(columns)
 
 
@@ -158,12 +177,16 @@ def _count(values: pa.ChunkedArray) -> int | None:
 
 def summarise(table: pa.Table, by: str, suspect_by: str) -> dict[str, Any]:
     """Counts of what was found."""
-    label, twin = table["label"].to_numpy(), table["duplicate_of"].to_numpy(zero_copy_only=False)
+    label = table["label"].to_numpy()
+    twin = table["duplicate_of"].to_numpy(zero_copy_only=False)
     twice = np.flatnonzero(~np.isnan(twin.astype(float)))
     firsts = twin[twice].astype(np.int64)
     return {
-        "samples": table.num_rows, "by": by, "suspect_by": suspect_by,
+        "samples": table.num_rows,
+        "by": by,
+        "suspect_by": suspect_by,
         "likely_mislabelled": _count(table["likely_mislabelled"]),
-        "duplicates": len(twice), "duplicates_with_another_label": int(np.sum(label[twice] != label[firsts])),
+        "duplicates": len(twice),
+        "duplicates_with_another_label": int(np.sum(label[twice] != label[firsts])),
         "also_in_test": int(np.sum(table["in_test"].to_numpy(zero_copy_only=False))),
-    }  # fmt: skip
+    }

@@ -9,8 +9,9 @@ from easycoreset.console import progress
 from easycoreset.data import Split
 
 
-def find_duplicates(split: Split, test: Split | None,
-                    batch_size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:  # fmt: skip
+def find_duplicates(
+    split: Split, test: Split | None, batch_size: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """For each sample the first one with the same pixels (-1: itself is the first), and whether it is in the test part.
 
     Args:

@@ -25,7 +25,11 @@ from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageErr
 __all__ = ["app", "main"]
 
 BARE = {"--save-features": "clean", "--margins": "fmn"}  # what flags mean that may stand alone
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_PARTIAL = 3
+EXIT_INTERRUPTED = 130
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours, which libraries put into their messages
 LONGEST_LINE = 4000  # characters of a message
 FIRST_SPEAKS = 20  # seconds in which the first of several processes says what is wrong

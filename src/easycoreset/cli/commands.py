@@ -48,8 +48,13 @@ def _version() -> str:
     return version("easycoreset")
 
 
-app = App(name="easycoreset", help="Choose training data for robustness.", version=_version, help_format="plaintext",
-          suppress_keyboard_interrupt=False)  # fmt: skip
+app = App(
+    name="easycoreset",
+    help="Choose training data for robustness.",
+    version=_version,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
 
 
 @app.command

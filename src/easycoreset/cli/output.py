@@ -55,8 +55,10 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
         say(f"{about}, by {len(summary['checkpoints'])} checkpoints")
     else:
         loss = "nothing" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
-        say(f"{about}, {summary['objective']}: {summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of "
-              "training")  # fmt: skip
+        say(
+            f"{about}, {summary['objective']}: {summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of "
+            "training"
+        )
     if scores is not None:
         table = Table("hardness", "easiest", "median", "hardest", "not defined")
         for name, values in scores.columns.items():
@@ -98,8 +100,10 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     _print(table)
     for line in summary.get("margins", ()):
         middle = "not known" if (m := line["median_upper_bound"]) is None else f"at most {m:.4g}"
-        say(f"{line['attack']}: median {line['norm']} distance {middle}, found for {line['found']:.1%} of "
-              f"{line['samples']} samples")  # fmt: skip
+        say(
+            f"{line['attack']}: median {line['norm']} distance {middle}, found for {line['found']:.1%} of "
+            f"{line['samples']} samples"
+        )
     passed = sum(check["passed"] for check in summary["checks"])
     say(f"{passed} of {len(summary['checks'])} checks passed")
     for warning in summary["warnings"]:
@@ -116,8 +120,14 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
     suspects = (table.filter(table["likely_mislabelled"]) if known else table).sort_by([("suspicion", "descending")])
     shown = Table("index", "sample", "label", "predicted", summary["suspect_by"], title="most suspect")
     for line in suspects.slice(0, 10).to_pylist():
-        _row(shown, str(line["index"]), line["sample_id"], line["label_name"], line["pred_name"] or "-",
-                      f"{line[summary['suspect_by']]:.3g}")  # fmt: skip
+        _row(
+            shown,
+            str(line["index"]),
+            line["sample_id"],
+            line["label_name"],
+            line["pred_name"] or "-",
+            f"{line[summary['suspect_by']]:.3g}",
+        )
     _print(shown)
     found = (
         f"{summary['likely_mislabelled'] if known else 'not known how many'} of {summary['samples']} samples are "
@@ -138,13 +148,23 @@ def show_analysis(found: dict[str, Any], folder: Path) -> None:
         return
     radii = sorted({row["eps"] for row in found["vulnerability"]})
     shown = radii[len(radii) // 2]
-    table = Table("hardness", "attacked", "split", "margin: Spearman", "95% interval", "robust, easiest", "hardest",
-                  title="hardness against margin, and accuracy of the easiest and the hardest part at eps "
-                  f"{say_eps(shown)}")  # fmt: skip
+    table = Table(
+        "hardness",
+        "attacked",
+        "split",
+        "margin: Spearman",
+        "95% interval",
+        "robust, easiest",
+        "hardest",
+        title=f"hardness against margin, and accuracy of the easiest and the hardest part at eps {say_eps(shown)}",
+    )
     for one in found["margins"]:
         same = one | {"eps": shown}
-        parts = next(row["bins"] for row in found["vulnerability"]
-                     if all(row[k] == same[k] for k in ("hardness", "attacked", "split", "eps")))  # fmt: skip
+        parts = next(
+            row["bins"]
+            for row in found["vulnerability"]
+            if all(row[k] == same[k] for k in ("hardness", "attacked", "split", "eps"))
+        )
         low, high = one["interval"] or (None, None)
         interval = "-" if low is None else f"{low:.2f} to {high:.2f}"
         correlation = "-" if one["spearman"] is None else f"{one['spearman']:.3f}"
@@ -159,8 +179,13 @@ def show_whole(found: dict[str, Any], folder: Path) -> None:
     if _json({**found, "folder": str(folder)}):
         return
     rows = found["rows"]
-    table = Table("trained on", "objective", "clean", *(f"eps {say_eps(e['eps'])}" for e in rows[0]["worst"]),
-                  title="accuracy in % under the worst attack")  # fmt: skip
+    table = Table(
+        "trained on",
+        "objective",
+        "clean",
+        *(f"eps {say_eps(e['eps'])}" for e in rows[0]["worst"]),
+        title="accuracy in % under the worst attack",
+    )
     for row in rows:
         accuracies = [row["clean"]["accuracy"], *(e["accuracy"] for e in row["worst"])]
         _row(table, row["trained_on"], row["objective"], *(f"{100 * value:.1f}" for value in accuracies))
@@ -234,7 +259,8 @@ def show_comparison(folder: Path) -> None:
     from easycoreset.parquet import read_table
     from easycoreset.records import read_record
 
-    results, contrasts = read_table(folder / "results.parquet", {}), read_record(folder / "contrasts.json")["contrasts"]
+    results = read_table(folder / "results.parquet", {})
+    contrasts = read_record(folder / "contrasts.json")["contrasts"]
     if not _json({"results": results.to_pylist(), "contrasts": contrasts, "folder": str(folder)}):
         _print(live_table(results))
         say(folder / "results.parquet")
@@ -288,8 +314,16 @@ def group_table(groups: "Sequence[Group]") -> Table:
             table.add_section()
         last = place
         objective = say_objective(group.objective, (g.objective for g in groups))
-        _row(table, objective, say_share(group.fraction), group.method, *[group.budget] * budgets,
-                      str(group.seeds), _spread(group.clean), *[_spread(group.at(e)) for e in eps])  # fmt: skip
+        _row(
+            table,
+            objective,
+            say_share(group.fraction),
+            group.method,
+            *[group.budget] * budgets,
+            str(group.seeds),
+            _spread(group.clean),
+            *[_spread(group.at(e)) for e in eps],
+        )
     return table
 
 

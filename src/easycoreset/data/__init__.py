@@ -11,8 +11,20 @@ from easycoreset.members import load_attribute
 from easycoreset.own_modules import is_own
 from easycoreset.spelling import MANIFESTS, is_listed, is_manifest, name_data, takes_size
 
-__all__ = ["DATA", "Batch", "Source", "Split", "is_listed", "is_manifest", "keep_open", "locate", "name_data",
-           "open_source", "opened_once", "takes_size"]  # fmt: skip
+__all__ = [
+    "DATA",
+    "Batch",
+    "Source",
+    "Split",
+    "is_listed",
+    "is_manifest",
+    "keep_open",
+    "locate",
+    "name_data",
+    "open_source",
+    "opened_once",
+    "takes_size",
+]
 
 DATA = {
     "digits": "easycoreset.data.digits:load_digits",
@@ -32,8 +44,15 @@ def locate(data: str) -> str:
     return os.path.abspath(data) if os.path.exists(data) else data
 
 
-def open_source(data: str, *, image_size: int | None = None, num_workers: int = 2, download: bool = False,
-                skip_broken: bool = False, classes: str | None = None) -> Source:  # fmt: skip
+def open_source(
+    data: str,
+    *,
+    image_size: int | None = None,
+    num_workers: int = 2,
+    download: bool = False,
+    skip_broken: bool = False,
+    classes: str | None = None,
+) -> Source:
     """Open the data set that `data` spells: NAME, NAME:DIR, hf:NAME, an image folder, a manifest or an .npz file.
 
     Args:
@@ -66,8 +85,9 @@ def open_source(data: str, *, image_size: int | None = None, num_workers: int = 
     return keep(key, _open(*key, download)) if found is None else found
 
 
-def _open(data: str, image_size: int | None, num_workers: int, skip_broken: bool, classes: str | None,
-          download: bool) -> Source:  # fmt: skip
+def _open(
+    data: str, image_size: int | None, num_workers: int, skip_broken: bool, classes: str | None, download: bool
+) -> Source:
     """Open a data set by the kind of its spelling."""
     path = Path(data)
     if data.partition(":")[0] in DATA:
@@ -77,8 +97,9 @@ def _open(data: str, image_size: int | None, num_workers: int, skip_broken: bool
         from easycoreset.data.listed import Reading
         from easycoreset.data.manifest import load_manifest
 
-        reading = Reading(image_size=image_size or 64, num_workers=num_workers, skip_broken=skip_broken,
-                          classes=classes)  # fmt: skip
+        reading = Reading(
+            image_size=image_size or 64, num_workers=num_workers, skip_broken=skip_broken, classes=classes
+        )
         return load_folder(path, reading) if path.is_dir() else load_manifest(path, reading)
     if path.suffix == ".npz":
         from easycoreset.data.arrays import load_npz
@@ -107,8 +128,10 @@ def _open_named(data: str, image_size: int | None, num_workers: int, classes: st
             raise UsageError(f"data: digits is bundled and takes no folder; got {quote(folder)}")
         return load()
     if not folder:
-        raise UsageError(f"data: {name} needs its {'name' if name == 'hf' else 'folder'}, as in {name}:"
-                         f"{'NAME' if name == 'hf' else 'DIR'}")  # fmt: skip
+        raise UsageError(
+            f"data: {name} needs its {'name' if name == 'hf' else 'folder'}, as in {name}:"
+            f"{'NAME' if name == 'hf' else 'DIR'}"
+        )
     if name == "hf":
         return load(folder, image_size=image_size, num_workers=num_workers, classes=classes)
     return load(Path(folder), download=download)

@@ -29,8 +29,10 @@ def load_npz(path: Path, classes: str | None = None) -> Source:
     held = list_npz(path)
     names = next((names for names in SPELLINGS if set(names[:2]) <= set(held)), None)
     if names is None:
-        raise UsageError(f"data: {path}: holds no arrays 'x' and 'y' (nor x_train and y_train, train_images and "
-                         f"train_labels), but {shorten(', '.join(held)) or 'nothing'}")  # fmt: skip
+        raise UsageError(
+            f"data: {path}: holds no arrays 'x' and 'y' (nor x_train and y_train, train_images and "
+            f"train_labels), but {shorten(', '.join(held)) or 'nothing'}"
+        )
     arrays = read_npz(path, names)
     parts: dict[str, Part] = {"train": (*_check(path, arrays, *names[:2]), names[0])}
     if set(names[2:]) & set(arrays):
@@ -53,7 +55,8 @@ def source_of_arrays(what: str, parts: dict[str, Part], classes: str | None) -> 
     names, labels, notes = number_classes({split: part[1] for split, part in parts.items()}, what, classes)
     rows: dict[str, Ints] = {split: np.arange(len(part[1])) for split, part in parts.items()}
     if "test" not in parts:
-        parts, labels = parts | {"test": parts["train"]}, labels | {"test": labels["train"]}
+        parts = parts | {"test": parts["train"]}
+        labels = labels | {"test": labels["train"]}
         rows["train"], rows["test"] = hold_out(labels["train"])
         notes.append(f"no test part: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
     shapes = {x.shape[1:] for x, _, _ in parts.values()}

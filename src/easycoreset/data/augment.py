@@ -26,10 +26,12 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     if kind == "crop-flip":
         draws = torch.cat([draws, torch.randint(2 * PADDING + 1, (2, B), generator=generator)])
     flipped, *shifts = draws.to(device, non_blocking=True)[:, :, None]
-    rows, columns = torch.arange(H, device=device).expand(B, H), torch.arange(W, device=device)
+    rows = torch.arange(H, device=device).expand(B, H)
+    columns = torch.arange(W, device=device)
     columns = torch.where(flipped == 1, columns.flip(0), columns)
     if kind == "crop-flip":
-        rows, columns = rows + shifts[0], columns + shifts[1]
+        rows = rows + shifts[0]
+        columns = columns + shifts[1]
         images = F.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))
     where = torch.arange(B, device=device)
     return images[where[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -49,12 +49,20 @@ def load_cifar100(folder: Path, download: bool = False) -> Source:
     files = {name: _read(root / name, md5) for name, md5 in CIFAR100.items()}
     parts = {"train": [files["train"]], "test": [files["test"]]}
     names = _names(files["meta"], b"fine_label_names", root)
-    mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+    mean = (0.5071, 0.4865, 0.4409)
+    std = (0.2673, 0.2564, 0.2762)
     return _source(f"cifar100:{folder}", root, parts, b"fine_labels", names, mean, std)
 
 
-def _source(name: str, root: Path, parts: dict[str, list[dict]], key: bytes, names: list[str],
-            mean: tuple[float, ...], std: tuple[float, ...]) -> Source:  # fmt: skip
+def _source(
+    name: str,
+    root: Path,
+    parts: dict[str, list[dict]],
+    key: bytes,
+    names: list[str],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Source:
     splits = {}
     for split, files in parts.items():
         try:
@@ -167,8 +175,9 @@ def _read(path: Path, md5: str) -> dict:
     """Read one batch; the unpickler admits arrays alone, whatever the md5 says."""
     content = path.read_bytes()
     if hashlib.md5(content).hexdigest() != md5:
-        warnings.warn(f"{path} is not the published file (md5 differs); it is read all the same", EasycoresetWarning,
-                      stacklevel=6)  # fmt: skip
+        warnings.warn(
+            f"{path} is not the published file (md5 differs); it is read all the same", EasycoresetWarning, stacklevel=6
+        )
     try:
         batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a broken pickle raises almost anything

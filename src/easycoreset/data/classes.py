@@ -51,8 +51,10 @@ def number_classes(
     plain = {split: _plain(values, what) for split, values in labels.items()}
     every = [label for values in plain.values() for label in values]
     if not as_text and all(isinstance(label, int) or WHOLE.fullmatch(label) for label in every):
-        plain = {split: [_whole(label) if isinstance(label, str) else label for label in values]
-                 for split, values in plain.items()}  # fmt: skip
+        plain = {
+            split: [_whole(label) if isinstance(label, str) else label for label in values]
+            for split, values in plain.items()
+        }
     elif any(isinstance(label, int) for label in every):
         plain = {split: [str(label) for label in values] for split, values in plain.items()}
     lowest = min((label for values in plain.values() for label in values if isinstance(label, int)), default=0)

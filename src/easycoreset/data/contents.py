@@ -42,7 +42,8 @@ def describe_contents(split: Split, rows: Ints) -> dict[str, Any]:
 
 def find_trained_on(split: Split, rows: Ints, trained: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
     """Which of some samples a model was trained on, by what its record says, [n]; None where that is not known."""
-    marks, text = hash_pictures(split, rows), trained.get("hashes")
+    marks = hash_pictures(split, rows)
+    text = trained.get("hashes")
     if marks is None or not isinstance(text, str):
         return None
     try:

@@ -29,7 +29,8 @@ def load_folder(root: Path, reading: Reading) -> Source:
     """
     notes: list[str] = []
     train, test = _find_parts(root, notes)
-    names, given = _class_names(root if train is None else root / train), reading.classes
+    names = _class_names(root if train is None else root / train)
+    given = reading.classes
     whole = {"train": _list(root, root if train is None else root / train, names, notes)}
     if test is not None and train is not None:
         theirs = _class_names(root / test)
@@ -40,8 +41,10 @@ def load_folder(root: Path, reading: Reading) -> Source:
     written = {part: listed[1] for part, listed in whole.items()}
     class_names, labels, more = number_classes(written, str(root), given, as_text=True)
     notes += more
-    parts = {part: Listed(paths, labels[part], [path.relative_to(root).as_posix() for path in paths])
-             for part, (paths, _) in whole.items()}  # fmt: skip
+    parts = {
+        part: Listed(paths, labels[part], [path.relative_to(root).as_posix() for path in paths])
+        for part, (paths, _) in whole.items()
+    }
     if "test" not in parts:
         parts, note = hold_out_listed(parts["train"])
         notes.append(f"no test/ or val/: {note}")
@@ -66,12 +69,16 @@ def _find_parts(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
     test = tests[0] if tests else None
     alike = [name for name in sorted(parts) if name not in (*trains, *tests) and _share(inner[name], inner[train])]
     if test is None and alike:
-        raise UsageError(f"data: {root}: {alike[0]}/ holds the classes of {train}/ too: call it test/ if it is the test"
-                         " part, or move it away")  # fmt: skip
+        raise UsageError(
+            f"data: {root}: {alike[0]}/ holds the classes of {train}/ too: call it test/ if it is the test"
+            " part, or move it away"
+        )
     classes = [name for name in _folders(root) if name not in inner and part_of(name) is None]
     if test is None and classes:
-        raise UsageError(f"data: {root}: {say_all(classes)} hold pictures beside {train}/, which holds folders: "
-                         f"is {train} a class or the training part? Move one of them away")  # fmt: skip
+        raise UsageError(
+            f"data: {root}: {say_all(classes)} hold pictures beside {train}/, which holds folders: "
+            f"is {train} a class or the training part? Move one of them away"
+        )
     chosen = f": {test}/ is the test part" if test else ""
     others = [name for name in _folders(root) if name not in (train, test)]
     notes += [f"{name}/ is not used{chosen if name in (*trains, *tests) else ''}" for name in others]
@@ -90,8 +97,10 @@ def _refuse_wrapped(root: Path, inner: dict[str, list[str]]) -> None:
     shared = [set(map(fold_name, folders)) for folders in inner.values()]
     if len(names) > 1 and len(inner) == len(names) and all(_share([*found], [*shared[0]]) for found in shared):
         held = say_all(inner[names[0]])
-        raise UsageError(f"data: {root}: {say_all(names)} all hold the folders {held}: are these the classes? Name the "
-                         f"training part train and the test part test, or take {root / names[0]}")  # fmt: skip
+        raise UsageError(
+            f"data: {root}: {say_all(names)} all hold the folders {held}: are these the classes? Name the "
+            f"training part train and the test part test, or take {root / names[0]}"
+        )
 
 
 def _share(names: Sequence[str], others: Sequence[str]) -> bool:

@@ -20,7 +20,8 @@ from easycoreset.errors import UsageError, quote
 from easycoreset.tables.fingerprint import fingerprint
 from easycoreset.tables.holdout import hold_out
 
-LABELS, IDS = ("label", "labels", "fine_label", "y"), ("sample_id", "id")
+LABELS = ("label", "labels", "fine_label", "y")
+IDS = ("sample_id", "id")
 GREY = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 SIZE = 64  # to which pictures of several sizes are brought where none is given
 T = TypeVar("T")
@@ -61,7 +62,8 @@ def load_hf(name: str, image_size: int | None = None, num_workers: int = 2, clas
         mark = fingerprint(ids, labels[part], (files[part][row].getvalue() for row in range(len(rows))))
         splits[part] = Split(part, shown[part], labels[part], ids, mark)
     held = shown["train"]
-    mean, std = (IMAGENET_MEAN, IMAGENET_STD)
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
     if isinstance(held, MemoryImages):
         mean, std = channel_statistics(held.pixels.numpy())
     return Source(f"hf:{name}", splits, names, shape, mean, std, notes=notes)
@@ -73,7 +75,9 @@ class Pictures:
     def __init__(self, data: Any, column: str, rows: Ints) -> None:
         from datasets import Image as ImageFeature
 
-        self.rows, self.column, self.data = rows, column, data.select_columns([column]).with_format(None)
+        self.rows = rows
+        self.column = column
+        self.data = data.select_columns([column]).with_format(None)
         if isinstance(data.features[column], ImageFeature):
             self.data = self.data.cast_column(column, ImageFeature(decode=False))
 
@@ -99,14 +103,18 @@ def find_columns(name: str, features: Any) -> tuple[str, str]:
     encoded = {"bytes", "path"}  # what is left of an image where a Parquet file carries no types of datasets
     pictures = [c for c, kind in features.items() if isinstance(kind, ImageFeature) or set(_inner(kind)) == encoded]
     if len(pictures) != 1:
-        raise UsageError(f"data: hf:{name}: must have one column of images; got {', '.join(pictures) or 'none'} among "
-                         f"{', '.join(features)}")  # fmt: skip
+        raise UsageError(
+            f"data: hf:{name}: must have one column of images; got {', '.join(pictures) or 'none'} among "
+            f"{', '.join(features)}"
+        )
     classes = [column for column, kind in features.items() if isinstance(kind, ClassLabel)]
     named = [column for column in LABELS if column in (classes or features)]
     label = named[0] if named else classes[0] if len(classes) == 1 else None
     if label is None:
-        raise UsageError(f"data: hf:{name}: must have a column of labels (a ClassLabel, or one named "
-                         f"{', '.join(LABELS)}); got {', '.join(classes or features)}")  # fmt: skip
+        raise UsageError(
+            f"data: hf:{name}: must have a column of labels (a ClassLabel, or one named "
+            f"{', '.join(LABELS)}); got {', '.join(classes or features)}"
+        )
     return pictures[0], label
 
 
@@ -145,14 +153,16 @@ def _ids(data: Any, rows: Ints) -> list[str]:
     return [str(row) for row in rows.tolist()]
 
 
-def _decode(files: dict[str, Pictures], image_size: int | None, num_workers: int,
-            notes: list[str]) -> tuple[dict[str, Images], tuple[int, int, int]]:  # fmt: skip
+def _decode(
+    files: dict[str, Pictures], image_size: int | None, num_workers: int, notes: list[str]
+) -> tuple[dict[str, Images], tuple[int, int, int]]:
     """Decode all pictures where they fit into memory, else leave that to workers; also (C, H, W)."""
     for name, part in files.items():
         if not len(part):
             raise UsageError(f"data: split {name!r} holds no image")
     heads = {head for part in files.values() for head in _each_of(part, _head)}
-    (width, height), several = next(iter(heads))[0], len({size for size, _ in heads}) > 1
+    (width, height) = next(iter(heads))[0]
+    several = len({size for size, _ in heads}) > 1
     grey = all(mode in GREY for _, mode in heads)
     samples = sum(len(part) for part in files.values())
     large = samples * width * height * (1 if grey else 3) > images.MEMORY_LIMIT

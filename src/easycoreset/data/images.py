@@ -58,7 +58,10 @@ class FileImages(Dataset):
     """Pictures in files, resized so that the shorter side is `size`, the centre cropped, always RGB."""
 
     def __init__(self, paths: Files, size: int, num_workers: int = 0, white: int | None = None) -> None:
-        self.paths, self.size, self.num_workers, self.white = paths, size, num_workers, white
+        self.paths = paths
+        self.size = size
+        self.num_workers = num_workers
+        self.white = white
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -75,8 +78,14 @@ class FileImages(Dataset):
         """Yield the images of each chunk, decoded by workers."""
         batches = [chunk.tolist() for chunk in chunks]
         ahead = 4 if self.num_workers else None
-        loader = DataLoader(self, batch_sampler=batches, num_workers=self.num_workers, collate_fn=_collate,
-                            prefetch_factor=ahead, pin_memory=device.type == "cuda")  # fmt: skip
+        loader = DataLoader(
+            self,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            collate_fn=_collate,
+            prefetch_factor=ahead,
+            pin_memory=device.type == "cuda",
+        )
         for images in loader:
             if isinstance(images, str):
                 raise RunError(f"data: broken image: {images}")
@@ -99,5 +108,6 @@ def memory_split(name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: 
 def channel_statistics(pixels: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each channel in [0,1], of some 10,000 of the pictures [N,H,W,C]."""
     sample = pixels[:: max(len(pixels) // 10_000, 1)].astype(np.float64) / (255 if pixels.dtype == np.uint8 else 1)
-    mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
+    mean = sample.mean((0, 1, 2))
+    std = sample.std((0, 1, 2))
     return tuple(mean.round(4).tolist()), tuple(np.maximum(std, 0.01).round(4).tolist())

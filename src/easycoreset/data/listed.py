@@ -25,7 +25,8 @@ T = TypeVar("T")
 DECODED_BEFOREHAND = 50_000  # pictures, up to which a large data set is decoded once to find broken ones
 LOOKED_AT = 1000  # pictures of a very large data set whose depth is looked at
 AT_ONCE = 1000  # pictures that wait for a thread: each takes memory while it waits
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 FEW = 10  # samples of a class
 
 
@@ -59,8 +60,14 @@ def hold_out_listed(whole: Listed) -> tuple[dict[str, Listed], str]:
     return parts, f"a seeded, stratified fifth ({len(test)} images) is held out"
 
 
-def open_listed(name: str, parts: dict[str, Listed], class_names: Sequence[str], reading: Reading, notes: list[str],
-                augmentation: Literal["none", "flip"] = "none") -> Source:  # fmt: skip
+def open_listed(
+    name: str,
+    parts: dict[str, Listed],
+    class_names: Sequence[str],
+    reading: Reading,
+    notes: list[str],
+    augmentation: Literal["none", "flip"] = "none",
+) -> Source:
     """Make the data set of files that were listed.
 
     Raises:
@@ -91,8 +98,9 @@ def open_listed(name: str, parts: dict[str, Listed], class_names: Sequence[str],
         held = np.split(pixels, [len(parts["train"].paths)])
         shown = {p: MemoryImages(torch.from_numpy(own)) for p, own in zip(parts, held, strict=True)}
     splits = {p: Split(p, shown[p], part.labels, part.ids, _mark(part)) for p, part in parts.items()}
-    source = Source(name, splits, class_names, (3, size, size), IMAGENET_MEAN, IMAGENET_STD, augmentation, notes,
-                    left_out)  # fmt: skip
+    source = Source(
+        name, splits, class_names, (3, size, size), IMAGENET_MEAN, IMAGENET_STD, augmentation, notes, left_out
+    )
     _warn_of_small_classes(source)
     return source
 
@@ -119,11 +127,15 @@ def _try(path: Path, size: int | None) -> bool:
 
 def _refuse(broken: list[str], total: int, skip: bool) -> None:
     if not skip:
-        raise UsageError(f"data: {len(broken)} broken image{'s' * (len(broken) > 1)}: {', '.join(sorted(broken))} "
-                         "(--skip-broken leaves them out)")  # fmt: skip
+        raise UsageError(
+            f"data: {len(broken)} broken image{'s' * (len(broken) > 1)}: {', '.join(sorted(broken))} "
+            "(--skip-broken leaves them out)"
+        )
     if 2 * len(broken) > total:
-        raise UsageError(f"skip_broken: {len(broken)} of {total} images are broken, more than half of them: "
-                         f"{', '.join(broken[:3])}, ...")  # fmt: skip
+        raise UsageError(
+            f"skip_broken: {len(broken)} of {total} images are broken, more than half of them: "
+            f"{', '.join(broken[:3])}, ..."
+        )
 
 
 def _without(parts: dict[str, Listed], broken: dict[int, str], class_names: Sequence[str]) -> dict[str, Listed]:
@@ -133,7 +145,8 @@ def _without(parts: dict[str, Listed], broken: dict[int, str], class_names: Sequ
     for name, part in parts.items():
         gone = {place - start for place in broken}
         rows = np.array([row for row in range(len(part.paths)) if row not in gone], np.int64)
-        kept[name], start = part.take(rows), start + len(part.paths)
+        kept[name] = part.take(rows)
+        start = start + len(part.paths)
     lost = sorted(set(parts["train"].labels.tolist()) - set(kept["train"].labels.tolist()))
     if lost:
         said = ", ".join(say_name(class_names[label]) for label in lost)

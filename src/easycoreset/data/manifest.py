@@ -78,8 +78,9 @@ def _read_csv(file: Path) -> Columns:
             columns: Columns = {name: [] for name in places}
             for row in reader:
                 if row and len(row) != len(header):
-                    raise UsageError(f"data: {file}: line {reader.line_num} has {len(row)} fields; the header has "
-                                     f"{len(header)}")  # fmt: skip
+                    raise UsageError(
+                        f"data: {file}: line {reader.line_num} has {len(row)} fields; the header has {len(header)}"
+                    )
                 for name, place in places.items() if row else ():
                     columns[name].append(row[place].strip())
     except (csv.Error, UnicodeDecodeError, OSError) as error:
@@ -133,8 +134,9 @@ def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:
     for name, values in columns.items():
         empty = [row for row, value in enumerate(values) if value is None or value == ""]
         if empty:
-            raise UsageError(f"data: {file}: {name} must not be empty; it is in {len(empty)} rows (first: row "
-                             f"{empty[0] + 1})")  # fmt: skip
+            raise UsageError(
+                f"data: {file}: {name} must not be empty; it is in {len(empty)} rows (first: row {empty[0] + 1})"
+            )
     first: dict[str, int] = {}
     others: dict[int, int] = {}
     for row, path in enumerate(columns["filepath"]):
@@ -145,10 +147,13 @@ def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:
         values = columns[name]
         wrong = [row for row, place in others.items() if values[row] != values[place]]
         if wrong:
-            row, place = wrong[0], others[wrong[0]]
-            raise UsageError(f"data: {file}: one path must have one {name}; {len(wrong)} rows repeat a path with "
-                             f"another (first: {say_name(columns['filepath'][row])}, {quote(values[place])} and "
-                             f"{quote(values[row])})")  # fmt: skip
+            row = wrong[0]
+            place = others[wrong[0]]
+            raise UsageError(
+                f"data: {file}: one path must have one {name}; {len(wrong)} rows repeat a path with "
+                f"another (first: {say_name(columns['filepath'][row])}, {quote(values[place])} and "
+                f"{quote(values[row])})"
+            )
     if others:
         notes.append(f"{len(others)} rows that repeat others are left out")
     return sorted(first.values())
@@ -162,8 +167,10 @@ def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int
     unknown = Counter(value for value in values if part_of(value) is None)
     if unknown:
         value, rows = unknown.most_common(1)[0]
-        raise UsageError(f"data: {file}: split must be one of {', '.join((*TRAIN, *TEST))}; got {quote(value)} in "
-                         f"{rows} rows: {nearest(value, (*TRAIN, *TEST))}")  # fmt: skip
+        raise UsageError(
+            f"data: {file}: split must be one of {', '.join((*TRAIN, *TEST))}; got {quote(value)} in "
+            f"{rows} rows: {nearest(value, (*TRAIN, *TEST))}"
+        )
     train, test = choose_parts(set(values))
     if not train:
         raise UsageError(f"data: {file}: no row is of split train")
@@ -172,8 +179,10 @@ def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int
     parts = {"train": [row for row, value in enumerate(values) if value == train[0]]}
     if test:
         parts["test"] = [row for row, value in enumerate(values) if value == test[0]]
-        notes += [f"the {values.count(other)} rows of split {other!r} are not used: {test[0]!r} is the test part"
-                  for other in test[1:]]  # fmt: skip
+        notes += [
+            f"the {values.count(other)} rows of split {other!r} are not used: {test[0]!r} is the test part"
+            for other in test[1:]
+        ]
     return parts
 
 
@@ -181,8 +190,10 @@ def _find(file: Path, written: Sequence[str]) -> list[Path]:
     """The files: paths are relative to the manifest's folder."""
     urls = [path for path in written if URL.match(path)]
     if urls:
-        raise UsageError(f"data: {file}: filepath must be a path; {len(urls)} rows hold a URL: {say_all(urls)} (fetch "
-                         "the files first)")  # fmt: skip
+        raise UsageError(
+            f"data: {file}: filepath must be a path; {len(urls)} rows hold a URL: {say_all(urls)} (fetch "
+            "the files first)"
+        )
     paths = [file.parent / path for path in written]
     if os.sep == "/" and not any(map(os.path.isfile, paths)) and all("\\" in path for path in written):
         paths = [file.parent / path.replace("\\", "/") for path in written]  # as Windows writes them

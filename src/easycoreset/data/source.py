@@ -53,9 +53,15 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, order: Ints, batch_size: int, device: torch.device | str = "cpu",
-                transform: Transform | None = None, skip: int = 0,
-                shard: tuple[int, int] = (0, 1)) -> Iterator[Batch]:  # fmt: skip
+    def batches(
+        self,
+        order: Ints,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        transform: Transform | None = None,
+        skip: int = 0,
+        shard: tuple[int, int] = (0, 1),
+    ) -> Iterator[Batch]:
         """Yield the samples `order` in batches of `batch_size`, the last one short.
 
         Args:
@@ -111,7 +117,8 @@ class Source:
 
 def check_labels(split: Split, class_names: Sequence[str], name: str) -> None:
     """Refuse labels outside the classes, and a single class."""
-    labels, classes = split.labels, len(class_names)
+    labels = split.labels
+    classes = len(class_names)
     if not len(labels):
         raise UsageError(f"data: {name}: split {quote(split.name)} is empty")
     if labels.min() < 0 or labels.max() >= classes:

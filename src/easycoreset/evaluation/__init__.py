@@ -117,7 +117,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     device, source, card = open_all(options)
     set_threads(options.threads, card.model, device)
     require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
-    classes, theirs = len(card.class_names), len(source.class_names)
+    classes = len(card.class_names)
+    theirs = len(source.class_names)
     require(theirs == classes, "data", f"of {classes} classes, as the model (--classes)", theirs)
     for value in options.eps or ():
         limit = float(np.sqrt(np.prod(card.shape)))
@@ -134,9 +135,12 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     file, key = split_place(file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest() + (f":{key}" if key else "")
     identity = options_json(options, neutral=False) | {
-        "weights": digest, "attack": attacks, "fingerprint": split.fingerprint, "image_size": card.shape[1],
+        "weights": digest,
+        "attack": attacks,
+        "fingerprint": split.fingerprint,
+        "image_size": card.shape[1],
         "data": name_data(options.data),
-    }  # fmt: skip
+    }
     if any(getattr(attack, "draws_by_batch", False) for attack in ready):
         identity["batch_size"] = options.batch_size
     margins = [load_margin(spec, options.norm) for spec in options.margins]
@@ -145,8 +149,15 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     if options.margins or any(getattr(attack, "needs_gradient", False) for attack in ready):
         require_gradient(model, source, device, card.model)
     home = options.weights if options.weights.is_dir() else options.weights.parent
-    place = claim(options.out, "evaluate", identity, overwrite=options.overwrite, record="evaluation.json",
-                  places=PLACES, host=home)  # fmt: skip
+    place = claim(
+        options.out,
+        "evaluate",
+        identity,
+        overwrite=options.overwrite,
+        record="evaluation.json",
+        places=PLACES,
+        host=home,
+    )
     with place as run, full_float32():
         run.record["model"] = card.model
         run.record["unreadable"] = list(source.broken)
@@ -157,10 +168,17 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         return result
 
 
-def _add_margins(options: EvaluateOptions, margins: Sequence[tuple[str, Any]], split: Split, model: nn.Module,
-                 clean: Outcome, run: RunFolder) -> None:  # fmt: skip
+def _add_margins(
+    options: EvaluateOptions,
+    margins: Sequence[tuple[str, Any]],
+    split: Split,
+    model: nn.Module,
+    clean: Outcome,
+    run: RunFolder,
+) -> None:
     """Measure the margins that are wanted and not there yet, for `margins.parquet` and `evaluation.json`."""
-    file, mark = run.path / "margins.parquet", {"started": run.record["started"]}
+    file = run.path / "margins.parquet"
+    mark = {"started": run.record["started"]}
     tables: list[pa.Table] = []
     if margins:
         check_free(file)
@@ -186,8 +204,15 @@ def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(len(split))[:limit]).astype(np.int64)
 
 
-def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.ndarray, model: nn.Module,
-              run: RunFolder, named: list[Check]) -> Evaluation:  # fmt: skip
+def _evaluate(
+    options: EvaluateOptions,
+    source: Source,
+    split: Split,
+    rows: np.ndarray,
+    model: nn.Module,
+    run: RunFolder,
+    named: list[Check],
+) -> Evaluation:
     partial = run.path / PARTIAL
     expected = len(options.attack) * len(options.eps or ())
     saved = not options.save_adversarial or _count_images(run) >= expected
@@ -219,8 +244,13 @@ def _evaluate(options: EvaluateOptions, source: Source, split: Split, rows: np.n
     for warning in result.warnings:
         log.warning("warning: %s", warning)
     write_table(result.to_table(split.labels), run.path / "predictions.parquet")
-    facts: dict[str, Any] = {"data": source.name, "split": split.name, "samples": len(rows),
-                             "model": run.record.get("model"), "attacks": describe_attacks(options, specs)}  # fmt: skip
+    facts: dict[str, Any] = {
+        "data": source.name,
+        "split": split.name,
+        "samples": len(rows),
+        "model": run.record.get("model"),
+        "attacks": describe_attacks(options, specs),
+    }
     kept = {name: value for name, value in run.record.get("summary", {}).items() if name == "margins"}
     run.finish(summary=facts | kept | result.summary())
     delete_written(partial)
@@ -239,12 +269,21 @@ def describe_attacks(options: EvaluateOptions, specs: Sequence[str]) -> dict[str
     return found
 
 
-def attacked_rows(partial: Path, name: str, attack: Attack, eps: float, model: nn.Module, split: Split, clean: Outcome,
-                  options: EvaluateOptions) -> Outcome:  # fmt: skip
+def attacked_rows(
+    partial: Path,
+    name: str,
+    attack: Attack,
+    eps: float,
+    model: nn.Module,
+    split: Split,
+    clean: Outcome,
+    options: EvaluateOptions,
+) -> Outcome:
     """The outcome of one attack at one eps, from the file of an earlier start where there is one."""
     digits = next(n for n in range(4, 18) if len({f"{e:.{n}f}" for e in options.eps or ()}) == len(options.eps or ()))
     place = f"{name.replace(':', '-').replace('=', '_')}-{options.norm}-{eps:.{digits}f}"
-    file, saved = partial / f"{place}-{eps!r}.parquet", options.out / "adversarial" / f"{place}.safetensors"
+    file = partial / f"{place}-{eps!r}.parquet"
+    saved = options.out / "adversarial" / f"{place}.safetensors"
     if file.exists() and (saved.exists() or not options.save_adversarial):
         table = read_table(file, {"index": "integer", "pred": "integer", "broken": "bool"})
         values = [table[column].to_numpy(zero_copy_only=False) for column in ("index", "pred", "broken")]

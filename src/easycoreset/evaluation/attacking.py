@@ -65,16 +65,25 @@ class Progress:
         try:
             table = read_table(file, {"pred": "integer", "stage": "integer"})
             where = read_provenance(table, file, None)
-            pred, stage = table["pred"].to_numpy().copy(), table["stage"].to_numpy().copy()
+            pred = table["pred"].to_numpy().copy()
+            stage = table["stage"].to_numpy().copy()
             found = cls(pred, stage, int(where["done"]), int(where["samples"]))
         except (UsageError, KeyError):
             return fresh
         return found if len(found.pred) == len(fresh.pred) else fresh
 
 
-def attack_split(name: str, attack: Attack, eps: float, model: nn.Module, split: Split, clean: Outcome,
-                 options: EvaluateOptions, device: torch.device,
-                 file: Path | None = None) -> tuple[Outcome, Tensor | None]:  # fmt: skip
+def attack_split(
+    name: str,
+    attack: Attack,
+    eps: float,
+    model: nn.Module,
+    split: Split,
+    clean: Outcome,
+    options: EvaluateOptions,
+    device: torch.device,
+    file: Path | None = None,
+) -> tuple[Outcome, Tensor | None]:
     """Attack the samples that are right when clean; predictions are made anew from the images that the attack found.
 
     An ensemble's later stages see only what its earlier ones left.
@@ -99,7 +108,8 @@ def attack_split(name: str, attack: Attack, eps: float, model: nn.Module, split:
     stages = getattr(attack, "stages", lambda classes: {name: attack})(_classes(model, split, device))
     if "pgd-margin" in stages:
         log.info("%s: with fewer than 4 classes PGD by the margin loss stands in for APGD-T", name)
-    state, figures = Progress.begin(clean, file), dict[str, float]()
+    state = Progress.begin(clean, file)
+    figures = dict[str, float]()
     images = _first_images(split, clean, options, file, state) if options.save_adversarial else None
     place = {int(index): row for row, index in enumerate(clean.index)}
     for number, (stage, run) in enumerate(stages.items()):
@@ -114,11 +124,24 @@ def attack_split(name: str, attack: Attack, eps: float, model: nn.Module, split:
     return outcome, images
 
 
-def _run_stage(label: str, attack: Attack, rows: np.ndarray, number: int, eps: float, model: nn.Module, split: Split,
-               state: Progress, place: dict[int, int], images: Tensor | None, options: EvaluateOptions,
-               device: torch.device, file: Path | None) -> None:  # fmt: skip
+def _run_stage(
+    label: str,
+    attack: Attack,
+    rows: np.ndarray,
+    number: int,
+    eps: float,
+    model: nn.Module,
+    split: Split,
+    state: Progress,
+    place: dict[int, int],
+    images: Tensor | None,
+    options: EvaluateOptions,
+    device: torch.device,
+    file: Path | None,
+) -> None:
     """Attack `rows`, in batches that do not depend on what this stage has broken so far."""
-    saved, pause = time.monotonic(), SAVE_SECONDS
+    saved = time.monotonic()
+    pause = SAVE_SECONDS
     with progress(f"{label} eps {eps:.4g}", len(rows), state.samples) as bar:
         for batch in split.batches(rows[state.samples :], options.batch_size, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
@@ -138,7 +161,8 @@ def _run_stage(label: str, attack: Attack, rows: np.ndarray, number: int, eps: f
                 saved = time.monotonic()
                 if images is not None:  # those of a large set take their time
                     pause = max(SAVE_SECONDS, SLOWER * (saved - begun))
-    state.done, state.samples = number + 1, 0
+    state.done = number + 1
+    state.samples = 0
     if file is not None:
         state.save(file, images)
 
@@ -175,13 +199,15 @@ def _classes(model: nn.Module, split: Split, device: torch.device) -> int:
         return model(batch.x).shape[1]
 
 
-def _first_images(split: Split, clean: Outcome, options: EvaluateOptions, file: Path | None,
-                  state: Progress) -> Tensor:  # fmt: skip
+def _first_images(split: Split, clean: Outcome, options: EvaluateOptions, file: Path | None, state: Progress) -> Tensor:
     """The images that an earlier start came to; without them the clean ones, and the attack begins anew."""
     if file is not None and state.done + state.samples and file.with_suffix(".safetensors").exists():
         found = load_images(file.with_suffix(".safetensors"))["x"]
         if len(found) == len(clean.index):
             return found
     fresh = Progress.begin(clean, None)
-    state.pred, state.stage, state.done, state.samples = fresh.pred, fresh.stage, 0, 0
+    state.pred = fresh.pred
+    state.stage = fresh.stage
+    state.done = 0
+    state.samples = 0
     return torch.cat([batch.x.contiguous() for batch in split.batches(clean.index, options.batch_size)])

@@ -32,8 +32,9 @@ class Check:
     message: str
 
 
-def check_model_behaviour(model: nn.Module, split: Split, rows: np.ndarray, correct: np.ndarray, norm: str,
-                          seed: int) -> list[Check]:  # fmt: skip
+def check_model_behaviour(
+    model: nn.Module, split: Split, rows: np.ndarray, correct: np.ndarray, norm: str, seed: int
+) -> list[Check]:
     """Check inputs, logits, gradients, batch invariance, randomness, and that a huge eps breaks everything."""
     device = device_of(model)
     batch = next(split.batches(_some(rows, seed), SAMPLES, device))
@@ -43,7 +44,9 @@ def check_model_behaviour(model: nn.Module, split: Split, rows: np.ndarray, corr
             again = model(batch.x)
             single = one_by_one(model, batch.x[:32], logits_like=again)
     assert outputs.gradient is not None
-    logits, gradient, open_ = outputs.logits, outputs.gradient, passes_gradient(model, batch.x)
+    logits = outputs.logits
+    gradient = outputs.gradient
+    open_ = passes_gradient(model, batch.x)
     inside = bool(((batch.x >= 0) & (batch.x <= 1)).all())
     differs = (logits[: len(single)].argmax(1) != single.argmax(1)) | ~torch.isfinite(single).all(1)
     changed = float(differs.float().mean())
@@ -52,15 +55,27 @@ def check_model_behaviour(model: nn.Module, split: Split, rows: np.ndarray, corr
         Check("inputs_in_range", float(not inside), inside, "inputs leave [0, 1]"),
         _finite("finite_logits", logits, "logits are not finite"),
         _finite("finite_gradients", gradient, "input gradients are not finite: attacks see noise"),
-        Check("batch_invariance", changed, changed == 0,
-              f"{changed:.1%} of predictions differ at batch size 1: the samples of a batch influence each other"),
-        Check("deterministic", spread, spread < 1e-4,
-              f"two forward passes differ by {spread:.2g} of the largest logit: attack a randomised defence's average"),
+        Check(
+            "batch_invariance",
+            changed,
+            changed == 0,
+            f"{changed:.1%} of predictions differ at batch size 1: the samples of a batch influence each other",
+        ),
+        Check(
+            "deterministic",
+            spread,
+            spread < 1e-4,
+            f"two forward passes differ by {spread:.2g} of the largest logit: attack a randomised defence's average",
+        ),
         _logits_not_probabilities(logits),
-        Check("input_gradient", float(not open_), open_,
-              "no gradient comes from the model's logits to its input (detach, no_grad, or a threshold inside it?): "
-              "attacks that follow gradients show nothing; read square's figure"),
-    ]  # fmt: skip
+        Check(
+            "input_gradient",
+            float(not open_),
+            open_,
+            "no gradient comes from the model's logits to its input (detach, no_grad, or a threshold inside it?): "
+            "attacks that follow gradients show nothing; read square's figure",
+        ),
+    ]
     if len(correct):
         checks += [_zero_gradient(model, split, correct, seed, device)] if open_ else []
         checks.append(_large_eps(model, split, correct, norm, seed, device))
@@ -125,16 +140,21 @@ def check_order(attacked: Sequence[Outcome]) -> list[Check]:
             difference = weak.broken.astype(float) - strong.broken.astype(float)
             excess = float(difference.mean())
             error = float(difference.std() / np.sqrt(len(difference)))
-            checks.append(Check(
-                f"order:{weak.attack}<{strong.attack}@{weak.eps:.4g}", excess, excess <= max(0.01, 2 * error),
-                f"{weak.attack} breaks {excess:.1%} more than {strong.attack} at eps {weak.eps:.4g}: gradients are "
-                "masked; try more steps and restarts, loss=margin, or a black-box attack",
-            ))  # fmt: skip
+            checks.append(
+                Check(
+                    f"order:{weak.attack}<{strong.attack}@{weak.eps:.4g}",
+                    excess,
+                    excess <= max(0.01, 2 * error),
+                    f"{weak.attack} breaks {excess:.1%} more than {strong.attack} at eps {weak.eps:.4g}: gradients are "
+                    "masked; try more steps and restarts, loss=margin, or a black-box attack",
+                )
+            )
     return checks
 
 
-def check_longer_attack(model: nn.Module, split: Split, clean: Outcome, attacked: Sequence[Outcome],
-                        worst: Sequence[Outcome], seed: int) -> list[Check]:  # fmt: skip
+def check_longer_attack(
+    model: nn.Module, split: Split, clean: Outcome, attacked: Sequence[Outcome], worst: Sequence[Outcome], seed: int
+) -> list[Check]:
     """An attack five times as long should break little that every attack left.
 
     It is PGD by the margin loss with small steps, from other starts, on some survivors of the radius where robust
@@ -157,12 +177,18 @@ def check_longer_attack(model: nn.Module, split: Split, clean: Outcome, attacked
         with torch.no_grad():
             fallen = int((model(adv).argmax(1) != batch.y).sum())
     share = fallen / len(rows)
-    too_high, error = at.accuracy * share, at.accuracy * (share * (1 - share) / len(rows)) ** 0.5
-    return [Check(
-        LONGER, too_high, too_high - 2 * error <= 0.01,
-        f"an attack five times as long ({count} steps, margin loss) breaks {fallen} of {len(rows)} survivors at eps "
-        f"{say_eps(at.eps)}: accuracy there is some {100 * too_high:.1f} points too high; try autoattack",
-    )]  # fmt: skip
+    too_high = at.accuracy * share
+    error = at.accuracy * (share * (1 - share) / len(rows)) ** 0.5
+    return [
+        Check(
+            LONGER,
+            too_high,
+            too_high - 2 * error <= 0.01,
+            f"an attack five times as long ({count} steps, margin loss) breaks {fallen} of {len(rows)} survivors "
+            f"at eps {say_eps(at.eps)}: "
+            f"accuracy there is some {100 * too_high:.1f} points too high; try autoattack",
+        )
+    ]
 
 
 def longer_steps(attacks: Iterable[str]) -> int:
@@ -219,7 +245,8 @@ def _large_eps(
     """At an eps that spans [0,1] every sample should fall."""
     batch = next(split.batches(_some(correct, seed)[:128], 128, device))
     eps = 1.0 if norm == "linf" else float(np.sqrt(batch.x[0].numel()))
-    x, y = batch.x, batch.y
+    x = batch.x
+    y = batch.y
     standing = torch.ones(len(y), dtype=torch.bool, device=device)
     for loss in ("margin", "ce"):
         attack = PGD(eps=eps, norm=norm, loss=loss, steps=20, seed=seed)  # pyright: ignore[reportArgumentType]

@@ -39,8 +39,9 @@ def load_margin(spec: str, norm: Norm) -> tuple[str, Any]:
     return spell_member(split_spec(spec)[0], own), own
 
 
-def measure_margins(name: str, attack: Any, norm: Norm, model: nn.Module, split: Split, clean: Outcome,
-                    batch_size: int, file: Path) -> pa.Table:  # fmt: skip
+def measure_margins(
+    name: str, attack: Any, norm: Norm, model: nn.Module, split: Split, clean: Outcome, batch_size: int, file: Path
+) -> pa.Table:
     """Distances of the samples that are evaluated: an upper bound of the true ones.
 
     How far it came is saved to `file`, from which it goes on.
@@ -50,30 +51,40 @@ def measure_margins(name: str, attack: Any, norm: Norm, model: nn.Module, split:
         adversarial point was found.
     """
     device = device_of(model)
-    distance, found, done = np.zeros(len(clean.index)), clean.broken.copy(), 0
+    distance = np.zeros(len(clean.index))
+    found = clean.broken.copy()
+    done = 0
     if file.exists():
         table = read_table(file, {"found": "bool"})
         distance, found = (table[column].to_numpy(zero_copy_only=False).copy() for column in ("distance", "found"))
         done = int(read_provenance(table, file, None)["done"])
     place = {int(index): row for row, index in enumerate(clean.index)}
-    rows, saved = clean.index[~clean.broken], time.monotonic()
+    rows = clean.index[~clean.broken]
+    saved = time.monotonic()
     with progress(f"margins by {name}", len(rows), done) as bar:
         for batch in split.batches(rows[done:], batch_size, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
             with frozen(model), torch.no_grad():
                 broken = model(x_adv).argmax(1) != batch.y
             own = np.array([place[index] for index in batch.index.tolist()])
-            distance[own], found[own] = measure(x_adv - batch.x, norm).cpu().numpy(), broken.cpu().numpy()
+            distance[own] = measure(x_adv - batch.x, norm).cpu().numpy()
+            found[own] = broken.cpu().numpy()
             done += len(own)
             bar.advance(len(own))
             if time.monotonic() - saved > SAVE_SECONDS:
                 table = pa.table({"distance": distance, "found": found})
                 write_table(with_provenance(table, {"done": done}), file)
                 saved = time.monotonic()
-    return pa.table({
-        "index": clean.index, "label": split.labels[clean.index], "attack": [name] * len(distance),
-        "norm": [norm] * len(distance), "distance_upper_bound": pa.array(distance, mask=~found), "found": found,
-    })  # fmt: skip
+    return pa.table(
+        {
+            "index": clean.index,
+            "label": split.labels[clean.index],
+            "attack": [name] * len(distance),
+            "norm": [norm] * len(distance),
+            "distance_upper_bound": pa.array(distance, mask=~found),
+            "found": found,
+        }
+    )
 
 
 def summarise_margins(table: pa.Table) -> list[dict[str, Any]]:
@@ -86,13 +97,18 @@ def summarise_margins(table: pa.Table) -> list[dict[str, Any]]:
         rows = table.filter(pc.field("attack") == name)
         distance = rows["distance_upper_bound"].to_numpy(zero_copy_only=False).astype(float)
         distance[np.isnan(distance)] = np.inf
-        finite, middle = distance[np.isfinite(distance)], float(np.sort(distance)[len(distance) // 2])
+        finite = distance[np.isfinite(distance)]
+        middle = float(np.sort(distance)[len(distance) // 2])
         eps = np.linspace(0, finite.max(initial=0), POINTS)
         accuracy = [float(np.mean(distance > e)) for e in eps]
-        lines.append({
-            "attack": name, "norm": rows["norm"][0].as_py(), "samples": len(distance),
-            "found": float(np.mean(np.isfinite(distance))),
-            "median_upper_bound": middle if np.isfinite(middle) else None,
-            "curve": {"eps": eps.tolist(), "accuracy_upper_bound": accuracy},
-        })  # fmt: skip
+        lines.append(
+            {
+                "attack": name,
+                "norm": rows["norm"][0].as_py(),
+                "samples": len(distance),
+                "found": float(np.mean(np.isfinite(distance))),
+                "median_upper_bound": middle if np.isfinite(middle) else None,
+                "curve": {"eps": eps.tolist(), "accuracy_upper_bound": accuracy},
+            }
+        )
     return lines

@@ -26,18 +26,24 @@ def open_all(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]
     """The device, the data, and the card of the model: a folder's own, or one made for a foreign state dict."""
     if options.weights.is_dir():
         card = read_card(options.weights)
-        require(not options.input_mean, "input_mean", "left out for a folder, whose model takes [0, 1]",
-                options.input_mean)  # fmt: skip
+        require(
+            not options.input_mean, "input_mean", "left out for a folder, whose model takes [0, 1]", options.input_mean
+        )
         square = card.shape[1] == card.shape[2]
         size = options.image_size or (card.shape[1] if takes_size(options.data) and square else None)
         return *open_data(dataclasses.replace(options, image_size=size)), card
-    require(split_place(options.weights)[0].is_file(), "weights", "a trained model's folder, or a file of weights",
-            str(options.weights))  # fmt: skip
+    require(
+        split_place(options.weights)[0].is_file(),
+        "weights",
+        "a trained model's folder, or a file of weights",
+        str(options.weights),
+    )
     if options.model is None:
         raise UsageError(f"weights: {options.weights} is a file: give the folder that holds it, or its model (--model)")
     device, source = open_data(options)
-    card = ModelCard(model=options.model, shape=source.shape, mean=source.mean, std=source.std,
-                     class_names=tuple(source.class_names))  # fmt: skip
+    card = ModelCard(
+        model=options.model, shape=source.shape, mean=source.mean, std=source.std, class_names=tuple(source.class_names)
+    )
     return device, source, card
 
 
@@ -66,8 +72,9 @@ def open_model(options: EvaluateOptions, card: ModelCard) -> tuple[nn.Module, Pa
     return load_model(options.weights, options.model), options.weights / "model.safetensors"
 
 
-def check_normalisation(options: EvaluateOptions, source: Source, split: Split, model: nn.Module,
-                        clean: Outcome) -> list[Check]:  # fmt: skip
+def check_normalisation(
+    options: EvaluateOptions, source: Source, split: Split, model: nn.Module, clean: Outcome
+) -> list[Check]:
     """A foreign model that does clearly better on normalised images wants them: a weak model is found at fault else.
 
     Tried are the data's own mean and deviation, 0.5 and 0.5, and 0..255, on up to 1,000 of the samples.
@@ -75,7 +82,8 @@ def check_normalisation(options: EvaluateOptions, source: Source, split: Split, 
     if options.weights.is_dir():
         return []
     some = np.sort(np.random.default_rng(0).permutation(len(clean.index))[:LOOKED_AT])
-    rows, given = clean.index[some], ~clean.broken[some]
+    rows = clean.index[some]
+    given = ~clean.broken[some]
     half, none, byte = ((value,) * source.shape[0] for value in (0.5, 0.0, 1 / 255))
     gains: dict[str, float] = {}
     for mean, std in ((source.mean, source.std), (half, half), (none, byte)):

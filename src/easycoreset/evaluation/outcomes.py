@@ -43,10 +43,18 @@ class Outcome:
 
 def wilson(outcome: Outcome) -> dict[str, Any]:
     """The outcome's accuracy with a 95% Wilson interval, as JSON values."""
-    n, right = len(outcome.index), int((~outcome.broken).sum())
+    n = len(outcome.index)
+    right = int((~outcome.broken).sum())
     low, high = wilson_interval(right, n)
-    found = {"attack": outcome.attack, "norm": outcome.norm, "eps": outcome.eps, "accuracy": right / n,
-             "low": low, "high": high, "samples": n}  # fmt: skip
+    found = {
+        "attack": outcome.attack,
+        "norm": outcome.norm,
+        "eps": outcome.eps,
+        "accuracy": right / n,
+        "low": low,
+        "high": high,
+        "samples": n,
+    }
     return found | ({"stages": outcome.stages} if outcome.stages else {})
 
 
@@ -58,7 +66,8 @@ def wilson_interval(count: int, total: int) -> tuple[float, float]:
     (0.5958, 0.9821)
     """
     z = float(special.ndtri(0.975))
-    middle, whole = (2 * count + z**2) / (2 * (total + z**2)), 2 * (total + z**2)
+    middle = (2 * count + z**2) / (2 * (total + z**2))
+    whole = 2 * (total + z**2)
     half = z * (4 * count * (total - count) / total + z**2) ** 0.5 / whole
     return 0.0 if count == 0 else middle - half, 1.0 if count == total else middle + half
 

@@ -120,8 +120,7 @@ class Cell:
     @property
     def scoring_name(self) -> str:
         """16 hex digits of what its scores depend on: one scoring run serves all methods of a seed."""
-        shared = ("data", *READING, "model", "model_code", "seed", "scoring_epochs",
-                  "batch_size", "lr", "weight_decay")  # fmt: skip
+        shared = ("data", *READING, "model", "model_code", "seed", "scoring_epochs", "batch_size", "lr", "weight_decay")
         made = {"aign": AIGN.version} if AIGN.version > 1 else {}
         return _hash({key: value for key, value in self.key().items() if key in shared} | made)
 
@@ -262,11 +261,12 @@ def _with_code(cells: list[Cell]) -> list[Cell]:
 
     return [
         dataclasses.replace(
-            cell, code=digest(cell.method, cell.objective, *cell.attacks),
+            cell,
+            code=digest(cell.method, cell.objective, *cell.attacks),
             model_code=digest(*([cell.model] if cell.model else []), cell.data),  # of the scoring run too
         )
         for cell in cells
-    ]  # fmt: skip
+    ]
 
 
 def _hash(value: Any) -> str:

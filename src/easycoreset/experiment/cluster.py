@@ -51,7 +51,8 @@ class RayPool:
             UsageError: Ray is not installed, or no cluster could be joined.
         """
         self._ray = _join(address)
-        self._asked, self._setting = workers, setting
+        self._asked = workers
+        self._setting = setting
         self._running: dict[Future[Any], tuple[Task, Any, contextlib.ExitStack]] = {}
         self._scores: dict[str, tuple[str, Any]] = {}
         gpus = setting.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= 1
@@ -126,7 +127,8 @@ class RayPool:
 
     def _send_scores(self, task: Task) -> tuple[str, Any]:
         """The scores that a cell needs, or that a scoring run goes on from, sent once; and what tells them apart."""
-        cell, folder = task.cell, scores_folder(self._setting.out, task.cell)
+        cell = task.cell
+        folder = scores_folder(self._setting.out, task.cell)
         if not cell.needs_scores or not folder.exists():
             return "", None
         if cell.scoring_name not in self._scores:
@@ -152,8 +154,10 @@ def refuse_unreachable(address: str) -> None:
 
 def _say_alone(address: str, error: Exception) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    return (f"on: no Ray cluster could be joined at {address or 'this machine'} ({first}); `ray start --head` begins "
-            f"one ({HINT})")  # fmt: skip
+    return (
+        f"on: no Ray cluster could be joined at {address or 'this machine'} ({first}); `ray start --head` begins "
+        f"one ({HINT})"
+    )
 
 
 def _join(address: str) -> Any:
@@ -167,8 +171,12 @@ def _join(address: str) -> Any:
     travelling = {name: os.environ[name] for name in TRAVELLING if name in os.environ}
     try:
         _knock(address)
-        ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR,
-                 runtime_env={"env_vars": {**travelling, "OMP_NUM_THREADS": "1"}})  # fmt: skip
+        ray.init(
+            address or None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {**travelling, "OMP_NUM_THREADS": "1"}},
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(_say_alone(address, error)) from None
     return ray
@@ -181,8 +189,9 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()
 
 
-def work_away(task: Task, setting: Setting, scores: Files | None, scratch: str,
-              wanted: str) -> tuple[Report, Files | None]:  # fmt: skip
+def work_away(
+    task: Task, setting: Setting, scores: Files | None, scratch: str, wanted: str
+) -> tuple[Report, Files | None]:
     """Do a piece of work on another machine, in its temporary folder; returns also the files that it made.
 
     What did not end stays there, so that the machine goes on from its checkpoint if it gets it again, and so do scores,

@@ -91,15 +91,19 @@ def resolve(spec: str, grid: dict[Setting, Rows]) -> list[PlannedContrast]:
     """
     spelled = parse_contrast(spec)
     spelled = dataclasses.replace(
-        spelled, method=_known(spelled.method, grid, spec), against=_known(spelled.against, grid, spec),
+        spelled,
+        method=_known(spelled.method, grid, spec),
+        against=_known(spelled.against, grid, spec),
         objective=None if spelled.objective is None else load_objective(spelled.objective)[0],
-    )  # fmt: skip
+    )
     if spelled.method == spelled.against:
         raise UsageError(f"a contrast must compare two rows; got {quote(spec)}, a row with itself")
     found = [c for setting, rows in grid.items() if (c := _plan(spelled, setting, rows)) is not None]
     if not found:
-        raise UsageError(f"contrast {quote(spec)}: no setting (data, model, objective, fraction) holds both rows "
-                         "at a common budget (at matched clean: and several budgets of random)")  # fmt: skip
+        raise UsageError(
+            f"contrast {quote(spec)}: no setting (data, model, objective, fraction) holds both rows "
+            "at a common budget (at matched clean: and several budgets of random)"
+        )
     return found
 
 
@@ -124,8 +128,10 @@ def _plan(spelled: SpelledContrast, setting: Setting, rows: Rows) -> PlannedCont
     data, model, objective, fraction = setting
     if spelled.objective not in (None, objective) or spelled.fraction not in (None, fraction):
         return None
-    sizes = {name: sorted(size for method, size in rows if method == name)
-             for name in (spelled.method, spelled.against, BASELINE)}  # fmt: skip
+    sizes = {
+        name: sorted(size for method, size in rows if method == name)
+        for name in (spelled.method, spelled.against, BASELINE)
+    }
     several = len(sizes[BASELINE]) > 1 and FULL not in (spelled.method, spelled.against)
     kind: Kind = spelled.kind or ("matched clean" if several else "equal updates")
     common = set(sizes[spelled.method]) & set(sizes[spelled.against])
@@ -133,13 +139,22 @@ def _plan(spelled: SpelledContrast, setting: Setting, rows: Rows) -> PlannedCont
         common = set(sizes[spelled.method])
     if not common or not sizes[spelled.against] or (kind == "matched clean" and len(sizes[BASELINE]) < 2):
         return None
-    size, frontier = max(common), tuple(sizes[BASELINE]) if kind == "matched clean" else ()
+    size = max(common)
+    frontier = tuple(sizes[BASELINE]) if kind == "matched clean" else ()
     cell = next(iter(rows[spelled.method, size].values()))
     planned = PlannedContrast(
-        method=spelled.method, against=spelled.against, kind=kind, data=data, model=model, objective=objective,
-        fraction=fraction, eps=cell.main, size=size, unit="epochs" if cell.updates is None else "updates",
+        method=spelled.method,
+        against=spelled.against,
+        kind=kind,
+        data=data,
+        model=model,
+        objective=objective,
+        fraction=fraction,
+        eps=cell.main,
+        size=size,
+        unit="epochs" if cell.updates is None else "updates",
         frontier=frontier,
-    )  # fmt: skip
+    )
     seeds = set.intersection(*(set(rows[key]) for key in planned.rows))
     return dataclasses.replace(planned, seeds=tuple(sorted(seeds)))
 

@@ -27,7 +27,8 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
     """
     cells = experiment.cells()
     missing = [cell for cell in cells if not is_done(out, cell)]
-    seconds, updates = 0.0, 0
+    seconds = 0.0
+    updates = 0
     timed: dict[tuple[str, str | None, str], tuple[Job, float, float]] = {}
     for cell in missing:
         key = (cell.data, cell.model, cell.objective)
@@ -39,15 +40,22 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
         seconds += count * step + _images_attacked(cell, len(job.source.splits["test"])) * look_seconds
     for cell in {cell.scoring_name: cell for cell in missing if cell.needs_scores}.values():
         job, step, look_seconds = timed[(cell.data, cell.model, cell.objective)]
-        size, kinds = len(job.split), {c.needs_features for c in missing if c.scoring_name == cell.scoring_name}
+        size = len(job.split)
+        kinds = {c.needs_features for c in missing if c.scoring_name == cell.scoring_name}
         seconds += size * look_seconds * (12 if "adversarial" in kinds else 1 if "clean" in kinds else 0)
         asked = {name for c in missing if c.scoring_name == cell.scoring_name for name in c.needs_opt_in}
         more = sum(MORE_LOOKS.get(name, 1) for name in asked - {"boundary"})
         seconds += size * look_seconds * (100 if "boundary" in asked else 0)
         seconds += cell.scoring_epochs * (size / cell.batch_size * step + size * look_seconds * (1 + more))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    found = {"cells": len(cells), "missing": len(missing), "updates": updates, "workers": workers,
-             "seconds": round(seconds / workers, 1), "memory_gb": round(memory * workers, 2)}  # fmt: skip
+    found = {
+        "cells": len(cells),
+        "missing": len(missing),
+        "updates": updates,
+        "workers": workers,
+        "seconds": round(seconds / workers, 1),
+        "memory_gb": round(memory * workers, 2),
+    }
     if torch.cuda.is_available():
         found["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30 * workers, 2)
     return found
@@ -82,9 +90,17 @@ def _images_attacked(cell: Cell, size: int) -> int:
 
 def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[Job, float, float]:
     """(job, seconds of a training step, seconds of one image's forward and backward pass)."""
-    options = TrainOptions(data=cell.data, **cell.reading(), model=cell.model, objective=cell.objective,
-                           updates=2 + STEPS, batch_size=cell.batch_size, device=device,
-                           threads=1, out=out)  # fmt: skip
+    options = TrainOptions(
+        data=cell.data,
+        **cell.reading(),
+        model=cell.model,
+        objective=cell.objective,
+        updates=2 + STEPS,
+        batch_size=cell.batch_size,
+        device=device,
+        threads=1,
+        out=out,
+    )
     job = prepare(options, epochs=None, updates=2 + STEPS)
     model = fresh_model(job)
     for _ in fit(job, model):

@@ -82,7 +82,9 @@ class LocalPool:
     """Persistent worker processes of this machine, one thread (or one GPU) each."""
 
     def __init__(self, workers: int, setting: Setting) -> None:
-        self.size, self._setting, self._stillborn = workers, setting, 0
+        self.size = workers
+        self._setting = setting
+        self._stillborn = 0
         self._theirs = {child.pid for child in multiprocessing.active_children()}
         self._threads = os.environ.get(THREADS)
         self._pool = self._open()
@@ -100,8 +102,10 @@ class LocalPool:
         self._pool.shutdown(wait=False)
         self._stillborn += not self._begun.is_set()
         if self._stillborn > 1:
-            raise RunError("no worker process came up; what it said is above. A script that compares must do so under "
-                           '`if __name__ == "__main__":`')  # fmt: skip
+            raise RunError(
+                "no worker process came up; what it said is above. A script that compares must do so under "
+                '`if __name__ == "__main__":`'
+            )
         self._pool = self._open()
 
     def close(self) -> None:
@@ -116,7 +120,8 @@ class LocalPool:
     def _open(self) -> ProcessPoolExecutor:
         os.environ.setdefault(THREADS, "1")  # for the workers' NumPy; our own is running already
         context = multiprocessing.get_context("spawn")
-        places, self._begun = context.Queue(), context.Event()
+        places = context.Queue()
+        self._begun = context.Event()
         for place in range(self.size):
             places.put(place)
         return ProcessPoolExecutor(

@@ -46,10 +46,20 @@ class Plan:
     scored: set[Cell] = field(default_factory=set)
 
 
-def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = None, on: str | None = None,
-                   device: Device = "auto", keep_weights: bool = False, minutes: float | None = None,
-                   shard: tuple[int, int] = (1, 1), overwrite: bool = False, num_workers: int = 2,
-                   told: Callable[[pa.Table], Any] = lambda table: None) -> pa.Table:  # fmt: skip
+def run_experiment(
+    experiment: Experiment,
+    out: Path,
+    *,
+    workers: int | None = None,
+    on: str | None = None,
+    device: Device = "auto",
+    keep_weights: bool = False,
+    minutes: float | None = None,
+    shard: tuple[int, int] = (1, 1),
+    overwrite: bool = False,
+    num_workers: int = 2,
+    told: Callable[[pa.Table], Any] = lambda table: None,
+) -> pa.Table:
     """Do every cell that is not done, each by one thread (or GPU).
 
     A finished cell is a folder `cells/NAME` with `cell.json`, written beside its place and renamed. A second start
@@ -82,7 +92,8 @@ def run_experiment(experiment: Experiment, out: Path, *, workers: int | None = N
     mine = cells[shard[0] - 1 :: shard[1]]
     plan = Plan(out, float("inf") if minutes is None else time.monotonic() + 60 * minutes)
     check_pool(None if all(is_done(out, cell) for cell in mine) else on)
-    declared, earlier = declare(experiment), starts_before(out, experiment) if overwrite else {}
+    declared = declare(experiment)
+    earlier = starts_before(out, experiment) if overwrite else {}
     with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
         _begin(folder, experiment, declared, earlier)
         missing = [cell for cell in mine if not is_done(out, cell)]
@@ -133,33 +144,48 @@ def _begin(folder: SharedFolder, experiment: Experiment, declared: Declared, ear
         _adopt_results(folder.path)
         drop_corrupt(folder.path, cells)
         folder.settle()
-    names, there = {cell.name for cell in cells}, (folder.path / "cells").glob("[!.]*")
+    names = {cell.name for cell in cells}
+    there = (folder.path / "cells").glob("[!.]*")
     if others := sum(place.name not in names for place in there):
-        log.warning("%d finished cells of %s are not of this grid and are left out: name their methods, fractions, "
-                    "budgets and seeds too to see all together", others, folder.path)  # fmt: skip
+        log.warning(
+            "%d finished cells of %s are not of this grid and are left out: name their methods, fractions, "
+            "budgets and seeds too to see all together",
+            others,
+            folder.path,
+        )
 
     check_free(folder.path / RESULTS)
 
     def begun(record: dict[str, Any]) -> dict[str, Any]:
         starts = add_start(earlier | record, experiment, declared, folder.path)
-        return record | {"status": "running", "experiment": experiment.record(), "planned": len(cells),
-                         "starts": starts}  # fmt: skip
+        return record | {
+            "status": "running",
+            "experiment": experiment.record(),
+            "planned": len(cells),
+            "starts": starts,
+        }
 
     record = change_record(folder.path, begun)
     plans = read_plans(record)
     late = [contrast for contrast, _ in plans.later if contrast in declared.contrasts]
     if late:
-        log.warning("%d contrasts were not declared before cells that they rest on were evaluated, or not at the first "
-                    "start: they are exploratory", len(late))  # fmt: skip
+        log.warning(
+            "%d contrasts were not declared before cells that they rest on were evaluated, or not at the first "
+            "start: they are exploratory",
+            len(late),
+        )
     kept = plans.primary is not None and declared.primary is not None and declared.primary.is_same(plans.primary)
     if declared.primary is not None and not kept:
-        log.warning("primary: it was not declared by the first start before anything was evaluated; %s",
-                    "none is tested alone" if plans.primary is None else "the first start's stays")  # fmt: skip
+        log.warning(
+            "primary: it was not declared by the first start before anything was evaluated; %s",
+            "none is tested alone" if plans.primary is None else "the first start's stays",
+        )
 
 
 def _adopt_results(out: Path) -> None:
     """Version 0.1 kept no list of what it wrote: its table of results is known by its columns."""
-    file, ledger = out / RESULTS, Ledger(out, OWN)
+    file = out / RESULTS
+    ledger = Ledger(out, OWN)
     with contextlib.suppress(UsageError):
         columns = set(read_shape(file)[0])  # version 0.1 had fewer
         if RESULTS not in ledger.entries() and {"cell", "main", "accuracy"} <= columns <= set(SCHEMA.names):

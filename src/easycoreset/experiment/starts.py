@@ -36,16 +36,26 @@ def describe_start(
     before = [PlannedContrast.from_json(line["contrast"]) for start in known for line in start["declared"]]
     cells = experiment.cells()
     lines = [
-        {"contrast": contrast.to_json(), "primary": contrast == declared.primary,
-         "evaluated": sum(is_done(out, cell) for cell in declared.cells[contrast])}
-        for contrast in declared.contrasts if not any(contrast.is_same(other) for other in before)
-    ]  # fmt: skip
+        {
+            "contrast": contrast.to_json(),
+            "primary": contrast == declared.primary,
+            "evaluated": sum(is_done(out, cell) for cell in declared.cells[contrast]),
+        }
+        for contrast in declared.contrasts
+        if not any(contrast.is_same(other) for other in before)
+    ]
     rows = {f"{cell.method} ({cell.objective}, {cell.fraction:g} kept)": None for cell in cells}
     return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command_line": command_line(), "versions": versions(),
-        "name": experiment.name, "cells": len(cells), "done": sum(is_done(out, cell) for cell in cells),
-        "seeds": 1 + max(cell.seed for cell in cells), "rows": list(rows), "declared": lines,
-    }  # fmt: skip
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command_line": command_line(),
+        "versions": versions(),
+        "name": experiment.name,
+        "cells": len(cells),
+        "done": sum(is_done(out, cell) for cell in cells),
+        "seeds": 1 + max(cell.seed for cell in cells),
+        "rows": list(rows),
+        "declared": lines,
+    }
 
 
 def add_start(record: dict[str, Any], experiment: Experiment, declared: Declared, out: Path) -> list[dict[str, Any]]:

@@ -41,7 +41,8 @@ from easycoreset.training import train
 from easycoreset.training.setup import open_data
 from easycoreset.versions import versions
 
-CELL, EVALUATION = "cell.json", "evaluation.json"
+CELL = "cell.json"
+EVALUATION = "evaluation.json"
 T = TypeVar("T")
 
 
@@ -55,7 +56,8 @@ class Report(NamedTuple):
 def work_on(task: Task, setting: Setting) -> Report:
     """Do one piece of work in a worker, unless another process has it; a failure comes home as a sentence."""
     hush()
-    out, cell = setting.out, task.cell
+    out = setting.out
+    cell = task.cell
     with locked(task, out) as mine, warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # class counts and checks are in cell.json
         if not mine:
@@ -89,8 +91,7 @@ def locked(task: Task, out: Path) -> Iterator[bool]:
             os.close(lock.descriptor)
 
 
-def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None,
-               hardness: tuple[str, ...]) -> None:  # fmt: skip
+def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None, hardness: tuple[str, ...]) -> None:
     """Do the scoring run that a cell needs; its seed is 1000 above, so that no model is scored and attacked alike.
 
     Beside what costs nothing it measures the `hardness` that some cell must have.
@@ -106,10 +107,21 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None,
     _anew_if_other(
         folder,
         OWN,
-        lambda: score(**setting.machine(cell), model=cell.model, epochs=cell.scoring_epochs, batch_size=cell.batch_size,
-                      lr=cell.lr, weight_decay=cell.weight_decay, seed=1000 + cell.seed, hardness=asked,
-                      keep_checkpoints=setting.keep_weights, checkpoint_minutes=1, save_features=features, out=folder),
-    )  # fmt: skip
+        lambda: score(
+            **setting.machine(cell),
+            model=cell.model,
+            epochs=cell.scoring_epochs,
+            batch_size=cell.batch_size,
+            lr=cell.lr,
+            weight_decay=cell.weight_decay,
+            seed=1000 + cell.seed,
+            hardness=asked,
+            keep_checkpoints=setting.keep_weights,
+            checkpoint_minutes=1,
+            save_features=features,
+            out=folder,
+        ),
+    )
 
 
 def _anew_if_other(folder: Path, record: str, work: Callable[[], T]) -> T:
@@ -124,7 +136,8 @@ def _anew_if_other(folder: Path, record: str, work: Callable[[], T]) -> T:
 
 def run_cell(cell: Cell, setting: Setting) -> None:
     """Select, train and evaluate one cell beside its place, and rename it; what a killed worker left goes on."""
-    started, out = time.monotonic(), setting.out
+    started = time.monotonic()
+    out = setting.out
     place = cell_folder(out, cell)
     work = place.with_name(f".{cell.name}.tmp")
     if work.exists() and not Ledger(work, CELL).exists():  # of a version that kept no list
@@ -144,11 +157,23 @@ def _fill_cell(cell: Cell, setting: Setting, work: Path, started: float) -> None
     _anew_if_other(
         work / "model",
         OWN,
-        lambda: train(**setting.machine(cell), model=cell.model, coreset=coreset, objective=cell.objective,
-                      epochs=cell.epochs, updates=cell.updates, batch_size=cell.batch_size, lr=cell.lr,
-                      weight_decay=cell.weight_decay, schedule=cell.schedule, val_fraction=cell.val_fraction,
-                      seed=cell.seed, checkpoint_minutes=1, out=work / "model"),
-    )  # fmt: skip
+        lambda: train(
+            **setting.machine(cell),
+            model=cell.model,
+            coreset=coreset,
+            objective=cell.objective,
+            epochs=cell.epochs,
+            updates=cell.updates,
+            batch_size=cell.batch_size,
+            lr=cell.lr,
+            weight_decay=cell.weight_decay,
+            schedule=cell.schedule,
+            val_fraction=cell.val_fraction,
+            seed=cell.seed,
+            checkpoint_minutes=1,
+            out=work / "model",
+        ),
+    )
     trained = time.monotonic()
     record = facts | _validated(cell, work) | _evaluate(cell, work, setting)
     record["warnings"] = [*_emptied(facts["class_counts"]), *record["warnings"]]
@@ -156,8 +181,17 @@ def _fill_cell(cell: Cell, setting: Setting, work: Path, started: float) -> None
         "seconds": round(time.monotonic() - started, 2),
         "evaluation_seconds": round(time.monotonic() - trained, 2),
     }
-    write_json(work / CELL, {"schema_version": SCHEMA_VERSION, "options": dataclasses.asdict(cell), **record,
-                             **seconds, "host": platform.node(), "versions": versions()})  # fmt: skip
+    write_json(
+        work / CELL,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "options": dataclasses.asdict(cell),
+            **record,
+            **seconds,
+            "host": platform.node(),
+            "versions": versions(),
+        },
+    )
 
 
 def _emptied(counts: dict[str, list[int]]) -> list[str]:
@@ -187,9 +221,15 @@ def unscored_table(source: Source) -> Scores:
     """The samples of a data set's training split, without any hardness: for methods that look at none."""
     split = source.splits["train"]
     facts = {"fingerprint": split.fingerprint, "split": "train", "data": source.name}
-    return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(source.class_names),
-                  n_obs=np.zeros(len(split), np.int32), columns={}, provenance=facts,
-                  in_test=find_leaked(source))  # fmt: skip
+    return Scores(
+        sample_ids=split.sample_ids,
+        labels=split.labels,
+        class_names=list(source.class_names),
+        n_obs=np.zeros(len(split), np.int32),
+        columns={},
+        provenance=facts,
+        in_test=find_leaked(source),
+    )
 
 
 def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:
@@ -200,21 +240,31 @@ def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:
         scores = unscored_table(open_data(ComputeOptions(**setting.machine(cell), out=work))[1])
     if cell.method == FULL:
         counts = np.bincount(scores.labels).tolist()
-        return {"kept": len(scores), "class_counts": {"before": counts, "after": counts}, "selection_seconds": 0.0,
-                "fingerprint": scores.provenance["fingerprint"]}  # fmt: skip
+        return {
+            "kept": len(scores),
+            "class_counts": {"before": counts, "after": counts},
+            "selection_seconds": 0.0,
+            "fingerprint": scores.provenance["fingerprint"],
+        }
 
     def choose_timed() -> tuple[Coreset, float]:
         begun = time.monotonic()
-        found = choose(scores, method=cell.method, fraction=cell.fraction, seed=cell.seed,
-                       val_fraction=cell.val_fraction)  # fmt: skip
+        found = choose(
+            scores, method=cell.method, fraction=cell.fraction, seed=cell.seed, val_fraction=cell.val_fraction
+        )
         return found, round(time.monotonic() - begun, 3)
 
     (coreset, seconds), peak = measure_peak(choose_timed)
     coreset.write(work / "coreset.parquet")
     weights = coreset.weight[coreset.keep]
-    return {"kept": len(coreset), "class_counts": coreset.provenance["class_counts"], "selection_seconds": seconds,
-            "selection_mb": peak, "weights": [float(weights.min()), float(weights.max())],
-            "fingerprint": scores.provenance["fingerprint"]}  # fmt: skip
+    return {
+        "kept": len(coreset),
+        "class_counts": coreset.provenance["class_counts"],
+        "selection_seconds": seconds,
+        "selection_mb": peak,
+        "weights": [float(weights.min()), float(weights.max())],
+        "fingerprint": scores.provenance["fingerprint"],
+    }
 
 
 def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
@@ -231,10 +281,21 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
 
     def attacked(name: str, attack: tuple[str, ...], radii: tuple[float, ...], images: int | None) -> dict[str, Any]:
         folder = work / name
-        _anew_if_other(folder, EVALUATION, lambda: evaluate(
-            **setting.machine(cell), weights=work / "model", model=_own_factory(cell), attack=attack, norm=cell.norm,
-            eps=radii, limit=images, seed=0, out=folder,
-        ))  # fmt: skip
+        _anew_if_other(
+            folder,
+            EVALUATION,
+            lambda: evaluate(
+                **setting.machine(cell),
+                weights=work / "model",
+                model=_own_factory(cell),
+                attack=attack,
+                norm=cell.norm,
+                eps=radii,
+                limit=images,
+                seed=0,
+                out=folder,
+            ),
+        )
         return read_summary(folder / EVALUATION)
 
     for place, (eps, limit) in enumerate(parts):

@@ -15,8 +15,13 @@ from easycoreset.spreadsheet import write_csv as fill_csv
 from easycoreset.tables import Scores
 
 AUDIT = ("sample_id", "label", "pred", "self_confidence", "likely_mislabelled")
-KINDS = {"sample_id": "text", "label": "integer", "pred": "integer?", "self_confidence": "number?",
-         "likely_mislabelled": "bool"}  # fmt: skip
+KINDS = {
+    "sample_id": "text",
+    "label": "integer",
+    "pred": "integer?",
+    "self_confidence": "number?",
+    "likely_mislabelled": "bool",
+}
 QUALITY = ("label_quality", "label_score")  # of CleanLearning, and of Datalab
 
 

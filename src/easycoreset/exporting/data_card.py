@@ -21,7 +21,8 @@ def describe_coreset(tables: Tables) -> str:
         UsageError: the source holds no coreset.
     """
     coreset = tables.need_coreset("card")
-    total, data = len(coreset.keep), coreset.provenance.get("data", "a data set without a name")
+    total = len(coreset.keep)
+    data = coreset.provenance.get("data", "a data set without a name")
     return page(
         f"Data card: {len(coreset)} of {total} samples of {data}",
         {
@@ -35,7 +36,8 @@ def describe_coreset(tables: Tables) -> str:
 
 
 def _what(coreset: Coreset, scores: Scores | None) -> str:
-    known, weight = coreset.provenance, coreset.weight[coreset.keep]
+    known = coreset.provenance
+    weight = coreset.weight[coreset.keep]
     even = bool(np.all(weight == weight[0]))
     scored = scores.provenance if scores is not None else {}
     return facts(
@@ -60,8 +62,10 @@ def _what(coreset: Coreset, scores: Scores | None) -> str:
 
 def _classes(coreset: Coreset, names: list[str]) -> str:
     before, after = coreset.class_counts()
-    rows = [[name, n, kept, f"{kept / n:.1%}" if n else None]
-            for name, n, kept in zip(names, before.tolist(), after.tolist(), strict=False)]  # fmt: skip
+    rows = [
+        [name, n, kept, f"{kept / n:.1%}" if n else None]
+        for name, n, kept in zip(names, before.tolist(), after.tolist(), strict=False)
+    ]
     return table(["class", "before", "kept", "share"], rows)
 
 
@@ -79,13 +83,15 @@ def _hardness(coreset: Coreset, scores: Scores | None) -> str:
 
 
 def _reproduce(tables: Tables) -> str:
-    record, run = coreset_record(tables), record_beside(tables.scores_file, "run.json")
+    record = coreset_record(tables)
+    run = record_beside(tables.scores_file, "run.json")
     options: dict[str, Any] = record.get("options", {})
     lines = [run["command_line"]] if run.get("command_line") else []
     if options:
         parts = ["easycoreset", "select"]
         for name in FLAGS:
-            value, flag = options.get(name), f"--{name.replace('_', '-')}"
+            value = options.get(name)
+            flag = f"--{name.replace('_', '-')}"
             if value is not None:
                 parts += ([flag] if value else [f"--no-{flag[2:]}"]) if isinstance(value, bool) else [flag, str(value)]
         lines.append(shlex.join([*parts, "--out", str(options.get("out", "coreset.parquet"))]))
@@ -96,7 +102,8 @@ def _reproduce(tables: Tables) -> str:
 
 def _limits(coreset: Coreset, tables: Tables) -> list[str]:
     before, after = coreset.class_counts()
-    names, scores = tables.class_names, tables.scores
+    names = tables.class_names
+    scores = tables.scores
     emptied = [names[k] for k in np.flatnonzero((before > 0) & (after == 0))]
     found = [f"No sample of class {', '.join(emptied)} is kept."] if emptied else []
     fair = before * len(coreset) / before.sum()
@@ -106,8 +113,10 @@ def _limits(coreset: Coreset, tables: Tables) -> list[str]:
         unseen = int(np.sum((scores.n_obs == 0) & coreset.keep))
         found += [f"{unseen} of the kept samples were never observed while scoring."] if unseen else []
         if any(name.endswith("_online") for name in scores.columns):
-            found.append("Columns that end in _online were measured in the training step, on augmented images: they "
-                         "approximate the exact ones.")  # fmt: skip
+            found.append(
+                "Columns that end in _online were measured in the training step, on augmented images: they "
+                "approximate the exact ones."
+            )
     return [
         *found,
         "Hardness is that of one model, recipe and seed; another model may rank the same samples otherwise.",

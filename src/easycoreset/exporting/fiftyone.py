@@ -33,8 +33,11 @@ def write_samples(options: ExportOptions) -> None:
     tables = read_tables(options)
     samples = describe_samples(tables, _paths(options, tables))
     provenance = tables.either.provenance
-    kinds = {name: KINDS[type(next((s[name] for s in samples if s[name] is not None), 0.0))]
-             for name in samples[0] if name not in (*STANDARD, "metadata")}  # fmt: skip
+    kinds = {
+        name: KINDS[type(next((s[name] for s in samples if s[name] is not None), 0.0))]
+        for name in samples[0]
+        if name not in (*STANDARD, "metadata")
+    }
     fields = {name: FIELDS + kind for name, kind in kinds.items()}
     dataset = {
         "name": f"easycoreset-{provenance.get('data', 'samples')}",
@@ -50,7 +53,8 @@ def write_samples(options: ExportOptions) -> None:
 
 def describe_samples(tables: Tables, paths: list[str]) -> list[dict[str, Any]]:
     """A record a sample, as FiftyOne's `Sample.from_dict` takes it."""
-    names, labelled = tables.class_names, tables.either.provenance.get("labels") != "not given"
+    names = tables.class_names
+    labelled = tables.either.provenance.get("labels") != "not given"
     columns = tables.join().to_pydict()
     del columns["label"]
     columns.pop("label_name", None)
@@ -68,11 +72,13 @@ def _known(value: Any) -> Any:
 
 
 def _paths(options: ExportOptions, tables: Tables) -> list[str]:
-    table, data = tables.either, find_data(options, tables)
+    table = tables.either
+    data = find_data(options, tables)
     listed = data is not None and is_listed(data)
     if not listed and not are_files(table.sample_ids) and options.data is None:
         log.info("filepath is relative, as --format folder names the pictures: give rel_dir to from_json")
-        names, total = tables.class_names, len(table.labels)
+        names = tables.class_names
+        total = len(table.labels)
         return [name_picture(row, names[label], total) for row, label in enumerate(table.labels.tolist())]
     known = table.provenance.get("fingerprint")
     if data is not None and (listed or options.data is not None):

@@ -60,14 +60,16 @@ def write_folder(options: ExportOptions) -> None:
 
 def _check_apart(root: Path, out: Path) -> None:
     """Refuse a place within the data, which would become one of its classes, or around them."""
-    data, place = root.resolve(), out.resolve()
+    data = root.resolve()
+    place = out.resolve()
     if data == place or data in place.parents or place in data.parents:
         raise UsageError(f"out must lie outside the data set {str(root)!r}; got {str(out)!r}")
 
 
 def _name_again(tables: Tables, files: list[Path]) -> list[str]:
     """A name a sample, since a manifest's paths need not tell the classes and may lie anywhere."""
-    labels, names = tables.either.labels.tolist(), tables.class_names
+    labels = tables.either.labels.tolist()
+    names = tables.class_names
     return [name_picture(row, names[labels[row]], len(files), file.suffix) for row, file in enumerate(files)]
 
 
@@ -95,14 +97,16 @@ def _open_split(data: str, coreset: Coreset, given: bool) -> Split:
     if name not in source.splits:
         raise UsageError(f"data: {data} has no split {quote(name)}, of which the coreset is")
     split = source.splits[name]
-    own, other = (coreset.sample_ids, coreset.labels), (split.sample_ids, split.labels)
+    own = (coreset.sample_ids, coreset.labels)
+    other = (split.sample_ids, split.labels)
     check_same_data(coreset.provenance, split.fingerprint, name, "the coreset", own, other)
     log.info("pictures as the data set gives them: %d x %d pixels", *source.shape[1:])
     return split
 
 
 def _write_pictures(split: Split, tables: Tables, place: Path) -> None:
-    rows, names = tables.need_coreset("folder").index, tables.class_names
+    rows = tables.need_coreset("folder").index
+    names = tables.class_names
     with progress("pictures", len(rows)) as bar:
         for batch in split.batches(rows, CHUNK):
             pixels = batch.x.permute(0, 2, 3, 1).mul(255).round().byte().numpy()

@@ -48,7 +48,8 @@ def describe_model(folder: Path) -> str:
 
 def _check_weights(folder: Path, record: Json) -> None:
     """Refuse an evaluation that lies beside a model and is of another."""
-    file, known = folder / "model.safetensors", record.get("options", {}).get("weights")
+    file = folder / "model.safetensors"
+    known = record.get("options", {}).get("weights")
     if file.exists() and known != hashlib.sha256(file.read_bytes()).hexdigest():
         raise UsageError(f"source: {folder / 'evaluation.json'} is of other weights than {file}")
 
@@ -95,16 +96,25 @@ def _accuracy(summary: Json) -> str:
     if not summary:
         return "The folder holds no finished evaluation: nothing is known of its accuracy.\n"
     lines = [summary["clean"], *summary["attacked"], *(summary["worst"] if len(summary["attacked"]) > 1 else ())]
-    rows = [[line["attack"], line["norm"] or None, say_eps(line["eps"]),
-             *[f"{100 * line[key]:.2f}" for key in ("accuracy", "low", "high")], line["samples"]]
-            for line in lines]  # fmt: skip
+    rows = [
+        [
+            line["attack"],
+            line["norm"] or None,
+            say_eps(line["eps"]),
+            *[f"{100 * line[key]:.2f}" for key in ("accuracy", "low", "high")],
+            line["samples"],
+        ]
+        for line in lines
+    ]
     text = f"On split {cell(summary['split'])} of {cell(summary['data'])}, in %, with 95% Wilson intervals.\n\n"
     text += table(["attack", "norm", "eps", "accuracy", "low", "high", "samples"], rows)
     for line in summary.get("margins", ()):
         middle = line["median_upper_bound"]
-        text += (f"\n{cell(line['attack'])}: the median {line['norm']} distance to the boundary is "
-                 + ("not known" if middle is None else f"at most {middle:.4g}")
-                 + f"; one was found for {line['found']:.1%} of {line['samples']} samples.\n")  # fmt: skip
+        text += (
+            f"\n{cell(line['attack'])}: the median {line['norm']} distance to the boundary is "
+            + ("not known" if middle is None else f"at most {middle:.4g}")
+            + f"; one was found for {line['found']:.1%} of {line['samples']} samples.\n"
+        )
     return text
 
 
@@ -132,8 +142,10 @@ def _limits(card: ModelCard | None, summary: Json) -> list[str]:
     sizes = sorted({line["eps"] for line in summary["attacked"]})
     if sizes:
         norms = ", ".join(sorted({line["norm"] for line in summary["attacked"]}))
-        found.append(f"It was measured at eps {', '.join(map(say_eps, sizes))} in {norms}, and for nothing beyond: not "
-                     "for other norms, corruptions or data of another source.")  # fmt: skip
+        found.append(
+            f"It was measured at eps {', '.join(map(say_eps, sizes))} in {norms}, and for nothing beyond: not "
+            "for other norms, corruptions or data of another source."
+        )
     if card is not None and card.eps is None:
         found.append("It was not trained adversarially at a named eps.")
     return [*found, "The intervals hold the chance of drawing test images, not that of training: this is one run."]

@@ -50,17 +50,27 @@ def write_onnx(options: ExportOptions) -> None:
         from onnx.reference import ReferenceEvaluator
     except ImportError:
         raise UsageError("format onnx needs onnx: pip install easycoreset[onnx]") from None
-    network, card = load_model(options.source, options.model), read_card(options.source)
+    network = load_model(options.source, options.model)
+    card = read_card(options.source)
     images = torch.rand(3, *card.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, again = network(images).numpy(), network(images).numpy()
+        expected = network(images).numpy()
+        again = network(images).numpy()
 
     def write(path: Path) -> None:
         try:
             with _quietly():
-                torch.onnx.export(network, (images[:2],), str(path), input_names=["images"], output_names=["logits"],
-                                  dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False,
-                                  verbose=False)  # fmt: skip
+                torch.onnx.export(
+                    network,
+                    (images[:2],),
+                    str(path),
+                    input_names=["images"],
+                    output_names=["logits"],
+                    dynamo=True,
+                    dynamic_shapes=({0: torch.export.Dim("batch")},),
+                    external_data=False,
+                    verbose=False,
+                )
                 (found,) = ReferenceEvaluator(load(str(path))).run(None, {"images": images.numpy()})
         except Exception as error:  # the exporter and the evaluator raise almost anything
             said = (str(error).strip().splitlines() or [""])[0]

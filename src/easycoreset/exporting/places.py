@@ -38,8 +38,15 @@ def fresh_folder(out: Path, form: str, facts: dict[str, Any]) -> Iterator[Path]:
     try:
         new.mkdir()
         yield new
-        record = {"schema_version": SCHEMA_VERSION, "command": "export", "format": form, **facts,
-                  "command_line": command_line(), "versions": versions(), "contents": _digest(new)}  # fmt: skip
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "command": "export",
+            "format": form,
+            **facts,
+            "command_line": command_line(),
+            "versions": versions(),
+            "contents": _digest(new),
+        }
         write_json(new / MARK, record)
         _swap(new, place, old)
     finally:
@@ -94,8 +101,10 @@ def check_free(folder: Path, out: Path | None = None) -> None:
     if not is_plain_file(mark) or read_record(mark).get("command") != "export":
         raise UsageError(f"out: {named} is not empty and no export wrote it; give another --out")
     if read_record(mark).get("contents") != _digest(folder):
-        raise UsageError(f"out: files in {named} were changed, added or taken away since it was exported (or version "
-                         "0.1 exported it); give another --out")  # fmt: skip
+        raise UsageError(
+            f"out: files in {named} were changed, added or taken away since it was exported (or version "
+            "0.1 exported it); give another --out"
+        )
 
 
 def _digest(folder: Path) -> str:

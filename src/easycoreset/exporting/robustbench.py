@@ -34,7 +34,8 @@ def describe_for_robustbench(folder: Path) -> dict[str, Any]:
         raise UsageError(
             f"{folder}: robustbench needs an evaluation by the standard autoattack at one eps; it holds {found}"
         )
-    (line,), warnings = lines, summary["warnings"]
+    (line,) = lines
+    warnings = summary["warnings"]
     return {
         "link": None,
         "name": None,

@@ -73,7 +73,8 @@ class Tables:
         """
         if self.scores is None or self.coreset is None:
             return plain(self.either.to_table())
-        table, own = plain(self.scores.to_table()), self.coreset.to_table()
+        table = plain(self.scores.to_table())
+        own = self.coreset.to_table()
         for name in COLUMNS:
             if name in table.column_names:
                 raise UsageError(f"scores must not have a column {quote(name)}, which the coreset adds")
@@ -87,7 +88,8 @@ def read_tables(options: ExportOptions) -> Tables:
     Raises:
         UsageError: the source holds none, a broken one, or scores of other data than the coreset's.
     """
-    source, given = options.source, options.scores
+    source = options.source
+    given = options.scores
     found = {kind: source / name for kind, name in FILES.items() if (source / name).exists()}
     if not source.is_dir():
         found = {_kind_of(source): source}
@@ -157,9 +159,11 @@ def _scores_of(file: Path, coreset: Coreset) -> tuple[Scores | None, Path | None
 
 
 def _check(coreset: Coreset, scores: Scores, what: str) -> None:
-    provenance, split = coreset.provenance, scores.provenance.get("split", "train")
+    provenance = coreset.provenance
+    split = scores.provenance.get("split", "train")
     mark = str(provenance.get("fingerprint", scores.provenance.get("fingerprint", "")))
-    own, other = (scores.sample_ids, scores.labels), (coreset.sample_ids, coreset.labels)
+    own = (scores.sample_ids, scores.labels)
+    other = (coreset.sample_ids, coreset.labels)
     check_same_data(scores.provenance, mark, provenance.get("split", split), what, own, other)
 
 

@@ -50,7 +50,8 @@ def measure_boundary(model: nn.Module, x: Tensor, y: Tensor, steps: int = 100) -
     """Minus the distance of right samples, the loss of wrong ones, [B]."""
     x_adv = FMN(norm="l2", steps=steps)(model, x, y)
     with torch.no_grad():
-        logits, found = model(x).float(), model(x_adv).argmax(1) != y
+        logits = model(x).float()
+        found = model(x_adv).argmax(1) != y
     farthest = torch.maximum(x, 1 - x).flatten(1).norm(dim=1)
     distance = torch.where(found, lengths(x_adv - x), farthest)
     return torch.where(logits.argmax(1) == y, -distance, F.cross_entropy(logits, y, reduction="none"))

@@ -47,7 +47,8 @@ class Curvature:
         assert outputs.model is not None
         assert outputs.x is not None
         assert outputs.index is not None
-        x, total = outputs.x, torch.zeros(len(outputs.y), device=outputs.y.device, dtype=outputs.gradient.dtype)
+        x = outputs.x
+        total = torch.zeros(len(outputs.y), device=outputs.y.device, dtype=outputs.gradient.dtype)
         for draw in range(self.draws):
             keys = ("curvature", outputs.seed, outputs.epoch, draw)
             v = torch.where(keyed_uniform(outputs.index, x.shape[1:], *keys) < 0.5, -1.0, 1.0).to(x.dtype)

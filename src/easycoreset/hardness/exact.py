@@ -60,8 +60,9 @@ def _without_autocast(kind: str) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False) if kind in ("cpu", "cuda") else contextlib.nullcontext()
 
 
-def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastLayer | None = None,
-         **facts: Any) -> Outputs:  # fmt: skip
+def look(
+    model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastLayer | None = None, **facts: Any
+) -> Outputs:
     """Logits and, if asked for, input gradients and (of a `layer` that is `watched`) features; `model` is `frozen`.
 
     The cross-entropy is summed, so that each sample's gradient is that of its own loss. `facts` are handed on.
@@ -78,10 +79,17 @@ def look(model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastL
     return Outputs(logits.detach(), y, found, features=features, bias=bias, model=model, x=x.detach(), **facts)
 
 
-def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: int, measures: Sequence[Hardness],
-                advance: Callable[[int], None] = lambda samples: None,
-                feature_layer: str | None = None, epoch: int = 1, seed: int = 0,
-                bf16: bool = False) -> dict[str, np.ndarray]:  # fmt: skip
+def measure_all(
+    model: nn.Module,
+    batches: Callable[[], Iterable[Batch]],
+    size: int,
+    measures: Sequence[Hardness],
+    advance: Callable[[int], None] = lambda samples: None,
+    feature_layer: str | None = None,
+    epoch: int = 1,
+    seed: int = 0,
+    bf16: bool = False,
+) -> dict[str, np.ndarray]:
     """Measure every sample once.
 
     Args:
@@ -102,11 +110,16 @@ def measure_all(model: nn.Module, batches: Callable[[], Iterable[Batch]], size: 
     for dtype in dict.fromkeys(measure.dtype for measure in measures):
         group = {measure.column: measure for measure in measures if measure.dtype == dtype}
         network = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
-        facts = {"epoch": epoch, "seed": seed, "input_std": first_std(network),
-                 "trainable": tuple(name for name, p in network.named_parameters() if p.requires_grad)}  # fmt: skip
+        facts = {
+            "epoch": epoch,
+            "seed": seed,
+            "input_std": first_std(network),
+            "trainable": tuple(name for name, p in network.named_parameters() if p.requires_grad),
+        }
         ours = all(looks_at_outputs(measure) for measure in group.values())
         found: dict[str, Tensor] = {}
-        layer, named = None, feature_layer
+        layer = None
+        named = feature_layer
         with frozen(network), full_float32(), contextlib.ExitStack() as watching:
             for batch in batches():
                 x = batch.x if dtype == "float32" else batch.x.to(getattr(torch, dtype))

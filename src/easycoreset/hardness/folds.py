@@ -34,11 +34,14 @@ class Mean:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self.limit, self.sum, self.count = limit, np.zeros(0), np.zeros(0, np.int64)
+        self.limit = limit
+        self.sum = np.zeros(0)
+        self.count = np.zeros(0, np.int64)
 
     def add(self, values: Values) -> None:
         if not len(self.sum):
-            self.sum, self.count = np.zeros(len(values)), np.zeros(len(values), np.int64)
+            self.sum = np.zeros(len(values))
+            self.count = np.zeros(len(values), np.int64)
         seen = np.isfinite(values)
         if self.limit is not None:
             seen &= self.count < self.limit
@@ -82,9 +85,12 @@ class Forgotten:
 
     def add(self, values: Values) -> None:
         if not len(self.before):
-            self.before, self.ever = np.zeros(len(values), bool), np.zeros(len(values), bool)
-            self.events, self.count = np.zeros(len(values), np.int64), np.zeros(len(values), np.int64)
-        seen, correct = np.isfinite(values), values == 1
+            self.before = np.zeros(len(values), bool)
+            self.ever = np.zeros(len(values), bool)
+            self.events = np.zeros(len(values), np.int64)
+            self.count = np.zeros(len(values), np.int64)
+        seen = np.isfinite(values)
+        correct = values == 1
         self.events += seen & self.before & ~correct
         self.count += seen
         self.ever |= seen & correct
@@ -109,12 +115,15 @@ class SlidingDeviation:
 
     def __init__(self, window: int = 10) -> None:
         self.window = window
-        self.ring, self.sum, self.count = np.zeros((window, 0)), np.zeros(0), np.zeros(0, np.int64)
+        self.ring = np.zeros((window, 0))
+        self.sum = np.zeros(0)
+        self.count = np.zeros(0, np.int64)
 
     def add(self, values: Values) -> None:
         if not len(self.sum):
             self.ring = np.zeros((self.window, len(values)))
-            self.sum, self.count = np.zeros(len(values)), np.zeros(len(values), np.int64)
+            self.sum = np.zeros(len(values))
+            self.count = np.zeros(len(values), np.int64)
         rows = np.flatnonzero(np.isfinite(values))
         self.ring[self.count[rows] % self.window, rows] = values[rows]
         self.count[rows] += 1

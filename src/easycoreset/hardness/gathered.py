@@ -97,4 +97,6 @@ class Gathered:
 
     def _move(self, device: torch.device) -> None:
         wide = torch.float32 if device.type == "mps" else torch.float64
-        self._sum, self._count, self._bad = self._sum.to(device, wide), self._count.to(device), self._bad.to(device)
+        self._sum = self._sum.to(device, wide)
+        self._count = self._count.to(device)
+        self._bad = self._bad.to(device)

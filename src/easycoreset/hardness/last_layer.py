@@ -18,5 +18,11 @@ def gradient_norm(outputs: Outputs) -> Tensor:
     return error_norm(outputs) * squared.sqrt()
 
 
-GRAND = ForwardHardness("grand", "grand", gradient_norm, partial(Mean, limit=10), needs_features=True,
-                        says="Mean gradient norm of the last layer, first 10 epochs (Paul et al. 2021).")  # fmt: skip
+GRAND = ForwardHardness(
+    "grand",
+    "grand",
+    gradient_norm,
+    partial(Mean, limit=10),
+    needs_features=True,
+    says="Mean gradient norm of the last layer, first 10 epochs (Paul et al. 2021).",
+)

@@ -58,15 +58,28 @@ def _own(values: Tensor, y: Tensor) -> Tensor:
 
 
 LOSS = ForwardHardness("loss", "loss", cross_entropy, Mean, "Mean cross-entropy over epochs.")
-EL2N = ForwardHardness("el2n", "el2n", error_norm, partial(Mean, limit=10),
-                     "Mean norm of p - 1_y over the first 10 epochs (Paul et al. 2021).")  # fmt: skip
-FORGETTING = ForwardHardness("forgetting", "correct", correct, Forgotten,
-                           "Times forgotten; never learned counts all epochs (Toneva et al. 2019).")  # fmt: skip
+EL2N = ForwardHardness(
+    "el2n",
+    "el2n",
+    error_norm,
+    partial(Mean, limit=10),
+    "Mean norm of p - 1_y over the first 10 epochs (Paul et al. 2021).",
+)
+FORGETTING = ForwardHardness(
+    "forgetting",
+    "correct",
+    correct,
+    Forgotten,
+    "Times forgotten; never learned counts all epochs (Toneva et al. 2019).",
+)
 AUM = ForwardHardness("aum", "aum", negative_margin, Mean, "Minus the mean logit margin (Pleiss et al. 2020).")
-UNCERTAINTY = ForwardHardness("uncertainty", "p_y", p_y, SlidingDeviation,
-                            "Deviation of p_y in windows of 10 epochs (He et al. 2023).")  # fmt: skip
+UNCERTAINTY = ForwardHardness(
+    "uncertainty", "p_y", p_y, SlidingDeviation, "Deviation of p_y in windows of 10 epochs (He et al. 2023)."
+)
 ENTROPY = ForwardHardness("entropy", "entropy", entropy, Last, "Entropy of the last epoch's p, in nats.")
-LEAST_CONFIDENCE = ForwardHardness("least_confidence", "least_confidence", least_confidence, Last,
-                                 "1 - max p of the last epoch.")  # fmt: skip
-PROB_GAP = ForwardHardness("prob_gap", "prob_gap", prob_gap, Last,
-                         "Minus the gap between the last epoch's two highest probabilities.")  # fmt: skip
+LEAST_CONFIDENCE = ForwardHardness(
+    "least_confidence", "least_confidence", least_confidence, Last, "1 - max p of the last epoch."
+)
+PROB_GAP = ForwardHardness(
+    "prob_gap", "prob_gap", prob_gap, Last, "Minus the gap between the last epoch's two highest probabilities."
+)

@@ -71,9 +71,12 @@ def check_output(logits: Tensor, y: Tensor) -> None:
     if not isinstance(y, Tensor) or y.dtype == torch.bool:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(f"observe: y must be a tensor of [{len(logits)}] integers; got {quote(y)}")
     if y.is_floating_point() or y.shape != (len(logits),):
-        raise UsageError(f"observe: y must be [{len(logits)}] integers; got {y.dtype} {tuple(y.shape)}: mixed "
-                         "samples (Mixup, CutMix) have no hardness of their own")  # fmt: skip
-    known, classes = y.device.type == "cpu" and len(y) > 0, logits.shape[1]  # looking at a device's would wait for it
+        raise UsageError(
+            f"observe: y must be [{len(logits)}] integers; got {y.dtype} {tuple(y.shape)}: mixed "
+            "samples (Mixup, CutMix) have no hardness of their own"
+        )
+    known = y.device.type == "cpu" and len(y) > 0  # looking at a device's would wait for it
+    classes = logits.shape[1]
     if known and not 0 <= int(y.min()) <= int(y.max()) < classes:
         raise UsageError(f"observe: y must be in 0..{classes - 1}; got {int(y.min())}..{int(y.max())}")
 
@@ -116,8 +119,9 @@ def divide_by(size: int, reduction: str, weights: Sequence[Tensor], weighted: bo
     return weights[0].sum()
 
 
-def online_norm(measure: AIGN, gradient: Tensor, factor: float | Tensor, input_std: Tensor | None,
-                model_std: Tensor | None) -> Tensor:  # fmt: skip
+def online_norm(
+    measure: AIGN, gradient: Tensor, factor: float | Tensor, input_std: Tensor | None, model_std: Tensor | None
+) -> Tensor:
     """[B] norms of gradients in the space that a measure wants, the loss's scale and mean undone by `factor`."""
     inner = model_std
     if input_std is not None:
@@ -164,7 +168,8 @@ def reduction_check(outputs: Outputs, weights: list[Tensor], reduction: str, sca
         expected = outputs.p.clone()
         expected[torch.arange(len(expected)), outputs.y] -= 1
         expected = expected * weights[0][:, None] if weights else expected
-        own, size = gradient.float() * divisor, expected.norm(dim=1)
+        own = gradient.float() * divisor
+        size = expected.norm(dim=1)
         off = ((own - expected).norm(dim=1) > CLOSE * size)[size > SMALL]
         ratio = float(own.norm() / expected.norm())
         if len(off) and math.isfinite(ratio) and float(off.float().mean()) > FEW:

@@ -45,8 +45,12 @@ def parts_of(rows: Ints, pixels: int) -> list[Ints]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def measure_vog(models: Iterable[nn.Module], batches: Callable[[], Iterable[Batch]], rows: Ints,
-                advance: Callable[[int], None] = lambda samples: None) -> np.ndarray:  # fmt: skip
+def measure_vog(
+    models: Iterable[nn.Module],
+    batches: Callable[[], Iterable[Batch]],
+    rows: Ints,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> np.ndarray:
     """`vog_raw` of some samples, [n] in the order of `rows`, by Welford's running moments; NaN if never finite.
 
     Args:
@@ -68,7 +72,8 @@ def measure_vog(models: Iterable[nn.Module], batches: Callable[[], Iterable[Batc
                     mean, m2 = (torch.zeros(len(rows), gradient.shape[1], dtype=torch.float64) for _ in range(2))
                 where = torch.tensor([place[index] for index in batch.index.tolist()])
                 fine = torch.isfinite(gradient).all(1)
-                where, gradient = where[fine], gradient[fine]
+                where = where[fine]
+                gradient = gradient[fine]
                 count[where] += 1
                 step = gradient - mean[where]
                 mean[where] += step / count[where, None]

@@ -42,12 +42,19 @@ class HardnessMixin:
         gpus = trainer.args.n_gpu
         require(gpus <= 1, "n_gpu", "1 a process (torchrun, accelerate launch)", gpus)
         require(recorder.reduction == "mean", "recorder", "of reduction 'mean', as the Trainer's", recorder.reduction)
-        self.recorder, self._observer = recorder, Observer(recorder, feature_layer)
+        self.recorder = recorder
+        self._observer = Observer(recorder, feature_layer)
         self._by_items: bool | None = None
         trainer.add_callback(HardnessCallback(recorder))
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
-                     num_items_in_batch: Any = None, **kwargs: Any) -> Any:  # fmt: skip
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """The Trainer's loss; in a training step that is recorded, its pixels are watched and its logits observed."""
         inputs = dict(inputs)
         index = inputs.pop("index", None)
@@ -57,9 +64,12 @@ class HardnessMixin:
             loss, outputs = base.compute_loss(model, inputs, **options)
             return (loss, outputs) if return_outputs else loss
         if index is None or not {"pixel_values", "labels"} <= set(inputs):
-            raise UsageError("a training batch must hold pixel_values, labels and index, with "
-                             f"remove_unused_columns=False; got {', '.join(inputs)}")  # fmt: skip
-        x, y = inputs["pixel_values"], inputs["labels"]
+            raise UsageError(
+                "a training batch must hold pixel_values, labels and index, with "
+                f"remove_unused_columns=False; got {', '.join(inputs)}"
+            )
+        x = inputs["pixel_values"]
+        y = inputs["labels"]
         network = self.accelerator.unwrap_model(model)  # pyright: ignore[reportAttributeAccessIssue]
         if x.is_floating_point():
             x.requires_grad_()
@@ -74,7 +84,8 @@ class HardnessMixin:
     def _scale(self, loss: Tensor, logits: Tensor, y: Tensor, items: Any) -> float:
         """By what the batch's mean loss is multiplied before it goes backward."""
         trainer: Any = self
-        accelerator, custom = trainer.accelerator, trainer.compute_loss_func is not None
+        accelerator = trainer.accelerator
+        custom = trainer.compute_loss_func is not None
         counted = items is not None and (trainer.model_accepts_loss_kwargs or custom)
         factor = 1.0
         if counted and trainer.args.average_tokens_across_devices:

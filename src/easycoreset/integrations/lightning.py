@@ -30,19 +30,25 @@ class HardnessCallback(Callback):
     """
 
     def __init__(self, recorder: HardnessRecorder, network: str = "", feature_layer: str | None = None) -> None:
-        self.recorder, self.network = recorder, network
-        self._observer, self._step = Observer(recorder, feature_layer), contextlib.ExitStack()
+        self.recorder = recorder
+        self.network = network
+        self._observer = Observer(recorder, feature_layer)
+        self._step = contextlib.ExitStack()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if not self.recorder.recording:
             return
         modules = dict(pl_module.named_modules())
         if self.network not in modules:
-            raise UsageError(f"network {quote(self.network)} is no module of {type(pl_module).__name__}: "
-                             f"{nearest(self.network, modules)}")  # fmt: skip
+            raise UsageError(
+                f"network {quote(self.network)} is no module of {type(pl_module).__name__}: "
+                f"{nearest(self.network, modules)}"
+            )
         if not isinstance(batch, tuple | list) or len(batch) < 3:
             raise UsageError("a training batch must be (x, y, ..., index): wrap the data set by easycoreset.with_index")
-        x, y, index = batch[0], batch[1], batch[-1]
+        x = batch[0]
+        y = batch[1]
+        index = batch[-1]
 
         def observe(logits: Tensor, features: Tensor | None) -> None:
             self.recorder.observe(logits, y, index, features)

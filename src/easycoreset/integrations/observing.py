@@ -24,7 +24,8 @@ class Observer:
     """
 
     def __init__(self, recorder: HardnessRecorder, feature_layer: str | None = None) -> None:
-        self.recorder, self.feature_layer = recorder, feature_layer
+        self.recorder = recorder
+        self.feature_layer = feature_layer
         self._layer: LastLayer | None = None
         self._looked = False
 
@@ -35,7 +36,9 @@ class Observer:
         Raises:
             UsageError: the network did not run, or its output holds no logits.
         """
-        layer, due, held = self._find(network, x), True, contextlib.ExitStack()
+        layer = self._find(network, x)
+        due = True
+        held = contextlib.ExitStack()
 
         def wanted() -> bool:
             return due and network.training and torch.is_grad_enabled()

@@ -10,7 +10,8 @@ from easycoreset.errors import UsageError, quote
 from easycoreset.files import SCHEMA_VERSION, write_json
 from easycoreset.records import read_record
 
-MOST_PIXELS, MOST_CLASSES = 2**28, 2**20
+MOST_PIXELS = 2**28
+MOST_CLASSES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)

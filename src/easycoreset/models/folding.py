@@ -8,7 +8,8 @@ from torch.fx.experimental.optimization import fuse
 
 from easycoreset.models.last_layer import find_last_layer
 
-RTOL, ATOL = 1e-3, 1e-4  # of each value, of the largest; folding changes roundings only
+RTOL = 1e-3  # of each value, of the largest; folding changes roundings only
+ATOL = 1e-4
 
 
 class LinearLeaves(fx.Tracer):

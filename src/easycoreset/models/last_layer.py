@@ -88,8 +88,10 @@ def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> Las
         for hook in hooks:
             hook.remove()
     if not ran or ran[-1][1].shape != logits.shape or not torch.equal(ran[-1][1].float(), logits.float()):
-        raise UsageError("the model's logits do not come out of an nn.Linear: name the layer whose input is to be "
-                         "taken as features by --feature-layer")  # fmt: skip
+        raise UsageError(
+            "the model's logits do not come out of an nn.Linear: name the layer whose input is to be "
+            "taken as features by --feature-layer"
+        )
     last = ran[-1][0]
     return LastLayer(last, linear[last], linear[last].bias is not None)
 

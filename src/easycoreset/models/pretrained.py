@@ -26,8 +26,10 @@ def published_state(card: ModelCard) -> dict[str, Tensor]:
     """
     kind, _, name = card.model.partition(":")
     if kind not in ("torchvision", "timm"):
-        raise UsageError(f"init: pretrained is for torchvision:NAME and timm:NAME; got model {quote(card.model)} (init "
-                         "also takes a trained model's folder, or a file of weights)")  # fmt: skip
+        raise UsageError(
+            f"init: pretrained is for torchvision:NAME and timm:NAME; got model {quote(card.model)} (init "
+            "also takes a trained model's folder, or a file of weights)"
+        )
     log.info("init: published weights of %s are fetched where they are not cached", card.model)
     try:
         with torch.random.fork_rng(devices=[]), _quick():
@@ -38,8 +40,9 @@ def published_state(card: ModelCard) -> dict[str, Tensor]:
     classes = len(card.class_names)
     if published == classes:
         return state
-    log.info("init: the published weights are of %d classes, the data of %d: %s is new", published, classes,
-             ", ".join(head))  # fmt: skip
+    log.info(
+        "init: the published weights are of %d classes, the data of %d: %s is new", published, classes, ", ".join(head)
+    )
     return {key: value for key, value in state.items() if not key.startswith(tuple(f"{layer}." for layer in head))}
 
 
@@ -81,7 +84,8 @@ def _reach_hub(repo: str, file: str | None) -> None:
 @contextlib.contextmanager
 def _quick() -> Iterator[None]:
     """Let a server that is out of reach be found out soon, and the libraries be silent about it."""
-    before, level = socket.getdefaulttimeout(), logging.getLogger("huggingface_hub").level
+    before = socket.getdefaulttimeout()
+    level = logging.getLogger("huggingface_hub").level
     socket.setdefaulttimeout(SECONDS)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:

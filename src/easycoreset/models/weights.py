@@ -57,14 +57,18 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], what: st
     fits = {place: fit(state, targets) for place, state in states.items()}
     good = {place: found for place, found in fits.items() if not found[2]}
     if len(good) > 1 and not _all_equal([found[1] for found in good.values()]):
-        raise UsageError(f"{file}: holds several weights that fit, {', '.join(map(quote, good))}: name one, as "
-                         f"{file}:{next(iter(good))}")  # fmt: skip
+        raise UsageError(
+            f"{file}: holds several weights that fit, {', '.join(map(quote, good))}: name one, as "
+            f"{file}:{next(iter(good))}"
+        )
     if good:
         target, state, _ = next(iter(good.values()))
         return target, state
     _, _, wrong = min(fits.values(), key=lambda found: len(found[2]))
-    raise UsageError(f"{file}: weights of another architecture than {what}; {len(wrong)} keys differ: "
-                     f"{shorten(', '.join(wrong[:5]), 400)}")  # fmt: skip
+    raise UsageError(
+        f"{file}: weights of another architecture than {what}; {len(wrong)} keys differ: "
+        f"{shorten(', '.join(wrong[:5]), 400)}"
+    )
 
 
 def fit(state: State, targets: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, State, list[str]]:
@@ -78,10 +82,12 @@ def fit(state: State, targets: Mapping[str, Mapping[str, Tensor]]) -> tuple[str,
 def differences(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """The names that only one of two state dicts has, or with another shape."""
     return sorted(
-        name for name in {*own, *state}
-        if (name not in state and not name.endswith(COUNTER)) or (name in state and name not in own)
+        name
+        for name in {*own, *state}
+        if (name not in state and not name.endswith(COUNTER))
+        or (name in state and name not in own)
         or (name in state and getattr(own[name], "shape", None) != state[name].shape)
-    )  # fmt: skip
+    )
 
 
 def strip_prefixes(state: State) -> Iterator[State]:
@@ -107,8 +113,10 @@ def read_states(file: Path) -> dict[str, State]:
         raise UsageError(f"{file}: not a readable weights file: {shorten(str(error), 200)}") from None
     states = dict(_find(found, (), 0))
     if not states and _holds_objects(found):
-        raise UsageError(f"{file}: not readable as weights alone (weights_only): it holds a whole model or other "
-                         "objects; save its state_dict() instead")  # fmt: skip
+        raise UsageError(
+            f"{file}: not readable as weights alone (weights_only): it holds a whole model or other "
+            "objects; save its state_dict() instead"
+        )
     if not states:
         raise UsageError(f"{file}: holds no state dict (names -> tensors)")
     return states
@@ -134,8 +142,10 @@ def _find(value: Any, keys: tuple[str, ...], depth: int) -> Iterator[tuple[str, 
 
 def _all_equal(states: list[State]) -> bool:
     first = states[0]
-    return all(set(other) == set(first) and all(torch.equal(first[name], other[name]) for name in first)
-               for other in states[1:])  # fmt: skip
+    return all(
+        set(other) == set(first) and all(torch.equal(first[name], other[name]) for name in first)
+        for other in states[1:]
+    )
 
 
 def _refuse_others(file: Path) -> None:

@@ -9,8 +9,16 @@ from easycoreset.attacks.ball import project
 from easycoreset.models.modes import frozen
 
 
-def ascend(model: nn.Module, x: Tensor, start: Tensor, loss: Callable[[Tensor], Tensor], *, eps: float, steps: int,
-           step_size: float | None = None) -> Tensor:  # fmt: skip
+def ascend(
+    model: nn.Module,
+    x: Tensor,
+    start: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    *,
+    eps: float,
+    steps: int,
+    step_size: float | None = None,
+) -> Tensor:
     """Climb a loss of the logits by signed steps inside the linf ball and [0,1], in eval mode.
 
     Only the input's gradient is asked for, and nothing is dropped, so that shapes stay the same in every step.

@@ -54,12 +54,20 @@ class FGSMTraining:
         return loss_at(model, x_adv, y, weight, self.label_smoothing)
 
 
-def perturb(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, eps: float, steps: int,
-            step_size: float | None) -> Tensor:  # fmt: skip
+def perturb(
+    model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, eps: float, steps: int, step_size: float | None
+) -> Tensor:
     """A PGD example by cross-entropy from a random start, crafted in eval mode, [B,C,H,W]."""
     x = x.detach()
-    return ascend(model, x, anywhere(x, eps, generator), lambda logits: F.cross_entropy(logits, y, reduction="sum"),
-                  eps=eps, steps=steps, step_size=step_size)  # fmt: skip
+    return ascend(
+        model,
+        x,
+        anywhere(x, eps, generator),
+        lambda logits: F.cross_entropy(logits, y, reduction="sum"),
+        eps=eps,
+        steps=steps,
+        step_size=step_size,
+    )
 
 
 def loss_at(model: nn.Module, x_adv: Tensor, y: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:

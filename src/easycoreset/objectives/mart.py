@@ -35,9 +35,17 @@ class MART:
         self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
     ) -> Tensor:
         x = x.detach()
-        x_adv = ascend(model, x, near(x, generator), lambda logits: F.cross_entropy(logits, y, reduction="sum"),
-                       eps=self.eps, steps=self.steps, step_size=self.step_size)  # fmt: skip
-        clean, adversarial = model(x).float(), model(x_adv).float()
+        x_adv = ascend(
+            model,
+            x,
+            near(x, generator),
+            lambda logits: F.cross_entropy(logits, y, reduction="sum"),
+            eps=self.eps,
+            steps=self.steps,
+            step_size=self.step_size,
+        )
+        clean = model(x).float()
+        adversarial = model(x_adv).float()
         doubt = 1 - F.softmax(clean, 1).gather(1, y[:, None]).squeeze(1)
         losses = boosted(adversarial, y) + self.beta * divergences(adversarial, clean) * doubt
         return weighted_mean(losses, weight)

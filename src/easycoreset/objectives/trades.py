@@ -40,7 +40,8 @@ class TRADES:
         self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
     ) -> Tensor:
         x_adv = self.perturb(model, x.detach(), generator)
-        clean, adversarial = model(x).float(), model(x_adv).float()
+        clean = model(x).float()
+        adversarial = model(x_adv).float()
         again = model(x).float() if self.bn == "reference" else clean
         divergence = divergences(adversarial, again)
         losses = F.cross_entropy(clean, y, reduction="none", label_smoothing=self.label_smoothing)
@@ -50,12 +51,19 @@ class TRADES:
         """Craft x' [B,C,H,W] in eval mode."""
         with frozen(model), torch.no_grad():
             target = F.softmax(model(x).float(), 1)
-        return ascend(model, x, near(x, generator),
-                      lambda logits: F.kl_div(F.log_softmax(logits, 1), target, reduction="sum"),
-                      eps=self.eps, steps=self.steps, step_size=self.step_size)  # fmt: skip
+        return ascend(
+            model,
+            x,
+            near(x, generator),
+            lambda logits: F.kl_div(F.log_softmax(logits, 1), target, reduction="sum"),
+            eps=self.eps,
+            steps=self.steps,
+            step_size=self.step_size,
+        )
 
 
 def divergences(adversarial: Tensor, clean: Tensor) -> Tensor:
     """KL(p(x) || p(x')) of each sample, [B], from both logits."""
-    log_p, log_q = F.log_softmax(clean, 1), F.log_softmax(adversarial, 1)
+    log_p = F.log_softmax(clean, 1)
+    log_q = F.log_softmax(adversarial, 1)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)

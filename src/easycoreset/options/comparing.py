@@ -25,8 +25,18 @@ from easycoreset.options.training import RunOptions, check_val_fraction
 
 CONTROLS = ("full", "random:per_class=true")
 GRID = {"grid": True}  # what a recipe fixes
-Recipe = Literal["digits", "cifar10-quick", "cifar100-quick", "cifar10-objectives", "cifar10-trades", "cifar10-main",
-                 "cifar100-main", "cifar10-paper", "cifar100-paper", "imagenet-paper"]  # fmt: skip
+Recipe = Literal[
+    "digits",
+    "cifar10-quick",
+    "cifar100-quick",
+    "cifar10-objectives",
+    "cifar10-trades",
+    "cifar10-main",
+    "cifar100-main",
+    "cifar10-paper",
+    "cifar100-paper",
+    "imagenet-paper",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

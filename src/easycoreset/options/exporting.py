@@ -58,8 +58,9 @@ class ExportOptions:
     def __post_init__(self) -> None:
         check_types(self)
         if self.format in OF_MODELS:
-            require(self.source.is_dir(), "source", f"a folder that a command wrote, for {self.format}",
-                    str(self.source))  # fmt: skip
+            require(
+                self.source.is_dir(), "source", f"a folder that a command wrote, for {self.format}", str(self.source)
+            )
         require(self.source.exists(), "source", "a file or folder that is there", str(self.source))
         suffixes = SUFFIXES[self.format]
         if suffixes:

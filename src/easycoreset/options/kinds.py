@@ -86,7 +86,8 @@ def check_types(options: Any) -> None:
     """
     hints = typing.get_type_hints(cast(Any, type(options)), include_extras=True)
     for item in dataclasses.fields(options):
-        value, hint = getattr(options, item.name), hints[item.name]
+        value = getattr(options, item.name)
+        hint = hints[item.name]
         kinds = [h for h in typing.get_args(hint) if h is not type(None)]
         if typing.get_origin(hint) in (types.UnionType, typing.Union):
             if value is None:

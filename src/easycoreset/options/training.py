@@ -172,13 +172,22 @@ class ScoreOptions(RecipeOptions):
             given = "both" if self.epochs is not None else "neither"
             raise UsageError(f"exactly one of epochs and checkpoints must be given; got {given}")
         require(self.agreement >= 0, "agreement", ">= 0", self.agreement)
-        require(self.mode == "online" or self.agreement == AGREEMENT, "agreement", "left out in mode exact",
-                self.agreement)  # fmt: skip
-        require(self.mode == "exact" or self.scoring_precision is None, "scoring_precision",
-                "left out in mode online", self.scoring_precision)  # fmt: skip
+        require(
+            self.mode == "online" or self.agreement == AGREEMENT, "agreement", "left out in mode exact", self.agreement
+        )
+        require(
+            self.mode == "exact" or self.scoring_precision is None,
+            "scoring_precision",
+            "left out in mode online",
+            self.scoring_precision,
+        )
         check_input(self.input_mean, self.input_std)
-        require(self.checkpoints is not None or not self.input_mean, "input_mean", "left out without checkpoints",
-                self.input_mean)  # fmt: skip
+        require(
+            self.checkpoints is not None or not self.input_mean,
+            "input_mean",
+            "left out without checkpoints",
+            self.input_mean,
+        )
         limit = 1 if self.epochs is None else self.epochs
         require(limit >= 1, "epochs", ">= 1", self.epochs)
         require(1 <= self.every <= limit, "every", f"in [1, epochs={limit}]", self.every)

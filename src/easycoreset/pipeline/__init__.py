@@ -29,8 +29,18 @@ from easycoreset.training.setup import recorded
 __all__ = ["run"]
 
 ROWS = "comparison.json"
-PLACES = ("scores", "audit", "coreset.parquet", "coreset.json", "random.parquet", "random.json", "model", "random",
-          "evaluation", ROWS)  # fmt: skip
+PLACES = (
+    "scores",
+    "audit",
+    "coreset.parquet",
+    "coreset.json",
+    "random.parquet",
+    "random.json",
+    "model",
+    "random",
+    "evaluation",
+    ROWS,
+)
 MACHINE = ("data", *READING, "num_workers", "device", "threads", "seed")  # what every step takes
 
 
@@ -61,8 +71,9 @@ def run(options: PipelineOptions) -> dict[str, Any]:
     check_models([choices.options.model], choices.source)
     needs_of_method(choices.options, choices.source)
     identity = options_json(choices.options, neutral=False) | {
-        "data": name_data(options.data), "fingerprint": [splits[name].fingerprint for name in ("train", "test")],
-    }  # fmt: skip
+        "data": name_data(options.data),
+        "fingerprint": [splits[name].fingerprint for name in ("train", "test")],
+    }
     with claim(options.out, "run", identity, overwrite=options.overwrite, places=PLACES) as folder:
         if not folder.done:
             found = _do(choices, folder)
@@ -77,42 +88,76 @@ def run(options: PipelineOptions) -> dict[str, Any]:
 
 def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
     """Every step, each in its own folder, which goes on by itself."""
-    options, place = choices.options, folder.path
+    options = choices.options
+    place = folder.path
     machine = {name: getattr(options, name) for name in MACHINE}
     recipe = machine | {"model": options.model, "batch_size": options.batch_size, "init": options.init}
     log.info("1 of 5: scoring, by a model that is trained on all samples")
     hardness, features = needs_of_method(options, choices.source)
-    score(**recipe, epochs=options.epochs, every=choices.every, hardness=hardness, save_features=features,
-          out=place / "scores")  # fmt: skip
+    score(
+        **recipe,
+        epochs=options.epochs,
+        every=choices.every,
+        hardness=hardness,
+        save_features=features,
+        out=place / "scores",
+    )
     log.info("2 of 5: auditing")
     _audit(options, place)
     log.info("3 of 5: selecting")
     scores = scores_file(place / "scores", "train")
     chosen = {"coreset": (options.method, options.per_class), "random": ("random", options.per_class)}
     for name, (method, per_class) in chosen.items():
-        select(scores=scores, method=method, fraction=options.fraction, per_class=per_class or None, seed=options.seed,
-               exclude=options.exclude, out=place / f"{name}.parquet")  # fmt: skip
+        select(
+            scores=scores,
+            method=method,
+            fraction=options.fraction,
+            per_class=per_class or None,
+            seed=options.seed,
+            exclude=options.exclude,
+            out=place / f"{name}.parquet",
+        )
     trained: dict[str, Path] = {}
     for name, folder_name in (("coreset", "model"), ("random", "random")):
         log.info("4 of 5: training on %s", {"coreset": "the coreset", "random": "as many random samples"}[name])
         trained[name] = place / folder_name
-        train(**recipe, coreset=place / f"{name}.parquet", objective=options.objective, updates=choices.updates,
-              out=trained[name])  # fmt: skip
+        train(
+            **recipe,
+            coreset=place / f"{name}.parquet",
+            objective=options.objective,
+            updates=choices.updates,
+            out=trained[name],
+        )
     trained["all"] = place / "scores"
     rows: list[dict[str, Any]] = []
     results: dict[str, Evaluation] = {}
     limit = min(options.limit, len(choices.source.splits["test"]))
     for name, weights in trained.items():
         log.info("5 of 5: evaluating the model that was trained on %s", name)
-        result = evaluate(**machine, weights=weights, model=_own_model(options), attack=options.attack, eps=options.eps,
-                          limit=limit, out=place / "evaluation" / name)  # fmt: skip
+        result = evaluate(
+            **machine,
+            weights=weights,
+            model=_own_model(options),
+            attack=options.attack,
+            eps=options.eps,
+            limit=limit,
+            out=place / "evaluation" / name,
+        )
         results[name] = result
         objective = "standard" if name == "all" else options.objective
         rows.append({"trained_on": name, "objective": objective, **describe(result)})
     against = {name: compare_outcomes(results["coreset"], results[name]) for name in ("random", "all")}
-    return {"rows": rows, "against": against, "classes": count_classes(Coreset.read(place / "coreset.parquet")),
-            "method": options.method, "fraction": options.fraction, "per_class": options.per_class,
-            "updates": choices.updates, "epochs": options.epochs, "model": options.model}  # fmt: skip
+    return {
+        "rows": rows,
+        "against": against,
+        "classes": count_classes(Coreset.read(place / "coreset.parquet")),
+        "method": options.method,
+        "fraction": options.fraction,
+        "per_class": options.per_class,
+        "updates": choices.updates,
+        "epochs": options.epochs,
+        "model": options.model,
+    }
 
 
 def compare_outcomes(own: Evaluation, other: Evaluation) -> list[dict[str, float]]:
@@ -132,8 +177,14 @@ def _audit(options: PipelineOptions, place: Path) -> None:
     """Audit the scores; anew where other samples are known to be wrong than in an earlier start."""
 
     def work(overwrite: bool) -> None:
-        audit(**{name: getattr(options, name) for name in MACHINE}, scores=place / "scores", model=_own_model(options),
-              wrong=options.wrong, out=place / "audit", overwrite=overwrite)  # fmt: skip
+        audit(
+            **{name: getattr(options, name) for name in MACHINE},
+            scores=place / "scores",
+            model=_own_model(options),
+            wrong=options.wrong,
+            out=place / "audit",
+            overwrite=overwrite,
+        )
 
     try:
         work(overwrite=False)

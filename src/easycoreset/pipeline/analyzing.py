@@ -55,8 +55,9 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
     check_attacks(options.attack, options.eps)
     check_models([options.model, *options.others, options.transfer], source)
     identity = options_json(options, neutral=False) | {
-        "data": name_data(options.data), "fingerprint": [source.splits[split].fingerprint for split in SPLITS],
-    }  # fmt: skip
+        "data": name_data(options.data),
+        "fingerprint": [source.splits[split].fingerprint for split in SPLITS],
+    }
     with claim(options.out, "analyze", identity, overwrite=options.overwrite, places=PLACES) as run:
         if run.done:
             log.info("%s is finished already", options.out)
@@ -64,12 +65,15 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
         scored = _score_all(options)
         main = scored["main"]
         found = {
-            "data": name_data(options.data), "model": options.model,
+            "data": name_data(options.data),
+            "model": options.model,
             "samples": {split: len(source.splits[split]) for split in SPLITS},
             "scored_by": f"{options.model}, seed {options.seed}, {options.epochs} epochs",
             **_attack_all(options, scored),
-            "agreement": _agreement(scored), "early": compare_early(main), "transfer": _transfer(options, main),
-        }  # fmt: skip
+            "agreement": _agreement(scored),
+            "early": compare_early(main),
+            "transfer": _transfer(options, main),
+        }
         write_json(run.path / "analysis.json", found)
         run.finish(summary=found, given=recorded(options))
         return found
@@ -113,8 +117,15 @@ def _attack_all(options: AnalyzeOptions, scored: Mapping[str, Path]) -> dict[str
             given = _machine(options) | {"weights": scored[name], "split": split, "model": _factory(model)}
             evaluate(**given, attack=options.attack, eps=options.eps, limit=options.limit, out=place / "outcomes")
             outcomes = read_table(place / "outcomes" / "predictions.parquet", {"index": "integer", "broken": "bool"})
-            evaluate(**given, attack="fgsm", norm="l2", eps=(0.5,), limit=options.margins, margins="fmn",
-                     out=place / "margins")  # fmt: skip
+            evaluate(
+                **given,
+                attack="fgsm",
+                norm="l2",
+                eps=(0.5,),
+                limit=options.margins,
+                margins="fmn",
+                out=place / "margins",
+            )
             distances = read_table(place / "margins" / "margins.parquet", {"index": "integer"})
             distances = distances.filter(pc.field("attack") == distances["attack"][0])
             about = {"attacked": name, "model": model, "split": split}
@@ -151,16 +162,40 @@ def _transfer(options: AnalyzeOptions, main: Path) -> list[dict[str, Any]]:
     updates = options.updates or options.epochs * -(-size // options.batch_size)
     for method in ("easycore", "easycore:per_class=true", "random"):
         place = options.out / "transfer" / method.replace(":", "-").replace("=", "-")
-        select(scores=scores_file(main, "train"), method=method, fraction=options.fraction, seed=options.seed,
-               out=place / "coreset.parquet")  # fmt: skip
+        select(
+            scores=scores_file(main, "train"),
+            method=method,
+            fraction=options.fraction,
+            seed=options.seed,
+            out=place / "coreset.parquet",
+        )
         log.info("transfer: %s on what %s keeps", options.transfer, method)
-        train(**_machine(options), model=options.transfer, coreset=place / "coreset.parquet", updates=updates,
-              batch_size=options.batch_size, seed=options.seed, out=place / "model")  # fmt: skip
+        train(
+            **_machine(options),
+            model=options.transfer,
+            coreset=place / "coreset.parquet",
+            updates=updates,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            out=place / "model",
+        )
         result = evaluate(
-            **_machine(options), weights=place / "model", model=_factory(options.transfer), attack=options.attack,
-            eps=options.eps, limit=options.limit, out=place / "evaluation",
-        )  # fmt: skip
+            **_machine(options),
+            weights=place / "model",
+            model=_factory(options.transfer),
+            attack=options.attack,
+            eps=options.eps,
+            limit=options.limit,
+            out=place / "evaluation",
+        )
         summary = result.summary()
-        rows.append({"model": options.transfer, "method": method, "fraction": options.fraction, "updates": updates,
-                     **{key: summary[key] for key in ("clean", "worst", "warnings")}})  # fmt: skip
+        rows.append(
+            {
+                "model": options.transfer,
+                "method": method,
+                "fraction": options.fraction,
+                "updates": updates,
+                **{key: summary[key] for key in ("clean", "worst", "warnings")},
+            }
+        )
     return rows

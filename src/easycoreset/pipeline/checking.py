@@ -41,8 +41,14 @@ def check_list(option: str, file: Path | None, source: Source) -> None:
     """
     split = source.splits["train"]
     facts = {"fingerprint": split.fingerprint, "split": "train"}
-    table = Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(source.class_names),
-                   n_obs=np.zeros(len(split), np.int32), columns={}, provenance=facts)  # fmt: skip
+    table = Scores(
+        sample_ids=split.sample_ids,
+        labels=split.labels,
+        class_names=list(source.class_names),
+        n_obs=np.zeros(len(split), np.int32),
+        columns={},
+        provenance=facts,
+    )
     if file is not None:
         read_listed(option, file, table)
 
@@ -60,8 +66,9 @@ def check_models(names: Sequence[str | None], source: Source) -> None:
 
 def card_of(model: str, source: Source) -> ModelCard:
     """The card of a model for a data set."""
-    return ModelCard(model=model, shape=source.shape, mean=source.mean, std=source.std,
-                     class_names=tuple(source.class_names))  # fmt: skip
+    return ModelCard(
+        model=model, shape=source.shape, mean=source.mean, std=source.std, class_names=tuple(source.class_names)
+    )
 
 
 def needs_of_method(options: PipelineOptions, source: Source) -> tuple[tuple[str, ...], FeatureKind | None]:

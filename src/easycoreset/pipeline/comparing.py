@@ -62,10 +62,18 @@ def run_comparison(options: CompareOptions, told: Callable[[pa.Table], Any] = la
         not starting, "compare", 'called under `if __name__ == "__main__":`', "a call in a script that workers import"
     )
     return run_experiment(
-        describe_experiment(options), options.out, workers=options.workers, on=options.on, device=options.device,
-        keep_weights=options.keep_weights, num_workers=options.num_workers, minutes=options.minutes,
-        shard=options.shard_of(), overwrite=options.overwrite, told=told,
-    )  # fmt: skip
+        describe_experiment(options),
+        options.out,
+        workers=options.workers,
+        on=options.on,
+        device=options.device,
+        keep_weights=options.keep_weights,
+        num_workers=options.num_workers,
+        minutes=options.minutes,
+        shard=options.shard_of(),
+        overwrite=options.overwrite,
+        told=told,
+    )
 
 
 def preregister_comparison(options: CompareOptions) -> Declared:

@@ -58,9 +58,18 @@ def choose(options: PipelineOptions) -> Choices:
     published = "torchvision:resnet18" if options.init == PRETRAINED else model_of(options.init)
     model = options.model or published or choose_model(source.shape, device)
     filled = replace(options, model=model, epochs=epochs, batch_size=batch)
-    log.info("%d training and %d test images of %d classes, %s; model %s, %d epochs of %d steps of %d images on %s",
-             samples, len(source.splits["test"]), len(source.class_names), "x".join(map(str, source.shape)), model,
-             epochs, steps, batch, device)  # fmt: skip
+    log.info(
+        "%d training and %d test images of %d classes, %s; model %s, %d epochs of %d steps of %d images on %s",
+        samples,
+        len(source.splits["test"]),
+        len(source.class_names),
+        "x".join(map(str, source.shape)),
+        model,
+        epochs,
+        steps,
+        batch,
+        device,
+    )
     return Choices(filled, max(1, -(-epochs // SCORED)), epochs * steps, source)
 
 

@@ -41,7 +41,8 @@ def describe_experiment(options: CompareOptions) -> Experiment:
         if options.primary and found.primary:
             raise UsageError(f"primary: the recipe names one, {quote(found.primary)}; got {quote(options.primary)}")
         found = dataclasses.replace(found, fingerprint=check_data_and_model(found.products[0].base)[0])
-    declares, primary = (*found.declares, *options.declare), options.primary or found.primary
+    declares = (*found.declares, *options.declare)
+    primary = options.primary or found.primary
     found = dataclasses.replace(found, declares=declares, primary=primary)
     declare(found)
     return found
@@ -52,12 +53,22 @@ def _describe_grid(options: CompareOptions) -> Experiment:
     assert options.data is not None
     several_eps = options.main_eps is None and len(options.eps) > 1 and options.limit
     base = Cell(
-        data=options.data, **{name: getattr(options, name) for name in READING}, model=options.model,
-        scoring_epochs=options.scoring_epochs, batch_size=options.batch_size,
-        lr=options.lr, weight_decay=options.weight_decay, schedule=options.schedule, val_fraction=options.val_fraction,
-        attack=tuple(options.attack), norm=options.norm, eps=tuple(options.eps), limit=options.limit,
-        strong=tuple(options.strong), main_eps=options.eps[0] if several_eps else options.main_eps,
-    )  # fmt: skip
+        data=options.data,
+        **{name: getattr(options, name) for name in READING},
+        model=options.model,
+        scoring_epochs=options.scoring_epochs,
+        batch_size=options.batch_size,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+        schedule=options.schedule,
+        val_fraction=options.val_fraction,
+        attack=tuple(options.attack),
+        norm=options.norm,
+        eps=tuple(options.eps),
+        limit=options.limit,
+        strong=tuple(options.strong),
+        main_eps=options.eps[0] if several_eps else options.main_eps,
+    )
     mark, network, images = check_data_and_model(base)
     if base.model is None:  # on another kind of machine it would be another
         base = dataclasses.replace(base, model=choose_model(_open(base).shape, choose_device(options.device)))
@@ -70,10 +81,15 @@ def _describe_grid(options: CompareOptions) -> Experiment:
     automatic = "matched clean" if several else "equal updates"
     contrast = automatic if options.contrast == "auto" else options.contrast
     shared = Product(
-        base=base, methods=(), fractions=tuple(options.fractions), seeds=options.seeds, contrast=contrast,
+        base=base,
+        methods=(),
+        fractions=tuple(options.fractions),
+        seeds=options.seeds,
+        contrast=contrast,
         objectives=tuple(load_objective(spec)[0] for spec in options.objectives),
-        updates=tuple(options.updates), epochs=tuple(options.epochs),
-    )  # fmt: skip
+        updates=tuple(options.updates),
+        epochs=tuple(options.epochs),
+    )
     published = [method for method in options.methods if method.startswith("file:")]
     controls = [load_selector(method)[0] for method in options.controls if method != FULL]
     chosen = [_check_method(method, network, images) for method in options.methods if method not in (FULL, *published)]
@@ -116,8 +132,11 @@ def check_data_and_model(base: Cell) -> tuple[str, nn.Module, Tensor]:
     """
     source = _open(base)
     name = base.model or choose_model(source.shape, torch.device("cpu"))
-    network = build_model(ModelCard(model=name, shape=source.shape, mean=source.mean, std=source.std,
-                          class_names=tuple(source.class_names)))  # fmt: skip
+    network = build_model(
+        ModelCard(
+            model=name, shape=source.shape, mean=source.mean, std=source.std, class_names=tuple(source.class_names)
+        )
+    )
     split = source.splits["train"]
     return split.fingerprint, network, next(split.batches(np.arange(2), 2)).x
 

@@ -18,7 +18,8 @@ from easycoreset.reporting.whole import describe_whole
 
 __all__ = ["Section", "check_page", "report"]
 
-PAGE, LIST = "report.html", "report"  # the list of what `report` wrote is another than that of the folder's run
+PAGE = "report.html"  # the list of what `report` wrote is another than that of the folder's run
+LIST = "report"
 TITLE = "easycoreset: "
 
 PARTS = {
@@ -65,5 +66,7 @@ def check_page(folder: Path) -> None:
     ledger = Ledger(folder, LIST)
     for name in (PAGE, *([CONTRASTS] if (folder / "results.parquet").exists() else ())):
         if os.path.lexists(folder / name) and not ledger.owns(folder / name):
-            raise UsageError(f"out: {folder / name} is in the way: report did not write it (or version 0.1 did, which "
-                             "kept no list), or it was changed since; move it")  # fmt: skip
+            raise UsageError(
+                f"out: {folder / name} is in the way: report did not write it (or version 0.1 did, which "
+                "kept no list), or it was changed since; move it"
+            )

@@ -37,7 +37,8 @@ def _of(contrasts: Sequence[Contrast], setting: tuple[str, str | None, str, floa
 def _recommend(own: Sequence[Contrast], groups: Sequence[Group], family: int) -> list[str]:
     """What to keep, at what price, and whether random or all data would do as well."""
     plan = own[0].plan
-    kept, attack = say_share(plan.fraction), f"against an attack of eps {say_eps(plan.eps)}"
+    kept = say_share(plan.fraction)
+    attack = f"against an attack of eps {say_eps(plan.eps)}"
     where = f"After {plan.objective} training on {kept} of the samples"
     declared = [c for c in own if c.declared and c.against == BASELINE and c.method not in REFERENCES]
     finished = [c for c in declared if not c.provisional]
@@ -48,12 +49,16 @@ def _recommend(own: Sequence[Contrast], groups: Sequence[Group], family: int) ->
     said = [f"{where}, {c.method} cannot be compared with random: {c.problem}." for c in finished if c.problem]
     if winners:
         best, *others = winners
-        said += [f"Keep the {kept} that {best.method} picks: {attack} the model is {_points(best)} more robust than "
-                 f"one of as many random samples{_how(best)}."]  # fmt: skip
+        said += [
+            f"Keep the {kept} that {best.method} picks: {attack} the model is {_points(best)} more robust than "
+            f"one of as many random samples{_how(best)}."
+        ]
         said += [f"{c.method} gains too, {_points(c)}; which of them is better is another question." for c in others]
     elif measured:
-        said += [f"{where}, no method is shown to make the model more robust {attack} than as many random "
-                 f"samples{_how(measured[0])}: keep random ones."]  # fmt: skip
+        said += [
+            f"{where}, no method is shown to make the model more robust {attack} than as many random "
+            f"samples{_how(measured[0])}: keep random ones."
+        ]
         losers = [c.method for c in measured if c.verdict == "loss"]
         said += [f"Shown to make it less robust: {', '.join(losers)}."] if losers else []
     if len(finished) < len(declared):
@@ -103,19 +108,26 @@ def _as_good(best: Contrast, own: Sequence[Contrast], family: int) -> list[str]:
     matched = next((c for c in ours if c.against == BASELINE and c.plan.kind == MATCHED), None)
     full = next((c for c in ours if c.against == FULL), None)
     if matched is not None and matched.verdict in ("inconclusive", "no difference", "loss"):
-        said.append("Random samples trained for fewer updates reach the same clean accuracy, and there it is "
-                    f"{_more(matched)} than theirs: {_doubt(matched, family)}.")  # fmt: skip
+        said.append(
+            "Random samples trained for fewer updates reach the same clean accuracy, and there it is "
+            f"{_more(matched)} than theirs: {_doubt(matched, family)}."
+        )
     if full is None or full.provisional:
         return said
     if full.verdict == "no difference":
-        said.append(f"All data at the same budget does as well (its robust accuracy is {_more(full)} than theirs): "
-                    "then there is no need of a subset.")  # fmt: skip
+        said.append(
+            f"All data at the same budget does as well (its robust accuracy is {_more(full)} than theirs): "
+            "then there is no need of a subset."
+        )
     elif full.low <= 0 <= full.high:
-        said.append("Whether all data at the same budget would do as well cannot be told (its robust accuracy is "
-                    f"{_more(full)} than theirs).")  # fmt: skip
+        said.append(
+            "Whether all data at the same budget would do as well cannot be told (its robust accuracy is "
+            f"{_more(full)} than theirs)."
+        )
     elif full.verdict == "inconclusive":
-        said.append(f"Its robust accuracy is {_more(full)} than that of all data at the same budget: "
-                    f"{_doubt(full, family)}.")  # fmt: skip
+        said.append(
+            f"Its robust accuracy is {_more(full)} than that of all data at the same budget: {_doubt(full, family)}."
+        )
     else:
         hint = "" if full.declared else ", which was not declared beforehand"
         said.append(f"Its robust accuracy is {_more(full)} than that of all data at the same budget{hint}.")

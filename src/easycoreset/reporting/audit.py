@@ -36,7 +36,8 @@ def describe_audit(folder: Path) -> list[Section]:
     known = str(record.get("options", {}).get("fingerprint", ""))
     labels = table["label"].to_numpy().astype(np.int64)
     picture = open_images(record, summary["split"], table["sample_id"].to_pylist(), labels, known)
-    twins, other = summary["duplicates"], summary["duplicates_with_another_label"]
+    twins = summary["duplicates"]
+    other = summary["duplicates_with_another_label"]
     train = summary["split"] == "train"
     in_test = f"; {summary['also_in_test']} in the test part too" if train else ""
     how = HOW + (", which `select --exclude FILE` leaves out." if train else ".")
@@ -60,10 +61,18 @@ def describe_audit(folder: Path) -> list[Section]:
 
 
 COLUMNS = {
-    "index": "integer", "sample_id": "text", "label": "integer", "label_name": "text", "pred_name": "text?",
-    "probability": "number?", "rank_in_class": "integer", "suspicion": "number", "likely_mislabelled": "bool",
-    "duplicate_of": "integer?", "in_test": "bool",
-}  # fmt: skip
+    "index": "integer",
+    "sample_id": "text",
+    "label": "integer",
+    "label_name": "text",
+    "pred_name": "text?",
+    "probability": "number?",
+    "rank_in_class": "integer",
+    "suspicion": "number",
+    "likely_mislabelled": "bool",
+    "duplicate_of": "integer?",
+    "in_test": "bool",
+}
 
 
 def _read(file: Path) -> pa.Table:
@@ -82,7 +91,8 @@ def _read(file: Path) -> pa.Table:
 
 def _suspects(summary: dict[str, Any]) -> str:
     """How many are likely mislabelled, and what that means."""
-    column, count = summary["suspect_by"], summary["likely_mislabelled"]
+    column = summary["suspect_by"]
+    count = summary["likely_mislabelled"]
     if count is None:
         return f"How many samples are mislabelled is not known from {column}, which has no threshold."
     said = SAYS[column.removesuffix("_online")]
@@ -98,7 +108,8 @@ def _ticks(table: pa.Table, picture: Any, names: Sequence[str], summary: dict[st
     order = likely[np.argsort(-suspicion[likely], kind="stable")][:SUSPECTS]
     found = {f"most suspect, by {summary['suspect_by']}": _pictures(table, order, picture)}
     found["the same picture under two labels"] = _pictures(table, _contradictions(table)[:SUSPECTS], picture)
-    label, within = table["label"].to_numpy(), table["rank_in_class"].to_numpy()
+    label = table["label"].to_numpy()
+    within = table["rank_in_class"].to_numpy()
     for k, name in enumerate(list(names)[:CLASSES]):
         own = np.flatnonzero((label == k) & (within < OF_A_CLASS))
         found[f"hardest of class {name}, by {summary['by']}"] = _pictures(table, own[np.argsort(within[own])], picture)
@@ -115,14 +126,16 @@ def _pictures(table: pa.Table, rows: np.ndarray, picture: Any) -> list[Picture]:
         try:
             data = picture(line["index"]) if picture is not None else ""
         except Exception as error:  # a broken picture raises almost anything
-            data, said = "", f"{said}; cannot be read: {error}"
+            data = ""
+            said = f"{said}; cannot be read: {error}"
         found.append(Picture(data, said, line["index"], line["sample_id"]))
     return found
 
 
 def _contradictions(table: pa.Table) -> np.ndarray:
     """Rows of samples that look exactly as one with another label does, and that one, twin beside twin."""
-    twin, label = table["duplicate_of"].to_numpy(zero_copy_only=False).astype(float), table["label"].to_numpy()
+    twin = table["duplicate_of"].to_numpy(zero_copy_only=False).astype(float)
+    label = table["label"].to_numpy()
     rows = np.flatnonzero(~np.isnan(twin))
     first = twin[rows].astype(np.int64)
     pairs = np.stack([first, rows], 1)[label[first] != label[rows]].ravel()
@@ -132,7 +145,8 @@ def _contradictions(table: pa.Table) -> np.ndarray:
 def _duplicates(table: pa.Table) -> Grid:
     twin = table["duplicate_of"].to_numpy(zero_copy_only=False).astype(float)
     rows = np.flatnonzero(~np.isnan(twin))
-    ids, names = table["sample_id"].to_pylist(), table["label_name"].to_pylist()
+    ids = table["sample_id"].to_pylist()
+    names = table["label_name"].to_pylist()
     lines = [[int(r), ids[r], names[r], ids[int(twin[r])], names[int(twin[r])]] for r in rows[:1000]]
     leaked = np.flatnonzero(table["in_test"].to_numpy(zero_copy_only=False))
     lines += [[int(r), ids[r], names[r], "a picture of the test part", None] for r in leaked[:1000]]

@@ -19,9 +19,12 @@ def count_epochs(cells: Mapping[str, dict[str, Any]]) -> dict[tuple[str, float, 
     """(method, fraction, objective, budget) -> epochs of training, and with scoring; None where that is not known."""
     found: dict[tuple[str, float, str, str], tuple[float, float | None]] = {}
     for record in cells.values():
-        options, total = record["options"], sum(record["class_counts"]["before"])
-        updates, epochs = options.get("updates"), options.get("epochs")
-        batch, scoring = options.get("batch_size"), options.get("scoring_epochs")
+        options = record["options"]
+        total = sum(record["class_counts"]["before"])
+        updates = options.get("updates")
+        epochs = options.get("epochs")
+        batch = options.get("batch_size")
+        scoring = options.get("scoring_epochs")
         if not total or None in (updates or epochs, batch, scoring):
             continue
         training = updates * batch / total if updates else epochs * record["kept"] / total

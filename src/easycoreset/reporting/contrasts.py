@@ -72,9 +72,15 @@ def contrast_json(contrast: Contrast) -> dict[str, Any]:
     """A contrast as JSON values: its plan, its figures, its verdict and what that says."""
     facts = {name: value for name, value in vars(contrast).items() if name not in ("plan", "estimate")}
     whole = {} if contrast.estimate is None else dataclasses.asdict(contrast.estimate)
-    figures = {"gain": contrast.gain, "low": contrast.low, "high": contrast.high, "p": contrast.p,
-               "seed_variance": whole.get("seed_variance"), "image_variance": whole.get("image_variance"),
-               "images": whole.get("images")}  # fmt: skip
+    figures = {
+        "gain": contrast.gain,
+        "low": contrast.low,
+        "high": contrast.high,
+        "p": contrast.p,
+        "seed_variance": whole.get("seed_variance"),
+        "image_variance": whole.get("image_variance"),
+        "images": whole.get("images"),
+    }
     words = {"verdict": contrast.verdict, "says": contrast.sentence()}
     return _finite({**contrast.plan.to_json(), **figures, **facts, **words})
 
@@ -91,11 +97,15 @@ def _finite(value: Any) -> Any:
 
 
 RESULTS = {
-    **dict.fromkeys(("cell", "method", "objective", "attack", "data"), "text"), "model": "text?", "norm": "text?",
+    **dict.fromkeys(("cell", "method", "objective", "attack", "data"), "text"),
+    "model": "text?",
+    "norm": "text?",
     **dict.fromkeys(("fraction", "clean", "eps", "accuracy", "main", "seconds", "selection_seconds"), "number"),
-    **dict.fromkeys(("seed", "samples", "kept", "warnings"), "integer"), "selection_mb": "number?", "weighted": "bool",
+    **dict.fromkeys(("seed", "samples", "kept", "warnings"), "integer"),
+    "selection_mb": "number?",
+    "weighted": "bool",
     **dict.fromkeys(("updates", "epochs"), "integer?"),
-}  # fmt: skip
+}
 SHARES = ("fraction", "clean", "accuracy")
 
 
@@ -122,8 +132,9 @@ def read_results(folder: Path) -> pa.Table:
             raise UsageError(f"{folder / 'results.parquet'}: the rows of cell {row['cell']} are of several cells")
         key = tuple(row[name] for name in ("data", "model", "objective", "fraction", "eps"))
         if images.setdefault(key, row["samples"]) != row["samples"] or (row["updates"] or row["epochs"]) is None:
-            raise UsageError(f"{folder / 'results.parquet'}: rows that are compared must be of the same images, each "
-                             "with a budget")  # fmt: skip
+            raise UsageError(
+                f"{folder / 'results.parquet'}: rows that are compared must be of the same images, each with a budget"
+            )
     return table
 
 
@@ -134,23 +145,58 @@ def tell_verdicts(declared: Sequence[Contrast]) -> list[str]:
         return [contrast.sentence() for contrast in declared]
     points = [contrast.sentence() for contrast in sorted(telling, key=lambda c: (not c.primary, -c.gain))]
     for verdict in dict.fromkeys(contrast.verdict for contrast in declared if contrast not in telling):
-        named = [f"{c.method} against {c.against} ({c.plan.objective}, {say_share(c.plan.fraction)})"
-                 for c in declared if c.verdict == verdict and c not in telling]  # fmt: skip
+        named = [
+            f"{c.method} against {c.against} ({c.plan.objective}, {say_share(c.plan.fraction)})"
+            for c in declared
+            if c.verdict == verdict and c not in telling
+        ]
         points.append(f"{verdict.capitalize()}, {len(named)} contrasts: {', '.join(named)}.")
     return points
 
 
 def contrast_table(contrasts: Sequence[Contrast]) -> Grid:
     """All of them, for the page."""
-    columns = ["method", "against", "objective", "kept", "budget", "eps", "compared at", "declared", "gain, points",
-               "low", "high", "p", "Holm's p", "seeds", "images", "verdict"]  # fmt: skip
+    columns = [
+        "method",
+        "against",
+        "objective",
+        "kept",
+        "budget",
+        "eps",
+        "compared at",
+        "declared",
+        "gain, points",
+        "low",
+        "high",
+        "p",
+        "Holm's p",
+        "seeds",
+        "images",
+        "verdict",
+    ]
     rows: list[list[Any]] = []
     for c in contrasts:
-        plan, images = c.plan, None if c.estimate is None else c.estimate.images
+        plan = c.plan
+        images = None if c.estimate is None else c.estimate.images
         status = "primary" if c.primary else "yes" if c.declared else f"no: {c.note}" if c.note else "no"
-        rows.append([plan.method, plan.against, plan.objective, plan.fraction, f"{plan.size} {plan.unit}",
-                     say_eps(plan.eps), plan.kind, status, *map(_points, (c.gain, c.low, c.high)),
-                     _short(c.p), _short(c.p_holm), len(c.gains), images, c.verdict])  # fmt: skip
+        rows.append(
+            [
+                plan.method,
+                plan.against,
+                plan.objective,
+                plan.fraction,
+                f"{plan.size} {plan.unit}",
+                say_eps(plan.eps),
+                plan.kind,
+                status,
+                *map(_points, (c.gain, c.low, c.high)),
+                _short(c.p),
+                _short(c.p_holm),
+                len(c.gains),
+                images,
+                c.verdict,
+            ]
+        )
     return Grid("gains in robust accuracy", columns, rows)
 
 
@@ -159,8 +205,22 @@ def sensitivity_table(declared: Sequence[Contrast]) -> Grid:
     seeds = sorted({seed for contrast in declared for seed in contrast.gains})
     attacks = list(dict.fromkeys(name for contrast in declared for name in contrast.strong))
     strong = [f"{name}: {what}" for name in attacks for what in ("gain", "low", "high", "images")]
-    columns = ["method", "against", "objective", "kept", *(f"seed {seed}" for seed in seeds), "gain", "low", "high",
-               "without seed", "gain without it", "its low", "its high", "sign-flip p", *strong]  # fmt: skip
+    columns = [
+        "method",
+        "against",
+        "objective",
+        "kept",
+        *(f"seed {seed}" for seed in seeds),
+        "gain",
+        "low",
+        "high",
+        "without seed",
+        "gain without it",
+        "its low",
+        "its high",
+        "sign-flip p",
+        *strong,
+    ]
     rows: list[list[Any]] = []
     for c in declared:
         rest = c.without_extreme
@@ -192,7 +252,8 @@ def load_outcomes(folder: Path, name: str) -> pa.Table:
     """
     file = folder / "cells" / name / "predictions.parquet"
     table = read_table(file, OUTCOMES)
-    index, attacks = table["index"].to_numpy(), np.array(table["attack"].to_pylist(), object)
+    index = table["index"].to_numpy()
+    attacks = np.array(table["attack"].to_pylist(), object)
     clean = index[attacks == "clean"]
     fine = len(np.unique(clean)) == len(clean) > 0 and np.isin(index, clean).all() and not table["broken"].null_count
     if not fine or not np.isfinite(table["eps"].to_numpy()).all():
@@ -209,7 +270,8 @@ def load_strong(folder: Path, name: str) -> pa.Table | None:
     file = folder / "cells" / name / STRONG
     if not file.exists():
         return None
-    table, known = read_table(file, OUTCOMES), load_outcomes(folder, name)["index"].to_numpy()
+    table = read_table(file, OUTCOMES)
+    known = load_outcomes(folder, name)["index"].to_numpy()
     fine = np.isin(table["index"].to_numpy(), known).all() and not table["broken"].null_count
     if not fine or not np.isfinite(table["eps"].to_numpy()).all():
         raise UsageError(f"{file}: must be of images that predictions.parquet holds, at finite eps")

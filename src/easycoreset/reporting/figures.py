@@ -31,18 +31,26 @@ def _standard_error(figures: tuple[float, float], seeds: int) -> float:
 def draw_frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
     """Robust against clean accuracy, a line a method over its budgets."""
     mains = {row["objective"]: row["main"] for row in results.select(["objective", "main"]).to_pylist()}
-    colours, figures = _methods(groups), []
+    colours = _methods(groups)
+    figures = []
     for objective, fraction in _places(groups):
-        eps, data = mains[objective], []
+        eps = mains[objective]
+        data = []
         own = [(g, figures_at) for g in _at_place(groups, objective, fraction) if (figures_at := g.at(eps)) is not None]
         for method in dict.fromkeys(group.method for group, _ in own):
             points = sorted(((g, r) for g, r in own if g.method == method), key=lambda pair: pair[0].clean[0])
-            data.append(line(
-                method, colours[method], [100 * g.clean[0] for g, _ in points], [100 * r[0] for _, r in points],
-                error_x=errors([_standard_error(g.clean, g.seeds) for g, _ in points]),
-                error_y=errors([_standard_error(r, g.seeds) for g, r in points]),
-                text=[g.budget for g, _ in points], hovertemplate="%{text}<br>clean %{x:.1f}, robust %{y:.1f}",
-            ))  # fmt: skip
+            data.append(
+                line(
+                    method,
+                    colours[method],
+                    [100 * g.clean[0] for g, _ in points],
+                    [100 * r[0] for _, r in points],
+                    error_x=errors([_standard_error(g.clean, g.seeds) for g, _ in points]),
+                    error_y=errors([_standard_error(r, g.seeds) for g, r in points]),
+                    text=[g.budget for g, _ in points],
+                    hovertemplate="%{text}<br>clean %{x:.1f}, robust %{y:.1f}",
+                )
+            )
         caption = f"{objective}, {say_share(fraction)} kept: accuracy at eps {say_eps(eps)} against clean accuracy"
         figures.append(Figure(caption, data, axes("clean accuracy, %", f"robust accuracy at eps {say_eps(eps)}, %")))
     return figures
@@ -62,7 +70,8 @@ def describe_fractions(groups: Sequence[Group]) -> list[Section]:
     """Accuracy against the fraction kept, where there are several."""
     if len({group.fraction for group in groups if group.method != FULL}) < 2:
         return []
-    colours, figures = _methods(groups), []
+    colours = _methods(groups)
+    figures = []
     for objective in dict.fromkeys(group.objective for group in groups):
         own = [group for group in _largest_budget(groups) if group.objective == objective]
         eps = sorted({key[1] for group in own for key in group.robust})
@@ -73,25 +82,39 @@ def describe_fractions(groups: Sequence[Group]) -> list[Section]:
                     (g.fraction, g.clean if pick is None else g.at(pick), g.seeds) for g in own if g.method == method
                 )
                 points = [(f, figures_at, n) for f, figures_at, n in points if figures_at is not None]
-                x, y = [100 * f for f, _, _ in points], [100 * v[0] for _, v, _ in points]
-                data.append(line(method, colours[method], x, y,
-                                 error_y=errors([_standard_error(v, n) for _, v, n in points])))  # fmt: skip
-            figures.append(Figure(f"{objective}: accuracy, {name}, against the fraction kept", data,
-                                  axes("kept, %", f"accuracy, {name}, %")))  # fmt: skip
+                x = [100 * f for f, _, _ in points]
+                y = [100 * v[0] for _, v, _ in points]
+                data.append(
+                    line(method, colours[method], x, y, error_y=errors([_standard_error(v, n) for _, v, n in points]))
+                )
+            figures.append(
+                Figure(
+                    f"{objective}: accuracy, {name}, against the fraction kept",
+                    data,
+                    axes("kept, %", f"accuracy, {name}, %"),
+                )
+            )
     return [Section("Accuracy against the fraction kept", figures=figures)]
 
 
 def draw_curves(groups: Sequence[Group]) -> list[Figure]:
     """Accuracy over eps, at the largest budgets."""
-    colours, figures = _methods(groups), []
+    colours = _methods(groups)
+    figures = []
     for objective, fraction in _places(groups):
         data = []
         for group in _largest_budget(_at_place(groups, objective, fraction)):
             eps = sorted({key[1] for key in group.robust})
             found = [(0.0, group.clean), *((e, at) for e in eps if (at := group.at(e)) is not None)]
-            data.append(line(f"{group.method}, {group.budget}", colours[group.method], [e for e, _ in found],
-                             [100 * v[0] for _, v in found],
-                             error_y=errors([_standard_error(v, group.seeds) for _, v in found])))  # fmt: skip
+            data.append(
+                line(
+                    f"{group.method}, {group.budget}",
+                    colours[group.method],
+                    [e for e, _ in found],
+                    [100 * v[0] for _, v in found],
+                    error_y=errors([_standard_error(v, group.seeds) for _, v in found]),
+                )
+            )
         caption = f"{objective}, {say_share(fraction)} kept: accuracy under attack over eps, largest budgets"
         figures.append(Figure(caption, data, over_eps(eps for curve in data for eps in curve["x"])))
     return figures
@@ -104,8 +127,15 @@ def draw_cost(results: pa.Table) -> Figure:
     data = []
     for method in dict.fromkeys(row["method"] for row in rows):
         own = {row["cell"]: row for row in rows if row["method"] == method}.values()
-        data.append(line(method, names[method], [row["seconds"] for row in own], [100 * row["accuracy"] for row in own],
-                         mode="markers"))  # fmt: skip
+        data.append(
+            line(
+                method,
+                names[method],
+                [row["seconds"] for row in own],
+                [100 * row["accuracy"] for row in own],
+                mode="markers",
+            )
+        )
     total = sum(row["seconds"] for row in {row["cell"]: row for row in rows}.values())
     caption = (
         "each cell's seconds (selection, training, evaluation; scoring runs apart) and robust accuracy; "

@@ -38,7 +38,8 @@ def describe_grid(folder: Path) -> list[Section]:
     record = read_experiment(folder)
     plans = read_plans(record)
     outcomes = outcomes_of(folder, results, plans)
-    contrasts, groups = contrast_all(outcomes, plans), group_results(results)
+    contrasts = contrast_all(outcomes, plans)
+    groups = group_results(results)
     declared = [contrast for contrast in contrasts if contrast.declared]
     cells = {name: read_record(folder / "cells" / name / "cell.json") for name in _cells(results)}
     return [
@@ -121,12 +122,12 @@ def _cells(results: pa.Table) -> list[str]:
     return list(dict.fromkeys(results["cell"].to_pylist()))
 
 
-def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[Group],
-             planned: int | None) -> Section:  # fmt: skip
+def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[Group], planned: int | None) -> Section:
     seeds = min(group.seeds for group in groups)
     declared = tell_verdicts([contrast for contrast in contrasts if contrast.declared])
     advice = advise(contrasts, groups)
-    many, methods = f"{seeds} seed{'s' * (seeds > 1)}", len({group.method for group in groups})
+    many = f"{seeds} seed{'s' * (seeds > 1)}"
+    methods = len({group.method for group in groups})
     intro = f"{len(_cells(results))} cells of {methods} method{'s' * (methods > 1)}, at least {many} each."
     if planned is not None and len(_cells(results)) < planned:
         intro += f" {planned} cells are planned: all of this is provisional."
@@ -167,7 +168,9 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str
         "selection, s",
         "selection, MB",
     ]
-    costs, epochs, rows = _selection_costs(results), count_epochs(cells), []
+    costs = _selection_costs(results)
+    epochs = count_epochs(cells)
+    rows = []
     for group in groups:
         figures = [group.clean, *(group.at(e) for e in eps)]
         pairs = [(None, None) if f is None else (round(100 * f[0], 2), _rounded(100 * f[1])) for f in figures]
@@ -191,8 +194,10 @@ def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Sectio
         if method in (BASELINE, FULL) or not counts["before"]:
             continue
         classes = list(range(len(counts["before"])))
-        data = [{"type": "bar", "name": label, "x": classes, "y": counts[key], "marker": {"color": COLOURS[place]}}
-                for place, (label, key) in enumerate((("before", "before"), ("kept", "after")))]  # fmt: skip
+        data = [
+            {"type": "bar", "name": label, "x": classes, "y": counts[key], "marker": {"color": COLOURS[place]}}
+            for place, (label, key) in enumerate((("before", "before"), ("kept", "after")))
+        ]
         figures.append(
             Figure(
                 f"{method}, {say_share(fraction)} kept, seed 0: samples of each class", data, axes("class", "samples")
@@ -202,8 +207,12 @@ def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Sectio
 
 
 def _warnings(cells: dict[str, dict[str, Any]]) -> Section:
-    longer = [(record["options"]["objective"], check) for record in cells.values() for check in record["checks"]
-              if check["name"] == "longer_attack"]  # fmt: skip
+    longer = [
+        (record["options"]["objective"], check)
+        for record in cells.values()
+        for check in record["checks"]
+        if check["name"] == "longer_attack"
+    ]
     points: list[str] = []
     for objective in dict.fromkeys(objective for objective, check in longer if not check["passed"]):
         figures = [100 * check["figure"] for other, check in longer if other == objective]

@@ -61,8 +61,13 @@ class Section:
 
 def render(title: str, sections: Sequence[Section]) -> str:
     """Render the page; everything is escaped, also inside the inlined JSON."""
-    environment = Environment(loader=PackageLoader("easycoreset.reporting"), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    environment = Environment(
+        loader=PackageLoader("easycoreset.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["figure_json"] = to_script_json
     environment.filters["cell"] = show_cell
     library = ""
@@ -99,9 +104,18 @@ def show_cell(value: Any) -> str:
 
 def line(name: str, place: int, x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
     """A line with markers in the method's own pair of colour and symbol, of which there are 64."""
-    colour, symbol = COLOURS[place % len(COLOURS)], SYMBOLS[(place + place // len(COLOURS)) % len(SYMBOLS)]
-    return {"type": "scatter", "mode": "lines+markers", "name": plain(name), "x": list(x), "y": list(y),
-            "line": {"color": colour}, "marker": {"color": colour, "symbol": symbol, "size": 9}, **more}  # fmt: skip
+    colour = COLOURS[place % len(COLOURS)]
+    symbol = SYMBOLS[(place + place // len(COLOURS)) % len(SYMBOLS)]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": plain(name),
+        "x": list(x),
+        "y": list(y),
+        "line": {"color": colour},
+        "marker": {"color": colour, "symbol": symbol, "size": 9},
+        **more,
+    }
 
 
 def plain(text: str) -> str:
@@ -116,7 +130,8 @@ def axes(x: str, y: str, **more: Any) -> dict[str, Any]:
 
 def over_eps(radii: Iterable[float]) -> dict[str, Any]:
     """A layout of accuracy over eps; radii in steps of a pixel's value are named as people write them."""
-    ticks, layout = sorted({0.0, *radii}), axes("eps", "accuracy, %")
+    ticks = sorted({0.0, *radii})
+    layout = axes("eps", "accuracy, %")
     if any("/255" in say_eps(eps) for eps in ticks):
         layout["xaxis"] |= {"tickvals": ticks, "ticktext": [say_eps(eps) for eps in ticks]}
     return layout

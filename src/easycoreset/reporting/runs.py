@@ -28,20 +28,28 @@ def describe_evaluation(folder: Path) -> list[Section]:
     summary = read_record(folder / "evaluation.json").get("summary")
     if summary is None:
         return [Section("Evaluation", ["It is not finished yet."])]
-    clean, data = summary["clean"], []
+    clean = summary["clean"]
+    data = []
     for place, attack in enumerate(dict.fromkeys(entry["attack"] for entry in summary["attacked"])):
         own = [clean, *sorted((e for e in summary["attacked"] if e["attack"] == attack), key=lambda e: e["eps"])]
         bars = errors([100 * (e["high"] - e["accuracy"]) for e in own])
         bars |= {"symmetric": False, "arrayminus": [100 * (e["accuracy"] - e["low"]) for e in own]}
         data.append(line(attack, place, [e["eps"] for e in own], [100 * e["accuracy"] for e in own], error_y=bars))
-    figure = Figure("accuracy under attack over eps, with 95% Wilson intervals", data,
-                    over_eps(e["eps"] for e in summary["attacked"]))  # fmt: skip
+    figure = Figure(
+        "accuracy under attack over eps, with 95% Wilson intervals",
+        data,
+        over_eps(e["eps"] for e in summary["attacked"]),
+    )
     shares = ("accuracy", "low", "high")
-    rows = [[e["attack"], e["norm"], say_eps(e["eps"]), *(round(100 * e[k], 2) for k in shares), e["samples"]]
-            for e in (clean, *summary["attacked"], *summary["worst"])]  # fmt: skip
+    rows = [
+        [e["attack"], e["norm"], say_eps(e["eps"]), *(round(100 * e[k], 2) for k in shares), e["samples"]]
+        for e in (clean, *summary["attacked"], *summary["worst"])
+    ]
     accuracies = Grid("accuracies in %", ["attack", "norm", "eps", "accuracy", "low", "high", "samples"], rows)
-    checked = [[c["name"], c["figure"], "passed" if c["passed"] else "FAILED", "" if c["passed"] else c["message"]]
-               for c in summary["checks"]]  # fmt: skip
+    checked = [
+        [c["name"], c["figure"], "passed" if c["passed"] else "FAILED", "" if c["passed"] else c["message"]]
+        for c in summary["checks"]
+    ]
     checks = Grid("checks", ["check", "figure", "result", "meaning"], checked)
     verdict = f"Clean accuracy {100 * clean['accuracy']:.1f}%; under the worst attack " + ", ".join(
         f"{100 * e['accuracy']:.1f}% at eps {say_eps(e['eps'])}" for e in summary["worst"]

@@ -45,15 +45,24 @@ def histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
     edges = np.geomspace(values.min(), values.max(), BINS + 1) if positive else _even_edges(values)
     counts = np.histogram(values, edges)[0]
     middles = np.sqrt(edges[:-1] * edges[1:]) if positive else (edges[:-1] + edges[1:]) / 2
-    shapes, notes = [], []
+    shapes = []
+    notes = []
     for share in fractions:
         cut = float(np.quantile(values, share))
         dash = {"dash": "dash", "color": COLOURS[1]}
         shapes.append({"type": "line", "x0": cut, "x1": cut, "y0": 0, "y1": 1, "yref": "paper", "line": dash})
         place = {"x": float(np.log10(cut)) if positive else cut, "y": 1, "yref": "paper", "xanchor": "left"}
         notes.append({**place, "text": f"{share:.0%}", "showarrow": False})
-    data = [{"type": "bar", "x": middles.tolist(), "y": counts.tolist(), "name": name, "width": np.diff(edges).tolist(),
-             "marker": {"color": COLOURS[0]}}]  # fmt: skip
+    data = [
+        {
+            "type": "bar",
+            "x": middles.tolist(),
+            "y": counts.tolist(),
+            "name": name,
+            "width": np.diff(edges).tolist(),
+            "marker": {"color": COLOURS[0]},
+        }
+    ]
     shares = ", ".join(f"{share:.0%}" for share in fractions)
     caption = f"samples by {name}; the dashed lines are where keeping the easiest {shares} cuts"
     layout = axes(name, "samples", shapes=shapes, annotations=notes, bargap=0)
@@ -64,21 +73,33 @@ def histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
 
 def _even_edges(values: np.ndarray) -> np.ndarray:
     """Edges of bins of one width, which is never nothing: all values may be the same."""
-    low, high = float(values.min()), float(values.max())
+    low = float(values.min())
+    high = float(values.max())
     room = 1e-3 * max(abs(low), abs(high), 1.0) if high - low <= 1e-6 * max(abs(low), abs(high)) else 0.0
     return np.linspace(low - room, high + room, BINS + 1)
 
 
 def by_class(scores: Scores, name: str) -> Figure:
     """Quartiles of each class, computed here."""
-    names, boxes = [plain(name) for name in scores.class_names], []
+    names = [plain(name) for name in scores.class_names]
+    boxes = []
     for label in range(len(names)):
         values = scores[name][(scores.labels == label) & np.isfinite(scores[name])]
         boxes.append(np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist() if len(values) else [None] * 5)
     low, first, middle, third, high = (list(column) for column in zip(*boxes, strict=True))
-    data = [{"type": "box", "x": names, "lowerfence": low, "q1": first, "median": middle, "q3": third,
-             "upperfence": high,
-             "marker": {"color": COLOURS[0]}, "name": name}]  # fmt: skip
+    data = [
+        {
+            "type": "box",
+            "x": names,
+            "lowerfence": low,
+            "q1": first,
+            "median": middle,
+            "q3": third,
+            "upperfence": high,
+            "marker": {"color": COLOURS[0]},
+            "name": name,
+        }
+    ]
     layout = axes("class", name)
     layout["xaxis"]["type"] = "category"
     return Figure(f"{name} of each class: median, quartiles, 5th and 95th percentile", data, layout)
@@ -129,7 +150,8 @@ def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[st
     data whose fingerprint is not `known`, and nobody is asked for any.
     """
     given = record.get("given", record.get("options", {}))
-    data, size = given.get("data"), given.get("image_size")
+    data = given.get("data")
+    size = given.get("image_size")
     if not isinstance(data, str) or not known or not is_here(data):
         return None
     if not isinstance(size, int | None) or (size is not None and not 8 <= size <= LARGEST):

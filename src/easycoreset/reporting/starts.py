@@ -23,20 +23,40 @@ def describe_starts(record: Mapping[str, Any]) -> Section:
     if not starts:
         return Section("How this was run", ["There is no record of its starts: nothing counts as declared."])
     rows = [_row(number, start) for number, start in enumerate(starts)]
-    columns = ["start", "time", "commit", "version", "Python", "torch", "cells planned", "done by then", "declared",
-               "added", "command line"]  # fmt: skip
+    columns = [
+        "start",
+        "time",
+        "commit",
+        "version",
+        "Python",
+        "torch",
+        "cells planned",
+        "done by then",
+        "declared",
+        "added",
+        "command line",
+    ]
     texts = [DECLARED, *([FIRST_VERSION] if any("version" in start for start in starts) else [])]
     return Section("How this was run", texts, points=list(_added(starts)), tables=[Grid("starts", columns, rows)])
 
 
 def _row(number: int, start: Mapping[str, Any]) -> list[Any]:
-    versions, again = start["versions"], start.get("again")
+    versions = start["versions"]
+    again = start.get("again")
     when = start["time"] + (f", again {again['times']} times until {again['time']}" if again else "")
     when += f", overwritten {start['overwritten']}" if "overwritten" in start else ""
     names = ("commit", "easycoreset", "python", "torch")
     new = len(start["declared"])
-    return [number + 1, when, *(versions.get(name, "not known") for name in names), start["cells"], start["done"],
-            new if number == 0 else 0, 0 if number == 0 else new, start["command_line"] or "from Python"]  # fmt: skip
+    return [
+        number + 1,
+        when,
+        *(versions.get(name, "not known") for name in names),
+        start["cells"],
+        start["done"],
+        new if number == 0 else 0,
+        0 if number == 0 else new,
+        start["command_line"] or "from Python",
+    ]
 
 
 def _added(starts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -53,11 +73,15 @@ def _added(starts: Sequence[Mapping[str, Any]]) -> list[str]:
         named = [_name(PlannedContrast.from_json(line["contrast"])) for line in start["declared"]]
         parts += [f"the contrasts {', '.join(named)}"] if named else []
         if parts:
-            said.append(f"Start {number + 1} ({start['time'][:10]}, {start['done']} cells were done) added "
-                        f"{'; '.join(parts)}: exploratory.")  # fmt: skip
+            said.append(
+                f"Start {number + 1} ({start['time'][:10]}, {start['done']} cells were done) added "
+                f"{'; '.join(parts)}: exploratory."
+            )
     return said
 
 
 def _name(plan: PlannedContrast) -> str:
-    return (f"{plan.method} against {plan.against} ({plan.kind}, {plan.objective}, {say_share(plan.fraction)} kept, "
-            f"{len(plan.seeds)} seeds)")  # fmt: skip
+    return (
+        f"{plan.method} against {plan.against} ({plan.kind}, {plan.objective}, {say_share(plan.fraction)} kept, "
+        f"{len(plan.seeds)} seeds)"
+    )

@@ -25,7 +25,8 @@ def describe_strong(cells: Mapping[str, dict[str, Any]], outcomes: Outcomes) -> 
     """
     found: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
     for name, record in cells.items():
-        usual, strong = outcomes.load(name), outcomes.load_strong(name)
+        usual = outcomes.load(name)
+        strong = outcomes.load_strong(name)
         options = record["options"]
         budget = f"{options['updates']} updates" if options.get("updates") else f"{options.get('epochs')} epochs"
         for attack in strong["attack"].unique().to_pylist() if strong is not None else ():
@@ -34,8 +35,20 @@ def describe_strong(cells: Mapping[str, dict[str, Any]], outcomes: Outcomes) -> 
             found.setdefault(key, []).append((accuracies[0], accuracies[1]))
     if not found:
         return []
-    columns = ["objective", "kept", "method", "budget", "attack", "eps", "images", "seeds", "accuracy", "±",
-               "table's attacks", "too high by"]  # fmt: skip
+    columns = [
+        "objective",
+        "kept",
+        "method",
+        "budget",
+        "attack",
+        "eps",
+        "images",
+        "seeds",
+        "accuracy",
+        "±",
+        "table's attacks",
+        "too high by",
+    ]
     rows: list[list[Any]] = []
     for key, seeds in found.items():
         strongest, std = mean_std([100 * value for value, _ in seeds])
@@ -51,9 +64,11 @@ def describe_strong(cells: Mapping[str, dict[str, Any]], outcomes: Outcomes) -> 
 def _accuracies(usual: pa.Table, strong: pa.Table, attack: str) -> tuple[float, float, float, int]:
     """Accuracy under a strong attack, and under the table's on the same images; eps, and how many images."""
     rows = np.asarray(strong["attack"].to_pylist()) == attack
-    images, eps = strong["index"].to_numpy()[rows], float(strong["eps"].to_numpy()[rows][0])
+    images = strong["index"].to_numpy()[rows]
+    eps = float(strong["eps"].to_numpy()[rows][0])
     fallen = strong["broken"].to_numpy(zero_copy_only=False)[rows]
-    index, radius = usual["index"].to_numpy(), usual["eps"].to_numpy()
+    index = usual["index"].to_numpy()
+    radius = usual["eps"].to_numpy()
     same = np.isclose(radius, eps) & np.isin(index, images)
     broken = np.zeros(len(images), bool)
     order = np.argsort(images)

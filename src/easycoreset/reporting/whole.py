@@ -26,7 +26,8 @@ def describe_whole(folder: Path) -> list[Section]:
 
 
 def _comparison(found: dict[str, Any]) -> Section:
-    rows, classes = found["rows"], found.get("classes", [])
+    rows = found["rows"]
+    classes = found.get("classes", [])
     how = "of every class" if found["per_class"] else "of all samples together"
     said = (
         f"{found['model']}; {found['method']} keeps {100 * found['fraction']:.3g}% {how}. The models on the coreset "
@@ -37,8 +38,13 @@ def _comparison(found: dict[str, Any]) -> Section:
     if emptied:
         points.append(f"The coreset holds no sample of {len(emptied)} classes: {', '.join(emptied[:SHOWN])}.")
     counts = Grid("samples of each class", ["class", "before", "kept"], [list(row.values()) for row in classes])
-    return Section("What the coreset bought", [said, ONE_SEED, WORDS], points=points, figures=[_figure(rows)],
-                   tables=[_table(rows), *([counts] if classes else [])])  # fmt: skip
+    return Section(
+        "What the coreset bought",
+        [said, ONE_SEED, WORDS],
+        points=points,
+        figures=[_figure(rows)],
+        tables=[_table(rows), *([counts] if classes else [])],
+    )
 
 
 ONE_SEED = (
@@ -73,7 +79,8 @@ def tell(rows: Sequence[dict[str, Any]], against: dict[str, list[dict[str, float
 def _gain(line: dict[str, float]) -> str:
     """A difference with its interval, in points."""
     where = f"at eps {say_eps(line['eps'])}" if line["eps"] else "clean"
-    low, high = 100 * line["low"], 100 * line["high"]
+    low = 100 * line["low"]
+    high = 100 * line["high"]
     told = "" if _differs(line) or line["eps"] else ", which is no difference that can be told"
     return f"{100 * line['difference']:+.1f} points {where} ({low:.1f} to {high:.1f}{told})"
 
@@ -89,8 +96,15 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
         lines = [row["clean"], *row["worst"]]
         bars = errors([100 * (e["high"] - e["accuracy"]) for e in lines])
         bars |= {"symmetric": False, "arrayminus": [100 * (e["accuracy"] - e["low"]) for e in lines]}
-        data.append(line(NAMES[row["trained_on"]], place, [e["eps"] for e in lines],
-                         [100 * e["accuracy"] for e in lines], error_y=bars))  # fmt: skip
+        data.append(
+            line(
+                NAMES[row["trained_on"]],
+                place,
+                [e["eps"] for e in lines],
+                [100 * e["accuracy"] for e in lines],
+                error_y=bars,
+            )
+        )
     radii = [e["eps"] for row in rows for e in row["worst"]]
     return Figure("accuracy under the worst attack over eps, with 95% intervals", data, over_eps(radii))
 

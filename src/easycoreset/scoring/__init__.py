@@ -102,8 +102,10 @@ def _refuse_changed_data(job: Job, options: ScoreOptions) -> None:
     if is_of(before.provenance, job.split) or before.provenance.get("fingerprint") is None:
         return
     changes = say_changes((before.sample_ids, before.labels), (job.split.sample_ids, job.split.labels))
-    raise OtherRunError(f"out: {options.out} was made with other data{changes}; give another --out, or --overwrite "
-                        "(the scores there can still be used with --allow-subset)")  # fmt: skip
+    raise OtherRunError(
+        f"out: {options.out} was made with other data{changes}; give another --out, or --overwrite "
+        "(the scores there can still be used with --allow-subset)"
+    )
 
 
 def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
@@ -114,19 +116,32 @@ def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
         return
     model = fresh_model(job)
     load_weights(model, run.path / "model.safetensors")
-    size, eps = options.scoring_batch_size, getattr(job.objective, "eps", 8 / 255)
+    size = options.scoring_batch_size
+    eps = getattr(job.objective, "eps", 8 / 255)
     if "adversarial" in missing:
         log.info("adversarial features are those of PGD examples at eps %s, linf", say_eps(eps))
     for kind in missing:
         with progress(f"{kind} features", -(-len(job.split) // size)) as bar:
-            save_features(model, job.split, run.path, kind=kind, model_name=job.model_name, device=job.device,
-                          feature_layer=options.feature_layer, eps=eps,
-                          seed=options.seed, batch_size=size, advance=lambda samples: bar.advance())  # fmt: skip
+            save_features(
+                model,
+                job.split,
+                run.path,
+                kind=kind,
+                model_name=job.model_name,
+                device=job.device,
+                feature_layer=options.feature_layer,
+                eps=eps,
+                seed=options.seed,
+                batch_size=size,
+                advance=lambda samples: bar.advance(),
+            )
 
 
 def _train_and_score(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
     say_few_updates(job)
-    model, scored, weights = fresh_model(job), options.scored_epochs(), run.path / "checkpoints"
+    model = fresh_model(job)
+    scored = options.scored_epochs()
+    weights = run.path / "checkpoints"
     swept = len(measures) > len(per_epoch(measures))
     recorder = _recorder(job, options, measures, model) if options.mode == "online" else None
     agreements = Agreements.of(job, options, measures, run) if recorder is not None else None
@@ -150,10 +165,18 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Measures, run: R
     _write_scores(job, options, measures, run, history, recorder, agreements)
 
 
-def _write_scores(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, history: History,
-                  recorder: HardnessRecorder | None, agreements: Agreements | None) -> None:  # fmt: skip
+def _write_scores(
+    job: Job,
+    options: ScoreOptions,
+    measures: Measures,
+    run: RunFolder,
+    history: History,
+    recorder: HardnessRecorder | None,
+    agreements: Agreements | None,
+) -> None:
     """Fold what was measured to the table, sweep what needs all epochs together, and end the run."""
-    scored, facts = options.scored_epochs(), dict[str, object]()
+    scored = options.scored_epochs()
+    facts = dict[str, object]()
     tell(None)  # the first process has written the last epoch and its weights
     if recorder is not None:
         facts["nonfinite"] = recorder.nonfinite
@@ -171,8 +194,11 @@ def _write_scores(job: Job, options: ScoreOptions, measures: Measures, run: RunF
     warn_of_ties(scores)
     scores.write(scores_file(run.path, "train"))
     unseen = int(np.sum(scores.n_obs == 0))
-    summary = training_summary(job, history) | {"scored_epochs": scored, "columns": list(scores.columns),
-                                                "rows": len(scores), "never_observed": unseen} | facts  # fmt: skip
+    summary = (
+        training_summary(job, history)
+        | {"scored_epochs": scored, "columns": list(scores.columns), "rows": len(scores), "never_observed": unseen}
+        | facts
+    )
     run.finish(summary=summary, provenance=scores.provenance, given=recorded(options))
     tidy(run, options)
 
@@ -180,7 +206,12 @@ def _write_scores(job: Job, options: ScoreOptions, measures: Measures, run: RunF
 def _recorder(job: Job, options: ScoreOptions, measures: Measures, model: nn.Module) -> HardnessRecorder:
     std = first_std(model)
     plain = job.objective_name == "standard" and job.weight is None
-    return HardnessRecorder(len(job.split), "mean", "cross_entropy" if plain else job.objective_name,
-                            hardness=options.hardness or [measure.name for measure in measures],
-                            every=options.every, first=options.first,
-                            model_std=None if std is None else std.tolist())  # fmt: skip
+    return HardnessRecorder(
+        len(job.split),
+        "mean",
+        "cross_entropy" if plain else job.objective_name,
+        hardness=options.hardness or [measure.name for measure in measures],
+        every=options.every,
+        first=options.first,
+        model_std=None if std is None else std.tolist(),
+    )

@@ -67,9 +67,13 @@ class Agreements:
                 found[online] = one.record() | {"per_class": {}}
         for online, one in found.items():
             if online in ("aign_online", "grad_norm_online"):
-                log.info("%s against exact aign, on %d samples: Spearman %s; of the easiest 10, 30 and 50%% "
-                         "%s are the same", online, one["samples"], one["spearman"],
-                         ", ".join(f"{share:.0%}" for share in one["overlap"].values()))  # fmt: skip
+                log.info(
+                    "%s against exact aign, on %d samples: Spearman %s; of the easiest 10, 30 and 50%% %s are the same",
+                    online,
+                    one["samples"],
+                    one["spearman"],
+                    ", ".join(f"{share:.0%}" for share in one["overlap"].values()),
+                )
         return found
 
 
@@ -125,6 +129,13 @@ def compare_early(
     for k_first, k_every, chosen in choices:
         part = fold_columns(place, measures, chosen)[measures[0].name]
         one: Agreement = agree(hardness, hardness, part, whole, labels)
-        rows.append({"first": k_first, "every": k_every, "epochs": len(chosen), "spearman": one.spearman,
-                     **{f"overlap_{round(100 * share)}": same for share, same in one.overlap.items()}})  # fmt: skip
+        rows.append(
+            {
+                "first": k_first,
+                "every": k_every,
+                "epochs": len(chosen),
+                "spearman": one.spearman,
+                **{f"overlap_{round(100 * share)}": same for share, same in one.overlap.items()},
+            }
+        )
     return rows

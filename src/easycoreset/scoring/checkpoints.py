@@ -89,11 +89,15 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
     check_model(network.to(job.device), job.source, job.device)
     require_gradient(network, job.source, job.device, job.model_name)
     identity = options_json(options, neutral=False) | {
-        "checkpoints": digests, "hardness": [spell(measure) for measure in measures], "model": job.model_name,
+        "checkpoints": digests,
+        "hardness": [spell(measure) for measure in measures],
+        "model": job.model_name,
         "feature_layer": options.feature_layer,
-        "fingerprint": job.source.splits[options.split].fingerprint, "split": options.split,
-    }  # fmt: skip
-    numbers, split = list(range(1, len(files) + 1)), job.source.splits[options.split]
+        "fingerprint": job.source.splits[options.split].fingerprint,
+        "split": options.split,
+    }
+    numbers = list(range(1, len(files) + 1))
+    split = job.source.splits[options.split]
 
     def models() -> Iterator[nn.Module]:
         for file in files:
@@ -107,9 +111,15 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
             if leads():
                 warn_of_ties(scores)
                 scores.write(file)
-            summary = {"model": job.model_name, "data": job.source.name, "samples": len(split), "rows": len(split),
-                       "checkpoints": names,
-                       "scored_epochs": numbers, "columns": list(scores.columns)}  # fmt: skip
+            summary = {
+                "model": job.model_name,
+                "data": job.source.name,
+                "samples": len(split),
+                "rows": len(split),
+                "checkpoints": names,
+                "scored_epochs": numbers,
+                "columns": list(scores.columns),
+            }
             run.finish(summary=summary, provenance=scores.provenance, given=recorded(options))
             if leads():
                 tidy(run, options)
@@ -128,10 +138,18 @@ def _refuse_training(options: ScoreOptions) -> None:
         require(getattr(options, name) == item.default, name, "left out with checkpoints", getattr(options, name))
 
 
-def _score_by(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split,
-              numbers: Sequence[int], models: Models) -> Scores:  # fmt: skip
+def _score_by(
+    job: Job,
+    options: ScoreOptions,
+    measures: Measures,
+    run: RunFolder,
+    split: Split,
+    numbers: Sequence[int],
+    models: Models,
+) -> Scores:
     """Measure a split by the models of its scored epochs; epochs that are written already are not measured again."""
-    folder, folded = trajectory_folder(run.path, split.name), per_epoch(measures)
+    folder = trajectory_folder(run.path, split.name)
+    folded = per_epoch(measures)
     for number, model in zip(numbers, models(), strict=True):
         now = measured_in(number, numbers, folded)
         if now and not tell((folder / f"{number:04d}.parquet").exists()):
@@ -141,8 +159,16 @@ def _score_by(job: Job, options: ScoreOptions, measures: Measures, run: RunFolde
     return _sweep(job, options, measures, run, split, scores, models, len(numbers))
 
 
-def _sweep(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split, scores: Scores,
-           models: Models, epochs: int) -> Scores:  # fmt: skip
+def _sweep(
+    job: Job,
+    options: ScoreOptions,
+    measures: Measures,
+    run: RunFolder,
+    split: Split,
+    scores: Scores,
+    models: Models,
+    epochs: int,
+) -> Scores:
     """Add the columns of the measures that look at all scored epochs together."""
     if len(measures) == len(per_epoch(measures)):
         return scores
@@ -164,10 +190,12 @@ def kept_models(job: Job, folder: Path, numbers: Sequence[int]) -> Models:
     return models
 
 
-def sweep_kept(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split,
-               scores: Scores) -> Scores:  # fmt: skip
+def sweep_kept(
+    job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split, scores: Scores
+) -> Scores:
     """The same by the weights that the run kept."""
-    folder, numbers = run.path / "checkpoints", options.scored_epochs()
+    folder = run.path / "checkpoints"
+    numbers = options.scored_epochs()
     return _sweep(job, options, measures, run, split, scores, kept_models(job, folder, numbers), len(numbers))
 
 
@@ -185,7 +213,8 @@ def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: 
     Raises:
         UsageError: some of them are not there.
     """
-    split, numbers = job.source.splits[options.split], options.scored_epochs()
+    split = job.source.splits[options.split]
+    numbers = options.scored_epochs()
     file = scores_file(run.path, options.split)
     if tell(file.exists() and Scores.read(file).provenance.get("fingerprint") == split.fingerprint):
         return

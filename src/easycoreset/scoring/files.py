@@ -26,4 +26,4 @@ PLACES = (
     *file_names("clean"),
     *file_names("adversarial"),
     *(place(Path(), split).name for place in (scores_file, trajectory_folder) for split in SPLITS),
-)  # fmt: skip - what `score` may write
+)  # what `score` may write

@@ -66,8 +66,12 @@ def possible(job: Job, options: ScoreOptions, measures: Measures) -> Measures:
         raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")
     wanted = [measure.name for measure in folded if measure.needs_features]
     if not wanted and options.save_features is None:
-        require(options.feature_layer is None, "feature_layer", "left out where nothing needs features",
-                options.feature_layer)  # fmt: skip
+        require(
+            options.feature_layer is None,
+            "feature_layer",
+            "left out where nothing needs features",
+            options.feature_layer,
+        )
         return measures
     named = {split_spec(spec)[0] for spec in options.hardness} & set(wanted)
     model = fresh_model(job)
@@ -87,8 +91,9 @@ def say_prices(job: Job, measures: Measures, epochs: int) -> None:
     """Say what the measures that had to be asked for will cost."""
     if any(measure.opt_in for measure in measures):
         parameters = sum(p.numel() for p in fresh_model(job).parameters() if p.requires_grad)
-        extent = Extent(samples=len(job.split), pixels=int(np.prod(job.source.shape)), parameters=parameters,
-                        epochs=epochs)  # fmt: skip
+        extent = Extent(
+            samples=len(job.split), pixels=int(np.prod(job.source.shape)), parameters=parameters, epochs=epochs
+        )
         for measure in measures:
             if isinstance(measure, OptIn):
                 log.info("hardness %s costs %s", measure.name, measure.price(extent))
@@ -101,5 +106,7 @@ def refuse_untappable(job: Job) -> None:
         UsageError: it is one.
     """
     if not is_tappable(job):
-        raise UsageError(f"mode: online scoring sees the clean batch of a step, which {job.objective_name} does not "
-                         "pass through the network; use mode exact")  # fmt: skip
+        raise UsageError(
+            f"mode: online scoring sees the clean batch of a step, which {job.objective_name} does not "
+            "pass through the network; use mode exact"
+        )

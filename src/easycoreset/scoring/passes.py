@@ -25,7 +25,8 @@ from easycoreset.tables.agreement import spearman
 from easycoreset.tables.merging import standardise
 from easycoreset.training import Job
 
-SAMPLE, SAME_RANKS = 2000, 0.999  # samples on which bf16 is tried, and the rank correlation that it needs
+SAMPLE = 2000  # samples on which bf16 is tried, and the rank correlation that it needs
+SAME_RANKS = 0.999
 
 
 def measured_in(number: int, scored: Sequence[int], measures: Sequence[Hardness]) -> list[Hardness]:
@@ -33,10 +34,18 @@ def measured_in(number: int, scored: Sequence[int], measures: Sequence[Hardness]
     return [measure for measure in measures if number in scored[measure.scored_epochs]]
 
 
-def measure_split(job: Job, options: ScoreOptions, model: nn.Module, measures: Sequence[Hardness], split: Split,
-                  epoch: int, rows: Ints | None = None) -> dict[str, np.ndarray]:  # fmt: skip
+def measure_split(
+    job: Job,
+    options: ScoreOptions,
+    model: nn.Module,
+    measures: Sequence[Hardness],
+    split: Split,
+    epoch: int,
+    rows: Ints | None = None,
+) -> dict[str, np.ndarray]:
     """Measure all samples of a split, or `rows` of it, each process its part: column -> [N]."""
-    order, size = np.arange(len(split), dtype=np.int64) if rows is None else rows, options.scoring_batch_size
+    order = np.arange(len(split), dtype=np.int64) if rows is None else rows
+    size = options.scoring_batch_size
     own = order[rank() :: world_size()]
     bf16 = options.scoring_precision == "bf16"
     if bf16 and not all(looks_at_outputs(measure) for measure in measures):
@@ -45,21 +54,30 @@ def measure_split(job: Job, options: ScoreOptions, model: nn.Module, measures: S
     bf16 = bf16 and _ranks_the_same(job, options, model, split, own, epoch)
     passes = len({measure.dtype for measure in measures})
     with progress(f"scoring {split.name}, epoch {epoch}", passes * -(-len(own) // size)) as bar:
-        columns = measure_all(model, lambda: split.batches(own, size, job.device), len(split), measures,
-                              lambda samples: bar.advance(), options.feature_layer, epoch, options.seed,
-                              bf16)  # fmt: skip
+        columns = measure_all(
+            model,
+            lambda: split.batches(own, size, job.device),
+            len(split),
+            measures,
+            lambda samples: bar.advance(),
+            options.feature_layer,
+            epoch,
+            options.seed,
+            bf16,
+        )
     return unite(columns, job.device)
 
 
-def _ranks_the_same(job: Job, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints,
-                    epoch: int) -> bool:  # fmt: skip
+def _ranks_the_same(job: Job, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints, epoch: int) -> bool:
     """Whether bf16 leaves the order of a sample of the rows as it is; of several processes the first says so."""
-    some, (aign,) = rows[:: max(1, len(rows) // SAMPLE)], load_hardness(["aign"])
+    some = rows[:: max(1, len(rows) // SAMPLE)]
+    (aign,) = load_hardness(["aign"])
     found = [
-        measure_all(model, lambda: split.batches(some, options.scoring_batch_size, job.device), len(split), [aign],
-                    bf16=bf16)[aign.column][some]
+        measure_all(
+            model, lambda: split.batches(some, options.scoring_batch_size, job.device), len(split), [aign], bf16=bf16
+        )[aign.column][some]
         for bf16 in (False, True)
-    ]  # fmt: skip
+    ]
     correlation = tell(spearman(*found))
     if not correlation > SAME_RANKS:
         said = "epoch %d is scored in fp32: in bf16 AIGN's rank correlation with it is %.4f, not above %g"
@@ -87,15 +105,17 @@ def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -
         write_table(pa.table(table), folder / f"{epoch:04d}.parquet")
 
 
-def fold_trajectory(job: Job, options: ScoreOptions, measures: Sequence[Hardness], folder: Path, split: Split,
-                    scored: Sequence[int]) -> tuple[Scores, dict[str, int]]:  # fmt: skip
+def fold_trajectory(
+    job: Job, options: ScoreOptions, measures: Sequence[Hardness], folder: Path, split: Split, scored: Sequence[int]
+) -> tuple[Scores, dict[str, int]]:
     """Fold the scored epochs, one file at a time, to one number a sample and hardness.
 
     Returns:
         The table, and column -> values that were not finite and are left out, where there are any.
     """
     folds = {measure.name: measure.fold() for measure in measures}
-    observed, bad = np.zeros(len(split), np.int32), dict[str, int]()
+    observed = np.zeros(len(split), np.int32)
+    bad = dict[str, int]()
     usual = [m for m in measures if not m.opt_in] or measures
     counted = next((m.column for m in usual if m.needs_gradient), usual[0].column) if usual else ""
     for number in scored:
@@ -121,23 +141,41 @@ def warn_of_ties(scores: Scores) -> None:
     for name in (name for name in scores.columns if name.startswith(("aign", "grad_norm"))):
         values = scores[name][np.isfinite(scores[name])]
         if len(values) > 1 and not values.any():
-            log.warning("warning: %s is 0 for all samples: the model's logits are too large for a gradient of the "
-                        "cross-entropy, and choosing by it is choosing at random", name)  # fmt: skip
+            log.warning(
+                "warning: %s is 0 for all samples: the model's logits are too large for a gradient of the "
+                "cross-entropy, and choosing by it is choosing at random",
+                name,
+            )
 
 
-def make_table(job: Job, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray],
-               observed: np.ndarray) -> Scores:  # fmt: skip
+def make_table(
+    job: Job, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray], observed: np.ndarray
+) -> Scores:
     """The scores of a split, with where they come from."""
-    provenance = {"fingerprint": split.fingerprint, "split": split.name, "data": job.source.name, "mode": options.mode,
-                  "model": job.model_name, "objective": job.objective_name, "shape": list(job.source.shape),
-                  "options": options_json(options, neutral=False)}  # fmt: skip
-    return Scores(sample_ids=split.sample_ids, labels=split.labels, class_names=list(job.source.class_names),
-                  n_obs=observed.astype(np.int32), columns=columns, provenance=provenance,
-                  in_test=find_leaked(job.source) if split.name == "train" else None)  # fmt: skip
+    provenance = {
+        "fingerprint": split.fingerprint,
+        "split": split.name,
+        "data": job.source.name,
+        "mode": options.mode,
+        "model": job.model_name,
+        "objective": job.objective_name,
+        "shape": list(job.source.shape),
+        "options": options_json(options, neutral=False),
+    }
+    return Scores(
+        sample_ids=split.sample_ids,
+        labels=split.labels,
+        class_names=list(job.source.class_names),
+        n_obs=observed.astype(np.int32),
+        columns=columns,
+        provenance=provenance,
+        in_test=find_leaked(job.source) if split.name == "train" else None,
+    )
 
 
-def sweep_vog(job: Job, options: ScoreOptions, models: Callable[[], Iterator[nn.Module]], epochs: int, split: Split,
-              file: Path) -> dict[str, np.ndarray]:  # fmt: skip
+def sweep_vog(
+    job: Job, options: ScoreOptions, models: Callable[[], Iterator[nn.Module]], epochs: int, split: Split, file: Path
+) -> dict[str, np.ndarray]:
     """`vog_raw` and `vog` of a split from the models of its scored epochs; parts that are done are in `file`.
 
     Args:
@@ -148,7 +186,8 @@ def sweep_vog(job: Job, options: ScoreOptions, models: Callable[[], Iterator[nn.
         split: the data.
         file: an .npy file that holds how far it came.
     """
-    size, raw = options.scoring_batch_size, np.full(len(split), np.nan, np.float32)
+    size = options.scoring_batch_size
+    raw = np.full(len(split), np.nan, np.float32)
     if file.exists():
         raw = np.array(open_npy(file))
     own = np.arange(len(split), dtype=np.int64)[rank() :: world_size()]

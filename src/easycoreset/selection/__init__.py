@@ -80,9 +80,18 @@ def load_selector(method: str, by: str | None = None, per_class: bool | None = N
     return spell_member(split_spec(method)[0], selector), selector
 
 
-def choose(scores: Scores, *, method: str, fraction: float, by: str | None = None, per_class: bool | None = None,
-           seed: int = 0, val_fraction: float | None = None, exclude: Path | None = None,
-           keep_leaked: bool = False) -> Coreset:  # fmt: skip
+def choose(
+    scores: Scores,
+    *,
+    method: str,
+    fraction: float,
+    by: str | None = None,
+    per_class: bool | None = None,
+    seed: int = 0,
+    val_fraction: float | None = None,
+    exclude: Path | None = None,
+    keep_leaked: bool = False,
+) -> Coreset:
     """Choose a coreset in memory.
 
     Args:
@@ -141,8 +150,9 @@ def _rest(scores: Scores, val_fraction: float | None, exclude: Path | None) -> n
     return left if exclude is None else left & ~read_listed("exclude", exclude, scores).keep
 
 
-def _choose(scores: Scores, method: str, count: int, fraction: float, by: str | None, per_class: bool | None,
-            seed: int) -> Coreset:  # fmt: skip
+def _choose(
+    scores: Scores, method: str, count: int, fraction: float, by: str | None, per_class: bool | None, seed: int
+) -> Coreset:
     """Choose `count` of the samples of a table."""
     name, selector = load_selector(method, by, per_class)
     needs = needs_of(selector)
@@ -152,17 +162,21 @@ def _choose(scores: Scores, method: str, count: int, fraction: float, by: str | 
     return _described(selector(scores, count, seed), scores, name, count, fraction, seed, needs)
 
 
-def _described(coreset: Any, scores: Scores, name: str, count: int, fraction: float, seed: int,
-               needs: tuple[str, ...] | None) -> Coreset:  # fmt: skip
+def _described(
+    coreset: Any, scores: Scores, name: str, count: int, fraction: float, seed: int, needs: tuple[str, ...] | None
+) -> Coreset:
     """The coreset that a method gave, with what made it; what it lost is said."""
     if not isinstance(coreset, Coreset) or len(coreset) != count:
         kept = len(coreset) if isinstance(coreset, Coreset) else type(coreset).__name__
         raise UsageError(f"method {quote(name)} must return a Coreset of {count} samples; got {kept}")
     before, after = coreset.class_counts()
     coreset.provenance.update(
-        method=name, fraction=float(fraction), seed=seed, count=count,
+        method=name,
+        fraction=float(fraction),
+        seed=seed,
+        count=count,
         class_counts={"before": before.tolist(), "after": after.tolist()},
-    )  # fmt: skip
+    )
     _warn_of_lost_classes(coreset, count)
     _warn_of_unseen(coreset, scores, needs)
     return coreset
@@ -177,12 +191,25 @@ def select(options: SelectOptions) -> Coreset:
     """
     scores = Scores.read(options.scores)
     earlier = _check_place(options.out)
-    coreset = choose(scores, method=options.method, fraction=options.fraction, by=options.by,
-                     per_class=options.per_class, seed=options.seed, val_fraction=options.val_fraction,
-                     exclude=options.exclude, keep_leaked=options.keep_leaked)  # fmt: skip
+    coreset = choose(
+        scores,
+        method=options.method,
+        fraction=options.fraction,
+        by=options.by,
+        per_class=options.per_class,
+        seed=options.seed,
+        val_fraction=options.val_fraction,
+        exclude=options.exclude,
+        keep_leaked=options.keep_leaked,
+    )
     prepare_place(options.out.parent)
-    record = {"schema_version": SCHEMA_VERSION, "command": "select", "options": options_json(options),
-              "provenance": coreset.provenance, "versions": versions()}  # fmt: skip
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "command": "select",
+        "options": options_json(options),
+        "provenance": coreset.provenance,
+        "versions": versions(),
+    }
 
     def record_first(temporary: Path) -> None:  # it knows either table, whenever this is killed
         written = [digest_of(temporary), *([earlier] if earlier else [])]

@@ -31,8 +31,9 @@ def no_tick(steps: int = 1) -> None:
     """Progress that nobody sees."""
 
 
-def choose_rows(scores: Scores, count: int, seed: int, order: Order, *, per_class: bool,
-                weight: Floats | None = None) -> Coreset:  # fmt: skip
+def choose_rows(
+    scores: Scores, count: int, seed: int, order: Order, *, per_class: bool, weight: Floats | None = None
+) -> Coreset:
     """Let `order` choose among all rows, or its quota within each class.
 
     Args:
@@ -63,8 +64,9 @@ def in_parts(order: Order, most: int, name: str) -> Order:
         if len(rows) <= most:
             return order(rows, count, rng)
         parts = [np.sort(part) for part in np.array_split(rng.permutation(rows), -(-len(rows) // most))]
-        log.info("%s: %d rows are cut into %d random parts (part=%d): an approximation", name, len(rows), len(parts),
-                 most)  # fmt: skip
+        log.info(
+            "%s: %d rows are cut into %d random parts (part=%d): an approximation", name, len(rows), len(parts), most
+        )
         quotas = class_quotas(np.array([len(part) for part in parts]), count, rng)
         return interleave([order(part, int(n), rng) for part, n in zip(parts, quotas, strict=True) if n], rng)
 

@@ -36,8 +36,9 @@ class Easiest(ByColumn):
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]
-        return choose_rows(scores, count, seed, lambda rows, n, rng: sort_rows(values, rows, rng)[:n],
-                           per_class=self.per_class)  # fmt: skip
+        return choose_rows(
+            scores, count, seed, lambda rows, n, rng: sort_rows(values, rows, rng)[:n], per_class=self.per_class
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,9 @@ class Hardest(ByColumn):
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = -scores[self.by]
-        return choose_rows(scores, count, seed, lambda rows, n, rng: sort_rows(values, rows, rng)[:n],
-                           per_class=self.per_class)  # fmt: skip
+        return choose_rows(
+            scores, count, seed, lambda rows, n, rng: sort_rows(values, rows, rng)[:n], per_class=self.per_class
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,10 @@ def read_rows(scores: Scores, name: str, rows: Ints) -> Floats:
         raise UsageError(scores.features_problem)
     if array is None:
         wanted = "--save-features adversarial" if name.endswith("_adv") else "--save-features"
-        raise UsageError(f"the scores have no {name}: `easycoreset score ... {wanted}`, with the options and the --out "
-                         "of the run that made them, adds them")  # fmt: skip
+        raise UsageError(
+            f"the scores have no {name}: `easycoreset score ... {wanted}`, with the options and the --out "
+            "of the run that made them, adds them"
+        )
     if len(array) != len(scores):
         raise UsageError(f"{name} must be [{len(scores)}, d], a row a sample; got {len(array)} rows")
     values = np.asarray(array[rows], np.float32)
@@ -54,7 +56,8 @@ class Gradients:
 
     def pair_distances(self) -> Floats:
         """Squared distances of all pairs, [n, n], by inner products: the outer product is never formed."""
-        inputs, error = self.inputs.astype(np.float64), self.error.astype(np.float64)
+        inputs = self.inputs.astype(np.float64)
+        error = self.error.astype(np.float64)
         own = np.einsum("nd,nd->n", inputs, inputs) * np.einsum("nc,nc->n", error, error)
         found = np.empty((len(own), len(own)), np.float32)
         for (rows,) in in_chunks(np.arange(len(own))):
@@ -97,7 +100,8 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
 
     Those that lose even its digits to cancellation are taken again by differences: equal rows have distance 0.
     """
-    wide, own = b.astype(np.float64), square_norms(b).astype(np.float64)
+    wide = b.astype(np.float64)
+    own = square_norms(b).astype(np.float64)
     found = np.empty((len(a), len(b)), np.float32)
     for (rows,) in in_chunks(np.arange(len(a))):
         block = a[rows].astype(np.float64)

@@ -37,7 +37,8 @@ class Glister:
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             held = draw_validation(scores.labels, rows, rng)
             rows = rng.permutation(rows)
-            training, validation = read_gradients(scores, rows), read_gradients(scores, held)
+            training = read_gradients(scores, rows)
+            validation = read_gradients(scores, held)
             log_p = np.log(np.maximum(read_rows(scores, "probabilities", held), LEAST))
             classes = scores.labels[held]
             return rows[gain_greedily(training, validation, log_p, classes, n, self.rounds, self.step_size)]
@@ -51,8 +52,9 @@ def draw_validation(labels: Ints, rows: Ints, rng: np.random.Generator) -> Ints:
     return np.concatenate([own[: max(int(SHARE * len(own) + 0.5), 1)] for own in drawn])
 
 
-def gain_greedily(training: Gradients, validation: Gradients, log_p: Floats, labels: Ints, count: int, rounds: int,
-                  step_size: float) -> Ints:  # fmt: skip
+def gain_greedily(
+    training: Gradients, validation: Gradients, log_p: Floats, labels: Ints, count: int, rounds: int, step_size: float
+) -> Ints:
     """Places of the training rows in the order of choice, the first of equal ones first.
 
     Args:

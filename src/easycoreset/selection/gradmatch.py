@@ -80,7 +80,9 @@ def match(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] 
     scale = float(np.linalg.norm(columns, axis=0).mean())
     columns = columns / (scale or 1.0)
     target = columns.sum(1)
-    chosen, weight, objective = np.zeros(0, np.int64), np.zeros(0), [float(target @ target)]
+    chosen = np.zeros(0, np.int64)
+    weight = np.zeros(0)
+    objective = [float(target @ target)]
     free = np.ones(columns.shape[1], bool)
     while len(chosen) < count:
         towards = (target - columns[:, chosen] @ weight) @ columns
@@ -115,7 +117,9 @@ def fit_nonnegative(columns: Doubles, target: Doubles, lam: float, passive: Flag
         lam: > 0.
         passive: [k], which weights are guessed to be positive.
     """
-    passive, fewest, patience = passive.copy(), columns.shape[1] + 1, PATIENCE
+    passive = passive.copy()
+    fewest = columns.shape[1] + 1
+    patience = PATIENCE
     slack = 1e-9 * float(np.abs(target @ columns).max(initial=0))
     while True:
         weight = np.zeros(columns.shape[1])
@@ -125,7 +129,8 @@ def fit_nonnegative(columns: Doubles, target: Doubles, lam: float, passive: Flag
         if not wrong.any():
             return np.maximum(weight, 0)
         if wrong.sum() < fewest:
-            fewest, patience = int(wrong.sum()), PATIENCE
+            fewest = int(wrong.sum())
+            patience = PATIENCE
         elif patience:
             patience -= 1
         else:

@@ -114,8 +114,10 @@ def traverse(h: Floats, count: int, start: int | None = None, tick: Callable[...
             break
         most = min(CANDIDATES, len(h))
         order = np.argpartition(-near, most - 1)
-        candidates, bound = np.sort(order[:most]), near[order[most:]].max(initial=-np.inf)
-        own, theirs = near[candidates], h[candidates]
+        candidates = np.sort(order[:most])
+        bound = near[order[most:]].max(initial=-np.inf)
+        own = near[candidates]
+        theirs = h[candidates]
         best = int(own.argmax())
         while len(chosen) < count and (own[best] > bound or len(chosen) == fresh):
             # on a tie with those outside, the first of all rows is right only while `near` is up to date

@@ -80,7 +80,8 @@ class D2:
         return (self.by, "features")
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
-        values, passed = scores[self.by], np.full(len(scores), np.nan)
+        values = scores[self.by]
+        passed = np.full(len(scores), np.nan)
 
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             rows = rng.permutation(rows)
@@ -106,7 +107,8 @@ def find_neighbours(h: Floats, k: int, name: str) -> tuple[Ints, Floats]:
     most = min(k, len(h) - 1)
     if most < k:
         log.info("%s: %d rows have only %d neighbours, not %d", name, len(h), most, k)
-    near, distance = np.zeros((len(h), most), np.int64), np.zeros((len(h), most), np.float32)
+    near = np.zeros((len(h), most), np.int64)
+    distance = np.zeros((len(h), most), np.float32)
     search = NearestNeighbors(n_neighbors=most + 1, algorithm="brute").fit(h)
     with progress(f"{name}: neighbours", -(-len(h) // CHUNK)) as bar:
         for (rows,) in in_chunks(np.arange(len(h))):
@@ -147,7 +149,8 @@ def pick_and_lower(total: np.ndarray, near: Ints, weight: np.ndarray, count: int
         count: how many.
         observed: so many of the first rows may be picked.
     """
-    total, picked = total.copy(), np.zeros(len(total), bool)
+    total = total.copy()
+    picked = np.zeros(len(total), bool)
     heap = [(-score, row) for row, score in enumerate(total[:observed].tolist())]
     heapq.heapify(heap)
     chosen: list[int] = []
@@ -171,5 +174,8 @@ def _warn_if_nothing_passed(values: Floats, passed: np.ndarray) -> None:
         return
     rank = float(spearmanr(values[known], passed[known]).statistic)  # pyright: ignore[reportAttributeAccessIssue]
     if rank > SAME:
-        warnings.warn(f"d2: the graph changed nothing (rank correlation {rank:.3f} with the hardness itself)",
-                      EasycoresetWarning, stacklevel=4)  # fmt: skip
+        warnings.warn(
+            f"d2: the graph changed nothing (rank correlation {rank:.3f} with the hardness itself)",
+            EasycoresetWarning,
+            stacklevel=4,
+        )

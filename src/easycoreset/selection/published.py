@@ -22,8 +22,10 @@ def read_published(path: Path, scores: Scores) -> Coreset:
     """
     if path.suffix == ".parquet":
         coreset = Coreset.read(path)
-        mark, split = scores.provenance.get("fingerprint", ""), scores.provenance.get("split", "train")
-        own, other = (coreset.sample_ids, coreset.labels), (scores.sample_ids, scores.labels)
+        mark = scores.provenance.get("fingerprint", "")
+        split = scores.provenance.get("split", "train")
+        own = (coreset.sample_ids, coreset.labels)
+        other = (scores.sample_ids, scores.labels)
         check_same_data(coreset.provenance, mark, split, f"coreset {path}", own, other)
         order = np.argsort(np.where(coreset.keep, coreset.rank, np.iinfo(np.int64).max))[: len(coreset)]
         return Coreset.from_order(order, scores, coreset.weight[order])

@@ -87,7 +87,8 @@ def equal_width(values: np.ndarray, strata: int) -> Ints:
     >>> equal_width(np.array([-4.0, -3.9, -2.0, 0.0]), 2).tolist()
     [0, 0, 1, 1]
     """
-    low, width = values.min(initial=np.inf), np.ptp(values) if len(values) else 0.0
+    low = values.min(initial=np.inf)
+    width = np.ptp(values) if len(values) else 0.0
     if width == 0:
         return np.zeros(len(values), np.int64)
     return np.minimum((values - low) / width * strata, strata - 1).astype(np.int64)
@@ -99,7 +100,8 @@ def share_strata(sizes: Ints, count: int, rng: np.random.Generator) -> Ints:
     >>> share_strata(np.array([1, 9, 5]), 9, np.random.default_rng(0)).tolist()
     [1, 4, 4]
     """
-    quotas, left = np.zeros(len(sizes), np.int64), count
+    quotas = np.zeros(len(sizes), np.int64)
+    left = count
     seeded = rng.permutation(len(sizes))
     for done, k in enumerate(seeded[np.argsort(sizes[seeded], kind="stable")]):
         quotas[k] = min(int(sizes[k]), left // (len(sizes) - done))

@@ -141,7 +141,8 @@ def _figures(contrast: Contrast) -> str:
 
 def _unfinished(contrast: Contrast) -> str:
     """Why there is no verdict."""
-    done, planned = len(contrast.plan.seeds) - len(contrast.lacking), len(contrast.plan.seeds)
+    done = len(contrast.plan.seeds) - len(contrast.lacking)
+    planned = len(contrast.plan.seeds)
     if contrast.declared and contrast.provisional:
         so_far = f"{say_points(contrast.gain)} points so far; " if contrast.gains else ""
         return f" is provisional: {so_far}{done} of {planned} seeds are done."

@@ -65,7 +65,9 @@ def gain_at_matched_clean(own: Row, frontier: Mapping[int, Row]) -> Gains:
     )
     for below, above in itertools.pairwise(budgets):
         seeds = _common(own, below, above)
-        mine, low, high = own.take(seeds), below.take(seeds), above.take(seeds)
+        mine = own.take(seeds)
+        low = below.take(seeds)
+        high = above.take(seeds)
         c, c0, c1 = (float(row.clean.mean()) for row in (mine, low, high))
         if not c0 <= c <= c1 or c0 == c1:
             continue

@@ -49,12 +49,21 @@ def estimate(by_image: Floats) -> Estimate:
     mean = float(values.mean())
     variance = float(values.var(ddof=1)) if seeds > 1 else NAN
     if not variance > 1e-24:  # also where rounding makes equal values differ
-        return Estimate(mean=mean, low=NAN, high=NAN, p=NAN, seed_variance=variance, image_variance=NAN,
-                        seeds=seeds, images=images)  # fmt: skip
+        return Estimate(
+            mean=mean, low=NAN, high=NAN, p=NAN, seed_variance=variance, image_variance=NAN, seeds=seeds, images=images
+        )
     shared = image_variance(by_image)
     half = half_width(0.05, variance, shared, seeds)
-    return Estimate(mean=mean, low=mean - half, high=mean + half, p=p_value(mean, variance, shared, seeds),
-                    seed_variance=variance, image_variance=shared, seeds=seeds, images=images)  # fmt: skip
+    return Estimate(
+        mean=mean,
+        low=mean - half,
+        high=mean + half,
+        p=p_value(mean, variance, shared, seeds),
+        seed_variance=variance,
+        image_variance=shared,
+        seeds=seeds,
+        images=images,
+    )
 
 
 def image_variance(by_image: Floats) -> float:
@@ -82,7 +91,8 @@ def half_width(level: float, variance: float, shared: float, seeds: int) -> floa
     >>> round(half_width(0.05, 4.0, 0.0, 4), 3), round(half_width(0.05, 0.0, 1.0, 4), 3)
     (3.182, 1.96)
     """
-    t, z = float(special.stdtrit(seeds - 1, level / 2)), float(special.ndtri(level / 2))
+    t = float(special.stdtrit(seeds - 1, level / 2))
+    z = float(special.ndtri(level / 2))
     return float(np.sqrt(t * t * variance / seeds + z * z * shared))
 
 
@@ -92,7 +102,8 @@ def p_value(mean: float, variance: float, shared: float, seeds: int) -> float:
     >>> round(p_value(3.182446, 4.0, 0.0, 4), 6)
     0.05
     """
-    low, high = -700.0, 0.0  # of the natural logarithm
+    low = -700.0  # of the natural logarithm
+    high = 0.0
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (
@@ -129,9 +140,14 @@ def paired_difference(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) 
     >>> paired_difference(np.array([1, 1, 1, 0], bool), np.array([0, 1, 1, 0], bool))["p"]
     1.0
     """
-    n, gained, lost = len(one), int(np.sum(one & ~other)), int(np.sum(~one & other))
-    total, b, c = n + 2, gained + 0.5, lost + 0.5
-    middle, half = (b - c) / total, 1.959964 * float(np.sqrt(b + c - (b - c) ** 2 / total)) / total
+    n = len(one)
+    gained = int(np.sum(one & ~other))
+    lost = int(np.sum(~one & other))
+    total = n + 2
+    b = gained + 0.5
+    c = lost + 0.5
+    middle = (b - c) / total
+    half = 1.959964 * float(np.sqrt(b + c - (b - c) ** 2 / total)) / total
     p = min(1.0, 2 * float(special.bdtr(min(gained, lost), gained + lost, 0.5)))
     return {"difference": (gained - lost) / n, "low": middle - half, "high": middle + half, "p": p}
 

@@ -66,9 +66,15 @@ def _measure(plan: PlannedContrast, outcomes: Outcomes, **facts: Any) -> Contras
         return Contrast(plan=plan, problem=str(error), lacking=_lacking(plan, outcomes), **facts)
     values = dict(zip(gains.seeds, map(float, gains.by_image.mean(1)), strict=True))
     found = Contrast(
-        plan=plan, gains=values, lacking=_lacking(plan, outcomes), off=gains.off, estimate=estimate(gains.by_image),
-        sign_flip_p=sign_flip_p(list(values.values())), strong=dict(_strong(plan, outcomes)), **facts,
-    )  # fmt: skip
+        plan=plan,
+        gains=values,
+        lacking=_lacking(plan, outcomes),
+        off=gains.off,
+        estimate=estimate(gains.by_image),
+        sign_flip_p=sign_flip_p(list(values.values())),
+        strong=dict(_strong(plan, outcomes)),
+        **facts,
+    )
     if len(values) < 3:
         return found
     extreme = max(values, key=lambda seed: abs(values[seed] - found.gain))
@@ -89,7 +95,8 @@ def find_gains(plan: PlannedContrast, outcomes: Outcomes, strong: str | None = N
     def row(method: str, size: int) -> Row | None:
         return _row_of(plan, outcomes, (method, size), strong)
 
-    own, other = row(plan.method, plan.size), row(plan.against, plan.size)
+    own = row(plan.method, plan.size)
+    other = row(plan.against, plan.size)
     if own is None or (other is None and (plan.kind == EQUAL or plan.against != BASELINE)):
         raise NotMeasurableError("no seed of it is done")
     if plan.kind == EQUAL:
@@ -147,10 +154,18 @@ def _list_plans(outcomes: Outcomes, named: Sequence[PlannedContrast]) -> Iterato
         for eps in outcomes.radii(setting):
             for method, against, kind, size in dict.fromkeys(pairs):
                 plan = PlannedContrast(
-                    method=method, against=against, kind=kind, data=setting[0], model=setting[1], objective=setting[2],
-                    fraction=setting[3], eps=eps, size=size, unit=outcomes.unit(setting),
+                    method=method,
+                    against=against,
+                    kind=kind,
+                    data=setting[0],
+                    model=setting[1],
+                    objective=setting[2],
+                    fraction=setting[3],
+                    eps=eps,
+                    size=size,
+                    unit=outcomes.unit(setting),
                     frontier=sizes if kind == MATCHED else (),
-                )  # fmt: skip
+                )
                 seeds = [set(rows[key]) for key in plan.rows if key in rows]
                 yield dataclasses.replace(plan, seeds=tuple(sorted(set.intersection(*seeds)))) if seeds else plan
 

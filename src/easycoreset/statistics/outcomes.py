@@ -62,7 +62,8 @@ class Outcomes:
     _rows: dict[Any, Row | None] = field(default_factory=dict[Any, Row | None])
 
     def __post_init__(self) -> None:
-        self.load, self.load_strong = cache(self.load), cache(self.load_strong)
+        self.load = cache(self.load)
+        self.load_strong = cache(self.load_strong)
 
     @cached_property
     def _table(self) -> list[dict[str, Any]]:
@@ -112,8 +113,9 @@ class Outcomes:
         tables = (table for cell in cells if (table := self.load_strong(cell)) is not None)
         return list(dict.fromkeys(name for table in tables for name in table["attack"].unique().to_pylist()))
 
-    def row(self, setting: Setting, key: tuple[str, int], eps: float, strong: str | None = None,
-            among: tuple[str, ...] = ()) -> Row | None:  # fmt: skip
+    def row(
+        self, setting: Setting, key: tuple[str, int], eps: float, strong: str | None = None, among: tuple[str, ...] = ()
+    ) -> Row | None:
         """A row at one radius, under the table's attacks or a strong one; None where there is none.
 
         Args:
@@ -141,18 +143,21 @@ class Outcomes:
         images, labels = next(iter(parts.values()))[:2]
         if any(not np.array_equal(images, part[0]) for part in parts.values()):
             raise UsageError(f"results: the cells of {method} were evaluated on different images")
-        clean, robust = [part[2] for part in parts.values()], [part[3] for part in parts.values()]
+        clean = [part[2] for part in parts.values()]
+        robust = [part[3] for part in parts.values()]
         return Row(tuple(parts), images, labels, np.stack(clean), np.stack(robust))
 
     def _cell(self, cell: str, eps: float, strong: str | None) -> tuple[Integers, Integers, Bools, Bools] | None:
         """(images, labels, clean, robust) of a cell; where there were several attacks, any of them breaks an image."""
         table = self.load(cell)
-        index, radius = table["index"].to_numpy(), table["eps"].to_numpy()
+        index = table["index"].to_numpy()
+        radius = table["eps"].to_numpy()
         broken = table["broken"].to_numpy(zero_copy_only=False)
         labels = table["label"].to_numpy() if "label" in table.column_names else np.zeros(len(index), np.int64)
         clean = _is_attack(table, "clean")
         attacked = ~clean & np.isclose(radius, eps)
-        attacked_index, attacked_broken = index[attacked], broken[attacked]
+        attacked_index = index[attacked]
+        attacked_broken = broken[attacked]
         if strong is not None:
             stronger = self.load_strong(cell)
             rows = _is_attack(stronger, strong) if stronger is not None else np.zeros(0, bool)

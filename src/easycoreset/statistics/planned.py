@@ -9,7 +9,8 @@ from typing import Any, Literal
 from easycoreset.errors import UsageError, quote
 from easycoreset.options.comparing import CONTROLS
 
-BASELINE, FULL = "random", "full"
+BASELINE = "random"
+FULL = "full"
 REFERENCES = (BASELINE, *CONTROLS)  # nothing is declared of them by itself
 Kind = Literal["matched clean", "equal updates"]
 MATCHED: Kind = "matched clean"

@@ -33,13 +33,20 @@ def list_starts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "experiment" not in record:
         return []
     declared = _first_version(record)
-    return [{
-        "time": record.get("started", ""), "command_line": record.get("command_line"),
-        "versions": record.get("versions", {}), "name": record["experiment"].get("name", ""),
-        "cells": record.get("planned", 0), "done": 0, "seeds": max((p["seeds"] for p in _products(record)), default=0),
-        "rows": [], "declared": [{"contrast": c.to_json(), "primary": False, "evaluated": 0} for c in declared],
-        "version": FIRST_VERSION,
-    }]  # fmt: skip
+    return [
+        {
+            "time": record.get("started", ""),
+            "command_line": record.get("command_line"),
+            "versions": record.get("versions", {}),
+            "name": record["experiment"].get("name", ""),
+            "cells": record.get("planned", 0),
+            "done": 0,
+            "seeds": max((p["seeds"] for p in _products(record)), default=0),
+            "rows": [],
+            "declared": [{"contrast": c.to_json(), "primary": False, "evaluated": 0} for c in declared],
+            "version": FIRST_VERSION,
+        }
+    ]
 
 
 def read_plans(record: Mapping[str, Any]) -> Plans:
@@ -85,12 +92,22 @@ def _first_version(record: Mapping[str, Any]) -> list[PlannedContrast]:
                 for fraction in product["fractions"] if method not in REFERENCES else ():
                     unit = "updates" if product["updates"] else "epochs"
                     budgets = sorted({size for p in random for size in p[unit]})
-                    found.append(PlannedContrast(
-                        method=method, against=BASELINE, kind=kind, data=name_data(base["data"]),
-                        model=base.get("model"), objective=objective, fraction=fraction, eps=eps,
-                        size=max(product[unit]), unit=unit, frontier=tuple(budgets) if kind == MATCHED else (),
-                        seeds=tuple(range(min(MOST_SEEDS, product["seeds"], *(p["seeds"] for p in random)))),
-                    ))  # fmt: skip
+                    found.append(
+                        PlannedContrast(
+                            method=method,
+                            against=BASELINE,
+                            kind=kind,
+                            data=name_data(base["data"]),
+                            model=base.get("model"),
+                            objective=objective,
+                            fraction=fraction,
+                            eps=eps,
+                            size=max(product[unit]),
+                            unit=unit,
+                            frontier=tuple(budgets) if kind == MATCHED else (),
+                            seeds=tuple(range(min(MOST_SEEDS, product["seeds"], *(p["seeds"] for p in random)))),
+                        )
+                    )
     unique: dict[tuple[Any, ...], PlannedContrast] = {}
     for contrast in found:  # a product of more seeds or a larger budget stands for the same question
         key = contrast.question[:5]

@@ -33,9 +33,13 @@ class Agreement:
 
     def record(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"other": self.other, "samples": self.samples, "spearman": known(self.spearman),
-                "overlap": {f"{share:g}": known(value) for share, value in self.overlap.items()},
-                "per_class": {name: known(value) for name, value in self.per_class.items()}}  # fmt: skip
+        return {
+            "other": self.other,
+            "samples": self.samples,
+            "spearman": known(self.spearman),
+            "overlap": {f"{share:g}": known(value) for share, value in self.overlap.items()},
+            "per_class": {name: known(value) for name, value in self.per_class.items()},
+        }
 
 
 def known(value: float) -> float | None:
@@ -49,14 +53,22 @@ def easiest_first(values: Numbers) -> npt.NDArray[np.int64]:
     return shuffled[np.argsort(values[shuffled], kind="stable")]
 
 
-def agree(column: str, other: str, ours: Numbers, theirs: Numbers, labels: npt.NDArray[np.int64],
-          class_names: Sequence[str] = ()) -> Agreement:  # fmt: skip
+def agree(
+    column: str,
+    other: str,
+    ours: Numbers,
+    theirs: Numbers,
+    labels: npt.NDArray[np.int64],
+    class_names: Sequence[str] = (),
+) -> Agreement:
     """Compare two columns [N] of the same samples; those without a value in both are left out.
 
     Equal values are put in one seeded order in both columns before the easiest are counted.
     """
     both = np.flatnonzero(np.isfinite(ours) & np.isfinite(theirs))
-    a, b, y = ours[both], theirs[both], labels[both]
+    a = ours[both]
+    b = theirs[both]
+    y = labels[both]
     order = [easiest_first(values) for values in (a, b)]
     overlap: dict[float, float] = {}
     for share in SHARES:
@@ -65,8 +77,9 @@ def agree(column: str, other: str, ours: Numbers, theirs: Numbers, labels: npt.N
         overlap[share] = same / count if count else float("nan")
     names: dict[int, str] = {int(k): class_names[int(k)] if k < len(class_names) else str(k) for k in np.unique(y)}
     per_class = {name: spearman(a[y == k], b[y == k]) for k, name in names.items()}
-    return Agreement(column=column, other=other, samples=len(both), spearman=spearman(a, b), overlap=overlap,
-                     per_class=per_class)  # fmt: skip
+    return Agreement(
+        column=column, other=other, samples=len(both), spearman=spearman(a, b), overlap=overlap, per_class=per_class
+    )
 
 
 def spearman(a: Numbers, b: Numbers) -> float:

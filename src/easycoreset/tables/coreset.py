@@ -64,8 +64,14 @@ class Coreset:
         weights[order] = 1.0 if weight is None else weight / np.mean(weight, dtype=np.float64)
         handed = ("fingerprint", "split", "data", "shape")
         facts = {key: scores.provenance[key] for key in handed if key in scores.provenance}
-        return cls(keep=rank >= 0, rank=rank, weight=weights, sample_ids=scores.sample_ids, labels=scores.labels,
-                   provenance={**facts, "class_names": list(scores.class_names)})  # fmt: skip
+        return cls(
+            keep=rank >= 0,
+            rank=rank,
+            weight=weights,
+            sample_ids=scores.sample_ids,
+            labels=scores.labels,
+            provenance={**facts, "class_names": list(scores.class_names)},
+        )
 
     def __len__(self) -> int:
         """Samples kept."""
@@ -168,8 +174,14 @@ class Coreset:
             raise UsageError(f"{path}: weights of kept samples must be finite and >= 0")
         labels = integers(table, "label", path) if "label" in names else np.zeros(len(index), np.int64)
         ids = strings(table, "sample_id")
-        return cls(keep=keep, rank=rank.astype(np.int64), weight=weight, sample_ids=ids, labels=labels,
-                   provenance=read_provenance(table, path, path.with_suffix(".json").name))  # fmt: skip
+        return cls(
+            keep=keep,
+            rank=rank.astype(np.int64),
+            weight=weight,
+            sample_ids=ids,
+            labels=labels,
+            provenance=read_provenance(table, path, path.with_suffix(".json").name),
+        )
 
 
 class View:
@@ -179,7 +191,8 @@ class View:
     """
 
     def __init__(self, data: Any, index: Ints) -> None:
-        self.data, self.index = data, index
+        self.data = data
+        self.index = index
 
     def __len__(self) -> int:
         return len(self.index)
@@ -205,7 +218,8 @@ class Sieve:
     """
 
     def __init__(self, data: Iterable[Any], keep: npt.NDArray[np.bool_]) -> None:
-        self.data, self.keep = data, keep
+        self.data = data
+        self.keep = keep
 
     def __iter__(self) -> Iterator[Any]:
         place = -1

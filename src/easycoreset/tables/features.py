@@ -53,10 +53,13 @@ def _read_all(folder: Path, provenance: dict[str, Any], size: int) -> dict[str, 
     record = read_record(folder / RECORD)
     if record.get("split", "train") != provenance.get("split", "train"):
         return {}
-    theirs, own = str(record.get("fingerprint", "")), str(provenance.get("fingerprint", ""))
+    theirs = str(record.get("fingerprint", ""))
+    own = str(provenance.get("fingerprint", ""))
     if theirs and own and theirs != own:
-        raise UsageError(f"{folder / RECORD}: features of other data (fingerprint {theirs[:12]}, the scores' "
-                         f"{own[:12]}); `easycoreset score --save-features` makes them anew")  # fmt: skip
+        raise UsageError(
+            f"{folder / RECORD}: features of other data (fingerprint {theirs[:12]}, the scores' "
+            f"{own[:12]}); `easycoreset score --save-features` makes them anew"
+        )
     found: dict[str, Any] = {"bias": bool(record.get("bias", True))}
     for kind in record.get("kinds", {}):
         for name in file_names(kind):

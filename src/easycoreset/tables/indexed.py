@@ -40,7 +40,8 @@ class Indexed:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        sample, own = self.dataset[index], self._own(index)
+        sample = self.dataset[index]
+        own = self._own(index)
         if isinstance(sample, Mapping):
             if "index" in sample:
                 raise UsageError("with_index: samples must have no item 'index' of their own: rename that column")

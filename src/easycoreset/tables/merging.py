@@ -22,7 +22,8 @@ def merge(tables: Sequence[Scores]) -> Scores:
         UsageError: no table, other data, shards that overlap, or classes that differ.
     """
     require(len(tables) > 0, "merge", "of at least one table", tables)
-    first, names = tables[0], set(tables[0].sample_ids)
+    first = tables[0]
+    names = set(tables[0].sample_ids)
     own = [len(names & set(table.sample_ids)) for table in tables[1:]]
     splits = {str(table.provenance.get("split", "train")) for table in tables}
     require(len(splits) == 1, "merge", "of tables of one split", sorted(splits))
@@ -32,8 +33,10 @@ def merge(tables: Sequence[Scores]) -> Scores:
     for place, table in enumerate(tables[1:], 1):
         shared = seen & set(table.sample_ids)
         if shared:
-            raise UsageError(f"merge: table {place} shares {len(shared)} samples with those before it, as "
-                             f"{quote(min(shared))}: shards must not overlap, seeds be of the same data")  # fmt: skip
+            raise UsageError(
+                f"merge: table {place} shares {len(shared)} samples with those before it, as "
+                f"{quote(min(shared))}: shards must not overlap, seeds be of the same data"
+            )
         seen |= set(table.sample_ids)
     return _concatenate(tables)
 
@@ -53,7 +56,8 @@ def _average(tables: Sequence[Scores]) -> Scores:
     mark = str(first.provenance.get("fingerprint", ""))
     for place, table in enumerate(tables[1:], 1):
         split = str(first.provenance.get("split", "train"))
-        own, other = (table.sample_ids, table.labels), (first.sample_ids, first.labels)
+        own = (table.sample_ids, table.labels)
+        other = (first.sample_ids, first.labels)
         facts = table.provenance if mark else {key: v for key, v in table.provenance.items() if key != "fingerprint"}
         check_same_data(facts, mark, split, f"merge: table {place}", own, other)
     columns = {name: _fold(name, [table.columns[name] for table in tables]) for name in _shared_columns(tables)}
@@ -66,15 +70,24 @@ def _average(tables: Sequence[Scores]) -> Scores:
         for key in ("fingerprint", "split", "data", "shape", "labels")
         if key in first.provenance
     }
-    return replace(first, columns=columns, n_obs=observed, provenance=facts | _history(tables), features=None,
-                   probabilities=None, features_adv=None, probabilities_adv=None)  # fmt: skip
+    return replace(
+        first,
+        columns=columns,
+        n_obs=observed,
+        provenance=facts | _history(tables),
+        features=None,
+        probabilities=None,
+        features_adv=None,
+        probabilities_adv=None,
+    )
 
 
 def _fold(name: str, values: Sequence[Floats]) -> Floats:
     """The mean of what is known, the sum for counts of events."""
     stacked = np.stack(values).astype(np.float64)
     known = np.isfinite(stacked)
-    total, count = np.where(known, stacked, 0).sum(0), known.sum(0)
+    total = np.where(known, stacked, 0).sum(0)
+    count = known.sum(0)
     divisor = np.minimum(count, 1) if name.startswith("forgetting") else count
     return np.where(count > 0, total / np.maximum(divisor, 1), np.nan).astype(np.float32)
 
@@ -92,9 +105,15 @@ def _concatenate(tables: Sequence[Scores]) -> Scores:
     split = {"split": first.provenance["split"]} if "split" in first.provenance else {}
     known = [table.in_test if table.in_test is not None else np.zeros(len(table), np.bool_) for table in tables]
     in_test = np.concatenate(known) if any(part.any() for part in known) else None
-    return Scores(sample_ids=ids, labels=labels, class_names=first.class_names, in_test=in_test,
-                  n_obs=np.concatenate([table.n_obs for table in tables]), columns=columns,
-                  provenance=split | _history(tables))  # fmt: skip
+    return Scores(
+        sample_ids=ids,
+        labels=labels,
+        class_names=first.class_names,
+        in_test=in_test,
+        n_obs=np.concatenate([table.n_obs for table in tables]),
+        columns=columns,
+        provenance=split | _history(tables),
+    )
 
 
 def _history(tables: Sequence[Scores]) -> dict[str, Any]:

@@ -33,8 +33,9 @@ def find_pictures(data: str, sample_ids: Sequence[str], labels: Ints, known: str
         )
     found = fingerprint(sample_ids, labels, (str(file.stat().st_size).encode() for file in files))
     if known not in (None, found):
-        raise UsageError(f"data: {root} is other data: pictures of other sizes (fingerprint {found[:12]} against "
-                         f"{str(known)[:12]})")  # fmt: skip
+        raise UsageError(
+            f"data: {root} is other data: pictures of other sizes (fingerprint {found[:12]} against {str(known)[:12]})"
+        )
     return files
 
 

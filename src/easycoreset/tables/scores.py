@@ -68,8 +68,10 @@ class Scores:
         for name, values in self.columns.items():
             if infinite := int(np.isinf(values).sum()):
                 log.warning("warning: %d infinite values of %s count as never observed", infinite, name)
-        observed = {name: np.where(np.isinf(v), np.float32(np.nan), v) if np.isinf(v).any() else v
-                    for name, v in self.columns.items()}  # fmt: skip
+        observed = {
+            name: np.where(np.isinf(v), np.float32(np.nan), v) if np.isinf(v).any() else v
+            for name, v in self.columns.items()
+        }
         object.__setattr__(self, "columns", observed)
 
     def __len__(self) -> int:
@@ -96,10 +98,14 @@ class Scores:
         """The same table of some rows only, [n] ascending; features stay on disk until they are read."""
         arrays = {name: None if (array := getattr(self, name)) is None else Rows(array, rows) for name in ARRAYS}
         return replace(
-            self, sample_ids=[self.sample_ids[row] for row in rows], labels=self.labels[rows], n_obs=self.n_obs[rows],
-            columns={name: values[rows] for name, values in self.columns.items()}, **arrays,
+            self,
+            sample_ids=[self.sample_ids[row] for row in rows],
+            labels=self.labels[rows],
+            n_obs=self.n_obs[rows],
+            columns={name: values[rows] for name, values in self.columns.items()},
+            **arrays,
             in_test=None if self.in_test is None else self.in_test[rows],
-        )  # fmt: skip
+        )
 
     @staticmethod
     def merge(tables: Sequence["Scores"]) -> "Scores":
@@ -121,11 +127,20 @@ class Scores:
             UsageError: the tables are of other data.
         """
         own = (self.sample_ids, self.labels)
-        check_same_data(other.provenance, str(self.provenance.get("fingerprint", "")),
-                        str(self.provenance.get("split", "train")), "compare: the other table",
-                        (other.sample_ids, other.labels), own)  # fmt: skip
-        pairs = [(a, b) for a in self.columns for b in other.columns
-                 if a.removesuffix("_online") == b.removesuffix("_online")]  # fmt: skip
+        check_same_data(
+            other.provenance,
+            str(self.provenance.get("fingerprint", "")),
+            str(self.provenance.get("split", "train")),
+            "compare: the other table",
+            (other.sample_ids, other.labels),
+            own,
+        )
+        pairs = [
+            (a, b)
+            for a in self.columns
+            for b in other.columns
+            if a.removesuffix("_online") == b.removesuffix("_online")
+        ]
         return [agree(a, b, self.columns[a], other.columns[b], self.labels, self.class_names) for a, b in pairs]
 
     def to_table(self) -> pa.Table:
@@ -187,9 +202,16 @@ class Scores:
         known = leaked is not None and pa.types.is_boolean(leaked.type) and not leaked.null_count
         in_test = np.asarray(leaked.to_numpy(zero_copy_only=False), np.bool_) if known and leaked is not None else None
         names = provenance.pop("class_names", None) or [str(k) for k in range(int(labels.max()) + 1)]
-        return cls(sample_ids=ids, labels=labels, class_names=names, n_obs=n_obs.astype(np.int32), columns=columns,
-                   provenance=provenance, in_test=in_test,
-                   **read_features(path.parent, provenance, len(index)))  # fmt: skip
+        return cls(
+            sample_ids=ids,
+            labels=labels,
+            class_names=names,
+            n_obs=n_obs.astype(np.int32),
+            columns=columns,
+            provenance=provenance,
+            in_test=in_test,
+            **read_features(path.parent, provenance, len(index)),
+        )
 
 
 def find_scores(path: Path) -> Path:
@@ -209,7 +231,8 @@ class Rows:
     """Some rows of an array, read when they are asked for."""
 
     def __init__(self, array: Any, rows: Ints) -> None:
-        self.array, self.rows = array, rows
+        self.array = array
+        self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -218,8 +241,14 @@ class Rows:
         return self.array[self.rows[wanted]]
 
 
-def check_same_data(provenance: dict[str, Any], fingerprint: str, split: str, what: str,
-                    own: tuple[Sequence[str], Ints], other: tuple[Sequence[str], Ints]) -> None:  # fmt: skip
+def check_same_data(
+    provenance: dict[str, Any],
+    fingerprint: str,
+    split: str,
+    what: str,
+    own: tuple[Sequence[str], Ints],
+    other: tuple[Sequence[str], Ints],
+) -> None:
     """Refuse a table that belongs to other data; without a fingerprint, sample ids and labels are compared.
 
     Args:
@@ -255,8 +284,14 @@ def say_changes(own: tuple[Sequence[str], Ints], other: tuple[Sequence[str], Int
     before, now = (dict(zip(ids, labels.tolist(), strict=True)) for ids, labels in (own, other))
     if not before.keys() & now.keys():
         return ""
-    parts = {"gone": [name for name in before if name not in now], "new": [name for name in now if name not in before],
-             "relabelled": [name for name in before if now.get(name, before[name]) != before[name]]}  # fmt: skip
-    said = [f"{kind}: {', '.join(map(say_name, names[:SHOWN]))}{', ...' * (len(names) > SHOWN)}"
-            for kind, names in parts.items() if names]  # fmt: skip
+    parts = {
+        "gone": [name for name in before if name not in now],
+        "new": [name for name in now if name not in before],
+        "relabelled": [name for name in before if now.get(name, before[name]) != before[name]],
+    }
+    said = [
+        f"{kind}: {', '.join(map(say_name, names[:SHOWN]))}{', ...' * (len(names) > SHOWN)}"
+        for kind, names in parts.items()
+        if names
+    ]
     return f"; {'; '.join(said)}" if said else ""

@@ -67,21 +67,28 @@ def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] =
     columns = {
         name: np.where(unknown, np.float32(np.nan), values[match.rows]) for name, values in scores.columns.items()
     }
-    kept = {name: None if new.any() or (array := getattr(scores, name)) is None else Rows(array, match.rows)
-            for name in ARRAYS}  # fmt: skip
+    kept = {
+        name: None if new.any() or (array := getattr(scores, name)) is None else Rows(array, match.rows)
+        for name in ARRAYS
+    }
     problem = f"{what}: {int(new.sum())} new samples have no features: score the data again" if new.any() else ""
     return replace(
-        scores, sample_ids=list(split.sample_ids), labels=split.labels, columns=columns,
+        scores,
+        sample_ids=list(split.sample_ids),
+        labels=split.labels,
+        columns=columns,
         class_names=list(class_names) or scores.class_names,
         n_obs=np.where(unknown, 0, scores.n_obs[match.rows]).astype(np.int32),
-        provenance=_provenance(scores.provenance, split, match), **kept,
+        provenance=_provenance(scores.provenance, split, match),
+        **kept,
         in_test=None if scores.in_test is None else (match.rows >= 0) & scores.in_test[match.rows],
         features_problem=scores.features_problem or problem,
-    )  # fmt: skip
+    )
 
 
-def match_coreset(coreset: Coreset, split: SplitFacts, class_names: Sequence[str] = (),
-                  what: str = "coreset") -> Coreset:  # fmt: skip
+def match_coreset(
+    coreset: Coreset, split: SplitFacts, class_names: Sequence[str] = (), what: str = "coreset"
+) -> Coreset:
     """The coreset in the data as they are now: what is left of it, in its order; new samples are not kept.
 
     Args:
@@ -108,8 +115,9 @@ def match_coreset(coreset: Coreset, split: SplitFacts, class_names: Sequence[str
     mean = np.mean(left, dtype=np.float64)
     weight[keep] = left / mean if mean > 0 else left
     facts = _provenance(coreset.provenance, split, match)
-    found = Coreset(keep=keep, rank=rank, weight=weight, sample_ids=list(split.sample_ids), labels=split.labels,
-                    provenance=facts)  # fmt: skip
+    found = Coreset(
+        keep=keep, rank=rank, weight=weight, sample_ids=list(split.sample_ids), labels=split.labels, provenance=facts
+    )
     if class_names:
         facts["class_names"] = list(class_names)
     if "class_counts" in facts:
@@ -125,8 +133,14 @@ def require_same_data(coreset: Coreset | Scores, split: SplitFacts, what: str) -
         UsageError: other data; the counts are named.
     """
     try:
-        check_same_data(coreset.provenance, split.fingerprint, split.name, what,
-                        (coreset.sample_ids, coreset.labels), (split.sample_ids, split.labels))  # fmt: skip
+        check_same_data(
+            coreset.provenance,
+            split.fingerprint,
+            split.name,
+            what,
+            (coreset.sample_ids, coreset.labels),
+            (split.sample_ids, split.labels),
+        )
     except UsageError as error:
         shared = len(set(coreset.sample_ids) & set(split.sample_ids))
         if not shared:
@@ -139,8 +153,12 @@ def is_of(provenance: dict[str, Any], split: SplitFacts) -> bool:
     return (provenance.get("fingerprint"), provenance.get("split", split.name)) == (split.fingerprint, split.name)
 
 
-def match_ids(own: tuple[Sequence[str], Ints, Sequence[str], dict[str, Any]], split: SplitFacts,
-              class_names: Sequence[str], what: str) -> Match:  # fmt: skip
+def match_ids(
+    own: tuple[Sequence[str], Ints, Sequence[str], dict[str, Any]],
+    split: SplitFacts,
+    class_names: Sequence[str],
+    what: str,
+) -> Match:
     """Find the data's samples in a table by their ids, and log the counts in one line.
 
     Args:
@@ -163,16 +181,21 @@ def match_ids(own: tuple[Sequence[str], Ints, Sequence[str], dict[str, Any]], sp
         raise UsageError(
             f"{what} and the data have no sample_id in common (as {quote(ids[0])} and {quote(split.sample_ids[0])})"
         )
-    before, now = labels[rows[shared]], split.labels[shared]
+    before = labels[rows[shared]]
+    now = split.labels[shared]
     changed = before != now
     if names and class_names:
         changed = _named(names, before) != _named(class_names, now)
     now_other = np.zeros(len(rows), np.bool_)
     now_other[shared] = changed
-    matched, relabelled = int(shared.sum()), int(changed.sum())
+    matched = int(shared.sum())
+    relabelled = int(changed.sum())
     facts = {"matched": matched, "gone": len(ids) - matched, "new": int((~shared).sum()), "relabelled": relabelled}
-    log.info("%s: matched by sample_id: %s of %s samples; %s gone, %s new, %s relabelled", what,
-             *(f"{n:,}" for n in (matched, len(ids), facts["gone"], facts["new"], relabelled)))  # fmt: skip
+    log.info(
+        "%s: matched by sample_id: %s of %s samples; %s gone, %s new, %s relabelled",
+        what,
+        *(f"{n:,}" for n in (matched, len(ids), facts["gone"], facts["new"], relabelled)),
+    )
     return Match(rows, facts, now_other)
 
 

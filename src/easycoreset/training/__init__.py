@@ -19,8 +19,15 @@ from easycoreset.training.validation import look_at_epoch
 
 __all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "prepare", "say_few_updates", "train"]
 
-MODEL_PLACES = ("model.safetensors", "model.json", "history.jsonl", CHECKPOINT, "tracking.json", "profile.txt",
-                "profile.json")  # fmt: skip
+MODEL_PLACES = (
+    "model.safetensors",
+    "model.json",
+    "history.jsonl",
+    CHECKPOINT,
+    "tracking.json",
+    "profile.txt",
+    "profile.json",
+)
 PLACES = (*MODEL_PLACES, "best")  # what `train` may write
 
 
@@ -66,8 +73,10 @@ def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history:
     state = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     lost = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
     if lost and options.on_nan == "stop":
-        raise RunError(f"the model's weights are not finite after the last update (first: {lost[0]}): a smaller lr, or "
-                       "--on-nan continue")  # fmt: skip
+        raise RunError(
+            f"the model's weights are not finite after the last update (first: {lost[0]}): a smaller lr, or "
+            "--on-nan continue"
+        )
     if not leads():
         return
     provenance = {"fingerprint": job.split.fingerprint, "options": options_json(options, neutral=False)}

@@ -14,7 +14,9 @@ class Average:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.module, self.decay, self.seen = copy.deepcopy(model), decay, 0
+        self.module = copy.deepcopy(model)
+        self.decay = decay
+        self.seen = 0
 
     def update(self, model: nn.Module) -> None:
         """Move towards the model's weights; a short run is averaged over less."""

@@ -93,19 +93,36 @@ def fit(
 class _Training:
     """The state of one run between steps."""
 
-    def __init__(self, job: Job, model: nn.Module, recorder: HardnessRecorder | None, feature_layer: str | None,
-                 folder: Path | None, history: History) -> None:  # fmt: skip
-        self.job, self.model, self.recorder, self.folder, self.history = job, model, recorder, folder, history
+    def __init__(
+        self,
+        job: Job,
+        model: nn.Module,
+        recorder: HardnessRecorder | None,
+        feature_layer: str | None,
+        folder: Path | None,
+        history: History,
+    ) -> None:
+        self.job = job
+        self.model = model
+        self.recorder = recorder
+        self.folder = folder
+        self.history = history
         options = job.options
         self.optimizer = torch.optim.SGD(
-            model.parameters(), options.lr, options.momentum, weight_decay=options.weight_decay,
+            model.parameters(),
+            options.lr,
+            options.momentum,
+            weight_decay=options.weight_decay,
             fused=job.device.type == "cuda",
-        )  # fmt: skip
+        )
         self.average = None if options.ema is None else Average(model, options.ema)
         mode = "reduce-overhead" if options.cuda_graphs else None
         self.runner: Any = torch.compile(model, mode=mode) if options.compile else model
         self.tap = None if recorder is None else tapped(self.runner, model, recorder, job, feature_layer)
-        self.epoch, self.step, self.seconds, self._told = 1, 0, 0.0, 0
+        self.epoch = 1
+        self.step = 0
+        self.seconds = 0.0
+        self._told = 0
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
         self.bad_steps = torch.zeros((), dtype=torch.int64, device=job.device)
         wanted = options.profile and leads()
@@ -131,7 +148,8 @@ class _Training:
 
     def run_epoch(self, bar: Progress) -> None:
         """Run the rest of the current epoch and move on to the next."""
-        job, epoch = self.job, self.epoch
+        job = self.job
+        epoch = self.epoch
         steps = min(job.steps, job.updates - (epoch - 1) * job.steps)
         draw = torch.randperm(len(job.index), generator=generator_of(job.options.seed, "order", epoch)).numpy()
         order = job.index[draw][: steps * job.options.batch_size]
@@ -141,7 +159,8 @@ class _Training:
             return augment(images, job.augment, generator_of(job.options.seed, "augmentation", *keys))
 
         self.model.train()
-        size, shard = job.options.batch_size, (rank(), world_size())
+        size = job.options.batch_size
+        shard = (rank(), world_size())
         batches = job.split.batches(order, size, job.device, transform, skip=self.step, shard=shard)
         for batch in each_in("batch", batches):
             whole = min(size, len(order) - self.step * size)
@@ -162,7 +181,9 @@ class _Training:
         mean = self._mean_loss()
         loss = None if math.isnan(mean) else mean
         self.history.append({"epoch": epoch, "updates": self.updates_done, "loss": loss, "lr": lr, "seconds": seconds})
-        self.epoch, self.step, self.seconds = epoch + 1, 0, 0.0
+        self.epoch = epoch + 1
+        self.step = 0
+        self.seconds = 0.0
         self.loss_sum.zero_()
         self.bad_steps.zero_()
         if self.recorder is not None:
@@ -175,7 +196,8 @@ class _Training:
 
     def _update(self, batch: Batch, share: float) -> Tensor:
         """One step of SGD; returns this process's share of the loss, on the device."""
-        job, options = self.job, self.job.options
+        job = self.job
+        options = self.job.options
         own = (self.epoch, self.step) if rank() == 0 else (self.epoch, self.step, rank())
         key = seed_of(options.seed, "step", *own)
         torch.manual_seed(key)
@@ -213,7 +235,8 @@ class _Training:
 
     def _mean_loss(self) -> float:
         """Mean loss of the epoch's finite steps so far, NaN where there was none; another loss may stop the run."""
-        steps, total = self.bad_steps.clone(), self.loss_sum.clone()
+        steps = self.bad_steps.clone()
+        total = self.loss_sum.clone()
         add_up(steps, total)
         bad = -(-int(steps) // world_size())
         if bad and self.job.options.on_nan == "stop":
@@ -229,17 +252,26 @@ class _Training:
         now = time.monotonic()
         self.seconds += now - self._started if self.step else 0.0
         self._started = self._saved = now
-        loss_sum, bad_steps = self.loss_sum.clone(), self.bad_steps.clone()
+        loss_sum = self.loss_sum.clone()
+        bad_steps = self.bad_steps.clone()
         add_up(loss_sum, bad_steps)
         recorder = self.recorder.state_dict() if self.recorder else None
         if self.folder is not None and leads():
-            save_checkpoint(self.folder, {
-                "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "loss_sum": loss_sum,
-                "bad_steps": bad_steps,
-                "epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds,
-                "recorder": recorder,
-                "average": None if self.average is None else self.average.state_dict(),
-            })  # fmt: skip
+            save_checkpoint(
+                self.folder,
+                {
+                    "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "loss_sum": loss_sum,
+                    "bad_steps": bad_steps,
+                    "epoch": self.epoch,
+                    "step": self.step,
+                    "history": self.history,
+                    "seconds": self.seconds,
+                    "recorder": recorder,
+                    "average": None if self.average is None else self.average.state_dict(),
+                },
+            )
         self._saved = self._started = time.monotonic()
 
     def _load(self, saved: dict[str, Any]) -> None:
@@ -248,7 +280,9 @@ class _Training:
         if leads():  # a sum over the processes
             self.loss_sum.copy_(saved["loss_sum"])
             self.bad_steps.copy_(saved["bad_steps"])
-        self.epoch, self.step, self.seconds = saved["epoch"], saved["step"], saved["seconds"]
+        self.epoch = saved["epoch"]
+        self.step = saved["step"]
+        self.seconds = saved["seconds"]
         self.history[:] = saved["history"]
         if self.average is not None:
             self.average.load_state_dict(saved["average"])

@@ -12,7 +12,9 @@ from easycoreset.console import log
 from easycoreset.files import write_atomic
 
 T = TypeVar("T")
-WARM, STEPS, OPERATIONS = 3, 20, 25  # steps before, steps that are looked at, rows of the table
+WARM = 3  # steps before, steps that are looked at, rows of the table
+STEPS = 20
+OPERATIONS = 25
 PARTS = ("batch", "forward", "backward", "update")  # of a step; an adversarial objective's attack is in its forward
 
 
@@ -37,7 +39,9 @@ class Profile:
             folder: into which the files are written.
             device: where the model runs.
         """
-        self._folder, self._device, self._written = folder, device, False
+        self._folder = folder
+        self._device = device
+        self._written = False
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells people nothing
         kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
         when = schedule(wait=0, warmup=WARM, active=STEPS, repeat=1)

@@ -19,7 +19,8 @@ def training_rows(options: RecipeOptions, source: Source) -> tuple[Ints, Floats 
     split = source.splits["train"]
     if options.coreset is None:
         return np.arange(len(split), dtype=np.int64), None
-    coreset, what = Coreset.read(options.coreset), f"coreset {options.coreset}"
+    coreset = Coreset.read(options.coreset)
+    what = f"coreset {options.coreset}"
     if options.allow_subset:
         coreset = match_coreset(coreset, split, source.class_names, what)
     else:
@@ -40,6 +41,8 @@ def hold_out_rows(options: RecipeOptions, source: Source, index: Ints) -> tuple[
     _, validation = hold_out(source.splits["train"].labels, share)
     kept = int(np.isin(index, validation).sum())
     if options.coreset is not None and kept:
-        raise UsageError(f"val_fraction: the coreset keeps {kept} of the {len(validation)} rows that are held out; "
-                         f"choose it with --val-fraction {share:g} too")  # fmt: skip
+        raise UsageError(
+            f"val_fraction: the coreset keeps {kept} of the {len(validation)} rows that are held out; "
+            f"choose it with --val-fraction {share:g} too"
+        )
     return np.setdiff1d(index, validation), validation

@@ -81,10 +81,15 @@ class Job:
     def card(self, provenance: dict[str, Any] | None = None) -> ModelCard:
         """The card of the model that is trained."""
         return ModelCard(
-            model=self.model_name, shape=self.source.shape, mean=self.source.mean, std=self.source.std,
-            class_names=tuple(self.source.class_names), eps=getattr(self.objective, "eps", None),
-            provenance=provenance or {}, trained_on=self.contents if provenance is not None else None,
-        )  # fmt: skip
+            model=self.model_name,
+            shape=self.source.shape,
+            mean=self.source.mean,
+            std=self.source.std,
+            class_names=tuple(self.source.class_names),
+            eps=getattr(self.objective, "eps", None),
+            provenance=provenance or {},
+            trained_on=self.contents if provenance is not None else None,
+        )
 
     @cached_property
     def contents(self) -> dict[str, Any]:
@@ -93,10 +98,15 @@ class Job:
 
     def identity(self, options: RecipeOptions) -> dict[str, Any]:
         """What makes the result: the options, with what they left open, and the data."""
-        resolved = {"data": name_data(options.data), "model": self.model_name,
-                    "objective": self.objective_name, "schedule": self.schedule,
-                    "augment": self.augment, "fingerprint": self.split.fingerprint,
-                    "shape": list(self.source.shape)}  # fmt: skip
+        resolved = {
+            "data": name_data(options.data),
+            "model": self.model_name,
+            "objective": self.objective_name,
+            "schedule": self.schedule,
+            "augment": self.augment,
+            "fingerprint": self.split.fingerprint,
+            "shape": list(self.source.shape),
+        }
         if options.coreset is not None:
             weight = b"" if self.weight is None else self.weight.cpu().numpy().tobytes()
             resolved["coreset"] = f"{len(self.index)} samples, {seed_of(str(self.index.tobytes()), str(weight)):x}"
@@ -187,13 +197,22 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         ("onecycle" if is_standard(objective_name) else "step") if options.schedule == "auto" else options.schedule
     )
     job = Job(
-        options=options, device=device, source=source, index=index, validation=validation,
+        options=options,
+        device=device,
+        source=source,
+        index=index,
+        validation=validation,
         weight=None if weight is None else torch.from_numpy(weight).to(device),
-        model_name=model_name, objective_name=objective_name, objective=objective, schedule=schedule,
+        model_name=model_name,
+        objective_name=objective_name,
+        objective=objective,
+        schedule=schedule,
         augment=source.augmentation if options.augment == "auto" else options.augment,
         autocast=use_autocast(options.precision, device),
-        epochs=math.ceil(updates / steps), updates=updates, steps=steps,
-    )  # fmt: skip
+        epochs=math.ceil(updates / steps),
+        updates=updates,
+        steps=steps,
+    )
     if options.init is not None:
         job = _with_start(job, options.init)
     model = _built(job)  # says here, once, what is to be said of it
@@ -251,7 +270,8 @@ def _built(job: Job) -> nn.Module:
 def _with_start(job: Job, init: str) -> Job:
     """The same job from weights; they are read once, and their normalisation, if they have one, is the model's."""
     start = read_start(init, job.card())
-    mean, std = start.mean or job.source.mean, start.std or job.source.std
+    mean = start.mean or job.source.mean
+    std = start.std or job.source.std
     return replace(job, start=start, source=replace(job.source, mean=mean, std=std))
 
 

@@ -107,8 +107,10 @@ def _head_of(file: Path, own: dict[str, dict[str, Tensor]], classes: int) -> int
     for state in states.values():
         prefix, found, wrong = fit(state, own)
         shapes = {name: (own[prefix].get(name), found.get(name)) for name in wrong}
-        if wrong and all(a is not None and b is not None and a.shape[:1] == (classes,) and a.shape[1:] == b.shape[1:]
-                         for a, b in shapes.values()):  # fmt: skip
+        if wrong and all(
+            a is not None and b is not None and a.shape[:1] == (classes,) and a.shape[1:] == b.shape[1:]
+            for a, b in shapes.values()
+        ):
             heads = {found[name].shape[0] for name in wrong}
             return heads.pop() if len(heads) == 1 else None
     return None
@@ -129,18 +131,22 @@ def _other_classes(init: str | Path, theirs: int, own: int) -> str:
     return f"init: the weights in {init} are of {theirs} classes; the data have {own}"
 
 
-def _place(state: dict[str, Tensor], own: dict[str, dict[str, Tensor]], init: str,
-           card: ModelCard) -> dict[str, Tensor]:  # fmt: skip
+def _place(
+    state: dict[str, Tensor], own: dict[str, dict[str, Tensor]], init: str, card: ModelCard
+) -> dict[str, Tensor]:
     """Name published weights as they are in the whole model; their head may be missing."""
-    classes, least = len(card.class_names), list[str]()
+    classes = len(card.class_names)
+    least = list[str]()
     for prefix, names in own.items():
         absent = {name for name, value in names.items() if name not in state and value.shape[:1] == (classes,)}
         wrong = [name for name in differences(state, names) if name not in absent]
         if not wrong:
             return {prefix + name: value for name, value in state.items()}
         least = wrong if not least or len(wrong) < len(least) else least
-    raise UsageError(f"init: {init}: weights of another architecture than {card.model}; {len(least)} keys differ: "
-                     f"{', '.join(least[:5])}")  # fmt: skip
+    raise UsageError(
+        f"init: {init}: weights of another architecture than {card.model}; {len(least)} keys differ: "
+        f"{', '.join(least[:5])}"
+    )
 
 
 def _digest(state: dict[str, Tensor]) -> str:

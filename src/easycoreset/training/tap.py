@@ -25,7 +25,9 @@ class Tap(nn.Module):
 
     def __init__(self, network: Any, recorder: HardnessRecorder, layer: LastLayer | None) -> None:
         super().__init__()
-        self.network, self.recorder, self.layer = network, recorder, layer
+        self.network = network
+        self.recorder = recorder
+        self.layer = layer
         self._due: tuple[Tensor, Batch] | None = None
 
     def watch(self, batch: Batch, scale: float) -> Tensor:
@@ -37,7 +39,9 @@ class Tap(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self._due is None or x is not self._due[0] or not self.training:
             return self.network(x)
-        batch, self._due, features = self._due[1], None, None
+        batch = self._due[1]
+        self._due = None
+        features = None
         if self.layer is None:
             logits = self.network(x)
         else:
@@ -73,6 +77,7 @@ def is_tappable(job: Job) -> bool:
             return x.flatten(1)[:, :1] * torch.ones(2, device=x.device)
 
     batch = next(job.split.batches(job.index[:2], 2, job.device))
-    job.objective(Spy(), batch.x.requires_grad_(), torch.zeros_like(batch.y), None,
-                  torch.Generator(job.device).manual_seed(0))  # fmt: skip
+    job.objective(
+        Spy(), batch.x.requires_grad_(), torch.zeros_like(batch.y), None, torch.Generator(job.device).manual_seed(0)
+    )
     return any(seen)

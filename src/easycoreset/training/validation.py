@@ -48,8 +48,13 @@ def _say_collapse(robust: list[float]) -> None:
     """Warn in the first epoch in which PGD accuracy falls below half of its best."""
     fallen = [value < COLLAPSE * max(robust[: place + 1]) for place, value in enumerate(robust)]
     if fallen[-1] and not any(fallen[:-1]):
-        log.warning("warning: catastrophic overfitting: in epoch %d PGD accuracy is %.1f%%, after %.1f%%; more steps "
-                    "(pgd-at) or a smaller eps avoid it", len(robust), 100 * robust[-1], 100 * max(robust))  # fmt: skip
+        log.warning(
+            "warning: catastrophic overfitting: in epoch %d PGD accuracy is %.1f%%, after %.1f%%; more steps "
+            "(pgd-at) or a smaller eps avoid it",
+            len(robust),
+            100 * robust[-1],
+            100 * max(robust),
+        )
 
 
 def accuracy(model: nn.Module, job: Job, rows: Ints, attack: PGD | None = None) -> float:
