@@ -1,4 +1,4 @@
-"""Attacks: (model, x, y, index) -> x_adv inside the ball and [0,1]. One attack a file, one line of `ATTACKS` each."""
+"""Attacks: (model, x, y, index) -> x_adv inside the eps ball and [0,1]. Each attack has one line in `ATTACKS`."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ ATTACKS = {
     "apgd": "easycoreset.attacks.apgd:APGD",
     "autoattack": "easycoreset.attacks.autoattack:AutoAttack",
 }
-MARGINS = {  # minimal-norm attacks: (model, x, y, index) -> the nearest adversarial point found, x where there is none
+MARGINS = {  # minimal-norm attacks: (model, x, y, index) -> the nearest adversarial point found, or x if none is
     "fmn": "easycoreset.attacks.fmn:FMN",
     "ddn": "easycoreset.attacks.fmn:DDN",
     "deepfool": "easycoreset.attacks.deepfool:DeepFool",
@@ -23,33 +23,33 @@ MARGINS = {  # minimal-norm attacks: (model, x, y, index) -> the nearest adversa
 
 
 class Attack(Protocol):
-    """Looks for images in the ball around `x` that the model gets wrong; it leaves the model as it was."""
+    """Searches the ball around `x` for images that the model misclassifies; it leaves the model unchanged."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        """Attack.
+        """Attack one batch.
 
         Args:
             model: maps [B,C,H,W] in [0,1] to logits.
             x: [B,C,H,W] in [0,1].
             y: [B] int64, the true classes.
-            index: [B] int64, keys of the samples' random draws; left out: 0..B-1.
+            index: [B] int64, the samples' indices, which key their random draws; None: 0..B-1.
 
         Returns:
-            [B,C,H,W] in the ball and in [0,1].
+            [B,C,H,W] inside the ball and [0,1].
         """
         ...
 
 
 def load_attack(spec: str, **options: Any) -> tuple[str, Attack]:
-    """Load the attack that `spec` spells, with eps, norm and seed from elsewhere; `file:PATH` are saved images.
+    """Load the attack that `spec` names, with eps, norm and seed from `options`; `file:PATH` loads saved images.
 
     Returns:
-        Its one spelling without those, and the attack.
+        Its canonical spelling without `options`, and the attack.
     """
     if spec.startswith("file:"):
         from easycoreset.attacks.saved import Saved
 
         path = Path(spec[5:])
         return f"file:{path.name}", Saved(path, **options)
-    own = load_member("attack", spec, ATTACKS)
-    return spell_member(split_spec(spec)[0], own), load_member("attack", spec, ATTACKS, **options)
+    base = load_member("attack", spec, ATTACKS)
+    return spell_member(split_spec(spec)[0], base), load_member("attack", spec, ATTACKS, **options)

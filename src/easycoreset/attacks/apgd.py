@@ -1,4 +1,4 @@
-"""Auto-PGD (Croce & Hein 2020): the reference package's first two attacks, of which the second sees what is left."""
+"""Auto-PGD (Croce & Hein 2020): the first two attacks of AutoAttack, from the reference package."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from easycoreset.attacks.pgd import PGD
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
-FEWEST = 4  # classes below which the DLR losses are not defined
-TARGETS = 9  # of the targeted attacks, where there are so many other classes
+MIN_DLR_CLASSES = 4  # the DLR losses are not defined below it
+TARGETS = 9  # target classes of the targeted attacks, at most
 Stage = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class APGD:
-    """APGD by cross-entropy, then APGD-T by the targeted DLR loss on what is left, as in AutoAttack (pyautoattack).
+    """APGD with cross-entropy, then APGD-T with the targeted DLR loss on the unbroken samples (pyautoattack).
 
-    Targeted attacks try min(9, classes - 1) targets. Below 4 classes APGD-T's loss is undefined: PGD by the margin
-    loss, with as many steps and 5 restarts, stands in. Random numbers are drawn batch by batch, as in the package.
+    Targeted attacks try min(9, classes - 1) targets. Below 4 classes APGD-T's loss is undefined: PGD with the margin
+    loss, as many steps and 5 restarts replaces it. Random numbers are drawn batch by batch, as in the package.
     """
 
     version: ClassVar[int] = 1
     draws_by_batch: ClassVar[bool] = True
-    needs_gradient: ClassVar[bool] = True  # it fails without one
+    needs_gradient: ClassVar[bool] = True  # it fails on a model without input gradients
     eps: float = 8 / 255
     norm: Norm = "linf"
     iterations: int = 100
@@ -40,30 +40,30 @@ class APGD:
 
     @property
     def passes(self) -> int:
-        """Forward and backward passes of an image that both stages leave standing, at nine targets, about."""
+        """Approximate forward and backward passes for an image that survives both stages, at nine targets."""
         return self.iterations * (1 + TARGETS)
 
     def stages(self, classes: int) -> dict[str, Stage]:
-        """The two attacks in their order, name -> attack."""
-        margin = PGD(eps=self.eps, norm=self.norm, loss="margin", steps=self.iterations, restarts=5, seed=self.seed)
-        second = {"apgd-t": self._targeted} if classes >= FEWEST else {"pgd-margin": margin}
-        return {"apgd-ce": self._cross_entropy, **second}
+        """The two attacks in order, name -> attack."""
+        pgd_margin = PGD(eps=self.eps, norm=self.norm, loss="margin", steps=self.iterations, restarts=5, seed=self.seed)
+        targeted = {"apgd-t": self._targeted} if classes >= MIN_DLR_CLASSES else {"pgd-margin": pgd_margin}
+        return {"apgd-ce": self._cross_entropy, **targeted}
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         return run_stages(self.stages, model, x, y, index)
 
     def _cross_entropy(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        attack = APGDAttack(Contiguous(model), eot_iter=1, rho=0.75, **self._common(x))
+        attack = APGDAttack(Contiguous(model), eot_iter=1, rho=0.75, **self._common_options(x))
         attack.loss = "ce"
         return run_package(attack, model, x, y)
 
     def _targeted(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         attack = APGDAttack_targeted(
-            Contiguous(model), eot_iter=1, rho=0.75, n_target_classes=count_targets(model, x), **self._common(x)
+            Contiguous(model), eot_iter=1, rho=0.75, n_target_classes=count_targets(model, x), **self._common_options(x)
         )
         return run_package(attack, model, x, y)
 
-    def _common(self, x: Tensor) -> dict[str, Any]:
+    def _common_options(self, x: Tensor) -> dict[str, Any]:
         return {
             "eps": self.eps,
             "norm": package_norm(self.norm),
@@ -78,7 +78,7 @@ class APGD:
 def run_stages(
     stages: Callable[[int], dict[str, Stage]], model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None
 ) -> Tensor:
-    """Run the attacks of an ensemble on one batch, each on the samples that those before it left."""
+    """Run the attacks of an ensemble on one batch, each on the samples that no earlier one broke."""
     result = x.detach().clone()
     with frozen(model), torch.no_grad():
         logits = model(result)
@@ -93,20 +93,20 @@ def run_stages(
 
 
 def package_norm(norm: Norm) -> Literal["Linf", "L2"]:
-    """A norm as the package spells it."""
+    """The package's name of a norm."""
     return "Linf" if norm == "linf" else "L2"
 
 
 def count_targets(model: nn.Module, x: Tensor) -> int:
-    """Target classes of the targeted attacks."""
+    """Number of target classes of the targeted attacks."""
     with frozen(model), torch.no_grad():
         return min(TARGETS, model(x[:1]).shape[1] - 1)
 
 
 def run_package(attack: Any, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Run one of the package's attacks; torch's own random state and the model stay as they were.
+    """Run one of the package's attacks without changing torch's random state or the model.
 
-    The package needs images and gradients that are contiguous, which networks in channels-last layout do not give.
+    The package needs contiguous images and gradients, which a channels-last network does not produce.
     """
     devices = [x.device] if x.device.type == "cuda" else []
     x = x.detach().clone(memory_format=torch.contiguous_format)
@@ -115,7 +115,7 @@ def run_package(attack: Any, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 class Contiguous(nn.Module):
-    """A model whose input gradients are contiguous whatever its layout."""
+    """Wraps a model so that its input gradients are contiguous, whatever its memory layout."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""AutoAttack (Croce & Hein 2020) and its Square attack: the reference package's attacks, driven one at a time."""
+"""AutoAttack (Croce & Hein 2020) and its Square attack: the reference package's attacks, run one at a time."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,15 +23,15 @@ from easycoreset.errors import require
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack:
-    """The standard ensemble, parameter-free: APGD-CE, APGD-T, FAB-T and Square, each on what is left (pyautoattack).
+    """The standard ensemble of APGD-CE, APGD-T, FAB-T and Square, each on the unbroken samples (pyautoattack).
 
-    Targeted attacks try min(9, classes - 1) targets. Below 4 classes APGD-T's loss is undefined: PGD by the margin
-    loss, with as many steps and 5 restarts, stands in. Random numbers are drawn batch by batch, as in the package.
+    Targeted attacks try min(9, classes - 1) targets. Below 4 classes APGD-T's loss is undefined: PGD with the margin
+    loss, as many steps and 5 restarts replaces it. Random numbers are drawn batch by batch, as in the package.
     """
 
     version: ClassVar[int] = 1
     draws_by_batch: ClassVar[bool] = True
-    needs_gradient: ClassVar[bool] = True  # its attacks fail without one
+    needs_gradient: ClassVar[bool] = True  # its attacks fail on a model without input gradients
     eps: float = 8 / 255
     norm: Norm = "linf"
     iterations: int = 100
@@ -44,19 +44,19 @@ class AutoAttack:
         require(self.queries >= 1, "queries", ">= 1", self.queries)
 
     def check_images(self, shape: tuple[int, ...]) -> None:
-        """Refuse images that are too small for Square."""
+        """Refuse images that are too small for Square with l2."""
         check_images(self.norm, shape)
 
     @property
     def passes(self) -> int:
-        """Forward and backward passes of an image that every stage leaves standing, at nine targets, about."""
+        """Approximate forward and backward passes for an image that survives every stage, at nine targets."""
         return self.iterations * (1 + TARGETS + 3 * TARGETS) + self.queries
 
     def stages(self, classes: int) -> dict[str, Stage]:
-        """The attacks of the ensemble in their order, name -> attack."""
-        first = APGD(eps=self.eps, norm=self.norm, iterations=self.iterations, seed=self.seed)
+        """The attacks of the ensemble in order, name -> attack."""
+        apgd = APGD(eps=self.eps, norm=self.norm, iterations=self.iterations, seed=self.seed)
         square = Square(eps=self.eps, norm=self.norm, queries=self.queries, seed=self.seed)
-        return {**first.stages(classes), "fab-t": self._fab, "square": square}
+        return {**apgd.stages(classes), "fab-t": self._fab, "square": square}
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         return run_stages(self.stages, model, x, y, index)
@@ -79,7 +79,7 @@ class AutoAttack:
 
 @dataclass(frozen=True, kw_only=True)
 class Square:
-    """Square attack (Andriushchenko et al. 2020): a black-box random search, 5,000 queries unless said."""
+    """Square attack (Andriushchenko et al. 2020): a black-box random search, by default of 5,000 queries."""
 
     version: ClassVar[int] = 1
     draws_by_batch: ClassVar[bool] = True
@@ -93,7 +93,7 @@ class Square:
         require(self.queries >= 1, "queries", ">= 1", self.queries)
 
     def check_images(self, shape: tuple[int, ...]) -> None:
-        """Refuse images that are too small."""
+        """Refuse images that are too small for l2."""
         check_images(self.norm, shape)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
@@ -114,5 +114,5 @@ class Square:
 
 
 def check_images(norm: Norm, shape: tuple[int, ...]) -> None:
-    """Refuse [C,H,W] images that are too small for Square by l2."""
+    """Refuse [C,H,W] images that are too small for Square with l2."""
     require(norm == "linf" or min(shape[1:]) >= 5, "images for square by l2", "at least 5 pixels a side", tuple(shape))

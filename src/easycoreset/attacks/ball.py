@@ -1,4 +1,4 @@
-"""What attacks share: the ball of a norm, steps in it, random points of it, and what an attack maximises."""
+"""Shared by the attacks: projection to the eps ball, steepest steps, random points of the ball, and losses."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from easycoreset.data.draws import keyed_normal, keyed_uniform
 from easycoreset.errors import require
 
 Norm = Literal["linf", "l2"]
-TINY = 1e-12  # lengths below it are not divided by
+TINY = 1e-12  # nothing is divided by a length below it
 
 
 def check_ball(eps: float, norm: str, seed: int) -> None:
@@ -21,14 +21,14 @@ def check_ball(eps: float, norm: str, seed: int) -> None:
 
 
 def spread(values: Tensor) -> Tensor:
-    """[B] -> [B,1,1,1]."""
+    """View per-sample values [B] as [B,1,1,1], which broadcasts over images."""
     return values.view(-1, 1, 1, 1)
 
 
 def lengths(x: Tensor) -> Tensor:
     """[B,C,H,W] -> [B], the L2 norms, summed in float64: float32 loses 1e-6 over a large image."""
-    wide = x.dtype if x.device.type == "mps" else torch.float64
-    return torch.linalg.vector_norm(x, dim=(1, 2, 3), dtype=wide).to(x.dtype)
+    dtype = x.dtype if x.device.type == "mps" else torch.float64
+    return torch.linalg.vector_norm(x, dim=(1, 2, 3), dtype=dtype).to(x.dtype)
 
 
 def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:
@@ -41,29 +41,29 @@ def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:
 
 
 def direction(gradient: Tensor, norm: Norm) -> Tensor:
-    """The steepest step of length 1."""
+    """The steepest ascent step of length 1 in a norm, [B,C,H,W]."""
     if norm == "linf":
         return gradient.sign()
-    size = lengths(gradient)
-    if bool((size < TINY).any()):  # of a confident model: still a direction
-        gradient = torch.where(spread(size < TINY), gradient / spread(largest(gradient)), gradient)
-        size = lengths(gradient)
-    return gradient / spread(size.clamp_min(TINY))
+    length = lengths(gradient)
+    if bool((length < TINY).any()):  # tiny gradients of a confident model still have a direction
+        gradient = torch.where(spread(length < TINY), gradient / spread(largest(gradient)), gradient)
+        length = lengths(gradient)
+    return gradient / spread(length.clamp_min(TINY))
 
 
 def gradient_of(total: Tensor, x: Tensor) -> Tensor:
-    """The gradient of a sum with respect to `x`; 0 where the model lets none through at all."""
+    """The gradient of a scalar with respect to `x`; 0 if the model passes no gradient at all."""
     return torch.autograd.grad(total, x)[0] if total.requires_grad else torch.zeros_like(x)
 
 
 def largest(x: Tensor) -> Tensor:
     """[B,C,H,W] -> [B], the largest absolute value, 1 where all are 0."""
-    found = x.abs().flatten(1).amax(1)
-    return torch.where(found > 0, found, 1)
+    maximum = x.abs().flatten(1).amax(1)
+    return torch.where(maximum > 0, maximum, 1)
 
 
 def random_point(x: Tensor, index: Tensor, eps: float, norm: Norm, *keys: int | str) -> Tensor:
-    """A uniform point of the ball around each sample, clipped to [0,1], keyed by the sample's index."""
+    """Draw a uniform point of the ball around each sample, keyed by the sample's index; clipped to [0,1]."""
     if norm == "linf":
         delta = keyed_uniform(index, x.shape[1:], *keys).to(x.dtype) * 2 - 1
         return project(x + eps * delta, x, eps, norm)
@@ -73,7 +73,7 @@ def random_point(x: Tensor, index: Tensor, eps: float, norm: Norm, *keys: int | 
 
 
 def attack_loss(logits: Tensor, y: Tensor, loss: str, target: Tensor | None = None) -> Tensor:
-    """What an attack maximises, [B]: cross-entropy, the margin max_{k != y} z_k - z_y, or z_t - z_y of a target.
+    """The loss to maximise, [B]: cross-entropy, the margin max_{k != y} z_k - z_y, or z_t - z_y of a target.
 
     Only the margin's sign and direction matter to a step, so it works on logits of any scale (as the DLR loss of
     Croce & Hein 2020 does), where the gradient of the cross-entropy vanishes.
@@ -81,8 +81,8 @@ def attack_loss(logits: Tensor, y: Tensor, loss: str, target: Tensor | None = No
     logits = logits if logits.dtype == torch.float64 else logits.float()
     if loss == "ce":
         return F.cross_entropy(logits, y, reduction="none")
-    own = logits.gather(1, y[:, None]).squeeze(1)
+    true_logit = logits.gather(1, y[:, None]).squeeze(1)
     if target is not None:
-        return logits.gather(1, target[:, None]).squeeze(1) - own
+        return logits.gather(1, target[:, None]).squeeze(1) - true_logit
     others = logits.scatter(1, y[:, None], float("-inf"))
-    return others.amax(1) - own
+    return others.amax(1) - true_logit

@@ -1,4 +1,4 @@
-"""DeepFool: steps to the nearest linearised boundary; loose, for comparison only."""
+"""DeepFool: steps to the nearest linearised boundary; its bounds are loose, for comparison only."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,7 +19,7 @@ class DeepFool:
     norm: Norm = "l2"
     steps: int = 50
     overshoot: float = 0.002
-    candidates: int = 10  # classes that are looked at, the likeliest first
+    candidates: int = 10  # number of likeliest classes that are considered
 
     def __post_init__(self) -> None:
         require(self.norm in ("linf", "l2"), "norm", "linf or l2", self.norm)
@@ -45,19 +45,19 @@ class DeepFool:
         x = x.detach().requires_grad_()
         logits = model(x)
         others = logits.scatter(1, y[:, None], float("-inf")).argsort(1, descending=True)
-        own = logits.gather(1, y[:, None])
+        true_logit = logits.gather(1, y[:, None])
         nearest = torch.full((len(x),), float("inf"), device=x.device, dtype=x.dtype)
-        best = torch.zeros_like(x)
-        for place in range(min(self.candidates, logits.shape[1]) - 1):
-            gap = (own - logits.gather(1, others[:, place : place + 1])).squeeze(1)
-            (slope,) = torch.autograd.grad(gap.sum(), x, retain_graph=True)
+        best_step = torch.zeros_like(x)
+        for rank in range(min(self.candidates, logits.shape[1]) - 1):
+            gap = (true_logit - logits.gather(1, others[:, rank : rank + 1])).squeeze(1)
+            (gradient,) = torch.autograd.grad(gap.sum(), x, retain_graph=True)
             if self.norm == "linf":
-                size = gap / slope.flatten(1).abs().sum(1).clamp_min(1e-12)
-                step = -spread(size) * slope.sign()
+                distance = gap / gradient.flatten(1).abs().sum(1).clamp_min(1e-12)
+                step = -spread(distance) * gradient.sign()
             else:
-                size = gap / lengths(slope).clamp_min(1e-12)
-                step = -spread(size / lengths(slope).clamp_min(1e-12)) * slope
-            closer = size.detach() < nearest
-            nearest = torch.where(closer, size.detach(), nearest)
-            best[closer] = step[closer].detach()
-        return best
+                distance = gap / lengths(gradient).clamp_min(1e-12)
+                step = -spread(distance / lengths(gradient).clamp_min(1e-12)) * gradient
+            closer = distance.detach() < nearest
+            nearest = torch.where(closer, distance.detach(), nearest)
+            best_step[closer] = step[closer].detach()
+        return best_step

@@ -12,7 +12,7 @@ from easycoreset.models.modes import frozen
 
 @dataclass(frozen=True, kw_only=True)
 class FGSM:
-    """One step of length eps along the gradient's sign (Goodfellow et al. 2015), or its direction for l2."""
+    """One step of length eps along the gradient's sign (Goodfellow et al. 2015), or along the gradient for l2."""
 
     version: ClassVar[int] = 1
     eps: float = 8 / 255

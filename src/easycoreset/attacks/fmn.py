@@ -11,28 +11,28 @@ from easycoreset.attacks.ball import Norm, attack_loss, direction, lengths, spre
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
-DUAL = {"linf": 1.0, "l2": 2.0}
-CANDIDATES = 10  # classes whose slopes are measured, the likeliest
+DUAL_ORDER = {"linf": 1.0, "l2": 2.0}
+CANDIDATES = 10  # likeliest classes, whose slopes are computed
 
 
 @dataclass(frozen=True, kw_only=True)
 class FMN:
-    """The fast minimum-norm attack (Pintor et al. 2021): the radius shrinks while adversarial and grows while not.
+    """The fast minimum-norm attack (Pintor et al. 2021): the radius shrinks while adversarial, else grows.
 
-    Until a sample's first adversarial point its radius is the first-order distance to the boundary, by the dual norm.
-    Departures: the first step heads for the class whose boundary is nearest to first order, the others follow the
-    cross-entropy of first-order distances to all classes' boundaries, in units of the nearest (theirs follow the
-    margin); steps are measured in radii of the ball, and go along the gradient's sign for linf.
+    Until a sample's first adversarial point its radius is the first-order distance to the boundary (the margin over
+    the gradient's dual norm). Differences from the paper: the first step follows the class whose boundary is nearest
+    to first order, later ones the cross-entropy of first-order distances to all classes' boundaries, in units of the
+    nearest (in the paper: the margin); step sizes are in radii of the ball; linf steps follow the gradient's sign.
     """
 
     version: ClassVar[int] = 2
     norm: Norm = "l2"
     steps: int = 100
-    step_size: float = 1.0  # the first step, in radii of the ball; the last is a hundredth of it
-    gamma: float = 0.05  # the first change of the radius, as a share of it; the last is 0.001
+    step_size: float = 1.0  # of the first step, in radii of the ball; it falls to a hundredth
+    gamma: float = 0.05  # first relative change of the radius; it falls to 0.001
 
     def __post_init__(self) -> None:
-        require(self.norm in DUAL, "norm", "linf or l2", self.norm)
+        require(self.norm in DUAL_ORDER, "norm", "linf or l2", self.norm)
         require(self.steps >= 1, "steps", ">= 1", self.steps)
         require(self.step_size > 0, "step_size", "> 0", self.step_size)
         require(0 < self.gamma < 1, "gamma", "in (0, 1)", self.gamma)
@@ -47,28 +47,28 @@ class FMN:
             slopes = class_slopes(model, x, y, self.norm)
             for step in range(self.steps + 1):
                 adv = adv.detach().requires_grad_()
-                signed = signed_distances(model(adv), y, slopes)
-                margin = attack_loss(signed, y, "margin")  # above 0 where adversarial
+                class_distances = signed_distances(model(adv), y, slopes)
+                margin = attack_loss(class_distances, y, "margin")  # above 0 where adversarial
                 estimate = eps
                 if not bool(torch.isfinite(nearest).all()):
-                    (slope,) = torch.autograd.grad(margin.sum(), adv, retain_graph=True)
-                    estimate = reach(margin.detach().to(x.dtype), slope, self.norm)
-                (gradient,) = torch.autograd.grad(ascended(signed, y, margin, step).sum(), adv)
+                    (margin_gradient,) = torch.autograd.grad(margin.sum(), adv, retain_graph=True)
+                    estimate = boundary_distance(margin.detach().to(x.dtype), margin_gradient, self.norm)
+                (gradient,) = torch.autograd.grad(ascent_loss(class_distances, y, margin, step).sum(), adv)
                 adv = adv.detach()
                 margin = margin.detach().to(x.dtype)
-                size = measure(adv - x, self.norm)
+                distance = measure(adv - x, self.norm)
                 broken = margin > 0
-                closer = broken & (size < nearest)
+                closer = broken & (distance < nearest)
                 best[closer] = adv[closer]
-                nearest = torch.where(closer, size, nearest)
+                nearest = torch.where(closer, distance, nearest)
                 if step == self.steps:
                     break
-                share = change(self.gamma, step / self.steps)
-                followed = torch.where(broken, torch.minimum(eps * (1 - share), nearest), eps * (1 + share))
-                eps = torch.where(torch.isfinite(nearest), followed, (size + estimate) * (1 + share))
-                pace = cosine(self.step_size, self.step_size / 100, step / self.steps)
-                adv = (adv + spread(pace * eps) * direction(gradient, self.norm)).clamp(0, 1)
-                adv = clip(adv, x, eps, self.norm)
+                change = radius_factor(self.gamma, step / self.steps)
+                adapted = torch.where(broken, torch.minimum(eps * (1 - change), nearest), eps * (1 + change))
+                eps = torch.where(torch.isfinite(nearest), adapted, (distance + estimate) * (1 + change))
+                step_size = cosine_schedule(self.step_size, self.step_size / 100, step / self.steps)
+                adv = (adv + spread(step_size * eps) * direction(gradient, self.norm)).clamp(0, 1)
+                adv = project_per_sample(adv, x, eps, self.norm)
         return best
 
 
@@ -76,9 +76,9 @@ class FMN:
 class DDN:
     """Decoupled direction and norm (Rony et al. 2019), l2: every point lies on a sphere that shrinks or grows.
 
-    Departures, without which margins are within 5% only: the first radius is the first-order distance to the boundary
-    (theirs is 1), and the change of the radius shrinks from `gamma` to 0.001 (theirs stays). Directions are those of
-    `FMN`, since the cross-entropy of small logits heads for a mixture of classes.
+    Differences from the paper, without which margins are only within 5%: the first radius is the first-order distance
+    to the boundary (in the paper: 1), and the relative change of the radius falls from `gamma` to 0.001 (in the paper:
+    constant). Directions are those of `FMN`, since cross-entropy of small logits points to a mixture of classes.
     """
 
     version: ClassVar[int] = 2
@@ -100,89 +100,89 @@ class DDN:
             slopes = class_slopes(model, x, y, "l2")
             for step in range(self.steps + 1):
                 adv = adv.detach().requires_grad_()
-                signed = signed_distances(model(adv), y, slopes)
-                margin = attack_loss(signed, y, "margin")
+                class_distances = signed_distances(model(adv), y, slopes)
+                margin = attack_loss(class_distances, y, "margin")
                 if step == 0:
                     (gradient,) = torch.autograd.grad(margin.sum(), adv, retain_graph=True)
-                    eps = reach(margin.detach().to(x.dtype), gradient, "l2")
-                (gradient,) = torch.autograd.grad(ascended(signed, y, margin, step).sum(), adv)
+                    eps = boundary_distance(margin.detach().to(x.dtype), gradient, "l2")
+                (gradient,) = torch.autograd.grad(ascent_loss(class_distances, y, margin, step).sum(), adv)
                 adv = adv.detach()
-                size = lengths(adv - x)
+                distance = lengths(adv - x)
                 broken = margin.detach() > 0
-                closer = broken & (size < nearest)
+                closer = broken & (distance < nearest)
                 best[closer] = adv[closer]
-                nearest = torch.where(closer, size, nearest)
+                nearest = torch.where(closer, distance, nearest)
                 if step == self.steps:
                     break
-                share = change(self.gamma, step / self.steps)
-                eps = eps * torch.where(broken, 1 - share, 1 + share)
-                delta = delta + cosine(1.0, 0.01, step / self.steps) * direction(gradient, "l2")
+                change = radius_factor(self.gamma, step / self.steps)
+                eps = eps * torch.where(broken, 1 - change, 1 + change)
+                delta = delta + cosine_schedule(1.0, 0.01, step / self.steps) * direction(gradient, "l2")
                 adv = (x + delta * spread(eps / lengths(delta).clamp_min(1e-12))).clamp(0, 1)
                 delta = adv - x
         return best
 
 
 def class_slopes(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """How fast each class catches up with the true one at `x`, [B,C]: the dual norm of the gradient of z_k - z_y.
+    """The dual norm of the gradient of z_k - z_y at `x` for each class k, [B,C]: how fast k catches up with y.
 
-    Of the `CANDIDATES` classes with the largest logits; the others, which no step heads for at first, take the mean.
+    It is computed for the `CANDIDATES` classes with the largest logits; all other classes get the mean.
     """
     x = x.detach().requires_grad_()
     logits = model(x)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     gaps = logits - logits.gather(1, y[:, None])
-    rest = gaps.detach().scatter(1, y[:, None], -math.inf)
-    likely = rest.topk(min(CANDIDATES, logits.shape[1] - 1), dim=1).indices
-    found = []
-    for place in range(likely.shape[1]):
-        (slope,) = torch.autograd.grad(gaps.gather(1, likely[:, place : place + 1]).sum(), x, retain_graph=True)
-        found.append(torch.linalg.vector_norm(slope.flatten(1), DUAL[norm], dim=1, dtype=logits.dtype))
-    known = torch.stack(found, 1)
-    mean = known.mean(1, keepdim=True)
-    slopes = mean.expand(-1, logits.shape[1]).scatter(1, likely, torch.where(known > 0, known, mean))
+    others = gaps.detach().scatter(1, y[:, None], -math.inf)
+    likely = others.topk(min(CANDIDATES, logits.shape[1] - 1), dim=1).indices
+    norms = []
+    for rank in range(likely.shape[1]):
+        (gradient,) = torch.autograd.grad(gaps.gather(1, likely[:, rank : rank + 1]).sum(), x, retain_graph=True)
+        norms.append(torch.linalg.vector_norm(gradient.flatten(1), DUAL_ORDER[norm], dim=1, dtype=logits.dtype))
+    measured = torch.stack(norms, 1)
+    mean = measured.mean(1, keepdim=True)
+    slopes = mean.expand(-1, logits.shape[1]).scatter(1, likely, torch.where(measured > 0, measured, mean))
     return torch.where(slopes > 0, slopes, 1)
 
 
 def signed_distances(logits: Tensor, y: Tensor, slopes: Tensor) -> Tensor:
-    """First-order distances to the classes' boundaries, [B,C], negative on the true class's side, whose own are 0."""
+    """First-order distances to the classes' boundaries, [B,C]: negative on the true class's side, 0 for that class."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return (logits - logits.gather(1, y[:, None])) / slopes
 
 
-def ascended(signed: Tensor, y: Tensor, margin: Tensor, step: int) -> Tensor:
-    """What a step follows, [B]: the nearest class at first, later the cross-entropy of distances in its units.
+def ascent_loss(distances: Tensor, y: Tensor, margin: Tensor, step: int) -> Tensor:
+    """The loss that a step ascends, [B]: the margin at first, later the cross-entropy of distances in its units.
 
-    So it heads for the near classes at any scale of the logits.
+    So a step moves towards the near classes at any scale of the logits.
     """
     if step == 0:
         return margin
     unit = margin.detach().abs()
-    return attack_loss(signed / torch.where(unit > 0, unit, 1)[:, None], y, "ce")
+    return attack_loss(distances / torch.where(unit > 0, unit, 1)[:, None], y, "ce")
 
 
-def change(gamma: float, progress: float) -> float:
-    """The share by which a radius changes: from `gamma` down to 0.001."""
+def radius_factor(gamma: float, progress: float) -> float:
+    """Relative change of the radius: it falls from `gamma` to 0.001."""
     return gamma ** (1 - progress) * 0.001**progress
 
 
-def reach(margin: Tensor, gradient: Tensor, norm: Norm) -> Tensor:
+def boundary_distance(margin: Tensor, gradient: Tensor, norm: Norm) -> Tensor:
     """First-order distance to the boundary, [B]: the margin over the gradient's dual norm."""
-    return margin.abs() / torch.linalg.vector_norm(gradient.flatten(1), DUAL[norm], dim=1).clamp_min(1e-12)
+    return margin.abs() / torch.linalg.vector_norm(gradient.flatten(1), DUAL_ORDER[norm], dim=1).clamp_min(1e-12)
 
 
 def measure(delta: Tensor, norm: Norm) -> Tensor:
-    """[B,C,H,W] -> [B], the norms."""
+    """[B,C,H,W] -> [B], the norms of perturbations."""
     return delta.flatten(1).abs().amax(1) if norm == "linf" else lengths(delta)
 
 
-def clip(adv: Tensor, x: Tensor, eps: Tensor, norm: Norm) -> Tensor:
-    """Bring each sample into its own ball, [B] radii, and into [0,1]."""
+def project_per_sample(adv: Tensor, x: Tensor, eps: Tensor, norm: Norm) -> Tensor:
+    """Project each sample into the ball of its radius, `eps` [B], and into [0,1]."""
     if norm == "linf":
         return torch.minimum(torch.maximum(adv, x - spread(eps)), x + spread(eps)).clamp(0, 1)
     delta = adv - x
     return (x + delta * spread((eps / lengths(delta).clamp_min(1e-12)).clamp_max(1))).clamp(0, 1)
 
 
-def cosine(start: float, end: float, progress: float) -> float:
-    """From `start` to `end` along a cosine."""
+def cosine_schedule(start: float, end: float, progress: float) -> float:
+    """The value at `progress` of a cosine schedule from `start` to `end`."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

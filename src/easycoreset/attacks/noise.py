@@ -1,4 +1,4 @@
-"""Random points of the ball: a black-box check that no gradient is needed for."""
+"""Random points of the ball: a black-box attack that needs no gradient."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,7 @@ from easycoreset.models.modes import frozen
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """The first of some uniform random points of the ball that the model gets wrong, else the last."""
+    """The first of `draws` uniform random points of the ball that the model misclassifies, or else the last."""
 
     version: ClassVar[int] = 1
     eps: float = 8 / 255

@@ -1,4 +1,4 @@
-"""Projected gradient descent, which drops a sample as soon as it is broken."""
+"""Projected gradient descent that drops a sample as soon as it is broken."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -13,10 +13,10 @@ from easycoreset.models.modes import frozen
 
 @dataclass(frozen=True, kw_only=True)
 class PGD:
-    """Steps along the gradient from random starts (Madry et al. 2018); every iterate counts, the last too.
+    """Steps along the gradient from random starts (Madry et al. 2018); every iterate counts, also the last.
 
     A broken sample's result is the first iterate that broke it. Random starts are keyed by (seed, restart, index),
-    so neither the batch nor the dropping changes what happens to a sample. `loss=targeted` climbs z_t - z_y, where t is
+    so a sample's result does not depend on its batch. `loss=targeted` ascends z_t - z_y, where t is
     the likeliest other class at x in the first restart, the second likeliest in the second, and so on.
     """
 
@@ -24,7 +24,7 @@ class PGD:
     eps: float = 8 / 255
     norm: Norm = "linf"
     steps: int = 20
-    step_size: float | None = None  # eps / 4 where left out
+    step_size: float | None = None  # None: eps / 4
     restarts: int = 1
     loss: Literal["ce", "margin", "targeted"] = "ce"
     seed: int = 0
@@ -41,9 +41,9 @@ class PGD:
         result = x.clone()
         robust = torch.arange(len(x), device=x.device)
         with frozen(model), torch.enable_grad():
-            others = rank_others(model, x, y) if self.loss == "targeted" else None
+            other_classes = rank_other_classes(model, x, y) if self.loss == "targeted" else None
             for restart in range(self.restarts):
-                target = None if others is None else others[:, restart % others.shape[1]]
+                target = None if other_classes is None else other_classes[:, restart % other_classes.shape[1]]
                 if len(robust):
                     robust = self._restart(model, x, y, target, index, restart, result, robust)
         return result
@@ -59,7 +59,7 @@ class PGD:
         result: Tensor,
         rows: Tensor,
     ) -> Tensor:
-        """Attack `rows` from one start, fill in `result`, and return the rows that stay robust."""
+        """Attack `rows` from one random start, fill in `result`, and return the rows that stay robust."""
         step_size = self.eps / 4 if self.step_size is None else self.step_size
         x = x[rows]
         y = y[rows]
@@ -71,25 +71,25 @@ class PGD:
             if step == self.steps:
                 result[rows] = adv.detach()
                 return rows[~broken]
-            aim = None if target is None else target[rows]
-            gradient = gradient_of(attack_loss(logits, y, self.loss, aim).sum(), adv)
+            target_rows = None if target is None else target[rows]
+            gradient = gradient_of(attack_loss(logits, y, self.loss, target_rows).sum(), adv)
             adv = adv.detach()
             if broken.any():
                 result[rows[broken]] = adv[broken]
-                kept = ~broken
-                rows = rows[kept]
-                x = x[kept]
-                y = y[kept]
-                adv = adv[kept]
-                gradient = gradient[kept]
+                robust = ~broken
+                rows = rows[robust]
+                x = x[robust]
+                y = y[robust]
+                adv = adv[robust]
+                gradient = gradient[robust]
                 if not len(rows):
                     return rows
             adv = project(adv + step_size * direction(gradient, self.norm), x, self.eps, self.norm)
         raise AssertionError("the last step returns")
 
 
-def rank_others(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The classes other than y, the likeliest first, [B, classes - 1]."""
+def rank_other_classes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Rank the classes other than y, likeliest first, [B, classes - 1]."""
     with torch.no_grad():
         logits = model(x)
     return logits.scatter(1, y[:, None], float("-inf")).sort(dim=1, descending=True, stable=True).indices[:, :-1]

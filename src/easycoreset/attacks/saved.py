@@ -1,4 +1,4 @@
-"""Adversarial images that somebody saved: `file:PATH`, a safetensors file of `index` and `x`."""
+"""Adversarial images from a file: `file:PATH`, a safetensors file of `index` and `x`."""
 
 from pathlib import Path
 
@@ -12,16 +12,16 @@ from easycoreset.errors import UsageError
 
 
 class Saved:
-    """Gives back saved images, by the samples' indices; what they are worth is measured anew.
+    """Returns saved images by the samples' indices; the evaluation predicts their classes again.
 
     Args:
         path: holds `index` [n] integers and `x` [n,C,H,W] floating, as `evaluate --save-adversarial` writes them.
-        eps: radius of the ball that they must lie in.
+        eps: radius of the ball in which they must lie.
         norm: of the ball.
-        seed: not used.
+        seed: unused.
 
     Raises:
-        UsageError: the file is missing, broken, or holds something else.
+        UsageError: the file is missing, unreadable, or holds something else.
     """
 
     def __init__(self, path: Path, *, eps: float = 8 / 255, norm: Norm = "linf", seed: int = 0) -> None:
@@ -30,9 +30,9 @@ class Saved:
         self.eps = eps
         self.norm = norm
         try:
-            found = load_file(path)
-            self.x = found["x"].float()
-            index = found["index"]
+            tensors = load_file(path)
+            self.x = tensors["x"].float()
+            index = tensors["index"]
         except FileNotFoundError:
             raise UsageError(f"attack file:{path}: no such file") from None
         except (SafetensorError, OSError, KeyError) as error:
@@ -40,16 +40,16 @@ class Saved:
         if index.ndim != 1 or index.is_floating_point() or self.x.ndim != 4 or len(index) != len(self.x):
             shapes = f"{tuple(index.shape)} and {tuple(self.x.shape)}"
             raise UsageError(f"attack file:{path}: index must be [n] integers and x [n,C,H,W]; got {shapes}")
-        self.place = {int(row): place for place, row in enumerate(index)}
+        self.row_of = {int(sample): row for row, sample in enumerate(index)}
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        rows = range(len(x)) if index is None else index.tolist()
-        missing = [row for row in rows if row not in self.place]
+        samples = range(len(x)) if index is None else index.tolist()
+        missing = [sample for sample in samples if sample not in self.row_of]
         if missing:
             raise UsageError(f"attack file:{self.path}: holds no image of sample {missing[0]}")
-        found = self.x[torch.tensor([self.place[row] for row in rows])].to(x.device)
-        if found.shape != x.shape:
+        images = self.x[torch.tensor([self.row_of[sample] for sample in samples])].to(x.device)
+        if images.shape != x.shape:
             raise UsageError(
-                f"attack file:{self.path}: images must be {tuple(x.shape[1:])}; got {tuple(found.shape[1:])}"
+                f"attack file:{self.path}: images must be {tuple(x.shape[1:])}; got {tuple(images.shape[1:])}"
             )
-        return found
+        return images
