@@ -1,4 +1,4 @@
-"""Objectives: what a training step minimises. One objective a file, one line of `OBJECTIVES` an objective."""
+"""Objectives: the losses that a training step minimises. Each objective has one line in `OBJECTIVES`."""
 
 from typing import Protocol
 
@@ -29,20 +29,20 @@ class Objective(Protocol):
             model: in train mode, maps [B,C,H,W] in [0,1] to logits.
             x: [B,C,H,W].
             y: [B] int64.
-            weight: [B] of the samples, or None.
-            generator: of random draws, on the device of `x`.
+            weight: [B] sample weights, or None.
+            generator: for random draws, on the device of `x`.
         """
         ...
 
 
 def load_objective(spec: str, eps: float | None = None) -> tuple[str, Objective]:
-    """Load the objective that `spec` spells; returns its one spelling too."""
+    """Load the objective that `spec` names; return its canonical spelling and the objective."""
     objective = load_member("objective", spec, OBJECTIVES, eps=eps)
     return spell_member(split_spec(spec)[0], objective), objective
 
 
 def is_standard(name: str) -> bool:
-    """Whether an objective's spelling is that of standard training, with any options."""
+    """Whether `name` spells standard training, with any options."""
     return split_spec(name)[0] == "standard"
 
 
@@ -59,5 +59,5 @@ def check_smoothing(label_smoothing: float) -> None:
 
 
 def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean of [B] losses, each times its sample's weight (whose mean is 1 over the coreset)."""
+    """Mean of [B] losses, each times its sample's weight (the weights' mean over the coreset is 1)."""
     return losses.mean() if weight is None else (losses * weight).mean()

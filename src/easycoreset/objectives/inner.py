@@ -19,18 +19,18 @@ def ascend(
     steps: int,
     step_size: float | None = None,
 ) -> Tensor:
-    """Climb a loss of the logits by signed steps inside the linf ball and [0,1], in eval mode.
+    """Maximise a loss of the logits by signed gradient steps inside the linf ball and [0,1], in eval mode.
 
-    Only the input's gradient is asked for, and nothing is dropped, so that shapes stay the same in every step.
+    Only the input gradient is computed, and no sample is dropped, so that shapes are the same in every step.
 
     Args:
-        model: in any mode, which it keeps.
-        x: [B,C,H,W], the middle of the ball.
-        start: [B,C,H,W], where to begin.
-        loss: logits [B, classes] in float32 -> a scalar, summed over the batch.
-        eps: radius.
-        steps: how many.
-        step_size: of each; None: eps / 4.
+        model: in any mode, which is restored.
+        x: [B,C,H,W], the centre of the ball.
+        start: [B,C,H,W], the first iterate.
+        loss: maps logits [B, classes] in float32 to a scalar, the sum over the batch.
+        eps: radius of the ball.
+        steps: number of steps.
+        step_size: length of each step; None: eps / 4.
     """
     step_size = eps / 4 if step_size is None else step_size
     x_adv = start.detach()
@@ -43,11 +43,11 @@ def ascend(
 
 
 def near(x: Tensor, generator: torch.Generator) -> Tensor:
-    """The start of TRADES and MART: x + 0.001 * N(0, 1)."""
+    """The Gaussian start of TRADES and MART: x + 0.001 * N(0, 1)."""
     return x + 0.001 * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
 def anywhere(x: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-    """A uniform point of the linf ball, in [0,1]."""
+    """A uniform random point of the linf ball, clipped to [0,1]."""
     noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) * 2 - 1
     return project(x + eps * noise, x, eps, "linf")

@@ -1,4 +1,4 @@
-"""Training on adversarial examples alone: PGD (Madry et al. 2018), and its cheap form (Wong et al. 2020)."""
+"""Training on adversarial examples only: by PGD (Madry et al. 2018), or by one cheap step (Wong et al. 2020)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,12 +13,12 @@ from easycoreset.objectives.inner import anywhere, ascend
 
 @dataclass(frozen=True, kw_only=True)
 class PGDTraining:
-    """Cross-entropy at a PGD example, from a random start (Madry et al. 2018)."""
+    """Cross-entropy at PGD examples from random starts (Madry et al. 2018)."""
 
     version: ClassVar[int] = 1
     eps: float = 8 / 255
     steps: int = 10
-    step_size: float | None = None  # eps / 4 where left out
+    step_size: float | None = None  # None: eps / 4
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -29,14 +29,14 @@ class PGDTraining:
         self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
     ) -> Tensor:
         x_adv = perturb(model, x, y, generator, self.eps, self.steps, self.step_size)
-        return loss_at(model, x_adv, y, weight, self.label_smoothing)
+        return adversarial_loss(model, x_adv, y, weight, self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FGSMTraining:
-    """Cross-entropy at one step of 1.25 eps from a random start, projected (Wong et al. 2020).
+    """Cross-entropy after one projected step of 1.25 eps from random starts (Wong et al. 2020).
 
-    It may collapse suddenly to no robustness under PGD (catastrophic overfitting): training watches for that.
+    It may collapse suddenly to no robustness under PGD (catastrophic overfitting), which training checks for.
     """
 
     version: ClassVar[int] = 1
@@ -51,13 +51,13 @@ class FGSMTraining:
         self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
     ) -> Tensor:
         x_adv = perturb(model, x, y, generator, self.eps, 1, 1.25 * self.eps)
-        return loss_at(model, x_adv, y, weight, self.label_smoothing)
+        return adversarial_loss(model, x_adv, y, weight, self.label_smoothing)
 
 
 def perturb(
     model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, eps: float, steps: int, step_size: float | None
 ) -> Tensor:
-    """A PGD example by cross-entropy from a random start, crafted in eval mode, [B,C,H,W]."""
+    """Craft PGD examples [B,C,H,W] in eval mode, by cross-entropy from random starts."""
     x = x.detach()
     return ascend(
         model,
@@ -70,7 +70,9 @@ def perturb(
     )
 
 
-def loss_at(model: nn.Module, x_adv: Tensor, y: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
-    """Cross-entropy at an example."""
+def adversarial_loss(
+    model: nn.Module, x_adv: Tensor, y: Tensor, weight: Tensor | None, label_smoothing: float
+) -> Tensor:
+    """Weighted mean cross-entropy at adversarial examples."""
     losses = F.cross_entropy(model(x_adv).float(), y, reduction="none", label_smoothing=label_smoothing)
     return weighted_mean(losses, weight)

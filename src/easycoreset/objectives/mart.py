@@ -25,7 +25,7 @@ class MART:
     eps: float = 8 / 255
     beta: float = 5.0
     steps: int = 10
-    step_size: float | None = None  # eps / 4 where left out
+    step_size: float | None = None  # None: eps / 4
 
     def __post_init__(self) -> None:
         check_ascent(self.eps, self.steps, self.step_size)
@@ -46,14 +46,14 @@ class MART:
         )
         clean = model(x).float()
         adversarial = model(x_adv).float()
-        doubt = 1 - F.softmax(clean, 1).gather(1, y[:, None]).squeeze(1)
-        losses = boosted(adversarial, y) + self.beta * divergences(adversarial, clean) * doubt
+        error_probability = 1 - F.softmax(clean, 1).gather(1, y[:, None]).squeeze(1)
+        losses = boosted(adversarial, y) + self.beta * divergences(adversarial, clean) * error_probability
         return weighted_mean(losses, weight)
 
 
 def boosted(logits: Tensor, y: Tensor) -> Tensor:
-    """-log p_y - log(1 - max_{k != y} p_k) of each sample, [B]."""
+    """Boosted cross-entropy of each sample, [B]: -log p_y - log(1 - max_{k != y} p_k)."""
     others = logits.scatter(1, y[:, None], float("-inf"))
-    rival = others.argmax(1)
-    rest = logits.scatter(1, rival[:, None], float("-inf")).logsumexp(1) - logits.logsumexp(1)
-    return F.cross_entropy(logits, y, reduction="none") - rest
+    runner_up = others.argmax(1)
+    log_others = logits.scatter(1, runner_up[:, None], float("-inf")).logsumexp(1) - logits.logsumexp(1)
+    return F.cross_entropy(logits, y, reduction="none") - log_others

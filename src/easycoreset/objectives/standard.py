@@ -12,7 +12,7 @@ from easycoreset.objectives import check_smoothing, weighted_mean
 
 @dataclass(frozen=True, kw_only=True)
 class Standard:
-    """Cross-entropy, with label smoothing where it is asked for (Szegedy et al. 2016)."""
+    """Cross-entropy, with optional label smoothing (Szegedy et al. 2016)."""
 
     version: ClassVar[int] = 1
     label_smoothing: float = 0.0

@@ -19,7 +19,7 @@ class TRADES:
 
     The inner target softmax(z(x)) is computed once, in eval mode, and detached: the examples are those of the
     authors' code, which computes it anew in every step. The outer KL takes both sides as log-probabilities, which
-    stays finite where a probability underflows, and lets gradients through both. `bn=reference` passes x through the
+    stays finite where a probability underflows, and passes gradients through both. `bn=reference` passes x through the
     network a second time, as the authors' code does: without dropout that changes batch norm's running statistics only.
     """
 
@@ -27,7 +27,7 @@ class TRADES:
     eps: float = 8 / 255
     beta: float = 6.0
     steps: int = 10
-    step_size: float | None = None  # eps / 4 where left out
+    step_size: float | None = None  # None: eps / 4
     label_smoothing: float = 0.0
     bn: Literal["once", "reference"] = "once"
 
@@ -42,8 +42,8 @@ class TRADES:
         x_adv = self.perturb(model, x.detach(), generator)
         clean = model(x).float()
         adversarial = model(x_adv).float()
-        again = model(x).float() if self.bn == "reference" else clean
-        divergence = divergences(adversarial, again)
+        kl_clean = model(x).float() if self.bn == "reference" else clean
+        divergence = divergences(adversarial, kl_clean)
         losses = F.cross_entropy(clean, y, reduction="none", label_smoothing=self.label_smoothing)
         return weighted_mean(losses + self.beta * divergence, weight)
 
@@ -63,7 +63,7 @@ class TRADES:
 
 
 def divergences(adversarial: Tensor, clean: Tensor) -> Tensor:
-    """KL(p(x) || p(x')) of each sample, [B], from both logits."""
+    """KL(p(x) || p(x')) of each sample, [B], from the logits at x' and x."""
     log_p = F.log_softmax(clean, 1)
     log_q = F.log_softmax(adversarial, 1)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
