@@ -86,7 +86,7 @@ def test_of_several_one_is_named(tmp_path, key):
 
 OTHERS = {
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "pointer of Git LFS"),
-    "page": (b"\n<!DOCTYPE html><html>Not found</html>", "a page of the web"),
+    "page": (b"\n<!DOCTYPE html><html>Not found</html>", "a web page"),
     "empty": (b"", "is empty"),
     "noise": (b"\x01\x02\x03" * 50, "not readable as weights alone|not a readable weights file"),
 }

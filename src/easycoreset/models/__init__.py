@@ -1,4 +1,4 @@
-"""Models that map images in [0,1] to logits: built in, torchvision's, timm's, or the user's own factory."""
+"""Models that map images in [0,1] to logits: built in, torchvision's, timm's, or from a user's factory."""
 
 import warnings
 
@@ -20,12 +20,12 @@ MODELS = {
     "wrn-28-10": "easycoreset.models.wide_resnet:wrn_28_10",
     "wrn-34-10": "easycoreset.models.wide_resnet:wrn_34_10",
 }
-KNOWN = (*MODELS, "torchvision:resnet18", "timm:resnet18")
-SMALL = ("digits-cnn", "thin-resnet")  # one CPU thread serves them best
+KNOWN_MODELS = (*MODELS, "torchvision:resnet18", "timm:resnet18")
+SMALL = ("digits-cnn", "thin-resnet")  # fastest with one CPU thread
 
 
 def choose_model(shape: tuple[int, int, int], device: torch.device) -> str:
-    """The model for images of `shape` where none was given."""
+    """The default model for images of `shape` (C, H, W) on a device."""
     side = max(shape[1:])
     if side <= 12:
         return "digits-cnn"
@@ -37,7 +37,7 @@ def choose_model(shape: tuple[int, int, int], device: torch.device) -> str:
 def build_model(card: ModelCard) -> nn.Module:
     """Build the model that a card describes, freshly initialised from torch's global generator.
 
-    Normalisation is its first layer, except in a user's own factory, which returns the whole model.
+    Normalisation is its first layer, except with a user's factory, which returns the whole model.
 
     Raises:
         UsageError: unknown model, or one that does not fit the images.
@@ -47,24 +47,26 @@ def build_model(card: ModelCard) -> nn.Module:
 
 
 def is_normalised(model: str) -> bool:
-    """Whether we put a normalisation before the network: a user's own factory returns the whole model."""
+    """Whether we put a normalisation layer before the network; a user's factory returns the whole model."""
     return model in MODELS or model.startswith(("torchvision:", "timm:"))
 
 
 def build_bare(card: ModelCard) -> nn.Module:
-    """The same without the normalisation.
+    """Build the network that a card describes, without our normalisation layer.
 
     Raises:
         UsageError: unknown model, or one that does not fit the images.
     """
     channels, height, width = card.shape
-    kind, _, name = card.model.partition(":")
+    library, _, name = card.model.partition(":")
     if card.model in MODELS:
         return load_attribute("model", MODELS[card.model])(channels, len(card.class_names))
-    if kind in ("torchvision", "timm"):
+    if library in ("torchvision", "timm"):
         classes = len(card.class_names)
-        torchvision = kind == "torchvision"
-        network = _torchvision(name, channels, classes) if torchvision else build_timm(name, card.shape, classes)
+        is_torchvision = library == "torchvision"
+        network = (
+            _build_torchvision(name, channels, classes) if is_torchvision else build_timm(name, card.shape, classes)
+        )
         _warn_of_large_stem(network, card.model, min(height, width))
         return adapt(network, card.shape, card.model)
     if is_own(card.model):
@@ -72,32 +74,32 @@ def build_bare(card: ModelCard) -> nn.Module:
         if not isinstance(network, nn.Module):
             raise UsageError(f"model {quote(card.model)} must return an nn.Module; got {type(network).__name__}")
         return adapt(network, card.shape, card.model)
-    raise UsageError(f"unknown model {quote(card.model)}: {nearest(card.model, KNOWN)}{OWN}")
+    raise UsageError(f"unknown model {quote(card.model)}: {nearest(card.model, KNOWN_MODELS)}{OWN}")
 
 
 def _call_factory(name: str) -> nn.Module:
-    """Call a user's own factory, which takes no arguments and returns the whole model, logits from images in [0,1]."""
+    """Call a user's factory, which takes no arguments and returns a model that maps images in [0,1] to logits."""
     factory = load_attribute("model", name)
     try:
         return factory()
-    except Exception as error:  # it may raise anything
+    except Exception as error:  # a user's factory may raise anything
         raise UsageError(f"model {quote(name)} must build without arguments: {type(error).__name__}: {error}") from None
 
 
-def _torchvision(name: str, channels: int, classes: int) -> nn.Module:
+def _build_torchvision(name: str, channels: int, classes: int) -> nn.Module:
     from torchvision import models
 
     if name not in models.list_models(module=models):
-        known = [f"torchvision:{known}" for known in models.list_models(module=models)]
-        raise UsageError(f"unknown model 'torchvision:{name}': {nearest(f'torchvision:{name}', known)}")
+        names = [f"torchvision:{model}" for model in models.list_models(module=models)]
+        raise UsageError(f"unknown model 'torchvision:{name}': {nearest(f'torchvision:{name}', names)}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of how it will initialise some
+        warnings.simplefilter("ignore", FutureWarning)  # about how some models will be initialised
         network = models.get_model(name, weights=None, num_classes=classes)
     return nn.Sequential(GreyToRGB(), network) if channels == 1 else network
 
 
 class GreyToRGB(nn.Module):
-    """Shows a grey image as three equal channels, for networks that expect colour."""
+    """Repeats a grey image in three equal channels, for networks that expect colour."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.expand(-1, 3, -1, -1)

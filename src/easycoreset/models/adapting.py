@@ -1,4 +1,4 @@
-"""What networks of other people need, so that ours can run, save and load them."""
+"""Adapts foreign networks so that they can be run, saved and loaded here."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from easycoreset.models.last_layer import logits_of
 
 
 def adapt(network: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Module:
-    """The same network: with its lazy layers made, its buffers in memory of their own, giving logits alone.
+    """Adapt a network in place: initialise lazy layers, give buffers separate memory, return only logits.
 
-    Its input is copied before each pass, since it may be written to; outputs beside the logits (auxiliary heads) are
-    left out.
+    Its input is copied before each pass, since the network may write to it; outputs other than the logits (auxiliary
+    heads) are dropped.
 
     Raises:
-        UsageError: parameters without values (on the meta device), or lazy ones that no image makes.
+        UsageError: parameters without values (on the meta device), or lazy layers that images do not initialise.
     """
     tensors = [*network.parameters(), *network.buffers()]
     if any(not is_lazy(tensor) and tensor.is_meta for tensor in tensors):
-        raise UsageError(f"model {quote(name)} must have its values; some of its parameters are on the meta device")
-    if not isinstance(network, torch.jit.ScriptModule):  # which takes no hooks
+        raise UsageError(f"model {quote(name)} must have values for its parameters; some are on the meta device")
+    if not isinstance(network, torch.jit.ScriptModule):  # script modules take no hooks
         network.register_forward_pre_hook(_copy_input)
         network.register_forward_hook(_take_logits)
     if any(is_lazy(tensor) for tensor in tensors):
@@ -30,12 +30,12 @@ def adapt(network: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Modu
             with torch.no_grad():
                 network.eval()(torch.zeros(2, *shape))
         except Exception as error:  # a user's own model may raise anything
-            why = f"lazy layers that images of shape {shape} do not make: {say_error(error)}"
-            raise UsageError(f"model {quote(name)} has {why}") from None
+            problem = f"lazy layers that images of shape {shape} do not initialise: {say_error(error)}"
+            raise UsageError(f"model {quote(name)} has {problem}") from None
         network.train()
     for module in network.modules():
         for key, buffer in module.named_buffers(recurse=False):
-            if any(side > 1 and stride == 0 for side, stride in zip(buffer.shape, buffer.stride(), strict=True)):
+            if any(size > 1 and stride == 0 for size, stride in zip(buffer.shape, buffer.stride(), strict=True)):
                 setattr(module, key, buffer.clone(memory_format=torch.contiguous_format))
     return network
 
@@ -45,4 +45,4 @@ def _copy_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _take_logits(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-    return output if isinstance(output, Tensor | fx.Proxy) else logits_of(output)  # a proxy stands for it in a trace
+    return output if isinstance(output, Tensor | fx.Proxy) else logits_of(output)  # a trace passes a proxy

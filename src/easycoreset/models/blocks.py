@@ -1,4 +1,4 @@
-"""The residual block that our networks share."""
+"""The residual block of our ResNets."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

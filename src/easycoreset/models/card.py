@@ -1,4 +1,4 @@
-"""What a saved model says of itself."""
+"""The card of a saved model, `model.json`."""
 
 import dataclasses
 import math
@@ -10,23 +10,23 @@ from easycoreset.errors import UsageError, quote
 from easycoreset.files import SCHEMA_VERSION, write_json
 from easycoreset.records import read_record
 
-MOST_PIXELS = 2**28
-MOST_CLASSES = 2**20
+MAX_PIXELS = 2**28
+MAX_CLASSES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What `model.json` says: enough to build the model again, and where it comes from.
+    """The contents of `model.json`: enough to build the model again, and its origin.
 
     Attributes:
-        model: its spelling.
-        shape: (C, H, W) of its inputs.
-        mean: of its normalisation, a number a channel.
-        std: likewise.
+        model: spelling of the model.
+        shape: (C, H, W) of the inputs.
+        mean: of the normalisation, one number a channel.
+        std: of the normalisation, one number a channel.
         class_names: a name for each output.
-        eps: radius of its adversarial training, if any.
+        eps: radius of adversarial training, if any.
         provenance: data fingerprint, options, versions.
-        trained_on: the samples that it was trained on (split, fingerprint, number, hashes of their pixels), if known.
+        trained_on: the training samples (split, fingerprint, number, hashes of their pixels), if known.
     """
 
     model: str
@@ -43,29 +43,29 @@ def read_card(folder: Path) -> ModelCard:
     """Read `model.json`.
 
     Raises:
-        UsageError: missing or broken.
+        UsageError: missing or invalid.
     """
     file = folder / "model.json"
     if not file.exists() and (
-        within := [n for n in ("model", "scores", "best") if (folder / n / "model.json").exists()]
+        subfolders := [name for name in ("model", "scores", "best") if (folder / name / "model.json").exists()]
     ):
         raise UsageError(
-            f"{file}: no such file; a model is in {' and in '.join(str(folder / name) for name in within)}"
+            f"{file}: no such file; a model is in {' and in '.join(str(folder / name) for name in subfolders)}"
         )
     record = read_record(file)
     record.pop("schema_version", None)
-    if not 0 < math.prod(record["shape"]) <= MOST_PIXELS or min(record["shape"]) < 1:
+    if not 0 < math.prod(record["shape"]) <= MAX_PIXELS or min(record["shape"]) < 1:
         raise UsageError(f"{file}: shape must be (C, H, W), each >= 1; got {quote(record['shape'])}")
-    if min(record["std"], default=1) <= 0 or len(record["class_names"]) > MOST_CLASSES:
-        raise UsageError(f"{file}: std must be > 0, and the classes at most {MOST_CLASSES}")
+    if min(record["std"], default=1) <= 0 or len(record["class_names"]) > MAX_CLASSES:
+        raise UsageError(f"{file}: std must be > 0, and the classes at most {MAX_CLASSES}")
     try:
         card = ModelCard(**record)
-        lists = {key: tuple(getattr(card, key)) for key in ("shape", "mean", "std", "class_names")}
+        tuples = {key: tuple(getattr(card, key)) for key in ("shape", "mean", "std", "class_names")}
     except TypeError as error:
         raise UsageError(f"{file}: not a model card: {error}") from None
-    if len(lists["shape"]) != 3 or not len(lists["mean"]) == len(lists["std"]) == lists["shape"][0]:
+    if len(tuples["shape"]) != 3 or not len(tuples["mean"]) == len(tuples["std"]) == tuples["shape"][0]:
         raise UsageError(f"{file}: shape, mean and std do not fit together")
-    return dataclasses.replace(card, **lists)
+    return dataclasses.replace(card, **tuples)
 
 
 def write_card(folder: Path, card: ModelCard) -> None:

@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it: the same function in eval mode, with less to do."""
+"""Batch norm folded into the convolution before it: the same function in eval mode, with less work."""
 
 from typing import Any
 
@@ -8,45 +8,47 @@ from torch.fx.experimental.optimization import fuse
 
 from easycoreset.models.last_layer import find_last_layer
 
-RTOL = 1e-3  # of each value, of the largest; folding changes roundings only
-ATOL = 1e-4
+RTOL = 1e-3  # relative to each value; folding changes only rounding
+ATOL = 1e-4  # relative to the largest value
 
 
-class LinearLeaves(fx.Tracer):
-    """Traces a model down to PyTorch's layers, and to linear ones of anybody's: their inputs are features."""
+class LinearLeafTracer(fx.Tracer):
+    """Traces a model down to PyTorch's layers and all subclasses of `nn.Linear`, whose inputs are features."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module is called as it is."""
+        """Whether the trace calls a module without tracing into it."""
         return isinstance(m, nn.Linear) or super().is_leaf_module(m, module_qualified_name)
 
 
 def fold_batch_norm(model: nn.Module, x: Tensor, layer: str | None = None) -> nn.Module:
-    """A copy of a model in eval mode without the batch norms that follow a convolution.
+    """Copy a model in eval mode, with each batch norm that follows a convolution folded into it.
 
-    Where the model cannot be traced or has none, or where the copy gives other logits, other input gradients (a trace
-    knows neither `no_grad` nor a backward pass of one's own) or other features, it is returned itself.
+    The model itself is returned where it cannot be traced or has no batch norm, or where the copy gives other logits,
+    input gradients (a trace drops `no_grad` and custom backward passes) or features.
 
     Args:
-        model: in eval mode, its parameters frozen; it stays as it is.
-        x: a few of its inputs, on which the copy is tried.
-        layer: whose input is looked at, and must be there in the copy; None where none is.
+        model: in eval mode, with frozen parameters; it is not changed.
+        x: a few inputs, on which model and copy are compared.
+        layer: name of the layer whose input is the features, which the copy must have too; None: not compared.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return model
     try:
-        tracer = LinearLeaves()
+        tracer = LinearLeafTracer()
         graph = tracer.trace(model)
         traced: Any = fx.GraphModule(tracer.root, graph)
         folded = fuse(traced, no_trace=True)
-        pairs = zip(_answer(folded, x, layer), _answer(model, x, layer), strict=True)
-        same = all(torch.allclose(own, other, RTOL, ATOL * float(other.abs().max())) for own, other in pairs)
-    except Exception:  # tracing runs the user's code with what is no tensor: it may raise anything
+        pairs = zip(_outputs(folded, x, layer), _outputs(model, x, layer), strict=True)
+        same = all(
+            torch.allclose(copied, original, RTOL, ATOL * float(original.abs().max())) for copied, original in pairs
+        )
+    except Exception:  # tracing calls the user's code with proxies: it may raise anything
         return model
     return folded if same else model
 
 
-def _answer(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, ...]:
-    """Logits, input gradient and, of a layer, features."""
+def _outputs(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, ...]:
+    """Logits, input gradient and, where a layer is named, features."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         logits = model(x)

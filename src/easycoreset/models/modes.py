@@ -1,4 +1,4 @@
-"""Looking at a model without leaving a trace: modes, requires_grad, `.grad` and buffers stay as they were."""
+"""Using a model without changing it: modes, requires_grad, `.grad` and buffers stay as they were."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from easycoreset.errors import UsageError, quote, say_error
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """No TF32 inside the `with` block: it keeps 10 bits of a float32's mantissa."""
+    """Disable TF32, which keeps only 10 bits of a float32's mantissa, inside the `with` block."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -22,29 +22,29 @@ def full_float32() -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Eval mode and no parameter gradients inside the `with` block; every module's own state comes back."""
+    """Eval mode and no parameter gradients inside the `with` block; afterwards each module's state is restored."""
     modes = [(module, module.training) for module in model.modules() if module.training]
-    wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for module, _ in modes:
         module.training = False
-    for parameter in wanting:
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield model
     finally:
         for module, mode in modes:
             module.training = mode
-        for parameter in wanting:
+        for parameter in trainable:
             parameter.requires_grad_(True)
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's parameters or buffers are; the CPU where it has none."""
+    """The device of a model's parameters or buffers; the CPU if it has none."""
     return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 def passes_gradient(model: nn.Module, x: torch.Tensor) -> bool:
-    """Whether any gradient comes from a model's logits to its input [B,C,H,W], however large the logits are."""
+    """Whether any gradient of a model's logits reaches its input [B,C,H,W], however large the logits are."""
     with frozen(model), torch.enable_grad():
         x = x.detach().requires_grad_()
         logits = model(x)
@@ -56,15 +56,15 @@ def passes_gradient(model: nn.Module, x: torch.Tensor) -> bool:
 
 
 def check_gradient(model: nn.Module, x: torch.Tensor, name: str) -> None:
-    """Refuse a model, by its name, that lets no gradient through from its logits to its input [B,C,H,W].
+    """Refuse a model whose input [B,C,H,W] gets no gradient from its logits.
 
     Raises:
-        UsageError: it is one, or it fails when its input wants a gradient.
+        UsageError: no gradient arrives, or the model fails when its input requires one; names the model.
     """
     rule = f"model {quote(name)} must let gradients through to its input"
     try:
         passes = passes_gradient(model, x)
-    except Exception as error:  # a user's own model may raise anything
+    except Exception as error:  # a user's model may raise anything
         raise UsageError(f"{rule}: {say_error(error)}") from None
     if not passes:
-        raise UsageError(f"{rule}; none comes (detach, no_grad or a threshold inside it?)")
+        raise UsageError(f"{rule}; none arrives (detach, no_grad or a threshold inside it?)")

@@ -1,4 +1,4 @@
-"""Normalisation as a layer: the model's inputs are in [0,1], and so are its input gradients' units."""
+"""Normalisation as a layer: the model takes inputs in [0,1], and input gradients are in the same units."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """Subtracts a mean and divides by a standard deviation, a number a channel."""
+    """Subtracts a mean and divides by a standard deviation, one number each a channel."""
 
     mean: Tensor
     std: Tensor

@@ -1,4 +1,4 @@
-"""Trained models on disk: safetensors for the weights, JSON for how to build what they belong to."""
+"""Trained models on disk: safetensors for the weights, JSON for the card from which the model is built."""
 
 import warnings
 from pathlib import Path
@@ -22,41 +22,41 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
 
 
 def savable_state(model: nn.Module) -> dict[str, Tensor]:
-    """A model's weights, each in memory of its own: layers may be there under several names, or tied.
+    """A model's state dict on the CPU, each tensor in separate memory: layers may be shared or tied.
 
     Raises:
-        UsageError: something in its state dict is no tensor.
+        UsageError: a value of the state dict is no tensor.
     """
     state = model.state_dict()
-    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if others:
-        raise UsageError(f"model must have a state dict of tensors alone, to be saved; {quote(others[0])} is none")
+    not_tensors = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if not_tensors:
+        raise UsageError(f"model must have a state dict that holds only tensors; {quote(not_tensors[0])} is none")
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
 def check_savable(model: nn.Module, card: ModelCard) -> None:
-    """Save a model and load it again, in memory, before it is trained for hours.
+    """Check in memory that a model can be saved and loaded again, before it is trained for hours.
 
     Raises:
-        UsageError: it cannot be saved, or not be loaded.
+        UsageError: it cannot be saved or loaded, or is not the same afterwards.
     """
     before = savable_state(model)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)
-        fresh = build_model(card)
+        rebuilt = build_model(card)
     try:
-        fresh.load_state_dict(load(save(before)))
-        after = savable_state(fresh)
-        wrong = [name for name in before if name not in after or not _same(before[name], after[name])]
-    except Exception as error:  # a user's own model may raise anything
-        said = " ".join(str(error).split())
-        raise UsageError(f"model {quote(card.model)} cannot be loaded again once it is saved: {said}") from None
-    if wrong:
-        raise UsageError(f"model {quote(card.model)} is another one once it is saved and loaded: {quote(wrong[0])}")
+        rebuilt.load_state_dict(load(save(before)))
+        after = savable_state(rebuilt)
+        differing = [name for name in before if name not in after or not _same(before[name], after[name])]
+    except Exception as error:  # a user's model may raise anything
+        reason = " ".join(str(error).split())
+        raise UsageError(f"model {quote(card.model)} cannot be loaded after it is saved: {reason}") from None
+    if differing:
+        raise UsageError(f"model {quote(card.model)} differs after it is saved and loaded: {quote(differing[0])}")
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and torch.equal(one.nan_to_num(), other.nan_to_num())
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
 def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
@@ -64,10 +64,10 @@ def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
 
     Args:
         folder: holds `model.json` and `model.safetensors`.
-        model: a `package.module:factory` that the card names is imported only when it is repeated here.
+        model: if the card names a `package.module:factory`, the same again; it is imported only then.
 
     Raises:
-        UsageError: files missing or broken, weights of another architecture (which keys differ), or a factory
+        UsageError: files missing or unreadable, weights of another architecture (which keys differ), or a factory
             that was not repeated.
     """
     folder = Path(folder)
@@ -89,7 +89,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
     """Load a safetensors file into `network`.
 
     Raises:
-        UsageError: the file is missing, broken, or of another architecture.
+        UsageError: the file is missing, unreadable, or of another architecture.
     """
     try:
         state = load_file(file)
@@ -97,8 +97,14 @@ def load_weights(network: nn.Module, file: Path) -> None:
         raise UsageError(f"{file}: no such file") from None
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{file}: not a readable safetensors file: {error}") from None
-    own = network.state_dict()
-    wrong = sorted(k for k in {*own, *state} if k not in own or k not in state or own[k].shape != state[k].shape)
-    if wrong:
-        raise UsageError(f"{file}: weights of another architecture; {len(wrong)} keys differ: {', '.join(wrong[:5])}")
+    expected = network.state_dict()
+    differing = sorted(
+        name
+        for name in {*expected, *state}
+        if name not in expected or name not in state or expected[name].shape != state[name].shape
+    )
+    if differing:
+        raise UsageError(
+            f"{file}: weights of another architecture; {len(differing)} keys differ: {', '.join(differing[:5])}"
+        )
     network.load_state_dict(state)

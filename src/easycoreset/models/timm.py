@@ -1,4 +1,4 @@
-"""timm's models by name, freshly initialised: nothing is fetched."""
+"""timm's models by name, freshly initialised; nothing is downloaded."""
 
 from typing import Any
 
@@ -8,23 +8,23 @@ from easycoreset.errors import UsageError, nearest
 
 
 def build_timm(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Build `timm:NAME` for images of `shape`; a model of one image size only is built for this one.
+    """Build `timm:NAME` for images of `shape`; a model with a fixed image size is built for this size.
 
     Raises:
-        UsageError: the extra is missing, an unknown name, or a model that does not come in this shape.
+        UsageError: the extra is missing, the name is unknown, or the model cannot take this shape.
     """
     try:
         import timm
     except ImportError:
         raise UsageError(f"model 'timm:{name}' needs timm: pip install easycoreset[timm]") from None
     if not timm.is_model(name):
-        known = [f"timm:{known}" for known in timm.list_models()]
-        raise UsageError(f"unknown model 'timm:{name}': {nearest(f'timm:{name}', known)}")
+        names = [f"timm:{model}" for model in timm.list_models()]
+        raise UsageError(f"unknown model 'timm:{name}': {nearest(f'timm:{name}', names)}")
     channels, *size = shape
-    card = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    fixed: dict[str, Any] = {"img_size": tuple(size)} if card is not None and card.fixed_input_size else {}
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    fixed: dict[str, Any] = {"img_size": tuple(size)} if config is not None and config.fixed_input_size else {}
     try:
         return timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels, **fixed)
-    except Exception as error:  # its models check their arguments in many ways
-        said = " ".join(str(error).split())
-        raise UsageError(f"model 'timm:{name}' cannot be built for images of shape {shape}: {said}") from None
+    except Exception as error:  # timm's models check their arguments in many ways
+        reason = " ".join(str(error).split())
+        raise UsageError(f"model 'timm:{name}' cannot be built for images of shape {shape}: {reason}") from None

@@ -1,4 +1,4 @@
-"""Anybody's weights in a file: the one mapping of names to tensors that fits a model, whatever is around it."""
+"""Foreign weights in a file: finds the state dict that fits a model, whatever else the file holds."""
 
 import re
 import warnings
@@ -15,17 +15,17 @@ from torch import Tensor
 from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.spelling import split_place
 
-DEEPEST = 4  # dictionaries in one another in which weights are looked for
-COUNTER = "num_batches_tracked"  # of batch norm, which older files lack
-STRANGERS = 200  # kinds of objects that may lie beside the weights
-FORBIDDEN = re.compile(r"GLOBAL ([\w.]+) (\w+)")
+MAX_DEPTH = 4  # of nested dictionaries that are searched for weights
+BATCH_COUNTER = "num_batches_tracked"  # of batch norm; older files lack it
+MAX_STAND_INS = 200  # classes of other objects that a file may hold
+FORBIDDEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+) (\w+)")
 State = dict[str, Tensor]
 
 
-class Beside:
-    """Stands for whatever lies beside the weights: nothing of it is imported, made or kept."""
+class StandIn:
+    """Stands in for any other object in the file: nothing of its class is imported, built or kept."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Beside":
+    def __new__(cls, *args: Any, **kwargs: Any) -> "StandIn":
         return object.__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
@@ -36,17 +36,17 @@ class Beside:
 
 
 def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], what: str) -> tuple[str, State]:
-    """Read the weights that fit one of several models, by their names and shapes.
+    """Read the weights that fit one of several models, by names and shapes.
 
-    A prefix that all names share is taken off (`module.`, `model.`), batch norm's counters may be missing.
+    A prefix that all names share (`module.`, `model.`) is removed; batch norm's counters may be missing.
 
     Args:
         path: a file (safetensors, or what `torch.load(weights_only=True)` reads), or FILE:KEY where it holds several.
-        targets: name -> the state dict of a model that the weights may be of, the likeliest first.
-        what: what they should be of, for messages.
+        targets: name -> the state dict of a model that the weights may belong to, likeliest first.
+        what: name of the model, for messages.
 
     Raises:
-        UsageError: no weights, several that fit, or none that fit (which keys differ).
+        UsageError: no weights, several that fit, or none that fits (which keys differ).
     """
     file, key = split_place(path)
     states = read_states(file)
@@ -54,65 +54,65 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], what: st
         if key not in states:
             raise UsageError(f"{file}: holds no weights called {quote(key)}, but {', '.join(map(quote, states))}")
         states = {key: states[key]}
-    fits = {place: fit(state, targets) for place, state in states.items()}
-    good = {place: found for place, found in fits.items() if not found[2]}
-    if len(good) > 1 and not _all_equal([found[1] for found in good.values()]):
+    fits = {name: fit(state, targets) for name, state in states.items()}
+    matching = {name: match for name, match in fits.items() if not match[2]}
+    if len(matching) > 1 and not _all_equal([match[1] for match in matching.values()]):
         raise UsageError(
-            f"{file}: holds several weights that fit, {', '.join(map(quote, good))}: name one, as "
-            f"{file}:{next(iter(good))}"
+            f"{file}: holds several weights that fit, {', '.join(map(quote, matching))}: name one, as "
+            f"{file}:{next(iter(matching))}"
         )
-    if good:
-        target, state, _ = next(iter(good.values()))
+    if matching:
+        target, state, _ = next(iter(matching.values()))
         return target, state
-    _, _, wrong = min(fits.values(), key=lambda found: len(found[2]))
+    _, _, differing = min(fits.values(), key=lambda match: len(match[2]))
     raise UsageError(
-        f"{file}: weights of another architecture than {what}; {len(wrong)} keys differ: "
-        f"{shorten(', '.join(wrong[:5]), 400)}"
+        f"{file}: weights of another architecture than {what}; {len(differing)} keys differ: "
+        f"{shorten(', '.join(differing[:5]), 400)}"
     )
 
 
 def fit(state: State, targets: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, State, list[str]]:
-    """The target that a state dict fits best, the state dict as it fits, and which keys differ."""
-    found: list[tuple[str, State, list[str]]] = []
+    """Find the target that a state dict fits best; also the state dict without prefix, and the keys that differ."""
+    candidates: list[tuple[str, State, list[str]]] = []
     for stripped in strip_prefixes(state):
-        found += [(name, stripped, differences(stripped, own)) for name, own in targets.items()]
-    return min(found, key=lambda one: len(one[2]))
+        candidates += [(name, stripped, differences(stripped, expected)) for name, expected in targets.items()]
+    return min(candidates, key=lambda candidate: len(candidate[2]))
 
 
-def differences(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """The names that only one of two state dicts has, or with another shape."""
+def differences(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """The names that are in only one of two state dicts, or differ in shape."""
     return sorted(
         name
-        for name in {*own, *state}
-        if (name not in state and not name.endswith(COUNTER))
-        or (name in state and name not in own)
-        or (name in state and getattr(own[name], "shape", None) != state[name].shape)
+        for name in {*expected, *state}
+        if (name not in state and not name.endswith(BATCH_COUNTER))
+        or (name in state and name not in expected)
+        or (name in state and getattr(expected[name], "shape", None) != state[name].shape)
     )
 
 
 def strip_prefixes(state: State) -> Iterator[State]:
-    """A state dict, and without every prefix that all its names share."""
+    """Yield a state dict, then the same without each prefix that all its names share."""
     while True:
         yield state
-        heads = {name.partition(".")[0] for name in state}
-        if len(heads) != 1 or not all("." in name for name in state):
+        prefixes = {name.partition(".")[0] for name in state}
+        if len(prefixes) != 1 or not all("." in name for name in state):
             return
         state = {name.partition(".")[2]: value for name, value in state.items()}
 
 
 def read_states(file: Path) -> dict[str, State]:
-    """The mappings of names to tensors in a file, by the keys that lead to them (empty for the file itself).
+    """The state dicts in a file, by the keys that lead to them (empty for the whole file).
 
     Raises:
-        UsageError: missing, broken, another kind of file, or none in it.
+        UsageError: missing, unreadable, another kind of file, or no state dict in it.
     """
-    _refuse_others(file)
+    _check_file_kind(file)
     try:
-        found: Any = load_file(file) if file.suffix == ".safetensors" else _load(file)
+        content: Any = load_file(file) if file.suffix == ".safetensors" else _load_pickle(file)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{file}: not a readable weights file: {shorten(str(error), 200)}") from None
-    states = dict(_find(found, (), 0))
-    if not states and _holds_objects(found):
+    states = dict(_find_states(content, (), 0))
+    if not states and _holds_objects(content):
         raise UsageError(
             f"{file}: not readable as weights alone (weights_only): it holds a whole model or other "
             "objects; save its state_dict() instead"
@@ -123,21 +123,21 @@ def read_states(file: Path) -> dict[str, State]:
 
 
 def _holds_objects(value: Any) -> bool:
-    return isinstance(value, Beside) or (
-        isinstance(value, dict) and any(isinstance(item, Beside) for item in cast("dict[Any, Any]", value).values())
+    return isinstance(value, StandIn) or (
+        isinstance(value, dict) and any(isinstance(item, StandIn) for item in cast("dict[Any, Any]", value).values())
     )
 
 
-def _find(value: Any, keys: tuple[str, ...], depth: int) -> Iterator[tuple[str, State]]:
-    if not isinstance(value, dict) or depth > DEEPEST:
+def _find_states(value: Any, keys: tuple[str, ...], depth: int) -> Iterator[tuple[str, State]]:
+    if not isinstance(value, dict) or depth > MAX_DEPTH:
         return
-    held = cast("dict[Any, Any]", value)
-    state = {name: item for name, item in held.items() if isinstance(name, str) and isinstance(item, Tensor)}
+    mapping = cast("dict[Any, Any]", value)
+    state = {name: item for name, item in mapping.items() if isinstance(name, str) and isinstance(item, Tensor)}
     if state:
         yield ".".join(keys), state
-    for name, item in held.items():
+    for name, item in mapping.items():
         if isinstance(name, str):
-            yield from _find(item, (*keys, name), depth + 1)
+            yield from _find_states(item, (*keys, name), depth + 1)
 
 
 def _all_equal(states: list[State]) -> bool:
@@ -148,11 +148,11 @@ def _all_equal(states: list[State]) -> bool:
     )
 
 
-def _refuse_others(file: Path) -> None:
-    """Say what a file is that is no file of weights."""
+def _check_file_kind(file: Path) -> None:
+    """Refuse a file that clearly is no file of weights, by what it is."""
     try:
-        with open(file, "rb") as opened:
-            start = opened.read(200).lstrip().lower()
+        with open(file, "rb") as stream:
+            start = stream.read(200).lstrip().lower()
     except FileNotFoundError:
         raise UsageError(f"{file}: no such file") from None
     except OSError as error:
@@ -162,41 +162,43 @@ def _refuse_others(file: Path) -> None:
     if start.startswith(b"version https://git-lfs"):
         raise UsageError(f"{file}: is a pointer of Git LFS: fetch the weights themselves (git lfs pull)")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UsageError(f"{file}: is a page of the web, not weights: its download failed")
+        raise UsageError(f"{file}: is a web page, not weights: its download failed")
 
 
-def _load(file: Path) -> Any:
-    """Read by `weights_only`; objects of any other class beside the weights are left where they are."""
+def _load_pickle(file: Path) -> Any:
+    """Load with `weights_only`; stand-ins replace objects of classes that it forbids."""
     try:
         names = set(torch.serialization.get_unsafe_globals_in_checkpoint(file))
-    except Exception:  # the older format, or a broken file
+    except Exception:  # the older format, or a corrupt file
         names = set[str]()
-    filled = set[str]()  # those that are filled like dictionaries
+    dict_like = set[str]()  # classes whose pickles set items
     while True:
         try:
-            return _load_beside(file, names, filled)
-        except Exception as error:  # a broken or a forbidden pickle raises almost anything
-            said = str(error)
-        unknown = FORBIDDEN.search(said)
-        if unknown is not None and unknown[1] not in names and unknown[2] == "was" and len(names) < STRANGERS:
+            return _load_with_stand_ins(file, names, dict_like)
+        except Exception as error:  # a corrupt or forbidden pickle raises almost anything
+            message = str(error)
+        unknown = FORBIDDEN_GLOBAL.search(message)
+        if unknown is not None and unknown[1] not in names and unknown[2] == "was" and len(names) < MAX_STAND_INS:
             names.add(unknown[1])
-        elif "SETITEM" in said and len(filled) < len(names):
-            filled = next(({name} for name in sorted(names) if _loads(file, names, {name})), names)
+        elif "SETITEM" in message and len(dict_like) < len(names):
+            dict_like = next(({name} for name in sorted(names) if _can_load(file, names, {name})), names)
         else:
-            reason = f"it holds {quote(unknown[1])}" if unknown else "not a file that torch.save wrote, or a broken one"
+            reason = f"it holds {quote(unknown[1])}" if unknown else "not a file that torch.save wrote, or corrupt"
             raise UsageError(f"{file}: not readable as weights alone (weights_only): {reason}")
 
 
-def _load_beside(file: Path, names: set[str], filled: set[str]) -> Any:
-    stand_ins = [(OrderedDict if name in filled else type("Beside", (Beside,), {}), name) for name in sorted(names)]
+def _load_with_stand_ins(file: Path, names: set[str], dict_like: set[str]) -> Any:
+    stand_ins = [
+        (OrderedDict if name in dict_like else type("StandIn", (StandIn,), {}), name) for name in sorted(names)
+    ]
     with warnings.catch_warnings(), torch.serialization.safe_globals(cast("Any", stand_ins)):
         warnings.simplefilter("ignore")
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _loads(file: Path, names: set[str], filled: set[str]) -> bool:
+def _can_load(file: Path, names: set[str], dict_like: set[str]) -> bool:
     try:
-        _load_beside(file, names, filled)
+        _load_with_stand_ins(file, names, dict_like)
     except Exception:
         return False
     return True

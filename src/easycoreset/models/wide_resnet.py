@@ -23,19 +23,19 @@ class WideBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(x))
-        kept = x if self.convShortcut is None else self.convShortcut(out)
-        return self.conv2(F.relu(self.bn2(self.conv1(out)))) + kept
+        shortcut = x if self.convShortcut is None else self.convShortcut(out)
+        return self.conv2(F.relu(self.bn2(self.conv1(out)))) + shortcut
 
 
 def wide_resnet(depth: int, width: int, channels: int, classes: int) -> nn.Module:
     """Three groups of (depth - 4) / 6 blocks of 16, 32 and 64 times `width` channels, and a linear layer."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=nn.Conv2d(channels, 16, 3, 1, 1, bias=False))
     width_in = 16
-    for place, (group, stride) in enumerate(((16, 1), (32, 2), (64, 2)), 1):
+    for number, (group, stride) in enumerate(((16, 1), (32, 2), (64, 2)), 1):
         blocks = [WideBlock(width_in, group * width, stride)]
         width_in = group * width
         blocks += [WideBlock(width_in, width_in, 1) for _ in range((depth - 4) // 6 - 1)]
-        layers[f"block{place}"] = nn.Sequential(OrderedDict(layer=nn.Sequential(*blocks)))
+        layers[f"block{number}"] = nn.Sequential(OrderedDict(layer=nn.Sequential(*blocks)))
     layers |= {"bn1": nn.BatchNorm2d(width_in), "relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1)}
     layers |= {"flatten": nn.Flatten(), "fc": nn.Linear(width_in, classes)}
     return nn.Sequential(layers)
