@@ -98,7 +98,7 @@ def test_progress_goes_to_standard_error_and_quiet_silences_it(cli, tmp_path):
         ("train --data digits --epochs 1 --out {} extra", "extra"),
         ("train --data digits --epochs 1 --objective trade --out {}", "did you mean 'trades'"),
         ("train --data digits --epochs 1 --schedule onecycel --out {}", 'Did you mean "onecycle"'),
-        ("train --data digits --epochs 1 --device cuda --out {}", "device must be there; got 'cuda'"),
+        ("train --data digits --epochs 1 --device cuda --out {}", "device must be available; got 'cuda'"),
         ("train --data digits --epochs 1 --eps 8/255 --out {}", "has no option 'eps'"),
         ("score --data digits --epochs 1 --mode onlin --out {}", 'Did you mean "online"'),
         ("score --data digits --epochs 1 --split tset --out {}", 'Did you mean "test"'),

@@ -117,10 +117,10 @@ def test_wrong_weights_are_named(trained, tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pth")
     (tmp_path / "empty").mkdir()
     for options, match in [
-        ({"init": trained, **four}, r"init: the weights in \S*run are of 10 classes; the data have 4$"),
+        ({"init": trained, **four}, r"init: the weights in \S*run have 10 classes; the data have 4$"),
         (
             {"init": tmp_path / "bare.safetensors", **four},
-            r"init: the weights in \S*safetensors are of 10 classes; the data have 4$",
+            r"init: the weights in \S*safetensors have 10 classes; the data have 4$",
         ),
         (
             {"init": trained, "model": "thin-resnet"},

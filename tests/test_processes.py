@@ -118,7 +118,7 @@ def test_our_own_run_gives_the_scores_of_one_process(mode, small, tmp_path):
             )
         )
         record = json.loads(out)  # one object: the first process alone speaks
-        assert record["summary"]["processes"] == processes and err.count("going on") == 0
+        assert record["summary"]["processes"] == processes and err.count("resuming from") == 0
         assert_same(Scores.read(tmp_path / str(processes) / "scores.parquet"), whole)
 
 
@@ -184,7 +184,7 @@ def test_a_process_that_dies_ends_the_run_and_one_process_goes_on(tmp_path):
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
-    assert ran.returncode == 0 and "going on from epoch" in ran.stderr, ran.stderr
+    assert ran.returncode == 0 and "resuming from epoch" in ran.stderr, ran.stderr
     scores = Scores.read(tmp_path / "run" / "scores.parquet")
     assert json.loads(ran.stdout)["summary"]["processes"] == 1
     assert np.isfinite(scores["aign_online"]).all() and scores.n_obs.max() == 4 and scores.n_obs.min() >= 3

@@ -181,7 +181,7 @@ def test_bf16(tmp_path, digits):
         ({"epochs": 1, "lr": float("nan")}, "lr must be finite"),
         ({"epochs": 1, "momentum": 1.0}, r"momentum must be in \[0, 1\)"),
         ({"epochs": 1, "eps": 0.1}, "objective 'standard' has no option 'eps'"),
-        ({"epochs": 1, "device": "mps"}, "device must be there; got 'mps'"),
+        ({"epochs": 1, "device": "mps"}, "device must be available; got 'mps'"),
         ({"epochs": 1, "model": "tests.factories:wrong_shape"}, r"logits \[2, 10\]; got \(2, 4\)"),
         ({"epochs": 1, "model": "tests.factories:only_eval"}, "cannot train on batches of 8"),
         ({"epochs": 1, "model": "thin-resnet", "batch_size": 1}, "cannot train on batches of 1"),
@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_stops_or_goes_on(tmp_path, caplog):
     train(data="digits", epochs=2, lr=50, model="tests.factories:exploding", on_nan="continue", out=tmp_path / "goes")
     lines = [json.loads(line) for line in (tmp_path / "goes" / "history.jsonl").read_text().splitlines()]
     assert lines[0]["loss"] > 0 and lines[1]["loss"] is None  # the finite steps' mean; no step was finite
-    assert "going on" in caplog.text and load_model(tmp_path / "goes", "tests.factories:exploding") is not None
+    assert "continuing" in caplog.text and load_model(tmp_path / "goes", "tests.factories:exploding") is not None
 
 
 def test_a_corrupt_checkpoint_or_record_is_named(tmp_path, monkeypatch):
@@ -317,7 +317,7 @@ def test_validation_rows_are_held_out_of_choice_and_training(tmp_path, scored, d
     select(scores=scored / "scores.parquet", fraction=0.5, out=tmp_path / "all.parquet")
     assert len(job(tmp_path, coreset=tmp_path / "held.parquet", val_fraction=0.2).index) == len(coreset)
     with pytest.raises(
-        UsageError, match=r"keeps \d+ of the 287 rows that are held out; choose it with --val-fraction 0.2"
+        UsageError, match=r"keeps \d+ of the 287 held-out rows; select it with --val-fraction 0.2"
     ):
         job(tmp_path, coreset=tmp_path / "all.parquet", val_fraction=0.2)
 
@@ -362,7 +362,7 @@ def test_one_step_training_is_watched(tmp_path):
 def test_a_profile_says_where_the_time_goes(tmp_path, cli):
     line = ("train", "--data", "digits", "--epochs", 3, "--objective", "trades:eps=0.1:steps=2", "--profile")
     ran = cli(*line, "--out", tmp_path / "t")
-    assert ran.code == 0 and "where the time of training steps goes: batch " in ran.err
+    assert ran.code == 0 and "time of the training steps: batch " in ran.err
     text = (tmp_path / "t" / "profile.txt").read_text()
     shares = {part: int(share) for part, share in re.findall(r"(\w+) (-?\d+)%", text.splitlines()[0])}
     assert list(shares) == ["batch", "forward", "backward", "update", "other"]
@@ -372,7 +372,7 @@ def test_a_profile_says_where_the_time_goes(tmp_path, cli):
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("t", "plain")]
     assert weights[0] == weights[1]
     ran = cli("score", "--data", "digits", "--epochs", 1, "--batch-size", 512, "--profile", "--out", tmp_path / "s")
-    assert ran.code == 0 and "no profile: it takes more than 3 steps" in ran.err
+    assert ran.code == 0 and "no profile: it needs more than 3 steps" in ran.err
     assert not (tmp_path / "s" / "profile.txt").exists()
     ran = cli("score", "--data", "digits", "--epochs", 2, "--batch-size", 256, "--profile", "--out", tmp_path / "f")
     assert ran.code == 0 and (tmp_path / "f" / "profile.txt").exists()  # fewer steps than are looked at

@@ -1,4 +1,4 @@
-"""Features once: penultimate features and probabilities of every training sample, for the selectors that need them."""
+"""Saved features: penultimate features and probabilities of every training sample, for selectors that need them."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -26,14 +26,14 @@ STEPS = 10  # of PGD
 
 
 def saved_kinds(folder: Path, split: Split, layer: str | None) -> dict[str, Any]:
-    """What is there and whole of this data and layer, kind (clean, adversarial) -> its facts; nothing else counts."""
+    """Kinds (clean, adversarial) saved completely for this data and layer, each with its entry in `features.json`."""
     try:
         record = read_record(folder / RECORD)
     except UsageError:
         return {}
     if record.get("fingerprint") != split.fingerprint or layer not in (None, record.get("layer")):
         return {}
-    return {kind: facts for kind, facts in record.get("kinds", {}).items() if has_features(folder, kind, len(split))}
+    return {kind: entry for kind, entry in record.get("kinds", {}).items() if has_features(folder, kind, len(split))}
 
 
 def save_features(
@@ -50,31 +50,31 @@ def save_features(
     batch_size: int = 250,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> None:
-    """Write features (float16) and probabilities (float32) of all samples, row i of index i, and `features.json`.
+    """Write features (float16) and probabilities (float32) of all samples, sample i in row i, and `features.json`.
 
-    Clean samples, eval mode. The gradient of the last layer, (p - 1_y) x (h, 1), needs no more than that.
+    The model is in eval mode. The gradient of the last layer, (p - 1_y) x (h, 1), follows from these two arrays.
 
     Args:
         model: trained, on `device`.
         split: the training split.
-        folder: of the scores.
-        kind: clean, or adversarial: at PGD examples (cross-entropy, 10 steps, linf, random start).
+        folder: the folder of the scores.
+        kind: clean, or adversarial (PGD examples: cross-entropy, 10 steps, linf, random start).
         model_name: for the record.
-        device: where it runs.
+        device: where the model runs.
         feature_layer: the layer whose input is taken; None: the last linear layer.
         eps: radius of the PGD examples.
-        seed: of their random starts.
-        batch_size: samples a batch.
-        advance: told how many samples are done.
+        seed: seed of their random starts.
+        batch_size: samples per batch.
+        advance: called with the number of samples of each finished batch.
 
     Raises:
-        UsageError: the model has no last linear layer and none is named.
-        RunError: a feature that is not finite or is beyond float16.
+        UsageError: the model has no last linear layer and no layer is named.
+        RunError: a feature is not finite or is beyond float16.
     """
     kinds = saved_kinds(folder, split, feature_layer)
     order = np.arange(len(split), dtype=np.int64)
-    first = next(split.batches(order[:2], 2, device))
-    layer = find_last_layer(model, first.x, feature_layer)
+    probe = next(split.batches(order[:2], 2, device))
+    layer = find_last_layer(model, probe.x, feature_layer)
 
     def adversarial(batch: Batch) -> Batch:
         start = random_point(batch.x, batch.index, eps, "linf", seed)
@@ -88,13 +88,13 @@ def save_features(
         )
         return Batch(batch.index, x_adv, batch.y)
 
-    def rows() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def computed_batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for batch in split.batches(order, batch_size, device):
-            seen = batch if kind == "clean" else adversarial(batch)
-            yield batch.index, *look_at(model, seen, layer)
+            inputs = batch if kind == "clean" else adversarial(batch)
+            yield batch.index, *look_at(model, inputs, layer)
             advance(len(batch.index))
 
-    shapes = _write(folder, kind, len(split), rows())
+    shapes = _write(folder, kind, len(split), computed_batches())
     kinds[kind] = shapes if kind == "clean" else shapes | {"steps": STEPS, "eps": eps, "norm": "linf", "seed": seed}
     write_json(
         folder / RECORD,
@@ -118,36 +118,36 @@ def look_at(model: nn.Module, batch: Batch, layer: LastLayer) -> tuple[Tensor, T
     return outputs.features.float(), outputs.p.float()
 
 
-def _take_space(path: Path) -> None:
-    """Find out now whether the disk has room: a write into a mapped file on a full one ends the process."""
+def _reserve_space(path: Path) -> None:
+    """Reserve the space of a file now: writing into a mapped file on a full disk kills the process."""
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _write(folder: Path, kind: str, size: int, rows: Iterator[tuple[Tensor, Tensor, Tensor]]) -> dict[str, Any]:
-    """Fill the two arrays of one kind, each complete before it has its name; returns their shapes."""
+def _write(folder: Path, kind: str, size: int, batches: Iterator[tuple[Tensor, Tensor, Tensor]]) -> dict[str, Any]:
+    """Write the two arrays of one kind, each renamed into place when complete; returns their shapes."""
     features_file, probabilities_file = (folder / name for name in file_names(kind))
     arrays: list[np.memmap] = []
 
     def fill(features_path: Path, probabilities_path: Path) -> None:
-        for index, features, probabilities in rows:
+        for index, features, probabilities in batches:
             largest = features.abs().amax(1)
             if not bool((largest <= LARGEST).all()):
                 worst = int(index[~(largest <= LARGEST)][0])
                 raise RunError(f"features of sample {worst} are not finite or beyond float16 ({LARGEST:g}): not saved")
             if not arrays:
-                for path, values, kept in (
+                for path, values, dtype in (
                     (features_path, features, np.float16),
                     (probabilities_path, probabilities, np.float32),
                 ):
                     shape = (size, values.shape[1])
-                    arrays.append(np.lib.format.open_memmap(path, mode="w+", dtype=kept, shape=shape))
-                    _take_space(path)
+                    arrays.append(np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape))
+                    _reserve_space(path)
             for array, values in zip(arrays, (features, probabilities), strict=True):
                 array[index.cpu().numpy()] = values.cpu().numpy()
         for array in arrays:
             array.flush()
 
-    write_atomic(features_file, lambda one: write_atomic(probabilities_file, lambda two: fill(one, two)))
+    write_atomic(features_file, lambda first: write_atomic(probabilities_file, lambda second: fill(first, second)))
     return {"features": list(arrays[0].shape), "probabilities": list(arrays[1].shape)}

@@ -1,4 +1,4 @@
-"""Predicting: labels for pictures that have none."""
+"""Prediction: labels for unlabelled pictures."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -31,19 +31,19 @@ from easycoreset.training.setup import choose_device, set_threads, to_device
 
 TABLE = "labels.parquet"
 TEXT = "labels.csv"
-GREY = (0.299, 0.587, 0.114)  # of red, green and blue
+GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue
 
 
 @takes(PredictOptions)
 @undisturbed()
 def predict(options: PredictOptions) -> pa.Table:
-    """Label pictures by a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
+    """Label pictures with a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
 
     Returns:
-        `sample_id, pred, label_name, probability`, a row a picture; null where one cannot be read, which is said.
+        `sample_id, pred, label_name, probability`, a row per picture; null if unreadable, with a warning.
 
     Raises:
-        UsageError: no pictures, or none that fit the model.
+        UsageError: there are no pictures, or they do not fit the model.
     """
     card = read_card(options.weights)
     device = choose_device(options.device)
@@ -51,116 +51,118 @@ def predict(options: PredictOptions) -> pa.Table:
     ids, batches = open_pictures(Path(options.data), card, options.batch_size)
     model = to_device(load_model(options.weights, options.model), device)
     weights = hashlib.sha256((options.weights / "model.safetensors").read_bytes()).hexdigest()
-    seen = seed_of(*ids, *sizes_of(Path(options.data), ids))
-    identity = options_json(options, neutral=False) | {"pictures": seen, "weights": weights}
+    pictures_digest = seed_of(*ids, *sizes_of(Path(options.data), ids))
+    identity = options_json(options, neutral=False) | {"pictures": pictures_digest, "weights": weights}
     with claim(options.out, "predict", identity, overwrite=options.overwrite, places=(TABLE, TEXT)) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return read_table(run.path / TABLE, {})
         pred = np.full(len(ids), -1, np.int64)
         probability = np.zeros(len(ids), np.float32)
-        broken: list[str] = []
+        unreadable: list[str] = []
         with progress("predicting", len(ids)) as bar, frozen(model), torch.no_grad():
-            for rows, x, unread in batches:
+            for rows, x, batch_unreadable in batches:
                 if len(rows):
                     p = F.softmax(model(x.to(device)).float(), 1).cpu()
                     pred[rows] = p.argmax(1).numpy()
                     probability[rows] = p.amax(1).numpy()
-                broken += unread
-                bar.advance(len(rows) + len(unread))
-        if broken:
-            log.warning("warning: %d of %d pictures cannot be read: %s", len(broken), len(ids), ", ".join(broken))
-        lost = pred < 0
-        names = [None if k < 0 else card.class_names[k] for k in pred]
+                unreadable += batch_unreadable
+                bar.advance(len(rows) + len(batch_unreadable))
+        if unreadable:
+            log.warning(
+                "warning: %d of %d pictures cannot be read: %s", len(unreadable), len(ids), ", ".join(unreadable)
+            )
+        missing = pred < 0
+        label_names = [None if label < 0 else card.class_names[label] for label in pred]
         table = pa.table(
             {
                 "sample_id": pa.array(ids, pa.string()),
-                "pred": pa.array(pred, mask=lost),
-                "label_name": pa.array(names, pa.string()),
-                "probability": pa.array(probability, mask=lost),
+                "pred": pa.array(pred, mask=missing),
+                "label_name": pa.array(label_names, pa.string()),
+                "probability": pa.array(probability, mask=missing),
             }
         )
         write_table(table, run.path / TABLE)
         write_atomic(run.path / TEXT, lambda path: write_csv(table, path, options.raw))
-        counts = np.bincount(pred[~lost], minlength=len(card.class_names)).tolist()
+        counts = np.bincount(pred[~missing], minlength=len(card.class_names)).tolist()
         run.finish(
             summary={
                 "model": card.model,
                 "pictures": len(ids),
-                "unreadable": broken,
+                "unreadable": unreadable,
                 "counts": dict(zip(card.class_names, counts, strict=True)),
             }
         )
         return table
 
 
-def sizes_of(place: Path, ids: Sequence[str]) -> list[int]:
-    """Bytes of each picture; of arrays those of their file."""
-    return [(place / name if place.is_dir() else place).stat().st_size for name in ids]
+def sizes_of(path: Path, ids: Sequence[str]) -> list[int]:
+    """The size of each picture in bytes; for arrays, the size of their file."""
+    return [(path / name if path.is_dir() else path).stat().st_size for name in ids]
 
 
-Batches = Iterator[tuple[np.ndarray, Tensor, list[str]]]  # (rows, images [B,C,H,W] in [0,1], what cannot be read)
+Batches = Iterator[tuple[np.ndarray, Tensor, list[str]]]  # (rows, images [B,C,H,W] in [0,1], unreadable files)
 
 
-def open_pictures(place: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
-    """Names and batches of the pictures in a folder, in folders within it too, or in the array `x` of an .npz.
+def open_pictures(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
+    """Names and batches of the pictures in a folder (with its subfolders), or in the array `x` of an .npz file.
 
     Raises:
-        UsageError: there are none, or the arrays' shape is not the model's.
+        UsageError: there are none, or the shape of the arrays is not that of the model.
     """
     square = card.shape[1] == card.shape[2] and card.shape[0] in (1, 3)
-    if place.is_dir() and not square:
-        raise UsageError(f"data: {place}: the model takes images of shape {card.shape}, which pictures do not have")
-    if place.suffix == ".npz":
-        return _open_arrays(place, card, batch_size)
-    if not place.is_dir():
-        raise UsageError(f"data must be a folder of images or an .npz file; got {str(place)!r}")
-    files, _ = find_pictures(place)
+    if path.is_dir() and not square:
+        raise UsageError(f"data must be an .npz file for a model of shape {card.shape}; got the folder {str(path)!r}")
+    if path.suffix == ".npz":
+        return _open_arrays(path, card, batch_size)
+    if not path.is_dir():
+        raise UsageError(f"data must be a folder of images or an .npz file; got {str(path)!r}")
+    files, _ = find_pictures(path)
     if not files:
-        raise UsageError(f"data: {place}: holds no images")
+        raise UsageError(f"data: {path}: holds no images")
     for file in files:
         check_name(file)
-    return [file.relative_to(place).as_posix() for file in files], _decode(place, files, card, batch_size)
+    return [file.relative_to(path).as_posix() for file in files], _decode(path, files, card, batch_size)
 
 
-def _open_arrays(place: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
-    names = [names[0] for names in SPELLINGS]
-    held = read_npz(place, names)
-    if not held:
-        raise UsageError(f"data: {place}: holds no array of images ({', '.join(names)})")
-    name, pixels = next(iter(held.items()))
-    pixels, _ = check_arrays(f"data: {place}", pixels, np.zeros(len(pixels)), name)
+def _open_arrays(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
+    names = [spellings[0] for spellings in SPELLINGS]
+    arrays = read_npz(path, names)
+    if not arrays:
+        raise UsageError(f"data: {path}: holds no array of images ({', '.join(names)})")
+    name, pixels = next(iter(arrays.items()))
+    pixels, _ = check_arrays(f"data: {path}", pixels, np.zeros(len(pixels)), name)
     shape = (pixels.shape[3], *pixels.shape[1:3])
     if shape != card.shape:
-        raise UsageError(f"data: {place}: x must hold images of shape {card.shape}, as the model takes; got {shape}")
+        raise UsageError(f"data: {path}: x must hold images of shape {card.shape}, as the model takes; got {shape}")
 
     def batches() -> Batches:
         for start in range(0, len(pixels), batch_size):
-            part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_size]))
-            x = part.float().div(255) if part.dtype == torch.uint8 else part.float()
-            yield np.arange(start, start + len(part)), x.permute(0, 3, 1, 2), []
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_size]))
+            x = batch.float().div(255) if batch.dtype == torch.uint8 else batch.float()
+            yield np.arange(start, start + len(batch)), x.permute(0, 3, 1, 2), []
 
     return [f"{name}/{row}" for row in range(len(pixels))], batches()
 
 
-def _decode(place: Path, files: Sequence[Path], card: ModelCard, batch_size: int) -> Batches:
-    """Decode pictures as training does, to the model's size and channels; a broken one ends nothing."""
+def _decode(path: Path, files: Sequence[Path], card: ModelCard, batch_size: int) -> Batches:
+    """Decode pictures as in training, to the size and channels of the model; unreadable ones are listed, not raised."""
     white = find_white(files)
 
-    def attempt(file: Path) -> np.ndarray | str:
+    def try_decode(file: Path) -> np.ndarray | str:
         try:
             return decode(file, card.shape[1], white)
-        except Exception as error:  # PIL raises almost anything on broken files
-            return f"{say_name(file.relative_to(place).as_posix())} ({say_broken(error)})"
+        except Exception as error:  # PIL raises almost any exception on corrupt files
+            return f"{say_name(file.relative_to(path).as_posix())} ({say_broken(error)})"
 
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(files), batch_size):
-            found = list(pool.map(attempt, files[start : start + batch_size]))
-            rows = [row for row, image in enumerate(found, start) if isinstance(image, np.ndarray)]
-            pixels = [image for image in found if isinstance(image, np.ndarray)]
+            results = list(pool.map(try_decode, files[start : start + batch_size]))
+            rows = [row for row, result in enumerate(results, start) if isinstance(result, np.ndarray)]
+            pixels = [result for result in results if isinstance(result, np.ndarray)]
             x = torch.zeros(0, *card.shape)
             if pixels:
                 x = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div(255)
             if card.shape[0] == 1 and len(x):
                 x = (x * torch.tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True).clamp(0, 1)
-            yield np.array(rows, np.int64), x, [image for image in found if isinstance(image, str)]
+            yield np.array(rows, np.int64), x, [result for result in results if isinstance(result, str)]

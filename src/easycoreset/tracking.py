@@ -1,4 +1,4 @@
-"""Training runs in MLflow, Weights & Biases or TensorBoard: offline, in the run's folder, unless told otherwise."""
+"""Experiment tracking with MLflow, Weights & Biases or TensorBoard; by default offline, in the folder of the run."""
 
 import contextlib
 import importlib.util
@@ -16,12 +16,12 @@ from easycoreset.processes import leads
 from easycoreset.records import read_record
 
 Metrics = dict[str, float]
-Log = Callable[[int, Metrics], object]  # (epoch, its metrics)
+LogMetrics = Callable[[int, Metrics], object]  # (epoch, metrics)
 PROJECT = "easycoreset"
 
 
-class Numbered(Protocol):
-    """What is followed: an epoch with a number and metrics, None where there is no value."""
+class TrackedEpoch(Protocol):
+    """An epoch with a number and metrics; a metric without a value is None."""
 
     @property
     def number(self) -> int: ...
@@ -30,7 +30,7 @@ class Numbered(Protocol):
     def metrics(self) -> dict[str, float | None]: ...
 
 
-E = TypeVar("E", bound=Numbered)
+E = TypeVar("E", bound=TrackedEpoch)
 
 
 def check_tracker(kind: str | None) -> None:
@@ -44,104 +44,106 @@ def check_tracker(kind: str | None) -> None:
 
 
 def follow(epochs: Iterable[E], options: RecipeOptions, folder: Path) -> Iterator[E]:
-    """Yield the epochs; when the caller is done with one, log its metrics, the first process alone.
+    """Yield the epochs; log the metrics of each after the caller has used it, in the main process only.
 
-    A tracker that fails on the way is reported and does not stop the training.
+    A tracker that fails during training causes a warning and does not stop the training.
     """
     if options.track is None or not leads():
         yield from epochs
         return
     for name in TRACKERS:
         if (folder / name).is_symlink():
-            raise UsageError(f"track: {folder / name} is a link: nothing is written through it")
-    with TRACKERS[options.track](folder, options_json(options)) as note:
+            raise UsageError(f"track: {folder / name} is a symbolic link; trackers do not write through links")
+    with TRACKERS[options.track](folder, options_json(options)) as log_metrics:
         for epoch in epochs:
             yield epoch
             metrics = {name: value for name, value in epoch.metrics.items() if value is not None and name != "epoch"}
             try:
-                note(epoch.number, metrics)
-            except Exception as error:  # a server may be gone
+                log_metrics(epoch.number, metrics)
+            except Exception as error:  # a server may be unreachable
                 log.warning("warning: track %s: epoch %d is not logged: %s", options.track, epoch.number, error)
 
 
 @contextlib.contextmanager
-def track_tensorboard(folder: Path, parameters: dict[str, Any]) -> Iterator[Log]:
-    """Event files in `tensorboard/`; the options are a table under the tab Text."""
+def track_tensorboard(folder: Path, parameters: dict[str, Any]) -> Iterator[LogMetrics]:
+    """Write event files to `tensorboard/`; the tab Text shows the options as a table."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         rows = "".join(f"| {name} | {value} |\n" for name, value in parameters.items())
         writer.add_text("options", f"| option | value |\n|---|---|\n{rows}")
 
-        def note(epoch: int, metrics: Metrics) -> None:
+        def log_metrics(epoch: int, metrics: Metrics) -> None:
             for name, value in metrics.items():
                 writer.add_scalar(name, value, epoch)
             writer.flush()
 
-        yield note
+        yield log_metrics
 
 
 @contextlib.contextmanager
-def track_mlflow(folder: Path, parameters: dict[str, Any]) -> Iterator[Log]:
-    """A run on the server that MLFLOW_TRACKING_URI names, else in `mlflow/`: SQLite, or files for mlflow-skinny."""
+def track_mlflow(folder: Path, parameters: dict[str, Any]) -> Iterator[LogMetrics]:
+    """Log to the server at MLFLOW_TRACKING_URI, else to `mlflow/`: SQLite, or files for mlflow-skinny."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    home = folder.resolve() / "mlflow"
-    place = None if uri else (home / "artifacts").as_uri()
+    directory = folder.resolve() / "mlflow"
+    artifacts = None if uri else (directory / "artifacts").as_uri()
     if not uri:
-        home.mkdir(exist_ok=True)
+        directory.mkdir(exist_ok=True)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        sql = all(importlib.util.find_spec(name) is not None for name in ("sqlalchemy", "alembic"))
-        if not sql:
+        has_sql = all(importlib.util.find_spec(name) is not None for name in ("sqlalchemy", "alembic"))
+        if not has_sql:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        uri = f"sqlite:///{home}/mlflow.db" if sql else home.as_uri()
+        uri = f"sqlite:///{directory}/mlflow.db" if has_sql else directory.as_uri()
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
 
     client = MlflowClient(tracking_uri=uri)
-    run = _begun(folder, "mlflow")
-    if run is None:
+    run_id = _read_run_id(folder, "mlflow")
+    if run_id is None:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         known = client.get_experiment_by_name(name)
-        experiment = client.create_experiment(name, artifact_location=place) if known is None else known.experiment_id
-        run = client.create_run(experiment, run_name=folder.resolve().name).info.run_id
-        client.log_batch(run, params=[Param(name, str(value)[:500]) for name, value in parameters.items()])
-        _begin(folder, "mlflow", run)
+        experiment_id = (
+            client.create_experiment(name, artifact_location=artifacts) if known is None else known.experiment_id
+        )
+        run_id = client.create_run(experiment_id, run_name=folder.resolve().name).info.run_id
+        client.log_batch(run_id, params=[Param(name, str(value)[:500]) for name, value in parameters.items()])
+        _write_run_id(folder, "mlflow", run_id)
     else:
-        client.update_run(run, "RUNNING")
-    state = "FAILED"
+        client.update_run(run_id, "RUNNING")
+    status = "FAILED"
 
-    def note(epoch: int, metrics: Metrics) -> None:
+    def log_metrics(epoch: int, metrics: Metrics) -> None:
         now = int(time.time() * 1000)
-        client.log_batch(run, metrics=[Metric(name, value, now, epoch) for name, value in metrics.items()])
+        client.log_batch(run_id, metrics=[Metric(name, value, now, epoch) for name, value in metrics.items()])
 
     try:
-        yield note
-        state = "FINISHED"
+        yield log_metrics
+        status = "FINISHED"
     finally:
-        client.set_terminated(run, state)
+        client.set_terminated(run_id, status)
 
 
 @contextlib.contextmanager
-def track_wandb(folder: Path, parameters: dict[str, Any]) -> Iterator[Log]:
-    """A run in `wandb/`, to be sent by `wandb sync`; sent at once where WANDB_API_KEY or WANDB_MODE is set."""
-    told = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_MODE"))
-    if not told:
+def track_wandb(folder: Path, parameters: dict[str, Any]) -> Iterator[LogMetrics]:
+    """Log to `wandb/`, for `wandb sync`; with WANDB_API_KEY or WANDB_MODE set, the run is sent at once."""
+    configured = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_MODE"))
+    if not configured:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    before = _begun(folder, "wandb")
-    given: dict[str, Any] = {} if told else {"mode": "offline"}
-    if before is not None:
-        given |= {"id": before} | ({"resume": "allow"} if told else {})
+    run_id = _read_run_id(folder, "wandb")
+    extra: dict[str, Any] = {} if configured else {"mode": "offline"}
+    if run_id is not None:
+        extra |= {"id": run_id} | ({"resume": "allow"} if configured else {})
     run: Any = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         name=folder.resolve().name,
         dir=str(folder),
         config=parameters,
         settings=wandb.Settings(silent=True, console="off"),
-        **given,
+        **extra,
     )
-    _begin(folder, "wandb", run.id)
+    _write_run_id(folder, "wandb", run.id)
     code = 1
     try:
         yield lambda epoch, metrics: run.log(metrics, step=epoch)
@@ -150,15 +152,15 @@ def track_wandb(folder: Path, parameters: dict[str, Any]) -> Iterator[Log]:
         run.finish(exit_code=code)
 
 
-def _begun(folder: Path, kind: str) -> str | None:
-    """The run that this folder's training began with, where it goes on."""
+def _read_run_id(folder: Path, kind: str) -> str | None:
+    """The id of the run that tracks this folder's training; None before the first start."""
     file = folder / "tracking.json"
     return read_record(file).get(kind) if file.exists() else None
 
 
-def _begin(folder: Path, kind: str, run: str) -> None:
+def _write_run_id(folder: Path, kind: str, run_id: str) -> None:
     file = folder / "tracking.json"
-    write_json(file, (read_record(file) if file.exists() else {}) | {kind: run})
+    write_json(file, (read_record(file) if file.exists() else {}) | {kind: run_id})
 
 
 TRACKERS = {"mlflow": track_mlflow, "tensorboard": track_tensorboard, "wandb": track_wandb}

@@ -1,4 +1,4 @@
-"""Training: a model by an objective, on a coreset or on everything."""
+"""Training: fit a model to an objective, on a coreset or on all samples."""
 
 import torch
 from torch import Tensor, nn
@@ -28,23 +28,23 @@ MODEL_PLACES = (
     "profile.txt",
     "profile.json",
 )
-PLACES = (*MODEL_PLACES, "best")  # what `train` may write
+PLACES = (*MODEL_PLACES, "best")  # the files and folders that `train` may write
 
 
 @takes(TrainOptions)
 @undisturbed()
 def train(options: TrainOptions) -> nn.Module:
-    """Train a model and write it to the folder `out`; the same call again resumes or returns what is there.
+    """Train a model and write it to the folder `out`; repeating the call resumes, or returns the finished model.
 
-    With `val_fraction`, `history.jsonl` holds the accuracies on the held-out rows, and `best/` the epoch that did best
-    on them (under PGD for an adversarial objective, else clean). The model that is returned is the last.
+    With `val_fraction`, `history.jsonl` holds the accuracies on the held-out rows, and `best/` the model of the epoch
+    with the highest one (under PGD for an adversarial objective, else clean). The last epoch's model is returned.
 
     Returns:
         The trained model, in eval mode.
 
     Raises:
-        UsageError: wrong use, before work starts.
-        RunError: a loss that is not finite.
+        UsageError: invalid options or data, before work starts.
+        RunError: the loss is not finite.
     """
     job = prepare(options, epochs=options.epochs, updates=options.updates)
     identity = job.identity(options)
@@ -62,7 +62,7 @@ def train(options: TrainOptions) -> nn.Module:
         run.finish(summary=training_summary(job, history), options=run.record["options"])
         if leads():
             delete_written(run.path / CHECKPOINT)
-        tell(None)  # what the first process wrote is there for all
+        tell(None)  # a barrier: the files of the main process are complete
     return model.eval()
 
 
@@ -71,10 +71,10 @@ def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history:
     import json
 
     state = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    lost = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
-    if lost and options.on_nan == "stop":
+    nonfinite = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    if nonfinite and options.on_nan == "stop":
         raise RunError(
-            f"the model's weights are not finite after the last update (first: {lost[0]}): a smaller lr, or "
+            f"the model's weights are not finite after the last update (first: {nonfinite[0]}): use a smaller --lr, or "
             "--on-nan continue"
         )
     if not leads():
@@ -86,7 +86,7 @@ def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history:
 
 
 def training_summary(job: Job, history: History) -> dict[str, object]:
-    """What `run.json` and the terminal say of a training run."""
+    """The summary of a training run, for `run.json` and the terminal."""
     seconds = sum(line["seconds"] or 0.0 for line in history)
     return {
         "model": job.model_name,

@@ -1,4 +1,4 @@
-"""Where a run stands, so that it goes on from there bit for bit."""
+"""Checkpoints, from which a run resumes bit for bit."""
 
 import pickle
 from pathlib import Path
@@ -13,15 +13,15 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Write the checkpoint of a run's folder."""
+    """Write the checkpoint to a run's folder."""
     write_atomic(folder / CHECKPOINT, lambda path: torch.save(state, path))
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Read the checkpoint of a run's folder, tensors and plain values alone; None where there is none.
+    """Read the checkpoint of a run's folder (tensors and plain values only); None without one.
 
     Raises:
-        UsageError: it is corrupt.
+        UsageError: the file is corrupt.
     """
     file = folder / CHECKPOINT
     if not file.exists():
@@ -30,7 +30,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         state = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not {"model", "optimizer", "epoch", "step", "history"} <= set(state):
             raise ValueError("not a checkpoint")
-    except Exception as error:  # a broken file raises almost anything
-        said = "not one that easycoreset wrote" if isinstance(error, ValueError | pickle.UnpicklingError) else "cut off"
-        raise UsageError(f"{file} is corrupt ({said}); --overwrite begins anew") from None
+    except Exception as error:  # a corrupt file raises almost any exception
+        reason = "not written by easycoreset" if isinstance(error, ValueError | pickle.UnpicklingError) else "truncated"
+        raise UsageError(f"{file} is corrupt ({reason}); --overwrite begins anew") from None
     return state

@@ -1,4 +1,4 @@
-"""The only training loop: a generator of epochs that checkpoints itself and resumes bit for bit."""
+"""The only training loop: a generator of epochs that writes checkpoints and resumes bit for bit."""
 
 import contextlib
 import math
@@ -28,7 +28,7 @@ from easycoreset.training.tap import tapped
 from easycoreset.training.together import add_up_gradients, all_finite, share_of
 
 History = list[dict[str, float | None]]
-LOOK_EVERY = 20  # steps between looks at the loss, each of which waits for the device
+LOSS_EVERY = 20  # steps between readings of the loss; each one waits for the device
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Epoch:
 
     Attributes:
         number: from 1.
-        model: as it is after the epoch; look at it, change nothing.
+        model: the model after the epoch; do not change it.
         metrics: epoch, updates so far, mean loss of its finite steps (None where there was none), lr, seconds.
-        trained: what training would give if it ended now: the average of the weights with `ema`, else the model.
+        trained: the result if training ended now: the average of the weights with `ema`, else the model.
     """
 
     number: int
@@ -59,27 +59,27 @@ def fit(
 ) -> Iterator[Epoch]:
     """Train `model` in place and yield each epoch as it ends.
 
-    All randomness is a function of (seed, epoch, step), so a run that goes on from a checkpoint in `folder` is
-    bit for bit the uninterrupted one on the same CPU. The epoch's checkpoint is written when the caller asks for
-    the next epoch: what the caller does with an epoch is done again if it was cut off. torch's global generator
-    is seeded in every step (dropout draws from it). With `ema`, the average of the weights becomes the model's own
-    after the last epoch; every epoch that is yielded is the model as it is trained.
+    All randomness is a function of (seed, epoch, step), so a run that resumes from a checkpoint in `folder` equals the
+    uninterrupted run bit for bit on the same CPU. The checkpoint of an epoch is written when the caller asks for the
+    next one: if the caller is interrupted while it uses an epoch, that epoch is yielded again. torch's global generator
+    is seeded in every step (dropout draws from it). With `ema`, the model gets the average of the weights after the
+    last epoch; until then `Epoch.model` is the model without averaging.
 
-    Several processes (torch.distributed) share every batch: their gradients are added up, each weighed by its samples,
-    so that an update is that of the whole batch (batch norm sees the process's own part). The first alone writes, and a
-    run may go on with another number of processes.
+    Several processes (torch.distributed) share every batch: their gradients are summed, each weighted by its number of
+    samples, so that an update is that of the whole batch (batch norm sees the part of its process). Only the main
+    process writes, and a run may resume with another number of processes.
 
     Args:
-        job: what to do.
-        model: on the job's device.
-        recorder: watches every batch and observes its logits.
-        feature_layer: name of the layer whose input it observes as features; None: the last linear layer.
-        folder: holds the checkpoint; None for none.
-        history: is filled with the metrics of every epoch, those before the checkpoint too.
+        job: the resolved options and data.
+        model: the model, on the job's device.
+        recorder: records every batch and its logits.
+        feature_layer: name of the layer whose input the recorder gets as features; None: the last linear layer.
+        folder: where the checkpoint is; None for no checkpoints.
+        history: filled with the metrics of every epoch, including those before a resume.
 
     Raises:
-        UsageError: a corrupt checkpoint.
-        RunError: a loss that is not finite, where the options say stop.
+        UsageError: the checkpoint is corrupt.
+        RunError: the loss is not finite, with `on_nan` stop.
     """
     state = _Training(job, model, recorder, feature_layer, folder, [] if history is None else history)
     with progress("training", job.updates, state.updates_done) as bar, contextlib.closing(state):
@@ -122,37 +122,37 @@ class _Training:
         self.epoch = 1
         self.step = 0
         self.seconds = 0.0
-        self._told = 0
+        self._reported_bad = 0
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
         self.bad_steps = torch.zeros((), dtype=torch.int64, device=job.device)
-        wanted = options.profile and leads()
-        self.profile = Profile(folder, job.device) if wanted and folder is not None else None
+        profiled = options.profile and leads()
+        self.profile = Profile(folder, job.device) if profiled and folder is not None else None
         saved = tell(load_checkpoint(folder) if folder is not None and leads() else None)
         if saved is not None:
             try:
                 self._load(saved)
-            except Exception as error:  # torch raises almost anything where a state does not fit
-                said = shorten(" ".join(str(error).split()) or type(error).__name__, 2 * LONGEST)
-                raise UsageError(f"{CHECKPOINT} of {folder} is corrupt ({said}); --overwrite begins anew") from None
+            except Exception as error:  # torch raises almost any exception if a state does not fit
+                reason = shorten(" ".join(str(error).split()) or type(error).__name__, 2 * LONGEST)
+                raise UsageError(f"{CHECKPOINT} of {folder} is corrupt ({reason}); --overwrite begins anew") from None
         self._started = self._saved = time.monotonic()
 
     def close(self) -> None:
-        """End what looks at the steps."""
+        """Stop the profiler."""
         if self.profile is not None:
             self.profile.close()
 
     @property
     def updates_done(self) -> int:
-        """Updates so far."""
+        """The number of updates so far."""
         return (self.epoch - 1) * self.job.steps + self.step
 
     def run_epoch(self, bar: Progress) -> None:
-        """Run the rest of the current epoch and move on to the next."""
+        """Run the remaining steps of the current epoch."""
         job = self.job
         epoch = self.epoch
         steps = min(job.steps, job.updates - (epoch - 1) * job.steps)
-        draw = torch.randperm(len(job.index), generator=generator_of(job.options.seed, "order", epoch)).numpy()
-        order = job.index[draw][: steps * job.options.batch_size]
+        permutation = torch.randperm(len(job.index), generator=generator_of(job.options.seed, "order", epoch)).numpy()
+        order = job.index[permutation][: steps * job.options.batch_size]
 
         def transform(images: Tensor, step: int) -> Tensor:
             keys = (epoch, step) if rank() == 0 else (epoch, step, rank())
@@ -163,17 +163,17 @@ class _Training:
         shard = (rank(), world_size())
         batches = job.split.batches(order, size, job.device, transform, skip=self.step, shard=shard)
         for batch in each_in("batch", batches):
-            whole = min(size, len(order) - self.step * size)
-            loss = self._update(batch, share_of(len(batch.x), whole))
+            global_size = min(size, len(order) - self.step * size)
+            loss = self._update(batch, share_of(len(batch.x), global_size))
             finite = torch.isfinite(loss)
             self.loss_sum += torch.where(finite, loss, 0)
             self.bad_steps += ~finite
             self.step += 1
             if self.profile is not None:
                 self.profile.step()
-            looked = self.step % LOOK_EVERY == 0 or self.step == steps
-            bar.advance(1, f"epoch {epoch} loss {self._mean_loss():.3f}" if looked else None)
-            if self.step < steps and self._save_due(looked):
+            loss_read = self.step % LOSS_EVERY == 0 or self.step == steps
+            bar.advance(1, f"epoch {epoch} loss {self._mean_loss():.3f}" if loss_read else None)
+            if self.step < steps and self._save_due(loss_read):
                 self.save()
         agree(self.model)
         seconds = self.seconds + time.monotonic() - self._started
@@ -189,17 +189,17 @@ class _Training:
         if self.recorder is not None:
             self.recorder.end_epoch()
 
-    def _save_due(self, looked: bool) -> bool:
-        """Whether it is time for a checkpoint: one clock says so, of several processes that of the first."""
+    def _save_due(self, synchronised: bool) -> bool:
+        """Whether a checkpoint is due; with several processes, the clock of the main process decides."""
         due = time.monotonic() - self._saved > 60 * self.job.options.checkpoint_minutes
-        return looked and tell(due) if several() else due
+        return synchronised and tell(due) if several() else due
 
     def _update(self, batch: Batch, share: float) -> Tensor:
-        """One step of SGD; returns this process's share of the loss, on the device."""
+        """Run one step of SGD; returns this process's share of the loss, on the device."""
         job = self.job
         options = self.job.options
-        own = (self.epoch, self.step) if rank() == 0 else (self.epoch, self.step, rank())
-        key = seed_of(options.seed, "step", *own)
+        keys = (self.epoch, self.step) if rank() == 0 else (self.epoch, self.step, rank())
+        key = seed_of(options.seed, "step", *keys)
         torch.manual_seed(key)
         if options.cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
@@ -217,7 +217,7 @@ class _Training:
         with record_function("update"):
             add_up_gradients(self.model)
             if options.on_nan == "continue" and not all_finite(loss):
-                return torch.full_like(loss.detach(), float("nan"))  # for every process, where it was one
+                return torch.full_like(loss.detach(), float("nan"))  # in all processes if in any
             self.optimizer.step()
             if self.average is not None:
                 self.average.update(self.model)
@@ -225,26 +225,26 @@ class _Training:
 
     @property
     def trained(self) -> nn.Module:
-        """The average of the weights, where there is one, else the model."""
+        """The average of the weights if there is one, else the model."""
         return self.model if self.average is None else self.average.module
 
     def take_average(self) -> None:
-        """Make the average of the weights, where there is one, the model's own."""
+        """Copy the average of the weights, if there is one, into the model."""
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
 
     def _mean_loss(self) -> float:
-        """Mean loss of the epoch's finite steps so far, NaN where there was none; another loss may stop the run."""
-        steps = self.bad_steps.clone()
+        """Mean loss of the epoch's finite steps so far, NaN without one; raises for others with `on_nan` stop."""
+        bad_count = self.bad_steps.clone()
         total = self.loss_sum.clone()
-        add_up(steps, total)
-        bad = -(-int(steps) // world_size())
+        add_up(bad_count, total)
+        bad = -(-int(bad_count) // world_size())
         if bad and self.job.options.on_nan == "stop":
-            where = f"by update {self.updates_done} (epoch {self.epoch})"
-            raise RunError(f"loss must be finite; it was not {where}: a lower --lr may help, --on-nan continue goes on")
-        if bad and bad != self._told:
-            log.warning("loss is not finite in %d of %d steps of epoch %d; going on", bad, self.step, self.epoch)
-            self._told = bad
+            position = f"by update {self.updates_done} (epoch {self.epoch})"
+            raise RunError(f"loss must be finite; it was not {position}: try a lower --lr, or --on-nan continue")
+        if bad and bad != self._reported_bad:
+            log.warning("loss is not finite in %d of %d steps of epoch %d; continuing", bad, self.step, self.epoch)
+            self._reported_bad = bad
         return float(total) / (self.step - bad) if self.step > bad else math.nan
 
     def save(self) -> None:
@@ -255,7 +255,7 @@ class _Training:
         loss_sum = self.loss_sum.clone()
         bad_steps = self.bad_steps.clone()
         add_up(loss_sum, bad_steps)
-        recorder = self.recorder.state_dict() if self.recorder else None
+        recorder_state = self.recorder.state_dict() if self.recorder else None
         if self.folder is not None and leads():
             save_checkpoint(
                 self.folder,
@@ -268,7 +268,7 @@ class _Training:
                     "step": self.step,
                     "history": self.history,
                     "seconds": self.seconds,
-                    "recorder": recorder,
+                    "recorder": recorder_state,
                     "average": None if self.average is None else self.average.state_dict(),
                 },
             )
@@ -277,7 +277,7 @@ class _Training:
     def _load(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        if leads():  # a sum over the processes
+        if leads():  # the saved values are sums over the processes
             self.loss_sum.copy_(saved["loss_sum"])
             self.bad_steps.copy_(saved["bad_steps"])
         self.epoch = saved["epoch"]
@@ -288,4 +288,4 @@ class _Training:
             self.average.load_state_dict(saved["average"])
         if self.recorder is not None and saved["recorder"] is not None:
             self.recorder.load_state_dict(saved["recorder"])
-        log.info("going on from epoch %d, step %d", self.epoch, self.step)
+        log.info("resuming from epoch %d, step %d", self.epoch, self.step)

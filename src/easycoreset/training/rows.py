@@ -1,4 +1,4 @@
-"""Which samples are trained on: all, or a coreset's, without those that are held out."""
+"""The training rows: all samples or those of a coreset, without the held-out ones."""
 
 import numpy as np
 
@@ -11,38 +11,38 @@ from easycoreset.tables.subset import match_coreset, require_same_data
 
 
 def training_rows(options: RecipeOptions, source: Source) -> tuple[Ints, Floats | None]:
-    """The samples that are trained on, ascending, and all samples' weights, or None where they are equal.
+    """The indices of the training samples, ascending, and the weights of all samples, or None if they are equal.
 
     Raises:
-        UsageError: a coreset of other data.
+        UsageError: the coreset is of other data.
     """
     split = source.splits["train"]
     if options.coreset is None:
         return np.arange(len(split), dtype=np.int64), None
     coreset = Coreset.read(options.coreset)
-    what = f"coreset {options.coreset}"
+    description = f"coreset {options.coreset}"
     if options.allow_subset:
-        coreset = match_coreset(coreset, split, source.class_names, what)
+        coreset = match_coreset(coreset, split, source.class_names, description)
     else:
-        require_same_data(coreset, split, what)
+        require_same_data(coreset, split, description)
     uniform = np.all(coreset.weight[coreset.keep] == 1)
     return coreset.index, None if uniform else np.nan_to_num(coreset.weight)
 
 
 def hold_out_rows(options: RecipeOptions, source: Source, index: Ints) -> tuple[Ints, Ints]:
-    """Take the validation rows out of those that are trained on; a coreset must not keep any of them.
+    """Split the training rows into training and validation rows; a coreset must not keep any validation row.
 
     Raises:
-        UsageError: it does.
+        UsageError: the coreset keeps some of them.
     """
-    share: float | None = getattr(options, "val_fraction", None)
-    if share is None:
+    val_fraction: float | None = getattr(options, "val_fraction", None)
+    if val_fraction is None:
         return index, np.zeros(0, np.int64)
-    _, validation = hold_out(source.splits["train"].labels, share)
+    _, validation = hold_out(source.splits["train"].labels, val_fraction)
     kept = int(np.isin(index, validation).sum())
     if options.coreset is not None and kept:
         raise UsageError(
-            f"val_fraction: the coreset keeps {kept} of the {len(validation)} rows that are held out; "
-            f"choose it with --val-fraction {share:g} too"
+            f"val_fraction: the coreset keeps {kept} of the {len(validation)} held-out rows; "
+            f"select it with --val-fraction {val_fraction:g} too"
         )
     return np.setdiff1d(index, validation), validation

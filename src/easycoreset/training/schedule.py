@@ -1,10 +1,10 @@
-"""Learning rates as functions of progress, so that a resumed run needs no state for them."""
+"""Learning rates as functions of progress, so that resuming a run needs no scheduler state."""
 
 import math
 
 
 def learning_rate(kind: str, progress: float) -> float:
-    """The share of the peak learning rate at `progress` in [0, 1) of all updates.
+    """The learning rate, as a share of its peak, after `progress` in [0, 1) of all updates.
 
     onecycle: cosine from 1/25 up to 1 over the first 30%, then cosine down to 1/250000 (Smith & Topin 2018, with
     torch's constants); cosine: from 1 to 0; step: 1, then 0.1 from 75% and 0.01 from 90% on.

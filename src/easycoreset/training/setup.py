@@ -1,4 +1,4 @@
-"""Everything that is decided and checked before a model is trained."""
+"""Resolve and check a training run before it starts."""
 
 import math
 import warnings
@@ -29,31 +29,31 @@ from easycoreset.training.rows import hold_out_rows, training_rows
 from easycoreset.training.starting import Start, model_of, read_start
 
 FEW_UPDATES = 50
-SMALL_REST = 8  # a last batch of less than this part of the others spoils batch norm: it is left out of its epoch
-_THREADS = torch.get_num_threads()  # torch's own number, before anything changed it
+SMALL_REST = 8  # a last batch smaller than 1/8 of the others harms batch norm: it is dropped
+_THREADS = torch.get_num_threads()  # torch's default, before anything changed it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training run, resolved.
+    """A training run with all its options resolved.
 
     Attributes:
-        options: as given.
-        device: where it runs.
+        options: the options as given.
+        device: where the run computes.
         source: the data set.
-        index: [n] the samples of the training split that are trained on, ascending.
-        validation: those that are held out, ascending.
-        weight: [N] float32 on the device, or None where all are 1.
-        model_name: the model's spelling.
-        objective_name: the objective's one spelling.
-        objective: what a step minimises.
-        schedule: of the learning rate.
-        augment: of the training batches.
-        autocast: bf16 autocast or not.
-        epochs: in all, the last one cut short where updates say so.
-        updates: in all.
-        steps: a full epoch's.
-        start: the weights that it begins with, or None where they are drawn.
+        index: [n] the training samples, as indices of the training split, ascending.
+        validation: the held-out samples, likewise.
+        weight: [N] float32 sample weights on the device, or None if all are 1.
+        model_name: the model, as `--model` spells it.
+        objective_name: the objective in its canonical spelling.
+        objective: the loss that a training step minimises.
+        schedule: the learning rate schedule.
+        augment: the augmentation of the training batches.
+        autocast: whether the model runs under bf16 autocast.
+        epochs: the total number; `updates` may end the last one early.
+        updates: the total number.
+        steps: the updates of a full epoch.
+        start: the initial weights, or None for random ones.
     """
 
     options: RecipeOptions
@@ -93,11 +93,11 @@ class Job:
 
     @cached_property
     def contents(self) -> dict[str, Any]:
-        """What the model is trained on, for `model.json`."""
+        """A description of the training samples, for `model.json`."""
         return describe_contents(self.split, self.index)
 
     def identity(self, options: RecipeOptions) -> dict[str, Any]:
-        """What makes the result: the options, with what they left open, and the data."""
+        """All that determines the result: the options, with defaults resolved, and the data."""
         resolved = {
             "data": name_data(options.data),
             "model": self.model_name,
@@ -116,17 +116,17 @@ class Job:
 
 
 def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
-    """Choose the device and open the data set, saying what was decided.
+    """Choose the device and open the data set; notes about the data are logged.
 
     Raises:
-        UsageError: a device that is not there, or data that cannot be opened.
+        UsageError: the device is not available or the data cannot be opened.
     """
     device = choose_device(options.device)
     size = options.image_size
     if size is None and is_listed(options.data):
         size = 64 if device.type == "cpu" else 224
-    reading: dict[str, Any] = {name: getattr(options, name) for name in READING} | {"image_size": size}
-    source = open_source(options.data, num_workers=options.num_workers, download=options.download, **reading)
+    reading_options: dict[str, Any] = {name: getattr(options, name) for name in READING} | {"image_size": size}
+    source = open_source(options.data, num_workers=options.num_workers, download=options.download, **reading_options)
     for note in source.notes if is_news(source) else ():
         log.info("%s: %s", source.name, note)
     return device, source
@@ -136,35 +136,37 @@ Options = TypeVar("Options", bound=ComputeOptions)
 
 
 def sized_as(options: Options, provenance: dict[str, Any], what: str) -> Options:
-    """Options whose pictures are of the size that scores or a coreset were made at, unless they name another."""
+    """Set `image_size` to that of the scores or coreset with this provenance, unless the options give one."""
     _, height, width = provenance.get("shape", (0, 0, 1))
     if options.image_size is not None or height != width or not takes_size(options.data):
         return options
-    log.info("images are brought to %d pixels, as for %s (--image-size)", height, what)
+    log.info("images are resized to %d pixels, as for %s (--image-size)", height, what)
     return replace(options, image_size=height)
 
 
 def recorded(options: ComputeOptions) -> dict[str, Any]:
-    """Options for `run.json`, with the place of the data as it is found from any folder."""
+    """The options for `run.json`, with a path to the data that is valid from any folder."""
     return options_json(options) | {"data": locate(options.data)}
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `name` stands for; auto takes a GPU where there is one.
+    """The device called `name`; auto takes a GPU if there is one.
 
     Raises:
-        UsageError: it is not there.
+        UsageError: it is not available.
     """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if present[kind])
-    if not present[name]:
-        raise UsageError(f"device must be there; got {quote(name)}, and this machine (or this build of torch) has none")
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available[name]:
+        raise UsageError(
+            f"device must be available; got {quote(name)}, which this machine (or this build of torch) lacks"
+        )
     return torch.device(name, own_gpu()) if name == "cuda" and launched() else torch.device(name)
 
 
 def set_threads(threads: int | None, model_name: str, device: torch.device) -> None:
-    """Set this process's CPU threads: one is fastest for small models."""
+    """Set the number of CPU threads of this process; one is fastest for small models."""
     small = device.type == "cpu" and model_name in SMALL
     torch.set_num_threads(threads if threads is not None else 1 if small else _THREADS)
 
@@ -173,7 +175,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     """Resolve and check a training run.
 
     Raises:
-        UsageError: anything that is wrong before work starts.
+        UsageError: invalid options or data.
     """
     objective_name, objective = load_objective(options.objective, options.eps)
     if options.coreset is not None:
@@ -185,9 +187,9 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     index, weight = training_rows(options, source)
     index, validation = hold_out_rows(options, source, index)
     size = options.batch_size
-    rest = len(index) % size
-    left_out = len(index) > size and (rest == 1 or 0 < SMALL_REST * rest < size)
-    steps = math.ceil(len(index) / size) - left_out
+    remainder = len(index) % size
+    drop_last = len(index) > size and (remainder == 1 or 0 < SMALL_REST * remainder < size)
+    steps = math.ceil(len(index) / size) - drop_last
     updates = updates if updates is not None else steps * (epochs or 0)
     model_name = options.model or model_of(options.init) or choose_model(source.shape, device)
     if options.model is None:
@@ -215,7 +217,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     )
     if options.init is not None:
         job = _with_start(job, options.init)
-    model = _built(job)  # says here, once, what is to be said of it
+    model = _build(job)  # logs its warnings here, once
     check_model(model, source, device)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UsageError(f"model {quote(model_name)} must have parameters that training changes; it has none")
@@ -228,22 +230,22 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
 
 
 def _check_train_mode(model: nn.Module, job: Job) -> None:
-    """Try one training batch on a model that is thrown away: batch norm and auxiliary outputs show only there."""
+    """Try a training batch on a discarded model: batch norm and auxiliary outputs fail only in train mode."""
     rows = job.index[: min(job.options.batch_size, len(job.index), 8)]
     batch = next(job.split.batches(rows, len(rows), job.device))
     generator = torch.Generator(job.device).manual_seed(0)
     try:
         with torch.no_grad() if is_standard(job.objective_name) else torch.enable_grad():
             job.objective(model.train(), batch.x, batch.y, None, generator)
-    except Exception as error:  # a user's own model or objective may raise anything
-        said = f"cannot train on batches of {len(rows)}: {say_error(error)}"
-        raise UsageError(f"model {quote(job.model_name)} {said}") from None
+    except Exception as error:  # a user's model or objective may raise any exception
+        reason = f"cannot train on batches of {len(rows)}: {say_error(error)}"
+        raise UsageError(f"model {quote(job.model_name)} {reason}") from None
 
 
 def say_few_updates(job: Job) -> None:
-    """Small folders make few batches: say so before a model is trained that has hardly begun to learn."""
+    """Log a hint if there are too few updates to learn much, as for small image folders."""
     if job.updates < FEW_UPDATES:
-        log.info("only %d updates in all: a smaller --batch-size or more --epochs make more", job.updates)
+        log.info("only %d updates in total: a smaller --batch-size or more --epochs give more", job.updates)
 
 
 def use_autocast(precision: str, device: torch.device) -> bool:
@@ -252,23 +254,23 @@ def use_autocast(precision: str, device: torch.device) -> bool:
 
 
 def fresh_model(job: Job) -> nn.Module:
-    """Build the job's model, initialised by its seed, on its device."""
+    """Build the model of a job on its device, initialised from its seed."""
     torch.manual_seed(seed_of(job.options.seed, "initialisation"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EasycoresetWarning)  # `prepare` has said it
-        return _built(job)
+        warnings.simplefilter("ignore", EasycoresetWarning)  # `prepare` has shown it
+        return _build(job)
 
 
-def _built(job: Job) -> nn.Module:
-    """The job's model on its device, with the weights that it begins with."""
-    network = build_model(job.card())
+def _build(job: Job) -> nn.Module:
+    """Build the model of a job on its device, with its initial weights."""
+    model = build_model(job.card())
     if job.start is not None:
-        job.start.load(network)
-    return to_device(network, job.device)
+        job.start.load(model)
+    return to_device(model, job.device)
 
 
 def _with_start(job: Job, init: str) -> Job:
-    """The same job from weights; they are read once, and their normalisation, if they have one, is the model's."""
+    """The job with initial weights; their normalisation, if they have one, replaces that of the data."""
     start = read_start(init, job.card())
     mean = start.mean or job.source.mean
     std = start.std or job.source.std
@@ -276,15 +278,15 @@ def _with_start(job: Job, init: str) -> Job:
 
 
 def to_device(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move a model; channels last is the faster layout for convolutions on CPUs and GPUs alike."""
+    """Move a model; channels last is the faster layout for convolutions on CPUs and GPUs."""
     return model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
-    """Refuse a model whose first batch fails, is not finite, or is not [B, classes].
+    """Raise unless the model maps a first batch to finite logits [B, classes].
 
     Raises:
-        UsageError: any of these.
+        UsageError: it does not.
     """
     batch = next(source.splits["train"].batches(np.arange(min(2, len(source.splits["train"]))), 2, device))
     classes = len(source.class_names)
@@ -293,10 +295,10 @@ def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
             logits = model(batch.x)
     except UsageError:
         raise
-    except Exception as error:  # a user's own model may raise anything
+    except Exception as error:  # a user's model may raise any exception
         shape = tuple(batch.x.shape[1:])
-        why = f"its first batch fails: {say_error(error)}"
-        raise UsageError(f"model must run on float32 images of shape {shape}; {why}") from None
+        reason = f"its first batch fails: {say_error(error)}"
+        raise UsageError(f"model must run on float32 images of shape {shape}; {reason}") from None
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (len(batch.x), classes):
         raise UsageError(f"model must map {len(batch.x)} images to logits [{len(batch.x)}, {classes}]; got {shape}")
@@ -307,10 +309,10 @@ def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
 
 
 def require_gradient(model: nn.Module, source: Source, device: torch.device, name: str) -> None:
-    """Refuse a model that lets no gradient through from its logits to its input: all hardness would be 0.
+    """Raise if no gradient flows from the logits to the input: every hardness would be 0.
 
     Raises:
-        UsageError: it is one.
+        UsageError: there is no gradient.
     """
     rows = np.arange(min(8, len(source.splits["train"])))
     batch = next(source.splits["train"].batches(rows, len(rows), device))

@@ -1,4 +1,4 @@
-"""Where online scoring sees the logits and features of our own steps, whatever the objective does with the network."""
+"""A wrapper of the network that gives online scoring the logits and features of training steps, for any objective."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ from easycoreset.training.setup import Job
 
 
 class Tap(nn.Module):
-    """Passes images on to a network; a recorder watches each clean batch and observes its first train-mode logits.
+    """Runs a network; a recorder watches each clean batch and observes its first logits in train mode.
 
     Args:
-        network: what is run; the model itself, or compiled.
-        recorder: what records.
-        layer: whose input is observed as features; None for none.
+        network: the model, compiled or not.
+        recorder: records hardness.
+        layer: the layer whose input is observed as features; None for no features.
     """
 
     def __init__(self, network: Any, recorder: HardnessRecorder, layer: LastLayer | None) -> None:
@@ -28,19 +28,19 @@ class Tap(nn.Module):
         self.network = network
         self.recorder = recorder
         self.layer = layer
-        self._due: tuple[Tensor, Batch] | None = None
+        self._watched: tuple[Tensor, Batch] | None = None
 
     def watch(self, batch: Batch, scale: float) -> Tensor:
-        """The images of a batch, watched; `scale` is the share of the loss that is this process's."""
+        """Watch a batch and return its images; `scale` is the share of this process in the loss."""
         x = self.recorder.watch(batch.x, batch.index, scale)
-        self._due = (x, batch) if self.recorder.recording else None
+        self._watched = (x, batch) if self.recorder.recording else None
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._due is None or x is not self._due[0] or not self.training:
+        if self._watched is None or x is not self._watched[0] or not self.training:
             return self.network(x)
-        batch = self._due[1]
-        self._due = None
+        batch = self._watched[1]
+        self._watched = None
         features = None
         if self.layer is None:
             logits = self.network(x)
@@ -53,7 +53,7 @@ class Tap(nn.Module):
 
 
 def tapped(network: Any, model: nn.Module, recorder: HardnessRecorder, job: Job, feature_layer: str | None) -> Tap:
-    """A tap on what the loop runs; without a last linear layer, or compiled, no features are seen."""
+    """Wrap the network of the loop; a compiled model, or one without a last linear layer, gives no features."""
     layer = None
     if recorder.wants_features and network is model:
         batch = next(job.split.batches(np.arange(min(2, len(job.split))), 2, job.device))
@@ -63,21 +63,21 @@ def tapped(network: Any, model: nn.Module, recorder: HardnessRecorder, job: Job,
         except UsageError as error:
             log.info("grand left out: %s", error)
     elif recorder.wants_features:
-        log.info("grand left out: a compiled model shows no features while it trains")
+        log.info("grand left out: features of a compiled model cannot be read in training")
     return Tap(network, recorder, layer).train(model.training)
 
 
 def is_tappable(job: Job) -> bool:
-    """Whether the objective passes the clean batch through the network in train mode."""
-    seen: list[bool] = []
+    """Whether the objective runs the network on the clean batch in train mode."""
+    seen_clean: list[bool] = []
 
-    class Spy(nn.Module):
+    class Probe(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            seen.append(x is batch.x and self.training)
+            seen_clean.append(x is batch.x and self.training)
             return x.flatten(1)[:, :1] * torch.ones(2, device=x.device)
 
     batch = next(job.split.batches(job.index[:2], 2, job.device))
     job.objective(
-        Spy(), batch.x.requires_grad_(), torch.zeros_like(batch.y), None, torch.Generator(job.device).manual_seed(0)
+        Probe(), batch.x.requires_grad_(), torch.zeros_like(batch.y), None, torch.Generator(job.device).manual_seed(0)
     )
-    return any(seen)
+    return any(seen_clean)

@@ -1,4 +1,4 @@
-"""How a model does on held-out rows while it is trained, and whether its robustness has collapsed."""
+"""Validation on held-out rows during training, and a check for catastrophic overfitting."""
 
 import numpy as np
 import torch
@@ -11,25 +11,25 @@ from easycoreset.tables import Ints
 from easycoreset.training.loop import History
 from easycoreset.training.setup import Job
 
-ATTACKED = 512  # rows that are attacked after every epoch
-COLLAPSE = 0.5  # of its best PGD accuracy: below that a model has overfitted to its one-step attack
+ATTACKED = 512  # most rows that are attacked after every epoch
+COLLAPSE = 0.5  # share of the best PGD accuracy below which a model has overfitted to its one-step attack
 
 
 def look_at_epoch(job: Job, model: nn.Module, history: History) -> bool:
-    """Add the accuracies of the epoch that ended to its line of the history; says whether it is the best so far.
+    """Add the accuracies of the last epoch to its line of the history; returns whether it is the best so far.
 
-    `val_clean` is of all held-out rows, `val_robust` under PGD-10 of up to 512 of them; one-step training without
-    held-out rows gets `train_robust`, of rows that it trains on. The best is that of the highest accuracy on held-out
-    rows: robust for an adversarial objective, else clean.
+    `val_clean` is on all held-out rows, `val_robust` under PGD-10 on up to 512 of them; one-step training without
+    held-out rows gets `train_robust`, on training rows. The best epoch has the highest accuracy on held-out rows:
+    robust for an adversarial objective, else clean.
     """
     line = history[-1]
     if len(job.validation):
         line["val_clean"] = accuracy(model, job, job.validation)
-        line["val_robust"] = _attacked(model, job, job.validation)
+        line["val_robust"] = _robust_accuracy(model, job, job.validation)
     elif job.objective_name.startswith("fgsm-rs"):
-        line["train_robust"] = _attacked(model, job, job.index)
+        line["train_robust"] = _robust_accuracy(model, job, job.index)
     if job.objective_name.startswith("fgsm-rs"):
-        _say_collapse([past.get("val_robust", past.get("train_robust")) or 0.0 for past in history])
+        _warn_of_collapse([past.get("val_robust", past.get("train_robust")) or 0.0 for past in history])
     if not len(job.validation):
         return False
     name = "val_robust" if hasattr(job.objective, "eps") else "val_clean"
@@ -37,17 +37,17 @@ def look_at_epoch(job: Job, model: nn.Module, history: History) -> bool:
     return now > max(before, default=-1.0)
 
 
-def _attacked(model: nn.Module, job: Job, rows: Ints) -> float:
-    """Accuracy under PGD-10 at the objective's radius (8/255 where it has none)."""
+def _robust_accuracy(model: nn.Module, job: Job, rows: Ints) -> float:
+    """Accuracy under PGD-10 at the objective's radius (8/255 if it has none)."""
     eps = getattr(job.objective, "eps", 8 / 255)
-    some = np.random.default_rng(0).permutation(rows)[:ATTACKED]  # rows may be sorted by class
-    return accuracy(model, job, some, PGD(eps=eps, steps=10))
+    subset = np.random.default_rng(0).permutation(rows)[:ATTACKED]  # rows may be sorted by class
+    return accuracy(model, job, subset, PGD(eps=eps, steps=10))
 
 
-def _say_collapse(robust: list[float]) -> None:
-    """Warn in the first epoch in which PGD accuracy falls below half of its best."""
-    fallen = [value < COLLAPSE * max(robust[: place + 1]) for place, value in enumerate(robust)]
-    if fallen[-1] and not any(fallen[:-1]):
+def _warn_of_collapse(robust: list[float]) -> None:
+    """Warn in the first epoch in which PGD accuracy falls below half of its best value."""
+    collapsed = [value < COLLAPSE * max(robust[: epoch + 1]) for epoch, value in enumerate(robust)]
+    if collapsed[-1] and not any(collapsed[:-1]):
         log.warning(
             "warning: catastrophic overfitting: in epoch %d PGD accuracy is %.1f%%, after %.1f%%; more steps "
             "(pgd-at) or a smaller eps avoid it",
@@ -58,10 +58,10 @@ def _say_collapse(robust: list[float]) -> None:
 
 
 def accuracy(model: nn.Module, job: Job, rows: Ints, attack: PGD | None = None) -> float:
-    """Share of the rows that the model gets right, in eval mode, under an attack if one is given."""
-    right = torch.zeros((), dtype=torch.int64, device=job.device)
+    """Share of the rows that the model classifies correctly, in eval mode, under an attack if one is given."""
+    correct = torch.zeros((), dtype=torch.int64, device=job.device)
     for batch in job.split.batches(np.sort(rows), job.options.batch_size, job.device):
         x = batch.x if attack is None else attack(model, batch.x, batch.y, batch.index)
         with frozen(model), full_float32(), torch.no_grad():
-            right += (model(x).argmax(1) == batch.y).sum()
-    return int(right) / len(rows)
+            correct += (model(x).argmax(1) == batch.y).sum()
+    return int(correct) / len(rows)
