@@ -194,7 +194,7 @@ def test_a_seed_off_the_frontier_is_kept_and_told_and_a_mean_off_it_is_not_measu
     found = one(table, matched)
     # at 76 the frontier is at 34, slope -1: gains 30 - 34 + (84 - 76) and 40 - 34 + (68 - 76)
     assert found.gains == pytest.approx({0: 0.04, 1: -0.02}) and found.off == (0,)
-    assert "1 of its seeds lie beyond random's frontier" in found.sentence()
+    assert "1 of its seeds have a clean accuracy beyond random's frontier" in found.sentence()
     far = one(make_table([*FRONTIER, ("mine", 1200, 0, 84, 45), ("mine", 1200, 1, 78, 45)]), matched)
     assert far.verdict == "not measurable" and far.gains == {} and "81.0%" in far.sentence()
 
@@ -269,9 +269,9 @@ def test_few_images_and_few_seeds_are_said():
         ("mine", 1200, 1, 40, 20),
     ]
     said = one(make_table(rows, images=50), plan()).sentence()
-    assert "Only 50 test images" in said and "A first look." in said
+    assert "Only 50 test images" in said and "a first look." in said
     (single,) = contrast_all(make_table([FRONTIER[2], MINE[0]]), Plans(family=(plan(seeds=(0,)),)))
-    assert single.verdict == "not measurable" and "but one seed has no interval" in single.sentence()
+    assert single.verdict == "not measurable" and "but one seed gives no interval" in single.sentence()
 
 
 def contrast(low, high, p_holm=0.01, declared=True, **more):

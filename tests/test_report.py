@@ -260,7 +260,7 @@ def test_the_verdict_comes_first_and_the_command_last(grid):
     html = report(out=grid).read_text()
     assert html.index('<h2 id="title-1">Verdict') < html.index('<h2 id="title-2">Clean against robust')
     assert (
-        "easycore" in html and "at the same clean accuracy" in html and "A first look." in html
+        "easycore" in html and "at the same clean accuracy" in html and "a first look." in html
     ) or "not measurable" in html
     assert "where keeping the easiest 20%, 40% cuts" in html and "easiest of class 0" in html
     assert "How to reproduce it" in html and "versions" in html

@@ -1,4 +1,4 @@
-"""Statistics of results tables: what was measured, how sure it is, and what it says, in sentences."""
+"""Statistics of results tables: estimates with intervals, contrasts, and their verdicts in sentences."""
 
 from easycoreset.statistics.contrasts import ENOUGH_SEEDS, Contrast
 from easycoreset.statistics.intervals import Estimate, estimate, holm, sign_flip_p

@@ -1,4 +1,4 @@
-"""A contrast between two rows of a grid: gain, interval, verdict, and what it says in a sentence."""
+"""A contrast between two rows of a grid: its gain, interval and verdict, and a sentence that states them."""
 
 from dataclasses import dataclass, field
 
@@ -8,11 +8,11 @@ from easycoreset.console import say_eps, say_share
 from easycoreset.statistics.intervals import NAN, Estimate
 from easycoreset.statistics.planned import EQUAL, FULL, PlannedContrast
 
-MARGIN = 0.01  # within which no difference is claimed
+EQUIVALENCE_MARGIN = 0.01  # an interval within this distance of 0 means no difference
 ENOUGH_SEEDS = 5
 ENOUGH_IMAGES = 100
 ALPHA = 0.05
-SAID = {
+VERDICT_PHRASES = {
     "gain": "gains over",
     "loss": "loses to",
     "inconclusive": "is inconclusive against",
@@ -22,24 +22,24 @@ SAID = {
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """What is known of a contrast.
+    """A contrast and its measured figures.
 
     Attributes:
         plan: the two rows, their setting and the radius.
-        declared: by the first start, before a cell that it rests on was evaluated; else it is exploratory.
-        primary: it is tested alone, and the other declared ones claim only if it does.
-        note: of an exploratory one, when and why it came later; empty where nobody named it.
+        declared: whether the first start declared it before its cells were evaluated; otherwise it is exploratory.
+        primary: it is tested alone at 5%; the other declared contrasts may claim something only if it does.
+        note: when and why an exploratory contrast was added; empty where no start named it.
         gains: seed -> gain in robust accuracy.
-        lacking: declared seeds that are not done.
-        off: seeds whose own clean accuracy lies beyond random's frontier.
-        problem: why it is not measurable; empty where it is.
+        lacking: declared seeds that are not finished.
+        off: seeds whose clean accuracy lies beyond random's frontier.
+        problem: why it is not measurable; empty if it is.
         estimate: mean and interval over the seeds.
-        p_holm: corrected over the declared family; of the primary contrast its own p; NaN where exploratory.
-        held_back: a declared one whose primary contrast claims nothing.
-        sign_flip_p: exact, over the seeds' signs.
+        p_holm: p corrected over the declared family; uncorrected for the primary contrast, NaN for an exploratory one.
+        held_back: whether it may claim nothing because the primary contrast claims nothing.
+        sign_flip_p: exact p under flips of the seeds' signs.
         extreme: the seed whose gain lies farthest from the mean.
-        without_extreme: the estimate without that seed; None where fewer than three seeds are there.
-        strong: strong attack -> the estimate under it, on fewer images.
+        without_extreme: the estimate without that seed; None with fewer than three seeds.
+        strong: strong attack -> the estimate under that attack, on fewer images.
     """
 
     plan: PlannedContrast
@@ -60,69 +60,74 @@ class Contrast:
 
     @property
     def method(self) -> str:
-        """Of the row."""
+        """Spelling of the method."""
         return self.plan.method
 
     @property
     def against(self) -> str:
-        """Of the other row."""
+        """Spelling of the method that it is compared with."""
         return self.plan.against
 
     @property
     def gain(self) -> float:
-        """Mean over the seeds; NaN where there is none."""
+        """Mean gain over the seeds; NaN without an estimate."""
         return NAN if self.estimate is None else self.estimate.mean
 
     @property
     def low(self) -> float:
-        """Of the 95% interval."""
+        """Lower end of the 95% interval."""
         return NAN if self.estimate is None else self.estimate.low
 
     @property
     def high(self) -> float:
-        """Of the 95% interval."""
+        """Upper end of the 95% interval."""
         return NAN if self.estimate is None else self.estimate.high
 
     @property
     def p(self) -> float:
-        """Two-sided, not corrected."""
+        """Two-sided p, not corrected."""
         return NAN if self.estimate is None else self.estimate.p
 
     @property
     def provisional(self) -> bool:
-        """Whether declared seeds are missing."""
+        """Whether declared seeds are not finished yet."""
         return bool(self.lacking)
 
     @property
     def verdict(self) -> str:
         """gain, loss, no difference (0 in an interval within one point), inconclusive, provisional, not measurable.
 
-        A declared gain or loss must also stand after Holm's correction, and after the primary contrast.
+        A declared gain or loss must also hold after Holm's correction, and only if the primary contrast claims one too.
         """
         if self.declared and self.provisional:
             return "provisional"
         if not np.isfinite(self.low):
             return "not measurable"
         if self.low <= 0 <= self.high:
-            return "no difference" if self.low >= -MARGIN and self.high <= MARGIN else "inconclusive"
+            return (
+                "no difference"
+                if self.low >= -EQUIVALENCE_MARGIN and self.high <= EQUIVALENCE_MARGIN
+                else "inconclusive"
+            )
         if self.declared and (self.held_back or not self.p_holm < ALPHA):
             return "inconclusive"
         return "gain" if self.low > 0 else "loss"
 
     def sentence(self) -> str:
-        """The setting, the verdict and the figures that it rests on."""
+        """State the setting, the verdict and its figures."""
         plan = self.plan
-        place = f"{plan.objective}, {say_share(plan.fraction)} kept, eps {say_eps(plan.eps)}"
-        how = "at the same budget" if plan.kind == EQUAL else "at the same clean accuracy"
-        other = "all data" if plan.against == FULL else plan.against
-        lead = "Primary contrast: " if self.primary else ""
+        setting = f"{plan.objective}, {say_share(plan.fraction)} kept, eps {say_eps(plan.eps)}"
+        matched_by = "at the same budget" if plan.kind == EQUAL else "at the same clean accuracy"
+        against = "all data" if plan.against == FULL else plan.against
+        prefix = "Primary contrast: " if self.primary else ""
+        method = f"{prefix}{setting}: {plan.method}"
         if self.verdict in ("provisional", "not measurable"):
-            return f"{lead}{place}: {plan.method} against {other} {how}{_unfinished(self)}"
-        return f"{lead}{place}: {plan.method} {SAID[self.verdict]} {other} {how}: {_figures(self)}.{_doubts(self)}"
+            return f"{method} against {against} {matched_by}{_explain_missing_verdict(self)}"
+        return f"{method} {VERDICT_PHRASES[self.verdict]} {against} {matched_by}: {_figures(self)}.{_caveats(self)}"
 
 
 def say_points(value: float) -> str:
-    """A gain in points, with its sign.
+    """Format a gain in points, with its sign.
 
     >>> say_points(0.0234), say_points(-0.005)
     ('+2.3', '-0.5')
@@ -131,40 +136,41 @@ def say_points(value: float) -> str:
 
 
 def _figures(contrast: Contrast) -> str:
-    """Gain, interval, seeds, and how p was corrected."""
+    """State gain, interval, number of seeds, and p with its correction."""
     seeds = f"{len(contrast.gains)} seeds"
-    corrected = "p" if contrast.primary else "Holm's p"
-    tested = f"{corrected} {contrast.p_holm:.3g}" if contrast.declared else "exploratory"
+    p_name = "p" if contrast.primary else "Holm's p"
+    significance = f"{p_name} {contrast.p_holm:.3g}" if contrast.declared else "exploratory"
     interval = f"95% interval {say_points(contrast.low)} to {say_points(contrast.high)}"
-    return f"{say_points(contrast.gain)} points ({interval}, {seeds}, {tested}{contrast.note and f': {contrast.note}'})"
+    note = contrast.note and f": {contrast.note}"
+    return f"{say_points(contrast.gain)} points ({interval}, {seeds}, {significance}{note})"
 
 
-def _unfinished(contrast: Contrast) -> str:
-    """Why there is no verdict."""
+def _explain_missing_verdict(contrast: Contrast) -> str:
+    """Explain why there is no verdict."""
     done = len(contrast.plan.seeds) - len(contrast.lacking)
-    planned = len(contrast.plan.seeds)
+    total = len(contrast.plan.seeds)
     if contrast.declared and contrast.provisional:
         so_far = f"{say_points(contrast.gain)} points so far; " if contrast.gains else ""
-        return f" is provisional: {so_far}{done} of {planned} seeds are done."
+        return f" is provisional: {so_far}{done} of {total} seeds are done."
     if contrast.problem:
         return f" is not measurable: {contrast.problem}."
-    one = (
-        "one seed has no interval"
+    reason = (
+        "one seed gives no interval"
         if len(contrast.gains) == 1
-        else "all seeds gain the same, so that there is no interval"
+        else "all seeds have the same gain, so there is no interval"
     )
-    return f": {say_points(contrast.gain)} points, but {one}."
+    return f": {say_points(contrast.gain)} points, but {reason}."
 
 
-def _doubts(contrast: Contrast) -> str:
-    """What else must be known of a verdict."""
-    said: list[str] = []
+def _caveats(contrast: Contrast) -> str:
+    """Caveats that a reader of the verdict must know."""
+    caveats: list[str] = []
     if contrast.held_back and contrast.verdict == "inconclusive":
-        said.append("The primary contrast claims nothing, so this one cannot.")
+        caveats.append("The primary contrast claims nothing, so this one may not claim anything.")
     if contrast.off:
-        said.append(f"{len(contrast.off)} of its seeds lie beyond random's frontier.")
+        caveats.append(f"{len(contrast.off)} of its seeds have a clean accuracy beyond random's frontier.")
     if len(contrast.gains) < ENOUGH_SEEDS:
-        said.append("A first look.")
+        caveats.append(f"Fewer than {ENOUGH_SEEDS} seeds: a first look.")
     if contrast.estimate is not None and contrast.estimate.images < ENOUGH_IMAGES:
-        said.append(f"Only {contrast.estimate.images} test images: too few for an interval that can be trusted.")
-    return "".join(f" {text}" for text in said)
+        caveats.append(f"Only {contrast.estimate.images} test images: too few for an interval that can be trusted.")
+    return "".join(f" {text}" for text in caveats)

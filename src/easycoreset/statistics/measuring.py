@@ -1,4 +1,4 @@
-"""The contrasts of a results table: the declared family, corrected, and the exploratory rest."""
+"""All contrasts of a results table: the declared family, with corrected p, and the exploratory ones."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -22,102 +22,106 @@ from easycoreset.statistics.starts import Plans
 
 
 def contrast_all(outcomes: Outcomes, plans: Plans | None = None) -> list[Contrast]:
-    """The declared contrasts, those that were named later, and every method against random and against all data.
+    """Measure the declared contrasts, those added later, and every method against random and against all data.
 
     Args:
-        outcomes: of a results table.
-        plans: what was declared, and what was named later; None for nothing.
+        outcomes: outcomes of a results table.
+        plans: contrasts that were declared or added later; None if there are none.
 
     Returns:
-        The declared contrasts first, the primary one foremost.
+        The declared contrasts, the primary one first, then the others.
 
     Raises:
-        UsageError: rows that are compared were evaluated on different images.
+        UsageError: two compared rows were evaluated on different images.
     """
     plans = plans or Plans()
     family = [_measure(plan, outcomes, declared=True, primary=plan == plans.primary) for plan in plans.family]
     family = sorted(_correct(family), key=lambda contrast: not contrast.primary)
-    found = [*family, *(_measure(plan, outcomes, declared=False, note=note) for plan, note in plans.later)]
-    known = {(contrast.plan.question, tuple(contrast.gains)) for contrast in found}
-    for plan in _list_plans(outcomes, [contrast.plan for contrast in found]):
+    contrasts = [*family, *(_measure(plan, outcomes, declared=False, note=note) for plan, note in plans.later)]
+    seen = {(contrast.plan.question, tuple(contrast.gains)) for contrast in contrasts}
+    for plan in _list_plans(outcomes, [contrast.plan for contrast in contrasts]):
         contrast = _measure(plan, outcomes, declared=False)
-        if (contrast.gains or contrast.problem) and (plan.question, tuple(contrast.gains)) not in known:
-            known.add((plan.question, tuple(contrast.gains)))
-            found.append(contrast)
-    return found
+        if (contrast.gains or contrast.problem) and (plan.question, tuple(contrast.gains)) not in seen:
+            seen.add((plan.question, tuple(contrast.gains)))
+            contrasts.append(contrast)
+    return contrasts
 
 
 def _correct(family: Sequence[Contrast]) -> list[Contrast]:
-    """Holm's p of the family; the primary contrast is tested alone, the others only if it claims something."""
-    values = [NAN if contrast.provisional else contrast.p for contrast in family if not contrast.primary]
-    corrected = iter(holm(values))
-    found = [
+    """Add Holm's p; the primary contrast is tested alone, and the others may claim something only if it does."""
+    p_values = [NAN if contrast.provisional else contrast.p for contrast in family if not contrast.primary]
+    corrected = iter(holm(p_values))
+    corrected_family = [
         dataclasses.replace(contrast, p_holm=contrast.p if contrast.primary else next(corrected)) for contrast in family
     ]
-    held = any(contrast.primary and contrast.verdict not in ("gain", "loss") for contrast in found)
-    return [dataclasses.replace(contrast, held_back=held and not contrast.primary) for contrast in found]
+    held_back = any(contrast.primary and contrast.verdict not in ("gain", "loss") for contrast in corrected_family)
+    return [
+        dataclasses.replace(contrast, held_back=held_back and not contrast.primary) for contrast in corrected_family
+    ]
 
 
-def _measure(plan: PlannedContrast, outcomes: Outcomes, **facts: Any) -> Contrast:
-    """A contrast on the seeds of its plan that are done."""
+def _measure(plan: PlannedContrast, outcomes: Outcomes, **status: Any) -> Contrast:
+    """Measure a contrast on those of its planned seeds that are finished."""
     try:
         gains = find_gains(plan, outcomes)
     except NotMeasurableError as error:
-        return Contrast(plan=plan, problem=str(error), lacking=_lacking(plan, outcomes), **facts)
-    values = dict(zip(gains.seeds, map(float, gains.by_image.mean(1)), strict=True))
-    found = Contrast(
+        return Contrast(plan=plan, problem=str(error), lacking=_unfinished_seeds(plan, outcomes), **status)
+    gain_by_seed = dict(zip(gains.seeds, map(float, gains.by_image.mean(1)), strict=True))
+    contrast = Contrast(
         plan=plan,
-        gains=values,
-        lacking=_lacking(plan, outcomes),
+        gains=gain_by_seed,
+        lacking=_unfinished_seeds(plan, outcomes),
         off=gains.off,
         estimate=estimate(gains.by_image),
-        sign_flip_p=sign_flip_p(list(values.values())),
-        strong=dict(_strong(plan, outcomes)),
-        **facts,
+        sign_flip_p=sign_flip_p(list(gain_by_seed.values())),
+        strong=dict(_strong_estimates(plan, outcomes)),
+        **status,
     )
-    if len(values) < 3:
-        return found
-    extreme = max(values, key=lambda seed: abs(values[seed] - found.gain))
+    if len(gain_by_seed) < 3:
+        return contrast
+    extreme = max(gain_by_seed, key=lambda seed: abs(gain_by_seed[seed] - contrast.gain))
     try:
         rest = find_gains(dataclasses.replace(plan, seeds=tuple(s for s in gains.seeds if s != extreme)), outcomes)
     except NotMeasurableError:
-        return dataclasses.replace(found, extreme=extreme)
-    return dataclasses.replace(found, extreme=extreme, without_extreme=estimate(rest.by_image))
+        return dataclasses.replace(contrast, extreme=extreme)
+    return dataclasses.replace(contrast, extreme=extreme, without_extreme=estimate(rest.by_image))
 
 
 def find_gains(plan: PlannedContrast, outcomes: Outcomes, strong: str | None = None) -> Gains:
-    """The gains of a contrast, image by image, on those of its seeds that are done.
+    """The gains of a contrast, image by image, on those of its seeds that are finished.
 
     Raises:
-        NotMeasurableError: there is none.
+        NotMeasurableError: there are none.
     """
 
     def row(method: str, size: int) -> Row | None:
-        return _row_of(plan, outcomes, (method, size), strong)
+        return _planned_row(plan, outcomes, (method, size), strong)
 
-    own = row(plan.method, plan.size)
-    other = row(plan.against, plan.size)
-    if own is None or (other is None and (plan.kind == EQUAL or plan.against != BASELINE)):
-        raise NotMeasurableError("no seed of it is done")
+    method_row = row(plan.method, plan.size)
+    against_row = row(plan.against, plan.size)
+    if method_row is None or (against_row is None and (plan.kind == EQUAL or plan.against != BASELINE)):
+        raise NotMeasurableError("none of its seeds is done")
     if plan.kind == EQUAL:
-        assert other is not None
-        _require_same_images(own, other)
-        return gain_at_equal_budget(own, other)
+        assert against_row is not None
+        _require_same_images(method_row, against_row)
+        return gain_at_equal_budget(method_row, against_row)
     frontier = {size: found for size in plan.frontier if (found := row(BASELINE, size)) is not None}
-    _require_same_images(own, *frontier.values())
-    gains = gain_at_matched_clean(own, frontier)
+    _require_same_images(method_row, *frontier.values())
+    gains = gain_at_matched_clean(method_row, frontier)
     if plan.against == BASELINE:
         return gains
-    assert other is not None
-    _require_same_images(own, other)
-    return difference(gains, gain_at_matched_clean(other, frontier))
+    assert against_row is not None
+    _require_same_images(method_row, against_row)
+    return difference(gains, gain_at_matched_clean(against_row, frontier))
 
 
-def _row_of(plan: PlannedContrast, outcomes: Outcomes, key: tuple[str, int], strong: str | None = None) -> Row | None:
-    """A row on those of the plan's seeds and cells that are done; None where there is none."""
-    found = outcomes.row(plan.setting, key, plan.eps, strong, plan.cells)
-    seeds = [] if found is None else [seed for seed in found.seeds if seed in plan.seeds]
-    return found.take(seeds) if found is not None and seeds else None
+def _planned_row(
+    plan: PlannedContrast, outcomes: Outcomes, key: tuple[str, int], strong: str | None = None
+) -> Row | None:
+    """A row restricted to the plan's seeds and cells that are finished; None if there are none."""
+    row = outcomes.row(plan.setting, key, plan.eps, strong, plan.cells)
+    seeds = [] if row is None else [seed for seed in row.seeds if seed in plan.seeds]
+    return row.take(seeds) if row is not None and seeds else None
 
 
 def _require_same_images(*rows: Row) -> None:
@@ -130,14 +134,14 @@ def _require_same_images(*rows: Row) -> None:
         raise UsageError("results: rows that are compared were evaluated on different images")
 
 
-def _lacking(plan: PlannedContrast, outcomes: Outcomes) -> tuple[int, ...]:
-    """Seeds of a plan of which some cell is not done."""
-    rows = [_row_of(plan, outcomes, key) for key in plan.rows]
+def _unfinished_seeds(plan: PlannedContrast, outcomes: Outcomes) -> tuple[int, ...]:
+    """The planned seeds with an unfinished cell."""
+    rows = [_planned_row(plan, outcomes, key) for key in plan.rows]
     return tuple(seed for seed in plan.seeds if any(row is None or seed not in row.seeds for row in rows))
 
 
-def _strong(plan: PlannedContrast, outcomes: Outcomes) -> Iterator[tuple[str, Estimate]]:
-    """The same under the strong attacks, where they were run: at the main radius."""
+def _strong_estimates(plan: PlannedContrast, outcomes: Outcomes) -> Iterator[tuple[str, Estimate]]:
+    """(attack, estimate) for each strong attack; they run at the main eps only."""
     if plan.setting in outcomes.grid and np.isclose(plan.eps, outcomes.main(plan.setting)):
         for attack in outcomes.strong_attacks(plan.setting):
             try:
@@ -147,10 +151,13 @@ def _strong(plan: PlannedContrast, outcomes: Outcomes) -> Iterator[tuple[str, Es
 
 
 def _list_plans(outcomes: Outcomes, named: Sequence[PlannedContrast]) -> Iterator[PlannedContrast]:
-    """Every contrast that the table allows with random and with all data, and those that were named at every radius."""
+    """Every possible contrast with random and with all data, and the named ones, each at every eps of the table."""
     for setting, rows in outcomes.grid.items():
         sizes = tuple(sorted(size for method, size in rows if method == BASELINE))
-        pairs = [*_pairs(rows, sizes), *((p.method, p.against, p.kind, p.size) for p in named if p.setting == setting)]
+        pairs = [
+            *_candidate_pairs(rows, sizes),
+            *((p.method, p.against, p.kind, p.size) for p in named if p.setting == setting),
+        ]
         for eps in outcomes.radii(setting):
             for method, against, kind, size in dict.fromkeys(pairs):
                 plan = PlannedContrast(
@@ -170,7 +177,7 @@ def _list_plans(outcomes: Outcomes, named: Sequence[PlannedContrast]) -> Iterato
                 yield dataclasses.replace(plan, seeds=tuple(sorted(set.intersection(*seeds)))) if seeds else plan
 
 
-def _pairs(rows: Seeds, sizes: Sequence[int]) -> Iterator[tuple[str, str, Kind, int]]:
+def _candidate_pairs(rows: Seeds, sizes: Sequence[int]) -> Iterator[tuple[str, str, Kind, int]]:
     for method, size in rows:
         if method == BASELINE:
             continue

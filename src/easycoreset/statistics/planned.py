@@ -1,4 +1,4 @@
-"""Contrasts as data: which two rows of a grid are compared, how, and on which seeds."""
+"""Planned contrasts as data: which two rows of a grid are compared, how, and on which seeds."""
 
 import dataclasses
 import re
@@ -11,12 +11,12 @@ from easycoreset.options.comparing import CONTROLS
 
 BASELINE = "random"
 FULL = "full"
-REFERENCES = (BASELINE, *CONTROLS)  # nothing is declared of them by itself
+REFERENCES = (BASELINE, *CONTROLS)  # they are compared with random only where `--declare` names them
 Kind = Literal["matched clean", "equal updates"]
 MATCHED: Kind = "matched clean"
 EQUAL: Kind = "equal updates"
-FORM = "METHOD vs METHOD [at matched clean|at equal updates] [for OBJECTIVE] [keeping FRACTION]"
-SPELLING = re.compile(
+SYNTAX = "METHOD vs METHOD [at matched clean|at equal updates] [for OBJECTIVE] [keeping FRACTION]"
+PATTERN = re.compile(
     r"(?P<method>\S.*?) vs (?P<against>\S.*?)(?: at (?P<kind>matched clean|equal updates))?"
     r"(?: for (?P<objective>\S+))?(?: keeping (?P<fraction>\S+))?"
 )
@@ -24,23 +24,23 @@ SPELLING = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedContrast:
-    """Two rows of a grid, `method` against `against`, in one setting.
+    """A comparison of two rows of a grid, `method` against `against`, in one setting.
 
     Attributes:
-        method: its spelling.
-        against: of the other row; `full` keeps everything, whatever `fraction` says.
+        method: spelling of the method.
+        against: spelling of the other method; `full` keeps everything, whatever `fraction` is.
         kind: equal updates (of both rows), or matched clean: both above random's frontier, each at its clean accuracy.
-        data: of the setting.
-        model: likewise.
-        objective: likewise.
-        fraction: kept.
-        eps: radius.
-        size: the largest budget of `method` (at equal updates: that both have), in updates or epochs.
+        data: data set of the setting.
+        model: model of the setting.
+        objective: training objective of the setting.
+        fraction: fraction of samples that is kept.
+        eps: radius of the attack.
+        size: the largest budget of `method` (at equal updates: the largest that both have), in `unit`.
         unit: updates or epochs.
         frontier: random's budgets; empty at equal updates.
-        seeds: of both rows.
-        cells: names of those that it rests on, so that others of the same spelling (of changed code) do not stand
-            in for them; empty for any.
+        seeds: seeds of both rows.
+        cells: names of the cells that it uses, so that cells of the same options made by changed code do not
+            replace them; empty for any.
     """
 
     method: str
@@ -64,7 +64,7 @@ class PlannedContrast:
 
     @property
     def rows(self) -> tuple[tuple[str, int], ...]:
-        """(method, budget) of every row that it rests on."""
+        """(method, budget) of every row that it uses."""
         sides = [(self.method, self.size)]
         if self.against != BASELINE or self.kind == EQUAL:
             sides.append((self.against, self.size))
@@ -72,7 +72,7 @@ class PlannedContrast:
 
     @property
     def question(self) -> tuple[Any, ...]:
-        """What it asks: two of them ask the same where only their seeds or random's budgets differ."""
+        """The comparison without its seeds and random's budgets."""
         return self.method, self.against, self.kind, self.setting, self.eps, self.size, self.unit
 
     def to_json(self) -> dict[str, Any]:
@@ -81,13 +81,13 @@ class PlannedContrast:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "PlannedContrast":
-        """Read what `to_json` wrote; what else is there is left out."""
-        known: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
-        known |= {name: tuple(values.get(name, ())) for name in ("frontier", "seeds", "cells")}
-        return cls(**known)
+        """Read what `to_json` wrote; unknown keys are ignored."""
+        fields: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
+        fields |= {name: tuple(values.get(name, ())) for name in ("frontier", "seeds", "cells")}
+        return cls(**fields)
 
     def is_same(self, other: "PlannedContrast") -> bool:
-        """Whether another one rests on the same cells; one of a record that named none is taken at its word."""
+        """Whether another contrast uses the same cells; where either names none, only the other fields are compared."""
         if not self.cells or not other.cells:
             return replace(self, cells=()) == replace(other, cells=())
         return self == other
@@ -95,7 +95,7 @@ class PlannedContrast:
 
 @dataclass(frozen=True)
 class SpelledContrast:
-    """A contrast as people write it; None stands for every setting, or for the plan's usual kind."""
+    """A contrast as users write it; None means every setting, or the default kind of the plan."""
 
     method: str
     against: str
@@ -108,26 +108,26 @@ def parse_contrast(spec: str) -> SpelledContrast:
     """Read `METHOD vs METHOD [at KIND] [for OBJECTIVE] [keeping FRACTION]`.
 
     Raises:
-        UsageError: it is spelled otherwise, or compares a row with itself.
+        UsageError: it has another form, or compares a row with itself.
 
     >>> parse_contrast("easiest:loss vs easycore at equal updates keeping 0.5")
     SpelledContrast(method='easiest:loss', against='easycore', kind='equal updates', objective=None, fraction=0.5)
     """
-    found = SPELLING.fullmatch(spec.strip())
-    if found is None:
-        raise UsageError(f"a contrast must be {FORM}; got {quote(spec)}")
-    values = found.groupdict()
+    match = PATTERN.fullmatch(spec.strip())
+    if match is None:
+        raise UsageError(f"a contrast must be {SYNTAX}; got {quote(spec)}")
+    parts = match.groupdict()
     try:
-        fraction = None if values["fraction"] is None else float(values["fraction"])
+        fraction = None if parts["fraction"] is None else float(parts["fraction"])
     except ValueError:
-        raise UsageError(f"a contrast must be {FORM}, with a number as FRACTION; got {quote(spec)}") from None
+        raise UsageError(f"a contrast must be {SYNTAX}, with a number as FRACTION; got {quote(spec)}") from None
     if fraction is not None and not 0 < fraction <= 1:
-        raise UsageError(f"a contrast must be {FORM}, with a FRACTION in (0, 1]; got {quote(spec)}")
-    if values["method"] == values["against"]:
+        raise UsageError(f"a contrast must be {SYNTAX}, with a FRACTION in (0, 1]; got {quote(spec)}")
+    if parts["method"] == parts["against"]:
         raise UsageError(f"a contrast must compare two rows; got {quote(spec)}, a row with itself")
-    return SpelledContrast(values["method"], values["against"], to_kind(values["kind"]), values["objective"], fraction)
+    return SpelledContrast(parts["method"], parts["against"], to_kind(parts["kind"]), parts["objective"], fraction)
 
 
 def to_kind(text: str | None) -> Kind | None:
-    """The kind of that name; None where there is none."""
+    """The kind of that name; None if there is none."""
     return MATCHED if text == MATCHED else EQUAL if text == EQUAL else None

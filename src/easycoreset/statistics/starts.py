@@ -1,4 +1,4 @@
-"""What a grid's record says of its starts: which contrasts were declared before anything was evaluated."""
+"""The starts recorded for a grid, and which contrasts were declared before anything was evaluated."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from typing import Any
 from easycoreset.spelling import name_data
 from easycoreset.statistics.planned import BASELINE, MATCHED, REFERENCES, PlannedContrast, to_kind
 
-MOST_SEEDS = 10_000  # that a record can name
-FIRST_VERSION = "0.1"  # kept the last start alone
+MAX_SEEDS = 10_000  # in a record
+FIRST_VERSION = "0.1"  # it recorded only the last start
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plans:
-    """The contrasts of a grid's record.
+    """The contrasts in a grid's record.
 
     Attributes:
-        family: declared by the first start, before a cell that they rest on was evaluated.
-        primary: the one of them that is tested alone; None where all are one family.
-        later: the others that were named, each with the day (and why it is exploratory, in words).
+        family: declared by the first start, before any cell that they use was evaluated.
+        primary: the one of the family that is tested alone; None if there is none.
+        later: contrasts that were added later, each with a note: when, and why it is exploratory.
     """
 
     family: tuple[PlannedContrast, ...] = ()
@@ -27,12 +27,12 @@ class Plans:
 
 
 def list_starts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The starts of a grid's record, the first one first; of a record of version 0.1 the only one that it kept."""
+    """The starts of a grid's record, oldest first; a record of version 0.1 has only its last start."""
     if "starts" in record:
         return list(record["starts"])
     if "experiment" not in record:
         return []
-    declared = _first_version(record)
+    declared = _declared_in_first_version(record)
     return [
         {
             "time": record.get("started", ""),
@@ -50,7 +50,7 @@ def list_starts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def read_plans(record: Mapping[str, Any]) -> Plans:
-    """Sort the contrasts of a record into the declared family and what came later."""
+    """Sort the contrasts of a record into the declared family and those added later."""
     family: list[PlannedContrast] = []
     later: list[tuple[PlannedContrast, str]] = []
     primary: PlannedContrast | None = None
@@ -61,23 +61,23 @@ def read_plans(record: Mapping[str, Any]) -> Plans:
                 family.append(contrast)
                 primary = contrast if line["primary"] else primary
             elif number == 0:
-                why = f"{line['evaluated']} of its cells were evaluated before it was declared, on {day(start)}"
-                later.append((contrast, why))
+                reason = f"{line['evaluated']} of its cells were evaluated before it was declared, on {day(start)}"
+                later.append((contrast, reason))
             else:
                 later.append((contrast, f"added on {day(start)}"))
     return Plans(family=tuple(family), primary=primary, later=tuple(later))
 
 
 def day(start: Mapping[str, Any]) -> str:
-    """The day of a start."""
+    """The date of a start, as YYYY-MM-DD."""
     return str(start["time"])[:10]
 
 
-def _first_version(record: Mapping[str, Any]) -> list[PlannedContrast]:
-    """What a record of version 0.1 declared: each method against random, at the main eps and its largest budget."""
+def _declared_in_first_version(record: Mapping[str, Any]) -> list[PlannedContrast]:
+    """The contrasts of a record of version 0.1: each method against random, at the main eps and its largest budget."""
     products = _products(record)
     declared: Mapping[str, str] = record.get("declared", {})
-    found: list[PlannedContrast] = []
+    contrasts: list[PlannedContrast] = []
     for product in products:
         base = product["base"]
         eps = base.get("main_eps") if base.get("main_eps") is not None else base["eps"][0]
@@ -85,14 +85,14 @@ def _first_version(record: Mapping[str, Any]) -> list[PlannedContrast]:
             kind = to_kind(declared.get(objective, product.get("contrast")))
             if not product["updates"] and not product["epochs"]:
                 continue
-            random = [p for p in products if BASELINE in p["methods"] and objective in p["objectives"]]
-            if kind is None or not random:
+            random_products = [p for p in products if BASELINE in p["methods"] and objective in p["objectives"]]
+            if kind is None or not random_products:
                 continue
             for method in product["methods"]:
                 for fraction in product["fractions"] if method not in REFERENCES else ():
                     unit = "updates" if product["updates"] else "epochs"
-                    budgets = sorted({size for p in random for size in p[unit]})
-                    found.append(
+                    budgets = sorted({size for p in random_products for size in p[unit]})
+                    contrasts.append(
                         PlannedContrast(
                             method=method,
                             against=BASELINE,
@@ -105,11 +105,13 @@ def _first_version(record: Mapping[str, Any]) -> list[PlannedContrast]:
                             size=max(product[unit]),
                             unit=unit,
                             frontier=tuple(budgets) if kind == MATCHED else (),
-                            seeds=tuple(range(min(MOST_SEEDS, product["seeds"], *(p["seeds"] for p in random)))),
+                            seeds=tuple(
+                                range(min(MAX_SEEDS, product["seeds"], *(p["seeds"] for p in random_products)))
+                            ),
                         )
                     )
     unique: dict[tuple[Any, ...], PlannedContrast] = {}
-    for contrast in found:  # a product of more seeds or a larger budget stands for the same question
+    for contrast in contrasts:  # of the same comparison keep the one with the larger budget, then with more seeds
         key = contrast.question[:5]
         if key not in unique or (contrast.size, len(contrast.seeds)) > (unique[key].size, len(unique[key].seeds)):
             unique[key] = contrast

@@ -1,4 +1,4 @@
-"""Statistics of results: means and standard deviations over seeds."""
+"""Means and standard deviations over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ class Group:
     """All seeds of one method, at one fraction, objective and budget.
 
     Attributes:
-        method: its spelling.
-        fraction: kept.
-        objective: its spelling.
-        budget: of training, in words.
-        seeds: how many.
+        method: spelling of the method.
+        fraction: fraction of samples that is kept.
+        objective: spelling of the objective.
+        budget: training budget, as text: "600 updates".
+        seeds: number of seeds.
         clean: (mean, standard deviation with ddof 1) of the clean accuracy.
-        robust: (attack, eps) -> likewise of the accuracy under attack.
+        robust: (attack, eps) -> likewise for the accuracy under attack.
     """
 
     method: str
@@ -31,9 +31,9 @@ class Group:
     robust: dict[tuple[str, float], tuple[float, float]]
 
     def at(self, eps: float) -> tuple[float, float] | None:
-        """Accuracy at one eps under the strongest attack that was run there; None where there was none."""
-        found = {attack: figures for (attack, radius), figures in self.robust.items() if radius == eps}
-        return found.get("worst") or min(found.values(), default=None)
+        """(mean, deviation) of the accuracy at one eps, under the strongest attack there; None if there was none."""
+        by_attack = {attack: figures for (attack, radius), figures in self.robust.items() if radius == eps}
+        return by_attack.get("worst") or min(by_attack.values(), default=None)
 
 
 def group_results(results: pa.Table) -> list[Group]:
@@ -42,16 +42,18 @@ def group_results(results: pa.Table) -> list[Group]:
     keys = list(dict.fromkeys(_key(row) for row in rows))
     groups: list[Group] = []
     for key in keys:
-        own = [row for row in rows if _key(row) == key]
-        clean = {row["seed"]: row["clean"] for row in own}
-        attacks = list(dict.fromkeys((row["attack"], row["eps"]) for row in own))
-        robust = {a: mean_std([row["accuracy"] for row in own if (row["attack"], row["eps"]) == a]) for a in attacks}
+        group_rows = [row for row in rows if _key(row) == key]
+        clean = {row["seed"]: row["clean"] for row in group_rows}
+        attacks = list(dict.fromkeys((row["attack"], row["eps"]) for row in group_rows))
+        robust = {
+            a: mean_std([row["accuracy"] for row in group_rows if (row["attack"], row["eps"]) == a]) for a in attacks
+        }
         groups.append(Group(*key, seeds=len(clean), clean=mean_std(list(clean.values())), robust=robust))
     return groups
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (ddof 1; NaN of a single value).
+    """Mean and standard deviation (ddof 1; NaN for a single value).
 
     >>> mean_std([1.0, 3.0])
     (2.0, 1.4142135623730951)
