@@ -16,8 +16,8 @@ import torch
 from benchmarks.__main__ import describe
 from easycoreset import load_model, open_source
 from easycoreset.attacks import load_attack
+from easycoreset.conversion import parse_number
 from easycoreset.data import name_data
-from easycoreset.members import parse_number
 from easycoreset.models.modes import frozen
 from easycoreset.records import read_record
 

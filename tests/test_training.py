@@ -24,7 +24,7 @@ from easycoreset.options import TrainOptions
 from easycoreset.tables.holdout import hold_out
 from easycoreset.training import fit, fresh_model, prepare
 from easycoreset.training.schedule import learning_rate
-from easycoreset.training.validation import _attacked, _say_collapse
+from easycoreset.training.validation import _robust_accuracy, _warn_of_collapse
 
 
 def job(tmp_path, **options):
@@ -185,10 +185,10 @@ def test_bf16(tmp_path, digits):
         ({"epochs": 1, "model": "tests.factories:wrong_shape"}, r"logits \[2, 10\]; got \(2, 4\)"),
         ({"epochs": 1, "model": "tests.factories:only_eval"}, "cannot train on batches of 8"),
         ({"epochs": 1, "model": "thin-resnet", "batch_size": 1}, "cannot train on batches of 1"),
-        ({"epochs": "3"}, "epochs must be of type int; got '3'"),
-        ({"epochs": 3.5}, "epochs must be of type int; got 3.5"),
+        ({"epochs": "3"}, "epochs must be a whole number; got '3'"),
+        ({"epochs": 3.5}, "epochs must be a whole number; got 3.5"),
         ({"epochs": 1, "device": "gpu"}, "device must be one of auto, cpu, cuda, mps; got 'gpu'"),
-        ({"epochs": 1, "data": 3}, "data must be of type str; got 3"),
+        ({"epochs": 1, "data": 3}, "data must be text; got 3"),
         ({"epochs": 1, "model": "tests.factories:not_finite"}, "model must give finite logits"),
         ({"epochs": 1, "model": "tests.factories:plain", "data": "cifar"}, "did you mean"),
         ({"epochs": 1, "coreset": "none.parquet"}, "none.parquet: no such file"),
@@ -281,7 +281,7 @@ def test_validation_looks_at_the_average_and_at_every_class(tmp_path, digits):
     original = type(one.split).batches
     try:
         type(one.split).batches = lambda self, rows, *a, **k: seen.append(rows) or original(self, rows, *a, **k)
-        _attacked(fresh_model(one), one, one.index)
+        _robust_accuracy(fresh_model(one), one, one.index)
     finally:
         type(one.split).batches = original
     assert set(one.split.labels[seen[-1]]) == set(range(10))
@@ -316,9 +316,7 @@ def test_validation_rows_are_held_out_of_choice_and_training(tmp_path, scored, d
     select(scores=scored / "scores.parquet", fraction=0.5, val_fraction=0.2, out=tmp_path / "held.parquet")
     select(scores=scored / "scores.parquet", fraction=0.5, out=tmp_path / "all.parquet")
     assert len(job(tmp_path, coreset=tmp_path / "held.parquet", val_fraction=0.2).index) == len(coreset)
-    with pytest.raises(
-        UsageError, match=r"keeps \d+ of the 287 held-out rows; select it with --val-fraction 0.2"
-    ):
+    with pytest.raises(UsageError, match=r"keeps \d+ of the 287 held-out rows; select it with --val-fraction 0.2"):
         job(tmp_path, coreset=tmp_path / "all.parquet", val_fraction=0.2)
 
 
@@ -349,7 +347,7 @@ def test_catastrophic_overfitting_is_said_once(caplog):
     for robust, said in (([0.2, 0.5, 0.3], 0), ([0.2, 0.5, 0.2], 1), ([0.2, 0.5, 0.2, 0.1], 0), ([0.0], 0)):
         caplog.clear()
         with caplog.at_level("WARNING", "easycoreset"):
-            _say_collapse(robust)
+            _warn_of_collapse(robust)
         assert caplog.text.count("catastrophic overfitting") == said
 
 

@@ -6,36 +6,15 @@ frozen dataclass, whose fields parse its own options; a member without options i
 
 import dataclasses
 import importlib
-import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
+from easycoreset.conversion import convert, option_types
 from easycoreset.errors import LONGEST, UsageError, nearest, quote, shorten
 from easycoreset.own_modules import OWN, is_own
 
 Table = Mapping[str, str]
-
-
-def parse_number(text: str | float) -> float:
-    """Read a number or a fraction.
-
-    Raises:
-        UsageError: `text` is neither.
-
-    >>> parse_number("8/255") == 8 / 255
-    True
-    """
-    try:
-        if isinstance(text, int | float) and not isinstance(text, bool):
-            return float(text)
-        parts = str(text).split("/")
-        value = float(parts[0]) / (float(parts[1]) if len(parts) == 2 else 1.0)
-        if len(parts) > 2 or value != value or value in (float("inf"), float("-inf")):
-            raise ValueError
-    except (ValueError, ArithmeticError):
-        raise UsageError(f"{quote(text)} is neither a number nor a fraction like 8/255") from None
-    return value
 
 
 def split_spec(spec: str) -> tuple[str, dict[str, str]]:
@@ -107,12 +86,12 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
             raise UsageError(f"{kind} {quote(name)} takes no option {quote(key)}")
         return member
     fields = {field.name: field for field in dataclasses.fields(member) if field.init}
-    hints = typing.get_type_hints(member)
+    hints = option_types(member)
     values: dict[str, Any] = {}
     for key, value in [*options.items(), *extra.items()]:
         if key not in fields:
             raise UsageError(f"{kind} {quote(name)} has no option {quote(key)}: {nearest(key, fields)}")
-        parsed = _convert(f"{kind} {name}:{key}", value, hints[key]) if isinstance(value, str) else value
+        parsed = convert(f"{kind} {name}:{key}", value, hints[key], text=True) if isinstance(value, str) else value
         if key in values and values[key] != parsed:
             raise UsageError(f"{kind} {quote(spec)}: {key} is given twice, as {quote(values[key])} and {quote(parsed)}")
         values[key] = parsed
@@ -149,21 +128,3 @@ def describe_members(kind: str, table: Table) -> list[dict[str, str]]:
             record |= {"needs": ", ".join(member.needs) or "nothing", "cost": member.cost}
         found.append(record)
     return found
-
-
-def _convert(what: str, text: str, hint: Any) -> Any:
-    """Convert one option's text to the type of its field."""
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        if text not in typing.get_args(hint):
-            raise UsageError(f"{what} must be one of {', '.join(typing.get_args(hint))}; got {quote(text)}")
-        return text
-    if origin in (types.UnionType, typing.Union):
-        hint = next(h for h in typing.get_args(hint) if h is not type(None))
-        return _convert(what, text, hint)
-    try:
-        if hint is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return parse_number(text) if hint is float else hint(text)
-    except (KeyError, ValueError):
-        raise UsageError(f"{what} must be of type {hint.__name__}; got {quote(text)}") from None

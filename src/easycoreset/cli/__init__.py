@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import CycloptsError, MissingArgumentError, Parameter
+from cyclopts import CycloptsError, MissingArgumentError, Parameter, Token
 
 from easycoreset import console
 from easycoreset.cli.commands import app
@@ -35,12 +35,16 @@ LONGEST_LINE = 4000  # characters of a message
 FIRST_SPEAKS = 20  # seconds in which the first of several processes says what is wrong
 
 
+def _as_given(hint: object, tokens: Sequence[Token]) -> str:
+    return tokens[0].value
+
+
 app.meta.suppress_keyboard_interrupt = False  # main says how to go on
 
 
 @app.meta.default
 def launch(
-    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True, converter=_as_given)],
     config: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     quiet: Annotated[bool, Parameter(negative=())] = False,
@@ -134,6 +138,7 @@ def _fail(error: BaseException | str, code: int, tokens: Sequence[str]) -> int:
         traceback.print_exc()
     elif isinstance(error, CycloptsError):
         error.verbose = False
+        error = error.__cause__ if isinstance(error.__cause__, UsageError) else error
     command = next((token for token in tokens if not token.startswith("-")), "")
     line = shorten(" ".join(ESCAPES.sub("", str(error)).split()), LONGEST_LINE)
     print(printable(f"easycoreset {command}: {line}".replace(" :", ":")), file=sys.stderr)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from easycoreset.cli.flags import from_flag, show_default
 from easycoreset.cli.output import (
     Output,
     live_table,
@@ -29,7 +30,6 @@ from easycoreset.options import (
     CompareOptions,
     EvaluateOptions,
     ExportOptions,
-    Integer,
     PipelineOptions,
     PredictOptions,
     ReportOptions,
@@ -54,11 +54,12 @@ app = App(
     version=_version,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(converter=from_flag, n_tokens=1, negative_iterable=(), show_default=show_default),
 )
 
 
 @app.command
-def demo(*, out: Path, workers: Integer = 2, overwrite: Annotated[bool, Parameter(negative=())] = False) -> None:
+def demo(*, out: Path, workers: int = 2, overwrite: Annotated[bool, Parameter(negative=())] = False) -> None:
     """The whole method on the bundled digits, in about a minute on two cores.
 
     Args:

@@ -1,47 +1,15 @@
 """Options from a YAML file: keys are flag names, a flag on the command line beats the file, no value is coerced."""
 
-import dataclasses
-import types
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from easycoreset.conversion import convert, option_types
 from easycoreset.errors import UsageError, nearest, quote, shorten
-from easycoreset.options import (
-    AnalyzeOptions,
-    AuditOptions,
-    CompareOptions,
-    EvaluateOptions,
-    ExportOptions,
-    Integer,
-    Integers,
-    Names,
-    Number,
-    Numbers,
-    PipelineOptions,
-    PredictOptions,
-    ReportOptions,
-    ScoreOptions,
-    SelectOptions,
-    TrainOptions,
-)
+from easycoreset.options import OPTIONS
 
-OPTIONS = {
-    "analyze": AnalyzeOptions,
-    "audit": AuditOptions,
-    "predict": PredictOptions,
-    "run": PipelineOptions,
-    "compare": CompareOptions,
-    "evaluate": EvaluateOptions,
-    "export": ExportOptions,
-    "report": ReportOptions,
-    "score": ScoreOptions,
-    "select": SelectOptions,
-    "train": TrainOptions,
-}
 LARGEST = 2**16  # bytes of a file of options
 GLOBAL = {"json": bool, "quiet": bool, "debug": bool}
 DEMO = {"out": Path, "workers": int, "overwrite": bool}
@@ -54,7 +22,7 @@ def with_config(tokens: Sequence[str], file: Path) -> list[str]:
         UsageError: no readable YAML mapping, an unknown key, or a value of another type.
     """
     command = next((token for token in tokens if not token.startswith("-")), "")
-    known = option_types(command)
+    known = types_of(command)
     added: list[str] = []
     for key, value in read_yaml(file).items():
         name = str(key).replace("-", "_")
@@ -65,25 +33,22 @@ def with_config(tokens: Sequence[str], file: Path) -> list[str]:
             raise UsageError(
                 f"{file}: unknown option {quote(key)} of {command or 'no command'}: {nearest(name, known)}"
             )
-        text = _to_text(f"{file}: {key}", value, known[name])
+        value = convert(f"{file}: {key}", value, known[name])
         negative = f"--no-{flag[2:]}"
         if any(token.split("=")[0].replace("_", "-") in (flag, negative) for token in tokens):
             continue
         if isinstance(value, bool):
             added += [flag] if value else [] if name in GLOBAL else [negative]
         else:
-            added += [flag, text]
+            added += [flag, _to_text(value)]
     return [*tokens, *added]
 
 
-def option_types(command: str) -> dict[str, Any]:
+def types_of(command: str) -> dict[str, Any]:
     """The options of a command, name -> type."""
     if command == "demo":
         return DEMO | GLOBAL
-    if command not in OPTIONS:
-        return dict(GLOBAL)
-    hints = typing.get_type_hints(OPTIONS[command], include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(OPTIONS[command])} | GLOBAL
+    return GLOBAL | (option_types(OPTIONS[command]) if command in OPTIONS else {})
 
 
 def read_yaml(file: Path) -> dict[Any, Any]:
@@ -124,22 +89,6 @@ class _EachKeyOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _to_text(what: str, value: Any, hint: Any) -> str:
-    """Check a value's type strictly, and spell it as a flag's value."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        hint = next(h for h in typing.get_args(hint) if h is not type(None))
-    if hint in (Names, Numbers, Integers):
-        inner = str if hint == Names else Number if hint == Numbers else int
-        return ",".join(_to_text(what, item, inner) for item in (value if isinstance(value, list) else [value]))
-    if hint == Integer:
-        hint = int
-    if hint == Number:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise UsageError(f"{what} must be a number; got {quote(value)}")
-        return repr(value) if not isinstance(value, str) else value
-    if typing.get_origin(hint) is typing.Annotated:
-        return _to_text(what, value, typing.get_args(hint)[0])
-    wanted = hint if hint in (int, bool) else str
-    if type(value) is not wanted:
-        raise UsageError(f"{what} must be of type {wanted.__name__}; got {quote(value)} ({type(value).__name__})")
-    return str(value)
+def _to_text(value: Any) -> str:
+    """Spell a value as a flag's."""
+    return ",".join(map(_to_text, value)) if isinstance(value, tuple) else str(value)

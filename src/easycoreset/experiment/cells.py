@@ -13,7 +13,19 @@ from easycoreset.hardness import HARDNESS, load_hardness
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
-from easycoreset.options import READING, Norm, Schedule
+from easycoreset.options import (
+    READING,
+    AttackOptions,
+    ModelOptions,
+    NormOptions,
+    ReadingOptions,
+    ScoringOptions,
+    TrainingOptions,
+    ValidationOptions,
+    field_names,
+    resolve_optimizer,
+)
+from easycoreset.options.groups import DEFAULTS
 from easycoreset.own_modules import code_digest
 from easycoreset.selection import SELECTORS, load_selector, needs_of
 from easycoreset.statistics.planned import FULL, Kind
@@ -22,20 +34,19 @@ FeatureKind = Literal["clean", "adversarial"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One training run of a comparison and its evaluation.
+class Cell(
+    ScoringOptions, ValidationOptions, TrainingOptions, NormOptions, AttackOptions, ModelOptions, ReadingOptions
+):
+    """One training run of a comparison and its evaluation, by the options of `compare` with one value each.
 
     A cell is named by the hash of its options that are off their default and of its members' versions: a new
     option orphans no finished cell.
 
     Attributes:
         data: as `--data` spells it.
-        image_size: side to which images in files are brought; None where the data set has its own.
-        skip_broken: leave out images that cannot be read.
-        classes: how many there are, or a file of their names; None for those that occur.
-        model: as `--model` spells it.
         method: `NAME[:key=value]...`, `full`, `file:PATH` or `package.module:name`.
         method_digest: of the file that `file:PATH` names.
+        init_digest: of the weights that `init` names; empty for none and for published ones.
         model_code: digest of the code of a user's own model and data; empty for others.
         code: likewise of the user's own method, objective and attacks.
         fraction: kept.
@@ -44,13 +55,7 @@ class Cell:
         updates: budget.
         seed: of selection, initialisation, order and augmentation.
         scoring_epochs: of the run that the scores come from.
-        batch_size: of scoring and training.
-        lr: peak, likewise.
-        weight_decay: likewise.
-        schedule: of the learning rate.
-        val_fraction: share of the training split that is held out of the choice and of training; None for none.
-        attack: attacks of the evaluation.
-        norm: of the ball.
+        feature_layer: whose input the scoring run saves as features; None for the last linear layer.
         eps: radii.
         main_eps: the radius that is measured on all test images; None for all of them.
         limit: test images at the other radii; None for all.
@@ -59,12 +64,9 @@ class Cell:
     """
 
     data: str
-    image_size: int | None = None
-    skip_broken: bool = False
-    classes: str | None = None
-    model: str | None = None
     method: str = "random"
     method_digest: str = ""
+    init_digest: str = ""
     model_code: str = ""
     code: str = ""
     fraction: float = 1.0
@@ -73,16 +75,9 @@ class Cell:
     updates: int | None = None
     seed: int = 0
     scoring_epochs: int = 15
-    batch_size: int = 128
-    lr: float = 0.1
-    weight_decay: float = 5e-4
-    schedule: Schedule = "auto"
-    val_fraction: float | None = None
-    attack: tuple[str, ...] = ("pgd",)
-    norm: Norm = "linf"
+    feature_layer: str | None = None
     eps: tuple[float, ...] = (8 / 255,)
     main_eps: float | None = None
-    limit: int | None = None
     strong: tuple[str, ...] = ()
 
     @property
@@ -95,17 +90,19 @@ class Cell:
         """The attacks of the evaluation, the strong ones too."""
         return (*self.attack, *(attack for attack, _ in map(split_strong, self.strong)))
 
-    def reading(self) -> dict[str, Any]:
-        """How its data are read."""
-        return {name: getattr(self, name) for name in READING}
-
     def key(self) -> dict[str, Any]:
-        """The options off their default."""
-        options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """The options that make its result and are off their default."""
+        options = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         options["data"] = name_data(self.data)
         if self.method_digest:
             options["method"] = "file"  # what is in it counts, not where it lies
-        return {f.name: options[f.name] for f in dataclasses.fields(self) if options[f.name] != f.default}
+        if self.init_digest:
+            options["init"] = "file"
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        for name, value in resolve_optimizer(self).items():  # the optimizer's default, whether it is spelled or not
+            if value == DEFAULTS[self.optimizer][name]:
+                options[name] = defaults[name]
+        return {RECORDED.get(name, name): options[name] for name in MAKING if options[name] != defaults[name]}
 
     @property
     def name(self) -> str:
@@ -120,9 +117,8 @@ class Cell:
     @property
     def scoring_name(self) -> str:
         """16 hex digits of what its scores depend on: one scoring run serves all methods of a seed."""
-        shared = ("data", *READING, "model", "model_code", "seed", "scoring_epochs", "batch_size", "lr", "weight_decay")
         made = {"aign": AIGN.version} if AIGN.version > 1 else {}
-        return _hash({key: value for key, value in self.key().items() if key in shared} | made)
+        return _hash({key: value for key, value in self.key().items() if key in SCORING} | made)
 
     @property
     def needs(self) -> tuple[str, ...] | None:
@@ -149,6 +145,23 @@ class Cell:
         if any(name.endswith("_adv") for name in needs):
             return "adversarial"
         return "clean" if "features" in needs else None
+
+
+MAKING = field_names(Cell, neutral=False)  # options that make the result of a cell
+NOT_OF_SCORING = {"schedule", "ema"}  # options of training that a scoring run has its own defaults of
+RECORDED: dict[str, str] = {}  # names in the keys of cells, where an option had another name once
+SCORING = {  # options that a scoring run shares with the cells that it serves
+    "data",
+    "init_digest",
+    "model_code",
+    "seed",
+    "scoring_epochs",
+    "feature_layer",
+    *(RECORDED.get(name, name) for name in READING),
+    *field_names(ModelOptions),
+    *field_names(ScoringOptions, neutral=False),
+    *(set(field_names(TrainingOptions, neutral=False)) - NOT_OF_SCORING),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +236,10 @@ class Experiment:
 
     def record(self) -> dict[str, Any]:
         """What a report needs to know of the experiment."""
-        return {"name": self.name, "products": [dataclasses.asdict(product) for product in self.products]}
+        products = [dataclasses.asdict(product) for product in self.products]
+        for product, record in zip(self.products, products, strict=True):
+            record["base"] |= resolve_optimizer(product.base)
+        return {"name": self.name, "products": products}
 
     def identity(self) -> dict[str, Any]:
         """What another experiment would differ in; methods, fractions, objectives, budgets and seeds only extend it."""

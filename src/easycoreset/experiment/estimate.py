@@ -13,7 +13,15 @@ from easycoreset.experiment.cells import FULL, Cell, Experiment, split_strong
 from easycoreset.experiment.results import is_done
 from easycoreset.hardness.exact import look
 from easycoreset.models.modes import frozen
-from easycoreset.options import Device, TrainOptions
+from easycoreset.options import (
+    Device,
+    ModelOptions,
+    ReadingOptions,
+    TrainingOptions,
+    TrainOptions,
+    scored_epochs,
+    values_of,
+)
 from easycoreset.training import Job, fit, fresh_model, prepare
 
 MORE_LOOKS = {"curvature": 10, "vog": 1, "grand_full": 5}  # of every sample in every scored epoch, about
@@ -46,7 +54,8 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
         asked = {name for c in missing if c.scoring_name == cell.scoring_name for name in c.needs_opt_in}
         more = sum(MORE_LOOKS.get(name, 1) for name in asked - {"boundary"})
         seconds += size * look_seconds * (100 if "boundary" in asked else 0)
-        seconds += cell.scoring_epochs * (size / cell.batch_size * step + size * look_seconds * (1 + more))
+        passes = len(scored_epochs(cell, cell.scoring_epochs))
+        seconds += cell.scoring_epochs * size / cell.batch_size * step + passes * size * look_seconds * (1 + more)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     found = {
         "cells": len(cells),
@@ -92,11 +101,11 @@ def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[Job, float, floa
     """(job, seconds of a training step, seconds of one image's forward and backward pass)."""
     options = TrainOptions(
         data=cell.data,
-        **cell.reading(),
-        model=cell.model,
+        **values_of(cell, ReadingOptions),
+        **values_of(cell, ModelOptions),
+        **(values_of(cell, TrainingOptions) | dict[str, Any](warmup=None)),
         objective=cell.objective,
         updates=2 + STEPS,
-        batch_size=cell.batch_size,
         device=device,
         threads=1,
         out=out,

@@ -7,7 +7,7 @@ from typing import Any
 
 from easycoreset.experiment.cells import Cell, FeatureKind
 from easycoreset.experiment.results import is_done, is_scored, scores_folder
-from easycoreset.options import Device
+from easycoreset.options import Device, ReadingOptions, values_of
 from easycoreset.parquet import read_shape
 from easycoreset.scoring import scores_file
 
@@ -60,7 +60,7 @@ class Setting:
     def machine(self, cell: Cell) -> dict[str, Any]:
         """What every step of a cell's work is told of its data and the machine."""
         machine = {"num_workers": self.num_workers, "device": self.device, "threads": 1}
-        return {"data": self.data or cell.data, **cell.reading(), **machine}
+        return {"data": self.data or cell.data, **values_of(cell, ReadingOptions), **machine}
 
 
 def is_finished(task: Task, out: Path) -> bool:

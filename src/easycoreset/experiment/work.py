@@ -20,7 +20,7 @@ from easycoreset.data.contents import find_leaked
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
 from easycoreset.evaluation.checks import LONGER
-from easycoreset.experiment.cells import FULL, Cell, FeatureKind, split_strong
+from easycoreset.experiment.cells import FULL, NOT_OF_SCORING, Cell, FeatureKind, split_strong
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.files import SCHEMA_VERSION, make_folder, process_name, write_json
@@ -30,7 +30,15 @@ from easycoreset.ledgers import STATE, STEP, Ledger, delete_run, delete_written
 from easycoreset.locks import open_lock
 from easycoreset.memory import measure_peak
 from easycoreset.models import is_normalised
-from easycoreset.options import ComputeOptions
+from easycoreset.options import (
+    ComputeOptions,
+    ModelOptions,
+    ScoringOptions,
+    TrainingOptions,
+    ValidationOptions,
+    resolve_optimizer,
+    values_of,
+)
 from easycoreset.parquet import read_shape, read_table, write_table
 from easycoreset.records import read_history, read_summary
 from easycoreset.scoring import score, scores_file
@@ -109,11 +117,8 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None, hardn
         OWN,
         lambda: score(
             **setting.machine(cell),
-            model=cell.model,
+            **_scoring_options(cell),
             epochs=cell.scoring_epochs,
-            batch_size=cell.batch_size,
-            lr=cell.lr,
-            weight_decay=cell.weight_decay,
             seed=1000 + cell.seed,
             hardness=asked,
             keep_checkpoints=setting.keep_weights,
@@ -122,6 +127,12 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None, hardn
             out=folder,
         ),
     )
+
+
+def _scoring_options(cell: Cell) -> dict[str, Any]:
+    """How a cell's scoring run trains and scores: as the cell trains, but for its schedule and average."""
+    options = values_of(cell, ModelOptions) | values_of(cell, TrainingOptions) | values_of(cell, ScoringOptions)
+    return {name: value for name, value in options.items() if name not in NOT_OF_SCORING}
 
 
 def _anew_if_other(folder: Path, record: str, work: Callable[[], T]) -> T:
@@ -159,16 +170,13 @@ def _fill_cell(cell: Cell, setting: Setting, work: Path, started: float) -> None
         OWN,
         lambda: train(
             **setting.machine(cell),
-            model=cell.model,
+            **values_of(cell, ModelOptions),
+            **values_of(cell, TrainingOptions),
+            **values_of(cell, ValidationOptions),
             coreset=coreset,
             objective=cell.objective,
             epochs=cell.epochs,
             updates=cell.updates,
-            batch_size=cell.batch_size,
-            lr=cell.lr,
-            weight_decay=cell.weight_decay,
-            schedule=cell.schedule,
-            val_fraction=cell.val_fraction,
             seed=cell.seed,
             checkpoint_minutes=1,
             out=work / "model",
@@ -185,7 +193,7 @@ def _fill_cell(cell: Cell, setting: Setting, work: Path, started: float) -> None
         work / CELL,
         {
             "schema_version": SCHEMA_VERSION,
-            "options": dataclasses.asdict(cell),
+            "options": dataclasses.asdict(cell) | resolve_optimizer(cell),
             **record,
             **seconds,
             "host": platform.node(),
@@ -279,7 +287,7 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
     tables: list[pa.Table] = []
     summaries: list[dict[str, Any]] = []
 
-    def attacked(name: str, attack: tuple[str, ...], radii: tuple[float, ...], images: int | None) -> dict[str, Any]:
+    def attacked(name: str, attack: Sequence[str], radii: tuple[float, ...], images: int | None) -> dict[str, Any]:
         folder = work / name
         _anew_if_other(
             folder,

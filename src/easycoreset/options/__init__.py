@@ -1,55 +1,81 @@
 """Every option, defined once: these dataclasses are the Python API, the flags, the YAML keys and the saved JSON.
 
-A field marked `neutral` changes where or how fast a result is made, never the result: two runs that differ in
-neutral fields alone are the same run.
+A command's options are composed of groups. A field marked `neutral` changes where or how fast a result is made, never
+the result: two runs that differ in neutral fields alone are the same run.
 """
 
-from easycoreset.options.analysing import AnalyzeOptions
-from easycoreset.options.choosing import EvaluateOptions, SelectOptions
-from easycoreset.options.comparing import CompareOptions, ReportOptions
-from easycoreset.options.deciding import AuditOptions, PredictOptions
+from easycoreset.options.analyzing import AnalyzeOptions
+from easycoreset.options.auditing import AuditOptions
+from easycoreset.options.comparing import CompareOptions
+from easycoreset.options.evaluating import EvaluateOptions
 from easycoreset.options.exporting import ExportOptions
-from easycoreset.options.kinds import (
-    Device,
-    Integer,
-    Integers,
-    Names,
-    Norm,
-    Number,
-    Numbers,
+from easycoreset.options.fields import Device, Norm, defaults_json, field_names, options_json, takes, values_of
+from easycoreset.options.groups import (
+    READING,
+    AttackOptions,
+    ComputeOptions,
+    ModelOptions,
+    NormOptions,
+    ReadingOptions,
     Schedule,
-    Switch,
-    options_json,
-    takes,
+    ScoringOptions,
+    TrainingOptions,
+    ValidationOptions,
+    resolve_optimizer,
+    scored_epochs,
 )
-from easycoreset.options.training import READING, ComputeOptions, RecipeOptions, RunOptions, ScoreOptions, TrainOptions
-from easycoreset.options.whole import PipelineOptions
+from easycoreset.options.predicting import PredictOptions
+from easycoreset.options.reporting import ReportOptions
+from easycoreset.options.running import PipelineOptions
+from easycoreset.options.scoring import ScoreOptions
+from easycoreset.options.selecting import SelectOptions
+from easycoreset.options.training import RecipeOptions, TrainOptions
+
+OPTIONS = {  # by command
+    "analyze": AnalyzeOptions,
+    "audit": AuditOptions,
+    "compare": CompareOptions,
+    "evaluate": EvaluateOptions,
+    "export": ExportOptions,
+    "predict": PredictOptions,
+    "report": ReportOptions,
+    "run": PipelineOptions,
+    "score": ScoreOptions,
+    "select": SelectOptions,
+    "train": TrainOptions,
+}
 
 __all__ = [
+    "OPTIONS",
     "READING",
     "AnalyzeOptions",
+    "AttackOptions",
     "AuditOptions",
     "CompareOptions",
     "ComputeOptions",
     "Device",
     "EvaluateOptions",
     "ExportOptions",
-    "Integer",
-    "Integers",
-    "Names",
+    "ModelOptions",
     "Norm",
-    "Number",
-    "Numbers",
+    "NormOptions",
     "PipelineOptions",
     "PredictOptions",
+    "ReadingOptions",
     "RecipeOptions",
     "ReportOptions",
-    "RunOptions",
     "Schedule",
     "ScoreOptions",
+    "ScoringOptions",
     "SelectOptions",
-    "Switch",
     "TrainOptions",
+    "TrainingOptions",
+    "ValidationOptions",
+    "defaults_json",
+    "field_names",
     "options_json",
+    "resolve_optimizer",
+    "scored_epochs",
     "takes",
+    "values_of",
 ]

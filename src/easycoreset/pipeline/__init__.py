@@ -115,6 +115,7 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
             per_class=per_class or None,
             seed=options.seed,
             exclude=options.exclude,
+            keep_leaked=options.keep_leaked,
             out=place / f"{name}.parquet",
         )
     trained: dict[str, Path] = {}
@@ -131,7 +132,8 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
     trained["all"] = place / "scores"
     rows: list[dict[str, Any]] = []
     results: dict[str, Evaluation] = {}
-    limit = min(options.limit, len(choices.source.splits["test"]))
+    tested = len(choices.source.splits["test"])
+    limit = min(options.limit or tested, tested)
     for name, weights in trained.items():
         log.info("5 of 5: evaluating the model that was trained on %s", name)
         result = evaluate(

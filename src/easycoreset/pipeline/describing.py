@@ -20,12 +20,15 @@ from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import ModelCard
 from easycoreset.models.last_layer import find_last_layer
 from easycoreset.objectives import load_objective
-from easycoreset.options import READING, CompareOptions
+from easycoreset.options import CompareOptions, ReadingOptions, field_names, values_of
 from easycoreset.recipes import RECIPES, everything
 from easycoreset.selection import load_selector, needs_of
 from easycoreset.selection.published import read_published
 from easycoreset.tables.scores import ARRAYS
 from easycoreset.training.setup import choose_device
+from easycoreset.training.starting import PRETRAINED, model_of, read_start
+
+SHARED = set(field_names(Cell)) & set(field_names(CompareOptions)) - {"epochs", "updates", "main_eps"}
 
 
 def describe_experiment(options: CompareOptions) -> Experiment:
@@ -52,27 +55,10 @@ def _describe_grid(options: CompareOptions) -> Experiment:
     """The experiment that flags describe."""
     assert options.data is not None
     several_eps = options.main_eps is None and len(options.eps) > 1 and options.limit
-    base = Cell(
-        data=options.data,
-        **{name: getattr(options, name) for name in READING},
-        model=options.model,
-        scoring_epochs=options.scoring_epochs,
-        batch_size=options.batch_size,
-        lr=options.lr,
-        weight_decay=options.weight_decay,
-        schedule=options.schedule,
-        val_fraction=options.val_fraction,
-        attack=tuple(options.attack),
-        norm=options.norm,
-        eps=tuple(options.eps),
-        limit=options.limit,
-        strong=tuple(options.strong),
-        main_eps=options.eps[0] if several_eps else options.main_eps,
-    )
-    mark, network, images = check_data_and_model(base)
-    if base.model is None:  # on another kind of machine it would be another
-        base = dataclasses.replace(base, model=choose_model(_open(base).shape, choose_device(options.device)))
-        log.info("model %s is taken (--model)", base.model)
+    values = {name: getattr(options, name) for name in SHARED}
+    base = Cell(**values, main_eps=options.eps[0] if several_eps else options.main_eps)
+    base = _resolve(base, options)
+    fingerprint, network, images = check_data_and_model(base)
     for spec in base.attacks:
         load_attack(spec, norm=options.norm, eps=options.eps[0])
     several = len(options.epochs or options.updates) > 1
@@ -92,7 +78,11 @@ def _describe_grid(options: CompareOptions) -> Experiment:
     )
     published = [method for method in options.methods if method.startswith("file:")]
     controls = [load_selector(method)[0] for method in options.controls if method != FULL]
-    chosen = [_check_method(method, network, images) for method in options.methods if method not in (FULL, *published)]
+    chosen = [
+        _check_method(method, network, images, base.feature_layer)
+        for method in options.methods
+        if method not in (FULL, *published)
+    ]
     products = [dataclasses.replace(shared, methods=tuple(dict.fromkeys([*chosen, *controls])))] if chosen else []
     for method in published:
         theirs = _published(method, shared)  # and what it is compared with
@@ -102,10 +92,25 @@ def _describe_grid(options: CompareOptions) -> Experiment:
         ]
     if FULL in (*options.methods, *options.controls):
         products.append(everything(shared))
-    return Experiment(name="grid", products=tuple(products), fingerprint=mark)
+    return Experiment(name="grid", products=tuple(products), fingerprint=fingerprint)
 
 
-def _check_method(method: str, model: nn.Module, images: Tensor) -> str:
+def _resolve(base: Cell, options: CompareOptions) -> Cell:
+    """What cells share, with the model that fits the data and the machine, and the digest of the weights that they
+    start from: on another machine, or with other weights, they would be other cells.
+    """
+    source = _open(base, download=options.download)
+    if base.model is None:
+        model = model_of(base.init) or choose_model(source.shape, choose_device(options.device))
+        log.info("model %s is taken (--model)", model)
+        base = dataclasses.replace(base, model=model)
+    if base.init in (None, PRETRAINED):
+        return base
+    digest = read_start(base.init, _card(base, source)).digest
+    return dataclasses.replace(base, init=str(Path(base.init).absolute()), init_digest=digest)
+
+
+def _check_method(method: str, model: nn.Module, images: Tensor, feature_layer: str | None) -> str:
     """The one spelling of a method whose columns and features the scoring runs make."""
     name, selector = load_selector(method)
     needs = needs_of(selector) or ()
@@ -116,7 +121,7 @@ def _check_method(method: str, model: nn.Module, images: Tensor) -> str:
         )
     if set(needs) & {*ARRAYS, "grand"}:
         try:
-            find_last_layer(model, images)
+            find_last_layer(model, images, feature_layer)
         except UsageError as error:
             raise UsageError(
                 f"method {quote(method)} needs features: {error}; compare does without such methods"
@@ -131,18 +136,19 @@ def check_data_and_model(base: Cell) -> tuple[str, nn.Module, Tensor]:
         The fingerprint of the training split, the model, and two images.
     """
     source = _open(base)
-    name = base.model or choose_model(source.shape, torch.device("cpu"))
-    network = build_model(
-        ModelCard(
-            model=name, shape=source.shape, mean=source.mean, std=source.std, class_names=tuple(source.class_names)
-        )
-    )
+    network = build_model(_card(base, source))
     split = source.splits["train"]
     return split.fingerprint, network, next(split.batches(np.arange(2), 2)).x
 
 
-def _open(base: Cell) -> Source:
-    return open_source(base.data, **base.reading())
+def _card(base: Cell, source: Source) -> ModelCard:
+    name = base.model or choose_model(source.shape, torch.device("cpu"))
+    names = tuple(source.class_names)
+    return ModelCard(model=name, shape=source.shape, mean=source.mean, std=source.std, class_names=names)
+
+
+def _open(base: Cell, *, download: bool = False) -> Source:
+    return open_source(base.data, download=download, **values_of(base, ReadingOptions))
 
 
 def _published(method: str, shared: Product) -> Product:

@@ -21,6 +21,7 @@ from easycoreset.processes import add_up, agree, leads, rank, several, tell, wor
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.training.averaging import Average
 from easycoreset.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from easycoreset.training.optimizer import build_optimizer
 from easycoreset.training.profiling import Profile, each_in
 from easycoreset.training.schedule import learning_rate
 from easycoreset.training.setup import Job
@@ -108,13 +109,8 @@ class _Training:
         self.folder = folder
         self.history = history
         options = job.options
-        self.optimizer = torch.optim.SGD(
-            model.parameters(),
-            options.lr,
-            options.momentum,
-            weight_decay=options.weight_decay,
-            fused=job.device.type == "cuda",
-        )
+        self.optimizer = build_optimizer(model, options)
+        self.peak_lr = self.optimizer.param_groups[0]["lr"]
         self.average = None if options.ema is None else Average(model, options.ema)
         mode = "reduce-overhead" if options.cuda_graphs else None
         self.runner: Any = torch.compile(model, mode=mode) if options.compile else model
@@ -195,7 +191,7 @@ class _Training:
         return synchronised and tell(due) if several() else due
 
     def _update(self, batch: Batch, share: float) -> Tensor:
-        """Run one step of SGD; returns this process's share of the loss, on the device."""
+        """Do one update; returns this process's share of the loss, on the device."""
         job = self.job
         options = self.job.options
         keys = (self.epoch, self.step) if rank() == 0 else (self.epoch, self.step, rank())
@@ -204,7 +200,7 @@ class _Training:
         if options.cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
         for group in self.optimizer.param_groups:
-            group["lr"] = options.lr * learning_rate(job.schedule, self.updates_done / job.updates)
+            group["lr"] = self.peak_lr * learning_rate(job.schedule, self.updates_done / job.updates, job.warmup)
         x = batch.x if self.tap is None else self.tap.train().watch(batch, share)
         weight = None if job.weight is None else job.weight[batch.index]
         generator = torch.Generator(job.device).manual_seed(key)

@@ -21,7 +21,14 @@ from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import check_gradient, frozen
 from easycoreset.models.saved import check_savable
 from easycoreset.objectives import Objective, is_standard, load_objective
-from easycoreset.options import READING, ComputeOptions, RecipeOptions, ScoreOptions, options_json
+from easycoreset.options import (
+    READING,
+    ComputeOptions,
+    RecipeOptions,
+    ScoreOptions,
+    options_json,
+    resolve_optimizer,
+)
 from easycoreset.processes import join, launched, own_gpu
 from easycoreset.tables import Coreset, Ints
 from easycoreset.tracking import check_tracker
@@ -53,6 +60,7 @@ class Job:
         epochs: the total number; `updates` may end the last one early.
         updates: the total number.
         steps: the updates of a full epoch.
+        warmup: the share of all updates in which the learning rate rises; None for the schedule's default.
         start: the initial weights, or None for random ones.
     """
 
@@ -71,6 +79,7 @@ class Job:
     epochs: int
     updates: int
     steps: int
+    warmup: float | None = None
     start: Start | None = None
 
     @property
@@ -112,7 +121,7 @@ class Job:
             resolved["coreset"] = f"{len(self.index)} samples, {seed_of(str(self.index.tobytes()), str(weight)):x}"
         if self.start is not None:
             resolved["init"] = f"weights {self.start.digest}"
-        return options_json(options, neutral=False) | resolved
+        return options_json(options, neutral=False) | resolve_optimizer(options) | resolved
 
 
 def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
@@ -214,6 +223,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         epochs=math.ceil(updates / steps),
         updates=updates,
         steps=steps,
+        warmup=warmup_share(options, steps, updates),
     )
     if options.init is not None:
         job = _with_start(job, options.init)
@@ -246,6 +256,19 @@ def say_few_updates(job: Job) -> None:
     """Log a hint if there are too few updates to learn much, as for small image folders."""
     if job.updates < FEW_UPDATES:
         log.info("only %d updates in total: a smaller --batch-size or more --epochs give more", job.updates)
+
+
+def warmup_share(options: RecipeOptions, steps: int, updates: int) -> float | None:
+    """The warm-up's share of all updates; None where the options name none.
+
+    Raises:
+        UsageError: it is as long as training or longer.
+    """
+    if options.warmup is None:
+        return None
+    rule = f"shorter than training, which has {updates / steps:g} epochs"
+    require(options.warmup * steps < updates, "warmup", rule, options.warmup)
+    return options.warmup * steps / updates
 
 
 def use_autocast(precision: str, device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""Inputs and results lie apart: a folder that a command fills holds none of its inputs, and lies in none of them."""
+"""Inputs and results do not overlap: the folder that a command fills holds no input, nor lies in one."""
 
 import dataclasses
 import os
@@ -26,7 +26,7 @@ def find_inputs(options: Any) -> Iterator[tuple[str, Path]]:
                 yield item.name, split_place(Path(one))[0]
 
 
-def require_apart(options: Any, host: str | None = None) -> None:
+def require_disjoint(options: Any, host: str | None = None) -> None:
     """Refuse an `out` that is or holds an input, or that lies in one.
 
     Args:

@@ -1,0 +1,33 @@
+"""Values of flags: how they are read, and how their defaults are shown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from easycoreset.console import say_eps
+from easycoreset.conversion import convert
+from easycoreset.errors import UsageError, quote
+
+
+def from_flag(hint: Any, tokens: Sequence[Any]) -> Any:
+    """Convert what follows a flag.
+
+    Args:
+        hint: the type of its option.
+        tokens: of cyclopts, one for each time that the flag was given.
+
+    Raises:
+        UsageError: it was given twice, or is of another type.
+    """
+    option = str(tokens[0].keyword or tokens[0].value).lstrip("-").replace("-", "_")
+    if len(tokens) > 1:
+        raise UsageError(f"{option} must be given once; got {', '.join(quote(token.value) for token in tokens)}")
+    return convert(option, tokens[0].value, hint, text=True)
+
+
+def show_default(value: Any) -> str:
+    """A default as the flag would spell it; nothing for switches and for what is left out."""
+    if value is None or isinstance(value, bool) or value == ():
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(say_eps(item) if isinstance(item, float) else str(item) for item in value)
+    return str(value)

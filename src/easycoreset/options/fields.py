@@ -1,0 +1,137 @@
+"""What a field of options carries beside its type, and functions that take an options object."""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast
+
+from easycoreset.conversion import convert, option_types
+from easycoreset.errors import nearest, quote, require
+
+P = ParamSpec("P")
+O = TypeVar("O")  # noqa: E741 - the options
+R = TypeVar("R")
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Norm = Literal["linf", "l2"]
+NEUTRAL = {"neutral": True}
+UNIQUE = {"unique": True}
+
+
+class Rule(NamedTuple):
+    """What a value must fulfil, in words and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def rule(words: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
+    """The metadata of a field whose value, or every one of its values, must fulfil a rule."""
+    return {"rule": Rule(words, holds)}
+
+
+AT_LEAST_0 = rule(">= 0", lambda value: value >= 0)
+AT_LEAST_1 = rule(">= 1", lambda value: value >= 1)
+ABOVE_0 = rule("> 0", lambda value: value > 0)
+FINITE_AT_LEAST_0 = rule("finite and >= 0", lambda value: 0 <= value < float("inf"))
+SHARE = rule("in (0, 1]", lambda value: 0 < value <= 1)
+INNER_SHARE = rule("in (0, 1)", lambda value: 0 < value < 1)
+
+
+def validate(options: Any) -> None:
+    """Bring every field of an options object to its type, and check it by its rule.
+
+    Raises:
+        UsageError: the option is named.
+    """
+    hints = option_types(cast(Any, type(options)))
+    for item in dataclasses.fields(options):
+        value = convert(item.name, getattr(options, item.name), hints[item.name])
+        object.__setattr__(options, item.name, value)
+        check_rule(item.name, value, item.metadata)
+
+
+def check_rule(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    """Check a value, or every one of several, by the rule of its field."""
+    values = cast("tuple[Any, ...]", value if isinstance(value, tuple) else (value,))
+    if "rule" in metadata:
+        for one in values:
+            require(one is None or metadata["rule"].holds(one), name, metadata["rule"].words, one)
+    if metadata.get("unique"):
+        require(len(set(values)) == len(values), name, "given once each", value)
+
+
+def with_default(group: Any, name: str, default: Any) -> Any:
+    """The field `name` of a group of options with another default."""
+    metadata = next(item.metadata for item in dataclasses.fields(group) if item.name == name)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def field_names(group: Any, *, neutral: bool = True) -> tuple[str, ...]:
+    """The names of a group's fields; without the neutral ones where `neutral` is False."""
+    return tuple(item.name for item in dataclasses.fields(group) if neutral or not item.metadata.get("neutral"))
+
+
+def values_of(options: Any, group: Any) -> dict[str, Any]:
+    """The values that an options object has for the fields of a group."""
+    return {name: getattr(options, name) for name in field_names(group)}
+
+
+def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
+    """Let a function of one options object be called with the options themselves as keywords.
+
+    The function's docstring then describes every option, as the fields' own docstrings do.
+    """
+
+    def decorate(function: Callable[[O], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            unknown = next((name for name in kwargs if name not in signature.parameters), None)
+            if unknown is not None:
+                offered = nearest(unknown, signature.parameters)
+                raise TypeError(f"{function.__name__}() has no option {quote(unknown)}: {offered}")
+            return function(options(*args, **kwargs))
+
+        hints = option_types(options)
+        signature = inspect.signature(options)
+        typed = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values()]
+        signature = signature.replace(parameters=typed, return_annotation=inspect.signature(function).return_annotation)
+        vars(call)["__signature__"] = signature
+        vars(call)["__annotations__"] = {}
+        described = "".join(f"\n        {name}: {text}" for name, text in describe_fields(options).items())
+        call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:{described}\n"
+        return call
+
+    return decorate
+
+
+def describe_fields(options: Any) -> dict[str, str]:
+    """The docstring under each field of an options class and its bases, name -> text."""
+    descriptions: dict[str, str] = {}
+    for kind in reversed(options.__mro__[:-1]):
+        body = cast(ast.ClassDef, ast.parse(inspect.cleandoc(inspect.getsource(kind))).body[0]).body
+        for item, text in itertools.pairwise(body):
+            if isinstance(item, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                descriptions[cast(ast.Name, item.target).id] = str(text.value.value)
+    return descriptions
+
+
+def options_json(options: Any, *, neutral: bool = True) -> dict[str, Any]:
+    """The options as plain JSON values; without the neutral ones where `neutral` is False."""
+    return {name: _json(getattr(options, name)) for name in field_names(options, neutral=neutral)}
+
+
+def defaults_json(options: Any) -> dict[str, Any]:
+    """The defaults of an options object's fields as plain JSON values; a required field has none."""
+    fields = dataclasses.fields(options)
+    return {item.name: _json(item.default) for item in fields if item.default is not dataclasses.MISSING}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(cast("tuple[Any, ...]", value))
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,55 @@
+"""Options of `score`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from easycoreset.errors import UsageError, require
+from easycoreset.options import groups
+from easycoreset.options.fields import AT_LEAST_0, AT_LEAST_1, NEUTRAL
+from easycoreset.options.groups import NormalisationOptions, ScoringOptions, check_normalisation, check_scoring
+from easycoreset.options.training import RecipeOptions
+
+AGREEMENT = 2000  # samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(NormalisationOptions, ScoringOptions, RecipeOptions):
+    """Options of `score`."""
+
+    epochs: int | None = field(default=None, metadata=AT_LEAST_1)
+    """Epochs to train (this or checkpoints)."""
+    checkpoints: Path | None = None
+    """A folder of weights that somebody's training saved, one file a scored epoch, to score by without training."""
+    mode: Literal["exact", "online"] = "exact"
+    """exact: gradients of all clean samples after an epoch; online: of each training batch as it passes."""
+    hardness: Sequence[str] = ()
+    """Hardness measures, with commas between; left out (or `cheap`): all that cost nothing."""
+    split: Literal["train", "test"] = field(default="train", metadata=NEUTRAL)
+    """Split to score; test reuses the folder's run."""
+    keep_checkpoints: bool = field(default=True, metadata=NEUTRAL)
+    """Keep the weights of every scored epoch, which `--split test` needs."""
+    save_features: Literal["clean", "adversarial"] | None = field(default=None, metadata=NEUTRAL)
+    """Write penultimate features and probabilities too; adversarial: at PGD examples as well (alone it means clean)."""
+    agreement: int = field(default=AGREEMENT, metadata=NEUTRAL | AT_LEAST_0)
+    """In mode online, samples that are compared with an exact pass after every scored epoch; 0: none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.epochs is None) == (self.checkpoints is None):
+            given = "both" if self.epochs is not None else "neither"
+            raise UsageError(f"exactly one of epochs and checkpoints must be given; got {given}")
+        exact = self.mode == "exact"
+        require(not exact or self.agreement == AGREEMENT, "agreement", "left out in mode exact", self.agreement)
+        precise = self.scoring_precision
+        require(exact or precise is None, "scoring_precision", "left out in mode online", precise)
+        check_normalisation(self)
+        theirs = self.checkpoints is not None or not self.input_mean
+        require(theirs, "input_mean", "left out without checkpoints", self.input_mean)
+        check_scoring(self, self.epochs or 1)
+        require(exact or self.split == "train", "split", "train in mode online", self.split)
+
+    def scored_epochs(self) -> list[int]:
+        """The epochs, from 1, after which the samples are scored."""
+        return groups.scored_epochs(self, self.epochs or 1)

@@ -1,0 +1,29 @@
+"""Options of `select`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from easycoreset.errors import require
+from easycoreset.options.fields import SHARE
+from easycoreset.options.groups import CommandOptions, SeedOptions, SelectionOptions, ValidationOptions
+from easycoreset.options.overlap import find_inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectOptions(ValidationOptions, SelectionOptions, SeedOptions, CommandOptions):
+    """Options of `select`; `out` is one .parquet file."""
+
+    scores: Path
+    """A scores.parquet, as `score` writes it."""
+    fraction: float = field(metadata=SHARE)
+    """Share of the samples that is kept, in (0, 1]; with val_fraction, of those that are not held out."""
+    by: str | None = None
+    """Column of the scores that easiest, middle, hardest, stratified, ccs and d2 go by (each has its own default)."""
+    per_class: bool | None = None
+    """Keep the fraction within each class."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.out.suffix == ".parquet", "out", "a .parquet file", str(self.out))
+        for name, path in find_inputs(self):
+            require(self.out.resolve() != path.resolve(), "out", f"another file than {name}", str(self.out))
