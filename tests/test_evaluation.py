@@ -386,7 +386,7 @@ def test_a_model_at_chance_is_said_to_be(tmp_path):
 def test_attacks_are_checked_before_anything_is_written(trained, tmp_path):
     for attack, match in [
         ("pgd:eps=0.3", "eps is given twice"),
-        (["pgd", "pgd:steps=20"], "named once each, as it is spelled"),
+        (["pgd", "pgd:steps=20"], "named once each"),
     ]:
         with pytest.raises(UsageError, match=match):
             evaluate(data="digits", weights=trained, attack=attack, eps=0.1, out=tmp_path / "e")

@@ -1,4 +1,4 @@
-"""Analysis: hardness against vulnerability and margin, and how far it belongs to the data and not to the model."""
+"""Analysis: hardness against vulnerability and margin, and its agreement between models."""
 
 from easycoreset.analysis.agreement import agreement_matrix
 from easycoreset.analysis.margins import against_margin

@@ -1,4 +1,4 @@
-"""Does a hardness belong to the data: agreement of its values between runs."""
+"""Agreement of a hardness between runs: how far it depends on the data and not on the model."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Do easy samples lie farther from the decision boundary: hardness against the margin that an attack finds."""
+"""Hardness against the margin that an attack finds: whether easy samples lie farther from the boundary."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ import pyarrow as pa
 
 from easycoreset.tables.agreement import easiest_first, known, spearman
 
-DRAWS = 1000  # of the bootstrap
+BOOTSTRAP_DRAWS = 1000  # resamples
 Numbers = npt.NDArray[np.floating]
 
 
 def against_margin(hardness: Numbers, margins: pa.Table, bins: int, seed: int = 0) -> dict[str, Any]:
-    """Rank correlation of a hardness and the margins with a bootstrap interval over samples, and means by quantile.
+    """Rank correlation of a hardness with margins, with a bootstrap interval over samples, and means by quantile.
 
-    Samples that are wrong when clean have margin 0 and count; those for which no adversarial point was found do not.
+    Samples misclassified when clean count, with margin 0; those for which no adversarial point was found do not.
 
     Args:
         hardness: [N], by index.
         margins: of one attack: `index, distance_upper_bound`.
-        bins: equal parts of the hardness, the easiest first.
+        bins: number of equal parts of the hardness, easiest first.
         seed: of the bootstrap.
 
     Returns:
@@ -29,24 +29,27 @@ def against_margin(hardness: Numbers, margins: pa.Table, bins: int, seed: int = 
     index = margins["index"].to_numpy()
     distance = margins["distance_upper_bound"].to_numpy(zero_copy_only=False).astype(float)
     values = hardness[index].astype(float)
-    both = np.flatnonzero(np.isfinite(values) & np.isfinite(distance))
-    values = values[both]
-    distance = distance[both]
+    rows = np.flatnonzero(np.isfinite(values) & np.isfinite(distance))
+    values = values[rows]
+    distance = distance[rows]
     rng = np.random.default_rng(seed)
-    drawn = [spearman(values[rows], distance[rows]) for rows in rng.integers(0, len(both), (DRAWS, len(both)))]
-    fine = [value for value in drawn if np.isfinite(value)]
+    correlations = [
+        spearman(values[resample], distance[resample])
+        for resample in rng.integers(0, len(rows), (BOOTSTRAP_DRAWS, len(rows)))
+    ]
+    finite = [value for value in correlations if np.isfinite(value)]
     parts = np.array_split(easiest_first(values), bins)
     return {
-        "samples": len(both),
+        "samples": len(rows),
         "spearman": known(spearman(values, distance)),
-        "interval": [float(v) for v in np.quantile(fine, [0.025, 0.975])] if fine else None,
+        "interval": [float(v) for v in np.quantile(finite, [0.025, 0.975])] if finite else None,
         "bins": [
             {
-                "hardness": float(values[p].mean()),
-                "mean": float(distance[p].mean()),
-                "median": float(np.median(distance[p])),
+                "hardness": float(values[part].mean()),
+                "mean": float(distance[part].mean()),
+                "median": float(np.median(distance[part])),
             }
-            for p in parts
-            if len(p)
+            for part in parts
+            if len(part)
         ],
     }

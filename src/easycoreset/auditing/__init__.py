@@ -1,4 +1,4 @@
-"""The audit: the hard end of a data set, what is likely mislabelled, and what is there twice. Nothing is deleted."""
+"""The audit: a data set's hardest samples, likely wrong labels, and duplicates. Nothing is deleted."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,16 +30,16 @@ from easycoreset.training.setup import open_data, recorded, set_threads, sized_a
 
 __all__ = ["audit"]
 
-MODELS = 8  # of the scored epochs, over which predictions are averaged
+MAX_MODELS = 8  # of the scored epochs, at most, over which predictions are averaged
 
 
 @takes(AuditOptions)
 @undisturbed()
 def audit(options: AuditOptions) -> pa.Table:
-    """Look at the hard end of a split, and write `audit.parquet` and `run.json` to `out`.
+    """Audit the samples of a split, and write `audit.parquet` and `run.json` to `out`.
 
-    A row a sample: `index, sample_id, label, label_name, pred, pred_name, probability, self_confidence` (by the mean
-    probabilities of up to 8 of the scored epochs' models, where the run kept them), the hardness that it is ranked by,
+    A row per sample: `index, sample_id, label, label_name, pred, pred_name, probability, self_confidence` (by the mean
+    probabilities of up to 8 of the scored epochs' models, where the run kept them), the hardness that ranks it,
     `rank` (0 is the hardest) and `rank_in_class`, `suspicion` and `likely_mislabelled`, `duplicate_of` (the first
     sample with the same picture) and `in_test` (the picture is in the test part too).
 
@@ -47,7 +47,7 @@ def audit(options: AuditOptions) -> pa.Table:
         The table.
 
     Raises:
-        UsageError: scores of other data, or a column that they lack.
+        UsageError: the scores are of other data, or lack a column.
     """
     file = find_scores(options.scores)
     scores = Scores.read(file)
@@ -58,8 +58,10 @@ def audit(options: AuditOptions) -> pa.Table:
         scores = match_scores(scores, split, source.class_names, f"scores {file}")
     else:
         require_same_data(scores, split, f"scores {file}")
-    by = column_of(scores, options.by, ("aign", "aign_online", "grad_norm_online"), "by")
-    suspect_by = column_of(scores, options.suspect_by, ("loss", "loss_online", "aum", "aum_online", by), "suspect_by")
+    by = choose_column(scores, options.by, ("aign", "aign_online", "grad_norm_online"), "by")
+    suspect_by = choose_column(
+        scores, options.suspect_by, ("loss", "loss_online", "aum", "aum_online", by), "suspect_by"
+    )
     wrong = None if options.wrong is None else read_listed("wrong", options.wrong, scores).keep
     identity = options_json(options, neutral=False) | {
         "by": by,
@@ -75,77 +77,80 @@ def audit(options: AuditOptions) -> pa.Table:
         set_threads(options.threads, str(scores.provenance.get("model", "")), device)
         models = find_models(file.parent)
         p = predict_probabilities(options, models, split, device)
-        twins, in_test = find_duplicates(split, source.splits.get("test"), options.batch_size)
-        table = tabulate(scores, p, by, suspect_by, twins, in_test)
-        held_out = {name: len(other) for name, other in source.splits.items() if name != split.name}
-        facts: dict[str, Any] = {
+        duplicate_of, in_test = find_duplicates(split, source.splits.get("test"), options.batch_size)
+        table = tabulate(scores, p, by, suspect_by, duplicate_of, in_test)
+        held_out = {name: len(part) for name, part in source.splits.items() if name != split.name}
+        summary: dict[str, Any] = {
             "split": split.name,
             "models": len(models),
             "not_audited": held_out,
             "unreadable": list(source.broken),
         }
         if wrong is not None:
-            facts["noise"] = measure_noise(scores, wrong, p)
+            summary["noise"] = measure_noise(scores, wrong, p)
         write_table(with_provenance(table, {"class_names": list(scores.class_names)}), run.path / "audit.parquet")
-        run.finish(summary=summarise(table, by, suspect_by) | facts, given=recorded(options))
+        run.finish(summary=summarise(table, by, suspect_by) | summary, given=recorded(options))
         return table
 
 
-def column_of(scores: Scores, asked: str | None, usual: tuple[str, ...], option: str) -> str:
-    """The column that is asked for, or the first of the usual ones that is there.
+def choose_column(scores: Scores, name: str | None, defaults: tuple[str, ...], option: str) -> str:
+    """The column `name` if it is given, or else the first default column that the scores have.
 
     Raises:
-        UsageError: it is not there.
+        UsageError: the scores do not have it.
     """
-    found = [name for name in ((asked,) if asked else usual) if name in scores.columns]
-    if not found:
-        said = nearest(asked or usual[0], scores.columns)
-        raise UsageError(f"{option} must be a column of the scores; got {quote(asked or usual[0])}: {said}")
-    return found[0]
+    present = [column for column in ((name,) if name else defaults) if column in scores.columns]
+    if not present:
+        suggestion = nearest(name or defaults[0], scores.columns)
+        raise UsageError(f"{option} must be a column of the scores; got {quote(name or defaults[0])}: {suggestion}")
+    return present[0]
 
 
 def find_models(folder: Path) -> list[Path]:
-    """Folders of the weights of scored epochs, evenly spread, or of the finished model where they were not kept."""
-    kept = sorted(card.parent for card in (folder / "checkpoints").glob("*/model.json"))
-    if kept:
-        return [kept[place] for place in np.unique(np.linspace(0, len(kept) - 1, MODELS).round().astype(int))]
+    """Find the checkpoints of scored epochs, evenly spread, or the finished model where none were kept."""
+    checkpoints = sorted(card.parent for card in (folder / "checkpoints").glob("*/model.json"))
+    if checkpoints:
+        return [
+            checkpoints[position]
+            for position in np.unique(np.linspace(0, len(checkpoints) - 1, MAX_MODELS).round().astype(int))
+        ]
     return [folder] if (folder / "model.json").exists() else []
 
 
 def predict_probabilities(
     options: AuditOptions, folders: Sequence[Path], split: Split, device: torch.device
 ) -> np.ndarray | None:
-    """[N, classes], the mean over the models' on the clean samples; None where there is none.
+    """[N, classes], the models' mean probabilities on clean samples; None without a model.
 
-    A finished model knows the labels that it was trained on by heart, wrong ones too; on the way there it does not.
+    A finished model has memorised its training labels, also wrong ones; the models of earlier epochs have not.
     """
     if not folders:
         log.info("no model beside the scores: nothing is predicted")
         return None
     rows = np.arange(len(split), dtype=np.int64)
-    found = np.zeros((0, 0), np.float32)
+    mean_p = np.zeros((0, 0), np.float32)
     with progress("predicting", len(split) * len(folders)) as bar, torch.no_grad():
         for folder in folders:
             model = to_device(load_model(folder, options.model), device)
             with frozen(model):
                 for batch in split.batches(rows, options.batch_size, device):
                     p = F.softmax(model(batch.x).float(), 1).cpu().numpy()
-                    found = found if len(found) else np.zeros((len(split), p.shape[1]), np.float32)
-                    found[batch.index.cpu().numpy()] += p / len(folders)
+                    mean_p = mean_p if len(mean_p) else np.zeros((len(split), p.shape[1]), np.float32)
+                    mean_p[batch.index.cpu().numpy()] += p / len(folders)
                     bar.advance(len(batch.index))
-    return found
+    return mean_p
 
 
 def tabulate(
-    scores: Scores, p: np.ndarray | None, by: str, suspect_by: str, twins: np.ndarray, in_test: np.ndarray
+    scores: Scores, p: np.ndarray | None, by: str, suspect_by: str, duplicate_of: np.ndarray, in_test: np.ndarray
 ) -> pa.Table:
-    """A row a sample; what is not known is null."""
+    """Build the table, one row per sample; unknown values are null."""
     names = list(scores.class_names)
     n = len(scores)
     rows = np.arange(n, dtype=np.int64)
     values = suspicion(scores[suspect_by], suspect_by, len(names))
     rank = place_of(scores[by])
-    within = place_of(scores[by], scores.labels)
+    rank_in_class = place_of(scores[by], scores.labels)
     columns: dict[str, Any] = {
         "index": rows,
         "sample_id": pa.array(scores.sample_ids, pa.string()),
@@ -160,33 +165,33 @@ def tabulate(
         "self_confidence": pa.nulls(n, pa.float32()) if p is None else p[rows, scores.labels],
         by: scores[by],
         "rank": rank,
-        "rank_in_class": within,
+        "rank_in_class": rank_in_class,
         suspect_by: scores[suspect_by],
         "suspicion": values,
         "likely_mislabelled": values > 0 if has_threshold(suspect_by) else pa.nulls(n, pa.bool_()),
-        "duplicate_of": pa.array(twins, mask=twins < 0),
+        "duplicate_of": pa.array(duplicate_of, mask=duplicate_of < 0),
         "in_test": in_test,
     }
     return pa.table(columns)
 
 
-def _count(values: pa.ChunkedArray) -> int | None:
-    """How many are true; None where it is not known of any."""
+def _count_true(values: pa.ChunkedArray) -> int | None:
+    """Count the true values; None if all are unknown."""
     return None if values.null_count == len(values) else sum(values.to_pylist())
 
 
 def summarise(table: pa.Table, by: str, suspect_by: str) -> dict[str, Any]:
-    """Counts of what was found."""
+    """Count what the audit found."""
     label = table["label"].to_numpy()
-    twin = table["duplicate_of"].to_numpy(zero_copy_only=False)
-    twice = np.flatnonzero(~np.isnan(twin.astype(float)))
-    firsts = twin[twice].astype(np.int64)
+    duplicate_of = table["duplicate_of"].to_numpy(zero_copy_only=False)
+    duplicates = np.flatnonzero(~np.isnan(duplicate_of.astype(float)))
+    originals = duplicate_of[duplicates].astype(np.int64)
     return {
         "samples": table.num_rows,
         "by": by,
         "suspect_by": suspect_by,
-        "likely_mislabelled": _count(table["likely_mislabelled"]),
-        "duplicates": len(twice),
-        "duplicates_with_another_label": int(np.sum(label[twice] != label[firsts])),
+        "likely_mislabelled": _count_true(table["likely_mislabelled"]),
+        "duplicates": len(duplicates),
+        "duplicates_with_another_label": int(np.sum(label[duplicates] != label[originals])),
         "also_in_test": int(np.sum(table["in_test"].to_numpy(zero_copy_only=False))),
     }

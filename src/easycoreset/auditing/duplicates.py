@@ -1,4 +1,4 @@
-"""Pictures that are there more than once, exactly, by the hash of their pixels."""
+"""Exact duplicates of pictures, by the hash of their pixels."""
 
 import hashlib
 
@@ -12,29 +12,29 @@ from easycoreset.data import Split
 def find_duplicates(
     split: Split, test: Split | None, batch_size: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """For each sample the first one with the same pixels (-1: itself is the first), and whether it is in the test part.
+    """For each sample, the first one with the same pixels (-1: itself), and whether the test part has it too.
 
     Args:
         split: the samples.
-        test: where else they should not be; None, or the same split: not looked at.
+        test: the part that should not share them; None, or the same split: not compared.
         batch_size: pictures a batch.
     """
-    first: dict[bytes, int] = {}
-    marks = hashes(split, batch_size)
-    twins = np.full(len(marks), -1, np.int64)
-    for row, mark in enumerate(marks):
-        twin = first.setdefault(mark, row)
-        twins[row] = twin if twin != row else -1
-    held = set() if test is None or test.name == split.name else set(hashes(test, batch_size))
-    return twins, np.array([mark in held for mark in marks], bool)
+    first_rows: dict[bytes, int] = {}
+    digests = hash_images(split, batch_size)
+    duplicate_of = np.full(len(digests), -1, np.int64)
+    for row, digest in enumerate(digests):
+        first_row = first_rows.setdefault(digest, row)
+        duplicate_of[row] = first_row if first_row != row else -1
+    test_digests = set() if test is None or test.name == split.name else set(hash_images(test, batch_size))
+    return duplicate_of, np.array([digest in test_digests for digest in digests], bool)
 
 
-def hashes(split: Split, batch_size: int) -> list[bytes]:
-    """A hash of every picture, as it is trained on."""
-    found: list[bytes] = []
+def hash_images(split: Split, batch_size: int) -> list[bytes]:
+    """Hash every picture of a split, as the model gets it."""
+    digests: list[bytes] = []
     with progress(f"looking for duplicates in {split.name}", len(split)) as bar:
         for batch in split.batches(np.arange(len(split), dtype=np.int64), batch_size):
             pixels = batch.x.permute(0, 2, 3, 1).contiguous().numpy()
-            found += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
+            digests += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
             bar.advance(len(batch.index))
-    return found
+    return digests

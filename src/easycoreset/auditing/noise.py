@@ -1,4 +1,4 @@
-"""How well each hardness finds labels that are known to be wrong, beside confident learning where it is installed."""
+"""How well each hardness finds labels known to be wrong, compared with confident learning if it is installed."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def measure_noise(scores: Scores, wrong: npt.NDArray[np.bool_], p: np.ndarray | 
     """Precision and recall of the k hardest, at half, once and twice the number of wrong labels.
 
     Args:
-        scores: every hardness.
+        scores: their columns are compared.
         wrong: [N] which labels are known to be wrong.
         p: [N, classes] probabilities for cleanlab, of a model that was trained on these samples; None without it.
     """
@@ -24,14 +24,14 @@ def measure_noise(scores: Scores, wrong: npt.NDArray[np.bool_], p: np.ndarray | 
     if p is not None and (quality := cleanlab_quality(scores.labels, p)) is not None:
         rankings["cleanlab"] = -quality
     total = int(wrong.sum())
-    found: dict[str, Any] = {"wrong": total, "share": total / len(wrong), "columns": {}}
+    result: dict[str, Any] = {"wrong": total, "share": total / len(wrong), "columns": {}}
     for name, hardness in rankings.items():
         order = easiest_first(-hardness)
         hits = np.cumsum(wrong[order])
         cuts = [max(int(cut * total + 0.5), 1) for cut in CUTS]
-        counted = [(k, int(hits[min(k, len(hits)) - 1])) for k in cuts]
-        found["columns"][name] = [{"k": k, "precision": hit / k, "recall": hit / total} for k, hit in counted]
-    return found
+        counts = [(k, int(hits[min(k, len(hits)) - 1])) for k in cuts]
+        result["columns"][name] = [{"k": k, "precision": hit / k, "recall": hit / total} for k, hit in counts]
+    return result
 
 
 def cleanlab_quality(labels: npt.NDArray[np.int64], p: np.ndarray) -> np.ndarray | None:

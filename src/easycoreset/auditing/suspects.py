@@ -1,4 +1,4 @@
-"""Who is hard, and who is suspect."""
+"""Ranks by hardness, and suspicion of a wrong label."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ Numbers = npt.NDArray[np.floating]
 
 
 def place_of(hardness: Numbers, groups: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
-    """Place of each sample from the hardest, 0, on, within its group where there are groups; without a value: last.
+    """Rank of each sample, 0 for the hardest, within its group if groups are given; without a value: last.
 
     >>> place_of(np.array([1.0, np.nan, 3.0])).tolist()
     [1, 2, 0]
@@ -16,25 +16,25 @@ def place_of(hardness: Numbers, groups: npt.NDArray[np.int64] | None = None) -> 
     keys = np.where(np.isfinite(hardness), -hardness, np.inf)
     order = np.lexsort((np.arange(len(keys)), keys, groups))
     starts = np.searchsorted(groups[order], groups[order])
-    places = np.empty(len(keys), np.int64)
-    places[order] = np.arange(len(keys)) - starts
-    return places
+    ranks = np.empty(len(keys), np.int64)
+    ranks[order] = np.arange(len(keys)) - starts
+    return ranks
 
 
 def has_threshold(column: str) -> bool:
-    """Whether there is a value of a column above which a label is likely wrong."""
+    """Whether a column has a threshold above which a label is likely wrong."""
     return column.startswith(("loss", "aum"))
 
 
 def suspicion(values: Numbers, column: str, classes: int) -> Numbers:
-    """How likely each sample is mislabelled, above 0 likely: by `loss`, where on average guessing would do better.
+    """Suspicion that each sample is mislabelled, likely above 0: by `loss`, where guessing does better on average.
 
-    That is a mean cross-entropy above ln(classes): over training, the model gave the label less than its share. By any
-    other column (aum: the mean margin of another class, Pleiss et al. 2020) the value itself. A sample that was never
-    observed is not suspected.
+    That is a mean cross-entropy above ln(classes): over training, the model gave the label less than 1 / classes. For
+    any other column (aum: the mean margin of another class, Pleiss et al. 2020) it is the value itself. A sample that
+    was never observed is not suspected.
 
     >>> (suspicion(np.array([2.0, 2.5, np.nan]), "loss", 10) > 0).tolist()
     [False, True, False]
     """
-    known = np.where(np.isfinite(values), values, -np.inf)
-    return (known - np.log(classes) if column.startswith("loss") else known).astype(np.float32)
+    finite = np.where(np.isfinite(values), values, -np.inf)
+    return (finite - np.log(classes) if column.startswith("loss") else finite).astype(np.float32)

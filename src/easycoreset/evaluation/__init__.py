@@ -1,4 +1,4 @@
-"""Evaluation: clean and adversarial accuracy with intervals, and the checks without which they mean little."""
+"""Evaluation: clean and adversarial accuracy with intervals, and checks that the attacks can be trusted."""
 
 import dataclasses
 import hashlib
@@ -41,19 +41,19 @@ from easycoreset.training.setup import check_model, require_gradient, set_thread
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]
 
-PARTIAL = ".evaluation"  # folder of what is not finished
+PARTIAL = ".evaluation"  # folder of unfinished work
 PLACES = ("predictions.parquet", "margins.parquet", "adversarial", PARTIAL)  # what `evaluate` may write
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a model is worth.
+    """The result of an evaluation.
 
     Attributes:
-        clean: outcome without an attack.
+        clean: the outcome without an attack.
         attacked: an outcome for each attack and eps.
-        worst: an outcome for each eps, where a sample counts as broken if any attack broke it.
-        checks: what was checked, with figures.
+        worst: an outcome for each eps, in which a sample is broken if any attack broke it.
+        checks: the checks, with their figures.
     """
 
     clean: Outcome
@@ -63,16 +63,16 @@ class Evaluation:
 
     @property
     def warnings(self) -> list[str]:
-        """The checks that failed, in sentences."""
+        """The messages of the checks that failed."""
         return [check.message for check in self.checks if not check.passed]
 
     def __repr__(self) -> str:
-        """The figures, in a line."""
-        worst = ", ".join(f"{say_eps(o.eps)}: {o.accuracy:.4f}" for o in self.worst)
+        """The accuracies, in one line."""
+        worst = ", ".join(f"{say_eps(outcome.eps)}: {outcome.accuracy:.4f}" for outcome in self.worst)
         return f"Evaluation of {len(self.clean.index)} samples: clean {self.clean.accuracy:.4f}, under attack {worst}"
 
     def summary(self) -> dict[str, Any]:
-        """As JSON values, with 95% Wilson intervals."""
+        """The outcomes and checks as JSON values, with 95% Wilson intervals."""
         return {
             "clean": wilson(self.clean),
             "attacked": [wilson(outcome) for outcome in self.attacked],
@@ -82,16 +82,20 @@ class Evaluation:
         }
 
     def to_table(self, labels: np.ndarray) -> pa.Table:
-        """A row a sample and attack: `index, label, attack, norm, eps, pred, broken`; clean rows have eps 0."""
+        """One row per sample and attack: `index, label, attack, norm, eps, pred, broken`; clean rows have eps 0."""
         outcomes = [self.clean, *self.attacked]
         columns = {
-            "index": np.concatenate([o.index for o in outcomes]),
-            "label": np.concatenate([labels[o.index] for o in outcomes]),
-            "attack": pa.array(np.repeat([o.attack for o in outcomes], [len(o.index) for o in outcomes])),
-            "norm": pa.array(np.repeat([o.norm for o in outcomes], [len(o.index) for o in outcomes])),
-            "eps": np.repeat([o.eps for o in outcomes], [len(o.index) for o in outcomes]),
-            "pred": np.concatenate([o.pred for o in outcomes]),
-            "broken": np.concatenate([o.broken for o in outcomes]),
+            "index": np.concatenate([outcome.index for outcome in outcomes]),
+            "label": np.concatenate([labels[outcome.index] for outcome in outcomes]),
+            "attack": pa.array(
+                np.repeat([outcome.attack for outcome in outcomes], [len(outcome.index) for outcome in outcomes])
+            ),
+            "norm": pa.array(
+                np.repeat([outcome.norm for outcome in outcomes], [len(outcome.index) for outcome in outcomes])
+            ),
+            "eps": np.repeat([outcome.eps for outcome in outcomes], [len(outcome.index) for outcome in outcomes]),
+            "pred": np.concatenate([outcome.pred for outcome in outcomes]),
+            "broken": np.concatenate([outcome.broken for outcome in outcomes]),
         }
         return pa.table(columns)
 
@@ -101,32 +105,36 @@ class Evaluation:
 def evaluate(options: EvaluateOptions) -> Evaluation:
     """Attack a trained model and write `evaluation.json` and `predictions.parquet` to `out`.
 
-    The same call again goes on after the last attack and eps that was finished, or returns what is there.
+    Repeating the call continues after the last finished attack and eps, or returns the finished evaluation.
 
     Raises:
         UsageError: wrong use, before work starts.
     """
     eps = tuple(options.eps or ())
     attacks = [load_attack(spec, norm=options.norm, seed=options.seed, eps=eps[0])[0] for spec in options.attack]
-    require(len(set(attacks)) == len(attacks) > 0, "attack", "named once each, as it is spelled", attacks)
-    ready = [
+    require(len(set(attacks)) == len(attacks) > 0, "attack", "named once each", attacks)
+    loaded = [
         load_attack(spec, norm=options.norm, seed=options.seed, eps=value)[1]
         for spec in options.attack
         for value in eps
-    ]  # refuses now what it would refuse later
+    ]  # refuses invalid options before work starts
     device, source, card = open_all(options)
     set_threads(options.threads, card.model, device)
     require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
-    classes = len(card.class_names)
-    theirs = len(source.class_names)
-    require(theirs == classes, "data", f"of {classes} classes, as the model (--classes)", theirs)
+    model_classes = len(card.class_names)
+    data_classes = len(source.class_names)
+    require(
+        data_classes == model_classes, "data", f"of {model_classes} classes, as the model (--classes)", data_classes
+    )
     for value in options.eps or ():
-        limit = float(np.sqrt(np.prod(card.shape)))
-        require(options.norm == "linf" or value <= limit, "eps", f"in [0, {limit:.1f}] for l2 on such images", value)
-    for attack in ready:
+        diameter = float(np.sqrt(np.prod(card.shape)))
+        require(
+            options.norm == "linf" or value <= diameter, "eps", f"in [0, {diameter:.1f}] for l2 on such images", value
+        )
+    for attack in loaded:
         getattr(attack, "check_images", lambda shape: None)(card.shape)
     split = source.splits[options.split]
-    rows = _draw(split, options.limit, options.seed)
+    rows = _draw_rows(split, options.limit, options.seed)
     for spec in options.attack:
         check_saved(spec, split, rows, options)
     model, file = open_model(options, card)
@@ -141,29 +149,29 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         "image_size": card.shape[1],
         "data": name_data(options.data),
     }
-    if any(getattr(attack, "draws_by_batch", False) for attack in ready):
+    if any(getattr(attack, "draws_by_batch", False) for attack in loaded):
         identity["batch_size"] = options.batch_size
     margins = [load_margin(spec, options.norm) for spec in options.margins]
-    names = [name for name, _ in margins]
-    require(len(set(names)) == len(names), "margins", "named once each, as they are spelled", names)
-    if options.margins or any(getattr(attack, "needs_gradient", False) for attack in ready):
+    margin_names = [name for name, _ in margins]
+    require(len(set(margin_names)) == len(margin_names), "margins", "named once each", margin_names)
+    if options.margins or any(getattr(attack, "needs_gradient", False) for attack in loaded):
         require_gradient(model, source, device, card.model)
-    home = options.weights if options.weights.is_dir() else options.weights.parent
-    place = claim(
+    host = options.weights if options.weights.is_dir() else options.weights.parent
+    claimed = claim(
         options.out,
         "evaluate",
         identity,
         overwrite=options.overwrite,
         record="evaluation.json",
         places=PLACES,
-        host=home,
+        host=host,
     )
-    with place as run, full_float32():
+    with claimed as run, full_float32():
         run.record["model"] = card.model
         run.record["unreadable"] = list(source.broken)
-        known = check_names(options, card.class_names, source.class_names)
-        known += check_trained_on(card.trained_on, split, rows)
-        result = _evaluate(options, source, split, rows, model, run, known)
+        checks = check_names(options, card.class_names, source.class_names)
+        checks += check_trained_on(card.trained_on, split, rows)
+        result = _evaluate(options, source, split, rows, model, run, checks)
         _add_margins(options, margins, split, model, result.clean, run)
         return result
 
@@ -176,27 +184,27 @@ def _add_margins(
     clean: Outcome,
     run: RunFolder,
 ) -> None:
-    """Measure the margins that are wanted and not there yet, for `margins.parquet` and `evaluation.json`."""
+    """Measure the requested margins that are missing, for `margins.parquet` and `evaluation.json`."""
     file = run.path / "margins.parquet"
-    mark = {"started": run.record["started"]}
+    provenance = {"started": run.record["started"]}
     tables: list[pa.Table] = []
     if margins:
         check_free(file)
-    if file.exists() and read_provenance(table := read_table(file, {"index": "integer"}), file, None) == mark:
+    if file.exists() and read_provenance(table := read_table(file, {"index": "integer"}), file, None) == provenance:
         tables.append(table)
-    known = {name for table in tables for name in table["attack"].to_pylist()}
+    measured = {name for table in tables for name in table["attack"].to_pylist()}
     for name, attack in margins:
-        if name not in known:
-            begun = run.path / PARTIAL / f"margins-{name.replace(':', '-')}-{options.norm}.parquet"
-            tables.append(measure_margins(name, attack, options.norm, model, split, clean, options.batch_size, begun))
+        if name not in measured:
+            partial = run.path / PARTIAL / f"margins-{name.replace(':', '-')}-{options.norm}.parquet"
+            tables.append(measure_margins(name, attack, options.norm, model, split, clean, options.batch_size, partial))
     if tables and margins:
-        whole = with_provenance(pa.concat_tables([table.replace_schema_metadata() for table in tables]), mark)
-        write_table(whole, file)
-        run.finish(summary=run.record["summary"] | {"margins": summarise_margins(whole)})
+        combined = with_provenance(pa.concat_tables([table.replace_schema_metadata() for table in tables]), provenance)
+        write_table(combined, file)
+        run.finish(summary=run.record["summary"] | {"margins": summarise_margins(combined)})
         delete_written(run.path / PARTIAL)
 
 
-def _draw(split: Split, limit: int | None, seed: int) -> np.ndarray:
+def _draw_rows(split: Split, limit: int | None, seed: int) -> np.ndarray:
     if limit is None or limit >= len(split):
         if limit is not None and limit > len(split):
             log.info("limit %d is above the %d samples of split %s: all are taken", limit, len(split), split.name)
@@ -211,33 +219,37 @@ def _evaluate(
     rows: np.ndarray,
     model: nn.Module,
     run: RunFolder,
-    named: list[Check],
+    first_checks: list[Check],
 ) -> Evaluation:
     partial = run.path / PARTIAL
     expected = len(options.attack) * len(options.eps or ())
-    saved = not options.save_adversarial or _count_images(run) >= expected
-    if run.done and saved:
+    images_saved = not options.save_adversarial or _count_image_files(run) >= expected
+    if run.done and images_saved:
         log.info("%s is finished already", run.file)
         return read_evaluation(run)
-    before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    state_before = {
+        name: value.clone() for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)
+    }
     clean = predict_split(model, split, rows, options.batch_size)
     correct = rows[~clean.broken]
-    checks = [*named, check_above_chance(clean, split.labels)]
+    checks = [*first_checks, check_above_chance(clean, split.labels)]
     checks += check_normalisation(options, source, split, model, clean)
     checks += check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
     specs = list(options.attack)
-    masked = next((check for check in checks if check.name == "zero_gradient" and not check.passed), None)
-    if masked and not any("margin" in spec for spec in specs):
+    zero_gradient = next((check for check in checks if check.name == "zero_gradient" and not check.passed), None)
+    if zero_gradient and not any("margin" in spec for spec in specs):
         specs.append("pgd:loss=margin")
     attacked: list[Outcome] = []
     for spec in specs:
         for eps in options.eps or ():
             name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
-            attacked.append(attacked_rows(partial, name, attack, eps, model, split, clean, options))
+            attacked.append(attack_or_read(partial, name, attack, eps, model, split, clean, options))
             log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, say_eps(eps), attacked[-1].accuracy)
-    worst = worst_of(attacked)
+    worst = worst_case(attacked)
     checks += [*check_order(attacked), *check_longer_attack(model, split, clean, attacked, worst, options.seed)]
-    unchanged = all(torch.equal(before[name], value) for name, value in model.state_dict().items() if name in before)
+    unchanged = all(
+        torch.equal(state_before[name], value) for name, value in model.state_dict().items() if name in state_before
+    )
     message = "the model's parameters or buffers changed while it was attacked"
     checks.append(Check("state_unchanged", float(not unchanged), unchanged and not model.training, message))
     result = Evaluation(clean=clean, attacked=attacked, worst=worst, checks=checks)
@@ -251,25 +263,25 @@ def _evaluate(
         "model": run.record.get("model"),
         "attacks": describe_attacks(options, specs),
     }
-    kept = {name: value for name, value in run.record.get("summary", {}).items() if name == "margins"}
-    run.finish(summary=facts | kept | result.summary())
+    margins = {name: value for name, value in run.record.get("summary", {}).items() if name == "margins"}
+    run.finish(summary=facts | margins | result.summary())
     delete_written(partial)
     return result
 
 
 def describe_attacks(options: EvaluateOptions, specs: Sequence[str]) -> dict[str, Any]:
-    """Attack -> its every parameter, those that follow eps as they are at the first radius."""
-    found: dict[str, Any] = {}
+    """Attack -> all its parameters; those that depend on eps have their value at the first eps."""
+    described: dict[str, Any] = {}
     for spec in specs:
         name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=(options.eps or (0.0,))[0])
         fields = dataclasses.asdict(attack) if dataclasses.is_dataclass(attack) else {}
-        found[name] = {key: value for key, value in fields.items() if isinstance(value, str | int | float | None)}
+        described[name] = {key: value for key, value in fields.items() if isinstance(value, str | int | float | None)}
         if "step_size" in fields and fields["step_size"] is None:
-            found[name]["step_size"] = fields["eps"] / 4
-    return found
+            described[name]["step_size"] = fields["eps"] / 4
+    return described
 
 
-def attacked_rows(
+def attack_or_read(
     partial: Path,
     name: str,
     attack: Attack,
@@ -279,27 +291,27 @@ def attacked_rows(
     clean: Outcome,
     options: EvaluateOptions,
 ) -> Outcome:
-    """The outcome of one attack at one eps, from the file of an earlier start where there is one."""
+    """The outcome of one attack at one eps, read from an earlier start's file if there is one."""
     digits = next(n for n in range(4, 18) if len({f"{e:.{n}f}" for e in options.eps or ()}) == len(options.eps or ()))
-    place = f"{name.replace(':', '-').replace('=', '_')}-{options.norm}-{eps:.{digits}f}"
-    file = partial / f"{place}-{eps!r}.parquet"
-    saved = options.out / "adversarial" / f"{place}.safetensors"
-    if file.exists() and (saved.exists() or not options.save_adversarial):
+    stem = f"{name.replace(':', '-').replace('=', '_')}-{options.norm}-{eps:.{digits}f}"
+    file = partial / f"{stem}-{eps!r}.parquet"
+    images_file = options.out / "adversarial" / f"{stem}.safetensors"
+    if file.exists() and (images_file.exists() or not options.save_adversarial):
         table = read_table(file, {"index": "integer", "pred": "integer", "broken": "bool"})
         values = [table[column].to_numpy(zero_copy_only=False) for column in ("index", "pred", "broken")]
         return Outcome(name, options.norm, eps, *values, stages=read_provenance(table, file, None))
-    begun = file.with_suffix(".begun.parquet")
-    outcome, images = attack_split(name, attack, eps, model, split, clean, options, device_of(model), begun)
+    progress_file = file.with_suffix(".begun.parquet")
+    outcome, images = attack_split(name, attack, eps, model, split, clean, options, device_of(model), progress_file)
     if images is not None:
         tensors = {"index": torch.from_numpy(outcome.index), "x": images}
-        write_atomic(saved, lambda path: save_file(tensors, path))
+        write_atomic(images_file, lambda path: save_file(tensors, path))
     table = pa.table({"index": outcome.index, "pred": outcome.pred, "broken": outcome.broken})
     write_table(with_provenance(table, outcome.stages), file)
     return outcome
 
 
 def read_evaluation(run: RunFolder) -> Evaluation:
-    """The evaluation that a finished run wrote."""
+    """Read the evaluation that a finished run wrote."""
     table = read_table(run.path / "predictions.parquet", {"index": "integer", "pred": "integer", "broken": "bool"})
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     summary = run.record["summary"]
@@ -311,23 +323,23 @@ def read_evaluation(run: RunFolder) -> Evaluation:
         stages = line.get("stages", {})
         if not np.array_equal(index, outcomes[0].index if outcomes else index) or {len(index)} != sizes:
             raise UsageError(
-                f"{run.path / 'predictions.parquet'} does not hold the outcomes that evaluation.json tells of"
+                f"{run.path / 'predictions.parquet'} does not hold the outcomes that evaluation.json lists"
             )
         outcomes.append(Outcome(line["attack"], line["norm"], line["eps"], index, pred, broken, stages))
     checks = [
         Check(**{field.name: check[field.name] for field in dataclasses.fields(Check)}) for check in summary["checks"]
     ]
-    return Evaluation(clean=outcomes[0], attacked=outcomes[1:], worst=worst_of(outcomes[1:]), checks=checks)
+    return Evaluation(clean=outcomes[0], attacked=outcomes[1:], worst=worst_case(outcomes[1:]), checks=checks)
 
 
-def _count_images(run: RunFolder) -> int:
-    """How many files of adversarial images this evaluation has written."""
+def _count_image_files(run: RunFolder) -> int:
+    """Count the files of adversarial images that this evaluation has written."""
     ledger = Ledger(run.path, run.file.name)
     return sum(ledger.owns(file) for file in (run.path / "adversarial").glob("*.safetensors"))
 
 
-def worst_of(attacked: Sequence[Outcome]) -> list[Outcome]:
-    """For each eps, the samples that any attack broke."""
+def worst_case(attacked: Sequence[Outcome]) -> list[Outcome]:
+    """The worst-case outcome for each eps: a sample is broken if any attack broke it."""
     worst: dict[float, Outcome] = {}
     for outcome in attacked:
         other = worst.get(outcome.eps)

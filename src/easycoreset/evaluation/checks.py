@@ -1,4 +1,4 @@
-"""Ways in which an evaluation is fooled, each looked for and named with its figure."""
+"""Checks for the ways in which an evaluation can mislead, each with its figure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from easycoreset.hardness.exact import look
 from easycoreset.members import split_spec
 from easycoreset.models.modes import device_of, frozen, passes_gradient
 
-SAMPLES = 256  # looked at by the checks of a model's behaviour
-LOOKED_AT = 128  # survivors that a longer attack tries
+BEHAVIOUR_SAMPLES = 256  # on which a model's behaviour is checked
+LOOKED_AT = 128  # survivors that the longer attack attacks
 LONGER = "longer_attack"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its figure, whether it passed, and what a failure means and asks for."""
+    """One check: its figure, whether it passed, and what a failure means and what to do."""
 
     name: str
     figure: float
@@ -35,49 +35,51 @@ class Check:
 def check_model_behaviour(
     model: nn.Module, split: Split, rows: np.ndarray, correct: np.ndarray, norm: str, seed: int
 ) -> list[Check]:
-    """Check inputs, logits, gradients, batch invariance, randomness, and that a huge eps breaks everything."""
+    """Check inputs, logits, gradients, batch invariance, randomness, and that a huge eps breaks all samples."""
     device = device_of(model)
-    batch = next(split.batches(_some(rows, seed), SAMPLES, device))
+    batch = next(split.batches(_draw_rows(rows, seed), BEHAVIOUR_SAMPLES, device))
     with frozen(model):
         outputs = look(model, batch.x, batch.y, gradient=True)
         with torch.no_grad():
-            again = model(batch.x)
-            single = one_by_one(model, batch.x[:32], logits_like=again)
+            second_logits = model(batch.x)
+            single_logits = one_by_one(model, batch.x[:32], logits_like=second_logits)
     assert outputs.gradient is not None
     logits = outputs.logits
     gradient = outputs.gradient
-    open_ = passes_gradient(model, batch.x)
-    inside = bool(((batch.x >= 0) & (batch.x <= 1)).all())
-    differs = (logits[: len(single)].argmax(1) != single.argmax(1)) | ~torch.isfinite(single).all(1)
-    changed = float(differs.float().mean())
-    spread = float((logits - again).abs().max() / logits.abs().max().clamp_min(1e-12))
+    has_gradient = passes_gradient(model, batch.x)
+    in_range = bool(((batch.x >= 0) & (batch.x <= 1)).all())
+    differing = (logits[: len(single_logits)].argmax(1) != single_logits.argmax(1)) | ~torch.isfinite(
+        single_logits
+    ).all(1)
+    differing_share = float(differing.float().mean())
+    deviation = float((logits - second_logits).abs().max() / logits.abs().max().clamp_min(1e-12))
     checks = [
-        Check("inputs_in_range", float(not inside), inside, "inputs leave [0, 1]"),
+        Check("inputs_in_range", float(not in_range), in_range, "inputs leave [0, 1]"),
         _finite("finite_logits", logits, "logits are not finite"),
         _finite("finite_gradients", gradient, "input gradients are not finite: attacks see noise"),
         Check(
             "batch_invariance",
-            changed,
-            changed == 0,
-            f"{changed:.1%} of predictions differ at batch size 1: the samples of a batch influence each other",
+            differing_share,
+            differing_share == 0,
+            f"{differing_share:.1%} of predictions differ at batch size 1: the samples of a batch influence each other",
         ),
         Check(
             "deterministic",
-            spread,
-            spread < 1e-4,
-            f"two forward passes differ by {spread:.2g} of the largest logit: attack a randomised defence's average",
+            deviation,
+            deviation < 1e-4,
+            f"two forward passes differ by {deviation:.2g} of the largest logit: attack a randomised defence's average",
         ),
         _logits_not_probabilities(logits),
         Check(
             "input_gradient",
-            float(not open_),
-            open_,
-            "no gradient comes from the model's logits to its input (detach, no_grad, or a threshold inside it?): "
-            "attacks that follow gradients show nothing; read square's figure",
+            float(not has_gradient),
+            has_gradient,
+            "no gradient of the model's logits reaches its input (detach, no_grad, or a threshold inside it?): "
+            "gradient-based attacks show nothing; read square's figure",
         ),
     ]
     if len(correct):
-        checks += [_zero_gradient(model, split, correct, seed, device)] if open_ else []
+        checks += [_zero_gradient(model, split, correct, seed, device)] if has_gradient else []
         checks.append(_large_eps(model, split, correct, norm, seed, device))
     return checks
 
@@ -86,7 +88,7 @@ def one_by_one(model: nn.Module, x: Tensor, logits_like: Tensor) -> Tensor:
     """Logits at batch size 1; not finite where the model does not run on a single sample at all."""
     try:
         return torch.cat([model(x[row : row + 1]) for row in range(len(x))])
-    except (RuntimeError, ValueError):  # batch statistics, of one sample, are what it wants
+    except (RuntimeError, ValueError):  # the model needs the statistics of a batch
         return torch.full_like(logits_like[: len(x)], float("nan"))
 
 
@@ -96,17 +98,17 @@ def check_above_chance(clean: Outcome, labels: np.ndarray) -> Check:
     share = float(counts.max() / counts.sum())
     message = (
         f"clean accuracy {clean.accuracy:.1%} is that of always naming the largest class ({share:.1%}): is it trained, "
-        "and does it take images in [0, 1]? --input-mean and --input-std say what a foreign model wants"
+        "and does it take images in [0, 1]? --input-mean and --input-std give the normalisation of a foreign model"
     )
     return Check("above_chance", clean.accuracy, clean.accuracy > share, message)
 
 
-def check_trained_on(trained: dict[str, Any] | None, split: Split, rows: np.ndarray) -> list[Check]:
-    """Samples that the model was trained on show nothing; an evaluation on its very training split is meant so."""
-    if trained is None or (split.name, split.fingerprint) == (trained["split"], trained["fingerprint"]):
+def check_trained_on(trained_on: dict[str, Any] | None, split: Split, rows: np.ndarray) -> list[Check]:
+    """Evaluation samples should not be training samples, unless the split is the training split itself."""
+    if trained_on is None or (split.name, split.fingerprint) == (trained_on["split"], trained_on["fingerprint"]):
         return []
-    known = find_trained_on(split, rows, trained)
-    count = 0 if known is None else int(known.sum())
+    seen = find_trained_on(split, rows, trained_on)
+    count = 0 if seen is None else int(seen.sum())
     message = (
         f"the model was trained on {count} of the {len(rows)} samples: exact copies of them were in its training data"
     )
@@ -114,7 +116,7 @@ def check_trained_on(trained: dict[str, Any] | None, split: Split, rows: np.ndar
 
 
 def strength(attack: str) -> tuple[int, ...]:
-    """How strong an attack should be: noise, square, fgsm, pgd by its steps and restarts, autoattack; () if unknown.
+    """Expected strength of an attack: noise, square, fgsm, pgd by its steps and restarts, autoattack; () if unknown.
 
     >>> strength("noise") < strength("fgsm") < strength("pgd:steps=10") < strength("pgd")
     True
@@ -126,9 +128,9 @@ def strength(attack: str) -> tuple[int, ...]:
 
 
 def check_order(attacked: Sequence[Outcome]) -> list[Check]:
-    """A weaker attack should not break more than a stronger one, a black-box attack not more than a white-box one.
+    """A weaker attack should not break more than a stronger one, nor a black-box attack more than a white-box one.
 
-    The order is no theorem: a warning needs more than one point and two paired standard errors.
+    The order is not a theorem: a warning needs more than one point and two paired standard errors.
     """
     checks: list[Check] = []
     for weak in attacked:
@@ -155,44 +157,46 @@ def check_order(attacked: Sequence[Outcome]) -> list[Check]:
 def check_longer_attack(
     model: nn.Module, split: Split, clean: Outcome, attacked: Sequence[Outcome], worst: Sequence[Outcome], seed: int
 ) -> list[Check]:
-    """An attack five times as long should break little that every attack left.
+    """An attack five times as long should break few samples that survived every attack.
 
     It is PGD by the margin loss with small steps, from other starts, on some survivors of the radius where robust
-    accuracy is farthest from both 0 and clean accuracy. Only where gradient attacks were run, and neither APGD nor
-    AutoAttack. A warning needs two standard errors more than one point.
+    accuracy is farthest from both 0 and clean accuracy. It runs only after gradient attacks, and not after APGD or
+    AutoAttack. A warning needs more than one point plus two standard errors.
     """
-    count = longer_steps(outcome.attack for outcome in attacked)
-    if not count:
+    steps = longer_steps(outcome.attack for outcome in attacked)
+    if not steps:
         return []
-    standing = [outcome for outcome in worst if outcome.eps > 0 and not outcome.broken.all()]
-    if not standing:
+    with_survivors = [outcome for outcome in worst if outcome.eps > 0 and not outcome.broken.all()]
+    if not with_survivors:
         return [Check(LONGER, 0.0, True, "nothing survives")]
-    at = max(standing, key=lambda outcome: (min(outcome.accuracy, clean.accuracy - outcome.accuracy), outcome.eps))
-    rows = _some(at.index[~at.broken], seed, LOOKED_AT)
+    base = max(
+        with_survivors, key=lambda outcome: (min(outcome.accuracy, clean.accuracy - outcome.accuracy), outcome.eps)
+    )
+    rows = _draw_rows(base.index[~base.broken], seed, LOOKED_AT)
     batch = next(split.batches(rows, LOOKED_AT, device_of(model)))
     norm = next(outcome.norm for outcome in attacked)
-    longer = PGD(eps=at.eps, norm=norm, loss="margin", steps=count, step_size=2.5 * at.eps / count, seed=seed + 1)  # pyright: ignore[reportArgumentType]
+    longer = PGD(eps=base.eps, norm=norm, loss="margin", steps=steps, step_size=2.5 * base.eps / steps, seed=seed + 1)  # pyright: ignore[reportArgumentType]
     with frozen(model):
         adv = longer(model, batch.x, batch.y, batch.index)
         with torch.no_grad():
-            fallen = int((model(adv).argmax(1) != batch.y).sum())
-    share = fallen / len(rows)
-    too_high = at.accuracy * share
-    error = at.accuracy * (share * (1 - share) / len(rows)) ** 0.5
+            newly_broken = int((model(adv).argmax(1) != batch.y).sum())
+    share = newly_broken / len(rows)
+    excess = base.accuracy * share
+    error = base.accuracy * (share * (1 - share) / len(rows)) ** 0.5
     return [
         Check(
             LONGER,
-            too_high,
-            too_high - 2 * error <= 0.01,
-            f"an attack five times as long ({count} steps, margin loss) breaks {fallen} of {len(rows)} survivors "
-            f"at eps {say_eps(at.eps)}: "
-            f"accuracy there is some {100 * too_high:.1f} points too high; try autoattack",
+            excess,
+            excess - 2 * error <= 0.01,
+            f"an attack five times as long ({steps} steps, margin loss) breaks {newly_broken} of {len(rows)} survivors "
+            f"at eps {say_eps(base.eps)}: "
+            f"accuracy there is some {100 * excess:.1f} points too high; try autoattack",
         )
     ]
 
 
 def longer_steps(attacks: Iterable[str]) -> int:
-    """Five times the gradient steps of the longest; 0 where there are none, or APGD or AutoAttack as published.
+    """Five times the most gradient steps of an attack; 0 if there are none, or after default APGD or AutoAttack.
 
     >>> longer_steps(["fgsm", "pgd:steps=10:restarts=2"]), longer_steps(["noise"]), longer_steps(["pgd", "autoattack"])
     (100, 0, 0)
@@ -206,7 +210,7 @@ def longer_steps(attacks: Iterable[str]) -> int:
     return 5 * longest
 
 
-def _some(rows: np.ndarray, seed: int, count: int = SAMPLES) -> np.ndarray:
+def _draw_rows(rows: np.ndarray, seed: int, count: int = BEHAVIOUR_SAMPLES) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(rows)[:count])
 
 
@@ -216,18 +220,18 @@ def _finite(name: str, values: Tensor, message: str) -> Check:
 
 
 def _logits_not_probabilities(logits: Tensor) -> Check:
-    within = bool((logits >= 0).all() and (logits <= 1).all())  # so are those of a network that learnt little
-    whole = bool(((logits.sum(1) - 1).abs() < 1e-3).all())  # a softmax's
-    looks = within and (whole or bool((logits.amax(1) > 0.9).float().mean() > 0.5))
+    in_range = bool((logits >= 0).all() and (logits <= 1).all())  # also true of a network that learnt little
+    sums_to_one = bool(((logits.sum(1) - 1).abs() < 1e-3).all())  # as after a softmax
+    like_probabilities = in_range and (sums_to_one or bool((logits.amax(1) > 0.9).float().mean() > 0.5))
     message = (
         "the outputs all lie in [0, 1], as probabilities do: cross-entropy needs logits; remove the model's softmax or "
         "sigmoid"
     )
-    return Check("logits_not_probabilities", float(looks), not looks, message)
+    return Check("logits_not_probabilities", float(like_probabilities), not like_probabilities, message)
 
 
 def _zero_gradient(model: nn.Module, split: Split, correct: np.ndarray, seed: int, device: torch.device) -> Check:
-    batch = next(split.batches(_some(correct, seed), SAMPLES, device))
+    batch = next(split.batches(_draw_rows(correct, seed), BEHAVIOUR_SAMPLES, device))
     with frozen(model):
         gradient = look(model, batch.x, batch.y, gradient=True).gradient
     assert gradient is not None
@@ -242,19 +246,19 @@ def _zero_gradient(model: nn.Module, split: Split, correct: np.ndarray, seed: in
 def _large_eps(
     model: nn.Module, split: Split, correct: np.ndarray, norm: str, seed: int, device: torch.device
 ) -> Check:
-    """At an eps that spans [0,1] every sample should fall."""
-    batch = next(split.batches(_some(correct, seed)[:128], 128, device))
+    """At an eps that spans [0,1] every sample should be broken."""
+    batch = next(split.batches(_draw_rows(correct, seed)[:128], 128, device))
     eps = 1.0 if norm == "linf" else float(np.sqrt(batch.x[0].numel()))
     x = batch.x
     y = batch.y
-    standing = torch.ones(len(y), dtype=torch.bool, device=device)
+    robust = torch.ones(len(y), dtype=torch.bool, device=device)
     for loss in ("margin", "ce"):
         attack = PGD(eps=eps, norm=norm, loss=loss, steps=20, seed=seed)  # pyright: ignore[reportArgumentType]
         with frozen(model):
             adv = attack(model, x, y, batch.index)
             with torch.no_grad():
-                standing &= model(adv).argmax(1) == y
-    share = float(standing.float().mean())
+                robust &= model(adv).argmax(1) == y
+    share = float(robust.float().mean())
     message = (
         f"{share:.1%} of {len(y)} samples survive an attack without bounds (eps {eps:.4g}): its gradients lead nowhere"
     )

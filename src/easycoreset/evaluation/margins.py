@@ -22,33 +22,33 @@ from easycoreset.models.modes import device_of, frozen
 from easycoreset.options import Norm
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 
-POINTS = 50  # of the curve
+CURVE_POINTS = 50  # of the accuracy curve
 
 
 def load_margin(spec: str, norm: Norm) -> tuple[str, Any]:
-    """Load the minimal-norm attack that `spec` spells, for a norm; returns its one spelling too.
+    """Load the minimal-norm attack that `spec` names, for a norm; return its canonical spelling and the attack.
 
     Raises:
-        UsageError: unknown attack or option, or one that does not know the norm.
+        UsageError: unknown attack or option, or an attack that does not support the norm.
     """
-    own = load_member("margin", spec, MARGINS)
-    if hasattr(own, "norm"):
-        return spell_member(split_spec(spec)[0], own), load_member("margin", spec, MARGINS, norm=norm)
+    attack = load_member("margin", spec, MARGINS)
+    if hasattr(attack, "norm"):
+        return spell_member(split_spec(spec)[0], attack), load_member("margin", spec, MARGINS, norm=norm)
     if norm != "l2":
         raise UsageError(f"margin {quote(spec)} is of l2; got norm {quote(norm)}")
-    return spell_member(split_spec(spec)[0], own), own
+    return spell_member(split_spec(spec)[0], attack), attack
 
 
 def measure_margins(
     name: str, attack: Any, norm: Norm, model: nn.Module, split: Split, clean: Outcome, batch_size: int, file: Path
 ) -> pa.Table:
-    """Distances of the samples that are evaluated: an upper bound of the true ones.
+    """Measure the evaluated samples' distances to the boundary: upper bounds of the true ones.
 
-    How far it came is saved to `file`, from which it goes on.
+    Progress is saved to `file`, from which an interrupted call resumes.
 
     Returns:
-        `index, label, attack, norm, distance_upper_bound, found`; 0 where a sample is wrong when clean, null where no
-        adversarial point was found.
+        `index, label, attack, norm, distance_upper_bound, found`; 0 where a sample is misclassified when clean, null
+        where no adversarial point was found.
     """
     device = device_of(model)
     distance = np.zeros(len(clean.index))
@@ -58,23 +58,23 @@ def measure_margins(
         table = read_table(file, {"found": "bool"})
         distance, found = (table[column].to_numpy(zero_copy_only=False).copy() for column in ("distance", "found"))
         done = int(read_provenance(table, file, None)["done"])
-    place = {int(index): row for row, index in enumerate(clean.index)}
+    row_of = {int(index): row for row, index in enumerate(clean.index)}
     rows = clean.index[~clean.broken]
-    saved = time.monotonic()
+    last_save = time.monotonic()
     with progress(f"margins by {name}", len(rows), done) as bar:
         for batch in split.batches(rows[done:], batch_size, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
             with frozen(model), torch.no_grad():
                 broken = model(x_adv).argmax(1) != batch.y
-            own = np.array([place[index] for index in batch.index.tolist()])
-            distance[own] = measure(x_adv - batch.x, norm).cpu().numpy()
-            found[own] = broken.cpu().numpy()
-            done += len(own)
-            bar.advance(len(own))
-            if time.monotonic() - saved > SAVE_SECONDS:
+            batch_rows = np.array([row_of[index] for index in batch.index.tolist()])
+            distance[batch_rows] = measure(x_adv - batch.x, norm).cpu().numpy()
+            found[batch_rows] = broken.cpu().numpy()
+            done += len(batch_rows)
+            bar.advance(len(batch_rows))
+            if time.monotonic() - last_save > SAVE_SECONDS:
                 table = pa.table({"distance": distance, "found": found})
                 write_table(with_provenance(table, {"done": done}), file)
-                saved = time.monotonic()
+                last_save = time.monotonic()
     return pa.table(
         {
             "index": clean.index,
@@ -88,27 +88,27 @@ def measure_margins(
 
 
 def summarise_margins(table: pa.Table) -> list[dict[str, Any]]:
-    """For each attack: median distance, share found, and the accuracy that is left at each eps, all upper bounds.
+    """For each attack: median distance, share found, and the remaining accuracy at each eps, all upper bounds.
 
-    The median is of all samples, 0 for those that are wrong when clean; None where half of them have no distance.
+    The median is of all samples, 0 for those misclassified when clean; None where half of them have no distance.
     """
-    lines: list[dict[str, Any]] = []
+    summaries: list[dict[str, Any]] = []
     for name in dict.fromkeys(table["attack"].to_pylist()):
         rows = table.filter(pc.field("attack") == name)
         distance = rows["distance_upper_bound"].to_numpy(zero_copy_only=False).astype(float)
         distance[np.isnan(distance)] = np.inf
         finite = distance[np.isfinite(distance)]
-        middle = float(np.sort(distance)[len(distance) // 2])
-        eps = np.linspace(0, finite.max(initial=0), POINTS)
+        median = float(np.sort(distance)[len(distance) // 2])
+        eps = np.linspace(0, finite.max(initial=0), CURVE_POINTS)
         accuracy = [float(np.mean(distance > e)) for e in eps]
-        lines.append(
+        summaries.append(
             {
                 "attack": name,
                 "norm": rows["norm"][0].as_py(),
                 "samples": len(distance),
                 "found": float(np.mean(np.isfinite(distance))),
-                "median_upper_bound": middle if np.isfinite(middle) else None,
+                "median_upper_bound": median if np.isfinite(median) else None,
                 "curve": {"eps": eps.tolist(), "accuracy_upper_bound": accuracy},
             }
         )
-    return lines
+    return summaries

@@ -1,4 +1,4 @@
-"""What an evaluation starts from: device, data, and a model of ours or a state dict of anybody's."""
+"""Opens the inputs of an evaluation: device, data, and one of our models or a foreign state dict."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from easycoreset.options import EvaluateOptions
 from easycoreset.spelling import split_place
 from easycoreset.training.setup import open_data
 
-LOOKED_AT = 1000  # samples on which other normalisations are tried
+NORMALISATION_SAMPLES = 1000  # on which other normalisations are tried
 
 
 def open_all(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]:
-    """The device, the data, and the card of the model: a folder's own, or one made for a foreign state dict."""
+    """Open the device, the data, and the model's card: from its folder, or made for a foreign state dict."""
     if options.weights.is_dir():
         card = read_card(options.weights)
         require(
@@ -47,26 +47,26 @@ def open_all(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]
     return device, source, card
 
 
-def check_names(options: EvaluateOptions, own: Sequence[str], theirs: Sequence[str]) -> list[Check]:
-    """The classes of a model of ours should be the data's; names that are numbers, as arrays have, say nothing.
+def check_names(options: EvaluateOptions, model_names: Sequence[str], data_names: Sequence[str]) -> list[Check]:
+    """Check that our model and the data have the same class names, unless names are only numbers, as in arrays.
 
-    Capitals and what is no letter or digit do not count.
+    Case, and characters other than letters and digits, are ignored.
     """
-    numbered = any(all(name.isdigit() for name in names) for names in (own, theirs))
+    numbered = any(all(name.isdigit() for name in names) for names in (model_names, data_names))
     if numbered or not options.weights.is_dir():
         return []
-    pairs = [(a, b) for a, b in zip(own, theirs, strict=True) if _plain(a) != _plain(b)]
-    first = f"{quote(pairs[0][0])} where the data have {quote(pairs[0][1])}" if pairs else ""
-    message = f"{len(pairs)} of the model's {len(own)} classes are named otherwise than the data's: {first}"
+    pairs = [(a, b) for a, b in zip(model_names, data_names, strict=True) if _plain_name(a) != _plain_name(b)]
+    example = f"{quote(pairs[0][0])} where the data have {quote(pairs[0][1])}" if pairs else ""
+    message = f"{len(pairs)} of the model's {len(model_names)} classes are named otherwise than the data's: {example}"
     return [Check("class_names", float(len(pairs)), not pairs, message)]
 
 
-def _plain(name: str) -> str:
+def _plain_name(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum()) or name
 
 
 def open_model(options: EvaluateOptions, card: ModelCard) -> tuple[nn.Module, Path]:
-    """The model, and the file that its weights are in."""
+    """Load the model; also return the file of its weights."""
     if not options.weights.is_dir():
         return load_foreign(options.weights, card, options.input_mean, options.input_std), options.weights
     return load_model(options.weights, options.model), options.weights / "model.safetensors"
@@ -75,34 +75,36 @@ def open_model(options: EvaluateOptions, card: ModelCard) -> tuple[nn.Module, Pa
 def check_normalisation(
     options: EvaluateOptions, source: Source, split: Split, model: nn.Module, clean: Outcome
 ) -> list[Check]:
-    """A foreign model that does clearly better on normalised images wants them: a weak model is found at fault else.
+    """Check that a foreign model does not do clearly better on normalised images: then it was trained on them.
 
-    Tried are the data's own mean and deviation, 0.5 and 0.5, and 0..255, on up to 1,000 of the samples.
+    It tries the data's mean and standard deviation, 0.5 and 0.5, and 0..255, on up to 1,000 samples.
     """
     if options.weights.is_dir():
         return []
-    some = np.sort(np.random.default_rng(0).permutation(len(clean.index))[:LOOKED_AT])
-    rows = clean.index[some]
-    given = ~clean.broken[some]
-    half, none, byte = ((value,) * source.shape[0] for value in (0.5, 0.0, 1 / 255))
+    positions = np.sort(np.random.default_rng(0).permutation(len(clean.index))[:NORMALISATION_SAMPLES])
+    rows = clean.index[positions]
+    correct = ~clean.broken[positions]
+    half, zero, byte = ((value,) * source.shape[0] for value in (0.5, 0.0, 1 / 255))
     gains: dict[str, float] = {}
-    for mean, std in ((source.mean, source.std), (half, half), (none, byte)):
-        name = f"--input-mean {_say(mean)} --input-std {_say(std)}"
-        right = _right(normalised(model, source.shape[0], mean, std), split, rows, options.batch_size)
-        gain = right.astype(float) - given
-        clear = gain.mean() > max(0.01, 2 * gain.std() / np.sqrt(len(gain)))
-        gains[name] = float(gain.mean()) if clear else 0.0
+    for mean, std in ((source.mean, source.std), (half, half), (zero, byte)):
+        name = f"--input-mean {_format_numbers(mean)} --input-std {_format_numbers(std)}"
+        normalised_correct = _predict_correct(
+            normalised(model, source.shape[0], mean, std), split, rows, options.batch_size
+        )
+        gain = normalised_correct.astype(float) - correct
+        significant = gain.mean() > max(0.01, 2 * gain.std() / np.sqrt(len(gain)))
+        gains[name] = float(gain.mean()) if significant else 0.0
     best = max(gains, key=lambda name: gains[name])
     message = (
         f"the model is right on {gains[best]:.1%} more of the clean samples when they are normalised: it was trained "
-        f"on such input; say so by {best}"
+        f"on such input; add {best}"
     )
     return [Check("input_normalisation", gains[best], gains[best] <= 0, message)]
 
 
-def _right(model: nn.Module, split: Split, rows: np.ndarray, batch_size: int) -> np.ndarray:
+def _predict_correct(model: nn.Module, split: Split, rows: np.ndarray, batch_size: int) -> np.ndarray:
     return ~predict_split(model, split, rows, batch_size, finite=False).broken
 
 
-def _say(values: Sequence[float]) -> str:
+def _format_numbers(values: Sequence[float]) -> str:
     return ",".join(f"{value:.4g}" for value in values)

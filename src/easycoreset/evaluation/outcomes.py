@@ -1,4 +1,4 @@
-"""What happened to each sample, clean and attacked, and the accuracy with its interval."""
+"""The outcome of an attack for each sample, and its accuracy with an interval."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,15 +15,15 @@ from easycoreset.models.modes import device_of, frozen
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attack did to each sample.
+    """The outcome of an attack, or of clean prediction, for each sample.
 
     Attributes:
-        attack: its spelling, or clean.
+        attack: spelling of the attack, or clean.
         norm: linf, l2, or empty for clean.
         eps: radius.
-        index: [n] of the samples.
+        index: [n] indices of the samples.
         pred: [n] class predicted.
-        broken: [n] whether it is wrong; a sample that is wrong when clean is broken at every eps.
+        broken: [n] whether it is misclassified; a sample misclassified when clean is broken at every eps.
         stages: of an ensemble, accuracy after each of its attacks.
     """
 
@@ -44,36 +44,36 @@ class Outcome:
 def wilson(outcome: Outcome) -> dict[str, Any]:
     """The outcome's accuracy with a 95% Wilson interval, as JSON values."""
     n = len(outcome.index)
-    right = int((~outcome.broken).sum())
-    low, high = wilson_interval(right, n)
-    found = {
+    correct = int((~outcome.broken).sum())
+    low, high = wilson_interval(correct, n)
+    record = {
         "attack": outcome.attack,
         "norm": outcome.norm,
         "eps": outcome.eps,
-        "accuracy": right / n,
+        "accuracy": correct / n,
         "low": low,
         "high": high,
         "samples": n,
     }
-    return found | ({"stages": outcome.stages} if outcome.stages else {})
+    return record | ({"stages": outcome.stages} if outcome.stages else {})
 
 
 def wilson_interval(count: int, total: int) -> tuple[float, float]:
-    """The 95% interval of a share (Wilson 1927); scipy.stats' own takes a second to import.
+    """The 95% interval of a share (Wilson 1927); scipy.stats has it, but takes a second to import.
 
     >>> low, high = wilson_interval(9, 10)
     >>> round(low, 4), round(high, 4)
     (0.5958, 0.9821)
     """
     z = float(special.ndtri(0.975))
-    middle = (2 * count + z**2) / (2 * (total + z**2))
-    whole = 2 * (total + z**2)
-    half = z * (4 * count * (total - count) / total + z**2) ** 0.5 / whole
-    return 0.0 if count == 0 else middle - half, 1.0 if count == total else middle + half
+    centre = (2 * count + z**2) / (2 * (total + z**2))
+    denominator = 2 * (total + z**2)
+    half = z * (4 * count * (total - count) / total + z**2) ** 0.5 / denominator
+    return 0.0 if count == 0 else centre - half, 1.0 if count == total else centre + half
 
 
 def predict_split(model: nn.Module, split: Split, rows: np.ndarray, batch_size: int, finite: bool = True) -> Outcome:
-    """Predict the clean samples `rows`; logits that are not finite are an error, unless `finite` is False."""
+    """Predict the clean samples `rows`; non-finite logits are an error, unless `finite` is False."""
     preds: list[Tensor] = []
     with frozen(model), torch.no_grad():
         for batch in split.batches(rows, batch_size, device_of(model)):

@@ -20,27 +20,27 @@ class LastLayer:
         name: as in `named_modules`.
         module: the layer.
         bias: whether it adds a bias, whose gradient then is part of the layer's.
-        recorded: inputs of the forward passes since `features` was last called.
+        seen: inputs of the forward passes since `features` was last called.
     """
 
     name: str
     module: nn.Module
     bias: bool
-    recorded: list[Tensor] = field(default_factory=list[Tensor])
+    seen: list[Tensor] = field(default_factory=list[Tensor])
 
     @contextlib.contextmanager
     def watched(self) -> Iterator["LastLayer"]:
         """Record the layer's inputs inside the `with` block, by a hook that is removed after it."""
 
         def record(module: nn.Module, inputs: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-            self.recorded.append((inputs or tuple(kwargs.values()))[0].detach())
+            self.seen.append((inputs or tuple(kwargs.values()))[0].detach())
 
         handle = self.module.register_forward_pre_hook(record, with_kwargs=True)
         try:
             yield self
         finally:
             handle.remove()
-            self.recorded.clear()
+            self.seen.clear()
 
     def features(self, samples: int) -> Tensor:
         """Remove and return the layer's input in the last forward pass, [B, d].
@@ -48,12 +48,12 @@ class LastLayer:
         Raises:
             UsageError: the layer did not run once on the whole batch.
         """
-        shapes = [tuple(inputs.shape) for inputs in self.recorded]
-        if len(self.recorded) != 1 or len(self.recorded[0]) != samples:
+        shapes = [tuple(inputs.shape) for inputs in self.seen]
+        if len(self.seen) != 1 or len(self.seen[0]) != samples:
             raise UsageError(
                 f"feature_layer {quote(self.name)} must run once on the {samples} samples; got inputs {shapes}"
             )
-        return self.recorded.pop().flatten(1)
+        return self.seen.pop().flatten(1)
 
 
 def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> LastLayer:
