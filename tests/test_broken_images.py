@@ -30,7 +30,7 @@ def spoil(folder, count):
 
 @pytest.fixture
 def spoilt(png_folder):
-    """Three broken images in classes of 15."""
+    """Three unreadable images in classes of 15."""
     for file in sorted(png_folder.rglob("*.png"))[::4]:
         shutil.copy(file, file.with_name(f"more{file.name}"))
     return spoil(png_folder, 1)
@@ -40,7 +40,7 @@ def spoilt(png_folder):
 def test_broken_images_are_left_out_and_named(png_folder, spoilt, monkeypatch, limit):
     monkeypatch.setattr(images, "MEMORY_LIMIT", limit)
     monkeypatch.setattr(listed, "DECODED_BEFOREHAND", 0)  # they are decoded all the same
-    with pytest.raises(UsageError, match=r"3 broken images: .*\(--skip-broken leaves them out\)") as caught:
+    with pytest.raises(UsageError, match=r"3 unreadable images: .*\(--skip-broken leaves them out\)") as caught:
         monkeypatch.setattr(listed, "DECODED_BEFOREHAND", 50_000)
         open_source(str(png_folder), image_size=8)
     assert all(str(file) in str(caught.value) for file in spoilt)
@@ -49,7 +49,7 @@ def test_broken_images_are_left_out_and_named(png_folder, spoilt, monkeypatch, l
     check_source(source)
     assert sum(map(len, source.splits.values())) == 45 - 3 and len(source.broken) == 3
     assert all(any(name.startswith(f"{file} (") for name in source.broken) for file in spoilt)
-    assert any(note.startswith("3 broken images are left out: ") for note in source.notes)
+    assert any(note.startswith("3 unreadable images are left out: ") for note in source.notes)
     for file in spoilt:
         file.unlink()
     clean = open_source(str(png_folder), image_size=8, num_workers=0)
@@ -62,7 +62,7 @@ def test_a_manifest_leaves_them_out_too(png_folder, spoilt):
     files = sorted(png_folder.rglob("*.png"))
     rows = [f"images/{file.relative_to(png_folder)},{file.parent.name}" for file in files]
     data.write_text("\n".join(["filepath,label", *rows]))
-    with pytest.raises(UsageError, match="3 broken images"):
+    with pytest.raises(UsageError, match="3 unreadable images"):
         open_source(str(data))
     source = open_source(str(data), image_size=8, skip_broken=True)
     assert len(source.broken) == 3 and sum(map(len, source.splits.values())) == 42
@@ -72,7 +72,7 @@ def test_too_many_broken_images_are_an_error(png_folder):
     files = sorted(png_folder.rglob("*.png"))
     for file in files[:19]:
         file.write_bytes(b"")
-    with pytest.raises(UsageError, match="skip_broken: 19 of 36 images are broken, more than half of them"):
+    with pytest.raises(UsageError, match="skip_broken: 19 of 36 images are unreadable, more than half of them"):
         open_source(str(png_folder), skip_broken=True)
     for file in files[12:19]:
         Image.new("L", (9, 9)).save(file)
@@ -95,9 +95,9 @@ def test_it_changes_the_data_of_a_run(cli, png_folder, spoilt, tmp_path):
         tmp_path / "t",
     )
     ran = cli(*line)
-    assert ran.code == 2 and "3 broken images" in ran.err and ran.err.count("\n") == 1
+    assert ran.code == 2 and "3 unreadable images" in ran.err and ran.err.count("\n") == 1
     ran = cli(*line, "--skip-broken")
-    assert ran.code == 0 and "3 broken images are left out: " in ran.err
+    assert ran.code == 0 and "3 unreadable images are left out: " in ran.err
     ran = cli(
         "evaluate",
         "--weights",
@@ -193,7 +193,7 @@ def test_what_is_too_large_is_named_and_can_be_left_out(wide, png_folder, monkey
     image.save(png_folder / "class 0" / "wide.jpg")  # decoded at an eighth
     image.resize((8000, 4000)).save(png_folder / "class 0" / "wide.png", compress_level=1)
     with pytest.raises(
-        UsageError, match=r"1 broken image: .*wide.png \(8000 x 4000 pixels of 1 bytes: at most 10 MB are decoded\)"
+        UsageError, match=r"1 unreadable image: .*wide.png \(8000 x 4000 pixels of 1 bytes: at most 10 MB are decoded\)"
     ):
         open_source(str(png_folder), image_size=8)
     assert len(open_source(str(png_folder), image_size=8, skip_broken=True).broken) == 1
@@ -291,7 +291,7 @@ def test_no_other_program_is_started_for_a_picture(tmp_path, monkeypatch):
 
 def test_names_are_on_one_line(png_folder):
     (png_folder / "class 0" / "two\nlines.png").write_bytes(b"")
-    with pytest.raises(UsageError, match="1 broken image") as caught:
+    with pytest.raises(UsageError, match="1 unreadable image") as caught:
         open_source(str(png_folder))
     assert "\n" not in str(caught.value) and r"two\nlines.png" in str(caught.value)
 
@@ -300,7 +300,7 @@ def test_an_image_that_breaks_later_is_named_on_one_line(png_folder, monkeypatch
     monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
     source = open_source(str(png_folder), image_size=8, num_workers=0, skip_broken=True)
     source.splits["train"].images.paths[0].write_bytes(b"")
-    with pytest.raises(RunError, match="broken image"):
+    with pytest.raises(RunError, match="unreadable image"):
         list(source.splits["train"].batches(np.arange(10), 10))
 
 
@@ -317,7 +317,7 @@ def test_in_a_very_large_folder_the_beginning_must_do(png_folder, monkeypatch, f
     assert decoding.begins_as_picture(own[0]) == (form != "ppm")  # which is then opened as one
     assert len(open_source(str(png_folder), image_size=8, num_workers=0).splits["train"]) > 20
     own[3].write_bytes(b"<html>not found</html>")
-    with pytest.raises(UsageError, match="1 broken image: .*--skip-broken"):
+    with pytest.raises(UsageError, match="1 unreadable image: .*--skip-broken"):
         open_source(str(png_folder), image_size=8)
 
 

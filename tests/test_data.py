@@ -175,7 +175,7 @@ def test_what_is_no_picture_is_passed_over_and_said(png_folder):
     (note,) = [note for note in after.notes if "passed over" in note]
     assert all(said in note for said in ("1 .txt", "1 .heic", "1 linked folders")) and "db" not in note
     (own / "gone.png").symlink_to(own / "nowhere.png")
-    with pytest.raises(UsageError, match=r"1 broken image: .*gone\.png"):
+    with pytest.raises(UsageError, match=r"1 unreadable image: .*gone\.png"):
         open_source(str(png_folder), image_size=8)
 
 
@@ -219,7 +219,7 @@ def test_truncated_jpegs_are_found_beforehand(png_folder, monkeypatch):
     file = png_folder / "class 0" / "photo.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file)
     file.write_bytes(file.read_bytes()[:-500])
-    with pytest.raises(UsageError, match=f"1 broken image: {file}"):
+    with pytest.raises(UsageError, match=f"1 unreadable image: {file}"):
         open_source(str(png_folder))
 
 
@@ -256,7 +256,7 @@ def test_broken_images_are_all_named_at_once(png_folder, monkeypatch):
         monkeypatch.setattr(images, "MEMORY_LIMIT", limit)
         with pytest.raises(UsageError) as caught:
             open_source(str(png_folder))
-        assert "3 broken images" in str(caught.value) and all(str(path) in str(caught.value) for path in broken)
+        assert "3 unreadable images" in str(caught.value) and all(str(path) in str(caught.value) for path in broken)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -265,7 +265,7 @@ def test_an_image_that_breaks_later_is_named(png_folder, monkeypatch, workers):
     source = open_source(str(png_folder), image_size=8, num_workers=workers)
     path = source.splits["train"].images.paths[3]
     path.write_bytes(path.read_bytes()[:30])
-    with pytest.raises(RunError, match=f"broken image: {path}"):
+    with pytest.raises(RunError, match=f"unreadable image: {path}"):
         list(source.splits["train"].batches(np.arange(30), 10))
 
 

@@ -35,7 +35,7 @@ def test_the_largest_value_tells_white(tmp_path, suffix, highest):
     source = open_source(str(tmp_path), image_size=8)
     pixels = source.splits["train"].images.pixels[0, ..., 0].numpy()
     assert np.abs(pixels - WANTED).max() <= 1 and any(
-        f": {highest} is, by the largest" in note for note in source.notes
+        f": {highest} is taken, by the largest" in note for note in source.notes
     )
 
 

@@ -164,7 +164,9 @@ def test_bad_data_is_named(tmp_path, monkeypatch):
     broken["image"][4]["bytes"] = b"nothing"
     broken["image"][9]["bytes"] = broken["image"][9]["bytes"][:60]
     datasets.Dataset.from_dict(broken, made().features).save_to_disk(tmp_path / "broken")
-    with pytest.raises(UsageError, match=r"2 broken images: row 4 \(not an image\), row 9 \(image file is truncated\)"):
+    with pytest.raises(
+        UsageError, match=r"2 unreadable images: row 4 \(not an image\), row 9 \(image file is truncated\)"
+    ):
         open_source(f"hf:{tmp_path / 'broken'}")
     datasets.DatasetDict(dev=made()).save_to_disk(tmp_path / "dev")
     with pytest.raises(UsageError, match=r"holds no split 'train' \(but dev\)"):

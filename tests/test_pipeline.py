@@ -142,7 +142,7 @@ def test_defaults_follow_the_data(photos, tmp_path):
 def test_it_starts_from_weights_and_leaves_broken_pictures_out(photos, tmp_path, scored):
     found = run(data="digits", init=str(scored), **OPTIONS, out=tmp_path / "tuned")
     assert found["model"] == "digits-cnn" and found["rows"][0]["clean"]["accuracy"] > 0.9
-    with pytest.raises(UsageError, match="1 broken image"):
+    with pytest.raises(UsageError, match="1 unreadable image"):
         broken(photos[0], tmp_path / "photos")
         run(data=str(tmp_path / "photos"), **OPTIONS, out=tmp_path / "x")
     run(data=str(tmp_path / "photos"), skip_broken=True, model="digits-cnn", **OPTIONS, out=tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Data sets: images with stable indices, ids and labels, in batches. One kind a file, one line of `DATA` each."""
+"""Data sets: batches of images with stable indices, ids and labels. One file and one line of `DATA` per kind."""
 
 import os
 import re
@@ -37,10 +37,10 @@ DATA = {
 
 
 def locate(data: str) -> str:
-    """A data set's spelling that means the same from any folder; links stay as they are."""
-    name, colon, place = data.partition(":")
+    """Make the path in a data set's spelling absolute; symbolic links stay as they are."""
+    name, colon, path = data.partition(":")
     if name in DATA:
-        return f"{name}:{os.path.abspath(place)}" if colon and os.path.exists(place) else data
+        return f"{name}:{os.path.abspath(path)}" if colon and os.path.exists(path) else data
     return os.path.abspath(data) if os.path.exists(data) else data
 
 
@@ -53,19 +53,19 @@ def open_source(
     skip_broken: bool = False,
     classes: str | None = None,
 ) -> Source:
-    """Open the data set that `data` spells: NAME, NAME:DIR, hf:NAME, an image folder, a manifest or an .npz file.
+    """Open the data set `data`: NAME, NAME:DIR, hf:NAME, an image folder, a manifest or an .npz file.
 
     Args:
-        data: the spelling.
-        image_size: side to which images of a folder, a manifest or of hf:NAME are resized and cropped; None for 64,
-            and for hf:NAME only where they are of several sizes.
-        num_workers: processes that decode a folder too large for memory.
-        download: let torchvision fetch what is missing.
+        data: name or path of the data set.
+        image_size: side in pixels to which images of a folder, a manifest or hf:NAME are resized and cropped; None
+            means 64, and for hf:NAME resizes only if the images have several sizes.
+        num_workers: worker processes that decode a folder too large for memory.
+        download: let torchvision download missing files.
         skip_broken: leave out images of a folder or a manifest that cannot be read; `Source.broken` names them.
-        classes: how many classes there are, or a file of their names in order; None for those that occur.
+        classes: number of classes, or a file of their names in order; None for the classes that occur.
 
     Raises:
-        UsageError: unknown name, or files that are missing, broken or of another kind.
+        UsageError: unknown name, or files that are missing, unreadable or of another kind.
 
     >>> open_source("digits").shape
     (1, 8, 8)
@@ -81,14 +81,14 @@ def open_source(
     if classes is not None and data.partition(":")[0] in DATA and not data.startswith("hf:"):
         raise UsageError(f"classes must be left out for data {quote(data)}, which has its own; got {quote(classes)}")
     key = (data, image_size, num_workers, skip_broken, classes)
-    found = kept(key)
-    return keep(key, _open(*key, download)) if found is None else found
+    cached = kept(key)
+    return keep(key, _open(*key, download)) if cached is None else cached
 
 
 def _open(
     data: str, image_size: int | None, num_workers: int, skip_broken: bool, classes: str | None, download: bool
 ) -> Source:
-    """Open a data set by the kind of its spelling."""
+    """Open a data set; its spelling decides which loader is used."""
     path = Path(data)
     if data.partition(":")[0] in DATA:
         return _open_named(data, image_size, num_workers, classes, download)
@@ -120,7 +120,7 @@ def _open(
 
 
 def _open_named(data: str, image_size: int | None, num_workers: int, classes: str | None, download: bool) -> Source:
-    """Open one of `DATA`."""
+    """Open a data set listed in `DATA`."""
     name, _, folder = data.partition(":")
     load = load_attribute("data", DATA[name])
     if name == "digits":

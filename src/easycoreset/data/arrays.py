@@ -1,4 +1,4 @@
-"""Arrays in an .npz file: images and labels and, where there is one, a test part."""
+"""Arrays in an .npz file: images, labels and an optional test part."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,8 @@ from easycoreset.data.source import Ints, Source
 from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.tables.holdout import hold_out
 
-Part = tuple[np.ndarray, np.ndarray, str]  # images, labels, and how the names of samples begin
-SPELLINGS = (  # of the arrays of training images and labels, and of test images and labels
+Part = tuple[np.ndarray, np.ndarray, str]  # images, labels, prefix of the sample ids
+SPELLINGS = (  # names of the arrays: training images and labels, test images and labels
     ("x", "y", "x_test", "y_test"),
     ("x_train", "y_train", "x_test", "y_test"),  # Keras
     ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST
@@ -24,33 +24,33 @@ SPELLINGS = (  # of the arrays of training images and labels, and of test images
 def load_npz(path: Path, classes: str | None = None) -> Source:
     """Open images uint8 [N,H,W] or [N,H,W,C] or float in [0,1], and labels [N]; pickled arrays are never loaded.
 
-    They are called x and y (x_test, y_test), or as in `SPELLINGS`.
+    The arrays are named x and y (x_test, y_test), or as in `SPELLINGS`.
     """
-    held = list_npz(path)
-    names = next((names for names in SPELLINGS if set(names[:2]) <= set(held)), None)
+    array_names = list_npz(path)
+    names = next((names for names in SPELLINGS if set(names[:2]) <= set(array_names)), None)
     if names is None:
         raise UsageError(
             f"data: {path}: holds no arrays 'x' and 'y' (nor x_train and y_train, train_images and "
-            f"train_labels), but {shorten(', '.join(held)) or 'nothing'}"
+            f"train_labels), but {shorten(', '.join(array_names)) or 'nothing'}"
         )
     arrays = read_npz(path, names)
     parts: dict[str, Part] = {"train": (*_check(path, arrays, *names[:2]), names[0])}
     if set(names[2:]) & set(arrays):
         parts["test"] = (*_check(path, arrays, *names[2:]), names[2])
     source = source_of_arrays(str(path), parts, classes)
-    unused = [name for name in held if name in ("val_images", "x_val", "x_valid") and "test" in parts]
+    unused = [name for name in array_names if name in ("val_images", "x_val", "x_valid") and "test" in parts]
     return replace(
         source, notes=[*source.notes, *(f"{name} is not used: {names[2]} is the test part" for name in unused)]
     )
 
 
 def source_of_arrays(what: str, parts: dict[str, Part], classes: str | None) -> Source:
-    """A data set in memory of images [N,H,W,C] and labels [N] a split, and how its samples' names begin.
+    """Make an in-memory data set of images [N,H,W,C], labels [N] and a prefix of the sample ids for each split.
 
-    Without a test part a seeded, stratified fifth is held out.
+    Without a test part, a seeded, stratified fifth of the samples is held out.
 
     Raises:
-        UsageError: labels that are none, or images of several shapes.
+        UsageError: invalid labels, or images of several shapes.
     """
     names, labels, notes = number_classes({split: part[1] for split, part in parts.items()}, what, classes)
     rows: dict[str, Ints] = {split: np.arange(len(part[1])) for split, part in parts.items()}
@@ -61,10 +61,12 @@ def source_of_arrays(what: str, parts: dict[str, Part], classes: str | None) -> 
         notes.append(f"no test part: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
     shapes = {x.shape[1:] for x, _, _ in parts.values()}
     if len(shapes) > 1:
-        raise UsageError(f"data: {what}: training and test part must hold images of one shape; got {sorted(shapes)}")
+        raise UsageError(f"data: {what}: training and test part must have images of one shape; got {sorted(shapes)}")
     splits = {
-        split: memory_split(split, x[rows[split]], labels[split][rows[split]], [f"{key}/{row}" for row in rows[split]])
-        for split, (x, _, key) in parts.items()
+        split: memory_split(
+            split, x[rows[split]], labels[split][rows[split]], [f"{prefix}/{row}" for row in rows[split]]
+        )
+        for split, (x, _, prefix) in parts.items()
     }
     x = parts["train"][0]
     height, width, channels = x.shape[1:]
@@ -81,14 +83,14 @@ def _check(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) 
 def check_arrays(
     what: str, x: np.ndarray, y: np.ndarray, x_name: str = "x", y_name: str = "y"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images as [N,H,W,C], uint8 or float32 in [0,1], and labels [N], from the usual layouts of arrays.
+    """Bring arrays of the usual layouts to images [N,H,W,C], uint8 or float32 in [0,1], and labels [N].
 
     Args:
-        what: the data set, for messages.
-        x: [N,H,W], [N,H,W,C] or, where that is unmistakable, [N,C,H,W], with C of 1 or 3; uint8 or float in [0,1].
+        what: name of the data set, for messages.
+        x: [N,H,W], [N,H,W,C] or, if unambiguous, [N,C,H,W], with C of 1 or 3; uint8 or float in [0,1].
         y: [N] or [N,1].
-        x_name: what the images are called.
-        y_name: likewise the labels.
+        x_name: name of the image array.
+        y_name: name of the label array.
 
     Raises:
         UsageError: other shapes, lengths or values.
@@ -103,16 +105,16 @@ def check_arrays(
     if y.ndim != 1:
         raise UsageError(f"{what}: {y_name} must be labels [N]; got {y.dtype} {y.shape}")
     if len(x) != len(y):
-        raise UsageError(f"{what}: {x_name} and {y_name} must be of one length; got {len(x)} and {len(y)}")
+        raise UsageError(f"{what}: {x_name} and {y_name} must have the same length; got {len(x)} and {len(y)}")
     if not len(y):
         raise UsageError(f"{what}: {x_name} is empty")
     if x.dtype == np.uint8:
         return x, y
     if not np.issubdtype(x.dtype, np.floating):
         raise UsageError(f"{what}: {x_name} must be uint8, or float in [0, 1]; got {x.dtype}")
-    wrong = np.flatnonzero(~((x >= 0) & (x <= 1)).all((1, 2, 3)))
-    if len(wrong):
+    invalid = np.flatnonzero(~((x >= 0) & (x <= 1)).all((1, 2, 3)))
+    if len(invalid):
         raise UsageError(
-            f"{what}: {x_name} must be finite and in [0, 1]; {len(wrong)} rows are not (first: {wrong[0]})"
+            f"{what}: {x_name} must be finite and in [0, 1]; {len(invalid)} rows are not (first: {invalid[0]})"
         )
     return x.astype(np.float32), y

@@ -1,4 +1,4 @@
-"""Random crop and flip of a whole batch at once, a fresh draw for every image."""
+"""Random crop and flip of a whole batch at once, drawn independently for every image."""
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,10 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     Args:
         images: [B,H,W,C].
         kind: none, flip or crop-flip.
-        generator: of the draws, on the CPU.
+        generator: CPU random generator.
 
     Returns:
-        [B,H,W,C], the same dtype.
+        [B,H,W,C] of the same dtype.
     """
     if kind == "none":
         return images
@@ -33,5 +33,5 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
         rows = rows + shifts[0]
         columns = columns + shifts[1]
         images = F.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))
-    where = torch.arange(B, device=device)
-    return images[where[:, None, None], rows[:, :, None], columns[:, None, :]]
+    batch = torch.arange(B, device=device)
+    return images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]

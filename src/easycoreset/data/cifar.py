@@ -69,7 +69,7 @@ def _source(
             pixels = np.concatenate([_pixels(file) for file in files])
             labels = np.concatenate([np.array(file[key], np.int64).reshape(-1) for file in files])
         except (KeyError, ValueError, TypeError, OverflowError) as error:
-            raise UsageError(f"data: {root}: no CIFAR batch ({shorten(str(error))})") from None
+            raise UsageError(f"data: {root}: not a CIFAR batch ({shorten(str(error))})") from None
         if len(pixels) != len(labels):
             raise UsageError(f"data: {root}: {len(pixels)} images but {len(labels)} labels in split {quote(split)}")
         ids = [f"{split}/{row:05d}" for row in range(len(labels))]
@@ -79,10 +79,10 @@ def _source(
 
 def _pixels(file: dict) -> np.ndarray:
     """The images of a batch, [n, 3, 32, 32] uint8."""
-    found = file[b"data"]
-    if not isinstance(found, np.ndarray):
-        raise ValueError("its data are no array")
-    return found.reshape(-1, 3, 32, 32)
+    pixels = file[b"data"]
+    if not isinstance(pixels, np.ndarray):
+        raise ValueError("its data are not an array")
+    return pixels.reshape(-1, 3, 32, 32)
 
 
 def _fetch(kind: str, folder: Path, root: Path, files: dict[str, str], download: bool) -> None:
@@ -105,8 +105,8 @@ def _names(meta: dict, key: bytes, root: Path) -> list[str]:
         raise UsageError(f"data: {root}: no class names in its meta file") from None
 
 
-class _Stand:
-    """What a pickle is given in the place of a name: it can be called where `call` says how, and cannot be changed."""
+class _Placeholder:
+    """Immutable stand-in for a name in a pickle; callable only if `call` is set."""
 
     __slots__ = ("call",)
 
@@ -115,12 +115,12 @@ class _Stand:
 
     def __call__(self, *arguments: Any) -> Any:
         if self.call is None:
-            raise pickle.UnpicklingError("a class of NumPy's is not called")
+            raise pickle.UnpicklingError("NumPy's classes must not be called")
         return self.call(*arguments)
 
 
-class _Bytes:
-    """The type of an array's numbers: single unsigned bytes, which are all that these files hold."""
+class _ByteType:
+    """The dtype of an array: uint8, the only one that these files contain."""
 
     __slots__ = ()
 
@@ -134,21 +134,21 @@ class _Bytes:
 
 
 class _Array:
-    """An array, made of what is stored by hand: NumPy itself sees nothing of the pickle but bytes and a shape."""
+    """An array rebuilt from the stored bytes and shape; NumPy itself reads nothing else of the pickle."""
 
     __slots__ = ("value",)
 
     def __init__(self, kind: object, *more: object) -> None:
-        if not isinstance(kind, _Stand):
+        if not isinstance(kind, _Placeholder):
             raise pickle.UnpicklingError("only NumPy's own arrays are admitted")
         self.value = np.zeros(0, np.uint8)
 
     def __setstate__(self, state: Any) -> None:
-        _, shape, kind, by_columns, raw = state
+        _, shape, dtype, column_major, raw = state
         raw = raw.encode("latin1") if isinstance(raw, str) else raw
-        if not isinstance(kind, _Bytes) or type(raw) is not bytes or not all(type(n) is int for n in shape):
-            raise pickle.UnpicklingError("an array must be unsigned bytes of a shape")
-        self.value = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if by_columns else "C")
+        if not isinstance(dtype, _ByteType) or type(raw) is not bytes or not all(type(n) is int for n in shape):
+            raise pickle.UnpicklingError("an array must be unsigned bytes with a shape")
+        self.value = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if column_major else "C")
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
@@ -157,30 +157,32 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
-class _ArraysOnly(pickle._Unpickler):  # in Python, whose memory grows with the file and not with a number in it
-    """Admits what CIFAR's batches hold, arrays of bytes and plain containers, and nothing else."""
+class _ArraysOnly(
+    pickle._Unpickler
+):  # the Python version, whose memory grows with the file and not with a number in it
+    """Unpickler that admits only what CIFAR's batches contain: arrays of bytes and plain containers."""
 
-    admitted: ClassVar = {"_reconstruct": _Array, "dtype": _Bytes, "ndarray": None}
-    homes: ClassVar = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+    admitted: ClassVar = {"_reconstruct": _Array, "dtype": _ByteType, "ndarray": None}
+    modules: ClassVar = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):
-            return _Stand(_encode)
-        if module not in self.homes or name not in self.admitted:
+            return _Placeholder(_encode)
+        if module not in self.modules or name not in self.admitted:
             raise pickle.UnpicklingError(f"{quote(f'{module}.{name}')} is not admitted")
-        return _Stand(self.admitted[name])
+        return _Placeholder(self.admitted[name])
 
 
 def _read(path: Path, md5: str) -> dict:
-    """Read one batch; the unpickler admits arrays alone, whatever the md5 says."""
+    """Read one batch; the unpickler admits only arrays, whether the md5 matches or not."""
     content = path.read_bytes()
     if hashlib.md5(content).hexdigest() != md5:
         warnings.warn(
-            f"{path} is not the published file (md5 differs); it is read all the same", EasycoresetWarning, stacklevel=6
+            f"{path} is not the published file (md5 differs); it is read anyway", EasycoresetWarning, stacklevel=6
         )
     try:
         batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # a broken pickle raises almost anything
+    except Exception as error:  # a damaged pickle raises almost any exception
         raise UsageError(f"data: {path}: not a readable CIFAR file: {shorten(str(error))}") from None
     if not isinstance(batch, dict):
         raise UsageError(f"data: {path}: not a CIFAR file")
@@ -188,7 +190,7 @@ def _read(path: Path, md5: str) -> dict:
 
 
 def _plain(value: Any) -> Any:
-    """An array, or a list of whole numbers or of names; None for anything else, which is not looked at."""
+    """An array, or a list of integers or of names; None for anything else, which is ignored."""
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, list) and {type(item) for item in value} in ({int}, {bytes}):

@@ -1,4 +1,4 @@
-"""Which classes labels name: one rule for every kind of data set."""
+"""Map labels to class numbers: one rule for every kind of data set."""
 
 import json
 import re
@@ -16,8 +16,8 @@ from easycoreset.errors import EasycoresetWarning, UsageError, quote, shorten
 from easycoreset.records import read_record
 
 WHOLE = re.compile(r"(0|-?[1-9][0-9]*)(\.0*)?")
-NAMED = 5  # classes that a message names
-MOST = 2**20  # classes, and bytes of a file that names them
+NAMED = 5  # classes listed in a message
+MAX_CLASSES = 2**20
 Label = int | str
 
 
@@ -29,33 +29,32 @@ def number_classes(
     named: Sequence[str] = (),
     as_text: bool = False,
 ) -> tuple[list[str], dict[str, Ints], list[str]]:
-    """Number the classes that occur in the training split from 0, in the order of their numbers or names.
+    """Number the classes of the training split from 0, sorted by number or name.
 
-    Whole numbers, spelled as integers, floats or text, are numbers and their own names; booleans and other text are
-    names.
+    Integers, also written as floats or text, are numbers and serve as class names; booleans and other text are names.
 
     Args:
-        labels: of every split, train among them.
-        what: the data set's name, for messages.
-        classes: fixes the classes instead: how many there are (labels are 0..N-1), or a file of their names in order:
-            a line each, a JSON list, or a trained model's model.json.
-        named: names of the classes 0, 1, ... where the data set brings them.
-        as_text: labels are names, also where they look like numbers, as folders' are.
+        labels: labels of every split, including train.
+        what: name of the data set, for messages.
+        classes: fixes the classes instead: their number (labels are 0..N-1), or a file of their names in order: one
+            per line, a JSON list, or the model.json of a trained model.
+        named: names of the classes 0, 1, ... if the data set provides them.
+        as_text: labels are names even if they look like numbers, as folder names do.
 
     Returns:
-        The classes' names, each split's labels [N] int64, and what a user should be told.
+        The class names, the labels [N] int64 of each split, and notes for the user.
 
     Raises:
-        UsageError: a label that is missing or no label, a negative one, or one that the training split lacks.
+        UsageError: a missing, invalid or negative label, or one that does not occur in the training split.
     """
     plain = {split: _plain(values, what) for split, values in labels.items()}
-    every = [label for values in plain.values() for label in values]
-    if not as_text and all(isinstance(label, int) or WHOLE.fullmatch(label) for label in every):
+    all_labels = [label for values in plain.values() for label in values]
+    if not as_text and all(isinstance(label, int) or WHOLE.fullmatch(label) for label in all_labels):
         plain = {
             split: [_whole(label) if isinstance(label, str) else label for label in values]
             for split, values in plain.items()
         }
-    elif any(isinstance(label, int) for label in every):
+    elif any(isinstance(label, int) for label in all_labels):
         plain = {split: [str(label) for label in values] for split, values in plain.items()}
     lowest = min((label for values in plain.values() for label in values if isinstance(label, int)), default=0)
     if lowest < 0:
@@ -63,65 +62,71 @@ def number_classes(
     if named:
         plain = {split: [_name_of(label, named, what) for label in values] for split, values in plain.items()}
     occurring = sorted(set(plain["train"]), key=named.index if named else None)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    known, names = (occurring, [str(label) for label in occurring]) if classes is None else _fixed(classes, occurring)
-    numbers = {label: number for number, label in enumerate(known)}
-    strange = sorted({str(label) for values in plain.values() for label in values if label not in numbers})
-    if strange:
+    class_labels, names = (
+        (occurring, [str(label) for label in occurring]) if classes is None else _fixed(classes, occurring)
+    )
+    numbers = {label: number for number, label in enumerate(class_labels)}
+    unknown = sorted({str(label) for values in plain.values() for label in values if label not in numbers})
+    if unknown:
         lacking = "the training rows lack" if classes is None else f"classes {quote(classes)} lacks"
-        raise UsageError(f"data: {what}: classes that {lacking}: {say_all(strange)}")
+        raise UsageError(f"data: {what}: classes that {lacking}: {say_all(unknown)}")
     notes: list[str] = []
-    if classes is None and isinstance(known[0], int) and known != list(range(len(known))):
-        notes.append(f"the {len(known)} classes are the numbers that occur: {say_all(map(str, known))} (--classes)")
-    if named and len(known) < len(named) and classes is None:
+    if classes is None and isinstance(class_labels[0], int) and class_labels != list(range(len(class_labels))):
+        notes.append(
+            f"the {len(class_labels)} classes are the numbers that occur: {say_all(map(str, class_labels))} (--classes)"
+        )
+    if named and len(class_labels) < len(named) and classes is None:
         absent = [name for name in named if name not in numbers]
         notes.append(f"{len(absent)} classes that do not occur are left out: {say_all(absent)} (--classes)")
-    _warn_of_alike(names, what)
+    _warn_of_similar_names(names, what)
     return names, {split: np.array([numbers[v] for v in values], np.int64) for split, values in plain.items()}, notes
 
 
 def _whole(text: str) -> int:
-    """The number that `WHOLE` matches, exactly, however large."""
+    """The exact integer of a text that `WHOLE` matches, of any size."""
     return int(text.partition(".")[0])
 
 
 def _plain(values: Iterable[Any], what: str) -> list[Label]:
-    """Labels as integers and text; whole floats are integers, booleans text."""
-    found: list[Label] = []
+    """Labels as integers or text; whole floats become integers, booleans become text."""
+    result: list[Label] = []
     for row, value in enumerate(values.tolist() if isinstance(values, np.ndarray) else values):
         value = value.item() if isinstance(value, np.generic) else value
         if isinstance(value, bool | str | bytes):
             text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-            found.append(fold_name(text.strip()))
+            result.append(fold_name(text.strip()))
         elif isinstance(value, int | float) and value == value and abs(value) < 2**53 and value == int(value):
-            found.append(int(value))
+            result.append(int(value))
         elif value is None or value != value:
             raise UsageError(f"data: {what}: label must not be empty; it is in row {row}")
         else:
             raise UsageError(f"data: {what}: labels must be whole numbers or text; got {quote(value)} in row {row}")
-        if found[-1] == "":
+        if result[-1] == "":
             raise UsageError(f"data: {what}: label must not be empty; it is in row {row}")
-    return found
+    return result
 
 
 def _name_of(label: Label, named: Sequence[str], what: str) -> str:
     if isinstance(label, int) and label >= len(named):
-        raise UsageError(f"data: {what}: labels must be below {len(named)}, the classes that it names; got {label}")
+        raise UsageError(
+            f"data: {what}: labels must be below {len(named)}, the number of its named classes; got {label}"
+        )
     return named[label] if isinstance(label, int) else label
 
 
 def _fixed(classes: str, occurring: Sequence[Label]) -> tuple[Sequence[Label], list[str]]:
-    """The labels of the classes that an option fixes, and their names.
+    """The class labels fixed by the option `classes`, and their names.
 
-    Labels that are numbers are places in a list of names, unless the names are numbers too.
+    Integer labels are positions in the list of names, unless the names are numbers too.
     """
     if classes.isdecimal():
-        if not 2 <= int(classes) <= MOST:
-            raise UsageError(f"classes must be in [2, {MOST}]; got {shorten(classes)}")
+        if not 2 <= int(classes) <= MAX_CLASSES:
+            raise UsageError(f"classes must be in [2, {MAX_CLASSES}]; got {shorten(classes)}")
         names = [str(number) for number in range(int(classes))]
     else:
         names = _read_names(Path(classes))
     if len(set(names)) != len(names) or len(names) < 2:
-        raise UsageError(f"classes must be two or more, named once each; got {quote(classes)}")
+        raise UsageError(f"classes must be two or more distinct names; got {quote(classes)}")
     if not isinstance(occurring[0], int):
         return names, names
     numbered = all(WHOLE.fullmatch(name) for name in names)
@@ -129,15 +134,15 @@ def _fixed(classes: str, occurring: Sequence[Label]) -> tuple[Sequence[Label], l
 
 
 def _read_names(file: Path) -> list[str]:
-    """The names of classes in order.
+    """Read the class names, in order, from a file.
 
     Raises:
-        UsageError: no such file, or one of another kind.
+        UsageError: the file does not exist or is of another kind.
     """
     if file.name == "model.json":
         return [str(name) for name in read_record(file)["class_names"]]
     try:
-        if file.stat().st_size > MOST * 64:
+        if file.stat().st_size > MAX_CLASSES * 64:
             raise ValueError("too large")
         text = fold_name(file.read_text(encoding="utf-8-sig"))
         names = json.loads(text) if file.suffix == ".json" else text.splitlines()
@@ -150,17 +155,17 @@ def _read_names(file: Path) -> list[str]:
         raise UsageError(f"classes: {file}: not a list of names: {quote(str(error))}") from None
 
 
-def _warn_of_alike(names: Sequence[str], what: str) -> None:
+def _warn_of_similar_names(names: Sequence[str], what: str) -> None:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault("".join(name.lower().split()), []).append(name)
-    alike = next((group for group in groups.values() if len(group) > 1), None)
-    if alike:
-        said = f"{what}: classes that differ in spaces or capitals alone: {say_all(alike)}"
-        warnings.warn(said, EasycoresetWarning, stacklevel=7)
+    similar = next((group for group in groups.values() if len(group) > 1), None)
+    if similar:
+        message = f"{what}: classes that differ in spaces or capitals alone: {say_all(similar)}"
+        warnings.warn(message, EasycoresetWarning, stacklevel=7)
 
 
 def say_all(names: Iterable[str]) -> str:
-    """Names for people, the first five of them."""
-    listed = list(names)
-    return ", ".join(map(say_name, listed[:NAMED])) + (", ..." if len(listed) > NAMED else "")
+    """Names as text for messages, at most the first five."""
+    all_names = list(names)
+    return ", ".join(map(say_name, all_names[:NAMED])) + (", ..." if len(all_names) > NAMED else "")

@@ -8,10 +8,10 @@ from easycoreset.tables.holdout import hold_out
 
 
 def load_digits() -> Source:
-    """1,797 grey images of 8x8 pixels in 10 classes; a stratified fifth of them is the test split."""
+    """1,797 grey images of 8x8 pixels in 10 classes; a stratified fifth is the test split."""
     from sklearn import datasets
 
-    flat, labels = (np.asarray(part) for part in datasets.load_digits(return_X_y=True))
+    flat, labels = (np.asarray(array) for array in datasets.load_digits(return_X_y=True))
     images = flat.reshape(-1, 8, 8)
     pixels = np.round(images * (255 / 16)).astype(np.uint8)[..., None]
     splits = {}

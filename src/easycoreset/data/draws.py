@@ -1,4 +1,4 @@
-"""Randomness without state: every draw is a function of its keys, so that a resumed run draws the same."""
+"""Stateless random numbers: each draw is a function of its keys, so a resumed run draws the same numbers."""
 
 import hashlib
 import math
@@ -13,46 +13,46 @@ _MIX2 = 0x94D049BB133111EB - 2**64
 
 
 def seed_of(*keys: int | str) -> int:
-    """A 63-bit seed from any keys."""
+    """A 63-bit seed derived from the keys."""
     return int.from_bytes(hashlib.blake2b(repr(keys).encode(), digest_size=8).digest(), "little") >> 1
 
 
 def generator_of(*keys: int | str) -> torch.Generator:
-    """A CPU generator seeded from any keys."""
+    """A CPU generator seeded from the keys."""
     return torch.Generator().manual_seed(seed_of(*keys))
 
 
 def keyed_uniform(index: Tensor, shape: Sequence[int], *keys: int | str) -> Tensor:
-    """Uniform draws in [0, 1) that depend on (keys, index, place in `shape`) alone, never on the batch.
+    """Uniform draws in [0, 1) that depend only on (keys, index, position in `shape`), never on the batch.
 
     Args:
         index: [B] int64.
-        shape: of the draws of one sample.
-        keys: what else tells the draws apart (seed, restart, epoch).
+        shape: shape of the draws for one sample.
+        keys: further keys of the draws (seed, restart, epoch).
 
     Returns:
         [B, *shape] float32 on the device of `index`.
     """
-    places = torch.arange(math.prod(shape), device=index.device)
+    positions = torch.arange(math.prod(shape), device=index.device)
     start = _mix(index + (seed_of(*keys) & (2**62 - 1)))
-    bits = _mix(start[:, None] + (places + 1) * _GOLDEN)
+    bits = _mix(start[:, None] + (positions + 1) * _GOLDEN)
     uniform = (bits >> 40 & 0xFFFFFF).to(torch.float32) / 2**24
     return uniform.view(len(index), *shape)
 
 
 def keyed_normal(index: Tensor, shape: Sequence[int], *keys: int | str) -> Tensor:
-    """Standard normal draws, likewise (Box-Muller)."""
+    """Standard normal draws with the same keys and shapes (Box-Muller)."""
     radius = torch.sqrt(-2 * torch.log1p(-keyed_uniform(index, shape, "radius", *keys)))
     return radius * torch.cos(2 * math.pi * keyed_uniform(index, shape, "angle", *keys))
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """The finaliser of splitmix64 on int64, whose products wrap around."""
+    """The finaliser of splitmix64 in int64, where products wrap around."""
     bits = (bits ^ _shift(bits, 30)) * _MIX1
     bits = (bits ^ _shift(bits, 27)) * _MIX2
     return bits ^ _shift(bits, 31)
 
 
-def _shift(bits: Tensor, by: int) -> Tensor:
-    """Logical shift to the right."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
+def _shift(bits: Tensor, count: int) -> Tensor:
+    """Logical right shift."""
+    return (bits >> count) & ((1 << (64 - count)) - 1)

@@ -1,4 +1,4 @@
-"""Hugging Face data sets: by name from the hub, a folder that `save_to_disk` wrote, or Parquet files."""
+"""Hugging Face data sets: from the hub by name, a folder written by `save_to_disk`, or Parquet files."""
 
 import io
 from collections.abc import Callable
@@ -23,54 +23,54 @@ from easycoreset.tables.holdout import hold_out
 LABELS = ("label", "labels", "fine_label", "y")
 IDS = ("sample_id", "id")
 GREY = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-SIZE = 64  # to which pictures of several sizes are brought where none is given
+DEFAULT_SIZE = 64  # pixels, for images of several sizes if image_size is left out
 T = TypeVar("T")
-TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def load_hf(name: str, image_size: int | None = None, num_workers: int = 2, classes: str | None = None) -> Source:
-    """Open the data set `name`; pictures of one size are kept, others resized and cropped to `image_size`.
+    """Open the data set `name`; images of several sizes are resized and cropped to `image_size`.
 
     Raises:
-        UsageError: the extra is missing, nothing is found there, no column of images or of labels, or broken images.
+        UsageError: the extra, the data set or its image or label column is missing, or images are unreadable.
     """
-    found = _load(name)
-    train, tests = choose_parts(found)
+    dataset = _load(name)
+    train, tests = choose_parts(dataset)
     if not train:
-        raise UsageError(f"data: hf:{name}: holds no split 'train' (but {', '.join(found)})")
-    features = found[train[0]].features
-    picture, label = find_columns(name, features)
-    written = {part: _labels(data, label) for part, data in found.items() if part in (train[0], *tests)}
-    labelled = [part for part in tests if not {None, -1} & set(written[part])]
+        raise UsageError(f"data: hf:{name}: holds no split 'train' (but {', '.join(dataset)})")
+    features = dataset[train[0]].features
+    image, label = find_columns(name, features)
+    all_labels = {split: _labels(data, label) for split, data in dataset.items() if split in (train[0], *tests)}
+    labelled = [split for split in tests if not {None, -1} & set(all_labels[split])]
     chosen = {"train": train[0], **({"test": labelled[0]} if labelled else {})}
     named = getattr(features[label], "names", None) or ()
-    given = {part: written[held] for part, held in chosen.items()}
-    names, labels, notes = number_classes(given, f"hf:{name}", classes, named=named)
-    parts = {part: (found[held], np.arange(len(found[held]), dtype=np.int64)) for part, held in chosen.items()}
+    part_labels = {part: all_labels[split] for part, split in chosen.items()}
+    names, labels, notes = number_classes(part_labels, f"hf:{name}", classes, named=named)
+    parts = {part: (dataset[split], np.arange(len(dataset[split]), dtype=np.int64)) for part, split in chosen.items()}
     if not labelled:
-        rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
-        parts = {part: (found[train[0]].select(own), own) for part, own in rows.items()}
-        labels = {part: labels["train"][own] for part, own in rows.items()}
-        notes.append(f"no labelled test part: a seeded, stratified fifth ({len(rows['test'])} images) is held out")
+        part_rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
+        parts = {part: (dataset[train[0]].select(rows), rows) for part, rows in part_rows.items()}
+        labels = {part: labels["train"][rows] for part, rows in part_rows.items()}
+        notes.append(f"no labelled test part: a seeded, stratified fifth ({len(part_rows['test'])} images) is held out")
     elif labelled[0] != "test":
         notes.append(f"split {quote(labelled[0])} is the test part")
-    files = {part: Pictures(data, picture, rows) for part, (data, rows) in parts.items()}
-    shown, shape = _decode(files, image_size, num_workers, notes)
+    files = {part: EncodedImages(data, image, rows) for part, (data, rows) in parts.items()}
+    images_of, shape = _decode(files, image_size, num_workers, notes)
     splits: dict[str, Split] = {}
     for part, (data, rows) in parts.items():
         ids = _ids(data, rows)
-        mark = fingerprint(ids, labels[part], (files[part][row].getvalue() for row in range(len(rows))))
-        splits[part] = Split(part, shown[part], labels[part], ids, mark)
-    held = shown["train"]
+        digest = fingerprint(ids, labels[part], (files[part][row].getvalue() for row in range(len(rows))))
+        splits[part] = Split(part, images_of[part], labels[part], ids, digest)
+    train_images = images_of["train"]
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
-    if isinstance(held, MemoryImages):
-        mean, std = channel_statistics(held.pixels.numpy())
+    if isinstance(train_images, MemoryImages):
+        mean, std = channel_statistics(train_images.pixels.numpy())
     return Source(f"hf:{name}", splits, names, shape, mean, std, notes=notes)
 
 
-class Pictures:
-    """The encoded pictures of a column, each read when it is asked for; `rows` are their numbers in the whole split."""
+class EncodedImages:
+    """The encoded images of a column, read on access; `rows` are their row numbers in the whole split."""
 
     def __init__(self, data: Any, column: str, rows: Ints) -> None:
         from datasets import Image as ImageFeature
@@ -85,26 +85,26 @@ class Pictures:
         return len(self.data)
 
     def __getitem__(self, row: int) -> io.BytesIO:
-        held = self.data[row][self.column]
-        if held is None:
+        value = self.data[row][self.column]
+        if value is None:
             raise ValueError("no image")
-        return io.BytesIO(held["bytes"] if held["bytes"] is not None else Path(held["path"]).read_bytes())
+        return io.BytesIO(value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes())
 
 
 def find_columns(name: str, features: Any) -> tuple[str, str]:
-    """The columns of images and of labels.
+    """Find the image column and the label column.
 
     Raises:
-        UsageError: there is none, or more than one could be meant.
+        UsageError: no column fits, or several do.
     """
     from datasets import ClassLabel
     from datasets import Image as ImageFeature
 
-    encoded = {"bytes", "path"}  # what is left of an image where a Parquet file carries no types of datasets
-    pictures = [c for c, kind in features.items() if isinstance(kind, ImageFeature) or set(_inner(kind)) == encoded]
-    if len(pictures) != 1:
+    encoded = {"bytes", "path"}  # fields of an image in a Parquet file without the types of `datasets`
+    images = [c for c, kind in features.items() if isinstance(kind, ImageFeature) or set(_fields(kind)) == encoded]
+    if len(images) != 1:
         raise UsageError(
-            f"data: hf:{name}: must have one column of images; got {', '.join(pictures) or 'none'} among "
+            f"data: hf:{name}: must have one column of images; got {', '.join(images) or 'none'} among "
             f"{', '.join(features)}"
         )
     classes = [column for column, kind in features.items() if isinstance(kind, ClassLabel)]
@@ -115,10 +115,10 @@ def find_columns(name: str, features: Any) -> tuple[str, str]:
             f"data: hf:{name}: must have a column of labels (a ClassLabel, or one named "
             f"{', '.join(LABELS)}); got {', '.join(classes or features)}"
         )
-    return pictures[0], label
+    return images[0], label
 
 
-def _inner(kind: Any) -> dict[str, Any]:
+def _fields(kind: Any) -> dict[str, Any]:
     return kind if isinstance(kind, dict) else {}
 
 
@@ -130,13 +130,13 @@ def _load(name: str) -> dict[str, Any]:
     path = Path(name)
     try:
         if path.is_dir() and any((path / file).exists() for file in ("dataset_dict.json", "state.json")):
-            found: Any = load_from_disk(name)
+            dataset: Any = load_from_disk(name)
         else:
-            found = Dataset.from_parquet(name) if path.is_file() else load_dataset(name)  # the former asks nobody
-    except Exception as error:  # the hub, the network and broken files raise almost anything
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"data: hf:{name}: cannot be loaded: {said}") from None
-    return {"train": found} if isinstance(found, Dataset) else dict(found)
+            dataset = Dataset.from_parquet(name) if path.is_file() else load_dataset(name)  # the former stays offline
+    except Exception as error:  # the hub, the network and damaged files raise almost any exception
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"data: hf:{name}: cannot be loaded: {message}") from None
+    return {"train": dataset} if isinstance(dataset, Dataset) else dict(dataset)
 
 
 def _labels(data: Any, label: str) -> list[Any]:
@@ -144,53 +144,53 @@ def _labels(data: Any, label: str) -> list[Any]:
 
 
 def _ids(data: Any, rows: Ints) -> list[str]:
-    """The names in a column of them, where they tell the rows apart, else the rows' numbers."""
+    """The ids in a column of `IDS` if they are unique, else the row numbers."""
     for column in IDS:
         if str(getattr(data.features.get(column), "dtype", "")) == "string":
-            named = list(data[column][:])
-            if None not in named and len(set(named)) == len(named):
-                return named
+            ids = list(data[column][:])
+            if None not in ids and len(set(ids)) == len(ids):
+                return ids
     return [str(row) for row in rows.tolist()]
 
 
 def _decode(
-    files: dict[str, Pictures], image_size: int | None, num_workers: int, notes: list[str]
+    files: dict[str, EncodedImages], image_size: int | None, num_workers: int, notes: list[str]
 ) -> tuple[dict[str, Images], tuple[int, int, int]]:
-    """Decode all pictures where they fit into memory, else leave that to workers; also (C, H, W)."""
+    """Decode all images if they fit into memory, else leave it to workers; returns also (C, H, W)."""
     for name, part in files.items():
         if not len(part):
             raise UsageError(f"data: split {name!r} holds no image")
-    heads = {head for part in files.values() for head in _each_of(part, _head)}
-    (width, height) = next(iter(heads))[0]
-    several = len({size for size, _ in heads}) > 1
-    grey = all(mode in GREY for _, mode in heads)
+    headers = {header for part in files.values() for header in _map_images(part, _read_header)}
+    (width, height) = next(iter(headers))[0]
+    several = len({size for size, _ in headers}) > 1
+    grey = all(mode in GREY for _, mode in headers)
     samples = sum(len(part) for part in files.values())
     large = samples * width * height * (1 if grey else 3) > images.MEMORY_LIMIT
     size = None
     if several or (large and width != height) or (image_size and (image_size, image_size) != (width, height)):
-        size = image_size or SIZE
+        size = image_size or DEFAULT_SIZE
         notes.append(f"images are resized and cropped to {size} pixels (--image-size)")
         width = height = size
-    deep = any(is_deep(mode) for _, mode in heads)
+    deep = any(is_deep(mode) for _, mode in headers)
     white = find_white([part[row] for part in files.values() for row in range(len(part))]) if deep else None
     notes += [say_white(white)] if white is not None else []
     if samples * width * height * (1 if grey else 3) > images.MEMORY_LIMIT:
         streams: dict[str, Images] = {p: FileImages(part, width, num_workers, white) for p, part in files.items()}
         return streams, (3, height, width)
     channels = 1 if grey else 3
-    held: dict[str, Images] = {}
+    arrays: dict[str, Images] = {}
     for name, part in files.items():
-        pixels = np.stack(_each_of(part, lambda file: decode(file, size, white)[..., :channels]))
-        held[name] = MemoryImages(torch.from_numpy(pixels))
-    return held, (channels, height, width)
+        pixels = np.stack(_map_images(part, lambda file: decode(file, size, white)[..., :channels]))
+        arrays[name] = MemoryImages(torch.from_numpy(pixels))
+    return arrays, (channels, height, width)
 
 
-def _each_of(part: Pictures, look: Callable[[io.BytesIO], T]) -> list[T]:
-    return each(lambda row: look(part[row]), range(len(part)), lambda row: f"row {part.rows[row]}")
+def _map_images(part: EncodedImages, function: Callable[[io.BytesIO], T]) -> list[T]:
+    return each(lambda row: function(part[row]), range(len(part)), lambda row: f"row {part.rows[row]}")
 
 
-def _head(file: io.BytesIO) -> tuple[tuple[int, int], str]:
-    """Size and mode of a picture, of which the header is read alone."""
+def _read_header(file: io.BytesIO) -> tuple[tuple[int, int], str]:
+    """Size and mode of an image; only its header is read."""
     with open_picture(file) as image:
         width, height = image.size
-        return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height), image.mode
+        return (height, width) if image.getexif().get(ORIENTATION) in ROTATED else (width, height), image.mode

@@ -1,4 +1,4 @@
-"""Two ways to hold pictures: small ones as one tensor (on the device if it fits), large folders decoded as needed."""
+"""Two ways to store images: one tensor (on the device if it fits), or files that are decoded as needed."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,18 +15,18 @@ from easycoreset.decoding import Encoded, decode, say_broken
 from easycoreset.errors import RunError
 from easycoreset.tables.fingerprint import fingerprint
 
-MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a folder lives in memory
+MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a data set is kept in memory
 
 
 class MemoryImages:
-    """Pictures as one tensor [N,H,W,C], uint8 or float32 in [0,1]; a copy on the device is kept where it fits."""
+    """Images as one tensor [N,H,W,C], uint8 or float32 in [0,1]; a copy stays on the device if it fits."""
 
     def __init__(self, pixels: Tensor) -> None:
         self.pixels = pixels
         self._resident: dict[torch.device, Tensor] = {torch.device("cpu"): pixels}
 
     def on(self, device: torch.device) -> Tensor:
-        """The pixels on `device`, or on the CPU where they would take over a quarter of its free memory."""
+        """The pixels on `device`, or on the CPU if they would take over a quarter of its free memory."""
         if device not in self._resident:
             fits = device.type != "cuda" or self.pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 4
             self._resident[device] = self.pixels.to(device) if fits else self.pixels
@@ -36,26 +36,26 @@ class MemoryImages:
         """Yield the images of each chunk."""
         pixels = self.on(device)
         rows = torch.from_numpy(np.concatenate(chunks)) if chunks else torch.empty(0, dtype=torch.int64)
-        for part in rows.to(pixels.device).split([len(chunk) for chunk in chunks]):
-            yield _send(pixels[part], device)
+        for chunk in rows.to(pixels.device).split([len(chunk) for chunk in chunks]):
+            yield _to_device(pixels[chunk], device)
 
 
-def _send(images: Tensor, device: torch.device) -> Tensor:
-    """The images on the device, of which a GPU takes them as its work allows."""
+def _to_device(images: Tensor, device: torch.device) -> Tensor:
+    """Copy the images to the device, asynchronously for a GPU."""
     pinned = images.pin_memory() if device.type == "cuda" and images.device.type == "cpu" else images
     return pinned.to(device, non_blocking=True)
 
 
 class Files(Protocol):
-    """Encoded pictures: paths, or open files of what is elsewhere."""
+    """Encoded images: paths, or open files."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, place: int, /) -> Encoded: ...
+    def __getitem__(self, row: int, /) -> Encoded: ...
 
 
 class FileImages(Dataset):
-    """Pictures in files, resized so that the shorter side is `size`, the centre cropped, always RGB."""
+    """Images in files, resized so that the shorter side is `size`, centre-cropped, always RGB."""
 
     def __init__(self, paths: Files, size: int, num_workers: int = 0, white: int | None = None) -> None:
         self.paths = paths
@@ -66,47 +66,49 @@ class FileImages(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: int) -> Tensor | str:
-        """The picture, or what is wrong with it: an error raised in a worker would come home as a traceback."""
-        file = self.paths[place]
+    def __getitem__(self, row: int) -> Tensor | str:
+        """The image, or a message if it is unreadable: an exception in a worker would arrive as a traceback."""
+        file = self.paths[row]
         try:
             return torch.from_numpy(decode(file, self.size, self.white))
-        except Exception as error:  # PIL raises almost anything on broken files
-            return f"{say_name(file) if isinstance(file, Path) else f'row {place}'} ({say_broken(error)})"
+        except Exception as error:  # PIL raises almost any exception on damaged files
+            return f"{say_name(file) if isinstance(file, Path) else f'row {row}'} ({say_broken(error)})"
 
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
         """Yield the images of each chunk, decoded by workers."""
         batches = [chunk.tolist() for chunk in chunks]
-        ahead = 4 if self.num_workers else None
+        prefetch_factor = 4 if self.num_workers else None
         loader = DataLoader(
             self,
             batch_sampler=batches,
             num_workers=self.num_workers,
             collate_fn=_collate,
-            prefetch_factor=ahead,
+            prefetch_factor=prefetch_factor,
             pin_memory=device.type == "cuda",
         )
         for images in loader:
             if isinstance(images, str):
-                raise RunError(f"data: broken image: {images}")
+                raise RunError(f"data: unreadable image: {images}")
             yield images.to(device, non_blocking=True)
 
 
 def _collate(images: list[Tensor | str]) -> Tensor | str:
-    broken = [image for image in images if isinstance(image, str)]
-    return ", ".join(broken) if broken else torch.stack([image for image in images if isinstance(image, Tensor)])
+    unreadable = [image for image in images if isinstance(image, str)]
+    return (
+        ", ".join(unreadable) if unreadable else torch.stack([image for image in images if isinstance(image, Tensor)])
+    )
 
 
 def memory_split(name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: Sequence[str]) -> Split:
-    """A split of pictures in memory, [N,H,W,C] uint8 or float32 in [0,1], fingerprinted by content."""
+    """Make a split of images in memory, [N,H,W,C] uint8 or float32 in [0,1], fingerprinted by content."""
     labels = np.asarray(labels, np.int64)
     pixels = np.ascontiguousarray(pixels)
-    mark = fingerprint(sample_ids, labels, (row.tobytes() for row in pixels))
-    return Split(name, MemoryImages(torch.from_numpy(pixels)), labels, sample_ids, mark)
+    digest = fingerprint(sample_ids, labels, (image.tobytes() for image in pixels))
+    return Split(name, MemoryImages(torch.from_numpy(pixels)), labels, sample_ids, digest)
 
 
 def channel_statistics(pixels: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel in [0,1], of some 10,000 of the pictures [N,H,W,C]."""
+    """Mean and standard deviation of each channel in [0,1], from about 10,000 of the images [N,H,W,C]."""
     sample = pixels[:: max(len(pixels) // 10_000, 1)].astype(np.float64) / (255 if pixels.dtype == np.uint8 else 1)
     mean = sample.mean((0, 1, 2))
     std = sample.std((0, 1, 2))

@@ -1,49 +1,49 @@
-"""Data sets that stay open for the steps of one job: listing and decoding a large folder takes minutes each time."""
+"""Cache of open data sets for the steps of one job: opening a large folder takes minutes each time."""
 
 import contextlib
 from collections.abc import Hashable, Iterator
 
 from easycoreset.data.source import Source
 
-_kept: dict[Hashable, Source] | None = None
-_told: set[int] = set()  # which of them a user was told of
+_cache: dict[Hashable, Source] | None = None  # None: off
+_reported: set[int] = set()  # ids of the cached sources whose notes were logged
 
 
 def keep_open() -> None:
-    """From now on this process opens a data set once: for workers, whose whole life is one job."""
-    global _kept
-    _kept = {} if _kept is None else _kept
+    """Switch the cache on for the rest of this process: for workers, which run one job."""
+    global _cache
+    _cache = {} if _cache is None else _cache
 
 
 @contextlib.contextmanager
 def opened_once() -> Iterator[None]:
-    """Within it a data set is opened once; what changes in its files meanwhile is not seen."""
-    global _kept
-    before = _kept
+    """Context in which each data set is opened once; later changes of its files are not seen."""
+    global _cache
+    before = _cache
     keep_open()
     try:
         yield
     finally:
-        _kept = before
-        _told.clear()
+        _cache = before
+        _reported.clear()
 
 
 def kept(key: Hashable) -> Source | None:
-    """The data set that was opened under this key and kept."""
-    return None if _kept is None else _kept.get(key)
+    """The cached data set of this key, or None."""
+    return None if _cache is None else _cache.get(key)
 
 
 def keep(key: Hashable, source: Source) -> Source:
-    """The data set itself, which is kept where such are."""
-    if _kept is not None:
-        _kept[key] = source
+    """Store the data set if the cache is on, and return it."""
+    if _cache is not None:
+        _cache[key] = source
     return source
 
 
 def is_news(source: Source) -> bool:
-    """Whether a user was not told of it yet."""
-    if _kept is None or not any(source is own for own in _kept.values()):
+    """Whether this is the first call for a cached data set; always true for others."""
+    if _cache is None or not any(source is cached for cached in _cache.values()):
         return True
-    told = id(source) in _told
-    _told.add(id(source))
-    return not told
+    reported = id(source) in _reported
+    _reported.add(id(source))
+    return not reported

@@ -1,4 +1,4 @@
-"""Pictures in files, as a folder or a manifest lists them: decoded at once where they fit, else as they are needed."""
+"""Image files listed by a folder or a manifest: decoded at once if they fit into memory, else as they are needed."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,30 +22,30 @@ from easycoreset.tables.holdout import hold_out_named
 
 K = TypeVar("K")
 T = TypeVar("T")
-DECODED_BEFOREHAND = 50_000  # pictures, up to which a large data set is decoded once to find broken ones
-LOOKED_AT = 1000  # pictures of a very large data set whose depth is looked at
-AT_ONCE = 1000  # pictures that wait for a thread: each takes memory while it waits
+DECODED_BEFOREHAND = 50_000  # images; a large data set up to this size is decoded once to find unreadable ones
+LOOKED_AT = 1000  # images of a very large data set whose bit depth is examined
+QUEUED = 1000  # images that wait for a thread: each takes memory while it waits
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-FEW = 10  # samples of a class
+FEW = 10  # samples of a class, below which a warning is given
 
 
 @dataclass(frozen=True)
 class Listed:
-    """The samples of one split: paths, labels [N] and stable names."""
+    """The samples of one split: paths, labels [N] and stable ids."""
 
     paths: list[Path]
     labels: Ints
     ids: list[str]
 
     def take(self, rows: Ints) -> "Listed":
-        """Some of them, in that order."""
+        """The samples `rows`, in that order."""
         return Listed([self.paths[row] for row in rows], self.labels[rows], [self.ids[row] for row in rows])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How files are read: side in pixels, workers of a large data set, whether broken ones are left out, classes."""
+    """Options for reading image files: side in pixels, workers, whether to skip unreadable images, classes."""
 
     image_size: int = 64
     num_workers: int = 2
@@ -53,10 +53,10 @@ class Reading:
     classes: str | None = None
 
 
-def hold_out_listed(whole: Listed) -> tuple[dict[str, Listed], str]:
-    """Training and test part of what has no test part, and what is to be said of it."""
-    train, test = hold_out_named(whole.labels, whole.ids)
-    parts = {"train": whole.take(train), "test": whole.take(test)}
+def hold_out_listed(samples: Listed) -> tuple[dict[str, Listed], str]:
+    """Split samples without a test part into training and test part; returns also a note for the user."""
+    train, test = hold_out_named(samples.labels, samples.ids)
+    parts = {"train": samples.take(train), "test": samples.take(test)}
     return parts, f"a seeded, stratified fifth ({len(test)} images) is held out"
 
 
@@ -68,10 +68,10 @@ def open_listed(
     notes: list[str],
     augmentation: Literal["none", "flip"] = "none",
 ) -> Source:
-    """Make the data set of files that were listed.
+    """Make a data set of listed files.
 
     Raises:
-        UsageError: broken images, all of them named; with `skip_broken`, more than half of them, or a whole class.
+        UsageError: unreadable images, all named; with `skip_broken`, more than half of all images or a whole class.
     """
     size = reading.image_size
     notes = [f"images are resized and cropped to {size} pixels (--image-size)", *notes]
@@ -79,25 +79,27 @@ def open_listed(
     small = len(paths) * size**2 * 3 <= images.MEMORY_LIMIT
     thorough = len(paths) <= DECODED_BEFOREHAND or reading.skip_broken
     if thorough and len(paths) > DECODED_BEFOREHAND:
-        log.info("%s: %s images are decoded once to find broken ones", name, f"{len(paths):,}")
+        log.info("%s: %s images are decoded once to find unreadable ones", name, f"{len(paths):,}")
     white = find_white(paths if thorough else paths[:: max(1, len(paths) // LOOKED_AT)])
     notes += [say_white(white)] if white is not None else []
-    look = partial(decode, size=size, white=white) if small else partial(_try, size=size if thorough else None)
-    found, broken = attempt(look, paths)
-    left_out = [f"{say_name(paths[place])} ({reason})" for place, reason in broken.items()]
-    if broken:
-        _refuse(left_out, len(paths), reading.skip_broken)
-        parts = _without(parts, broken, class_names)
-        first = ", ".join(left_out[:3]) + (", ..." if len(broken) > 3 else "")
-        notes.append(f"{len(broken)} broken image{'s are' if len(broken) > 1 else ' is'} left out: {first}")
-    shown: dict[str, Images] = {
+    read = (
+        partial(decode, size=size, white=white) if small else partial(_check_readable, size=size if thorough else None)
+    )
+    arrays, errors = attempt(read, paths)
+    left_out = [f"{say_name(paths[position])} ({reason})" for position, reason in errors.items()]
+    if errors:
+        _refuse_unreadable(left_out, len(paths), reading.skip_broken)
+        parts = _drop_unreadable(parts, errors, class_names)
+        first = ", ".join(left_out[:3]) + (", ..." if len(errors) > 3 else "")
+        notes.append(f"{len(errors)} unreadable image{'s are' if len(errors) > 1 else ' is'} left out: {first}")
+    images_of: dict[str, Images] = {
         p: FileImages(part.paths, size, reading.num_workers, white) for p, part in parts.items()
     }
     if small:
-        pixels = np.stack([picture for picture in found if picture is not None])
-        held = np.split(pixels, [len(parts["train"].paths)])
-        shown = {p: MemoryImages(torch.from_numpy(own)) for p, own in zip(parts, held, strict=True)}
-    splits = {p: Split(p, shown[p], part.labels, part.ids, _mark(part)) for p, part in parts.items()}
+        pixels = np.stack([array for array in arrays if array is not None])
+        part_pixels = np.split(pixels, [len(parts["train"].paths)])
+        images_of = {p: MemoryImages(torch.from_numpy(array)) for p, array in zip(parts, part_pixels, strict=True)}
+    splits = {p: Split(p, images_of[p], part.labels, part.ids, _fingerprint(part)) for p, part in parts.items()}
     source = Source(
         name, splits, class_names, (3, size, size), IMAGENET_MEAN, IMAGENET_STD, augmentation, notes, left_out
     )
@@ -106,17 +108,17 @@ def open_listed(
 
 
 def say_white(white: int) -> str:
-    """What is said of pictures of more than 8 bits."""
-    return f"pictures of 16 bits do not say which value is white: {white} is, by the largest of all"
+    """The note on images of more than 8 bits per channel."""
+    return f"16-bit images do not define which value is white: {white} is taken, by the largest of all"
 
 
-def _mark(part: Listed) -> str:
-    """The fingerprint over name, label and size: copied files are the same data."""
+def _fingerprint(part: Listed) -> str:
+    """The fingerprint over sample id, label and file size: copied files are the same data."""
     return fingerprint(part.ids, part.labels, [str(path.stat().st_size).encode() for path in part.paths])
 
 
-def _try(path: Path, size: int | None) -> bool:
-    """Decode a picture, since its beginning tells little; in a very large data set (size None) that must do."""
+def _check_readable(path: Path, size: int | None) -> bool:
+    """Decode an image; in a very large data set (size None) only check its header."""
     if size is not None:
         return decode(path, size) is not None
     if not begins_as_picture(path):
@@ -125,32 +127,32 @@ def _try(path: Path, size: int | None) -> bool:
     return True
 
 
-def _refuse(broken: list[str], total: int, skip: bool) -> None:
+def _refuse_unreadable(unreadable: list[str], total: int, skip: bool) -> None:
     if not skip:
         raise UsageError(
-            f"data: {len(broken)} broken image{'s' * (len(broken) > 1)}: {', '.join(sorted(broken))} "
+            f"data: {len(unreadable)} unreadable image{'s' * (len(unreadable) > 1)}: {', '.join(sorted(unreadable))} "
             "(--skip-broken leaves them out)"
         )
-    if 2 * len(broken) > total:
+    if 2 * len(unreadable) > total:
         raise UsageError(
-            f"skip_broken: {len(broken)} of {total} images are broken, more than half of them: "
-            f"{', '.join(broken[:3])}, ..."
+            f"skip_broken: {len(unreadable)} of {total} images are unreadable, more than half of them: "
+            f"{', '.join(unreadable[:3])}, ..."
         )
 
 
-def _without(parts: dict[str, Listed], broken: dict[int, str], class_names: Sequence[str]) -> dict[str, Listed]:
-    """The parts without the samples at these places of all of them in a row."""
+def _drop_unreadable(parts: dict[str, Listed], errors: dict[int, str], class_names: Sequence[str]) -> dict[str, Listed]:
+    """The parts without the samples at the positions `errors` of all parts in a row."""
     kept: dict[str, Listed] = {}
     start = 0
     for name, part in parts.items():
-        gone = {place - start for place in broken}
-        rows = np.array([row for row in range(len(part.paths)) if row not in gone], np.int64)
+        dropped = {position - start for position in errors}
+        rows = np.array([row for row in range(len(part.paths)) if row not in dropped], np.int64)
         kept[name] = part.take(rows)
         start = start + len(part.paths)
     lost = sorted(set(parts["train"].labels.tolist()) - set(kept["train"].labels.tolist()))
     if lost:
-        said = ", ".join(say_name(class_names[label]) for label in lost)
-        raise UsageError(f"skip_broken: no image of class {said} can be read")
+        names = ", ".join(say_name(class_names[label]) for label in lost)
+        raise UsageError(f"skip_broken: no image of class {names} can be read")
     return kept
 
 
@@ -159,31 +161,33 @@ def _warn_of_small_classes(source: Source) -> None:
     few = [f"{say_name(k)} ({n})" for k, n in zip(source.class_names, counts, strict=True) if 0 < n < FEW]
     if few:
         more = f" and {len(few) - 20} more" if len(few) > 20 else ""
-        said = f"{source.name}: fewer than {FEW} training samples of class {', '.join(few[:20])}{more}"
-        warnings.warn(said, EasycoresetWarning, stacklevel=6)
+        message = f"{source.name}: fewer than {FEW} training samples of class {', '.join(few[:20])}{more}"
+        warnings.warn(message, EasycoresetWarning, stacklevel=6)
 
 
-def attempt(look: Callable[[K], T], items: Sequence[K]) -> tuple[list[T | None], dict[int, str]]:
-    """Do `look` with every item; also what is wrong with those that fail, by their places."""
-    broken: dict[int, str] = {}
+def attempt(function: Callable[[K], T], items: Sequence[K]) -> tuple[list[T | None], dict[int, str]]:
+    """Call `function` with every item; returns also the reasons of those that fail, by position."""
+    errors: dict[int, str] = {}
 
-    def one(place: int) -> T | None:
+    def call(position: int) -> T | None:
         try:
-            return look(items[place])
-        except Exception as error:  # PIL raises almost anything on broken files
-            broken[place] = say_broken(error)
+            return function(items[position])
+        except Exception as error:  # PIL raises almost any exception on damaged files
+            errors[position] = say_broken(error)
             return None
 
-    places = range(len(items))
+    positions = range(len(items))
     with ThreadPoolExecutor(4) as pool:
-        results = [found for start in places[::AT_ONCE] for found in pool.map(one, places[start : start + AT_ONCE])]
-    return results, dict(sorted(broken.items()))
+        results = [
+            result for start in positions[::QUEUED] for result in pool.map(call, positions[start : start + QUEUED])
+        ]
+    return results, dict(sorted(errors.items()))
 
 
-def each(look: Callable[[K], T], items: Sequence[K], name: Callable[[K], str] = str) -> list[T]:
-    """Do `look` with every item; all those that fail are named at once."""
-    results, broken = attempt(look, items)
-    if broken:
-        said = sorted(f"{name(items[place])} ({reason})" for place, reason in broken.items())
-        raise UsageError(f"data: {len(broken)} broken image{'s' * (len(broken) > 1)}: {', '.join(said)}")
+def each(function: Callable[[K], T], items: Sequence[K], name: Callable[[K], str] = str) -> list[T]:
+    """Call `function` with every item; one error names all items that fail."""
+    results, errors = attempt(function, items)
+    if errors:
+        unreadable = sorted(f"{name(items[position])} ({reason})" for position, reason in errors.items())
+        raise UsageError(f"data: {len(errors)} unreadable image{'s' * (len(errors) > 1)}: {', '.join(unreadable)}")
     return cast("list[T]", results)

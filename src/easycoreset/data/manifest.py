@@ -1,4 +1,4 @@
-"""A manifest: a CSV, TSV or Parquet table that lists image files: columns filepath, label and, where given, split."""
+"""A manifest: a CSV, TSV or Parquet table of image files with the columns filepath, label and, optionally, split."""
 
 import csv
 import os
@@ -25,37 +25,37 @@ Columns = dict[str, list[Any]]
 
 
 def load_manifest(file: Path, reading: Reading) -> Source:
-    """Open the images that a manifest lists; their ids are the paths as they are written there.
+    """Open the images that a manifest lists; sample ids are the paths as written in it.
 
-    Labels are what `number_classes` takes; without test rows a seeded, stratified fifth is held out. Columns are named
-    in any case; a CSV file may be divided by semicolons or tabs, as spreadsheets write it.
+    `number_classes` interprets the labels; without test rows a seeded, stratified fifth is held out. Column names may
+    be in any case; the delimiter of a CSV file may be a semicolon or a tab, as spreadsheets write it.
 
     Raises:
-        UsageError: a broken table, columns, paths, labels or splits that are wrong, or broken images, all named.
+        UsageError: an unreadable table, invalid columns, paths, labels or splits, or unreadable images, all named.
     """
     columns = _read(file)
     notes: list[str] = []
     rows = _distinct(file, columns, notes)
     columns = {name: [values[row] for row in rows] for name, values in columns.items()}
     parts = _parts(file, columns, notes)
-    written = {part: [columns["label"][row] for row in own] for part, own in parts.items()}
-    names, numbers, more = number_classes(written, str(file), reading.classes)
-    notes += more
+    part_labels = {part: [columns["label"][row] for row in part_rows] for part, part_rows in parts.items()}
+    names, numbers, class_notes = number_classes(part_labels, str(file), reading.classes)
+    notes += class_notes
     labels = np.zeros(len(rows), np.int64)
-    for part, own in parts.items():
-        labels[own] = numbers[part]
+    for part, part_rows in parts.items():
+        labels[part_rows] = numbers[part]
     ids = [str(path) for path in columns["filepath"]]
-    whole = Listed(_find(file, ids), labels, ids)
+    samples = Listed(_find(file, ids), labels, ids)
     if "test" in parts:
-        listed = {part: whole.take(np.array(own, np.int64)) for part, own in parts.items()}
+        listed = {part: samples.take(np.array(part_rows, np.int64)) for part, part_rows in parts.items()}
     else:
-        listed, note = hold_out_listed(whole.take(np.array(parts["train"], np.int64)))
+        listed, note = hold_out_listed(samples.take(np.array(parts["train"], np.int64)))
         notes.append(f"no test rows: {note}")
     return open_listed(str(file), listed, names, reading, notes)
 
 
 def list_manifest(file: Path) -> list[Path]:
-    """The files that a manifest lists."""
+    """The paths of the files that a manifest lists."""
     return _find(file, [str(path) for path in _read(file)["filepath"]])
 
 
@@ -74,29 +74,29 @@ def _read_csv(file: Path) -> Columns:
             opened.seek(0)
             header = [name.strip().lower() for name in next(reader, [])]
             _check_columns(file, header)
-            places = {name: header.index(name) for name in (*COLUMNS, "split") if name in header}
-            columns: Columns = {name: [] for name in places}
+            positions = {name: header.index(name) for name in (*COLUMNS, "split") if name in header}
+            columns: Columns = {name: [] for name in positions}
             for row in reader:
                 if row and len(row) != len(header):
                     raise UsageError(
                         f"data: {file}: line {reader.line_num} has {len(row)} fields; the header has {len(header)}"
                     )
-                for name, place in places.items() if row else ():
-                    columns[name].append(row[place].strip())
+                for name, position in positions.items() if row else ():
+                    columns[name].append(row[position].strip())
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"data: {file}: not a readable CSV file: {error}") from None
     return columns
 
 
 def _encoding(file: Path) -> str:
-    """UTF-8, with or without a mark, or UTF-16 with one."""
+    """UTF-16 if the file starts with its byte order mark, else UTF-8 with or without one."""
     with open(file, "rb") as opened:
         return "utf-16" if opened.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
 def _delimiter(header: str) -> str:
-    """A comma, or what the header is divided by where it has none."""
-    return next((mark for mark in ",;\t" if mark in header), ",")
+    """The first of comma, semicolon and tab that occurs in the header; else a comma."""
+    return next((delimiter for delimiter in ",;\t" if delimiter in header), ",")
 
 
 def _read_parquet(file: Path) -> Columns:
@@ -110,27 +110,27 @@ def _read_parquet(file: Path) -> Columns:
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
         if not (text or (name == "label" and number)):
-            said = " or numbers" * (name == "label")
-            raise UsageError(f"data: {file}: {name} must be strings{said}; got {kind}")
+            alternative = " or numbers" * (name == "label")
+            raise UsageError(f"data: {file}: {name} must be strings{alternative}; got {kind}")
         values = column.to_pylist()
         columns[name] = [value.strip() if isinstance(value, str) else value for value in values]
     return columns
 
 
-def _check_columns(file: Path, found: Sequence[str]) -> None:
+def _check_columns(file: Path, header: Sequence[str]) -> None:
     for name in COLUMNS:
-        if name not in found:
-            offered = nearest(name, found) if found else "it is empty"
-            raise UsageError(f"data: {file}: a manifest needs a column {quote(name)}: {offered}")
+        if name not in header:
+            suggestion = nearest(name, header) if header else "it is empty"
+            raise UsageError(f"data: {file}: a manifest needs a column {quote(name)}: {suggestion}")
     for name in (*COLUMNS, "split"):
-        if found.count(name) > 1:
+        if header.count(name) > 1:
             raise UsageError(
-                f"data: {file}: column {quote(name)} must be there once; it is there {found.count(name)} times"
+                f"data: {file}: column {quote(name)} must be there once; it is there {header.count(name)} times"
             )
 
 
 def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:
-    """The rows to be read, of those that say the same the first; nothing may be missing, no file mean two things."""
+    """The rows to be read: the first of equal ones; refuses empty fields and paths with two labels or splits."""
     for name, values in columns.items():
         empty = [row for row, value in enumerate(values) if value is None or value == ""]
         if empty:
@@ -138,29 +138,29 @@ def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:
                 f"data: {file}: {name} must not be empty; it is in {len(empty)} rows (first: row {empty[0] + 1})"
             )
     first: dict[str, int] = {}
-    others: dict[int, int] = {}
+    repeated: dict[int, int] = {}  # row -> the first row with the same path
     for row, path in enumerate(columns["filepath"]):
-        place = first.setdefault(os.path.normpath(file.parent / str(path)), row)
-        if place != row:
-            others[row] = place
+        first_row = first.setdefault(os.path.normpath(file.parent / str(path)), row)
+        if first_row != row:
+            repeated[row] = first_row
     for name in (name for name in ("label", "split") if name in columns):
         values = columns[name]
-        wrong = [row for row, place in others.items() if values[row] != values[place]]
-        if wrong:
-            row = wrong[0]
-            place = others[wrong[0]]
+        conflicts = [row for row, first_row in repeated.items() if values[row] != values[first_row]]
+        if conflicts:
+            row = conflicts[0]
+            first_row = repeated[conflicts[0]]
             raise UsageError(
-                f"data: {file}: one path must have one {name}; {len(wrong)} rows repeat a path with "
-                f"another (first: {say_name(columns['filepath'][row])}, {quote(values[place])} and "
+                f"data: {file}: one path must have one {name}; {len(conflicts)} rows repeat a path with "
+                f"another (first: {say_name(columns['filepath'][row])}, {quote(values[first_row])} and "
                 f"{quote(values[row])})"
             )
-    if others:
-        notes.append(f"{len(others)} rows that repeat others are left out")
+    if repeated:
+        notes.append(f"{len(repeated)} rows that repeat others are left out")
     return sorted(first.values())
 
 
 def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int]]:
-    """The rows of train and, where there are such, of test."""
+    """The rows of train and, if there are any, of test."""
     if "split" not in columns:
         return {"train": list(range(len(columns["filepath"])))}
     values = [str(value).lower() for value in columns["split"]]
@@ -186,18 +186,18 @@ def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int
     return parts
 
 
-def _find(file: Path, written: Sequence[str]) -> list[Path]:
-    """The files: paths are relative to the manifest's folder."""
-    urls = [path for path in written if URL.match(path)]
+def _find(file: Path, names: Sequence[str]) -> list[Path]:
+    """The paths of the files, which are relative to the manifest's folder; all must exist."""
+    urls = [name for name in names if URL.match(name)]
     if urls:
         raise UsageError(
             f"data: {file}: filepath must be a path; {len(urls)} rows hold a URL: {say_all(urls)} (fetch "
             "the files first)"
         )
-    paths = [file.parent / path for path in written]
-    if os.sep == "/" and not any(map(os.path.isfile, paths)) and all("\\" in path for path in written):
-        paths = [file.parent / path.replace("\\", "/") for path in written]  # as Windows writes them
-    missing = [name for name, path in zip(written, paths, strict=True) if not os.path.isfile(path)]
+    paths = [file.parent / name for name in names]
+    if os.sep == "/" and not any(map(os.path.isfile, paths)) and all("\\" in name for name in names):
+        paths = [file.parent / name.replace("\\", "/") for name in names]  # Windows paths
+    missing = [name for name, path in zip(names, paths, strict=True) if not os.path.isfile(path)]
     if missing:
-        raise UsageError(f"data: {file}: {len(missing)} of {len(written)} files do not exist: {say_all(missing)}")
+        raise UsageError(f"data: {file}: {len(missing)} of {len(names)} files do not exist: {say_all(missing)}")
     return paths

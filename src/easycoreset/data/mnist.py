@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST (Zalando SE, MIT licence) in their published layout, which is the same."""
+"""MNIST and Fashion-MNIST (Zalando SE, MIT licence) in their common published layout."""
 
 import gzip
 import math
@@ -11,18 +11,18 @@ from easycoreset.data.images import memory_split
 from easycoreset.data.source import Source, Split
 from easycoreset.errors import UsageError, quote
 
-LARGEST = 2**30  # bytes of a file of images
+MAX_BYTES = 2**30  # of the arrays in a file
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
 def load_mnist(folder: Path, download: bool = False) -> Source:
-    """70,000 grey images of 28x28 pixels, handwritten digits; `folder` holds MNIST/raw/ or the files, zipped or not."""
+    """70,000 grey 28x28 images of handwritten digits; `folder` holds MNIST/raw/ or its files, gzipped or not."""
     names = [str(k) for k in range(10)]
     return Source(f"mnist:{folder}", _splits("MNIST", folder, download), names, (1, 28, 28), (0.1307,), (0.3081,))
 
 
 def load_fashion_mnist(folder: Path, download: bool = False) -> Source:
-    """70,000 grey images of 28x28 pixels, clothes; `folder` holds FashionMNIST/raw/ or its files, gzipped or not."""
+    """70,000 grey 28x28 images of clothes; `folder` holds FashionMNIST/raw/ or the files, gzipped or not."""
     splits = _splits("FashionMNIST", folder, download)
     return Source(f"fashion-mnist:{folder}", splits, FASHION, (1, 28, 28), (0.286,), (0.353,), "crop-flip")
 
@@ -37,9 +37,9 @@ def _splits(kind: str, folder: Path, download: bool) -> dict[str, Split]:
             raise UsageError(f"download: {kind} could not be fetched into {folder}: {error}") from None
     splits = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
-        place = _find_files(folder, kind)
-        pixels = read_idx(place / f"{prefix}-images-idx3-ubyte", 3)
-        labels = read_idx(place / f"{prefix}-labels-idx1-ubyte", 1)
+        root = _find_files(folder, kind)
+        pixels = read_idx(root / f"{prefix}-images-idx3-ubyte", 3)
+        labels = read_idx(root / f"{prefix}-labels-idx1-ubyte", 1)
         if len(pixels) != len(labels):
             raise UsageError(f"data: {folder}: {len(pixels)} images but {len(labels)} labels in split {quote(split)}")
         ids = [f"{split}/{row:05d}" for row in range(len(labels))]
@@ -48,29 +48,31 @@ def _splits(kind: str, folder: Path, download: bool) -> dict[str, Split]:
 
 
 def _find_files(folder: Path, kind: str) -> Path:
-    """Where the four files lie: below a folder as torchvision makes it, or in the folder itself."""
-    places = (folder / kind / "raw", folder / "raw", folder)
-    return next((place for place in places if any(place.glob("train-images-idx3-ubyte*"))), places[0])
+    """The folder of the four files: a subfolder as torchvision makes it, or `folder` itself."""
+    candidates = (folder / kind / "raw", folder / "raw", folder)
+    return next((root for root in candidates if any(root.glob("train-images-idx3-ubyte*"))), candidates[0])
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """Read an IDX file of unsigned bytes, gzipped (`.gz`) or not.
 
     Raises:
-        UsageError: missing, truncated, or another kind of file.
+        UsageError: the file is missing, truncated or of another kind.
     """
     zipped = path.with_name(path.name + ".gz")
     if not path.is_file() and not zipped.is_file():
         raise UsageError(f"data: {zipped}: no such file (--download lets torchvision fetch it)")
     try:
         with open(path, "rb") if path.is_file() else gzip.open(zipped) as opened:
-            head = opened.read(4 + 4 * dimensions)
-            shape = [int.from_bytes(head[4 * k : 4 * k + 4]) for k in range(1, dimensions + 1)]
+            header = opened.read(4 + 4 * dimensions)
+            shape = [int.from_bytes(header[4 * k : 4 * k + 4]) for k in range(1, dimensions + 1)]
             size = math.prod(shape)
-            fine = head[:4] == bytes([0, 0, 8, dimensions]) and len(head) == 4 + 4 * dimensions and size <= LARGEST
-            content = opened.read(size + 1) if fine else b""  # no more than it declares, whatever it unpacks to
+            valid = (
+                header[:4] == bytes([0, 0, 8, dimensions]) and len(header) == 4 + 4 * dimensions and size <= MAX_BYTES
+            )
+            content = opened.read(size + 1) if valid else b""  # no more than the header declares
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"data: {zipped}: not readable: {error}") from None
-    if not fine or len(content) != size:
+    if not valid or len(content) != size:
         raise UsageError(f"data: {path}: truncated, or not an IDX file of bytes in {dimensions} dimensions")
     return np.frombuffer(content, np.uint8).reshape(shape).copy()

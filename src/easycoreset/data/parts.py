@@ -1,4 +1,4 @@
-"""Training and test part of a data set by the usual words for them, in any case and company."""
+"""Recognise training and test part of a data set by their usual names, in any case and beside other words."""
 
 import re
 import unicodedata
@@ -6,36 +6,37 @@ from collections.abc import Iterable
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation", "eval", "evaluation", "dev", "holdout")
-TAILS = ("", "set", "data", "images", "imgs", "split", "part")  # that are written together with them
+SUFFIXES = ("", "set", "data", "images", "imgs", "split", "part")  # that may follow the word, as in "trainset"
 
 
 def fold_name(name: str) -> str:
-    """A name as it is compared: composed accents, whatever system wrote it."""
+    """Normalise a name for comparison: operating systems encode accents differently."""
     return unicodedata.normalize("NFC", name)
 
 
 def part_of(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """The word for a part in a name, as `TRAIN` and `TEST` spell it, and the name's other words; None without one.
+    """The word of `TRAIN` or `TEST` in a name, and the other words of the name; None unless there is exactly one.
 
     >>> part_of("Training_set"), part_of("seg_test"), part_of("trainset"), part_of("station")
     (('training', ('set',)), ('test', ('seg',)), ('train', ()), None)
     """
     words = re.findall(r"[a-z]+|[0-9]+", fold_name(name).lower())
-    meant = [
-        next((part for part in (*TRAIN, *TEST) if word in [part + tail for tail in TAILS]), None) for word in words
+    matches = [
+        next((part for part in (*TRAIN, *TEST) if word in [part + suffix for suffix in SUFFIXES]), None)
+        for word in words
     ]
-    found = [part for part in meant if part is not None]
-    if len(found) != 1:
+    matched = [part for part in matches if part is not None]
+    if len(matched) != 1:
         return None
-    return found[0], tuple(word for word, part in zip(words, meant, strict=True) if part is None)
+    return matched[0], tuple(word for word, part in zip(words, matches, strict=True) if part is None)
 
 
 def choose_parts(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The names that are training parts, and those that are test parts, each the likeliest first.
+    """The names of training parts and those of test parts, each the likeliest first.
 
-    Names without further words come first, then those with the words of the training part, then by `TEST`'s order.
+    Training: fewest further words first. Test: the further words of the training part first, then `TEST`'s order.
     """
-    known = {name: found for name in sorted(names) if (found := part_of(name)) is not None}
+    known = {name: match for name in sorted(names) if (match := part_of(name)) is not None}
     train = [name for name, (part, _) in known.items() if part in TRAIN]
     train.sort(key=lambda name: (len(known[name][1]), TRAIN.index(known[name][0])))
     rest = known[train[0]][1] if train else ()

@@ -1,4 +1,4 @@
-"""What a data set is: splits of samples with labels, ids and a fingerprint, and the batches made of them."""
+"""Data sets: splits of samples with labels, ids and a fingerprint, and their batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Transform = Callable[[Tensor, int], Tensor]  # (images [B,H,W,C], step) -> the s
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some samples: `index [B] int64`, `x [B,C,H,W] float32 in [0,1]`, `y [B] int64`, all on one device."""
+    """A batch: `index [B] int64`, `x [B,C,H,W] float32 in [0,1]`, `y [B] int64`, all on one device."""
 
     index: Tensor
     x: Tensor
@@ -25,7 +25,7 @@ class Batch:
 
 
 class Images(Protocol):
-    """The pictures of one split, in order."""
+    """The images of one split, in order."""
 
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
         """Yield the images of each chunk of indices, [B,H,W,C] uint8 or float32 in [0,1], on `device`."""
@@ -38,9 +38,9 @@ class Split:
 
     Attributes:
         name: train or test.
-        images: the pictures.
+        images: the images.
         labels: [N] int64.
-        sample_ids: [N] stable names.
+        sample_ids: [N] stable ids.
         fingerprint: SHA-256 over (sample_id, label, content) in index order.
     """
 
@@ -65,19 +65,19 @@ class Split:
         """Yield the samples `order` in batches of `batch_size`, the last one short.
 
         Args:
-            order: indices, in the order in which they are wanted.
-            batch_size: samples a batch.
-            device: where the batches live.
+            order: indices, in the order of the batches.
+            batch_size: samples per batch.
+            device: device of the batches.
             transform: augmentation, called with the images and the number of the batch.
-            skip: batches to leave out at the start.
-            shard: (i, n): the i-th of n parts of each batch; all of a batch of fewer than 2 n samples.
+            skip: number of batches to skip at the start.
+            shard: (i, n): the i-th of n parts of each batch; batches of fewer than 2 n samples are not split.
         """
         device = torch.device(device)
         chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][skip:]
         chunks = [chunk if len(chunk) < 2 * shard[1] else chunk[shard[0] :: shard[1]] for chunk in chunks]
         rows = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
-        sizes = [len(chunk) for chunk in chunks]  # all go to the device at once: it would wait for each copy
-        index, y = (torch.from_numpy(all_of).to(device).split(sizes) for all_of in (rows, self.labels[rows]))
+        sizes = [len(chunk) for chunk in chunks]  # copied to the device all at once: it would wait for each copy
+        index, y = (torch.from_numpy(values).to(device).split(sizes) for values in (rows, self.labels[rows]))
         for number, images in enumerate(self.images.stream(chunks, device)):
             x = images if transform is None else transform(images, skip + number)
             x = x.float().div_(255) if x.dtype == torch.uint8 else x
@@ -89,15 +89,15 @@ class Source:
     """A data set.
 
     Attributes:
-        name: as it was spelled.
+        name: its spelling.
         splits: train and test.
-        class_names: a name for each class.
+        class_names: the name of each class.
         shape: (C, H, W) of an image.
-        mean: of each channel in [0,1], for the model's normalisation.
-        std: likewise.
-        augmentation: its own default.
-        notes: what a user should be told.
-        broken: images that could not be read and are left out, each with the reason.
+        mean: mean of each channel in [0,1], for the model's normalisation.
+        std: standard deviation of each channel.
+        augmentation: default augmentation.
+        notes: notes for the user.
+        broken: unreadable images that are left out, each with the reason.
     """
 
     name: str
@@ -116,15 +116,15 @@ class Source:
 
 
 def check_labels(split: Split, class_names: Sequence[str], name: str) -> None:
-    """Refuse labels outside the classes, and a single class."""
+    """Refuse labels that are out of range, and data of a single class."""
     labels = split.labels
     classes = len(class_names)
     if not len(labels):
         raise UsageError(f"data: {name}: split {quote(split.name)} is empty")
     if labels.min() < 0 or labels.max() >= classes:
-        wrong = labels[(labels < 0) | (labels >= classes)]
+        invalid = labels[(labels < 0) | (labels >= classes)]
         raise UsageError(
-            f"data: {name}: labels must be in 0..{classes - 1}; got {wrong[0]} in split {quote(split.name)}"
+            f"data: {name}: labels must be in 0..{classes - 1}; got {invalid[0]} in split {quote(split.name)}"
         )
     if classes < 2 or (split.name == "train" and len(np.unique(labels)) < 2):
         raise UsageError(f"data: {name}: at least two classes are needed; got one")
