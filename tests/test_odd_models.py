@@ -29,7 +29,7 @@ REFUSED = {
     "NoParameters": "must have parameters that training changes",
     "quantised": "must have parameters that training changes",
     "frozen_parameters": "must have parameters that training changes",
-    "ExtraState": "a state dict of tensors alone",
+    "ExtraState": "a state dict that holds only tensors",
     "ReturnsTuple": "must return logits",
     "ReturnsFlat": "must map 2 images to logits",
     "ReturnsMaps": "must map 2 images to logits",
