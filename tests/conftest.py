@@ -41,6 +41,14 @@ def scored(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def inline(monkeypatch):
+    """Compute cells in this process."""
+    from support import inline_pool
+
+    inline_pool.use(monkeypatch)
+
+
 @dataclass
 class Ran:
     code: int

@@ -4,17 +4,15 @@ import dataclasses
 import importlib
 import json
 import sys
-from concurrent.futures import Future
 
 import pyarrow.parquet as pq
 import pytest
 
 import easycoreset as ec
 from easycoreset import UsageError
-from easycoreset.experiment import Cell, Experiment, Product, run_experiment, running, work
+from easycoreset.experiment import Cell, Experiment, Product, run_experiment
 from easycoreset.experiment.declaring import declare
 from easycoreset.experiment.starts import add_start
-from easycoreset.experiment.work import work_on
 from easycoreset.options import CompareOptions
 from easycoreset.pipeline.describing import describe_experiment
 from easycoreset.recipes import RECIPES, cifar10_main, cifar100_main
@@ -287,32 +285,6 @@ def test_the_page_tells_compute_classes_controls_and_strong_attacks(tmp_path, cl
 
 
 # ---- what a review found
-
-
-class InlinePool:
-    """Cells one after the other in this process: what is declared does not depend on where they are computed."""
-
-    size = 1
-
-    def __init__(self, setting):
-        self.setting = setting
-
-    def submit(self, task):
-        future = Future()
-        future.set_result(work_on(task, self.setting))
-        return future
-
-    def result(self, future):
-        return future.result()
-
-    def close(self):
-        pass
-
-
-@pytest.fixture
-def inline(monkeypatch):
-    monkeypatch.setattr(running, "open_pool", lambda on, workers, setting: InlinePool(setting))
-    monkeypatch.setattr(work, "hush", lambda: None)
 
 
 def tiny(method, **more):

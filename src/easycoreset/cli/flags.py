@@ -24,10 +24,10 @@ def from_flag(hint: Any, tokens: Sequence[Any]) -> Any:
     return convert(option, tokens[0].value, hint, text=True)
 
 
-def show_default(value: Any) -> str:
-    """A default as the flag would spell it; nothing for switches and for what is left out."""
+def show_default(value: Any) -> str | None:
+    """A default as the flag would spell it; None, so that none is shown, for switches and absent values."""
     if value is None or isinstance(value, bool) or value == ():
-        return ""
+        return None
     if isinstance(value, tuple):
         return ",".join(say_eps(item) if isinstance(item, float) else str(item) for item in value)
     return str(value)

@@ -68,7 +68,7 @@ def look(
     The cross-entropy is summed, so that each sample's gradient is that of its own loss. `facts` are handed on.
     """
     if layer is not None:
-        layer.recorded.clear()  # a measure may have run the model too
+        layer.seen.clear()  # a measure may have run the model too
     with torch.set_grad_enabled(gradient):
         x = x.detach().requires_grad_(gradient)
         logits = model(x)
