@@ -85,7 +85,7 @@ def test_npz(tmp_path):
     [
         ({"y": Y}, "holds no arrays 'x' and 'y'"),
         ({"x": X8}, "holds no arrays 'x' and 'y'"),
-        ({"x": X8, "y": Y[:30]}, "of one length; got 40 and 30"),
+        ({"x": X8, "y": Y[:30]}, "the same length; got 40 and 30"),
         ({"x": X8, "y": Y + 0.5}, "labels must be whole numbers or text; got 0.5 in row 0"),
         ({"x": X8, "y": Y - 1}, "label must be >= 0; got -1"),
         ({"x": X8, "y": Y * 0}, "at least two classes"),
@@ -328,7 +328,7 @@ def test_cifar_never_runs_code_from_a_pickle(tmp_path, capsys):
         (lambda f: (f / "test_batch").write_bytes(b"\x80"), "test_batch: not a readable CIFAR file"),
         (
             lambda f: (f / "test_batch").write_bytes(pickle.dumps({b"data": np.zeros((2, 5), np.uint8)})),
-            "no CIFAR batch",
+            "not a CIFAR batch",
         ),
         (lambda f: (f / "batches.meta").write_bytes(pickle.dumps([1])), "not a CIFAR file"),
         (lambda f: (f / "batches.meta").write_bytes(pickle.dumps({})), "no class names"),

@@ -189,7 +189,7 @@ class TestFolder:
             with pytest.raises(UsageError, match=r"^out must (lie outside of data|hold no input)"):
                 export(file, format="folder", data=str(root), out=out)
         Image.new("RGB", (9, 9)).resize((80, 80)).save(root / scores.sample_ids[1])
-        with pytest.raises(UsageError, match="is other data: pictures of other sizes"):
+        with pytest.raises(UsageError, match="is other data: images of other sizes"):
             export(file, **given, data=str(root))
         (root / scores.sample_ids[1]).unlink()
         with pytest.raises(UsageError, match="lacks 1 of 8 samples"):

@@ -1,4 +1,4 @@
-"""The two tables that travel between commands: `Scores` (hardness of every sample) and `Coreset` (what is kept)."""
+"""The two tables passed between commands: `Scores` (hardness of every sample) and `Coreset` (the kept samples)."""
 
 from easycoreset.tables.coreset import Coreset, kept_count
 from easycoreset.tables.scores import Floats, Ints, Scores, check_same_data

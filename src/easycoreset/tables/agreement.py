@@ -1,4 +1,4 @@
-"""How far two hardnesses agree on the same samples."""
+"""Agreement of two hardness measures on the same samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SHARES = (0.1, 0.3, 0.5)  # of the easiest samples
+SHARES = (0.1, 0.3, 0.5)  # of all samples, the easiest first
 Numbers = npt.NDArray[np.floating]
 
 
@@ -16,12 +16,12 @@ class Agreement:
     """Agreement of two columns.
 
     Attributes:
-        column: of the first table.
-        other: of the second.
-        samples: that have both values.
-        spearman: rank correlation; NaN where a column has no spread.
-        overlap: share of the easiest samples -> share of these that both columns name.
-        per_class: class -> rank correlation within it.
+        column: column of the first table.
+        other: column of the second table.
+        samples: number of samples with both values.
+        spearman: rank correlation; NaN if a column is constant.
+        overlap: share of the easiest samples -> share of these that both columns have in common.
+        per_class: class name -> rank correlation within the class.
     """
 
     column: str
@@ -32,7 +32,7 @@ class Agreement:
     per_class: dict[str, float]
 
     def record(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The fields as JSON values."""
         return {
             "other": self.other,
             "samples": self.samples,
@@ -43,12 +43,12 @@ class Agreement:
 
 
 def known(value: float) -> float | None:
-    """A figure for JSON, which has no NaN."""
+    """Round a number for JSON; None if it is not finite."""
     return round(value, 6) if np.isfinite(value) else None
 
 
 def easiest_first(values: Numbers) -> npt.NDArray[np.int64]:
-    """Rows from the lowest value on; equal values in one seeded order, for rows may be sorted by class."""
+    """Rows by ascending value; ties in one seeded order, since rows may be sorted by class."""
     shuffled = np.random.default_rng(0).permutation(len(values))
     return shuffled[np.argsort(values[shuffled], kind="stable")]
 
@@ -61,9 +61,9 @@ def agree(
     labels: npt.NDArray[np.int64],
     class_names: Sequence[str] = (),
 ) -> Agreement:
-    """Compare two columns [N] of the same samples; those without a value in both are left out.
+    """Compare two columns [N] of the same samples; samples without a value in both are left out.
 
-    Equal values are put in one seeded order in both columns before the easiest are counted.
+    Ties are broken in one seeded order for both columns before the easiest samples are compared.
     """
     both = np.flatnonzero(np.isfinite(ours) & np.isfinite(theirs))
     a = ours[both]
@@ -73,8 +73,8 @@ def agree(
     overlap: dict[float, float] = {}
     for share in SHARES:
         count = int(share * len(both) + 0.5)
-        same = len(np.intersect1d(order[0][:count], order[1][:count]))
-        overlap[share] = same / count if count else float("nan")
+        common = len(np.intersect1d(order[0][:count], order[1][:count]))
+        overlap[share] = common / count if count else float("nan")
     names: dict[int, str] = {int(k): class_names[int(k)] if k < len(class_names) else str(k) for k in np.unique(y)}
     per_class = {name: spearman(a[y == k], b[y == k]) for k, name in names.items()}
     return Agreement(
@@ -83,7 +83,7 @@ def agree(
 
 
 def spearman(a: Numbers, b: Numbers) -> float:
-    """Rank correlation, equal values sharing their mean rank; NaN where there is no spread."""
+    """Spearman's rank correlation, ties with their mean rank; NaN if a column is constant."""
     from scipy.stats import rankdata  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     if len(a) < 2:

@@ -1,4 +1,4 @@
-"""Which samples of one split are kept."""
+"""The coreset table: which samples of one split are kept."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
@@ -19,7 +19,7 @@ from easycoreset.tables.scores import Floats, Ints, Scores
 
 
 def kept_count(fraction: float, total: int) -> int:
-    """Samples that a fraction keeps: floor(fraction * total + 0.5) in float64.
+    """The number of samples that a fraction keeps: floor(fraction * total + 0.5) in float64.
 
     Raises:
         UsageError: the fraction is outside (0, 1] or keeps nothing.
@@ -37,15 +37,15 @@ def kept_count(fraction: float, total: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Coreset:
-    """Which samples of one split are kept, in which order, with which weights.
+    """The kept samples of one split, their order and weights.
 
     Attributes:
         keep: [N] bool.
-        rank: [N] int64, order of choice from 0; -1 where not kept.
-        weight: [N] float32, mean 1 over the kept; NaN where not kept.
-        sample_ids: [N] stable names.
+        rank: [N] int64, order of choice from 0; -1 if not kept.
+        weight: [N] float32, mean 1 over the kept; NaN if not kept.
+        sample_ids: [N] stable ids.
         labels: [N] int64.
-        provenance: fingerprint, split, method and what else made it.
+        provenance: fingerprint, split, method and its options.
     """
 
     keep: npt.NDArray[np.bool_]
@@ -57,32 +57,32 @@ class Coreset:
 
     @classmethod
     def from_order(cls, order: Ints, scores: Scores, weight: Floats | None = None) -> "Coreset":
-        """Make the coreset that keeps the samples `order`, first choice first; `weight` belongs to them."""
+        """Make the coreset that keeps the samples `order`, first choice first, with their weights `weight`."""
         rank = np.full(len(scores), -1, np.int64)
         rank[order] = np.arange(len(order))
         weights = np.full(len(scores), np.nan, np.float32)
         weights[order] = 1.0 if weight is None else weight / np.mean(weight, dtype=np.float64)
-        handed = ("fingerprint", "split", "data", "shape")
-        facts = {key: scores.provenance[key] for key in handed if key in scores.provenance}
+        inherited = ("fingerprint", "split", "data", "shape")
+        provenance = {key: scores.provenance[key] for key in inherited if key in scores.provenance}
         return cls(
             keep=rank >= 0,
             rank=rank,
             weight=weights,
             sample_ids=scores.sample_ids,
             labels=scores.labels,
-            provenance={**facts, "class_names": list(scores.class_names)},
+            provenance={**provenance, "class_names": list(scores.class_names)},
         )
 
     def __len__(self) -> int:
-        """Samples kept."""
+        """The number of kept samples."""
         return int(self.keep.sum())
 
     def __repr__(self) -> str:
-        """What it keeps, in a line."""
+        """One line with its size and method."""
         return f"Coreset of {len(self)} of {len(self.keep)} samples by {self.provenance.get('method', 'hand')}"
 
     def spread(self, rows: Ints, scores: Scores) -> "Coreset":
-        """The same choice in the whole table, of which this coreset's was only the `rows`."""
+        """The same choice within the whole table `scores`, of which this coreset covers only `rows`."""
         order = np.argsort(np.where(self.keep, self.rank, np.iinfo(np.int64).max))[: len(self)]
         return Coreset.from_order(rows[order], scores, self.weight[order])
 
@@ -92,12 +92,12 @@ class Coreset:
         return np.flatnonzero(self.keep).astype(np.int64)
 
     def apply(self, data: Any) -> Any:
-        """Keep these samples of `data`, in index order.
+        """Select the kept samples of `data`, in index order.
 
         Args:
-            data: an array, tensor, DataFrame or Arrow table of N rows, a tuple of such arrays, a data set of Hugging
-                Face, any map-style data set (torch's, torchvision's, timm's), of which a `View` is given, or an
-                iterable of N items, of which a `Sieve` is given.
+            data: an array, tensor, DataFrame or Arrow table of N rows, a tuple of arrays, a Hugging Face data set, any
+                map-style data set (torch, torchvision, timm), for which a `View` is returned, or an iterable of N
+                items, for which a `Sieve` is returned.
 
         Raises:
             UsageError: `data` does not have N rows.
@@ -106,27 +106,27 @@ class Coreset:
         if parts and all(hasattr(part, "shape") for part in parts):
             return tuple(self.apply(part) for part in parts)
         if isinstance(data, set | frozenset) or (not hasattr(data, "__iter__") and not hasattr(data, "__len__")):
-            raise UsageError(f"the coreset applies to data in an order; got {type(data).__name__}")
+            raise UsageError(f"a coreset applies only to ordered data; got {type(data).__name__}")
         if not hasattr(data, "__len__"):
             return Sieve(data, self.keep)
         if len(data) != len(self.keep):
             raise UsageError(f"the coreset is of {len(self.keep)} samples; got data of {len(data)}")
-        if hasattr(data, "select") and hasattr(data, "features"):  # Hugging Face's, not imported for this
+        if hasattr(data, "select") and hasattr(data, "features"):  # Hugging Face, without importing it
             return cast(Any, data).select(self.index)
         if hasattr(data, "iloc"):
             return cast(Any, data).iloc[self.index]
-        if hasattr(data, "schema") and hasattr(data, "take"):  # Arrow's
+        if hasattr(data, "schema") and hasattr(data, "take"):  # Arrow
             return cast(Any, data).take(self.index)
         return data[self.index] if hasattr(data, "shape") else View(data, self.index)
 
     def class_counts(self) -> tuple[Ints, Ints]:
-        """Samples of each class before and after, both [classes]."""
+        """The number of samples of each class before and after the choice, both [classes]."""
         classes = int(self.labels.max()) + 1
         after = np.bincount(self.labels[self.keep], minlength=classes)
         return np.bincount(self.labels, minlength=classes), after
 
     def to_table(self) -> pa.Table:
-        """As a pyarrow table with every row of the split."""
+        """Convert to a pyarrow table with every row of the split."""
         dropped = ~self.keep
         table = pa.table(
             {
@@ -141,15 +141,15 @@ class Coreset:
         return with_provenance(table, self.provenance)
 
     def write(self, path: str | Path, before: Callable[[Path], object] = lambda temporary: None) -> None:
-        """Write as Parquet, provenance in the file's metadata; `before` is called before the file gets its name."""
+        """Write as Parquet, provenance in the file's metadata; `before` is called before the file is renamed."""
         write_table(self.to_table(), Path(path), before)
 
     @classmethod
     def read(cls, path: str | Path) -> "Coreset":
-        """Read what `write` wrote.
+        """Read a file that `write` wrote.
 
         Raises:
-            UsageError: the file is missing, broken, or no coreset.
+            UsageError: the file is missing, unreadable or not a coreset.
         """
         path = Path(path)
         table = read_table(path, {"index": "integer", "keep": "bool"})
@@ -163,7 +163,7 @@ class Coreset:
         names = table.column_names
         rank = np.where(keep, np.cumsum(keep) - 1, -1)
         if "rank" in names and pa.types.is_integer(table["rank"].type):
-            ranks = np.asarray(table["rank"].to_numpy(zero_copy_only=False), np.float64)  # NaN where there is none
+            ranks = np.asarray(table["rank"].to_numpy(zero_copy_only=False), np.float64)  # NaN if there is none
             if not np.all((ranks[keep] >= 0) & (ranks[keep] < 2**53)):
                 raise UsageError(f"{path}: ranks of kept samples must be >= 0")
             rank = np.where(keep, np.nan_to_num(ranks, nan=-1.0), -1).astype(np.int64)
@@ -185,9 +185,9 @@ class Coreset:
 
 
 class View:
-    """A map-style data set that shows some samples of another.
+    """A map-style data set of some samples of another.
 
-    Its `transform` is that of the other: timm's loaders set it.
+    Its `transform` is that of the other data set: timm's loaders set it.
     """
 
     def __init__(self, data: Any, index: Ints) -> None:
@@ -197,12 +197,12 @@ class View:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, place: int) -> Any:
-        return self.data[int(self.index[place])]
+    def __getitem__(self, position: int) -> Any:
+        return self.data[int(self.index[position])]
 
     @property
     def transform(self) -> Any:
-        """What the data set does with its images."""
+        """The transform of the underlying data set."""
         return getattr(self.data, "transform", None)
 
     @transform.setter
@@ -211,10 +211,10 @@ class View:
 
 
 class Sieve:
-    """An iterable that gives some of the items of another, in its order; a generator's can be gone through once.
+    """An iterable of some items of another, in its order; over a generator it can be iterated only once.
 
-    Raises (when it is gone through):
-        UsageError: the other one does not have as many items as the coreset has samples.
+    Raises (during iteration):
+        UsageError: the number of items is not the number of the coreset's samples.
     """
 
     def __init__(self, data: Iterable[Any], keep: npt.NDArray[np.bool_]) -> None:
@@ -222,9 +222,9 @@ class Sieve:
         self.keep = keep
 
     def __iter__(self) -> Iterator[Any]:
-        place = -1
-        for place, item in enumerate(self.data):
-            if place < len(self.keep) and self.keep[place]:
+        row = -1
+        for row, item in enumerate(self.data):
+            if row < len(self.keep) and self.keep[row]:
                 yield item
-        if place + 1 != len(self.keep):
-            raise UsageError(f"the coreset is of {len(self.keep)} samples; got data of {place + 1}")
+        if row + 1 != len(self.keep):
+            raise UsageError(f"the coreset is of {len(self.keep)} samples; got data of {row + 1}")

@@ -14,13 +14,13 @@ RECORD = "features.json"
 
 
 def file_names(kind: str) -> tuple[str, str]:
-    """The files of one kind (clean or adversarial): features, probabilities."""
-    tail = "" if kind == "clean" else "_adv"
-    return f"features{tail}.npy", f"probabilities{tail}.npy"
+    """The file names of features and probabilities of one kind (clean or adversarial)."""
+    suffix = "" if kind == "clean" else "_adv"
+    return f"features{suffix}.npy", f"probabilities{suffix}.npy"
 
 
 def has_features(folder: Path, kind: str, size: int) -> bool:
-    """Whether the features of one kind are there and whole beside a table of `size` scores."""
+    """Whether the features of one kind are complete beside a table of `size` scores."""
     try:
         if kind not in read_record(folder / RECORD).get("kinds", {}):
             return False
@@ -32,14 +32,14 @@ def has_features(folder: Path, kind: str, size: int) -> bool:
 
 
 def read_features(folder: Path, provenance: dict[str, Any], size: int) -> dict[str, Any]:
-    """Open the features beside a table of scores, as fields of `Scores`; nothing where none were saved of its split.
+    """Open the features beside a table of scores, as fields of `Scores`; empty if none were saved for its split.
 
-    What is wrong with them is `features_problem`, which is raised when a method asks for them.
+    An error becomes `features_problem`, which is raised when a method needs the features.
 
     Args:
-        folder: of the scores.
-        provenance: of the scores.
-        size: rows of the scores.
+        folder: folder of the scores.
+        provenance: provenance of the scores.
+        size: number of scores.
     """
     if not (folder / RECORD).exists():
         return {}
@@ -53,22 +53,22 @@ def _read_all(folder: Path, provenance: dict[str, Any], size: int) -> dict[str, 
     record = read_record(folder / RECORD)
     if record.get("split", "train") != provenance.get("split", "train"):
         return {}
-    theirs = str(record.get("fingerprint", ""))
-    own = str(provenance.get("fingerprint", ""))
-    if theirs and own and theirs != own:
+    fingerprint = str(record.get("fingerprint", ""))
+    expected = str(provenance.get("fingerprint", ""))
+    if fingerprint and expected and fingerprint != expected:
         raise UsageError(
-            f"{folder / RECORD}: features of other data (fingerprint {theirs[:12]}, the scores' "
-            f"{own[:12]}); `easycoreset score --save-features` makes them anew"
+            f"{folder / RECORD}: features of other data (fingerprint {fingerprint[:12]}, the scores' "
+            f"{expected[:12]}); `easycoreset score --save-features` recomputes them"
         )
-    found: dict[str, Any] = {"bias": bool(record.get("bias", True))}
+    fields: dict[str, Any] = {"bias": bool(record.get("bias", True))}
     for kind in record.get("kinds", {}):
         for name in file_names(kind):
-            found[name.removesuffix(".npy")] = _open(folder / name, size)
-    return found
+            fields[name.removesuffix(".npy")] = _open(folder / name, size)
+    return fields
 
 
 def _open(file: Path, size: int) -> npt.NDArray[np.floating]:
     array = open_npy(file)
     if array.ndim != 2 or len(array) != size or not np.issubdtype(array.dtype, np.floating):
-        raise UsageError(f"{file}: must be [{size}, d] floating, a row a sample; it is {array.shape} {array.dtype}")
+        raise UsageError(f"{file}: must be [{size}, d] floating, one row per sample; got {array.shape} {array.dtype}")
     return array

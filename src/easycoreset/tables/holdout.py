@@ -1,4 +1,4 @@
-"""Rows that are held out of a split: a test part where a data set has none, a validation part where it is asked for."""
+"""Hold rows out of a split: as test part if a data set has none, as validation part if requested."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from easycoreset.tables.scores import Ints
 
 
 def hold_out(labels: Ints, share: float = 0.2) -> tuple[Ints, Ints]:
-    """Split row numbers into (training, test): a stratified draw that depends on the labels alone, both ascending.
+    """Split rows into (training, test), both ascending: a stratified draw that depends only on the labels.
 
-    A class with at least two samples leaves one on either side.
+    A class of at least two samples has one on either side.
     """
     rng = np.random.default_rng(0)
     test = np.zeros(len(labels), bool)
@@ -22,13 +22,15 @@ def hold_out(labels: Ints, share: float = 0.2) -> tuple[Ints, Ints]:
 
 
 def hold_out_named(labels: Ints, sample_ids: Sequence[str], share: float = 0.2) -> tuple[Ints, Ints]:
-    """The same by the samples' names: where some come or go, hardly any other changes its part.
+    """The same draw by sample ids: if samples are added or removed, hardly any other changes its part.
 
     >>> [names[hold_out_named(np.zeros(len(names), np.int64), names)[1][0]] for names in ("abcde", "bcdef", "abe")]
     ['e', 'e', 'e']
     """
     test = np.zeros(len(labels), bool)
-    draws = np.array([int(hashlib.blake2b(name.encode(), digest_size=8).hexdigest(), 16) for name in sample_ids])
+    draws = np.array(
+        [int(hashlib.blake2b(sample_id.encode(), digest_size=8).hexdigest(), 16) for sample_id in sample_ids]
+    )
     for k in np.unique(labels):
         rows = np.flatnonzero(labels == k)
         rows = rows[np.argsort(draws[rows], kind="stable")]

@@ -1,4 +1,4 @@
-"""Data sets that say which sample they yield."""
+"""Data sets that yield the index of each sample."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -8,15 +8,15 @@ from easycoreset.tables.coreset import View
 
 
 def with_index(dataset: Any) -> "Indexed":
-    """Add each sample's index to what a map-style data set yields: (x, y) becomes (x, y, index).
+    """Add the index to each sample of a map-style data set: (x, y) becomes (x, y, index).
 
-    Of samples that are dicts it is the item `index`.
+    A sample that is a dict gets the item `index`.
 
-    Of what `Coreset.apply` gave, the indices are those of the whole data set; but a Hugging Face data set's selection
-    does not know it, so of one take `coreset.apply(with_index(dataset))`.
+    For a result of `Coreset.apply`, indices are those of the whole data set; Hugging Face selections do not keep
+    them, so use `coreset.apply(with_index(dataset))` there.
 
     Raises:
-        UsageError: it is not map-style, or its samples have an item `index` already.
+        UsageError: the data set is not map-style, or its samples already have an item `index`.
 
     >>> with_index([("a", 0), ("b", 1)])[1]
     ('b', 1, 1)
@@ -27,7 +27,7 @@ def with_index(dataset: Any) -> "Indexed":
 
 
 class Indexed:
-    """A map-style data set that yields indices too."""
+    """A map-style data set that also yields indices."""
 
     def __init__(self, dataset: Any) -> None:
         if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
@@ -41,13 +41,13 @@ class Indexed:
 
     def __getitem__(self, index: int) -> Any:
         sample = self.dataset[index]
-        own = self._own(index)
+        original = self._original_index(index)
         if isinstance(sample, Mapping):
             if "index" in sample:
-                raise UsageError("with_index: samples must have no item 'index' of their own: rename that column")
-            return {**cast("Mapping[str, Any]", sample), "index": own}
+                raise UsageError("with_index: samples must not have an item 'index' already: rename that column")
+            return {**cast("Mapping[str, Any]", sample), "index": original}
         parts: tuple[Any, ...] = tuple(cast(Any, sample)) if isinstance(sample, tuple | list) else (sample,)
-        return (*parts, own)
+        return (*parts, original)
 
-    def _own(self, index: int) -> int:
+    def _original_index(self, index: int) -> int:
         return int(self.dataset.index[index]) if isinstance(self.dataset, View) else index

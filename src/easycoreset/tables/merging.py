@@ -1,4 +1,4 @@
-"""Several tables of scores as one: seeds of one data set averaged, shards of a data set put together."""
+"""Merge several tables of scores: average seeds of one data set, concatenate shards of a data set."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,26 +15,26 @@ from easycoreset.tables.scores import Floats, Scores, check_same_data
 def merge(tables: Sequence[Scores]) -> Scores:
     """Merge tables of the same samples (seeds) or of samples that do not overlap (shards).
 
-    Seeds: unweighted means, NaN skipped; `forgetting` is the sum; `vog` is standardised again from the mean `vog_raw`;
-    `n_obs` sums. Shards: rows one after the other, indices counted on.
+    Seeds: unweighted means without NaN; `forgetting` and `n_obs` are summed; `vog` is standardised again from the
+    mean `vog_raw`. Shards: rows are concatenated and indices continue.
 
     Raises:
-        UsageError: no table, other data, shards that overlap, or classes that differ.
+        UsageError: no table, tables of other data, overlapping shards, or different classes.
     """
     require(len(tables) > 0, "merge", "of at least one table", tables)
     first = tables[0]
     names = set(tables[0].sample_ids)
-    own = [len(names & set(table.sample_ids)) for table in tables[1:]]
+    shared_counts = [len(names & set(table.sample_ids)) for table in tables[1:]]
     splits = {str(table.provenance.get("split", "train")) for table in tables}
     require(len(splits) == 1, "merge", "of tables of one split", sorted(splits))
-    if all(len(table) == len(first) for table in tables) and all(shared == len(names) for shared in own):
+    if all(len(table) == len(first) for table in tables) and all(shared == len(names) for shared in shared_counts):
         return _average(tables)
     seen = names
-    for place, table in enumerate(tables[1:], 1):
+    for number, table in enumerate(tables[1:], 1):
         shared = seen & set(table.sample_ids)
         if shared:
             raise UsageError(
-                f"merge: table {place} shares {len(shared)} samples with those before it, as "
+                f"merge: table {number} shares {len(shared)} samples with those before it, as "
                 f"{quote(min(shared))}: shards must not overlap, seeds be of the same data"
             )
         seen |= set(table.sample_ids)
@@ -42,7 +42,7 @@ def merge(tables: Sequence[Scores]) -> Scores:
 
 
 def _shared_columns(tables: Sequence[Scores]) -> list[str]:
-    """The columns that all tables have; those that only some have are named and left out."""
+    """The columns that all tables have; a warning names those that only some have."""
     shared = [name for name in tables[0].columns if all(name in table.columns for table in tables)]
     require(len(shared) > 0, "merge", "of tables that share a hardness", [list(table.columns) for table in tables])
     lost = sorted({name for table in tables for name in table.columns} - set(shared))
@@ -53,19 +53,23 @@ def _shared_columns(tables: Sequence[Scores]) -> list[str]:
 
 def _average(tables: Sequence[Scores]) -> Scores:
     first = tables[0]
-    mark = str(first.provenance.get("fingerprint", ""))
-    for place, table in enumerate(tables[1:], 1):
+    fingerprint = str(first.provenance.get("fingerprint", ""))
+    for number, table in enumerate(tables[1:], 1):
         split = str(first.provenance.get("split", "train"))
-        own = (table.sample_ids, table.labels)
-        other = (first.sample_ids, first.labels)
-        facts = table.provenance if mark else {key: v for key, v in table.provenance.items() if key != "fingerprint"}
-        check_same_data(facts, mark, split, f"merge: table {place}", own, other)
-    columns = {name: _fold(name, [table.columns[name] for table in tables]) for name in _shared_columns(tables)}
+        samples = (table.sample_ids, table.labels)
+        expected = (first.sample_ids, first.labels)
+        provenance = (
+            table.provenance if fingerprint else {key: v for key, v in table.provenance.items() if key != "fingerprint"}
+        )
+        check_same_data(provenance, fingerprint, split, f"merge: table {number}", samples, expected)
+    columns = {
+        name: _average_column(name, [table.columns[name] for table in tables]) for name in _shared_columns(tables)
+    }
     for name in columns:
         if name == "vog" and "vog_raw" in columns:
             columns[name] = standardise(columns["vog_raw"], first.labels)
-    observed = np.sum([table.n_obs for table in tables], axis=0, dtype=np.int32)
-    facts = {
+    n_obs = np.sum([table.n_obs for table in tables], axis=0, dtype=np.int32)
+    provenance = {
         key: first.provenance[key]
         for key in ("fingerprint", "split", "data", "shape", "labels")
         if key in first.provenance
@@ -73,8 +77,8 @@ def _average(tables: Sequence[Scores]) -> Scores:
     return replace(
         first,
         columns=columns,
-        n_obs=observed,
-        provenance=facts | _history(tables),
+        n_obs=n_obs,
+        provenance=provenance | _history(tables),
         features=None,
         probabilities=None,
         features_adv=None,
@@ -82,29 +86,29 @@ def _average(tables: Sequence[Scores]) -> Scores:
     )
 
 
-def _fold(name: str, values: Sequence[Floats]) -> Floats:
-    """The mean of what is known, the sum for counts of events."""
+def _average_column(name: str, values: Sequence[Floats]) -> Floats:
+    """The mean over the finite values; the sum for columns that count events."""
     stacked = np.stack(values).astype(np.float64)
-    known = np.isfinite(stacked)
-    total = np.where(known, stacked, 0).sum(0)
-    count = known.sum(0)
+    finite = np.isfinite(stacked)
+    total = np.where(finite, stacked, 0).sum(0)
+    count = finite.sum(0)
     divisor = np.minimum(count, 1) if name.startswith("forgetting") else count
     return np.where(count > 0, total / np.maximum(divisor, 1), np.nan).astype(np.float32)
 
 
 def _concatenate(tables: Sequence[Scores]) -> Scores:
     first = tables[0]
-    for place, table in enumerate(tables[1:], 1):
+    for number, table in enumerate(tables[1:], 1):
         same = list(table.class_names) == list(first.class_names)
-        require(same, f"merge: class names of table {place}", f"{list(first.class_names)}", list(table.class_names))
+        require(same, f"merge: class names of table {number}", f"{list(first.class_names)}", list(table.class_names))
     columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in _shared_columns(tables)}
     labels = np.concatenate([table.labels for table in tables])
     if "vog" in columns and "vog_raw" in columns:
         columns["vog"] = standardise(columns["vog_raw"], labels)
     ids = [name for table in tables for name in table.sample_ids]
     split = {"split": first.provenance["split"]} if "split" in first.provenance else {}
-    known = [table.in_test if table.in_test is not None else np.zeros(len(table), np.bool_) for table in tables]
-    in_test = np.concatenate(known) if any(part.any() for part in known) else None
+    masks = [table.in_test if table.in_test is not None else np.zeros(len(table), np.bool_) for table in tables]
+    in_test = np.concatenate(masks) if any(mask.any() for mask in masks) else None
     return Scores(
         sample_ids=ids,
         labels=labels,
@@ -117,12 +121,12 @@ def _concatenate(tables: Sequence[Scores]) -> Scores:
 
 
 def _history(tables: Sequence[Scores]) -> dict[str, Any]:
-    """Where the parts come from."""
+    """The provenance of the merged tables."""
     return {"merged": [{key: v for key, v in t.provenance.items() if key != "class_names"} for t in tables]}
 
 
 def standardise(raw: Floats, labels: npt.NDArray[np.int64]) -> Floats:
-    """Subtract the mean and divide by the standard deviation (ddof 0) of each class; 0 where it has no spread.
+    """Subtract the mean and divide by the standard deviation (ddof 0) of each class; 0 if the class is constant.
 
     >>> standardise(np.array([1, 3, 5, 5], np.float32), np.array([0, 0, 1, 1])).tolist()
     [-1.0, 1.0, 0.0, 0.0]
@@ -132,6 +136,6 @@ def standardise(raw: Floats, labels: npt.NDArray[np.int64]) -> Floats:
         rows = np.flatnonzero((labels == k) & np.isfinite(raw))
         if len(rows):
             values = raw[rows].astype(np.float64)
-            spread = values.std()
-            result[rows] = (values - values.mean()) / spread if spread > 0 else 0.0
+            std = values.std()
+            result[rows] = (values - values.mean()) / std if std > 0 else 0.0
     return result

@@ -1,4 +1,4 @@
-"""Where the pictures of a table's samples lie: within the data set's folder, and of the data that the table is of."""
+"""Find the image files of a table's samples in the data set's folder, and check that they belong to the table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +10,16 @@ from easycoreset.tables.fingerprint import Ints, fingerprint
 
 
 def find_pictures(data: str, sample_ids: Sequence[str], labels: Ints, known: str | None) -> list[Path]:
-    """The files of an image folder's or a manifest's samples, of all of them; nothing is decoded for this.
+    """The file of every sample of an image folder or a manifest; no image is decoded.
 
     Args:
         data: the folder or the manifest.
-        sample_ids: of the table.
-        labels: [N] of the table.
-        known: the fingerprint of the table's data; None where it is not known, and not looked at.
+        sample_ids: sample ids of the table.
+        labels: [N] labels of the table.
+        known: fingerprint of the table's data; None if it is not known, then it is not checked.
 
     Raises:
-        UsageError: a folder's id that is no path within it, a picture that is gone, or another fingerprint.
+        UsageError: a sample id that is not a path within the folder, a missing image, or another fingerprint.
     """
     root = Path(data)
     if not is_manifest(data):
@@ -29,21 +29,21 @@ def find_pictures(data: str, sample_ids: Sequence[str], labels: Ints, known: str
     if missing:
         raise UsageError(
             f"data: {root} lacks {len(missing)} of {len(sample_ids)} samples (first: {quote(missing[0])}); "
-            "--data says where the data set lies now"
+            "--data names the folder of the data set now"
         )
-    found = fingerprint(sample_ids, labels, (str(file.stat().st_size).encode() for file in files))
-    if known not in (None, found):
+    current = fingerprint(sample_ids, labels, (str(file.stat().st_size).encode() for file in files))
+    if known not in (None, current):
         raise UsageError(
-            f"data: {root} is other data: pictures of other sizes (fingerprint {found[:12]} against {str(known)[:12]})"
+            f"data: {root} is other data: images of other sizes (fingerprint {current[:12]} against {str(known)[:12]})"
         )
     return files
 
 
 def check_ids(sample_ids: Sequence[str]) -> None:
-    """Refuse ids that are no path within a folder, and one that is there twice.
+    """Refuse sample ids that are not paths within a folder, and repeated ones.
 
     Raises:
-        UsageError: the id is named.
+        UsageError: the message names the id.
     """
     for name in sample_ids:
         parts = name.split("/")
@@ -54,14 +54,14 @@ def check_ids(sample_ids: Sequence[str]) -> None:
 
 
 def require_pictures(files: Sequence[Path]) -> None:
-    """Refuse a file that is no picture, whatever it is called: nothing else is handed on as one.
+    """Refuse files that are not images, whatever their names, before they are passed on as images.
 
     Raises:
-        UsageError: the file is named, with what is wrong with it.
+        UsageError: the message names the file and the reason.
     """
     for file in files:
         try:
             with open_picture(file):
                 pass
-        except Exception as error:  # PIL raises almost anything on broken files
+        except Exception as error:  # PIL raises almost any exception on damaged files
             raise UsageError(f"data: {quote(str(file))} is no picture ({say_broken(error)})") from None

@@ -1,4 +1,4 @@
-"""Hardness of every sample of one split."""
+"""The score table: hardness of every sample of one split."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
@@ -21,30 +21,30 @@ from easycoreset.tables.features import read_features
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-MOST_CLASSES = 10**6
-SHOWN = 5  # samples that a message names
+MAX_CLASSES = 10**6
+SHOWN = 5  # samples listed in a message
 ARRAYS = ("features", "probabilities", "features_adv", "probabilities_adv")
 FIXED = ("index", "sample_id", "label", "label_name", "n_obs", "in_test")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Hardness of every sample of one split, a row a sample in index order; higher is always harder.
+    """Hardness of every sample of one split, one row per sample in index order; higher is always harder.
 
     Attributes:
-        sample_ids: [N] stable names.
+        sample_ids: [N] stable ids.
         labels: [N] int64.
-        class_names: a name for each class.
+        class_names: the name of each class.
         n_obs: [N] int32, scored epochs with a finite gradient.
-        columns: hardness name -> [N] float32; NaN where a sample was never observed (infinite values become NaN).
+        columns: hardness name -> [N] float32; NaN if a sample was never observed (infinite values become NaN).
         provenance: fingerprint, split and options of the run.
-        features: [N, d], the input of the last linear layer, or None where it was not saved.
-        probabilities: [N, classes], likewise.
+        features: [N, d], the input of the last linear layer, or None if it was not saved.
+        probabilities: [N, classes], or None.
         features_adv: [N, d] at PGD examples, or None.
         probabilities_adv: [N, classes] at PGD examples, or None.
-        bias: whether that layer has a bias: its gradient is then (p - 1_y) x (h, 1), else (p - 1_y) x h.
-        features_problem: what is wrong with the features that were found, if anything.
-        in_test: [N] whether an exact copy is in the test part; None where none is, or that is not known.
+        bias: whether the last linear layer has a bias: its gradient is then (p - 1_y) x (h, 1), else (p - 1_y) x h.
+        features_problem: error message if the saved features cannot be used, else empty.
+        in_test: [N] whether an exact copy is in the test part; None if no sample has one, or if it is not known.
     """
 
     sample_ids: Sequence[str]
@@ -62,23 +62,23 @@ class Scores:
     in_test: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        fixed = {"sample_ids": self.sample_ids, "n_obs": self.n_obs}
-        for name, values in {**fixed, **self.columns}.items():
+        arrays = {"sample_ids": self.sample_ids, "n_obs": self.n_obs}
+        for name, values in {**arrays, **self.columns}.items():
             require(len(values) == len(self.labels), name, f"of length {len(self.labels)}, as labels", len(values))
         for name, values in self.columns.items():
             if infinite := int(np.isinf(values).sum()):
                 log.warning("warning: %d infinite values of %s count as never observed", infinite, name)
-        observed = {
+        columns = {
             name: np.where(np.isinf(v), np.float32(np.nan), v) if np.isinf(v).any() else v
             for name, v in self.columns.items()
         }
-        object.__setattr__(self, "columns", observed)
+        object.__setattr__(self, "columns", columns)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        """What it holds, in a line."""
+        """One line with its size and columns."""
         return f"Scores of {len(self)} samples: {', '.join(self.columns) or 'no hardness'}"
 
     def __getitem__(self, name: str) -> Floats:
@@ -90,12 +90,12 @@ class Scores:
         if name not in self.columns:
             raise UsageError(
                 f"the scores have no column {quote(name)}: {nearest(name, self.columns)} "
-                f"(another one is made by `easycoreset score --hardness {name}`, if `score --list` names it)"
+                f"(`easycoreset score --hardness {name}` computes it, if `score --list` lists it)"
             )
         return self.columns[name]
 
     def restrict(self, rows: Ints) -> "Scores":
-        """The same table of some rows only, [n] ascending; features stay on disk until they are read."""
+        """The table of the rows [n], ascending; features stay on disk until they are read."""
         arrays = {name: None if (array := getattr(self, name)) is None else Rows(array, rows) for name in ARRAYS}
         return replace(
             self,
@@ -109,31 +109,31 @@ class Scores:
 
     @staticmethod
     def merge(tables: Sequence["Scores"]) -> "Scores":
-        """One table of several seeds of the same samples, or of several shards that do not overlap.
+        """Merge several seeds of the same samples, or several shards that do not overlap.
 
-        Seeds are averaged (`forgetting` and `n_obs` summed, `vog` standardised again), shards put one after the other.
+        Seeds are averaged (`forgetting` and `n_obs` summed, `vog` standardised again), shards are concatenated.
 
         Raises:
-            UsageError: tables of other data, or shards that overlap.
+            UsageError: tables of other data, or overlapping shards.
         """
         from easycoreset.tables.merging import merge
 
         return merge(tables)
 
     def compare(self, other: "Scores") -> "list[Agreement]":
-        """How far each column agrees with the other table's of that name, online columns with exact ones too.
+        """Compare each column with the column of the same name in `other`, also online columns with exact ones.
 
         Raises:
             UsageError: the tables are of other data.
         """
-        own = (self.sample_ids, self.labels)
+        expected = (self.sample_ids, self.labels)
         check_same_data(
             other.provenance,
             str(self.provenance.get("fingerprint", "")),
             str(self.provenance.get("split", "train")),
             "compare: the other table",
             (other.sample_ids, other.labels),
-            own,
+            expected,
         )
         pairs = [
             (a, b)
@@ -144,7 +144,7 @@ class Scores:
         return [agree(a, b, self.columns[a], other.columns[b], self.labels, self.class_names) for a, b in pairs]
 
     def to_table(self) -> pa.Table:
-        """As a pyarrow table."""
+        """Convert to a pyarrow table."""
         names = [self.class_names[label] if label < len(self.class_names) else str(label) for label in self.labels]
         table = pa.table(
             {
@@ -160,7 +160,7 @@ class Scores:
         return with_provenance(table, {**self.provenance, "class_names": list(self.class_names)})
 
     def to_pandas(self) -> Any:
-        """As a pandas DataFrame (needs the extra `pandas`)."""
+        """Convert to a pandas DataFrame (needs the extra `pandas`)."""
         try:
             return self.to_table().to_pandas()
         except ImportError:
@@ -172,14 +172,14 @@ class Scores:
 
     @classmethod
     def read(cls, path: str | Path) -> "Scores":
-        """Read what `write`, or another program by the same schema, wrote; rows may come in any order.
+        """Read a table that `write`, or another program, wrote in this schema; rows may come in any order.
 
-        Of a folder its `scores.parquet` is read, as `score` and `run` write it.
+        For a folder, its `scores.parquet` is read, as `score` and `run` write it.
 
-        Features that `score --save-features` wrote beside it are opened too, as memory-mapped arrays.
+        Features that `score --save-features` wrote beside it are opened as memory-mapped arrays.
 
         Raises:
-            UsageError: the file is missing, broken, or no score table.
+            UsageError: the file is missing, unreadable or not a score table.
         """
         path = find_scores(Path(path))
         table = read_table(path, {"index": "integer", "label": "integer"})
@@ -189,8 +189,8 @@ class Scores:
         table = table.take(np.argsort(index))
         provenance = read_provenance(table, path, "run.json" if path.name == "scores.parquet" else None)
         labels = integers(table, "label", path)
-        if labels.max() > MOST_CLASSES:
-            raise UsageError(f"{path}: labels must be at most {MOST_CLASSES}; got {labels.max()}")
+        if labels.max() > MAX_CLASSES:
+            raise UsageError(f"{path}: labels must be at most {MAX_CLASSES}; got {labels.max()}")
         columns = {
             name: np.asarray(table[name].to_numpy(zero_copy_only=False), np.float32)
             for name in table.column_names
@@ -199,8 +199,8 @@ class Scores:
         ids = strings(table, "sample_id")
         n_obs = integers(table, "n_obs", path) if "n_obs" in table.column_names else np.ones(len(index), np.int64)
         leaked = table["in_test"] if "in_test" in table.column_names else None
-        known = leaked is not None and pa.types.is_boolean(leaked.type) and not leaked.null_count
-        in_test = np.asarray(leaked.to_numpy(zero_copy_only=False), np.bool_) if known and leaked is not None else None
+        valid = leaked is not None and pa.types.is_boolean(leaked.type) and not leaked.null_count
+        in_test = np.asarray(leaked.to_numpy(zero_copy_only=False), np.bool_) if valid and leaked is not None else None
         names = provenance.pop("class_names", None) or [str(k) for k in range(int(labels.max()) + 1)]
         return cls(
             sample_ids=ids,
@@ -215,20 +215,20 @@ class Scores:
 
 
 def find_scores(path: Path) -> Path:
-    """The file of scores that a path means: itself, or the one that `score` or `run` wrote into that folder.
+    """The score file of a path: the path itself, or the file that `score` or `run` wrote into the folder.
 
     Raises:
         UsageError: a folder without one.
     """
-    places = [path / "scores.parquet", path / "scores" / "scores.parquet"] if path.is_dir() else [path]
-    found = next((place for place in places if place.exists()), None)
-    if found is None and path.is_dir():
+    candidates = [path / "scores.parquet", path / "scores" / "scores.parquet"] if path.is_dir() else [path]
+    file = next((candidate for candidate in candidates if candidate.exists()), None)
+    if file is None and path.is_dir():
         raise UsageError(f"{path}: holds no scores.parquet")
-    return found or path
+    return file or path
 
 
 class Rows:
-    """Some rows of an array, read when they are asked for."""
+    """Some rows of an array, read on access."""
 
     def __init__(self, array: Any, rows: Ints) -> None:
         self.array = array
@@ -237,8 +237,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, wanted: Any) -> Any:
-        return self.array[self.rows[wanted]]
+    def __getitem__(self, key: Any) -> Any:
+        return self.array[self.rows[key]]
 
 
 def check_same_data(
@@ -246,52 +246,52 @@ def check_same_data(
     fingerprint: str,
     split: str,
     what: str,
-    own: tuple[Sequence[str], Ints],
-    other: tuple[Sequence[str], Ints],
+    samples: tuple[Sequence[str], Ints],
+    expected: tuple[Sequence[str], Ints],
 ) -> None:
-    """Refuse a table that belongs to other data; without a fingerprint, sample ids and labels are compared.
+    """Refuse a table of other data; without a fingerprint, sample ids and labels are compared.
 
     Args:
-        provenance: of the table.
-        fingerprint: of the data.
-        split: of the data.
-        what: the table's name, for the message.
-        own: the table's (sample_ids, labels).
-        other: the data's (sample_ids, labels).
+        provenance: provenance of the table.
+        fingerprint: fingerprint of the data.
+        split: split of the data.
+        what: name of the table, for the message.
+        samples: (sample_ids, labels) of the table.
+        expected: (sample_ids, labels) of the data.
 
     Raises:
-        UsageError: they differ; the counts are named.
+        UsageError: they differ; the message has the counts.
     """
     if provenance.get("split", split) != split:
         raise UsageError(f"{what} is of split {quote(provenance['split'])}; needed is {quote(split)}")
-    if len(own[1]) != len(other[1]):
-        counts = f"{len(own[1])} samples against {len(other[1])}"
-        raise UsageError(f"{what} is of other data: {counts}{say_changes(own, other)}")
+    if len(samples[1]) != len(expected[1]):
+        counts = f"{len(samples[1])} samples against {len(expected[1])}"
+        raise UsageError(f"{what} is of other data: {counts}{say_changes(samples, expected)}")
     if provenance.get("fingerprint") == fingerprint:
         return
-    names = sum(a != b for a, b in zip(own[0], other[0], strict=True))
-    labels = int(np.sum(own[1] != other[1]))
-    if "fingerprint" in provenance or names or labels:
+    ids = sum(a != b for a, b in zip(samples[0], expected[0], strict=True))
+    labels = int(np.sum(samples[1] != expected[1]))
+    if "fingerprint" in provenance or ids or labels:
         raise UsageError(
-            f"{what} is of other data: {names} sample ids and {labels} labels differ "
+            f"{what} is of other data: {ids} sample ids and {labels} labels differ "
             f"(fingerprint {str(provenance.get('fingerprint'))[:12]} against {fingerprint[:12]})"
-            f"{say_changes(own, other)}"
+            f"{say_changes(samples, expected)}"
         )
 
 
-def say_changes(own: tuple[Sequence[str], Ints], other: tuple[Sequence[str], Ints]) -> str:
-    """Which samples are gone, new or have another label, the first five of each; empty where ids tell nothing."""
-    before, now = (dict(zip(ids, labels.tolist(), strict=True)) for ids, labels in (own, other))
+def say_changes(samples: tuple[Sequence[str], Ints], expected: tuple[Sequence[str], Ints]) -> str:
+    """List samples that are gone, new or relabelled, the first five of each; empty if no sample id is shared."""
+    before, now = (dict(zip(ids, labels.tolist(), strict=True)) for ids, labels in (samples, expected))
     if not before.keys() & now.keys():
         return ""
-    parts = {
+    changes = {
         "gone": [name for name in before if name not in now],
         "new": [name for name in now if name not in before],
         "relabelled": [name for name in before if now.get(name, before[name]) != before[name]],
     }
-    said = [
+    lines = [
         f"{kind}: {', '.join(map(say_name, names[:SHOWN]))}{', ...' * (len(names) > SHOWN)}"
-        for kind, names in parts.items()
+        for kind, names in changes.items()
         if names
     ]
-    return f"; {'; '.join(said)}" if said else ""
+    return f"; {'; '.join(lines)}" if lines else ""

@@ -1,4 +1,4 @@
-"""Tables of data that changed since: matched by `sample_id`, whatever was deleted, added or relabelled."""
+"""Match tables by `sample_id` to data whose samples were deleted, added or relabelled since."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from easycoreset.tables.scores import ARRAYS, Ints, Rows, Scores, check_same_dat
 
 
 class SplitFacts(Protocol):
-    """What is looked at of the data: a `Split` has it."""
+    """The attributes of a `Split` that are used here."""
 
     @property
     def name(self) -> str: ...
@@ -28,12 +28,12 @@ class SplitFacts(Protocol):
 
 @dataclass(frozen=True)
 class Match:
-    """How a table meets the data.
+    """The match of a table with the data.
 
     Attributes:
-        rows: [N of the data] int64, each sample's row in the table; -1 where it is new.
-        facts: matched, gone, new, relabelled: counts for the provenance.
-        relabelled: [N] whether a sample has another label than the table says.
+        rows: [N of the data] int64, each sample's row in the table; -1 if it is new.
+        facts: counts for the provenance: matched, gone, new, relabelled.
+        relabelled: [N] whether a sample's label differs from the table's.
     """
 
     rows: Ints
@@ -42,17 +42,16 @@ class Match:
 
 
 def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] = (), what: str = "scores") -> Scores:
-    """The scores of the data as they are now; a table of just these data is given back as it is.
+    """The scores of the current data; a table of exactly these data is returned unchanged.
 
-    Rows of samples that are gone are dropped, labels are the data's, new samples and those with another label than
-    before (whose hardness was that of the old one) have NaN and `n_obs` 0. Features go along, unless there are new
-    samples, which have none.
+    Rows of deleted samples are dropped and labels are the data's; new and relabelled samples (whose hardness was that
+    of the old label) get NaN and `n_obs` 0. Features are kept unless there are new samples, which have none.
 
     Args:
-        scores: made before.
-        split: the data now.
-        class_names: of the data, by which labels are compared; left out: labels are compared as numbers.
-        what: the table's name, for messages.
+        scores: scores of the earlier data.
+        split: the current data.
+        class_names: class names of the data, to compare labels by name; if left out, labels are compared as numbers.
+        what: name of the table, for messages.
 
     Raises:
         UsageError: another split, sample ids that are not unique, or none in common.
@@ -67,7 +66,7 @@ def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] =
     columns = {
         name: np.where(unknown, np.float32(np.nan), values[match.rows]) for name, values in scores.columns.items()
     }
-    kept = {
+    arrays = {
         name: None if new.any() or (array := getattr(scores, name)) is None else Rows(array, match.rows)
         for name in ARRAYS
     }
@@ -80,7 +79,7 @@ def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] =
         class_names=list(class_names) or scores.class_names,
         n_obs=np.where(unknown, 0, scores.n_obs[match.rows]).astype(np.int32),
         provenance=_provenance(scores.provenance, split, match),
-        **kept,
+        **arrays,
         in_test=None if scores.in_test is None else (match.rows >= 0) & scores.in_test[match.rows],
         features_problem=scores.features_problem or problem,
     )
@@ -89,21 +88,21 @@ def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] =
 def match_coreset(
     coreset: Coreset, split: SplitFacts, class_names: Sequence[str] = (), what: str = "coreset"
 ) -> Coreset:
-    """The coreset in the data as they are now: what is left of it, in its order; new samples are not kept.
+    """The coreset in the current data: its remaining samples in their order; new samples are not kept.
 
     Args:
-        coreset: chosen before.
-        split: the data now.
-        class_names: of the data, by which labels are compared; left out: labels are compared as numbers.
-        what: the table's name, for messages.
+        coreset: coreset of the earlier data.
+        split: the current data.
+        class_names: class names of the data, to compare labels by name; if left out, labels are compared as numbers.
+        what: name of the table, for messages.
 
     Raises:
         UsageError: another split, sample ids that are not unique, none in common, or no kept sample left.
     """
     if is_of(coreset.provenance, split):
         return coreset
-    known = coreset.provenance.get("class_names", ())
-    match = match_ids((coreset.sample_ids, coreset.labels, known, coreset.provenance), split, class_names, what)
+    old_names = coreset.provenance.get("class_names", ())
+    match = match_ids((coreset.sample_ids, coreset.labels, old_names, coreset.provenance), split, class_names, what)
     keep = (match.rows >= 0) & coreset.keep[match.rows]
     if not keep.any():
         raise UsageError(f"{what}: none of its {len(coreset)} samples is left in the data")
@@ -111,26 +110,31 @@ def match_coreset(
     rank = np.full(len(keep), -1, np.int64)
     rank[order] = np.arange(len(order))
     weight = np.full(len(keep), np.nan, np.float32)
-    left = coreset.weight[match.rows[keep]]
-    mean = np.mean(left, dtype=np.float64)
-    weight[keep] = left / mean if mean > 0 else left
-    facts = _provenance(coreset.provenance, split, match)
-    found = Coreset(
-        keep=keep, rank=rank, weight=weight, sample_ids=list(split.sample_ids), labels=split.labels, provenance=facts
+    kept_weight = coreset.weight[match.rows[keep]]
+    mean = np.mean(kept_weight, dtype=np.float64)
+    weight[keep] = kept_weight / mean if mean > 0 else kept_weight
+    provenance = _provenance(coreset.provenance, split, match)
+    matched = Coreset(
+        keep=keep,
+        rank=rank,
+        weight=weight,
+        sample_ids=list(split.sample_ids),
+        labels=split.labels,
+        provenance=provenance,
     )
     if class_names:
-        facts["class_names"] = list(class_names)
-    if "class_counts" in facts:
-        before, after = found.class_counts()
-        facts["class_counts"] = {"before": before.tolist(), "after": after.tolist()}
-    return found
+        provenance["class_names"] = list(class_names)
+    if "class_counts" in provenance:
+        before, after = matched.class_counts()
+        provenance["class_counts"] = {"before": before.tolist(), "after": after.tolist()}
+    return matched
 
 
 def require_same_data(coreset: Coreset | Scores, split: SplitFacts, what: str) -> None:
-    """Refuse a coreset or scores of other data; where some samples are the same, say what would match them.
+    """Refuse a coreset or scores of other data; if some samples are shared, the message names --allow-subset.
 
     Raises:
-        UsageError: other data; the counts are named.
+        UsageError: other data; the message has the counts.
     """
     try:
         check_same_data(
@@ -149,33 +153,33 @@ def require_same_data(coreset: Coreset | Scores, split: SplitFacts, what: str) -
 
 
 def is_of(provenance: dict[str, Any], split: SplitFacts) -> bool:
-    """Whether a table is of just these data."""
+    """Whether a table is of exactly these data."""
     return (provenance.get("fingerprint"), provenance.get("split", split.name)) == (split.fingerprint, split.name)
 
 
 def match_ids(
-    own: tuple[Sequence[str], Ints, Sequence[str], dict[str, Any]],
+    table: tuple[Sequence[str], Ints, Sequence[str], dict[str, Any]],
     split: SplitFacts,
     class_names: Sequence[str],
     what: str,
 ) -> Match:
-    """Find the data's samples in a table by their ids, and log the counts in one line.
+    """Find the data's samples in a table by their sample ids, and log the counts in one line.
 
     Args:
-        own: the table's sample ids, labels, class names and provenance.
+        table: sample ids, labels, class names and provenance of the table.
         split: the data.
-        class_names: of the data; () where they are not known.
-        what: the table's name, for messages.
+        class_names: class names of the data; () if they are not known.
+        what: name of the table, for messages.
 
     Raises:
         UsageError: another split, sample ids that are not unique, or none in common.
     """
-    ids, labels, names, provenance = own
+    ids, labels, names, provenance = table
     if provenance.get("split", split.name) != split.name:
         raise UsageError(f"{what} is of split {quote(provenance['split'])}; needed is {quote(split.name)}")
-    places = _places(ids, what)
-    _places(split.sample_ids, "the data")
-    rows = np.array([places.get(name, -1) for name in split.sample_ids], np.int64)
+    row_of = _rows_by_id(ids, what)
+    _rows_by_id(split.sample_ids, "the data")
+    rows = np.array([row_of.get(name, -1) for name in split.sample_ids], np.int64)
     shared = rows >= 0
     if not shared.any():
         raise UsageError(
@@ -185,35 +189,45 @@ def match_ids(
     now = split.labels[shared]
     changed = before != now
     if names and class_names:
-        changed = _named(names, before) != _named(class_names, now)
-    now_other = np.zeros(len(rows), np.bool_)
-    now_other[shared] = changed
+        changed = _label_names(names, before) != _label_names(class_names, now)
+    relabelled = np.zeros(len(rows), np.bool_)
+    relabelled[shared] = changed
     matched = int(shared.sum())
-    relabelled = int(changed.sum())
-    facts = {"matched": matched, "gone": len(ids) - matched, "new": int((~shared).sum()), "relabelled": relabelled}
+    relabelled_count = int(changed.sum())
+    facts = {
+        "matched": matched,
+        "gone": len(ids) - matched,
+        "new": int((~shared).sum()),
+        "relabelled": relabelled_count,
+    }
     log.info(
         "%s: matched by sample_id: %s of %s samples; %s gone, %s new, %s relabelled",
         what,
-        *(f"{n:,}" for n in (matched, len(ids), facts["gone"], facts["new"], relabelled)),
+        *(f"{n:,}" for n in (matched, len(ids), facts["gone"], facts["new"], relabelled_count)),
     )
-    return Match(rows, facts, now_other)
+    return Match(rows, facts, relabelled)
 
 
-def _places(ids: Sequence[str], what: str) -> dict[str, int]:
-    places: dict[str, int] = {}
+def _rows_by_id(ids: Sequence[str], what: str) -> dict[str, int]:
+    row_of: dict[str, int] = {}
     for row, name in enumerate(ids):
-        if places.setdefault(name, row) != row:
+        if row_of.setdefault(name, row) != row:
             raise UsageError(f"{what}: sample ids must be there once each to be matched; {quote(name)} is there again")
-    return places
+    return row_of
 
 
-def _named(names: Sequence[str], labels: Ints) -> Any:
-    """The names of labels, a number's own digits where it has none."""
+def _label_names(names: Sequence[str], labels: Ints) -> Any:
+    """The class names of labels; the number itself if it has no name."""
     return np.array(
         [names[label] if label < len(names) else str(label) for label in cast("list[int]", labels.tolist())]
     )
 
 
-def _provenance(facts: dict[str, Any], split: SplitFacts, match: Match) -> dict[str, Any]:
-    before = facts.get("fingerprint")
-    return {**facts, "fingerprint": split.fingerprint, "split": split.name, "matched": {**match.facts, "from": before}}
+def _provenance(provenance: dict[str, Any], split: SplitFacts, match: Match) -> dict[str, Any]:
+    before = provenance.get("fingerprint")
+    return {
+        **provenance,
+        "fingerprint": split.fingerprint,
+        "split": split.name,
+        "matched": {**match.facts, "from": before},
+    }
