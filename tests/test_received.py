@@ -126,7 +126,7 @@ class TestAFolderThatNamesOthersPictures:
             (data / kept).unlink()
             (data / kept).symlink_to(photos / "id_rsa")
             rewrite(coreset, lambda facts: {k: v for k, v in facts.items() if k != "fingerprint"})
-        with pytest.raises(UsageError, match="is no picture"):
+        with pytest.raises(UsageError, match="is not an image"):
             export(coreset, format="folder", data=str(data), copy=copy, out=photos / "kept")
         assert not (photos / "kept").exists()
 

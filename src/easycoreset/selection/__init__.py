@@ -1,4 +1,4 @@
-"""Selectors: (scores, count, seed) -> Coreset. One family a file, one line of `SELECTORS` a selector."""
+"""Selectors: (scores, count, seed) -> Coreset. One file per family, one line of `SELECTORS` per selector."""
 
 import os
 import warnings
@@ -58,20 +58,20 @@ SELECTORS = {
 class Selector(Protocol):
     """Chooses `count` samples of a table; the same seed gives the same choice.
 
-    Ours say in `needs` which columns and arrays of the table they look at, and in `cost` how their work grows (n rows,
-    d features).
+    The built-in ones declare in `needs` the columns and arrays that they read, and in `cost` how their work grows (n
+    rows, d features).
     """
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
-        """Choose."""
+        """Choose `count` samples of `scores`."""
         ...
 
 
 def load_selector(method: str, by: str | None = None, per_class: bool | None = None) -> tuple[str, Selector]:
-    """Load the selector that `method` spells.
+    """Load the selector `method`.
 
     Returns:
-        Its one spelling, and the selector.
+        The canonical spelling of the method, and the selector.
 
     Raises:
         UsageError: unknown method or option, or an option that does not apply.
@@ -97,13 +97,13 @@ def choose(
     Args:
         scores: the table to choose from.
         method: `NAME[:key=value]...` of `SELECTORS`, or `package.module:name`.
-        fraction: share that is kept, in (0, 1].
-        by: column that the ends rank by.
+        fraction: share of samples to keep, in (0, 1].
+        by: column that easiest, hardest and the like rank by.
         per_class: keep the fraction within each class.
-        seed: of ties and random draws.
-        val_fraction: share that is held out of the choice, as `train` holds it out; `fraction` is of the rest.
-        exclude: a list of indices or sample ids that are left out of the choice, likewise.
-        keep_leaked: keep samples that are in the test part too in the choice.
+        seed: seed of ties and random draws.
+        val_fraction: share held out for validation, as in `train`; `fraction` is of the rest.
+        exclude: file with indices or sample ids to leave out; `fraction` is of the rest.
+        keep_leaked: do not leave out samples that are also in the test part.
 
     Raises:
         UsageError: unknown method, column or option; fraction outside (0, 1].
@@ -111,43 +111,46 @@ def choose(
     require(
         exclude is None or not method.startswith("file:"), "exclude", "left out for a coreset that is there", exclude
     )
-    rest = _rest(scores, val_fraction, exclude)
-    require(bool(rest.any()), "exclude", "a list that leaves samples over", str(exclude))
-    pool = rest if scores.in_test is None or keep_leaked else rest & ~scores.in_test
+    eligible = _eligible(scores, val_fraction, exclude)
+    require(bool(eligible.any()), "exclude", "a list that leaves samples over", str(exclude))
+    pool = eligible if scores.in_test is None or keep_leaked else eligible & ~scores.in_test
     if not pool.any():
-        log.warning("warning: all samples are in the test part too: none is left out, and no evaluation tells anything")
-        pool = rest
+        log.warning("warning: all samples are also in the test part: none is left out, and evaluations are meaningless")
+        pool = eligible
     if not method.startswith("file:") and not pool.all():
-        if leaked := int(rest.sum() - pool.sum()):
+        if leaked := int(eligible.sum() - pool.sum()):
             log.warning(
-                "warning: %d samples that are in the test part too are left out (keep_leaked keeps them)", leaked
+                "warning: %d samples that are also in the test part are left out (keep_leaked keeps them)", leaked
             )
         rows = np.flatnonzero(pool).astype(np.int64)
-        count = min(kept_count(fraction, int(rest.sum())), len(rows))  # the fraction is of the leaked too
-        found = _choose(scores.restrict(rows), method, count, fraction, by, per_class, seed)
-        facts = {"val_fraction": val_fraction, "excluded": int((~rest).sum()), "leaked": leaked}
-        return replace(found.spread(rows, scores), provenance=found.provenance | facts)
+        count = min(kept_count(fraction, int(eligible.sum())), len(rows))  # the fraction counts leaked samples too
+        chosen = _choose(scores.restrict(rows), method, count, fraction, by, per_class, seed)
+        facts = {"val_fraction": val_fraction, "excluded": int((~eligible).sum()), "leaked": leaked}
+        return replace(chosen.spread(rows, scores), provenance=chosen.provenance | facts)
     count = kept_count(fraction, len(scores))
     if method.startswith("file:"):
         coreset = read_published(Path(method[5:]), scores)
         require(len(coreset) == count, "fraction", f"{len(coreset) / len(scores):.6g}, as {method} keeps", fraction)
-        held = 0 if val_fraction is None else int(coreset.keep[hold_out(scores.labels, val_fraction)[1]].sum())
+        held_out = 0 if val_fraction is None else int(coreset.keep[hold_out(scores.labels, val_fraction)[1]].sum())
         require(
-            held == 0, "method", "a coreset without any of the held-out rows (val_fraction)", f"{method}, {held} rows"
+            held_out == 0,
+            "method",
+            "a coreset without any of the held-out rows (val_fraction)",
+            f"{method}, {held_out} rows",
         )
         in_test = 0 if scores.in_test is None else int(np.sum(coreset.keep & scores.in_test))
         if in_test:
-            warnings.warn(f"{in_test} of the kept samples are in the test part too", EasycoresetWarning, stacklevel=2)
-        return _described(coreset, scores, method, count, fraction, seed, ())
+            warnings.warn(f"{in_test} of the kept samples are also in the test part", EasycoresetWarning, stacklevel=2)
+        return _finish(coreset, scores, method, count, fraction, seed, ())
     return _choose(scores, method, count, fraction, by, per_class, seed)
 
 
-def _rest(scores: Scores, val_fraction: float | None, exclude: Path | None) -> npt.NDArray[np.bool_]:
+def _eligible(scores: Scores, val_fraction: float | None, exclude: Path | None) -> npt.NDArray[np.bool_]:
     """Which samples are neither held out nor excluded, [N]."""
-    left = np.ones(len(scores), np.bool_)
+    eligible = np.ones(len(scores), np.bool_)
     if val_fraction is not None:
-        left[hold_out(scores.labels, val_fraction)[1]] = False
-    return left if exclude is None else left & ~read_listed("exclude", exclude, scores).keep
+        eligible[hold_out(scores.labels, val_fraction)[1]] = False
+    return eligible if exclude is None else eligible & ~read_listed("exclude", exclude, scores).keep
 
 
 def _choose(
@@ -157,15 +160,15 @@ def _choose(
     name, selector = load_selector(method, by, per_class)
     needs = needs_of(selector)
     if scores.provenance.get("labels") == "not given" and getattr(selector, "per_class", False):
-        raise UsageError(f"{name} needs labels, as per_class does: give them to recorder.scores(labels=...)")
+        raise UsageError(f"{name} needs labels, as per_class does: pass them to recorder.scores(labels=...)")
     _require_values(scores, needs)
-    return _described(selector(scores, count, seed), scores, name, count, fraction, seed, needs)
+    return _finish(selector(scores, count, seed), scores, name, count, fraction, seed, needs)
 
 
-def _described(
+def _finish(
     coreset: Any, scores: Scores, name: str, count: int, fraction: float, seed: int, needs: tuple[str, ...] | None
 ) -> Coreset:
-    """The coreset that a method gave, with what made it; what it lost is said."""
+    """Check a method's coreset, add its provenance, and warn of lost classes and unobserved samples."""
     if not isinstance(coreset, Coreset) or len(coreset) != count:
         kept = len(coreset) if isinstance(coreset, Coreset) else type(coreset).__name__
         raise UsageError(f"method {quote(name)} must return a Coreset of {count} samples; got {kept}")
@@ -178,7 +181,7 @@ def _described(
         class_counts={"before": before.tolist(), "after": after.tolist()},
     )
     _warn_of_lost_classes(coreset, count)
-    _warn_of_unseen(coreset, scores, needs)
+    _warn_of_unobserved(coreset, scores, needs)
     return coreset
 
 
@@ -187,10 +190,10 @@ def select(options: SelectOptions) -> Coreset:
     """Choose a coreset from a score file and write it to `out`, with a JSON beside it.
 
     Raises:
-        UsageError: wrong use; nothing is written.
+        UsageError: invalid options; nothing is written.
     """
     scores = Scores.read(options.scores)
-    earlier = _check_place(options.out)
+    old_digest = _check_output(options.out)
     coreset = choose(
         scores,
         method=options.method,
@@ -211,66 +214,66 @@ def select(options: SelectOptions) -> Coreset:
         "versions": versions(),
     }
 
-    def record_first(temporary: Path) -> None:  # it knows either table, whenever this is killed
-        written = [digest_of(temporary), *([earlier] if earlier else [])]
+    def write_record(temporary: Path) -> None:  # before the table: the record has both digests if this is killed
+        written = [digest_of(temporary), *([old_digest] if old_digest else [])]
         write_json(options.out.with_suffix(".json"), record | {"written": written})
 
-    coreset.write(options.out, record_first)
+    coreset.write(options.out, write_record)
     return coreset
 
 
-def _check_place(out: Path) -> str | None:
-    """Refuse to replace what `select` did not write; returns the digest of the coreset that is replaced.
+def _check_output(out: Path) -> str | None:
+    """Refuse to replace files that `select` did not write; returns the digest of the coreset to be replaced.
 
     Raises:
-        UsageError: a coreset that was changed since or is no coreset, or a JSON beside it that is not `select`'s.
+        UsageError: the file is not a coreset or was changed since, or `select` did not write the JSON beside it.
     """
-    beside = out.with_suffix(".json")
+    json_file = out.with_suffix(".json")
     record: dict[str, Any] = {}
-    if os.path.lexists(beside):
-        record = read_record(beside) if is_plain_file(beside) else {}
-        require(record.get("command") == "select", "out", "a name whose .json is free, or select's", str(beside))
+    if os.path.lexists(json_file):
+        record = read_record(json_file) if is_plain_file(json_file) else {}
+        require(record.get("command") == "select", "out", "a name whose .json is free, or select's", str(json_file))
     if not os.path.lexists(out):
         return None
     digest = digest_of(out) if is_plain_file(out) else ""
-    if digest not in record.get("written", ()) and not _is_of(out, digest, record):
+    if digest not in record.get("written", ()) and not _matches_record(out, digest, record):
         raise UsageError(f"out: {out} was not written by select, or was changed since; give another name")
     return digest
 
 
-def _is_of(out: Path, digest: str, record: dict[str, Any]) -> bool:
-    """Whether a table is the coreset that a record of version 0.1, which kept no digest, tells of."""
+def _matches_record(out: Path, digest: str, record: dict[str, Any]) -> bool:
+    """Whether a table is the coreset of a version 0.1 record, which has no digest."""
     return bool(digest) and "written" not in record and Coreset.read(out).provenance == record.get("provenance")
 
 
 def needs_of(selector: Selector) -> tuple[str, ...] | None:
-    """Columns and arrays of the scores that a selector looks at; None where a user's own does not say."""
+    """The columns and arrays of the scores that a selector reads; None if a user's selector does not declare them."""
     needs = getattr(selector, "needs", None)
     return (needs,) if isinstance(needs, str) else needs
 
 
 def _column_of(name: str, scores: Scores) -> str:
-    """The column that a method looks at: easycore falls back to what was scored online."""
+    """The column that a method reads: easycore falls back to the online one."""
     return name if name in scores.columns else f"{name}_online"
 
 
 def _require_values(scores: Scores, needs: tuple[str, ...] | None) -> None:
-    """Refuse a column without a single value: whatever is kept by it is kept at random."""
+    """Refuse a column without any value: a choice by it would be random."""
     for column in (_column_of(name, scores) for name in needs or ()):
         if column in scores.columns and not np.isfinite(scores[column]).any():
             raise UsageError(f"column {quote(column)} must hold values; all {len(scores)} samples have none (NaN)")
 
 
-def _warn_of_unseen(coreset: Coreset, scores: Scores, needs: tuple[str, ...] | None) -> None:
-    """Say how many of the kept samples the method knew nothing of."""
-    unseen = np.zeros(len(scores), np.bool_)
+def _warn_of_unobserved(coreset: Coreset, scores: Scores, needs: tuple[str, ...] | None) -> None:
+    """Warn how many of the kept samples have no values in the columns that the method reads."""
+    unobserved = np.zeros(len(scores), np.bool_)
     for name in needs or ():
         column = _column_of(name, scores)
         if column in scores.columns:
-            unseen |= np.isnan(scores[column])
+            unobserved |= np.isnan(scores[column])
     if needs is None and scores.columns:
-        unseen = scores.n_obs == 0
-    kept = int(np.sum(unseen & coreset.keep))
+        unobserved = scores.n_obs == 0
+    kept = int(np.sum(unobserved & coreset.keep))
     if kept:
         warnings.warn(f"{kept} of the kept samples were never observed", EasycoresetWarning, stacklevel=3)
 
@@ -278,10 +281,12 @@ def _warn_of_unseen(coreset: Coreset, scores: Scores, needs: tuple[str, ...] | N
 def _warn_of_lost_classes(coreset: Coreset, count: int) -> None:
     before, after = coreset.class_counts()
     names = coreset.provenance.get("class_names", [])
-    named = [names[k] if k < len(names) else str(k) for k in range(len(before))]
-    share = before * (count / before.sum())
-    emptied = [named[k] for k in np.flatnonzero((before > 0) & (after == 0))]
-    starved = [f"{named[k]} ({after[k]} of {before[k]})" for k in np.flatnonzero((after > 0) & (after < share / 10))]
+    labels = [names[k] if k < len(names) else str(k) for k in range(len(before))]
+    proportional = before * (count / before.sum())
+    emptied = [labels[k] for k in np.flatnonzero((before > 0) & (after == 0))]
+    starved = [
+        f"{labels[k]} ({after[k]} of {before[k]})" for k in np.flatnonzero((after > 0) & (after < proportional / 10))
+    ]
     if emptied:
         warnings.warn(f"the coreset holds no sample of class {', '.join(emptied)}", EasycoresetWarning, stacklevel=3)
     if starved:

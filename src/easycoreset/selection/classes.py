@@ -1,4 +1,4 @@
-"""What every selector shares: seeded ties, a method that runs within each class, and one that runs in parts."""
+"""Helpers of all selectors: seeded ties, selection within each class, and selection within random parts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Order = Callable[[Ints, int, np.random.Generator], Ints]  # (rows, count, rng) -
 
 @dataclass(frozen=True, kw_only=True)
 class ByColumn:
-    """What chooses by one column of the scores."""
+    """Base of selectors that rank by one column of the scores."""
 
     cost: ClassVar[str] = "n log n"
     by: str = "aign"
@@ -23,26 +23,26 @@ class ByColumn:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Its column."""
+        """The column."""
         return (self.by,)
 
 
 def no_tick(steps: int = 1) -> None:
-    """Progress that nobody sees."""
+    """Progress callback that does nothing."""
 
 
 def choose_rows(
     scores: Scores, count: int, seed: int, order: Order, *, per_class: bool, weight: Floats | None = None
 ) -> Coreset:
-    """Let `order` choose among all rows, or its quota within each class.
+    """Let `order` choose among all rows, or a quota within each class.
 
     Args:
-        scores: of all rows.
-        count: to be kept.
-        seed: of ties and random draws.
+        scores: scores of all rows.
+        count: number of samples to keep.
+        seed: seed of ties and random draws.
         order: the method.
-        per_class: within each class.
-        weight: [N], which `order` has filled in for the rows that it chose by the time it returns.
+        per_class: choose within each class.
+        weight: [N], which `order` fills in for the rows that it chooses.
     """
     rng = np.random.default_rng(seed)
     if per_class:
@@ -54,23 +54,27 @@ def choose_rows(
     return Coreset.from_order(chosen, scores, None if weight is None else weight[chosen])
 
 
-def in_parts(order: Order, most: int, name: str) -> Order:
-    """Have `order` run within seeded random parts of at most `most` rows, each with its share: an approximation.
+def in_parts(order: Order, part_size: int, name: str) -> Order:
+    """Run `order` within seeded random parts of at most `part_size` rows, each with its quota: an approximation.
 
-    It is what is left where exact work grows with the square of the rows.
+    It limits methods whose exact work grows with the square of the rows.
     """
 
-    def cut(rows: Ints, count: int, rng: np.random.Generator) -> Ints:
-        if len(rows) <= most:
+    def order_in_parts(rows: Ints, count: int, rng: np.random.Generator) -> Ints:
+        if len(rows) <= part_size:
             return order(rows, count, rng)
-        parts = [np.sort(part) for part in np.array_split(rng.permutation(rows), -(-len(rows) // most))]
+        parts = [np.sort(part) for part in np.array_split(rng.permutation(rows), -(-len(rows) // part_size))]
         log.info(
-            "%s: %d rows are cut into %d random parts (part=%d): an approximation", name, len(rows), len(parts), most
+            "%s: %d rows are split into %d random parts (part=%d): an approximation",
+            name,
+            len(rows),
+            len(parts),
+            part_size,
         )
         quotas = class_quotas(np.array([len(part) for part in parts]), count, rng)
         return interleave([order(part, int(n), rng) for part, n in zip(parts, quotas, strict=True) if n], rng)
 
-    return cut
+    return order_in_parts
 
 
 def require_classes(name: str, per_class: bool) -> None:
@@ -85,7 +89,7 @@ def sort_rows(values: Floats, rows: Ints, rng: np.random.Generator) -> Ints:
 
 
 def class_quotas(sizes: Ints, count: int, rng: np.random.Generator) -> Ints:
-    """Share `count` over classes in proportion to their sizes, by largest remainder, equal remainders in seeded order.
+    """Divide `count` among classes in proportion to their sizes, by largest remainder; ties in seeded order.
 
     >>> class_quotas(np.array([5, 3, 2]), 5, np.random.default_rng(0)).tolist() in ([3, 1, 1], [2, 2, 1])
     True
@@ -100,14 +104,14 @@ def class_quotas(sizes: Ints, count: int, rng: np.random.Generator) -> Ints:
 
 
 def interleave(groups: list[Ints], rng: np.random.Generator) -> Ints:
-    """Merge ordered groups by (place + 1/2) / quota, so that a prefix of the whole is a smaller balanced whole.
+    """Merge ordered groups by (position + 1/2) / size, so that every prefix is balanced too.
 
     >>> interleave([np.array([1, 2, 3, 4]), np.array([9, 8])], np.random.default_rng(0)).tolist()
     [1, 9, 2, 3, 8, 4]
     """
     rows = np.concatenate(groups)
-    places = np.concatenate([(np.arange(len(group)) + 0.5) / max(len(group), 1) for group in groups])
-    seeded = np.concatenate(
+    positions = np.concatenate([(np.arange(len(group)) + 0.5) / max(len(group), 1) for group in groups])
+    ties = np.concatenate(
         [np.full(len(group), tie) for group, tie in zip(groups, rng.random(len(groups)), strict=True)]
     )
-    return rows[np.lexsort((seeded, places))]
+    return rows[np.lexsort((ties, positions))]

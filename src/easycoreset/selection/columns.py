@@ -1,4 +1,4 @@
-"""Column names as methods: the hard end of that column, as the pruning literature compares them."""
+"""Methods named after a column: they keep its hard end, as the pruning literature compares them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,7 +9,7 @@ from easycoreset.tables import Coreset, Scores
 
 @dataclass(frozen=True, kw_only=True)
 class HardEnd:
-    """Keeps the highest values of the column that a subclass names."""
+    """Keeps the highest values of the subclass's `column`."""
 
     cost: ClassVar[str] = "n log n"
     column: ClassVar[str]

@@ -1,4 +1,4 @@
-"""The ends and the middle of one hardness: EasyCore, and the controls that stand beside it."""
+"""The easy end, the hard end and the middle of one hardness: EasyCore and its controls."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,8 +14,8 @@ from easycoreset.tables import Coreset, Ints, Scores
 class EasyCore:
     """Keeps the samples of the lowest AIGN (EasyCore, arXiv 2510.11018).
 
-    Over the whole set, as in the paper, unless `per_class`. Where the table has only `aign_online`, that is
-    taken, and said.
+    Over the whole set, as in the paper, unless `per_class`. If the table has only `aign_online`, that is used
+    and logged.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("aign",)
@@ -26,7 +26,7 @@ class EasyCore:
         by = "aign"
         if "aign" not in scores.columns and "aign_online" in scores.columns:
             by = "aign_online"
-            log.info("easycore: the scores hold no exact aign; aign_online is taken, which is another quantity")
+            log.info("easycore: the scores have no exact aign; aign_online is used, which is another quantity")
         return Easiest(by=by, per_class=self.per_class)(scores, count, seed)
 
 
@@ -43,7 +43,7 @@ class Easiest(ByColumn):
 
 @dataclass(frozen=True, kw_only=True)
 class Hardest(ByColumn):
-    """Keeps the highest values of a hardness; never observed samples come last here too."""
+    """Keeps the highest values of a hardness; never observed samples come last."""
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = -scores[self.by]
@@ -62,8 +62,8 @@ class Middle(ByColumn):
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             ordered = sort_rows(values, rows, rng)
             observed = int(np.sum(~np.isnan(values[rows])))
-            inner = middle_out(observed)
-            return ordered[np.concatenate([inner, np.arange(observed, len(rows))])][:n]
+            positions = middle_out(observed)
+            return ordered[np.concatenate([positions, np.arange(observed, len(rows))])][:n]
 
         return choose_rows(scores, count, seed, order, per_class=self.per_class)
 
@@ -87,7 +87,7 @@ class SLoCurves:
 
 
 def middle_out(n: int) -> Ints:
-    """The places 0..n-1 from the middle outwards: the first k are those from floor((n - k) / 2) on, for every k.
+    """The positions 0..n-1 from the middle outwards: the first k are those from floor((n - k) / 2) on, for every k.
 
     >>> middle_out(5).tolist()
     [2, 1, 3, 0, 4]

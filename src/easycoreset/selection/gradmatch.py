@@ -1,4 +1,4 @@
-"""GradMatch: few samples whose weighted gradients add up to the gradient of all."""
+"""GradMatch: samples whose weighted gradients add up to the full gradient."""
 
 import math
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from easycoreset.selection.classes import choose_rows, in_parts, no_tick, requir
 from easycoreset.selection.geometry import needed_arrays, read_gradients
 from easycoreset.tables import Coreset, Ints, Scores
 
-ROUNDS = 50  # of picks, each followed by a refit of all weights
-PATIENCE = 3  # refits that may get worse before rows change sides one at a time
+ROUNDS = 50  # each picks a batch and refits all weights
+PATIENCE = 3  # refits without progress before pivots change one at a time
 
 Doubles = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
 class Match(NamedTuple):
-    """Places that were chosen, their weights, and the objective after each refit."""
+    """The chosen positions, their weights, and the objective after each refit."""
 
     chosen: Ints
     weight: Doubles
@@ -33,10 +33,10 @@ class Match(NamedTuple):
 class GradMatch:
     """Orthogonal matching pursuit on last-layer gradients, within each class (Killamsetty et al. 2021).
 
-    Minimises |b - A w|^2 + lam |w|^2, w >= 0: columns of A are the gradients of the own class's logit,
-    (p_y - 1) (h, 1), divided by their mean norm, b their sum. Train with the weights. Rows are picked in 50 batches, by
-    inner product with the residual. `gradients=adversarial` takes them at PGD examples (Dolatabadi et al. 2022). More
-    than `part` rows of a class are cut at random.
+    Minimises |b - A w|^2 + lam |w|^2, w >= 0: columns of A are the gradients of the true class's logit,
+    (p_y - 1) (h, 1), divided by their mean norm, b is their sum. Train with the weights. Rows are picked in 50 batches,
+    by inner product with the residual. `gradients=adversarial` uses PGD examples (Dolatabadi et al. 2022). More than
+    `part` rows of a class are split at random.
     """
 
     cost: ClassVar[str] = "50 refits of d^2 count a class"
@@ -52,7 +52,7 @@ class GradMatch:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The arrays of its gradients."""
+        """The arrays needed for the gradients."""
         return needed_arrays(self.gradients)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -62,20 +62,20 @@ class GradMatch:
             def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
                 rows = rng.permutation(rows)
                 gradients = read_gradients(scores, rows, adversarial=self.gradients == "adversarial")
-                own = gradients.error[np.arange(len(rows)), scores.labels[rows]]
-                matched = match((own[:, None] * gradients.inputs).T.astype(np.float64), n, self.lam, bar.advance)
+                error = gradients.error[np.arange(len(rows)), scores.labels[rows]]
+                matched = match((error[:, None] * gradients.inputs).T.astype(np.float64), n, self.lam, bar.advance)
                 weight[rows[matched.chosen]] = matched.weight
                 return rows[matched.chosen]
 
-            cut = in_parts(order, self.part, "gradmatch")
-            return choose_rows(scores, count, seed, cut, per_class=True, weight=weight)
+            order_in_parts = in_parts(order, self.part, "gradmatch")
+            return choose_rows(scores, count, seed, order_in_parts, per_class=True, weight=weight)
 
 
 def match(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] = no_tick) -> Match:
-    """Choose `count` columns of A [d, n] and weights for them.
+    """Choose `count` columns of A [d, n] and their weights.
 
-    Picks of weight 0 get the smallest positive weight; what positive inner products do not fill is filled by
-    correlation with b, at that weight too.
+    Picks of weight 0 get the smallest positive weight. If too few inner products are positive, the rest is filled by
+    inner product with b, also at that weight.
     """
     scale = float(np.linalg.norm(columns, axis=0).mean())
     columns = columns / (scale or 1.0)
@@ -85,22 +85,22 @@ def match(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] 
     objective = [float(target @ target)]
     free = np.ones(columns.shape[1], bool)
     while len(chosen) < count:
-        towards = (target - columns[:, chosen] @ weight) @ columns
-        towards[~free] = -np.inf
+        correlation = (target - columns[:, chosen] @ weight) @ columns
+        correlation[~free] = -np.inf
         batch = min(math.ceil(count / ROUNDS), count - len(chosen))
-        added = np.argsort(-towards, kind="stable")[:batch]
-        added = added[towards[added] > 0]
+        added = np.argsort(-correlation, kind="stable")[:batch]
+        added = added[correlation[added] > 0]
         if not len(added):
             break
         free[added] = False
         chosen = np.concatenate([chosen, added])
         passive = np.concatenate([weight > 0, np.ones(len(added), bool)])
         weight = fit_nonnegative(columns[:, chosen], target, lam, passive)
-        left = target - columns[:, chosen] @ weight
-        objective.append(float(left @ left + lam * weight @ weight))
+        residual = target - columns[:, chosen] @ weight
+        objective.append(float(residual @ residual + lam * weight @ weight))
         tick(len(added))
-    towards = np.where(free, target @ columns, -np.inf)
-    rest = np.argsort(-towards, kind="stable")[: count - len(chosen)]
+    correlation = np.where(free, target @ columns, -np.inf)
+    rest = np.argsort(-correlation, kind="stable")[: count - len(chosen)]
     tick(len(rest))
     weight = np.concatenate([weight, np.zeros(len(rest))])
     smallest = weight[weight > 0].min(initial=np.inf)
@@ -114,8 +114,8 @@ def fit_nonnegative(columns: Doubles, target: Doubles, lam: float, passive: Flag
     Args:
         columns: A [d, k].
         target: [d].
-        lam: > 0.
-        passive: [k], which weights are guessed to be positive.
+        lam: ridge penalty, > 0.
+        passive: [k], initial guess of which weights are positive.
     """
     passive = passive.copy()
     fewest = columns.shape[1] + 1
@@ -124,22 +124,22 @@ def fit_nonnegative(columns: Doubles, target: Doubles, lam: float, passive: Flag
     while True:
         weight = np.zeros(columns.shape[1])
         weight[passive] = fit_ridge(columns[:, passive], target, lam)
-        slope = lam * weight - (target - columns @ weight) @ columns
-        wrong = np.where(passive, weight < -1e-12, slope < -slack)
-        if not wrong.any():
+        gradient = lam * weight - (target - columns @ weight) @ columns
+        violated = np.where(passive, weight < -1e-12, gradient < -slack)
+        if not violated.any():
             return np.maximum(weight, 0)
-        if wrong.sum() < fewest:
-            fewest = int(wrong.sum())
+        if violated.sum() < fewest:
+            fewest = int(violated.sum())
             patience = PATIENCE
         elif patience:
             patience -= 1
         else:
-            wrong[: np.flatnonzero(wrong)[-1]] = False
-        passive ^= wrong
+            violated[: np.flatnonzero(violated)[-1]] = False
+        passive ^= violated
 
 
 def fit_ridge(columns: Doubles, target: Doubles, lam: float) -> Doubles:
-    """Minimise |target - A w|^2 + lam |w|^2, in the smaller of the two spaces."""
+    """Minimise |target - A w|^2 + lam |w|^2, solved in the smaller of the two spaces."""
     d, k = columns.shape
     if k <= d:
         return np.asarray(np.linalg.solve(columns.T @ columns + lam * np.eye(k), target @ columns), np.float64)

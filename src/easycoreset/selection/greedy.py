@@ -12,16 +12,16 @@ from easycoreset.selection.classes import choose_rows, in_parts, no_tick, requir
 from easycoreset.selection.geometry import CHUNK, read_rows, square_norms, squared_distances
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
-CANDIDATES = 1024  # rows whose distances are kept up to date between looks at all of them
+CANDIDATES = 1024  # rows whose distances are kept up to date between updates of all rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Herding:
-    """Matches the class mean greedily: next is the sample that brings the mean of the kept nearest to it.
+    """Matches the class mean greedily: the next sample is the one that brings the mean of the kept nearest to it.
 
-    The mean-matching form (Rebuffi et al. 2017), in which coreset papers use Welling 2009; to take the farthest point
+    The mean-matching form (Rebuffi et al. 2017) of Welling 2009, which coreset papers use; taking the farthest point
     first, as some libraries do, is another method. Within each class, on features. More than `part` rows of a class are
-    cut at random.
+    split at random.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("features",)
@@ -47,9 +47,9 @@ class Herding:
 class KCenter:
     """Farthest-first traversal of the features (k-center greedy, Sener & Savarese 2018).
 
-    From the sample nearest to the mean, or from sample `start` (in its own class or part). Exact: a running minimum,
-    which for most rows is an upper bound that is brought up to date only when it could matter. More than `part` rows
-    are cut at random.
+    Starts at the sample nearest to the mean, or at sample `start` (in its class or part). Exact: the running minimum
+    distance of most rows is an upper bound, updated only when it could matter. More than `part` rows are split at
+    random.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("features",)
@@ -76,16 +76,16 @@ class KCenter:
 
 
 def herd(h: Floats, count: int, tick: Callable[..., None] = no_tick) -> Ints:
-    """Places of the rows [n, d] whose running mean follows the mean of all, the first of equal ones first.
+    """Choose positions of rows [n, d] whose running mean follows the mean of all; of equal rows the first wins.
 
     >>> herd(np.array([[0], [1], [2], [10]], np.float32), 4).tolist()
     [2, 1, 3, 0]
     """
     h = h - h.mean(0, dtype=np.float64).astype(np.float32)
-    cost = square_norms(h).astype(np.float64)  # |sum of the kept + h|^2, but for the first term's own square
+    cost = square_norms(h).astype(np.float64)  # |sum of the kept + h|^2 without the constant |sum of the kept|^2
     chosen = np.zeros(count, np.int64)
-    for place in range(count):
-        row = chosen[place] = int(cost.argmin())
+    for step in range(count):
+        row = chosen[step] = int(cost.argmin())
         cost += 2 * (h @ h[row])
         cost[row] = np.inf
         tick()
@@ -93,47 +93,47 @@ def herd(h: Floats, count: int, tick: Callable[..., None] = no_tick) -> Ints:
 
 
 def traverse(h: Floats, count: int, start: int | None = None, tick: Callable[..., None] = no_tick) -> Ints:
-    """Places of the rows [n, d], each farthest from those before it, the first of equal ones first.
+    """Choose positions of rows [n, d], each farthest from the previous ones; of equal rows the first wins.
 
     >>> h = np.array([[0], [1], [2], [10]], np.float32)
     >>> traverse(h, 4).tolist(), traverse(h, 4, start=0).tolist()
     ([2, 3, 0, 1], [0, 3, 2, 1])
     """
     h = h - h.mean(0, dtype=np.float64).astype(np.float32)
-    near = np.full(len(h), np.inf, np.float32)
+    nearest = np.full(len(h), np.inf, np.float32)
     chosen = [int(square_norms(h).argmin()) if start is None else start]
-    fresh = 0  # so many of the chosen are in `near`
+    included = 0  # number of chosen rows that `nearest` takes into account
     while len(chosen) < count:
-        _bring_near(near, h, h[chosen[fresh:]])
-        near[chosen] = -np.inf
-        fresh = len(chosen)
-        if near.max() <= 0:  # what is left lies on the chosen
-            left = np.flatnonzero(near == 0)[: count - fresh]
-            chosen += left.tolist()
-            tick(len(left))
+        _update_nearest(nearest, h, h[chosen[included:]])
+        nearest[chosen] = -np.inf
+        included = len(chosen)
+        if nearest.max() <= 0:  # the remaining rows are equal to chosen ones
+            rest = np.flatnonzero(nearest == 0)[: count - included]
+            chosen += rest.tolist()
+            tick(len(rest))
             break
-        most = min(CANDIDATES, len(h))
-        order = np.argpartition(-near, most - 1)
-        candidates = np.sort(order[:most])
-        bound = near[order[most:]].max(initial=-np.inf)
-        own = near[candidates]
-        theirs = h[candidates]
-        best = int(own.argmax())
-        while len(chosen) < count and (own[best] > bound or len(chosen) == fresh):
-            # on a tie with those outside, the first of all rows is right only while `near` is up to date
-            row = int(candidates[best]) if own[best] > bound else int(near.argmax())
+        size = min(CANDIDATES, len(h))
+        order = np.argpartition(-nearest, size - 1)
+        candidates = np.sort(order[:size])
+        bound = nearest[order[size:]].max(initial=-np.inf)
+        distances = nearest[candidates]
+        features = h[candidates]
+        best = int(distances.argmax())
+        while len(chosen) < count and (distances[best] > bound or len(chosen) == included):
+            # on a tie with other rows, the first of all rows is right only while `nearest` is up to date
+            row = int(candidates[best]) if distances[best] > bound else int(nearest.argmax())
             chosen.append(row)
             tick()
             if row != candidates[best]:
                 break
-            own = np.minimum(own, squared_distances(theirs, h[row : row + 1])[:, 0])
-            own[best] = -np.inf
-            best = int(own.argmax())
+            distances = np.minimum(distances, squared_distances(features, h[row : row + 1])[:, 0])
+            distances[best] = -np.inf
+            best = int(distances.argmax())
     return np.array(chosen[:count], np.int64)
 
 
-def _bring_near(near: Floats, h: Floats, added: Floats) -> None:
-    """Take the distances to the rows `added` into the running minimum."""
+def _update_nearest(nearest: Floats, h: Floats, added: Floats) -> None:
+    """Update the running minimum `nearest` with the distances to the rows `added`."""
     for start in range(0, len(h), CHUNK):
-        found = squared_distances(h[start : start + CHUNK], added)
-        near[start : start + CHUNK] = np.minimum(near[start : start + CHUNK], found.min(1))
+        distances = squared_distances(h[start : start + CHUNK], added)
+        nearest[start : start + CHUNK] = np.minimum(nearest[start : start + CHUNK], distances.min(1))

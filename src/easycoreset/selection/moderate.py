@@ -1,4 +1,4 @@
-"""Moderate coresets: distances to the class mean near their median."""
+"""Moderate coresets: samples whose distance to the class mean is near its median."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,8 +14,8 @@ from easycoreset.tables import Coreset, Ints, Scores
 class Moderate:
     """Keeps the samples whose distance to their class mean is nearest to the class's median distance.
 
-    Xia et al. 2023. A departure: they take the middle of the distances of all classes together, and their code takes
-    the vector of medians as the centre. Distances are Euclidean, between features.
+    Xia et al. 2023. A departure: they use the median over all classes together, and their code uses the vector of
+    medians as the centre. Distances are Euclidean, between features.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("features",)
@@ -23,14 +23,14 @@ class Moderate:
     per_class: bool = False
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
-        off = np.zeros(len(scores), np.float32)
+        deviation = np.zeros(len(scores), np.float32)
         for k in np.unique(scores.labels):
             rows = np.flatnonzero(scores.labels == k)
             h = read_rows(scores, "features", rows)
             distance = np.sqrt(square_norms(h - h.mean(0, dtype=np.float64).astype(np.float32)))
-            off[rows] = np.abs(distance - np.median(distance))
+            deviation[rows] = np.abs(distance - np.median(distance))
 
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
-            return sort_rows(off, rows, rng)[:n]
+            return sort_rows(deviation, rows, rng)[:n]
 
         return choose_rows(scores, count, seed, order, per_class=self.per_class)

@@ -1,4 +1,4 @@
-"""Prototypes: the far end of k-means clusters."""
+"""Prototypes: the samples farthest from their k-means centres."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false
@@ -20,8 +20,8 @@ from easycoreset.tables import Coreset, Floats, Ints, Scores
 class Prototypes:
     """Keeps the samples farthest from their k-means centre (Sorscher et al. 2022); `end=easy` keeps the nearest.
 
-    scikit-learn's KMeans, 10 starts, as many clusters as classes, one a class with `per_class`. A departure: features
-    are those of the scored model, theirs are self-supervised.
+    scikit-learn's KMeans, 10 starts, as many clusters as classes, one per class with `per_class`. A departure: features
+    are those of the scored model; the paper's are self-supervised.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("features",)
@@ -30,20 +30,20 @@ class Prototypes:
     per_class: bool = False
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
-        off = np.zeros(len(scores), np.float32)
+        values = np.zeros(len(scores), np.float32)
 
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             clusters = len(np.unique(scores.labels[rows]))
             distance = distance_to_centre(read_rows(scores, "features", rows), clusters, seed)
-            off[rows] = distance if self.end == "easy" else -distance
-            return sort_rows(off, rows, rng)[:n]
+            values[rows] = distance if self.end == "easy" else -distance
+            return sort_rows(values, rows, rng)[:n]
 
         return choose_rows(scores, count, seed, order, per_class=self.per_class)
 
 
 def distance_to_centre(h: Floats, clusters: int, seed: int) -> Floats:
-    """Of each row [n, d] to the centre of its k-means cluster, [n]."""
+    """Distance of each row [n, d] to the centre of its k-means cluster, [n]."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer distinct rows than clusters
-        found = KMeans(clusters, n_init=10, random_state=seed).fit(h)  # pyright: ignore[reportArgumentType]
-    return np.sqrt(square_norms(h - found.cluster_centers_[found.labels_].astype(np.float32)))
+        kmeans = KMeans(clusters, n_init=10, random_state=seed).fit(h)  # pyright: ignore[reportArgumentType]
+    return np.sqrt(square_norms(h - kmeans.cluster_centers_[kmeans.labels_].astype(np.float32)))

@@ -1,4 +1,4 @@
-"""Coresets that somebody published: `file:PATH` names a coreset, or a list of indices or sample ids."""
+"""Published coresets: `file:PATH` names a coreset table, or a list of indices or sample ids."""
 
 from pathlib import Path
 from typing import Any
@@ -11,29 +11,29 @@ from easycoreset.tables import Coreset, Ints, Scores, check_same_data
 
 
 def read_published(path: Path, scores: Scores) -> Coreset:
-    """The coreset that a file holds: .parquet as `select` writes it, or a list in .txt, .csv, .json, .npy or .npz.
+    """Read a coreset from a file: .parquet as `select` writes it, or a list in .txt, .csv, .json, .npy or .npz.
 
     Args:
         path: the file.
-        scores: of the data that it must belong to; only ids, labels and fingerprint are looked at.
+        scores: scores of the data that it must belong to; only sample ids, labels and fingerprint are used.
 
     Raises:
-        UsageError: missing, broken, of other data, an index out of range, an unknown id, or one named twice.
+        UsageError: the file is missing, unreadable or of other data, or has an invalid, unknown or repeated sample.
     """
     if path.suffix == ".parquet":
         coreset = Coreset.read(path)
-        mark = scores.provenance.get("fingerprint", "")
+        fingerprint = scores.provenance.get("fingerprint", "")
         split = scores.provenance.get("split", "train")
-        own = (coreset.sample_ids, coreset.labels)
-        other = (scores.sample_ids, scores.labels)
-        check_same_data(coreset.provenance, mark, split, f"coreset {path}", own, other)
+        samples = (coreset.sample_ids, coreset.labels)
+        expected = (scores.sample_ids, scores.labels)
+        check_same_data(coreset.provenance, fingerprint, split, f"coreset {path}", samples, expected)
         order = np.argsort(np.where(coreset.keep, coreset.rank, np.iinfo(np.int64).max))[: len(coreset)]
         return Coreset.from_order(order, scores, coreset.weight[order])
     return Coreset.from_order(_rows(path, read_list(path, f"method file:{path}", len(scores)), scores), scores)
 
 
 def read_listed(option: str, path: Path, scores: Scores) -> Coreset:
-    """The same for an option that names a list of samples."""
+    """Read a list of samples for an option; errors name the option."""
     try:
         return read_published(path, scores)
     except UsageError as error:
@@ -41,23 +41,23 @@ def read_listed(option: str, path: Path, scores: Scores) -> Coreset:
 
 
 def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
-    """The rows that a list names: sample ids where all are such, else indices.
+    """The rows of a list: of sample ids if all values are ids, else of indices.
 
     Raises:
         UsageError: a value that is neither, out of range, or named twice.
     """
     if not values:
         raise UsageError(f"method file:{path}: holds no index")
-    known = {name: row for row, name in enumerate(scores.sample_ids)}
-    if all(str(value) in known for value in values):
-        rows = np.array([known[str(value)] for value in values], np.int64)
+    row_of = {name: row for row, name in enumerate(scores.sample_ids)}
+    if all(str(value) in row_of for value in values):
+        rows = np.array([row_of[str(value)] for value in values], np.int64)
     else:
         try:
             rows = np.array([whole_number(value) for value in values], np.int64)
         except (TypeError, ValueError, OverflowError):
-            strange = next(str(value) for value in values if not _is_index(value))
+            invalid = next(str(value) for value in values if not _is_index(value))
             raise UsageError(
-                f"method file:{path}: {quote(strange)} is neither an index nor a sample id of this data"
+                f"method file:{path}: {quote(invalid)} is neither an index nor a sample id of this data"
             ) from None
     outside = rows[(rows < 0) | (rows >= len(scores))]
     if len(outside):

@@ -1,4 +1,4 @@
-"""Coverage of hardness: equal shares of its strata (CCS, and strata of equal count)."""
+"""Coverage of the hardness range: equal shares of its strata (CCS, and strata of equal count)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,9 +17,9 @@ STRATA = 50
 class CCS:
     """Drops the hardest share beta, then keeps equal shares of strata of equal width (Zheng et al. 2023).
 
-    Strata are of the hardness `by` (AUM, as in the paper); what a small one leaves over goes to larger ones. `beta`
-    left out is the paper's for CIFAR-10: 0 from half of the data on, 0.1 down to 15%, 0.3 below. Departures: the last
-    stratum is closed (the authors' `max * 1.0001` loses the hardest row where hardness is negative); never observed
+    Strata of the hardness `by` (AUM, as in the paper); the quota that a small one cannot fill goes to larger ones.
+    `beta` defaults to the paper's for CIFAR-10: 0 from half of the data on, 0.1 down to 15%, 0.3 below. Departures: the
+    last stratum is closed (the authors' `max * 1.0001` loses the hardest row if hardness is negative); never observed
     samples belong to no stratum.
     """
 
@@ -33,7 +33,7 @@ class CCS:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Its column."""
+        """The column."""
         return (self.by,)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -42,18 +42,18 @@ class CCS:
         if self.beta is None:
             log.info("ccs: the hardest %.0f%% are dropped first (beta=%g)", 100 * beta, beta)
         observed = int(np.sum(~np.isnan(values)))
-        left = observed - int(np.floor(beta * observed))
-        if left < count <= observed:
-            raise UsageError(f"ccs: beta={beta:g} leaves {left} samples, fewer than the {count} to be kept")
+        remaining = observed - int(np.floor(beta * observed))
+        if remaining < count <= observed:
+            raise UsageError(f"ccs: beta={beta:g} leaves {remaining} samples, fewer than the {count} to be kept")
 
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             ordered = sort_rows(values, rows, rng)
-            seen = int(np.sum(~np.isnan(values[rows])))
-            kept = seen - int(np.floor(beta * seen))
+            n_observed = int(np.sum(~np.isnan(values[rows])))
+            kept = n_observed - int(np.floor(beta * n_observed))
             pool = ordered[:kept]
             k = min(STRATA, n)
             chosen = draw_strata(equal_width(values[pool].astype(np.float64), k), k, min(n, kept), rng)
-            return np.concatenate([pool[chosen], ordered[kept:]])[:n]  # a short class takes dropped rows back
+            return np.concatenate([pool[chosen], ordered[kept:]])[:n]  # a small class takes dropped rows back
 
         return choose_rows(scores, count, seed, order, per_class=self.per_class)
 
@@ -67,17 +67,17 @@ class Stratified(ByColumn):
 
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             ordered = sort_rows(values, rows, rng)
-            seen = int(np.sum(~np.isnan(values[rows])))
+            n_observed = int(np.sum(~np.isnan(values[rows])))
             k = min(STRATA, n)
-            strata = np.concatenate([np.full(len(s), i) for i, s in enumerate(np.array_split(ordered[:seen], k))])
-            chosen = draw_strata(strata.astype(np.int64), k, min(n, seen), rng)
-            return np.concatenate([ordered[chosen], ordered[seen:]])[:n]
+            strata = np.concatenate([np.full(len(s), i) for i, s in enumerate(np.array_split(ordered[:n_observed], k))])
+            chosen = draw_strata(strata.astype(np.int64), k, min(n, n_observed), rng)
+            return np.concatenate([ordered[chosen], ordered[n_observed:]])[:n]
 
         return choose_rows(scores, count, seed, order, per_class=self.per_class)
 
 
 def choose_beta(fraction: float) -> float:
-    """The paper's beta for CIFAR-10 at a fraction that is kept."""
+    """The paper's beta for CIFAR-10 when `fraction` is kept."""
     return 0.0 if fraction >= 0.5 else 0.1 if fraction >= 0.15 else 0.3
 
 
@@ -95,22 +95,22 @@ def equal_width(values: np.ndarray, strata: int) -> Ints:
 
 
 def share_strata(sizes: Ints, count: int, rng: np.random.Generator) -> Ints:
-    """Equal quotas; what small strata leave over goes to larger ones (ascending size, equal sizes in seeded order).
+    """Equal quotas; what small strata cannot fill goes to larger ones (ascending size, ties in seeded order).
 
     >>> share_strata(np.array([1, 9, 5]), 9, np.random.default_rng(0)).tolist()
     [1, 4, 4]
     """
     quotas = np.zeros(len(sizes), np.int64)
-    left = count
+    remaining = count
     seeded = rng.permutation(len(sizes))
     for done, k in enumerate(seeded[np.argsort(sizes[seeded], kind="stable")]):
-        quotas[k] = min(int(sizes[k]), left // (len(sizes) - done))
-        left -= quotas[k]
+        quotas[k] = min(int(sizes[k]), remaining // (len(sizes) - done))
+        remaining -= quotas[k]
     return quotas
 
 
 def draw_strata(strata: Ints, k: int, count: int, rng: np.random.Generator) -> Ints:
-    """Draw `count` places, equal quotas of each of `k` strata, interleaved so that a prefix is a smaller such draw."""
+    """Draw `count` positions, equal quotas from each of `k` strata, interleaved so that prefixes are balanced too."""
     quotas = share_strata(np.bincount(strata, minlength=k), count, rng)
     drawn = [rng.permutation(np.flatnonzero(strata == s))[:n] for s, n in enumerate(quotas) if n]
     return interleave(drawn, rng) if drawn else np.zeros(0, np.int64)

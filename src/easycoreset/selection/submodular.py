@@ -19,7 +19,7 @@ class Facility:
     """Facility location: every sample of the class should be near a kept one (Iyer et al. 2021).
 
     Lazy greedy, within (1 - 1/e) of the optimum; similarity is the class's largest feature distance minus the
-    distance. A class of more than `part` rows is cut at random: an n x n table is never larger.
+    distance. A class of more than `part` rows is split at random, which bounds the n x n table.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("features",)
@@ -45,11 +45,11 @@ class Facility:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphCut:
-    """Graph cut: near to all of the class, far from what is kept already (Iyer et al. 2021).
+    """Graph cut: samples near to all of the class and far from those already kept (Iyer et al. 2021).
 
     Greedy on sum_{i in V, j in S} s_ij - lam * sum_{i, j in S} s_ij with s = (1 + cos) / 2 of features; within
-    (1 - 1/e) of the optimum for lam <= 0.5, where it is monotone. The count is met also when gains are negative. More
-    than `part` rows of a class are cut at random.
+    (1 - 1/e) of the optimum for lam <= 0.5, where it is monotone. The count is reached even if gains are negative. More
+    than `part` rows of a class are split at random.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("features",)
@@ -75,10 +75,10 @@ class GraphCut:
 
 @dataclass(frozen=True, kw_only=True)
 class CRAIG:
-    """Facility location on last-layer gradients; a kept sample weighs as many as it stands for.
+    """Facility location on last-layer gradients; a kept sample's weight is the number of samples that it represents.
 
     Mirzasoleiman et al. 2020, whose code takes p - 1_y alone; here (p - 1_y) x (h, 1). Train with the weights.
-    `gradients=adversarial` takes them at PGD examples (Dolatabadi et al. 2022).
+    `gradients=adversarial` uses PGD examples (Dolatabadi et al. 2022).
     """
 
     cost: ClassVar[str] = "n d n/classes"
@@ -92,7 +92,7 @@ class CRAIG:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The arrays of its gradients."""
+        """The arrays needed for the gradients."""
         return needed_arrays(self.gradients)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -107,61 +107,61 @@ class CRAIG:
                 weight[rows[chosen]] = cluster_sizes(similarity, chosen)
                 return rows[chosen]
 
-            cut = in_parts(order, self.part, "craig")
-            return choose_rows(scores, count, seed, cut, per_class=True, weight=weight)
+            order_in_parts = in_parts(order, self.part, "craig")
+            return choose_rows(scores, count, seed, order_in_parts, per_class=True, weight=weight)
 
 
 def to_similarity(squared: Floats) -> Floats:
-    """Largest distance minus distance, in the place of the squared distances."""
+    """Turn squared distances into similarities, in place: largest distance minus distance."""
     distance = np.sqrt(squared, out=squared)
     return np.subtract(distance.max(initial=0), distance, out=distance)
 
 
 def cover(similarity: Floats, count: int, tick: Callable[[], None] = no_tick) -> Ints:
-    """Places that greedily raise sum_i max_{j kept} s_ij, the first of equal ones first; lazily (Minoux 1978).
+    """Lazy greedy maximisation of sum_i max_{j kept} s_ij (Minoux 1978); of equal gains the first row wins.
 
     Args:
         similarity: [n, n], symmetric, >= 0.
-        count: how many.
-        tick: told of each.
+        count: number of rows to choose.
+        tick: progress callback, called for each choice.
     """
     best = np.zeros(len(similarity), np.float32)
-    heap = [(-gain, place, 0) for place, gain in enumerate(similarity.sum(0, dtype=np.float64).tolist())]
+    heap = [(-gain, row, 0) for row, gain in enumerate(similarity.sum(0, dtype=np.float64).tolist())]
     heapq.heapify(heap)
     chosen: list[int] = []
     while len(chosen) < count:
-        _, place, known = heap[0]
-        if known == len(chosen):
+        _, row, computed_at = heap[0]  # computed_at: number of rows chosen when the gain was computed
+        if computed_at == len(chosen):
             heapq.heappop(heap)
-            chosen.append(place)
-            np.maximum(best, similarity[place], out=best)
+            chosen.append(row)
+            np.maximum(best, similarity[row], out=best)
             tick()
         else:
-            gain = float(np.maximum(similarity[place] - best, 0).sum(dtype=np.float64))
-            heapq.heapreplace(heap, (-gain, place, len(chosen)))
+            gain = float(np.maximum(similarity[row] - best, 0).sum(dtype=np.float64))
+            heapq.heapreplace(heap, (-gain, row, len(chosen)))
     return np.array(chosen, np.int64)
 
 
 def cluster_sizes(similarity: Floats, chosen: Ints) -> Floats:
-    """How many rows each chosen one stands for; each row counts for the nearest, a chosen one for itself."""
+    """The number of rows that each chosen row represents; each row counts for its nearest chosen row."""
     nearest = np.argmax(similarity[:, chosen], 1)
     nearest[chosen] = np.arange(len(chosen))
     return np.bincount(nearest, minlength=len(chosen)).astype(np.float32)
 
 
 def cut_graph(h: Floats, count: int, lam: float, tick: Callable[[], None] = no_tick) -> Ints:
-    """Places that greedily raise the graph cut of rows [n, d], the first of equal ones first.
+    """Greedy maximisation of the graph cut of rows [n, d]; of equal gains the first row wins.
 
-    In float64: features with a large mean have cosines that differ in their last digits only.
+    In float64, since cosines of features with a large mean differ only in their last digits.
     """
-    wide = h.astype(np.float64)
-    norms = np.linalg.norm(wide, axis=1, keepdims=True)
-    wide /= np.where(norms > 0, norms, 1)
-    gains = (len(wide) + wide @ wide.sum(0)) / 2 - lam * (1 + np.einsum("nd,nd->n", wide, wide)) / 2
+    unit = h.astype(np.float64)
+    norms = np.linalg.norm(unit, axis=1, keepdims=True)
+    unit /= np.where(norms > 0, norms, 1)
+    gains = (len(unit) + unit @ unit.sum(0)) / 2 - lam * (1 + np.einsum("nd,nd->n", unit, unit)) / 2
     chosen = np.zeros(count, np.int64)
-    for place in range(count):
-        row = chosen[place] = int(gains.argmax())
-        gains -= lam * (1 + wide @ wide[row])
+    for step in range(count):
+        row = chosen[step] = int(gains.argmax())
+        gains -= lam * (1 + unit @ unit[row])
         gains[row] = -np.inf
         tick()
     return chosen

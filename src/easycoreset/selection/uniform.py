@@ -1,4 +1,4 @@
-"""The baseline of all baselines: a uniform draw."""
+"""The basic baseline: a uniform draw."""
 
 from dataclasses import dataclass
 from typing import ClassVar

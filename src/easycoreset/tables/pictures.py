@@ -64,4 +64,4 @@ def require_pictures(files: Sequence[Path]) -> None:
             with open_picture(file):
                 pass
         except Exception as error:  # PIL raises almost any exception on damaged files
-            raise UsageError(f"data: {quote(str(file))} is no picture ({say_broken(error)})") from None
+            raise UsageError(f"data: {quote(str(file))} is not an image ({say_broken(error)})") from None
