@@ -8,13 +8,17 @@ JOBS ?= 2
 
 install: .venv/.installed
 
-.venv/.installed: pyproject.toml
+.venv/.package: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-demo: .venv/.installed
+.venv/.installed: .venv/.package
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+demo: .venv/.package
 	$(BIN)/easycoreset demo --out $(OUT)
 
 test: .venv/.installed
