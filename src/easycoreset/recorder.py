@@ -1,4 +1,4 @@
-"""Hardness for nothing in anybody's training loop: from the gradients and the logits that a step computes anyway."""
+"""Hardness from any training loop at no extra cost: from the gradients and logits that its steps compute anyway."""
 
 import warnings
 from collections.abc import Sequence
@@ -30,29 +30,29 @@ from easycoreset.tables import Scores
 
 
 class HardnessRecorder:
-    """Records hardness in a training loop's own steps: `watch` the input, `observe` the logits.
+    """Records hardness in the steps of a training loop: `watch` the input, `observe` the logits.
 
-    `watch` gives `aign_online` from the step's own backward pass (`grad_norm_online` for a loss other than plain
+    `watch` gives `aign_online` from the backward pass of the step (`grad_norm_online` for a loss other than plain
     cross-entropy), `observe` the measures of logits and features. All are approximate: augmented input, moving weights,
-    batch statistics shared by the batch. Where several processes train together (torch.distributed), each records its
-    own batches, and all of them call `end_epoch` and `state_dict`; samples that two of them saw have their mean.
+    batch statistics shared by the batch. If several processes train together (torch.distributed), each records its
+    batches, and all of them call `end_epoch` and `state_dict`; a sample that two of them saw gets the mean.
 
     Args:
         num_samples: N; indices are 0..N-1.
         reduction: how the loop's loss is reduced over the batch of this process; "none" means that it
             backpropagates the sum.
         loss: what the loop minimises; anything but "cross_entropy" names the column `grad_norm_online`.
-        hardness: measures to record, variants of `aign` too; left out: all that cost nothing.
-        every: record epochs k, 2k, ... only.
-        first: record the first k epochs only.
-        input_std: [C] by which the loop's loader divided the images, where it normalises them: gradients are brought
-            to pixel space.
-        model_std: [C] of a normalisation inside the model, for `aign:space=model`.
+        hardness: measures to record, including variants of `aign`; by default all that are not expensive.
+        every: record only the epochs k, 2k, ...
+        first: record only the first k epochs.
+        input_std: [C] standard deviations by which the data loader divides the images, if it normalises them;
+            gradients are converted to pixel space.
+        model_std: [C] standard deviations of a normalisation inside the model, for `aign:space=model`.
         feature_bias: whether the layer whose input `observe` gets as features has a bias.
-        class_weight: [classes], where the loop's cross-entropy weighs classes; it needs `observe`, for the labels.
+        class_weight: [classes], if the cross-entropy of the loop weights classes; needs `observe`, for the labels.
 
     Raises:
-        UsageError: an option out of range, or a measure that no training step gives.
+        UsageError: an option is out of range, or a training step cannot give a measure.
 
     >>> recorder = HardnessRecorder(4, reduction="sum")
     >>> x = recorder.watch(torch.ones(2, 1, 1, 2), torch.tensor([3, 0]))
@@ -95,32 +95,32 @@ class HardnessRecorder:
         self.model_std = _channels(model_std)
         measures = load_online(hardness)
         kind = "aign" if loss == "cross_entropy" else "grad_norm"
-        self._gradients = {m.name.replace("aign", kind, 1): m for m in measures if isinstance(m, AIGN)}
-        looks = {m.column: m for m in measures if isinstance(m, ForwardHardness)}
-        self._looks = {name: m for name, m in looks.items() if not m.needs_features}
-        self._featured = {name: m for name, m in looks.items() if m.needs_features}
-        self._gathered = {
-            "gradients": Gathered(list(self._gradients), num_samples),
-            "logits": Gathered(list(self._looks), num_samples, first=("correct", "p_y")),
-            "features": Gathered(list(self._featured), num_samples),
+        self._gradient_measures = {m.name.replace("aign", kind, 1): m for m in measures if isinstance(m, AIGN)}
+        forward = {m.column: m for m in measures if isinstance(m, ForwardHardness)}
+        self._logit_measures = {name: m for name, m in forward.items() if not m.needs_features}
+        self._feature_measures = {name: m for name, m in forward.items() if m.needs_features}
+        self._accumulators = {
+            "gradients": Gathered(list(self._gradient_measures), num_samples),
+            "logits": Gathered(list(self._logit_measures), num_samples, first=("correct", "p_y")),
+            "features": Gathered(list(self._feature_measures), num_samples),
         }
-        self._folds = {name: (name, m.fold()) for name, m in self._gradients.items()}
+        self._folds = {name: (name, m.fold()) for name, m in self._gradient_measures.items()}
         self._folds |= {m.name: (m.column, m.fold()) for m in measures if isinstance(m, ForwardHardness)}
         self.epoch = 1
         self.nonfinite = dict[str, int]()
         self._observed = np.zeros(num_samples, np.int32)
-        self._last: dict[str, np.ndarray] | None = None
-        self._recorded: set[str] = set()  # trajectory columns that any epoch gave
-        self._check_due = False
+        self._last_values: dict[str, np.ndarray] | None = None
+        self._recorded_columns: set[str] = set()  # trajectory columns with values from any epoch
+        self._must_check = False
         self._checked = False
         self._scale = 1.0
-        self._watched = 0
-        self._weights: list[Tensor] = []  # of the samples that are observed for the watch before
-        self._lost = torch.zeros(0, dtype=torch.bool)  # whose logits are not finite, of the step that is watched
+        self._watch_calls = 0
+        self._weights: list[Tensor] = []  # of the samples of the last watched batch, once observed
+        self._nonfinite_rows = torch.zeros(0, dtype=torch.bool)  # [B], logits of the watched batch that are not finite
 
     @property
     def columns(self) -> list[str]:
-        """Columns of the scores, where the loop gives all that they need."""
+        """Columns of the scores, if the loop provides all that they need."""
         return [f"{name}_online" for name in self._folds]
 
     @property
@@ -130,37 +130,38 @@ class HardnessRecorder:
 
     @property
     def wants_features(self) -> bool:
-        """Whether a measure looks at features."""
-        return bool(self._featured)
+        """Whether a measure needs features."""
+        return bool(self._feature_measures)
 
     def watch(self, x: Tensor, index: Any, scale: float = 1.0, in_place: bool = False) -> Tensor:
-        """Have the gradient of `x` recorded when the loop goes backward; use what is returned in place of `x`.
+        """Record the gradient of `x` in the backward pass; use the returned tensor in place of `x`.
 
         Args:
             x: [B,C,H,W], floating, in pixel space ([0,1]) unless `input_std` was given.
             index: [B] integers, the samples' indices.
-            scale: the factor by which the loop multiplied the loss (GradScaler's scale, 1/k for k accumulation steps).
-            in_place: watch `x` itself, for a loop in which nothing can take its place.
+            scale: the factor by which the loop multiplies the loss (GradScaler's scale, 1/k for k accumulation steps).
+            in_place: watch `x` itself, for a loop that cannot use another tensor.
 
         Returns:
-            `x` as it wants its gradient, or unchanged in an epoch that is not recorded.
+            `x` with `requires_grad`, or `x` unchanged in an epoch that is not recorded.
 
         Raises:
-            UsageError: integer input, lengths that differ, or an index (on the CPU) out of range. A second backward
-                pass through the same `x` raises it too.
+            UsageError: integer input, different lengths, or an index (on the CPU) out of range; also in a second
+                backward pass through the same `x`.
         """
-        if not self.recording or not self._gradients:
+        if not self.recording or not self._gradient_measures:
             return x
         check_input(x, scale, {"input_std": self.input_std, "model_std": self.model_std})
         index = check_index("watch", index, x, self.num_samples)
-        plain = self.loss == "cross_entropy" or self.weighted
+        cross_entropy = self.loss == "cross_entropy" or self.weighted
         self._weights = list[Tensor]()
-        self._watched += 1
-        self._check_due = not self._recorded and plain
+        self._watch_calls += 1
+        self._must_check = not self._recorded_columns and cross_entropy
         self._scale = scale
-        lost = self._lost = torch.zeros(0, dtype=torch.bool, device=x.device)  # `observe` fills it in
-        seen = x if in_place else x.view_as(x) if x.requires_grad else x.detach()
-        x = seen.requires_grad_()
+        nonfinite_rows = torch.zeros(0, dtype=torch.bool, device=x.device)  # `observe` fills it in
+        self._nonfinite_rows = nonfinite_rows
+        watched = x if in_place else x.view_as(x) if x.requires_grad else x.detach()
+        x = watched.requires_grad_()
         size = len(x)
         used = False
         weights = self._weights
@@ -169,25 +170,25 @@ class HardnessRecorder:
             nonlocal used
             if used:
                 raise UsageError(
-                    "watch counts once; this is a second backward pass through the same x (call it after "
+                    "watch records one backward pass; this is a second one through the same x (call watch after "
                     "an attack inside the step)"
                 )
             used = True
             factor = divide_by(size, self.reduction, weights, self.weighted) / scale
-            own = gradient.detach(), factor, self.input_std, self.model_std
-            values = [online_norm(measure, *own) for measure in self._gradients.values()]
-            if len(lost) == len(gradient):  # their gradient may be 0 all the same
-                values = [value.masked_fill(lost, float("nan")) for value in values]
-            self._gathered["gradients"].add(values, index)
+            arguments = gradient.detach(), factor, self.input_std, self.model_std
+            values = [online_norm(measure, *arguments) for measure in self._gradient_measures.values()]
+            if len(nonfinite_rows) == len(gradient):  # their gradient may be 0 nevertheless
+                values = [value.masked_fill(nonfinite_rows, float("nan")) for value in values]
+            self._accumulators["gradients"].add(values, index)
 
         x.register_hook(record)
         return x
 
     def observe(self, logits: Tensor, y: Tensor, index: Any, features: Tensor | None = None) -> None:
-        """Record what the logits of a step say of its samples; call it after the forward pass, before the backward one.
+        """Record the measures of the logits of a step; call it between the forward and the backward pass.
 
-        In the first recorded epoch of a loss that is declared to be plain cross-entropy, the gradient at the logits is
-        compared with the reduction and scale that were declared.
+        In the first recorded epoch of a loss declared as plain cross-entropy, the gradient at the logits is compared
+        with the declared reduction and scale.
 
         Args:
             logits: [B, classes].
@@ -196,96 +197,100 @@ class HardnessRecorder:
             features: [B, d], the input of the last linear layer; without it there is no `grand_online`.
 
         Raises:
-            UsageError: logits of another shape, soft or mixed labels, an index (on the CPU) out of range; when going
-                backward, a loss that is not reduced as declared.
+            UsageError: logits of another shape, soft or mixed labels, an index (on the CPU) out of range; in the
+                backward pass, a loss that is not reduced as declared.
         """
-        if not self.recording or not torch.is_grad_enabled():  # a look at validation data is no training step
+        if not self.recording or not torch.is_grad_enabled():  # a pass over validation data is not a training step
             return
         check_output(logits, y)
         index = check_index("observe", index, logits, self.num_samples)
         self._weights[:] = weights_of(self.class_weight, y, logits.shape[1])
-        given = logits.detach()
+        detached = logits.detach()
         outputs = Outputs(
-            given if given.dtype == torch.float64 else given.float(),
+            detached if detached.dtype == torch.float64 else detached.float(),
             y,
             features=None if features is None else features.detach().flatten(1),
             bias=self.feature_bias,
         )
-        if self._check_due and logits.requires_grad:
+        if self._must_check and logits.requires_grad:
             logits.register_hook(reduction_check(outputs, list(self._weights), self.reduction, self._scale))
-        self._checked = self._checked or self._check_due
-        self._check_due = False
-        if not len(self._lost):
-            self._lost.resize_(len(given)).copy_(~torch.isfinite(given).all(1))
+        self._checked = self._checked or self._must_check
+        self._must_check = False
+        if not len(self._nonfinite_rows):
+            self._nonfinite_rows.resize_(len(detached)).copy_(~torch.isfinite(detached).all(1))
         with torch.no_grad():
-            self._gathered["logits"].add([measure.measure(outputs) for measure in self._looks.values()], index)
+            self._accumulators["logits"].add(
+                [measure.measure(outputs) for measure in self._logit_measures.values()], index
+            )
             if features is not None:
-                self._gathered["features"].add([m.measure(outputs) for m in self._featured.values()], index)
+                self._accumulators["features"].add([m.measure(outputs) for m in self._feature_measures.values()], index)
 
     def end_epoch(self) -> None:
-        """Fold the epoch: a sample seen twice in it counts once, with its mean (right or wrong as it was first)."""
-        gradients = self._gathered["gradients"]
-        if self._watched and not gradients.seen:
+        """Fold the epoch: a sample seen twice counts once, with its mean (correctness and p_y: its first value)."""
+        gradients = self._accumulators["gradients"]
+        if self._watch_calls and not gradients.seen:
             if gradients.nonfinite():
-                raise RunError(f"the loss of epoch {self.epoch} is not finite: nor is a single gradient of it")
-            said = (
-                f"watch was called {self._watched} times and no gradient came: use what it returns in place of x, "
-                "and let loss.backward() reach it (no no_grad below the input, no inputs=)"
+                raise RunError(f"the loss of epoch {self.epoch} is not finite, and none of its gradients is")
+            message = (
+                f"watch was called {self._watch_calls} times but received no gradient: use what it returns in place of x, "
+                "and let loss.backward() reach it (no no_grad between x and the loss, no inputs=)"
             )
-            warnings.warn(said, EasycoresetWarning, stacklevel=2)
-        elif self._watched and not self._recorded and self.loss == "cross_entropy" and not self._checked:
+            warnings.warn(message, EasycoresetWarning, stacklevel=2)
+        elif self._watch_calls and not self._recorded_columns and self.loss == "cross_entropy" and not self._checked:
             log.warning(
-                "warning: nothing checks that the loss is plain cross-entropy, reduced by %s, as declared: "
-                "recorder.observe(logits, y, index) would",
+                "warning: the declared loss (plain cross-entropy, reduced by %s) is not checked; "
+                "recorder.observe(logits, y, index) checks it",
                 self.reduction,
             )
-        self._watched = 0
+        self._watch_calls = 0
         if self.recording:
-            self._last = {}
-            for gathered in self._gathered.values():
-                gathered.unite()
-                for name, bad in gathered.nonfinite().items():
-                    self.nonfinite[f"{name}_online"] = self.nonfinite.get(f"{name}_online", 0) + bad
-                if gathered.seen:
-                    values = gathered.values().float().cpu().numpy()
-                    self._last |= dict(zip(gathered.columns, values, strict=True))
-                gathered.clear()
+            self._last_values = {}
+            for accumulator in self._accumulators.values():
+                accumulator.unite()
+                for name, count in accumulator.nonfinite().items():
+                    self.nonfinite[f"{name}_online"] = self.nonfinite.get(f"{name}_online", 0) + count
+                if accumulator.seen:
+                    values = accumulator.values().float().cpu().numpy()
+                    self._last_values |= dict(zip(accumulator.columns, values, strict=True))
+                accumulator.clear()
             for column, fold in self._folds.values():
-                if column in self._last:
-                    fold.add(self._last[column])
-            self._recorded |= set(self._last)
-            if self._last:
-                self._observed += np.isfinite(next(iter(self._last.values())))
+                if column in self._last_values:
+                    fold.add(self._last_values[column])
+            self._recorded_columns |= set(self._last_values)
+            if self._last_values:
+                self._observed += np.isfinite(next(iter(self._last_values.values())))
         self.epoch += 1
 
     def last_epoch(self) -> dict[str, np.ndarray]:
-        """The values of the recorded epoch that ended last, column -> [N] float32, NaN where a sample was not seen."""
-        if self._last is None:
+        """The values of the last recorded epoch, column -> [N] float32, NaN for samples that were not seen."""
+        if self._last_values is None:
             raise UsageError("no recorded epoch has ended yet")
-        return {f"{name}_online": values for name, values in self._last.items()}
+        return {f"{name}_online": values for name, values in self._last_values.items()}
 
     def scores(self, labels: Any = None, sample_ids: Sequence[str] | None = None) -> Scores:
-        """The recorded epochs, folded, as a table that `select` takes.
+        """The folded values of the recorded epochs, as a table for `select`.
 
         Args:
-            labels: [N] integers; without them nothing can be selected per class.
-            sample_ids: [N] names; left out: the indices.
+            labels: [N] integers; needed to select per class.
+            sample_ids: [N] names; by default the indices.
 
         Raises:
-            UsageError: no epoch was recorded or none has ended, or lengths differ.
+            UsageError: no epoch was recorded and ended, or lengths differ.
         """
-        if not self._recorded:
+        if not self._recorded_columns:
             raise UsageError(
                 "nothing was recorded: call watch or observe for every batch, and end_epoch after every epoch"
             )
-        own, ids = label_rows(labels, sample_ids, self.num_samples)
+        y, ids = label_rows(labels, sample_ids, self.num_samples)
         columns = {
-            f"{n}_online": fold.result() for n, (column, fold) in self._folds.items() if column in self._recorded
+            f"{n}_online": fold.result()
+            for n, (column, fold) in self._folds.items()
+            if column in self._recorded_columns
         }
         return Scores(
             sample_ids=ids,
-            labels=own,
-            class_names=[str(k) for k in range(int(own.max()) + 1)],
+            labels=y,
+            class_names=[str(k) for k in range(int(y.max()) + 1)],
             n_obs=self._observed.copy(),
             columns=columns,
             provenance={
@@ -297,47 +302,47 @@ class HardnessRecorder:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold; of several processes all call this, and one saves it."""
-        for gathered in self._gathered.values():
-            gathered.unite(keep_all=False)
+        """The state for a checkpoint; all processes must call this, and one saves it."""
+        for accumulator in self._accumulators.values():
+            accumulator.unite(keep_all=False)
         return {
             "options": self._options(),
             "epoch": self.epoch,
             "nonfinite": dict(self.nonfinite),
             "observed": torch.tensor(self._observed),
-            "recorded": sorted(self._recorded),
-            "gathered": {name: gathered.state_dict() for name, gathered in self._gathered.items()},
+            "recorded": sorted(self._recorded_columns),
+            "gathered": {name: accumulator.state_dict() for name, accumulator in self._accumulators.items()},
             "folds": {name: fold_state(fold) for name, (_, fold) in self._folds.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint, also with another number of processes.
+        """Restore the state of a checkpoint, also with another number of processes.
 
         Raises:
-            UsageError: it is of another recorder.
+            UsageError: the state is of a recorder with other options.
         """
-        theirs = state.get("options", {})
-        own = self._options()
-        other = [name for name in own if theirs.get(name, own[name]) != own[name]]
-        if other:
+        saved = state.get("options", {})
+        current = self._options()
+        different = [name for name in current if saved.get(name, current[name]) != current[name]]
+        if different:
             raise UsageError(
-                f"the recorder's state does not fit: its {other[0]} is {quote(theirs[other[0]])}, now "
-                f"{quote(own[other[0]])}"
+                f"the recorder's state does not fit: its {different[0]} is {quote(saved[different[0]])}, now "
+                f"{quote(current[different[0]])}"
             )
         try:
-            for name, gathered in self._gathered.items():
-                gathered.load_state_dict(state["gathered"][name])
+            for name, accumulator in self._accumulators.items():
+                accumulator.load_state_dict(state["gathered"][name])
             for name, (_, fold) in self._folds.items():
                 load_fold_state(fold, state["folds"][name])
             self.epoch = state["epoch"]
             self.nonfinite = dict(state["nonfinite"])
-            self._recorded = set(state["recorded"])
+            self._recorded_columns = set(state["recorded"])
             self._observed[:] = state["observed"].numpy()
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise UsageError(f"the recorder's state does not fit: {error}") from None
 
     def _options(self) -> dict[str, Any]:
-        """What must be the same where a state is loaded."""
+        """The options that must be equal to load a state."""
         stds = [None if std is None else std.tolist() for std in (self.input_std, self.model_std)]
         return {
             "num_samples": self.num_samples,
@@ -351,7 +356,7 @@ class HardnessRecorder:
         }
 
     def __repr__(self) -> str:
-        """What it records, and how far it is."""
+        """The number of samples, the epoch and the columns."""
         return f"HardnessRecorder of {self.num_samples} samples, epoch {self.epoch}: {', '.join(self.columns)}"
 
 

@@ -1,6 +1,6 @@
-"""Hardness: what one scored epoch measures of every sample, and how epochs are folded into one number.
+"""Hardness: a value of every sample in one scored epoch, and a fold of the epochs into one number.
 
-Higher is always harder. One family a file, one line of `HARDNESS` a hardness.
+Higher is always harder. Each family is one file, each hardness one line of `HARDNESS`.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,12 +31,12 @@ HARDNESS = {
     "grand_full": "easycoreset.hardness.parameters:GrandFull",
     "vog": "easycoreset.hardness.vog:VoG",
 }
-CHEAP = "cheap"  # stands for all that cost nothing
+CHEAP = "cheap"  # selects all measures that are not expensive
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How much there is to measure: scored samples, values of an image, parameters of the model, scored epochs."""
+    """The size of a scoring run: samples, values per image, parameters of the model, scored epochs."""
 
     samples: int
     pixels: int
@@ -46,21 +46,21 @@ class Extent:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a pass knows of one batch.
+    """The outputs of a pass over one batch.
 
     Attributes:
         logits: [B, classes], float32 or float64.
         y: [B] int64.
-        gradient: [B,C,H,W], of each sample's own cross-entropy with respect to its input in [0,1]; None without
-            a backward pass.
-        input_std: [C] of the model's normalisation, None where it has none.
-        features: [B, d], the input of the last linear layer; None where no measure asked for it.
-        bias: whether that layer has one.
-        model: which gave them.
-        x: [B,C,H,W], its input.
+        gradient: [B,C,H,W], gradient of each sample's cross-entropy with respect to its input in [0,1]; None
+            without a backward pass.
+        input_std: [C] standard deviation of the model's normalisation; None without one.
+        features: [B, d], the input of the last linear layer; None if no measure needs it.
+        bias: whether that layer has a bias.
+        model: the model.
+        x: [B,C,H,W], the input.
         index: [B] int64.
-        epoch: from 1.
-        seed: of random draws.
+        epoch: number of the epoch, from 1.
+        seed: seed of random draws.
         trainable: names of the parameters that require a gradient.
     """
 
@@ -79,18 +79,18 @@ class Outputs:
 
     @cached_property
     def log_p(self) -> Tensor:
-        """[B, classes]."""
+        """Log-probabilities, [B, classes]."""
         return F.log_softmax(self.logits, 1)
 
     @cached_property
     def p(self) -> Tensor:
-        """[B, classes]."""
+        """Probabilities, [B, classes]."""
         return self.log_p.exp()
 
 
 @runtime_checkable
 class Hardness(Protocol):
-    """One hardness."""
+    """A hardness measure that is a fold of one value per sample and epoch."""
 
     @property
     def name(self) -> str:
@@ -104,7 +104,7 @@ class Hardness(Protocol):
 
     @property
     def dtype(self) -> str:
-        """The arithmetic that its pass needs."""
+        """The dtype that its pass needs."""
         ...
 
     @property
@@ -119,12 +119,12 @@ class Hardness(Protocol):
 
     @property
     def opt_in(self) -> bool:
-        """Whether it costs so much that it must be asked for; it then says in `price` what it takes."""
+        """Whether it is expensive and measured on request only; it then describes its cost in `price`."""
         ...
 
     @property
     def scored_epochs(self) -> slice:
-        """Which of the scored epochs it is measured in."""
+        """The scored epochs in which it is measured."""
         ...
 
     def measure(self, outputs: Outputs) -> Tensor:
@@ -132,20 +132,20 @@ class Hardness(Protocol):
         ...
 
     def fold(self) -> Fold:
-        """A fresh fold of epochs."""
+        """A new fold of epochs."""
         ...
 
 
 @dataclass(frozen=True)
 class ForwardHardness:
-    """A hardness that a forward pass gives.
+    """A hardness that needs only a forward pass.
 
     Attributes:
         name: its column in the scores.
         column: the column of the trajectory that it folds.
         function: the values of one epoch.
-        fold: makes a fresh fold of epochs.
-        says: what it is, with its paper.
+        fold: makes a new fold of epochs.
+        says: a description, with the paper.
     """
 
     name: str
@@ -166,38 +166,38 @@ class ForwardHardness:
 
 @runtime_checkable
 class OptIn(Protocol):
-    """A hardness that costs so much that it must be asked for."""
+    """An expensive hardness, which is measured on request only."""
 
     name: str
 
     def price(self, extent: Extent) -> str:
-        """What it takes, for people."""
+        """Its cost, as text for users."""
         ...
 
 
 class Swept(OptIn, Protocol):
-    """One that is no fold of a number an epoch: it looks at the weights of all scored epochs together."""
+    """An expensive hardness that needs the weights of all scored epochs together, instead of one value per epoch."""
 
     opt_in: bool
 
 
 def load_all_hardness(specs: Sequence[str]) -> list[Hardness | Swept]:
-    """Load the measures that `specs` spell, `cheap` for all of `HARDNESS` that cost nothing; so do no specs at all.
+    """Load the measures that `specs` spell; `cheap`, or no specs, for all of `HARDNESS` that are not expensive.
 
     Raises:
-        UsageError: unknown measure or option, or one column twice.
+        UsageError: unknown measure or option, or a duplicate column.
     """
     measures: list[Hardness | Swept] = []
     for spec in specs or (CHEAP,):
-        found = [load_member("hardness", name, HARDNESS) for name in (HARDNESS if spec == CHEAP else (spec,))]
-        measures += [measure for measure in found if spec != CHEAP or not measure.opt_in]
+        members = [load_member("hardness", name, HARDNESS) for name in (HARDNESS if spec == CHEAP else (spec,))]
+        measures += [measure for measure in members if spec != CHEAP or not measure.opt_in]
     names = [measure.name for measure in measures]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise UsageError(f"hardness must be named once each; got {quote(twice)} twice")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate:
+        raise UsageError(f"hardness must be named once each; got {quote(duplicate)} twice")
     return measures
 
 
 def load_hardness(specs: Sequence[str]) -> list[Hardness]:
-    """The same without those that look at all scored epochs together."""
+    """Load the measures of `specs` that give one value per epoch."""
     return [measure for measure in load_all_hardness(specs) if isinstance(measure, Hardness)]

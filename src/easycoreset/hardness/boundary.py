@@ -15,10 +15,10 @@ from easycoreset.hardness.folds import Fold, Last
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
-    """Minus the l2 distance to the boundary of the last scored epoch's model, plus the loss where it is wrong already.
+    """Minus the l2 distance to the boundary of the last scored epoch's model; the loss for misclassified samples.
 
-    The distance is an upper bound, found by FMN (Pintor et al. 2021); where it finds no adversarial point, the largest
-    distance that a point of the box can have. Opt-in: it costs about `steps` passes of the last scored epoch.
+    The distance is an upper bound, found by FMN (Pintor et al. 2021); if FMN finds no adversarial point, it is the
+    largest distance within the box. Measured on request: it costs about `steps` passes of the last scored epoch.
     """
 
     version: ClassVar[int] = 2
@@ -32,26 +32,26 @@ class Boundary:
     steps: int = 100
 
     def price(self, extent: Extent) -> str:
-        """What it takes, for people."""
+        """Its cost, as text for users."""
         return f"about {self.steps} passes forward and back over {extent.samples} samples after the last scored epoch"
 
     def measure(self, outputs: Outputs) -> Tensor:
-        """Values of one epoch, [B]."""
+        """The values of one epoch, [B]."""
         assert outputs.model is not None
         assert outputs.x is not None
         return measure_boundary(outputs.model, outputs.x, outputs.y, self.steps)
 
     def fold(self) -> Fold:
-        """The last scored epoch's."""
+        """The value of the last scored epoch."""
         return Last()
 
 
 def measure_boundary(model: nn.Module, x: Tensor, y: Tensor, steps: int = 100) -> Tensor:
-    """Minus the distance of right samples, the loss of wrong ones, [B]."""
+    """Minus the distance for correctly classified samples, the loss for misclassified ones, [B]."""
     x_adv = FMN(norm="l2", steps=steps)(model, x, y)
     with torch.no_grad():
         logits = model(x).float()
-        found = model(x_adv).argmax(1) != y
-    farthest = torch.maximum(x, 1 - x).flatten(1).norm(dim=1)
-    distance = torch.where(found, lengths(x_adv - x), farthest)
+        adversarial = model(x_adv).argmax(1) != y
+    max_distance = torch.maximum(x, 1 - x).flatten(1).norm(dim=1)
+    distance = torch.where(adversarial, lengths(x_adv - x), max_distance)
     return torch.where(logits.argmax(1) == y, -distance, F.cross_entropy(logits, y, reduction="none"))

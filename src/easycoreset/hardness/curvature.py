@@ -1,4 +1,4 @@
-"""Hardness from how fast the input gradient turns around a sample."""
+"""Hardness from the curvature of the loss: the change of the input gradient around a sample."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -19,7 +19,7 @@ class Curvature:
     """Mean change of the loss's input gradient over a short random step (Garg & Roy 2023).
 
     The mean over epochs of the mean over `draws` Rademacher vectors v of ||g(x + s v) - g(x)||_2, with s = `step` in
-    pixel space (theirs is in normalised space), x + s v not clipped; v is a function of (seed, index, epoch, draw).
+    pixel space (normalised space in the paper), x + s v not clipped; v is a function of (seed, index, epoch, draw).
     """
 
     version: ClassVar[int] = 1
@@ -38,11 +38,11 @@ class Curvature:
         require(self.step > 0, "step", "> 0", self.step)
 
     def price(self, extent: Extent) -> str:
-        """What it takes, for people."""
+        """Its cost, as text for users."""
         return f"{self.draws} more passes forward and back over {extent.samples} samples after every scored epoch"
 
     def measure(self, outputs: Outputs) -> Tensor:
-        """Values of one epoch, [B]."""
+        """The values of one epoch, [B]."""
         assert outputs.gradient is not None
         assert outputs.model is not None
         assert outputs.x is not None
@@ -53,10 +53,10 @@ class Curvature:
             keys = ("curvature", outputs.seed, outputs.epoch, draw)
             v = torch.where(keyed_uniform(outputs.index, x.shape[1:], *keys) < 0.5, -1.0, 1.0).to(x.dtype)
             with torch.enable_grad():
-                moved = (x + self.step * v).requires_grad_()
-                logits = outputs.model(moved)
+                x_shifted = (x + self.step * v).requires_grad_()
+                logits = outputs.model(x_shifted)
                 logits = logits if logits.dtype == torch.float64 else logits.float()
-                gradient = gradient_of(F.cross_entropy(logits, outputs.y, reduction="sum"), moved)
+                gradient = gradient_of(F.cross_entropy(logits, outputs.y, reduction="sum"), x_shifted)
             total += (gradient - outputs.gradient).flatten(1).norm(dim=1)
         return total / self.draws
 

@@ -1,4 +1,4 @@
-"""The exact pass: every clean sample's logits and input gradient, in eval mode, leaving no trace in the model."""
+"""The exact pass: logits and input gradients of all clean samples, in eval mode; the model is left unchanged."""
 
 import contextlib
 import copy
@@ -22,9 +22,9 @@ from easycoreset.models.normalize import Normalize
 
 
 def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """L2 norm of each sample's own cross-entropy gradient with respect to its input: one epoch's term of AIGN.
+    """L2 norm of the gradient of each sample's cross-entropy with respect to its input: one epoch's term of AIGN.
 
-    The model is put into eval mode and back; parameters, `.grad` and buffers stay untouched.
+    The model is set to eval mode and restored; parameters, `.grad` and buffers stay untouched.
 
     Args:
         model: maps [B,C,H,W] to logits [B, classes].
@@ -32,51 +32,51 @@ def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         y: [B] int64.
 
     Returns:
-        [B], float32 or better; NaN where the logits are not finite.
+        [B], float32 or better; NaN if the logits are not finite.
 
     Raises:
-        UsageError: in `torch.inference_mode`, or a model that lets no gradient through to its input.
+        UsageError: in `torch.inference_mode`, or if no gradient flows to the input.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> input_gradient_norms(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 2])).shape
     torch.Size([2])
     """
     if torch.is_inference_mode_enabled():
-        raise UsageError("input_gradient_norms needs gradients, which torch.inference_mode forbids: leave it first")
-    passes: list[bool] = []
-    hook = model.register_forward_hook(lambda _, __, logits: passes.append(logits.requires_grad))
+        raise UsageError("input_gradient_norms needs gradients; call it outside torch.inference_mode")
+    differentiable: list[bool] = []
+    hook = model.register_forward_hook(lambda _, __, logits: differentiable.append(logits.requires_grad))
     try:
         with frozen(model), full_float32(), _without_autocast(x.device.type):
             outputs = look(model, x, y, gradient=True)
     finally:
         hook.remove()
-    if not all(passes):
-        raise UsageError("input_gradient_norms: the model lets no gradient through to its input (no_grad inside it?)")
+    if not all(differentiable):
+        raise UsageError("input_gradient_norms: the model passes no gradient to its input (no_grad inside it?)")
     return AIGN().measure(outputs).masked_fill(~torch.isfinite(outputs.logits).all(1), float("nan"))
 
 
-def _without_autocast(kind: str) -> contextlib.AbstractContextManager[Any]:
-    """Float32 where the caller works under autocast."""
-    return torch.autocast(kind, enabled=False) if kind in ("cpu", "cuda") else contextlib.nullcontext()
+def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
+    """Disable autocast, in case the caller enabled it."""
+    return torch.autocast(device_type, enabled=False) if device_type in ("cpu", "cuda") else contextlib.nullcontext()
 
 
 def look(
     model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastLayer | None = None, **facts: Any
 ) -> Outputs:
-    """Logits and, if asked for, input gradients and (of a `layer` that is `watched`) features; `model` is `frozen`.
+    """Run a `frozen` model: logits and, on request, input gradients and the features of a `watched` layer.
 
-    The cross-entropy is summed, so that each sample's gradient is that of its own loss. `facts` are handed on.
+    The cross-entropy is summed, so that each sample has the gradient of its own loss. `facts` go into the outputs.
     """
     if layer is not None:
-        layer.seen.clear()  # a measure may have run the model too
+        layer.seen.clear()  # a measure may have run the model in between
     with torch.set_grad_enabled(gradient):
         x = x.detach().requires_grad_(gradient)
         logits = model(x)
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        found = gradient_of(F.cross_entropy(logits, y, reduction="sum"), x) if gradient else None
+        input_gradient = gradient_of(F.cross_entropy(logits, y, reduction="sum"), x) if gradient else None
     features = None if layer is None else layer.features(len(x))
     bias = layer is not None and layer.bias
-    return Outputs(logits.detach(), y, found, features=features, bias=bias, model=model, x=x.detach(), **facts)
+    return Outputs(logits.detach(), y, input_gradient, features=features, bias=bias, model=model, x=x.detach(), **facts)
 
 
 def measure_all(
@@ -90,21 +90,21 @@ def measure_all(
     seed: int = 0,
     bf16: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Measure every sample once.
+    """Measure every sample in one epoch.
 
     Args:
-        model: of this epoch.
-        batches: gives the clean split's batches, anew for each arithmetic that the measures need.
-        size: N.
+        model: the model of this epoch.
+        batches: called for the batches of the clean split, once per dtype of the measures.
+        size: N, the number of samples.
         measures: what to measure.
-        advance: told how many samples are done.
+        advance: called with the number of samples of each finished batch.
         feature_layer: name of the layer whose input is the features; None: the last linear layer.
-        epoch: from 1; measures that draw at random draw by it, by `seed` and by a sample's index.
-        seed: likewise.
+        epoch: from 1; random draws depend on it, on `seed` and on the index of the sample.
+        seed: see `epoch`.
         bf16: run the model under bf16 autocast; logits, gradients and norms stay float32.
 
     Returns:
-        trajectory column -> [N] float32; NaN where the value is not finite.
+        trajectory column -> [N] float32; NaN for a value that is not finite.
     """
     columns: dict[str, np.ndarray] = {}
     for dtype in dict.fromkeys(measure.dtype for measure in measures):
@@ -116,37 +116,37 @@ def measure_all(
             "input_std": first_std(network),
             "trainable": tuple(name for name, p in network.named_parameters() if p.requires_grad),
         }
-        ours = all(looks_at_outputs(measure) for measure in group.values())
-        found: dict[str, Tensor] = {}
+        outputs_only = all(looks_at_outputs(measure) for measure in group.values())
+        results: dict[str, Tensor] = {}
         layer = None
-        named = feature_layer
-        with frozen(network), full_float32(), contextlib.ExitStack() as watching:
+        layer_name = feature_layer
+        with frozen(network), full_float32(), contextlib.ExitStack() as stack:
             for batch in batches():
                 x = batch.x if dtype == "float32" else batch.x.to(getattr(torch, dtype))
-                features = any(measure.needs_features for measure in group.values())
-                if features and not found:  # what is looked for in the model itself is found in what is run
-                    named = find_last_layer(network, x[:2], named).name
-                if ours and not found:  # the first batch
-                    network, named = _prepare(network, x[:2], named if features else None, bf16)
-                wants = any(measure.needs_gradient for measure in group.values())
-                if layer is None and features:
-                    layer = watching.enter_context(find_last_layer(network, x[:2], named).watched())
-                outputs = look(network, x, batch.y, gradient=wants, layer=layer, index=batch.index, **facts)
-                lost = ~torch.isfinite(outputs.logits).all(1)  # their gradient may be 0 all the same
+                needs_features = any(measure.needs_features for measure in group.values())
+                if needs_features and not results:  # by its name in the given model
+                    layer_name = find_last_layer(network, x[:2], layer_name).name
+                if outputs_only and not results:  # the first batch
+                    network, layer_name = _prepare(network, x[:2], layer_name if needs_features else None, bf16)
+                needs_gradient = any(measure.needs_gradient for measure in group.values())
+                if layer is None and needs_features:
+                    layer = stack.enter_context(find_last_layer(network, x[:2], layer_name).watched())
+                outputs = look(network, x, batch.y, gradient=needs_gradient, layer=layer, index=batch.index, **facts)
+                nonfinite = ~torch.isfinite(outputs.logits).all(1)  # their gradient may be 0 nevertheless
                 for column, measure in group.items():
-                    if column not in found:
-                        found[column] = torch.full((size,), float("nan"), device=batch.x.device)
-                    found[column][batch.index] = measure.measure(outputs).float().masked_fill(lost, float("nan"))
+                    if column not in results:
+                        results[column] = torch.full((size,), float("nan"), device=batch.x.device)
+                    results[column][batch.index] = measure.measure(outputs).float().masked_fill(nonfinite, float("nan"))
                 advance(len(batch.index))
-        columns |= {column: np.full(size, np.nan, np.float32) for column in group}  # of no batch at all
-        columns |= {column: values.cpu().numpy() for column, values in found.items()}
+        columns |= {column: np.full(size, np.nan, np.float32) for column in group}  # without any batch
+        columns |= {column: values.cpu().numpy() for column, values in results.items()}
     for values in columns.values():
         values[~np.isfinite(values)] = np.nan
     return columns
 
 
 def _prepare(model: nn.Module, x: Tensor, layer: str | None, bf16: bool) -> tuple[nn.Module, str | None]:
-    """The model as it is run, and what the feature layer is called there."""
+    """The model prepared for scoring, and the name of the feature layer in it."""
     model = fold_batch_norm(model, x, layer)
     return (InBfloat16(model), layer and f"model.{layer}") if bf16 else (model, layer)
 
@@ -165,11 +165,11 @@ class InBfloat16(nn.Module):
 
 
 def looks_at_outputs(measure: Hardness) -> bool:
-    """Whether a measure is one of ours that looks at no more than logits, features and input gradient."""
+    """Whether a measure is built in and needs only logits, features and the input gradient."""
     return isinstance(measure, AIGN | ForwardHardness) and not measure.opt_in
 
 
 def first_std(model: nn.Module) -> Tensor | None:
-    """Standard deviation of the model's own normalisation, [C], where that is its first module."""
+    """Standard deviation of the model's normalisation, [C]; None unless that is its first module."""
     first = next((module for module in model.modules() if not list(module.children())), None)
     return first.std.flatten() if isinstance(first, Normalize) else None

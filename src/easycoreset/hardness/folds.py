@@ -1,6 +1,6 @@
-"""Folds: from the values of each scored epoch, one epoch at a time, to one number a sample.
+"""Folds: reduce the values of all scored epochs, one epoch at a time, to one number per sample.
 
-A value that is not finite was not observed. Memory does not grow with the number of epochs.
+A value that is not finite counts as not observed. Memory does not grow with the number of epochs.
 """
 
 from typing import Any, Protocol
@@ -13,19 +13,19 @@ Values = npt.NDArray[np.floating]
 
 
 class Fold(Protocol):
-    """Takes in epochs, gives out one number a sample."""
+    """Reduces epochs to one number per sample."""
 
     def add(self, values: Values) -> None:
-        """Take in one epoch, [N]."""
+        """Add the values of one epoch, [N]."""
         ...
 
     def result(self) -> npt.NDArray[np.float32]:
-        """[N]; NaN where nothing was observed."""
+        """The folded values, [N]; NaN for samples that were never observed."""
         ...
 
 
 class Mean:
-    """The mean over observed epochs, of the first `limit` of them if given.
+    """The mean over observed epochs, or over the first `limit` of them.
 
     >>> fold = Mean()
     >>> fold.add(np.array([1.0, np.nan])); fold.add(np.array([2.0, np.nan]))
@@ -66,11 +66,11 @@ class Last:
         self.value[seen] = values[seen]
 
     def result(self) -> npt.NDArray[np.float32]:
-        return self.value.copy()  # which goes on changing
+        return self.value.copy()  # `value` changes with later epochs
 
 
 class Forgotten:
-    """How often 1 (correct) was followed by 0; the number of observed epochs where 1 never came (Toneva et al. 2019).
+    """How often 1 (correct) was followed by 0; without any 1, the number of observed epochs (Toneva et al. 2019).
 
     >>> fold = Forgotten()
     >>> for correct in ([1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0]):
@@ -103,9 +103,9 @@ class Forgotten:
 
 
 class SlidingDeviation:
-    """Mean over all windows of 10 observed epochs of the standard deviation (ddof 1); one window where there are fewer.
+    """Mean standard deviation (ddof 1) over all windows of 10 observed epochs; one window if there are fewer epochs.
 
-    He et al. 2023, whose code drops the last window. NaN where fewer than two epochs were observed.
+    He et al. 2023, whose code drops the last window. NaN if fewer than two epochs were observed.
 
     >>> fold = SlidingDeviation()
     >>> fold.add(np.array([0.2])); fold.add(np.array([0.6]))
@@ -141,13 +141,13 @@ class SlidingDeviation:
 
 
 def fold_state(fold: Fold) -> dict[str, Any]:
-    """What a checkpoint must hold of a fold: its arrays, as tensors."""
+    """The state of a fold for a checkpoint: its arrays, as tensors."""
     return {name: torch.tensor(value) for name, value in vars(fold).items() if isinstance(value, np.ndarray)}
 
 
 def load_fold_state(fold: Fold, state: dict[str, Any]) -> None:
-    """Go on from a checkpoint."""
+    """Restore the state of a checkpoint."""
     if set(state) != set(fold_state(fold)):
-        raise KeyError(f"of a fold: {sorted(fold_state(fold))}")
+        raise KeyError(f"a fold has {sorted(fold_state(fold))}")
     for name, value in state.items():
         setattr(fold, name, value.numpy().copy())

@@ -17,7 +17,7 @@ ORDERS = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
 class AIGN:
     """Average input gradient norm (EasyCore, arXiv 2510.11018): mean over epochs of ||grad_x CE(f(x), y)||_2.
 
-    In pixel space, unsquared, over all of C*H*W; options off their default are in the column's name.
+    In pixel space, unsquared, over all of C*H*W; options other than the default are in the name of the column.
     """
 
     version: ClassVar[int] = 1
@@ -32,7 +32,7 @@ class AIGN:
 
     @property
     def name(self) -> str:
-        """Its column: aign, aign_l1_squared, ..."""
+        """Its column in the scores: aign, aign_l1_squared, ..."""
         parts = [
             "aign",
             *(value for value, default in ((self.norm, "l2"), (self.dtype, "float32")) if value != default),
@@ -41,23 +41,23 @@ class AIGN:
 
     @property
     def column(self) -> str:
-        """The trajectory's column is named alike."""
+        """Its column of the trajectory, which has the same name."""
         return self.name
 
     def measure(self, outputs: Outputs) -> Tensor:
-        """Norms of one epoch, [B]."""
+        """The norms of one epoch, [B]."""
         assert outputs.gradient is not None
         return self.measure_gradient(outputs.gradient, outputs.input_std)
 
     def measure_gradient(self, gradient: Tensor, input_std: Tensor | None = None) -> Tensor:
-        """[B,C,H,W] gradients in pixel space -> [B] norms, float32 or better."""
+        """Map [B,C,H,W] gradients in pixel space to [B] norms, float32 or better."""
         if self.space == "model":
             if input_std is None:
                 raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")
             gradient = gradient * input_std.view(1, -1, 1, 1)
-        wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
+        norm_dtype = torch.float64 if gradient.dtype == torch.float64 else torch.float32
         dims = tuple(range(1, gradient.ndim))
-        norm = torch.linalg.vector_norm(gradient, ORDERS[self.norm], dim=dims, dtype=wide)
+        norm = torch.linalg.vector_norm(gradient, ORDERS[self.norm], dim=dims, dtype=norm_dtype)
         return norm.square() if self.squared else norm
 
     def fold(self) -> Fold:

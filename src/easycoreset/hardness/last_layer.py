@@ -11,11 +11,11 @@ from easycoreset.hardness.logits import error_norm
 
 
 def gradient_norm(outputs: Outputs) -> Tensor:
-    """L2 norm of the loss's gradient with respect to the last linear layer: of (p - 1_y) x (h, 1)."""
+    """L2 norm of the loss's gradient with respect to the last linear layer, (p - 1_y) x (h, 1)."""
     assert outputs.features is not None
-    wide = torch.float64 if outputs.features.dtype == torch.float64 else torch.float32
-    squared = outputs.features.to(wide).square().sum(1) + outputs.bias
-    return error_norm(outputs) * squared.sqrt()
+    dtype = torch.float64 if outputs.features.dtype == torch.float64 else torch.float32
+    squared_norm = outputs.features.to(dtype).square().sum(1) + outputs.bias
+    return error_norm(outputs) * squared_norm.sqrt()
 
 
 GRAND = ForwardHardness(

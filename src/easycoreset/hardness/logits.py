@@ -11,8 +11,8 @@ from easycoreset.hardness.folds import Forgotten, Last, Mean, SlidingDeviation
 
 
 def cross_entropy(outputs: Outputs) -> Tensor:
-    """Cross-entropy."""
-    return -_own(outputs.log_p, outputs.y)
+    """Cross-entropy of the true class."""
+    return -_at_label(outputs.log_p, outputs.y)
 
 
 def error_norm(outputs: Outputs) -> Tensor:
@@ -23,18 +23,18 @@ def error_norm(outputs: Outputs) -> Tensor:
 def negative_margin(outputs: Outputs) -> Tensor:
     """max_{k != y} z_k - z_y."""
     others = outputs.logits.scatter(1, outputs.y[:, None], float("-inf"))
-    return others.amax(1) - _own(outputs.logits, outputs.y)
+    return others.amax(1) - _at_label(outputs.logits, outputs.y)
 
 
 def correct(outputs: Outputs) -> Tensor:
-    """1 where the class is right, the lowest class on ties; not finite where the logits are not."""
-    right = (outputs.logits.argmax(1) == outputs.y).to(outputs.logits.dtype)
-    return right.masked_fill(~torch.isfinite(outputs.logits).all(1), float("nan"))
+    """1 if the predicted class (the lowest one on ties) is correct, else 0; NaN if the logits are not finite."""
+    is_correct = (outputs.logits.argmax(1) == outputs.y).to(outputs.logits.dtype)
+    return is_correct.masked_fill(~torch.isfinite(outputs.logits).all(1), float("nan"))
 
 
 def p_y(outputs: Outputs) -> Tensor:
     """Probability of the true class."""
-    return _own(outputs.p, outputs.y)
+    return _at_label(outputs.p, outputs.y)
 
 
 def entropy(outputs: Outputs) -> Tensor:
@@ -53,7 +53,7 @@ def prob_gap(outputs: Outputs) -> Tensor:
     return top[:, 1] - top[:, 0]
 
 
-def _own(values: Tensor, y: Tensor) -> Tensor:
+def _at_label(values: Tensor, y: Tensor) -> Tensor:
     return values.gather(1, y[:, None]).squeeze(1)
 
 

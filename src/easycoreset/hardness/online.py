@@ -1,4 +1,4 @@
-"""What a training step can measure by itself, and whether its loss is the one that was declared."""
+"""Hardness from training steps, and the check that their loss is the declared one."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,16 +13,16 @@ from easycoreset.hardness import ForwardHardness, Hardness, Outputs, load_all_ha
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.tables import Ints
 
-CLOSE = 0.015  # relative; how well a sample's gradient must fit the loss that was declared (bf16 rounds)
-FEW = 0.05  # share of the samples that need not: confident ones cancel
-SMALL = 1e-3  # norm of p - 1_y below which nothing is compared
+TOLERANCE = 0.015  # relative; of a sample's gradient from that of the declared loss (bf16 rounds)
+MAX_OUTLIERS = 0.05  # share of the samples that may exceed it: gradients of confident ones cancel
+MIN_NORM = 1e-3  # norm of p - 1_y below which nothing is compared
 
 
 def load_online(specs: Sequence[str]) -> list[Hardness]:
-    """Load the measures that a training step can give; where none are spelled, all that cost nothing.
+    """Load the measures that a training step can give; without specs, all that are not expensive.
 
     Raises:
-        UsageError: one that needs a pass of its own.
+        UsageError: a measure needs a separate pass.
     """
     measures: list[Hardness] = []
     for measure in load_all_hardness(specs):
@@ -34,27 +34,27 @@ def load_online(specs: Sequence[str]) -> list[Hardness]:
     return measures
 
 
-def check_index(where: str, index: Any, batch: Tensor, num_samples: int) -> Tensor:
-    """[B] int64 indices on the batch's device.
+def check_index(caller: str, index: Any, batch: Tensor, num_samples: int) -> Tensor:
+    """Convert to [B] int64 indices on the device of the batch.
 
     Raises:
-        UsageError: no whole numbers, of another length, or (on the CPU) out of range.
+        UsageError: not integers, of another length, or (on the CPU) out of range.
     """
     size = len(batch)
     try:
         index = torch.as_tensor(index)
     except (TypeError, ValueError, RuntimeError):
-        raise UsageError(f"{where}: index must be [{size}] integers; got {quote(index)}") from None
+        raise UsageError(f"{caller}: index must be [{size}] integers; got {quote(index)}") from None
     if index.dtype not in (torch.int64, torch.int32) or index.shape != (size,):
-        raise UsageError(f"{where}: index must be [{size}] integers; got {index.dtype} {tuple(index.shape)}")
-    known = index.device.type == "cpu" and size > 0  # looking at a device's would wait for it
-    if known and not 0 <= int(index.min()) <= int(index.max()) < num_samples:
-        raise UsageError(f"{where}: index must be in 0..{num_samples - 1}; got {int(index.min())}..{int(index.max())}")
+        raise UsageError(f"{caller}: index must be [{size}] integers; got {index.dtype} {tuple(index.shape)}")
+    readable = index.device.type == "cpu" and size > 0  # reading values on a GPU would wait for it
+    if readable and not 0 <= int(index.min()) <= int(index.max()) < num_samples:
+        raise UsageError(f"{caller}: index must be in 0..{num_samples - 1}; got {int(index.min())}..{int(index.max())}")
     return index.to(batch.device, non_blocking=True).long()
 
 
 def check_input(x: Tensor, scale: float, stds: dict[str, Tensor | None]) -> None:
-    """Refuse what cannot be watched: an empty batch, integers, a scale or deviations that do not fit."""
+    """Raise for an empty batch, integers, or an invalid scale or standard deviation."""
     require(scale > 0 and math.isfinite(scale), "scale", "finite and > 0", scale)
     if x.ndim < 2 or not len(x):
         raise UsageError(f"watch: x must be [B, ...] with B >= 1; got {tuple(x.shape)}")
@@ -65,7 +65,7 @@ def check_input(x: Tensor, scale: float, stds: dict[str, Tensor | None]) -> None
 
 
 def check_output(logits: Tensor, y: Tensor) -> None:
-    """Refuse logits that are not [B, classes], and soft labels or (on the CPU) labels outside the classes."""
+    """Raise for logits that are not [B, classes], soft labels, or (on the CPU) labels out of range."""
     if logits.ndim != 2:
         raise UsageError(f"observe: logits must be [B, classes]; got {tuple(logits.shape)}")
     if not isinstance(y, Tensor) or y.dtype == torch.bool:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -73,33 +73,33 @@ def check_output(logits: Tensor, y: Tensor) -> None:
     if y.is_floating_point() or y.shape != (len(logits),):
         raise UsageError(
             f"observe: y must be [{len(logits)}] integers; got {y.dtype} {tuple(y.shape)}: mixed "
-            "samples (Mixup, CutMix) have no hardness of their own"
+            "samples (Mixup, CutMix) have no per-sample hardness"
         )
-    known = y.device.type == "cpu" and len(y) > 0  # looking at a device's would wait for it
+    readable = y.device.type == "cpu" and len(y) > 0  # reading values on a GPU would wait for it
     classes = logits.shape[1]
-    if known and not 0 <= int(y.min()) <= int(y.max()) < classes:
+    if readable and not 0 <= int(y.min()) <= int(y.max()) < classes:
         raise UsageError(f"observe: y must be in 0..{classes - 1}; got {int(y.min())}..{int(y.max())}")
 
 
 def read_class_weight(values: Sequence[float] | None) -> Tensor | None:
-    """[classes] float32, or None where there are none.
+    """Convert to [classes] float32; None stays None.
 
     Raises:
-        UsageError: not numbers that are finite and >= 0.
+        UsageError: not finite numbers >= 0.
     """
     if values is None:
         return None
     try:
-        found = torch.as_tensor(values, dtype=torch.float32).detach().clone()
+        weight = torch.as_tensor(values, dtype=torch.float32).detach().clone()
     except (TypeError, ValueError, RuntimeError):
-        found = torch.full((1,), -1.0)
-    fine = found.ndim == 1 and bool((torch.isfinite(found) & (found >= 0)).all())
-    require(fine, "class_weight", "[classes], finite and >= 0", values)
-    return found
+        weight = torch.full((1,), -1.0)
+    valid = weight.ndim == 1 and bool((torch.isfinite(weight) & (weight >= 0)).all())
+    require(valid, "class_weight", "[classes], finite and >= 0", values)
+    return weight
 
 
 def weights_of(class_weight: Tensor | None, y: Tensor, classes: int) -> list[Tensor]:
-    """The weights [B] of samples, in a list; an empty one where classes are not weighed."""
+    """The weights [B] of samples, in a list; an empty list without class weights."""
     if class_weight is None:
         return []
     require(len(class_weight) == classes, "class_weight", f"of {classes} classes, as the logits", len(class_weight))
@@ -107,60 +107,65 @@ def weights_of(class_weight: Tensor | None, y: Tensor, classes: int) -> list[Ten
 
 
 def divide_by(size: int, reduction: str, weights: Sequence[Tensor], weighted: bool) -> float | Tensor:
-    """By what a loss divides the sum over a batch of `size`: nothing, its size, or the sum of its samples' weights.
+    """The divisor of a loss after the sum over a batch of `size`: 1, the size, or the sum of the sample weights.
 
     Raises:
-        UsageError: weights that are not known, since the batch was not observed.
+        UsageError: the weights are unknown, since the batch was not observed.
     """
     if reduction != "mean" or not weighted:
         return float(size) if reduction == "mean" else 1.0
     if not weights or len(weights[0]) != size:
-        raise UsageError("class_weight needs observe in every step, before the backward pass: it brings the labels")
+        raise UsageError("class_weight needs observe in every step, before the backward pass: it provides the labels")
     return weights[0].sum()
 
 
 def online_norm(
     measure: AIGN, gradient: Tensor, factor: float | Tensor, input_std: Tensor | None, model_std: Tensor | None
 ) -> Tensor:
-    """[B] norms of gradients in the space that a measure wants, the loss's scale and mean undone by `factor`."""
-    inner = model_std
+    """[B] norms of gradients in the space of a measure; `factor` undoes the scale and reduction of the loss."""
+    space_std = model_std
     if input_std is not None:
-        inner = torch.ones(gradient.shape[1], device=gradient.device)  # it is in the model's space already
+        space_std = torch.ones(gradient.shape[1], device=gradient.device)  # the input is in the model's space already
         if measure.space == "pixel":
             gradient = gradient / input_std.to(gradient.device, non_blocking=True).view(1, -1, 1, 1)
-    elif inner is not None and measure.space == "model":
-        inner = inner.to(gradient.device, non_blocking=True)
-    norms = measure.measure_gradient(gradient, inner)
+    elif space_std is not None and measure.space == "model":
+        space_std = space_std.to(gradient.device, non_blocking=True)
+    norms = measure.measure_gradient(gradient, space_std)
     return norms * (factor**2 if measure.squared else factor)
 
 
 def label_rows(labels: Any, sample_ids: Sequence[str] | None, size: int) -> tuple[Ints, list[str]]:
-    """Labels [N] and names [N] of recorded samples; zeros and the indices where they are not given.
+    """Labels [N] and sample ids [N] of recorded samples; by default zeros and the indices.
 
     Raises:
-        UsageError: of another length, or labels that are no integers.
+        UsageError: another length, or labels that are not integers.
     """
-    own = np.zeros(size, np.int64) if labels is None else np.asarray(labels)
-    require(own.ndim == 1 and np.issubdtype(own.dtype, np.integer), "labels", "integers [N]", str(own.dtype))
+    y = np.zeros(size, np.int64) if labels is None else np.asarray(labels)
+    require(
+        y.ndim == 1 and np.issubdtype(y.dtype, np.integer),
+        "labels",
+        "integers [N]",
+        str(y.dtype),
+    )
     ids = [str(row) for row in range(size)] if sample_ids is None else list(sample_ids)
-    for name, given in (("labels", own), ("sample_ids", ids)):
-        require(len(given) == size, name, f"of length num_samples={size}", len(given))
-    return own.astype(np.int64), ids
+    for name, values in (("labels", y), ("sample_ids", ids)):
+        require(len(values) == size, name, f"of length num_samples={size}", len(values))
+    return y.astype(np.int64), ids
 
 
 def reduction_check(outputs: Outputs, weights: list[Tensor], reduction: str, scale: float) -> Callable[[Tensor], None]:
-    """A hook on logits that compares each sample's gradient with that of cross-entropy, reduced as declared.
+    """Make a hook on logits that compares their gradient with that of cross-entropy, reduced as declared.
 
-    Weights and label smoothing are seen by it; a loss beside it that does not pass through these logits is not.
+    It detects weights and label smoothing, but not an additional loss that bypasses these logits.
 
     Args:
         outputs: logits and labels of the batch.
-        weights: [B] of the samples, in a list; an empty one where they are equal.
-        reduction: of the loss, as declared.
-        scale: by which it was multiplied.
+        weights: [B] of the samples, in a list; an empty list for equal weights.
+        reduction: the declared reduction of the loss.
+        scale: the declared factor of the loss.
 
     Raises (the hook does):
-        UsageError: it is another.
+        UsageError: the gradient differs.
     """
     divisor = divide_by(len(outputs.y), reduction, weights, bool(weights)) / scale
 
@@ -168,16 +173,16 @@ def reduction_check(outputs: Outputs, weights: list[Tensor], reduction: str, sca
         expected = outputs.p.clone()
         expected[torch.arange(len(expected)), outputs.y] -= 1
         expected = expected * weights[0][:, None] if weights else expected
-        own = gradient.float() * divisor
-        size = expected.norm(dim=1)
-        off = ((own - expected).norm(dim=1) > CLOSE * size)[size > SMALL]
-        ratio = float(own.norm() / expected.norm())
-        if len(off) and math.isfinite(ratio) and float(off.float().mean()) > FEW:
+        actual = gradient.float() * divisor
+        norm = expected.norm(dim=1)
+        outliers = ((actual - expected).norm(dim=1) > TOLERANCE * norm)[norm > MIN_NORM]
+        ratio = float(actual.norm() / expected.norm())
+        if len(outliers) and math.isfinite(ratio) and float(outliers.float().mean()) > MAX_OUTLIERS:
             raise UsageError(
                 f"the gradient at the logits is not that of cross-entropy with {reduction=} and scale={scale:g} (it is "
-                f"{ratio:.4g} times it over all, another in {float(off.float().mean()):.0%} of the samples): declare "
-                "the loop's reduction and scale, or loss=NAME where it is not plain cross-entropy (class_weight where "
-                "it weighs classes)"
+                f"{ratio:.4g} times as large; {float(outliers.float().mean()):.0%} of the samples differ): declare "
+                "the reduction and scale of the loop, or loss=NAME if it is not plain cross-entropy (class_weight if "
+                "it weights classes)"
             )
 
     return check

@@ -11,14 +11,14 @@ from easycoreset.errors import UsageError, require
 from easycoreset.hardness import Extent, Outputs
 from easycoreset.hardness.folds import Fold, Mean
 
-EPOCHS = 10  # scored ones that count
+EPOCHS = 10  # the first scored epochs, which alone are measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class GrandFull:
-    """Mean gradient norm of all parameters that require one, first 10 scored epochs (Paul et al. 2021), eval mode.
+    """Mean gradient norm of all trainable parameters, first 10 scored epochs (Paul et al. 2021), eval mode.
 
-    By `torch.func`, `chunk` samples at a time. They take one early epoch of about 10 seeds: average seeds by merging.
+    By `torch.func`, `chunk` samples at a time. The paper averages one early epoch over about 10 seeds: merge them.
     """
 
     version: ClassVar[int] = 1
@@ -35,7 +35,7 @@ class GrandFull:
         require(self.chunk >= 1, "chunk", ">= 1", self.chunk)
 
     def price(self, extent: Extent) -> str:
-        """What it takes, for people."""
+        """Its cost, as text for users."""
         memory = self.chunk * extent.parameters * 4 / 2**20
         return (
             f"the gradient of {extent.parameters} parameters for each of {extent.samples} samples after each of the "
@@ -43,26 +43,26 @@ class GrandFull:
         )
 
     def measure(self, outputs: Outputs) -> Tensor:
-        """Values of one epoch, [B]."""
+        """The values of one epoch, [B]."""
         model = outputs.model
         assert model is not None
         assert outputs.x is not None
         fixed: dict[str, Any] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        own = {name: fixed.pop(name).detach() for name in outputs.trainable}
+        trainable = {name: fixed.pop(name).detach() for name in outputs.trainable}
 
         def loss(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             logits = torch.func.functional_call(model, {**fixed, **values}, (x[None],))
             return F.cross_entropy(logits.float(), y[None])
 
         def norm(x: Tensor, y: Tensor) -> Tensor:
-            gradients = torch.func.grad(loss)(own, x, y)
+            gradients = torch.func.grad(loss)(trainable, x, y)
             return torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt()
 
         try:
             return torch.vmap(norm, chunk_size=self.chunk)(outputs.x, outputs.y)
         except RuntimeError as error:
-            said = " ".join(str(error).split())[:200]
-            raise UsageError(f"hardness grand_full: torch.func cannot differentiate this model: {said}") from None
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"hardness grand_full: torch.func cannot differentiate this model: {reason}") from None
 
     def fold(self) -> Fold:
         """The mean over the first epochs."""

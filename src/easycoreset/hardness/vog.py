@@ -1,4 +1,4 @@
-"""Variance of gradients: how much a sample's own logit's gradient changes over training."""
+"""Variance of gradients: the change of the input gradient of the true class's logit over training."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ MEMORY = 2**30  # bytes of running moments
 class VoG:
     """Mean over pixels of the standard deviation over epochs of dz_y/dx, standardised within the class (column `vog`).
 
-    Agarwal et al. 2022, whose code averages channels first; `vog_raw` is the value before it is standardised. The
-    moments run over the weights of the scored epochs, a part of the samples at a time, so that memory stays small.
+    Agarwal et al. 2022, whose code averages channels first; `vog_raw` is the value before standardisation. The
+    moments run over the weights of the scored epochs, for one part of the samples at a time to limit memory.
     """
 
     version: ClassVar[int] = 1
@@ -30,7 +30,7 @@ class VoG:
     opt_in: ClassVar[bool] = True
 
     def price(self, extent: Extent) -> str:
-        """What it takes, for people."""
+        """Its cost, as text for users."""
         disk = extent.epochs * extent.parameters * 4 / 2**20
         return (
             f"{extent.epochs} passes forward and back over {extent.samples} samples after training, up to "
@@ -40,7 +40,7 @@ class VoG:
 
 
 def parts_of(rows: Ints, pixels: int) -> list[Ints]:
-    """Cut rows into parts whose running moments fit."""
+    """Split rows into parts whose running moments fit into memory."""
     size = max(MEMORY // (16 * pixels), 1)
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
@@ -51,33 +51,33 @@ def measure_vog(
     rows: Ints,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> np.ndarray:
-    """`vog_raw` of some samples, [n] in the order of `rows`, by Welford's running moments; NaN if never finite.
+    """`vog_raw` of some samples, [n] in the order of `rows`, by Welford's algorithm; NaN if never finite.
 
     Args:
-        models: of the scored epochs, one after the other.
-        batches: gives the clean batches of `rows`, anew for each model.
+        models: the models of the scored epochs, in order.
+        batches: called for the clean batches of `rows`, once per model.
         rows: [n] indices.
-        advance: told how many samples are done.
+        advance: called with the number of samples of each finished batch.
     """
-    place = {int(index): row for row, index in enumerate(rows)}
+    row_of = {int(index): row for row, index in enumerate(rows)}
     mean = m2 = torch.zeros(0)
     count = torch.zeros(len(rows), dtype=torch.float64)
     for model in models:
         with frozen(model), full_float32():
             for batch in batches():
                 x = batch.x.detach().requires_grad_()
-                own = model(x).gather(1, batch.y[:, None])
-                gradient = gradient_of(own.sum(), x).detach().flatten(1).double().cpu()
+                true_logit = model(x).gather(1, batch.y[:, None])
+                gradient = gradient_of(true_logit.sum(), x).detach().flatten(1).double().cpu()
                 if not len(mean):
                     mean, m2 = (torch.zeros(len(rows), gradient.shape[1], dtype=torch.float64) for _ in range(2))
-                where = torch.tensor([place[index] for index in batch.index.tolist()])
-                fine = torch.isfinite(gradient).all(1)
-                where = where[fine]
-                gradient = gradient[fine]
-                count[where] += 1
-                step = gradient - mean[where]
-                mean[where] += step / count[where, None]
-                m2[where] += step * (gradient - mean[where])
+                position = torch.tensor([row_of[index] for index in batch.index.tolist()])
+                finite = torch.isfinite(gradient).all(1)
+                position = position[finite]
+                gradient = gradient[finite]
+                count[position] += 1
+                delta = gradient - mean[position]
+                mean[position] += delta / count[position, None]
+                m2[position] += delta * (gradient - mean[position])
                 advance(len(batch.index))
     deviation = (m2 / count.clamp_min(1)[:, None]).sqrt().mean(1)
     return torch.where(count > 0, deviation, float("nan")).float().numpy()

@@ -40,9 +40,9 @@ def claim_together(
         yield run if isinstance(run, RunFolder) else RunFolder(shared.path, shared.file, shared.record, writes=False)
 
 
-def share_of(own: int, whole: int) -> float:
-    """The loss weight of a process with `own` of the `whole` samples of a batch; equal weights if each has them all."""
-    return own / whole if own < whole else 1 / world_size()
+def share_of(local_size: int, batch_size: int) -> float:
+    """The loss weight of a process with `local_size` samples of a batch; equal weights if each process has them all."""
+    return local_size / batch_size if local_size < batch_size else 1 / world_size()
 
 
 def add_up_gradients(model: nn.Module) -> None:
