@@ -23,7 +23,7 @@ from benchmarks.figures import Verdict, beside
 from benchmarks.grids import check_grid
 from benchmarks.selectors import overlap, run_alone
 from easycoreset.data import open_source
-from easycoreset.experiment import unscored_table
+from easycoreset.data.unscored import unscored_table
 from easycoreset.selection import load_selector
 from easycoreset.tables import kept_count
 

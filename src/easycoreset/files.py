@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import resource
 import secrets
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 
 from easycoreset.errors import LONGEST, RunError, UsageError, shorten
 from easycoreset.ledgers import MADE, TEMPORARY, check_free, ledger_of
+from easycoreset.memory import largest_file
 from easycoreset.paths import digest_of, is_plain_file, remember, remove_empty
 
 SCHEMA_VERSION = 1
@@ -89,10 +89,10 @@ def say_cause(error: Exception, file: Path) -> str:
     """Why a file could not be written, in the system's words: torch, Arrow and safetensors each have their own."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = largest_file()
     size = file.stat().st_size if file.is_file() else 0
     free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else MINIMUM_FREE
-    if limit != resource.RLIM_INFINITY and size >= limit - 4096:
+    if limit is not None and size >= limit - 4096:
         return f"{os.strerror(errno.EFBIG)} (files may have {limit:,} bytes: ulimit -f)"
     if free < LITTLE:
         return f"{os.strerror(errno.ENOSPC)} ({free / 2**20:.0f} MB free)"

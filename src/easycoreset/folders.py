@@ -1,7 +1,6 @@
 """Folders in which one run works and a rerun goes on: looked at first, touched only where they are the run's own."""
 
 import contextlib
-import fcntl
 import os
 import secrets
 import time
@@ -84,11 +83,12 @@ class SharedFolder(RunFolder):
     """A folder in which several processes work on one run."""
 
     alone: bool = True
-    lock: int = -1
+    lock: Lock | None = None
 
     def settle(self) -> None:
         """Let the other processes in: what must be done alone is done."""
-        fcntl.flock(self.lock, fcntl.LOCK_SH)
+        if self.lock is not None:
+            self.lock.share()
 
 
 @contextlib.contextmanager
@@ -111,7 +111,7 @@ def share(
         with wanted.ledger.active():
             if lock.alone:
                 wanted.begin(overwrite)
-            folder = SharedFolder(path, path / OWN, wanted.open_record(), alone=lock.alone, lock=lock.descriptor)
+            folder = SharedFolder(path, path / OWN, wanted.open_record(), alone=lock.alone, lock=lock)
             yield folder
 
 

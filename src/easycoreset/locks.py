@@ -1,11 +1,20 @@
-"""Locks: files that one process holds, opened without a look at what they hold and without following a link."""
+"""Locks: files that one process holds, opened without a look at their contents and without following a link.
 
-import fcntl
+Where the system has no `flock` (Windows), nothing is locked, and one process may work in a folder at a time.
+"""
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from easycoreset.errors import UsageError
+
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None
+
+FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @dataclass
@@ -16,40 +25,55 @@ class Lock:
     made: bool
     alone: bool
 
+    def share(self) -> None:
+        """Let other processes hold it too; wait while one holds it alone."""
+        if fcntl is not None:
+            fcntl.flock(self.descriptor, fcntl.LOCK_SH)
+
+    def wait(self) -> None:
+        """Hold it alone; wait until no other process holds it."""
+        if fcntl is not None:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+
+    def try_alone(self) -> bool:
+        """Hold it alone where no other process holds it; returns whether it is held."""
+        try:
+            if fcntl is not None:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
 
 def open_lock(file: Path, wait: bool = False) -> Lock:
     """Open a lock, without following a link and without changing what lies there, and take it where it is free.
 
     Args:
         file: the lock.
-        wait: where it is not, wait until it can be shared.
+        wait: where it is not free, wait until it can be shared.
 
     Raises:
         UsageError: a link or something else has its name.
     """
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         made = False
         try:
             try:
-                descriptor = os.open(file, flags)
+                descriptor = os.open(file, FLAGS)
             except FileNotFoundError:
-                descriptor = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o666)
+                descriptor = os.open(file, FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
                 made = True
         except FileExistsError:
             continue
         except OSError as error:
             raise UsageError(f"out: {file} is in the way, and no lock: {error.strerror}") from None
-        alone = True
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            alone = False
-            if wait:
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
+        lock = Lock(descriptor, made, alone=True)
+        lock.alone = lock.try_alone()
+        if wait and not lock.alone:
+            lock.share()
         try:
             if os.path.samestat(os.fstat(descriptor), os.lstat(file)):
-                return Lock(descriptor, made, alone)
+                return lock
         except FileNotFoundError:
             pass
-        os.close(descriptor)  # whoever had it has removed it meanwhile
+        os.close(descriptor)  # the process that held it has removed it meanwhile

@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at its peak."""
+"""What this process may take of the machine, and has taken: memory, and the size of a file."""
 
 import contextlib
 import ctypes
@@ -6,6 +6,11 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+try:
+    import resource
+except ImportError:  # not a Unix
+    resource = None
 
 T = TypeVar("T")
 PROCESS = Path("/proc/self")
@@ -40,3 +45,16 @@ def _read(field: str) -> int:
     """One line of the process's status, in KiB."""
     lines = (PROCESS / "status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def peak_gigabytes() -> float:
+    """The largest resident memory of this process so far, in GiB; 0 where the system does not report it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 if resource is not None else 0.0
+
+
+def largest_file() -> int | None:
+    """The bytes that a file of this process may have; None for any number."""
+    if resource is None:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return None if limit == resource.RLIM_INFINITY else limit

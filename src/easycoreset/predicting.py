@@ -1,6 +1,5 @@
 """Prediction: labels for unlabelled pictures."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +24,7 @@ from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
 from easycoreset.options import PredictOptions, options_json, takes
 from easycoreset.parquet import read_table, write_table
+from easycoreset.paths import digest_of
 from easycoreset.processes import undisturbed
 from easycoreset.spreadsheet import write_csv
 from easycoreset.training.setup import choose_device, set_threads, to_device
@@ -50,7 +50,7 @@ def predict(options: PredictOptions) -> pa.Table:
     set_threads(options.threads, card.model, device)
     ids, batches = open_pictures(Path(options.data), card, options.batch_size)
     model = to_device(load_model(options.weights, options.model), device)
-    weights = hashlib.sha256((options.weights / "model.safetensors").read_bytes()).hexdigest()
+    weights = digest_of(options.weights / "model.safetensors")
     pictures_digest = seed_of(*ids, *sizes_of(Path(options.data), ids))
     identity = options_json(options, neutral=False) | {"pictures": pictures_digest, "weights": weights}
     with claim(options.out, "predict", identity, overwrite=options.overwrite, places=(TABLE, TEXT)) as run:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from easycoreset.annealing import anneal
 from easycoreset.attacks.ball import Norm, attack_loss, direction, lengths, spread
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
@@ -66,7 +67,7 @@ class FMN:
                 change = radius_factor(self.gamma, step / self.steps)
                 adapted = torch.where(broken, torch.minimum(eps * (1 - change), nearest), eps * (1 + change))
                 eps = torch.where(torch.isfinite(nearest), adapted, (distance + estimate) * (1 + change))
-                step_size = cosine_schedule(self.step_size, self.step_size / 100, step / self.steps)
+                step_size = anneal(self.step_size, self.step_size / 100, step / self.steps)
                 adv = (adv + spread(step_size * eps) * direction(gradient, self.norm)).clamp(0, 1)
                 adv = project_per_sample(adv, x, eps, self.norm)
         return best
@@ -116,7 +117,7 @@ class DDN:
                     break
                 change = radius_factor(self.gamma, step / self.steps)
                 eps = eps * torch.where(broken, 1 - change, 1 + change)
-                delta = delta + cosine_schedule(1.0, 0.01, step / self.steps) * direction(gradient, "l2")
+                delta = delta + anneal(1.0, 0.01, step / self.steps) * direction(gradient, "l2")
                 adv = (x + delta * spread(eps / lengths(delta).clamp_min(1e-12))).clamp(0, 1)
                 delta = adv - x
         return best
@@ -181,8 +182,3 @@ def project_per_sample(adv: Tensor, x: Tensor, eps: Tensor, norm: Norm) -> Tenso
         return torch.minimum(torch.maximum(adv, x - spread(eps)), x + spread(eps)).clamp(0, 1)
     delta = adv - x
     return (x + delta * spread((eps / lengths(delta).clamp_min(1e-12)).clamp_max(1))).clamp(0, 1)
-
-
-def cosine_schedule(start: float, end: float, progress: float) -> float:
-    """The value at `progress` of a cosine schedule from `start` to `end`."""
-    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,7 +1,6 @@
 """Evaluation: clean and adversarial accuracy with intervals, and checks that the attacks can be trusted."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from easycoreset.ledgers import Ledger, check_free, delete_written
 from easycoreset.models.modes import device_of, full_float32
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
+from easycoreset.paths import digest_of
 from easycoreset.processes import undisturbed
 from easycoreset.spelling import split_place
 from easycoreset.training.setup import check_model, require_gradient, set_threads, to_device
@@ -141,9 +141,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     model = to_device(model, device)
     check_model(model, source, device)
     file, key = split_place(file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest() + (f":{key}" if key else "")
     identity = options_json(options, neutral=False) | {
-        "weights": digest,
+        "weights": f"{digest_of(file)}:{key}" if key else digest_of(file),
         "attack": attacks,
         "fingerprint": split.fingerprint,
         "image_size": card.shape[1],

@@ -12,7 +12,7 @@ from easycoreset.data import Source, Split, takes_size
 from easycoreset.errors import UsageError, quote, require
 from easycoreset.evaluation.checks import Check
 from easycoreset.evaluation.outcomes import Outcome, predict_split
-from easycoreset.models.card import ModelCard, read_card
+from easycoreset.models.card import ModelCard, card_for, read_card
 from easycoreset.models.foreign import load_foreign, normalised
 from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions
@@ -41,10 +41,7 @@ def open_all(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]
     if options.model is None:
         raise UsageError(f"weights: {options.weights} is a file: give the folder that holds it, or its model (--model)")
     device, source = open_data(options)
-    card = ModelCard(
-        model=options.model, shape=source.shape, mean=source.mean, std=source.std, class_names=tuple(source.class_names)
-    )
-    return device, source, card
+    return device, source, card_for(options.model, source)
 
 
 def check_names(options: EvaluateOptions, model_names: Sequence[str], data_names: Sequence[str]) -> list[Check]:

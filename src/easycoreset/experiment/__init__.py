@@ -5,6 +5,5 @@ The only part, beside the pipeline, that knows the order score -> select -> trai
 
 from easycoreset.experiment.cells import FULL, Cell, Experiment, Product
 from easycoreset.experiment.running import preregister, run_experiment
-from easycoreset.experiment.work import unscored_table
 
-__all__ = ["FULL", "Cell", "Experiment", "Product", "preregister", "run_experiment", "unscored_table"]
+__all__ = ["FULL", "Cell", "Experiment", "Product", "preregister", "run_experiment"]

@@ -4,12 +4,12 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 from easycoreset.attacks import ATTACKS
 from easycoreset.data import name_data
 from easycoreset.errors import require
-from easycoreset.hardness import HARDNESS, load_hardness
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
@@ -27,10 +27,9 @@ from easycoreset.options import (
 )
 from easycoreset.options.groups import DEFAULTS
 from easycoreset.own_modules import code_digest
+from easycoreset.scoring.needs import FeatureKind, Needs, needs_of_scoring
 from easycoreset.selection import SELECTORS, load_selector, needs_of
 from easycoreset.statistics.planned import FULL, Kind
-
-FeatureKind = Literal["clean", "adversarial"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,31 +119,33 @@ class Cell(
         made = {"aign": AIGN.version} if AIGN.version > 1 else {}
         return _hash({key: value for key, value in self.key().items() if key in SCORING} | made)
 
-    @property
-    def needs(self) -> tuple[str, ...] | None:
-        """Columns and arrays of the scores that the method looks at; None where a user's own does not say."""
+    @cached_property
+    def needs(self) -> Needs | None:
+        """What the method reads; None where a user's own does not say."""
         if self.method == FULL or self.method.startswith("file:"):
-            return ()
-        return needs_of(load_selector(self.method)[1])
+            return Needs((), (), (), ())
+        selector = load_selector(self.method)[1]
+        return None if needs_of(selector) is None else needs_of_scoring(selector)
 
     @property
     def needs_scores(self) -> bool:
-        """Whether the method looks at hardness or features at all."""
-        return self.needs != ()
+        """Whether the method reads hardness or features at all."""
+        return self.needs is None or any(self.needs)
 
     @property
-    def needs_opt_in(self) -> tuple[str, ...]:
-        """Hardness that the scoring run must be asked for."""
-        cheap = {measure.name for measure in load_hardness(())}
-        return tuple(name for name in self.needs or () if name in HARDNESS and name not in cheap)
+    def needs_hardness(self) -> tuple[str, ...]:
+        """Columns that the scoring run must measure, as far as the method says."""
+        return self.needs.hardness if self.needs else ()
+
+    @property
+    def needs_expensive(self) -> tuple[str, ...]:
+        """Those of them that the scoring run must be asked for."""
+        return self.needs.expensive if self.needs else ()
 
     @property
     def needs_features(self) -> FeatureKind | None:
         """Which features the scoring run must save for the method."""
-        needs = self.needs or ()
-        if any(name.endswith("_adv") for name in needs):
-            return "adversarial"
-        return "clean" if "features" in needs else None
+        return self.needs.features if self.needs else None
 
 
 MAKING = field_names(Cell, neutral=False)  # options that make the result of a cell

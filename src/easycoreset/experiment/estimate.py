@@ -1,6 +1,5 @@
 """What an experiment will cost, from a few timed steps."""
 
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from easycoreset.data import Split
 from easycoreset.experiment.cells import FULL, Cell, Experiment, split_strong
 from easycoreset.experiment.results import is_done
 from easycoreset.hardness.exact import look
+from easycoreset.memory import peak_gigabytes
 from easycoreset.models.modes import frozen
 from easycoreset.options import (
     Device,
@@ -51,12 +51,12 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
         size = len(job.split)
         kinds = {c.needs_features for c in missing if c.scoring_name == cell.scoring_name}
         seconds += size * look_seconds * (12 if "adversarial" in kinds else 1 if "clean" in kinds else 0)
-        asked = {name for c in missing if c.scoring_name == cell.scoring_name for name in c.needs_opt_in}
+        asked = {name for c in missing if c.scoring_name == cell.scoring_name for name in c.needs_expensive}
         more = sum(MORE_LOOKS.get(name, 1) for name in asked - {"boundary"})
         seconds += size * look_seconds * (100 if "boundary" in asked else 0)
         passes = len(scored_epochs(cell, cell.scoring_epochs))
         seconds += cell.scoring_epochs * size / cell.batch_size * step + passes * size * look_seconds * (1 + more)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = peak_gigabytes()
     found = {
         "cells": len(cells),
         "missing": len(missing),

@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError
-from easycoreset.experiment.cells import Cell, FeatureKind
+from easycoreset.experiment.cells import Cell
 from easycoreset.folders import discard_step
-from easycoreset.hardness import HARDNESS
 from easycoreset.parquet import read_shape, read_table
 from easycoreset.records import read_record
 from easycoreset.scoring import scores_file
+from easycoreset.scoring.needs import FeatureKind
 from easycoreset.tables.features import has_features
 
 OPTIONS = ("data", "model", "method", "fraction", "objective", "updates", "epochs", "seed")
@@ -45,7 +45,7 @@ def is_scored(out: Path, cell: Cell, features: FeatureKind | None) -> bool:
 
 def has_columns(file: Path, cell: Cell) -> bool:
     """Whether a table of scores has the hardness that a cell needs: an older version's may not."""
-    return set(cell.needs or ()) & set(HARDNESS) <= set(read_shape(file)[0])
+    return set(cell.needs_hardness) <= set(read_shape(file)[0])
 
 
 def refuse_other_data(out: Path, cells: Sequence[Cell], fingerprint: str) -> None:

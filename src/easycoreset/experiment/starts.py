@@ -1,6 +1,5 @@
 """The starts of a grid: when and how each was made, what it declared, and how much was evaluated by then."""
 
-import fcntl
 import json
 import os
 import time
@@ -93,7 +92,7 @@ def change_record(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]])
         make_folder(file.parent)
         lock = open_lock(file, wait=False)
         try:
-            fcntl.flock(lock.descriptor, fcntl.LOCK_EX)
+            lock.wait()
             if lock.made:
                 ledger.note(file, STATE)
             record = change(read_record(out / OWN))

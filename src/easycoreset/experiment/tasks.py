@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from easycoreset.experiment.cells import Cell, FeatureKind
+from easycoreset.experiment.cells import Cell
 from easycoreset.experiment.results import is_done, is_scored, scores_folder
 from easycoreset.options import Device, ReadingOptions, values_of
 from easycoreset.parquet import read_shape
 from easycoreset.scoring import scores_file
+from easycoreset.scoring.needs import FeatureKind
 
 KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first holds the second
 
@@ -90,7 +91,7 @@ def list_tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> lis
             lacking = next((c for c in own if not is_scored(out, c, features)), None)
             if lacking is not None:
                 sharing = [c for c in cells if c.scoring_name == name]
-                hardness = sorted({need for c in sharing for need in c.needs_opt_in})
+                hardness = sorted({need for c in sharing for need in c.needs_expensive})
                 tasks[Task("score", lacking, features, tuple(hardness))] = None
         tasks[Task("cell", cell)] = None
     return list(tasks)

@@ -15,12 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from easycoreset.console import hush, log
-from easycoreset.data import Source
-from easycoreset.data.contents import find_leaked
+from easycoreset.data.unscored import unscored_table
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
 from easycoreset.evaluation.checks import LONGER
-from easycoreset.experiment.cells import FULL, NOT_OF_SCORING, Cell, FeatureKind, split_strong
+from easycoreset.experiment.cells import FULL, NOT_OF_SCORING, Cell, split_strong
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.files import SCHEMA_VERSION, make_folder, process_name, write_json
@@ -29,7 +28,7 @@ from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.ledgers import STATE, STEP, Ledger, delete_run, delete_written
 from easycoreset.locks import open_lock
 from easycoreset.memory import measure_peak
-from easycoreset.models import is_normalised
+from easycoreset.models import user_factory
 from easycoreset.options import (
     ComputeOptions,
     ModelOptions,
@@ -42,6 +41,7 @@ from easycoreset.options import (
 from easycoreset.parquet import read_shape, read_table, write_table
 from easycoreset.records import read_history, read_summary
 from easycoreset.scoring import score, scores_file
+from easycoreset.scoring.needs import FeatureKind
 from easycoreset.selection import choose
 from easycoreset.statistics.outcomes import STRONG
 from easycoreset.tables import Coreset, Scores
@@ -225,21 +225,6 @@ def _settle(work: Path, keep_weights: bool) -> None:
         delete_run(folder, EVALUATION)
 
 
-def unscored_table(source: Source) -> Scores:
-    """The samples of a data set's training split, without any hardness: for methods that look at none."""
-    split = source.splits["train"]
-    facts = {"fingerprint": split.fingerprint, "split": "train", "data": source.name}
-    return Scores(
-        sample_ids=split.sample_ids,
-        labels=split.labels,
-        class_names=list(source.class_names),
-        n_obs=np.zeros(len(split), np.int32),
-        columns={},
-        provenance=facts,
-        in_test=find_leaked(source),
-    )
-
-
 def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:
     """Write the cell's coreset; returns what `cell.json` says of it."""
     if cell.needs_scores:
@@ -295,7 +280,7 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
             lambda: evaluate(
                 **setting.machine(cell),
                 weights=work / "model",
-                model=_own_factory(cell),
+                model=user_factory(cell.model),
                 attack=attack,
                 norm=cell.norm,
                 eps=radii,
@@ -355,8 +340,3 @@ def _one_longer_attack(summaries: Sequence[dict[str, Any]]) -> tuple[list[dict[s
     found = [check for summary in summaries for check in summary["checks"] if check["name"] == LONGER]
     told = sorted(found, key=lambda check: check["passed"])[:1]
     return told, {check["message"] for check in found if check not in told}
-
-
-def _own_factory(cell: Cell) -> str | None:
-    """A user's own factory is repeated, so that its weights are loaded."""
-    return cell.model if cell.model and not is_normalised(cell.model) else None

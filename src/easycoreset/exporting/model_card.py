@@ -1,6 +1,5 @@
 """The card of a trained model, or of an evaluation."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from easycoreset.console import say_eps
 from easycoreset.errors import UsageError
 from easycoreset.exporting.markdown import block, cell, facts, listed, page, table
 from easycoreset.models.card import ModelCard, read_card
+from easycoreset.paths import digest_of
 from easycoreset.records import read_record
 
 Json = Mapping[str, Any]
@@ -50,7 +50,7 @@ def _check_weights(folder: Path, record: Json) -> None:
     """Refuse an evaluation that lies beside a model and is of another."""
     file = folder / "model.safetensors"
     known = record.get("options", {}).get("weights")
-    if file.exists() and known != hashlib.sha256(file.read_bytes()).hexdigest():
+    if file.exists() and known != digest_of(file):
         raise UsageError(f"source: {folder / 'evaluation.json'} is of other weights than {file}")
 
 

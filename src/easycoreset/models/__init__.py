@@ -46,6 +46,11 @@ def build_model(card: ModelCard) -> nn.Module:
     return nn.Sequential(Normalize(card.mean, card.std), network) if is_normalised(card.model) else network
 
 
+def user_factory(model: str | None) -> str | None:
+    """The model where it is a factory of the user's own module, which is imported only when it is named again."""
+    return model if model and not is_normalised(model) else None
+
+
 def is_normalised(model: str) -> bool:
     """Whether we put a normalisation layer before the network; a user's factory returns the whole model."""
     return model in MODELS or model.startswith(("torchvision:", "timm:"))

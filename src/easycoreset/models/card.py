@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from easycoreset.errors import UsageError, quote
 from easycoreset.files import SCHEMA_VERSION, write_json
@@ -37,6 +38,36 @@ class ModelCard:
     eps: float | None = None
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     trained_on: dict[str, Any] | None = None
+
+
+class ImageData(Protocol):
+    """What a model must know of its data: a `Source`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        ...
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel."""
+        ...
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel."""
+        ...
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """A name for each class."""
+        ...
+
+
+def card_for(model: str, data: ImageData, **more: Any) -> ModelCard:
+    """The card of a model of a data set; `more` are further fields of it."""
+    names = tuple(data.class_names)
+    return ModelCard(model=model, shape=data.shape, mean=data.mean, std=data.std, class_names=names, **more)
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from easycoreset.errors import EasycoresetWarning, UsageError, quote
 from easycoreset.files import write_atomic
-from easycoreset.models import build_model, is_normalised
+from easycoreset.models import build_model, user_factory
 from easycoreset.models.card import ModelCard, read_card, write_card
+from easycoreset.models.weights import differences, say_differences
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
@@ -72,7 +73,7 @@ def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
     """
     folder = Path(folder)
     card = read_card(folder)
-    if not is_normalised(card.model) and model != card.model:
+    if user_factory(card.model) and model != card.model:
         raise UsageError(
             f"{folder / 'model.json'} names the factory {quote(card.model)}: repeat it as model to have it imported"
         )
@@ -97,14 +98,6 @@ def load_weights(network: nn.Module, file: Path) -> None:
         raise UsageError(f"{file}: no such file") from None
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{file}: not a readable safetensors file: {error}") from None
-    expected = network.state_dict()
-    differing = sorted(
-        name
-        for name in {*expected, *state}
-        if name not in expected or name not in state or expected[name].shape != state[name].shape
-    )
-    if differing:
-        raise UsageError(
-            f"{file}: weights of another architecture; {len(differing)} keys differ: {', '.join(differing[:5])}"
-        )
-    network.load_state_dict(state)
+    if differing := differences(state, network.state_dict()):
+        raise UsageError(f"{file}: weights of another architecture; {say_differences(differing)}")
+    network.load_state_dict(state, strict=False)

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,10 +65,7 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], what: st
         target, state, _ = next(iter(matching.values()))
         return target, state
     _, _, differing = min(fits.values(), key=lambda match: len(match[2]))
-    raise UsageError(
-        f"{file}: weights of another architecture than {what}; {len(differing)} keys differ: "
-        f"{shorten(', '.join(differing[:5]), 400)}"
-    )
+    raise UsageError(f"{file}: weights of another architecture than {what}; {say_differences(differing)}")
 
 
 def fit(state: State, targets: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, State, list[str]]:
@@ -88,6 +85,11 @@ def differences(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
         or (name in state and name not in expected)
         or (name in state and getattr(expected[name], "shape", None) != state[name].shape)
     )
+
+
+def say_differences(names: Sequence[str]) -> str:
+    """How many keys differ, and the first of them."""
+    return f"{len(names)} keys differ: {shorten(', '.join(names[:5]), 400)}"
 
 
 def strip_prefixes(state: State) -> Iterator[State]:

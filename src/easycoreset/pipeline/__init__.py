@@ -13,7 +13,7 @@ from easycoreset.errors import OtherRunError
 from easycoreset.evaluation import Evaluation, evaluate
 from easycoreset.files import write_json
 from easycoreset.folders import RunFolder, claim
-from easycoreset.models import is_normalised
+from easycoreset.models import user_factory
 from easycoreset.objectives import load_objective
 from easycoreset.options import READING, PipelineOptions, options_json, takes
 from easycoreset.pipeline.checking import check_attacks, check_list, check_models, needs_of_method
@@ -139,7 +139,7 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
         result = evaluate(
             **machine,
             weights=weights,
-            model=_own_model(options),
+            model=user_factory(options.model),
             attack=options.attack,
             eps=options.eps,
             limit=limit,
@@ -182,7 +182,7 @@ def _audit(options: PipelineOptions, place: Path) -> None:
         audit(
             **{name: getattr(options, name) for name in MACHINE},
             scores=place / "scores",
-            model=_own_model(options),
+            model=user_factory(options.model),
             wrong=options.wrong,
             out=place / "audit",
             overwrite=overwrite,
@@ -192,11 +192,6 @@ def _audit(options: PipelineOptions, place: Path) -> None:
         work(overwrite=False)
     except OtherRunError:
         work(overwrite=True)
-
-
-def _own_model(options: PipelineOptions) -> str | None:
-    """The user's own factory, which is imported only when it is named again."""
-    return options.model if options.model and not is_normalised(options.model) else None
 
 
 def describe(result: Evaluation) -> dict[str, Any]:

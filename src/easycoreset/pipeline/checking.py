@@ -2,24 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+import torch
 
 from easycoreset.attacks import load_attack
 from easycoreset.data import Source
-from easycoreset.errors import UsageError, quote
-from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
-from easycoreset.models import build_model
-from easycoreset.models.card import ModelCard
-from easycoreset.models.last_layer import find_last_layer
+from easycoreset.data.unscored import unscored_table
+from easycoreset.hardness import CHEAP
+from easycoreset.models import build_model, choose_model
+from easycoreset.models.card import card_for
 from easycoreset.options import PipelineOptions
-from easycoreset.selection import load_selector, needs_of
+from easycoreset.scoring.needs import FeatureKind, check_needs
+from easycoreset.selection import load_selector
 from easycoreset.selection.published import read_listed
-from easycoreset.tables import Scores
-from easycoreset.tables.scores import ARRAYS
-
-FeatureKind = Literal["clean", "adversarial"]
 
 
 def check_attacks(attacks: Sequence[str], eps: Sequence[float]) -> None:
@@ -39,18 +35,8 @@ def check_list(option: str, file: Path | None, source: Source) -> None:
     Raises:
         UsageError: missing, broken, or of other samples.
     """
-    split = source.splits["train"]
-    facts = {"fingerprint": split.fingerprint, "split": "train"}
-    table = Scores(
-        sample_ids=split.sample_ids,
-        labels=split.labels,
-        class_names=list(source.class_names),
-        n_obs=np.zeros(len(split), np.int32),
-        columns={},
-        provenance=facts,
-    )
     if file is not None:
-        read_listed(option, file, table)
+        read_listed(option, file, unscored_table(source))
 
 
 def check_models(names: Sequence[str | None], source: Source) -> None:
@@ -61,14 +47,7 @@ def check_models(names: Sequence[str | None], source: Source) -> None:
     """
     for name in names:
         if name is not None:
-            build_model(card_of(name, source))
-
-
-def card_of(model: str, source: Source) -> ModelCard:
-    """The card of a model for a data set."""
-    return ModelCard(
-        model=model, shape=source.shape, mean=source.mean, std=source.std, class_names=tuple(source.class_names)
-    )
+            build_model(card_for(name, source))
 
 
 def needs_of_method(options: PipelineOptions, source: Source) -> tuple[tuple[str, ...], FeatureKind | None]:
@@ -78,17 +57,7 @@ def needs_of_method(options: PipelineOptions, source: Source) -> tuple[tuple[str
         UsageError: a method whose columns no scoring run makes, or features that the model does not have.
     """
     _, selector = load_selector(options.method, per_class=options.per_class or None)
-    needs = needs_of(selector) or ()
-    lacking = [need for need in needs if need not in (*HARDNESS, *ARRAYS)]
-    if lacking:
-        raise UsageError(f"method {quote(options.method)} needs {quote(lacking[0])}, which no scoring run makes")
-    cheap = {measure.name for measure in load_hardness(())}
-    asked = tuple(need for need in needs if need in HARDNESS and need not in cheap)
-    arrays = [need for need in needs if need in ARRAYS]
-    if arrays and options.model is not None:
-        images = next(source.splits["train"].batches(np.arange(2), 2)).x
-        find_last_layer(build_model(card_of(options.model, source)), images)
-    features: FeatureKind | None = "clean" if arrays else None
-    if any(need.endswith("_adv") for need in arrays):
-        features = "adversarial"
-    return ((CHEAP, *asked) if asked else ()), features
+    images = next(source.splits["train"].batches(np.arange(2), 2)).x
+    model = build_model(card_for(options.model or choose_model(source.shape, torch.device("cpu")), source))
+    needs = check_needs(options.method, selector, model, images)
+    return ((CHEAP, *needs.expensive) if needs.expensive else ()), needs.features

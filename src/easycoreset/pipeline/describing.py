@@ -1,7 +1,6 @@
 """The experiment that the options of `compare` describe: a named recipe, or the grid that flags spell."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +10,20 @@ from torch import Tensor, nn
 from easycoreset.attacks import load_attack
 from easycoreset.console import log
 from easycoreset.data import Source, open_source
+from easycoreset.data.unscored import unscored_table
 from easycoreset.errors import UsageError, quote
-from easycoreset.experiment import FULL, Cell, Experiment, Product, unscored_table
+from easycoreset.experiment import FULL, Cell, Experiment, Product
 from easycoreset.experiment.declaring import declare
-from easycoreset.hardness import HARDNESS
 from easycoreset.members import load_attribute
 from easycoreset.models import build_model, choose_model
-from easycoreset.models.card import ModelCard
-from easycoreset.models.last_layer import find_last_layer
+from easycoreset.models.card import ModelCard, card_for
 from easycoreset.objectives import load_objective
 from easycoreset.options import CompareOptions, ReadingOptions, field_names, values_of
+from easycoreset.paths import digest_of
 from easycoreset.recipes import RECIPES, everything
-from easycoreset.selection import load_selector, needs_of
+from easycoreset.scoring.needs import check_needs
+from easycoreset.selection import load_selector
 from easycoreset.selection.published import read_published
-from easycoreset.tables.scores import ARRAYS
 from easycoreset.training.setup import choose_device
 from easycoreset.training.starting import PRETRAINED, model_of, read_start
 
@@ -113,19 +112,7 @@ def _resolve(base: Cell, options: CompareOptions) -> Cell:
 def _check_method(method: str, model: nn.Module, images: Tensor, feature_layer: str | None) -> str:
     """The one spelling of a method whose columns and features the scoring runs make."""
     name, selector = load_selector(method)
-    needs = needs_of(selector) or ()
-    lacking = [need for need in needs if need not in (*HARDNESS, *ARRAYS)]
-    if lacking:
-        raise UsageError(
-            f"method {quote(method)} needs {quote(lacking[0])}, which the scoring runs of compare do not make"
-        )
-    if set(needs) & {*ARRAYS, "grand"}:
-        try:
-            find_last_layer(model, images, feature_layer)
-        except UsageError as error:
-            raise UsageError(
-                f"method {quote(method)} needs features: {error}; compare does without such methods"
-            ) from None
+    check_needs(method, selector, model, images, feature_layer)
     return name
 
 
@@ -143,8 +130,7 @@ def check_data_and_model(base: Cell) -> tuple[str, nn.Module, Tensor]:
 
 def _card(base: Cell, source: Source) -> ModelCard:
     name = base.model or choose_model(source.shape, torch.device("cpu"))
-    names = tuple(source.class_names)
-    return ModelCard(model=name, shape=source.shape, mean=source.mean, std=source.std, class_names=names)
+    return card_for(name, source)
 
 
 def _open(base: Cell, *, download: bool = False) -> Source:
@@ -156,6 +142,6 @@ def _published(method: str, shared: Product) -> Product:
     path = Path(method[5:]).resolve()
     table = unscored_table(_open(shared.base))
     share = len(read_published(path, table)) / len(table)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    digest = digest_of(path)[:16]
     base = dataclasses.replace(shared.base, method_digest=digest)
     return dataclasses.replace(shared, base=base, methods=(f"file:{path}",), fractions=(share,))

@@ -1,6 +1,5 @@
 """Scoring by weights that are there: of a run's own scored epochs, or those that somebody else's training saved."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
@@ -18,6 +17,7 @@ from easycoreset.models.foreign import load_foreign
 from easycoreset.models.saved import load_weights
 from easycoreset.options import RecipeOptions, ScoreOptions, options_json
 from easycoreset.options.training import ComputeOptions
+from easycoreset.paths import digest_of
 from easycoreset.processes import leads, tell
 from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
 from easycoreset.scoring.measures import Measures, per_epoch, possible, say_prices, spell
@@ -83,7 +83,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
     log.info("%d checkpoints, in this order: %s", len(files), ", ".join(names))
     job = prepare(replace(options, epochs=1, checkpoints=None, input_mean=(), input_std=()), epochs=1, updates=None)
     measures = possible(job, options, measures)
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] + (f":{key}" if key else "") for file in files]
+    digests = [digest_of(file)[:16] + (f":{key}" if key else "") for file in files]
     files = [Path(f"{file}:{key}") for file in files] if key else files
     network = load_foreign(files[0], job.card(), options.input_mean, options.input_std)
     check_model(network.to(job.device), job.source, job.device)

@@ -1,6 +1,6 @@
 """Learning rates as functions of progress, so that resuming a run needs no scheduler state."""
 
-import math
+from easycoreset.annealing import anneal
 
 ONECYCLE_RISE = 0.3
 FIRST = 1 / 25  # of the peak, at the first update
@@ -26,16 +26,12 @@ def learning_rate(kind: str, progress: float, warmup: float | None = None) -> fl
     rise = (ONECYCLE_RISE if kind == "onecycle" else 0.0) if warmup is None else warmup
     if progress < rise:
         done = progress / rise
-        return _cosine(FIRST, 1.0, done) if kind == "onecycle" else FIRST + (1 - FIRST) * done
+        return anneal(FIRST, 1.0, done) if kind == "onecycle" else FIRST + (1 - FIRST) * done
     rest = (progress - rise) / (1 - rise)
     if kind == "onecycle":
-        return _cosine(1.0, 4e-6, rest)
+        return anneal(1.0, 4e-6, rest)
     if kind == "cosine":
-        return _cosine(1.0, 0.0, rest)
+        return anneal(1.0, 0.0, rest)
     if kind == "step":
         return 1.0 if rest < 0.75 else 0.1 if rest < 0.9 else 0.01
     return 1.0
-
-
-def _cosine(start: float, end: float, progress: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

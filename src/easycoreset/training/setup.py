@@ -17,7 +17,7 @@ from easycoreset.data.draws import seed_of
 from easycoreset.data.keeping import is_news
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require, say_error
 from easycoreset.models import MODELS, SMALL, build_model, choose_model
-from easycoreset.models.card import ModelCard
+from easycoreset.models.card import ModelCard, card_for
 from easycoreset.models.modes import check_gradient, frozen
 from easycoreset.models.saved import check_savable
 from easycoreset.objectives import Objective, is_standard, load_objective
@@ -89,12 +89,9 @@ class Job:
 
     def card(self, provenance: dict[str, Any] | None = None) -> ModelCard:
         """The card of the model that is trained."""
-        return ModelCard(
-            model=self.model_name,
-            shape=self.source.shape,
-            mean=self.source.mean,
-            std=self.source.std,
-            class_names=tuple(self.source.class_names),
+        return card_for(
+            self.model_name,
+            self.source,
             eps=getattr(self.objective, "eps", None),
             provenance=provenance or {},
             trained_on=self.contents if provenance is not None else None,

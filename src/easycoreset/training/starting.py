@@ -13,7 +13,7 @@ from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.models import GreyToRGB, build_model, is_normalised
 from easycoreset.models.card import ModelCard, read_card
 from easycoreset.models.pretrained import published_state
-from easycoreset.models.weights import differences, fit, read_state, read_states
+from easycoreset.models.weights import differences, fit, read_state, read_states, say_differences
 from easycoreset.spelling import split_place
 
 PRETRAINED = "pretrained"
@@ -150,10 +150,7 @@ def _name_published(
         if not mismatched:
             return {prefix + name: value for name, value in state.items()}
         closest = mismatched if not closest or len(mismatched) < len(closest) else closest
-    raise UsageError(
-        f"init: {init}: weights of another architecture than {card.model}; {len(closest)} keys differ: "
-        f"{', '.join(closest[:5])}"
-    )
+    raise UsageError(f"init: {init}: weights of another architecture than {card.model}; {say_differences(closest)}")
 
 
 def _digest(state: dict[str, Tensor]) -> str:

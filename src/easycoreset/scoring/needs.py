@@ -1,0 +1,75 @@
+"""What a coreset method needs of the scoring run whose scores it reads."""
+
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from easycoreset.errors import UsageError, quote
+from easycoreset.hardness import HARDNESS, load_hardness
+from easycoreset.models.last_layer import find_last_layer
+from easycoreset.selection import Selector, needs_of
+from easycoreset.tables.scores import ARRAYS
+
+FeatureKind = Literal["clean", "adversarial"]
+
+
+class Needs(NamedTuple):
+    """What a method reads.
+
+    Attributes:
+        hardness: columns that a scoring run measures.
+        expensive: those of them that it measures only when asked.
+        arrays: features and probabilities.
+        other: columns that no scoring run makes.
+    """
+
+    hardness: tuple[str, ...]
+    expensive: tuple[str, ...]
+    arrays: tuple[str, ...]
+    other: tuple[str, ...]
+
+    @property
+    def features(self) -> FeatureKind | None:
+        """Which features the scoring run must save; None for none."""
+        if any(name.endswith("_adv") for name in self.arrays):
+            return "adversarial"
+        return "clean" if self.arrays else None
+
+
+def needs_of_scoring(selector: Selector) -> Needs:
+    """What a selector reads, by how a scoring run makes it; nothing where a user's selector does not declare it."""
+    names = needs_of(selector) or ()
+    cheap = {measure.name for measure in load_hardness(())}
+    hardness = tuple(name for name in names if name in HARDNESS)
+    return Needs(
+        hardness=hardness,
+        expensive=tuple(name for name in hardness if name not in cheap),
+        arrays=tuple(name for name in names if name in ARRAYS),
+        other=tuple(name for name in names if name not in (*HARDNESS, *ARRAYS)),
+    )
+
+
+def check_needs(
+    method: str, selector: Selector, model: nn.Module, images: Tensor, feature_layer: str | None = None
+) -> Needs:
+    """What a method needs, if a scoring run of the model makes it.
+
+    Args:
+        method: its spelling, for messages.
+        selector: the method.
+        model: that is scored by.
+        images: [B,C,H,W], to find the model's last layer.
+        feature_layer: name of the layer whose input is the features; None for the last linear layer.
+
+    Raises:
+        UsageError: a column that no scoring run makes, or features that the model does not have.
+    """
+    needs = needs_of_scoring(selector)
+    if needs.other:
+        raise UsageError(f"method {quote(method)} needs {quote(needs.other[0])}, which no scoring run makes")
+    if needs.arrays or "grand" in needs.hardness:
+        try:
+            find_last_layer(model, images, feature_layer)
+        except UsageError as error:
+            raise UsageError(f"method {quote(method)} needs features: {error}") from None
+    return needs
