@@ -37,7 +37,7 @@ def test_they_are_found_and_kept_in_the_table(leaky):
 def test_no_method_chooses_them(leaky, tmp_path, method, caplog):
     coreset = select(scores=leaky / "s", method=method, fraction=0.5, out=tmp_path / "c.parquet")
     assert len(coreset) == 150 and not coreset.keep[LEAKED].any() and coreset.provenance["leaked"] == 4
-    assert "4 samples that are in the test part too are left out" in caplog.text
+    assert "4 samples that are also in the test part are left out" in caplog.text
 
 
 def test_they_can_be_kept(leaky, tmp_path, cli):

@@ -14,7 +14,7 @@ from easycoreset.data.source import Ints, Source, Split
 DIGEST_SIZE = 8  # bytes per hash
 
 
-def hash_pictures(split: Split, rows: Ints | None = None) -> list[bytes] | None:
+def hash_images(split: Split, rows: Ints | None = None) -> list[bytes] | None:
     """Hash the pixels of the samples `rows` (None for all); None if the images are not in memory."""
     if not isinstance(split.images, MemoryImages):
         return None
@@ -25,7 +25,7 @@ def hash_pictures(split: Split, rows: Ints | None = None) -> list[bytes] | None:
 
 def find_leaked(source: Source) -> npt.NDArray[np.bool_] | None:
     """Which training samples [N] have an exact copy in the test part; None if none has, or images are not in memory."""
-    train, test = (hash_pictures(source.splits[name]) for name in ("train", "test"))
+    train, test = (hash_images(source.splits[name]) for name in ("train", "test"))
     if train is None or test is None:
         return None
     test_hashes = set(test)
@@ -35,14 +35,14 @@ def find_leaked(source: Source) -> npt.NDArray[np.bool_] | None:
 
 def describe_contents(split: Split, rows: Ints) -> dict[str, Any]:
     """The entry of `model.json` about the training samples: their number, data set and hashes."""
-    digests = hash_pictures(split, rows)
+    digests = hash_images(split, rows)
     hashes = {} if digests is None else {"hashes": base64.b64encode(b"".join(sorted(digests))).decode()}
     return {"split": split.name, "fingerprint": split.fingerprint, "samples": len(rows), **hashes}
 
 
 def find_trained_on(split: Split, rows: Ints, trained: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
     """Which of the samples `rows` [n] a model was trained on, by its record `trained`; None if that is not known."""
-    digests = hash_pictures(split, rows)
+    digests = hash_images(split, rows)
     text = trained.get("hashes")
     if digests is None or not isinstance(text, str):
         return None

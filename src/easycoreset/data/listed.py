@@ -85,7 +85,7 @@ def open_listed(
     read = (
         partial(decode, size=size, white=white) if small else partial(_check_readable, size=size if thorough else None)
     )
-    arrays, errors = attempt(read, paths)
+    arrays, errors = map_with_errors(read, paths)
     left_out = [f"{say_name(paths[position])} ({reason})" for position, reason in errors.items()]
     if errors:
         _refuse_unreadable(left_out, len(paths), reading.skip_broken)
@@ -165,7 +165,7 @@ def _warn_of_small_classes(source: Source) -> None:
         warnings.warn(message, EasycoresetWarning, stacklevel=6)
 
 
-def attempt(function: Callable[[K], T], items: Sequence[K]) -> tuple[list[T | None], dict[int, str]]:
+def map_with_errors(function: Callable[[K], T], items: Sequence[K]) -> tuple[list[T | None], dict[int, str]]:
     """Call `function` with every item; returns also the reasons of those that fail, by position."""
     errors: dict[int, str] = {}
 
@@ -186,7 +186,7 @@ def attempt(function: Callable[[K], T], items: Sequence[K]) -> tuple[list[T | No
 
 def each(function: Callable[[K], T], items: Sequence[K], name: Callable[[K], str] = str) -> list[T]:
     """Call `function` with every item; one error names all items that fail."""
-    results, errors = attempt(function, items)
+    results, errors = map_with_errors(function, items)
     if errors:
         unreadable = sorted(f"{name(items[position])} ({reason})" for position, reason in errors.items())
         raise UsageError(f"data: {len(errors)} unreadable image{'s' * (len(errors) > 1)}: {', '.join(unreadable)}")

@@ -41,7 +41,7 @@ class Glister:
             validation = read_gradients(scores, validation_rows)
             log_p = np.log(np.maximum(read_rows(scores, "probabilities", validation_rows), MIN_PROBABILITY))
             labels = scores.labels[validation_rows]
-            return rows[gain_greedily(training, validation, log_p, labels, n, self.rounds, self.step_size)]
+            return rows[choose_greedily(training, validation, log_p, labels, n, self.rounds, self.step_size)]
 
         return choose_rows(scores, count, seed, order, per_class=self.per_class)
 
@@ -52,7 +52,7 @@ def draw_validation(labels: Ints, rows: Ints, rng: np.random.Generator) -> Ints:
     return np.concatenate([members[: max(int(VALIDATION_SHARE * len(members) + 0.5), 1)] for members in by_class])
 
 
-def gain_greedily(
+def choose_greedily(
     training: Gradients, validation: Gradients, log_p: Floats, labels: Ints, count: int, rounds: int, step_size: float
 ) -> Ints:
     """Choose positions of training rows, in order of choice; of equal gains the first row wins.

@@ -63,7 +63,9 @@ class GradMatch:
                 rows = rng.permutation(rows)
                 gradients = read_gradients(scores, rows, adversarial=self.gradients == "adversarial")
                 error = gradients.error[np.arange(len(rows)), scores.labels[rows]]
-                matched = match((error[:, None] * gradients.inputs).T.astype(np.float64), n, self.lam, bar.advance)
+                matched = matching_pursuit(
+                    (error[:, None] * gradients.inputs).T.astype(np.float64), n, self.lam, bar.advance
+                )
                 weight[rows[matched.chosen]] = matched.weight
                 return rows[matched.chosen]
 
@@ -71,7 +73,7 @@ class GradMatch:
             return choose_rows(scores, count, seed, order_in_parts, per_class=True, weight=weight)
 
 
-def match(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] = no_tick) -> Match:
+def matching_pursuit(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] = no_tick) -> Match:
     """Choose `count` columns of A [d, n] and their weights.
 
     Picks of weight 0 get the smallest positive weight. If too few inner products are positive, the rest is filled by

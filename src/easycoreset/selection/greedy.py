@@ -70,7 +70,7 @@ class KCenter:
                 rows = rng.permutation(rows)
                 first = np.flatnonzero(rows == self.start)
                 start = int(first[0]) if len(first) else None
-                return rows[traverse(read_rows(scores, "features", rows), n, start, bar.advance)]
+                return rows[farthest_first(read_rows(scores, "features", rows), n, start, bar.advance)]
 
             return choose_rows(scores, count, seed, in_parts(order, self.part, "kcenter"), per_class=self.per_class)
 
@@ -92,11 +92,11 @@ def herd(h: Floats, count: int, tick: Callable[..., None] = no_tick) -> Ints:
     return chosen
 
 
-def traverse(h: Floats, count: int, start: int | None = None, tick: Callable[..., None] = no_tick) -> Ints:
+def farthest_first(h: Floats, count: int, start: int | None = None, tick: Callable[..., None] = no_tick) -> Ints:
     """Choose positions of rows [n, d], each farthest from the previous ones; of equal rows the first wins.
 
     >>> h = np.array([[0], [1], [2], [10]], np.float32)
-    >>> traverse(h, 4).tolist(), traverse(h, 4, start=0).tolist()
+    >>> farthest_first(h, 4).tolist(), farthest_first(h, 4, start=0).tolist()
     ([2, 3, 0, 1], [0, 3, 2, 1])
     """
     h = h - h.mean(0, dtype=np.float64).astype(np.float32)

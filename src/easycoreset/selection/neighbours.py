@@ -47,7 +47,7 @@ class CAL:
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             rows = rng.permutation(rows)
             neighbours, _ = find_neighbours(read_rows(scores, "features", rows), self.k, "cal")
-            values[rows] = -contrast(read_rows(scores, "probabilities", rows), neighbours)
+            values[rows] = -neighbour_divergence(read_rows(scores, "probabilities", rows), neighbours)
             return sort_rows(values, rows, rng)[:n]
 
         return choose_rows(scores, count, seed, in_parts(order, self.part, "cal"), per_class=self.per_class)
@@ -94,7 +94,7 @@ class D2:
             total = hardness + (weight * hardness[neighbours]).sum(1)
             propagated[rows] = total
             n_observed = int(observed.sum())
-            picks = pick_and_lower(total, neighbours, weight, min(n, n_observed), n_observed)
+            picks = pick_greedily(total, neighbours, weight, min(n, n_observed), n_observed)
             return np.concatenate([rows[picks], rows[n_observed:]])[:n]
 
         coreset = choose_rows(scores, count, seed, in_parts(order, self.part, "d2"), per_class=self.per_class)
@@ -123,7 +123,7 @@ def find_neighbours(h: Floats, k: int, name: str) -> tuple[Ints, Floats]:
     return neighbours, distance
 
 
-def contrast(p: Floats, neighbours: Ints) -> Floats:
+def neighbour_divergence(p: Floats, neighbours: Ints) -> Floats:
     """Mean KL(p_neighbour, p_x) over the neighbours [n, k] of each row, [n]; 0 if there are none."""
     log_p = np.log(np.maximum(p, MIN_PROBABILITY))
     negative_entropy = np.einsum("nc,nc->n", np.maximum(p, MIN_PROBABILITY), log_p)  # sum p log p
@@ -141,7 +141,7 @@ def to_unit(values: np.ndarray) -> np.ndarray:
     return np.nan_to_num((values - low) / ((high - low) or 1.0), nan=0.0)
 
 
-def pick_and_lower(total: np.ndarray, neighbours: Ints, weight: np.ndarray, count: int, observed: int) -> Ints:
+def pick_greedily(total: np.ndarray, neighbours: Ints, weight: np.ndarray, count: int, observed: int) -> Ints:
     """Repeatedly pick the highest score and lower its neighbours by weight times it; of equal scores the first wins.
 
     Args:

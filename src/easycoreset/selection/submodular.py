@@ -38,7 +38,7 @@ class Facility:
                 rows = rng.permutation(rows)
                 h = read_rows(scores, "features", rows)
                 h -= h.mean(0, dtype=np.float64).astype(np.float32)
-                return rows[cover(to_similarity(squared_distances(h, h)), n, bar.advance)]
+                return rows[maximise_coverage(to_similarity(squared_distances(h, h)), n, bar.advance)]
 
             return choose_rows(scores, count, seed, in_parts(order, self.part, "facility"), per_class=True)
 
@@ -103,7 +103,7 @@ class CRAIG:
                 rows = rng.permutation(rows)
                 gradients = read_gradients(scores, rows, adversarial=self.gradients == "adversarial")
                 similarity = to_similarity(gradients.pair_distances())
-                chosen = cover(similarity, n, bar.advance)
+                chosen = maximise_coverage(similarity, n, bar.advance)
                 weight[rows[chosen]] = cluster_sizes(similarity, chosen)
                 return rows[chosen]
 
@@ -117,7 +117,7 @@ def to_similarity(squared: Floats) -> Floats:
     return np.subtract(distance.max(initial=0), distance, out=distance)
 
 
-def cover(similarity: Floats, count: int, tick: Callable[[], None] = no_tick) -> Ints:
+def maximise_coverage(similarity: Floats, count: int, tick: Callable[[], None] = no_tick) -> Ints:
     """Lazy greedy maximisation of sum_i max_{j kept} s_ij (Minoux 1978); of equal gains the first row wins.
 
     Args:

@@ -56,8 +56,8 @@ def easiest_first(values: Numbers) -> npt.NDArray[np.int64]:
 def agree(
     column: str,
     other: str,
-    ours: Numbers,
-    theirs: Numbers,
+    values: Numbers,
+    other_values: Numbers,
     labels: npt.NDArray[np.int64],
     class_names: Sequence[str] = (),
 ) -> Agreement:
@@ -65,9 +65,9 @@ def agree(
 
     Ties are broken in one seeded order for both columns before the easiest samples are compared.
     """
-    both = np.flatnonzero(np.isfinite(ours) & np.isfinite(theirs))
-    a = ours[both]
-    b = theirs[both]
+    both = np.flatnonzero(np.isfinite(values) & np.isfinite(other_values))
+    a = values[both]
+    b = other_values[both]
     y = labels[both]
     order = [easiest_first(values) for values in (a, b)]
     overlap: dict[float, float] = {}

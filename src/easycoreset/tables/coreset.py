@@ -97,7 +97,7 @@ class Coreset:
         Args:
             data: an array, tensor, DataFrame or Arrow table of N rows, a tuple of arrays, a Hugging Face data set, any
                 map-style data set (torch, torchvision, timm), for which a `View` is returned, or an iterable of N
-                items, for which a `Sieve` is returned.
+                items, for which a `FilteredIterable` is returned.
 
         Raises:
             UsageError: `data` does not have N rows.
@@ -108,7 +108,7 @@ class Coreset:
         if isinstance(data, set | frozenset) or (not hasattr(data, "__iter__") and not hasattr(data, "__len__")):
             raise UsageError(f"a coreset applies only to ordered data; got {type(data).__name__}")
         if not hasattr(data, "__len__"):
-            return Sieve(data, self.keep)
+            return FilteredIterable(data, self.keep)
         if len(data) != len(self.keep):
             raise UsageError(f"the coreset is of {len(self.keep)} samples; got data of {len(data)}")
         if hasattr(data, "select") and hasattr(data, "features"):  # Hugging Face, without importing it
@@ -210,7 +210,7 @@ class View:
         self.data.transform = value
 
 
-class Sieve:
+class FilteredIterable:
     """An iterable of some items of another, in its order; over a generator it can be iterated only once.
 
     Raises (during iteration):
