@@ -157,7 +157,7 @@ def test_online_scoring_tells_its_agreement(tmp_path, cli):
 
 @pytest.mark.parametrize("objective", ["pgd-at:eps=0.1:steps=1", "fgsm-rs:eps=0.1"])
 def test_online_scoring_of_an_objective_that_never_sees_the_clean_batch(objective, tmp_path):
-    with pytest.raises(UsageError, match="online scoring sees the clean batch of a step, which (pgd-at|fgsm-rs)"):
+    with pytest.raises(UsageError, match="online scoring needs the clean batch of a step, which (pgd-at|fgsm-rs)"):
         score(data="digits", epochs=1, mode="online", objective=objective, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -489,7 +489,7 @@ def test_watching_in_vain_is_a_warning(images, model):
     recorder = HardnessRecorder(N)
     recorder.watch(x, torch.arange(N))
     F.cross_entropy(model(x), y).backward()  # not what `watch` returned
-    with pytest.warns(EasycoresetWarning, match="received no gradient: use what it returns in place of x"):
+    with pytest.warns(EasycoresetWarning, match="got no gradient: use what it returns in place of x"):
         recorder.end_epoch()
 
 

@@ -232,8 +232,8 @@ class HardnessRecorder:
             if gradients.nonfinite():
                 raise RunError(f"the loss of epoch {self.epoch} is not finite, and none of its gradients is")
             message = (
-                f"watch was called {self._watch_calls} times but received no gradient: use what it returns in place of "
-                "x, and let loss.backward() reach it (no no_grad between x and the loss, no inputs=)"
+                f"watch was called {self._watch_calls} times but got no gradient: use what it returns in place of x, "
+                "and let loss.backward() reach it (no no_grad between x and the loss, no inputs=)"
             )
             warnings.warn(message, EasycoresetWarning, stacklevel=2)
         elif self._watch_calls and not self._recorded_columns and self.loss == "cross_entropy" and not self._checked:

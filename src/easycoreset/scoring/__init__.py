@@ -1,4 +1,4 @@
-"""Scoring: train once, or take checkpoints that are there, and measure how hard every sample is on the way."""
+"""Scoring: train a model, or take existing checkpoints, and measure the hardness of every sample in their epochs."""
 
 import numpy as np
 from torch import nn
@@ -47,19 +47,19 @@ __all__ = ["compare_early", "score", "scores_file", "trajectory_folder"]
 @takes(ScoreOptions)
 @undisturbed()
 def score(options: ScoreOptions) -> Scores:
-    """Train a model and score every sample of a split; the same call again resumes or returns what is there.
+    """Train a model and score every sample of a split; repeating the call resumes, or returns the finished scores.
 
     Writes `scores.parquet`, `trajectory/`, `run.json`, the model, and the weights of the scored epochs to `out`;
-    with split="test", `scores_test.parquet` and `trajectory_test/` beside them, from the same run; with
-    save_features, `features.npy`, `probabilities.npy` and `features.json`, of the last epoch's model. With
-    checkpoints, nothing is trained: the weights in that folder are those of the scored epochs.
+    with split="test", also `scores_test.parquet` and `trajectory_test/`, from the same run; with save_features,
+    `features.npy`, `probabilities.npy` and `features.json`, of the last epoch's model. With checkpoints, nothing is
+    trained: the weights in that folder count as those of the scored epochs.
 
     Returns:
-        The scores of the split, a row a sample.
+        The scores of the split, one row per sample.
 
     Raises:
-        UsageError: wrong use, before work starts.
-        RunError: a loss that is not finite.
+        UsageError: invalid options or data, before work starts.
+        RunError: the loss is not finite.
     """
     measures = asked_for(options)
     if options.checkpoints is not None:
@@ -85,23 +85,23 @@ def score(options: ScoreOptions) -> Scores:
             _save_features(job, options, run)
         if options.split == "test":
             score_other_split(job, options, measures, run)
-        tell(None)  # what the first process wrote is there for all
+        tell(None)  # a barrier: the files of the main process are complete
         return Scores.read(scores_file(run.path, options.split))
 
 
 def _refuse_changed_data(job: Job, options: ScoreOptions) -> None:
-    """Name what changed in the data since they were scored in this folder.
+    """Raise if the data changed since they were scored in this folder, and list the changes.
 
     Raises:
-        OtherRunError: something did.
+        OtherRunError: the data changed.
     """
     try:
-        before = Scores.read(scores_file(options.out, "train"))
-    except (UsageError, OSError):  # there are none, or they are broken, which is told later
+        previous = Scores.read(scores_file(options.out, "train"))
+    except (UsageError, OSError):  # no scores, or unreadable ones, which raises later
         return
-    if is_of(before.provenance, job.split) or before.provenance.get("fingerprint") is None:
+    if is_of(previous.provenance, job.split) or previous.provenance.get("fingerprint") is None:
         return
-    changes = say_changes((before.sample_ids, before.labels), (job.split.sample_ids, job.split.labels))
+    changes = say_changes((previous.sample_ids, previous.labels), (job.split.sample_ids, job.split.labels))
     raise OtherRunError(
         f"out: {options.out} was made with other data{changes}; give another --out, or --overwrite "
         "(the scores there can still be used with --allow-subset)"
@@ -109,9 +109,9 @@ def _refuse_changed_data(job: Job, options: ScoreOptions) -> None:
 
 
 def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
-    """Save the features of the training split that are wanted and not there yet, by the weights of the finished run."""
-    wanted = ("clean", "adversarial") if options.save_features == "adversarial" else ("clean",)
-    missing = [kind for kind in wanted if kind not in saved_kinds(run.path, job.split, options.feature_layer)]
+    """Save the requested features of the training split that are missing, with the weights of the finished run."""
+    kinds = ("clean", "adversarial") if options.save_features == "adversarial" else ("clean",)
+    missing = [kind for kind in kinds if kind not in saved_kinds(run.path, job.split, options.feature_layer)]
     if not missing:
         return
     model = fresh_model(job)
@@ -141,8 +141,8 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Measures, run: R
     say_few_updates(job)
     model = fresh_model(job)
     scored = options.scored_epochs()
-    weights = run.path / "checkpoints"
-    swept = len(measures) > len(per_epoch(measures))
+    checkpoints = run.path / "checkpoints"
+    multi_epoch = len(measures) > len(per_epoch(measures))
     recorder = _recorder(job, options, measures, model) if options.mode == "online" else None
     agreements = Agreements.of(job, options, measures, run) if recorder is not None else None
     history: History = []
@@ -155,12 +155,12 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Measures, run: R
             if agreements is not None:
                 agreements.look(epoch.number, epoch.model)
         else:
-            now = measured_in(epoch.number, scored, per_epoch(measures))
-            columns = measure_split(job, options, epoch.model, now, job.split, epoch.number) if now else {}
+            due = measured_in(epoch.number, scored, per_epoch(measures))
+            columns = measure_split(job, options, epoch.model, due, job.split, epoch.number) if due else {}
         if columns:
             write_trajectory(trajectory_folder(run.path, "train"), epoch.number, columns)
-        if recorder is None and (options.keep_checkpoints or swept) and leads():
-            save_model(weights / f"{epoch.number:04d}", epoch.model, job.card())
+        if recorder is None and (options.keep_checkpoints or multi_epoch) and leads():
+            save_model(checkpoints / f"{epoch.number:04d}", epoch.model, job.card())
     finish_training(job, model, options, history)
     _write_scores(job, options, measures, run, history, recorder, agreements)
 
@@ -174,30 +174,35 @@ def _write_scores(
     recorder: HardnessRecorder | None,
     agreements: Agreements | None,
 ) -> None:
-    """Fold what was measured to the table, sweep what needs all epochs together, and end the run."""
+    """Fold the measured values into the table, add the measures that need all epochs together, and finish the run."""
     scored = options.scored_epochs()
-    facts = dict[str, object]()
-    tell(None)  # the first process has written the last epoch and its weights
+    extra = dict[str, object]()
+    tell(None)  # a barrier: the main process has written the last epoch
     if recorder is not None:
-        facts["nonfinite"] = recorder.nonfinite
+        extra["nonfinite"] = recorder.nonfinite
         online = recorder.scores(job.split.labels, job.split.sample_ids)
         scores = make_table(job, options, job.split, online.columns, online.n_obs)
         if agreements is not None:
-            facts["agreement"] = agreements.tell(scores)
+            extra["agreement"] = agreements.tell(scores)
     else:
         folder = trajectory_folder(run.path, "train")
-        scores, facts["nonfinite"] = fold_trajectory(job, options, per_epoch(measures), folder, job.split, scored)
+        scores, extra["nonfinite"] = fold_trajectory(job, options, per_epoch(measures), folder, job.split, scored)
         scores = sweep_kept(job, options, measures, run, job.split, scores)
     if not leads():
         run.finish()
         return
     warn_of_ties(scores)
     scores.write(scores_file(run.path, "train"))
-    unseen = int(np.sum(scores.n_obs == 0))
+    never_observed = int(np.sum(scores.n_obs == 0))
     summary = (
         training_summary(job, history)
-        | {"scored_epochs": scored, "columns": list(scores.columns), "rows": len(scores), "never_observed": unseen}
-        | facts
+        | {
+            "scored_epochs": scored,
+            "columns": list(scores.columns),
+            "rows": len(scores),
+            "never_observed": never_observed,
+        }
+        | extra
     )
     run.finish(summary=summary, provenance=scores.provenance, given=recorded(options))
     tidy(run, options)

@@ -1,4 +1,4 @@
-"""How far a cheaper score agrees with the exact one: online against exact, few epochs against all."""
+"""The agreement of cheaper scores with exact ones: online against exact, few epochs against all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class Agreements:
     """An exact pass over some samples after each scored epoch of an online run.
 
     Attributes:
-        job: data and device.
-        options: of the run.
-        measures: that are recorded online.
-        rows: the samples.
-        folder: holds the exact trajectory.
+        job: the data and the device.
+        options: the options of the run.
+        measures: the measures that are recorded online.
+        rows: the indices of the samples.
+        folder: where the exact trajectory is written.
     """
 
     job: Job
@@ -42,7 +42,7 @@ class Agreements:
 
     @classmethod
     def of(cls, job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> "Agreements | None":
-        """For a run, unless its options say no."""
+        """Make the comparison of a run; None if its options disable it."""
         if not options.agreement:
             return None
         rng = np.random.default_rng(seed_of(options.seed, "agreement"))
@@ -50,40 +50,40 @@ class Agreements:
         return cls(job, options, per_epoch(measures), rows, run.path / "agreement")
 
     def look(self, number: int, model: nn.Module) -> None:
-        """Measure the samples exactly after an epoch."""
-        now = measured_in(number, self.options.scored_epochs(), self.measures)
-        columns = measure_split(self.job, self.options, model, now, self.job.split, number, self.rows)
+        """Measure the samples exactly after an epoch, and write the values."""
+        due = measured_in(number, self.options.scored_epochs(), self.measures)
+        columns = measure_split(self.job, self.options, model, due, self.job.split, number, self.rows)
         write_trajectory(self.folder, number, columns)
 
     def tell(self, scores: Scores) -> dict[str, Any]:
-        """Compare the online columns with the exact ones, and say so; returns JSON values."""
-        found: dict[str, Any] = {}
+        """Compare the online columns with the exact ones, and log the agreement; returns JSON values."""
+        records: dict[str, Any] = {}
         labels = self.job.split.labels[self.rows]
         for name, exact in fold_columns(self.folder, self.measures).items():
             online = f"{name}_online"
             online = online if online in scores.columns else online.replace("aign", "grad_norm")
             if online in scores.columns:
-                one = agree(online, name, scores[online][self.rows], exact[self.rows], labels)
-                found[online] = one.record() | {"per_class": {}}
-        for online, one in found.items():
+                agreement = agree(online, name, scores[online][self.rows], exact[self.rows], labels)
+                records[online] = agreement.record() | {"per_class": {}}
+        for online, record in records.items():
             if online in ("aign_online", "grad_norm_online"):
                 log.info(
-                    "%s against exact aign, on %d samples: Spearman %s; of the easiest 10, 30 and 50%% %s are the same",
+                    "%s against exact aign, on %d samples: Spearman %s; overlap of the easiest 10, 30 and 50%%: %s",
                     online,
-                    one["samples"],
-                    one["spearman"],
-                    ", ".join(f"{share:.0%}" for share in one["overlap"].values()),
+                    record["samples"],
+                    record["spearman"],
+                    ", ".join(f"{share:.0%}" for share in record["overlap"].values()),
                 )
-        return found
+        return records
 
 
 def fold_columns(
     folder: Path, measures: Sequence[Hardness], epochs: Sequence[int] | None = None
 ) -> dict[str, np.ndarray]:
-    """Fold a folder of trajectory files, or some of its epochs: hardness -> [N].
+    """Fold the trajectory files of a folder, or some of its epochs: hardness -> [N].
 
     Raises:
-        UsageError: there is no such epoch or column.
+        UsageError: an epoch is missing.
     """
     files = {int(file.stem): file for file in sorted(folder.glob("*.parquet"))}
     folds = {measure.name: (measure.column, measure.fold()) for measure in measures}
@@ -100,42 +100,42 @@ def fold_columns(
 def compare_early(
     folder: Path, *, hardness: str = "aign", first: Sequence[int] = (), every: Sequence[int] = ()
 ) -> list[dict[str, Any]]:
-    """How a hardness of few epochs agrees with that of all, from a run's trajectory, without training anew.
+    """Compare a hardness of few epochs with that of all, from the trajectory of a run, without new training.
 
     Args:
-        folder: of a run with `trajectory/`.
-        hardness: which one.
-        first: numbers of epochs from the start; left out: 1, 2, 5, 10, ... below the number of scored epochs.
-        every: steps between epochs; left out: 2, 5 and 10, likewise.
+        folder: the folder of a run, with `trajectory/`.
+        hardness: the name of the hardness.
+        first: numbers of first epochs; by default 1, 2, 5, 10, ... below the number of scored epochs.
+        every: intervals between epochs; by default 2, 5 and 10, likewise.
 
     Returns:
-        A row a choice: `first` or `every` (the other is None), `epochs`, `spearman`, and `overlap_10`, `overlap_30`,
+        A row per choice: `first` or `every` (the other is None), `epochs`, `spearman`, and `overlap_10`, `overlap_30`,
         `overlap_50` of the easiest.
 
     Raises:
-        UsageError: no trajectory, or one without that hardness.
+        UsageError: there is no trajectory, or it lacks that hardness.
     """
-    place = folder / "trajectory"
-    numbers = sorted(int(file.stem) for file in place.glob("*.parquet"))
+    trajectory = folder / "trajectory"
+    numbers = sorted(int(file.stem) for file in trajectory.glob("*.parquet"))
     require(bool(numbers), "folder", "of a scoring run, with trajectory/", str(folder))
     measures = load_hardness([hardness])
     require(len(measures) == 1, "hardness", "one that is measured epoch by epoch", hardness)
-    whole = fold_columns(place, measures)[measures[0].name]
-    require(len(whole) > 0, "hardness", "in the trajectory", hardness)
-    labels = np.zeros(len(whole), np.int64)
+    all_epochs = fold_columns(trajectory, measures)[measures[0].name]
+    require(len(all_epochs) > 0, "hardness", "in the trajectory", hardness)
+    labels = np.zeros(len(all_epochs), np.int64)
     choices = [(k, None, numbers[:k]) for k in first or (1, 2, 5, 10, 20, 50, 100) if k < len(numbers)]
     choices += [(None, k, numbers[k - 1 :: k]) for k in every or (2, 5, 10) if k <= len(numbers)]
     rows: list[dict[str, Any]] = []
     for k_first, k_every, chosen in choices:
-        part = fold_columns(place, measures, chosen)[measures[0].name]
-        one: Agreement = agree(hardness, hardness, part, whole, labels)
+        few_epochs = fold_columns(trajectory, measures, chosen)[measures[0].name]
+        agreement: Agreement = agree(hardness, hardness, few_epochs, all_epochs, labels)
         rows.append(
             {
                 "first": k_first,
                 "every": k_every,
                 "epochs": len(chosen),
-                "spearman": one.spearman,
-                **{f"overlap_{round(100 * share)}": same for share, same in one.overlap.items()},
+                "spearman": agreement.spearman,
+                **{f"overlap_{round(100 * share)}": value for share, value in agreement.overlap.items()},
             }
         )
     return rows

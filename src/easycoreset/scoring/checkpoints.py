@@ -1,4 +1,4 @@
-"""Scoring by weights that are there: of a run's own scored epochs, or those that somebody else's training saved."""
+"""Scoring with saved weights: those of a run's scored epochs, or checkpoints of any other training."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -37,31 +37,34 @@ from easycoreset.training.setup import check_model, recorded, require_gradient, 
 from easycoreset.training.together import claim_together
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-PARTS = ".vog_"  # begins the names of files of what a sweep has done so far
-Models = Callable[[], Iterator[nn.Module]]  # those of the scored epochs, anew at each call
-NAMES = ("model.safetensors", "pytorch_model.bin")  # of a folder an epoch
+VOG_PREFIX = ".vog_"  # of the names of files with unfinished VoG values
+Models = Callable[[], Iterator[nn.Module]]  # iterates over the models of the scored epochs
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in folders with one epoch each
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """The files of weights in a folder, one a scored epoch, in natural order (epoch_2 before epoch_10).
+    """The weight files in a folder, one per scored epoch, in natural order (epoch_2 before epoch_10).
 
-    Where the folder holds no such file but folders, those that hold a `model.safetensors` or `pytorch_model.bin` count.
+    Without such files, `model.safetensors` or `pytorch_model.bin` in each of its subfolders are taken.
 
     Raises:
-        UsageError: no folder, or no checkpoint in it.
+        UsageError: there is no folder, or no checkpoint in it.
     """
     require(folder.is_dir(), "checkpoints", "a folder of weights", str(folder))
-    found = [file for file in folder.iterdir() if file.is_file() and file.suffix in SUFFIXES]
-    if not found:
-        inner = (next((place / name for name in NAMES if (place / name).is_file()), None) for place in folder.iterdir())
-        found = [file for file in inner if file is not None]
-    if not found:
+    files = [file for file in folder.iterdir() if file.is_file() and file.suffix in SUFFIXES]
+    if not files:
+        candidates = (
+            next((subfolder / name for name in WEIGHT_FILES if (subfolder / name).is_file()), None)
+            for subfolder in folder.iterdir()
+        )
+        files = [file for file in candidates if file is not None]
+    if not files:
         raise UsageError(f"checkpoints: {folder} holds no weights ({', '.join(SUFFIXES)})")
-    return sorted(found, key=lambda file: natural(str(file.relative_to(folder))))
+    return sorted(files, key=lambda file: natural(str(file.relative_to(folder))))
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts numbers in names by their value.
+    """Sort key for names that orders numbers by value.
 
     >>> sorted(["epoch_10", "epoch_2", "epoch_1"], key=natural)
     ['epoch_1', 'epoch_2', 'epoch_10']
@@ -70,10 +73,10 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
-    """Score a split exactly by the checkpoints of somebody's training, as if each file were a scored epoch.
+    """Score a split exactly with the checkpoints of another training; each file counts as a scored epoch.
 
     Raises:
-        UsageError: no checkpoints, options of training, or weights of another architecture (which keys differ).
+        UsageError: there are no checkpoints, training options are given, or the architecture differs.
     """
     assert options.checkpoints is not None
     _refuse_training(options)
@@ -107,7 +110,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
         file = scores_file(run.path, options.split)
         if not run.done:
             say_prices(job, measures, len(files))
-            scores = _score_by(job, options, measures, run, split, numbers, models)
+            scores = _score_models(job, options, measures, run, split, numbers, models)
             if leads():
                 warn_of_ties(scores)
                 scores.write(file)
@@ -128,17 +131,17 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
 
 
 def _refuse_training(options: ScoreOptions) -> None:
-    """Options of training do not apply to weights that are there."""
-    trained = {item.name: item for item in fields(RecipeOptions)}
-    for name in ("model", *(item.name for item in fields(ComputeOptions))):
-        trained.pop(name, None)
+    """Raise for training options, which do not apply to existing weights."""
+    refused = {option.name: option for option in fields(RecipeOptions)}
+    for name in ("model", *(option.name for option in fields(ComputeOptions))):
+        refused.pop(name, None)
     names = ("mode", "every", "first", "save_features", "keep_checkpoints")
-    trained |= {item.name: item for item in fields(ScoreOptions) if item.name in names}
-    for name, item in trained.items():
-        require(getattr(options, name) == item.default, name, "left out with checkpoints", getattr(options, name))
+    refused |= {option.name: option for option in fields(ScoreOptions) if option.name in names}
+    for name, option in refused.items():
+        require(getattr(options, name) == option.default, name, "left out with checkpoints", getattr(options, name))
 
 
-def _score_by(
+def _score_models(
     job: Job,
     options: ScoreOptions,
     measures: Measures,
@@ -147,19 +150,19 @@ def _score_by(
     numbers: Sequence[int],
     models: Models,
 ) -> Scores:
-    """Measure a split by the models of its scored epochs; epochs that are written already are not measured again."""
+    """Measure a split with the models of its scored epochs; epochs already written are not measured again."""
     folder = trajectory_folder(run.path, split.name)
     folded = per_epoch(measures)
     for number, model in zip(numbers, models(), strict=True):
-        now = measured_in(number, numbers, folded)
-        if now and not tell((folder / f"{number:04d}.parquet").exists()):
-            write_trajectory(folder, number, measure_split(job, options, model, now, split, number))
+        due = measured_in(number, numbers, folded)
+        if due and not tell((folder / f"{number:04d}.parquet").exists()):
+            write_trajectory(folder, number, measure_split(job, options, model, due, split, number))
     tell(None)
     scores, _ = fold_trajectory(job, options, folded, folder, split, numbers)
-    return _sweep(job, options, measures, run, split, scores, models, len(numbers))
+    return _add_multi_epoch(job, options, measures, run, split, scores, models, len(numbers))
 
 
-def _sweep(
+def _add_multi_epoch(
     job: Job,
     options: ScoreOptions,
     measures: Measures,
@@ -169,17 +172,17 @@ def _sweep(
     models: Models,
     epochs: int,
 ) -> Scores:
-    """Add the columns of the measures that look at all scored epochs together."""
+    """Add the columns of the measures that need all scored epochs together."""
     if len(measures) == len(per_epoch(measures)):
         return scores
-    columns = sweep_vog(job, options, models, epochs, split, run.path / f"{PARTS}{split.name}.npy")
+    columns = sweep_vog(job, options, models, epochs, split, run.path / f"{VOG_PREFIX}{split.name}.npy")
     seen = np.isfinite(columns["vog_raw"])
     observed = scores.n_obs if per_epoch(measures) else (epochs * seen).astype(np.int32)
     return replace(scores, columns=scores.columns | columns, n_obs=observed)
 
 
 def kept_models(job: Job, folder: Path, numbers: Sequence[int]) -> Models:
-    """The models of a run's own scored epochs, one after the other, by the weights that it kept."""
+    """The models of the scored epochs of a run, in order, from the weights that it kept."""
     model = fresh_model(job)
 
     def models() -> Iterator[nn.Module]:
@@ -193,25 +196,25 @@ def kept_models(job: Job, folder: Path, numbers: Sequence[int]) -> Models:
 def sweep_kept(
     job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split, scores: Scores
 ) -> Scores:
-    """The same by the weights that the run kept."""
+    """Add the columns of the measures that need all scored epochs, from the weights that the run kept."""
     folder = run.path / "checkpoints"
     numbers = options.scored_epochs()
-    return _sweep(job, options, measures, run, split, scores, kept_models(job, folder, numbers), len(numbers))
+    return _add_multi_epoch(job, options, measures, run, split, scores, kept_models(job, folder, numbers), len(numbers))
 
 
 def tidy(run: RunFolder, options: ScoreOptions) -> None:
-    """Remove what a finished run needs no more."""
-    for left in (run.path / CHECKPOINT, *run.path.glob(f"{PARTS}*")):
-        delete_written(left)
+    """Delete the temporary files of a finished run."""
+    for path in (run.path / CHECKPOINT, *run.path.glob(f"{VOG_PREFIX}*")):
+        delete_written(path)
     if not options.keep_checkpoints:
         delete_written(run.path / "checkpoints")
 
 
 def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
-    """Score another split by the weights that the run kept of its scored epochs.
+    """Score another split with the weights that the run kept of its scored epochs.
 
     Raises:
-        UsageError: some of them are not there.
+        UsageError: some of them are missing.
     """
     split = job.source.splits[options.split]
     numbers = options.scored_epochs()
@@ -223,11 +226,11 @@ def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: 
         raise UsageError(
             f"split: {quote(options.split)} needs the weights of every scored epoch; {run.path} lacks {missing}"
         )
-    if leads():  # of another test part, it may be
+    if leads():  # they may be of another version of the split
         delete_written(trajectory_folder(run.path, split.name))
-        delete_written(run.path / f"{PARTS}{split.name}.npy")
+        delete_written(run.path / f"{VOG_PREFIX}{split.name}.npy")
     tell(None)
     models = kept_models(job, run.path / "checkpoints", numbers)
-    scores = _score_by(job, options, measures, run, split, numbers, models)
+    scores = _score_models(job, options, measures, run, split, numbers, models)
     if leads():
         scores.write(file)

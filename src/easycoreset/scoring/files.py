@@ -1,4 +1,4 @@
-"""Where a scoring run puts its tables."""
+"""The files and folders of a scoring run."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ SPLITS = ("train", "test")
 
 
 def scores_file(folder: Path, split: str) -> Path:
-    """Where a split's scores are."""
+    """The file of a split's scores."""
     return folder / ("scores.parquet" if split == "train" else f"scores_{split}.parquet")
 
 
 def trajectory_folder(folder: Path, split: str) -> Path:
-    """Where a split's per-epoch values are."""
+    """The folder of a split's per-epoch values."""
     return folder / ("trajectory" if split == "train" else f"trajectory_{split}")
 
 
@@ -25,5 +25,5 @@ PLACES = (
     RECORD,
     *file_names("clean"),
     *file_names("adversarial"),
-    *(place(Path(), split).name for place in (scores_file, trajectory_folder) for split in SPLITS),
-)  # what `score` may write
+    *(path_of(Path(), split).name for path_of in (scores_file, trajectory_folder) for split in SPLITS),
+)  # the files and folders that `score` may write

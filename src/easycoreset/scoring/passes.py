@@ -1,4 +1,4 @@
-"""From models of scored epochs to a table: passes over a split, a trajectory of epochs, and their fold."""
+"""Scoring passes: measure a split with the model of an epoch, write the trajectory, and fold it into a table."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -25,12 +25,12 @@ from easycoreset.tables.agreement import spearman
 from easycoreset.tables.merging import standardise
 from easycoreset.training import Job
 
-SAMPLE = 2000  # samples on which bf16 is tried, and the rank correlation that it needs
-SAME_RANKS = 0.999
+BF16_SAMPLES = 2000  # samples on which bf16 is checked
+BF16_CORRELATION = 0.999  # least rank correlation with fp32
 
 
 def measured_in(number: int, scored: Sequence[int], measures: Sequence[Hardness]) -> list[Hardness]:
-    """The measures of one epoch: some cost too much to be taken in every one."""
+    """The measures that are due in an epoch: the expensive ones are not measured in every epoch."""
     return [measure for measure in measures if number in scored[measure.scored_epochs]]
 
 
@@ -43,20 +43,20 @@ def measure_split(
     epoch: int,
     rows: Ints | None = None,
 ) -> dict[str, np.ndarray]:
-    """Measure all samples of a split, or `rows` of it, each process its part: column -> [N]."""
+    """Measure all samples of a split, or its `rows`; each process measures a part. Returns column -> [N]."""
     order = np.arange(len(split), dtype=np.int64) if rows is None else rows
     size = options.scoring_batch_size
-    own = order[rank() :: world_size()]
+    local_rows = order[rank() :: world_size()]
     bf16 = options.scoring_precision == "bf16"
     if bf16 and not all(looks_at_outputs(measure) for measure in measures):
-        log.warning("epoch %d is scored in fp32: some of these measures look at the model itself", epoch)
+        log.warning("epoch %d is scored in fp32: some of these measures need the model itself", epoch)
         bf16 = False
-    bf16 = bf16 and _ranks_the_same(job, options, model, split, own, epoch)
+    bf16 = bf16 and _bf16_keeps_ranks(job, options, model, split, local_rows, epoch)
     passes = len({measure.dtype for measure in measures})
-    with progress(f"scoring {split.name}, epoch {epoch}", passes * -(-len(own) // size)) as bar:
+    with progress(f"scoring {split.name}, epoch {epoch}", passes * -(-len(local_rows) // size)) as bar:
         columns = measure_all(
             model,
-            lambda: split.batches(own, size, job.device),
+            lambda: split.batches(local_rows, size, job.device),
             len(split),
             measures,
             lambda samples: bar.advance(),
@@ -68,37 +68,37 @@ def measure_split(
     return unite(columns, job.device)
 
 
-def _ranks_the_same(job: Job, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints, epoch: int) -> bool:
-    """Whether bf16 leaves the order of a sample of the rows as it is; of several processes the first says so."""
-    some = rows[:: max(1, len(rows) // SAMPLE)]
+def _bf16_keeps_ranks(job: Job, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints, epoch: int) -> bool:
+    """Whether bf16 preserves the order of a subset of the rows; the main process decides."""
+    subset = rows[:: max(1, len(rows) // BF16_SAMPLES)]
     (aign,) = load_hardness(["aign"])
-    found = [
+    values = [
         measure_all(
-            model, lambda: split.batches(some, options.scoring_batch_size, job.device), len(split), [aign], bf16=bf16
-        )[aign.column][some]
+            model, lambda: split.batches(subset, options.scoring_batch_size, job.device), len(split), [aign], bf16=bf16
+        )[aign.column][subset]
         for bf16 in (False, True)
     ]
-    correlation = tell(spearman(*found))
-    if not correlation > SAME_RANKS:
-        said = "epoch %d is scored in fp32: in bf16 AIGN's rank correlation with it is %.4f, not above %g"
-        log.warning(said, epoch, correlation, SAME_RANKS)
-    return correlation > SAME_RANKS
+    correlation = tell(spearman(*values))
+    if not correlation > BF16_CORRELATION:
+        message = "epoch %d is scored in fp32: in bf16 the rank correlation of AIGN with fp32 is %.4f, not above %g"
+        log.warning(message, epoch, correlation, BF16_CORRELATION)
+    return correlation > BF16_CORRELATION
 
 
 def unite(columns: dict[str, np.ndarray], device: torch.device) -> dict[str, np.ndarray]:
-    """Bring together what each process measured of its part; NaN where none has a value."""
+    """Combine the parts that the processes measured; NaN where no process has a value."""
     if world_size() == 1:
         return columns
     for name, values in columns.items():
-        found = torch.from_numpy(np.nan_to_num(values, nan=0.0)).to(device)
-        seen = torch.from_numpy(np.isfinite(values).astype(np.int32)).to(device)
-        add_up(found, seen)
-        columns[name] = torch.where(seen > 0, found / seen.clamp_min(1), float("nan")).cpu().numpy()
+        total = torch.from_numpy(np.nan_to_num(values, nan=0.0)).to(device)
+        count = torch.from_numpy(np.isfinite(values).astype(np.int32)).to(device)
+        add_up(total, count)
+        columns[name] = torch.where(count > 0, total / count.clamp_min(1), float("nan")).cpu().numpy()
     return columns
 
 
 def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -> None:
-    """Write one scored epoch: `index, epoch` and a float32 column a measure."""
+    """Write one scored epoch: `index`, `epoch` and one float32 column per measure."""
     size = len(next(iter(columns.values())))
     table = {"index": np.arange(size, dtype=np.int64), "epoch": np.full(size, epoch, np.int32), **columns}
     if leads():
@@ -108,42 +108,42 @@ def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -
 def fold_trajectory(
     job: Job, options: ScoreOptions, measures: Sequence[Hardness], folder: Path, split: Split, scored: Sequence[int]
 ) -> tuple[Scores, dict[str, int]]:
-    """Fold the scored epochs, one file at a time, to one number a sample and hardness.
+    """Fold the scored epochs, one file at a time, into one number per sample and hardness.
 
     Returns:
-        The table, and column -> values that were not finite and are left out, where there are any.
+        The table, and column -> number of nonfinite values, which are left out, for columns with any.
     """
     folds = {measure.name: measure.fold() for measure in measures}
     observed = np.zeros(len(split), np.int32)
-    bad = dict[str, int]()
-    usual = [m for m in measures if not m.opt_in] or measures
-    counted = next((m.column for m in usual if m.needs_gradient), usual[0].column) if usual else ""
+    nonfinite = dict[str, int]()
+    cheap = [m for m in measures if not m.opt_in] or measures
+    counted_column = next((m.column for m in cheap if m.needs_gradient), cheap[0].column) if cheap else ""
     for number in scored:
-        now = measured_in(number, scored, measures)
-        if not now:
-            continue  # nothing was asked for but what is taken in other epochs
+        due = measured_in(number, scored, measures)
+        if not due:
+            continue  # all requested measures are for other epochs
         table = read_table(folder / f"{number:04d}.parquet", {"index": "integer"})
-        for measure in now:
+        for measure in due:
             values = table[measure.column].to_numpy()
             folds[measure.name].add(values)
-            bad[measure.name] = bad.get(measure.name, 0) + int(np.sum(~np.isfinite(values)))
-        if counted in table.column_names:
-            observed += np.isfinite(table[counted].to_numpy())
-    bad = {name: count for name, count in bad.items() if count}
-    for name, count in bad.items():
+            nonfinite[measure.name] = nonfinite.get(measure.name, 0) + int(np.sum(~np.isfinite(values)))
+        if counted_column in table.column_names:
+            observed += np.isfinite(table[counted_column].to_numpy())
+    nonfinite = {name: count for name, count in nonfinite.items() if count}
+    for name, count in nonfinite.items():
         log.warning("warning: %d values of %s in %d epochs are not finite and left out", count, name, len(scored))
     columns = {name: fold.result() for name, fold in folds.items()}
-    return make_table(job, options, split, columns, observed), bad
+    return make_table(job, options, split, columns, observed), nonfinite
 
 
 def warn_of_ties(scores: Scores) -> None:
-    """Say where a gradient's norm tells no sample from another, as that of a model with too large logits."""
+    """Warn if a gradient norm is 0 for all samples, as for a model with too large logits."""
     for name in (name for name in scores.columns if name.startswith(("aign", "grad_norm"))):
         values = scores[name][np.isfinite(scores[name])]
         if len(values) > 1 and not values.any():
             log.warning(
                 "warning: %s is 0 for all samples: the model's logits are too large for a gradient of the "
-                "cross-entropy, and choosing by it is choosing at random",
+                "cross-entropy, and selection by it is random",
                 name,
             )
 
@@ -151,7 +151,7 @@ def warn_of_ties(scores: Scores) -> None:
 def make_table(
     job: Job, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray], observed: np.ndarray
 ) -> Scores:
-    """The scores of a split, with where they come from."""
+    """The scores of a split, with their provenance."""
     provenance = {
         "fingerprint": split.fingerprint,
         "split": split.name,
@@ -176,24 +176,24 @@ def make_table(
 def sweep_vog(
     job: Job, options: ScoreOptions, models: Callable[[], Iterator[nn.Module]], epochs: int, split: Split, file: Path
 ) -> dict[str, np.ndarray]:
-    """`vog_raw` and `vog` of a split from the models of its scored epochs; parts that are done are in `file`.
+    """Compute `vog_raw` and `vog` of a split from the models of its scored epochs; `file` holds finished parts.
 
     Args:
-        job: data and device.
-        options: batch size.
-        models: gives the models of the scored epochs, anew for each part.
-        epochs: how many.
-        split: the data.
-        file: an .npy file that holds how far it came.
+        job: the data and the device.
+        options: for the batch size.
+        models: called for the models of the scored epochs, once per part.
+        epochs: the number of scored epochs.
+        split: the split to measure.
+        file: an .npy file of the values so far.
     """
     size = options.scoring_batch_size
     raw = np.full(len(split), np.nan, np.float32)
     if file.exists():
         raw = np.array(open_npy(file))
-    own = np.arange(len(split), dtype=np.int64)[rank() :: world_size()]
-    own = own[~np.isfinite(raw[own])]
-    with progress(f"vog of {split.name}", epochs * len(own)) as bar:
-        for part in parts_of(own, int(np.prod(job.source.shape))):
+    rows = np.arange(len(split), dtype=np.int64)[rank() :: world_size()]
+    rows = rows[~np.isfinite(raw[rows])]
+    with progress(f"vog of {split.name}", epochs * len(rows)) as bar:
+        for part in parts_of(rows, int(np.prod(job.source.shape))):
             batches = functools.partial(split.batches, part, size, job.device)
             raw[part] = measure_vog(models(), batches, part, bar.advance)
             if world_size() == 1:
