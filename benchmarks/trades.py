@@ -11,7 +11,7 @@ from easycoreset.attacks.pgd import PGD
 from easycoreset.data import Batch
 from easycoreset.models import build_model
 from easycoreset.models.card import ModelCard
-from easycoreset.objectives.inner import near
+from easycoreset.objectives.inner_maximisation import gaussian_start
 from easycoreset.objectives.trades import TRADES
 
 EPS = 8 / 255
@@ -36,7 +36,7 @@ def reference_examples(model: nn.Module, x: torch.Tensor, generator: torch.Gener
     """The published inner loop: the clean logits, with their graph, are computed anew in every step."""
     model.eval()
     criterion = nn.KLDivLoss(reduction="sum")
-    x_adv = near(x, generator)
+    x_adv = gaussian_start(x, generator)
     for _ in range(10):
         x_adv.requires_grad_()
         with torch.enable_grad():

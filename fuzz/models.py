@@ -211,7 +211,7 @@ def make_data(folder: Path) -> None:
 
 def make_weights(case: Case) -> None:
     """Write somebody's file of weights of the case's model, as far as that can be built."""
-    from easycoreset.models import build_bare
+    from easycoreset.models import build_network
     from easycoreset.models.card import ModelCard
 
     (shape, classes) = DATA[case.data]
@@ -222,7 +222,7 @@ def make_weights(case: Case) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            WEIGHTS[case.weights](build_bare(card).state_dict(), file)
+            WEIGHTS[case.weights](build_network(card).state_dict(), file)
         except Exception:  # an odd model may raise anything; the command shall find it
             WEIGHTS[case.weights]({"weight": torch.zeros(3)}, file)
 

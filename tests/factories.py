@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from easycoreset import Coreset
-from easycoreset.models import build_bare
+from easycoreset.models import build_network
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
 
@@ -141,7 +141,7 @@ by_features.needs = ("features",)
 
 def of_bytes():
     """The digits network behind a normalisation of its own."""
-    network = build_bare(
+    network = build_network(
         ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=tuple("0123456789"))
     )
     return nn.Sequential(Normalize((0.0,), (1.0,)), network)

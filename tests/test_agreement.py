@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from easycoreset import Scores, UsageError, load_model, score
 from easycoreset.scoring import compare_early
 from easycoreset.scoring.checkpoints import find_checkpoints
-from easycoreset.tables.agreement import agree
+from easycoreset.tables.agreement import compare_columns
 from easycoreset.tables.merging import standardise
 
 
@@ -36,22 +36,24 @@ def test_agreement_equals_its_definitions():
     b = rng.integers(0, 20, 200).astype(float)
     y = rng.integers(0, 3, 200)
     b[:5] = np.nan
-    found = agree("x", "y", a, b, y, ["k", "l", "m"])
+    found = compare_columns("x", "y", a, b, y, ["k", "l", "m"])
     assert found.samples == 195 and found.spearman == pytest.approx(spearmanr(a[5:], b[5:]).statistic)
     for k, name in enumerate("klm"):
         rows = np.flatnonzero((y == k) & (np.arange(200) >= 5))
         assert found.per_class[name] == pytest.approx(spearmanr(a[rows], b[rows]).statistic)
     c = -a
-    assert agree("x", "x", a, a, y).overlap == {0.1: 1, 0.3: 1, 0.5: 1} and agree("x", "x", a, c, y).overlap == {
+    assert compare_columns("x", "x", a, a, y).overlap == {0.1: 1, 0.3: 1, 0.5: 1} and compare_columns(
+        "x", "x", a, c, y
+    ).overlap == {
         0.1: 0,
         0.3: 0,
         0.5: 0,
     }
     easiest = [set(np.argsort(v)[:60]) for v in (a, a + rng.normal(size=200))]
-    mixed = agree("x", "x", a, a + 0, y)
+    mixed = compare_columns("x", "x", a, a + 0, y)
     assert mixed.overlap[0.3] == 1 and len(easiest[0]) == 60
-    assert np.isnan(agree("x", "x", a, np.zeros(200), y).spearman)
-    json.dumps(agree("x", "x", a, np.zeros(200), y).record(), allow_nan=False)
+    assert np.isnan(compare_columns("x", "x", a, np.zeros(200), y).spearman)
+    json.dumps(compare_columns("x", "x", a, np.zeros(200), y).record(), allow_nan=False)
 
 
 def test_tables_are_compared_column_by_column():

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from easycoreset import Scores, UsageError, analyze
-from easycoreset.analysis import against_margin, agreement_matrix, by_quantile
+from easycoreset.analysis import agreement_matrix, correlate_with_margin, outcomes_by_quantile
 
 N = 400
 
@@ -31,7 +31,7 @@ def test_quantiles_of_known_outcomes():
     wrong = hardness >= 380
     broken = (hardness >= 200) | (hardness >= 380)
     hardness[hardness == 7] = np.nan
-    first, second = by_quantile(hardness, outcomes(wrong, {0.2: broken, 0.1: wrong}), 4)
+    first, second = outcomes_by_quantile(hardness, outcomes(wrong, {0.2: broken, 0.1: wrong}), 4)
     assert (first["eps"], second["eps"], first["samples"]) == (0.1, 0.2, N - 1)
     assert [b["samples"] for b in second["bins"]] == [100, 100, 100, 99]
     assert [b["robust"] for b in second["bins"]] == [1, pytest.approx(0.99, abs=0.011), pytest.approx(0, abs=0.02), 0]
@@ -42,7 +42,7 @@ def test_quantiles_of_known_outcomes():
     assert 0.95 < low < 1 and high == 1
     known = np.isfinite(hardness)
     assert second["spearman"] == pytest.approx(spearmanr(hardness[known], broken[known]).statistic, abs=1e-5)
-    nobody = by_quantile(hardness, outcomes(np.ones(N, bool), {0.1: np.ones(N, bool)}), 4)
+    nobody = outcomes_by_quantile(hardness, outcomes(np.ones(N, bool), {0.1: np.ones(N, bool)}), 4)
     assert nobody[0]["bins"][0]["flip_rate"] is None and nobody[0]["spearman"] is None
 
 
@@ -52,14 +52,14 @@ def test_margins_of_known_relation():
     distance = -hardness + rng.normal(size=N)
     rows = rng.permutation(N)[:200]
     table = pa.table({"index": rows, "distance_upper_bound": pa.array(distance[rows], mask=np.arange(200) < 3)})
-    found = against_margin(hardness, table, 5)
+    found = correlate_with_margin(hardness, table, 5)
     expected = spearmanr(hardness[rows[3:]], distance[rows[3:]]).statistic
     assert found["samples"] == 197 and found["spearman"] == pytest.approx(expected, abs=1e-5)
     low, high = found["interval"]
     assert low < found["spearman"] < high < -0.3 and 0.05 < high - low < 0.3
     means = [part["mean"] for part in found["bins"]]
     assert len(means) == 5 and means[0] > means[2] > means[4]
-    flat = against_margin(np.zeros(N, np.float32), table, 5)
+    flat = correlate_with_margin(np.zeros(N, np.float32), table, 5)
     assert flat["spearman"] is None and flat["interval"] is None
 
 

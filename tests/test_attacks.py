@@ -7,14 +7,14 @@ from torch import nn
 
 from easycoreset import UsageError, load_model
 from easycoreset.attacks import ATTACKS, load_attack
-from easycoreset.attacks.ball import lengths
+from easycoreset.attacks.ball import l2_norms
 
 CHEAP = {"apgd": "apgd:iterations=5", "autoattack": "autoattack:iterations=5:queries=20", "square": "square:queries=30"}
 NORMS = {"linf": 0.1, "l2": 0.7}
 
 
 def distance(delta, norm):
-    return delta.flatten(1).abs().amax(1) if norm == "linf" else lengths(delta)
+    return delta.flatten(1).abs().amax(1) if norm == "linf" else l2_norms(delta)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from easycoreset import Coreset, Scores, UsageError, audit, predict, score, select, train
 from easycoreset.auditing.noise import measure_noise
-from easycoreset.auditing.suspects import place_of
+from easycoreset.auditing.suspects import rank_hardest_first
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,8 @@ def test_the_table(noisy, tmp_path):
 
 
 def test_places_from_the_hardest_on():
-    assert place_of(np.array([1.0, np.nan, 3.0, 3.0])).tolist() == [2, 3, 0, 1]
-    assert place_of(np.array([1.0, 2.0, 3.0, 0.0]), np.array([0, 1, 0, 1])).tolist() == [1, 0, 0, 1]
+    assert rank_hardest_first(np.array([1.0, np.nan, 3.0, 3.0])).tolist() == [2, 3, 0, 1]
+    assert rank_hardest_first(np.array([1.0, 2.0, 3.0, 0.0]), np.array([0, 1, 0, 1])).tolist() == [1, 0, 0, 1]
 
 
 def test_precision_and_recall_of_known_rankings():

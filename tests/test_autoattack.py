@@ -18,7 +18,7 @@ from torch import nn
 from easycoreset import UsageError, evaluate, load_model
 from easycoreset.attacks import load_attack
 from easycoreset.attacks.autoattack import AutoAttack
-from easycoreset.evaluation.checks import check_order, strength
+from easycoreset.evaluation.checks import check_order, expected_strength
 from easycoreset.models import build_model
 from easycoreset.models.card import ModelCard
 
@@ -125,21 +125,23 @@ def test_an_evaluation_tells_each_stage(scored, tmp_path):
     assert record["attacked"][0]["stages"] == outcome.stages
     again = evaluate(**given, attack=[SMALL, "pgd", "square:queries=20"])
     assert again.attacked[0].stages == outcome.stages
-    assert strength("noise") < strength("square") < strength("pgd") < strength(SMALL)
+    assert (
+        expected_strength("noise") < expected_strength("square") < expected_strength("pgd") < expected_strength(SMALL)
+    )
     assert any(check.name.startswith("order:pgd<autoattack") for check in check_order(result.attacked))
 
 
 SLOW = """
 import time
 from easycoreset import evaluation
-from easycoreset.evaluation import attacking
-attacking.SAVE_SECONDS = 0.0
-inside = attacking.check_inside
+from easycoreset.evaluation import attack_run
+attack_run.SAVE_SECONDS = 0.0
+inside = attack_run.check_inside
 def slowly(*given):
     print(given[0], flush=True)
     time.sleep(0.15)
     inside(*given)
-attacking.check_inside = slowly
+attack_run.check_inside = slowly
 evaluation.evaluate(data="digits", weights={weights!r}, attack=["autoattack:iterations=5:queries=30"], eps=[0.05], limit=80,
                     batch_size=16, out={out!r})
 """

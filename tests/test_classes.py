@@ -117,7 +117,7 @@ def test_names_of_numbers_are_places_unless_they_are_numbers(tmp_path):
     (tmp_path / "numbers.txt").write_text("10\n20\n30\n")
     names, labels, _ = number_classes({"train": [30, 10, 20]}, "it", str(tmp_path / "numbers.txt"))
     assert names == ["10", "20", "30"] and labels["train"].tolist() == [2, 0, 1]
-    names, labels, _ = number_classes({"train": [1, 0], "test": [1]}, "it", named=["cat", "dog", "eel"])
+    names, labels, _ = number_classes({"train": [1, 0], "test": [1]}, "it", known_names=["cat", "dog", "eel"])
     assert names == ["cat", "dog"] and labels["test"].tolist() == [1]
     with pytest.raises(UsageError, match="whole numbers or text; got 0.5 in row 1"):
         number_classes({"train": [0, 0.5]}, "it")

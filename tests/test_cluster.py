@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import pytest
 
-from easycoreset.data import locate, opened_once
+from easycoreset.data import cached_sources, make_path_absolute
 from easycoreset.experiment import Cell
 from easycoreset.experiment.cluster import gather, put, work_away
 from easycoreset.experiment.tasks import Setting, Task
@@ -99,12 +99,18 @@ def test_spellings_mean_the_same_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     (tmp_path / "digits").mkdir()  # the bundled set is meant all the same
     (tmp_path / "link").symlink_to(tmp_path / "photos")
-    assert locate("photos") == str(tmp_path / "photos") and locate("link") == str(tmp_path / "link")
-    assert locate("cifar10:photos") == f"cifar10:{tmp_path / 'photos'}"
-    assert [locate(data) for data in ("digits", "hf:owner/name", "gone")] == ["digits", "hf:owner/name", "gone"]
+    assert make_path_absolute("photos") == str(tmp_path / "photos") and make_path_absolute("link") == str(
+        tmp_path / "link"
+    )
+    assert make_path_absolute("cifar10:photos") == f"cifar10:{tmp_path / 'photos'}"
+    assert [make_path_absolute(data) for data in ("digits", "hf:owner/name", "gone")] == [
+        "digits",
+        "hf:owner/name",
+        "gone",
+    ]
 
 
-@opened_once()  # a task keeps its process's data open
+@cached_sources()  # a task keeps its process's data open
 def test_a_task_that_fails_says_why(tmp_path, monkeypatch):
     cell = Cell(data="digits", model="digits-cnn", method="full", updates=1)
     found = work_away(Task("cell", cell), Setting(tmp_path), None, "x", "0.0.0")

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from easycoreset import RunError, UsageError, open_source
-from easycoreset.data import images, opened_once
+from easycoreset.data import cached_sources, images
 from easycoreset.data.augment import augment
-from easycoreset.data.draws import generator_of, keyed_normal, keyed_uniform
+from easycoreset.data.keyed_random import keyed_normal, keyed_uniform, make_generator
 from easycoreset.errors import EasycoresetWarning
 from easycoreset.tables.holdout import hold_out
 
@@ -146,10 +146,10 @@ def test_folder_in_memory_and_by_workers_are_the_same(png_folder, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*fewer than 10 training samples")
 def test_a_job_opens_its_data_once(png_folder):
-    with opened_once():
+    with cached_sources():
         first = open_source(str(png_folder), image_size=8)
         next(png_folder.rglob("*.png")).unlink()
-        with opened_once():
+        with cached_sources():
             assert open_source(str(png_folder), image_size=8) is first
         assert open_source(str(png_folder), image_size=8) is first
         assert open_source(str(png_folder), image_size=16) is not first  # other options are another data set
@@ -367,8 +367,8 @@ def test_mnist_layout(tmp_path, name, kind):
 
 def test_crop_and_flip_are_those_of_a_plain_loop():
     x = torch.randint(0, 256, (50, 9, 9, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    found = augment(x, "crop-flip", generator_of(0))
-    draws = generator_of(0)
+    found = augment(x, "crop-flip", make_generator(0))
+    draws = make_generator(0)
     flips = torch.rand(50, generator=draws) < 0.5
     shifts = torch.randint(9, (2, 50, 1), generator=draws)[..., 0]
     for i in range(50):
@@ -377,9 +377,9 @@ def test_crop_and_flip_are_those_of_a_plain_loop():
         crop = padded[shifts[0, i] : shifts[0, i] + 9, shifts[1, i] : shifts[1, i] + 9]
         assert torch.equal(found[i], crop.flip(1) if flips[i] else crop)
     assert len({tuple(s) for s in shifts.T.tolist()}) > 20 and 10 < flips.sum() < 40  # a fresh draw for every image
-    flipped = augment(x, "flip", generator_of(1))
+    flipped = augment(x, "flip", make_generator(1))
     assert all(torch.equal(f, o) or torch.equal(f, o.flip(1)) for f, o in zip(flipped, x, strict=True))
-    assert augment(x, "none", generator_of(0)) is x
+    assert augment(x, "none", make_generator(0)) is x
 
 
 def test_keyed_draws_depend_on_the_key_alone():

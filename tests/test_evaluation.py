@@ -14,10 +14,10 @@ from torch import nn
 
 from easycoreset import RunError, UsageError, evaluate, load_model, train
 from easycoreset.attacks import load_attack
-from easycoreset.evaluation import attack_split, attacking, checks, margins
-from easycoreset.evaluation.attacking import Progress, check_inside
+from easycoreset.evaluation import attack_run, attack_split, checks, margins
+from easycoreset.evaluation.attack_run import AttackProgress, check_in_ball
 from easycoreset.evaluation.checks import check_model_behaviour, check_order
-from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson, wilson_interval
+from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome, wilson_interval
 from easycoreset.models.card import read_card
 from easycoreset.models.saved import save_model
 from easycoreset.options import EvaluateOptions
@@ -67,7 +67,7 @@ def test_figures_agree_with_the_outcomes(trained, tmp_path, digits):
 
 def test_wilson_interval_of_a_known_case():
     outcome = Outcome("pgd", "linf", 0.1, np.arange(10), np.zeros(10), np.arange(10) < 3)
-    found = wilson(outcome)
+    found = summarise_outcome(outcome)
     assert (found["accuracy"], found["samples"]) == (0.7, 10)
     assert (found["low"], found["high"]) == pytest.approx((0.39678, 0.89221), abs=1e-4)
     for total in (1, 7, 400, 10_000):
@@ -285,9 +285,9 @@ def test_images_too_small_for_square_are_found_beforehand(attack, tmp_path):
 
 def cut_off(monkeypatch, place, calls):
     """Have the function at `place` raise at its `calls`-th call, progress being saved all the time."""
-    monkeypatch.setattr("easycoreset.evaluation.attacking.SAVE_SECONDS", -1.0)
+    monkeypatch.setattr("easycoreset.evaluation.attack_run.SAVE_SECONDS", -1.0)
     monkeypatch.setattr("easycoreset.evaluation.margins.SAVE_SECONDS", -1.0)
-    monkeypatch.setattr("easycoreset.evaluation.attacking.SLOWER", 0)
+    monkeypatch.setattr("easycoreset.evaluation.attack_run.SAVE_INTERVAL_FACTOR", 0)
     original = getattr(*place)
     seen = []
 
@@ -313,15 +313,15 @@ def test_margins_and_saved_images_go_on_within_an_attack(trained, tmp_path, monk
     }
     evaluate(**options, out=tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        cut_off(patch, (attacking, "check_inside"), 4)
+        cut_off(patch, (attack_run, "check_in_ball"), 4)
         evaluate(**options, out=tmp_path / "cut")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        seen = cut_off(patch, (margins, "measure"), 4)
-        attacked = cut_off(patch, (attacking, "check_inside"), 100)
+        seen = cut_off(patch, (margins, "perturbation_norms"), 4)
+        attacked = cut_off(patch, (attack_run, "check_in_ball"), 100)
         evaluate(**options, out=tmp_path / "cut")
     assert (len(attacked), len(seen)) == (8 - 3, 4)
     with monkeypatch.context() as patch:
-        seen = cut_off(patch, (margins, "measure"), 100)
+        seen = cut_off(patch, (margins, "perturbation_norms"), 100)
         evaluate(**options, out=tmp_path / "cut")
     assert len(seen) == 8 - 3
     assert read_evaluation_files(tmp_path / "cut") == read_evaluation_files(tmp_path / "whole")
@@ -354,11 +354,11 @@ def test_order_of_attacks():
 
 def test_an_attack_that_leaves_the_ball_is_refused():
     x = torch.full((2, 1, 2, 2), 0.5)
-    check_inside("mine", x + 0.1, x, 0.1, "linf")
+    check_in_ball("mine", x + 0.1, x, 0.1, "linf")
     for x_adv, norm in ((x + 0.11, "linf"), (x + 0.06, "l2"), (x * float("nan"), "linf"), (x - 0.6, "linf")):
         eps = 0.7 if float(x_adv.min()) < 0 else 0.1
         with pytest.raises(RunError, match="left the"):
-            check_inside("mine", x_adv, x, eps, norm)
+            check_in_ball("mine", x_adv, x, eps, norm)
 
 
 def test_logits_that_are_not_finite_end_an_evaluation(digits):
@@ -425,7 +425,7 @@ def test_large_images_stay_in_the_ball(norm):
     x = torch.rand(2, 3, 224, 224)
     y = torch.tensor([0, 1])
     for eps in (1.0, 3.0) if norm == "l2" else (0.01, 0.03):
-        check_inside("pgd", load_attack("pgd:steps=3", norm=norm, eps=eps)[1](model, x, y), x, eps, norm)
+        check_in_ball("pgd", load_attack("pgd:steps=3", norm=norm, eps=eps)[1](model, x, y), x, eps, norm)
 
 
 def test_saved_images_are_judged_again_and_checked_before_anything_runs(trained, tmp_path):
@@ -459,9 +459,9 @@ def test_another_batch_size_goes_on_where_the_last_one_stopped(trained, tmp_path
     attack = load_attack("pgd:steps=5", eps=0.1)[1]
     options = EvaluateOptions(data="digits", weights=trained, eps=(0.1,), batch_size=200, out=tmp_path / "e")
     whole, _ = attack_split("pgd", attack, 0.1, model, split, clean, options, torch.device("cpu"))
-    state = Progress.begin(clean, None)
+    state = AttackProgress.resume_or_begin(clean, None)
     first = clean.index[~clean.broken][:40]
-    state.samples = 40
+    state.samples_done = 40
     state.pred[first] = whole.pred[first]
     state.stage[first[whole.broken[first]]] = 0
     state.save(tmp_path / "begun.parquet")

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from easycoreset import UsageError, evaluate, load_model, train
-from easycoreset.models import build_bare, build_model
+from easycoreset.models import build_model, build_network
 from easycoreset.models.card import ModelCard
-from easycoreset.models.foreign import load_foreign, normalised
+from easycoreset.models.foreign import load_foreign, prepend_normalisation
 
 TEN = tuple("0123456789")
 DIGITS = ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=TEN)
@@ -115,7 +115,7 @@ def test_wrong_files_and_options(trained, theirs, tmp_path):
 
 def test_a_model_of_pixels_from_0_to_255_is_found(theirs, tmp_path):
     state, mean, std = theirs
-    model = normalised(build_bare(DIGITS), 1, (255 * mean,), (255 * std,))
+    model = prepend_normalisation(build_network(DIGITS), 1, (255 * mean,), (255 * std,))
     model[1].load_state_dict(state)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     result = evaluate(
@@ -139,7 +139,7 @@ def test_published_names_load(tmp_path):
     loaded = load_foreign(tmp_path / "grey.safetensors", grey)
     assert torch.equal(loaded[1].fc.weight, state["fc.weight"])
     with torch.device("meta"):
-        names = {name: build_bare(replace(COLOUR, model=name)).state_dict() for name in ("resnet18", "wrn-34-10")}
+        names = {name: build_network(replace(COLOUR, model=name)).state_dict() for name in ("resnet18", "wrn-34-10")}
     assert {"conv1.weight", "layer2.0.shortcut.1.running_var", "layer4.1.conv2.weight", "linear.bias"} <= {
         *names["resnet18"]
     }

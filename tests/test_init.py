@@ -211,7 +211,7 @@ def test_published_weights_of_timm(tmp_path, monkeypatch):
     torch.manual_seed(5)
     published = timm.create_model("test_resnet").state_dict()
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *a, **k: dict(published))
-    monkeypatch.setattr("easycoreset.models.pretrained._reach_hub", lambda *a: None)
+    monkeypatch.setattr("easycoreset.models.pretrained._check_hub_reachable", lambda *a: None)
     with pytest.warns(EasycoresetWarning, match="begins with a stem"):
         one = job(tmp_path, model="timm:test_resnet", init="pretrained", batch_size=4, data=str(square(tmp_path)))
     begun = state(fresh_model(one))

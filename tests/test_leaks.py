@@ -5,7 +5,7 @@ import pytest
 
 from easycoreset import choose, evaluate, score, select, train
 from easycoreset.data import open_source
-from easycoreset.data.contents import find_leaked
+from easycoreset.data.content_hashes import find_leaked
 from easycoreset.tables import Coreset, Scores
 
 pytestmark = pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")  # of classes that are few

@@ -10,7 +10,7 @@ from torch import nn
 
 from easycoreset import choose, evaluate, load_model, score, train
 from easycoreset.attacks import MARGINS, load_attack
-from easycoreset.attacks.fmn import measure
+from easycoreset.attacks.fmn import perturbation_norms
 from easycoreset.hardness.boundary import measure_boundary
 from easycoreset.members import load_member
 
@@ -36,7 +36,7 @@ def test_linear_margins_within_one_percent(name, norm, seed):
         y = model(x).argmax(1)
         known = (x.flatten(1) @ w + b).abs() / (w.abs().sum() if norm == "linf" else w.norm())
     x_adv = load(name, norm)(model, x, y, torch.arange(100))
-    found = measure(x_adv - x, norm)
+    found = perturbation_norms(x_adv - x, norm)
     inside = known < (0.4 if norm == "linf" else 0.4 * w.norm() / w.abs().max())
     assert inside.float().mean() > 0.9
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_small_logits_of_many_classes_have_the_closed_forms_distance(name, norm,
         found = -measure_boundary(model, x, y)
     else:
         x_adv = load(name, norm)(model, x, y, torch.arange(200))
-        found = measure(x_adv - x, norm)
+        found = perturbation_norms(x_adv - x, norm)
         with torch.no_grad():
             assert (model(x_adv).argmax(1) != y).all()
     assert (found >= known * (1 - 1e-3) - 1e-6).all()
@@ -83,7 +83,7 @@ def test_on_a_real_model_they_are_valid_and_the_model_stays(name, norm, scored, 
         broken = model(x_adv).argmax(1) != batch.y
     assert 0 <= x_adv.min() <= x_adv.max() <= 1 and broken.float().mean() > (0.7 if name == "deepfool" else 0.98)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()) and not model.training
-    size = measure(x_adv - batch.x, norm)
+    size = perturbation_norms(x_adv - batch.x, norm)
     if name == "fmn":  # PGD at a slightly larger radius breaks them too, FMN is not beaten by much
         eps = float(size[right & broken].median())
         pgd = load_attack("pgd:steps=50:loss=margin:restarts=2", norm=norm, eps=eps)[1](
@@ -101,7 +101,7 @@ def test_fmn_is_tighter_than_deepfool(scored, digits):
     broken = torch.ones(100, dtype=torch.bool)
     for name in ("fmn", "ddn", "deepfool"):
         x_adv = load(name, "l2")(model, batch.x, batch.y)
-        sizes[name] = measure(x_adv - batch.x, "l2")
+        sizes[name] = perturbation_norms(x_adv - batch.x, "l2")
         with torch.no_grad():
             broken &= model(x_adv).argmax(1) != batch.y
     medians = {name: float(size[broken].median()) for name, size in sizes.items()}
@@ -182,7 +182,7 @@ def test_boundary_is_minus_the_distance_or_the_loss(tmp_path, digits):
     x_adv = load_member("margin", "fmn:steps=30", MARGINS, norm="l2")(model, batch.x, batch.y)
     with torch.no_grad():
         found = (model(x_adv).argmax(1) != batch.y).numpy() & right
-    sizes = measure(x_adv - batch.x, "l2").numpy()
+    sizes = perturbation_norms(x_adv - batch.x, "l2").numpy()
     assert np.isclose(values[found], -sizes[found], rtol=1e-2).mean() > 0.97 and (values[right] < 0).all()
     assert "boundary" not in pq.read_table(tmp_path / "trajectory" / "0001.parquet").column_names
     kept = choose(scores, method="deepfool", fraction=0.1).keep

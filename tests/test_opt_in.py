@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from easycoreset import HardnessRecorder, Scores, UsageError, load_model, score
-from easycoreset.data.draws import keyed_uniform
+from easycoreset.data.keyed_random import keyed_uniform
 from easycoreset.hardness import load_all_hardness
 from easycoreset.hardness.exact import input_gradient_norms, measure_all
 from easycoreset.hardness.vog import measure_vog

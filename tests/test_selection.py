@@ -13,7 +13,7 @@ from easycoreset import Coreset, HardnessRecorder, Scores, UsageError, choose, s
 from easycoreset.errors import EasycoresetWarning
 from easycoreset.hardness import HARDNESS
 from easycoreset.selection import SELECTORS, load_selector
-from easycoreset.selection.classes import class_quotas, interleave
+from easycoreset.selection.row_selection import class_quotas, interleave
 from easycoreset.tables import kept_count
 
 ALL_COLUMNS = (*HARDNESS, "curvature", "vog")  # the last two are planted until their measures are built

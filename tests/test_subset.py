@@ -10,7 +10,7 @@ import pytest
 from easycoreset import Coreset, Scores, UsageError, choose, open_source, score
 from easycoreset.data import Split
 from easycoreset.options import TrainOptions
-from easycoreset.tables.subset import match_coreset, match_scores
+from easycoreset.tables.matching import match_coreset, match_scores
 from easycoreset.training import prepare
 from easycoreset.training.rows import training_rows
 

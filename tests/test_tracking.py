@@ -8,7 +8,7 @@ import pytest
 
 from easycoreset import UsageError, score, train
 from easycoreset.options import TrainOptions
-from easycoreset.tracking import follow
+from easycoreset.tracking import track_epochs
 from easycoreset.training import Epoch
 
 NAMES = {"loss", "lr", "seconds", "updates"}
@@ -57,11 +57,11 @@ def test_mlflow_goes_on_with_its_run(tmp_path):
     def epochs(numbers):
         yield from (Epoch(n, None, {"epoch": n, "loss": 1 / n, "lr": None}, None) for n in numbers)  # pyright: ignore
 
-    cut = follow(epochs([1, 2]), options, tmp_path)
+    cut = track_epochs(epochs([1, 2]), options, tmp_path)
     next(cut)
     cut.close()
     assert [run.info.status for run in read_mlflow(tmp_path)[1]] == ["FAILED"]
-    assert [epoch.number for epoch in follow(epochs([1, 2, 3]), options, tmp_path)] == [1, 2, 3]
+    assert [epoch.number for epoch in track_epochs(epochs([1, 2, 3]), options, tmp_path)] == [1, 2, 3]
     client, (run,) = read_mlflow(tmp_path)
     assert run.info.status == "FINISHED" and run.data.params["epochs"] == "3" and run.data.params["data"] == "digits"
     history = client.get_metric_history(run.info.run_id, "loss")
@@ -114,9 +114,9 @@ def test_wandb_offline(tmp_path):
 
 
 def test_of_several_processes_the_first_alone_writes(tmp_path, monkeypatch):
-    monkeypatch.setattr("easycoreset.tracking.leads", lambda: False)
+    monkeypatch.setattr("easycoreset.tracking.is_main_process", lambda: False)
     options = TrainOptions(data="digits", epochs=1, track="tensorboard", out=tmp_path)
-    assert list(follow(iter([1, 2]), options, tmp_path)) == [1, 2] and not list(tmp_path.iterdir())
+    assert list(track_epochs(iter([1, 2]), options, tmp_path)) == [1, 2] and not list(tmp_path.iterdir())
 
 
 def test_a_tracker_that_fails_does_not_stop_the_training(tmp_path, monkeypatch, caplog):

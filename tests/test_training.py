@@ -219,7 +219,7 @@ def test_a_corrupt_checkpoint_or_record_is_named(tmp_path, monkeypatch):
         return False
 
     with monkeypatch.context() as patch:
-        patch.setattr("easycoreset.training.look_at_epoch", stop)
+        patch.setattr("easycoreset.training.validate_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             train(**again)
     for content in (b"", b"junk", b"PK\x03\x04"):

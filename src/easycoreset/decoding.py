@@ -218,7 +218,7 @@ def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
 
 
-def say_broken(error: Exception) -> str:
+def describe_read_error(error: Exception) -> str:
     """What is wrong with a picture, on one line."""
     unknown = isinstance(error, UnidentifiedImageError)  # which would name the file, or the object in memory
     return "not an image" if unknown else " ".join(str(error).split()) or type(error).__name__

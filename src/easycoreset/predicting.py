@@ -12,10 +12,10 @@ from torch import Tensor
 
 from easycoreset.arrays import read_npz
 from easycoreset.console import log, progress, say_name
-from easycoreset.data.arrays import SPELLINGS, check_arrays
-from easycoreset.data.draws import seed_of
-from easycoreset.data.folder import check_name, find_pictures
-from easycoreset.decoding import decode, find_white, say_broken
+from easycoreset.data.arrays import ARRAY_NAMES, check_arrays
+from easycoreset.data.folder import check_utf8_name, list_images
+from easycoreset.data.keyed_random import derive_seed
+from easycoreset.decoding import decode, describe_read_error, find_white
 from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
 from easycoreset.folders import claim
@@ -25,7 +25,7 @@ from easycoreset.models.saved import load_model
 from easycoreset.options import PredictOptions, options_json, takes
 from easycoreset.parquet import read_table, write_table
 from easycoreset.paths import digest_of
-from easycoreset.processes import undisturbed
+from easycoreset.process_group import preserve_rng
 from easycoreset.spreadsheet import write_csv
 from easycoreset.training.setup import choose_device, set_threads, to_device
 
@@ -35,7 +35,7 @@ GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue
 
 
 @takes(PredictOptions)
-@undisturbed()
+@preserve_rng()
 def predict(options: PredictOptions) -> pa.Table:
     """Label pictures with a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
 
@@ -51,7 +51,7 @@ def predict(options: PredictOptions) -> pa.Table:
     ids, batches = open_pictures(Path(options.data), card, options.batch_size)
     model = to_device(load_model(options.weights, options.model), device)
     weights = digest_of(options.weights / "model.safetensors")
-    pictures_digest = seed_of(*ids, *sizes_of(Path(options.data), ids))
+    pictures_digest = derive_seed(*ids, *sizes_of(Path(options.data), ids))
     identity = options_json(options, neutral=False) | {"pictures": pictures_digest, "weights": weights}
     with claim(options.out, "predict", identity, overwrite=options.overwrite, places=(TABLE, TEXT)) as run:
         if run.done:
@@ -117,16 +117,16 @@ def open_pictures(path: Path, card: ModelCard, batch_size: int) -> tuple[list[st
         return _open_arrays(path, card, batch_size)
     if not path.is_dir():
         raise UsageError(f"data must be a folder of images or an .npz file; got {str(path)!r}")
-    files, _ = find_pictures(path)
+    files, _ = list_images(path)
     if not files:
         raise UsageError(f"data: {path}: holds no images")
     for file in files:
-        check_name(file)
+        check_utf8_name(file)
     return [file.relative_to(path).as_posix() for file in files], _decode(path, files, card, batch_size)
 
 
 def _open_arrays(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
-    names = [spellings[0] for spellings in SPELLINGS]
+    names = [spellings[0] for spellings in ARRAY_NAMES]
     arrays = read_npz(path, names)
     if not arrays:
         raise UsageError(f"data: {path}: holds no array of images ({', '.join(names)})")
@@ -153,7 +153,7 @@ def _decode(path: Path, files: Sequence[Path], card: ModelCard, batch_size: int)
         try:
             return decode(file, card.shape[1], white)
         except Exception as error:  # PIL raises almost any exception on corrupt files
-            return f"{say_name(file.relative_to(path).as_posix())} ({say_broken(error)})"
+            return f"{say_name(file.relative_to(path).as_posix())} ({describe_read_error(error)})"
 
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(files), batch_size):

@@ -11,20 +11,20 @@ from torch import Tensor
 from easycoreset.console import log
 from easycoreset.errors import EasycoresetWarning, RunError, UsageError, quote, require
 from easycoreset.hardness import ForwardHardness, Outputs
+from easycoreset.hardness.accumulator import EpochAccumulator
 from easycoreset.hardness.folds import fold_state, load_fold_state
-from easycoreset.hardness.gathered import Gathered
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.hardness.online import (
     check_index,
     check_input,
     check_output,
-    divide_by,
-    label_rows,
+    check_recorded_labels,
     load_online,
+    loss_divisor,
+    make_reduction_hook,
     online_norm,
     read_class_weight,
-    reduction_check,
-    weights_of,
+    sample_weights,
 )
 from easycoreset.tables import Scores
 
@@ -100,9 +100,9 @@ class HardnessRecorder:
         self._logit_measures = {name: m for name, m in forward.items() if not m.needs_features}
         self._feature_measures = {name: m for name, m in forward.items() if m.needs_features}
         self._accumulators = {
-            "gradients": Gathered(list(self._gradient_measures), num_samples),
-            "logits": Gathered(list(self._logit_measures), num_samples, first=("correct", "p_y")),
-            "features": Gathered(list(self._feature_measures), num_samples),
+            "gradients": EpochAccumulator(list(self._gradient_measures), num_samples),
+            "logits": EpochAccumulator(list(self._logit_measures), num_samples, first=("correct", "p_y")),
+            "features": EpochAccumulator(list(self._feature_measures), num_samples),
         }
         self._folds = {name: (name, m.fold()) for name, m in self._gradient_measures.items()}
         self._folds |= {m.name: (m.column, m.fold()) for m in measures if isinstance(m, ForwardHardness)}
@@ -129,7 +129,7 @@ class HardnessRecorder:
         return self.epoch % self.every == 0 and (self.first is None or self.epoch <= self.first)
 
     @property
-    def wants_features(self) -> bool:
+    def needs_features(self) -> bool:
         """Whether a measure needs features."""
         return bool(self._feature_measures)
 
@@ -174,7 +174,7 @@ class HardnessRecorder:
                     "an attack inside the step)"
                 )
             used = True
-            factor = divide_by(size, self.reduction, weights, self.weighted) / scale
+            factor = loss_divisor(size, self.reduction, weights, self.weighted) / scale
             arguments = gradient.detach(), factor, self.input_std, self.model_std
             values = [online_norm(measure, *arguments) for measure in self._gradient_measures.values()]
             if len(nonfinite_rows) == len(gradient):  # their gradient may be 0 nevertheless
@@ -204,7 +204,7 @@ class HardnessRecorder:
             return
         check_output(logits, y)
         index = check_index("observe", index, logits, self.num_samples)
-        self._weights[:] = weights_of(self.class_weight, y, logits.shape[1])
+        self._weights[:] = sample_weights(self.class_weight, y, logits.shape[1])
         detached = logits.detach()
         outputs = Outputs(
             detached if detached.dtype == torch.float64 else detached.float(),
@@ -213,7 +213,7 @@ class HardnessRecorder:
             bias=self.feature_bias,
         )
         if self._must_check and logits.requires_grad:
-            logits.register_hook(reduction_check(outputs, list(self._weights), self.reduction, self._scale))
+            logits.register_hook(make_reduction_hook(outputs, list(self._weights), self.reduction, self._scale))
         self._checked = self._checked or self._must_check
         self._must_check = False
         if not len(self._nonfinite_rows):
@@ -228,7 +228,7 @@ class HardnessRecorder:
     def end_epoch(self) -> None:
         """Fold the epoch: a sample seen twice counts once, with its mean (correctness and p_y: its first value)."""
         gradients = self._accumulators["gradients"]
-        if self._watch_calls and not gradients.seen:
+        if self._watch_calls and not gradients.has_values:
             if gradients.nonfinite():
                 raise RunError(f"the loss of epoch {self.epoch} is not finite, and none of its gradients is")
             message = (
@@ -246,10 +246,10 @@ class HardnessRecorder:
         if self.recording:
             self._last_values = {}
             for accumulator in self._accumulators.values():
-                accumulator.unite()
+                accumulator.all_reduce()
                 for name, count in accumulator.nonfinite().items():
                     self.nonfinite[f"{name}_online"] = self.nonfinite.get(f"{name}_online", 0) + count
-                if accumulator.seen:
+                if accumulator.has_values:
                     values = accumulator.values().float().cpu().numpy()
                     self._last_values |= dict(zip(accumulator.columns, values, strict=True))
                 accumulator.clear()
@@ -281,7 +281,7 @@ class HardnessRecorder:
             raise UsageError(
                 "nothing was recorded: call watch or observe for every batch, and end_epoch after every epoch"
             )
-        y, ids = label_rows(labels, sample_ids, self.num_samples)
+        y, ids = check_recorded_labels(labels, sample_ids, self.num_samples)
         columns = {
             f"{n}_online": fold.result()
             for n, (column, fold) in self._folds.items()
@@ -304,7 +304,7 @@ class HardnessRecorder:
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint; all processes must call this, and one saves it."""
         for accumulator in self._accumulators.values():
-            accumulator.unite(keep_all=False)
+            accumulator.all_reduce(keep_all=False)
         return {
             "options": self._options(),
             "epoch": self.epoch,

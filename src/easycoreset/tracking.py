@@ -12,7 +12,7 @@ from easycoreset.console import log
 from easycoreset.errors import UsageError
 from easycoreset.files import write_json
 from easycoreset.options import RecipeOptions, options_json
-from easycoreset.processes import leads
+from easycoreset.process_group import is_main_process
 from easycoreset.records import read_record
 
 Metrics = dict[str, float]
@@ -43,12 +43,12 @@ def check_tracker(kind: str | None) -> None:
         raise UsageError(f"track {kind} needs {kind}: pip install easycoreset[track]")
 
 
-def follow(epochs: Iterable[E], options: RecipeOptions, folder: Path) -> Iterator[E]:
+def track_epochs(epochs: Iterable[E], options: RecipeOptions, folder: Path) -> Iterator[E]:
     """Yield the epochs; log the metrics of each after the caller has used it, in the main process only.
 
     A tracker that fails during training causes a warning and does not stop the training.
     """
-    if options.track is None or not leads():
+    if options.track is None or not is_main_process():
         yield from epochs
         return
     for name in TRACKERS:

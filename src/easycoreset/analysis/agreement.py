@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from easycoreset.tables.agreement import agree, known
+from easycoreset.tables.agreement import compare_columns, json_number
 
 
 def agreement_matrix(columns: Mapping[str, npt.NDArray[np.floating]], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -20,9 +20,9 @@ def agreement_matrix(columns: Mapping[str, npt.NDArray[np.floating]], labels: np
         `names`, and the matrices `spearman` and `overlap_30` in that order.
     """
     names = list(columns)
-    pairs = {(a, b): agree(a, b, columns[a], columns[b], labels) for a in names for b in names}
+    pairs = {(a, b): compare_columns(a, b, columns[a], columns[b], labels) for a in names for b in names}
     return {
         "names": names,
-        "spearman": [[known(pairs[a, b].spearman) for b in names] for a in names],
-        "overlap_30": [[known(pairs[a, b].overlap[0.3]) for b in names] for a in names],
+        "spearman": [[json_number(pairs[a, b].spearman) for b in names] for a in names],
+        "overlap_30": [[json_number(pairs[a, b].overlap[0.3]) for b in names] for a in names],
     }

@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from easycoreset.tables.agreement import easiest_first, known, spearman
+from easycoreset.tables.agreement import argsort_easiest_first, json_number, spearman
 
 BOOTSTRAP_DRAWS = 1000  # resamples
 Numbers = npt.NDArray[np.floating]
 
 
-def against_margin(hardness: Numbers, margins: pa.Table, bins: int, seed: int = 0) -> dict[str, Any]:
+def correlate_with_margin(hardness: Numbers, margins: pa.Table, bins: int, seed: int = 0) -> dict[str, Any]:
     """Rank correlation of a hardness with margins, with a bootstrap interval over samples, and means by quantile.
 
     Samples misclassified when clean count, with margin 0; those for which no adversarial point was found do not.
@@ -38,10 +38,10 @@ def against_margin(hardness: Numbers, margins: pa.Table, bins: int, seed: int = 
         for resample in rng.integers(0, len(rows), (BOOTSTRAP_DRAWS, len(rows)))
     ]
     finite = [value for value in correlations if np.isfinite(value)]
-    parts = np.array_split(easiest_first(values), bins)
+    parts = np.array_split(argsort_easiest_first(values), bins)
     return {
         "samples": len(rows),
-        "spearman": known(spearman(values, distance)),
+        "spearman": json_number(spearman(values, distance)),
         "interval": [float(v) for v in np.quantile(finite, [0.025, 0.975])] if finite else None,
         "bins": [
             {

@@ -47,9 +47,9 @@ def load_attack(spec: str, **options: Any) -> tuple[str, Attack]:
         Its canonical spelling without `options`, and the attack.
     """
     if spec.startswith("file:"):
-        from easycoreset.attacks.saved import Saved
+        from easycoreset.attacks.saved_images import SavedImages
 
         path = Path(spec[5:])
-        return f"file:{path.name}", Saved(path, **options)
+        return f"file:{path.name}", SavedImages(path, **options)
     base = load_member("attack", spec, ATTACKS)
     return spell_member(split_spec(spec)[0], base), load_member("attack", spec, ATTACKS, **options)

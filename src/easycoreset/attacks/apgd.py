@@ -14,7 +14,7 @@ from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
 MIN_DLR_CLASSES = 4  # the DLR losses are not defined below it
-TARGETS = 9  # target classes of the targeted attacks, at most
+MAX_TARGETS = 9  # target classes of the targeted attacks, at most
 Stage = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -41,7 +41,7 @@ class APGD:
     @property
     def passes(self) -> int:
         """Approximate forward and backward passes for an image that survives both stages, at nine targets."""
-        return self.iterations * (1 + TARGETS)
+        return self.iterations * (1 + MAX_TARGETS)
 
     def stages(self, classes: int) -> dict[str, Stage]:
         """The two attacks in order, name -> attack."""
@@ -53,13 +53,17 @@ class APGD:
         return run_stages(self.stages, model, x, y, index)
 
     def _cross_entropy(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        attack = APGDAttack(Contiguous(model), eot_iter=1, rho=0.75, **self._common_options(x))
+        attack = APGDAttack(ContiguousGradient(model), eot_iter=1, rho=0.75, **self._common_options(x))
         attack.loss = "ce"
         return run_package(attack, model, x, y)
 
     def _targeted(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         attack = APGDAttack_targeted(
-            Contiguous(model), eot_iter=1, rho=0.75, n_target_classes=count_targets(model, x), **self._common_options(x)
+            ContiguousGradient(model),
+            eot_iter=1,
+            rho=0.75,
+            n_target_classes=count_targets(model, x),
+            **self._common_options(x),
         )
         return run_package(attack, model, x, y)
 
@@ -100,7 +104,7 @@ def package_norm(norm: Norm) -> Literal["Linf", "L2"]:
 def count_targets(model: nn.Module, x: Tensor) -> int:
     """Number of target classes of the targeted attacks."""
     with frozen(model), torch.no_grad():
-        return min(TARGETS, model(x[:1]).shape[1] - 1)
+        return min(MAX_TARGETS, model(x[:1]).shape[1] - 1)
 
 
 def run_package(attack: Any, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -114,7 +118,7 @@ def run_package(attack: Any, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return attack.perturb(x, y.clone()).detach().to(x.dtype)
 
 
-class Contiguous(nn.Module):
+class ContiguousGradient(nn.Module):
     """Wraps a model so that its input gradients are contiguous, whatever its memory layout."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from easycoreset.attacks.apgd import (
     APGD,
-    TARGETS,
-    Contiguous,
+    MAX_TARGETS,
+    ContiguousGradient,
     Stage,
     count_targets,
     package_norm,
@@ -50,7 +50,7 @@ class AutoAttack:
     @property
     def passes(self) -> int:
         """Approximate forward and backward passes for an image that survives every stage, at nine targets."""
-        return self.iterations * (1 + TARGETS + 3 * TARGETS) + self.queries
+        return self.iterations * (1 + MAX_TARGETS + 3 * MAX_TARGETS) + self.queries
 
     def stages(self, classes: int) -> dict[str, Stage]:
         """The attacks of the ensemble in order, name -> attack."""
@@ -63,7 +63,7 @@ class AutoAttack:
 
     def _fab(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         attack = FABAttack_PT(
-            Contiguous(model),
+            ContiguousGradient(model),
             n_restarts=1,
             n_iter=self.iterations,
             targeted=True,
@@ -99,7 +99,7 @@ class Square:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         check_images(self.norm, x.shape[1:])
         attack = SquareAttack(
-            Contiguous(model),
+            ContiguousGradient(model),
             p_init=0.8,
             n_queries=self.queries,
             eps=self.eps,

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from easycoreset.data.draws import keyed_normal, keyed_uniform
+from easycoreset.data.keyed_random import keyed_normal, keyed_uniform
 from easycoreset.errors import require
 
 Norm = Literal["linf", "l2"]
@@ -20,12 +20,12 @@ def check_ball(eps: float, norm: str, seed: int) -> None:
     require(seed >= 0, "seed", ">= 0", seed)
 
 
-def spread(values: Tensor) -> Tensor:
+def per_sample_view(values: Tensor) -> Tensor:
     """View per-sample values [B] as [B,1,1,1], which broadcasts over images."""
     return values.view(-1, 1, 1, 1)
 
 
-def lengths(x: Tensor) -> Tensor:
+def l2_norms(x: Tensor) -> Tensor:
     """[B,C,H,W] -> [B], the L2 norms, summed in float64: float32 loses 1e-6 over a large image."""
     dtype = x.dtype if x.device.type == "mps" else torch.float64
     return torch.linalg.vector_norm(x, dim=(1, 2, 3), dtype=dtype).to(x.dtype)
@@ -36,19 +36,19 @@ def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:
     if norm == "linf":
         return torch.minimum(torch.maximum(x_adv, x - eps), x + eps).clamp(0, 1)
     delta = x_adv - x
-    scale = (eps / lengths(delta).clamp_min(1e-12)).clamp_max(1)
-    return (x + delta * spread(scale)).clamp(0, 1)
+    scale = (eps / l2_norms(delta).clamp_min(1e-12)).clamp_max(1)
+    return (x + delta * per_sample_view(scale)).clamp(0, 1)
 
 
-def direction(gradient: Tensor, norm: Norm) -> Tensor:
+def steepest_step(gradient: Tensor, norm: Norm) -> Tensor:
     """The steepest ascent step of length 1 in a norm, [B,C,H,W]."""
     if norm == "linf":
         return gradient.sign()
-    length = lengths(gradient)
+    length = l2_norms(gradient)
     if bool((length < TINY).any()):  # tiny gradients of a confident model still have a direction
-        gradient = torch.where(spread(length < TINY), gradient / spread(largest(gradient)), gradient)
-        length = lengths(gradient)
-    return gradient / spread(length.clamp_min(TINY))
+        gradient = torch.where(per_sample_view(length < TINY), gradient / per_sample_view(max_abs(gradient)), gradient)
+        length = l2_norms(gradient)
+    return gradient / per_sample_view(length.clamp_min(TINY))
 
 
 def gradient_of(total: Tensor, x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def gradient_of(total: Tensor, x: Tensor) -> Tensor:
     return torch.autograd.grad(total, x)[0] if total.requires_grad else torch.zeros_like(x)
 
 
-def largest(x: Tensor) -> Tensor:
+def max_abs(x: Tensor) -> Tensor:
     """[B,C,H,W] -> [B], the largest absolute value, 1 where all are 0."""
     maximum = x.abs().flatten(1).amax(1)
     return torch.where(maximum > 0, maximum, 1)
@@ -67,7 +67,7 @@ def random_point(x: Tensor, index: Tensor, eps: float, norm: Norm, *keys: int | 
     if norm == "linf":
         delta = keyed_uniform(index, x.shape[1:], *keys).to(x.dtype) * 2 - 1
         return project(x + eps * delta, x, eps, norm)
-    delta = direction(keyed_normal(index, x.shape[1:], *keys).to(x.dtype), norm)
+    delta = steepest_step(keyed_normal(index, x.shape[1:], *keys).to(x.dtype), norm)
     radius = keyed_uniform(index, (1, 1, 1), *keys, "length").to(x.dtype) ** (1 / x[0].numel())
     return project(x + eps * delta * radius, x, eps, norm)
 

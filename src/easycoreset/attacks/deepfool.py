@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from easycoreset.attacks.ball import Norm, lengths, spread
+from easycoreset.attacks.ball import Norm, l2_norms, per_sample_view
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
@@ -53,10 +53,10 @@ class DeepFool:
             (gradient,) = torch.autograd.grad(gap.sum(), x, retain_graph=True)
             if self.norm == "linf":
                 distance = gap / gradient.flatten(1).abs().sum(1).clamp_min(1e-12)
-                step = -spread(distance) * gradient.sign()
+                step = -per_sample_view(distance) * gradient.sign()
             else:
-                distance = gap / lengths(gradient).clamp_min(1e-12)
-                step = -spread(distance / lengths(gradient).clamp_min(1e-12)) * gradient
+                distance = gap / l2_norms(gradient).clamp_min(1e-12)
+                step = -per_sample_view(distance / l2_norms(gradient).clamp_min(1e-12)) * gradient
             closer = distance.detach() < nearest
             nearest = torch.where(closer, distance.detach(), nearest)
             best_step[closer] = step[closer].detach()

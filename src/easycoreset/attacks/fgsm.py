@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from easycoreset.attacks.ball import Norm, attack_loss, check_ball, direction, gradient_of, project
+from easycoreset.attacks.ball import Norm, attack_loss, check_ball, gradient_of, project, steepest_step
 from easycoreset.models.modes import frozen
 
 
@@ -27,4 +27,4 @@ class FGSM:
         with frozen(model), torch.enable_grad():
             start = x.detach().requires_grad_()
             gradient = gradient_of(attack_loss(model(start), y, self.loss).sum(), start)
-        return project(x.detach() + self.eps * direction(gradient, self.norm), x.detach(), self.eps, self.norm)
+        return project(x.detach() + self.eps * steepest_step(gradient, self.norm), x.detach(), self.eps, self.norm)

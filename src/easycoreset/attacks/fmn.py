@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.annealing import anneal
-from easycoreset.attacks.ball import Norm, attack_loss, direction, lengths, spread
+from easycoreset.attacks.ball import Norm, attack_loss, l2_norms, per_sample_view, steepest_step
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
@@ -57,7 +57,7 @@ class FMN:
                 (gradient,) = torch.autograd.grad(ascent_loss(class_distances, y, margin, step).sum(), adv)
                 adv = adv.detach()
                 margin = margin.detach().to(x.dtype)
-                distance = measure(adv - x, self.norm)
+                distance = perturbation_norms(adv - x, self.norm)
                 broken = margin > 0
                 closer = broken & (distance < nearest)
                 best[closer] = adv[closer]
@@ -68,7 +68,7 @@ class FMN:
                 adapted = torch.where(broken, torch.minimum(eps * (1 - change), nearest), eps * (1 + change))
                 eps = torch.where(torch.isfinite(nearest), adapted, (distance + estimate) * (1 + change))
                 step_size = anneal(self.step_size, self.step_size / 100, step / self.steps)
-                adv = (adv + spread(step_size * eps) * direction(gradient, self.norm)).clamp(0, 1)
+                adv = (adv + per_sample_view(step_size * eps) * steepest_step(gradient, self.norm)).clamp(0, 1)
                 adv = project_per_sample(adv, x, eps, self.norm)
         return best
 
@@ -108,7 +108,7 @@ class DDN:
                     eps = boundary_distance(margin.detach().to(x.dtype), gradient, "l2")
                 (gradient,) = torch.autograd.grad(ascent_loss(class_distances, y, margin, step).sum(), adv)
                 adv = adv.detach()
-                distance = lengths(adv - x)
+                distance = l2_norms(adv - x)
                 broken = margin.detach() > 0
                 closer = broken & (distance < nearest)
                 best[closer] = adv[closer]
@@ -117,8 +117,8 @@ class DDN:
                     break
                 change = radius_factor(self.gamma, step / self.steps)
                 eps = eps * torch.where(broken, 1 - change, 1 + change)
-                delta = delta + anneal(1.0, 0.01, step / self.steps) * direction(gradient, "l2")
-                adv = (x + delta * spread(eps / lengths(delta).clamp_min(1e-12))).clamp(0, 1)
+                delta = delta + anneal(1.0, 0.01, step / self.steps) * steepest_step(gradient, "l2")
+                adv = (x + delta * per_sample_view(eps / l2_norms(delta).clamp_min(1e-12))).clamp(0, 1)
                 delta = adv - x
         return best
 
@@ -171,14 +171,14 @@ def boundary_distance(margin: Tensor, gradient: Tensor, norm: Norm) -> Tensor:
     return margin.abs() / torch.linalg.vector_norm(gradient.flatten(1), DUAL_ORDER[norm], dim=1).clamp_min(1e-12)
 
 
-def measure(delta: Tensor, norm: Norm) -> Tensor:
+def perturbation_norms(delta: Tensor, norm: Norm) -> Tensor:
     """[B,C,H,W] -> [B], the norms of perturbations."""
-    return delta.flatten(1).abs().amax(1) if norm == "linf" else lengths(delta)
+    return delta.flatten(1).abs().amax(1) if norm == "linf" else l2_norms(delta)
 
 
 def project_per_sample(adv: Tensor, x: Tensor, eps: Tensor, norm: Norm) -> Tensor:
     """Project each sample into the ball of its radius, `eps` [B], and into [0,1]."""
     if norm == "linf":
-        return torch.minimum(torch.maximum(adv, x - spread(eps)), x + spread(eps)).clamp(0, 1)
+        return torch.minimum(torch.maximum(adv, x - per_sample_view(eps)), x + per_sample_view(eps)).clamp(0, 1)
     delta = adv - x
-    return (x + delta * spread((eps / lengths(delta).clamp_min(1e-12)).clamp_max(1))).clamp(0, 1)
+    return (x + delta * per_sample_view((eps / l2_norms(delta).clamp_min(1e-12)).clamp_max(1))).clamp(0, 1)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from easycoreset.attacks.ball import Norm, attack_loss, check_ball, direction, gradient_of, project, random_point
+from easycoreset.attacks.ball import Norm, attack_loss, check_ball, gradient_of, project, random_point, steepest_step
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
@@ -84,7 +84,7 @@ class PGD:
                 gradient = gradient[robust]
                 if not len(rows):
                     return rows
-            adv = project(adv + step_size * direction(gradient, self.norm), x, self.eps, self.norm)
+            adv = project(adv + step_size * steepest_step(gradient, self.norm), x, self.eps, self.norm)
         raise AssertionError("the last step returns")
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from easycoreset.auditing.duplicates import find_duplicates
 from easycoreset.auditing.noise import measure_noise
-from easycoreset.auditing.suspects import has_threshold, place_of, suspicion
+from easycoreset.auditing.suspects import has_threshold, rank_hardest_first, suspicion
 from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.errors import UsageError, nearest, quote
@@ -21,12 +21,12 @@ from easycoreset.models.saved import load_model
 from easycoreset.options import AuditOptions, options_json, takes
 from easycoreset.parquet import read_table, with_provenance, write_table
 from easycoreset.paths import digest_of
-from easycoreset.processes import undisturbed
-from easycoreset.selection.published import read_listed
+from easycoreset.process_group import preserve_rng
+from easycoreset.selection.published import read_sample_list
 from easycoreset.tables import Scores
+from easycoreset.tables.matching import match_scores, require_same_data
 from easycoreset.tables.scores import find_scores
-from easycoreset.tables.subset import match_scores, require_same_data
-from easycoreset.training.setup import open_data, recorded, set_threads, sized_as, to_device
+from easycoreset.training.setup import match_image_size, open_data, options_record, set_threads, to_device
 
 __all__ = ["audit"]
 
@@ -34,7 +34,7 @@ MAX_MODELS = 8  # of the scored epochs, at most, over which predictions are aver
 
 
 @takes(AuditOptions)
-@undisturbed()
+@preserve_rng()
 def audit(options: AuditOptions) -> pa.Table:
     """Audit the samples of a split, and write `audit.parquet` and `run.json` to `out`.
 
@@ -51,7 +51,7 @@ def audit(options: AuditOptions) -> pa.Table:
     """
     file = find_scores(options.scores)
     scores = Scores.read(file)
-    options = sized_as(options, scores.provenance, f"scores {file}")
+    options = match_image_size(options, scores.provenance, f"scores {file}")
     device, source = open_data(options)
     split = source.splits[str(scores.provenance.get("split", "train"))]
     if options.allow_subset:
@@ -62,7 +62,7 @@ def audit(options: AuditOptions) -> pa.Table:
     suspect_by = choose_column(
         scores, options.suspect_by, ("loss", "loss_online", "aum", "aum_online", by), "suspect_by"
     )
-    wrong = None if options.wrong is None else read_listed("wrong", options.wrong, scores).keep
+    wrong = None if options.wrong is None else read_sample_list("wrong", options.wrong, scores).keep
     identity = options_json(options, neutral=False) | {
         "by": by,
         "suspect_by": suspect_by,
@@ -84,12 +84,12 @@ def audit(options: AuditOptions) -> pa.Table:
             "split": split.name,
             "models": len(models),
             "not_audited": held_out,
-            "unreadable": list(source.broken),
+            "unreadable": list(source.unreadable),
         }
         if wrong is not None:
             summary["noise"] = measure_noise(scores, wrong, p)
         write_table(with_provenance(table, {"class_names": list(scores.class_names)}), run.path / "audit.parquet")
-        run.finish(summary=summarise(table, by, suspect_by) | summary, given=recorded(options))
+        run.finish(summary=summarise(table, by, suspect_by) | summary, given=options_record(options))
         return table
 
 
@@ -149,8 +149,8 @@ def tabulate(
     n = len(scores)
     rows = np.arange(n, dtype=np.int64)
     values = suspicion(scores[suspect_by], suspect_by, len(names))
-    rank = place_of(scores[by])
-    rank_in_class = place_of(scores[by], scores.labels)
+    rank = rank_hardest_first(scores[by])
+    rank_in_class = rank_hardest_first(scores[by], scores.labels)
     columns: dict[str, Any] = {
         "index": rows,
         "sample_id": pa.array(scores.sample_ids, pa.string()),

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from easycoreset.console import log
 from easycoreset.tables import Scores
-from easycoreset.tables.agreement import easiest_first
+from easycoreset.tables.agreement import argsort_easiest_first
 
 CUTS = (0.5, 1.0, 2.0)  # times the number of wrong labels
 
@@ -26,7 +26,7 @@ def measure_noise(scores: Scores, wrong: npt.NDArray[np.bool_], p: np.ndarray | 
     total = int(wrong.sum())
     result: dict[str, Any] = {"wrong": total, "share": total / len(wrong), "columns": {}}
     for name, hardness in rankings.items():
-        order = easiest_first(-hardness)
+        order = argsort_easiest_first(-hardness)
         hits = np.cumsum(wrong[order])
         cuts = [max(int(cut * total + 0.5), 1) for cut in CUTS]
         counts = [(k, int(hits[min(k, len(hits)) - 1])) for k in cuts]

@@ -6,7 +6,7 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.floating]
 
 
-def place_of(hardness: Numbers, groups: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
+def rank_hardest_first(hardness: Numbers, groups: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
     """Rank of each sample, 0 for the hardest, within its group if groups are given; without a value: last.
 
     >>> place_of(np.array([1.0, np.nan, 3.0])).tolist()

@@ -51,6 +51,6 @@ def is_loss(error: Exception) -> bool:
 def part() -> None:
     """Leave the other processes, where there are any."""
     if is_launched() and "torch" in sys.modules:
-        from easycoreset.processes import leave
+        from easycoreset.process_group import destroy_process_group
 
-        leave()
+        destroy_process_group()

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from easycoreset.data.keeping import keep, keep_open, kept, opened_once
+from easycoreset.data.cache import add_to_cache, cached_sources, enable_cache, get_cached
 from easycoreset.data.source import Batch, Source, Split
 from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.members import load_attribute
@@ -16,13 +16,13 @@ __all__ = [
     "Batch",
     "Source",
     "Split",
+    "cached_sources",
+    "enable_cache",
     "is_listed",
     "is_manifest",
-    "keep_open",
-    "locate",
+    "make_path_absolute",
     "name_data",
     "open_source",
-    "opened_once",
     "takes_size",
 ]
 
@@ -36,7 +36,7 @@ DATA = {
 }
 
 
-def locate(data: str) -> str:
+def make_path_absolute(data: str) -> str:
     """Make the path in a data set's spelling absolute; symbolic links stay as they are."""
     name, colon, path = data.partition(":")
     if name in DATA:
@@ -81,8 +81,8 @@ def open_source(
     if classes is not None and data.partition(":")[0] in DATA and not data.startswith("hf:"):
         raise UsageError(f"classes must be left out for data {quote(data)}, which has its own; got {quote(classes)}")
     key = (data, image_size, num_workers, skip_broken, classes)
-    cached = kept(key)
-    return keep(key, _open(*key, download)) if cached is None else cached
+    cached = get_cached(key)
+    return add_to_cache(key, _open(*key, download)) if cached is None else cached
 
 
 def _open(
@@ -94,10 +94,10 @@ def _open(
         return _open_named(data, image_size, num_workers, classes, download)
     if is_listed(data):
         from easycoreset.data.folder import load_folder
-        from easycoreset.data.listed import Reading
+        from easycoreset.data.image_files import ReadOptions
         from easycoreset.data.manifest import load_manifest
 
-        reading = Reading(
+        reading = ReadOptions(
             image_size=image_size or 64, num_workers=num_workers, skip_broken=skip_broken, classes=classes
         )
         return load_folder(path, reading) if path.is_dir() else load_manifest(path, reading)
@@ -106,9 +106,9 @@ def _open(
 
         return load_npz(path, classes)
     if is_own(data):
-        from easycoreset.data.own import load_own
+        from easycoreset.data.user_data import load_user_data
 
-        return load_own(data, classes)
+        return load_user_data(data, classes)
     if os.path.exists(path):
         raise UsageError(
             f"data: {quote(data)} is neither a folder nor an .npz file nor a manifest ({', '.join(MANIFESTS)})"

@@ -13,7 +13,7 @@ from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.tables.holdout import hold_out
 
 Part = tuple[np.ndarray, np.ndarray, str]  # images, labels, prefix of the sample ids
-SPELLINGS = (  # names of the arrays: training images and labels, test images and labels
+ARRAY_NAMES = (  # names of the arrays: training images and labels, test images and labels
     ("x", "y", "x_test", "y_test"),
     ("x_train", "y_train", "x_test", "y_test"),  # Keras
     ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST
@@ -27,7 +27,7 @@ def load_npz(path: Path, classes: str | None = None) -> Source:
     The arrays are named x and y (x_test, y_test), or as in `SPELLINGS`.
     """
     array_names = list_npz(path)
-    names = next((names for names in SPELLINGS if set(names[:2]) <= set(array_names)), None)
+    names = next((names for names in ARRAY_NAMES if set(names[:2]) <= set(array_names)), None)
     if names is None:
         raise UsageError(
             f"data: {path}: holds no arrays 'x' and 'y' (nor x_train and y_train, train_images and "
@@ -37,14 +37,14 @@ def load_npz(path: Path, classes: str | None = None) -> Source:
     parts: dict[str, Part] = {"train": (*_check(path, arrays, *names[:2]), names[0])}
     if set(names[2:]) & set(arrays):
         parts["test"] = (*_check(path, arrays, *names[2:]), names[2])
-    source = source_of_arrays(str(path), parts, classes)
+    source = make_array_source(str(path), parts, classes)
     unused = [name for name in array_names if name in ("val_images", "x_val", "x_valid") and "test" in parts]
     return replace(
         source, notes=[*source.notes, *(f"{name} is not used: {names[2]} is the test part" for name in unused)]
     )
 
 
-def source_of_arrays(what: str, parts: dict[str, Part], classes: str | None) -> Source:
+def make_array_source(what: str, parts: dict[str, Part], classes: str | None) -> Source:
     """Make an in-memory data set of images [N,H,W,C], labels [N] and a prefix of the sample ids for each split.
 
     Without a test part, a seeded, stratified fifth of the samples is held out.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from easycoreset.console import say_name
-from easycoreset.data.parts import fold_name
 from easycoreset.data.source import Ints
+from easycoreset.data.split_names import normalise_name
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, shorten
 from easycoreset.records import read_record
 
@@ -26,7 +26,7 @@ def number_classes(
     what: str,
     classes: str | None = None,
     *,
-    named: Sequence[str] = (),
+    known_names: Sequence[str] = (),
     as_text: bool = False,
 ) -> tuple[list[str], dict[str, Ints], list[str]]:
     """Number the classes of the training split from 0, sorted by number or name.
@@ -38,7 +38,7 @@ def number_classes(
         what: name of the data set, for messages.
         classes: fixes the classes instead: their number (labels are 0..N-1), or a file of their names in order: one
             per line, a JSON list, or the model.json of a trained model.
-        named: names of the classes 0, 1, ... if the data set provides them.
+        known_names: names of the classes 0, 1, ... if the data set provides them.
         as_text: labels are names even if they look like numbers, as folder names do.
 
     Returns:
@@ -59,9 +59,9 @@ def number_classes(
     lowest = min((label for values in plain.values() for label in values if isinstance(label, int)), default=0)
     if lowest < 0:
         raise UsageError(f"data: {what}: label must be >= 0; got {lowest}")
-    if named:
-        plain = {split: [_name_of(label, named, what) for label in values] for split, values in plain.items()}
-    occurring = sorted(set(plain["train"]), key=named.index if named else None)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    if known_names:
+        plain = {split: [_name_of(label, known_names, what) for label in values] for split, values in plain.items()}
+    occurring = sorted(set(plain["train"]), key=known_names.index if known_names else None)  # pyright: ignore[reportArgumentType, reportCallIssue]
     class_labels, names = (
         (occurring, [str(label) for label in occurring]) if classes is None else _fixed(classes, occurring)
     )
@@ -69,15 +69,16 @@ def number_classes(
     unknown = sorted({str(label) for values in plain.values() for label in values if label not in numbers})
     if unknown:
         lacking = "the training rows lack" if classes is None else f"classes {quote(classes)} lacks"
-        raise UsageError(f"data: {what}: classes that {lacking}: {say_all(unknown)}")
+        raise UsageError(f"data: {what}: classes that {lacking}: {format_names(unknown)}")
     notes: list[str] = []
     if classes is None and isinstance(class_labels[0], int) and class_labels != list(range(len(class_labels))):
         notes.append(
-            f"the {len(class_labels)} classes are the numbers that occur: {say_all(map(str, class_labels))} (--classes)"
+            f"the {len(class_labels)} classes are the numbers that occur: "
+            f"{format_names(map(str, class_labels))} (--classes)"
         )
-    if named and len(class_labels) < len(named) and classes is None:
-        absent = [name for name in named if name not in numbers]
-        notes.append(f"{len(absent)} classes that do not occur are left out: {say_all(absent)} (--classes)")
+    if known_names and len(class_labels) < len(known_names) and classes is None:
+        absent = [name for name in known_names if name not in numbers]
+        notes.append(f"{len(absent)} classes that do not occur are left out: {format_names(absent)} (--classes)")
     _warn_of_similar_names(names, what)
     return names, {split: np.array([numbers[v] for v in values], np.int64) for split, values in plain.items()}, notes
 
@@ -94,7 +95,7 @@ def _plain(values: Iterable[Any], what: str) -> list[Label]:
         value = value.item() if isinstance(value, np.generic) else value
         if isinstance(value, bool | str | bytes):
             text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-            result.append(fold_name(text.strip()))
+            result.append(normalise_name(text.strip()))
         elif isinstance(value, int | float) and value == value and abs(value) < 2**53 and value == int(value):
             result.append(int(value))
         elif value is None or value != value:
@@ -144,7 +145,7 @@ def _read_names(file: Path) -> list[str]:
     try:
         if file.stat().st_size > MAX_CLASSES * 64:
             raise ValueError("too large")
-        text = fold_name(file.read_text(encoding="utf-8-sig"))
+        text = normalise_name(file.read_text(encoding="utf-8-sig"))
         names = json.loads(text) if file.suffix == ".json" else text.splitlines()
         if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
             raise ValueError("not a list of names")
@@ -161,11 +162,11 @@ def _warn_of_similar_names(names: Sequence[str], what: str) -> None:
         groups.setdefault("".join(name.lower().split()), []).append(name)
     similar = next((group for group in groups.values() if len(group) > 1), None)
     if similar:
-        message = f"{what}: classes that differ in spaces or capitals alone: {say_all(similar)}"
+        message = f"{what}: classes that differ in spaces or capitals alone: {format_names(similar)}"
         warnings.warn(message, EasycoresetWarning, stacklevel=7)
 
 
-def say_all(names: Iterable[str]) -> str:
+def format_names(names: Iterable[str]) -> str:
     """Names as text for messages, at most the first five."""
     all_names = list(names)
     return ", ".join(map(say_name, all_names[:NAMED])) + (", ..." if len(all_names) > NAMED else "")

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from PIL import features
 
-from easycoreset.data.classes import number_classes, say_all
-from easycoreset.data.listed import Listed, Reading, hold_out_listed, open_listed
-from easycoreset.data.parts import choose_parts, fold_name, part_of
+from easycoreset.data.classes import format_names, number_classes
+from easycoreset.data.image_files import ListedImages, ReadOptions, hold_out_listed, open_listed
 from easycoreset.data.source import Source
+from easycoreset.data.split_names import choose_parts, normalise_name, parse_part
 from easycoreset.errors import UsageError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-SUFFIXES |= {".avif"} if features.check("avif") else set()
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+IMAGE_SUFFIXES |= {".avif"} if features.check("avif") else set()
 HIDDEN = (".", "__MACOSX", "Thumbs.db", "desktop.ini")  # name prefixes of files and folders that are not data
 NAMED = 6  # kinds of skipped files listed in a message
 
 
-def load_folder(root: Path, reading: Reading) -> Source:
+def load_folder(root: Path, reading: ReadOptions) -> Source:
     """Open a folder of class folders of images.
 
     Parts are recognised by their usual names (`parts.py`) if they contain class folders and no images.
@@ -34,15 +34,15 @@ def load_folder(root: Path, reading: Reading) -> Source:
     files = {"train": _list(root, root if train is None else root / train, names, notes)}
     if test is not None and train is not None:
         test_names = _class_names(root / test)
-        unknown = {fold_name(name) for name in test_names} - {fold_name(name) for name in names}
+        unknown = {normalise_name(name) for name in test_names} - {normalise_name(name) for name in names}
         if unknown and classes is None:
-            raise UsageError(f"data: {root / test}: classes that {train}/ lacks: {say_all(sorted(unknown))}")
+            raise UsageError(f"data: {root / test}: classes that {train}/ lacks: {format_names(sorted(unknown))}")
         files["test"] = _list(root, root / test, test_names, notes)
     label_names = {part: names for part, (_, names) in files.items()}
     class_names, labels, class_notes = number_classes(label_names, str(root), classes, as_text=True)
     notes += class_notes
     parts = {
-        part: Listed(paths, labels[part], [path.relative_to(root).as_posix() for path in paths])
+        part: ListedImages(paths, labels[part], [path.relative_to(root).as_posix() for path in paths])
         for part, (paths, _) in files.items()
     }
     if "test" not in parts:
@@ -65,7 +65,7 @@ def _find_parts(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
         return None, None
     train = trains[0]
     if len(trains) > 1:
-        raise UsageError(f"data: {root}: several folders may be the training part: {say_all(trains)}")
+        raise UsageError(f"data: {root}: several folders may be the training part: {format_names(trains)}")
     test = tests[0] if tests else None
     similar = [
         name
@@ -77,10 +77,10 @@ def _find_parts(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
             f"data: {root}: {similar[0]}/ holds the classes of {train}/ too: name it test/ if it is the test"
             " part, or move it away"
         )
-    classes = [name for name in _folders(root) if name not in subfolders and part_of(name) is None]
+    classes = [name for name in _folders(root) if name not in subfolders and parse_part(name) is None]
     if test is None and classes:
         raise UsageError(
-            f"data: {root}: {say_all(classes)} contain images, but {train}/ beside them contains folders: "
+            f"data: {root}: {format_names(classes)} contain images, but {train}/ beside them contains folders: "
             f"is {train} a class or the training part? Move one of them away"
         )
     chosen = f": {test}/ is the test part" if test else ""
@@ -98,18 +98,18 @@ def _refuse_nested(root: Path, subfolders: dict[str, list[str]]) -> None:
             folder = folder / _folders(folder)[0]
         if len(_folders(folder)) > 1:
             raise UsageError(f"data: {root}: holds the one folder {names[0]}: did you mean {folder}?")
-    inner = [set(map(fold_name, folders)) for folders in subfolders.values()]
+    inner = [set(map(normalise_name, folders)) for folders in subfolders.values()]
     if len(names) > 1 and len(subfolders) == len(names) and all(_overlap([*folders], [*inner[0]]) for folders in inner):
-        shared = say_all(subfolders[names[0]])
+        shared = format_names(subfolders[names[0]])
         raise UsageError(
-            f"data: {root}: {say_all(names)} all hold the folders {shared}: are these the classes? Name the "
+            f"data: {root}: {format_names(names)} all hold the folders {shared}: are these the classes? Name the "
             f"training part train and the test part test, or take {root / names[0]}"
         )
 
 
 def _overlap(names: Sequence[str], others: Sequence[str]) -> bool:
     """Whether two lists of folders have at least two names, and most of the shorter list, in common."""
-    common = {fold_name(name) for name in names} & {fold_name(name) for name in others}
+    common = {normalise_name(name) for name in names} & {normalise_name(name) for name in others}
     return len(common) >= 2 and 2 * len(common) > min(len(names), len(others))
 
 
@@ -119,7 +119,9 @@ def _folders(root: Path) -> list[str]:
 
 def _contains_images(root: Path) -> bool:
     with os.scandir(root) as items:
-        return any(Path(item.name).suffix.lower() in SUFFIXES and not item.name.startswith(HIDDEN) for item in items)
+        return any(
+            Path(item.name).suffix.lower() in IMAGE_SUFFIXES and not item.name.startswith(HIDDEN) for item in items
+        )
 
 
 def _class_names(root: Path) -> list[str]:
@@ -136,26 +138,26 @@ def _list(root: Path, part: Path, names: Sequence[str], notes: list[str]) -> tup
     others: Counter[str] = Counter()
     merged: list[str] = []
     for name in names:
-        images, skipped = find_pictures(part / name)
+        images, skipped = list_images(part / name)
         if not images:
             raise UsageError(f"data: {part / name}: class folder without images")
         for path in images:
-            check_name(path)
+            check_utf8_name(path)
         paths += images
-        labels += [fold_name(name)] * len(images)
+        labels += [normalise_name(name)] * len(images)
         others += skipped
         below = {path.relative_to(part / name).parts[0] for path in images}
         merged += [name] if len(below & set(_folders(part / name))) > 1 else []
     if merged:
-        notes.append(f"the folders below {say_all(merged)} in {part} are one class each")
+        notes.append(f"the folders below {format_names(merged)} in {part} are one class each")
     if others:
         kinds = [f"{count} {kind}" for kind, count in others.most_common()]
         text = ", ".join(kinds[:NAMED]) + ", ..." * (len(kinds) > NAMED)
-        notes.append(f"passed over in {part}: {text} (images are {', '.join(sorted(SUFFIXES))})")
+        notes.append(f"passed over in {part}: {text} (images are {', '.join(sorted(IMAGE_SUFFIXES))})")
     return paths, labels
 
 
-def find_pictures(root: Path) -> tuple[list[Path], Counter[str]]:
+def list_images(root: Path) -> tuple[list[Path], Counter[str]]:
     """List the image files below a folder by their suffix, sorted, and count its other files by kind.
 
     Hidden files and folders, and files that operating systems add, are ignored.
@@ -167,14 +169,14 @@ def find_pictures(root: Path) -> tuple[list[Path], Counter[str]]:
         others.update({"linked folders": linked} if linked else {})
         folders[:] = [folder for folder in folders if not folder.startswith(HIDDEN)]
         for file in (Path(parent, file) for file in files if not file.startswith(HIDDEN)):
-            if file.suffix.lower() in SUFFIXES:
+            if file.suffix.lower() in IMAGE_SUFFIXES:
                 images.append(file)
             else:
                 others[file.suffix.lower() or "without a suffix"] += 1
     return sorted(images), others
 
 
-def check_name(path: Path) -> None:
+def check_utf8_name(path: Path) -> None:
     """Refuse a file name that is not UTF-8, which tables cannot store."""
     try:
         str(path).encode()

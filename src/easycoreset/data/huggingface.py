@@ -10,10 +10,10 @@ import torch
 
 from easycoreset.data import images
 from easycoreset.data.classes import number_classes
+from easycoreset.data.image_files import IMAGENET_MEAN, IMAGENET_STD, map_images, white_note
 from easycoreset.data.images import FileImages, MemoryImages, channel_statistics
-from easycoreset.data.listed import IMAGENET_MEAN, IMAGENET_STD, each, say_white
-from easycoreset.data.parts import choose_parts
 from easycoreset.data.source import Images, Ints, Source, Split
+from easycoreset.data.split_names import choose_parts
 from easycoreset.decoding import ORIENTATION, decode, find_white, open_picture
 from easycoreset.depth import is_deep
 from easycoreset.errors import UsageError, quote
@@ -45,7 +45,7 @@ def load_hf(name: str, image_size: int | None = None, num_workers: int = 2, clas
     chosen = {"train": train[0], **({"test": labelled[0]} if labelled else {})}
     named = getattr(features[label], "names", None) or ()
     part_labels = {part: all_labels[split] for part, split in chosen.items()}
-    names, labels, notes = number_classes(part_labels, f"hf:{name}", classes, named=named)
+    names, labels, notes = number_classes(part_labels, f"hf:{name}", classes, known_names=named)
     parts = {part: (dataset[split], np.arange(len(dataset[split]), dtype=np.int64)) for part, split in chosen.items()}
     if not labelled:
         part_rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
@@ -173,7 +173,7 @@ def _decode(
         width = height = size
     deep = any(is_deep(mode) for _, mode in headers)
     white = find_white([part[row] for part in files.values() for row in range(len(part))]) if deep else None
-    notes += [say_white(white)] if white is not None else []
+    notes += [white_note(white)] if white is not None else []
     if samples * width * height * (1 if grey else 3) > images.MEMORY_LIMIT:
         streams: dict[str, Images] = {p: FileImages(part, width, num_workers, white) for p, part in files.items()}
         return streams, (3, height, width)
@@ -186,7 +186,7 @@ def _decode(
 
 
 def _map_images(part: EncodedImages, function: Callable[[io.BytesIO], T]) -> list[T]:
-    return each(lambda row: function(part[row]), range(len(part)), lambda row: f"row {part.rows[row]}")
+    return map_images(lambda row: function(part[row]), range(len(part)), lambda row: f"row {part.rows[row]}")
 
 
 def _read_header(file: io.BytesIO) -> tuple[tuple[int, int], str]:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from easycoreset.console import say_name
 from easycoreset.data.source import Ints, Split
-from easycoreset.decoding import Encoded, decode, say_broken
+from easycoreset.decoding import Encoded, decode, describe_read_error
 from easycoreset.errors import RunError
 from easycoreset.tables.fingerprint import fingerprint
 
@@ -46,7 +46,7 @@ def _to_device(images: Tensor, device: torch.device) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-class Files(Protocol):
+class EncodedFiles(Protocol):
     """Encoded images: paths, or open files."""
 
     def __len__(self) -> int: ...
@@ -57,7 +57,7 @@ class Files(Protocol):
 class FileImages(Dataset):
     """Images in files, resized so that the shorter side is `size`, centre-cropped, always RGB."""
 
-    def __init__(self, paths: Files, size: int, num_workers: int = 0, white: int | None = None) -> None:
+    def __init__(self, paths: EncodedFiles, size: int, num_workers: int = 0, white: int | None = None) -> None:
         self.paths = paths
         self.size = size
         self.num_workers = num_workers
@@ -72,7 +72,7 @@ class FileImages(Dataset):
         try:
             return torch.from_numpy(decode(file, self.size, self.white))
         except Exception as error:  # PIL raises almost any exception on damaged files
-            return f"{say_name(file) if isinstance(file, Path) else f'row {row}'} ({say_broken(error)})"
+            return f"{say_name(file) if isinstance(file, Path) else f'row {row}'} ({describe_read_error(error)})"
 
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
         """Yield the images of each chunk, decoded by workers."""

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from easycoreset.console import say_name
-from easycoreset.data.classes import number_classes, say_all
-from easycoreset.data.listed import Listed, Reading, hold_out_listed, open_listed
-from easycoreset.data.parts import TEST, TRAIN, choose_parts, part_of
+from easycoreset.data.classes import format_names, number_classes
+from easycoreset.data.image_files import ListedImages, ReadOptions, hold_out_listed, open_listed
 from easycoreset.data.source import Source
+from easycoreset.data.split_names import TEST, TRAIN, choose_parts, parse_part
 from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.parquet import read_table
 
@@ -24,7 +24,7 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 Columns = dict[str, list[Any]]
 
 
-def load_manifest(file: Path, reading: Reading) -> Source:
+def load_manifest(file: Path, reading: ReadOptions) -> Source:
     """Open the images that a manifest lists; sample ids are the paths as written in it.
 
     `number_classes` interprets the labels; without test rows a seeded, stratified fifth is held out. Column names may
@@ -45,7 +45,7 @@ def load_manifest(file: Path, reading: Reading) -> Source:
     for part, part_rows in parts.items():
         labels[part_rows] = numbers[part]
     ids = [str(path) for path in columns["filepath"]]
-    samples = Listed(_find(file, ids), labels, ids)
+    samples = ListedImages(_find(file, ids), labels, ids)
     if "test" in parts:
         listed = {part: samples.take(np.array(part_rows, np.int64)) for part, part_rows in parts.items()}
     else:
@@ -164,7 +164,7 @@ def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int
     if "split" not in columns:
         return {"train": list(range(len(columns["filepath"])))}
     values = [str(value).lower() for value in columns["split"]]
-    unknown = Counter(value for value in values if part_of(value) is None)
+    unknown = Counter(value for value in values if parse_part(value) is None)
     if unknown:
         value, rows = unknown.most_common(1)[0]
         raise UsageError(
@@ -175,7 +175,7 @@ def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int
     if not train:
         raise UsageError(f"data: {file}: no row is of split train")
     if len(train) > 1:
-        raise UsageError(f"data: {file}: several splits may be the training part: {say_all(train)}")
+        raise UsageError(f"data: {file}: several splits may be the training part: {format_names(train)}")
     parts = {"train": [row for row, value in enumerate(values) if value == train[0]]}
     if test:
         parts["test"] = [row for row, value in enumerate(values) if value == test[0]]
@@ -191,7 +191,7 @@ def _find(file: Path, names: Sequence[str]) -> list[Path]:
     urls = [name for name in names if URL.match(name)]
     if urls:
         raise UsageError(
-            f"data: {file}: filepath must be a path; {len(urls)} rows hold a URL: {say_all(urls)} (fetch "
+            f"data: {file}: filepath must be a path; {len(urls)} rows hold a URL: {format_names(urls)} (fetch "
             "the files first)"
         )
     paths = [file.parent / name for name in names]
@@ -199,5 +199,5 @@ def _find(file: Path, names: Sequence[str]) -> list[Path]:
         paths = [file.parent / name.replace("\\", "/") for name in names]  # Windows paths
     missing = [name for name, path in zip(names, paths, strict=True) if not os.path.isfile(path)]
     if missing:
-        raise UsageError(f"data: {file}: {len(missing)} of {len(names)} files do not exist: {say_all(missing)}")
+        raise UsageError(f"data: {file}: {len(missing)} of {len(names)} files do not exist: {format_names(missing)}")
     return paths

@@ -108,7 +108,7 @@ class Source:
     std: tuple[float, ...]
     augmentation: Literal["none", "flip", "crop-flip"] = "none"
     notes: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for split in self.splits.values():

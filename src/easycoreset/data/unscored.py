@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from easycoreset.data.contents import find_leaked
+from easycoreset.data.content_hashes import find_leaked
 from easycoreset.data.source import Source
 from easycoreset.tables import Scores
 

@@ -16,7 +16,7 @@ from easycoreset.attacks import Attack, load_attack
 from easycoreset.console import log, say_eps
 from easycoreset.data import Source, Split, name_data
 from easycoreset.errors import UsageError, require
-from easycoreset.evaluation.attacking import attack_split, check_saved
+from easycoreset.evaluation.attack_run import attack_split, check_saved_images
 from easycoreset.evaluation.checks import (
     Check,
     check_above_chance,
@@ -25,9 +25,9 @@ from easycoreset.evaluation.checks import (
     check_order,
     check_trained_on,
 )
+from easycoreset.evaluation.inputs import check_class_names, check_normalisation, open_inputs, open_model
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
-from easycoreset.evaluation.opening import check_names, check_normalisation, open_all, open_model
-from easycoreset.evaluation.outcomes import Outcome, predict_split, wilson
+from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome
 from easycoreset.files import write_atomic
 from easycoreset.folders import RunFolder, claim
 from easycoreset.ledgers import Ledger, check_free, delete_written
@@ -35,7 +35,7 @@ from easycoreset.models.modes import device_of, full_float32
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 from easycoreset.paths import digest_of
-from easycoreset.processes import undisturbed
+from easycoreset.process_group import preserve_rng
 from easycoreset.spelling import split_place
 from easycoreset.training.setup import check_model, require_gradient, set_threads, to_device
 
@@ -74,9 +74,9 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """The outcomes and checks as JSON values, with 95% Wilson intervals."""
         return {
-            "clean": wilson(self.clean),
-            "attacked": [wilson(outcome) for outcome in self.attacked],
-            "worst": [wilson(outcome) for outcome in self.worst],
+            "clean": summarise_outcome(self.clean),
+            "attacked": [summarise_outcome(outcome) for outcome in self.attacked],
+            "worst": [summarise_outcome(outcome) for outcome in self.worst],
             "checks": [dataclasses.asdict(check) | ({"message": ""} if check.passed else {}) for check in self.checks],
             "warnings": self.warnings,
         }
@@ -101,7 +101,7 @@ class Evaluation:
 
 
 @takes(EvaluateOptions)
-@undisturbed()
+@preserve_rng()
 def evaluate(options: EvaluateOptions) -> Evaluation:
     """Attack a trained model and write `evaluation.json` and `predictions.parquet` to `out`.
 
@@ -118,7 +118,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         for spec in options.attack
         for value in eps
     ]  # refuses invalid options before work starts
-    device, source, card = open_all(options)
+    device, source, card = open_inputs(options)
     set_threads(options.threads, card.model, device)
     require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
     model_classes = len(card.class_names)
@@ -136,7 +136,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     split = source.splits[options.split]
     rows = _draw_rows(split, options.limit, options.seed)
     for spec in options.attack:
-        check_saved(spec, split, rows, options)
+        check_saved_images(spec, split, rows, options)
     model, file = open_model(options, card)
     model = to_device(model, device)
     check_model(model, source, device)
@@ -167,8 +167,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     )
     with claimed as run, full_float32():
         run.record["model"] = card.model
-        run.record["unreadable"] = list(source.broken)
-        checks = check_names(options, card.class_names, source.class_names)
+        run.record["unreadable"] = list(source.unreadable)
+        checks = check_class_names(options, card.class_names, source.class_names)
         checks += check_trained_on(card.trained_on, split, rows)
         result = _evaluate(options, source, split, rows, model, run, checks)
         _add_margins(options, margins, split, model, result.clean, run)

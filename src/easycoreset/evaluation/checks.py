@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from easycoreset.attacks.pgd import PGD
 from easycoreset.console import say_eps
 from easycoreset.data import Split
-from easycoreset.data.contents import find_trained_on
+from easycoreset.data.content_hashes import find_training_samples
 from easycoreset.evaluation.outcomes import Outcome
-from easycoreset.hardness.exact import look
+from easycoreset.hardness.exact import forward_with_gradient
 from easycoreset.members import split_spec
-from easycoreset.models.modes import device_of, frozen, passes_gradient
+from easycoreset.models.modes import device_of, frozen, has_input_gradient
 
 BEHAVIOUR_SAMPLES = 256  # on which a model's behaviour is checked
-LOOKED_AT = 128  # survivors that the longer attack attacks
-LONGER = "longer_attack"
+LONGER_ATTACK_SAMPLES = 128  # survivors that the longer attack attacks
+LONGER_ATTACK = "longer_attack"
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ def check_model_behaviour(
     device = device_of(model)
     batch = next(split.batches(_draw_rows(rows, seed), BEHAVIOUR_SAMPLES, device))
     with frozen(model):
-        outputs = look(model, batch.x, batch.y, gradient=True)
+        outputs = forward_with_gradient(model, batch.x, batch.y, gradient=True)
         with torch.no_grad():
             second_logits = model(batch.x)
             single_logits = one_by_one(model, batch.x[:32], logits_like=second_logits)
     assert outputs.gradient is not None
     logits = outputs.logits
     gradient = outputs.gradient
-    has_gradient = passes_gradient(model, batch.x)
+    has_gradient = has_input_gradient(model, batch.x)
     in_range = bool(((batch.x >= 0) & (batch.x <= 1)).all())
     differing = (logits[: len(single_logits)].argmax(1) != single_logits.argmax(1)) | ~torch.isfinite(
         single_logits
@@ -107,7 +107,7 @@ def check_trained_on(trained_on: dict[str, Any] | None, split: Split, rows: np.n
     """Evaluation samples should not be training samples, unless the split is the training split itself."""
     if trained_on is None or (split.name, split.fingerprint) == (trained_on["split"], trained_on["fingerprint"]):
         return []
-    seen = find_trained_on(split, rows, trained_on)
+    seen = find_training_samples(split, rows, trained_on)
     count = 0 if seen is None else int(seen.sum())
     message = (
         f"the model was trained on {count} of the {len(rows)} samples: exact copies of them were in its training data"
@@ -115,7 +115,7 @@ def check_trained_on(trained_on: dict[str, Any] | None, split: Split, rows: np.n
     return [Check("trained_on", float(count), count == 0, message)]
 
 
-def strength(attack: str) -> tuple[int, ...]:
+def expected_strength(attack: str) -> tuple[int, ...]:
     """Expected strength of an attack: noise, square, fgsm, pgd by its steps and restarts, autoattack; () if unknown.
 
     >>> strength("noise") < strength("fgsm") < strength("pgd:steps=10") < strength("pgd")
@@ -135,7 +135,7 @@ def check_order(attacked: Sequence[Outcome]) -> list[Check]:
     checks: list[Check] = []
     for weak in attacked:
         for strong in attacked:
-            if weak.eps != strong.eps or not () < strength(weak.attack) < strength(strong.attack):
+            if weak.eps != strong.eps or not () < expected_strength(weak.attack) < expected_strength(strong.attack):
                 continue
             if weak.attack.startswith("square") and strong.attack.startswith("fgsm"):
                 continue  # thousands of queries may well find more than one step
@@ -163,17 +163,17 @@ def check_longer_attack(
     accuracy is farthest from both 0 and clean accuracy. It runs only after gradient attacks, and not after APGD or
     AutoAttack. A warning needs more than one point plus two standard errors.
     """
-    steps = longer_steps(outcome.attack for outcome in attacked)
+    steps = longer_attack_steps(outcome.attack for outcome in attacked)
     if not steps:
         return []
     with_survivors = [outcome for outcome in worst if outcome.eps > 0 and not outcome.broken.all()]
     if not with_survivors:
-        return [Check(LONGER, 0.0, True, "nothing survives")]
+        return [Check(LONGER_ATTACK, 0.0, True, "nothing survives")]
     base = max(
         with_survivors, key=lambda outcome: (min(outcome.accuracy, clean.accuracy - outcome.accuracy), outcome.eps)
     )
-    rows = _draw_rows(base.index[~base.broken], seed, LOOKED_AT)
-    batch = next(split.batches(rows, LOOKED_AT, device_of(model)))
+    rows = _draw_rows(base.index[~base.broken], seed, LONGER_ATTACK_SAMPLES)
+    batch = next(split.batches(rows, LONGER_ATTACK_SAMPLES, device_of(model)))
     norm = next(outcome.norm for outcome in attacked)
     longer = PGD(eps=base.eps, norm=norm, loss="margin", steps=steps, step_size=2.5 * base.eps / steps, seed=seed + 1)  # pyright: ignore[reportArgumentType]
     with frozen(model):
@@ -185,7 +185,7 @@ def check_longer_attack(
     error = base.accuracy * (share * (1 - share) / len(rows)) ** 0.5
     return [
         Check(
-            LONGER,
+            LONGER_ATTACK,
             excess,
             excess - 2 * error <= 0.01,
             f"an attack five times as long ({steps} steps, margin loss) breaks {newly_broken} of {len(rows)} survivors "
@@ -195,7 +195,7 @@ def check_longer_attack(
     ]
 
 
-def longer_steps(attacks: Iterable[str]) -> int:
+def longer_attack_steps(attacks: Iterable[str]) -> int:
     """Five times the most gradient steps of an attack; 0 if there are none, or after default APGD or AutoAttack.
 
     >>> longer_steps(["fgsm", "pgd:steps=10:restarts=2"]), longer_steps(["noise"]), longer_steps(["pgd", "autoattack"])
@@ -233,7 +233,7 @@ def _logits_not_probabilities(logits: Tensor) -> Check:
 def _zero_gradient(model: nn.Module, split: Split, correct: np.ndarray, seed: int, device: torch.device) -> Check:
     batch = next(split.batches(_draw_rows(correct, seed), BEHAVIOUR_SAMPLES, device))
     with frozen(model):
-        gradient = look(model, batch.x, batch.y, gradient=True).gradient
+        gradient = forward_with_gradient(model, batch.x, batch.y, gradient=True).gradient
     assert gradient is not None
     share = float((gradient.flatten(1).abs().amax(1) == 0).float().mean())
     message = (

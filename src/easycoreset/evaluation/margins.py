@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from easycoreset.attacks import MARGINS
-from easycoreset.attacks.fmn import measure
+from easycoreset.attacks.fmn import perturbation_norms
 from easycoreset.console import progress
 from easycoreset.data import Split
 from easycoreset.errors import UsageError, quote
-from easycoreset.evaluation.attacking import SAVE_SECONDS
+from easycoreset.evaluation.attack_run import SAVE_SECONDS
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.models.modes import device_of, frozen
@@ -67,7 +67,7 @@ def measure_margins(
             with frozen(model), torch.no_grad():
                 broken = model(x_adv).argmax(1) != batch.y
             batch_rows = np.array([row_of[index] for index in batch.index.tolist()])
-            distance[batch_rows] = measure(x_adv - batch.x, norm).cpu().numpy()
+            distance[batch_rows] = perturbation_norms(x_adv - batch.x, norm).cpu().numpy()
             found[batch_rows] = broken.cpu().numpy()
             done += len(batch_rows)
             bar.advance(len(batch_rows))

@@ -41,7 +41,7 @@ class Outcome:
         return float(1 - self.broken.mean())
 
 
-def wilson(outcome: Outcome) -> dict[str, Any]:
+def summarise_outcome(outcome: Outcome) -> dict[str, Any]:
     """The outcome's accuracy with a 95% Wilson interval, as JSON values."""
     n = len(outcome.index)
     correct = int((~outcome.broken).sum())

@@ -28,7 +28,7 @@ from easycoreset.options import (
 from easycoreset.options.groups import DEFAULTS
 from easycoreset.own_modules import code_digest
 from easycoreset.scoring.needs import FeatureKind, Needs, needs_of_scoring
-from easycoreset.selection import SELECTORS, load_selector, needs_of
+from easycoreset.selection import SELECTORS, load_selector, required_inputs
 from easycoreset.statistics.planned import FULL, Kind
 
 
@@ -125,7 +125,7 @@ class Cell(
         if self.method == FULL or self.method.startswith("file:"):
             return Needs((), (), (), ())
         selector = load_selector(self.method)[1]
-        return None if needs_of(selector) is None else needs_of_scoring(selector)
+        return None if required_inputs(selector) is None else needs_of_scoring(selector)
 
     @property
     def needs_scores(self) -> bool:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.console import log
-from easycoreset.data import keep_open, locate
+from easycoreset.data import enable_cache, make_path_absolute
 from easycoreset.errors import RunError, UsageError
 from easycoreset.experiment.results import cell_folder, scores_folder
 from easycoreset.experiment.tasks import Setting, Task, is_finished
@@ -77,7 +77,7 @@ class RayPool:
                 return _ended(Report("done"))
             try:
                 mark, scores = self._send_scores(task)
-                setting = dataclasses.replace(self._setting, data=locate(task.cell.data))
+                setting = dataclasses.replace(self._setting, data=make_path_absolute(task.cell.data))
                 reference = self._remote.remote(task, setting, scores, _scratch(out, mark), _own_version())
             except (self._ray.exceptions.RayError, OSError) as error:
                 return _ended(Report("failed", f"{type(error).__name__}: {error}".replace("\n", " ")))
@@ -200,7 +200,7 @@ def work_away(
     import torch
 
     torch.set_num_threads(1)
-    keep_open()  # a worker of Ray is this experiment's alone
+    enable_cache()  # a worker of Ray is this experiment's alone
     if _own_version() != wanted:
         return Report("failed", f"easycoreset {_own_version()} on {platform.node()}; {wanted} at the head"), None
     out = _own_folder() / scratch

@@ -10,7 +10,7 @@ import torch
 from easycoreset.data import Split
 from easycoreset.experiment.cells import FULL, Cell, Experiment, split_strong
 from easycoreset.experiment.results import is_done
-from easycoreset.hardness.exact import look
+from easycoreset.hardness.exact import forward_with_gradient
 from easycoreset.memory import peak_gigabytes
 from easycoreset.models.modes import frozen
 from easycoreset.options import (
@@ -78,7 +78,7 @@ def _steps(cell: Cell, size: int) -> int:
 def _images_attacked(cell: Cell, size: int) -> int:
     """Forward and backward passes of single images in the cell's evaluation, at most."""
     from easycoreset.attacks import load_attack
-    from easycoreset.evaluation.checks import LOOKED_AT, longer_steps
+    from easycoreset.evaluation.checks import LONGER_ATTACK_SAMPLES, longer_attack_steps
 
     def rounds_of(spec: str) -> int:
         attack = load_attack(spec, norm=cell.norm)[1]
@@ -87,7 +87,7 @@ def _images_attacked(cell: Cell, size: int) -> int:
 
     passes = sum(rounds_of(attack) * min(images or size, size) for attack, images in map(split_strong, cell.strong))
     parts = 2 if cell.main_eps is not None and len(cell.eps) > 1 else 1
-    passes += parts * longer_steps(cell.attack) * min(LOOKED_AT, size)
+    passes += parts * longer_attack_steps(cell.attack) * min(LONGER_ATTACK_SAMPLES, size)
     for spec in cell.attack:
         rounds = rounds_of(spec)
         for eps in cell.eps:
@@ -124,8 +124,8 @@ def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[Job, float, floa
 def _time_looks(model: torch.nn.Module, split: Split, device: torch.device) -> float:
     batch = next(split.batches(np.arange(min(250, len(split))), 250, device))
     with frozen(model):
-        look(model, batch.x, batch.y, gradient=True)
+        forward_with_gradient(model, batch.x, batch.y, gradient=True)
         start = time.perf_counter()
         for _ in range(2):
-            look(model, batch.x, batch.y, gradient=True).logits.sum().item()
+            forward_with_gradient(model, batch.x, batch.y, gradient=True).logits.sum().item()
     return (time.perf_counter() - start) / 2 / len(batch.x)

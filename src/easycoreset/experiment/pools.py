@@ -8,7 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol
 
-from easycoreset.data import keep_open
+from easycoreset.data import enable_cache
 from easycoreset.errors import RunError
 from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.experiment.work import Report, work_on
@@ -135,7 +135,7 @@ def _begin_worker(parent: int, places: "multiprocessing.Queue[int]", begun: Even
 
     begun.set()
     torch.set_num_threads(1)
-    keep_open()
+    enable_cache()
     place = places.get(timeout=10)
     if torch.cuda.device_count() > 1:
         torch.cuda.set_device(place % torch.cuda.device_count())

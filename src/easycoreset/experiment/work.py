@@ -18,7 +18,7 @@ from easycoreset.console import hush, log
 from easycoreset.data.unscored import unscored_table
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
-from easycoreset.evaluation.checks import LONGER
+from easycoreset.evaluation.checks import LONGER_ATTACK
 from easycoreset.experiment.cells import FULL, NOT_OF_SCORING, Cell, split_strong
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import Setting, Task
@@ -304,7 +304,7 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
         "attacked": [line for summary in summaries for line in summary["attacked"]],
         "worst": [line for summary in summaries for line in summary["worst"]],
         "strong": [line for summary in strong for line in summary["attacked"]],
-        "checks": [check for check in summaries[0]["checks"] if check["name"] != LONGER] + longer,
+        "checks": [check for check in summaries[0]["checks"] if check["name"] != LONGER_ATTACK] + longer,
         "attacks": {
             name: fields for summary in (*summaries, *strong) for name, fields in summary.get("attacks", {}).items()
         },
@@ -337,6 +337,6 @@ def _small(outcomes: pa.Table) -> pa.Table:
 
 def _one_longer_attack(summaries: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[str]]:
     """Of the parts' longer attacks the one that is told, a failed one if there is any; and what the others said."""
-    found = [check for summary in summaries for check in summary["checks"] if check["name"] == LONGER]
+    found = [check for summary in summaries for check in summary["checks"] if check["name"] == LONGER_ATTACK]
     told = sorted(found, key=lambda check: check["passed"])[:1]
     return told, {check["message"] for check in found if check not in told}

@@ -10,7 +10,7 @@ from easycoreset.exporting.pictures import are_files, name_picture
 from easycoreset.exporting.sources import Tables, find_data, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
-from easycoreset.tables.pictures import find_pictures
+from easycoreset.tables.image_paths import find_image_files
 
 FIELDS = "fiftyone.core.fields."
 KINDS = {bool: "BooleanField", int: "IntField", float: "FloatField", str: "StringField"}
@@ -82,6 +82,6 @@ def _paths(options: ExportOptions, tables: Tables) -> list[str]:
         return [name_picture(row, names[label], total) for row, label in enumerate(table.labels.tolist())]
     known = table.provenance.get("fingerprint")
     if data is not None and (listed or options.data is not None):
-        return [os.path.abspath(file) for file in find_pictures(data, table.sample_ids, table.labels, known)]
+        return [os.path.abspath(file) for file in find_image_files(data, table.sample_ids, table.labels, known)]
     log.info("the pictures are not found, so filepath is relative: give --data, or rel_dir to from_json")
     return list(table.sample_ids)

@@ -18,7 +18,7 @@ from easycoreset.exporting.places import check_free, fresh_folder
 from easycoreset.exporting.sources import Tables, find_data, read_tables
 from easycoreset.options import ExportOptions
 from easycoreset.tables import Coreset, check_same_data
-from easycoreset.tables.pictures import find_pictures, require_pictures
+from easycoreset.tables.image_paths import find_image_files, require_images
 
 CHUNK = 256  # pictures in memory at once
 
@@ -44,8 +44,8 @@ def write_folder(options: ExportOptions) -> None:
     if is_listed(data):
         if Path(data).is_dir():
             _check_apart(Path(data), options.out)
-        files = find_pictures(data, coreset.sample_ids, coreset.labels, coreset.provenance.get("fingerprint"))
-        require_pictures([files[row] for row in coreset.index.tolist()])
+        files = find_image_files(data, coreset.sample_ids, coreset.labels, coreset.provenance.get("fingerprint"))
+        require_images([files[row] for row in coreset.index.tolist()])
         names = _name_again(tables, files) if is_manifest(data) else list(coreset.sample_ids)
         with fresh_folder(options.out, "folder", facts) as place:
             _place_files({names[row]: files[row].resolve() for row in coreset.index.tolist()}, place, options.copy)

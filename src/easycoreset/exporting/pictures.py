@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from easycoreset.data.folder import SUFFIXES
+from easycoreset.data.folder import IMAGE_SUFFIXES
 
 
 def are_files(sample_ids: Sequence[str]) -> bool:
     """Whether samples are named as an image folder's are: by a path with a picture's suffix."""
-    return all("/" in name and PurePosixPath(name).suffix.lower() in SUFFIXES for name in sample_ids)
+    return all("/" in name and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in sample_ids)
 
 
 def name_picture(index: int, class_name: str, samples: int, suffix: str = ".png") -> str:

@@ -35,7 +35,7 @@ CHEAP = "cheap"  # selects all measures that are not expensive
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extent:
+class Workload:
     """The size of a scoring run: samples, values per image, parameters of the model, scored epochs."""
 
     samples: int
@@ -165,29 +165,29 @@ class ForwardHardness:
 
 
 @runtime_checkable
-class OptIn(Protocol):
+class ExpensiveHardness(Protocol):
     """An expensive hardness, which is measured on request only."""
 
     name: str
 
-    def price(self, extent: Extent) -> str:
+    def price(self, extent: Workload) -> str:
         """Its cost, as text for users."""
         ...
 
 
-class Swept(OptIn, Protocol):
+class MultiEpochHardness(ExpensiveHardness, Protocol):
     """An expensive hardness that needs the weights of all scored epochs together, instead of one value per epoch."""
 
     opt_in: bool
 
 
-def load_all_hardness(specs: Sequence[str]) -> list[Hardness | Swept]:
+def load_all_hardness(specs: Sequence[str]) -> list[Hardness | MultiEpochHardness]:
     """Load the measures that `specs` spell; `cheap`, or no specs, for all of `HARDNESS` that are not expensive.
 
     Raises:
         UsageError: unknown measure or option, or a duplicate column.
     """
-    measures: list[Hardness | Swept] = []
+    measures: list[Hardness | MultiEpochHardness] = []
     for spec in specs or (CHEAP,):
         members = [load_member("hardness", name, HARDNESS) for name in (HARDNESS if spec == CHEAP else (spec,))]
         measures += [measure for measure in members if spec != CHEAP or not measure.opt_in]

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from easycoreset.attacks.ball import lengths
+from easycoreset.attacks.ball import l2_norms
 from easycoreset.attacks.fmn import FMN
-from easycoreset.hardness import Extent, Outputs
+from easycoreset.hardness import Outputs, Workload
 from easycoreset.hardness.folds import Fold, Last
 
 
@@ -31,7 +31,7 @@ class Boundary:
     scored_epochs: ClassVar[slice] = slice(-1, None)
     steps: int = 100
 
-    def price(self, extent: Extent) -> str:
+    def price(self, extent: Workload) -> str:
         """Its cost, as text for users."""
         return f"about {self.steps} passes forward and back over {extent.samples} samples after the last scored epoch"
 
@@ -53,5 +53,5 @@ def measure_boundary(model: nn.Module, x: Tensor, y: Tensor, steps: int = 100) -
         logits = model(x).float()
         adversarial = model(x_adv).argmax(1) != y
     max_distance = torch.maximum(x, 1 - x).flatten(1).norm(dim=1)
-    distance = torch.where(adversarial, lengths(x_adv - x), max_distance)
+    distance = torch.where(adversarial, l2_norms(x_adv - x), max_distance)
     return torch.where(logits.argmax(1) == y, -distance, F.cross_entropy(logits, y, reduction="none"))

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from easycoreset.attacks.ball import gradient_of
-from easycoreset.data.draws import keyed_uniform
+from easycoreset.data.keyed_random import keyed_uniform
 from easycoreset.errors import require
-from easycoreset.hardness import Extent, Outputs
+from easycoreset.hardness import Outputs, Workload
 from easycoreset.hardness.folds import Fold, Mean
 
 
@@ -37,7 +37,7 @@ class Curvature:
         require(self.draws >= 1, "draws", ">= 1", self.draws)
         require(self.step > 0, "step", "> 0", self.step)
 
-    def price(self, extent: Extent) -> str:
+    def price(self, extent: Workload) -> str:
         """Its cost, as text for users."""
         return f"{self.draws} more passes forward and back over {extent.samples} samples after every scored epoch"
 

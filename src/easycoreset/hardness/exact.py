@@ -47,7 +47,7 @@ def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     hook = model.register_forward_hook(lambda _, __, logits: differentiable.append(logits.requires_grad))
     try:
         with frozen(model), full_float32(), _without_autocast(x.device.type):
-            outputs = look(model, x, y, gradient=True)
+            outputs = forward_with_gradient(model, x, y, gradient=True)
     finally:
         hook.remove()
     if not all(differentiable):
@@ -60,7 +60,7 @@ def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any
     return torch.autocast(device_type, enabled=False) if device_type in ("cpu", "cuda") else contextlib.nullcontext()
 
 
-def look(
+def forward_with_gradient(
     model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastLayer | None = None, **facts: Any
 ) -> Outputs:
     """Run a `frozen` model: logits and, on request, input gradients and the features of a `watched` layer.
@@ -68,13 +68,13 @@ def look(
     The cross-entropy is summed, so that each sample has the gradient of its own loss. `facts` go into the outputs.
     """
     if layer is not None:
-        layer.seen.clear()  # a measure may have run the model in between
+        layer.recorded.clear()  # a measure may have run the model in between
     with torch.set_grad_enabled(gradient):
         x = x.detach().requires_grad_(gradient)
         logits = model(x)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         input_gradient = gradient_of(F.cross_entropy(logits, y, reduction="sum"), x) if gradient else None
-    features = None if layer is None else layer.features(len(x))
+    features = None if layer is None else layer.pop_features(len(x))
     bias = layer is not None and layer.bias
     return Outputs(logits.detach(), y, input_gradient, features=features, bias=bias, model=model, x=x.detach(), **facts)
 
@@ -113,10 +113,10 @@ def measure_all(
         facts = {
             "epoch": epoch,
             "seed": seed,
-            "input_std": first_std(network),
+            "input_std": normalisation_std(network),
             "trainable": tuple(name for name, p in network.named_parameters() if p.requires_grad),
         }
-        outputs_only = all(looks_at_outputs(measure) for measure in group.values())
+        outputs_only = all(needs_only_outputs(measure) for measure in group.values())
         results: dict[str, Tensor] = {}
         layer = None
         layer_name = feature_layer
@@ -130,8 +130,10 @@ def measure_all(
                     network, layer_name = _prepare(network, x[:2], layer_name if needs_features else None, bf16)
                 needs_gradient = any(measure.needs_gradient for measure in group.values())
                 if layer is None and needs_features:
-                    layer = stack.enter_context(find_last_layer(network, x[:2], layer_name).watched())
-                outputs = look(network, x, batch.y, gradient=needs_gradient, layer=layer, index=batch.index, **facts)
+                    layer = stack.enter_context(find_last_layer(network, x[:2], layer_name).recording())
+                outputs = forward_with_gradient(
+                    network, x, batch.y, gradient=needs_gradient, layer=layer, index=batch.index, **facts
+                )
                 nonfinite = ~torch.isfinite(outputs.logits).all(1)  # their gradient may be 0 nevertheless
                 for column, measure in group.items():
                     if column not in results:
@@ -164,12 +166,12 @@ class InBfloat16(nn.Module):
         return logits.float()
 
 
-def looks_at_outputs(measure: Hardness) -> bool:
+def needs_only_outputs(measure: Hardness) -> bool:
     """Whether a measure is built in and needs only logits, features and the input gradient."""
     return isinstance(measure, AIGN | ForwardHardness) and not measure.opt_in
 
 
-def first_std(model: nn.Module) -> Tensor | None:
+def normalisation_std(model: nn.Module) -> Tensor | None:
     """Standard deviation of the model's normalisation, [C]; None unless that is its first module."""
     first = next((module for module in model.modules() if not list(module.children())), None)
     return first.std.flatten() if isinstance(first, Normalize) else None

@@ -69,7 +69,7 @@ class Last:
         return self.value.copy()  # `value` changes with later epochs
 
 
-class Forgotten:
+class ForgettingEvents:
     """How often 1 (correct) was followed by 0; without any 1, the number of observed epochs (Toneva et al. 2019).
 
     >>> fold = Forgotten()
@@ -102,7 +102,7 @@ class Forgotten:
         return result
 
 
-class SlidingDeviation:
+class WindowedDeviation:
     """Mean standard deviation (ddof 1) over all windows of 10 observed epochs; one window if there are fewer epochs.
 
     He et al. 2023, whose code drops the last window. NaN if fewer than two epochs were observed.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from easycoreset.hardness import ForwardHardness, Outputs
-from easycoreset.hardness.folds import Forgotten, Last, Mean, SlidingDeviation
+from easycoreset.hardness.folds import ForgettingEvents, Last, Mean, WindowedDeviation
 
 
 def cross_entropy(outputs: Outputs) -> Tensor:
@@ -69,12 +69,12 @@ FORGETTING = ForwardHardness(
     "forgetting",
     "correct",
     correct,
-    Forgotten,
+    ForgettingEvents,
     "Times forgotten; never learned counts all epochs (Toneva et al. 2019).",
 )
 AUM = ForwardHardness("aum", "aum", negative_margin, Mean, "Minus the mean logit margin (Pleiss et al. 2020).")
 UNCERTAINTY = ForwardHardness(
-    "uncertainty", "p_y", p_y, SlidingDeviation, "Deviation of p_y in windows of 10 epochs (He et al. 2023)."
+    "uncertainty", "p_y", p_y, WindowedDeviation, "Deviation of p_y in windows of 10 epochs (He et al. 2023)."
 )
 ENTROPY = ForwardHardness("entropy", "entropy", entropy, Last, "Entropy of the last epoch's p, in nats.")
 LEAST_CONFIDENCE = ForwardHardness(

@@ -98,7 +98,7 @@ def read_class_weight(values: Sequence[float] | None) -> Tensor | None:
     return weight
 
 
-def weights_of(class_weight: Tensor | None, y: Tensor, classes: int) -> list[Tensor]:
+def sample_weights(class_weight: Tensor | None, y: Tensor, classes: int) -> list[Tensor]:
     """The weights [B] of samples, in a list; an empty list without class weights."""
     if class_weight is None:
         return []
@@ -106,7 +106,7 @@ def weights_of(class_weight: Tensor | None, y: Tensor, classes: int) -> list[Ten
     return [class_weight.to(y.device)[y]]
 
 
-def divide_by(size: int, reduction: str, weights: Sequence[Tensor], weighted: bool) -> float | Tensor:
+def loss_divisor(size: int, reduction: str, weights: Sequence[Tensor], weighted: bool) -> float | Tensor:
     """The divisor of a loss after the sum over a batch of `size`: 1, the size, or the sum of the sample weights.
 
     Raises:
@@ -134,7 +134,7 @@ def online_norm(
     return norms * (factor**2 if measure.squared else factor)
 
 
-def label_rows(labels: Any, sample_ids: Sequence[str] | None, size: int) -> tuple[Ints, list[str]]:
+def check_recorded_labels(labels: Any, sample_ids: Sequence[str] | None, size: int) -> tuple[Ints, list[str]]:
     """Labels [N] and sample ids [N] of recorded samples; by default zeros and the indices.
 
     Raises:
@@ -153,7 +153,9 @@ def label_rows(labels: Any, sample_ids: Sequence[str] | None, size: int) -> tupl
     return y.astype(np.int64), ids
 
 
-def reduction_check(outputs: Outputs, weights: list[Tensor], reduction: str, scale: float) -> Callable[[Tensor], None]:
+def make_reduction_hook(
+    outputs: Outputs, weights: list[Tensor], reduction: str, scale: float
+) -> Callable[[Tensor], None]:
     """Make a hook on logits that compares their gradient with that of cross-entropy, reduced as declared.
 
     It detects weights and label smoothing, but not an additional loss that bypasses these logits.
@@ -167,7 +169,7 @@ def reduction_check(outputs: Outputs, weights: list[Tensor], reduction: str, sca
     Raises (the hook does):
         UsageError: the gradient differs.
     """
-    divisor = divide_by(len(outputs.y), reduction, weights, bool(weights)) / scale
+    divisor = loss_divisor(len(outputs.y), reduction, weights, bool(weights)) / scale
 
     def check(gradient: Tensor) -> None:
         expected = outputs.p.clone()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from easycoreset.errors import UsageError, require
-from easycoreset.hardness import Extent, Outputs
+from easycoreset.hardness import Outputs, Workload
 from easycoreset.hardness.folds import Fold, Mean
 
 EPOCHS = 10  # the first scored epochs, which alone are measured
@@ -34,7 +34,7 @@ class GrandFull:
     def __post_init__(self) -> None:
         require(self.chunk >= 1, "chunk", ">= 1", self.chunk)
 
-    def price(self, extent: Extent) -> str:
+    def price(self, extent: Workload) -> str:
         """Its cost, as text for users."""
         memory = self.chunk * extent.parameters * 4 / 2**20
         return (

@@ -10,7 +10,7 @@ from torch import nn
 
 from easycoreset.attacks.ball import gradient_of
 from easycoreset.data import Batch
-from easycoreset.hardness import Extent
+from easycoreset.hardness import Workload
 from easycoreset.models.modes import frozen, full_float32
 from easycoreset.tables import Ints
 
@@ -29,7 +29,7 @@ class VoG:
     name: ClassVar[str] = "vog"
     opt_in: ClassVar[bool] = True
 
-    def price(self, extent: Extent) -> str:
+    def price(self, extent: Workload) -> str:
         """Its cost, as text for users."""
         disk = extent.epochs * extent.parameters * 4 / 2**20
         return (
@@ -39,7 +39,7 @@ class VoG:
         )
 
 
-def parts_of(rows: Ints, pixels: int) -> list[Ints]:
+def split_rows(rows: Ints, pixels: int) -> list[Ints]:
     """Split rows into parts whose running moments fit into memory."""
     size = max(MEMORY // (16 * pixels), 1)
     return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from easycoreset.errors import UsageError, require
 from easycoreset.integrations.observing import Observer
-from easycoreset.processes import leads
+from easycoreset.process_group import is_main_process
 from easycoreset.recorder import HardnessRecorder
 
 try:
@@ -121,7 +121,7 @@ class HardnessCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         held = self.recorder.state_dict()
-        if leads():
+        if is_main_process():
             torch.save(held, _file(args, state))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError
-from easycoreset.models.last_layer import LastLayer, find_last_layer, logits_of
+from easycoreset.models.last_layer import LastLayer, extract_logits, find_last_layer
 from easycoreset.recorder import HardnessRecorder
 
 Seen = Callable[[Tensor, Tensor | None], None]  # (logits [B,classes], features [B,d])
@@ -45,15 +45,15 @@ class Observer:
 
         def before(module: nn.Module, inputs: Any) -> None:
             if layer is not None and wanted():
-                held.enter_context(layer.watched())
+                held.enter_context(layer.recording())
 
         def after(module: nn.Module, inputs: Any, output: Any) -> None:
             nonlocal due
             if wanted():
                 due = False
-                features = None if layer is None else layer.features(len(x))
+                features = None if layer is None else layer.pop_features(len(x))
                 held.close()
-                seen(logits_of(output), features)
+                seen(extract_logits(output), features)
 
         hooks = network.register_forward_pre_hook(before), network.register_forward_hook(after)
         try:
@@ -67,7 +67,7 @@ class Observer:
 
     def _find(self, network: nn.Module, x: Tensor) -> LastLayer | None:
         """The features' layer, looked for once; without one no features are seen, and that is said."""
-        if not self._looked and self.recorder.wants_features:
+        if not self._looked and self.recorder.needs_features:
             try:
                 self._layer = find_last_layer(network, x[:2].detach(), self.feature_layer)
                 self.recorder.feature_bias = self._layer.bias

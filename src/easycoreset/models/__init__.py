@@ -7,7 +7,7 @@ from torch import nn
 
 from easycoreset.errors import EasycoresetWarning, UsageError, nearest, quote
 from easycoreset.members import load_attribute
-from easycoreset.models.adapting import adapt
+from easycoreset.models.adaptation import adapt
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
 from easycoreset.models.timm import build_timm
@@ -21,7 +21,7 @@ MODELS = {
     "wrn-34-10": "easycoreset.models.wide_resnet:wrn_34_10",
 }
 KNOWN_MODELS = (*MODELS, "torchvision:resnet18", "timm:resnet18")
-SMALL = ("digits-cnn", "thin-resnet")  # fastest with one CPU thread
+SMALL_MODELS = ("digits-cnn", "thin-resnet")  # fastest with one CPU thread
 
 
 def choose_model(shape: tuple[int, int, int], device: torch.device) -> str:
@@ -42,21 +42,21 @@ def build_model(card: ModelCard) -> nn.Module:
     Raises:
         UsageError: unknown model, or one that does not fit the images.
     """
-    network = build_bare(card)
-    return nn.Sequential(Normalize(card.mean, card.std), network) if is_normalised(card.model) else network
+    network = build_network(card)
+    return nn.Sequential(Normalize(card.mean, card.std), network) if adds_normalisation(card.model) else network
 
 
 def user_factory(model: str | None) -> str | None:
     """The model where it is a factory of the user's own module, which is imported only when it is named again."""
-    return model if model and not is_normalised(model) else None
+    return model if model and not adds_normalisation(model) else None
 
 
-def is_normalised(model: str) -> bool:
+def adds_normalisation(model: str) -> bool:
     """Whether we put a normalisation layer before the network; a user's factory returns the whole model."""
     return model in MODELS or model.startswith(("torchvision:", "timm:"))
 
 
-def build_bare(card: ModelCard) -> nn.Module:
+def build_network(card: ModelCard) -> nn.Module:
     """Build the network that a card describes, without our normalisation layer.
 
     Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from easycoreset.errors import require
-from easycoreset.models import GreyToRGB, build_bare, is_normalised
+from easycoreset.models import GreyToRGB, adds_normalisation, build_network
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
 from easycoreset.models.weights import read_state
@@ -24,18 +24,18 @@ def load_foreign(file: Path, card: ModelCard, mean: Sequence[float] = (), std: S
     Raises:
         UsageError: an unreadable file, weights of another architecture (which keys differ), or a wrong mean or std.
     """
-    network = build_bare(card)
+    network = build_network(card)
     unwrapped = network[1] if isinstance(network, nn.Sequential) and isinstance(network[0], GreyToRGB) else network
     targets = {"network": network, "bare": unwrapped}
-    if is_normalised(card.model) and not mean:
+    if adds_normalisation(card.model) and not mean:
         targets = {"ours": nn.Sequential(Normalize(card.mean, card.std), network), **targets}
     name, state = read_state(file, {name: target.state_dict() for name, target in targets.items()}, card.model)
     targets[name].load_state_dict(state, strict=False)
     model = targets["ours"] if name == "ours" else network
-    return model.eval() if not mean else normalised(model, card.shape[0], mean, std)
+    return model.eval() if not mean else prepend_normalisation(model, card.shape[0], mean, std)
 
 
-def normalised(network: nn.Module, channels: int, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+def prepend_normalisation(network: nn.Module, channels: int, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
     """Put a normalisation before a model, so that the result takes images in [0,1]."""
     for name, values in (("input_mean", mean), ("input_std", std)):
         require(len(values) in (1, channels), name, f"one number, or {channels}", values)

@@ -26,34 +26,34 @@ class LastLayer:
     name: str
     module: nn.Module
     bias: bool
-    seen: list[Tensor] = field(default_factory=list[Tensor])
+    recorded: list[Tensor] = field(default_factory=list[Tensor])
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator["LastLayer"]:
+    def recording(self) -> Iterator["LastLayer"]:
         """Record the layer's inputs inside the `with` block, by a hook that is removed after it."""
 
         def record(module: nn.Module, inputs: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-            self.seen.append((inputs or tuple(kwargs.values()))[0].detach())
+            self.recorded.append((inputs or tuple(kwargs.values()))[0].detach())
 
         handle = self.module.register_forward_pre_hook(record, with_kwargs=True)
         try:
             yield self
         finally:
             handle.remove()
-            self.seen.clear()
+            self.recorded.clear()
 
-    def features(self, samples: int) -> Tensor:
+    def pop_features(self, samples: int) -> Tensor:
         """Remove and return the layer's input in the last forward pass, [B, d].
 
         Raises:
             UsageError: the layer did not run once on the whole batch.
         """
-        shapes = [tuple(inputs.shape) for inputs in self.seen]
-        if len(self.seen) != 1 or len(self.seen[0]) != samples:
+        shapes = [tuple(inputs.shape) for inputs in self.recorded]
+        if len(self.recorded) != 1 or len(self.recorded[0]) != samples:
             raise UsageError(
                 f"feature_layer {quote(self.name)} must run once on the {samples} samples; got inputs {shapes}"
             )
-        return self.seen.pop().flatten(1)
+        return self.recorded.pop().flatten(1)
 
 
 def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> LastLayer:
@@ -83,7 +83,7 @@ def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> Las
     handles = [module.register_forward_hook(record(name)) for name, module in linear.items()]
     try:
         with frozen(model), torch.no_grad():
-            logits = logits_of(model(x))
+            logits = extract_logits(model(x))
     finally:
         for handle in handles:
             handle.remove()
@@ -100,7 +100,7 @@ def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> Las
     return LastLayer(last, linear[last], linear[last].bias is not None)
 
 
-def logits_of(output: Any) -> Tensor:
+def extract_logits(output: Any) -> Tensor:
     """Get the logits from a network's output: a tensor, or a mapping or an object with `logits`.
 
     Raises:

@@ -43,7 +43,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
-def passes_gradient(model: nn.Module, x: torch.Tensor) -> bool:
+def has_input_gradient(model: nn.Module, x: torch.Tensor) -> bool:
     """Whether any gradient of a model's logits reaches its input [B,C,H,W], however large the logits are."""
     with frozen(model), torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -55,7 +55,7 @@ def passes_gradient(model: nn.Module, x: torch.Tensor) -> bool:
     return gradient is not None and bool((gradient != 0).any())
 
 
-def check_gradient(model: nn.Module, x: torch.Tensor, name: str) -> None:
+def check_input_gradient(model: nn.Module, x: torch.Tensor, name: str) -> None:
     """Refuse a model whose input [B,C,H,W] gets no gradient from its logits.
 
     Raises:
@@ -63,7 +63,7 @@ def check_gradient(model: nn.Module, x: torch.Tensor, name: str) -> None:
     """
     rule = f"model {quote(name)} must let gradients through to its input"
     try:
-        passes = passes_gradient(model, x)
+        passes = has_input_gradient(model, x)
     except Exception as error:  # a user's model may raise anything
         raise UsageError(f"{rule}: {say_error(error)}") from None
     if not passes:

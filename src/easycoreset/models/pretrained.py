@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 10  # without an answer, after which a server counts as unreac
 CACHE_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def published_state(card: ModelCard) -> dict[str, Tensor]:
+def load_published_state(card: ModelCard) -> dict[str, Tensor]:
     """The published weights of the network that a card names; without the head if it has other classes.
 
     Raises:
@@ -69,7 +69,7 @@ def _load_timm(name: str, card: ModelCard) -> tuple[dict[str, Tensor], list[str]
     if config is None or not config.has_weights:
         raise ValueError("none are published")
     if config.hf_hub_id:
-        _reach_hub(config.hf_hub_id, config.hf_hub_filename)
+        _check_hub_reachable(config.hf_hub_id, config.hf_hub_filename)
     channels, *size = card.shape
     fixed: dict[str, Any] = {"img_size": tuple(size)} if config.fixed_input_size else {}
     network = timm.create_model(name, pretrained=True, num_classes=len(card.class_names), in_chans=channels, **fixed)
@@ -78,7 +78,7 @@ def _load_timm(name: str, card: ModelCard) -> tuple[dict[str, Tensor], list[str]
     return network.state_dict(), head, config.num_classes
 
 
-def _reach_hub(repo: str, file: str | None) -> None:
+def _check_hub_reachable(repo: str, file: str | None) -> None:
     """If nothing is cached, check once that the hub answers: a download would retry for a minute."""
     import huggingface_hub as hub
 

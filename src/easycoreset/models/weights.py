@@ -35,7 +35,7 @@ class StandIn:
     def __setitem__(self, key: Any, value: Any) -> None: ...
 
 
-def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], what: str) -> tuple[str, State]:
+def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], model_name: str) -> tuple[str, State]:
     """Read the weights that fit one of several models, by names and shapes.
 
     A prefix that all names share (`module.`, `model.`) is removed; batch norm's counters may be missing.
@@ -43,7 +43,7 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], what: st
     Args:
         path: a file (safetensors, or what `torch.load(weights_only=True)` reads), or FILE:KEY where it holds several.
         targets: name -> the state dict of a model that the weights may belong to, likeliest first.
-        what: name of the model, for messages.
+        model_name: name of the model, for messages.
 
     Raises:
         UsageError: no weights, several that fit, or none that fits (which keys differ).
@@ -54,7 +54,7 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], what: st
         if key not in states:
             raise UsageError(f"{file}: holds no weights called {quote(key)}, but {', '.join(map(quote, states))}")
         states = {key: states[key]}
-    fits = {name: fit(state, targets) for name, state in states.items()}
+    fits = {name: best_match(state, targets) for name, state in states.items()}
     matching = {name: match for name, match in fits.items() if not match[2]}
     if len(matching) > 1 and not _all_equal([match[1] for match in matching.values()]):
         raise UsageError(
@@ -65,18 +65,18 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], what: st
         target, state, _ = next(iter(matching.values()))
         return target, state
     _, _, differing = min(fits.values(), key=lambda match: len(match[2]))
-    raise UsageError(f"{file}: weights of another architecture than {what}; {say_differences(differing)}")
+    raise UsageError(f"{file}: weights of another architecture than {model_name}; {say_differences(differing)}")
 
 
-def fit(state: State, targets: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, State, list[str]]:
+def best_match(state: State, targets: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, State, list[str]]:
     """Find the target that a state dict fits best; also the state dict without prefix, and the keys that differ."""
     candidates: list[tuple[str, State, list[str]]] = []
     for stripped in strip_prefixes(state):
-        candidates += [(name, stripped, differences(stripped, expected)) for name, expected in targets.items()]
+        candidates += [(name, stripped, differing_keys(stripped, expected)) for name, expected in targets.items()]
     return min(candidates, key=lambda candidate: len(candidate[2]))
 
 
-def differences(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+def differing_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
     """The names that are in only one of two state dicts, or differ in shape."""
     return sorted(
         name

@@ -11,9 +11,9 @@ from easycoreset.members import load_member, spell_member, split_spec
 OBJECTIVES = {
     "standard": "easycoreset.objectives.standard:Standard",
     "trades": "easycoreset.objectives.trades:TRADES",
-    "pgd-at": "easycoreset.objectives.madry:PGDTraining",
+    "pgd-at": "easycoreset.objectives.adversarial:PGDTraining",
     "mart": "easycoreset.objectives.mart:MART",
-    "fgsm-rs": "easycoreset.objectives.madry:FGSMTraining",
+    "fgsm-rs": "easycoreset.objectives.adversarial:FGSMTraining",
 }
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from easycoreset.errors import require
 from easycoreset.objectives import check_ascent, weighted_mean
-from easycoreset.objectives.inner import ascend, near
-from easycoreset.objectives.trades import divergences
+from easycoreset.objectives.inner_maximisation import gaussian_start, maximise_loss
+from easycoreset.objectives.trades import kl_divergences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,10 @@ class MART:
         self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
     ) -> Tensor:
         x = x.detach()
-        x_adv = ascend(
+        x_adv = maximise_loss(
             model,
             x,
-            near(x, generator),
+            gaussian_start(x, generator),
             lambda logits: F.cross_entropy(logits, y, reduction="sum"),
             eps=self.eps,
             steps=self.steps,
@@ -47,11 +47,13 @@ class MART:
         clean = model(x).float()
         adversarial = model(x_adv).float()
         error_probability = 1 - F.softmax(clean, 1).gather(1, y[:, None]).squeeze(1)
-        losses = boosted(adversarial, y) + self.beta * divergences(adversarial, clean) * error_probability
+        losses = (
+            boosted_cross_entropy(adversarial, y) + self.beta * kl_divergences(adversarial, clean) * error_probability
+        )
         return weighted_mean(losses, weight)
 
 
-def boosted(logits: Tensor, y: Tensor) -> Tensor:
+def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Boosted cross-entropy of each sample, [B]: -log p_y - log(1 - max_{k != y} p_k)."""
     others = logits.scatter(1, y[:, None], float("-inf"))
     runner_up = others.argmax(1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 from easycoreset.objectives import check_ascent, check_smoothing, weighted_mean
-from easycoreset.objectives.inner import ascend, near
+from easycoreset.objectives.inner_maximisation import gaussian_start, maximise_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class TRADES:
         clean = model(x).float()
         adversarial = model(x_adv).float()
         kl_clean = model(x).float() if self.bn == "reference" else clean
-        divergence = divergences(adversarial, kl_clean)
+        divergence = kl_divergences(adversarial, kl_clean)
         losses = F.cross_entropy(clean, y, reduction="none", label_smoothing=self.label_smoothing)
         return weighted_mean(losses + self.beta * divergence, weight)
 
@@ -51,10 +51,10 @@ class TRADES:
         """Craft x' [B,C,H,W] in eval mode."""
         with frozen(model), torch.no_grad():
             target = F.softmax(model(x).float(), 1)
-        return ascend(
+        return maximise_loss(
             model,
             x,
-            near(x, generator),
+            gaussian_start(x, generator),
             lambda logits: F.kl_div(F.log_softmax(logits, 1), target, reduction="sum"),
             eps=self.eps,
             steps=self.steps,
@@ -62,7 +62,7 @@ class TRADES:
         )
 
 
-def divergences(adversarial: Tensor, clean: Tensor) -> Tensor:
+def kl_divergences(adversarial: Tensor, clean: Tensor) -> Tensor:
     """KL(p(x) || p(x')) of each sample, [B], from the logits at x' and x."""
     log_p = F.log_softmax(clean, 1)
     log_q = F.log_softmax(adversarial, 1)

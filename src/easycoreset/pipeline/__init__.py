@@ -8,7 +8,7 @@ from typing import Any
 
 from easycoreset.auditing import audit
 from easycoreset.console import log
-from easycoreset.data import name_data, opened_once
+from easycoreset.data import cached_sources, name_data
 from easycoreset.errors import OtherRunError
 from easycoreset.evaluation import Evaluation, evaluate
 from easycoreset.files import write_json
@@ -18,13 +18,13 @@ from easycoreset.objectives import load_objective
 from easycoreset.options import READING, PipelineOptions, options_json, takes
 from easycoreset.pipeline.checking import check_attacks, check_list, check_models, needs_of_method
 from easycoreset.pipeline.defaults import Choices, choose
-from easycoreset.processes import undisturbed
+from easycoreset.process_group import preserve_rng
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import load_selector, select
 from easycoreset.statistics.intervals import paired_difference
 from easycoreset.tables import Coreset
 from easycoreset.training import train
-from easycoreset.training.setup import recorded
+from easycoreset.training.setup import options_record
 
 __all__ = ["run"]
 
@@ -45,8 +45,8 @@ MACHINE = ("data", *READING, "num_workers", "device", "threads", "seed")  # what
 
 
 @takes(PipelineOptions)
-@undisturbed()
-@opened_once()
+@preserve_rng()
+@cached_sources()
 def run(options: PipelineOptions) -> dict[str, Any]:
     """Score, audit, select, train and evaluate; the same call again goes on where it stopped.
 
@@ -78,7 +78,7 @@ def run(options: PipelineOptions) -> dict[str, Any]:
         if not folder.done:
             found = _do(choices, folder)
             write_json(folder.path / ROWS, found)
-            folder.finish(summary=found, given=recorded(choices.options))
+            folder.finish(summary=found, given=options_record(choices.options))
         else:
             log.info("%s is finished already", options.out)
             if options.wrong is not None:  # it may have become known since

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from easycoreset.analysis import against_margin, agreement_matrix, by_quantile
+from easycoreset.analysis import agreement_matrix, correlate_with_margin, outcomes_by_quantile
 from easycoreset.console import log
-from easycoreset.data import name_data, opened_once
+from easycoreset.data import cached_sources, name_data
 from easycoreset.evaluation import evaluate
 from easycoreset.files import write_json
 from easycoreset.folders import claim
@@ -20,20 +20,20 @@ from easycoreset.options import READING, AnalyzeOptions, options_json, takes
 from easycoreset.own_modules import is_own
 from easycoreset.parquet import read_table
 from easycoreset.pipeline.checking import check_attacks, check_models
-from easycoreset.processes import undisturbed
+from easycoreset.process_group import preserve_rng
 from easycoreset.scoring import compare_early, score, scores_file
 from easycoreset.selection import select
 from easycoreset.tables import Scores
 from easycoreset.training import train
-from easycoreset.training.setup import open_data, recorded
+from easycoreset.training.setup import open_data, options_record
 
 SPLITS = ("train", "test")
 PLACES = ("scores", "attacked", "transfer", "analysis.json")
 
 
 @takes(AnalyzeOptions)
-@undisturbed()
-@opened_once()
+@preserve_rng()
+@cached_sources()
 def analyze(options: AnalyzeOptions) -> dict[str, Any]:
     """Score by several models, attack those that were not scored, and write `analysis.json`; resumes run by run.
 
@@ -75,7 +75,7 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
             "transfer": _transfer(options, main),
         }
         write_json(run.path / "analysis.json", found)
-        run.finish(summary=found, given=recorded(options))
+        run.finish(summary=found, given=options_record(options))
         return found
 
 
@@ -133,8 +133,8 @@ def _attack_all(options: AnalyzeOptions, scored: Mapping[str, Path]) -> dict[str
                 if not np.isfinite(values[distances["index"].to_numpy()]).any():
                     continue  # as uncertainty after a single epoch
                 head = about | {"hardness": column}
-                vulnerability += [head | row for row in by_quantile(values, outcomes, options.bins)]
-                margins.append(head | against_margin(values, distances, options.bins))
+                vulnerability += [head | row for row in outcomes_by_quantile(values, outcomes, options.bins)]
+                margins.append(head | correlate_with_margin(values, distances, options.bins))
     return {"vulnerability": vulnerability, "margins": margins}
 
 

@@ -15,7 +15,7 @@ from easycoreset.models.card import card_for
 from easycoreset.options import PipelineOptions
 from easycoreset.scoring.needs import FeatureKind, check_needs
 from easycoreset.selection import load_selector
-from easycoreset.selection.published import read_listed
+from easycoreset.selection.published import read_sample_list
 
 
 def check_attacks(attacks: Sequence[str], eps: Sequence[float]) -> None:
@@ -36,7 +36,7 @@ def check_list(option: str, file: Path | None, source: Source) -> None:
         UsageError: missing, broken, or of other samples.
     """
     if file is not None:
-        read_listed(option, file, unscored_table(source))
+        read_sample_list(option, file, unscored_table(source))
 
 
 def check_models(names: Sequence[str | None], source: Source) -> None:

@@ -8,13 +8,13 @@ import numpy as np
 
 from easycoreset.console import log
 from easycoreset.data import Source, is_listed
-from easycoreset.data.folder import find_pictures
+from easycoreset.data.folder import list_images
 from easycoreset.data.manifest import list_manifest
 from easycoreset.decoding import open_picture
 from easycoreset.models import choose_model
 from easycoreset.options import PipelineOptions
+from easycoreset.training.initial_weights import PRETRAINED, model_name_in
 from easycoreset.training.setup import choose_device, open_data
-from easycoreset.training.starting import PRETRAINED, model_of
 
 SIDES = (32, 64, 96, 128, 160, 224)  # to which pictures are resized
 LARGEST = {"cpu": 64, "mps": 128, "cuda": 224}
@@ -55,7 +55,7 @@ def choose(options: PipelineOptions) -> Choices:
     batch = options.batch_size or choose_batch(samples)
     steps = -(-samples // batch)
     epochs = options.epochs or int(np.clip(-(-UPDATES[kind] // steps), *EPOCHS))
-    published = "torchvision:resnet18" if options.init == PRETRAINED else model_of(options.init)
+    published = "torchvision:resnet18" if options.init == PRETRAINED else model_name_in(options.init)
     model = options.model or published or choose_model(source.shape, device)
     filled = replace(options, model=model, epochs=epochs, batch_size=batch)
     log.info(
@@ -84,7 +84,7 @@ def choose_batch(samples: int) -> int:
 
 def choose_side(data: Path, kind: str) -> int:
     """The largest usual side that is not above the pictures' own (the median of some) nor too much for the machine."""
-    files = find_pictures(data)[0] if data.is_dir() else list_manifest(data)
+    files = list_images(data)[0] if data.is_dir() else list_manifest(data)
     own = sides_of(files[:: max(len(files) // LOOKED_AT, 1)])
     wanted = float(np.median(own)) if own else LARGEST[kind]
     fitting = [side for side in SIDES if side <= min(wanted, LARGEST[kind])]

@@ -24,8 +24,8 @@ from easycoreset.recipes import RECIPES, everything
 from easycoreset.scoring.needs import check_needs
 from easycoreset.selection import load_selector
 from easycoreset.selection.published import read_published
+from easycoreset.training.initial_weights import PRETRAINED, model_name_in, read_initial_weights
 from easycoreset.training.setup import choose_device
-from easycoreset.training.starting import PRETRAINED, model_of, read_start
 
 SHARED = set(field_names(Cell)) & set(field_names(CompareOptions)) - {"epochs", "updates", "main_eps"}
 
@@ -100,12 +100,12 @@ def _resolve(base: Cell, options: CompareOptions) -> Cell:
     """
     source = _open(base, download=options.download)
     if base.model is None:
-        model = model_of(base.init) or choose_model(source.shape, choose_device(options.device))
+        model = model_name_in(base.init) or choose_model(source.shape, choose_device(options.device))
         log.info("model %s is taken (--model)", model)
         base = dataclasses.replace(base, model=model)
     if base.init in (None, PRETRAINED):
         return base
-    digest = read_start(base.init, _card(base, source)).digest
+    digest = read_initial_weights(base.init, _card(base, source)).digest
     return dataclasses.replace(base, init=str(Path(base.init).absolute()), init_digest=digest)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from easycoreset.own_modules import is_own
-from easycoreset.selection import load_selector, needs_of
+from easycoreset.selection import load_selector, required_inputs
 from easycoreset.statistics import Group
 from easycoreset.statistics.planned import FULL
 
@@ -45,4 +45,4 @@ def uses_scores(method: str) -> bool | None:
     """Whether a method looks at scores; None for one of a user's own module, which is not imported here."""
     if method == FULL or method.startswith("file"):
         return False
-    return None if is_own(method) else needs_of(load_selector(method)[1]) != ()
+    return None if is_own(method) else required_inputs(load_selector(method)[1]) != ()

@@ -16,7 +16,7 @@ from easycoreset.records import read_record
 from easycoreset.reporting.page import COLOURS, Figure, Grid, Picture, Section, axes, plain
 from easycoreset.spelling import is_here, is_listed, takes_size
 from easycoreset.tables import Ints, Scores
-from easycoreset.tables.pictures import find_pictures
+from easycoreset.tables.image_paths import find_image_files
 
 BINS = 80
 PICTURES = 4  # of each end of each class
@@ -158,7 +158,7 @@ def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[st
         return None
     if is_listed(data):
         try:
-            files = find_pictures(data, sample_ids, labels, known)
+            files = find_image_files(data, sample_ids, labels, known)
         except (UsageError, OSError, ValueError) as error:
             log.info("no pictures: %s", error)
             return None

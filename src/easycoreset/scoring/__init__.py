@@ -5,47 +5,60 @@ from torch import nn
 
 from easycoreset.console import log, progress, say_eps
 from easycoreset.errors import OtherRunError, UsageError
-from easycoreset.features import save_features, saved_kinds
+from easycoreset.feature_extraction import complete_kinds, save_features
 from easycoreset.folders import RunFolder
-from easycoreset.hardness.exact import first_std
+from easycoreset.hardness.exact import normalisation_std
 from easycoreset.models.saved import load_weights, save_model
 from easycoreset.options import ScoreOptions, takes
-from easycoreset.processes import leads, tell, undisturbed
+from easycoreset.process_group import broadcast, is_main_process, preserve_rng
 from easycoreset.recorder import HardnessRecorder
-from easycoreset.scoring.agreement import Agreements, compare_early
-from easycoreset.scoring.checkpoints import score_checkpoints, score_other_split, sweep_kept, tidy
+from easycoreset.scoring.agreement import ExactComparison, compare_early
+from easycoreset.scoring.checkpoints import (
+    add_multi_epoch_columns,
+    delete_temporary,
+    score_checkpoints,
+    score_other_split,
+)
 from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
-from easycoreset.scoring.measures import Measures, asked_for, per_epoch, possible, refuse_untappable, say_prices, spell
+from easycoreset.scoring.measures import (
+    Measures,
+    log_costs,
+    per_epoch_measures,
+    requested_measures,
+    require_clean_batch,
+    spell_measure,
+    supported_measures,
+)
 from easycoreset.scoring.passes import (
+    due_measures,
     fold_trajectory,
     make_table,
     measure_split,
-    measured_in,
-    warn_of_ties,
+    warn_zero_gradients,
     write_trajectory,
 )
 from easycoreset.tables import Scores
-from easycoreset.tables.scores import say_changes
-from easycoreset.tables.subset import is_of
-from easycoreset.tracking import follow
+from easycoreset.tables.matching import is_same_data
+from easycoreset.tables.scores import describe_changes
+from easycoreset.tracking import track_epochs
 from easycoreset.training import (
     History,
     Job,
     finish_training,
     fit,
     fresh_model,
+    log_few_updates,
     prepare,
-    say_few_updates,
     training_summary,
 )
-from easycoreset.training.setup import recorded
-from easycoreset.training.together import claim_together
+from easycoreset.training.distributed import claim_distributed
+from easycoreset.training.setup import options_record
 
 __all__ = ["compare_early", "score", "scores_file", "trajectory_folder"]
 
 
 @takes(ScoreOptions)
-@undisturbed()
+@preserve_rng()
 def score(options: ScoreOptions) -> Scores:
     """Train a model and score every sample of a split; repeating the call resumes, or returns the finished scores.
 
@@ -61,31 +74,31 @@ def score(options: ScoreOptions) -> Scores:
         UsageError: invalid options or data, before work starts.
         RunError: the loss is not finite.
     """
-    measures = asked_for(options)
+    measures = requested_measures(options)
     if options.checkpoints is not None:
         return score_checkpoints(options, measures)
     job = prepare(options, epochs=options.epochs, updates=None)
-    measures = possible(job, options, measures)
+    measures = supported_measures(job, options, measures)
     if options.mode == "online":
-        refuse_untappable(job)
-    identity = job.identity(options) | {"hardness": [spell(measure) for measure in measures]}
+        require_clean_batch(job)
+    identity = job.identity(options) | {"hardness": [spell_measure(measure) for measure in measures]}
     if options.mode == "online":
         identity["agreement"] = options.agreement
-    if options.feature_layer is not None and any(measure.needs_features for measure in per_epoch(measures)):
+    if options.feature_layer is not None and any(measure.needs_features for measure in per_epoch_measures(measures)):
         identity["feature_layer"] = options.feature_layer
     if not options.overwrite:
         _refuse_changed_data(job, options)
-    with claim_together(options.out, "score", identity, overwrite=options.overwrite, places=PLACES) as run:
+    with claim_distributed(options.out, "score", identity, overwrite=options.overwrite, places=PLACES) as run:
         if not run.done:
-            say_prices(job, measures, len(options.scored_epochs()))
+            log_costs(job, measures, len(options.scored_epochs()))
             _train_and_score(job, options, measures, run)
         else:
             log.info("%s: training is finished already", options.out)
-        if options.save_features is not None and leads():
+        if options.save_features is not None and is_main_process():
             _save_features(job, options, run)
         if options.split == "test":
             score_other_split(job, options, measures, run)
-        tell(None)  # a barrier: the files of the main process are complete
+        broadcast(None)  # a barrier: the files of the main process are complete
         return Scores.read(scores_file(run.path, options.split))
 
 
@@ -99,9 +112,9 @@ def _refuse_changed_data(job: Job, options: ScoreOptions) -> None:
         previous = Scores.read(scores_file(options.out, "train"))
     except (UsageError, OSError):  # no scores, or unreadable ones, which raises later
         return
-    if is_of(previous.provenance, job.split) or previous.provenance.get("fingerprint") is None:
+    if is_same_data(previous.provenance, job.split) or previous.provenance.get("fingerprint") is None:
         return
-    changes = say_changes((previous.sample_ids, previous.labels), (job.split.sample_ids, job.split.labels))
+    changes = describe_changes((previous.sample_ids, previous.labels), (job.split.sample_ids, job.split.labels))
     raise OtherRunError(
         f"out: {options.out} was made with other data{changes}; give another --out, or --overwrite "
         "(the scores there can still be used with --allow-subset)"
@@ -111,7 +124,7 @@ def _refuse_changed_data(job: Job, options: ScoreOptions) -> None:
 def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
     """Save the requested features of the training split that are missing, with the weights of the finished run."""
     kinds = ("clean", "adversarial") if options.save_features == "adversarial" else ("clean",)
-    missing = [kind for kind in kinds if kind not in saved_kinds(run.path, job.split, options.feature_layer)]
+    missing = [kind for kind in kinds if kind not in complete_kinds(run.path, job.split, options.feature_layer)]
     if not missing:
         return
     model = fresh_model(job)
@@ -138,28 +151,28 @@ def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
 
 
 def _train_and_score(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
-    say_few_updates(job)
+    log_few_updates(job)
     model = fresh_model(job)
     scored = options.scored_epochs()
     checkpoints = run.path / "checkpoints"
-    multi_epoch = len(measures) > len(per_epoch(measures))
+    multi_epoch = len(measures) > len(per_epoch_measures(measures))
     recorder = _recorder(job, options, measures, model) if options.mode == "online" else None
-    agreements = Agreements.of(job, options, measures, run) if recorder is not None else None
+    agreements = ExactComparison.for_run(job, options, measures, run) if recorder is not None else None
     history: History = []
     epochs = fit(job, model, recorder=recorder, feature_layer=options.feature_layer, folder=run.path, history=history)
-    for epoch in follow(epochs, options, run.path):
+    for epoch in track_epochs(epochs, options, run.path):
         if epoch.number not in scored:
             continue
         if recorder is not None:
             columns = recorder.last_epoch()
             if agreements is not None:
-                agreements.look(epoch.number, epoch.model)
+                agreements.measure_epoch(epoch.number, epoch.model)
         else:
-            due = measured_in(epoch.number, scored, per_epoch(measures))
+            due = due_measures(epoch.number, scored, per_epoch_measures(measures))
             columns = measure_split(job, options, epoch.model, due, job.split, epoch.number) if due else {}
         if columns:
             write_trajectory(trajectory_folder(run.path, "train"), epoch.number, columns)
-        if recorder is None and (options.keep_checkpoints or multi_epoch) and leads():
+        if recorder is None and (options.keep_checkpoints or multi_epoch) and is_main_process():
             save_model(checkpoints / f"{epoch.number:04d}", epoch.model, job.card())
     finish_training(job, model, options, history)
     _write_scores(job, options, measures, run, history, recorder, agreements)
@@ -172,26 +185,28 @@ def _write_scores(
     run: RunFolder,
     history: History,
     recorder: HardnessRecorder | None,
-    agreements: Agreements | None,
+    agreements: ExactComparison | None,
 ) -> None:
     """Fold the measured values into the table, add the measures that need all epochs together, and finish the run."""
     scored = options.scored_epochs()
     extra = dict[str, object]()
-    tell(None)  # a barrier: the main process has written the last epoch
+    broadcast(None)  # a barrier: the main process has written the last epoch
     if recorder is not None:
         extra["nonfinite"] = recorder.nonfinite
         online = recorder.scores(job.split.labels, job.split.sample_ids)
         scores = make_table(job, options, job.split, online.columns, online.n_obs)
         if agreements is not None:
-            extra["agreement"] = agreements.tell(scores)
+            extra["agreement"] = agreements.compare_columns(scores)
     else:
         folder = trajectory_folder(run.path, "train")
-        scores, extra["nonfinite"] = fold_trajectory(job, options, per_epoch(measures), folder, job.split, scored)
-        scores = sweep_kept(job, options, measures, run, job.split, scores)
-    if not leads():
+        scores, extra["nonfinite"] = fold_trajectory(
+            job, options, per_epoch_measures(measures), folder, job.split, scored
+        )
+        scores = add_multi_epoch_columns(job, options, measures, run, job.split, scores)
+    if not is_main_process():
         run.finish()
         return
-    warn_of_ties(scores)
+    warn_zero_gradients(scores)
     scores.write(scores_file(run.path, "train"))
     never_observed = int(np.sum(scores.n_obs == 0))
     summary = (
@@ -204,12 +219,12 @@ def _write_scores(
         }
         | extra
     )
-    run.finish(summary=summary, provenance=scores.provenance, given=recorded(options))
-    tidy(run, options)
+    run.finish(summary=summary, provenance=scores.provenance, given=options_record(options))
+    delete_temporary(run, options)
 
 
 def _recorder(job: Job, options: ScoreOptions, measures: Measures, model: nn.Module) -> HardnessRecorder:
-    std = first_std(model)
+    std = normalisation_std(model)
     plain = job.objective_name == "standard" and job.weight is None
     return HardnessRecorder(
         len(job.split),

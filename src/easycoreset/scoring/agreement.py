@@ -9,21 +9,21 @@ import numpy as np
 from torch import nn
 
 from easycoreset.console import log
-from easycoreset.data.draws import seed_of
+from easycoreset.data.keyed_random import derive_seed
 from easycoreset.errors import UsageError, require
 from easycoreset.folders import RunFolder
 from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.options import ScoreOptions
 from easycoreset.parquet import read_table
-from easycoreset.scoring.measures import Measures, per_epoch
-from easycoreset.scoring.passes import measure_split, measured_in, write_trajectory
+from easycoreset.scoring.measures import Measures, per_epoch_measures
+from easycoreset.scoring.passes import due_measures, measure_split, write_trajectory
 from easycoreset.tables import Ints, Scores
-from easycoreset.tables.agreement import Agreement, agree
+from easycoreset.tables.agreement import Agreement, compare_columns
 from easycoreset.training import Job
 
 
 @dataclass(frozen=True)
-class Agreements:
+class ExactComparison:
     """An exact pass over some samples after each scored epoch of an online run.
 
     Attributes:
@@ -41,21 +41,21 @@ class Agreements:
     folder: Path
 
     @classmethod
-    def of(cls, job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> "Agreements | None":
+    def for_run(cls, job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> "ExactComparison | None":
         """Make the comparison of a run; None if its options disable it."""
         if not options.agreement:
             return None
-        rng = np.random.default_rng(seed_of(options.seed, "agreement"))
+        rng = np.random.default_rng(derive_seed(options.seed, "agreement"))
         rows = np.sort(rng.permutation(job.index)[: options.agreement]).astype(np.int64)
-        return cls(job, options, per_epoch(measures), rows, run.path / "agreement")
+        return cls(job, options, per_epoch_measures(measures), rows, run.path / "agreement")
 
-    def look(self, number: int, model: nn.Module) -> None:
+    def measure_epoch(self, number: int, model: nn.Module) -> None:
         """Measure the samples exactly after an epoch, and write the values."""
-        due = measured_in(number, self.options.scored_epochs(), self.measures)
+        due = due_measures(number, self.options.scored_epochs(), self.measures)
         columns = measure_split(self.job, self.options, model, due, self.job.split, number, self.rows)
         write_trajectory(self.folder, number, columns)
 
-    def tell(self, scores: Scores) -> dict[str, Any]:
+    def compare_columns(self, scores: Scores) -> dict[str, Any]:
         """Compare the online columns with the exact ones, and log the agreement; returns JSON values."""
         records: dict[str, Any] = {}
         labels = self.job.split.labels[self.rows]
@@ -63,7 +63,7 @@ class Agreements:
             online = f"{name}_online"
             online = online if online in scores.columns else online.replace("aign", "grad_norm")
             if online in scores.columns:
-                agreement = agree(online, name, scores[online][self.rows], exact[self.rows], labels)
+                agreement = compare_columns(online, name, scores[online][self.rows], exact[self.rows], labels)
                 records[online] = agreement.record() | {"per_class": {}}
         for online, record in records.items():
             if online in ("aign_online", "grad_norm_online"):
@@ -128,7 +128,7 @@ def compare_early(
     rows: list[dict[str, Any]] = []
     for k_first, k_every, chosen in choices:
         few_epochs = fold_columns(trajectory, measures, chosen)[measures[0].name]
-        agreement: Agreement = agree(hardness, hardness, few_epochs, all_epochs, labels)
+        agreement: Agreement = compare_columns(hardness, hardness, few_epochs, all_epochs, labels)
         rows.append(
             {
                 "first": k_first,

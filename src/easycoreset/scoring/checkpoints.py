@@ -18,23 +18,23 @@ from easycoreset.models.saved import load_weights
 from easycoreset.options import RecipeOptions, ScoreOptions, options_json
 from easycoreset.options.training import ComputeOptions
 from easycoreset.paths import digest_of
-from easycoreset.processes import leads, tell
+from easycoreset.process_group import broadcast, is_main_process
 from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
-from easycoreset.scoring.measures import Measures, per_epoch, possible, say_prices, spell
+from easycoreset.scoring.measures import Measures, log_costs, per_epoch_measures, spell_measure, supported_measures
 from easycoreset.scoring.passes import (
+    compute_vog,
+    due_measures,
     fold_trajectory,
     measure_split,
-    measured_in,
-    sweep_vog,
-    warn_of_ties,
+    warn_zero_gradients,
     write_trajectory,
 )
 from easycoreset.spelling import split_place
 from easycoreset.tables import Scores
 from easycoreset.training import Job, fresh_model, prepare
 from easycoreset.training.checkpoint import CHECKPOINT
-from easycoreset.training.setup import check_model, recorded, require_gradient, to_device
-from easycoreset.training.together import claim_together
+from easycoreset.training.distributed import claim_distributed
+from easycoreset.training.setup import check_model, options_record, require_gradient, to_device
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 VOG_PREFIX = ".vog_"  # of the names of files with unfinished VoG values
@@ -60,10 +60,10 @@ def find_checkpoints(folder: Path) -> list[Path]:
         files = [file for file in candidates if file is not None]
     if not files:
         raise UsageError(f"checkpoints: {folder} holds no weights ({', '.join(SUFFIXES)})")
-    return sorted(files, key=lambda file: natural(str(file.relative_to(folder))))
+    return sorted(files, key=lambda file: natural_key(str(file.relative_to(folder))))
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
     """Sort key for names that orders numbers by value.
 
     >>> sorted(["epoch_10", "epoch_2", "epoch_1"], key=natural)
@@ -85,7 +85,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
     names = [str(file.relative_to(folder)) for file in files]
     log.info("%d checkpoints, in this order: %s", len(files), ", ".join(names))
     job = prepare(replace(options, epochs=1, checkpoints=None, input_mean=(), input_std=()), epochs=1, updates=None)
-    measures = possible(job, options, measures)
+    measures = supported_measures(job, options, measures)
     digests = [digest_of(file)[:16] + (f":{key}" if key else "") for file in files]
     files = [Path(f"{file}:{key}") for file in files] if key else files
     network = load_foreign(files[0], job.card(), options.input_mean, options.input_std)
@@ -93,7 +93,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
     require_gradient(network, job.source, job.device, job.model_name)
     identity = options_json(options, neutral=False) | {
         "checkpoints": digests,
-        "hardness": [spell(measure) for measure in measures],
+        "hardness": [spell_measure(measure) for measure in measures],
         "model": job.model_name,
         "feature_layer": options.feature_layer,
         "fingerprint": job.source.splits[options.split].fingerprint,
@@ -106,13 +106,13 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
         for file in files:
             yield to_device(load_foreign(file, job.card(), options.input_mean, options.input_std), job.device)
 
-    with claim_together(options.out, "score", identity, overwrite=options.overwrite, places=PLACES) as run:
+    with claim_distributed(options.out, "score", identity, overwrite=options.overwrite, places=PLACES) as run:
         file = scores_file(run.path, options.split)
         if not run.done:
-            say_prices(job, measures, len(files))
+            log_costs(job, measures, len(files))
             scores = _score_models(job, options, measures, run, split, numbers, models)
-            if leads():
-                warn_of_ties(scores)
+            if is_main_process():
+                warn_zero_gradients(scores)
                 scores.write(file)
             summary = {
                 "model": job.model_name,
@@ -123,10 +123,10 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
                 "scored_epochs": numbers,
                 "columns": list(scores.columns),
             }
-            run.finish(summary=summary, provenance=scores.provenance, given=recorded(options))
-            if leads():
-                tidy(run, options)
-        tell(None)
+            run.finish(summary=summary, provenance=scores.provenance, given=options_record(options))
+            if is_main_process():
+                delete_temporary(run, options)
+        broadcast(None)
         return Scores.read(file)
 
 
@@ -152,12 +152,12 @@ def _score_models(
 ) -> Scores:
     """Measure a split with the models of its scored epochs; epochs already written are not measured again."""
     folder = trajectory_folder(run.path, split.name)
-    folded = per_epoch(measures)
+    folded = per_epoch_measures(measures)
     for number, model in zip(numbers, models(), strict=True):
-        due = measured_in(number, numbers, folded)
-        if due and not tell((folder / f"{number:04d}.parquet").exists()):
+        due = due_measures(number, numbers, folded)
+        if due and not broadcast((folder / f"{number:04d}.parquet").exists()):
             write_trajectory(folder, number, measure_split(job, options, model, due, split, number))
-    tell(None)
+    broadcast(None)
     scores, _ = fold_trajectory(job, options, folded, folder, split, numbers)
     return _add_multi_epoch(job, options, measures, run, split, scores, models, len(numbers))
 
@@ -173,11 +173,11 @@ def _add_multi_epoch(
     epochs: int,
 ) -> Scores:
     """Add the columns of the measures that need all scored epochs together."""
-    if len(measures) == len(per_epoch(measures)):
+    if len(measures) == len(per_epoch_measures(measures)):
         return scores
-    columns = sweep_vog(job, options, models, epochs, split, run.path / f"{VOG_PREFIX}{split.name}.npy")
+    columns = compute_vog(job, options, models, epochs, split, run.path / f"{VOG_PREFIX}{split.name}.npy")
     seen = np.isfinite(columns["vog_raw"])
-    observed = scores.n_obs if per_epoch(measures) else (epochs * seen).astype(np.int32)
+    observed = scores.n_obs if per_epoch_measures(measures) else (epochs * seen).astype(np.int32)
     return replace(scores, columns=scores.columns | columns, n_obs=observed)
 
 
@@ -193,7 +193,7 @@ def kept_models(job: Job, folder: Path, numbers: Sequence[int]) -> Models:
     return models
 
 
-def sweep_kept(
+def add_multi_epoch_columns(
     job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split, scores: Scores
 ) -> Scores:
     """Add the columns of the measures that need all scored epochs, from the weights that the run kept."""
@@ -202,7 +202,7 @@ def sweep_kept(
     return _add_multi_epoch(job, options, measures, run, split, scores, kept_models(job, folder, numbers), len(numbers))
 
 
-def tidy(run: RunFolder, options: ScoreOptions) -> None:
+def delete_temporary(run: RunFolder, options: ScoreOptions) -> None:
     """Delete the temporary files of a finished run."""
     for path in (run.path / CHECKPOINT, *run.path.glob(f"{VOG_PREFIX}*")):
         delete_written(path)
@@ -219,18 +219,18 @@ def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: 
     split = job.source.splits[options.split]
     numbers = options.scored_epochs()
     file = scores_file(run.path, options.split)
-    if tell(file.exists() and Scores.read(file).provenance.get("fingerprint") == split.fingerprint):
+    if broadcast(file.exists() and Scores.read(file).provenance.get("fingerprint") == split.fingerprint):
         return
     missing = [n for n in numbers if not (run.path / "checkpoints" / f"{n:04d}").is_dir()]
     if missing:
         raise UsageError(
             f"split: {quote(options.split)} needs the weights of every scored epoch; {run.path} lacks {missing}"
         )
-    if leads():  # they may be of another version of the split
+    if is_main_process():  # they may be of another version of the split
         delete_written(trajectory_folder(run.path, split.name))
         delete_written(run.path / f"{VOG_PREFIX}{split.name}.npy")
-    tell(None)
+    broadcast(None)
     models = kept_models(job, run.path / "checkpoints", numbers)
     scores = _score_models(job, options, measures, run, split, numbers, models)
-    if leads():
+    if is_main_process():
         scores.write(file)

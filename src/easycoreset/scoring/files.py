@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from easycoreset.tables.features import RECORD, file_names
-from easycoreset.training import MODEL_PLACES
+from easycoreset.tables.features import RECORD, feature_file_names
+from easycoreset.training import MODEL_FILES
 
 SPLITS = ("train", "test")
 
@@ -19,11 +19,11 @@ def trajectory_folder(folder: Path, split: str) -> Path:
 
 
 PLACES = (
-    *MODEL_PLACES,
+    *MODEL_FILES,
     "checkpoints",
     "agreement",
     RECORD,
-    *file_names("clean"),
-    *file_names("adversarial"),
+    *feature_file_names("clean"),
+    *feature_file_names("adversarial"),
     *(path_of(Path(), split).name for path_of in (scores_file, trajectory_folder) for split in SPLITS),
 )  # the files and folders that `score` may write

@@ -7,9 +7,16 @@ import numpy as np
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError, require
-from easycoreset.features import look_at
-from easycoreset.hardness import Extent, ForwardHardness, Hardness, OptIn, Swept, load_all_hardness
-from easycoreset.hardness.exact import first_std
+from easycoreset.feature_extraction import compute_features
+from easycoreset.hardness import (
+    ExpensiveHardness,
+    ForwardHardness,
+    Hardness,
+    MultiEpochHardness,
+    Workload,
+    load_all_hardness,
+)
+from easycoreset.hardness.exact import normalisation_std
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.hardness.online import load_online
 from easycoreset.members import spell_member, split_spec
@@ -17,12 +24,12 @@ from easycoreset.models.last_layer import find_last_layer
 from easycoreset.options import ScoreOptions
 from easycoreset.records import read_record
 from easycoreset.training import Job, fresh_model
-from easycoreset.training.tap import is_tappable
+from easycoreset.training.observed_model import uses_clean_batch
 
-Measures = Sequence[Hardness | Swept]
+Measures = Sequence[Hardness | MultiEpochHardness]
 
 
-def asked_for(options: ScoreOptions) -> Measures:
+def requested_measures(options: ScoreOptions) -> Measures:
     """The measures that the options spell; without any, those that the run in the folder started with.
 
     Later versions may have more default measures, which would make another run.
@@ -43,26 +50,26 @@ def asked_for(options: ScoreOptions) -> Measures:
     return same if same and [measure.name for measure in same] == started_with else measures
 
 
-def spell(measure: Hardness | Swept) -> str:
+def spell_measure(measure: Hardness | MultiEpochHardness) -> str:
     """The spelling of a measure with its options other than the default; it identifies a run."""
     if isinstance(measure, ForwardHardness) or not dataclasses.is_dataclass(measure):
         return measure.name
     return spell_member("aign" if isinstance(measure, AIGN) else measure.name, measure)
 
 
-def per_epoch(measures: Measures) -> list[Hardness]:
+def per_epoch_measures(measures: Measures) -> list[Hardness]:
     """The measures that are folds of one value per epoch."""
     return [measure for measure in measures if isinstance(measure, Hardness)]
 
 
-def possible(job: Job, options: ScoreOptions, measures: Measures) -> Measures:
+def supported_measures(job: Job, options: ScoreOptions, measures: Measures) -> Measures:
     """The measures that this model allows: without a last linear layer there are no features.
 
     Raises:
         UsageError: a requested measure is not possible.
     """
-    foldable = per_epoch(measures)
-    if any(getattr(m, "space", "") == "model" for m in foldable) and first_std(fresh_model(job)) is None:
+    foldable = per_epoch_measures(measures)
+    if any(getattr(m, "space", "") == "model" for m in foldable) and normalisation_std(fresh_model(job)) is None:
         raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")
     with_features = [measure.name for measure in foldable if measure.needs_features]
     if not with_features and options.save_features is None:
@@ -78,7 +85,7 @@ def possible(job: Job, options: ScoreOptions, measures: Measures) -> Measures:
     rows = np.arange(min(options.scoring_batch_size, len(job.split)))
     batch = next(job.split.batches(rows, len(rows), job.device))
     try:
-        look_at(model, batch, find_last_layer(model, batch.x[:2], options.feature_layer))
+        compute_features(model, batch, find_last_layer(model, batch.x[:2], options.feature_layer))
     except UsageError as error:
         if requested or options.save_features is not None or options.feature_layer is not None:
             raise
@@ -87,25 +94,25 @@ def possible(job: Job, options: ScoreOptions, measures: Measures) -> Measures:
     return measures
 
 
-def say_prices(job: Job, measures: Measures, epochs: int) -> None:
+def log_costs(job: Job, measures: Measures, epochs: int) -> None:
     """Log the costs of the expensive measures."""
     if any(measure.opt_in for measure in measures):
         parameters = sum(p.numel() for p in fresh_model(job).parameters() if p.requires_grad)
-        workload = Extent(
+        workload = Workload(
             samples=len(job.split), pixels=int(np.prod(job.source.shape)), parameters=parameters, epochs=epochs
         )
         for measure in measures:
-            if isinstance(measure, OptIn):
+            if isinstance(measure, ExpensiveHardness):
                 log.info("hardness %s costs %s", measure.name, measure.price(workload))
 
 
-def refuse_untappable(job: Job) -> None:
+def require_clean_batch(job: Job) -> None:
     """Raise for online scoring of an objective that never runs the network on the clean batch.
 
     Raises:
         UsageError: it does not.
     """
-    if not is_tappable(job):
+    if not uses_clean_batch(job):
         raise UsageError(
             f"mode: online scoring needs the clean batch of a step, which {job.objective_name} does not "
             "pass through the network; use mode exact"

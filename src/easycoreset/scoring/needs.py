@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from easycoreset.errors import UsageError, quote
 from easycoreset.hardness import HARDNESS, load_hardness
 from easycoreset.models.last_layer import find_last_layer
-from easycoreset.selection import Selector, needs_of
+from easycoreset.selection import Selector, required_inputs
 from easycoreset.tables.scores import ARRAYS
 
 FeatureKind = Literal["clean", "adversarial"]
@@ -38,7 +38,7 @@ class Needs(NamedTuple):
 
 def needs_of_scoring(selector: Selector) -> Needs:
     """What a selector reads, by how a scoring run makes it; nothing where a user's selector does not declare it."""
-    names = needs_of(selector) or ()
+    names = required_inputs(selector) or ()
     cheap = {measure.name for measure in load_hardness(())}
     hardness = tuple(name for name in names if name in HARDNESS)
     return Needs(

@@ -12,14 +12,14 @@ from torch import nn
 from easycoreset.arrays import open_npy
 from easycoreset.console import log, progress
 from easycoreset.data import Split
-from easycoreset.data.contents import find_leaked
+from easycoreset.data.content_hashes import find_leaked
 from easycoreset.files import write_atomic
 from easycoreset.hardness import Hardness, load_hardness
-from easycoreset.hardness.exact import looks_at_outputs, measure_all
-from easycoreset.hardness.vog import measure_vog, parts_of
+from easycoreset.hardness.exact import measure_all, needs_only_outputs
+from easycoreset.hardness.vog import measure_vog, split_rows
 from easycoreset.options import ScoreOptions, options_json
 from easycoreset.parquet import read_table, write_table
-from easycoreset.processes import add_up, leads, rank, tell, world_size
+from easycoreset.process_group import all_reduce_sum, broadcast, is_main_process, rank, world_size
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.agreement import spearman
 from easycoreset.tables.merging import standardise
@@ -29,7 +29,7 @@ BF16_SAMPLES = 2000  # samples on which bf16 is checked
 BF16_CORRELATION = 0.999  # least rank correlation with fp32
 
 
-def measured_in(number: int, scored: Sequence[int], measures: Sequence[Hardness]) -> list[Hardness]:
+def due_measures(number: int, scored: Sequence[int], measures: Sequence[Hardness]) -> list[Hardness]:
     """The measures that are due in an epoch: the expensive ones are not measured in every epoch."""
     return [measure for measure in measures if number in scored[measure.scored_epochs]]
 
@@ -48,7 +48,7 @@ def measure_split(
     size = options.scoring_batch_size
     local_rows = order[rank() :: world_size()]
     bf16 = options.scoring_precision == "bf16"
-    if bf16 and not all(looks_at_outputs(measure) for measure in measures):
+    if bf16 and not all(needs_only_outputs(measure) for measure in measures):
         log.warning("epoch %d is scored in fp32: some of these measures need the model itself", epoch)
         bf16 = False
     bf16 = bf16 and _bf16_keeps_ranks(job, options, model, split, local_rows, epoch)
@@ -65,7 +65,7 @@ def measure_split(
             options.seed,
             bf16,
         )
-    return unite(columns, job.device)
+    return merge_processes(columns, job.device)
 
 
 def _bf16_keeps_ranks(job: Job, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints, epoch: int) -> bool:
@@ -78,21 +78,21 @@ def _bf16_keeps_ranks(job: Job, options: ScoreOptions, model: nn.Module, split: 
         )[aign.column][subset]
         for bf16 in (False, True)
     ]
-    correlation = tell(spearman(*values))
+    correlation = broadcast(spearman(*values))
     if not correlation > BF16_CORRELATION:
         message = "epoch %d is scored in fp32: in bf16 the rank correlation of AIGN with fp32 is %.4f, not above %g"
         log.warning(message, epoch, correlation, BF16_CORRELATION)
     return correlation > BF16_CORRELATION
 
 
-def unite(columns: dict[str, np.ndarray], device: torch.device) -> dict[str, np.ndarray]:
+def merge_processes(columns: dict[str, np.ndarray], device: torch.device) -> dict[str, np.ndarray]:
     """Combine the parts that the processes measured; NaN where no process has a value."""
     if world_size() == 1:
         return columns
     for name, values in columns.items():
         total = torch.from_numpy(np.nan_to_num(values, nan=0.0)).to(device)
         count = torch.from_numpy(np.isfinite(values).astype(np.int32)).to(device)
-        add_up(total, count)
+        all_reduce_sum(total, count)
         columns[name] = torch.where(count > 0, total / count.clamp_min(1), float("nan")).cpu().numpy()
     return columns
 
@@ -101,7 +101,7 @@ def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -
     """Write one scored epoch: `index`, `epoch` and one float32 column per measure."""
     size = len(next(iter(columns.values())))
     table = {"index": np.arange(size, dtype=np.int64), "epoch": np.full(size, epoch, np.int32), **columns}
-    if leads():
+    if is_main_process():
         write_table(pa.table(table), folder / f"{epoch:04d}.parquet")
 
 
@@ -119,7 +119,7 @@ def fold_trajectory(
     cheap = [m for m in measures if not m.opt_in] or measures
     counted_column = next((m.column for m in cheap if m.needs_gradient), cheap[0].column) if cheap else ""
     for number in scored:
-        due = measured_in(number, scored, measures)
+        due = due_measures(number, scored, measures)
         if not due:
             continue  # all requested measures are for other epochs
         table = read_table(folder / f"{number:04d}.parquet", {"index": "integer"})
@@ -136,7 +136,7 @@ def fold_trajectory(
     return make_table(job, options, split, columns, observed), nonfinite
 
 
-def warn_of_ties(scores: Scores) -> None:
+def warn_zero_gradients(scores: Scores) -> None:
     """Warn if a gradient norm is 0 for all samples, as for a model with too large logits."""
     for name in (name for name in scores.columns if name.startswith(("aign", "grad_norm"))):
         values = scores[name][np.isfinite(scores[name])]
@@ -173,7 +173,7 @@ def make_table(
     )
 
 
-def sweep_vog(
+def compute_vog(
     job: Job, options: ScoreOptions, models: Callable[[], Iterator[nn.Module]], epochs: int, split: Split, file: Path
 ) -> dict[str, np.ndarray]:
     """Compute `vog_raw` and `vog` of a split from the models of its scored epochs; `file` holds finished parts.
@@ -193,12 +193,12 @@ def sweep_vog(
     rows = np.arange(len(split), dtype=np.int64)[rank() :: world_size()]
     rows = rows[~np.isfinite(raw[rows])]
     with progress(f"vog of {split.name}", epochs * len(rows)) as bar:
-        for part in parts_of(rows, int(np.prod(job.source.shape))):
+        for part in split_rows(rows, int(np.prod(job.source.shape))):
             batches = functools.partial(split.batches, part, size, job.device)
             raw[part] = measure_vog(models(), batches, part, bar.advance)
             if world_size() == 1:
                 write_atomic(file, lambda path: _save_array(path, raw))
-    raw = unite({"vog_raw": raw}, job.device)["vog_raw"]
+    raw = merge_processes({"vog_raw": raw}, job.device)["vog_raw"]
     return {"vog_raw": raw, "vog": standardise(raw, split.labels)}
 
 

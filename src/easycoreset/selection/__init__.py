@@ -16,16 +16,16 @@ from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.options import SelectOptions, options_json, takes
 from easycoreset.paths import digest_of, is_plain_file
 from easycoreset.records import read_record
-from easycoreset.selection.published import read_listed, read_published
+from easycoreset.selection.published import read_published, read_sample_list
 from easycoreset.tables import Coreset, Scores, kept_count
 from easycoreset.tables.holdout import hold_out
 from easycoreset.versions import versions
 
 SELECTORS = {
-    "easycore": "easycoreset.selection.ends:EasyCore",
-    "easiest": "easycoreset.selection.ends:Easiest",
-    "middle": "easycoreset.selection.ends:Middle",
-    "hardest": "easycoreset.selection.ends:Hardest",
+    "easycore": "easycoreset.selection.extremes:EasyCore",
+    "easiest": "easycoreset.selection.extremes:Easiest",
+    "middle": "easycoreset.selection.extremes:Middle",
+    "hardest": "easycoreset.selection.extremes:Hardest",
     "random": "easycoreset.selection.uniform:Random",
     "ccs": "easycoreset.selection.strata:CCS",
     "stratified": "easycoreset.selection.strata:Stratified",
@@ -40,7 +40,7 @@ SELECTORS = {
     "glister": "easycoreset.selection.glister:Glister",
     "cal": "easycoreset.selection.neighbours:CAL",
     "d2": "easycoreset.selection.neighbours:D2",
-    "slocurves": "easycoreset.selection.ends:SLoCurves",
+    "slocurves": "easycoreset.selection.extremes:SLoCurves",
     "el2n": "easycoreset.selection.columns:EL2N",
     "grand": "easycoreset.selection.columns:GraNd",
     "forgetting": "easycoreset.selection.columns:Forgetting",
@@ -124,9 +124,9 @@ def choose(
             )
         rows = np.flatnonzero(pool).astype(np.int64)
         count = min(kept_count(fraction, int(eligible.sum())), len(rows))  # the fraction counts leaked samples too
-        chosen = _choose(scores.restrict(rows), method, count, fraction, by, per_class, seed)
+        chosen = _choose(scores.take_rows(rows), method, count, fraction, by, per_class, seed)
         facts = {"val_fraction": val_fraction, "excluded": int((~eligible).sum()), "leaked": leaked}
-        return replace(chosen.spread(rows, scores), provenance=chosen.provenance | facts)
+        return replace(chosen.to_full_table(rows, scores), provenance=chosen.provenance | facts)
     count = kept_count(fraction, len(scores))
     if method.startswith("file:"):
         coreset = read_published(Path(method[5:]), scores)
@@ -150,7 +150,7 @@ def _eligible(scores: Scores, val_fraction: float | None, exclude: Path | None) 
     eligible = np.ones(len(scores), np.bool_)
     if val_fraction is not None:
         eligible[hold_out(scores.labels, val_fraction)[1]] = False
-    return eligible if exclude is None else eligible & ~read_listed("exclude", exclude, scores).keep
+    return eligible if exclude is None else eligible & ~read_sample_list("exclude", exclude, scores).keep
 
 
 def _choose(
@@ -158,7 +158,7 @@ def _choose(
 ) -> Coreset:
     """Choose `count` of the samples of a table."""
     name, selector = load_selector(method, by, per_class)
-    needs = needs_of(selector)
+    needs = required_inputs(selector)
     if scores.provenance.get("labels") == "not given" and getattr(selector, "per_class", False):
         raise UsageError(f"{name} needs labels, as per_class does: pass them to recorder.scores(labels=...)")
     _require_values(scores, needs)
@@ -246,7 +246,7 @@ def _matches_record(out: Path, digest: str, record: dict[str, Any]) -> bool:
     return bool(digest) and "written" not in record and Coreset.read(out).provenance == record.get("provenance")
 
 
-def needs_of(selector: Selector) -> tuple[str, ...] | None:
+def required_inputs(selector: Selector) -> tuple[str, ...] | None:
     """The columns and arrays of the scores that a selector reads; None if a user's selector does not declare them."""
     needs = getattr(selector, "needs", None)
     return (needs,) if isinstance(needs, str) else needs

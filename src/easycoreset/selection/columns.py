@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from easycoreset.selection.ends import Hardest
+from easycoreset.selection.extremes import Hardest
 from easycoreset.tables import Coreset, Scores
 
 

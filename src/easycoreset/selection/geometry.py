@@ -82,19 +82,19 @@ def read_gradients(scores: Scores, rows: Ints, *, adversarial: bool = False) -> 
     return Gradients(error, inputs)
 
 
-def needed_arrays(gradients: str) -> tuple[str, ...]:
+def gradient_arrays(gradients: str) -> tuple[str, ...]:
     """The arrays needed for last-layer gradients, clean or adversarial."""
     return ("features", "probabilities") if gradients == "clean" else ("features_adv", "probabilities_adv")
 
 
-def square_norms(values: Floats) -> Floats:
+def squared_norms(values: Floats) -> Floats:
     """Squared norms of the rows, [n]."""
     return np.einsum("nd,nd->n", values, values)
 
 
-def unit_rows(values: Floats) -> Floats:
+def normalise_rows(values: Floats) -> Floats:
     """The rows divided by their norms; a zero row stays zero."""
-    norms: Floats = np.sqrt(square_norms(values))
+    norms: Floats = np.sqrt(squared_norms(values))
     norms[norms == 0] = 1
     return np.divide(values, norms[:, None], dtype=np.float32)
 
@@ -105,7 +105,7 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
     Where cancellation makes them inexact, they are recomputed from differences: equal rows have distance 0.
     """
     b64 = b.astype(np.float64)
-    b_norms = square_norms(b).astype(np.float64)
+    b_norms = squared_norms(b).astype(np.float64)
     result = np.empty((len(a), len(b)), np.float32)
     for (rows,) in in_chunks(np.arange(len(a))):
         block = a[rows].astype(np.float64)
@@ -113,7 +113,7 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
         distances = norms - 2 * (block @ b64.T)
         positions, columns = np.nonzero(distances < SAME * norms)
         for p, c in in_chunks(positions, columns):
-            distances[p, c] = square_norms(a[rows[p]] - b[c])
+            distances[p, c] = squared_norms(a[rows[p]] - b[c])
         result[rows] = np.maximum(distances, 0)
     return result
 

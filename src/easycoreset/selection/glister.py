@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from easycoreset.errors import require
-from easycoreset.selection.classes import choose_rows
 from easycoreset.selection.geometry import Gradients, read_gradients, read_rows
+from easycoreset.selection.row_selection import choose_rows
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 MIN_PROBABILITY = 1e-30  # replaces smaller ones in logarithms

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from easycoreset.console import progress
 from easycoreset.errors import require
-from easycoreset.selection.classes import choose_rows, in_parts, no_tick, require_classes
-from easycoreset.selection.geometry import needed_arrays, read_gradients
+from easycoreset.selection.geometry import gradient_arrays, read_gradients
+from easycoreset.selection.row_selection import choose_rows, in_parts, no_progress, require_classes
 from easycoreset.tables import Coreset, Ints, Scores
 
 ROUNDS = 50  # each picks a batch and refits all weights
@@ -53,7 +53,7 @@ class GradMatch:
     @property
     def needs(self) -> tuple[str, ...]:
         """The arrays needed for the gradients."""
-        return needed_arrays(self.gradients)
+        return gradient_arrays(self.gradients)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         weight = np.ones(len(scores), np.float32)
@@ -73,7 +73,7 @@ class GradMatch:
             return choose_rows(scores, count, seed, order_in_parts, per_class=True, weight=weight)
 
 
-def matching_pursuit(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] = no_tick) -> Match:
+def matching_pursuit(columns: Doubles, count: int, lam: float, tick: Callable[[int], None] = no_progress) -> Match:
     """Choose `count` columns of A [d, n] and their weights.
 
     Picks of weight 0 get the smallest positive weight. If too few inner products are positive, the rest is filled by

@@ -8,8 +8,8 @@ import numpy as np
 
 from easycoreset.console import progress
 from easycoreset.errors import require
-from easycoreset.selection.classes import choose_rows, in_parts, no_tick, require_classes
-from easycoreset.selection.geometry import CHUNK, read_rows, square_norms, squared_distances
+from easycoreset.selection.geometry import CHUNK, read_rows, squared_distances, squared_norms
+from easycoreset.selection.row_selection import choose_rows, in_parts, no_progress, require_classes
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 CANDIDATES = 1024  # rows whose distances are kept up to date between updates of all rows
@@ -75,14 +75,14 @@ class KCenter:
             return choose_rows(scores, count, seed, in_parts(order, self.part, "kcenter"), per_class=self.per_class)
 
 
-def herd(h: Floats, count: int, tick: Callable[..., None] = no_tick) -> Ints:
+def herd(h: Floats, count: int, tick: Callable[..., None] = no_progress) -> Ints:
     """Choose positions of rows [n, d] whose running mean follows the mean of all; of equal rows the first wins.
 
     >>> herd(np.array([[0], [1], [2], [10]], np.float32), 4).tolist()
     [2, 1, 3, 0]
     """
     h = h - h.mean(0, dtype=np.float64).astype(np.float32)
-    cost = square_norms(h).astype(np.float64)  # |sum of the kept + h|^2 without the constant |sum of the kept|^2
+    cost = squared_norms(h).astype(np.float64)  # |sum of the kept + h|^2 without the constant |sum of the kept|^2
     chosen = np.zeros(count, np.int64)
     for step in range(count):
         row = chosen[step] = int(cost.argmin())
@@ -92,7 +92,7 @@ def herd(h: Floats, count: int, tick: Callable[..., None] = no_tick) -> Ints:
     return chosen
 
 
-def farthest_first(h: Floats, count: int, start: int | None = None, tick: Callable[..., None] = no_tick) -> Ints:
+def farthest_first(h: Floats, count: int, start: int | None = None, tick: Callable[..., None] = no_progress) -> Ints:
     """Choose positions of rows [n, d], each farthest from the previous ones; of equal rows the first wins.
 
     >>> h = np.array([[0], [1], [2], [10]], np.float32)
@@ -101,7 +101,7 @@ def farthest_first(h: Floats, count: int, start: int | None = None, tick: Callab
     """
     h = h - h.mean(0, dtype=np.float64).astype(np.float32)
     nearest = np.full(len(h), np.inf, np.float32)
-    chosen = [int(square_norms(h).argmin()) if start is None else start]
+    chosen = [int(squared_norms(h).argmin()) if start is None else start]
     included = 0  # number of chosen rows that `nearest` takes into account
     while len(chosen) < count:
         _update_nearest(nearest, h, h[chosen[included:]])

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from easycoreset.selection.classes import choose_rows, sort_rows
-from easycoreset.selection.geometry import read_rows, square_norms
+from easycoreset.selection.geometry import read_rows, squared_norms
+from easycoreset.selection.row_selection import choose_rows, sort_rows
 from easycoreset.tables import Coreset, Ints, Scores
 
 
@@ -27,7 +27,7 @@ class Moderate:
         for k in np.unique(scores.labels):
             rows = np.flatnonzero(scores.labels == k)
             h = read_rows(scores, "features", rows)
-            distance = np.sqrt(square_norms(h - h.mean(0, dtype=np.float64).astype(np.float32)))
+            distance = np.sqrt(squared_norms(h - h.mean(0, dtype=np.float64).astype(np.float32)))
             deviation[rows] = np.abs(distance - np.median(distance))
 
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:

@@ -15,8 +15,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from easycoreset.console import log, progress
 from easycoreset.errors import EasycoresetWarning, require
-from easycoreset.selection.classes import choose_rows, in_parts, sort_rows
-from easycoreset.selection.geometry import CHUNK, in_chunks, read_rows, unit_rows
+from easycoreset.selection.geometry import CHUNK, in_chunks, normalise_rows, read_rows
+from easycoreset.selection.row_selection import choose_rows, in_parts, sort_rows
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 MIN_PROBABILITY = 1e-12  # smaller ones are clipped to it
@@ -88,7 +88,7 @@ class D2:
             observed = ~np.isnan(values[rows])
             rows = np.concatenate([rows[observed], rows[~observed]])
             h = read_rows(scores, "features", rows)
-            neighbours, distance = find_neighbours(unit_rows(h), self.k, "d2")
+            neighbours, distance = find_neighbours(normalise_rows(h), self.k, "d2")
             weight = np.exp(-self.gamma * distance.astype(np.float64) ** 2)
             hardness = to_unit(values[rows].astype(np.float64))
             total = hardness + (weight * hardness[neighbours]).sum(1)

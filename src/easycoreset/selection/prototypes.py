@@ -11,8 +11,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from sklearn.cluster import KMeans
 
-from easycoreset.selection.classes import choose_rows, sort_rows
-from easycoreset.selection.geometry import read_rows, square_norms
+from easycoreset.selection.geometry import read_rows, squared_norms
+from easycoreset.selection.row_selection import choose_rows, sort_rows
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 
@@ -46,4 +46,4 @@ def distance_to_centre(h: Floats, clusters: int, seed: int) -> Floats:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer distinct rows than clusters
         kmeans = KMeans(clusters, n_init=10, random_state=seed).fit(h)  # pyright: ignore[reportArgumentType]
-    return np.sqrt(square_norms(h - kmeans.cluster_centers_[kmeans.labels_].astype(np.float32)))
+    return np.sqrt(squared_norms(h - kmeans.cluster_centers_[kmeans.labels_].astype(np.float32)))

@@ -32,7 +32,7 @@ def read_published(path: Path, scores: Scores) -> Coreset:
     return Coreset.from_order(_rows(path, read_list(path, f"method file:{path}", len(scores)), scores), scores)
 
 
-def read_listed(option: str, path: Path, scores: Scores) -> Coreset:
+def read_sample_list(option: str, path: Path, scores: Scores) -> Coreset:
     """Read a list of samples for an option; errors name the option."""
     try:
         return read_published(path, scores)

@@ -7,7 +7,7 @@ import numpy as np
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError, require
-from easycoreset.selection.classes import ByColumn, choose_rows, interleave, sort_rows
+from easycoreset.selection.row_selection import ColumnSelector, choose_rows, interleave, sort_rows
 from easycoreset.tables import Coreset, Ints, Scores
 
 STRATA = 50
@@ -59,7 +59,7 @@ class CCS:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stratified(ByColumn):
+class Stratified(ColumnSelector):
     """Keeps equal shares of 50 strata of equal count of a hardness (a control: no end, the whole range)."""
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:

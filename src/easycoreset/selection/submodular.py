@@ -9,8 +9,8 @@ import numpy as np
 
 from easycoreset.console import progress
 from easycoreset.errors import require
-from easycoreset.selection.classes import choose_rows, in_parts, no_tick, require_classes
-from easycoreset.selection.geometry import needed_arrays, read_gradients, read_rows, squared_distances
+from easycoreset.selection.geometry import gradient_arrays, read_gradients, read_rows, squared_distances
+from easycoreset.selection.row_selection import choose_rows, in_parts, no_progress, require_classes
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 
@@ -93,7 +93,7 @@ class CRAIG:
     @property
     def needs(self) -> tuple[str, ...]:
         """The arrays needed for the gradients."""
-        return needed_arrays(self.gradients)
+        return gradient_arrays(self.gradients)
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         weight = np.ones(len(scores), np.float32)
@@ -117,7 +117,7 @@ def to_similarity(squared: Floats) -> Floats:
     return np.subtract(distance.max(initial=0), distance, out=distance)
 
 
-def maximise_coverage(similarity: Floats, count: int, tick: Callable[[], None] = no_tick) -> Ints:
+def maximise_coverage(similarity: Floats, count: int, tick: Callable[[], None] = no_progress) -> Ints:
     """Lazy greedy maximisation of sum_i max_{j kept} s_ij (Minoux 1978); of equal gains the first row wins.
 
     Args:
@@ -149,7 +149,7 @@ def cluster_sizes(similarity: Floats, chosen: Ints) -> Floats:
     return np.bincount(nearest, minlength=len(chosen)).astype(np.float32)
 
 
-def cut_graph(h: Floats, count: int, lam: float, tick: Callable[[], None] = no_tick) -> Ints:
+def cut_graph(h: Floats, count: int, lam: float, tick: Callable[[], None] = no_progress) -> Ints:
     """Greedy maximisation of the graph cut of rows [n, d]; of equal gains the first row wins.
 
     In float64, since cosines of features with a large mean differ only in their last digits.

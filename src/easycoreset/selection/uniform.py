@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from easycoreset.selection.classes import choose_rows
+from easycoreset.selection.row_selection import choose_rows
 from easycoreset.tables import Coreset, Scores
 
 

@@ -36,24 +36,24 @@ class Agreement:
         return {
             "other": self.other,
             "samples": self.samples,
-            "spearman": known(self.spearman),
-            "overlap": {f"{share:g}": known(value) for share, value in self.overlap.items()},
-            "per_class": {name: known(value) for name, value in self.per_class.items()},
+            "spearman": json_number(self.spearman),
+            "overlap": {f"{share:g}": json_number(value) for share, value in self.overlap.items()},
+            "per_class": {name: json_number(value) for name, value in self.per_class.items()},
         }
 
 
-def known(value: float) -> float | None:
+def json_number(value: float) -> float | None:
     """Round a number for JSON; None if it is not finite."""
     return round(value, 6) if np.isfinite(value) else None
 
 
-def easiest_first(values: Numbers) -> npt.NDArray[np.int64]:
+def argsort_easiest_first(values: Numbers) -> npt.NDArray[np.int64]:
     """Rows by ascending value; ties in one seeded order, since rows may be sorted by class."""
     shuffled = np.random.default_rng(0).permutation(len(values))
     return shuffled[np.argsort(values[shuffled], kind="stable")]
 
 
-def agree(
+def compare_columns(
     column: str,
     other: str,
     values: Numbers,
@@ -69,7 +69,7 @@ def agree(
     a = values[both]
     b = other_values[both]
     y = labels[both]
-    order = [easiest_first(values) for values in (a, b)]
+    order = [argsort_easiest_first(values) for values in (a, b)]
     overlap: dict[float, float] = {}
     for share in SHARES:
         count = int(share * len(both) + 0.5)

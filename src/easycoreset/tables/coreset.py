@@ -81,7 +81,7 @@ class Coreset:
         """One line with its size and method."""
         return f"Coreset of {len(self)} of {len(self.keep)} samples by {self.provenance.get('method', 'hand')}"
 
-    def spread(self, rows: Ints, scores: Scores) -> "Coreset":
+    def to_full_table(self, rows: Ints, scores: Scores) -> "Coreset":
         """The same choice within the whole table `scores`, of which this coreset covers only `rows`."""
         order = np.argsort(np.where(self.keep, self.rank, np.iinfo(np.int64).max))[: len(self)]
         return Coreset.from_order(rows[order], scores, self.weight[order])
@@ -117,7 +117,7 @@ class Coreset:
             return cast(Any, data).iloc[self.index]
         if hasattr(data, "schema") and hasattr(data, "take"):  # Arrow
             return cast(Any, data).take(self.index)
-        return data[self.index] if hasattr(data, "shape") else View(data, self.index)
+        return data[self.index] if hasattr(data, "shape") else SubsetView(data, self.index)
 
     def class_counts(self) -> tuple[Ints, Ints]:
         """The number of samples of each class before and after the choice, both [classes]."""
@@ -184,7 +184,7 @@ class Coreset:
         )
 
 
-class View:
+class SubsetView:
     """A map-style data set of some samples of another.
 
     Its `transform` is that of the other data set: timm's loaders set it.

@@ -13,7 +13,7 @@ from easycoreset.records import read_record
 RECORD = "features.json"
 
 
-def file_names(kind: str) -> tuple[str, str]:
+def feature_file_names(kind: str) -> tuple[str, str]:
     """The file names of features and probabilities of one kind (clean or adversarial)."""
     suffix = "" if kind == "clean" else "_adv"
     return f"features{suffix}.npy", f"probabilities{suffix}.npy"
@@ -24,7 +24,7 @@ def has_features(folder: Path, kind: str, size: int) -> bool:
     try:
         if kind not in read_record(folder / RECORD).get("kinds", {}):
             return False
-        for name in file_names(kind):
+        for name in feature_file_names(kind):
             _open(folder / name, size)
     except UsageError:
         return False
@@ -62,7 +62,7 @@ def _read_all(folder: Path, provenance: dict[str, Any], size: int) -> dict[str, 
         )
     fields: dict[str, Any] = {"bias": bool(record.get("bias", True))}
     for kind in record.get("kinds", {}):
-        for name in file_names(kind):
+        for name in feature_file_names(kind):
             fields[name.removesuffix(".npy")] = _open(folder / name, size)
     return fields
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from easycoreset.errors import UsageError
-from easycoreset.tables.coreset import View
+from easycoreset.tables.coreset import SubsetView
 
 
-def with_index(dataset: Any) -> "Indexed":
+def with_index(dataset: Any) -> "IndexedDataset":
     """Add the index to each sample of a map-style data set: (x, y) becomes (x, y, index).
 
     A sample that is a dict gets the item `index`.
@@ -23,10 +23,10 @@ def with_index(dataset: Any) -> "Indexed":
     >>> with_index([{"x": "a", "y": 0}])[0]
     {'x': 'a', 'y': 0, 'index': 0}
     """
-    return Indexed(dataset)
+    return IndexedDataset(dataset)
 
 
-class Indexed:
+class IndexedDataset:
     """A map-style data set that also yields indices."""
 
     def __init__(self, dataset: Any) -> None:
@@ -50,4 +50,4 @@ class Indexed:
         return (*parts, original)
 
     def _original_index(self, index: int) -> int:
-        return int(self.dataset.index[index]) if isinstance(self.dataset, View) else index
+        return int(self.dataset.index[index]) if isinstance(self.dataset, SubsetView) else index

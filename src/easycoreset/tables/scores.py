@@ -16,7 +16,7 @@ import pyarrow as pa
 from easycoreset.console import log, say_name
 from easycoreset.errors import UsageError, nearest, quote, require
 from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
-from easycoreset.tables.agreement import Agreement, agree
+from easycoreset.tables.agreement import Agreement, compare_columns
 from easycoreset.tables.features import read_features
 
 Ints = npt.NDArray[np.int64]
@@ -94,9 +94,9 @@ class Scores:
             )
         return self.columns[name]
 
-    def restrict(self, rows: Ints) -> "Scores":
+    def take_rows(self, rows: Ints) -> "Scores":
         """The table of the rows [n], ascending; features stay on disk until they are read."""
-        arrays = {name: None if (array := getattr(self, name)) is None else Rows(array, rows) for name in ARRAYS}
+        arrays = {name: None if (array := getattr(self, name)) is None else LazyRows(array, rows) for name in ARRAYS}
         return replace(
             self,
             sample_ids=[self.sample_ids[row] for row in rows],
@@ -141,7 +141,9 @@ class Scores:
             for b in other.columns
             if a.removesuffix("_online") == b.removesuffix("_online")
         ]
-        return [agree(a, b, self.columns[a], other.columns[b], self.labels, self.class_names) for a, b in pairs]
+        return [
+            compare_columns(a, b, self.columns[a], other.columns[b], self.labels, self.class_names) for a, b in pairs
+        ]
 
     def to_table(self) -> pa.Table:
         """Convert to a pyarrow table."""
@@ -227,7 +229,7 @@ def find_scores(path: Path) -> Path:
     return file or path
 
 
-class Rows:
+class LazyRows:
     """Some rows of an array, read on access."""
 
     def __init__(self, array: Any, rows: Ints) -> None:
@@ -266,7 +268,7 @@ def check_same_data(
         raise UsageError(f"{what} is of split {quote(provenance['split'])}; needed is {quote(split)}")
     if len(samples[1]) != len(expected[1]):
         counts = f"{len(samples[1])} samples against {len(expected[1])}"
-        raise UsageError(f"{what} is of other data: {counts}{say_changes(samples, expected)}")
+        raise UsageError(f"{what} is of other data: {counts}{describe_changes(samples, expected)}")
     if provenance.get("fingerprint") == fingerprint:
         return
     ids = sum(a != b for a, b in zip(samples[0], expected[0], strict=True))
@@ -275,11 +277,11 @@ def check_same_data(
         raise UsageError(
             f"{what} is of other data: {ids} sample ids and {labels} labels differ "
             f"(fingerprint {str(provenance.get('fingerprint'))[:12]} against {fingerprint[:12]})"
-            f"{say_changes(samples, expected)}"
+            f"{describe_changes(samples, expected)}"
         )
 
 
-def say_changes(samples: tuple[Sequence[str], Ints], expected: tuple[Sequence[str], Ints]) -> str:
+def describe_changes(samples: tuple[Sequence[str], Ints], expected: tuple[Sequence[str], Ints]) -> str:
     """List samples that are gone, new or relabelled, the first five of each; empty if no sample id is shared."""
     before, now = (dict(zip(ids, labels.tolist(), strict=True)) for ids, labels in (samples, expected))
     if not before.keys() & now.keys():

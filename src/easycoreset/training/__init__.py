@@ -9,17 +9,17 @@ from easycoreset.files import write_atomic
 from easycoreset.ledgers import delete_written
 from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
-from easycoreset.processes import leads, tell, undisturbed, world_size
-from easycoreset.tracking import follow
+from easycoreset.process_group import broadcast, is_main_process, preserve_rng, world_size
+from easycoreset.tracking import track_epochs
 from easycoreset.training.checkpoint import CHECKPOINT
+from easycoreset.training.distributed import claim_distributed
 from easycoreset.training.loop import Epoch, History, fit
-from easycoreset.training.setup import Job, fresh_model, prepare, say_few_updates
-from easycoreset.training.together import claim_together
-from easycoreset.training.validation import look_at_epoch
+from easycoreset.training.setup import Job, fresh_model, log_few_updates, prepare
+from easycoreset.training.validation import validate_epoch
 
-__all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "prepare", "say_few_updates", "train"]
+__all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "log_few_updates", "prepare", "train"]
 
-MODEL_PLACES = (
+MODEL_FILES = (
     "model.safetensors",
     "model.json",
     "history.jsonl",
@@ -28,11 +28,11 @@ MODEL_PLACES = (
     "profile.txt",
     "profile.json",
 )
-PLACES = (*MODEL_PLACES, "best")  # the files and folders that `train` may write
+PLACES = (*MODEL_FILES, "best")  # the files and folders that `train` may write
 
 
 @takes(TrainOptions)
-@undisturbed()
+@preserve_rng()
 def train(options: TrainOptions) -> nn.Module:
     """Train a model and write it to the folder `out`; repeating the call resumes, or returns the finished model.
 
@@ -48,21 +48,21 @@ def train(options: TrainOptions) -> nn.Module:
     """
     job = prepare(options, epochs=options.epochs, updates=options.updates)
     identity = job.identity(options)
-    with claim_together(options.out, "train", identity, overwrite=options.overwrite, places=PLACES) as run:
+    with claim_distributed(options.out, "train", identity, overwrite=options.overwrite, places=PLACES) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return load_model(options.out, options.model)
-        say_few_updates(job)
+        log_few_updates(job)
         model = fresh_model(job)
         history: History = []
-        for epoch in follow(fit(job, model, folder=run.path, history=history), options, run.path):
-            if look_at_epoch(job, epoch.trained, history) and leads():
+        for epoch in track_epochs(fit(job, model, folder=run.path, history=history), options, run.path):
+            if validate_epoch(job, epoch.trained, history) and is_main_process():
                 save_model(run.path / "best", epoch.trained, job.card({"epoch": epoch.number}))
         finish_training(job, model, options, history)
         run.finish(summary=training_summary(job, history), options=run.record["options"])
-        if leads():
+        if is_main_process():
             delete_written(run.path / CHECKPOINT)
-        tell(None)  # a barrier: the files of the main process are complete
+        broadcast(None)  # a barrier: the files of the main process are complete
     return model.eval()
 
 
@@ -77,7 +77,7 @@ def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history:
             f"the model's weights are not finite after the last update (first: {nonfinite[0]}): use a smaller --lr, or "
             "--on-nan continue"
         )
-    if not leads():
+    if not is_main_process():
         return
     provenance = {"fingerprint": job.split.fingerprint, "options": options_json(options, neutral=False)}
     save_model(options.out, model, job.card(provenance))
@@ -98,5 +98,5 @@ def training_summary(job: Job, history: History) -> dict[str, object]:
         "epochs": len(history),
         "loss": history[-1]["loss"] if history else None,
         "seconds": round(seconds, 2),
-        **({"broken": job.source.broken} if job.source.broken else {}),
+        **({"broken": job.source.unreadable} if job.source.unreadable else {}),
     }

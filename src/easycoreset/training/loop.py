@@ -15,18 +15,26 @@ from torch.profiler import record_function
 from easycoreset.console import Progress, log, progress
 from easycoreset.data import Batch
 from easycoreset.data.augment import augment
-from easycoreset.data.draws import generator_of, seed_of
+from easycoreset.data.keyed_random import derive_seed, make_generator
 from easycoreset.errors import LONGEST, RunError, UsageError, shorten
-from easycoreset.processes import add_up, agree, leads, rank, several, tell, world_size
+from easycoreset.process_group import (
+    all_reduce_sum,
+    broadcast,
+    is_distributed,
+    is_main_process,
+    rank,
+    sync_model,
+    world_size,
+)
 from easycoreset.recorder import HardnessRecorder
-from easycoreset.training.averaging import Average
 from easycoreset.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from easycoreset.training.distributed import all_finite, all_reduce_gradients, batch_share
+from easycoreset.training.observed_model import wrap_model
 from easycoreset.training.optimizer import build_optimizer
-from easycoreset.training.profiling import Profile, each_in
+from easycoreset.training.profiling import Profile, profile_iteration
 from easycoreset.training.schedule import learning_rate
 from easycoreset.training.setup import Job
-from easycoreset.training.tap import tapped
-from easycoreset.training.together import add_up_gradients, all_finite, share_of
+from easycoreset.training.weight_average import WeightAverage
 
 History = list[dict[str, float | None]]
 LOSS_EVERY = 20  # steps between readings of the loss; each one waits for the device
@@ -111,19 +119,19 @@ class _Training:
         options = job.options
         self.optimizer = build_optimizer(model, options)
         self.peak_lr = self.optimizer.param_groups[0]["lr"]
-        self.average = None if options.ema is None else Average(model, options.ema)
+        self.average = None if options.ema is None else WeightAverage(model, options.ema)
         mode = "reduce-overhead" if options.cuda_graphs else None
         self.runner: Any = torch.compile(model, mode=mode) if options.compile else model
-        self.tap = None if recorder is None else tapped(self.runner, model, recorder, job, feature_layer)
+        self.observed_model = None if recorder is None else wrap_model(self.runner, model, recorder, job, feature_layer)
         self.epoch = 1
         self.step = 0
         self.seconds = 0.0
         self._reported_bad = 0
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
         self.bad_steps = torch.zeros((), dtype=torch.int64, device=job.device)
-        profiled = options.profile and leads()
+        profiled = options.profile and is_main_process()
         self.profile = Profile(folder, job.device) if profiled and folder is not None else None
-        saved = tell(load_checkpoint(folder) if folder is not None and leads() else None)
+        saved = broadcast(load_checkpoint(folder) if folder is not None and is_main_process() else None)
         if saved is not None:
             try:
                 self._load(saved)
@@ -147,20 +155,20 @@ class _Training:
         job = self.job
         epoch = self.epoch
         steps = min(job.steps, job.updates - (epoch - 1) * job.steps)
-        permutation = torch.randperm(len(job.index), generator=generator_of(job.options.seed, "order", epoch)).numpy()
+        permutation = torch.randperm(len(job.index), generator=make_generator(job.options.seed, "order", epoch)).numpy()
         order = job.index[permutation][: steps * job.options.batch_size]
 
         def transform(images: Tensor, step: int) -> Tensor:
             keys = (epoch, step) if rank() == 0 else (epoch, step, rank())
-            return augment(images, job.augment, generator_of(job.options.seed, "augmentation", *keys))
+            return augment(images, job.augment, make_generator(job.options.seed, "augmentation", *keys))
 
         self.model.train()
         size = job.options.batch_size
         shard = (rank(), world_size())
         batches = job.split.batches(order, size, job.device, transform, skip=self.step, shard=shard)
-        for batch in each_in("batch", batches):
+        for batch in profile_iteration("batch", batches):
             global_size = min(size, len(order) - self.step * size)
-            loss = self._update(batch, share_of(len(batch.x), global_size))
+            loss = self._update(batch, batch_share(len(batch.x), global_size))
             finite = torch.isfinite(loss)
             self.loss_sum += torch.where(finite, loss, 0)
             self.bad_steps += ~finite
@@ -171,7 +179,7 @@ class _Training:
             bar.advance(1, f"epoch {epoch} loss {self._mean_loss():.3f}" if loss_read else None)
             if self.step < steps and self._save_due(loss_read):
                 self.save()
-        agree(self.model)
+        sync_model(self.model)
         seconds = self.seconds + time.monotonic() - self._started
         lr = self.optimizer.param_groups[0]["lr"]
         mean = self._mean_loss()
@@ -188,30 +196,30 @@ class _Training:
     def _save_due(self, synchronised: bool) -> bool:
         """Whether a checkpoint is due; with several processes, the clock of the main process decides."""
         due = time.monotonic() - self._saved > 60 * self.job.options.checkpoint_minutes
-        return synchronised and tell(due) if several() else due
+        return synchronised and broadcast(due) if is_distributed() else due
 
     def _update(self, batch: Batch, share: float) -> Tensor:
         """Do one update; returns this process's share of the loss, on the device."""
         job = self.job
         options = self.job.options
         keys = (self.epoch, self.step) if rank() == 0 else (self.epoch, self.step, rank())
-        key = seed_of(options.seed, "step", *keys)
+        key = derive_seed(options.seed, "step", *keys)
         torch.manual_seed(key)
         if options.cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak_lr * learning_rate(job.schedule, self.updates_done / job.updates, job.warmup)
-        x = batch.x if self.tap is None else self.tap.train().watch(batch, share)
+        x = batch.x if self.observed_model is None else self.observed_model.train().watch(batch, share)
         weight = None if job.weight is None else job.weight[batch.index]
         generator = torch.Generator(job.device).manual_seed(key)
         autocast = torch.autocast(job.device.type, torch.bfloat16) if job.autocast else contextlib.nullcontext()
         with record_function("forward"), autocast:
-            loss = share * job.objective(self.tap or self.runner, x, batch.y, weight, generator)
+            loss = share * job.objective(self.observed_model or self.runner, x, batch.y, weight, generator)
         self.optimizer.zero_grad(set_to_none=True)
         with record_function("backward"):
             loss.backward()
         with record_function("update"):
-            add_up_gradients(self.model)
+            all_reduce_gradients(self.model)
             if options.on_nan == "continue" and not all_finite(loss):
                 return torch.full_like(loss.detach(), float("nan"))  # in all processes if in any
             self.optimizer.step()
@@ -233,7 +241,7 @@ class _Training:
         """Mean loss of the epoch's finite steps so far, NaN without one; raises for others with `on_nan` stop."""
         bad_count = self.bad_steps.clone()
         total = self.loss_sum.clone()
-        add_up(bad_count, total)
+        all_reduce_sum(bad_count, total)
         bad = -(-int(bad_count) // world_size())
         if bad and self.job.options.on_nan == "stop":
             position = f"by update {self.updates_done} (epoch {self.epoch})"
@@ -250,9 +258,9 @@ class _Training:
         self._started = self._saved = now
         loss_sum = self.loss_sum.clone()
         bad_steps = self.bad_steps.clone()
-        add_up(loss_sum, bad_steps)
+        all_reduce_sum(loss_sum, bad_steps)
         recorder_state = self.recorder.state_dict() if self.recorder else None
-        if self.folder is not None and leads():
+        if self.folder is not None and is_main_process():
             save_checkpoint(
                 self.folder,
                 {
@@ -273,7 +281,7 @@ class _Training:
     def _load(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        if leads():  # the saved values are sums over the processes
+        if is_main_process():  # the saved values are sums over the processes
             self.loss_sum.copy_(saved["loss_sum"])
             self.bad_steps.copy_(saved["bad_steps"])
         self.epoch = saved["epoch"]

@@ -18,7 +18,7 @@ OPERATIONS = 25  # rows of the table
 PARTS = ("batch", "forward", "backward", "update")  # of a step; an adversarial objective's attack counts as forward
 
 
-def each_in(part: str, values: Iterable[T]) -> Iterator[T]:
+def profile_iteration(part: str, values: Iterable[T]) -> Iterator[T]:
     """Yield the same values; the time until each one is counted for `part`."""
     iterator = iter(values)
     while True:

@@ -7,7 +7,7 @@ from easycoreset.errors import UsageError
 from easycoreset.options import RecipeOptions
 from easycoreset.tables import Coreset, Floats, Ints
 from easycoreset.tables.holdout import hold_out
-from easycoreset.tables.subset import match_coreset, require_same_data
+from easycoreset.tables.matching import match_coreset, require_same_data
 
 
 def training_rows(options: RecipeOptions, source: Source) -> tuple[Ints, Floats | None]:

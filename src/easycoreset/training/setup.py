@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.console import log
-from easycoreset.data import Source, Split, is_listed, locate, name_data, open_source, takes_size
-from easycoreset.data.contents import describe_contents
-from easycoreset.data.draws import seed_of
-from easycoreset.data.keeping import is_news
+from easycoreset.data import Source, Split, is_listed, make_path_absolute, name_data, open_source, takes_size
+from easycoreset.data.cache import is_first_use
+from easycoreset.data.content_hashes import training_data_record
+from easycoreset.data.keyed_random import derive_seed
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require, say_error
-from easycoreset.models import MODELS, SMALL, build_model, choose_model
+from easycoreset.models import MODELS, SMALL_MODELS, build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for
-from easycoreset.models.modes import check_gradient, frozen
+from easycoreset.models.modes import check_input_gradient, frozen
 from easycoreset.models.saved import check_savable
 from easycoreset.objectives import Objective, is_standard, load_objective
 from easycoreset.options import (
@@ -29,11 +29,11 @@ from easycoreset.options import (
     options_json,
     resolve_optimizer,
 )
-from easycoreset.processes import join, launched, own_gpu
+from easycoreset.process_group import has_launcher, init_process_group, local_rank
 from easycoreset.tables import Coreset, Ints
 from easycoreset.tracking import check_tracker
+from easycoreset.training.initial_weights import InitialWeights, model_name_in, read_initial_weights
 from easycoreset.training.rows import hold_out_rows, training_rows
-from easycoreset.training.starting import Start, model_of, read_start
 
 FEW_UPDATES = 50
 SMALL_REST = 8  # a last batch smaller than 1/8 of the others harms batch norm: it is dropped
@@ -80,7 +80,7 @@ class Job:
     updates: int
     steps: int
     warmup: float | None = None
-    start: Start | None = None
+    initial_weights: InitialWeights | None = None
 
     @property
     def split(self) -> Split:
@@ -100,7 +100,7 @@ class Job:
     @cached_property
     def contents(self) -> dict[str, Any]:
         """A description of the training samples, for `model.json`."""
-        return describe_contents(self.split, self.index)
+        return training_data_record(self.split, self.index)
 
     def identity(self, options: RecipeOptions) -> dict[str, Any]:
         """All that determines the result: the options, with defaults resolved, and the data."""
@@ -115,9 +115,9 @@ class Job:
         }
         if options.coreset is not None:
             weight = b"" if self.weight is None else self.weight.cpu().numpy().tobytes()
-            resolved["coreset"] = f"{len(self.index)} samples, {seed_of(str(self.index.tobytes()), str(weight)):x}"
-        if self.start is not None:
-            resolved["init"] = f"weights {self.start.digest}"
+            resolved["coreset"] = f"{len(self.index)} samples, {derive_seed(str(self.index.tobytes()), str(weight)):x}"
+        if self.initial_weights is not None:
+            resolved["init"] = f"weights {self.initial_weights.digest}"
         return options_json(options, neutral=False) | resolve_optimizer(options) | resolved
 
 
@@ -133,7 +133,7 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
         size = 64 if device.type == "cpu" else 224
     reading_options: dict[str, Any] = {name: getattr(options, name) for name in READING} | {"image_size": size}
     source = open_source(options.data, num_workers=options.num_workers, download=options.download, **reading_options)
-    for note in source.notes if is_news(source) else ():
+    for note in source.notes if is_first_use(source) else ():
         log.info("%s: %s", source.name, note)
     return device, source
 
@@ -141,7 +141,7 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
 Options = TypeVar("Options", bound=ComputeOptions)
 
 
-def sized_as(options: Options, provenance: dict[str, Any], what: str) -> Options:
+def match_image_size(options: Options, provenance: dict[str, Any], what: str) -> Options:
     """Set `image_size` to that of the scores or coreset with this provenance, unless the options give one."""
     _, height, width = provenance.get("shape", (0, 0, 1))
     if options.image_size is not None or height != width or not takes_size(options.data):
@@ -150,9 +150,9 @@ def sized_as(options: Options, provenance: dict[str, Any], what: str) -> Options
     return replace(options, image_size=height)
 
 
-def recorded(options: ComputeOptions) -> dict[str, Any]:
+def options_record(options: ComputeOptions) -> dict[str, Any]:
     """The options for `run.json`, with a path to the data that is valid from any folder."""
-    return options_json(options) | {"data": locate(options.data)}
+    return options_json(options) | {"data": make_path_absolute(options.data)}
 
 
 def choose_device(name: str) -> torch.device:
@@ -168,12 +168,12 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(
             f"device must be available; got {quote(name)}, which this machine (or this build of torch) lacks"
         )
-    return torch.device(name, own_gpu()) if name == "cuda" and launched() else torch.device(name)
+    return torch.device(name, local_rank()) if name == "cuda" and has_launcher() else torch.device(name)
 
 
 def set_threads(threads: int | None, model_name: str, device: torch.device) -> None:
     """Set the number of CPU threads of this process; one is fastest for small models."""
-    small = device.type == "cpu" and model_name in SMALL
+    small = device.type == "cpu" and model_name in SMALL_MODELS
     torch.set_num_threads(threads if threads is not None else 1 if small else _THREADS)
 
 
@@ -185,11 +185,11 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     """
     objective_name, objective = load_objective(options.objective, options.eps)
     if options.coreset is not None:
-        options = sized_as(options, Coreset.read(options.coreset).provenance, f"coreset {options.coreset}")
+        options = match_image_size(options, Coreset.read(options.coreset).provenance, f"coreset {options.coreset}")
     check_tracker(options.track)
     device, source = open_data(options)
     require(device.type == "cuda" or not options.cuda_graphs, "cuda_graphs", "left out without a GPU", True)
-    join(device)
+    init_process_group(device)
     index, weight = training_rows(options, source)
     index, validation = hold_out_rows(options, source, index)
     size = options.batch_size
@@ -197,7 +197,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     drop_last = len(index) > size and (remainder == 1 or 0 < SMALL_REST * remainder < size)
     steps = math.ceil(len(index) / size) - drop_last
     updates = updates if updates is not None else steps * (epochs or 0)
-    model_name = options.model or model_of(options.init) or choose_model(source.shape, device)
+    model_name = options.model or model_name_in(options.init) or choose_model(source.shape, device)
     if options.model is None:
         log.info("model %s is taken (--model)", model_name)
     set_threads(options.threads, model_name, device)
@@ -249,7 +249,7 @@ def _check_train_mode(model: nn.Module, job: Job) -> None:
         raise UsageError(f"model {quote(job.model_name)} {reason}") from None
 
 
-def say_few_updates(job: Job) -> None:
+def log_few_updates(job: Job) -> None:
     """Log a hint if there are too few updates to learn much, as for small image folders."""
     if job.updates < FEW_UPDATES:
         log.info("only %d updates in total: a smaller --batch-size or more --epochs give more", job.updates)
@@ -275,7 +275,7 @@ def use_autocast(precision: str, device: torch.device) -> bool:
 
 def fresh_model(job: Job) -> nn.Module:
     """Build the model of a job on its device, initialised from its seed."""
-    torch.manual_seed(seed_of(job.options.seed, "initialisation"))
+    torch.manual_seed(derive_seed(job.options.seed, "initialisation"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # `prepare` has shown it
         return _build(job)
@@ -284,14 +284,14 @@ def fresh_model(job: Job) -> nn.Module:
 def _build(job: Job) -> nn.Module:
     """Build the model of a job on its device, with its initial weights."""
     model = build_model(job.card())
-    if job.start is not None:
-        job.start.load(model)
+    if job.initial_weights is not None:
+        job.initial_weights.load(model)
     return to_device(model, job.device)
 
 
 def _with_start(job: Job, init: str) -> Job:
     """The job with initial weights; their normalisation, if they have one, replaces that of the data."""
-    start = read_start(init, job.card())
+    start = read_initial_weights(init, job.card())
     mean = start.mean or job.source.mean
     std = start.std or job.source.std
     return replace(job, start=start, source=replace(job.source, mean=mean, std=std))
@@ -336,4 +336,4 @@ def require_gradient(model: nn.Module, source: Source, device: torch.device, nam
     """
     rows = np.arange(min(8, len(source.splits["train"])))
     batch = next(source.splits["train"].batches(rows, len(rows), device))
-    check_gradient(model, batch.x, name)
+    check_input_gradient(model, batch.x, name)

@@ -15,7 +15,7 @@ ATTACKED = 512  # most rows that are attacked after every epoch
 COLLAPSE = 0.5  # share of the best PGD accuracy below which a model has overfitted to its one-step attack
 
 
-def look_at_epoch(job: Job, model: nn.Module, history: History) -> bool:
+def validate_epoch(job: Job, model: nn.Module, history: History) -> bool:
     """Add the accuracies of the last epoch to its line of the history; returns whether it is the best so far.
 
     `val_clean` is on all held-out rows, `val_robust` under PGD-10 on up to 512 of them; one-step training without

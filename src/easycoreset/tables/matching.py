@@ -10,7 +10,7 @@ import numpy.typing as npt
 from easycoreset.console import log
 from easycoreset.errors import UsageError, quote
 from easycoreset.tables.coreset import Coreset
-from easycoreset.tables.scores import ARRAYS, Ints, Rows, Scores, check_same_data
+from easycoreset.tables.scores import ARRAYS, Ints, LazyRows, Scores, check_same_data
 
 
 class SplitFacts(Protocol):
@@ -56,7 +56,7 @@ def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] =
     Raises:
         UsageError: another split, sample ids that are not unique, or none in common.
     """
-    if is_of(scores.provenance, split):
+    if is_same_data(scores.provenance, split):
         return scores
     match = match_ids(
         (scores.sample_ids, scores.labels, scores.class_names, scores.provenance), split, class_names, what
@@ -67,7 +67,7 @@ def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] =
         name: np.where(unknown, np.float32(np.nan), values[match.rows]) for name, values in scores.columns.items()
     }
     arrays = {
-        name: None if new.any() or (array := getattr(scores, name)) is None else Rows(array, match.rows)
+        name: None if new.any() or (array := getattr(scores, name)) is None else LazyRows(array, match.rows)
         for name in ARRAYS
     }
     problem = f"{what}: {int(new.sum())} new samples have no features: score the data again" if new.any() else ""
@@ -99,7 +99,7 @@ def match_coreset(
     Raises:
         UsageError: another split, sample ids that are not unique, none in common, or no kept sample left.
     """
-    if is_of(coreset.provenance, split):
+    if is_same_data(coreset.provenance, split):
         return coreset
     old_names = coreset.provenance.get("class_names", ())
     match = match_ids((coreset.sample_ids, coreset.labels, old_names, coreset.provenance), split, class_names, what)
@@ -152,7 +152,7 @@ def require_same_data(coreset: Coreset | Scores, split: SplitFacts, what: str) -
         raise UsageError(f"{error}; {shared} sample ids are in both (--allow-subset matches them)") from None
 
 
-def is_of(provenance: dict[str, Any], split: SplitFacts) -> bool:
+def is_same_data(provenance: dict[str, Any], split: SplitFacts) -> bool:
     """Whether a table is of exactly these data."""
     return (provenance.get("fingerprint"), provenance.get("split", split.name)) == (split.fingerprint, split.name)
 

@@ -11,7 +11,7 @@ from easycoreset.attacks.ball import Norm, check_ball
 from easycoreset.errors import UsageError
 
 
-class Saved:
+class SavedImages:
     """Returns saved images by the samples' indices; the evaluation predicts their classes again.
 
     Args:

@@ -14,7 +14,7 @@ Order = Callable[[Ints, int, np.random.Generator], Ints]  # (rows, count, rng) -
 
 
 @dataclass(frozen=True, kw_only=True)
-class ByColumn:
+class ColumnSelector:
     """Base of selectors that rank by one column of the scores."""
 
     cost: ClassVar[str] = "n log n"
@@ -27,7 +27,7 @@ class ByColumn:
         return (self.by,)
 
 
-def no_tick(steps: int = 1) -> None:
+def no_progress(steps: int = 1) -> None:
     """Progress callback that does nothing."""
 
 

@@ -14,18 +14,18 @@ from easycoreset.attacks.ball import random_point
 from easycoreset.data import Batch, Split
 from easycoreset.errors import RunError, UsageError
 from easycoreset.files import SCHEMA_VERSION, write_atomic, write_json
-from easycoreset.hardness.exact import look
+from easycoreset.hardness.exact import forward_with_gradient
 from easycoreset.models.last_layer import LastLayer, find_last_layer
 from easycoreset.models.modes import frozen, full_float32
-from easycoreset.objectives.inner import ascend
+from easycoreset.objectives.inner_maximisation import maximise_loss
 from easycoreset.records import read_record
-from easycoreset.tables.features import RECORD, file_names, has_features
+from easycoreset.tables.features import RECORD, feature_file_names, has_features
 
 LARGEST = float(np.finfo(np.float16).max)
 STEPS = 10  # of PGD
 
 
-def saved_kinds(folder: Path, split: Split, layer: str | None) -> dict[str, Any]:
+def complete_kinds(folder: Path, split: Split, layer: str | None) -> dict[str, Any]:
     """Kinds (clean, adversarial) saved completely for this data and layer, each with its entry in `features.json`."""
     try:
         record = read_record(folder / RECORD)
@@ -71,14 +71,14 @@ def save_features(
         UsageError: the model has no last linear layer and no layer is named.
         RunError: a feature is not finite or is beyond float16.
     """
-    kinds = saved_kinds(folder, split, feature_layer)
+    kinds = complete_kinds(folder, split, feature_layer)
     order = np.arange(len(split), dtype=np.int64)
     probe = next(split.batches(order[:2], 2, device))
     layer = find_last_layer(model, probe.x, feature_layer)
 
     def adversarial(batch: Batch) -> Batch:
         start = random_point(batch.x, batch.index, eps, "linf", seed)
-        x_adv = ascend(
+        x_adv = maximise_loss(
             model,
             batch.x,
             start,
@@ -91,7 +91,7 @@ def save_features(
     def computed_batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for batch in split.batches(order, batch_size, device):
             inputs = batch if kind == "clean" else adversarial(batch)
-            yield batch.index, *look_at(model, inputs, layer)
+            yield batch.index, *compute_features(model, inputs, layer)
             advance(len(batch.index))
 
     shapes = _write(folder, kind, len(split), computed_batches())
@@ -110,10 +110,10 @@ def save_features(
     )
 
 
-def look_at(model: nn.Module, batch: Batch, layer: LastLayer) -> tuple[Tensor, Tensor]:
+def compute_features(model: nn.Module, batch: Batch, layer: LastLayer) -> tuple[Tensor, Tensor]:
     """Features [B, d] and probabilities [B, classes] of a batch, float32."""
-    with frozen(model), full_float32(), layer.watched():
-        outputs = look(model, batch.x, batch.y, gradient=False, layer=layer)
+    with frozen(model), full_float32(), layer.recording():
+        outputs = forward_with_gradient(model, batch.x, batch.y, gradient=False, layer=layer)
     assert outputs.features is not None
     return outputs.features.float(), outputs.p.float()
 
@@ -127,7 +127,7 @@ def _reserve_space(path: Path) -> None:
 
 def _write(folder: Path, kind: str, size: int, batches: Iterator[tuple[Tensor, Tensor, Tensor]]) -> dict[str, Any]:
     """Write the two arrays of one kind, each renamed into place when complete; returns their shapes."""
-    features_file, probabilities_file = (folder / name for name in file_names(kind))
+    features_file, probabilities_file = (folder / name for name in feature_file_names(kind))
     arrays: list[np.memmap] = []
 
     def fill(features_path: Path, probabilities_path: Path) -> None:

@@ -14,7 +14,7 @@ from easycoreset.recorder import HardnessRecorder
 from easycoreset.training.setup import Job
 
 
-class Tap(nn.Module):
+class ObservedModel(nn.Module):
     """Runs a network; a recorder watches each clean batch and observes its first logits in train mode.
 
     Args:
@@ -45,29 +45,31 @@ class Tap(nn.Module):
         if self.layer is None:
             logits = self.network(x)
         else:
-            with self.layer.watched():
+            with self.layer.recording():
                 logits = self.network(x)
-                features = self.layer.features(len(x))
+                features = self.layer.pop_features(len(x))
         self.recorder.observe(logits, batch.y, batch.index, features)
         return logits
 
 
-def tapped(network: Any, model: nn.Module, recorder: HardnessRecorder, job: Job, feature_layer: str | None) -> Tap:
+def wrap_model(
+    network: Any, model: nn.Module, recorder: HardnessRecorder, job: Job, feature_layer: str | None
+) -> ObservedModel:
     """Wrap the network of the loop; a compiled model, or one without a last linear layer, gives no features."""
     layer = None
-    if recorder.wants_features and network is model:
+    if recorder.needs_features and network is model:
         batch = next(job.split.batches(np.arange(min(2, len(job.split))), 2, job.device))
         try:
             layer = find_last_layer(model, batch.x, feature_layer)
             recorder.feature_bias = layer.bias
         except UsageError as error:
             log.info("grand left out: %s", error)
-    elif recorder.wants_features:
+    elif recorder.needs_features:
         log.info("grand left out: features of a compiled model cannot be read in training")
-    return Tap(network, recorder, layer).train(model.training)
+    return ObservedModel(network, recorder, layer).train(model.training)
 
 
-def is_tappable(job: Job) -> bool:
+def uses_clean_batch(job: Job) -> bool:
     """Whether the objective runs the network on the clean batch in train mode."""
     seen_clean: list[bool] = []
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-class Average:
+class WeightAverage:
     """A moving average of a model's weights and buffers; the host never waits for the device.
 
     `torch.optim.swa_utils.AveragedModel` counts its updates in a tensor: reading it for a warm-up would synchronise.

@@ -13,7 +13,7 @@ from easycoreset.errors import UsageError, quote, require
 from easycoreset.evaluation.checks import Check
 from easycoreset.evaluation.outcomes import Outcome, predict_split
 from easycoreset.models.card import ModelCard, card_for, read_card
-from easycoreset.models.foreign import load_foreign, normalised
+from easycoreset.models.foreign import load_foreign, prepend_normalisation
 from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions
 from easycoreset.spelling import split_place
@@ -22,7 +22,7 @@ from easycoreset.training.setup import open_data
 NORMALISATION_SAMPLES = 1000  # on which other normalisations are tried
 
 
-def open_all(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]:
+def open_inputs(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]:
     """Open the device, the data, and the model's card: from its folder, or made for a foreign state dict."""
     if options.weights.is_dir():
         card = read_card(options.weights)
@@ -44,7 +44,7 @@ def open_all(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]
     return device, source, card_for(options.model, source)
 
 
-def check_names(options: EvaluateOptions, model_names: Sequence[str], data_names: Sequence[str]) -> list[Check]:
+def check_class_names(options: EvaluateOptions, model_names: Sequence[str], data_names: Sequence[str]) -> list[Check]:
     """Check that our model and the data have the same class names, unless names are only numbers, as in arrays.
 
     Case, and characters other than letters and digits, are ignored.
@@ -86,7 +86,7 @@ def check_normalisation(
     for mean, std in ((source.mean, source.std), (half, half), (zero, byte)):
         name = f"--input-mean {_format_numbers(mean)} --input-std {_format_numbers(std)}"
         normalised_correct = _predict_correct(
-            normalised(model, source.shape[0], mean, std), split, rows, options.batch_size
+            prepend_normalisation(model, source.shape[0], mean, std), split, rows, options.batch_size
         )
         gain = normalised_correct.astype(float) - correct
         significant = gain.mean() > max(0.01, 2 * gain.std() / np.sqrt(len(gain)))

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from easycoreset.console import log
-from easycoreset.selection.classes import ByColumn, choose_rows, require_classes, sort_rows
+from easycoreset.selection.row_selection import ColumnSelector, choose_rows, require_classes, sort_rows
 from easycoreset.tables import Coreset, Ints, Scores
 
 
@@ -31,7 +31,7 @@ class EasyCore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Easiest(ByColumn):
+class Easiest(ColumnSelector):
     """Keeps the lowest values of a hardness (a control: is AIGN special, or any easy end?)."""
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -42,7 +42,7 @@ class Easiest(ByColumn):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hardest(ByColumn):
+class Hardest(ColumnSelector):
     """Keeps the highest values of a hardness; never observed samples come last."""
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -53,7 +53,7 @@ class Hardest(ByColumn):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Middle(ByColumn):
+class Middle(ColumnSelector):
     """Keeps the middle of a hardness: of n observed samples those ranked from floor((n - count) / 2) on."""
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:

@@ -15,7 +15,7 @@ from easycoreset.console import log, say_name
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages
 from easycoreset.data.source import Images, Ints, Source, Split
-from easycoreset.decoding import begins_as_picture, decode, find_white, open_picture, say_broken
+from easycoreset.decoding import begins_as_picture, decode, describe_read_error, find_white, open_picture
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.tables.fingerprint import fingerprint
 from easycoreset.tables.holdout import hold_out_named
@@ -31,20 +31,20 @@ FEW = 10  # samples of a class, below which a warning is given
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedImages:
     """The samples of one split: paths, labels [N] and stable ids."""
 
     paths: list[Path]
     labels: Ints
     ids: list[str]
 
-    def take(self, rows: Ints) -> "Listed":
+    def take(self, rows: Ints) -> "ListedImages":
         """The samples `rows`, in that order."""
-        return Listed([self.paths[row] for row in rows], self.labels[rows], [self.ids[row] for row in rows])
+        return ListedImages([self.paths[row] for row in rows], self.labels[rows], [self.ids[row] for row in rows])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ReadOptions:
     """Options for reading image files: side in pixels, workers, whether to skip unreadable images, classes."""
 
     image_size: int = 64
@@ -53,7 +53,7 @@ class Reading:
     classes: str | None = None
 
 
-def hold_out_listed(samples: Listed) -> tuple[dict[str, Listed], str]:
+def hold_out_listed(samples: ListedImages) -> tuple[dict[str, ListedImages], str]:
     """Split samples without a test part into training and test part; returns also a note for the user."""
     train, test = hold_out_named(samples.labels, samples.ids)
     parts = {"train": samples.take(train), "test": samples.take(test)}
@@ -62,9 +62,9 @@ def hold_out_listed(samples: Listed) -> tuple[dict[str, Listed], str]:
 
 def open_listed(
     name: str,
-    parts: dict[str, Listed],
+    parts: dict[str, ListedImages],
     class_names: Sequence[str],
-    reading: Reading,
+    reading: ReadOptions,
     notes: list[str],
     augmentation: Literal["none", "flip"] = "none",
 ) -> Source:
@@ -81,7 +81,7 @@ def open_listed(
     if thorough and len(paths) > DECODED_BEFOREHAND:
         log.info("%s: %s images are decoded once to find unreadable ones", name, f"{len(paths):,}")
     white = find_white(paths if thorough else paths[:: max(1, len(paths) // LOOKED_AT)])
-    notes += [say_white(white)] if white is not None else []
+    notes += [white_note(white)] if white is not None else []
     read = (
         partial(decode, size=size, white=white) if small else partial(_check_readable, size=size if thorough else None)
     )
@@ -107,12 +107,12 @@ def open_listed(
     return source
 
 
-def say_white(white: int) -> str:
+def white_note(white: int) -> str:
     """The note on images of more than 8 bits per channel."""
     return f"16-bit images do not define which value is white: {white} is taken, by the largest of all"
 
 
-def _fingerprint(part: Listed) -> str:
+def _fingerprint(part: ListedImages) -> str:
     """The fingerprint over sample id, label and file size: copied files are the same data."""
     return fingerprint(part.ids, part.labels, [str(path.stat().st_size).encode() for path in part.paths])
 
@@ -140,9 +140,11 @@ def _refuse_unreadable(unreadable: list[str], total: int, skip: bool) -> None:
         )
 
 
-def _drop_unreadable(parts: dict[str, Listed], errors: dict[int, str], class_names: Sequence[str]) -> dict[str, Listed]:
+def _drop_unreadable(
+    parts: dict[str, ListedImages], errors: dict[int, str], class_names: Sequence[str]
+) -> dict[str, ListedImages]:
     """The parts without the samples at the positions `errors` of all parts in a row."""
-    kept: dict[str, Listed] = {}
+    kept: dict[str, ListedImages] = {}
     start = 0
     for name, part in parts.items():
         dropped = {position - start for position in errors}
@@ -173,7 +175,7 @@ def map_with_errors(function: Callable[[K], T], items: Sequence[K]) -> tuple[lis
         try:
             return function(items[position])
         except Exception as error:  # PIL raises almost any exception on damaged files
-            errors[position] = say_broken(error)
+            errors[position] = describe_read_error(error)
             return None
 
     positions = range(len(items))
@@ -184,7 +186,7 @@ def map_with_errors(function: Callable[[K], T], items: Sequence[K]) -> tuple[lis
     return results, dict(sorted(errors.items()))
 
 
-def each(function: Callable[[K], T], items: Sequence[K], name: Callable[[K], str] = str) -> list[T]:
+def map_images(function: Callable[[K], T], items: Sequence[K], name: Callable[[K], str] = str) -> list[T]:
     """Call `function` with every item; one error names all items that fail."""
     results, errors = map_with_errors(function, items)
     if errors:

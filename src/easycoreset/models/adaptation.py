@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from easycoreset.errors import UsageError, quote, say_error
-from easycoreset.models.last_layer import logits_of
+from easycoreset.models.last_layer import extract_logits
 
 
 def adapt(network: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Module:
@@ -45,4 +45,4 @@ def _copy_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _take_logits(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-    return output if isinstance(output, Tensor | fx.Proxy) else logits_of(output)  # a trace passes a proxy
+    return output if isinstance(output, Tensor | fx.Proxy) else extract_logits(output)  # a trace passes a proxy

@@ -9,18 +9,18 @@ TEST = ("test", "testing", "val", "valid", "validation", "eval", "evaluation", "
 SUFFIXES = ("", "set", "data", "images", "imgs", "split", "part")  # that may follow the word, as in "trainset"
 
 
-def fold_name(name: str) -> str:
+def normalise_name(name: str) -> str:
     """Normalise a name for comparison: operating systems encode accents differently."""
     return unicodedata.normalize("NFC", name)
 
 
-def part_of(name: str) -> tuple[str, tuple[str, ...]] | None:
+def parse_part(name: str) -> tuple[str, tuple[str, ...]] | None:
     """The word of `TRAIN` or `TEST` in a name, and the other words of the name; None unless there is exactly one.
 
     >>> part_of("Training_set"), part_of("seg_test"), part_of("trainset"), part_of("station")
     (('training', ('set',)), ('test', ('seg',)), ('train', ()), None)
     """
-    words = re.findall(r"[a-z]+|[0-9]+", fold_name(name).lower())
+    words = re.findall(r"[a-z]+|[0-9]+", normalise_name(name).lower())
     matches = [
         next((part for part in (*TRAIN, *TEST) if word in [part + suffix for suffix in SUFFIXES]), None)
         for word in words
@@ -36,7 +36,7 @@ def choose_parts(names: Iterable[str]) -> tuple[list[str], list[str]]:
 
     Training: fewest further words first. Test: the further words of the training part first, then `TEST`'s order.
     """
-    known = {name: match for name in sorted(names) if (match := part_of(name)) is not None}
+    known = {name: match for name in sorted(names) if (match := parse_part(name)) is not None}
     train = [name for name, (part, _) in known.items() if part in TRAIN]
     train.sort(key=lambda name: (len(known[name][1]), TRAIN.index(known[name][0])))
     rest = known[train[0]][1] if train else ()

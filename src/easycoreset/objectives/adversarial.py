@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from easycoreset.objectives import check_ascent, check_smoothing, weighted_mean
-from easycoreset.objectives.inner import anywhere, ascend
+from easycoreset.objectives.inner_maximisation import maximise_loss, uniform_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +59,10 @@ def perturb(
 ) -> Tensor:
     """Craft PGD examples [B,C,H,W] in eval mode, by cross-entropy from random starts."""
     x = x.detach()
-    return ascend(
+    return maximise_loss(
         model,
         x,
-        anywhere(x, eps, generator),
+        uniform_start(x, eps, generator),
         lambda logits: F.cross_entropy(logits, y, reduction="sum"),
         eps=eps,
         steps=steps,

@@ -12,14 +12,14 @@ _MIX1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX2 = 0x94D049BB133111EB - 2**64
 
 
-def seed_of(*keys: int | str) -> int:
+def derive_seed(*keys: int | str) -> int:
     """A 63-bit seed derived from the keys."""
     return int.from_bytes(hashlib.blake2b(repr(keys).encode(), digest_size=8).digest(), "little") >> 1
 
 
-def generator_of(*keys: int | str) -> torch.Generator:
+def make_generator(*keys: int | str) -> torch.Generator:
     """A CPU generator seeded from the keys."""
-    return torch.Generator().manual_seed(seed_of(*keys))
+    return torch.Generator().manual_seed(derive_seed(*keys))
 
 
 def keyed_uniform(index: Tensor, shape: Sequence[int], *keys: int | str) -> Tensor:
@@ -34,7 +34,7 @@ def keyed_uniform(index: Tensor, shape: Sequence[int], *keys: int | str) -> Tens
         [B, *shape] float32 on the device of `index`.
     """
     positions = torch.arange(math.prod(shape), device=index.device)
-    start = _mix(index + (seed_of(*keys) & (2**62 - 1)))
+    start = _mix(index + (derive_seed(*keys) & (2**62 - 1)))
     bits = _mix(start[:, None] + (positions + 1) * _GOLDEN)
     uniform = (bits >> 40 & 0xFFFFFF).to(torch.float32) / 2**24
     return uniform.view(len(index), *shape)

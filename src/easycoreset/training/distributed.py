@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from easycoreset.errors import RunError, UsageError
 from easycoreset.folders import RunFolder, claim
-from easycoreset.processes import add_up, leads, several, tell, world_size
+from easycoreset.process_group import all_reduce_sum, broadcast, is_distributed, is_main_process, world_size
 
 
 @contextlib.contextmanager
-def claim_together(
+def claim_distributed(
     path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False, places: Sequence[str] = ()
 ) -> Iterator[RunFolder]:
     """`claim` a folder for all processes of a run; only the main process claims it and writes.
@@ -23,42 +23,42 @@ def claim_together(
         UsageError: in all processes, if the main process cannot claim the folder.
         RunError: likewise.
     """
-    if not several():
+    if not is_distributed():
         with claim(path, command, options, overwrite=overwrite, places=places) as run:
             yield run
         return
     with contextlib.ExitStack() as stack:
         run: RunFolder | UsageError | RunError | None = None
-        if leads():
+        if is_main_process():
             try:
                 run = stack.enter_context(claim(path, command, options, overwrite=overwrite, places=places))
             except (UsageError, RunError) as error:
                 run = error
-        shared = tell(run)
+        shared = broadcast(run)
         if isinstance(shared, UsageError | RunError):
             raise shared
         yield run if isinstance(run, RunFolder) else RunFolder(shared.path, shared.file, shared.record, writes=False)
 
 
-def share_of(local_size: int, batch_size: int) -> float:
+def batch_share(local_size: int, batch_size: int) -> float:
     """The loss weight of a process with `local_size` samples of a batch; equal weights if each process has them all."""
     return local_size / batch_size if local_size < batch_size else 1 / world_size()
 
 
-def add_up_gradients(model: nn.Module) -> None:
+def all_reduce_gradients(model: nn.Module) -> None:
     """Sum the gradients over all processes, in one all-reduce.
 
     DistributedDataParallel does so during the backward pass, but allows one forward pass per step: adversarial
     objectives have several, some in eval mode.
     """
-    if several():
+    if is_distributed():
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         used = torch.tensor([p.grad is not None for p in trained], dtype=torch.int32, device=trained[0].device)
-        add_up(used)  # a parameter that no process used gets no gradient and no weight decay
+        all_reduce_sum(used)  # a parameter that no process used gets no gradient and no weight decay
         trained = [p for p, count in zip(trained, used.tolist(), strict=True) if count]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        add_up(flat)
+        all_reduce_sum(flat)
         for parameter, local, summed in zip(
             trained, gradients, flat.split([g.numel() for g in gradients]), strict=True
         ):
@@ -68,5 +68,5 @@ def add_up_gradients(model: nn.Module) -> None:
 def all_finite(loss: Tensor) -> bool:
     """Whether the loss is finite in all processes."""
     nonfinite = (~torch.isfinite(loss.detach())).long()
-    add_up(nonfinite)
+    all_reduce_sum(nonfinite)
     return not bool(nonfinite)

@@ -9,7 +9,7 @@ from easycoreset.attacks.ball import project
 from easycoreset.models.modes import frozen
 
 
-def ascend(
+def maximise_loss(
     model: nn.Module,
     x: Tensor,
     start: Tensor,
@@ -42,12 +42,12 @@ def ascend(
     return x_adv.detach()
 
 
-def near(x: Tensor, generator: torch.Generator) -> Tensor:
+def gaussian_start(x: Tensor, generator: torch.Generator) -> Tensor:
     """The Gaussian start of TRADES and MART: x + 0.001 * N(0, 1)."""
     return x + 0.001 * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
-def anywhere(x: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+def uniform_start(x: Tensor, eps: float, generator: torch.Generator) -> Tensor:
     """A uniform random point of the linf ball, clipped to [0,1]."""
     noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) * 2 - 1
     return project(x + eps * noise, x, eps, "linf")

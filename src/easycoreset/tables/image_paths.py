@@ -3,20 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from easycoreset.decoding import open_picture, say_broken
+from easycoreset.decoding import describe_read_error, open_picture
 from easycoreset.errors import UsageError, quote
 from easycoreset.spelling import is_manifest, picture_files
 from easycoreset.tables.fingerprint import Ints, fingerprint
 
 
-def find_pictures(data: str, sample_ids: Sequence[str], labels: Ints, known: str | None) -> list[Path]:
+def find_image_files(
+    data: str, sample_ids: Sequence[str], labels: Ints, expected_fingerprint: str | None
+) -> list[Path]:
     """The file of every sample of an image folder or a manifest; no image is decoded.
 
     Args:
         data: the folder or the manifest.
         sample_ids: sample ids of the table.
         labels: [N] labels of the table.
-        known: fingerprint of the table's data; None if it is not known, then it is not checked.
+        expected_fingerprint: fingerprint of the table's data; None if it is not known, then it is not checked.
 
     Raises:
         UsageError: a sample id that is not a path within the folder, a missing image, or another fingerprint.
@@ -32,9 +34,10 @@ def find_pictures(data: str, sample_ids: Sequence[str], labels: Ints, known: str
             "--data names the folder of the data set now"
         )
     current = fingerprint(sample_ids, labels, (str(file.stat().st_size).encode() for file in files))
-    if known not in (None, current):
+    if expected_fingerprint not in (None, current):
         raise UsageError(
-            f"data: {root} is other data: images of other sizes (fingerprint {current[:12]} against {str(known)[:12]})"
+            f"data: {root} is other data: images of other sizes (fingerprint {current[:12]}, "
+            f"not {str(expected_fingerprint)[:12]})"
         )
     return files
 
@@ -53,7 +56,7 @@ def check_ids(sample_ids: Sequence[str]) -> None:
         raise UsageError("sample ids must be named once each, to be files")
 
 
-def require_pictures(files: Sequence[Path]) -> None:
+def require_images(files: Sequence[Path]) -> None:
     """Refuse files that are not images, whatever their names, before they are passed on as images.
 
     Raises:
@@ -64,4 +67,4 @@ def require_pictures(files: Sequence[Path]) -> None:
             with open_picture(file):
                 pass
         except Exception as error:  # PIL raises almost any exception on damaged files
-            raise UsageError(f"data: {quote(str(file))} is not an image ({say_broken(error)})") from None
+            raise UsageError(f"data: {quote(str(file))} is not an image ({describe_read_error(error)})") from None

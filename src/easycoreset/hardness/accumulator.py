@@ -6,10 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from easycoreset.processes import add_up, leads, lowest, meeting_place, rank, world_size
+from easycoreset.process_group import (
+    all_reduce_min,
+    all_reduce_sum,
+    collective_device,
+    is_main_process,
+    rank,
+    world_size,
+)
 
 
-class Gathered:
+class EpochAccumulator:
     """Sums and counts of K columns by index, [K, N]; a sample seen twice in the epoch gets the mean of its values.
 
     Columns named in `first` keep a sample's first value instead: a mean of correct and wrong is neither.
@@ -24,7 +31,7 @@ class Gathered:
         self._nonfinite = torch.zeros(len(self.columns), dtype=torch.int64)
 
     @property
-    def seen(self) -> bool:
+    def has_values(self) -> bool:
         """Whether there is any value."""
         return bool(self._count.any())
 
@@ -50,19 +57,19 @@ class Gathered:
         self._count.index_add_(1, index, finite.to(self._count.dtype))
         self._nonfinite += (~finite).sum(1)
 
-    def unite(self, keep_all: bool = True) -> None:
+    def all_reduce(self, keep_all: bool = True) -> None:
         """Add the values of the other processes; unless `keep_all`, only the main process keeps the sum."""
         if world_size() == 1 or not self.columns:
             return
-        if meeting_place().type == "cuda":
-            self._move(meeting_place())
+        if collective_device().type == "cuda":
+            self._move(collective_device())
         for row in self._first_rows:
             owner = torch.where(self._count[row] > 0, rank(), world_size())
             first_owner = owner.clone()
-            lowest(first_owner)
+            all_reduce_min(first_owner)
             self._sum[row].masked_fill_(owner != first_owner, 0)
-        add_up(self._sum, self._count, self._nonfinite)
-        if not (keep_all or leads()):
+        all_reduce_sum(self._sum, self._count, self._nonfinite)
+        if not (keep_all or is_main_process()):
             self.clear()
 
     def values(self) -> Tensor:
@@ -92,7 +99,7 @@ class Gathered:
             if state[name].shape != target.shape:
                 raise ValueError(f"{name} must be of shape {tuple(target.shape)}; got {tuple(state[name].shape)}")
             target.copy_(state[name])
-        if not leads():
+        if not is_main_process():
             self.clear()
 
     def _move(self, device: torch.device) -> None:

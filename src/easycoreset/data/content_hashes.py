@@ -33,14 +33,14 @@ def find_leaked(source: Source) -> npt.NDArray[np.bool_] | None:
     return leaked if leaked.any() else None
 
 
-def describe_contents(split: Split, rows: Ints) -> dict[str, Any]:
+def training_data_record(split: Split, rows: Ints) -> dict[str, Any]:
     """The entry of `model.json` about the training samples: their number, data set and hashes."""
     digests = hash_images(split, rows)
     hashes = {} if digests is None else {"hashes": base64.b64encode(b"".join(sorted(digests))).decode()}
     return {"split": split.name, "fingerprint": split.fingerprint, "samples": len(rows), **hashes}
 
 
-def find_trained_on(split: Split, rows: Ints, trained: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
+def find_training_samples(split: Split, rows: Ints, trained: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
     """Which of the samples `rows` [n] a model was trained on, by its record `trained`; None if that is not known."""
     digests = hash_images(split, rows)
     text = trained.get("hashes")

@@ -12,7 +12,7 @@ from safetensors.torch import save_file as save_images
 from torch import Tensor, nn
 
 from easycoreset.attacks import Attack, load_attack
-from easycoreset.attacks.ball import lengths
+from easycoreset.attacks.ball import l2_norms
 from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.errors import RunError, UsageError, quote
@@ -24,12 +24,12 @@ from easycoreset.parquet import read_provenance, read_table, with_provenance, wr
 
 TOLERANCE = 2e-6  # relative to the larger of 1 and the ball's radius, for float32's rounding
 SAVE_SECONDS = 5.0  # at least, between two saves
-SLOWER = 20  # times the last save's duration, at least, between two saves
+SAVE_INTERVAL_FACTOR = 20  # times the last save's duration, at least, between two saves
 UNBROKEN = 127  # stage of a sample that is not broken
 
 
 @dataclass
-class Progress:
+class AttackProgress:
     """The progress of one attack.
 
     Attributes:
@@ -41,8 +41,8 @@ class Progress:
 
     pred: np.ndarray
     stage: np.ndarray
-    done: int = 0
-    samples: int = 0
+    stages_done: int = 0
+    samples_done: int = 0
 
     @property
     def broken(self) -> np.ndarray:
@@ -54,10 +54,10 @@ class Progress:
         if images is not None:
             write_atomic(file.with_suffix(".safetensors"), lambda path: save_images({"x": images}, path))
         table = pa.table({"pred": self.pred, "stage": self.stage})
-        write_table(with_provenance(table, {"done": self.done, "samples": self.samples}), file)
+        write_table(with_provenance(table, {"done": self.stages_done, "samples": self.samples_done}), file)
 
     @classmethod
-    def begin(cls, clean: Outcome, file: Path | None) -> "Progress":
+    def resume_or_begin(cls, clean: Outcome, file: Path | None) -> "AttackProgress":
         """Read the progress of an earlier start, or begin from the clean outcome."""
         fresh = cls(clean.pred.copy(), np.where(clean.broken, -1, UNBROKEN).astype(np.int8))
         if file is None or not file.exists():
@@ -108,12 +108,12 @@ def attack_split(
     stages = getattr(attack, "stages", lambda classes: {name: attack})(_count_classes(model, split, device))
     if "pgd-margin" in stages:
         log.info("%s: with fewer than 4 classes PGD with the margin loss replaces APGD-T", name)
-    state = Progress.begin(clean, file)
+    state = AttackProgress.resume_or_begin(clean, file)
     stage_accuracy = dict[str, float]()
     images = _initial_images(split, clean, options, file, state) if options.save_adversarial else None
     row_of = {int(index): row for row, index in enumerate(clean.index)}
     for number, (stage, stage_attack) in enumerate(stages.items()):
-        if number >= state.done:
+        if number >= state.stages_done:
             rows = clean.index[state.stage >= number]
             label = f"{name} {stage}" if len(stages) > 1 else name
             _run_stage(
@@ -134,7 +134,7 @@ def _run_stage(
     eps: float,
     model: nn.Module,
     split: Split,
-    state: Progress,
+    state: AttackProgress,
     row_of: dict[int, int],
     images: Tensor | None,
     options: EvaluateOptions,
@@ -144,10 +144,10 @@ def _run_stage(
     """Attack `rows`, in batches that do not depend on which samples this stage has broken so far."""
     last_save = time.monotonic()
     interval = SAVE_SECONDS
-    with progress(f"{label} eps {eps:.4g}", len(rows), state.samples) as bar:
-        for batch in split.batches(rows[state.samples :], options.batch_size, device):
+    with progress(f"{label} eps {eps:.4g}", len(rows), state.samples_done) as bar:
+        for batch in split.batches(rows[state.samples_done :], options.batch_size, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
-            check_inside(label, x_adv, batch.x, eps, options.norm)
+            check_in_ball(label, x_adv, batch.x, eps, options.norm)
             with frozen(model), torch.no_grad():
                 pred = model(x_adv).argmax(1).cpu().numpy()
             batch_rows = np.array([row_of[index] for index in batch.index.tolist()])
@@ -155,21 +155,21 @@ def _run_stage(
             state.stage[batch_rows[pred != batch.y.cpu().numpy()]] = number
             if images is not None:
                 images[batch_rows] = x_adv.cpu()
-            state.samples += len(batch_rows)
+            state.samples_done += len(batch_rows)
             bar.advance(len(batch_rows))
             if file is not None and time.monotonic() - last_save > interval:
                 save_start = time.monotonic()
                 state.save(file, images)
                 last_save = time.monotonic()
                 if images is not None:  # saving many images takes long
-                    interval = max(SAVE_SECONDS, SLOWER * (last_save - save_start))
-    state.done = number + 1
-    state.samples = 0
+                    interval = max(SAVE_SECONDS, SAVE_INTERVAL_FACTOR * (last_save - save_start))
+    state.stages_done = number + 1
+    state.samples_done = 0
     if file is not None:
         state.save(file, images)
 
 
-def check_saved(spec: str, split: Split, rows: np.ndarray, options: EvaluateOptions) -> None:
+def check_saved_images(spec: str, split: Split, rows: np.ndarray, options: EvaluateOptions) -> None:
     """Refuse saved images outside a ball or [0,1], or of other samples, before any attack runs.
 
     Raises:
@@ -180,15 +180,15 @@ def check_saved(spec: str, split: Split, rows: np.ndarray, options: EvaluateOpti
         for batch in split.batches(rows, options.batch_size):
             x_adv = attack(torch.nn.Identity(), batch.x, batch.y, batch.index)
             try:
-                check_inside(name, x_adv, batch.x, eps, options.norm)
+                check_in_ball(name, x_adv, batch.x, eps, options.norm)
             except RunError as error:
                 raise UsageError(str(error)) from None
 
 
-def check_inside(name: str, x_adv: Tensor, x: Tensor, eps: float, norm: str) -> None:
+def check_in_ball(name: str, x_adv: Tensor, x: Tensor, eps: float, norm: str) -> None:
     """Refuse images outside the ball or [0,1]."""
     delta = (x_adv - x).double()
-    distance = lengths(delta).max() if norm == "l2" else delta.abs().max()
+    distance = l2_norms(delta).max() if norm == "l2" else delta.abs().max()
     if not (float(distance) <= eps + TOLERANCE * max(1.0, eps) and 0 <= float(x_adv.min()) <= float(x_adv.max()) <= 1):
         raise RunError(
             f"attack {quote(name)} left the {norm} ball of {eps:.4g} or [0, 1]: it reached {float(distance):.9g}"
@@ -202,16 +202,16 @@ def _count_classes(model: nn.Module, split: Split, device: torch.device) -> int:
 
 
 def _initial_images(
-    split: Split, clean: Outcome, options: EvaluateOptions, file: Path | None, state: Progress
+    split: Split, clean: Outcome, options: EvaluateOptions, file: Path | None, state: AttackProgress
 ) -> Tensor:
     """The images of an earlier start; without them the clean images, and the attack starts again."""
-    if file is not None and state.done + state.samples and file.with_suffix(".safetensors").exists():
+    if file is not None and state.stages_done + state.samples_done and file.with_suffix(".safetensors").exists():
         images = load_images(file.with_suffix(".safetensors"))["x"]
         if len(images) == len(clean.index):
             return images
-    fresh = Progress.begin(clean, None)
+    fresh = AttackProgress.resume_or_begin(clean, None)
     state.pred = fresh.pred
     state.stage = fresh.stage
-    state.done = 0
-    state.samples = 0
+    state.stages_done = 0
+    state.samples_done = 0
     return torch.cat([batch.x.contiguous() for batch in split.batches(clean.index, options.batch_size)])

@@ -6,16 +6,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from easycoreset.data.arrays import check_arrays, source_of_arrays
-from easycoreset.data.parts import choose_parts
+from easycoreset.data.arrays import check_arrays, make_array_source
 from easycoreset.data.source import Source
+from easycoreset.data.split_names import choose_parts
 from easycoreset.errors import UsageError, quote
 from easycoreset.members import load_attribute
 
 Part = tuple[np.ndarray, np.ndarray]  # images [N,H,W,C], labels [N]
 
 
-def load_own(data: str, classes: str | None = None) -> Source:
+def load_user_data(data: str, classes: str | None = None) -> Source:
     """Call `module:function` and load its result into memory.
 
     The result is a map-style data set of (image, label), or arrays (x, y): x [N,H,W], [N,H,W,C] or [N,C,H,W], uint8 or
@@ -35,7 +35,7 @@ def load_own(data: str, classes: str | None = None) -> Source:
     except Exception as error:  # a user's function may raise anything
         message = " ".join(str(error).split())
         raise UsageError(f"data {quote(data)} cannot be read: {type(error).__name__}: {message}") from None
-    return source_of_arrays(data, {split: (*part, split) for split, part in parts.items()}, classes)
+    return make_array_source(data, {split: (*part, split) for split, part in parts.items()}, classes)
 
 
 def _parts(result: Any) -> dict[str, Any]:

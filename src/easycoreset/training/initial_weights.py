@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from easycoreset.console import log
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
-from easycoreset.models import GreyToRGB, build_model, is_normalised
+from easycoreset.models import GreyToRGB, adds_normalisation, build_model
 from easycoreset.models.card import ModelCard, read_card
-from easycoreset.models.pretrained import published_state
-from easycoreset.models.weights import differences, fit, read_state, read_states, say_differences
+from easycoreset.models.pretrained import load_published_state
+from easycoreset.models.weights import best_match, differing_keys, read_state, read_states, say_differences
 from easycoreset.spelling import split_place
 
 PRETRAINED = "pretrained"
@@ -21,7 +21,7 @@ NORMALISATION = ("0.mean", "0.std")
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialWeights:
     """The initial weights of a model.
 
     Attributes:
@@ -41,15 +41,15 @@ class Start:
         network.load_state_dict(self.state, strict=False)
 
 
-def model_of(init: str | None) -> str | None:
+def model_name_in(init: str | None) -> str | None:
     """The model name in a trained model's folder, the default of `--model`; None for a user's factory."""
     if init in (None, PRETRAINED) or not Path(init).is_dir():
         return None
     model = read_card(Path(init)).model
-    return model if is_normalised(model) else None
+    return model if adds_normalisation(model) else None
 
 
-def read_start(init: str, card: ModelCard) -> Start:
+def read_initial_weights(init: str, card: ModelCard) -> InitialWeights:
     """Read the weights that `init` names, for the model of a card.
 
     Args:
@@ -64,19 +64,19 @@ def read_start(init: str, card: ModelCard) -> Start:
         network = build_model(card)
     targets = _target_states(network, card)
     state = (
-        _name_published(published_state(card), targets, init, card)
+        _name_published(load_published_state(card), targets, init, card)
         if init == PRETRAINED
         else _read_file(Path(init), targets, card)
     )
     mean, std = (tuple(state[name].flatten().tolist()) if name in state else () for name in NORMALISATION)
-    return Start(state, _digest(state), mean, std)
+    return InitialWeights(state, _digest(state), mean, std)
 
 
 def _target_states(network: nn.Module, card: ModelCard) -> dict[str, dict[str, Tensor]]:
     """The modules that weights may belong to, as prefix in the whole model -> expected state dict."""
     whole = network.state_dict()
     targets = {"": whole}
-    if is_normalised(card.model):
+    if adds_normalisation(card.model):
         inner = network[1] if isinstance(network, nn.Sequential) else network
         has_grey_to_rgb = isinstance(inner, nn.Sequential) and isinstance(inner[0], GreyToRGB)
         for prefix in ("1.", *(["1.1."] if has_grey_to_rgb else [])):
@@ -109,7 +109,7 @@ def _count_head_classes(file: Path, targets: dict[str, dict[str, Tensor]], class
     except UsageError:
         return None
     for state in states.values():
-        prefix, candidate, mismatched = fit(state, targets)
+        prefix, candidate, mismatched = best_match(state, targets)
         shapes = {name: (targets[prefix].get(name), candidate.get(name)) for name in mismatched}
         if mismatched and all(
             expected is not None
@@ -146,7 +146,7 @@ def _name_published(
     closest = list[str]()
     for prefix, names in targets.items():
         absent = {name for name, value in names.items() if name not in state and value.shape[:1] == (classes,)}
-        mismatched = [name for name in differences(state, names) if name not in absent]
+        mismatched = [name for name in differing_keys(state, names) if name not in absent]
         if not mismatched:
             return {prefix + name: value for name, value in state.items()}
         closest = mismatched if not closest or len(mismatched) < len(closest) else closest

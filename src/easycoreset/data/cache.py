@@ -9,18 +9,18 @@ _cache: dict[Hashable, Source] | None = None  # None: off
 _reported: set[int] = set()  # ids of the cached sources whose notes were logged
 
 
-def keep_open() -> None:
+def enable_cache() -> None:
     """Switch the cache on for the rest of this process: for workers, which run one job."""
     global _cache
     _cache = {} if _cache is None else _cache
 
 
 @contextlib.contextmanager
-def opened_once() -> Iterator[None]:
+def cached_sources() -> Iterator[None]:
     """Context in which each data set is opened once; later changes of its files are not seen."""
     global _cache
     before = _cache
-    keep_open()
+    enable_cache()
     try:
         yield
     finally:
@@ -28,19 +28,19 @@ def opened_once() -> Iterator[None]:
         _reported.clear()
 
 
-def kept(key: Hashable) -> Source | None:
+def get_cached(key: Hashable) -> Source | None:
     """The cached data set of this key, or None."""
     return None if _cache is None else _cache.get(key)
 
 
-def keep(key: Hashable, source: Source) -> Source:
+def add_to_cache(key: Hashable, source: Source) -> Source:
     """Store the data set if the cache is on, and return it."""
     if _cache is not None:
         _cache[key] = source
     return source
 
 
-def is_news(source: Source) -> bool:
+def is_first_use(source: Source) -> bool:
     """Whether this is the first call for a cached data set; always true for others."""
     if _cache is None or not any(source is cached for cached in _cache.values()):
         return True

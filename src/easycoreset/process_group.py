@@ -10,44 +10,44 @@ import torch
 from torch import Tensor, distributed, nn
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether this process is in a process group with others."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def rank() -> int:
     """The rank of this process, from 0."""
-    return distributed.get_rank() if several() else 0
+    return distributed.get_rank() if is_distributed() else 0
 
 
 def world_size() -> int:
     """The number of processes in the group."""
-    return distributed.get_world_size() if several() else 1
+    return distributed.get_world_size() if is_distributed() else 1
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Whether this is the main process (rank 0), which alone writes and logs."""
     return rank() == 0
 
 
-def launched() -> bool:
+def has_launcher() -> bool:
     """Whether torchrun (or another launcher) started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def launched_rank() -> int:
     """The rank that the launcher gave this process; known before the process group exists."""
-    return int(os.environ.get("RANK", "0")) if launched() else 0
+    return int(os.environ.get("RANK", "0")) if has_launcher() else 0
 
 
-def own_gpu() -> int:
+def local_rank() -> int:
     """The index of the GPU that this process uses on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def join(device: torch.device) -> None:
+def init_process_group(device: torch.device) -> None:
     """Join the process group of a launcher; does nothing without a launcher or if the group exists already."""
-    if launched() and not distributed.is_initialized():
+    if has_launcher() and not distributed.is_initialized():
         # Imported after the group exists (as an optimizer does), the defaults of its functions keep a reference to the
         # group: the group's threads then outlive `leave` and abort the process at exit.
         import torch.distributed.nn.functional
@@ -58,36 +58,36 @@ def join(device: torch.device) -> None:
         distributed.init_process_group(backend, timeout=timedelta(days=1))  # one may compute long while others wait
 
 
-def meeting_place() -> torch.device:
+def collective_device() -> torch.device:
     """The device on which tensors must be for collective operations."""
-    cuda = several() and distributed.get_backend() == "nccl"
+    cuda = is_distributed() and distributed.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
 
-def add_up(*values: Tensor) -> None:
+def all_reduce_sum(*values: Tensor) -> None:
     """Replace each tensor by its sum over the processes, in place (all-reduce)."""
-    for value in values if several() else ():
+    for value in values if is_distributed() else ():
         distributed.all_reduce(value)
 
 
-def lowest(value: Tensor) -> None:
+def all_reduce_min(value: Tensor) -> None:
     """Replace a tensor by its elementwise minimum over the processes, in place (all-reduce)."""
-    if several():
+    if is_distributed():
         distributed.all_reduce(value, distributed.ReduceOp.MIN)
 
 
-def tell(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Broadcast the value of the main process to all processes; it must be picklable."""
-    if not several():
+    if not is_distributed():
         return value
     objects = [value]
     distributed.broadcast_object_list(objects, src=0)
     return objects[0]
 
 
-def agree(model: nn.Module) -> None:
+def sync_model(model: nn.Module) -> None:
     """Give all processes the main process's parameters and the mean of their running statistics (batch norm)."""
-    if not several():
+    if not is_distributed():
         return
     with torch.no_grad():
         for module in model.modules():
@@ -99,14 +99,14 @@ def agree(model: nn.Module) -> None:
             distributed.broadcast(value.data, src=0)
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Destroy the process group, so that no other process waits for this one."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def preserve_rng() -> Iterator[None]:
     """Restore the random state and the number of threads of the process afterwards."""
     threads = torch.get_num_threads()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []

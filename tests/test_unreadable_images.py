@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from easycoreset import RunError, UsageError, decoding, open_source
-from easycoreset.data import images, listed
+from easycoreset.data import image_files, images
 from easycoreset.decoding import decode
 from easycoreset.errors import EasycoresetWarning
 from test_data import check_source
@@ -39,16 +39,16 @@ def spoilt(png_folder):
 @pytest.mark.parametrize("limit", [2**30, 0])
 def test_broken_images_are_left_out_and_named(png_folder, spoilt, monkeypatch, limit):
     monkeypatch.setattr(images, "MEMORY_LIMIT", limit)
-    monkeypatch.setattr(listed, "DECODED_BEFOREHAND", 0)  # they are decoded all the same
+    monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 0)  # they are decoded all the same
     with pytest.raises(UsageError, match=r"3 unreadable images: .*\(--skip-broken leaves them out\)") as caught:
-        monkeypatch.setattr(listed, "DECODED_BEFOREHAND", 50_000)
+        monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 50_000)
         open_source(str(png_folder), image_size=8)
     assert all(str(file) in str(caught.value) for file in spoilt)
-    monkeypatch.setattr(listed, "DECODED_BEFOREHAND", 0)
+    monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 0)
     source = open_source(str(png_folder), image_size=8, num_workers=0, skip_broken=True)
     check_source(source)
-    assert sum(map(len, source.splits.values())) == 45 - 3 and len(source.broken) == 3
-    assert all(any(name.startswith(f"{file} (") for name in source.broken) for file in spoilt)
+    assert sum(map(len, source.splits.values())) == 45 - 3 and len(source.unreadable) == 3
+    assert all(any(name.startswith(f"{file} (") for name in source.unreadable) for file in spoilt)
     assert any(note.startswith("3 unreadable images are left out: ") for note in source.notes)
     for file in spoilt:
         file.unlink()
@@ -65,7 +65,7 @@ def test_a_manifest_leaves_them_out_too(png_folder, spoilt):
     with pytest.raises(UsageError, match="3 unreadable images"):
         open_source(str(data))
     source = open_source(str(data), image_size=8, skip_broken=True)
-    assert len(source.broken) == 3 and sum(map(len, source.splits.values())) == 42
+    assert len(source.unreadable) == 3 and sum(map(len, source.splits.values())) == 42
 
 
 def test_too_many_broken_images_are_an_error(png_folder):
@@ -196,7 +196,7 @@ def test_what_is_too_large_is_named_and_can_be_left_out(wide, png_folder, monkey
         UsageError, match=r"1 unreadable image: .*wide.png \(8000 x 4000 pixels of 1 bytes: at most 10 MB are decoded\)"
     ):
         open_source(str(png_folder), image_size=8)
-    assert len(open_source(str(png_folder), image_size=8, skip_broken=True).broken) == 1
+    assert len(open_source(str(png_folder), image_size=8, skip_broken=True).unreadable) == 1
 
 
 def test_large_images_of_every_mode(tmp_path, monkeypatch):
@@ -307,7 +307,7 @@ def test_an_image_that_breaks_later_is_named_on_one_line(png_folder, monkeypatch
 @pytest.mark.parametrize("form", ["jpg", "png", "gif", "bmp", "webp", "tif", "ppm"])
 def test_in_a_very_large_folder_the_beginning_must_do(png_folder, monkeypatch, form):
     monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
-    monkeypatch.setattr(listed, "DECODED_BEFOREHAND", 0)
+    monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 0)
     for file in png_folder.rglob("*.png"):
         with Image.open(file) as image:
             image.convert("RGB").save(file.with_suffix(f".{form}"))
