@@ -211,7 +211,7 @@ def test_features_that_are_lost_or_broken_are_made_again(featured, tmp_path, spo
 def test_arrays_of_another_shape_are_wrong_use(featured):
     scores = Scores.read(featured / "scores.parquet")
     for changes, match in (
-        ({"features": scores.features[:7]}, r"features must be \[1438, d\], a row a sample; got 7 rows"),
+        ({"features": scores.features[:7]}, r"features must be \[1438, d\], one row per sample; got 7 rows"),
         ({"features": scores.features[:, 0]}, r"features must be \[1438, 1 or more\]; got \(1438,\)"),
         (
             {"probabilities": scores.probabilities[:, :4]},

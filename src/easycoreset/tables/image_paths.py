@@ -31,7 +31,7 @@ def find_image_files(
     if missing:
         raise UsageError(
             f"data: {root} lacks {len(missing)} of {len(sample_ids)} samples (first: {quote(missing[0])}); "
-            "--data names the folder of the data set now"
+            "--data gives its current location"
         )
     current = fingerprint(sample_ids, labels, (str(file.stat().st_size).encode() for file in files))
     if expected_fingerprint not in (None, current):
