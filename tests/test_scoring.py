@@ -199,7 +199,7 @@ def test_the_pass_in_bf16_where_the_ranks_stay(tmp_path, monkeypatch, cli):
     both = np.array([plain["aign"], rounded["aign"]])
     assert rounded["aign"].dtype == np.float32 and not np.array_equal(*both)
     assert np.corrcoef(both.argsort(1).argsort(1))[0, 1] > 0.999 and np.allclose(*both, rtol=0.1, atol=1e-3)
-    monkeypatch.setattr("easycoreset.scoring.passes.SAME_RANKS", 1.0)
+    monkeypatch.setattr("easycoreset.scoring.passes.BF16_CORRELATION", 1.0)
     ran = cli(
         "score",
         "--data",

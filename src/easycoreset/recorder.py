@@ -170,7 +170,7 @@ class HardnessRecorder:
             nonlocal used
             if used:
                 raise UsageError(
-                    "watch records one backward pass; this is a second one through the same x (call watch after "
+                    "watch records one pass; this is a second backward pass through the same x (call watch after "
                     "an attack inside the step)"
                 )
             used = True

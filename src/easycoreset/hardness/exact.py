@@ -51,7 +51,7 @@ def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     finally:
         hook.remove()
     if not all(differentiable):
-        raise UsageError("input_gradient_norms: the model passes no gradient to its input (no_grad inside it?)")
+        raise UsageError("input_gradient_norms: the model lets no gradient through to its input (no_grad inside it?)")
     return AIGN().measure(outputs).masked_fill(~torch.isfinite(outputs.logits).all(1), float("nan"))
 
 
