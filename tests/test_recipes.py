@@ -5,7 +5,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from tests.test_data import write_cifar
+from grids import SMALL, finish, start
 
 from easycoreset import UsageError, recipes, report
 from easycoreset.experiment import run_experiment
@@ -15,7 +15,7 @@ from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import CompareOptions
 from easycoreset.recipes import PAPER_METHODS, RECIPES
 from easycoreset.selection import SELECTORS
-from grids import SMALL, finish, start
+from support.sources import write_cifar
 
 
 def test_recipes_are_fixed():

@@ -1,0 +1,149 @@
+"""A grid on a Ray cluster: the same results as here, also when a machine is lost midway."""
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+
+import pytest
+from grids import SMALL, done, finish, results, start
+
+from easycoreset.data import cached_sources, make_path_absolute
+from easycoreset.experiment import Cell
+from easycoreset.experiment.cluster import gather, put, work_away
+from easycoreset.experiment.tasks import Setting, Task
+
+ray = pytest.importorskip("ray")
+GRID = [
+    "--data",
+    "digits",
+    "--methods",
+    "random,easycore,moderate",
+    "--fractions",
+    "0.3",
+    "--updates",
+    "150",
+    "--seeds",
+    "1",
+    "--scoring-epochs",
+    "2",
+    "--eps",
+    "0.05",
+    "--attack",
+    "fgsm",
+    "--controls",
+    "full",
+    "--quiet",
+]
+
+
+def grid(methods):
+    place = SMALL.index("--workers")
+    line = [methods if value.startswith("random,") else value for value in (*SMALL[:place], *SMALL[place + 2 :])]
+    return ["1" if before == "--seeds" else value for before, value in zip(["", *line], line, strict=False)]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Two machines of one CPU each, as far as Ray knows."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    alone = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100_000_000}
+    found = Cluster(initialize_head=True, head_node_args=alone)
+    try:
+        yield found, found.add_node(num_cpus=1, object_store_memory=100_000_000)
+    finally:
+        found.shutdown()
+
+
+@pytest.mark.slow
+def test_a_machine_is_lost_midway(cluster, tmp_path):
+    both, second = cluster
+    process = start(tmp_path / "ray", [*GRID, "--on", f"ray:{both.address}"])
+    deadline = time.monotonic() + 240
+    while not done(tmp_path / "ray"):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    assert done(tmp_path / "ray") < 4
+    both.remove_node(second, allow_graceful=False)
+    finish(process)
+    finish(start(tmp_path / "here", [*GRID, "--workers", "2"]))
+    assert done(tmp_path / "ray") == 4 and results(tmp_path / "ray").equals(results(tmp_path / "here"))
+    finish(start(tmp_path / "ray", [*GRID, "--on", "ray:127.0.0.1:1"]))  # nothing is left to do: nobody is asked
+
+
+@pytest.mark.slow
+def test_heads_share_a_folder_and_a_grid_is_extended(cluster, tmp_path):
+    """Scores are made once, by whichever head comes first, with what all cells need; a later start adds to them."""
+    place = tmp_path / "ray"
+    ray_on = ["--on", f"ray:{cluster[0].address}"]
+
+    heads = [start(place, grid("random,easycore,hardest"), *ray_on, "--shard", f"{k}/2") for k in (1, 2)]
+    for head in heads:
+        finish(head)
+    assert done(place) == 4
+    began = [json.loads(file.read_text())["started"] for file in sorted(place.glob("scores/*/run.json"))]
+    finish(start(place, grid("random,moderate"), *ray_on))
+    files = sorted(place.glob("scores/*/run.json"))
+    assert [json.loads(file.read_text())["started"] for file in files] == began and len(began) == 1
+    for file in place.glob("cells/*/cell.json"):
+        assert json.loads(file.read_text())["options"]["data"] == "digits"
+
+
+def test_spellings_mean_the_same_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "digits").mkdir()  # the bundled set is meant all the same
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    assert make_path_absolute("photos") == str(tmp_path / "photos") and make_path_absolute("link") == str(
+        tmp_path / "link"
+    )
+    assert make_path_absolute("cifar10:photos") == f"cifar10:{tmp_path / 'photos'}"
+    assert [make_path_absolute(data) for data in ("digits", "hf:owner/name", "gone")] == [
+        "digits",
+        "hf:owner/name",
+        "gone",
+    ]
+
+
+@cached_sources()  # a task keeps its process's data open
+def test_a_task_that_fails_says_why(tmp_path, monkeypatch):
+    cell = Cell(data="digits", model="digits-cnn", method="full", updates=1)
+    found = work_away(Task("cell", cell), Setting(tmp_path), None, "x", "0.0.0")
+    assert found[1] is None and found[0].status == "failed" and "0.0.0 at the head" in found[0].reason
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old = tmp_path / f"easycoreset-{os.getuid()}" / "old"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    wrong = dataclasses.replace(cell, model="no-such")
+    found = work_away(Task("cell", wrong), Setting(tmp_path), None, "x", version("easycoreset"))
+    assert found[0].status == "failed" and "no-such" in found[0].reason and not old.exists()
+
+
+def test_no_cluster_and_no_ray_are_one_line(cli, tmp_path, monkeypatch):
+    ran = cli("compare", *GRID, "--on", "ray:127.0.0.1:1", "--out", tmp_path / "a")
+    assert ran.code == 2 and ran.err.count("\n") == 1 and not ran.out
+    assert "on: no Ray cluster could be joined at 127.0.0.1:1" in ran.err and "pip install easycoreset[ray]" in ran.err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    ran = cli("compare", *GRID, "--on", "ray", "--out", tmp_path / "b")
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "on: ray needs Ray: pip install easycoreset[ray]" in ran.err
+    ran = cli("compare", *GRID, "--on", "slurm", "--out", tmp_path / "c")
+    assert ran.code == 2 and "on must be ray or ray:HOST:PORT; got 'slurm'" in ran.err
+    ran = cli("compare", *GRID, "--on", "ray", "--dry-run", "--out", tmp_path / "d")
+    assert ran.code == 2 and "workers must be given with on and dry_run" in ran.err
+
+
+def test_files_travel(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x").write_bytes(b"1")
+    (tmp_path / "a" / "checkpoint.pt").write_bytes(b"2")
+    files = gather(tmp_path / "a")
+    assert files == {"b/x": b"1"}
+    put(files, tmp_path / "c" / "new")
+    put({"y": b"3"}, tmp_path / "c" / "new")  # whoever comes second gives way
+    assert gather(tmp_path / "c" / "new") == files
+    assert os.listdir(tmp_path / "c") == ["new"]

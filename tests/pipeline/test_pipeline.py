@@ -1,0 +1,205 @@
+"""`run`: from a folder of labelled images to a report, in one command that goes on where it stopped."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from easycoreset import Coreset, UsageError, run
+from easycoreset.pipeline.defaults import choose_batch, choose_side
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, digits):
+    """Digits as pictures of 32 pixels in class folders, 40 a class, 8 of them in a wrong one."""
+    folder = tmp_path_factory.mktemp("photos") / "photos"
+    split = digits.splits["train"]
+    flipped = []
+    for k in range(10):
+        (folder / f"digit {k}").mkdir(parents=True)
+    for k in range(10):
+        for place, row in enumerate(np.flatnonzero(split.labels == k)[:40]):
+            target = (k + 1) % 10 if place == 0 and k < 8 else k
+            name = f"digit {target}/{row:04d}.png"
+            Image.fromarray(split.images.pixels[row, ..., 0].numpy()).resize((32, 32)).save(folder / name)
+            flipped += [name] if target != k else []
+    return folder, flipped
+
+
+OPTIONS = {"epochs": 2, "limit": 40, "attack": "fgsm", "eps": [2 / 255, 8 / 255]}
+
+
+@pytest.mark.slow
+def test_from_a_folder_to_a_report(photos, tmp_path, cli):
+    folder, _ = photos
+    flags = ["run", "--data", folder, "--epochs", 2, "--limit", 40, "--attack", "fgsm", "--eps", "2/255,8/255"]
+    ran = cli(*flags, "--out", tmp_path / "run")
+    assert ran.code == 0, ran.err
+    for said in (
+        "images are brought to 32 pixels",
+        "320 training and 80 test images of 10 classes, 3x32x32; model thin-resnet",
+        "1 of 5: scoring",
+        "5 of 5: evaluating the model that was trained on all",
+    ):
+        assert said in ran.err
+    found = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    assert [row["trained_on"] for row in found["rows"]] == ["coreset", "random", "all"]
+    kept = {name: Coreset.read(tmp_path / "run" / f"{name}.parquet") for name in ("coreset", "random")}
+    assert len(kept["coreset"]) == len(kept["random"]) == 160
+    before, after = kept["coreset"].class_counts()
+    assert (after * 2 >= before - 1).all()  # the same share of every class
+    updates = [
+        json.loads((tmp_path / "run" / name / "run.json").read_text())["summary"]["updates"]
+        for name in ("model", "random", "scores")
+    ]
+    assert len(set(updates)) == 1
+    page = (tmp_path / "run" / "report.html").read_text()
+    outcomes = {}
+    for name in ("coreset", "random", "all"):
+        table = pq.read_table(tmp_path / "run" / "evaluation" / name / "predictions.parquet").to_pydict()
+        outcomes[name] = [
+            not broken for broken, attack in zip(table["broken"], table["attack"], strict=True) if attack == "clean"
+        ]
+    for name, gains in found["against"].items():
+        pairs = list(zip(outcomes["coreset"], outcomes[name], strict=True))
+        assert gains[0]["eps"] == 0 and gains[0]["difference"] == pytest.approx(sum(a - b for a, b in pairs) / 40)
+        assert (
+            gains[0]["low"] < gains[0]["difference"] < gains[0]["high"]
+            and [g["eps"] for g in gains[1:]] == OPTIONS["eps"]
+        )
+    assert page.count(" points clean (") == 2 and "samples of each class" in page
+    assert [row["after"] for row in found["classes"]] == after.tolist()
+    for title in ("What the coreset bought", "Audit", "Hardness", "Easiest and hardest", "Evaluation"):
+        assert title in page
+    assert 'type="checkbox"' in page and pq.read_table(tmp_path / "run" / "audit" / "audit.parquet").num_rows == 320
+    again = cli(*flags, "--out", tmp_path / "run")
+    assert again.code == 0 and "is finished already" in again.err and "1 of 5" not in again.err
+    (tmp_path / "wrong.txt").write_text("1\n5\n")
+    known = cli(*flags, "--wrong", tmp_path / "wrong.txt", "--out", tmp_path / "run")
+    assert known.code == 0 and "1 of 5" not in known.err  # the audit alone is made anew
+    assert json.loads((tmp_path / "run" / "audit" / "run.json").read_text())["summary"]["noise"]["wrong"] == 2
+    other = cli(*flags, "--fraction", 0.3, "--out", tmp_path / "run")
+    assert other.code == 2 and "fraction=0.5 (now 0.3)" in other.err
+
+
+def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    from easycoreset import pipeline
+    from easycoreset.data import digits as arrays
+
+    original = pipeline.evaluate
+    load = arrays.load_digits
+    opened = []
+    monkeypatch.setattr(arrays, "load_digits", lambda: opened.append(1) or load())
+
+    def cut_off(**more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "evaluate", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        run(data="digits", **OPTIONS, out=tmp_path / "run")
+    stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").glob("*/model.safetensors")}
+    assert len(stamps) == 3
+    monkeypatch.setattr(pipeline, "evaluate", original)
+    found = run(data="digits", **OPTIONS, out=tmp_path / "run")
+    assert {file: file.stat().st_mtime_ns for file in stamps} == stamps and len(found["rows"]) == 3
+    assert len(opened) == 2  # once a start, whatever the number of steps
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"fraction": 0}, r"fraction must be in \(0, 1\]"),
+        ({"method": "easycor"}, "did you mean 'easycore'"),
+        ({"objective": "trade"}, "did you mean 'trades'"),
+        ({"data": "nowhere"}, "no folder and no data set"),
+        ({"epochs": 0}, "epochs must be >= 1"),
+        ({"attack": "pgdd"}, "did you mean 'pgd'"),
+        ({"exclude": "none.txt"}, "exclude: file:none.txt: no such file"),
+        ({"wrong": "none.txt"}, "wrong: file:none.txt: no such file"),
+        ({"model": "resnet19"}, "did you mean 'resnet18'"),
+        (
+            {"method": "herding", "model": "tests.support.factories:convolutional_head"},
+            "do not come out of an nn.Linear",
+        ),
+    ],
+)
+def test_wrong_use(options, match, tmp_path):
+    with pytest.raises(UsageError, match=match):
+        run(**{"data": "digits", **OPTIONS, **options, "out": tmp_path / "x"})
+    assert not (tmp_path / "x").exists()
+
+
+def test_defaults_follow_the_data(photos, tmp_path):
+    assert [choose_batch(n) for n in (10, 200, 2000, 10**6)] == [8, 8, 64, 128]
+    assert choose_side(photos[0], "cpu") == 32
+    (tmp_path / "a").mkdir()
+    for size, side in ((300, 64), (70, 64), (20, 32)):
+        Image.new("RGB", (size, size + 10)).save(tmp_path / "a" / "x.png")
+        assert choose_side(tmp_path, "cpu") == side
+    Image.new("RGB", (300, 300)).save(tmp_path / "a" / "x.png")
+    assert choose_side(tmp_path, "cuda") == 224
+
+
+def test_it_starts_from_weights_and_leaves_broken_pictures_out(photos, tmp_path, scored):
+    found = run(data="digits", init=str(scored), **OPTIONS, out=tmp_path / "tuned")
+    assert found["model"] == "digits-cnn" and found["rows"][0]["clean"]["accuracy"] > 0.9
+    with pytest.raises(UsageError, match="1 unreadable image"):
+        broken(photos[0], tmp_path / "photos")
+        run(data=str(tmp_path / "photos"), **OPTIONS, out=tmp_path / "x")
+    run(data=str(tmp_path / "photos"), skip_broken=True, model="digits-cnn", **OPTIONS, out=tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "audit" / "run.json").read_text())["summary"]
+    assert len(summary["unreadable"]) == 1 and "broken.png" in summary["unreadable"][0]
+
+
+def broken(folder, copy):
+    import shutil
+
+    shutil.copytree(folder, copy)
+    (copy / "digit 3" / "broken.png").write_bytes(b"no picture")
+
+
+def test_an_audit_of_data_that_changed(photos, tmp_path):
+    import shutil
+
+    from easycoreset import audit, score
+
+    folder = tmp_path / "photos"
+    shutil.copytree(photos[0], folder)
+    score(data=str(folder), model="digits-cnn", epochs=1, image_size=32, out=tmp_path / "scores")
+    ids = pq.read_table(tmp_path / "scores" / "scores.parquet")["sample_id"].to_pylist()
+    for name in ids[:3]:
+        (folder / name).unlink()
+    options = {"data": str(folder), "image_size": 32, "scores": tmp_path / "scores"}
+    with pytest.raises(UsageError, match="is of other data"):
+        audit(**options, out=tmp_path / "x")
+    table = audit(**options, allow_subset=True, out=tmp_path / "audit")
+    assert not set(ids[:3]) & set(table["sample_id"].to_pylist()) and table.num_rows > 300
+
+
+def test_a_method_gets_what_it_needs(tmp_path):
+    options = OPTIONS | {"epochs": 1, "limit": 10}
+    found = run(data="digits", method="herding", **options, out=tmp_path / "herding")
+    assert found["method"] == "herding" and (tmp_path / "herding" / "scores" / "features.npy").exists()
+    run(data="digits", method="slocurves", **options, out=tmp_path / "slocurves")
+    assert "curvature" in pq.read_schema(tmp_path / "slocurves" / "scores" / "scores.parquet").names
+
+
+def test_other_objectives_are_not_compared(tmp_path, cli):
+    flags = [
+        "--data",
+        "digits",
+        "--epochs",
+        1,
+        "--limit",
+        10,
+        "--attack",
+        "fgsm",
+        "--objective",
+        "trades:eps=0.1:steps=1",
+    ]
+    ran = cli("run", *flags, "--out", tmp_path / "run")
+    assert ran.code == 0, ran.err
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "trained by standard: that is no comparison of samples" in page and "Against all samples" not in page

@@ -1,0 +1,27 @@
+"""On a device that is not the CPU: nothing is left behind, and no training step makes the host wait."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch.utils import backend_registration
+
+STEPS = 18  # of an epoch, and batches of an exact pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this PyTorch has no devices written in Python",
+)
+def test_everything_runs_on_another_device_without_waiting(tmp_path):
+    child = Path(__file__).parents[1] / "support" / "pretend.py"
+    ran = subprocess.run([sys.executable, child, tmp_path], capture_output=True, text=True, timeout=400)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found = json.loads(ran.stdout.splitlines()[-1])
+    assert found["refused"] == 2 and list(found["noticed"].values()) == [2]  # the device is strict, and it counts
+    assert found["apart"] < 1e-5  # the scores are the CPU's
+    for name, waits in found["waits"].items():
+        assert waits and max(waits.values()) < STEPS, (name, waits)
