@@ -14,6 +14,7 @@ from easycoreset.paths import SHOWN, digest_of, is_plain_file, say_paths
 from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions
 
+RENAMED = {"skip_broken": "skip_unreadable"}  # options that version 0.1 recorded under another name
 OWN = "run.json"  # the record of the run that a folder belongs to; other records are guests
 
 
@@ -29,11 +30,13 @@ class Claim:
         places: Sequence[str],
         host: Path | None = None,
         grows: bool = False,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = path
         self.command = command
         self.options = options
         self.grows = grows
+        self.defaults = defaults or {}
         self.file = path / record
         self.places = tuple(places)
         self.host = host
@@ -90,7 +93,7 @@ class Claim:
                 f"out: {self.file} was made with the command {quote(made.get('command'))}; give another --out"
             )
         if not overwrite:
-            difference = _difference(made, self.options)
+            difference = _difference(made["options"], self.options, self.defaults)
             if difference:
                 raise OtherRunError(f"out: {self.file} was made with {difference}; give another --out, or --overwrite")
         elif not listed:
@@ -172,12 +175,17 @@ def _read_record(file: Path) -> dict[str, Any]:
     return record
 
 
-def _difference(record: dict[str, Any], options: dict[str, Any]) -> str:
-    """Which options differ from those of a record, down to the single values of nested ones."""
-    made = _flat(record["options"])
+def _difference(recorded: Mapping[str, Any], options: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Which options differ from those that were recorded, down to the single values of nested ones.
+
+    An option that the record lacks is newer than it, and had its default.
+    """
+    recorded = {RENAMED.get(name, name): value for name, value in recorded.items()}
+    made = _flat(recorded)
     now = _flat(json.loads(json.dumps(options)))
-    later = [name for name in options if name not in record["options"] and options[name] in (None, [], "", False)]
-    names = [name for name in sorted({*made, *now}) if made.get(name) != now.get(name) and name not in later]
+    absent = {name for name in options if name not in recorded}
+    newer = {name for name in absent if options[name] in (None, [], "", False, defaults.get(name))}
+    names = [name for name in sorted({*made, *now}) if made.get(name) != now.get(name) and name not in newer]
     data = [name for name in names if name.partition("[")[0] == "fingerprint"]
     said = ["other data (samples were added, removed, changed or relabelled since)"] if data else []
     others = [name for name in names if name not in data]

@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ def claim(
     record: str = OWN,
     places: Sequence[str] = (),
     host: Path | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Iterator[RunFolder]:
     """Work alone in the folder `path`, on one run of `command` with `options` (those that make the result).
 
@@ -62,12 +63,13 @@ def claim(
         record: the file that tells of the run.
         places: names in the folder that the run may write to; what another wrote there is refused now.
         host: a folder of something else that a guest may write into.
+        defaults: of the options, which an older record may lack.
 
     Raises:
         UsageError: the folder holds something else, or a run with other options (what differs is named).
         RunError: another process works in the folder now.
     """
-    wanted = Claim(path, command, options, record, places, host)
+    wanted = Claim(path, command, options, record, places, host, defaults=defaults)
     wanted.refuse(overwrite)
     with _enclosed(path, record), _locked(path, wanted.ledger, shared=False) as lock:
         if lock is None:

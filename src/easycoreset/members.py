@@ -123,7 +123,7 @@ def describe_members(kind: str, table: Table) -> list[dict[str, str]]:
         if isinstance(member, type) and dataclasses.is_dataclass(member):
             record["options"] = " ".join(f"{f.name}={f.default}" for f in dataclasses.fields(member) if f.init)
             member = typing.cast(Any, member)()
-        record["is"] = getattr(member, "says", None) or (member.__doc__ or "").strip().split("\n")[0]
+        record["is"] = getattr(member, "description", None) or (member.__doc__ or "").strip().split("\n")[0]
         if hasattr(member, "needs"):
             record |= {"needs": ", ".join(member.needs) or "nothing", "cost": member.cost}
         found.append(record)

@@ -35,11 +35,6 @@ def has_launcher() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def launched_rank() -> int:
-    """The rank that the launcher gave this process; known before the process group exists."""
-    return int(os.environ.get("RANK", "0")) if has_launcher() else 0
-
-
 def local_rank() -> int:
     """The index of the GPU that this process uses on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))

@@ -232,10 +232,10 @@ def test_the_commands_take_it(cli, png_folder, listed, tmp_path):
         "score", "--data", data, "--model", "thin-resnet", "--epochs", 1, "--image-size", 8, "--out", tmp_path / "s"
     )
     assert ran.code == 0 and "a seeded, stratified fifth (6 images) is held out" in ran.err
-    ran = cli("train", "--data", data, "--image-size", 8, "--skip-broken", "--epochs", 1, "--out", tmp_path / "s")
+    ran = cli("train", "--data", data, "--image-size", 8, "--skip-unreadable", "--epochs", 1, "--out", tmp_path / "s")
     assert ran.code == 2
-    ran = cli("train", "--data", "digits", "--skip-broken", "--epochs", 1, "--out", tmp_path / "t")
-    assert ran.code == 2 and "skip_broken is for image folders and manifests; got data 'digits'" in ran.err
+    ran = cli("train", "--data", "digits", "--skip-unreadable", "--epochs", 1, "--out", tmp_path / "t")
+    assert ran.code == 2 and "skip_unreadable is for image folders and manifests; got data 'digits'" in ran.err
 
 
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")  # few samples a class

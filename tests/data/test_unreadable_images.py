@@ -40,12 +40,12 @@ def spoilt(png_folder):
 def test_broken_images_are_left_out_and_named(png_folder, spoilt, monkeypatch, limit):
     monkeypatch.setattr(images, "MEMORY_LIMIT", limit)
     monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 0)  # they are decoded all the same
-    with pytest.raises(UsageError, match=r"3 unreadable images: .*\(--skip-broken leaves them out\)") as caught:
+    with pytest.raises(UsageError, match=r"3 unreadable images: .*\(--skip-unreadable leaves them out\)") as caught:
         monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 50_000)
         open_source(str(png_folder), image_size=8)
     assert all(str(file) in str(caught.value) for file in spoilt)
     monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 0)
-    source = open_source(str(png_folder), image_size=8, num_workers=0, skip_broken=True)
+    source = open_source(str(png_folder), image_size=8, num_workers=0, skip_unreadable=True)
     check_source(source)
     assert sum(map(len, source.splits.values())) == 45 - 3 and len(source.unreadable) == 3
     assert all(any(name.startswith(f"{file} (") for name in source.unreadable) for file in spoilt)
@@ -64,7 +64,7 @@ def test_a_manifest_leaves_them_out_too(png_folder, spoilt):
     data.write_text("\n".join(["filepath,label", *rows]))
     with pytest.raises(UsageError, match="3 unreadable images"):
         open_source(str(data))
-    source = open_source(str(data), image_size=8, skip_broken=True)
+    source = open_source(str(data), image_size=8, skip_unreadable=True)
     assert len(source.unreadable) == 3 and sum(map(len, source.splits.values())) == 42
 
 
@@ -72,12 +72,12 @@ def test_too_many_broken_images_are_an_error(png_folder):
     files = sorted(png_folder.rglob("*.png"))
     for file in files[:19]:
         file.write_bytes(b"")
-    with pytest.raises(UsageError, match="skip_broken: 19 of 36 images are unreadable, more than half of them"):
-        open_source(str(png_folder), skip_broken=True)
+    with pytest.raises(UsageError, match="skip_unreadable: 19 of 36 images are unreadable, more than half of them"):
+        open_source(str(png_folder), skip_unreadable=True)
     for file in files[12:19]:
         Image.new("L", (9, 9)).save(file)
-    with pytest.raises(UsageError, match="skip_broken: no image of class class 0 can be read"):
-        open_source(str(png_folder), skip_broken=True)
+    with pytest.raises(UsageError, match="skip_unreadable: no image of class class 0 can be read"):
+        open_source(str(png_folder), skip_unreadable=True)
 
 
 def test_it_changes_the_data_of_a_run(cli, png_folder, spoilt, tmp_path):
@@ -96,7 +96,7 @@ def test_it_changes_the_data_of_a_run(cli, png_folder, spoilt, tmp_path):
     )
     ran = cli(*line)
     assert ran.code == 2 and "3 unreadable images" in ran.err and ran.err.count("\n") == 1
-    ran = cli(*line, "--skip-broken")
+    ran = cli(*line, "--skip-unreadable")
     assert ran.code == 0 and "3 unreadable images are left out: " in ran.err
     ran = cli(
         "evaluate",
@@ -104,7 +104,7 @@ def test_it_changes_the_data_of_a_run(cli, png_folder, spoilt, tmp_path):
         tmp_path / "t",
         "--data",
         png_folder,
-        "--skip-broken",
+        "--skip-unreadable",
         "--attack",
         "fgsm",
         "--eps",
@@ -119,7 +119,7 @@ def test_it_changes_the_data_of_a_run(cli, png_folder, spoilt, tmp_path):
     for file in spoilt:
         file.unlink()
     ran = cli(*line)
-    assert ran.code == 2 and "skip_broken=True (now False)" in ran.err
+    assert ran.code == 2 and "skip_unreadable=True (now False)" in ran.err
     record = json.loads((tmp_path / "t" / "run.json").read_text())
     assert len(record["summary"]["broken"]) == 3 and "class 1/" in str(record["summary"]["broken"])
 
@@ -196,7 +196,7 @@ def test_what_is_too_large_is_named_and_can_be_left_out(wide, png_folder, monkey
         UsageError, match=r"1 unreadable image: .*wide.png \(8000 x 4000 pixels of 1 bytes: at most 10 MB are decoded\)"
     ):
         open_source(str(png_folder), image_size=8)
-    assert len(open_source(str(png_folder), image_size=8, skip_broken=True).unreadable) == 1
+    assert len(open_source(str(png_folder), image_size=8, skip_unreadable=True).unreadable) == 1
 
 
 def test_large_images_of_every_mode(tmp_path, monkeypatch):
@@ -298,7 +298,7 @@ def test_names_are_on_one_line(png_folder):
 
 def test_an_image_that_breaks_later_is_named_on_one_line(png_folder, monkeypatch):
     monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
-    source = open_source(str(png_folder), image_size=8, num_workers=0, skip_broken=True)
+    source = open_source(str(png_folder), image_size=8, num_workers=0, skip_unreadable=True)
     source.splits["train"].images.paths[0].write_bytes(b"")
     with pytest.raises(RunError, match="unreadable image"):
         list(source.splits["train"].batches(np.arange(10), 10))
@@ -317,7 +317,7 @@ def test_in_a_very_large_folder_the_beginning_must_do(png_folder, monkeypatch, f
     assert decoding.begins_as_picture(own[0]) == (form != "ppm")  # which is then opened as one
     assert len(open_source(str(png_folder), image_size=8, num_workers=0).splits["train"]) > 20
     own[3].write_bytes(b"<html>not found</html>")
-    with pytest.raises(UsageError, match="1 unreadable image: .*--skip-broken"):
+    with pytest.raises(UsageError, match="1 unreadable image: .*--skip-unreadable"):
         open_source(str(png_folder), image_size=8)
 
 

@@ -112,11 +112,11 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(tmp_path):
 def test_a_worker_that_dies_is_retried(tmp_path, monkeypatch):
     monkeypatch.setenv("DIE_ONCE", str(tmp_path / "marker"))
     results = run_experiment(
-        experiment(methods=("random", "tests.test_experiment:die_once")), tmp_path / "run", workers=2
+        experiment(methods=("random", "tests.experiment.test_experiment:die_once")), tmp_path / "run", workers=2
     )
-    assert set(results["method"].to_pylist()) == {"random", "tests.test_experiment:die_once"}
+    assert set(results["method"].to_pylist()) == {"random", "tests.experiment.test_experiment:die_once"}
     with pytest.raises(GridError, match=r"1 of 4 cells failed.*its worker process died"):
-        methods = ("random", "tests.test_experiment:die_always", "easycore", "hardest")
+        methods = ("random", "tests.experiment.test_experiment:die_always", "easycore", "hardest")
         run_experiment(experiment(methods=methods), tmp_path / "dead", workers=2)
     assert len(list((tmp_path / "dead" / "cells").glob("*/cell.json"))) == 3  # the others are done
 

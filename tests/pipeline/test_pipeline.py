@@ -148,7 +148,7 @@ def test_it_starts_from_weights_and_leaves_broken_pictures_out(photos, tmp_path,
     with pytest.raises(UsageError, match="1 unreadable image"):
         broken(photos[0], tmp_path / "photos")
         run(data=str(tmp_path / "photos"), **OPTIONS, out=tmp_path / "x")
-    run(data=str(tmp_path / "photos"), skip_broken=True, model="digits-cnn", **OPTIONS, out=tmp_path / "run")
+    run(data=str(tmp_path / "photos"), skip_unreadable=True, model="digits-cnn", **OPTIONS, out=tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "audit" / "run.json").read_text())["summary"]
     assert len(summary["unreadable"]) == 1 and "broken.png" in summary["unreadable"][0]
 

@@ -50,7 +50,7 @@ def open_source(
     image_size: int | None = None,
     num_workers: int = 2,
     download: bool = False,
-    skip_broken: bool = False,
+    skip_unreadable: bool = False,
     classes: str | None = None,
 ) -> Source:
     """Open the data set `data`: NAME, NAME:DIR, hf:NAME, an image folder, a manifest or an .npz file.
@@ -61,7 +61,7 @@ def open_source(
             means 64, and for hf:NAME resizes only if the images have several sizes.
         num_workers: worker processes that decode a folder too large for memory.
         download: let torchvision download missing files.
-        skip_broken: leave out images of a folder or a manifest that cannot be read; `Source.broken` names them.
+        skip_unreadable: leave out images of a folder or a manifest that cannot be read; `Source.broken` names them.
         classes: number of classes, or a file of their names in order; None for the classes that occur.
 
     Raises:
@@ -76,17 +76,17 @@ def open_source(
         raise UsageError(
             f"image_size is for image folders, manifests and hf:NAME; got {image_size} for data {quote(data)}"
         )
-    if skip_broken and not is_listed(data):
-        raise UsageError(f"skip_broken is for image folders and manifests; got data {quote(data)}")
+    if skip_unreadable and not is_listed(data):
+        raise UsageError(f"skip_unreadable is for image folders and manifests; got data {quote(data)}")
     if classes is not None and data.partition(":")[0] in DATA and not data.startswith("hf:"):
         raise UsageError(f"classes must be left out for data {quote(data)}, which has its own; got {quote(classes)}")
-    key = (data, image_size, num_workers, skip_broken, classes)
+    key = (data, image_size, num_workers, skip_unreadable, classes)
     cached = get_cached(key)
     return add_to_cache(key, _open(*key, download)) if cached is None else cached
 
 
 def _open(
-    data: str, image_size: int | None, num_workers: int, skip_broken: bool, classes: str | None, download: bool
+    data: str, image_size: int | None, num_workers: int, skip_unreadable: bool, classes: str | None, download: bool
 ) -> Source:
     """Open a data set; its spelling decides which loader is used."""
     path = Path(data)
@@ -98,7 +98,7 @@ def _open(
         from easycoreset.data.manifest import load_manifest
 
         reading = ReadOptions(
-            image_size=image_size or 64, num_workers=num_workers, skip_broken=skip_broken, classes=classes
+            image_size=image_size or 64, num_workers=num_workers, skip_unreadable=skip_unreadable, classes=classes
         )
         return load_folder(path, reading) if path.is_dir() else load_manifest(path, reading)
     if path.suffix == ".npz":

@@ -49,7 +49,7 @@ class ReadOptions:
 
     image_size: int = 64
     num_workers: int = 2
-    skip_broken: bool = False
+    skip_unreadable: bool = False
     classes: str | None = None
 
 
@@ -71,13 +71,13 @@ def open_listed(
     """Make a data set of listed files.
 
     Raises:
-        UsageError: unreadable images, all named; with `skip_broken`, more than half of all images or a whole class.
+        UsageError: unreadable images, all named; with `skip_unreadable`, more than half of all images or a whole class.
     """
     size = reading.image_size
     notes = [f"images are resized and cropped to {size} pixels (--image-size)", *notes]
     paths = [path for part in parts.values() for path in part.paths]
     small = len(paths) * size**2 * 3 <= images.MEMORY_LIMIT
-    thorough = len(paths) <= DECODED_BEFOREHAND or reading.skip_broken
+    thorough = len(paths) <= DECODED_BEFOREHAND or reading.skip_unreadable
     if thorough and len(paths) > DECODED_BEFOREHAND:
         log.info("%s: %s images are decoded once to find unreadable ones", name, f"{len(paths):,}")
     white = find_white(paths if thorough else paths[:: max(1, len(paths) // LOOKED_AT)])
@@ -88,7 +88,7 @@ def open_listed(
     arrays, errors = map_with_errors(read, paths)
     left_out = [f"{say_name(paths[position])} ({reason})" for position, reason in errors.items()]
     if errors:
-        _refuse_unreadable(left_out, len(paths), reading.skip_broken)
+        _refuse_unreadable(left_out, len(paths), reading.skip_unreadable)
         parts = _drop_unreadable(parts, errors, class_names)
         first = ", ".join(left_out[:3]) + (", ..." if len(errors) > 3 else "")
         notes.append(f"{len(errors)} unreadable image{'s are' if len(errors) > 1 else ' is'} left out: {first}")
@@ -131,11 +131,11 @@ def _refuse_unreadable(unreadable: list[str], total: int, skip: bool) -> None:
     if not skip:
         raise UsageError(
             f"data: {len(unreadable)} unreadable image{'s' * (len(unreadable) > 1)}: {', '.join(sorted(unreadable))} "
-            "(--skip-broken leaves them out)"
+            "(--skip-unreadable leaves them out)"
         )
     if 2 * len(unreadable) > total:
         raise UsageError(
-            f"skip_broken: {len(unreadable)} of {total} images are unreadable, more than half of them: "
+            f"skip_unreadable: {len(unreadable)} of {total} images are unreadable, more than half of them: "
             f"{', '.join(unreadable[:3])}, ..."
         )
 
@@ -154,7 +154,7 @@ def _drop_unreadable(
     lost = sorted(set(parts["train"].labels.tolist()) - set(kept["train"].labels.tolist()))
     if lost:
         names = ", ".join(say_name(class_names[label]) for label in lost)
-        raise UsageError(f"skip_broken: no image of class {names} can be read")
+        raise UsageError(f"skip_unreadable: no image of class {names} can be read")
     return kept
 
 

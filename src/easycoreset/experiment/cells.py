@@ -150,7 +150,7 @@ class Cell(
 
 MAKING = field_names(Cell, neutral=False)  # options that make the result of a cell
 NOT_OF_SCORING = {"schedule", "ema"}  # options of training that a scoring run has its own defaults of
-RECORDED: dict[str, str] = {}  # names in the keys of cells, where an option had another name once
+RECORDED = {"skip_unreadable": "skip_broken"}  # options that had another name in the keys of version 0.1
 SCORING = {  # options that a scoring run shares with the cells that it serves
     "data",
     "init_digest",

@@ -45,6 +45,7 @@ from easycoreset.scoring.needs import FeatureKind
 from easycoreset.selection import choose
 from easycoreset.statistics.outcomes import STRONG
 from easycoreset.tables import Coreset, Scores
+from easycoreset.tables.coreset import find_lost_classes
 from easycoreset.training import train
 from easycoreset.training.setup import open_data
 from easycoreset.versions import versions
@@ -204,7 +205,7 @@ def _fill_cell(cell: Cell, setting: Setting, work: Path, started: float) -> None
 
 def _emptied(counts: dict[str, list[int]]) -> list[str]:
     """A warning where the coreset holds no sample of some classes."""
-    gone = sum(before > 0 and after == 0 for before, after in zip(counts["before"], counts["after"], strict=True))
+    gone = len(find_lost_classes(np.asarray(counts["before"]), np.asarray(counts["after"]))[0])
     return [f"the coreset holds no sample of {gone} of {len(counts['before'])} classes"] if gone else []
 
 

@@ -118,7 +118,7 @@ class Hardness(Protocol):
         ...
 
     @property
-    def opt_in(self) -> bool:
+    def expensive(self) -> bool:
         """Whether it is expensive and measured on request only; it then describes its cost in `price`."""
         ...
 
@@ -152,11 +152,11 @@ class ForwardHardness:
     column: str
     function: Callable[[Outputs], Tensor]
     fold: Callable[[], Fold]
-    says: str
+    description: str
     dtype: str = "float32"
     needs_gradient: bool = False
     needs_features: bool = False
-    opt_in: bool = False
+    expensive: bool = False
     scored_epochs: ClassVar[slice] = slice(None)
 
     def measure(self, outputs: Outputs) -> Tensor:
@@ -178,7 +178,7 @@ class ExpensiveHardness(Protocol):
 class MultiEpochHardness(ExpensiveHardness, Protocol):
     """An expensive hardness that needs the weights of all scored epochs together, instead of one value per epoch."""
 
-    opt_in: bool
+    expensive: bool
 
 
 def load_all_hardness(specs: Sequence[str]) -> list[Hardness | MultiEpochHardness]:
@@ -190,7 +190,7 @@ def load_all_hardness(specs: Sequence[str]) -> list[Hardness | MultiEpochHardnes
     measures: list[Hardness | MultiEpochHardness] = []
     for spec in specs or (CHEAP,):
         members = [load_member("hardness", name, HARDNESS) for name in (HARDNESS if spec == CHEAP else (spec,))]
-        measures += [measure for measure in members if spec != CHEAP or not measure.opt_in]
+        measures += [measure for measure in members if spec != CHEAP or not measure.expensive]
     names = [measure.name for measure in measures]
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate:

@@ -27,7 +27,7 @@ class Boundary:
     dtype: ClassVar[str] = "float32"
     needs_gradient: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
-    opt_in: ClassVar[bool] = True
+    expensive: ClassVar[bool] = True
     scored_epochs: ClassVar[slice] = slice(-1, None)
     steps: int = 100
 

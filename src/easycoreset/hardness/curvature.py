@@ -27,7 +27,7 @@ class Curvature:
     column: ClassVar[str] = "curvature"
     needs_gradient: ClassVar[bool] = True
     needs_features: ClassVar[bool] = False
-    opt_in: ClassVar[bool] = True
+    expensive: ClassVar[bool] = True
     scored_epochs: ClassVar[slice] = slice(None)
     draws: int = 10
     step: float = 1e-3

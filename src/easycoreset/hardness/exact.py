@@ -168,7 +168,7 @@ class InBfloat16(nn.Module):
 
 def needs_only_outputs(measure: Hardness) -> bool:
     """Whether a measure is built in and needs only logits, features and the input gradient."""
-    return isinstance(measure, AIGN | ForwardHardness) and not measure.opt_in
+    return isinstance(measure, AIGN | ForwardHardness) and not measure.expensive
 
 
 def normalisation_std(model: nn.Module) -> Tensor | None:

@@ -23,7 +23,7 @@ class AIGN:
     version: ClassVar[int] = 1
     needs_gradient: ClassVar[bool] = True
     needs_features: ClassVar[bool] = False
-    opt_in: ClassVar[bool] = False
+    expensive: ClassVar[bool] = False
     scored_epochs: ClassVar[slice] = slice(None)
     norm: Literal["l1", "l2", "linf"] = "l2"
     squared: bool = False

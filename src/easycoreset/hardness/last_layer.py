@@ -24,5 +24,5 @@ GRAND = ForwardHardness(
     gradient_norm,
     partial(Mean, limit=10),
     needs_features=True,
-    says="Mean gradient norm of the last layer, first 10 epochs (Paul et al. 2021).",
+    description="Mean gradient norm of the last layer, first 10 epochs (Paul et al. 2021).",
 )

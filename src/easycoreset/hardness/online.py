@@ -26,7 +26,7 @@ def load_online(specs: Sequence[str]) -> list[Hardness]:
     """
     measures: list[Hardness] = []
     for measure in load_all_hardness(specs):
-        if not isinstance(measure, AIGN | ForwardHardness) or measure.dtype != "float32" or measure.opt_in:
+        if not isinstance(measure, AIGN | ForwardHardness) or measure.dtype != "float32" or measure.expensive:
             raise UsageError(
                 f"hardness online must come from a training step, in float32; {quote(measure.name)} does not"
             )

@@ -27,7 +27,7 @@ class VoG:
 
     version: ClassVar[int] = 1
     name: ClassVar[str] = "vog"
-    opt_in: ClassVar[bool] = True
+    expensive: ClassVar[bool] = True
 
     def price(self, extent: Workload) -> str:
         """Its cost, as text for users."""

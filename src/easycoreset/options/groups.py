@@ -57,7 +57,7 @@ class ReadingOptions:
 
     image_size: int | None = field(default=None, metadata=rule(">= 8", lambda value: value >= 8))
     """Side in pixels to which images of files or hf:NAME are brought; left out: 64 for files, 224 with a GPU."""
-    skip_broken: bool = False
+    skip_unreadable: bool = False
     """Leave out images of a folder or a manifest that cannot be read, and name them; without it they are an error."""
     classes: str | None = None
     """How many classes there are, or a file of their names in order (a model.json too); left out: those that occur."""

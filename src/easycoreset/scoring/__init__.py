@@ -1,5 +1,7 @@
 """Scoring: train a model, or take existing checkpoints, and measure the hardness of every sample in their epochs."""
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
@@ -9,7 +11,7 @@ from easycoreset.feature_extraction import complete_kinds, save_features
 from easycoreset.folders import RunFolder
 from easycoreset.hardness.exact import normalisation_std
 from easycoreset.models.saved import load_weights, save_model
-from easycoreset.options import ScoreOptions, takes
+from easycoreset.options import ScoreOptions, defaults_json, takes
 from easycoreset.process_group import broadcast, is_main_process, preserve_rng
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.scoring.agreement import ExactComparison, compare_early
@@ -39,7 +41,7 @@ from easycoreset.scoring.passes import (
 )
 from easycoreset.tables import Scores
 from easycoreset.tables.matching import is_same_data
-from easycoreset.tables.scores import describe_changes
+from easycoreset.tables.same_data import describe_changes
 from easycoreset.tracking import track_epochs
 from easycoreset.training import (
     History,
@@ -88,7 +90,8 @@ def score(options: ScoreOptions) -> Scores:
         identity["feature_layer"] = options.feature_layer
     if not options.overwrite:
         _refuse_changed_data(job, options)
-    with claim_distributed(options.out, "score", identity, overwrite=options.overwrite, places=PLACES) as run:
+    claiming: dict[str, Any] = {"overwrite": options.overwrite, "places": PLACES, "defaults": defaults_json(options)}
+    with claim_distributed(options.out, "score", identity, **claiming) as run:
         if not run.done:
             log_costs(job, measures, len(options.scored_epochs()))
             _train_and_score(job, options, measures, run)

@@ -96,7 +96,7 @@ def supported_measures(job: Job, options: ScoreOptions, measures: Measures) -> M
 
 def log_costs(job: Job, measures: Measures, epochs: int) -> None:
     """Log the costs of the expensive measures."""
-    if any(measure.opt_in for measure in measures):
+    if any(measure.expensive for measure in measures):
         parameters = sum(p.numel() for p in fresh_model(job).parameters() if p.requires_grad)
         workload = Workload(
             samples=len(job.split), pixels=int(np.prod(job.source.shape)), parameters=parameters, epochs=epochs

@@ -116,7 +116,7 @@ def fold_trajectory(
     folds = {measure.name: measure.fold() for measure in measures}
     observed = np.zeros(len(split), np.int32)
     nonfinite = dict[str, int]()
-    cheap = [m for m in measures if not m.opt_in] or measures
+    cheap = [m for m in measures if not m.expensive] or measures
     counted_column = next((m.column for m in cheap if m.needs_gradient), cheap[0].column) if cheap else ""
     for number in scored:
         due = due_measures(number, scored, measures)

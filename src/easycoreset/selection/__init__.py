@@ -18,6 +18,7 @@ from easycoreset.paths import digest_of, is_plain_file
 from easycoreset.records import read_record
 from easycoreset.selection.published import read_published, read_sample_list
 from easycoreset.tables import Coreset, Scores, kept_count
+from easycoreset.tables.coreset import find_lost_classes
 from easycoreset.tables.holdout import hold_out
 from easycoreset.versions import versions
 
@@ -180,7 +181,7 @@ def _finish(
         count=count,
         class_counts={"before": before.tolist(), "after": after.tolist()},
     )
-    _warn_of_lost_classes(coreset, count)
+    _warn_of_lost_classes(coreset)
     _warn_of_unobserved(coreset, scores, needs)
     return coreset
 
@@ -278,16 +279,14 @@ def _warn_of_unobserved(coreset: Coreset, scores: Scores, needs: tuple[str, ...]
         warnings.warn(f"{kept} of the kept samples were never observed", EasycoresetWarning, stacklevel=3)
 
 
-def _warn_of_lost_classes(coreset: Coreset, count: int) -> None:
+def _warn_of_lost_classes(coreset: Coreset) -> None:
     before, after = coreset.class_counts()
     names = coreset.provenance.get("class_names", [])
     labels = [names[k] if k < len(names) else str(k) for k in range(len(before))]
-    proportional = before * (count / before.sum())
-    emptied = [labels[k] for k in np.flatnonzero((before > 0) & (after == 0))]
-    starved = [
-        f"{labels[k]} ({after[k]} of {before[k]})" for k in np.flatnonzero((after > 0) & (after < proportional / 10))
-    ]
-    if emptied:
-        warnings.warn(f"the coreset holds no sample of class {', '.join(emptied)}", EasycoresetWarning, stacklevel=3)
-    if starved:
-        warnings.warn(f"the coreset starves class {', '.join(starved)}", EasycoresetWarning, stacklevel=3)
+    emptied, starved = find_lost_classes(before, after)
+    if len(emptied):
+        text = ", ".join(labels[k] for k in emptied)
+        warnings.warn(f"the coreset holds no sample of class {text}", EasycoresetWarning, stacklevel=3)
+    if len(starved):
+        text = ", ".join(f"{labels[k]} ({after[k]} of {before[k]})" for k in starved)
+        warnings.warn(f"the coreset starves class {text}", EasycoresetWarning, stacklevel=3)

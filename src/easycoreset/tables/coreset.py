@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from easycoreset.errors import UsageError, quote
 from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
-from easycoreset.tables.scores import Floats, Ints, Scores
+from easycoreset.tables.same_data import Floats, Ints
+from easycoreset.tables.scores import Scores
 
 
 def kept_count(fraction: float, total: int) -> int:
@@ -184,6 +185,9 @@ class Coreset:
         )
 
 
+STARVED = 10  # a class is starved that keeps less than this part of its proportional share
+
+
 class SubsetView:
     """A map-style data set of some samples of another.
 
@@ -228,3 +232,17 @@ class FilteredIterable:
                 yield item
         if row + 1 != len(self.keep):
             raise UsageError(f"the coreset is of {len(self.keep)} samples; got data of {row + 1}")
+
+
+def find_lost_classes(before: Ints, after: Ints) -> tuple[Ints, Ints]:
+    """The classes that a choice emptied, and those that it starved: fewer than a tenth of their proportional share.
+
+    Args:
+        before: [classes] samples of each class.
+        after: [classes] those that are kept.
+
+    >>> [classes.tolist() for classes in find_lost_classes(np.array([100, 100, 0]), np.array([0, 50, 0]))]
+    [[0], []]
+    """
+    share = before * (after.sum() / before.sum())
+    return np.flatnonzero((before > 0) & (after == 0)), np.flatnonzero((after > 0) & (after < share / STARVED))

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from easycoreset.console import log
 from easycoreset.errors import UsageError, quote
 from easycoreset.tables.coreset import Coreset
-from easycoreset.tables.scores import ARRAYS, Ints, LazyRows, Scores, check_same_data
+from easycoreset.tables.same_data import Ints, check_same_data
+from easycoreset.tables.scores import ARRAYS, LazyRows, Scores
 
 
 class SplitFacts(Protocol):

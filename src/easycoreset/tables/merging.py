@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError, quote, require
-from easycoreset.tables.scores import Floats, Scores, check_same_data
+from easycoreset.tables.same_data import Floats, check_same_data
+
+T = TypeVar("T")  # Scores, which offer this as their method
 
 
-def merge(tables: Sequence[Scores]) -> Scores:
+def merge(tables: Sequence[T]) -> T:
     """Merge tables of the same samples (seeds) or of samples that do not overlap (shards).
 
     Seeds: unweighted means without NaN; `forgetting` and `n_obs` are summed; `vog` is standardised again from the
@@ -22,6 +24,10 @@ def merge(tables: Sequence[Scores]) -> Scores:
         UsageError: no table, tables of other data, overlapping shards, or different classes.
     """
     require(len(tables) > 0, "merge", "of at least one table", tables)
+    return _merge(tables)
+
+
+def _merge(tables: Sequence[Any]) -> Any:
     first = tables[0]
     names = set(tables[0].sample_ids)
     shared_counts = [len(names & set(table.sample_ids)) for table in tables[1:]]
@@ -41,7 +47,7 @@ def merge(tables: Sequence[Scores]) -> Scores:
     return _concatenate(tables)
 
 
-def _shared_columns(tables: Sequence[Scores]) -> list[str]:
+def _shared_columns(tables: Sequence[Any]) -> list[str]:
     """The columns that all tables have; a warning names those that only some have."""
     shared = [name for name in tables[0].columns if all(name in table.columns for table in tables)]
     require(len(shared) > 0, "merge", "of tables that share a hardness", [list(table.columns) for table in tables])
@@ -51,7 +57,7 @@ def _shared_columns(tables: Sequence[Scores]) -> list[str]:
     return shared
 
 
-def _average(tables: Sequence[Scores]) -> Scores:
+def _average(tables: Sequence[Any]) -> Any:
     first = tables[0]
     fingerprint = str(first.provenance.get("fingerprint", ""))
     for number, table in enumerate(tables[1:], 1):
@@ -74,16 +80,13 @@ def _average(tables: Sequence[Scores]) -> Scores:
         for key in ("fingerprint", "split", "data", "shape", "labels")
         if key in first.provenance
     }
-    return replace(
-        first,
-        columns=columns,
-        n_obs=n_obs,
-        provenance=provenance | _history(tables),
-        features=None,
-        probabilities=None,
-        features_adv=None,
-        probabilities_adv=None,
-    )
+    return _replace(first, columns=columns, n_obs=n_obs, provenance=provenance | _history(tables))
+
+
+def _replace(table: Any, **fields: Any) -> Any:
+    """The same table with other fields, and without arrays: models of several runs have no features in common."""
+    without = dict.fromkeys(("features", "probabilities", "features_adv", "probabilities_adv"))
+    return replace(table, **without, **fields)
 
 
 def _average_column(name: str, values: Sequence[Floats]) -> Floats:
@@ -96,7 +99,7 @@ def _average_column(name: str, values: Sequence[Floats]) -> Floats:
     return np.where(count > 0, total / np.maximum(divisor, 1), np.nan).astype(np.float32)
 
 
-def _concatenate(tables: Sequence[Scores]) -> Scores:
+def _concatenate(tables: Sequence[Any]) -> Any:
     first = tables[0]
     for number, table in enumerate(tables[1:], 1):
         same = list(table.class_names) == list(first.class_names)
@@ -109,10 +112,10 @@ def _concatenate(tables: Sequence[Scores]) -> Scores:
     split = {"split": first.provenance["split"]} if "split" in first.provenance else {}
     masks = [table.in_test if table.in_test is not None else np.zeros(len(table), np.bool_) for table in tables]
     in_test = np.concatenate(masks) if any(mask.any() for mask in masks) else None
-    return Scores(
+    return _replace(
+        first,
         sample_ids=ids,
         labels=labels,
-        class_names=first.class_names,
         in_test=in_test,
         n_obs=np.concatenate([table.n_obs for table in tables]),
         columns=columns,
@@ -120,7 +123,7 @@ def _concatenate(tables: Sequence[Scores]) -> Scores:
     )
 
 
-def _history(tables: Sequence[Scores]) -> dict[str, Any]:
+def _history(tables: Sequence[Any]) -> dict[str, Any]:
     """The provenance of the merged tables."""
     return {"merged": [{key: v for key, v in t.provenance.items() if key != "class_names"} for t in tables]}
 

@@ -1,5 +1,7 @@
 """Training: fit a model to an objective, on a coreset or on all samples."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,7 @@ from easycoreset.errors import RunError
 from easycoreset.files import write_atomic
 from easycoreset.ledgers import delete_written
 from easycoreset.models.saved import load_model, save_model
-from easycoreset.options import RecipeOptions, TrainOptions, options_json, takes
+from easycoreset.options import RecipeOptions, TrainOptions, defaults_json, options_json, takes
 from easycoreset.process_group import broadcast, is_main_process, preserve_rng, world_size
 from easycoreset.tracking import track_epochs
 from easycoreset.training.checkpoint import CHECKPOINT
@@ -48,7 +50,8 @@ def train(options: TrainOptions) -> nn.Module:
     """
     job = prepare(options, epochs=options.epochs, updates=options.updates)
     identity = job.identity(options)
-    with claim_distributed(options.out, "train", identity, overwrite=options.overwrite, places=PLACES) as run:
+    claiming: dict[str, Any] = {"overwrite": options.overwrite, "places": PLACES, "defaults": defaults_json(options)}
+    with claim_distributed(options.out, "train", identity, **claiming) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return load_model(options.out, options.model)

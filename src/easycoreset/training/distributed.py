@@ -1,7 +1,7 @@
 """Distributed training: one run folder, and updates of the whole batch."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,28 @@ from easycoreset.process_group import all_reduce_sum, broadcast, is_distributed,
 
 
 @contextlib.contextmanager
-def claim_distributed(
-    path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False, places: Sequence[str] = ()
-) -> Iterator[RunFolder]:
+def claim_distributed(path: Path, command: str, options: dict[str, Any], **claiming: Any) -> Iterator[RunFolder]:
     """`claim` a folder for all processes of a run; only the main process claims it and writes.
+
+    Args:
+        path: as `claim` takes it, like all others.
+        command: likewise.
+        options: likewise.
+        claiming: likewise.
 
     Raises:
         UsageError: in all processes, if the main process cannot claim the folder.
         RunError: likewise.
     """
     if not is_distributed():
-        with claim(path, command, options, overwrite=overwrite, places=places) as run:
+        with claim(path, command, options, **claiming) as run:
             yield run
         return
     with contextlib.ExitStack() as stack:
         run: RunFolder | UsageError | RunError | None = None
         if is_main_process():
             try:
-                run = stack.enter_context(claim(path, command, options, overwrite=overwrite, places=places))
+                run = stack.enter_context(claim(path, command, options, **claiming))
             except (UsageError, RunError) as error:
                 run = error
         shared = broadcast(run)
