@@ -121,7 +121,7 @@ def test_it_changes_the_data_of_a_run(cli, png_folder, spoilt, tmp_path):
     ran = cli(*line)
     assert ran.code == 2 and "skip_unreadable=True (now False)" in ran.err
     record = json.loads((tmp_path / "t" / "run.json").read_text())
-    assert len(record["summary"]["broken"]) == 3 and "class 1/" in str(record["summary"]["broken"])
+    assert len(record["summary"]["unreadable"]) == 3 and "class 1/" in str(record["summary"]["unreadable"])
 
 
 def test_a_class_with_few_samples_is_said_once(png_folder):

@@ -63,7 +63,7 @@ def compare_columns(
 ) -> Agreement:
     """Compare two columns [N] of the same samples; samples without a value in both are left out.
 
-    Ties are broken in one seeded order for both columns before the easiest samples are compared.
+    Ties are settled in one seeded order for both columns before the easiest samples are compared.
     """
     both = np.flatnonzero(np.isfinite(values) & np.isfinite(other_values))
     a = values[both]

@@ -101,5 +101,5 @@ def training_summary(job: Job, history: History) -> dict[str, object]:
         "epochs": len(history),
         "loss": history[-1]["loss"] if history else None,
         "seconds": round(seconds, 2),
-        **({"broken": job.source.unreadable} if job.source.unreadable else {}),
+        **({"unreadable": job.source.unreadable} if job.source.unreadable else {}),
     }
