@@ -17,7 +17,7 @@ from easycoreset.hardness.exact import measure_all
 from easycoreset.models.modes import frozen
 from easycoreset.options import TrainOptions
 from easycoreset.recorder import HardnessRecorder
-from easycoreset.training import Job, fit, fresh_model, prepare
+from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
 
 # How often the network goes forward and backward for an image; in an attack and in scoring only to the input.
 PASSES = {"training": 1, "training with online hardness": 1, "exact scoring": 1, "TRADES (10 steps)": 12, "PGD-20": 20}
@@ -25,7 +25,7 @@ LIMIT = 1.5  # the design gives no budget here: more than this would be worth a 
 REPEATS = 5
 
 
-def make_job(objective: str = "standard", share: float = 1.0) -> Job:
+def make_job(objective: str = "standard", share: float = 1.0) -> TrainingSetup:
     """A training run over a share of random pixels of CIFAR's size: what is in them does not change the time."""
     gpu = torch.cuda.is_available()
     samples, batch_size = (50_000, 512) if gpu else (2560, 128)
@@ -51,7 +51,7 @@ def make_job(objective: str = "standard", share: float = 1.0) -> Job:
     return prepare(options, epochs=None, updates=updates)
 
 
-def bare_passes(job: Job, passes: int) -> Callable[[], None]:
+def bare_passes(job: TrainingSetup, passes: int) -> Callable[[], None]:
     """Forward and backward, in the run's own arithmetic, over a batch that lies ready as the network takes it."""
     model = fresh_model(job).train()
     batch = next(job.split.batches(np.arange(job.options.batch_size), job.options.batch_size, job.device))
@@ -74,18 +74,18 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def seen_by(job: Job) -> int:
+def seen_by(job: TrainingSetup) -> int:
     """Images of its training run."""
     return job.updates * job.options.batch_size
 
 
-def works(job: Job, robust: Job) -> dict[str, tuple[int, Callable[[], object]]]:
+def works(job: TrainingSetup, robust: TrainingSetup) -> dict[str, tuple[int, Callable[[], object]]]:
     """What is timed: how many images each piece of work sees, and the work."""
     size = len(job.split)
     model = fresh_model(job)
     rows = np.arange(size // 8, dtype=np.int64)
 
-    def train(on: Job, recorder: HardnessRecorder | None = None) -> None:
+    def train(on: TrainingSetup, recorder: HardnessRecorder | None = None) -> None:
         for _ in fit(on, fresh_model(on), recorder=recorder):
             pass
 

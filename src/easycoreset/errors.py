@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any
 
-LONGEST = 80  # characters of a value that a message quotes
+MAX_MESSAGE = 80  # characters of a value that a message quotes
 
 
 class UsageError(ValueError):
@@ -29,7 +29,7 @@ class EasycoresetWarning(UserWarning):
 
 
 _reprs = reprlib.Repr()
-_reprs.maxstring = _reprs.maxother = LONGEST
+_reprs.maxstring = _reprs.maxother = MAX_MESSAGE
 
 
 def quote(value: Any) -> str:
@@ -46,7 +46,7 @@ def quote(value: Any) -> str:
         return f"a value of type {type(value).__name__}"
 
 
-def shorten(text: str, longest: int = LONGEST) -> str:
+def shorten(text: str, longest: int = MAX_MESSAGE) -> str:
     """At most so many characters of a text: its beginning and its end."""
     return text if len(text) <= longest else f"{text[: longest // 2 - 1]}...{text[-(longest // 2 - 2) :]}"
 
@@ -80,5 +80,5 @@ def nearest(name: str, names: Iterable[str]) -> str:
     "did you mean 'easycore'?"
     """
     names = sorted(names)
-    close = difflib.get_close_matches(name[:LONGEST], names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:MAX_MESSAGE], names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else "choose from " + ", ".join(names)

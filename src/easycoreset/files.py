@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from easycoreset.errors import LONGEST, RunError, UsageError, shorten
+from easycoreset.errors import MAX_MESSAGE, RunError, UsageError, shorten
 from easycoreset.ledgers import MADE, TEMPORARY, check_free, ledger_of
 from easycoreset.memory import largest_file
 from easycoreset.paths import digest_of, is_plain_file, remember, remove_empty
@@ -96,7 +96,7 @@ def say_cause(error: Exception, file: Path) -> str:
         return f"{os.strerror(errno.EFBIG)} (files may have {limit:,} bytes: ulimit -f)"
     if free < LITTLE:
         return f"{os.strerror(errno.ENOSPC)} ({free / 2**20:.0f} MB free)"
-    return shorten(" ".join(str(error).split()) or type(error).__name__, 2 * LONGEST)
+    return shorten(" ".join(str(error).split()) or type(error).__name__, 2 * MAX_MESSAGE)
 
 
 def _link(temporary: Path, path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from easycoreset.conversion import convert, option_types
-from easycoreset.errors import LONGEST, UsageError, nearest, quote, shorten
+from easycoreset.errors import MAX_MESSAGE, UsageError, nearest, quote, shorten
 from easycoreset.own_modules import OWN, is_own
 
 Table = Mapping[str, str]
@@ -48,7 +48,7 @@ def load_attribute(kind: str, path: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's own module may raise anything
-        said = shorten(str(error), 2 * LONGEST)
+        said = shorten(str(error), 2 * MAX_MESSAGE)
         raise UsageError(f"{kind} {quote(path)} cannot be imported: {type(error).__name__}: {said}") from None
 
 

@@ -135,13 +135,13 @@ SLOW = """
 import time
 from easycoreset import evaluation
 from easycoreset.evaluation import attack_run
-attack_run.SAVE_SECONDS = 0.0
-inside = attack_run.check_inside
+attack_run.SAVE_INTERVAL = 0.0
+inside = attack_run.check_in_ball
 def slowly(*given):
     print(given[0], flush=True)
     time.sleep(0.15)
     inside(*given)
-attack_run.check_inside = slowly
+attack_run.check_in_ball = slowly
 evaluation.evaluate(data="digits", weights={weights!r}, attack=["autoattack:iterations=5:queries=30"], eps=[0.05], limit=80,
                     batch_size=16, out={out!r})
 """

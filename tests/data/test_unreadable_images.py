@@ -39,12 +39,12 @@ def spoilt(png_folder):
 @pytest.mark.parametrize("limit", [2**30, 0])
 def test_broken_images_are_left_out_and_named(png_folder, spoilt, monkeypatch, limit):
     monkeypatch.setattr(images, "MEMORY_LIMIT", limit)
-    monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 0)  # they are decoded all the same
+    monkeypatch.setattr(image_files, "MAX_FULL_CHECK", 0)  # they are decoded all the same
     with pytest.raises(UsageError, match=r"3 unreadable images: .*\(--skip-unreadable leaves them out\)") as caught:
-        monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 50_000)
+        monkeypatch.setattr(image_files, "MAX_FULL_CHECK", 50_000)
         open_source(str(png_folder), image_size=8)
     assert all(str(file) in str(caught.value) for file in spoilt)
-    monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 0)
+    monkeypatch.setattr(image_files, "MAX_FULL_CHECK", 0)
     source = open_source(str(png_folder), image_size=8, num_workers=0, skip_unreadable=True)
     check_source(source)
     assert sum(map(len, source.splits.values())) == 45 - 3 and len(source.unreadable) == 3
@@ -307,7 +307,7 @@ def test_an_image_that_breaks_later_is_named_on_one_line(png_folder, monkeypatch
 @pytest.mark.parametrize("form", ["jpg", "png", "gif", "bmp", "webp", "tif", "ppm"])
 def test_in_a_very_large_folder_the_beginning_must_do(png_folder, monkeypatch, form):
     monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
-    monkeypatch.setattr(image_files, "DECODED_BEFOREHAND", 0)
+    monkeypatch.setattr(image_files, "MAX_FULL_CHECK", 0)
     for file in png_folder.rglob("*.png"):
         with Image.open(file) as image:
             image.convert("RGB").save(file.with_suffix(f".{form}"))

@@ -285,8 +285,8 @@ def test_images_too_small_for_square_are_found_beforehand(attack, tmp_path):
 
 def cut_off(monkeypatch, place, calls):
     """Have the function at `place` raise at its `calls`-th call, progress being saved all the time."""
-    monkeypatch.setattr("easycoreset.evaluation.attack_run.SAVE_SECONDS", -1.0)
-    monkeypatch.setattr("easycoreset.evaluation.margins.SAVE_SECONDS", -1.0)
+    monkeypatch.setattr("easycoreset.evaluation.attack_run.SAVE_INTERVAL", -1.0)
+    monkeypatch.setattr("easycoreset.evaluation.margins.SAVE_INTERVAL", -1.0)
     monkeypatch.setattr("easycoreset.evaluation.attack_run.SAVE_INTERVAL_FACTOR", 0)
     original = getattr(*place)
     seen = []

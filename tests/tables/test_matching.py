@@ -147,7 +147,7 @@ def test_a_copied_folder_is_the_same_data(changed):
     given = TrainOptions(
         data=str(folder / "copy"), coreset=folder / "all.parquet", epochs=1, out=folder / "x", **options
     )
-    assert len(prepare(given, epochs=1, updates=None).index) == 36
+    assert len(prepare(given, epochs=1, updates=None).train_indices) == 36
     one = open_source(str(folder / "copy"), image_size=8)
     scores = Scores.read(folder / "s" / "scores.parquet")
     assert match_scores(scores, one.splits["train"]) is scores

@@ -106,7 +106,7 @@ def test_a_coreset_is_what_is_trained_on(tmp_path, scored, digits):
     scores = Scores.read(scored / "scores.parquet")
     coreset = choose(scores, method="easycore", fraction=0.3, per_class=True)
     coreset.write(tmp_path / "coreset.parquet")
-    assert np.array_equal(job(tmp_path, coreset=tmp_path / "coreset.parquet").index, coreset.index)
+    assert np.array_equal(job(tmp_path, coreset=tmp_path / "coreset.parquet").train_indices, coreset.index)
     order = np.flatnonzero(coreset.keep)
     weighted = Coreset.from_order(order, scores, weight=np.linspace(1, 3, len(order)).astype(np.float32))
     weighted.write(tmp_path / "weighted.parquet")
@@ -290,7 +290,7 @@ def test_validation_looks_at_the_average_and_at_every_class(tmp_path, digits):
     original = type(one.split).batches
     try:
         type(one.split).batches = lambda self, rows, *a, **k: seen.append(rows) or original(self, rows, *a, **k)
-        _robust_accuracy(fresh_model(one), one, one.index)
+        _robust_accuracy(fresh_model(one), one, one.train_indices)
     finally:
         type(one.split).batches = original
     assert set(one.split.labels[seen[-1]]) == set(range(10))
@@ -321,10 +321,10 @@ def test_validation_rows_are_held_out_of_choice_and_training(tmp_path, scored, d
         : len(coreset)
     ]
     assert set(choose(scores, method="easycore", fraction=0.5, val_fraction=0.2).index) == set(easiest)
-    assert set(job(tmp_path, val_fraction=0.2).index) == set(range(1438)) - set(held)
+    assert set(job(tmp_path, val_fraction=0.2).train_indices) == set(range(1438)) - set(held)
     select(scores=scored / "scores.parquet", fraction=0.5, val_fraction=0.2, out=tmp_path / "held.parquet")
     select(scores=scored / "scores.parquet", fraction=0.5, out=tmp_path / "all.parquet")
-    assert len(job(tmp_path, coreset=tmp_path / "held.parquet", val_fraction=0.2).index) == len(coreset)
+    assert len(job(tmp_path, coreset=tmp_path / "held.parquet", val_fraction=0.2).train_indices) == len(coreset)
     with pytest.raises(UsageError, match=r"keeps \d+ of the 287 held-out rows; select it with --val-fraction 0.2"):
         job(tmp_path, coreset=tmp_path / "all.parquet", val_fraction=0.2)
 

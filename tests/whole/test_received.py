@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from easycoreset import Scores, UsageError, load_model, open_source, score, select, train
 from easycoreset.cli.config import read_yaml
-from easycoreset.errors import LONGEST
+from easycoreset.errors import MAX_MESSAGE
 from easycoreset.exporting import export
 from easycoreset.reporting import report
 
@@ -365,7 +365,7 @@ def test_no_value_is_quoted_at_length(tmp_path):
     ):
         with pytest.raises(UsageError) as caught:
             train(**{"data": "digits", "updates": 1, "out": tmp_path / "out"} | options)
-        assert len(str(caught.value)) < 4 * LONGEST, options
+        assert len(str(caught.value)) < 4 * MAX_MESSAGE, options
     assert not (tmp_path / "out").exists()
 
 

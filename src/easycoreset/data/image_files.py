@@ -22,12 +22,12 @@ from easycoreset.tables.holdout import hold_out_named
 
 K = TypeVar("K")
 T = TypeVar("T")
-DECODED_BEFOREHAND = 50_000  # images; a large data set up to this size is decoded once to find unreadable ones
-LOOKED_AT = 1000  # images of a very large data set whose bit depth is examined
+MAX_FULL_CHECK = 50_000  # images; a large data set up to this size is decoded once to find unreadable ones
+BIT_DEPTH_SAMPLE = 1000  # images of a very large data set whose bit depth is examined
 QUEUED = 1000  # images that wait for a thread: each takes memory while it waits
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-FEW = 10  # samples of a class, below which a warning is given
+MIN_CLASS_SAMPLES = 10  # samples of a class, below which a warning is given
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def open_listed(
     notes = [f"images are resized and cropped to {size} pixels (--image-size)", *notes]
     paths = [path for part in parts.values() for path in part.paths]
     small = len(paths) * size**2 * 3 <= images.MEMORY_LIMIT
-    thorough = len(paths) <= DECODED_BEFOREHAND or reading.skip_unreadable
-    if thorough and len(paths) > DECODED_BEFOREHAND:
+    thorough = len(paths) <= MAX_FULL_CHECK or reading.skip_unreadable
+    if thorough and len(paths) > MAX_FULL_CHECK:
         log.info("%s: %s images are decoded once to find unreadable ones", name, f"{len(paths):,}")
-    white = find_white(paths if thorough else paths[:: max(1, len(paths) // LOOKED_AT)])
+    white = find_white(paths if thorough else paths[:: max(1, len(paths) // BIT_DEPTH_SAMPLE)])
     notes += [white_note(white)] if white is not None else []
     read = (
         partial(decode, size=size, white=white) if small else partial(_check_readable, size=size if thorough else None)
@@ -160,10 +160,10 @@ def _drop_unreadable(
 
 def _warn_of_small_classes(source: Source) -> None:
     counts = np.bincount(source.splits["train"].labels, minlength=len(source.class_names)).tolist()
-    few = [f"{say_name(k)} ({n})" for k, n in zip(source.class_names, counts, strict=True) if 0 < n < FEW]
+    few = [f"{say_name(k)} ({n})" for k, n in zip(source.class_names, counts, strict=True) if 0 < n < MIN_CLASS_SAMPLES]
     if few:
         more = f" and {len(few) - 20} more" if len(few) > 20 else ""
-        message = f"{source.name}: fewer than {FEW} training samples of class {', '.join(few[:20])}{more}"
+        message = f"{source.name}: fewer than {MIN_CLASS_SAMPLES} training samples of class {', '.join(few[:20])}{more}"
         warnings.warn(message, EasycoresetWarning, stacklevel=6)
 
 

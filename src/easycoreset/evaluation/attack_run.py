@@ -23,7 +23,7 @@ from easycoreset.options import EvaluateOptions
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 
 TOLERANCE = 2e-6  # relative to the larger of 1 and the ball's radius, for float32's rounding
-SAVE_SECONDS = 5.0  # at least, between two saves
+SAVE_INTERVAL = 5.0  # at least, between two saves
 SAVE_INTERVAL_FACTOR = 20  # times the last save's duration, at least, between two saves
 UNBROKEN = 127  # stage of a sample that is not broken
 
@@ -143,7 +143,7 @@ def _run_stage(
 ) -> None:
     """Attack `rows`, in batches that do not depend on which samples this stage has broken so far."""
     last_save = time.monotonic()
-    interval = SAVE_SECONDS
+    interval = SAVE_INTERVAL
     with progress(f"{label} eps {eps:.4g}", len(rows), state.samples_done) as bar:
         for batch in split.batches(rows[state.samples_done :], options.batch_size, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
@@ -162,7 +162,7 @@ def _run_stage(
                 state.save(file, images)
                 last_save = time.monotonic()
                 if images is not None:  # saving many images takes long
-                    interval = max(SAVE_SECONDS, SAVE_INTERVAL_FACTOR * (last_save - save_start))
+                    interval = max(SAVE_INTERVAL, SAVE_INTERVAL_FACTOR * (last_save - save_start))
     state.stages_done = number + 1
     state.samples_done = 0
     if file is not None:

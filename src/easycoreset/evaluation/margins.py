@@ -15,7 +15,7 @@ from easycoreset.attacks.fmn import perturbation_norms
 from easycoreset.console import progress
 from easycoreset.data import Split
 from easycoreset.errors import UsageError, quote
-from easycoreset.evaluation.attack_run import SAVE_SECONDS
+from easycoreset.evaluation.attack_run import SAVE_INTERVAL
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.models.modes import device_of, frozen
@@ -71,7 +71,7 @@ def measure_margins(
             found[batch_rows] = broken.cpu().numpy()
             done += len(batch_rows)
             bar.advance(len(batch_rows))
-            if time.monotonic() - last_save > SAVE_SECONDS:
+            if time.monotonic() - last_save > SAVE_INTERVAL:
                 table = pa.table({"distance": distance, "found": found})
                 write_table(with_provenance(table, {"done": done}), file)
                 last_save = time.monotonic()

@@ -22,7 +22,7 @@ from easycoreset.options import (
     scored_epochs,
     values_of,
 )
-from easycoreset.training import Job, fit, fresh_model, prepare
+from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
 
 MORE_LOOKS = {"curvature": 10, "vog": 1, "grand_full": 5}  # of every sample in every scored epoch, about
 STEPS = 4  # timed, after two that are not
@@ -37,7 +37,7 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
     missing = [cell for cell in cells if not is_done(out, cell)]
     seconds = 0.0
     updates = 0
-    timed: dict[tuple[str, str | None, str], tuple[Job, float, float]] = {}
+    timed: dict[tuple[str, str | None, str], tuple[TrainingSetup, float, float]] = {}
     for cell in missing:
         key = (cell.data, cell.model, cell.objective)
         if key not in timed:
@@ -97,7 +97,7 @@ def _images_attacked(cell: Cell, size: int) -> int:
     return passes
 
 
-def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[Job, float, float]:
+def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[TrainingSetup, float, float]:
     """(job, seconds of a training step, seconds of one image's forward and backward pass)."""
     options = TrainOptions(
         data=cell.data,

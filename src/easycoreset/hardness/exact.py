@@ -127,7 +127,7 @@ def measure_all(
                 if needs_features and not results:  # by its name in the given model
                     layer_name = find_last_layer(network, x[:2], layer_name).name
                 if outputs_only and not results:  # the first batch
-                    network, layer_name = _prepare(network, x[:2], layer_name if needs_features else None, bf16)
+                    network, layer_name = _fold_and_cast(network, x[:2], layer_name if needs_features else None, bf16)
                 needs_gradient = any(measure.needs_gradient for measure in group.values())
                 if layer is None and needs_features:
                     layer = stack.enter_context(find_last_layer(network, x[:2], layer_name).recording())
@@ -147,13 +147,13 @@ def measure_all(
     return columns
 
 
-def _prepare(model: nn.Module, x: Tensor, layer: str | None, bf16: bool) -> tuple[nn.Module, str | None]:
+def _fold_and_cast(model: nn.Module, x: Tensor, layer: str | None, bf16: bool) -> tuple[nn.Module, str | None]:
     """The model prepared for scoring, and the name of the feature layer in it."""
     model = fold_batch_norm(model, x, layer)
-    return (InBfloat16(model), layer and f"model.{layer}") if bf16 else (model, layer)
+    return (Bf16Autocast(model), layer and f"model.{layer}") if bf16 else (model, layer)
 
 
-class InBfloat16(nn.Module):
+class Bf16Autocast(nn.Module):
     """A model under bf16 autocast, with float32 logits."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -45,7 +45,7 @@ from easycoreset.tables.same_data import describe_changes
 from easycoreset.tracking import track_epochs
 from easycoreset.training import (
     History,
-    Job,
+    TrainingSetup,
     finish_training,
     fit,
     fresh_model,
@@ -105,7 +105,7 @@ def score(options: ScoreOptions) -> Scores:
         return Scores.read(scores_file(run.path, options.split))
 
 
-def _refuse_changed_data(job: Job, options: ScoreOptions) -> None:
+def _refuse_changed_data(job: TrainingSetup, options: ScoreOptions) -> None:
     """Raise if the data changed since they were scored in this folder, and list the changes.
 
     Raises:
@@ -124,7 +124,7 @@ def _refuse_changed_data(job: Job, options: ScoreOptions) -> None:
     )
 
 
-def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
+def _save_features(job: TrainingSetup, options: ScoreOptions, run: RunFolder) -> None:
     """Save the requested features of the training split that are missing, with the weights of the finished run."""
     kinds = ("clean", "adversarial") if options.save_features == "adversarial" else ("clean",)
     missing = [kind for kind in kinds if kind not in complete_kinds(run.path, job.split, options.feature_layer)]
@@ -153,7 +153,7 @@ def _save_features(job: Job, options: ScoreOptions, run: RunFolder) -> None:
             )
 
 
-def _train_and_score(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
+def _train_and_score(job: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
     log_few_updates(job)
     model = fresh_model(job)
     scored = options.scored_epochs()
@@ -182,7 +182,7 @@ def _train_and_score(job: Job, options: ScoreOptions, measures: Measures, run: R
 
 
 def _write_scores(
-    job: Job,
+    job: TrainingSetup,
     options: ScoreOptions,
     measures: Measures,
     run: RunFolder,
@@ -226,7 +226,7 @@ def _write_scores(
     delete_temporary(run, options)
 
 
-def _recorder(job: Job, options: ScoreOptions, measures: Measures, model: nn.Module) -> HardnessRecorder:
+def _recorder(job: TrainingSetup, options: ScoreOptions, measures: Measures, model: nn.Module) -> HardnessRecorder:
     std = normalisation_std(model)
     plain = job.objective_name == "standard" and job.weight is None
     return HardnessRecorder(

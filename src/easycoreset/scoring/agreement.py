@@ -19,7 +19,7 @@ from easycoreset.scoring.measures import Measures, per_epoch_measures
 from easycoreset.scoring.passes import due_measures, measure_split, write_trajectory
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.agreement import Agreement, compare_columns
-from easycoreset.training import Job
+from easycoreset.training import TrainingSetup
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,21 @@ class ExactComparison:
         folder: where the exact trajectory is written.
     """
 
-    job: Job
+    job: TrainingSetup
     options: ScoreOptions
     measures: Sequence[Hardness]
     rows: Ints
     folder: Path
 
     @classmethod
-    def for_run(cls, job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> "ExactComparison | None":
+    def for_run(
+        cls, job: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder
+    ) -> "ExactComparison | None":
         """Make the comparison of a run; None if its options disable it."""
         if not options.agreement:
             return None
         rng = np.random.default_rng(derive_seed(options.seed, "agreement"))
-        rows = np.sort(rng.permutation(job.index)[: options.agreement]).astype(np.int64)
+        rows = np.sort(rng.permutation(job.train_indices)[: options.agreement]).astype(np.int64)
         return cls(job, options, per_epoch_measures(measures), rows, run.path / "agreement")
 
     def measure_epoch(self, number: int, model: nn.Module) -> None:

@@ -31,8 +31,8 @@ from easycoreset.scoring.passes import (
 )
 from easycoreset.spelling import split_place
 from easycoreset.tables import Scores
-from easycoreset.training import Job, fresh_model, prepare
-from easycoreset.training.checkpoint import CHECKPOINT
+from easycoreset.training import TrainingSetup, fresh_model, prepare
+from easycoreset.training.checkpoint import CHECKPOINT_FILE
 from easycoreset.training.distributed import claim_distributed
 from easycoreset.training.setup import check_model, options_record, require_gradient, to_device
 
@@ -142,7 +142,7 @@ def _refuse_training(options: ScoreOptions) -> None:
 
 
 def _score_models(
-    job: Job,
+    job: TrainingSetup,
     options: ScoreOptions,
     measures: Measures,
     run: RunFolder,
@@ -163,7 +163,7 @@ def _score_models(
 
 
 def _add_multi_epoch(
-    job: Job,
+    job: TrainingSetup,
     options: ScoreOptions,
     measures: Measures,
     run: RunFolder,
@@ -181,7 +181,7 @@ def _add_multi_epoch(
     return replace(scores, columns=scores.columns | columns, n_obs=observed)
 
 
-def kept_models(job: Job, folder: Path, numbers: Sequence[int]) -> Models:
+def kept_models(job: TrainingSetup, folder: Path, numbers: Sequence[int]) -> Models:
     """The models of the scored epochs of a run, in order, from the weights that it kept."""
     model = fresh_model(job)
 
@@ -194,7 +194,7 @@ def kept_models(job: Job, folder: Path, numbers: Sequence[int]) -> Models:
 
 
 def add_multi_epoch_columns(
-    job: Job, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split, scores: Scores
+    job: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split, scores: Scores
 ) -> Scores:
     """Add the columns of the measures that need all scored epochs, from the weights that the run kept."""
     folder = run.path / "checkpoints"
@@ -204,13 +204,13 @@ def add_multi_epoch_columns(
 
 def delete_temporary(run: RunFolder, options: ScoreOptions) -> None:
     """Delete the temporary files of a finished run."""
-    for path in (run.path / CHECKPOINT, *run.path.glob(f"{VOG_PREFIX}*")):
+    for path in (run.path / CHECKPOINT_FILE, *run.path.glob(f"{VOG_PREFIX}*")):
         delete_written(path)
     if not options.keep_checkpoints:
         delete_written(run.path / "checkpoints")
 
 
-def score_other_split(job: Job, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
+def score_other_split(job: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
     """Score another split with the weights that the run kept of its scored epochs.
 
     Raises:

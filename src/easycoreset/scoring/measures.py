@@ -23,7 +23,7 @@ from easycoreset.members import spell_member, split_spec
 from easycoreset.models.last_layer import find_last_layer
 from easycoreset.options import ScoreOptions
 from easycoreset.records import read_record
-from easycoreset.training import Job, fresh_model
+from easycoreset.training import TrainingSetup, fresh_model
 from easycoreset.training.observed_model import uses_clean_batch
 
 Measures = Sequence[Hardness | MultiEpochHardness]
@@ -62,7 +62,7 @@ def per_epoch_measures(measures: Measures) -> list[Hardness]:
     return [measure for measure in measures if isinstance(measure, Hardness)]
 
 
-def supported_measures(job: Job, options: ScoreOptions, measures: Measures) -> Measures:
+def supported_measures(job: TrainingSetup, options: ScoreOptions, measures: Measures) -> Measures:
     """The measures that this model allows: without a last linear layer there are no features.
 
     Raises:
@@ -94,7 +94,7 @@ def supported_measures(job: Job, options: ScoreOptions, measures: Measures) -> M
     return measures
 
 
-def log_costs(job: Job, measures: Measures, epochs: int) -> None:
+def log_costs(job: TrainingSetup, measures: Measures, epochs: int) -> None:
     """Log the costs of the expensive measures."""
     if any(measure.expensive for measure in measures):
         parameters = sum(p.numel() for p in fresh_model(job).parameters() if p.requires_grad)
@@ -106,7 +106,7 @@ def log_costs(job: Job, measures: Measures, epochs: int) -> None:
                 log.info("hardness %s costs %s", measure.name, measure.price(workload))
 
 
-def require_clean_batch(job: Job) -> None:
+def require_clean_batch(job: TrainingSetup) -> None:
     """Raise for online scoring of an objective that never runs the network on the clean batch.
 
     Raises:

@@ -23,7 +23,7 @@ from easycoreset.process_group import all_reduce_sum, broadcast, is_main_process
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.agreement import spearman
 from easycoreset.tables.merging import standardise
-from easycoreset.training import Job
+from easycoreset.training import TrainingSetup
 
 BF16_SAMPLES = 2000  # samples on which bf16 is checked
 BF16_CORRELATION = 0.999  # least rank correlation with fp32
@@ -35,7 +35,7 @@ def due_measures(number: int, scored: Sequence[int], measures: Sequence[Hardness
 
 
 def measure_split(
-    job: Job,
+    job: TrainingSetup,
     options: ScoreOptions,
     model: nn.Module,
     measures: Sequence[Hardness],
@@ -68,7 +68,9 @@ def measure_split(
     return merge_processes(columns, job.device)
 
 
-def _bf16_keeps_ranks(job: Job, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints, epoch: int) -> bool:
+def _bf16_keeps_ranks(
+    job: TrainingSetup, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints, epoch: int
+) -> bool:
     """Whether bf16 preserves the order of a subset of the rows; the main process decides."""
     subset = rows[:: max(1, len(rows) // BF16_SAMPLES)]
     (aign,) = load_hardness(["aign"])
@@ -106,7 +108,12 @@ def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -
 
 
 def fold_trajectory(
-    job: Job, options: ScoreOptions, measures: Sequence[Hardness], folder: Path, split: Split, scored: Sequence[int]
+    job: TrainingSetup,
+    options: ScoreOptions,
+    measures: Sequence[Hardness],
+    folder: Path,
+    split: Split,
+    scored: Sequence[int],
 ) -> tuple[Scores, dict[str, int]]:
     """Fold the scored epochs, one file at a time, into one number per sample and hardness.
 
@@ -149,7 +156,7 @@ def warn_zero_gradients(scores: Scores) -> None:
 
 
 def make_table(
-    job: Job, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray], observed: np.ndarray
+    job: TrainingSetup, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray], observed: np.ndarray
 ) -> Scores:
     """The scores of a split, with their provenance."""
     provenance = {
@@ -174,7 +181,12 @@ def make_table(
 
 
 def compute_vog(
-    job: Job, options: ScoreOptions, models: Callable[[], Iterator[nn.Module]], epochs: int, split: Split, file: Path
+    job: TrainingSetup,
+    options: ScoreOptions,
+    models: Callable[[], Iterator[nn.Module]],
+    epochs: int,
+    split: Split,
+    file: Path,
 ) -> dict[str, np.ndarray]:
     """Compute `vog_raw` and `vog` of a split from the models of its scored epochs; `file` holds finished parts.
 

@@ -20,7 +20,7 @@ from easycoreset.selection.row_selection import choose_rows, in_parts, sort_rows
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 MIN_PROBABILITY = 1e-12  # smaller ones are clipped to it
-SAME = 0.99  # rank correlation above which the graph made no difference
+UNCHANGED_RANKS = 0.99  # rank correlation above which the graph made no difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class D2:
             h = read_rows(scores, "features", rows)
             neighbours, distance = find_neighbours(normalise_rows(h), self.k, "d2")
             weight = np.exp(-self.gamma * distance.astype(np.float64) ** 2)
-            hardness = to_unit(values[rows].astype(np.float64))
+            hardness = min_max_scale(values[rows].astype(np.float64))
             total = hardness + (weight * hardness[neighbours]).sum(1)
             propagated[rows] = total
             n_observed = int(observed.sum())
@@ -135,7 +135,7 @@ def neighbour_divergence(p: Floats, neighbours: Ints) -> Floats:
     return divergence
 
 
-def to_unit(values: np.ndarray) -> np.ndarray:
+def min_max_scale(values: np.ndarray) -> np.ndarray:
     """Scale to [0, 1] by minimum and maximum; 0 if all are equal, and for NaN."""
     low, high = (np.nanmin(values), np.nanmax(values)) if not np.isnan(values).all() else (0.0, 0.0)
     return np.nan_to_num((values - low) / ((high - low) or 1.0), nan=0.0)
@@ -175,7 +175,7 @@ def _warn_if_unchanged(values: Floats, propagated: np.ndarray) -> None:
     if len(np.unique(values[known])) < 2 or len(np.unique(propagated[known])) < 2:
         return
     rank = float(spearmanr(values[known], propagated[known]).statistic)  # pyright: ignore[reportAttributeAccessIssue]
-    if rank > SAME:
+    if rank > UNCHANGED_RANKS:
         warnings.warn(
             f"d2: the graph has no effect (rank correlation {rank:.3f} with the hardness itself)",
             EasycoresetWarning,

@@ -13,19 +13,19 @@ from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, defaults_json, options_json, takes
 from easycoreset.process_group import broadcast, is_main_process, preserve_rng, world_size
 from easycoreset.tracking import track_epochs
-from easycoreset.training.checkpoint import CHECKPOINT
+from easycoreset.training.checkpoint import CHECKPOINT_FILE
 from easycoreset.training.distributed import claim_distributed
 from easycoreset.training.loop import Epoch, History, fit
-from easycoreset.training.setup import Job, fresh_model, log_few_updates, prepare
+from easycoreset.training.setup import TrainingSetup, fresh_model, log_few_updates, prepare
 from easycoreset.training.validation import validate_epoch
 
-__all__ = ["Epoch", "History", "Job", "fit", "fresh_model", "log_few_updates", "prepare", "train"]
+__all__ = ["Epoch", "History", "TrainingSetup", "fit", "fresh_model", "log_few_updates", "prepare", "train"]
 
 MODEL_FILES = (
     "model.safetensors",
     "model.json",
     "history.jsonl",
-    CHECKPOINT,
+    CHECKPOINT_FILE,
     "tracking.json",
     "profile.txt",
     "profile.json",
@@ -64,12 +64,12 @@ def train(options: TrainOptions) -> nn.Module:
         finish_training(job, model, options, history)
         run.finish(summary=training_summary(job, history), options=run.record["options"])
         if is_main_process():
-            delete_written(run.path / CHECKPOINT)
+            delete_written(run.path / CHECKPOINT_FILE)
         broadcast(None)  # a barrier: the files of the main process are complete
     return model.eval()
 
 
-def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history: History) -> None:
+def finish_training(job: TrainingSetup, model: nn.Module, options: RecipeOptions, history: History) -> None:
     """Write `model.safetensors`, `model.json` and `history.jsonl`."""
     import json
 
@@ -88,13 +88,13 @@ def finish_training(job: Job, model: nn.Module, options: RecipeOptions, history:
     write_atomic(options.out / "history.jsonl", lambda path: path.write_text(lines))
 
 
-def training_summary(job: Job, history: History) -> dict[str, object]:
+def training_summary(job: TrainingSetup, history: History) -> dict[str, object]:
     """The summary of a training run, for `run.json` and the terminal."""
     seconds = sum(line["seconds"] or 0.0 for line in history)
     return {
         "model": job.model_name,
         "data": job.source.name,
-        "samples": len(job.index),
+        "samples": len(job.train_indices),
         "objective": job.objective_name,
         "updates": job.updates,
         "processes": world_size(),

@@ -9,12 +9,12 @@ import torch
 from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_FILE = "checkpoint.pt"
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write the checkpoint to a run's folder."""
-    write_atomic(folder / CHECKPOINT, lambda path: torch.save(state, path))
+    write_atomic(folder / CHECKPOINT_FILE, lambda path: torch.save(state, path))
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -23,7 +23,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     Raises:
         UsageError: the file is corrupt.
     """
-    file = folder / CHECKPOINT
+    file = folder / CHECKPOINT_FILE
     if not file.exists():
         return None
     try:

@@ -16,7 +16,7 @@ from easycoreset.console import Progress, log, progress
 from easycoreset.data import Batch
 from easycoreset.data.augment import augment
 from easycoreset.data.keyed_random import derive_seed, make_generator
-from easycoreset.errors import LONGEST, RunError, UsageError, shorten
+from easycoreset.errors import MAX_MESSAGE, RunError, UsageError, shorten
 from easycoreset.process_group import (
     all_reduce_sum,
     broadcast,
@@ -27,13 +27,13 @@ from easycoreset.process_group import (
     world_size,
 )
 from easycoreset.recorder import HardnessRecorder
-from easycoreset.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from easycoreset.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from easycoreset.training.distributed import all_finite, all_reduce_gradients, batch_share
 from easycoreset.training.observed_model import wrap_model
 from easycoreset.training.optimizer import build_optimizer
 from easycoreset.training.profiling import Profile, profile_iteration
 from easycoreset.training.schedule import learning_rate
-from easycoreset.training.setup import Job
+from easycoreset.training.setup import TrainingSetup
 from easycoreset.training.weight_average import WeightAverage
 
 History = list[dict[str, float | None]]
@@ -47,7 +47,7 @@ class Epoch:
     Attributes:
         number: from 1.
         model: the model after the epoch; do not change it.
-        metrics: epoch, updates so far, mean loss of its finite steps (None where there was none), lr, seconds.
+        metrics: epoch, updates so far, mean of its finite losses (None if there were none), lr, seconds.
         trained: the result if training ended now: the average of the weights with `ema`, else the model.
     """
 
@@ -58,7 +58,7 @@ class Epoch:
 
 
 def fit(
-    job: Job,
+    job: TrainingSetup,
     model: nn.Module,
     *,
     recorder: HardnessRecorder | None = None,
@@ -96,15 +96,15 @@ def fit(
             state.run_epoch(bar)
             yield Epoch(number, model, state.history[-1], state.trained)
             state.save()
-    state.take_average()
+    state.load_average()
 
 
 class _Training:
-    """The state of one run between steps."""
+    """The state and the steps of one training run."""
 
     def __init__(
         self,
-        job: Job,
+        job: TrainingSetup,
         model: nn.Module,
         recorder: HardnessRecorder | None,
         feature_layer: str | None,
@@ -121,14 +121,16 @@ class _Training:
         self.peak_lr = self.optimizer.param_groups[0]["lr"]
         self.average = None if options.ema is None else WeightAverage(model, options.ema)
         mode = "reduce-overhead" if options.cuda_graphs else None
-        self.runner: Any = torch.compile(model, mode=mode) if options.compile else model
-        self.observed_model = None if recorder is None else wrap_model(self.runner, model, recorder, job, feature_layer)
+        self.train_model: Any = torch.compile(model, mode=mode) if options.compile else model
+        self.observed_model = (
+            None if recorder is None else wrap_model(self.train_model, model, recorder, job, feature_layer)
+        )
         self.epoch = 1
         self.step = 0
-        self.seconds = 0.0
+        self.epoch_seconds = 0.0
         self._reported_bad = 0
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
-        self.bad_steps = torch.zeros((), dtype=torch.int64, device=job.device)
+        self.nonfinite_steps = torch.zeros((), dtype=torch.int64, device=job.device)
         profiled = options.profile and is_main_process()
         self.profile = Profile(folder, job.device) if profiled and folder is not None else None
         saved = broadcast(load_checkpoint(folder) if folder is not None and is_main_process() else None)
@@ -136,9 +138,11 @@ class _Training:
             try:
                 self._load(saved)
             except Exception as error:  # torch raises almost any exception if a state does not fit
-                reason = shorten(" ".join(str(error).split()) or type(error).__name__, 2 * LONGEST)
-                raise UsageError(f"{CHECKPOINT} of {folder} is corrupt ({reason}); --overwrite begins anew") from None
-        self._started = self._saved = time.monotonic()
+                reason = shorten(" ".join(str(error).split()) or type(error).__name__, 2 * MAX_MESSAGE)
+                raise UsageError(
+                    f"{CHECKPOINT_FILE} of {folder} is corrupt ({reason}); --overwrite begins anew"
+                ) from None
+        self._timer_start = self._last_save = time.monotonic()
 
     def close(self) -> None:
         """Stop the profiler."""
@@ -155,8 +159,10 @@ class _Training:
         job = self.job
         epoch = self.epoch
         steps = min(job.steps, job.updates - (epoch - 1) * job.steps)
-        permutation = torch.randperm(len(job.index), generator=make_generator(job.options.seed, "order", epoch)).numpy()
-        order = job.index[permutation][: steps * job.options.batch_size]
+        permutation = torch.randperm(
+            len(job.train_indices), generator=make_generator(job.options.seed, "order", epoch)
+        ).numpy()
+        order = job.train_indices[permutation][: steps * job.options.batch_size]
 
         def transform(images: Tensor, step: int) -> Tensor:
             keys = (epoch, step) if rank() == 0 else (epoch, step, rank())
@@ -171,50 +177,50 @@ class _Training:
             loss = self._update(batch, batch_share(len(batch.x), global_size))
             finite = torch.isfinite(loss)
             self.loss_sum += torch.where(finite, loss, 0)
-            self.bad_steps += ~finite
+            self.nonfinite_steps += ~finite
             self.step += 1
             if self.profile is not None:
                 self.profile.step()
             loss_read = self.step % LOSS_EVERY == 0 or self.step == steps
-            bar.advance(1, f"epoch {epoch} loss {self._mean_loss():.3f}" if loss_read else None)
+            bar.advance(1, f"epoch {epoch} loss {self._check_mean_loss():.3f}" if loss_read else None)
             if self.step < steps and self._save_due(loss_read):
                 self.save()
         sync_model(self.model)
-        seconds = self.seconds + time.monotonic() - self._started
+        seconds = self.epoch_seconds + time.monotonic() - self._timer_start
         lr = self.optimizer.param_groups[0]["lr"]
-        mean = self._mean_loss()
+        mean = self._check_mean_loss()
         loss = None if math.isnan(mean) else mean
         self.history.append({"epoch": epoch, "updates": self.updates_done, "loss": loss, "lr": lr, "seconds": seconds})
         self.epoch = epoch + 1
         self.step = 0
-        self.seconds = 0.0
+        self.epoch_seconds = 0.0
         self.loss_sum.zero_()
-        self.bad_steps.zero_()
+        self.nonfinite_steps.zero_()
         if self.recorder is not None:
             self.recorder.end_epoch()
 
     def _save_due(self, synchronised: bool) -> bool:
         """Whether a checkpoint is due; with several processes, the clock of the main process decides."""
-        due = time.monotonic() - self._saved > 60 * self.job.options.checkpoint_minutes
+        due = time.monotonic() - self._last_save > 60 * self.job.options.checkpoint_minutes
         return synchronised and broadcast(due) if is_distributed() else due
 
-    def _update(self, batch: Batch, share: float) -> Tensor:
-        """Do one update; returns this process's share of the loss, on the device."""
+    def _update(self, batch: Batch, loss_weight: float) -> Tensor:
+        """Do one update; returns this process's loss_weight of the loss, on the device."""
         job = self.job
         options = self.job.options
         keys = (self.epoch, self.step) if rank() == 0 else (self.epoch, self.step, rank())
-        key = derive_seed(options.seed, "step", *keys)
-        torch.manual_seed(key)
+        step_seed = derive_seed(options.seed, "step", *keys)
+        torch.manual_seed(step_seed)
         if options.cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak_lr * learning_rate(job.schedule, self.updates_done / job.updates, job.warmup)
-        x = batch.x if self.observed_model is None else self.observed_model.train().watch(batch, share)
+        x = batch.x if self.observed_model is None else self.observed_model.train().watch(batch, loss_weight)
         weight = None if job.weight is None else job.weight[batch.index]
-        generator = torch.Generator(job.device).manual_seed(key)
+        generator = torch.Generator(job.device).manual_seed(step_seed)
         autocast = torch.autocast(job.device.type, torch.bfloat16) if job.autocast else contextlib.nullcontext()
         with record_function("forward"), autocast:
-            loss = share * job.objective(self.observed_model or self.runner, x, batch.y, weight, generator)
+            loss = loss_weight * job.objective(self.observed_model or self.train_model, x, batch.y, weight, generator)
         self.optimizer.zero_grad(set_to_none=True)
         with record_function("backward"):
             loss.backward()
@@ -232,17 +238,17 @@ class _Training:
         """The average of the weights if there is one, else the model."""
         return self.model if self.average is None else self.average.module
 
-    def take_average(self) -> None:
+    def load_average(self) -> None:
         """Copy the average of the weights, if there is one, into the model."""
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
 
-    def _mean_loss(self) -> float:
-        """Mean loss of the epoch's finite steps so far, NaN without one; raises for others with `on_nan` stop."""
-        bad_count = self.bad_steps.clone()
+    def _check_mean_loss(self) -> float:
+        """Mean of the epoch's finite losses so far, NaN without one; raises for others with `on_nan` stop."""
+        nonfinite = self.nonfinite_steps.clone()
         total = self.loss_sum.clone()
-        all_reduce_sum(bad_count, total)
-        bad = -(-int(bad_count) // world_size())
+        all_reduce_sum(nonfinite, total)
+        bad = math.ceil(int(nonfinite) / world_size())
         if bad and self.job.options.on_nan == "stop":
             position = f"by update {self.updates_done} (epoch {self.epoch})"
             raise RunError(f"loss must be finite; it was not {position}: try a lower --lr, or --on-nan continue")
@@ -254,10 +260,12 @@ class _Training:
     def save(self) -> None:
         """Write a checkpoint."""
         now = time.monotonic()
-        self.seconds += now - self._started if self.step else 0.0
-        self._started = self._saved = now
+        self.epoch_seconds += (
+            now - self._timer_start if self.step else 0.0
+        )  # that of a finished epoch is in the history
+        self._timer_start = self._last_save = now
         loss_sum = self.loss_sum.clone()
-        bad_steps = self.bad_steps.clone()
+        bad_steps = self.nonfinite_steps.clone()
         all_reduce_sum(loss_sum, bad_steps)
         recorder_state = self.recorder.state_dict() if self.recorder else None
         if self.folder is not None and is_main_process():
@@ -271,22 +279,22 @@ class _Training:
                     "epoch": self.epoch,
                     "step": self.step,
                     "history": self.history,
-                    "seconds": self.seconds,
+                    "seconds": self.epoch_seconds,
                     "recorder": recorder_state,
                     "average": None if self.average is None else self.average.state_dict(),
                 },
             )
-        self._saved = self._started = time.monotonic()
+        self._last_save = self._timer_start = time.monotonic()
 
     def _load(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if is_main_process():  # the saved values are sums over the processes
             self.loss_sum.copy_(saved["loss_sum"])
-            self.bad_steps.copy_(saved["bad_steps"])
+            self.nonfinite_steps.copy_(saved["bad_steps"])
         self.epoch = saved["epoch"]
         self.step = saved["step"]
-        self.seconds = saved["seconds"]
+        self.epoch_seconds = saved["seconds"]
         self.history[:] = saved["history"]
         if self.average is not None:
             self.average.load_state_dict(saved["average"])

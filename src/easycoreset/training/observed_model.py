@@ -11,7 +11,7 @@ from easycoreset.data import Batch
 from easycoreset.errors import UsageError
 from easycoreset.models.last_layer import LastLayer, find_last_layer
 from easycoreset.recorder import HardnessRecorder
-from easycoreset.training.setup import Job
+from easycoreset.training.setup import TrainingSetup
 
 
 class ObservedModel(nn.Module):
@@ -53,7 +53,7 @@ class ObservedModel(nn.Module):
 
 
 def wrap_model(
-    network: Any, model: nn.Module, recorder: HardnessRecorder, job: Job, feature_layer: str | None
+    network: Any, model: nn.Module, recorder: HardnessRecorder, job: TrainingSetup, feature_layer: str | None
 ) -> ObservedModel:
     """Wrap the network of the loop; a compiled model, or one without a last linear layer, gives no features."""
     layer = None
@@ -69,7 +69,7 @@ def wrap_model(
     return ObservedModel(network, recorder, layer).train(model.training)
 
 
-def uses_clean_batch(job: Job) -> bool:
+def uses_clean_batch(job: TrainingSetup) -> bool:
     """Whether the objective runs the network on the clean batch in train mode."""
     seen_clean: list[bool] = []
 
@@ -78,7 +78,7 @@ def uses_clean_batch(job: Job) -> bool:
             seen_clean.append(x is batch.x and self.training)
             return x.flatten(1)[:, :1] * torch.ones(2, device=x.device)
 
-    batch = next(job.split.batches(job.index[:2], 2, job.device))
+    batch = next(job.split.batches(job.train_indices[:2], 2, job.device))
     job.objective(
         Probe(), batch.x.requires_grad_(), torch.zeros_like(batch.y), None, torch.Generator(job.device).manual_seed(0)
     )

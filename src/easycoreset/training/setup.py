@@ -41,7 +41,7 @@ _THREADS = torch.get_num_threads()  # torch's default, before anything changed i
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainingSetup:
     """A training run with all its options resolved.
 
     Attributes:
@@ -67,7 +67,7 @@ class Job:
     options: RecipeOptions
     device: torch.device
     source: Source
-    index: Ints
+    train_indices: Ints
     validation: Ints
     weight: Tensor | None
     model_name: str
@@ -100,7 +100,7 @@ class Job:
     @cached_property
     def contents(self) -> dict[str, Any]:
         """A description of the training samples, for `model.json`."""
-        return training_data_record(self.split, self.index)
+        return training_data_record(self.split, self.train_indices)
 
     def identity(self, options: RecipeOptions) -> dict[str, Any]:
         """All that determines the result: the options, with defaults resolved, and the data."""
@@ -115,7 +115,9 @@ class Job:
         }
         if options.coreset is not None:
             weight = b"" if self.weight is None else self.weight.cpu().numpy().tobytes()
-            resolved["coreset"] = f"{len(self.index)} samples, {derive_seed(str(self.index.tobytes()), str(weight)):x}"
+            resolved["coreset"] = (
+                f"{len(self.train_indices)} samples, {derive_seed(str(self.train_indices.tobytes()), str(weight)):x}"
+            )
         if self.initial_weights is not None:
             resolved["init"] = f"weights {self.initial_weights.digest}"
         return options_json(options, neutral=False) | resolve_optimizer(options) | resolved
@@ -177,7 +179,7 @@ def set_threads(threads: int | None, model_name: str, device: torch.device) -> N
     torch.set_num_threads(threads if threads is not None else 1 if small else _THREADS)
 
 
-def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) -> Job:
+def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) -> TrainingSetup:
     """Resolve and check a training run.
 
     Raises:
@@ -204,11 +206,11 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     schedule = (
         ("onecycle" if is_standard(objective_name) else "step") if options.schedule == "auto" else options.schedule
     )
-    job = Job(
+    job = TrainingSetup(
         options=options,
         device=device,
         source=source,
-        index=index,
+        train_indices=index,
         validation=validation,
         weight=None if weight is None else torch.from_numpy(weight).to(device),
         model_name=model_name,
@@ -236,9 +238,9 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     return job
 
 
-def _check_train_mode(model: nn.Module, job: Job) -> None:
+def _check_train_mode(model: nn.Module, job: TrainingSetup) -> None:
     """Try a training batch on a discarded model: batch norm and auxiliary outputs fail only in train mode."""
-    rows = job.index[: min(job.options.batch_size, len(job.index), 8)]
+    rows = job.train_indices[: min(job.options.batch_size, len(job.train_indices), 8)]
     batch = next(job.split.batches(rows, len(rows), job.device))
     generator = torch.Generator(job.device).manual_seed(0)
     try:
@@ -249,7 +251,7 @@ def _check_train_mode(model: nn.Module, job: Job) -> None:
         raise UsageError(f"model {quote(job.model_name)} {reason}") from None
 
 
-def log_few_updates(job: Job) -> None:
+def log_few_updates(job: TrainingSetup) -> None:
     """Log a hint if there are too few updates to learn much, as for small image folders."""
     if job.updates < FEW_UPDATES:
         log.info("only %d updates in total: a smaller --batch-size or more --epochs give more", job.updates)
@@ -273,7 +275,7 @@ def use_autocast(precision: str, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
-def fresh_model(job: Job) -> nn.Module:
+def fresh_model(job: TrainingSetup) -> nn.Module:
     """Build the model of a job on its device, initialised from its seed."""
     torch.manual_seed(derive_seed(job.options.seed, "initialisation"))
     with warnings.catch_warnings():
@@ -281,7 +283,7 @@ def fresh_model(job: Job) -> nn.Module:
         return _build(job)
 
 
-def _build(job: Job) -> nn.Module:
+def _build(job: TrainingSetup) -> nn.Module:
     """Build the model of a job on its device, with its initial weights."""
     model = build_model(job.card())
     if job.initial_weights is not None:
@@ -289,7 +291,7 @@ def _build(job: Job) -> nn.Module:
     return to_device(model, job.device)
 
 
-def _with_start(job: Job, init: str) -> Job:
+def _with_start(job: TrainingSetup, init: str) -> TrainingSetup:
     """The job with initial weights; their normalisation, if they have one, replaces that of the data."""
     start = read_initial_weights(init, job.card())
     mean = start.mean or job.source.mean

@@ -9,13 +9,13 @@ from easycoreset.console import log
 from easycoreset.models.modes import frozen, full_float32
 from easycoreset.tables import Ints
 from easycoreset.training.loop import History
-from easycoreset.training.setup import Job
+from easycoreset.training.setup import TrainingSetup
 
 ATTACKED = 512  # most rows that are attacked after every epoch
 COLLAPSE = 0.5  # share of the best PGD accuracy below which a model has overfitted to its one-step attack
 
 
-def validate_epoch(job: Job, model: nn.Module, history: History) -> bool:
+def validate_epoch(job: TrainingSetup, model: nn.Module, history: History) -> bool:
     """Add the accuracies of the last epoch to its line of the history; returns whether it is the best so far.
 
     `val_clean` is on all held-out rows, `val_robust` under PGD-10 on up to 512 of them; one-step training without
@@ -27,7 +27,7 @@ def validate_epoch(job: Job, model: nn.Module, history: History) -> bool:
         line["val_clean"] = accuracy(model, job, job.validation)
         line["val_robust"] = _robust_accuracy(model, job, job.validation)
     elif job.objective_name.startswith("fgsm-rs"):
-        line["train_robust"] = _robust_accuracy(model, job, job.index)
+        line["train_robust"] = _robust_accuracy(model, job, job.train_indices)
     if job.objective_name.startswith("fgsm-rs"):
         _warn_of_collapse([past.get("val_robust", past.get("train_robust")) or 0.0 for past in history])
     if not len(job.validation):
@@ -37,7 +37,7 @@ def validate_epoch(job: Job, model: nn.Module, history: History) -> bool:
     return now > max(before, default=-1.0)
 
 
-def _robust_accuracy(model: nn.Module, job: Job, rows: Ints) -> float:
+def _robust_accuracy(model: nn.Module, job: TrainingSetup, rows: Ints) -> float:
     """Accuracy under PGD-10 at the objective's radius (8/255 if it has none)."""
     eps = getattr(job.objective, "eps", 8 / 255)
     subset = np.random.default_rng(0).permutation(rows)[:ATTACKED]  # rows may be sorted by class
@@ -57,7 +57,7 @@ def _warn_of_collapse(robust: list[float]) -> None:
         )
 
 
-def accuracy(model: nn.Module, job: Job, rows: Ints, attack: PGD | None = None) -> float:
+def accuracy(model: nn.Module, job: TrainingSetup, rows: Ints, attack: PGD | None = None) -> float:
     """Share of the rows that the model classifies correctly, in eval mode, under an attack if one is given."""
     correct = torch.zeros((), dtype=torch.int64, device=job.device)
     for batch in job.split.batches(np.sort(rows), job.options.batch_size, job.device):
