@@ -1,7 +1,7 @@
-"""Every option, defined once: these dataclasses are the Python API, the flags, the YAML keys and the saved JSON.
+"""All options, each defined once: these dataclasses are the Python API, the flags, the YAML keys and the saved JSON.
 
-A command's options are composed of groups. A field marked `neutral` changes where or how fast a result is made, never
-the result: two runs that differ in neutral fields alone are the same run.
+A command's options are composed of groups. A field marked `neutral` changes where or how fast a result is made, but
+not the result: two runs that differ only in neutral fields are the same run.
 """
 
 from easycoreset.options.analyzing import AnalyzeOptions

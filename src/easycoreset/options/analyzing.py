@@ -10,30 +10,30 @@ from easycoreset.options.groups import PIXELS, AttackOptions, ComputeOptions, Fr
 
 @dataclass(frozen=True, kw_only=True)
 class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions):
-    """Options of `analyze`; its scoring runs, models and evaluations go into folders of their own within `out`."""
+    """Options of `analyze`, which writes its scoring runs, models and evaluations into subfolders of `out`."""
 
     model: str | None = None
-    """The model whose scores are analysed; left out: one that fits."""
+    """The model whose scores are analysed; default: chosen by the data."""
     others: Sequence[str] = field(default=(), metadata=UNIQUE)
-    """Further architectures, whose scores are compared; the first is attacked too."""
+    """Other architectures whose scores are compared, comma-separated; the first is also attacked."""
     adversarial: str | None = "trades"
-    """An adversarial objective, whose scores are compared too; `none` for none."""
+    """An adversarial objective whose scores are also compared; `none` for none."""
     transfer: str | None = None
-    """A larger model that is trained on the coreset that the small one's scores choose; left out: none."""
+    """A larger model, which is trained on the coreset chosen by the scores of `model`; default: none."""
     epochs: int = field(default=15, metadata=AT_LEAST_1)
     """Epochs of every scoring run."""
     batch_size: int = field(default=128, metadata=AT_LEAST_1)
-    """Samples a training step."""
+    """Samples per training step."""
     eps: Sequence[float] = field(default=PIXELS, metadata=UNIQUE | ABOVE_0)
-    """Radii (linf), with commas between."""
+    """Radii (linf), comma-separated."""
     limit: int | None = with_default(AttackOptions, "limit", 2000)
-    """Samples of each split that are attacked."""
+    """Number of samples of each split that are attacked."""
     margins: int = field(default=500, metadata=AT_LEAST_1)
-    """Samples of each split whose margin is measured by FMN (l2)."""
+    """Number of samples of each split whose margin FMN measures (l2)."""
     bins: int = field(default=10, metadata=rule(">= 2", lambda value: value >= 2))
-    """Equal parts of a hardness."""
+    """Number of equal parts (quantiles) into which a hardness is divided."""
     updates: int | None = field(default=None, metadata=AT_LEAST_1)
-    """Training steps of the transfer; left out: as many as a scoring run has."""
+    """Training steps of the transfer; default: as many as a scoring run has."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

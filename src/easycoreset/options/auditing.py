@@ -12,17 +12,17 @@ class AuditOptions(InferenceOptions, ComputeOptions):
     """Options of `audit`."""
 
     scores: Path
-    """Folder that `score` wrote (its model predicts), or a scores.parquet."""
+    """A folder written by `score` (its model makes the predictions), or a scores.parquet."""
     model: str | None = None
-    """package.module:factory of the folder's model, which is imported only when repeated here."""
+    """package.module:factory of the folder's model; it is imported only if named here again."""
     by: str | None = None
-    """Column by which samples are hardest; left out: aign."""
+    """Column that ranks samples by hardness; default: aign."""
     suspect_by: str | None = None
-    """Column that suspects mislabelled samples (loss: above ln(classes); aum: above 0); left out: loss."""
+    """Column that flags likely mislabelled samples (loss: above ln(classes); aum: above 0); default: loss."""
     allow_subset: bool = False
-    """Take scores of data that changed since: samples are matched by sample_id, and the counts are reported."""
+    """Accept scores of data that has changed since; samples are matched by sample_id, and counts are reported."""
     wrong: Path | None = None
-    """A list of samples that are known to be mislabelled (indices or ids): precision and recall of every column."""
+    """A list of samples (indices or ids) known to be mislabelled, to report precision and recall of every column."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -50,63 +50,65 @@ class CompareOptions(
     ReadingOptions,
     CommandOptions,
 ):
-    """Options of `compare`: a grid, or a recipe that fixes it."""
+    """Options of `compare`: a grid of options, or a recipe that fixes the grid."""
 
     recipe: Recipe | None = None
-    """A named experiment, which fixes every option of the grid."""
+    """A named experiment, which fixes all options of the grid."""
     data: str | None = None
-    """Data set, as `score` takes it; needed but for the recipe digits."""
+    """Data set, as `score` takes it; required except for the recipe digits."""
     methods: Sequence[str] = field(default=(), metadata=UNIQUE)
-    """Coreset methods (`compare --list`), with commas between; also file:PATH (a coreset, or indices or ids)."""
+    """Coreset methods (see `compare --list`), comma-separated; also file:PATH (a coreset, or indices or ids)."""
     controls: Sequence[str] = CONTROLS
-    """Rows that stand beside the methods: all data at the same budgets, class-balanced random, both, or none."""
+    """Controls added to the methods: all data at the same budgets, class-balanced random, both, or none."""
     fractions: Sequence[float] = field(default=(), metadata=UNIQUE | SHARE)
-    """Shares that are kept, with commas between."""
+    """Shares of the samples that are kept, comma-separated."""
     objectives: Sequence[str] = field(default=("standard",), metadata=UNIQUE)
-    """Objectives, with commas between."""
+    """Training objectives, comma-separated."""
     epochs: Sequence[int] = field(default=(), metadata=UNIQUE | AT_LEAST_1)
-    """Budgets in epochs, with commas between (these or updates)."""
+    """Budgets in epochs, comma-separated (give either epochs or updates)."""
     updates: Sequence[int] = field(default=(), metadata=UNIQUE | AT_LEAST_1)
-    """Budgets in updates, with commas between, each with its own full schedule."""
+    """Budgets in updates, comma-separated, each trained with a full schedule."""
     seeds: int = field(default=3, metadata=AT_LEAST_1)
-    """Runs of every cell, seeds 0, 1, ..."""
+    """Number of seeds (0, 1, ...) with which every combination is run."""
     scoring_epochs: int = field(default=15, metadata=AT_LEAST_1)
-    """Epochs of the scoring runs."""
+    """Epochs of each scoring run."""
     eps: Sequence[float] = with_default(AttackOptions, "eps", (8 / 255,))
-    """Radii of the evaluation, with commas between; the first is the main one unless main_eps says otherwise."""
+    """Radii of the evaluation, comma-separated; the first is the main one unless main_eps names another."""
     main_eps: float | None = None
-    """The radius that is measured on all test images and that the contrasts are about."""
+    """The radius that is evaluated on all test images and at which contrasts are tested."""
     limit: int | None = with_default(AttackOptions, "limit", None)
-    """Test images at the other radii, or at the only one; left out: all."""
+    """Number of test images at the other radii, or at the only one; default: all."""
     strong: Sequence[str] = field(default=(), metadata=UNIQUE)
-    """Attacks at the main radius alone, with commas between, as ATTACK or ATTACK@IMAGES (`apgd@500`, at most limit)."""
+    """Attacks at the main radius only, comma-separated, as ATTACK or ATTACK@IMAGES (`apgd@500`, at most limit)."""
     contrast: Literal["auto", "matched clean", "equal updates"] = "auto"
-    """What is tested for each method; auto: matched clean where there are several budgets, else equal updates."""
+    """The test of each method; auto: matched clean if there are several budgets, else equal updates."""
     declare: Sequence[str] = field(default=(), metadata=NEUTRAL | UNIQUE)
-    """Contrasts beyond each method's with random, with commas between: 'easiest:loss vs easycore'."""
+    """Contrasts in addition to each method against random, comma-separated: 'easiest:loss vs easycore'."""
     primary: str | None = field(default=None, metadata=NEUTRAL)
-    """The contrast that is tested alone, spelled likewise; the others claim only if it does."""
+    """The contrast that is tested first, alone, written like those of declare; others can claim only if it does."""
     on: str | None = field(default=None, metadata=NEUTRAL)
-    """`ray` or `ray:HOST:PORT`: do the cells as tasks of a Ray cluster, on one machine or many; left out: here."""
+    """`ray` or `ray:HOST:PORT`: run the cells as tasks of a Ray cluster; default: on this machine."""
     workers: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
-    """Cells at once, one thread (or one GPU) each; left out: 2 processes, on Ray as many as its CPUs (or GPUs)."""
+    """Cells run in parallel, one thread (or GPU) each; default: 2 processes, or as many as Ray has CPUs (or GPUs)."""
     minutes: float | None = field(default=None, metadata=NEUTRAL | ABOVE_0)
-    """Stop after so many minutes; the same command goes on."""
+    """Stop after this many minutes; the same command resumes."""
     shard: str = field(default="1/1", metadata=NEUTRAL | rule("I/N with 1 <= I <= N", lambda text: bool(_shard(text))))
-    """I/N: every N-th cell from the I-th on, for job arrays."""
+    """I/N: run every N-th cell, starting with the I-th, for job arrays."""
     keep_weights: bool = field(default=False, metadata=NEUTRAL)
-    """Keep each cell's model and coreset."""
+    """Keep the model and the coreset of each cell."""
     preregister: bool = field(default=False, metadata=NEUTRAL)
-    """Write the plan, what it declares and its seeds into out, and do nothing."""
+    """Write the plan, its declared contrasts and its seeds into out, and run nothing."""
     dry_run: bool = field(default=False, metadata=NEUTRAL)
-    """Print cells, updates, and an estimate of time and memory, and do nothing."""
+    """Print the number of cells and updates and an estimate of time and memory, and run nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         name, _, address = (self.on or "ray").partition(":")
         require(name == "ray" and not address.startswith("/"), "on", "ray or ray:HOST:PORT", self.on)
         if self.on is not None and self.dry_run and self.workers is None:
-            raise UsageError("workers must be given with on and dry_run: an estimate asks no cluster how large it is")
+            raise UsageError(
+                "workers must be given with on and dry_run: an estimate does not ask a cluster for its size"
+            )
         for name in ("dry_run", "overwrite"):
             require(not (self.preregister and getattr(self, name)), name, "left out with preregister", True)
         require_disjoint(self)
@@ -131,29 +133,29 @@ class CompareOptions(
         require(self.main_eps is None or self.main_eps in self.eps, "main_eps", f"one of eps={self.eps}", self.main_eps)
 
     def _check_recipe(self) -> None:
-        for item in fields(self):
-            free = item.metadata.get("neutral") or item.name in ("recipe", "data")
-            if not free and getattr(self, item.name) != item.default:
-                value = quote(getattr(self, item.name))
-                raise UsageError(f"recipe {quote(self.recipe)} fixes {item.name}; got {value}")
+        for option in fields(self):
+            allowed = option.metadata.get("neutral") or option.name in ("recipe", "data")
+            if not allowed and getattr(self, option.name) != option.default:
+                value = quote(getattr(self, option.name))
+                raise UsageError(f"recipe {quote(self.recipe)} fixes {option.name}; got {value}")
         if self.recipe == "digits":
             require(self.data in (None, "digits"), "data", "digits for the recipe digits", self.data)
         elif self.recipe == "imagenet-paper":
             require(Path(self.data or "").is_dir(), "data", "an image folder for the recipe imagenet-paper", self.data)
         else:
-            kind = (self.recipe or "").split("-")[0]
-            fits = (self.data or "").startswith(f"{kind}:")
-            require(fits, "data", f"{kind}:DIR for the recipe {self.recipe}", self.data)
+            dataset = (self.recipe or "").split("-")[0]
+            matches = (self.data or "").startswith(f"{dataset}:")
+            require(matches, "data", f"{dataset}:DIR for the recipe {self.recipe}", self.data)
 
     def shard_of(self) -> tuple[int, int]:
         """(I, N)."""
         shard = _shard(self.shard)
-        assert shard is not None  # it was validated
+        assert shard is not None  # validated in __post_init__
         return shard
 
 
 def _shard(text: str) -> tuple[int, int] | None:
-    """(I, N) of I/N; None where the text is no shard."""
+    """(I, N) of I/N; None if the text is not a shard."""
     numbers = [int(part) for part in text.split("/") if part.isdecimal()]
     valid = text.count("/") == 1 and len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]
     return (numbers[0], numbers[1]) if valid else None

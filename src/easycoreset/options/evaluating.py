@@ -17,30 +17,30 @@ from easycoreset.options.groups import (
     check_radii,
 )
 
-RADII = {"linf": PIXELS, "l2": (0.25, 0.5, 1.0)}  # of an evaluation that names none
+RADII = {"linf": PIXELS, "l2": (0.25, 0.5, 1.0)}  # default radii by norm
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, NormOptions, ComputeOptions):
     """Options of `evaluate`."""
 
-    host = "weights"  # whose folder may take the evaluation
+    host = "weights"  # the evaluation may be written into this option's folder
 
     weights: Path
-    """Folder of a trained model, as `train` and `score` write it; or a state dict of anybody's, with --model."""
+    """Folder of a model written by `train` or `score`, or a state dict from elsewhere (with --model)."""
     model: str | None = None
-    """Model of a state dict; of a folder only a package.module:factory, which is imported only when repeated here."""
+    """Model of a state dict; for a folder only its package.module:factory, imported only if named here again."""
     attack: Sequence[str] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
     eps: Sequence[float] = with_default(AttackOptions, "eps", ())
-    """Radii, with commas between; left out: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
+    """Radii, comma-separated; default: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
     split: Literal["train", "test"] = "test"
     """Split to evaluate on."""
     margins: Sequence[str] = field(default=(), metadata=NEUTRAL)
-    """Measure each sample's distance to the boundary too: fmn (as the flag alone means), ddn, deepfool."""
+    """Also measure each sample's distance to the decision boundary: fmn (also the flag alone), ddn, deepfool."""
     strict: bool = field(default=False, metadata=NEUTRAL)
-    """Exit with 1 where a check gives a warning."""
+    """Exit with code 1 if a check gives a warning."""
     save_adversarial: bool = field(default=False, metadata=NEUTRAL)
-    """Write the adversarial images too."""
+    """Also write the adversarial images."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

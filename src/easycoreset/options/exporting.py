@@ -20,14 +20,14 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "robustbench": (".json",),
     "onnx": (".onnx",),
 }
-TAKERS = {
+FORMATS_OF_OPTION = {
     "data": ("folder", "fiftyone"),
     "scores": ("csv", "hf", "fiftyone", "card"),
     "copy": ("folder",),
     "raw": ("csv", "cleanlab"),
     "model": ("onnx",),
 }
-OF_MODELS = ("robustbench", "onnx")
+MODEL_FORMATS = ("robustbench", "onnx")
 
 
 @dataclass(frozen=True)
@@ -35,39 +35,39 @@ class ExportOptions:
     """Options of `export`."""
 
     source: Path
-    """scores.parquet, a coreset, audit.parquet, or a folder that a command wrote."""
+    """A scores.parquet, a coreset, an audit.parquet, or a folder written by a command."""
     _: KW_ONLY
     format: Form
-    """What is written; `export --list` says what each form is."""
+    """Output format; `export --list` describes them."""
     out: Path
-    """The file (.txt or .npz for index, .json for fiftyone and robustbench, .md for card, else as the form is called),
-    or for folder and hf a folder that is empty, new, or of an earlier export."""
+    """Output file (.txt or .npz for index, .json for fiftyone and robustbench, .md for card, .csv, .onnx); for folder
+    and hf a folder that is new, empty, or from an earlier export."""
     data: str | None = None
-    """Where the data set lies now, for folder and fiftyone; left out: where it was scored."""
+    """Where the data set is now, for folder and fiftyone; default: where it was scored."""
     scores: Path | None = None
-    """Scores that go with a coreset; left out: those it was chosen from, where they still lie there."""
+    """Scores of a coreset's samples; default: those it was chosen from, if they still exist there."""
     copy: bool = False
-    """Copy the pictures of an image folder or a manifest; left out: symbolic links to them."""
+    """Copy the images of an image folder or a manifest; default: symbolic links."""
     raw: bool = False
-    """Leave text in CSV as it is; without it what a spreadsheet would take for a formula begins with '."""
+    """Leave text in CSV unchanged; without it, text that looks like a spreadsheet formula gets a leading '."""
     model: str | None = None
-    """package.module:factory of the model, for onnx, which is imported only when repeated here."""
+    """package.module:factory of the model, for onnx; it is imported only if named here again."""
 
     def __post_init__(self) -> None:
         validate(self)
-        if self.format in OF_MODELS:
+        if self.format in MODEL_FORMATS:
             require(
                 self.source.is_dir(), "source", f"a folder that a command wrote, for {self.format}", str(self.source)
             )
-        require(self.source.exists(), "source", "a file or folder that is there", str(self.source))
+        require(self.source.exists(), "source", "an existing file or folder", str(self.source))
         suffixes = SUFFIXES[self.format]
         if suffixes:
             require(self.out.suffix in suffixes, "out", f"a {' or '.join(suffixes)} file", str(self.out))
             require(not self.out.is_dir(), "out", "a file, not a folder", str(self.out))
-        require(self.out.resolve() != self.source.resolve(), "out", "another place than source", str(self.out))
+        require(self.out.resolve() != self.source.resolve(), "out", "a path other than source", str(self.out))
         if not suffixes:
             require_disjoint(self)
-        for name, takers in TAKERS.items():
+        for name, formats in FORMATS_OF_OPTION.items():
             value = getattr(self, name)
-            if value not in (None, False) and self.format not in takers:
-                raise UsageError(f"{name} is for format {' and '.join(takers)}; got {quote(value)} for {self.format}")
+            if value not in (None, False) and self.format not in formats:
+                raise UsageError(f"{name} is for format {' and '.join(formats)}; got {quote(value)} for {self.format}")

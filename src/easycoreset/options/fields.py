@@ -1,4 +1,4 @@
-"""What a field of options carries beside its type, and functions that take an options object."""
+"""Metadata and validation of option fields, and a decorator for functions that take an options object."""
 
 import ast
 import dataclasses
@@ -23,14 +23,14 @@ UNIQUE = {"unique": True}
 
 
 class Rule(NamedTuple):
-    """What a value must fulfil, in words and as a test."""
+    """A condition on a value, in words and as a predicate."""
 
     words: str
     holds: Callable[[Any], bool]
 
 
 def rule(words: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
-    """The metadata of a field whose value, or every one of its values, must fulfil a rule."""
+    """The metadata of a field whose value, or each of its values, must meet a condition."""
     return {"rule": Rule(words, holds)}
 
 
@@ -43,10 +43,10 @@ INNER_SHARE = rule("in (0, 1)", lambda value: 0 < value < 1)
 
 
 def validate(options: Any) -> None:
-    """Bring every field of an options object to its type, and check it by its rule.
+    """Convert every field of an options object to its type, and check it against its rule.
 
     Raises:
-        UsageError: the option is named.
+        UsageError: a value has another type or breaks its rule; the message names the option.
     """
     hints = option_types(cast(Any, type(options)))
     for item in dataclasses.fields(options):
@@ -56,11 +56,11 @@ def validate(options: Any) -> None:
 
 
 def check_rule(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
-    """Check a value, or every one of several, by the rule of its field."""
+    """Check a value, or each value of a tuple, against the rule of its field."""
     values = cast("tuple[Any, ...]", value if isinstance(value, tuple) else (value,))
     if "rule" in metadata:
-        for one in values:
-            require(one is None or metadata["rule"].holds(one), name, metadata["rule"].words, one)
+        for item in values:
+            require(item is None or metadata["rule"].holds(item), name, metadata["rule"].words, item)
     if metadata.get("unique"):
         require(len(set(values)) == len(values), name, "given once each", value)
 
@@ -72,7 +72,7 @@ def with_default(group: Any, name: str, default: Any) -> Any:
 
 
 def field_names(group: Any, *, neutral: bool = True) -> tuple[str, ...]:
-    """The names of a group's fields; without the neutral ones where `neutral` is False."""
+    """The names of a group's fields; without the neutral ones if `neutral` is False."""
     return tuple(item.name for item in dataclasses.fields(group) if neutral or not item.metadata.get("neutral"))
 
 
@@ -82,9 +82,9 @@ def values_of(options: Any, group: Any) -> dict[str, Any]:
 
 
 def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
-    """Let a function of one options object be called with the options themselves as keywords.
+    """Let callers of a function of one options object pass the options as keyword arguments.
 
-    The function's docstring then describes every option, as the fields' own docstrings do.
+    The docstrings of the fields are added to the function's docstring.
     """
 
     def decorate(function: Callable[[O], R]) -> Callable[P, R]:
@@ -92,8 +92,8 @@ def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             unknown = next((name for name in kwargs if name not in signature.parameters), None)
             if unknown is not None:
-                offered = nearest(unknown, signature.parameters)
-                raise TypeError(f"{function.__name__}() has no option {quote(unknown)}: {offered}")
+                suggestion = nearest(unknown, signature.parameters)
+                raise TypeError(f"{function.__name__}() has no option {quote(unknown)}: {suggestion}")
             return function(options(*args, **kwargs))
 
         hints = option_types(options)
@@ -121,7 +121,7 @@ def describe_fields(options: Any) -> dict[str, str]:
 
 
 def options_json(options: Any, *, neutral: bool = True) -> dict[str, Any]:
-    """The options as plain JSON values; without the neutral ones where `neutral` is False."""
+    """The options as plain JSON values; without the neutral ones if `neutral` is False."""
     return {name: _json(getattr(options, name)) for name in field_names(options, neutral=neutral)}
 
 

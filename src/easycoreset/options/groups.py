@@ -25,7 +25,7 @@ from easycoreset.options.overlap import require_disjoint
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["auto", "onecycle", "cosine", "step", "constant"]
-DEFAULTS: dict[str, dict[str, float]] = {  # what an optimizer takes where it is not said
+DEFAULTS: dict[str, dict[str, float]] = {  # per optimizer, where the option is None
     "sgd": {"lr": 0.1, "weight_decay": 5e-4},
     "adamw": {"lr": 0.001, "weight_decay": 0.01},
 }
@@ -34,10 +34,10 @@ PIXELS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 
 @dataclass(frozen=True, kw_only=True)
 class CommandOptions:
-    """What every command takes that writes."""
+    """Options of every command that writes results."""
 
     out: Path = field(metadata=NEUTRAL)
-    """Where the results go."""
+    """Where the results are written."""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -45,22 +45,22 @@ class CommandOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SeedOptions:
-    """The seed."""
+    """The random seed."""
 
     seed: int = field(default=0, metadata=rule("in [0, 2**31)", lambda value: 0 <= value < 2**31))
-    """Seed of everything random, >= 0."""
+    """Seed of all random numbers, >= 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
-    """How data are read."""
+    """How the data set is read."""
 
     image_size: int | None = field(default=None, metadata=rule(">= 8", lambda value: value >= 8))
-    """Side in pixels to which images of files or hf:NAME are brought; left out: 64 for files, 224 with a GPU."""
+    """Side in pixels to which images of files or hf:NAME are resized; default: 64 for files, 224 with a GPU."""
     skip_unreadable: bool = False
-    """Leave out images of a folder or a manifest that cannot be read, and name them; without it they are an error."""
+    """Leave out unreadable images of a folder or a manifest and list them; without it they are an error."""
     classes: str | None = None
-    """How many classes there are, or a file of their names in order (a model.json too); left out: those that occur."""
+    """Number of classes, or a file of their names in order (or a model.json); default: the classes that occur."""
 
 
 READING = field_names(ReadingOptions)
@@ -68,29 +68,29 @@ READING = field_names(ReadingOptions)
 
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
-    """On what a command runs: no result depends on it."""
+    """The machine that a command runs on; it does not change results."""
 
     device: Device = field(default="auto", metadata=NEUTRAL)
-    """Where models run; auto takes a GPU where there is one."""
+    """Where models run; auto takes a GPU if there is one."""
     num_workers: int = field(default=2, metadata=NEUTRAL | AT_LEAST_0)
-    """Processes that decode images of a folder too large for memory."""
+    """Processes that decode images if the folder is too large for memory."""
     download: bool = field(default=False, metadata=NEUTRAL)
-    """Let torchvision fetch a data set that is not there."""
+    """Let torchvision download a missing data set."""
     overwrite: bool = field(default=False, metadata=NEUTRAL)
-    """Begin anew where another or a damaged run of this command was: what that one wrote is deleted, and no more."""
+    """Replace another or a damaged run of this command: only files that it wrote are deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions(MachineOptions, ReadingOptions, SeedOptions, CommandOptions):
-    """Data and machine of the commands that run a model."""
+    """Data and machine of commands that run a model."""
 
-    host: ClassVar[str | None] = None  # an option whose folder `out` may be
+    host: ClassVar[str | None] = None  # name of an option whose folder may also be `out`
 
     data: str
     """digits, cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, hf:NAME, an image folder, a manifest (.csv or
     .parquet of filepath, label[, split]), or an .npz file."""
     threads: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
-    """CPU threads of this process; left out: 1 for the small built-in models, else torch's own number."""
+    """CPU threads of this process; default: 1 for the small built-in models, else PyTorch's default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,9 +102,9 @@ class ModelOptions:
     """Which model is trained."""
 
     model: str | None = None
-    """Built in (resnet18, ...), torchvision:NAME, timm:NAME or package.module:factory; left out: one that fits."""
+    """Built-in (resnet18, ...), torchvision:NAME, timm:NAME or package.module:factory; default: chosen by the data."""
     init: str | None = None
-    """Weights to start from: a trained model's folder, a file of weights, or pretrained (published, fetched)."""
+    """Initial weights: a trained model's folder, a file of weights, or pretrained (published weights, downloaded)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,41 +112,41 @@ class TrainingOptions:
     """How a model is trained."""
 
     batch_size: int = field(default=128, metadata=AT_LEAST_1)
-    """Samples a training step."""
+    """Samples per training step."""
     optimizer: Optimizer = "sgd"
-    """What updates the weights."""
+    """The optimizer of the weights."""
     lr: float | None = field(default=None, metadata=FINITE_AT_LEAST_0)
-    """Peak learning rate; left out: 0.1 for sgd, 0.001 for adamw."""
+    """Peak learning rate; default: 0.1 for sgd, 0.001 for adamw."""
     momentum: float = field(default=0.9, metadata=rule("in [0, 1)", lambda value: 0 <= value < 1))
     """Momentum of sgd, first beta of adamw."""
     weight_decay: float | None = field(default=None, metadata=FINITE_AT_LEAST_0)
-    """Weight decay; left out: 0.0005 for sgd, 0.01 for adamw."""
+    """Weight decay; default: 0.0005 for sgd, 0.01 for adamw."""
     schedule: Schedule = "auto"
-    """Learning rate over time; auto is onecycle for standard training and step decay for adversarial training."""
+    """Learning rate schedule; auto is onecycle for standard training and step decay for adversarial training."""
     warmup: float | None = field(default=None, metadata=FINITE_AT_LEAST_0)
-    """Epochs in which the learning rate rises to its peak; left out: 30% of onecycle's, else none."""
+    """Epochs in which the learning rate rises to its peak; default: 30% of the epochs for onecycle, else none."""
     augment: Literal["auto", "none", "flip", "crop-flip"] = "auto"
-    """Augmentation of training batches; auto is the data set's own."""
+    """Augmentation of training batches; auto is the data set's default."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the model; auto is bf16 autocast on CUDA and fp32 elsewhere."""
+    """Precision of the model; auto is bf16 autocast on CUDA and fp32 elsewhere."""
     ema: float | None = field(default=None, metadata=INNER_SHARE)
-    """Decay of an average of the weights over updates (0.999, say), which becomes the trained model; left out: none."""
+    """Decay of the moving average of weights (e.g. 0.999) that becomes the trained model; default: no average."""
     on_nan: Literal["stop", "continue"] = "stop"
-    """What a loss that is not finite does."""
+    """What happens if a loss is not finite."""
     compile: bool = field(default=False, metadata=NEUTRAL)
     """Compile the model with torch.compile."""
     cuda_graphs: bool = field(default=False, metadata=NEUTRAL)
-    """With compile, on a GPU: replay the kernels of each pass as CUDA graphs (torch.compile's reduce-overhead)."""
+    """With compile, on a GPU: replay each pass as a CUDA graph (torch.compile's mode reduce-overhead)."""
 
 
 def resolve_optimizer(options: TrainingOptions) -> dict[str, float]:
-    """The learning rate and the weight decay of options, where they leave them to their optimizer."""
+    """The learning rate and the weight decay; where an option is None, the default of its optimizer."""
     given = {"lr": options.lr, "weight_decay": options.weight_decay}
     return {name: DEFAULTS[options.optimizer][name] if value is None else value for name, value in given.items()}
 
 
 def check_training(options: TrainingOptions) -> None:
-    """Check options of training that depend on each other."""
+    """Check training options that depend on each other."""
     require(options.compile or not options.cuda_graphs, "cuda_graphs", "given with compile", True)
 
 
@@ -155,8 +155,8 @@ class ValidationOptions:
     """Held-out samples."""
 
     val_fraction: float | None = field(default=None, metadata=INNER_SHARE)
-    """Share of the training split that is held out of choice and training, and reported on; `train` keeps the best
-    epoch by it."""
+    """Share of the training split that is held out for validation, from selection and training; `train` keeps the
+    epoch that is best on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,19 +164,19 @@ class ScoringOptions:
     """How the samples are scored during training."""
 
     every: int = field(default=1, metadata=AT_LEAST_1)
-    """Score epochs k, 2k, ... only."""
+    """Score only epochs k, 2k, ..."""
     first: int | None = field(default=None, metadata=AT_LEAST_1)
-    """Score the first k epochs of the unchanged schedule only."""
+    """Score only the first k epochs; the schedule is unchanged."""
     scoring_batch_size: int = field(default=250, metadata=NEUTRAL | AT_LEAST_1)
-    """Samples a batch of an exact scoring pass."""
+    """Samples per batch of an exact scoring pass."""
     scoring_precision: Literal["fp32", "bf16"] | None = None
-    """Arithmetic of the exact pass; bf16: autocast with float32 norms, in epochs where AIGN keeps its ranks (0.999)."""
+    """Precision of the exact pass; bf16: autocast with float32 norms, in epochs where AIGN keeps its ranks (0.999)."""
     feature_layer: str | None = field(default=None, metadata=NEUTRAL)
-    """Layer whose input is taken as features; left out: the last linear layer."""
+    """Layer whose input is saved as features; default: the last linear layer."""
 
 
 def check_scoring(options: ScoringOptions, epochs: int) -> None:
-    """Check options of scoring that depend on each other and on the number of epochs."""
+    """Check scoring options that depend on each other and on the number of epochs."""
     require(options.every <= epochs, "every", f"in [1, epochs={epochs}]", options.every)
     require(options.first is None or options.first <= epochs, "first", f"in [1, epochs={epochs}]", options.first)
     scored = scored_epochs(options, epochs)
@@ -193,11 +193,11 @@ class SelectionOptions:
     """Which samples are kept."""
 
     method: str = "easycore"
-    """easycore, random, herding, ...[:key=value]... (`select --list` shows all), file:PATH, or package.module:name."""
+    """easycore, random, herding, ...[:key=value]... (see `select --list`), file:PATH, or package.module:name."""
     exclude: Path | None = None
-    """A list of indices or sample ids that are left out of the choice, as an audit's page writes it."""
+    """A list of indices or sample ids that are not selected, as an audit's page writes it."""
     keep_leaked: bool = False
-    """Choose from samples too whose exact copies are in the test part; without it they are left out."""
+    """Also select from samples whose exact copies are in the test part; without it they are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,26 +210,26 @@ class FractionOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AttackOptions:
-    """What a model is attacked by."""
+    """The attacks on a model."""
 
     attack: Sequence[str] = field(default=("pgd",), metadata=UNIQUE)
-    """Attacks, with commas between: fgsm, pgd, noise, square, apgd, autoattack[:key=value]..., file:PATH (images)."""
+    """Attacks, comma-separated: fgsm, pgd, noise, square, apgd, autoattack[:key=value]..., file:PATH (images)."""
     eps: Sequence[float] = field(default=PIXELS, metadata=UNIQUE | AT_LEAST_0)
-    """Radii, with commas between."""
+    """Radii, comma-separated."""
     limit: int | None = field(default=None, metadata=AT_LEAST_1)
-    """Attack a seeded draw of so many samples; left out: all."""
+    """Attack a random subset (seeded) of this many samples; default: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormOptions:
-    """The ball in which an attack stays."""
+    """The norm of an attack."""
 
     norm: Norm = "linf"
-    """Norm of the ball."""
+    """Norm of the ball that the attack stays in."""
 
 
 def check_radii(eps: Sequence[float], norm: Norm) -> None:
-    """Check that radii are given, and that those of linf lie within the range of the pixels."""
+    """Check that radii are given, and that those of linf are within the pixel range."""
     require(len(eps) > 0, "eps", "given", eps)
     for value in eps:
         require(norm == "l2" or value <= 1, "eps", "in [0, 1] for linf, >= 0 for l2", value)
@@ -237,20 +237,20 @@ def check_radii(eps: Sequence[float], norm: Norm) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceOptions:
-    """How a model is run that is not trained."""
+    """How a model is run without training."""
 
     batch_size: int = field(default=250, metadata=NEUTRAL | AT_LEAST_1)
-    """Samples a batch."""
+    """Samples per batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormalisationOptions:
-    """The normalisation of somebody's weights."""
+    """The input normalisation of weights from elsewhere."""
 
     input_mean: Sequence[float] = ()
-    """Mean that the model of these weights wants subtracted, a number or one a channel; left out: it takes [0,1]."""
+    """Mean to subtract from the input, one number or one per channel; default: the model takes [0,1]."""
     input_std: Sequence[float] = field(default=(), metadata=ABOVE_0)
-    """Standard deviation that it wants the input divided by, likewise."""
+    """Standard deviation to divide the input by, one number or one per channel."""
 
 
 def check_normalisation(options: NormalisationOptions) -> None:

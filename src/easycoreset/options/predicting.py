@@ -12,13 +12,13 @@ class PredictOptions(InferenceOptions, ComputeOptions):
     """Options of `predict`."""
 
     data: str
-    """A folder of images, with or without class folders, or an .npz with x; labels are not looked at."""
+    """A folder of images, with or without class folders, or an .npz with x; labels are ignored."""
     weights: Path
-    """Folder of a trained model, as `train` and `score` write it."""
+    """Folder of a model written by `train` or `score`."""
     model: str | None = None
-    """package.module:factory of the model, which is imported only when repeated here."""
+    """package.module:factory of the model; it is imported only if named here again."""
     raw: bool = False
-    """Leave names in labels.csv as they are; without it what a spreadsheet would take for a formula begins with '."""
+    """Leave names in labels.csv unchanged; without it, names that look like a formula get a leading '."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

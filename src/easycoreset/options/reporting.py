@@ -12,7 +12,7 @@ class ReportOptions(CommandOptions):
     """Options of `report`."""
 
     out: Path
-    """Folder that is reported on; report.html is written into it."""
+    """Folder of results; report.html is written into it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

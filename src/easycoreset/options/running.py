@@ -20,18 +20,18 @@ class PipelineOptions(AttackOptions, FractionOptions, SelectionOptions, ModelOpt
     """Options of `run`."""
 
     per_class: bool = True
-    """Keep that share of every class; --no-per-class keeps it of all samples together, as the paper does."""
+    """Keep the fraction within each class; --no-per-class keeps it over all classes together, as the paper does."""
     objective: str = "standard"
-    """What training minimises: standard, trades, ...[:key=value]... (`trades:eps=4/255`)."""
+    """Training objective: standard, trades, ...[:key=value]... (`trades:eps=4/255`)."""
     epochs: int | None = field(default=None, metadata=AT_LEAST_1)
-    """Epochs of the scoring run; what is trained after it takes as many updates; left out: by the data's size."""
+    """Epochs of the scoring run; later trainings take as many updates; default: by the size of the data."""
     batch_size: int | None = field(default=None, metadata=AT_LEAST_1)
-    """Samples a training step; left out: by the data's size."""
+    """Samples per training step; default: by the size of the data."""
     attack: Sequence[str] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
     limit: int | None = with_default(AttackOptions, "limit", 1000)
-    """Test images that are attacked."""
+    """Number of test images that are attacked."""
     wrong: Path | None = field(default=None, metadata=NEUTRAL)
-    """A list of samples that are known to be mislabelled, for the audit."""
+    """A list of samples known to be mislabelled, for the audit."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,21 +19,21 @@ class ScoreOptions(NormalisationOptions, ScoringOptions, RecipeOptions):
     """Options of `score`."""
 
     epochs: int | None = field(default=None, metadata=AT_LEAST_1)
-    """Epochs to train (this or checkpoints)."""
+    """Epochs to train (give either epochs or checkpoints)."""
     checkpoints: Path | None = None
-    """A folder of weights that somebody's training saved, one file a scored epoch, to score by without training."""
+    """A folder of weights saved by another training, one file per scored epoch, to score without training."""
     mode: Literal["exact", "online"] = "exact"
-    """exact: gradients of all clean samples after an epoch; online: of each training batch as it passes."""
+    """exact: gradients of all clean samples after each scored epoch; online: of each training batch during its step."""
     hardness: Sequence[str] = ()
-    """Hardness measures, with commas between; left out (or `cheap`): all that cost nothing."""
+    """Hardness measures, comma-separated; default (or `cheap`): all that need no additional pass."""
     split: Literal["train", "test"] = field(default="train", metadata=NEUTRAL)
-    """Split to score; test reuses the folder's run."""
+    """Split to score; test reuses the finished run of the folder."""
     keep_checkpoints: bool = field(default=True, metadata=NEUTRAL)
-    """Keep the weights of every scored epoch, which `--split test` needs."""
+    """Keep the weights of every scored epoch; `--split test` needs them."""
     save_features: Literal["clean", "adversarial"] | None = field(default=None, metadata=NEUTRAL)
-    """Write penultimate features and probabilities too; adversarial: at PGD examples as well (alone it means clean)."""
+    """Also write penultimate features and probabilities; adversarial: also at PGD examples (the flag alone: clean)."""
     agreement: int = field(default=AGREEMENT, metadata=NEUTRAL | AT_LEAST_0)
-    """In mode online, samples that are compared with an exact pass after every scored epoch; 0: none."""
+    """In mode online, number of samples compared with an exact pass after every scored epoch; 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,11 +42,11 @@ class ScoreOptions(NormalisationOptions, ScoringOptions, RecipeOptions):
             raise UsageError(f"exactly one of epochs and checkpoints must be given; got {given}")
         exact = self.mode == "exact"
         require(not exact or self.agreement == AGREEMENT, "agreement", "left out in mode exact", self.agreement)
-        precise = self.scoring_precision
-        require(exact or precise is None, "scoring_precision", "left out in mode online", precise)
+        precision = self.scoring_precision
+        require(exact or precision is None, "scoring_precision", "left out in mode online", precision)
         check_normalisation(self)
-        theirs = self.checkpoints is not None or not self.input_mean
-        require(theirs, "input_mean", "left out without checkpoints", self.input_mean)
+        mean_allowed = self.checkpoints is not None or not self.input_mean
+        require(mean_allowed, "input_mean", "left out without checkpoints", self.input_mean)
         check_scoring(self, self.epochs or 1)
         require(exact or self.split == "train", "split", "train in mode online", self.split)
 

@@ -14,11 +14,11 @@ class SelectOptions(ValidationOptions, SelectionOptions, SeedOptions, CommandOpt
     """Options of `select`; `out` is one .parquet file."""
 
     scores: Path
-    """A scores.parquet, as `score` writes it."""
+    """A scores.parquet written by `score`."""
     fraction: float = field(metadata=SHARE)
-    """Share of the samples that is kept, in (0, 1]; with val_fraction, of those that are not held out."""
+    """Share of the samples that is kept, in (0, 1]; with val_fraction, of those not held out."""
     by: str | None = None
-    """Column of the scores that easiest, middle, hardest, stratified, ccs and d2 go by (each has its own default)."""
+    """Column of the scores used by easiest, middle, hardest, stratified, ccs and d2 (each has a default)."""
     per_class: bool | None = None
     """Keep the fraction within each class."""
 

@@ -14,19 +14,19 @@ class RecipeOptions(TrainingOptions, ModelOptions, ComputeOptions):
     """How a model is trained: shared by `score` and `train`."""
 
     coreset: Path | None = None
-    """A coreset.parquet to train on; left out: all of the training split."""
+    """A coreset.parquet to train on; default: the whole training split."""
     allow_subset: bool = field(default=False, metadata=NEUTRAL)
-    """Take a coreset of data that changed since: samples are matched by sample_id, and the counts are reported."""
+    """Accept a coreset of data that has changed since; samples are matched by sample_id, and counts are reported."""
     objective: str = "standard"
-    """What a step minimises: standard, trades, pgd-at, mart or fgsm-rs[:key=value]..."""
+    """Training objective: standard, trades, pgd-at, mart or fgsm-rs[:key=value]..."""
     eps: float | None = field(default=None, metadata=AT_LEAST_0)
     """Radius of the objective's inner attack (a number, or a fraction like 8/255)."""
     profile: bool = field(default=False, metadata=NEUTRAL)
-    """Write where the time of some training steps goes: profile.txt, and profile.json (a trace for Perfetto)."""
+    """Profile some training steps: profile.txt, and profile.json (a trace for Perfetto)."""
     checkpoint_minutes: float = field(default=10.0, metadata=NEUTRAL | ABOVE_0)
-    """Minutes after which a checkpoint is written within an epoch (one is written after every epoch anyway)."""
+    """Minutes between checkpoints within an epoch (one is always written after each epoch)."""
     track: Literal["mlflow", "wandb", "tensorboard"] | None = field(default=None, metadata=NEUTRAL)
-    """Log options and every epoch's metrics: offline in the folder, unless the tracker's own variables say where."""
+    """Log options and each epoch's metrics: offline in the folder, unless the tracker's environment says otherwise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,9 +39,9 @@ class TrainOptions(ValidationOptions, RecipeOptions):
     """Options of `train`."""
 
     epochs: int | None = field(default=None, metadata=AT_LEAST_1)
-    """Epochs to train (this or updates)."""
+    """Epochs to train (give either epochs or updates)."""
     updates: int | None = field(default=None, metadata=AT_LEAST_1)
-    """Training steps (this or epochs)."""
+    """Training steps (give either updates or epochs)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
