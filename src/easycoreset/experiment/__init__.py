@@ -1,6 +1,6 @@
-"""Experiments: comparisons as data, each cell done once, side by side, in any order, over as many starts as it takes.
+"""Experiments: comparisons as data. Each cell is computed once, in parallel, in any order, over any number of starts.
 
-The only part, beside the pipeline, that knows the order score -> select -> train -> evaluate.
+Only this package and `pipeline` contain the order score -> select -> train -> evaluate.
 """
 
 from easycoreset.experiment.cells import FULL, Cell, Experiment, Product

@@ -1,4 +1,4 @@
-"""What an experiment declares of its cells: contrasts that are spelled, resolved to the rows that it has."""
+"""Declared contrasts: their specifications, resolved to the rows and cells of an experiment."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -24,12 +24,12 @@ Rows = dict[tuple[str, int], dict[int, Cell]]  # (method, budget) -> seed -> cel
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """The contrasts that a plan declares, each with the cells that it rests on.
+    """The contrasts that a plan declares, and the cells that each of them uses.
 
     Attributes:
-        contrasts: each once.
-        cells: of each of them.
-        primary: the one that is tested alone; None where all are one family.
+        contrasts: each contrast once.
+        cells: the cells of each contrast.
+        primary: the contrast that is tested first, alone; None if all contrasts are one family.
     """
 
     contrasts: tuple[PlannedContrast, ...]
@@ -38,39 +38,41 @@ class Declared:
 
 
 def declare(experiment: Experiment) -> Declared:
-    """Resolve what an experiment declares: the contrasts of its products, and its own.
+    """Resolve the contrasts that an experiment declares: those of its products and those of `declares` and `primary`.
 
     Raises:
-        UsageError: a contrast of a row with itself, of rows that are not there, or of rows in different settings; a
-            primary one that is several.
+        UsageError: a contrast compares a row with itself, unknown rows, or rows in different settings; or the
+            primary one matches several settings.
     """
     grid = index_rows(experiment)
-    found = [
-        contrast for product in experiment.products for contrast in _usual(product.contrast, product.cells(0), grid)
+    contrasts = [
+        contrast
+        for product in experiment.products
+        for contrast in _against_random(product.contrast, product.cells(0), grid)
     ]
     for spec in experiment.declares:
-        found += resolve(spec, grid)
+        contrasts += resolve(spec, grid)
     first: PlannedContrast | None = None
     if spec := experiment.primary:
-        several = resolve(spec, grid)
-        if len(several) > 1:
-            settings = ", ".join(f"for {c.objective} keeping {c.fraction:g}" for c in several)
-            raise UsageError(f"primary must be one contrast; {quote(spec)} is {len(several)}: say which ({settings})")
-        first = several[0]
-        found.insert(0, first)
-    asked = dict[tuple[object, ...], PlannedContrast]()
-    for contrast in found:  # A against B and B against A are one question
+        matches = resolve(spec, grid)
+        if len(matches) > 1:
+            settings = ", ".join(f"for {c.objective} keeping {c.fraction:g}" for c in matches)
+            raise UsageError(f"primary must be one contrast; {quote(spec)} is {len(matches)}: say which ({settings})")
+        first = matches[0]
+        contrasts.insert(0, first)
+    distinct = dict[tuple[object, ...], PlannedContrast]()
+    for contrast in contrasts:  # A against B and B against A are one question
         sides = frozenset((contrast.method, contrast.against))
-        asked.setdefault((sides, *contrast.question[2:]), contrast)
-    cells = {contrast: tuple(cells_of(contrast, grid[contrast.setting])) for contrast in asked.values()}
-    named = {c: dataclasses.replace(c, cells=tuple(cell.name for cell in own)) for c, own in cells.items()}
+        distinct.setdefault((sides, *contrast.question[2:]), contrast)
+    cells = {contrast: tuple(cells_of(contrast, grid[contrast.setting])) for contrast in distinct.values()}
+    named = {c: dataclasses.replace(c, cells=tuple(cell.name for cell in used)) for c, used in cells.items()}
     primary = None if first is None else named[first]
-    return Declared(tuple(named.values()), {named[c]: own for c, own in cells.items()}, primary)
+    return Declared(tuple(named.values()), {named[c]: used for c, used in cells.items()}, primary)
 
 
 def index_rows(experiment: Experiment) -> dict[Setting, Rows]:
-    """The rows of an experiment by their settings; rows that keep everything stand in every setting of theirs."""
-    cells = [_readable(cell) for cell in experiment.cells()]
+    """The rows of an experiment by setting; rows that keep all data are in each setting of their data and objective."""
+    cells = [_with_data_name(cell) for cell in experiment.cells()]
     grid: dict[Setting, Rows] = {}
     for cell in cells:
         if cell.method != FULL:
@@ -84,47 +86,47 @@ def index_rows(experiment: Experiment) -> dict[Setting, Rows]:
 
 
 def resolve(spec: str, grid: dict[Setting, Rows]) -> list[PlannedContrast]:
-    """A contrast in every setting that holds both of its rows.
+    """Resolve a contrast in every setting that has both of its rows.
 
     Raises:
-        UsageError: a row is unknown, or there is no setting that holds both.
+        UsageError: a row is unknown, or no setting has both rows.
     """
     spelled = parse_contrast(spec)
     spelled = dataclasses.replace(
         spelled,
-        method=_known(spelled.method, grid, spec),
-        against=_known(spelled.against, grid, spec),
+        method=_row_name(spelled.method, grid, spec),
+        against=_row_name(spelled.against, grid, spec),
         objective=None if spelled.objective is None else load_objective(spelled.objective)[0],
     )
     if spelled.method == spelled.against:
         raise UsageError(f"a contrast must compare two rows; got {quote(spec)}, a row with itself")
-    found = [c for setting, rows in grid.items() if (c := _plan(spelled, setting, rows)) is not None]
-    if not found:
+    contrasts = [c for setting, rows in grid.items() if (c := _plan(spelled, setting, rows)) is not None]
+    if not contrasts:
         raise UsageError(
             f"contrast {quote(spec)}: no setting (data, model, objective, fraction) holds both rows "
             "at a common budget (at matched clean: and several budgets of random)"
         )
-    return found
+    return contrasts
 
 
 def cells_of(contrast: PlannedContrast, rows: Rows) -> Iterable[Cell]:
-    """The cells that a contrast rests on."""
+    """The cells that a contrast uses."""
     return (rows[key][seed] for key in dict.fromkeys(contrast.rows) for seed in contrast.seeds)
 
 
-def _usual(kind: Kind | None, cells: Sequence[Cell], grid: dict[Setting, Rows]) -> list[PlannedContrast]:
-    """Each method of a product against random, but for the controls."""
-    found = list[PlannedContrast]()
-    for cell in map(_readable, cells if kind else ()):
+def _against_random(kind: Kind | None, cells: Sequence[Cell], grid: dict[Setting, Rows]) -> list[PlannedContrast]:
+    """The contrasts of each method of a product, except the controls, with random."""
+    contrasts = list[PlannedContrast]()
+    for cell in map(_with_data_name, cells if kind else ()):
         setting = (cell.data, cell.model, cell.objective, cell.fraction)
         if cell.method not in REFERENCES and (BASELINE in (method for method, _ in grid[setting])):
             planned = _plan(SpelledContrast(cell.method, BASELINE, kind), setting, grid[setting])
-            found += [planned] if planned is not None else []
-    return list(dict.fromkeys(found))
+            contrasts += [planned] if planned is not None else []
+    return list(dict.fromkeys(contrasts))
 
 
 def _plan(spelled: SpelledContrast, setting: Setting, rows: Rows) -> PlannedContrast | None:
-    """A contrast in one setting, at the largest budget; None where the setting lacks a row."""
+    """A contrast in one setting, at the largest budget; None if the setting lacks a row."""
     data, model, objective, fraction = setting
     if spelled.objective not in (None, objective) or spelled.fraction not in (None, fraction):
         return None
@@ -132,8 +134,8 @@ def _plan(spelled: SpelledContrast, setting: Setting, rows: Rows) -> PlannedCont
         name: sorted(size for method, size in rows if method == name)
         for name in (spelled.method, spelled.against, BASELINE)
     }
-    several = len(sizes[BASELINE]) > 1 and FULL not in (spelled.method, spelled.against)
-    kind: Kind = spelled.kind or ("matched clean" if several else "equal updates")
+    has_frontier = len(sizes[BASELINE]) > 1 and FULL not in (spelled.method, spelled.against)
+    kind: Kind = spelled.kind or ("matched clean" if has_frontier else "equal updates")
     common = set(sizes[spelled.method]) & set(sizes[spelled.against])
     if kind == "matched clean" and spelled.against == BASELINE:
         common = set(sizes[spelled.method])
@@ -159,18 +161,18 @@ def _plan(spelled: SpelledContrast, setting: Setting, rows: Rows) -> PlannedCont
     return dataclasses.replace(planned, seeds=tuple(sorted(seeds)))
 
 
-def _known(method: str, grid: dict[Setting, Rows], spec: str) -> str:
-    """The one spelling of a row's method."""
-    there = dict.fromkeys(name for rows in grid.values() for name, _ in rows)
-    plain = method in there or method == FULL or method.startswith("file:")
-    name = method if plain else load_selector(method)[0]
-    if name not in there:
-        raise UsageError(f"contrast {quote(spec)}: the grid has no row {quote(method)}: {nearest(name, there)}")
+def _row_name(method: str, grid: dict[Setting, Rows], spec: str) -> str:
+    """The canonical name of a row's method."""
+    row_names = dict.fromkeys(name for rows in grid.values() for name, _ in rows)
+    is_canonical = method in row_names or method == FULL or method.startswith("file:")
+    name = method if is_canonical else load_selector(method)[0]
+    if name not in row_names:
+        raise UsageError(f"contrast {quote(spec)}: the grid has no row {quote(method)}: {nearest(name, row_names)}")
     return name
 
 
-def _readable(cell: Cell) -> Cell:
-    """A cell whose data set is named as in tables."""
+def _with_data_name(cell: Cell) -> Cell:
+    """The cell with its data set named as in tables."""
     return dataclasses.replace(cell, data=name_data(cell.data))
 
 
