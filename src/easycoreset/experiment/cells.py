@@ -36,30 +36,30 @@ from easycoreset.statistics.planned import FULL, Kind
 class Cell(
     ScoringOptions, ValidationOptions, TrainingOptions, NormOptions, AttackOptions, ModelOptions, ReadingOptions
 ):
-    """One training run of a comparison and its evaluation, by the options of `compare` with one value each.
+    """One training run of a comparison and its evaluation: the options of `compare` with one value each.
 
-    A cell is named by the hash of its options that are off their default and of its members' versions: a new
-    option orphans no finished cell.
+    A cell's name is the hash of its options that differ from their defaults and of its members' versions, so a new
+    option does not invalidate finished cells.
 
     Attributes:
-        data: as `--data` spells it.
+        data: the data set, as in `--data`.
         method: `NAME[:key=value]...`, `full`, `file:PATH` or `package.module:name`.
-        method_digest: of the file that `file:PATH` names.
-        init_digest: of the weights that `init` names; empty for none and for published ones.
+        method_digest: digest of the file of `file:PATH`.
+        init_digest: digest of the weights of `init`; empty for none and for published ones.
         model_code: digest of the code of a user's own model and data; empty for others.
-        code: likewise of the user's own method, objective and attacks.
-        fraction: kept.
-        objective: what training minimises.
-        epochs: budget (this or updates).
-        updates: budget.
-        seed: of selection, initialisation, order and augmentation.
-        scoring_epochs: of the run that the scores come from.
-        feature_layer: whose input the scoring run saves as features; None for the last linear layer.
-        eps: radii.
-        main_eps: the radius that is measured on all test images; None for all of them.
-        limit: test images at the other radii; None for all.
-        strong: attacks that are run at the main radius alone, each on so many test images: `ATTACK@IMAGES`, or `ATTACK`
-            for all of them. They are told beside the table, and are no part of its worst case.
+        code: digest of the code of a user's own method, objective and attacks.
+        fraction: share of the samples that is kept.
+        objective: the training objective.
+        epochs: budget in epochs (either this or updates).
+        updates: budget in updates.
+        seed: seed of selection, initialisation, order and augmentation.
+        scoring_epochs: epochs of the scoring run.
+        feature_layer: layer whose input the scoring run saves as features; None for the last linear layer.
+        eps: radii of the evaluation.
+        main_eps: the radius that is evaluated on all test images; None if all radii are evaluated alike.
+        limit: number of test images at the other radii; None for all.
+        strong: attacks at the main radius only, as `ATTACK@IMAGES` with a number of test images, or as `ATTACK`
+            for all of them. They are reported separately and are not part of the worst case.
     """
 
     data: str
@@ -81,47 +81,49 @@ class Cell(
 
     @property
     def main(self) -> float:
-        """The radius that the contrasts are about."""
+        """The radius at which contrasts are tested."""
         return self.eps[0] if self.main_eps is None else self.main_eps
 
     @property
     def attacks(self) -> tuple[str, ...]:
-        """The attacks of the evaluation, the strong ones too."""
+        """All attacks of the evaluation, including the strong ones."""
         return (*self.attack, *(attack for attack, _ in map(split_strong, self.strong)))
 
     def key(self) -> dict[str, Any]:
-        """The options that make its result and are off their default."""
+        """The options that determine the result and differ from their defaults."""
         options = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         options["data"] = name_data(self.data)
         if self.method_digest:
-            options["method"] = "file"  # what is in it counts, not where it lies
+            options["method"] = "file"  # the content matters, not the path
         if self.init_digest:
             options["init"] = "file"
         defaults = {item.name: item.default for item in dataclasses.fields(self)}
-        for name, value in resolve_optimizer(self).items():  # the optimizer's default, whether it is spelled or not
+        for name, value in resolve_optimizer(self).items():  # the optimizer's default, whether it is given or not
             if value == DEFAULTS[self.optimizer][name]:
                 options[name] = defaults[name]
         return {RECORDED.get(name, name): options[name] for name in MAKING if options[name] != defaults[name]}
 
     @property
     def name(self) -> str:
-        """16 hex digits."""
+        """The cell's name: 16 hex digits."""
         members: list[tuple[str, str, Table]] = [("objective", self.objective, OBJECTIVES)]
         if not self.method.startswith("file:") and self.method != FULL:
             members.append(("method", self.method, SELECTORS))
         members += [("attack", spec, ATTACKS) for spec in self.attacks]
-        made = [getattr(find_member(kind, split_spec(spec)[0], table), "version", 1) for kind, spec, table in members]
-        return _hash([self.key(), made])
+        versions = [
+            getattr(find_member(kind, split_spec(spec)[0], table), "version", 1) for kind, spec, table in members
+        ]
+        return _hash([self.key(), versions])
 
     @property
     def scoring_name(self) -> str:
-        """16 hex digits of what its scores depend on: one scoring run serves all methods of a seed."""
-        made = {"aign": AIGN.version} if AIGN.version > 1 else {}
-        return _hash({key: value for key, value in self.key().items() if key in SCORING} | made)
+        """16 hex digits of all that the scores depend on; all methods of a seed share one scoring run."""
+        versions = {"aign": AIGN.version} if AIGN.version > 1 else {}
+        return _hash({key: value for key, value in self.key().items() if key in SCORING} | versions)
 
     @cached_property
     def needs(self) -> Needs | None:
-        """What the method reads; None where a user's own does not say."""
+        """The inputs that the method reads; None if a user's own method does not declare them."""
         if self.method == FULL or self.method.startswith("file:"):
             return Needs((), (), (), ())
         selector = load_selector(self.method)[1]
@@ -129,29 +131,29 @@ class Cell(
 
     @property
     def needs_scores(self) -> bool:
-        """Whether the method reads hardness or features at all."""
+        """Whether the method reads hardness or features."""
         return self.needs is None or any(self.needs)
 
     @property
     def needs_hardness(self) -> tuple[str, ...]:
-        """Columns that the scoring run must measure, as far as the method says."""
+        """Hardness columns that the method declares as needed."""
         return self.needs.hardness if self.needs else ()
 
     @property
     def needs_expensive(self) -> tuple[str, ...]:
-        """Those of them that the scoring run must be asked for."""
+        """The needed columns that the scoring run measures only on request."""
         return self.needs.expensive if self.needs else ()
 
     @property
     def needs_features(self) -> FeatureKind | None:
-        """Which features the scoring run must save for the method."""
+        """The kind of features that the scoring run must save for the method."""
         return self.needs.features if self.needs else None
 
 
-MAKING = field_names(Cell, neutral=False)  # options that make the result of a cell
-NOT_OF_SCORING = {"schedule", "ema"}  # options of training that a scoring run has its own defaults of
-RECORDED = {"skip_unreadable": "skip_broken"}  # options that had another name in the keys of version 0.1
-SCORING = {  # options that a scoring run shares with the cells that it serves
+MAKING = field_names(Cell, neutral=False)  # options that determine the result of a cell
+NOT_OF_SCORING = {"schedule", "ema"}  # training options for which a scoring run uses its defaults
+RECORDED = {"skip_unreadable": "skip_broken"}  # option -> its former name, which cell keys still use
+SCORING = {  # options that a scoring run shares with its cells
     "data",
     "init_digest",
     "model_code",
@@ -167,19 +169,19 @@ SCORING = {  # options that a scoring run shares with the cells that it serves
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """Every combination of these options, the rest as in `base`, and the contrast that was declared beforehand.
+    """All combinations of these options, the others as in `base`, and the contrast that is declared in advance.
 
     Attributes:
-        base: the options that all its cells share.
-        methods: what is compared.
-        fractions: kept.
-        objectives: of training.
-        updates: budgets in updates; empty where they are in epochs.
+        base: the options that all cells share.
+        methods: the methods that are compared.
+        fractions: shares of the samples that are kept.
+        objectives: training objectives.
+        updates: budgets in updates; empty if they are in epochs.
         epochs: budgets in epochs.
-        seeds: 0 to seeds - 1.
-        first_seed: strong attacks that seed 0 alone has, beside those of `base`.
-        contrast: how each method is compared with random, declared beforehand; None where the experiment's own
-            declarations are all.
+        seeds: number of seeds, 0 to seeds - 1.
+        first_seed: additional strong attacks of seed 0 only.
+        contrast: kind of the declared contrast of each method with random; None if the experiment
+            declares only its `declares`.
     """
 
     base: Cell
@@ -193,32 +195,32 @@ class Product:
     contrast: Kind | None = None
 
     def cells(self, seed: int) -> list[Cell]:
-        """Its cells of one seed."""
+        """The cells of one seed."""
         base = self.base
         if self.first_seed and seed == 0:
             base = dataclasses.replace(base, strong=(*base.strong, *self.first_seed))
         budgets = [{"updates": u} for u in self.updates] or [{"epochs": e} for e in self.epochs]
-        found = [
+        cells = [
             dataclasses.replace(base, method=m, fraction=f, objective=o, seed=seed, **budget)
             for o in self.objectives
             for f in self.fractions
             for m in self.methods
             for budget in budgets
         ]
-        found = [dataclasses.replace(cell, fraction=1.0) if cell.method == FULL else cell for cell in found]
-        return _with_code(found)
+        cells = [dataclasses.replace(cell, fraction=1.0) if cell.method == FULL else cell for cell in cells]
+        return _with_code(cells)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A comparison as data: products of options, what it declares, and the fingerprint of its data where it is known.
+    """A comparison as data: products of options, declared contrasts, and the fingerprint of the data if known.
 
     Attributes:
-        name: of the recipe.
-        products: of options.
-        fingerprint: of the training split; empty where it is not known.
-        declares: contrasts beyond those of the products, as `--declare` spells them.
-        primary: the one that is tested alone, before the others; none where it is empty.
+        name: name of the recipe.
+        products: the products of options whose cells it contains.
+        fingerprint: fingerprint of the training split; empty if unknown.
+        declares: contrasts in addition to those of the products, as in `--declare`.
+        primary: the contrast that is tested alone, before the others; empty for none.
     """
 
     name: str
@@ -230,45 +232,45 @@ class Experiment:
     def cells(self) -> list[Cell]:
         """All cells, each once, in order of importance: every product's first seed, then the second, ..."""
         seeds = max(product.seeds for product in self.products)
-        found = (
+        cells = (
             c for seed in range(seeds) for product in self.products if seed < product.seeds for c in product.cells(seed)
         )
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(cells))
 
     def record(self) -> dict[str, Any]:
-        """What a report needs to know of the experiment."""
+        """The description of the experiment that reports read."""
         products = [dataclasses.asdict(product) for product in self.products]
         for product, record in zip(self.products, products, strict=True):
             record["base"] |= resolve_optimizer(product.base)
         return {"name": self.name, "products": products}
 
     def identity(self) -> dict[str, Any]:
-        """What another experiment would differ in; methods, fractions, objectives, budgets and seeds only extend it."""
+        """The options that identify the experiment; other methods, fractions, objectives, budgets and seeds extend it."""
         bases = [dataclasses.replace(product.base, method_digest="").key() for product in self.products]
         return {
             "experiment": self.name,
-            "bases": [base for place, base in enumerate(bases) if base not in bases[:place]],
+            "bases": [base for i, base in enumerate(bases) if base not in bases[:i]],
         }
 
 
 def split_strong(spec: str) -> tuple[str, int | None]:
-    """The attack and the images of `ATTACK[@IMAGES]`.
+    """Split `ATTACK[@IMAGES]` into the attack and the number of images.
 
     >>> split_strong("apgd@500"), split_strong("autoattack")
     (('apgd', 500), ('autoattack', None))
 
     Raises:
-        UsageError: the images are no whole number of at least 1.
+        UsageError: IMAGES is not a whole number of at least 1.
     """
-    attack, mark, images = spec.partition("@")
-    if not mark:
+    attack, separator, images = spec.partition("@")
+    if not separator:
         return attack, None
     require(images.isdecimal() and int(images) >= 1, "strong", "ATTACK or ATTACK@IMAGES with IMAGES >= 1", spec)
     return attack, int(images)
 
 
 def _with_code(cells: list[Cell]) -> list[Cell]:
-    """The cells, with what tells the user's own code apart from what it was: another version is another cell."""
+    """The cells with the digests of the user's own code, so that a changed version is another cell."""
     digests = dict[tuple[str, ...], str]()
 
     def digest(*specs: str) -> str:

@@ -1,4 +1,4 @@
-"""What an experiment will cost, from a few timed steps."""
+"""An estimate of an experiment's cost, from a few timed training steps."""
 
 import time
 from pathlib import Path
@@ -24,14 +24,14 @@ from easycoreset.options import (
 )
 from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
 
-MORE_LOOKS = {"curvature": 10, "vog": 1, "grand_full": 5}  # of every sample in every scored epoch, about
-STEPS = 4  # timed, after two that are not
+EXTRA_PASSES = {"curvature": 10, "vog": 1, "grand_full": 5}  # passes per sample and scored epoch, roughly
+STEPS = 4  # timed, after two untimed ones
 
 
 def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers: int = 2) -> dict[str, Any]:
-    """Time a few steps of each objective, and say what is left to do and how long it will take, at most.
+    """Time a few steps of each objective, and estimate what is left to do and an upper bound of its duration.
 
-    The evaluation is counted as if no sample were dropped early.
+    The evaluation is counted as if every attack ran all steps on every sample.
     """
     cells = experiment.cells()
     missing = [cell for cell in cells if not is_done(out, cell)]
@@ -42,22 +42,26 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
         key = (cell.data, cell.model, cell.objective)
         if key not in timed:
             timed[key] = _time_steps(cell, out, device)
-        job, step, look_seconds = timed[key]
-        count = cell.updates if cell.updates is not None else (cell.epochs or 0) * _steps(cell, len(job.split))
+        job, step, pass_seconds = timed[key]
+        count = (
+            cell.updates if cell.updates is not None else (cell.epochs or 0) * _steps_per_epoch(cell, len(job.split))
+        )
         updates += count
-        seconds += count * step + _images_attacked(cell, len(job.source.splits["test"])) * look_seconds
+        seconds += count * step + _attack_passes(cell, len(job.source.splits["test"])) * pass_seconds
     for cell in {cell.scoring_name: cell for cell in missing if cell.needs_scores}.values():
-        job, step, look_seconds = timed[(cell.data, cell.model, cell.objective)]
+        job, step, pass_seconds = timed[(cell.data, cell.model, cell.objective)]
         size = len(job.split)
         kinds = {c.needs_features for c in missing if c.scoring_name == cell.scoring_name}
-        seconds += size * look_seconds * (12 if "adversarial" in kinds else 1 if "clean" in kinds else 0)
-        asked = {name for c in missing if c.scoring_name == cell.scoring_name for name in c.needs_expensive}
-        more = sum(MORE_LOOKS.get(name, 1) for name in asked - {"boundary"})
-        seconds += size * look_seconds * (100 if "boundary" in asked else 0)
+        seconds += size * pass_seconds * (12 if "adversarial" in kinds else 1 if "clean" in kinds else 0)
+        requested = {name for c in missing if c.scoring_name == cell.scoring_name for name in c.needs_expensive}
+        extra_passes = sum(EXTRA_PASSES.get(name, 1) for name in requested - {"boundary"})
+        seconds += size * pass_seconds * (100 if "boundary" in requested else 0)
         passes = len(scored_epochs(cell, cell.scoring_epochs))
-        seconds += cell.scoring_epochs * size / cell.batch_size * step + passes * size * look_seconds * (1 + more)
+        seconds += cell.scoring_epochs * size / cell.batch_size * step + passes * size * pass_seconds * (
+            1 + extra_passes
+        )
     memory = peak_gigabytes()
-    found = {
+    result = {
         "cells": len(cells),
         "missing": len(missing),
         "updates": updates,
@@ -66,39 +70,41 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
         "memory_gb": round(memory * workers, 2),
     }
     if torch.cuda.is_available():
-        found["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30 * workers, 2)
-    return found
+        result["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30 * workers, 2)
+    return result
 
 
-def _steps(cell: Cell, size: int) -> int:
+def _steps_per_epoch(cell: Cell, size: int) -> int:
     share = 1.0 if cell.method == FULL else cell.fraction
     return -(-round(size * share * (1 - (cell.val_fraction or 0))) // cell.batch_size)
 
 
-def _images_attacked(cell: Cell, size: int) -> int:
-    """Forward and backward passes of single images in the cell's evaluation, at most."""
+def _attack_passes(cell: Cell, size: int) -> int:
+    """Upper bound of single-image forward and backward passes in the cell's evaluation."""
     from easycoreset.attacks import load_attack
     from easycoreset.evaluation.checks import LONGER_ATTACK_SAMPLES, longer_attack_steps
 
-    def rounds_of(spec: str) -> int:
+    def passes_per_image(spec: str) -> int:
         attack = load_attack(spec, norm=cell.norm)[1]
-        own = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1) + 2
-        return getattr(attack, "passes", own)
+        default = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1) + 2
+        return getattr(attack, "passes", default)
 
-    passes = sum(rounds_of(attack) * min(images or size, size) for attack, images in map(split_strong, cell.strong))
+    passes = sum(
+        passes_per_image(attack) * min(images or size, size) for attack, images in map(split_strong, cell.strong)
+    )
     parts = 2 if cell.main_eps is not None and len(cell.eps) > 1 else 1
     passes += parts * longer_attack_steps(cell.attack) * min(LONGER_ATTACK_SAMPLES, size)
     for spec in cell.attack:
-        rounds = rounds_of(spec)
+        per_image = passes_per_image(spec)
         for eps in cell.eps:
-            everything = cell.main_eps is None or eps == cell.main_eps
-            images = size if (everything and cell.main_eps is not None) or cell.limit is None else min(cell.limit, size)
-            passes += rounds * images
+            is_main = cell.main_eps is None or eps == cell.main_eps
+            images = size if (is_main and cell.main_eps is not None) or cell.limit is None else min(cell.limit, size)
+            passes += per_image * images
     return passes
 
 
 def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[TrainingSetup, float, float]:
-    """(job, seconds of a training step, seconds of one image's forward and backward pass)."""
+    """Returns (job, seconds of a training step, seconds of a forward and backward pass of one image)."""
     options = TrainOptions(
         data=cell.data,
         **values_of(cell, ReadingOptions),
@@ -118,10 +124,10 @@ def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[TrainingSetup, f
     for _ in fit(job, model):
         pass
     step = (time.perf_counter() - start) / (2 + STEPS)
-    return job, step, _time_looks(model, job.split, job.device)
+    return job, step, _time_pass(model, job.split, job.device)
 
 
-def _time_looks(model: torch.nn.Module, split: Split, device: torch.device) -> float:
+def _time_pass(model: torch.nn.Module, split: Split, device: torch.device) -> float:
     batch = next(split.batches(np.arange(min(250, len(split))), 250, device))
     with frozen(model):
         forward_with_gradient(model, batch.x, batch.y, gradient=True)

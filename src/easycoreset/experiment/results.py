@@ -1,4 +1,4 @@
-"""What there is of an experiment: finished cells are the truth, `results.parquet` is made of them."""
+"""The results of an experiment: finished cells, and the table `results.parquet` that is collected from them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ FACTS = ("kept", "selection_seconds", "seconds", "host")
 
 
 def cell_folder(out: Path, cell: Cell) -> Path:
-    """Where a finished cell is."""
+    """The folder of a finished cell."""
     return out / "cells" / cell.name
 
 
@@ -31,12 +31,12 @@ def is_done(out: Path, cell: Cell) -> bool:
 
 
 def scores_folder(out: Path, cell: Cell) -> Path:
-    """Where the scoring run of a cell is."""
+    """The folder of a cell's scoring run."""
     return out / "scores" / cell.scoring_name
 
 
 def is_scored(out: Path, cell: Cell, features: FeatureKind | None) -> bool:
-    """Whether the scores that a cell needs are there, with its columns and these features."""
+    """Whether the scores that a cell needs exist, with its columns and these features."""
     file = scores_file(scores_folder(out, cell), "train")
     if not file.exists() or not has_columns(file, cell):
         return False
@@ -44,24 +44,24 @@ def is_scored(out: Path, cell: Cell, features: FeatureKind | None) -> bool:
 
 
 def has_columns(file: Path, cell: Cell) -> bool:
-    """Whether a table of scores has the hardness that a cell needs: an older version's may not."""
+    """Whether a table of scores has the hardness columns that a cell needs; those of older versions may not."""
     return set(cell.needs_hardness) <= set(read_shape(file)[0])
 
 
 def refuse_other_data(out: Path, cells: Sequence[Cell], fingerprint: str) -> None:
-    """Refuse finished cells of other data: a cell's name knows what its data set is called, not what is in it.
+    """Refuse finished cells of other data; a cell's name depends on the data set's name, not on its content.
 
     Raises:
         UsageError: a finished cell has another fingerprint.
     """
     for cell in cells if fingerprint else ():
         try:
-            found = read_record(cell_folder(out, cell) / "cell.json").get("fingerprint", fingerprint)
+            recorded = read_record(cell_folder(out, cell) / "cell.json").get("fingerprint", fingerprint)
         except UsageError:
-            continue  # absent or corrupt: another's concern
-        if found != fingerprint:
-            marks = f"fingerprint {found[:12]}, now {fingerprint[:12]}"
-            raise UsageError(f"out: {out} holds cells of other data ({marks}); give another --out")
+            continue  # absent, or corrupt (see drop_corrupt)
+        if recorded != fingerprint:
+            difference = f"fingerprint {recorded[:12]}, now {fingerprint[:12]}"
+            raise UsageError(f"out: {out} holds cells of other data ({difference}); give another --out")
 
 
 def drop_corrupt(out: Path, cells: Sequence[Cell]) -> list[str]:
@@ -76,7 +76,7 @@ def drop_corrupt(out: Path, cells: Sequence[Cell]) -> list[str]:
             lines = [record["clean"], *record["attacked"]]
             table = read_table(folder / "predictions.parquet", {"index": "integer", "broken": "bool"})
             if table.num_rows != sum(line["samples"] for line in lines) or not all(name in record for name in FACTS):
-                raise UsageError("its outcomes are not those of its record")
+                raise UsageError("predictions.parquet and cell.json do not match")
         except (UsageError, KeyError, TypeError) as error:
             log.warning("cell %s is corrupt and is computed again: %s", cell.name, error)
             discard_step(folder, "cell.json")
@@ -85,7 +85,7 @@ def drop_corrupt(out: Path, cells: Sequence[Cell]) -> list[str]:
 
 
 def collect(out: Path, cells: Sequence[Cell]) -> pa.Table:
-    """The results of the finished cells, a row a cell, attack and eps."""
+    """The results of the finished cells, one row per cell, attack and eps."""
     rows: list[dict[str, Any]] = []
     for cell in cells:
         if not is_done(out, cell):

@@ -1,4 +1,4 @@
-"""The starts of a grid: when and how each was made, what it declared, and how much was evaluated by then."""
+"""The log of a grid's starts: when and how each was made, its declared contrasts, and how many cells were done."""
 
 import json
 import os
@@ -24,15 +24,15 @@ from easycoreset.versions import command_line, versions
 def describe_start(
     experiment: Experiment, declared: Declared, out: Path, known: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """A start as its record tells it.
+    """The record of a start.
 
     Args:
-        experiment: what is to be done.
-        declared: its contrasts.
-        out: its folder.
-        known: the starts before; contrasts that they declared are not told again.
+        experiment: the experiment that is started.
+        declared: the contrasts of the experiment.
+        out: the folder of the experiment.
+        known: the earlier starts; contrasts that they declared are not listed again.
     """
-    before = [PlannedContrast.from_json(line["contrast"]) for start in known for line in start["declared"]]
+    declared_before = [PlannedContrast.from_json(line["contrast"]) for start in known for line in start["declared"]]
     cells = experiment.cells()
     lines = [
         {
@@ -41,7 +41,7 @@ def describe_start(
             "evaluated": sum(is_done(out, cell) for cell in declared.cells[contrast]),
         }
         for contrast in declared.contrasts
-        if not any(contrast.is_same(other) for other in before)
+        if not any(contrast.is_same(other) for other in declared_before)
     ]
     rows = {f"{cell.method} ({cell.objective}, {cell.fraction:g} kept)": None for cell in cells}
     return {
@@ -58,26 +58,26 @@ def describe_start(
 
 
 def add_start(record: dict[str, Any], experiment: Experiment, declared: Declared, out: Path) -> list[dict[str, Any]]:
-    """The starts of a record with one more; the same plan at the same commit again is only counted."""
+    """The starts of a record and a new one; a repeated start of the same plan and versions is only counted."""
     starts = list_starts(record)
     new = describe_start(experiment, declared, out, starts)
-    changing = ("time", "done")
+    volatile = ("time", "done")
     if starts and not new["declared"]:
-        last = {key: value for key, value in starts[-1].items() if key not in (*changing, "declared", "again")}
-        if last == {key: value for key, value in new.items() if key not in (*changing, "declared")}:
+        last = {key: value for key, value in starts[-1].items() if key not in (*volatile, "declared", "again")}
+        if last == {key: value for key, value in new.items() if key not in (*volatile, "declared")}:
             again = {"times": starts[-1].get("again", {}).get("times", 0) + 1, "time": new["time"]}
             return [*starts[:-1], starts[-1] | {"again": again}]
     return [*starts, new]
 
 
 def starts_before(out: Path, experiment: Experiment) -> dict[str, Any]:
-    """The starts of a folder that is about to be overwritten by the same experiment: it does not forget them."""
+    """The starts of a folder that the same experiment is about to overwrite; the new record keeps them."""
     try:
         record = read_record(out / OWN)
     except UsageError:
         return {}
     if not any((out / "cells").glob("[!.]*")):
-        return {}  # nobody has seen a result
+        return {}  # no results exist yet
     if record.get("options") != json.loads(json.dumps(experiment.identity())):
         return {}
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -85,7 +85,7 @@ def starts_before(out: Path, experiment: Experiment) -> dict[str, Any]:
 
 
 def change_record(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    """Read the record of a folder that several processes share, change it, and write it, one process at a time."""
+    """Read, change and write the record of a folder that several processes share, one process at a time."""
     file = out / "locks" / "record"
     with Ledger(out, OWN).active() as ledger:
         ledger.refuse_links(file)
@@ -103,5 +103,5 @@ def change_record(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]])
 
 
 def finished(**summary: Any) -> dict[str, Any]:
-    """What the record of a finished grid says beside the rest."""
+    """The entries added to the record of a finished grid."""
     return {"status": "done", "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "summary": summary}

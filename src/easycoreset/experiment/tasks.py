@@ -1,4 +1,4 @@
-"""The pieces of work of an experiment: a scoring run before the first cell that needs it, and the cells."""
+"""The tasks of an experiment: its cells, and each scoring run before the first cell that needs it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from easycoreset.parquet import read_shape
 from easycoreset.scoring import scores_file
 from easycoreset.scoring.needs import FeatureKind
 
-KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first holds the second
+KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first includes the second
 
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work: a scoring run, or a cell."""
+    """One task: a scoring run or a cell."""
 
     kind: str
     cell: Cell
@@ -26,12 +26,12 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Of the folder that it fills."""
+        """The name of the folder that the task writes."""
         return self.cell.scoring_name if self.kind == "score" else self.cell.name
 
     @property
     def what(self) -> str:
-        """For people."""
+        """A description for messages."""
         cell = self.cell
         if self.kind == "score":
             return f"scoring of seed {cell.seed}" + (f" with {self.features} features" if self.features else "")
@@ -40,15 +40,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how work is done.
+    """Where and how tasks are run.
 
     Attributes:
         out: the experiment's folder.
-        device: of the models.
-        keep_weights: whether models and coresets stay.
-        num_workers: processes that decode pictures of a folder too large for memory.
-        data: where the data set lies, where what the cells spell means nothing; None where it does.
-        fingerprint: of its training split; empty where it is not known.
+        device: device of the models.
+        keep_weights: whether models and coresets are kept.
+        num_workers: processes that decode images if the folder is too large for memory.
+        data: path of the data set on machines where the cells' relative `data` is not valid; None elsewhere.
+        fingerprint: fingerprint of the training split; empty if unknown.
     """
 
     out: Path
@@ -59,13 +59,13 @@ class Setting:
     fingerprint: str = ""
 
     def machine(self, cell: Cell) -> dict[str, Any]:
-        """What every step of a cell's work is told of its data and the machine."""
+        """The options of data and machine for every step of a cell."""
         machine = {"num_workers": self.num_workers, "device": self.device, "threads": 1}
         return {"data": self.data or cell.data, **values_of(cell, ReadingOptions), **machine}
 
 
 def is_finished(task: Task, out: Path) -> bool:
-    """Whether what a piece of work makes is there."""
+    """Whether the result of a task exists."""
     if task.kind == "cell":
         return is_done(out, task.cell)
     file = scores_file(scores_folder(out, task.cell), "train")
@@ -75,20 +75,20 @@ def is_finished(task: Task, out: Path) -> bool:
 def list_tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> list[Task]:
     """The missing cells in their order, each scoring run before the first cell that needs it.
 
-    A scoring run measures what any of the experiment's `cells` that are not done needs, whoever does them.
+    A scoring run measures everything that any unfinished one of the experiment's `cells` needs.
     """
     tasks: dict[Task, None] = {}
-    begun: set[str] = set()
+    planned: set[str] = set()
     wanted: dict[str, set[FeatureKind | None]] = {}
     for cell in (c for c in cells if not is_done(out, c)):
         wanted.setdefault(cell.scoring_name, set()).add(cell.needs_features)
     for cell in missing:
         name = cell.scoring_name
-        if cell.needs_scores and name not in begun:
-            begun.add(name)
+        if cell.needs_scores and name not in planned:
+            planned.add(name)
             features: FeatureKind | None = next((kind for kind in KINDS if kind in wanted[name]), None)
-            own = [c for c in missing if c.scoring_name == name and c.needs_scores]
-            lacking = next((c for c in own if not is_scored(out, c, features)), None)
+            users = [c for c in missing if c.scoring_name == name and c.needs_scores]
+            lacking = next((c for c in users if not is_scored(out, c, features)), None)
             if lacking is not None:
                 sharing = [c for c in cells if c.scoring_name == name]
                 hardness = sorted({need for c in sharing for need in c.needs_expensive})
