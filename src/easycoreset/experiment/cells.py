@@ -245,7 +245,7 @@ class Experiment:
         return {"name": self.name, "products": products}
 
     def identity(self) -> dict[str, Any]:
-        """The options that identify the experiment; other methods, fractions, objectives, budgets and seeds extend it."""
+        """The options that identify the experiment; methods, fractions, objectives, budgets and seeds extend it."""
         bases = [dataclasses.replace(product.base, method_digest="").key() for product in self.products]
         return {
             "experiment": self.name,

@@ -1,4 +1,4 @@
-"""Who does the work of an experiment: worker processes of this machine, or a Ray cluster."""
+"""Pools that run the tasks of an experiment: worker processes of this machine, or a Ray cluster."""
 
 import multiprocessing
 import os
@@ -17,47 +17,47 @@ THREADS = "OMP_NUM_THREADS"
 
 
 class Pool(Protocol):
-    """What `run_experiment` needs of those who do the work."""
+    """The interface of a pool that `run_experiment` uses."""
 
     @property
     def size(self) -> int:
-        """Pieces of work at once."""
+        """Number of tasks that run at once."""
         ...
 
     def submit(self, task: Task) -> Future[Any]:
-        """Begin a piece of work.
+        """Start a task.
 
-        Raises:
-            BrokenProcessPool: a worker died: `begin_anew` before more is begun.
+        XX:
+                    BrokenProcessPool: a worker died; call `begin_anew` before submitting again.
         """
         ...
 
     def result(self, future: Future[Any]) -> Report:
-        """How it ended; what it made is in the experiment's folder.
+        """The report of a finished task; its results are in the experiment's folder.
 
-        Raises:
-            BrokenProcessPool: a worker died, and all that ran is lost.
+        XX:
+                    BrokenProcessPool: a worker died, and all running tasks are lost.
         """
         ...
 
     def begin_anew(self) -> None:
         """Replace the workers.
 
-        Raises:
-            RunError: for the second time none of them had come up.
+        XX:
+                    RunError: the workers failed to start for the second time.
         """
         ...
 
     def close(self) -> None:
-        """End the workers, also amid their work."""
+        """Stop the workers, even while they work."""
         ...
 
 
 def check_pool(on: str | None) -> None:
-    """Find out before a folder is begun that a cluster is not there.
+    """Check before a folder is written that a cluster can be reached.
 
     Raises:
-        UsageError: Ray is missing, or nobody listens at the address.
+        UsageError: Ray is not installed, or nothing listens at the address.
     """
     if on is not None:
         from easycoreset.experiment.cluster import refuse_unreachable
@@ -66,10 +66,10 @@ def check_pool(on: str | None) -> None:
 
 
 def open_pool(on: str | None, workers: int | None, setting: Setting) -> Pool:
-    """Those who do the work: of this machine, or for `ray[:ADDRESS]` of a cluster.
+    """Open a pool on this machine, or for `ray[:ADDRESS]` on a cluster.
 
     Raises:
-        UsageError: no Ray, or none that answers.
+        UsageError: Ray is not installed, or no cluster answers.
     """
     if on is None:
         return LocalPool(workers or 2, setting)
@@ -84,61 +84,61 @@ class LocalPool:
     def __init__(self, workers: int, setting: Setting) -> None:
         self.size = workers
         self._setting = setting
-        self._stillborn = 0
-        self._theirs = {child.pid for child in multiprocessing.active_children()}
+        self._failed_starts = 0
+        self._other_children = {child.pid for child in multiprocessing.active_children()}
         self._threads = os.environ.get(THREADS)
         self._pool = self._open()
 
     def submit(self, task: Task) -> Future[Report]:
-        """Begin a piece of work."""
+        """Start a task."""
         return self._pool.submit(work_on, task, self._setting)
 
     def result(self, future: Future[Any]) -> Report:
-        """How it ended."""
+        """The report of a finished task."""
         return future.result()
 
     def begin_anew(self) -> None:
         """Replace the workers."""
         self._pool.shutdown(wait=False)
-        self._stillborn += not self._begun.is_set()
-        if self._stillborn > 1:
+        self._failed_starts += not self._started.is_set()
+        if self._failed_starts > 1:
             raise RunError(
-                "no worker process came up; what it said is above. A script that compares must do so under "
+                "no worker process started; its error is above. A script must call compare under "
                 '`if __name__ == "__main__":`'
             )
         self._pool = self._open()
 
     def close(self) -> None:
-        """End the workers, also amid their work: it goes on from their checkpoints at the next start."""
+        """Stop the workers, even while they work: the next start resumes from their checkpoints."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            if process.pid not in self._theirs:
+            if process.pid not in self._other_children:
                 process.terminate()
         if self._threads is None:
             os.environ.pop(THREADS, None)
 
     def _open(self) -> ProcessPoolExecutor:
-        os.environ.setdefault(THREADS, "1")  # for the workers' NumPy; our own is running already
+        os.environ.setdefault(THREADS, "1")  # for NumPy in the workers; this process has loaded it already
         context = multiprocessing.get_context("spawn")
-        places = context.Queue()
-        self._begun = context.Event()
-        for place in range(self.size):
-            places.put(place)
+        worker_ids = context.Queue()
+        self._started = context.Event()
+        for worker_id in range(self.size):
+            worker_ids.put(worker_id)
         return ProcessPoolExecutor(
-            self.size, context, initializer=_begin_worker, initargs=(os.getpid(), places, self._begun)
+            self.size, context, initializer=_start_worker, initargs=(os.getpid(), worker_ids, self._started)
         )
 
 
-def _begin_worker(parent: int, places: "multiprocessing.Queue[int]", begun: Event) -> None:
-    """One thread, a GPU of its own where there are several, and an end when the parent is gone, also when killed."""
+def _start_worker(parent: int, worker_ids: "multiprocessing.Queue[int]", started: Event) -> None:
+    """Set up a worker: one thread, a separate GPU if there are several, and exit when the parent process is gone."""
     import torch
 
-    begun.set()
+    started.set()
     torch.set_num_threads(1)
     enable_cache()
-    place = places.get(timeout=10)
+    worker_id = worker_ids.get(timeout=10)
     if torch.cuda.device_count() > 1:
-        torch.cuda.set_device(place % torch.cuda.device_count())
+        torch.cuda.set_device(worker_id % torch.cuda.device_count())
 
     def watch() -> None:
         while os.getppid() == parent:

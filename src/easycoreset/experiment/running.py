@@ -1,4 +1,4 @@
-"""Running an experiment: each cell once, in order of importance, over several starts."""
+"""The scheduler of an experiment: runs each cell once, in order of importance, over any number of starts."""
 
 import contextlib
 import time
@@ -28,14 +28,14 @@ from easycoreset.paths import digest_of
 from easycoreset.statistics.starts import read_plans
 
 RESULTS = "results.parquet"
-PLACES = ("cells", "scores", "locks", RESULTS)  # what a grid may write
-TRIES = 2  # of a piece of work whose worker died while nothing else ran
-BUSY_SECONDS = 1.0  # before work that another process has is looked at again
+PLACES = ("cells", "scores", "locks", RESULTS)  # the paths that a grid may write
+TRIES = 2  # of a task whose worker died while nothing else ran
+BUSY_SECONDS = 1.0  # until a task that another process holds is tried again
 
 
 @dataclass
 class Plan:
-    """The work of one start."""
+    """The tasks of one start and their state."""
 
     out: Path
     deadline: float = float("inf")
@@ -60,29 +60,29 @@ def run_experiment(
     num_workers: int = 2,
     told: Callable[[pa.Table], Any] = lambda table: None,
 ) -> pa.Table:
-    """Do every cell that is not done, each by one thread (or GPU).
+    """Run every cell that is not done, each on one thread (or GPU).
 
-    A finished cell is a folder `cells/NAME` with `cell.json`, written beside its place and renamed. A second start
-    does only what is missing; several processes may work in one folder at once, and do no cell twice.
+    A finished cell is a folder `cells/NAME` with `cell.json`, written under a temporary name and renamed. A second
+    start runs only missing cells; several processes may work in one folder at once, and no cell is run twice.
 
     Args:
-        experiment: what to do; more methods, fractions, budgets or seeds than at the last start extend it.
-        out: its folder.
-        workers: pieces of work at once; None for 2 here, and on Ray for as many as its CPUs (or GPUs).
+        experiment: what to run; it may have more methods, fractions, budgets or seeds than at the last start.
+        out: the folder of the experiment.
+        workers: tasks that run at once; None for 2 on this machine, and on Ray for as many as its CPUs (or GPUs).
         on: None for worker processes of this machine, `ray` or `ray:ADDRESS` for the machines of a Ray cluster.
-        device: of the models.
+        device: device of the models.
         keep_weights: keep each cell's model and coreset.
-        minutes: stop after so many; the next start goes on.
-        shard: (i, n): every n-th cell, from the i-th on, counted from 1.
-        overwrite: begin anew in a folder of another experiment.
-        num_workers: processes that decode pictures of a folder too large for memory.
-        told: makes what is shown above the progress bar of the results so far.
+        minutes: stop after this many minutes; the next start resumes.
+        shard: (i, n): run every n-th cell, starting with the i-th, counted from 1.
+        overwrite: replace another experiment in the folder.
+        num_workers: processes that decode images if the folder is too large for memory.
+        told: renders the results so far, to show them above the progress bar.
 
     Returns:
-        The results of all the experiment's cells that are done, which are in `results.parquet` too.
+        The results of all finished cells of the experiment, which are also in `results.parquet`.
 
     Raises:
-        UsageError: wrong use, or no Ray where it is asked for.
+        UsageError: wrong use, or Ray is requested and not available.
         GridError: some cells failed; the others are done.
     """
     require(workers is None or workers >= 1, "workers", ">= 1", workers)
@@ -95,7 +95,7 @@ def run_experiment(
     declared = declare(experiment)
     earlier = starts_before(out, experiment) if overwrite else {}
     with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
-        _begin(folder, experiment, declared, earlier)
+        _start(folder, experiment, declared, earlier)
         missing = [cell for cell in mine if not is_done(out, cell)]
         plan.waiting = list_tasks(out, missing, cells)
         with progress("cells", len(mine), len(mine) - len(missing)) as bar:
@@ -113,30 +113,30 @@ def run_experiment(
         if not left:
             change_record(out, lambda record: record | finished(cells=len(cells), rows=table.num_rows))
     if plan.failed:
-        raise GridError(_tell_failures(plan, mine))
+        raise GridError(_describe_failures(plan, mine))
     if sum(not is_done(out, cell) for cell in mine):
-        log.warning("time is up: %d of %d cells are left; the same command goes on", left, len(cells))
+        log.warning("time is up: %d of %d cells are left; the same command resumes", left, len(cells))
     return table
 
 
 def preregister(experiment: Experiment, out: Path) -> Declared:
-    """Write the plan, what it declares and its seeds into a folder, and do nothing of it.
+    """Write the plan, its declared contrasts and its seeds into a folder, and run nothing.
 
     Raises:
-        UsageError: wrong use, or cells were evaluated in that folder already.
+        UsageError: wrong use, or the folder holds evaluated cells.
     """
     declared = declare(experiment)
     with share(out, "compare", experiment.identity(), places=PLACES) as folder:
         done = len(list((out / "cells").glob("[!.]*")))
         require(not done, "preregister", "given before any cell is evaluated", f"{done} cells in {out}")
-        _begin(folder, experiment, declared, {})
+        _start(folder, experiment, declared, {})
     return declared
 
 
-def _begin(folder: SharedFolder, experiment: Experiment, declared: Declared, earlier: dict[str, Any]) -> None:
-    """Look over what is there, and record what is planned and declared, before anything runs.
+def _start(folder: SharedFolder, experiment: Experiment, declared: Declared, earlier: dict[str, Any]) -> None:
+    """Check the folder, and record the plan and the declared contrasts, before anything runs.
 
-    What `earlier` starts declared stays: their results were looked at, though the folder begins anew.
+    Declarations of `earlier` starts are kept: their results may have been seen, although the folder is overwritten.
     """
     cells = experiment.cells()
     refuse_other_data(folder.path, cells, experiment.fingerprint)
@@ -145,18 +145,18 @@ def _begin(folder: SharedFolder, experiment: Experiment, declared: Declared, ear
         drop_corrupt(folder.path, cells)
         folder.settle()
     names = {cell.name for cell in cells}
-    there = (folder.path / "cells").glob("[!.]*")
-    if others := sum(place.name not in names for place in there):
+    finished_cells = (folder.path / "cells").glob("[!.]*")
+    if others := sum(cell_folder.name not in names for cell_folder in finished_cells):
         log.warning(
-            "%d finished cells of %s are not of this grid and are left out: name their methods, fractions, "
-            "budgets and seeds too to see all together",
+            "%d finished cells of %s are not in this grid and are left out: add their methods, fractions, "
+            "budgets and seeds to see all together",
             others,
             folder.path,
         )
 
     check_free(folder.path / RESULTS)
 
-    def begun(record: dict[str, Any]) -> dict[str, Any]:
+    def add_this_start(record: dict[str, Any]) -> dict[str, Any]:
         starts = add_start(earlier | record, experiment, declared, folder.path)
         return record | {
             "status": "running",
@@ -165,25 +165,27 @@ def _begin(folder: SharedFolder, experiment: Experiment, declared: Declared, ear
             "starts": starts,
         }
 
-    record = change_record(folder.path, begun)
+    record = change_record(folder.path, add_this_start)
     plans = read_plans(record)
     late = [contrast for contrast, _ in plans.later if contrast in declared.contrasts]
     if late:
         log.warning(
-            "%d contrasts were not declared before cells that they rest on were evaluated, or not at the first "
+            "%d contrasts were not declared before cells that they use were evaluated, or not at the first "
             "start: they are exploratory",
             len(late),
         )
-    kept = plans.primary is not None and declared.primary is not None and declared.primary.is_same(plans.primary)
-    if declared.primary is not None and not kept:
+    is_first_primary = (
+        plans.primary is not None and declared.primary is not None and declared.primary.is_same(plans.primary)
+    )
+    if declared.primary is not None and not is_first_primary:
         log.warning(
-            "primary: it was not declared by the first start before anything was evaluated; %s",
-            "none is tested alone" if plans.primary is None else "the first start's stays",
+            "primary: the first start did not declare it before anything was evaluated; %s",
+            "no contrast is tested alone" if plans.primary is None else "that of the first start remains",
         )
 
 
 def _adopt_results(out: Path) -> None:
-    """Version 0.1 kept no list of what it wrote: its table of results is known by its columns."""
+    """Record the results table of version 0.1, which kept no list of its files; its columns identify it."""
     file = out / RESULTS
     ledger = Ledger(out, OWN)
     with contextlib.suppress(UsageError):
@@ -193,13 +195,13 @@ def _adopt_results(out: Path) -> None:
 
 
 def _run(plan: Plan, pool: Pool, advance: Callable[[Task], None]) -> None:
-    """Hand out work until none is left or the time is up."""
+    """Submit tasks until none is left or the time is up."""
     running = dict[Future[Any], Task]()
     while (plan.waiting or running) and time.monotonic() < plan.deadline:
-        while (task := _next(plan, list(running.values()), pool.size)) is not None:
+        while (task := _next_task(plan, list(running.values()), pool.size)) is not None:
             try:
                 running[pool.submit(task)] = task
-            except BrokenProcessPool:  # a worker died between two pieces of work; what ran is seen below
+            except BrokenProcessPool:  # a worker died between two tasks; running ones are handled below
                 plan.waiting.insert(0, task)
                 if not running:
                     pool.begin_anew()
@@ -215,45 +217,45 @@ def _run(plan: Plan, pool: Pool, advance: Callable[[Task], None]) -> None:
                 running.clear()
                 pool.begin_anew()
                 break
-            _take_in(plan, running.pop(future), report, advance)
+            _handle_report(plan, running.pop(future), report, advance)
 
 
-def _take_in(plan: Plan, task: Task, report: Report, advance: Callable[[Task], None]) -> None:
+def _handle_report(plan: Plan, task: Task, report: Report, advance: Callable[[Task], None]) -> None:
     if report.status == "done":
         advance(task)
     elif report.status == "failed":
         plan.failed[task] = report.reason
-    else:  # another process has it
+    else:  # another process holds it
         plan.waiting.insert(0, task)
         plan.not_before[task] = time.monotonic() + BUSY_SECONDS
 
 
 def _count_death(plan: Plan, running: Sequence[Task]) -> None:
-    """A worker died, which ends the pool: what ran is tried again, each piece alone, so that the culprit is known."""
+    """Retry the tasks that ran when a worker died, which ends the pool; each runs alone, to identify the culprit."""
     for task in running:
         plan.deaths[task] = plan.deaths.get(task, 0) + (len(running) == 1)
         if plan.deaths[task] >= TRIES:
             plan.failed[task] = "its worker process died"
         else:
             plan.waiting.insert(0, task)
-            log.warning("a worker process died; %s is tried again", task.what)
+            log.warning("a worker process died; retrying %s", task.what)
 
 
-def _next(plan: Plan, running: Sequence[Task], workers: int) -> Task | None:
-    """Take the most important task that can be done now: its scores are there, and no other process has it."""
+def _next_task(plan: Plan, running: Sequence[Task], workers: int) -> Task | None:
+    """Take the most important task that can run now: its scores exist, and no other process holds it."""
     if len(running) >= workers or any(task in plan.deaths for task in running):
         return None
-    lost = {task.cell.scoring_name for task in plan.failed if task.kind == "score"}
+    failed_scorings = {task.cell.scoring_name for task in plan.failed if task.kind == "score"}
     for task in list(plan.waiting):
         if task.kind == "cell" and task.cell.needs_scores and not _scores_ready(plan, task.cell):
-            if task.cell.scoring_name in lost:
+            if task.cell.scoring_name in failed_scorings:
                 plan.waiting.remove(task)
                 plan.failed[task] = "its scoring run failed"
                 continue
             if any(
                 t.kind == "score" and t.cell.scoring_name == task.cell.scoring_name for t in (*plan.waiting, *running)
             ):
-                continue  # without one, scoring has not made what the cell needs: the cell itself says what
+                continue  # otherwise scoring did not make all that the cell needs, and the cell fails with the reason
         suspect = task in plan.deaths
         if time.monotonic() >= plan.not_before.get(task, 0.0) and not (suspect and running):
             plan.waiting.remove(task)
@@ -273,7 +275,7 @@ def _write_results(out: Path, cells: Sequence[Cell]) -> pa.Table:
     return table
 
 
-def _tell_failures(plan: Plan, cells: Sequence[Cell]) -> str:
+def _describe_failures(plan: Plan, cells: Sequence[Cell]) -> str:
     failed = [task for task in plan.failed if task.kind == "cell"]
     task, reason = next(iter(plan.failed.items()))
     return f"{len(failed)} of {len(cells)} cells failed; the first: {task.what}: {reason}; run again to retry them"
