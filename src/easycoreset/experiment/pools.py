@@ -27,24 +27,24 @@ class Pool(Protocol):
     def submit(self, task: Task) -> Future[Any]:
         """Start a task.
 
-        XX:
-                    BrokenProcessPool: a worker died; call `begin_anew` before submitting again.
+        Raises:
+            BrokenProcessPool: a worker died; call `begin_anew` before submitting again.
         """
         ...
 
     def result(self, future: Future[Any]) -> Report:
         """The report of a finished task; its results are in the experiment's folder.
 
-        XX:
-                    BrokenProcessPool: a worker died, and all running tasks are lost.
+        Raises:
+            BrokenProcessPool: a worker died, and all running tasks are lost.
         """
         ...
 
     def begin_anew(self) -> None:
         """Replace the workers.
 
-        XX:
-                    RunError: the workers failed to start for the second time.
+        Raises:
+            RunError: the workers failed to start for the second time.
         """
         ...
 

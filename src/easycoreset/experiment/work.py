@@ -1,4 +1,4 @@
-"""What a worker process does: one scoring run, or one cell from selection to evaluation."""
+"""The work of a worker process: one scoring run, or one cell from selection to evaluation."""
 
 import contextlib
 import dataclasses
@@ -56,20 +56,20 @@ T = TypeVar("T")
 
 
 class Report(NamedTuple):
-    """How a piece of work ended: done, busy (another process has it) or failed."""
+    """How a task ended: done, busy (another process holds it) or failed."""
 
     status: str
     reason: str = ""
 
 
 def work_on(task: Task, setting: Setting) -> Report:
-    """Do one piece of work in a worker, unless another process has it; a failure comes home as a sentence."""
+    """Run one task in a worker, unless another process holds it; a failure is returned as a message."""
     hush()
     out = setting.out
     cell = task.cell
-    with locked(task, out) as mine, warnings.catch_warnings():
+    with locked(task, out) as acquired, warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # class counts and checks are in cell.json
-        if not mine:
+        if not acquired:
             return Report("busy")
         try:
             if task.kind == "score":
@@ -83,7 +83,7 @@ def work_on(task: Task, setting: Setting) -> Report:
 
 @contextlib.contextmanager
 def locked(task: Task, out: Path) -> Iterator[bool]:
-    """Keep other processes from a piece of work; false where another has it."""
+    """Lock a task against other processes; yields False if another process holds it."""
     with Ledger(out, OWN).active() as ledger:
         file = out / "locks" / f"{task.kind}-{task.name}"
         ledger.refuse_links(file)
@@ -94,26 +94,26 @@ def locked(task: Task, out: Path) -> Iterator[bool]:
                 ledger.note(file, STATE)
             if lock.alone and not (task.kind == "cell" and is_done(out, task.cell)):
                 os.lseek(lock.descriptor, 0, os.SEEK_END)
-                os.write(lock.descriptor, f"{process_name()}\n".encode())  # who did it, and how often it was begun
+                os.write(lock.descriptor, f"{process_name()}\n".encode())  # who ran it, and how often it was started
             yield lock.alone
         finally:
             os.close(lock.descriptor)
 
 
 def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None, hardness: tuple[str, ...]) -> None:
-    """Do the scoring run that a cell needs; its seed is 1000 above, so that no model is scored and attacked alike.
+    """Run the scoring of a cell; its seed is 1000 higher, so that the attacked model is not the one that scored.
 
-    Beside what costs nothing it measures the `hardness` that some cell must have.
+    It measures the cheap hardness and the `hardness` that a cell needs.
     """
     folder = scores_folder(setting.out, cell)
     file = scores_file(folder, "train")
     cheap = {measure.name for measure in load_hardness(())}
-    there = [name for name in read_shape(file)[0] if name in HARDNESS] if file.exists() else []
-    more = sorted({*hardness, *there} - cheap)  # what an earlier start had stays
-    asked = (CHEAP, *more) if more else ()
+    existing = [name for name in read_shape(file)[0] if name in HARDNESS] if file.exists() else []
+    expensive = sorted({*hardness, *existing} - cheap)  # columns of an earlier start are kept
+    requested = (CHEAP, *expensive) if expensive else ()
     if file.exists() and not has_columns(file, cell):
         discard_step(folder, OWN)
-    _anew_if_other(
+    _redo_if_other(
         folder,
         OWN,
         lambda: score(
@@ -121,7 +121,7 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None, hardn
             **_scoring_options(cell),
             epochs=cell.scoring_epochs,
             seed=1000 + cell.seed,
-            hardness=asked,
+            hardness=requested,
             keep_checkpoints=setting.keep_weights,
             checkpoint_minutes=1,
             save_features=features,
@@ -131,42 +131,42 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None, hardn
 
 
 def _scoring_options(cell: Cell) -> dict[str, Any]:
-    """How a cell's scoring run trains and scores: as the cell trains, but for its schedule and average."""
+    """The options of a cell's scoring run: those of the cell, except its schedule and weight average."""
     options = values_of(cell, ModelOptions) | values_of(cell, TrainingOptions) | values_of(cell, ScoringOptions)
     return {name: value for name, value in options.items() if name not in NOT_OF_SCORING}
 
 
-def _anew_if_other(folder: Path, record: str, work: Callable[[], T]) -> T:
-    """Do `work` in `folder`; where an older version of this package left something else there, begin anew."""
+def _redo_if_other(folder: Path, record: str, work: Callable[[], T]) -> T:
+    """Call `work`; if an older version of this package left another result in `folder`, delete it and retry."""
     try:
         return work()
     except OtherRunError as error:
-        log.info("%s; it is made anew", error)
+        log.info("%s; it is computed again", error)
         discard_step(folder, record)
         return work()
 
 
 def run_cell(cell: Cell, setting: Setting) -> None:
-    """Select, train and evaluate one cell beside its place, and rename it; what a killed worker left goes on."""
+    """Select, train and evaluate one cell in a temporary folder, and rename it; resumes after a killed worker."""
     started = time.monotonic()
     out = setting.out
-    place = cell_folder(out, cell)
-    work = place.with_name(f".{cell.name}.tmp")
-    if work.exists() and not Ledger(work, CELL).exists():  # of a version that kept no list
+    folder = cell_folder(out, cell)
+    work = folder.with_name(f".{cell.name}.tmp")
+    if work.exists() and not Ledger(work, CELL).exists():  # of a version that kept no ledger
         discard_step(work, CELL)
     with step_folder(work, CELL):
-        if not (work / CELL).exists():  # else killed while it was tidied up
+        if not (work / CELL).exists():  # else it was killed during cleanup
             _fill_cell(cell, setting, work, started)
-        _settle(work, setting.keep_weights)
-    Ledger(out, OWN).note(place, f"{STEP}{CELL}")
-    work.rename(place)
+        _clean_up(work, setting.keep_weights)
+    Ledger(out, OWN).note(folder, f"{STEP}{CELL}")
+    work.rename(folder)
 
 
 def _fill_cell(cell: Cell, setting: Setting, work: Path, started: float) -> None:
-    """Select, train and evaluate."""
+    """Select, train and evaluate one cell in `work`, and write its record."""
     facts = _select(cell, setting, work)
     coreset = None if cell.method == FULL else work / "coreset.parquet"
-    _anew_if_other(
+    _redo_if_other(
         work / "model",
         OWN,
         lambda: train(
@@ -184,8 +184,8 @@ def _fill_cell(cell: Cell, setting: Setting, work: Path, started: float) -> None
         ),
     )
     trained = time.monotonic()
-    record = facts | _validated(cell, work) | _evaluate(cell, work, setting)
-    record["warnings"] = [*_emptied(facts["class_counts"]), *record["warnings"]]
+    record = facts | _validation(cell, work) | _evaluate(cell, work, setting)
+    record["warnings"] = [*_warn_empty_classes(facts["class_counts"]), *record["warnings"]]
     seconds = {
         "seconds": round(time.monotonic() - started, 2),
         "evaluation_seconds": round(time.monotonic() - trained, 2),
@@ -203,22 +203,22 @@ def _fill_cell(cell: Cell, setting: Setting, work: Path, started: float) -> None
     )
 
 
-def _emptied(counts: dict[str, list[int]]) -> list[str]:
-    """A warning where the coreset holds no sample of some classes."""
-    gone = len(find_lost_classes(np.asarray(counts["before"]), np.asarray(counts["after"]))[0])
-    return [f"the coreset holds no sample of {gone} of {len(counts['before'])} classes"] if gone else []
+def _warn_empty_classes(counts: dict[str, list[int]]) -> list[str]:
+    """A warning if the coreset has no sample of some classes."""
+    empty = sum(before > 0 and after == 0 for before, after in zip(counts["before"], counts["after"], strict=True))
+    return [f"the coreset holds no sample of {empty} of {len(counts['before'])} classes"] if empty else []
 
 
-def _validated(cell: Cell, work: Path) -> dict[str, Any]:
-    """The accuracies on held-out rows after the last epoch."""
+def _validation(cell: Cell, work: Path) -> dict[str, Any]:
+    """The accuracies on the validation samples after the last epoch."""
     if cell.val_fraction is None:
         return {}
-    last = read_history(work / "model" / "history.jsonl")[-1]
-    return {"validation": {name: last[name] for name in ("val_clean", "val_robust")}}
+    last_epoch = read_history(work / "model" / "history.jsonl")[-1]
+    return {"validation": {name: last_epoch[name] for name in ("val_clean", "val_robust")}}
 
 
-def _settle(work: Path, keep_weights: bool) -> None:
-    """Tidy up a cell whose record is written."""
+def _clean_up(work: Path, keep_weights: bool) -> None:
+    """Delete intermediate files of a cell whose record is written."""
     if not keep_weights:
         delete_run(work / "model", OWN)
         delete_written(work / "coreset.parquet")
@@ -227,7 +227,7 @@ def _settle(work: Path, keep_weights: bool) -> None:
 
 
 def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:
-    """Write the cell's coreset; returns what `cell.json` says of it."""
+    """Write the cell's coreset; returns its entries in `cell.json`."""
     if cell.needs_scores:
         scores = Scores.read(scores_file(scores_folder(setting.out, cell), "train"))
     else:
@@ -242,11 +242,11 @@ def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:
         }
 
     def choose_timed() -> tuple[Coreset, float]:
-        begun = time.monotonic()
-        found = choose(
+        start = time.monotonic()
+        selected = choose(
             scores, method=cell.method, fraction=cell.fraction, seed=cell.seed, val_fraction=cell.val_fraction
         )
-        return found, round(time.monotonic() - begun, 3)
+        return selected, round(time.monotonic() - start, 3)
 
     (coreset, seconds), peak = measure_peak(choose_timed)
     coreset.write(work / "coreset.parquet")
@@ -262,9 +262,9 @@ def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:
 
 
 def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
-    """Evaluate at the main eps on all test images and at the others on some; one table of outcomes for both.
+    """Evaluate at the main eps on all test images and at the other eps on a subset; writes one table of outcomes.
 
-    The seed is 0 in every cell, so that all of them are judged by the same images and the same random starts.
+    The seed is 0 in every cell, so that all cells are evaluated on the same images and from the same random starts.
     """
     parts = [(cell.eps, cell.limit)]
     if cell.main_eps is not None:
@@ -273,9 +273,9 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
     tables: list[pa.Table] = []
     summaries: list[dict[str, Any]] = []
 
-    def attacked(name: str, attack: Sequence[str], radii: tuple[float, ...], images: int | None) -> dict[str, Any]:
+    def attack_images(name: str, attack: Sequence[str], radii: tuple[float, ...], images: int | None) -> dict[str, Any]:
         folder = work / name
-        _anew_if_other(
+        _redo_if_other(
             folder,
             EVALUATION,
             lambda: evaluate(
@@ -292,14 +292,14 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
         )
         return read_summary(folder / EVALUATION)
 
-    for place, (eps, limit) in enumerate(parts):
-        summaries.append(attacked(f"evaluation-{place}", cell.attack, eps, limit))
-        table = read_table(work / f"evaluation-{place}" / "predictions.parquet", {"index": "integer", "broken": "bool"})
-        tables.append(table if place == 0 else table.filter(pc.field("attack") != "clean"))
-    write_table(_small(pa.concat_tables(tables)), work / "predictions.parquet")
-    strong = _attack_strongly(cell, work, attacked)
-    longer, others = _one_longer_attack(summaries)
-    said = [text for summary in (*summaries, *strong) for text in summary["warnings"]]
+    for part, (eps, limit) in enumerate(parts):
+        summaries.append(attack_images(f"evaluation-{part}", cell.attack, eps, limit))
+        table = read_table(work / f"evaluation-{part}" / "predictions.parquet", {"index": "integer", "broken": "bool"})
+        tables.append(table if part == 0 else table.filter(pc.field("attack") != "clean"))
+    write_table(_narrow_integers(pa.concat_tables(tables)), work / "predictions.parquet")
+    strong = _evaluate_strong(cell, work, attack_images)
+    longer, dropped_messages = _merge_longer_attacks(summaries)
+    messages = [text for summary in (*summaries, *strong) for text in summary["warnings"]]
     return {
         "clean": summaries[0]["clean"],
         "attacked": [line for summary in summaries for line in summary["attacked"]],
@@ -309,35 +309,35 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
         "attacks": {
             name: fields for summary in (*summaries, *strong) for name, fields in summary.get("attacks", {}).items()
         },
-        "warnings": [text for text in dict.fromkeys(said) if text not in others],
+        "warnings": [text for text in dict.fromkeys(messages) if text not in dropped_messages],
     }
 
 
-def _attack_strongly(cell: Cell, work: Path, attacked: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run the strong attacks at the main eps; `STRONG` holds what they did to each image."""
+def _evaluate_strong(cell: Cell, work: Path, attack_images: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run the strong attacks at the main eps, and write their outcomes on each image to `STRONG`."""
     summaries: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
-    most = cell.limit if cell.main_eps is None else None  # images that the table has at the main eps
+    available = cell.limit if cell.main_eps is None else None  # images evaluated at the main eps; None for all
     for attack, images in map(split_strong, cell.strong):
-        images = images if most is None else min(most, images or most)
+        images = images if available is None else min(available, images or available)
         name = f"evaluation-strong-{len(summaries)}"
-        summaries.append(attacked(name, (attack,), (cell.main,), images))
+        summaries.append(attack_images(name, (attack,), (cell.main,), images))
         table = read_table(work / name / "predictions.parquet", {"index": "integer", "broken": "bool"})
         tables.append(table.filter(pc.field("attack") != "clean"))
     if tables:
-        write_table(_small(pa.concat_tables(tables)), work / STRONG)
+        write_table(_narrow_integers(pa.concat_tables(tables)), work / STRONG)
     return summaries
 
 
-def _small(outcomes: pa.Table) -> pa.Table:
-    """Outcomes with the narrowest integers that hold them."""
+def _narrow_integers(outcomes: pa.Table) -> pa.Table:
+    """Outcomes with narrower integer types."""
     for name, kind in {"index": pa.int32(), "label": pa.int16(), "pred": pa.int16()}.items():
         outcomes = outcomes.set_column(outcomes.column_names.index(name), name, outcomes[name].cast(kind))
     return outcomes
 
 
-def _one_longer_attack(summaries: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[str]]:
-    """Of the parts' longer attacks the one that is told, a failed one if there is any; and what the others said."""
-    found = [check for summary in summaries for check in summary["checks"] if check["name"] == LONGER_ATTACK]
-    told = sorted(found, key=lambda check: check["passed"])[:1]
-    return told, {check["message"] for check in found if check not in told}
+def _merge_longer_attacks(summaries: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[str]]:
+    """Keep one longer-attack check of all parts, a failed one if any; also returns the messages of the dropped ones."""
+    checks = [check for summary in summaries for check in summary["checks"] if check["name"] == LONGER_ATTACK]
+    kept = sorted(checks, key=lambda check: check["passed"])[:1]
+    return kept, {check["message"] for check in checks if check not in kept}
