@@ -38,7 +38,7 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
     ran = cli(*flags, "--out", tmp_path / "run")
     assert ran.code == 0, ran.err
     for said in (
-        "images are brought to 32 pixels",
+        "images are resized to 32 pixels",
         "320 training and 80 test images of 10 classes, 3x32x32; model thin-resnet",
         "1 of 5: scoring",
         "5 of 5: evaluating the model that was trained on all",

@@ -1,6 +1,6 @@
-"""The whole way in one command: score, audit, select, train, evaluate; a folder of images becomes a report.
+"""The whole pipeline in one command: score, audit, select, train, evaluate; from a folder of images to a report.
 
-Beside `experiment`, the only part that knows this order.
+Only this package and `experiment` contain this order.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ from easycoreset.training.setup import options_record
 
 __all__ = ["run"]
 
-ROWS = "comparison.json"
+COMPARISON = "comparison.json"
 PLACES = (
     "scores",
     "audit",
@@ -39,23 +39,23 @@ PLACES = (
     "model",
     "random",
     "evaluation",
-    ROWS,
+    COMPARISON,
 )
-MACHINE = ("data", *READING, "num_workers", "device", "threads", "seed")  # what every step takes
+MACHINE = ("data", *READING, "num_workers", "device", "threads", "seed")  # options that every step takes
 
 
 @takes(PipelineOptions)
 @preserve_rng()
 @cached_sources()
 def run(options: PipelineOptions) -> dict[str, Any]:
-    """Score, audit, select, train and evaluate; the same call again goes on where it stopped.
+    """Score, audit, select, train and evaluate; the same call again resumes where it stopped.
 
-    Into `out`: `scores/`, `audit/`, `coreset.parquet`, `model/` (trained on it), `random/` (trained on as many random
-    samples, for the same number of updates), `evaluation/` of these and of the scoring run's model (all samples), and
-    `comparison.json`, which sets them side by side.
+    Writes into `out`: `scores/`, `audit/`, `coreset.parquet`, `model/` (trained on it), `random/` (trained on as many
+    random samples, for the same number of updates), `evaluation/` of these and of the scoring model (all samples),
+    and `comparison.json`, which compares them.
 
     Returns:
-        What `comparison.json` holds.
+        The content of `comparison.json`.
 
     Raises:
         UsageError: wrong use, before work starts.
@@ -76,23 +76,23 @@ def run(options: PipelineOptions) -> dict[str, Any]:
     }
     with claim(options.out, "run", identity, overwrite=options.overwrite, places=PLACES) as folder:
         if not folder.done:
-            found = _do(choices, folder)
-            write_json(folder.path / ROWS, found)
-            folder.finish(summary=found, given=options_record(choices.options))
+            comparison = _run_steps(choices, folder)
+            write_json(folder.path / COMPARISON, comparison)
+            folder.finish(summary=comparison, given=options_record(choices.options))
         else:
             log.info("%s is finished already", options.out)
-            if options.wrong is not None:  # it may have become known since
+            if options.wrong is not None:  # the list may be new
                 _audit(choices.options, folder.path)
         return folder.record["summary"]
 
 
-def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
-    """Every step, each in its own folder, which goes on by itself."""
+def _run_steps(choices: Choices, folder: RunFolder) -> dict[str, Any]:
+    """Run all steps, each in a separate folder, where it can resume."""
     options = choices.options
-    place = folder.path
+    out = folder.path
     machine = {name: getattr(options, name) for name in MACHINE}
     recipe = machine | {"model": options.model, "batch_size": options.batch_size, "init": options.init}
-    log.info("1 of 5: scoring, by a model that is trained on all samples")
+    log.info("1 of 5: scoring with a model that is trained on all samples")
     hardness, features = needs_of_method(options, choices.source)
     score(
         **recipe,
@@ -100,14 +100,14 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
         every=choices.every,
         hardness=hardness,
         save_features=features,
-        out=place / "scores",
+        out=out / "scores",
     )
     log.info("2 of 5: auditing")
-    _audit(options, place)
+    _audit(options, out)
     log.info("3 of 5: selecting")
-    scores = scores_file(place / "scores", "train")
-    chosen = {"coreset": (options.method, options.per_class), "random": ("random", options.per_class)}
-    for name, (method, per_class) in chosen.items():
+    scores = scores_file(out / "scores", "train")
+    methods = {"coreset": (options.method, options.per_class), "random": ("random", options.per_class)}
+    for name, (method, per_class) in methods.items():
         select(
             scores=scores,
             method=method,
@@ -116,24 +116,24 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
             seed=options.seed,
             exclude=options.exclude,
             keep_leaked=options.keep_leaked,
-            out=place / f"{name}.parquet",
+            out=out / f"{name}.parquet",
         )
     trained: dict[str, Path] = {}
     for name, folder_name in (("coreset", "model"), ("random", "random")):
         log.info("4 of 5: training on %s", {"coreset": "the coreset", "random": "as many random samples"}[name])
-        trained[name] = place / folder_name
+        trained[name] = out / folder_name
         train(
             **recipe,
-            coreset=place / f"{name}.parquet",
+            coreset=out / f"{name}.parquet",
             objective=options.objective,
             updates=choices.updates,
             out=trained[name],
         )
-    trained["all"] = place / "scores"
+    trained["all"] = out / "scores"
     rows: list[dict[str, Any]] = []
     results: dict[str, Evaluation] = {}
-    tested = len(choices.source.splits["test"])
-    limit = min(options.limit or tested, tested)
+    test_size = len(choices.source.splits["test"])
+    limit = min(options.limit or test_size, test_size)
     for name, weights in trained.items():
         log.info("5 of 5: evaluating the model that was trained on %s", name)
         result = evaluate(
@@ -143,7 +143,7 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
             attack=options.attack,
             eps=options.eps,
             limit=limit,
-            out=place / "evaluation" / name,
+            out=out / "evaluation" / name,
         )
         results[name] = result
         objective = "standard" if name == "all" else options.objective
@@ -152,7 +152,7 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
     return {
         "rows": rows,
         "against": against,
-        "classes": count_classes(Coreset.read(place / "coreset.parquet")),
+        "classes": count_classes(Coreset.read(out / "coreset.parquet")),
         "method": options.method,
         "fraction": options.fraction,
         "per_class": options.per_class,
@@ -162,39 +162,39 @@ def _do(choices: Choices, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def compare_outcomes(own: Evaluation, other: Evaluation) -> list[dict[str, float]]:
-    """What the first model gains over the second on the same images: clean (eps 0), and at each eps."""
-    pairs = [(own.clean, other.clean), *zip(own.worst, other.worst, strict=True)]
-    return [{"eps": mine.eps, **paired_difference(~mine.broken, ~theirs.broken)} for mine, theirs in pairs]
+def compare_outcomes(first: Evaluation, second: Evaluation) -> list[dict[str, float]]:
+    """The gain in accuracy of the first model over the second on the same images: clean (eps 0), and at each eps."""
+    pairs = [(first.clean, second.clean), *zip(first.worst, second.worst, strict=True)]
+    return [{"eps": a.eps, **paired_difference(~a.broken, ~b.broken)} for a, b in pairs]
 
 
 def count_classes(coreset: Coreset) -> list[dict[str, Any]]:
-    """Samples of each class before and after."""
+    """The number of samples of each class before and after selection."""
     before, after = coreset.class_counts()
     names = coreset.provenance["class_names"]
     return [{"class": name, "before": int(b), "after": int(a)} for name, b, a in zip(names, before, after, strict=True)]
 
 
-def _audit(options: PipelineOptions, place: Path) -> None:
-    """Audit the scores; anew where other samples are known to be wrong than in an earlier start."""
+def _audit(options: PipelineOptions, out: Path) -> None:
+    """Audit the scores; repeats the audit if the list of wrong samples has changed since an earlier start."""
 
-    def work(overwrite: bool) -> None:
+    def run_audit(overwrite: bool) -> None:
         audit(
             **{name: getattr(options, name) for name in MACHINE},
-            scores=place / "scores",
+            scores=out / "scores",
             model=user_factory(options.model),
             wrong=options.wrong,
-            out=place / "audit",
+            out=out / "audit",
             overwrite=overwrite,
         )
 
     try:
-        work(overwrite=False)
+        run_audit(overwrite=False)
     except OtherRunError:
-        work(overwrite=True)
+        run_audit(overwrite=True)
 
 
 def describe(result: Evaluation) -> dict[str, Any]:
-    """Clean and worst-case accuracy with intervals, and warnings."""
+    """Clean and worst-case accuracy with confidence intervals, and warnings."""
     summary = result.summary()
     return {"clean": summary["clean"], "worst": summary["worst"], "warnings": summary["warnings"]}

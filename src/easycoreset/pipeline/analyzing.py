@@ -1,4 +1,4 @@
-"""The paper's questions on one data set: scoring runs, attacked models and a transfer, and what they say together."""
+"""The paper's analyses on one data set: hardness against vulnerability, margins, agreement and transfer."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -37,13 +37,13 @@ PLACES = ("scores", "attacked", "transfer", "analysis.json")
 def analyze(options: AnalyzeOptions) -> dict[str, Any]:
     """Score by several models, attack those that were not scored, and write `analysis.json`; resumes run by run.
 
-    The scores that are analysed are those of `model` with `seed`. Attacked are the same architecture with another seed
-    and the first of the `others`: a model's own gradient and its own vulnerability are linked by calculus. Held-out
-    samples are scored and attacked too.
+    The analysed scores are those of `model` with `seed`. The attacked models are the same architecture with another
+    seed and the first of the `others`, because the gradient and the vulnerability of one model are linked by calculus.
+    Test samples are also scored and attacked.
 
     Returns:
-        What `analysis.json` holds: `vulnerability` (by quantile of every hardness), `margins` (rank correlation with a
-        bootstrap interval, binned means), `agreement` (between seeds, architectures, objectives), `early`, `transfer`.
+        The content of `analysis.json`: `vulnerability` (by quantile of every hardness), `margins` (rank correlation with
+        a bootstrap interval, binned means), `agreement` (between seeds, architectures, objectives), `early`, `transfer`.
 
     Raises:
         UsageError: wrong use, before work starts.
@@ -64,7 +64,7 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
             return run.record["summary"]
         scored = _score_all(options)
         main = scored["main"]
-        found = {
+        analysis = {
             "data": name_data(options.data),
             "model": options.model,
             "samples": {split: len(source.splits[split]) for split in SPLITS},
@@ -74,9 +74,9 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
             "early": compare_early(main),
             "transfer": _transfer(options, main),
         }
-        write_json(run.path / "analysis.json", found)
-        run.finish(summary=found, given=options_record(options))
-        return found
+        write_json(run.path / "analysis.json", analysis)
+        run.finish(summary=analysis, given=options_record(options))
+        return analysis
 
 
 def _machine(options: AnalyzeOptions) -> dict[str, Any]:
@@ -87,64 +87,66 @@ def _machine(options: AnalyzeOptions) -> dict[str, Any]:
 def _score_all(options: AnalyzeOptions) -> dict[str, Path]:
     """The scoring runs: the main one on both splits, another seed, other architectures, another objective."""
     common = _machine(options) | {"epochs": options.epochs, "batch_size": options.batch_size}
-    wanted: dict[str, dict[str, Any]] = {
+    runs: dict[str, dict[str, Any]] = {
         "main": {"model": options.model, "seed": options.seed},
         "another seed": {"model": options.model, "seed": options.seed + 1},
         **{other: {"model": other, "seed": options.seed + 2 + k} for k, other in enumerate(options.others)},
     }
     if options.adversarial is not None:
-        wanted[options.adversarial] = {"model": options.model, "seed": options.seed, "objective": options.adversarial}
-    places: dict[str, Path] = {}
-    for place, (name, own) in enumerate(wanted.items()):
-        log.info("scoring run %d of %d: %s", place + 1, len(wanted), name)
-        places[name] = options.out / "scores" / f"{place}-{name.replace(':', '-').replace('/', '-').replace(' ', '-')}"
-        score(**common, **own, keep_checkpoints=name == "main", out=places[name])
+        runs[options.adversarial] = {"model": options.model, "seed": options.seed, "objective": options.adversarial}
+    folders: dict[str, Path] = {}
+    for number, (name, settings) in enumerate(runs.items()):
+        log.info("scoring run %d of %d: %s", number + 1, len(runs), name)
+        folders[name] = (
+            options.out / "scores" / f"{number}-{name.replace(':', '-').replace('/', '-').replace(' ', '-')}"
+        )
+        score(**common, **settings, keep_checkpoints=name == "main", out=folders[name])
         if name == "main":
-            score(**common, **own, split="test", out=places[name])
-    return places
+            score(**common, **settings, split="test", out=folders[name])
+    return folders
 
 
 def _attack_all(options: AnalyzeOptions, scored: Mapping[str, Path]) -> dict[str, Any]:
-    """Attack the models that were not scored by on both splits, and set their outcomes beside every hardness."""
+    """Attack models other than the scoring one on both splits, and relate their outcomes to every hardness."""
     vulnerability: list[dict[str, Any]] = []
     margins: list[dict[str, Any]] = []
     for name in ("another seed", *options.others[:1]):
         model = name if name in options.others else options.model
         for split in SPLITS:
             hardness = Scores.read(scores_file(scored["main"], split)).columns
-            place = options.out / "attacked" / f"{scored[name].name}-{split}"
+            folder = options.out / "attacked" / f"{scored[name].name}-{split}"
             log.info("attacking the model of %s on split %s", name, split)
-            given = _machine(options) | {"weights": scored[name], "split": split, "model": _factory(model)}
-            evaluate(**given, attack=options.attack, eps=options.eps, limit=options.limit, out=place / "outcomes")
-            outcomes = read_table(place / "outcomes" / "predictions.parquet", {"index": "integer", "broken": "bool"})
+            inputs = _machine(options) | {"weights": scored[name], "split": split, "model": _factory(model)}
+            evaluate(**inputs, attack=options.attack, eps=options.eps, limit=options.limit, out=folder / "outcomes")
+            outcomes = read_table(folder / "outcomes" / "predictions.parquet", {"index": "integer", "broken": "bool"})
             evaluate(
-                **given,
+                **inputs,
                 attack="fgsm",
                 norm="l2",
                 eps=(0.5,),
                 limit=options.margins,
                 margins="fmn",
-                out=place / "margins",
+                out=folder / "margins",
             )
-            distances = read_table(place / "margins" / "margins.parquet", {"index": "integer"})
+            distances = read_table(folder / "margins" / "margins.parquet", {"index": "integer"})
             distances = distances.filter(pc.field("attack") == distances["attack"][0])
-            about = {"attacked": name, "model": model, "split": split}
+            context = {"attacked": name, "model": model, "split": split}
             for column, values in hardness.items():
                 if not np.isfinite(values[distances["index"].to_numpy()]).any():
-                    continue  # as uncertainty after a single epoch
-                head = about | {"hardness": column}
-                vulnerability += [head | row for row in outcomes_by_quantile(values, outcomes, options.bins)]
-                margins.append(head | correlate_with_margin(values, distances, options.bins))
+                    continue  # e.g. uncertainty after a single epoch
+                keys = context | {"hardness": column}
+                vulnerability += [keys | row for row in outcomes_by_quantile(values, outcomes, options.bins)]
+                margins.append(keys | correlate_with_margin(values, distances, options.bins))
     return {"vulnerability": vulnerability, "margins": margins}
 
 
 def _factory(model: str | None) -> str | None:
-    """A user's own factory is repeated, so that its weights are loaded."""
+    """The model if it is a user's factory, which must be named again to load its weights; else None."""
     return model if model and is_own(model) else None
 
 
 def _agreement(scored: Mapping[str, Path]) -> dict[str, Any]:
-    tables = {name: Scores.read(scores_file(place, "train")) for name, place in scored.items()}
+    tables = {name: Scores.read(scores_file(folder, "train")) for name, folder in scored.items()}
     first = next(iter(tables.values()))
     shared = [column for column in first.columns if all(column in table.columns for table in tables.values())]
     return {
@@ -154,39 +156,39 @@ def _agreement(scored: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _transfer(options: AnalyzeOptions, main: Path) -> list[dict[str, Any]]:
-    """A larger model on the coreset that the small one's scores choose, and on as many random samples."""
+    """Train and evaluate a larger model on coresets chosen by the scores of `model`, and on as many random samples."""
     if options.transfer is None:
         return []
     rows: list[dict[str, Any]] = []
     size = len(Scores.read(scores_file(main, "train")))
     updates = options.updates or options.epochs * -(-size // options.batch_size)
     for method in ("easycore", "easycore:per_class=true", "random"):
-        place = options.out / "transfer" / method.replace(":", "-").replace("=", "-")
+        folder = options.out / "transfer" / method.replace(":", "-").replace("=", "-")
         select(
             scores=scores_file(main, "train"),
             method=method,
             fraction=options.fraction,
             seed=options.seed,
-            out=place / "coreset.parquet",
+            out=folder / "coreset.parquet",
         )
         log.info("transfer: %s on what %s keeps", options.transfer, method)
         train(
             **_machine(options),
             model=options.transfer,
-            coreset=place / "coreset.parquet",
+            coreset=folder / "coreset.parquet",
             updates=updates,
             batch_size=options.batch_size,
             seed=options.seed,
-            out=place / "model",
+            out=folder / "model",
         )
         result = evaluate(
             **_machine(options),
-            weights=place / "model",
+            weights=folder / "model",
             model=_factory(options.transfer),
             attack=options.attack,
             eps=options.eps,
             limit=options.limit,
-            out=place / "evaluation",
+            out=folder / "evaluation",
         )
         summary = result.summary()
         rows.append(

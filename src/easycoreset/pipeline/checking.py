@@ -1,4 +1,4 @@
-"""What is wrong with a long command, found before its work starts."""
+"""Checks that find errors in the options of a long command before it starts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def check_attacks(attacks: Sequence[str], eps: Sequence[float]) -> None:
     """Load every attack at every radius.
 
     Raises:
-        UsageError: unknown attack or option.
+        UsageError: an attack or one of its options is unknown.
     """
     for spec in attacks:
         for value in eps:
@@ -33,7 +33,7 @@ def check_list(option: str, file: Path | None, source: Source) -> None:
     """Read a list of samples of the training split.
 
     Raises:
-        UsageError: missing, broken, or of other samples.
+        UsageError: the list is missing, unreadable, or of other samples.
     """
     if file is not None:
         read_sample_list(option, file, unscored_table(source))
@@ -43,7 +43,7 @@ def check_models(names: Sequence[str | None], source: Source) -> None:
     """Build every model once.
 
     Raises:
-        UsageError: unknown, or one that does not fit the images.
+        UsageError: a model is unknown or does not fit the images.
     """
     for name in names:
         if name is not None:
@@ -51,10 +51,10 @@ def check_models(names: Sequence[str | None], source: Source) -> None:
 
 
 def needs_of_method(options: PipelineOptions, source: Source) -> tuple[tuple[str, ...], FeatureKind | None]:
-    """What the scoring run must measure and save for the method: hardness, and the kind of features.
+    """The hardness that the scoring run must measure for the method, and the kind of features that it must save.
 
     Raises:
-        UsageError: a method whose columns no scoring run makes, or features that the model does not have.
+        UsageError: the method needs columns that no scoring run makes, or features that the model does not have.
     """
     _, selector = load_selector(options.method, per_class=options.per_class or None)
     images = next(source.splits["train"].batches(np.arange(2), 2)).x

@@ -1,4 +1,4 @@
-"""A comparison of coreset methods as one call: the grid's table, and what its contrasts say."""
+"""A comparison of coreset methods in one call: the table of results and the contrasts."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from easycoreset.statistics import Contrast
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
-        results: a row a cell, attack and radius, as in `results.parquet`.
+        results: one row per cell, attack and radius, as in `results.parquet`.
         contrasts: the declared ones first, then every method against random and all data; `c.verdict`, `c.sentence()`.
-        out: its folder, of which `report` makes the page.
+        out: the folder of the comparison, of which `report` makes the page.
     """
 
     results: pa.Table
@@ -32,7 +32,7 @@ class Comparison:
     out: Path
 
     def __repr__(self) -> str:
-        """The declared contrasts, a line each."""
+        """The declared contrasts, one per line."""
         cells = len(set(self.results["cell"].to_pylist()))
         declared = [contrast.sentence() for contrast in self.contrasts if contrast.declared]
         return "\n".join([f"Comparison of {cells} cells in {self.out}", *declared])
@@ -40,9 +40,9 @@ class Comparison:
 
 @takes(CompareOptions)
 def compare(options: CompareOptions) -> Comparison:
-    """Compare coreset methods over fractions, objectives, budgets and seeds; what is done in `out` is not done again.
+    """Compare coreset methods over fractions, objectives, budgets and seeds; finished cells in `out` are not run again.
 
-    The work is done by worker processes, which import the script that calls: keep the call in a script under
+    Worker processes do the work, and they import the calling script: keep the call in a script under
     `if __name__ == "__main__":`.
 
     Raises:
@@ -56,10 +56,13 @@ def compare(options: CompareOptions) -> Comparison:
 
 
 def run_comparison(options: CompareOptions, told: Callable[[pa.Table], Any] = lambda table: None) -> pa.Table:
-    """Do the cells; `told` as `run_experiment` takes it."""
-    starting = getattr(multiprocessing.current_process(), "_inheriting", False)
+    """Run the cells; `told` is that of `run_experiment`."""
+    is_worker_import = getattr(multiprocessing.current_process(), "_inheriting", False)
     require(
-        not starting, "compare", 'called under `if __name__ == "__main__":`', "a call in a script that workers import"
+        not is_worker_import,
+        "compare",
+        'called under `if __name__ == "__main__":`',
+        "a call in a script that workers import",
     )
     return run_experiment(
         describe_experiment(options),
@@ -77,9 +80,9 @@ def run_comparison(options: CompareOptions, told: Callable[[pa.Table], Any] = la
 
 
 def preregister_comparison(options: CompareOptions) -> Declared:
-    """Write the plan, what it declares and its seeds into `out`; no cell is computed.
+    """Write the plan, its declared contrasts and its seeds into `out`; no cell is run.
 
     Raises:
-        UsageError: wrong use, or cells were evaluated there already.
+        UsageError: wrong use, or `out` holds evaluated cells.
     """
     return preregister(describe_experiment(options), options.out)

@@ -1,4 +1,4 @@
-"""What `run` decides where nobody else did, from the size of the data and the machine; each choice is said."""
+"""The defaults of `run`, chosen by the size of the data and the machine; each choice is logged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,23 +16,23 @@ from easycoreset.options import PipelineOptions
 from easycoreset.training.initial_weights import PRETRAINED, model_name_in
 from easycoreset.training.setup import choose_device, open_data
 
-SIDES = (32, 64, 96, 128, 160, 224)  # to which pictures are resized
-LARGEST = {"cpu": 64, "mps": 128, "cuda": 224}
-UPDATES = {"cpu": 1000, "mps": 2000, "cuda": 4000}  # that are aimed at
-EPOCHS = (5, 60)  # at least and at most
-SCORED = 15  # epochs at most
-LOOKED_AT = 200  # pictures whose size is looked at
+SIDES = (32, 64, 96, 128, 160, 224)  # candidate image sizes, in pixels
+MAX_SIDE = {"cpu": 64, "mps": 128, "cuda": 224}
+UPDATES = {"cpu": 1000, "mps": 2000, "cuda": 4000}  # targets
+EPOCHS = (5, 60)  # minimum and maximum
+MAX_SCORED_EPOCHS = 15
+SIZE_SAMPLES = 200  # images whose size is read
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What is decided.
+    """The chosen defaults.
 
     Attributes:
-        options: with what they left open.
-        every: scored epochs, every so many.
-        updates: of what is trained after scoring.
-        source: the data.
+        options: the options with the defaults filled in.
+        every: score every so many epochs.
+        updates: training steps of each model trained after scoring.
+        source: the data set.
     """
 
     options: PipelineOptions
@@ -42,19 +42,19 @@ class Choices:
 
 
 def choose(options: PipelineOptions) -> Choices:
-    """Fill in what the options leave open, and say so.
+    """Fill in the options that were not given, and log the choices.
 
     Raises:
-        UsageError: data that cannot be opened.
+        UsageError: the data cannot be opened.
     """
-    kind = choose_device(options.device).type
+    device_type = choose_device(options.device).type
     if options.image_size is None and is_listed(options.data):
-        options = replace(options, image_size=choose_side(Path(options.data), kind))
+        options = replace(options, image_size=choose_side(Path(options.data), device_type))
     device, source = open_data(options)
     samples = len(source.splits["train"])
     batch = options.batch_size or choose_batch(samples)
     steps = -(-samples // batch)
-    epochs = options.epochs or int(np.clip(-(-UPDATES[kind] // steps), *EPOCHS))
+    epochs = options.epochs or int(np.clip(-(-UPDATES[device_type] // steps), *EPOCHS))
     published = "torchvision:resnet18" if options.init == PRETRAINED else model_name_in(options.init)
     model = options.model or published or choose_model(source.shape, device)
     filled = replace(options, model=model, epochs=epochs, batch_size=batch)
@@ -70,11 +70,11 @@ def choose(options: PipelineOptions) -> Choices:
         batch,
         device,
     )
-    return Choices(filled, max(1, -(-epochs // SCORED)), epochs * steps, source)
+    return Choices(filled, max(1, -(-epochs // MAX_SCORED_EPOCHS)), epochs * steps, source)
 
 
 def choose_batch(samples: int) -> int:
-    """128, or less where an epoch would have few steps.
+    """The batch size: 128, or less if an epoch would have few steps.
 
     >>> choose_batch(50_000), choose_batch(800), choose_batch(50)
     (128, 32, 8)
@@ -83,23 +83,23 @@ def choose_batch(samples: int) -> int:
 
 
 def choose_side(data: Path, kind: str) -> int:
-    """The largest usual side that is not above the pictures' own (the median of some) nor too much for the machine."""
+    """The largest of `SIDES` that exceeds neither the median shorter side of the images nor the machine's limit."""
     files = list_images(data)[0] if data.is_dir() else list_manifest(data)
-    own = sides_of(files[:: max(len(files) // LOOKED_AT, 1)])
-    wanted = float(np.median(own)) if own else LARGEST[kind]
-    fitting = [side for side in SIDES if side <= min(wanted, LARGEST[kind])]
+    sides = sides_of(files[:: max(len(files) // SIZE_SAMPLES, 1)])
+    median = float(np.median(sides)) if sides else MAX_SIDE[kind]
+    fitting = [side for side in SIDES if side <= min(median, MAX_SIDE[kind])]
     side = fitting[-1] if fitting else SIDES[0]
-    log.info("images are brought to %d pixels (--image-size)", side)
+    log.info("images are resized to %d pixels (--image-size)", side)
     return side
 
 
 def sides_of(files: Sequence[Path]) -> list[int]:
-    """The shorter sides of the pictures that can be read."""
-    found: list[int] = []
+    """The shorter sides, in pixels, of the readable images."""
+    sides: list[int] = []
     for file in files:
         try:
             with open_picture(file) as image:
-                found.append(min(image.size))
+                sides.append(min(image.size))
         except Exception:
             continue
-    return found
+    return sides

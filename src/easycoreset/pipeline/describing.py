@@ -1,4 +1,4 @@
-"""The experiment that the options of `compare` describe: a named recipe, or the grid that flags spell."""
+"""The experiment that the options of `compare` describe: a named recipe, or a grid of option values."""
 
 import dataclasses
 from pathlib import Path
@@ -37,21 +37,24 @@ def describe_experiment(options: CompareOptions) -> Experiment:
         UsageError: an unknown method, objective or attack, or a contrast that cannot be declared, before anything runs.
     """
     if options.recipe is None:
-        found = _describe_grid(options)
+        experiment = _describe_grid(options)
     else:
-        found = load_attribute("recipe", RECIPES[options.recipe])(options.data or "digits")
-        if options.primary and found.primary:
-            raise UsageError(f"primary: the recipe names one, {quote(found.primary)}; got {quote(options.primary)}")
-        found = dataclasses.replace(found, fingerprint=check_data_and_model(found.products[0].base)[0])
-    declares = (*found.declares, *options.declare)
-    primary = options.primary or found.primary
-    found = dataclasses.replace(found, declares=declares, primary=primary)
-    declare(found)
-    return found
+        experiment = load_attribute("recipe", RECIPES[options.recipe])(options.data or "digits")
+        if options.primary and experiment.primary:
+            raise UsageError(
+                f"primary: the recipe names one, {quote(experiment.primary)}; got {quote(options.primary)}"
+            )
+        fingerprint = check_data_and_model(experiment.products[0].base)[0]
+        experiment = dataclasses.replace(experiment, fingerprint=fingerprint)
+    declares = (*experiment.declares, *options.declare)
+    primary = options.primary or experiment.primary
+    experiment = dataclasses.replace(experiment, declares=declares, primary=primary)
+    declare(experiment)
+    return experiment
 
 
 def _describe_grid(options: CompareOptions) -> Experiment:
-    """The experiment that flags describe."""
+    """The experiment that the options of a grid describe."""
     assert options.data is not None
     several_eps = options.main_eps is None and len(options.eps) > 1 and options.limit
     values = {name: getattr(options, name) for name in SHARED}
@@ -60,10 +63,10 @@ def _describe_grid(options: CompareOptions) -> Experiment:
     fingerprint, network, images = check_data_and_model(base)
     for spec in base.attacks:
         load_attack(spec, norm=options.norm, eps=options.eps[0])
-    several = len(options.epochs or options.updates) > 1
-    if options.contrast == "matched clean" and not several:
+    has_frontier = len(options.epochs or options.updates) > 1
+    if options.contrast == "matched clean" and not has_frontier:
         raise UsageError("contrast 'matched clean' needs several budgets (updates or epochs): random's frontier")
-    automatic = "matched clean" if several else "equal updates"
+    automatic = "matched clean" if has_frontier else "equal updates"
     contrast = automatic if options.contrast == "auto" else options.contrast
     shared = Product(
         base=base,
@@ -77,17 +80,17 @@ def _describe_grid(options: CompareOptions) -> Experiment:
     )
     published = [method for method in options.methods if method.startswith("file:")]
     controls = [load_selector(method)[0] for method in options.controls if method != FULL]
-    chosen = [
+    methods = [
         _check_method(method, network, images, base.feature_layer)
         for method in options.methods
         if method not in (FULL, *published)
     ]
-    products = [dataclasses.replace(shared, methods=tuple(dict.fromkeys([*chosen, *controls])))] if chosen else []
+    products = [dataclasses.replace(shared, methods=tuple(dict.fromkeys([*methods, *controls])))] if methods else []
     for method in published:
-        theirs = _published(method, shared)  # and what it is compared with
+        product = _published(method, shared)
         products += [
-            theirs,
-            dataclasses.replace(theirs, base=base, methods=tuple(dict.fromkeys(["random", *controls]))),
+            product,
+            dataclasses.replace(product, base=base, methods=tuple(dict.fromkeys(["random", *controls]))),  # references
         ]
     if FULL in (*options.methods, *options.controls):
         products.append(everything(shared))
@@ -95,13 +98,13 @@ def _describe_grid(options: CompareOptions) -> Experiment:
 
 
 def _resolve(base: Cell, options: CompareOptions) -> Cell:
-    """What cells share, with the model that fits the data and the machine, and the digest of the weights that they
-    start from: on another machine, or with other weights, they would be other cells.
+    """The shared options of cells, with the default model of the data and the machine, and the digest of the initial
+    weights: with another model or other weights, they would be other cells.
     """
     source = _open(base, download=options.download)
     if base.model is None:
         model = model_name_in(base.init) or choose_model(source.shape, choose_device(options.device))
-        log.info("model %s is taken (--model)", model)
+        log.info("model %s is used (--model)", model)
         base = dataclasses.replace(base, model=model)
     if base.init in (None, PRETRAINED):
         return base
@@ -110,14 +113,14 @@ def _resolve(base: Cell, options: CompareOptions) -> Cell:
 
 
 def _check_method(method: str, model: nn.Module, images: Tensor, feature_layer: str | None) -> str:
-    """The one spelling of a method whose columns and features the scoring runs make."""
+    """Check that the scoring runs make the columns and features that a method needs; returns its canonical name."""
     name, selector = load_selector(method)
     check_needs(method, selector, model, images, feature_layer)
     return name
 
 
 def check_data_and_model(base: Cell) -> tuple[str, nn.Module, Tensor]:
-    """Open the data set of cells and build the model once, so that what is wrong is found before anything runs.
+    """Open the data set of cells and build the model once, to find errors before anything runs.
 
     Returns:
         The fingerprint of the training split, the model, and two images.
@@ -138,7 +141,7 @@ def _open(base: Cell, *, download: bool = False) -> Source:
 
 
 def _published(method: str, shared: Product) -> Product:
-    """The product of a published coreset, which says itself how much it keeps."""
+    """The product of a published coreset, whose file determines the fraction."""
     path = Path(method[5:]).resolve()
     table = unscored_table(_open(shared.base))
     share = len(read_published(path, table)) / len(table)
