@@ -1,4 +1,4 @@
-"""The commands. Each loads what it needs when it is called, so that help and `select` start fast."""
+"""The commands. Each imports its modules when it is called, so that help and `select` start fast."""
 
 from pathlib import Path
 from typing import Annotated
@@ -60,12 +60,12 @@ app = App(
 
 @app.command
 def demo(*, out: Path, workers: int = 2, overwrite: Annotated[bool, Parameter(negative=())] = False) -> None:
-    """The whole method on the bundled digits, in about a minute on two cores.
+    """Run the whole method on the bundled digits, in about a minute on two cores.
 
     Args:
-        out: folder of the results.
-        workers: processes, one thread each.
-        overwrite: begin anew in a folder that holds another experiment.
+        out: folder where the results are written.
+        workers: number of worker processes, one thread each.
+        overwrite: replace another experiment in the folder.
     """
     from easycoreset.experiment import run_experiment
     from easycoreset.recipes import digits
@@ -80,20 +80,20 @@ def demo(*, out: Path, workers: int = 2, overwrite: Annotated[bool, Parameter(ne
 
 @app.command
 def run(options: Annotated[PipelineOptions, Flat]) -> None:
-    """From a folder of labelled images to a report: score, audit, select, train, evaluate."""
+    """Make a report from a folder of labelled images: score, audit, select, train, evaluate."""
     from easycoreset.pipeline import run as run_all
     from easycoreset.reporting import check_page
     from easycoreset.reporting import report as run_report
 
     check_page(options.out)
-    found = run_all(**vars(options))
+    comparison = run_all(**vars(options))
     run_report(out=options.out)
-    show_whole(found, options.out)
+    show_whole(comparison, options.out)
 
 
 @app.command
 def compare(options: Annotated[CompareOptions, Flat]) -> None:
-    """Compare methods over fractions, objectives, budgets and seeds, on your data or by a recipe."""
+    """Compare methods over fractions, objectives, budgets and seeds, on your data or with a recipe."""
     from easycoreset.experiment.estimate import estimate
     from easycoreset.pipeline.comparing import preregister_comparison, run_comparison
     from easycoreset.pipeline.describing import describe_experiment
@@ -109,7 +109,7 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
         return
     try:
         run_comparison(options, told=live_table)
-    except GridError:  # what is done is shown all the same
+    except GridError:  # the finished cells are still reported
         run_report(out=options.out)
         raise
     run_report(out=options.out)
@@ -118,7 +118,7 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
 
 @app.command
 def score(options: Annotated[ScoreOptions, Flat]) -> None:
-    """Train once and score how hard every sample is."""
+    """Train a model and score how hard every sample is."""
     from easycoreset.scoring import score as run
     from easycoreset.scoring import scores_file
 
@@ -128,7 +128,7 @@ def score(options: Annotated[ScoreOptions, Flat]) -> None:
 
 @app.command
 def select(options: Annotated[SelectOptions, Flat]) -> None:
-    """Pick a coreset from scores."""
+    """Select a coreset by scores."""
     from easycoreset.selection import select as run
 
     coreset = run(**vars(options))
@@ -137,7 +137,7 @@ def select(options: Annotated[SelectOptions, Flat]) -> None:
 
 @app.command
 def train(options: Annotated[TrainOptions, Flat]) -> None:
-    """Train on a coreset or on everything, by an objective."""
+    """Train on a coreset or on all data, by an objective."""
     from easycoreset.training import train as run
 
     run(**vars(options))
@@ -146,7 +146,7 @@ def train(options: Annotated[TrainOptions, Flat]) -> None:
 
 @app.command
 def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
-    """Measure clean and adversarial accuracy, with checks."""
+    """Measure clean and adversarial accuracy, with checks of the attack."""
     from easycoreset.evaluation import evaluate as run
 
     result = run(**vars(options))
@@ -157,20 +157,20 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
 
 @app.command
 def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
-    """Find out whether easy samples are less vulnerable, far from the boundary, and easy for every model."""
+    """Test whether easy samples are less vulnerable, far from the boundary, and easy for every model."""
     from easycoreset.pipeline.analyzing import analyze as run_analysis
     from easycoreset.reporting import check_page
     from easycoreset.reporting import report as run_report
 
     check_page(options.out)
-    found = run_analysis(**vars(options))
+    analysis = run_analysis(**vars(options))
     run_report(out=options.out)
-    show_analysis(found, options.out)
+    show_analysis(analysis, options.out)
 
 
 @app.command
 def audit(options: Annotated[AuditOptions, Flat]) -> None:
-    """Find what is hard, likely mislabelled, twice there or unreadable; delete nothing."""
+    """Find hard, likely mislabelled, duplicate and unreadable samples; nothing is deleted."""
     from easycoreset.auditing import audit as run
     from easycoreset.reporting import check_page
     from easycoreset.reporting import report as run_report
@@ -183,7 +183,7 @@ def audit(options: Annotated[AuditOptions, Flat]) -> None:
 
 @app.command
 def predict(options: Annotated[PredictOptions, Flat]) -> None:
-    """Label pictures that have no label."""
+    """Predict labels of unlabelled images."""
     from easycoreset.predicting import predict as run
 
     run(**vars(options))
@@ -192,7 +192,7 @@ def predict(options: Annotated[PredictOptions, Flat]) -> None:
 
 @app.command
 def report(options: Annotated[ReportOptions, Flat]) -> None:
-    """Write one offline HTML page of whatever a folder holds."""
+    """Write one offline HTML page of the results in a folder."""
     from easycoreset.reporting import report as run
 
     show_report(run(**vars(options)))
@@ -200,7 +200,7 @@ def report(options: Annotated[ReportOptions, Flat]) -> None:
 
 @app.command
 def export(options: Annotated[ExportOptions, Flat]) -> None:
-    """Hand results over in a form that others read."""
+    """Export results in a format that other tools read."""
     from easycoreset.exporting import export as run
 
     show_report(run(**vars(options)))
@@ -208,7 +208,7 @@ def export(options: Annotated[ExportOptions, Flat]) -> None:
 
 @app.command
 def doctor() -> None:
-    """Show versions, devices, threads, optional parts, and the speed of this machine."""
+    """Show versions, devices, threads, optional packages, and the speed of this machine."""
     from easycoreset.doctor import diagnose
 
     show_doctor(diagnose())

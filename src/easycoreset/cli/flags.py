@@ -1,4 +1,4 @@
-"""Values of flags: how they are read, and how their defaults are shown."""
+"""Conversion of flag values, and the display of defaults."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from easycoreset.errors import UsageError, quote
 
 
 def from_flag(hint: Any, tokens: Sequence[Any]) -> Any:
-    """Convert what follows a flag.
+    """Convert the value of a flag.
 
     Args:
-        hint: the type of its option.
-        tokens: of cyclopts, one for each time that the flag was given.
+        hint: the type of the option.
+        tokens: cyclopts' tokens, one for each time that the flag was given.
 
     Raises:
-        UsageError: it was given twice, or is of another type.
+        UsageError: the flag was given twice, or its value is of another type.
     """
     option = str(tokens[0].keyword or tokens[0].value).lstrip("-").replace("-", "_")
     if len(tokens) > 1:
@@ -25,7 +25,7 @@ def from_flag(hint: Any, tokens: Sequence[Any]) -> Any:
 
 
 def show_default(value: Any) -> str | None:
-    """A default as the flag would spell it; None, so that none is shown, for switches and absent values."""
+    """A default, formatted as the flag's value; None (nothing is shown) for switches and absent values."""
     if value is None or isinstance(value, bool) or value == ():
         return None
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""`COMMAND --list`: what a command's options can name, with the options of each."""
+"""`COMMAND --list`: the members (methods, attacks, ...) that a command's options can name, with their options."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from easycoreset.members import Table, describe_members
 WITH_LISTS = ("select", "train", "score", "evaluate", "compare", "run", "analyze", "export")
 
 
-def _tables(command: str) -> dict[str, Table]:
+def _member_tables(command: str) -> dict[str, Table]:
     if command == "select":
         from easycoreset.selection import SELECTORS
 
@@ -28,9 +28,9 @@ def _tables(command: str) -> dict[str, Table]:
 
         return {"attack": ATTACKS, "margins": MARGINS}
     if command in ("compare", "run"):
-        return {**_tables("select"), **_tables("train"), **_tables("evaluate")}
+        return {**_member_tables("select"), **_member_tables("train"), **_member_tables("evaluate")}
     if command == "analyze":
-        return {**_tables("train"), **_tables("evaluate")}
+        return {**_member_tables("train"), **_member_tables("evaluate")}
     if command == "export":
         from easycoreset.exporting import FORMATS
 
@@ -39,16 +39,16 @@ def _tables(command: str) -> dict[str, Table]:
 
 
 def list_members(tokens: Sequence[str], *, as_json: bool) -> None:
-    """Print the tables of the command that `tokens` begin with."""
+    """Print the members of the command in `tokens`."""
     command = next((token for token in tokens if not token.startswith("-")), "")
-    found = {kind: describe_members(kind, table) for kind, table in _tables(command).items()}
+    members = {kind: describe_members(kind, table) for kind, table in _member_tables(command).items()}
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(members, indent=1))
         return
-    for kind, records in found.items():
+    for kind, records in members.items():
         print(f"{kind}:")
         for record in records:
             print(f"  {record['name']:18} {record['is']}")
-            more = [f"{key}: {record[key]}" for key in ("options", "needs", "cost") if record.get(key)]
-            if more:
-                print(f"  {'':18} {'; '.join(more)}")
+            details = [f"{key}: {record[key]}" for key in ("options", "needs", "cost") if record.get(key)]
+            if details:
+                print(f"  {'':18} {'; '.join(details)}")

@@ -1,4 +1,4 @@
-"""Results on standard output: text for people, or one JSON object."""
+"""Results on standard output: text, or one JSON object."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """How results are shown."""
+    """The output format of results."""
 
     as_json: bool = False
 
@@ -33,7 +33,7 @@ def _json(value: Any) -> bool:
 
 
 def say(text: object) -> None:
-    """Print a line for people, in which no name of a class or a file steers the terminal."""
+    """Print a line of text, with the control characters of class and file names escaped."""
     print(printable(text))
 
 
@@ -46,33 +46,35 @@ def _print(table: Table) -> None:
 
 
 def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None) -> None:
-    """What `score` and `train` did."""
+    """Show the results of `score` and `train`."""
     if _json({**record, "file": str(file)}):
         return
     summary = record["summary"]
-    about = f"{summary['model']} on {summary['samples']} samples of {summary['data']}"
+    description = f"{summary['model']} on {summary['samples']} samples of {summary['data']}"
     if "checkpoints" in summary:
-        say(f"{about}, by {len(summary['checkpoints'])} checkpoints")
+        say(f"{description}, by {len(summary['checkpoints'])} checkpoints")
     else:
         loss = "nothing" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
         say(
-            f"{about}, {summary['objective']}: {summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of "
+            f"{description}, {summary['objective']}: {summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of "
             "training"
         )
     if scores is not None:
         table = Table("hardness", "easiest", "median", "hardest", "not defined")
         for name, values in scores.columns.items():
-            known = values[np.isfinite(values)]
+            defined = values[np.isfinite(values)]
             spread = (
-                [f"{value:.4g}" for value in (known.min(), np.median(known), known.max())] if len(known) else ["-"] * 3
+                [f"{value:.4g}" for value in (defined.min(), np.median(defined), defined.max())]
+                if len(defined)
+                else ["-"] * 3
             )
-            _row(table, name, *spread, str(len(values) - len(known)))
+            _row(table, name, *spread, str(len(values) - len(defined)))
         _print(table)
     say(file)
 
 
 def show_selection(record: dict[str, Any], coreset: "Coreset", file: Path) -> None:
-    """What `select` chose."""
+    """Show the results of `select`."""
     if _json({**record, "file": str(file), "kept": len(coreset)}):
         return
     before, after = coreset.class_counts()
@@ -86,22 +88,22 @@ def show_selection(record: dict[str, Any], coreset: "Coreset", file: Path) -> No
 
 
 def show_evaluation(record: dict[str, Any], folder: Path) -> None:
-    """What `evaluate` measured."""
+    """Show the results of `evaluate`."""
     if _json({**record, "folder": str(folder)}):
         return
     summary = record["summary"]
     table = Table(
         "attack", "norm", "eps", "accuracy", "95% interval", title=f"{summary['samples']} samples of {summary['data']}"
     )
-    several = len({line["attack"] for line in summary["attacked"]}) > 1
-    for line in (summary["clean"], *summary["attacked"], *(summary["worst"] if several else ())):
+    several_attacks = len({line["attack"] for line in summary["attacked"]}) > 1
+    for line in (summary["clean"], *summary["attacked"], *(summary["worst"] if several_attacks else ())):
         interval = f"{100 * line['low']:.1f} to {100 * line['high']:.1f}"
         _row(table, line["attack"], line["norm"], say_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval)
     _print(table)
     for line in summary.get("margins", ()):
-        middle = "not known" if (m := line["median_upper_bound"]) is None else f"at most {m:.4g}"
+        median = "not known" if (m := line["median_upper_bound"]) is None else f"at most {m:.4g}"
         say(
-            f"{line['attack']}: median {line['norm']} distance {middle}, found for {line['found']:.1%} of "
+            f"{line['attack']}: median {line['norm']} distance {median}, found for {line['found']:.1%} of "
             f"{line['samples']} samples"
         )
     passed = sum(check["passed"] for check in summary["checks"])
@@ -112,42 +114,44 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
 
 
 def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
-    """What `audit` found: the most suspect samples, and counts."""
+    """Show the results of `audit`: the most suspect samples, and counts."""
     if _json({**record, "folder": str(folder)}):
         return
     summary = record["summary"]
-    known = summary["likely_mislabelled"] is not None
-    suspects = (table.filter(table["likely_mislabelled"]) if known else table).sort_by([("suspicion", "descending")])
-    shown = Table("index", "sample", "label", "predicted", summary["suspect_by"], title="most suspect")
+    flags_known = summary["likely_mislabelled"] is not None
+    suspects = (table.filter(table["likely_mislabelled"]) if flags_known else table).sort_by(
+        [("suspicion", "descending")]
+    )
+    suspect_table = Table("index", "sample", "label", "predicted", summary["suspect_by"], title="most suspect")
     for line in suspects.slice(0, 10).to_pylist():
         _row(
-            shown,
-            str(line["index"]),
+            suspect_table,
+            XX(line["index"]),
             line["sample_id"],
             line["label_name"],
             line["pred_name"] or "-",
             f"{line[summary['suspect_by']]:.3g}",
         )
-    _print(shown)
-    found = (
-        f"{summary['likely_mislabelled'] if known else 'not known how many'} of {summary['samples']} samples are "
+    _print(suspect_table)
+    counts = (
+        f"{summary['likely_mislabelled'] if flags_known else 'not known how many'} of {summary['samples']} samples are "
         "likely mislabelled",
         f"{summary['duplicates']} are exact duplicates, {summary['duplicates_with_another_label']} under another label",
         f"{summary['also_in_test']} are in the test part too",
         f"{len(summary['unreadable'])} cannot be read",
     )
-    say(", ".join(found))
+    say(", ".join(counts))
     for name, cuts in summary.get("noise", {}).get("columns", {}).items():
         say(f"precision at {cuts[1]['k']} by {name}: {cuts[1]['precision']:.3f}")
     say(folder / "report.html")
 
 
-def show_analysis(found: dict[str, Any], folder: Path) -> None:
-    """What `analyze` found of each hardness on held-out samples."""
-    if _json({**found, "folder": str(folder)}):
+def show_analysis(analysis: dict[str, Any], folder: Path) -> None:
+    """Show the results of `analyze`, one row per hardness, attacked model and split."""
+    if _json({**analysis, "folder": str(folder)}):
         return
-    radii = sorted({row["eps"] for row in found["vulnerability"]})
-    shown = radii[len(radii) // 2]
+    radii = sorted({row["eps"] for row in analysis["vulnerability"]})
+    shown_eps = radii[len(radii) // 2]
     table = Table(
         "hardness",
         "attacked",
@@ -156,29 +160,29 @@ def show_analysis(found: dict[str, Any], folder: Path) -> None:
         "95% interval",
         "robust, easiest",
         "hardest",
-        title=f"hardness against margin, and accuracy of the easiest and the hardest part at eps {say_eps(shown)}",
+        title=f"hardness against margin, and accuracy of the easiest and the hardest part at eps {say_eps(shown_eps)}",
     )
-    for one in found["margins"]:
-        same = one | {"eps": shown}
+    for margin in analysis["margins"]:
+        key = margin | {"eps": shown_eps}
         parts = next(
             row["bins"]
-            for row in found["vulnerability"]
-            if all(row[k] == same[k] for k in ("hardness", "attacked", "split", "eps"))
+            for row in analysis["vulnerability"]
+            if all(row[k] == key[k] for k in ("hardness", "attacked", "split", "eps"))
         )
-        low, high = one["interval"] or (None, None)
+        low, high = margin["interval"] or (None, None)
         interval = "-" if low is None else f"{low:.2f} to {high:.2f}"
-        correlation = "-" if one["spearman"] is None else f"{one['spearman']:.3f}"
-        ends = [f"{100 * parts[place]['robust']:.1f}" for place in (0, -1)]
-        _row(table, one["hardness"], one["attacked"], one["split"], correlation, interval, *ends)
+        correlation = "-" if margin["spearman"] is None else f"{margin['spearman']:.3f}"
+        ends = [f"{100 * parts[i]['robust']:.1f}" for i in (0, -1)]
+        _row(table, margin["hardness"], margin["attacked"], margin["split"], correlation, interval, *ends)
     _print(table)
     say(folder / "report.html")
 
 
-def show_whole(found: dict[str, Any], folder: Path) -> None:
-    """What `run` compared."""
-    if _json({**found, "folder": str(folder)}):
+def show_whole(comparison: dict[str, Any], folder: Path) -> None:
+    """Show the comparison of `run`."""
+    if _json({**comparison, "folder": str(folder)}):
         return
-    rows = found["rows"]
+    rows = comparison["rows"]
     table = Table(
         "trained on",
         "objective",
@@ -194,7 +198,7 @@ def show_whole(found: dict[str, Any], folder: Path) -> None:
 
 
 def show_prediction(record: dict[str, Any], file: Path) -> None:
-    """What `predict` found."""
+    """Show the results of `predict`."""
     if _json({**record, "file": str(file)}):
         return
     table = Table("class", "pictures")
@@ -205,24 +209,24 @@ def show_prediction(record: dict[str, Any], file: Path) -> None:
 
 
 def show_report(file: Path) -> None:
-    """Where the page is."""
+    """Show the path of the page."""
     if not _json({"file": str(file)}):
         say(file)
 
 
-def show_doctor(found: dict[str, Any]) -> None:
-    """What `doctor` found."""
-    if _json(found):
+def show_doctor(diagnosis: dict[str, Any]) -> None:
+    """Show the results of `doctor`."""
+    if _json(diagnosis):
         return
     table = Table("part", "what", "found")
-    for part, facts in found.items():
+    for part, facts in diagnosis.items():
         for row, (name, value) in enumerate(_facts(facts)):
             _row(table, "" if row else part, name, value)
     _print(table)
 
 
 def _facts(facts: Any, name: str = "") -> list[tuple[str, str]]:
-    """Name and value of every fact, of nested ones too, in words."""
+    """Name and value of every fact, including nested ones, as text."""
     if isinstance(facts, dict):
         return [line for key, value in facts.items() for line in _facts(value, f"{name} {key}".strip())]
     if isinstance(facts, list):
@@ -231,16 +235,18 @@ def _facts(facts: Any, name: str = "") -> list[tuple[str, str]]:
     return [(name, words[facts] if facts is None or isinstance(facts, bool) else str(facts))]
 
 
-def show_estimate(found: dict[str, Any]) -> None:
-    """What `compare --dry-run` found."""
-    if _json(found):
+def show_estimate(estimate: dict[str, Any]) -> None:
+    """Show the estimate of `compare --dry-run`."""
+    if _json(estimate):
         return
-    say(f"{found['missing']} of {found['cells']} cells are missing: {found['updates']} updates")
-    say(f"at most {say_duration(found['seconds'])} with {found['workers']} workers, {found['memory_gb']} GB of memory")
+    say(f"{estimate['missing']} of {estimate['cells']} cells are missing: {estimate['updates']} updates")
+    say(
+        f"at most {say_duration(estimate['seconds'])} with {estimate['workers']} workers, {estimate['memory_gb']} GB of memory"
+    )
 
 
 def show_declared(declared: "Declared", folder: Path) -> None:
-    """What `compare --preregister` wrote."""
+    """Show the contrasts that `compare --preregister` declared."""
     lines = [contrast.to_json() | {"primary": contrast == declared.primary} for contrast in declared.contrasts]
     if _json({"declared": lines, "file": str(folder / "run.json")}):
         return
@@ -255,7 +261,7 @@ def show_declared(declared: "Declared", folder: Path) -> None:
 
 
 def show_comparison(folder: Path) -> None:
-    """What `compare` has so far."""
+    """Show the results of `compare`."""
     from easycoreset.parquet import read_table
     from easycoreset.records import read_record
 
@@ -268,7 +274,7 @@ def show_comparison(folder: Path) -> None:
 
 
 def show_demo(results: "pa.Table", folder: Path) -> None:
-    """The demo's table, and what it says."""
+    """Show the demo's table and advice."""
     from easycoreset.reporting.advice import advise
     from easycoreset.reporting.contrasts import contrasts_of
     from easycoreset.statistics import group_results
@@ -287,40 +293,40 @@ def show_demo(results: "pa.Table", folder: Path) -> None:
 
 
 def live_table(results: "pa.Table") -> Table:
-    """The results so far, for a terminal."""
+    """The table of the results so far."""
     from easycoreset.statistics import group_results
 
     return group_table(group_results(results))
 
 
 def group_table(groups: "Sequence[Group]") -> Table:
-    """Accuracies of all groups, mean and standard deviation over seeds."""
+    """A table of the accuracies of all groups, mean and standard deviation over seeds."""
     eps = sorted({key[1] for group in groups for key in group.robust})
-    budgets = len({group.budget for group in groups}) > 1
+    several_budgets = len({group.budget for group in groups}) > 1
     columns = [
         "objective",
         "kept",
         "method",
-        *["budget"] * budgets,
+        *["budget"] * several_budgets,
         "seeds",
         "clean",
         *[f"eps {say_eps(e)}" for e in eps],
     ]
     table = Table(*columns, title="accuracy in %, mean ± standard deviation over seeds")
-    last = None
+    last_block = None
     for group in groups:
-        place = (group.objective, group.fraction)
-        if last not in (None, place):
+        block = (group.objective, group.fraction)
+        if last_block not in (None, block):
             table.add_section()
-        last = place
+        last_block = block
         objective = say_objective(group.objective, (g.objective for g in groups))
         _row(
             table,
             objective,
             say_share(group.fraction),
             group.method,
-            *[group.budget] * budgets,
-            str(group.seeds),
+            *[group.budget] * several_budgets,
+            XX(group.seeds),
             _spread(group.clean),
             *[_spread(group.at(e)) for e in eps],
         )

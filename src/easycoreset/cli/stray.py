@@ -1,4 +1,4 @@
-"""What was given that no option takes, said beside what is missing."""
+"""Messages about empty values, unknown options and misplaced words on the command line."""
 
 import difflib
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from easycoreset.errors import UsageError
 
 
 def refuse_empty(tokens: Sequence[str]) -> None:
-    """Refuse an empty value: an empty path would be the working folder.
+    """Refuse an empty value, because an empty path would be the working folder.
 
     Raises:
-        UsageError: the option is named.
+        UsageError: a value is empty; the message names the option.
     """
     for before, token in zip(["", *tokens], tokens, strict=False):
         if token == "" or (token.startswith("--") and token.endswith("=")):
@@ -20,20 +20,20 @@ def refuse_empty(tokens: Sequence[str]) -> None:
 
 
 def say_stray(tokens: Sequence[str]) -> str:
-    """The options that the command does not know, and words that belong to none."""
+    """Describe unknown options of the command and words that belong to no option; empty if there are none."""
     command = next((token for token in tokens if not token.startswith("-")), "")
     try:
         arguments = list(app[command].assemble_argument_collection())
     except Exception:  # no such command
         return ""
     flags = {name: argument for argument in arguments for name in argument.names}
-    given = [token.partition("=")[0] for token in tokens if token.startswith("--")]
-    unknown = [token for token in given if token not in (*flags, "--json", "--quiet", "--debug", "--config")]
-    said = [f"{token} is unknown{_nearest(token, list(flags))}" for token in unknown]
-    place = list(tokens).index(command) + 1
-    if place < len(tokens) and not tokens[place].startswith("-") and "--data" in flags:
-        said.append(f"did you mean --data {tokens[place]}?")
-    return f"; {'; '.join(said)}" if said else ""
+    given_flags = [token.partition("=")[0] for token in tokens if token.startswith("--")]
+    unknown = [token for token in given_flags if token not in (*flags, "--json", "--quiet", "--debug", "--config")]
+    messages = [f"{token} is unknown{_nearest(token, list(flags))}" for token in unknown]
+    position = list(tokens).index(command) + 1
+    if position < len(tokens) and not tokens[position].startswith("-") and "--data" in flags:
+        messages.append(f"did you mean --data {tokens[position]}?")
+    return f"; {'; '.join(messages)}" if messages else ""
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

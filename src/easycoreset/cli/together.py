@@ -1,4 +1,4 @@
-"""The command line under torchrun: of several processes the first speaks, and all say so when one is gone."""
+"""The command line under torchrun: only the main process prints, and all report the loss of a process."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from easycoreset.errors import UsageError
 
 GONE = (
-    "another process of this run has ended; the same command, with any number of processes, goes on from the last "
+    "another process of this run has ended; the same command, with any number of processes, resumes from the last "
     "checkpoint"
 )
-TOGETHER = ("score", "train")
-SIGNS = ("connection", "peer", "gloo", "nccl", "socket", "timed out")  # in what torch.distributed raises then
+DISTRIBUTED_COMMANDS = ("score", "train")
+LOSS_WORDS = ("connection", "peer", "gloo", "nccl", "socket", "timed out")  # in torch.distributed's errors after a loss
 
 
 def is_launched() -> bool:
@@ -21,35 +21,37 @@ def is_launched() -> bool:
 
 
 def refuse_alone(tokens: Sequence[str]) -> None:
-    """Refuse the commands that are not made for several processes.
+    """Refuse commands that do not support several processes.
 
     Raises:
-        UsageError: one of them was launched as several.
+        UsageError: one of these was launched as several processes.
     """
     command = next((token for token in tokens if not token.startswith("-")), "")
-    if is_launched() and command not in TOGETHER:
-        raise UsageError(f"{command or 'easycoreset'} is no command for torchrun: {' and '.join(TOGETHER)} are")
+    if is_launched() and command not in DISTRIBUTED_COMMANDS:
+        raise UsageError(
+            f"{command or 'easycoreset'} is no command for torchrun: {' and '.join(DISTRIBUTED_COMMANDS)} are"
+        )
 
 
 def is_follower() -> bool:
-    """Whether it is one of them, but not the first."""
+    """Whether this is one of several processes, but not the main one."""
     return is_launched() and int(os.environ.get("RANK", "0")) > 0
 
 
 def hush(tokens: Sequence[str]) -> list[str]:
-    """Keep a follower silent but for errors during the work; returns its command line."""
+    """Silence a follower, except for errors while it works; returns its command line."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-    warnings.showwarning = lambda *told, **more: None
+    warnings.showwarning = lambda *args, **kwargs: None
     return [token for token in tokens if token != "--quiet"] + ["--quiet"]
 
 
 def is_loss(error: Exception) -> bool:
-    """Whether it is what torch.distributed raises where another process is gone."""
-    return is_launched() and isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
+    """Whether torch.distributed raised this error because another process is gone."""
+    return is_launched() and isinstance(error, RuntimeError) and any(word in str(error).lower() for word in LOSS_WORDS)
 
 
 def part() -> None:
-    """Leave the other processes, where there are any."""
+    """Leave the process group, if there is one."""
     if is_launched() and "torch" in sys.modules:
         from easycoreset.process_group import destroy_process_group
 

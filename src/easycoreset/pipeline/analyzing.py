@@ -42,8 +42,8 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
     Test samples are also scored and attacked.
 
     Returns:
-        The content of `analysis.json`: `vulnerability` (by quantile of every hardness), `margins` (rank correlation with
-        a bootstrap interval, binned means), `agreement` (between seeds, architectures, objectives), `early`, `transfer`.
+        The content of `analysis.json`: `vulnerability` (by quantile of each hardness), `margins` (rank correlation with
+        its bootstrap interval, binned means), `agreement` (of seeds, architectures, objectives), `early`, `transfer`.
 
     Raises:
         UsageError: wrong use, before work starts.
