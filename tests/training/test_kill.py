@@ -91,5 +91,5 @@ def test_interrupted_says_how_to_go_on_and_a_second_process_is_refused(tmp_path)
     assert "another process is working in" in second.stderr
     first.send_signal(signal.SIGINT)
     assert first.wait(timeout=60) == 130
-    assert b"the same command goes on" in first.stderr.read()
+    assert b"the same command resumes" in first.stderr.read()
     first.stderr.close()

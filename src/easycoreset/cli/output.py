@@ -55,10 +55,8 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
         say(f"{description}, by {len(summary['checkpoints'])} checkpoints")
     else:
         loss = "nothing" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
-        say(
-            f"{description}, {summary['objective']}: {summary['updates']} updates, {loss}, {summary['seconds']:.0f} s of "
-            "training"
-        )
+        seconds = f"{summary['seconds']:.0f} s of training"
+        say(f"{description}, {summary['objective']}: {summary['updates']} updates, {loss}, {seconds}")
     if scores is not None:
         table = Table("hardness", "easiest", "median", "hardest", "not defined")
         for name, values in scores.columns.items():
@@ -126,7 +124,7 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
     for line in suspects.slice(0, 10).to_pylist():
         _row(
             suspect_table,
-            XX(line["index"]),
+            str(line["index"]),
             line["sample_id"],
             line["label_name"],
             line["pred_name"] or "-",
@@ -240,9 +238,8 @@ def show_estimate(estimate: dict[str, Any]) -> None:
     if _json(estimate):
         return
     say(f"{estimate['missing']} of {estimate['cells']} cells are missing: {estimate['updates']} updates")
-    say(
-        f"at most {say_duration(estimate['seconds'])} with {estimate['workers']} workers, {estimate['memory_gb']} GB of memory"
-    )
+    duration = say_duration(estimate["seconds"])
+    say(f"at most {duration} with {estimate['workers']} workers, {estimate['memory_gb']} GB of memory")
 
 
 def show_declared(declared: "Declared", folder: Path) -> None:
@@ -326,7 +323,7 @@ def group_table(groups: "Sequence[Group]") -> Table:
             say_share(group.fraction),
             group.method,
             *[group.budget] * several_budgets,
-            XX(group.seeds),
+            str(group.seeds),
             _spread(group.clean),
             *[_spread(group.at(e)) for e in eps],
         )
