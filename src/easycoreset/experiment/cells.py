@@ -101,7 +101,9 @@ class Cell(
         for name, value in resolve_optimizer(self).items():  # the optimizer's default, whether it is given or not
             if value == DEFAULTS[self.optimizer][name]:
                 options[name] = defaults[name]
-        return {RECORDED.get(name, name): options[name] for name in MAKING if options[name] != defaults[name]}
+        return {
+            FORMER_NAMES.get(name, name): options[name] for name in RESULT_OPTIONS if options[name] != defaults[name]
+        }
 
     @property
     def name(self) -> str:
@@ -119,7 +121,7 @@ class Cell(
     def scoring_name(self) -> str:
         """16 hex digits of all that the scores depend on; all methods of a seed share one scoring run."""
         versions = {"aign": AIGN.version} if AIGN.version > 1 else {}
-        return _hash({key: value for key, value in self.key().items() if key in SCORING} | versions)
+        return _hash({key: value for key, value in self.key().items() if key in SCORING_OPTIONS} | versions)
 
     @cached_property
     def needs(self) -> Needs | None:
@@ -150,17 +152,17 @@ class Cell(
         return self.needs.features if self.needs else None
 
 
-MAKING = field_names(Cell, neutral=False)  # options that determine the result of a cell
+RESULT_OPTIONS = field_names(Cell, neutral=False)  # options that determine the result of a cell
 NOT_OF_SCORING = {"schedule", "ema"}  # training options for which a scoring run uses its defaults
-RECORDED = {"skip_unreadable": "skip_broken"}  # option -> its former name, which cell keys still use
-SCORING = {  # options that a scoring run shares with its cells
+FORMER_NAMES: dict[str, str] = {}  # option -> its former name, which cell keys still use
+SCORING_OPTIONS = {  # options that a scoring run shares with its cells
     "data",
     "init_digest",
     "model_code",
     "seed",
     "scoring_epochs",
     "feature_layer",
-    *(RECORDED.get(name, name) for name in READING),
+    *(FORMER_NAMES.get(name, name) for name in READING),
     *field_names(ModelOptions),
     *field_names(ScoringOptions, neutral=False),
     *(set(field_names(TrainingOptions, neutral=False)) - NOT_OF_SCORING),

@@ -16,8 +16,8 @@ from easycoreset.scoring import scores_file
 from easycoreset.scoring.needs import FeatureKind
 from easycoreset.tables.features import has_features
 
-OPTIONS = ("data", "model", "method", "fraction", "objective", "updates", "epochs", "seed")
-FACTS = ("kept", "selection_seconds", "seconds", "host")
+CELL_FIELDS = ("data", "model", "method", "fraction", "objective", "updates", "epochs", "seed")
+RECORD_FIELDS = ("kept", "selection_seconds", "seconds", "host")
 
 
 def cell_folder(out: Path, cell: Cell) -> Path:
@@ -75,7 +75,9 @@ def drop_corrupt(out: Path, cells: Sequence[Cell]) -> list[str]:
             record = read_record(folder / "cell.json")
             lines = [record["clean"], *record["attacked"]]
             table = read_table(folder / "predictions.parquet", {"index": "integer", "broken": "bool"})
-            if table.num_rows != sum(line["samples"] for line in lines) or not all(name in record for name in FACTS):
+            if table.num_rows != sum(line["samples"] for line in lines) or not all(
+                name in record for name in RECORD_FIELDS
+            ):
                 raise UsageError("predictions.parquet and cell.json do not match")
         except (UsageError, KeyError, TypeError) as error:
             log.warning("cell %s is corrupt and is computed again: %s", cell.name, error)
@@ -91,8 +93,8 @@ def collect(out: Path, cells: Sequence[Cell]) -> pa.Table:
         if not is_done(out, cell):
             continue
         record = read_record(cell_folder(out, cell) / "cell.json")
-        common = {"cell": cell.name} | {name: getattr(cell, name) for name in OPTIONS}
-        common |= {name: record[name] for name in FACTS}
+        common = {"cell": cell.name} | {name: getattr(cell, name) for name in CELL_FIELDS}
+        common |= {name: record[name] for name in RECORD_FIELDS}
         weights = record.get("weights", [1.0, 1.0])
         common |= {"selection_mb": record.get("selection_mb"), "weighted": weights[0] != weights[1]}
         common |= record.get("validation", {})

@@ -34,7 +34,7 @@ BUSY_SECONDS = 1.0  # until a task that another process holds is tried again
 
 
 @dataclass
-class Plan:
+class RunState:
     """The tasks of one start and their state."""
 
     out: Path
@@ -89,32 +89,32 @@ def run_experiment(
     require(minutes is None or minutes > 0, "minutes", "> 0", minutes)
     require(1 <= shard[0] <= shard[1], "shard", "I/N with 1 <= I <= N", f"{shard[0]}/{shard[1]}")
     cells = experiment.cells()
-    mine = cells[shard[0] - 1 :: shard[1]]
-    plan = Plan(out, float("inf") if minutes is None else time.monotonic() + 60 * minutes)
-    check_pool(None if all(is_done(out, cell) for cell in mine) else on)
+    shard_cells = cells[shard[0] - 1 :: shard[1]]
+    state = RunState(out, float("inf") if minutes is None else time.monotonic() + 60 * minutes)
+    check_pool(None if all(is_done(out, cell) for cell in shard_cells) else on)
     declared = declare(experiment)
     earlier = starts_before(out, experiment) if overwrite else {}
     with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
         _start(folder, experiment, declared, earlier)
-        missing = [cell for cell in mine if not is_done(out, cell)]
-        plan.waiting = list_tasks(out, missing, cells)
-        with progress("cells", len(mine), len(mine) - len(missing)) as bar:
+        missing = [cell for cell in shard_cells if not is_done(out, cell)]
+        state.waiting = list_tasks(out, missing, cells)
+        with progress("cells", len(shard_cells), len(shard_cells) - len(missing)) as bar:
 
             def advance(task: Task) -> None:
                 if task.kind == "cell":
                     bar.advance(1, task.what, above=told(_write_results(out, cells)))
 
-            if plan.waiting:
+            if state.waiting:
                 setting = Setting(out, device, keep_weights, num_workers, fingerprint=experiment.fingerprint)
                 with contextlib.closing(open_pool(on, workers, setting)) as pool:
-                    _run(plan, pool, advance)
+                    _run(state, pool, advance)
         table = _write_results(out, cells)
         left = sum(not is_done(out, cell) for cell in cells)
         if not left:
             change_record(out, lambda record: record | finished(cells=len(cells), rows=table.num_rows))
-    if plan.failed:
-        raise GridError(_describe_failures(plan, mine))
-    if sum(not is_done(out, cell) for cell in mine):
+    if state.failed:
+        raise GridError(_describe_failures(state, shard_cells))
+    if sum(not is_done(out, cell) for cell in shard_cells):
         log.warning("time is up: %d of %d cells are left; the same command resumes", left, len(cells))
     return table
 
@@ -194,15 +194,15 @@ def _adopt_results(out: Path) -> None:
             ledger.note(file, digest_of(file))
 
 
-def _run(plan: Plan, pool: Pool, advance: Callable[[Task], None]) -> None:
+def _run(state: RunState, pool: Pool, advance: Callable[[Task], None]) -> None:
     """Submit tasks until none is left or the time is up."""
     running = dict[Future[Any], Task]()
-    while (plan.waiting or running) and time.monotonic() < plan.deadline:
-        while (task := _next_task(plan, list(running.values()), pool.size)) is not None:
+    while (state.waiting or running) and time.monotonic() < state.deadline:
+        while (task := _next_task(state, list(running.values()), pool.size)) is not None:
             try:
                 running[pool.submit(task)] = task
             except BrokenProcessPool:  # a worker died between two tasks; running ones are handled below
-                plan.waiting.insert(0, task)
+                state.waiting.insert(0, task)
                 if not running:
                     pool.begin_anew()
                 break
@@ -213,60 +213,60 @@ def _run(plan: Plan, pool: Pool, advance: Callable[[Task], None]) -> None:
             try:
                 report = pool.result(future)
             except BrokenProcessPool:
-                _count_death(plan, list(running.values()))
+                _count_death(state, list(running.values()))
                 running.clear()
                 pool.begin_anew()
                 break
-            _handle_report(plan, running.pop(future), report, advance)
+            _handle_report(state, running.pop(future), report, advance)
 
 
-def _handle_report(plan: Plan, task: Task, report: Report, advance: Callable[[Task], None]) -> None:
+def _handle_report(state: RunState, task: Task, report: Report, advance: Callable[[Task], None]) -> None:
     if report.status == "done":
         advance(task)
     elif report.status == "failed":
-        plan.failed[task] = report.reason
+        state.failed[task] = report.reason
     else:  # another process holds it
-        plan.waiting.insert(0, task)
-        plan.not_before[task] = time.monotonic() + BUSY_SECONDS
+        state.waiting.insert(0, task)
+        state.not_before[task] = time.monotonic() + BUSY_SECONDS
 
 
-def _count_death(plan: Plan, running: Sequence[Task]) -> None:
+def _count_death(state: RunState, running: Sequence[Task]) -> None:
     """Retry the tasks that ran when a worker died, which ends the pool; each runs alone, to identify the culprit."""
     for task in running:
-        plan.deaths[task] = plan.deaths.get(task, 0) + (len(running) == 1)
-        if plan.deaths[task] >= TRIES:
-            plan.failed[task] = "its worker process died"
+        state.deaths[task] = state.deaths.get(task, 0) + (len(running) == 1)
+        if state.deaths[task] >= TRIES:
+            state.failed[task] = "its worker process died"
         else:
-            plan.waiting.insert(0, task)
+            state.waiting.insert(0, task)
             log.warning("a worker process died; retrying %s", task.what)
 
 
-def _next_task(plan: Plan, running: Sequence[Task], workers: int) -> Task | None:
+def _next_task(state: RunState, running: Sequence[Task], workers: int) -> Task | None:
     """Take the most important task that can run now: its scores exist, and no other process holds it."""
-    if len(running) >= workers or any(task in plan.deaths for task in running):
+    if len(running) >= workers or any(task in state.deaths for task in running):
         return None
-    failed_scorings = {task.cell.scoring_name for task in plan.failed if task.kind == "score"}
-    for task in list(plan.waiting):
-        if task.kind == "cell" and task.cell.needs_scores and not _scores_ready(plan, task.cell):
+    failed_scorings = {task.cell.scoring_name for task in state.failed if task.kind == "score"}
+    for task in list(state.waiting):
+        if task.kind == "cell" and task.cell.needs_scores and not _scores_ready(state, task.cell):
             if task.cell.scoring_name in failed_scorings:
-                plan.waiting.remove(task)
-                plan.failed[task] = "its scoring run failed"
+                state.waiting.remove(task)
+                state.failed[task] = "its scoring run failed"
                 continue
             if any(
-                t.kind == "score" and t.cell.scoring_name == task.cell.scoring_name for t in (*plan.waiting, *running)
+                t.kind == "score" and t.cell.scoring_name == task.cell.scoring_name for t in (*state.waiting, *running)
             ):
                 continue  # otherwise scoring did not make all that the cell needs, and the cell fails with the reason
-        suspect = task in plan.deaths
-        if time.monotonic() >= plan.not_before.get(task, 0.0) and not (suspect and running):
-            plan.waiting.remove(task)
+        suspect = task in state.deaths
+        if time.monotonic() >= state.not_before.get(task, 0.0) and not (suspect and running):
+            state.waiting.remove(task)
             return task
     return None
 
 
-def _scores_ready(plan: Plan, cell: Cell) -> bool:
-    if cell not in plan.scored and is_scored(plan.out, cell, cell.needs_features):
-        plan.scored.add(cell)
-    return cell in plan.scored
+def _scores_ready(state: RunState, cell: Cell) -> bool:
+    if cell not in state.scored and is_scored(state.out, cell, cell.needs_features):
+        state.scored.add(cell)
+    return cell in state.scored
 
 
 def _write_results(out: Path, cells: Sequence[Cell]) -> pa.Table:
@@ -275,7 +275,7 @@ def _write_results(out: Path, cells: Sequence[Cell]) -> pa.Table:
     return table
 
 
-def _describe_failures(plan: Plan, cells: Sequence[Cell]) -> str:
-    failed = [task for task in plan.failed if task.kind == "cell"]
-    task, reason = next(iter(plan.failed.items()))
+def _describe_failures(state: RunState, cells: Sequence[Cell]) -> str:
+    failed = [task for task in state.failed if task.kind == "cell"]
+    task, reason = next(iter(state.failed.items()))
     return f"{len(failed)} of {len(cells)} cells failed; the first: {task.what}: {reason}; run again to retry them"
