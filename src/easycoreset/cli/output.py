@@ -135,7 +135,7 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
         f"{summary['likely_mislabelled'] if flags_known else 'not known how many'} of {summary['samples']} samples are "
         "likely mislabelled",
         f"{summary['duplicates']} are exact duplicates, {summary['duplicates_with_another_label']} under another label",
-        f"{summary['also_in_test']} are in the test part too",
+        f"{summary['also_in_test']} are also in the test part",
         f"{len(summary['unreadable'])} cannot be read",
     )
     say(", ".join(counts))
@@ -199,7 +199,7 @@ def show_prediction(record: dict[str, Any], file: Path) -> None:
     """Show the results of `predict`."""
     if _json({**record, "file": str(file)}):
         return
-    table = Table("class", "pictures")
+    table = Table("class", "images")
     for name, count in record["summary"]["counts"].items():
         _row(table, name, str(count))
     _print(table)

@@ -195,8 +195,8 @@ def work_away(
 ) -> tuple[Report, Files | None]:
     """Run a task on another machine, in its temporary folder; also returns the files that the task wrote.
 
-    Unfinished files stay there, so that the machine can resume from its checkpoint if it gets the task again; scores
-    stay for the next cell.
+    Unfinished files stay there, so that the machine can resume from its checkpoint if it gets the task again;
+    scores stay for the next cell.
     """
     import torch
 

@@ -99,8 +99,8 @@ def collect(out: Path, cells: Sequence[Cell]) -> pa.Table:
         common |= {"selection_mb": record.get("selection_mb"), "weighted": weights[0] != weights[1]}
         common |= record.get("validation", {})
         common |= {"clean": record["clean"]["accuracy"], "warnings": len(record["warnings"]), "main": cell.main}
-        several = len({line["attack"] for line in record["attacked"]}) > 1
-        for line in (*record["attacked"], *(record["worst"] if several else ())):
+        several_attacks = len({line["attack"] for line in record["attacked"]}) > 1
+        for line in (*record["attacked"], *(record["worst"] if several_attacks else ())):
             rows.append(common | line)
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 

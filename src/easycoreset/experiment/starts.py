@@ -22,7 +22,7 @@ from easycoreset.versions import command_line, versions
 
 
 def describe_start(
-    experiment: Experiment, declared: Declared, out: Path, known: Sequence[dict[str, Any]]
+    experiment: Experiment, declared: Declared, out: Path, earlier_starts: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """The record of a start.
 
@@ -30,9 +30,11 @@ def describe_start(
         experiment: the experiment that is started.
         declared: the contrasts of the experiment.
         out: the folder of the experiment.
-        known: the earlier starts; contrasts that they declared are not listed again.
+        earlier_starts: the earlier starts; contrasts that they declared are not listed again.
     """
-    declared_before = [PlannedContrast.from_json(line["contrast"]) for start in known for line in start["declared"]]
+    declared_before = [
+        PlannedContrast.from_json(line["contrast"]) for start in earlier_starts for line in start["declared"]
+    ]
     cells = experiment.cells()
     lines = [
         {

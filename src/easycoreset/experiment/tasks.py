@@ -79,14 +79,14 @@ def list_tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> lis
     """
     tasks: dict[Task, None] = {}
     planned: set[str] = set()
-    wanted: dict[str, set[FeatureKind | None]] = {}
+    kinds_needed: dict[str, set[FeatureKind | None]] = {}
     for cell in (c for c in cells if not is_done(out, c)):
-        wanted.setdefault(cell.scoring_name, set()).add(cell.needs_features)
+        kinds_needed.setdefault(cell.scoring_name, set()).add(cell.needs_features)
     for cell in missing:
         name = cell.scoring_name
         if cell.needs_scores and name not in planned:
             planned.add(name)
-            features: FeatureKind | None = next((kind for kind in KINDS if kind in wanted[name]), None)
+            features: FeatureKind | None = next((kind for kind in KINDS if kind in kinds_needed[name]), None)
             users = [c for c in missing if c.scoring_name == name and c.needs_scores]
             lacking = next((c for c in users if not is_scored(out, c, features)), None)
             if lacking is not None:

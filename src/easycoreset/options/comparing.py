@@ -125,8 +125,8 @@ class CompareOptions(
         for name in ("data", "methods", "fractions"):
             require(bool(getattr(self, name)), name, "given (or a recipe)", getattr(self, name))
         if bool(self.epochs) == bool(self.updates):
-            given = "both" if self.epochs else "neither"
-            raise UsageError(f"exactly one of epochs and updates must be given; got {given}")
+            received = "both" if self.epochs else "neither"
+            raise UsageError(f"exactly one of epochs and updates must be given; got {received}")
         check_radii(self.eps, self.norm)
         check_training(self)
         check_scoring(self, self.scoring_epochs)

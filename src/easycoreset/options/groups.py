@@ -141,8 +141,8 @@ class TrainingOptions:
 
 def resolve_optimizer(options: TrainingOptions) -> dict[str, float]:
     """The learning rate and the weight decay; where an option is None, the default of its optimizer."""
-    given = {"lr": options.lr, "weight_decay": options.weight_decay}
-    return {name: DEFAULTS[options.optimizer][name] if value is None else value for name, value in given.items()}
+    values = {"lr": options.lr, "weight_decay": options.weight_decay}
+    return {name: DEFAULTS[options.optimizer][name] if value is None else value for name, value in values.items()}
 
 
 def check_training(options: TrainingOptions) -> None:

@@ -38,8 +38,8 @@ class ScoreOptions(NormalisationOptions, ScoringOptions, RecipeOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.epochs is None) == (self.checkpoints is None):
-            given = "both" if self.epochs is not None else "neither"
-            raise UsageError(f"exactly one of epochs and checkpoints must be given; got {given}")
+            received = "both" if self.epochs is not None else "neither"
+            raise UsageError(f"exactly one of epochs and checkpoints must be given; got {received}")
         exact = self.mode == "exact"
         require(not exact or self.agreement == AGREEMENT, "agreement", "left out in mode exact", self.agreement)
         precision = self.scoring_precision

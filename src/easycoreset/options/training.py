@@ -46,5 +46,5 @@ class TrainOptions(ValidationOptions, RecipeOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.epochs is None) == (self.updates is None):
-            given = "both" if self.epochs is not None else "neither"
-            raise UsageError(f"exactly one of epochs and updates must be given; got {given}")
+            received = "both" if self.epochs is not None else "neither"
+            raise UsageError(f"exactly one of epochs and updates must be given; got {received}")
