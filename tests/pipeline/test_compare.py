@@ -71,7 +71,7 @@ def test_a_script_without_a_guard_says_what_it_lacks(tmp_path):
     assert (
         ran.returncode and ran.stderr.count("compare must be called under") <= 8
     )  # it is not tried again for every cell
-    assert ran.stderr.splitlines()[-1].endswith('A script that compares must do so under `if __name__ == "__main__":`')
+    assert ran.stderr.splitlines()[-1].endswith('A script must call compare under `if __name__ == "__main__":`')
 
 
 @pytest.mark.slow
