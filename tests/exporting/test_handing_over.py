@@ -183,7 +183,7 @@ class TestFolder:
     def test_data_that_are_not_the_coresets(self, odd, tmp_path):
         root, file, scores = odd
         given = {"format": "folder", "out": tmp_path / "out"}
-        with pytest.raises(UsageError, match="data must be given: --data says where data set lies"):
+        with pytest.raises(UsageError, match="data must be given: --data is the location of data set"):
             export(file, **given)
         for out in (root / "kept", root, tmp_path):
             with pytest.raises(UsageError, match=r"^out must (lie outside of data|hold no input)"):
@@ -364,7 +364,7 @@ class TestCleanlab:
         bare.mkdir()
         (bare / "scores.parquet").write_bytes((scored / "scores.parquet").read_bytes())
         found = audit(data="digits", scores=bare, out=tmp_path / "b")
-        with pytest.raises(UsageError, match="the audit predicts nothing"):
+        with pytest.raises(UsageError, match="the audit has no predictions"):
             export(tmp_path / "b", format="cleanlab", out=tmp_path / "no.csv")
         pq.write_table(found.drop_columns(["pred"]), tmp_path / "audit.parquet")
         with pytest.raises(UsageError, match="the audit lacks pred"):
@@ -400,7 +400,7 @@ class TestCards:
         export(file, format="card", out=tmp_path / "again.md")
         text = (tmp_path / "again.md").read_text()
         assert r"| &lt;b>\|x | 4 | 1 | 25.0% |" in text and r"No sample of class \`y\` is kept." in text
-        assert "nothing is said of hardness" in text and "do not say how it was made" in text
+        assert "the hardness is not known" in text and "No record of the commands" in text
 
     def test_of_a_model_and_of_an_evaluation(self, half, tmp_path):
         place = tmp_path / "model"

@@ -1,4 +1,4 @@
-"""Handing results over in the forms that others read. One form a file, one line of `FORMATS` each."""
+"""Export of results to formats that other tools read. Each format has one file and one line of `FORMATS`."""
 
 from pathlib import Path
 
@@ -22,13 +22,13 @@ FORMATS = {
 
 @takes(ExportOptions)
 def export(options: ExportOptions) -> Path:
-    """Write what `source` holds in another form to `out`.
+    """Write the contents of `source` to `out` in another format.
 
     Returns:
-        The file or folder.
+        The file or folder written.
 
     Raises:
-        UsageError: the source does not hold what the form needs; nothing is written.
+        UsageError: the source lacks data that the format needs; nothing is written.
     """
     find_member("format", options.format, FORMATS)(options)
     return options.out

@@ -1,4 +1,4 @@
-"""Cards: what to know of a coreset, or of a model, before using it."""
+"""Cards: what a user should know about a coreset or a model before using it."""
 
 from easycoreset.exporting.data_card import describe_coreset
 from easycoreset.exporting.model_card import describe_model, holds_model
@@ -8,12 +8,12 @@ from easycoreset.options import ExportOptions
 
 
 def write_card(options: ExportOptions) -> None:
-    """A Markdown card: a data card of a coreset, or a model card of a folder of `train`, `score` or `evaluate`.
+    """Write a Markdown card: a data card of a coreset, or a model card of a folder of `train`, `score` or `evaluate`.
 
-    It holds only figures that are in the source's files, or are counted from them.
+    It holds only figures that are in the source's files or are counted from them.
 
     Raises:
-        UsageError: the source holds neither, or an evaluation of another model.
+        UsageError: the source holds neither, or its evaluation is of another model.
     """
     if options.source.is_dir() and holds_model(options.source):
         text = describe_model(options.source)

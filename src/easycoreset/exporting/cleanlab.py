@@ -1,4 +1,4 @@
-"""An issue table as cleanlab's users know it."""
+"""A table of label issues with cleanlab's columns."""
 
 from pathlib import Path
 from typing import Any
@@ -14,28 +14,28 @@ from easycoreset.parquet import require_columns
 from easycoreset.spreadsheet import write_csv as fill_csv
 from easycoreset.tables import Scores
 
-AUDIT = ("sample_id", "label", "pred", "self_confidence", "likely_mislabelled")
-KINDS = {
+AUDIT_COLUMNS = ("sample_id", "label", "pred", "self_confidence", "likely_mislabelled")
+COLUMN_KINDS = {
     "sample_id": "text",
     "label": "integer",
     "pred": "integer?",
     "self_confidence": "number?",
     "likely_mislabelled": "bool",
 }
-QUALITY = ("label_quality", "label_score")  # of CleanLearning, and of Datalab
+QUALITY_COLUMNS = ("label_quality", "label_score")  # the names in CleanLearning and in Datalab
 
 
 def write_issues(options: ExportOptions) -> None:
-    """Label issues as cleanlab's tables name them: `is_label_issue`, quality in [0,1] (1 is clean), given, predicted.
+    """Write label issues in cleanlab's columns: `is_label_issue`, quality in [0,1] (1 is clean), given, predicted.
 
-    Of an audit, what it suspects and the model's probability of the given label. Of scores, the quality is exp(-loss),
-    the mean (geometric, over the scored epochs) of the probability of the given label, or without the column loss that
-    probability in the last epoch; an issue is a quality below chance, 1 / classes. The predicted label is known where
-    `score --save-features` was asked for. The model was trained on these samples: cleanlab's own estimates want
-    predictions from outside the training set.
+    For an audit, the issues are its suspects, and the quality is the model's probability of the given label. For
+    scores, the quality is exp(-loss), the geometric mean over the scored epochs of the probability of the given label;
+    without the column loss, it is that probability in the last epoch. An issue is a quality below chance, 1 / classes.
+    Scores have a predicted label if they were written with `score --save-features`. The model was trained on these
+    samples, whereas cleanlab's estimates expect out-of-sample predictions.
 
     Raises:
-        UsageError: neither an audit nor scores, labels that were not given, or scores that say nothing of the label.
+        UsageError: the source has neither an audit nor scores, no labels, or scores without loss and probabilities.
     """
     tables = read_tables(options)
     if tables.audit is not None:
@@ -48,24 +48,24 @@ def write_issues(options: ExportOptions) -> None:
 
 
 def issues_of_audit(audit: pa.Table) -> pa.Table:
-    """What `easycoreset audit` suspects, with the model's probability of the given label as its quality.
+    """The suspects of `easycoreset audit`; the quality is the model's probability of the given label.
 
     Raises:
-        UsageError: the table is no audit, or one without predictions.
+        UsageError: the table is not an audit, or it has no predictions.
     """
-    missing = [name for name in AUDIT if name not in audit.column_names]
+    missing = [name for name in AUDIT_COLUMNS if name not in audit.column_names]
     if missing:
         raise UsageError(f"source: the audit lacks {', '.join(missing)}, which format cleanlab needs")
-    require_columns(audit, Path(FILES["audit"]), KINDS)
+    require_columns(audit, Path(FILES["audit"]), COLUMN_KINDS)
     quality = np.asarray(audit["self_confidence"].to_numpy(zero_copy_only=False), np.float64)
     if not np.isfinite(quality).any():
-        raise UsageError("source: the audit predicts nothing, for no model lay beside its scores: no quality is known")
+        raise UsageError("source: the audit has no predictions, because there was no model beside its scores")
     return pa.table(
         {
             "index": audit["index"],
             "sample_id": audit["sample_id"],
             "is_label_issue": audit["likely_mislabelled"],
-            **dict.fromkeys(QUALITY, pa.array(quality, mask=np.isnan(quality))),
+            **dict.fromkeys(QUALITY_COLUMNS, pa.array(quality, mask=np.isnan(quality))),
             "given_label": audit["label"],
             "predicted_label": audit["pred"],
         }
@@ -73,28 +73,28 @@ def issues_of_audit(audit: pa.Table) -> pa.Table:
 
 
 def issues_of_scores(scores: Scores) -> pa.Table:
-    """Label quality from what training saw of each sample.
+    """Label quality from the losses or probabilities that were recorded in training.
 
     Raises:
-        UsageError: labels that were not given, or neither `loss` nor probabilities.
+        UsageError: the labels were not given, or there is neither `loss` nor probabilities.
     """
     if scores.provenance.get("labels") == "not given":
         raise UsageError("source: format cleanlab needs labels: give them to recorder.scores(labels=...)")
-    known = None if scores.probabilities is None else np.asarray(scores.probabilities[:], np.float64)
+    probabilities = None if scores.probabilities is None else np.asarray(scores.probabilities[:], np.float64)
     if "loss" in scores.columns:
         quality = np.exp(-scores["loss"].astype(np.float64))
-    elif known is not None:
-        quality = known[np.arange(len(scores)), scores.labels]
+    elif probabilities is not None:
+        quality = probabilities[np.arange(len(scores)), scores.labels]
     else:
         raise UsageError("source: format cleanlab needs the column loss, or probabilities (score --save-features)")
     quality = np.clip(quality, 0.0, 1.0)
     columns: dict[str, Any] = {
         "index": np.arange(len(scores)),
         "sample_id": pa.array(scores.sample_ids, pa.string()),
-        "is_label_issue": quality < 1 / len(scores.class_names),  # of a sample never observed, False
-        **dict.fromkeys(QUALITY, pa.array(quality, mask=np.isnan(quality))),
+        "is_label_issue": quality < 1 / len(scores.class_names),  # False for a sample never observed
+        **dict.fromkeys(QUALITY_COLUMNS, pa.array(quality, mask=np.isnan(quality))),
         "given_label": scores.labels,
     }
-    if known is not None:
-        columns["predicted_label"] = known.argmax(1)
+    if probabilities is not None:
+        columns["predicted_label"] = probabilities.argmax(1)
     return pa.table(columns)

@@ -7,7 +7,7 @@ from easycoreset.spreadsheet import write_csv as fill_csv
 
 
 def write_csv(options: ExportOptions) -> None:
-    """Scores, a coreset with the hardness it was chosen by, or an audit, as CSV: a row a sample, for pandas and others.
+    """Write scores, a coreset with its hardness, or an audit as CSV, one row per sample, for pandas and other tools.
 
     Raises:
         UsageError: the source holds no table.

@@ -1,4 +1,4 @@
-"""FiftyOne's JSON of samples and their fields."""
+"""JSON of samples and their fields for FiftyOne."""
 
 import json
 import os
@@ -12,37 +12,37 @@ from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.tables.image_paths import find_image_files
 
-FIELDS = "fiftyone.core.fields."
-KINDS = {bool: "BooleanField", int: "IntField", float: "FloatField", str: "StringField"}
-STANDARD = {
-    "filepath": f"{FIELDS}StringField",
-    "tags": f"{FIELDS}ListField({FIELDS}StringField)",
-    "ground_truth": f"{FIELDS}EmbeddedDocumentField(fiftyone.core.labels.Classification)",
+FIELD_MODULE = "fiftyone.core.fields."
+FIELD_TYPES = {bool: "BooleanField", int: "IntField", float: "FloatField", str: "StringField"}
+STANDARD_FIELDS = {
+    "filepath": f"{FIELD_MODULE}StringField",
+    "tags": f"{FIELD_MODULE}ListField({FIELD_MODULE}StringField)",
+    "ground_truth": f"{FIELD_MODULE}EmbeddedDocumentField(fiftyone.core.labels.Classification)",
 }
 
 
 def write_samples(options: ExportOptions) -> None:
-    """Every sample with label, hardness and a tag `kept` or `dropped`, for FiftyOne's `Dataset.from_json`.
+    """Write each sample with its label, hardness and a tag `kept` or `dropped`, for FiftyOne's `Dataset.from_json`.
 
-    Where the pictures are not files, or are not found, `filepath` is relative, as `--format folder` names them:
-    `from_json(OUT, rel_dir=FOLDER)`. A hardness that is not known is null.
+    If the images are not files, or are not found, `filepath` is relative, as `--format folder` names the images:
+    `from_json(OUT, rel_dir=FOLDER)`. An undefined hardness is null.
 
     Raises:
-        UsageError: no table, or `data` that are not the table's.
+        UsageError: the source has no table, or `data` is not the table's data set.
     """
     tables = read_tables(options)
     samples = describe_samples(tables, _paths(options, tables))
     provenance = tables.either.provenance
-    kinds = {
-        name: KINDS[type(next((s[name] for s in samples if s[name] is not None), 0.0))]
+    field_types = {
+        name: FIELD_TYPES[type(next((sample[name] for sample in samples if sample[name] is not None), 0.0))]
         for name in samples[0]
-        if name not in (*STANDARD, "metadata")
+        if name not in (*STANDARD_FIELDS, "metadata")
     }
-    fields = {name: FIELDS + kind for name, kind in kinds.items()}
+    fields = {name: FIELD_MODULE + field_type for name, field_type in field_types.items()}
     dataset = {
         "name": f"easycoreset-{provenance.get('data', 'samples')}",
         "media_type": "image",
-        "sample_fields": STANDARD | fields,
+        "sample_fields": STANDARD_FIELDS | fields,
         "info": {"easycoreset": provenance},
         "default_classes": tables.class_names,
         "samples": samples,
@@ -52,36 +52,36 @@ def write_samples(options: ExportOptions) -> None:
 
 
 def describe_samples(tables: Tables, paths: list[str]) -> list[dict[str, Any]]:
-    """A record a sample, as FiftyOne's `Sample.from_dict` takes it."""
+    """One record per sample, in the form that FiftyOne's `Sample.from_dict` reads."""
     names = tables.class_names
     labelled = tables.either.provenance.get("labels") != "not given"
     columns = tables.join().to_pydict()
     del columns["label"]
     columns.pop("label_name", None)
-    found: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
     for row, (path, label) in enumerate(zip(paths, tables.either.labels.tolist(), strict=True)):
-        own = {name: _known(values[row]) for name, values in columns.items()}
+        values = {name: _none_if_nan(column[row]) for name, column in columns.items()}
         truth = {"_cls": "Classification", "label": names[label]} if labelled else None
-        tags = [] if tables.coreset is None else ["kept" if own["keep"] else "dropped"]
-        found.append({"filepath": path, "tags": tags, "metadata": None, "ground_truth": truth, **own})
-    return found
+        tags = [] if tables.coreset is None else ["kept" if values["keep"] else "dropped"]
+        samples.append({"filepath": path, "tags": tags, "metadata": None, "ground_truth": truth, **values})
+    return samples
 
 
-def _known(value: Any) -> Any:
+def _none_if_nan(value: Any) -> Any:
     return None if value is None or value != value else value
 
 
 def _paths(options: ExportOptions, tables: Tables) -> list[str]:
     table = tables.either
     data = find_data(options, tables)
-    listed = data is not None and is_listed(data)
-    if not listed and not are_files(table.sample_ids) and options.data is None:
-        log.info("filepath is relative, as --format folder names the pictures: give rel_dir to from_json")
+    has_files = data is not None and is_listed(data)
+    if not has_files and not are_files(table.sample_ids) and options.data is None:
+        log.info("filepath is relative, as --format folder names the images; pass rel_dir to from_json")
         names = tables.class_names
         total = len(table.labels)
         return [name_picture(row, names[label], total) for row, label in enumerate(table.labels.tolist())]
-    known = table.provenance.get("fingerprint")
-    if data is not None and (listed or options.data is not None):
-        return [os.path.abspath(file) for file in find_image_files(data, table.sample_ids, table.labels, known)]
-    log.info("the pictures are not found, so filepath is relative: give --data, or rel_dir to from_json")
+    fingerprint = table.provenance.get("fingerprint")
+    if data is not None and (has_files or options.data is not None):
+        return [os.path.abspath(file) for file in find_image_files(data, table.sample_ids, table.labels, fingerprint)]
+    log.info("the images were not found, so filepath is relative: give --data, or pass rel_dir to from_json")
     return list(table.sample_ids)

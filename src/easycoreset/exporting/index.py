@@ -1,4 +1,4 @@
-"""The samples that a coreset keeps, as a list."""
+"""List of the indices that a coreset keeps."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from easycoreset.tables import Coreset, Ints
 
 
 def write_index(options: ExportOptions) -> None:
-    """The indices a coreset keeps, first choice first: a line each (.txt), or `index, sample_id, weight` (.npz).
+    """Write the indices of the kept samples in rank order: one per line (.txt), or `index, sample_id, weight` (.npz).
 
     Raises:
         UsageError: the source holds no coreset.
@@ -22,16 +22,16 @@ def write_index(options: ExportOptions) -> None:
         text = "".join(f"{row}\n" for row in order)
         write_new(options.out, lambda path: path.write_text(text))
         return
-    names = np.array([coreset.sample_ids[row] for row in order], np.str_)
+    sample_ids = np.array([coreset.sample_ids[row] for row in order], np.str_)
 
     def write(path: Path) -> None:
         with open(path, "wb") as file:
-            np.savez(file, index=order, sample_id=names, weight=coreset.weight[order])
+            np.savez(file, index=order, sample_id=sample_ids, weight=coreset.weight[order])
 
     write_new(options.out, write)
 
 
 def in_rank_order(coreset: Coreset) -> Ints:
-    """Indices of the kept samples, first choice first."""
+    """Indices of the kept samples, ordered by ascending rank."""
     kept = coreset.index
     return kept[np.argsort(coreset.rank[kept], kind="stable")]
