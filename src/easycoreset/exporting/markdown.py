@@ -1,4 +1,4 @@
-"""Markdown of cards: tables, and names that stay what they are."""
+"""Markdown of cards: tables, lists, code blocks, and escaping of special characters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from easycoreset.versions import versions
 
 
 def cell(value: Any) -> str:
-    r"""A value as text in one cell of a table, whatever characters it holds.
+    r"""A value as the text of one table cell, with Markdown's special characters escaped.
 
     >>> print(cell("a|b\n<c>"), cell(0.12345678), cell(None))
     a\|b &lt;c> 0.1235 -
@@ -19,8 +19,8 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(cell(item) for item in value) or "-"
     text = " ".join(str(value).split())
-    for sign in "\\`*_[]|":
-        text = text.replace(sign, f"\\{sign}")
+    for character in "\\`*_[]|":
+        text = text.replace(character, f"\\{character}")
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
@@ -30,18 +30,18 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def facts(known: Mapping[str, Any]) -> str:
-    """A table of names and values, without those that are not known."""
-    return table(["what", "value"], [[name, value] for name, value in known.items() if value is not None])
+def facts(values: Mapping[str, Any]) -> str:
+    """A table of names and values, without those that are None."""
+    return table(["name", "value"], [[name, value] for name, value in values.items() if value is not None])
 
 
 def listed(sentences: Sequence[str]) -> str:
-    """A list of sentences, which may hold names of others."""
+    """A bulleted list of sentences, escaped because they may contain names from other files."""
     return "".join(f"- {cell(sentence)}\n" for sentence in sentences)
 
 
 def block(lines: Sequence[str]) -> str:
-    """Commands, in a fence that none of them closes."""
+    """A code block of commands, with a fence that is longer than any fence in them."""
     text = "\n".join(lines)
     fence = "```"
     while fence in text:
@@ -50,7 +50,7 @@ def block(lines: Sequence[str]) -> str:
 
 
 def page(title: str, sections: Mapping[str, str]) -> str:
-    """A card: its title, sections that hold something, and what wrote it."""
+    """A card: its title, the sections that are not empty, and the version that wrote it."""
     parts = [f"## {name}\n\n{text}" for name, text in sections.items() if text]
-    end = f"Written by easycoreset {versions().get('easycoreset', '')} (`export --format card`).\n"
-    return "\n".join([f"# {cell(title)}\n", *parts, end])
+    footer = f"Written by easycoreset {versions().get('easycoreset', '')} (`export --format card`).\n"
+    return "\n".join([f"# {cell(title)}\n", *parts, footer])

@@ -21,10 +21,10 @@ def holds_model(folder: Path) -> bool:
 
 
 def describe_model(folder: Path) -> str:
-    """Architecture, training, accuracies with intervals, checks, versions and limits.
+    """The card's text: architecture, training, accuracies with intervals, checks, versions and limits.
 
     Raises:
-        UsageError: broken files, or an evaluation of other weights than the folder's.
+        UsageError: a file cannot be read, or the evaluation is of other weights than the folder's.
     """
     card = read_card(folder) if (folder / "model.json").exists() else None
     run = read_record(folder / "run.json") if card is not None and (folder / "run.json").exists() else {}
@@ -47,10 +47,10 @@ def describe_model(folder: Path) -> str:
 
 
 def _check_weights(folder: Path, record: Json) -> None:
-    """Refuse an evaluation that lies beside a model and is of another."""
+    """Refuse an evaluation that is of another model than the one in its folder."""
     file = folder / "model.safetensors"
-    known = record.get("options", {}).get("weights")
-    if file.exists() and known != digest_of(file):
+    evaluated = record.get("options", {}).get("weights")
+    if file.exists() and evaluated != digest_of(file):
         raise UsageError(f"source: {folder / 'evaluation.json'} is of other weights than {file}")
 
 
@@ -70,7 +70,7 @@ def _architecture(card: ModelCard | None, model: str | None) -> str:
 
 def _training(card: ModelCard | None, run: Json) -> str:
     if card is None:
-        return "The folder holds an evaluation alone, which does not say how the model was trained.\n"
+        return "The folder holds only an evaluation, so it is not known how the model was trained.\n"
     summary: Json = run.get("summary", {})
     resolved: Json = run.get("options", {}) or card.provenance.get("options", {})
     given: Json = card.provenance.get("options", {})
@@ -94,7 +94,7 @@ def _training(card: ModelCard | None, run: Json) -> str:
 
 def _accuracy(summary: Json) -> str:
     if not summary:
-        return "The folder holds no finished evaluation: nothing is known of its accuracy.\n"
+        return "The folder holds no finished evaluation: its accuracy is not known.\n"
     lines = [summary["clean"], *summary["attacked"], *(summary["worst"] if len(summary["attacked"]) > 1 else ())]
     rows = [
         [
@@ -109,11 +109,11 @@ def _accuracy(summary: Json) -> str:
     text = f"On split {cell(summary['split'])} of {cell(summary['data'])}, in %, with 95% Wilson intervals.\n\n"
     text += table(["attack", "norm", "eps", "accuracy", "low", "high", "samples"], rows)
     for line in summary.get("margins", ()):
-        middle = line["median_upper_bound"]
+        median = line["median_upper_bound"]
         text += (
             f"\n{cell(line['attack'])}: the median {line['norm']} distance to the boundary is "
-            + ("not known" if middle is None else f"at most {middle:.4g}")
-            + f"; one was found for {line['found']:.1%} of {line['samples']} samples.\n"
+            + ("not known" if median is None else f"at most {median:.4g}")
+            + f"; a distance was found for {line['found']:.1%} of {line['samples']} samples.\n"
         )
     return text
 
@@ -127,25 +127,30 @@ def _checks(summary: Json) -> str:
 
 
 def _reproduce(run: Json, record: Json) -> str:
-    lines = [known["command_line"] for known in (run, record) if known.get("command_line")]
-    made: Json = run.get("versions") or record.get("versions") or {}
-    return (block(lines) + "\n" if lines else "") + (facts(made) if made else "")
+    lines = [source["command_line"] for source in (run, record) if source.get("command_line")]
+    package_versions: Json = run.get("versions") or record.get("versions") or {}
+    return (block(lines) + "\n" if lines else "") + (facts(package_versions) if package_versions else "")
 
 
 def _limits(card: ModelCard | None, summary: Json) -> list[str]:
     if not summary:
-        return ["It was not evaluated: use it for nothing before it is."]
-    found = ["Accuracy under attack is an upper bound: another attack may find more."]
-    strongest = any(line["attack"].startswith("autoattack") for line in summary["attacked"])
-    if not strongest:
-        found.append("It was not attacked by AutoAttack, which usually finds more than what was used here.")
-    sizes = sorted({line["eps"] for line in summary["attacked"]})
-    if sizes:
+        return ["The model was not evaluated: evaluate it before using it."]
+    limits = ["Accuracy under attack is an upper bound: a stronger attack may lower it."]
+    has_autoattack = any(line["attack"].startswith("autoattack") for line in summary["attacked"])
+    if not has_autoattack:
+        limits.append(
+            "The model was not attacked with AutoAttack, which is usually stronger than the attacks used here."
+        )
+    radii = sorted({line["eps"] for line in summary["attacked"]})
+    if radii:
         norms = ", ".join(sorted({line["norm"] for line in summary["attacked"]}))
-        found.append(
-            f"It was measured at eps {', '.join(map(say_eps, sizes))} in {norms}, and for nothing beyond: not "
+        limits.append(
+            f"Robustness was measured only at eps {', '.join(map(say_eps, radii))} in {norms}: not "
             "for other norms, corruptions or data of another source."
         )
     if card is not None and card.eps is None:
-        found.append("It was not trained adversarially at a named eps.")
-    return [*found, "The intervals hold the chance of drawing test images, not that of training: this is one run."]
+        limits.append("The model was not trained adversarially at a known eps.")
+    return [
+        *limits,
+        "The intervals cover the random choice of test images, not the randomness of training: this is one run.",
+    ]

@@ -1,4 +1,4 @@
-"""ONNX of a trained model."""
+"""Export of a trained model to ONNX."""
 
 import contextlib
 import io
@@ -16,30 +16,30 @@ from easycoreset.models.card import read_card
 from easycoreset.models.saved import load_model
 from easycoreset.options import ExportOptions
 
-CLOSE = 1e-4  # of the largest logit
+MAX_RELATIVE_DIFFERENCE = 1e-4  # relative to the largest logit
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Nothing of what the exporter says of itself reaches the terminal."""
-    before = logging.root.manager.disable
+def _silence_output() -> Iterator[None]:
+    """Keep the exporter's logs, warnings and prints from the terminal."""
+    previous_level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), _no_warnings():
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), _ignore_warnings():
             yield
     finally:
-        logging.disable(before)
+        logging.disable(previous_level)
 
 
 @contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
+def _ignore_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def write_onnx(options: ExportOptions) -> None:
-    """A trained model, images [B,C,H,W] in [0,1] to logits for any B, which is run and compared before it has its name.
+    """Write a trained model, images [B,C,H,W] in [0,1] to logits for any B, after comparing its logits with PyTorch's.
 
     Raises:
         UsageError: the folder holds no model, or the extra `onnx` is missing.
@@ -55,11 +55,11 @@ def write_onnx(options: ExportOptions) -> None:
     images = torch.rand(3, *card.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = network(images).numpy()
-        again = network(images).numpy()
+        repeated = network(images).numpy()
 
     def write(path: Path) -> None:
         try:
-            with _quietly():
+            with _silence_output():
                 torch.onnx.export(
                     network,
                     (images[:2],),
@@ -71,19 +71,20 @@ def write_onnx(options: ExportOptions) -> None:
                     external_data=False,
                     verbose=False,
                 )
-                (found,) = ReferenceEvaluator(load(str(path))).run(None, {"images": images.numpy()})
+                (logits,) = ReferenceEvaluator(load(str(path))).run(None, {"images": images.numpy()})
         except Exception as error:  # the exporter and the evaluator raise almost anything
-            said = (str(error).strip().splitlines() or [""])[0]
+            message = (str(error).strip().splitlines() or [""])[0]
             raise RunError(
-                f"{options.out}: the model cannot be written as ONNX: {type(error).__name__}: {said}"
+                f"{options.out}: the model cannot be written as ONNX: {type(error).__name__}: {message}"
             ) from None
-        if np.shape(found) != expected.shape:
-            shapes = f"{np.shape(found)} for 3 images, not {expected.shape}"
-            raise RunError(f"{options.out}: the exported model gives {shapes}: does it go by the size of its batch?")
-        off = float(np.abs(np.asarray(found) - expected).max() / max(np.abs(expected).max(), 1e-12))
-        if not off < CLOSE:
-            random = float(np.abs(again - expected).max() / max(np.abs(expected).max(), 1e-12))
-            why = f" (the model's own differ by {random:.2g} from pass to pass)" if random > 0 else ""
-            raise RunError(f"{options.out}: the exported model's logits differ by {off:.2g} of the largest{why}")
+        if np.shape(logits) != expected.shape:
+            shapes = f"{np.shape(logits)} for 3 images, not {expected.shape}"
+            raise RunError(f"{options.out}: the exported model gives {shapes}: does it depend on the batch size?")
+        difference = float(np.abs(np.asarray(logits) - expected).max() / max(np.abs(expected).max(), 1e-12))
+        if not difference < MAX_RELATIVE_DIFFERENCE:
+            variation = float(np.abs(repeated - expected).max() / max(np.abs(expected).max(), 1e-12))
+            reason = f" (PyTorch's differ by {variation:.2g} between two passes)" if variation > 0 else ""
+            shown = f"{difference:.2g} of the largest"
+            raise RunError(f"{options.out}: the exported model's logits differ by {shown}{reason}")
 
     write_new(options.out, write)

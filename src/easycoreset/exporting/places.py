@@ -1,4 +1,4 @@
-"""Folders that an export fills: built beside their place and renamed, never over what another wrote."""
+"""Output folders of exports: built under a temporary name and renamed, so that no foreign file is overwritten."""
 
 import contextlib
 import glob
@@ -15,26 +15,26 @@ from easycoreset.paths import digest_of, is_plain_file
 from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions
 
-MARK = "export.json"
+RECORD_NAME = "export.json"
 
 
 @contextlib.contextmanager
 def fresh_folder(out: Path, form: str, facts: dict[str, Any]) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes the place `out` when the `with` block ends without an error.
+    """Yield an empty folder to fill, which is renamed to `out` when the `with` block ends without an error.
 
     Args:
-        out: new, empty, or a folder of an earlier export in which nothing was changed.
+        out: a new or empty folder, or the unchanged folder of an earlier export.
         form: the format, for `export.json`.
-        facts: what else `export.json` says.
+        facts: further fields of `export.json`.
 
     Raises:
-        UsageError: `out` is a file, or holds what no export wrote.
+        UsageError: `out` is a file, or holds files that no export wrote.
     """
-    place = Path(os.path.abspath(out))
-    _restore(place)
+    target = Path(os.path.abspath(out))
+    _restore_previous(target)
     check_free(out)
-    prepare_place(place.parent)
-    new, old = (place.with_name(f".{place.name[:100]}.{process_name()}.{end}") for end in ("new", "old"))
+    prepare_place(target.parent)
+    new, old = (target.with_name(f".{target.name[:100]}.{process_name()}.{end}") for end in ("new", "old"))
     try:
         new.mkdir()
         yield new
@@ -45,76 +45,76 @@ def fresh_folder(out: Path, form: str, facts: dict[str, Any]) -> Iterator[Path]:
             **facts,
             "command_line": command_line(),
             "versions": versions(),
-            "contents": _digest(new),
+            "contents": _hash_contents(new),
         }
-        write_json(new / MARK, record)
-        _swap(new, place, old)
+        write_json(new / RECORD_NAME, record)
+        _replace(new, target, old)
     finally:
         if new.exists():
-            shutil.rmtree(new)  # made above, under a name that nobody else takes
+            shutil.rmtree(new)  # created above, under a name that is unique to this process
 
 
-def _restore(place: Path) -> None:
-    """Give the earlier export back its name, where its process was killed before the new one had it."""
-    for old in place.parent.glob(f".{glob.escape(place.name[:100])}.*.old"):
+def _restore_previous(target: Path) -> None:
+    """Rename an earlier export back to `target` if a process was killed while replacing it."""
+    for old in target.parent.glob(f".{glob.escape(target.name[:100])}.*.old"):
         with contextlib.suppress(UsageError, OSError):
             check_free(old)
-            if os.path.lexists(place):
-                shutil.rmtree(old)  # it is as it was exported, and another took its place
+            if os.path.lexists(target):
+                shutil.rmtree(old)  # unchanged since its export, and already replaced by another
             else:
-                os.rename(old, place)
+                os.rename(old, target)
 
 
-def _swap(new: Path, place: Path, old: Path) -> None:
-    """Put `new` in the place of an earlier export, which is looked at once more when nobody can find it any longer."""
-    if not place.exists():
-        os.rename(new, place)
+def _replace(new: Path, target: Path, old: Path) -> None:
+    """Rename `new` to `target`; an earlier export there is moved to `old`, checked again and deleted."""
+    if not target.exists():
+        os.rename(new, target)
         return
-    os.rename(place, old)
+    os.rename(target, old)
     try:
-        check_free(old, place)
-        os.rename(new, place)
+        check_free(old, target)
+        os.rename(new, target)
     except (OSError, UsageError):
-        os.rename(old, place)
+        os.rename(old, target)
         raise
     shutil.rmtree(old)
 
 
 def check_free(folder: Path, out: Path | None = None) -> None:
-    """Refuse a file, a link, and a folder that holds what no export wrote, or that was changed since.
+    """Refuse a file, a link, a folder whose files no export wrote, and an exported folder that was changed since.
 
     Args:
-        folder: looked at.
-        out: what it is called in messages; None: the same.
+        folder: the folder to check.
+        out: the path to name in error messages; None: `folder`.
 
     Raises:
         UsageError: any of these.
     """
-    named = repr(str(folder if out is None else out))
+    shown = repr(str(folder if out is None else out))
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():
-        raise UsageError(f"out must be a folder; {named} is a {'link' if folder.is_symlink() else 'file'}")
+        raise UsageError(f"out must be a folder; {shown} is a {'link' if folder.is_symlink() else 'file'}")
     if not any(folder.iterdir()):
         return
-    mark = folder / MARK
-    if not is_plain_file(mark) or read_record(mark).get("command") != "export":
-        raise UsageError(f"out: {named} is not empty and no export wrote it; give another --out")
-    if read_record(mark).get("contents") != _digest(folder):
+    record_file = folder / RECORD_NAME
+    if not is_plain_file(record_file) or read_record(record_file).get("command") != "export":
+        raise UsageError(f"out: {shown} is not empty and no export wrote it; give another --out")
+    if read_record(record_file).get("contents") != _hash_contents(folder):
         raise UsageError(
-            f"out: files in {named} were changed, added or taken away since it was exported (or version "
+            f"out: files in {shown} were changed, added or removed since it was exported (or version "
             "0.1 exported it); give another --out"
         )
 
 
-def _digest(folder: Path) -> str:
-    """A hash of the names of everything in a folder but the mark, of what the files hold, and where links lead."""
+def _hash_contents(folder: Path) -> str:
+    """A hash of all names in a folder except `export.json`, of the contents of files and of the targets of links."""
     lines: list[str] = []
-    for place, folders, files in os.walk(folder):
-        for path in (Path(place, name) for name in [*folders, *files]):
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in [*folders, *files]):
             name = path.relative_to(folder).as_posix()
             if path.is_symlink():
                 lines.append(f"{name}\0link\0{os.readlink(path)}")
-            elif name != MARK:
+            elif name != RECORD_NAME:
                 lines.append(f"{name}\0{'' if path.is_dir() else digest_of(path) if is_plain_file(path) else 'other'}")
     return hashlib.sha256("\0".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()

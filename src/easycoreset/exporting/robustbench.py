@@ -1,4 +1,4 @@
-"""RobustBench's model information."""
+"""Export of an evaluation as RobustBench's model information."""
 
 import json
 from pathlib import Path
@@ -12,27 +12,27 @@ from easycoreset.records import read_summary
 
 
 def write_model_information(options: ExportOptions) -> None:
-    """RobustBench's model information, from a folder that `evaluate` wrote with AutoAttack.
+    """Write RobustBench's model information from a folder that `evaluate` wrote with AutoAttack.
 
     Raises:
-        UsageError: no evaluation, or none by AutoAttack at one eps in linf or l2.
+        UsageError: the folder has no evaluation by AutoAttack at one eps in linf or l2.
     """
     text = json.dumps(describe_for_robustbench(options.source), indent=1) + "\n"
     write_new(options.out, lambda path: path.write_text(text))
 
 
 def describe_for_robustbench(folder: Path) -> dict[str, Any]:
-    """RobustBench's model information: accuracies in percent as strings, what only the authors know left null.
+    """RobustBench's model information: accuracies in percent as strings; null for fields that only the authors know.
 
     Raises:
-        UsageError: no evaluation, or none by AutoAttack at one eps in linf or l2.
+        UsageError: the folder has no evaluation by AutoAttack at one eps in linf or l2.
     """
     summary = read_summary(folder / "evaluation.json")
     lines = [line for line in summary["attacked"] if line["attack"].split(":")[0] == "autoattack"]
     if len(lines) != 1 or lines[0]["attack"] != "autoattack":
-        found = ", ".join(f"{line['attack']} at {say_eps(line['eps'])}" for line in lines) or "none"
+        attacks = ", ".join(f"{line['attack']} at {say_eps(line['eps'])}" for line in lines) or "none"
         raise UsageError(
-            f"{folder}: robustbench needs an evaluation by the standard autoattack at one eps; it holds {found}"
+            f"{folder}: robustbench needs an evaluation by the standard autoattack at one eps; it holds {attacks}"
         )
     (line,) = lines
     warnings = summary["warnings"]
