@@ -99,7 +99,7 @@ class TestTables:
         _, file, _ = odd
         with pytest.raises(UsageError, match="scores .* is of other data: 1438 samples against 8"):
             export(file, format="csv", scores=scored / "scores.parquet", out=tmp_path / "no.csv")
-        with pytest.raises(UsageError, match="scores go with a coreset"):
+        with pytest.raises(UsageError, match="scores must be given with a coreset"):
             export(scored, format="csv", scores=scored / "scores.parquet", out=tmp_path / "no.csv")
         assert not (tmp_path / "no.csv").exists()
         (tmp_path / "scores.parquet").write_bytes(b"broken")

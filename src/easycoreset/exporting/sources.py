@@ -1,4 +1,4 @@
-"""What a source holds: a coreset, scores, an audit, and where its data set lies."""
+"""Contents of an export's source: a coreset, scores, an audit, and the location of the data set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +15,19 @@ from easycoreset.spelling import is_here
 from easycoreset.tables import Coreset, Scores, check_same_data
 
 FILES = {"coreset": "coreset.parquet", "scores": "scores.parquet", "audit": "audit.parquet"}
-COLUMNS = ("keep", "rank", "weight")  # that a coreset adds to its scores
+CORESET_COLUMNS = ("keep", "rank", "weight")  # columns that a coreset adds to its scores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """What a source says of each sample.
+    """The tables of a source; each may be None.
 
     Attributes:
-        coreset: or None.
-        scores: those of the source, or those that its coreset was chosen from; or None.
-        audit: a table with `index`, or None.
-        coreset_file: where the coreset lies.
-        scores_file: where the scores lie.
+        coreset: the source's coreset.
+        scores: the source's scores, or those that its coreset was selected from.
+        audit: a table with the column `index`.
+        coreset_file: path of the coreset.
+        scores_file: path of the scores.
     """
 
     coreset: Coreset | None = None
@@ -38,21 +38,21 @@ class Tables:
 
     @property
     def either(self) -> Coreset | Scores:
-        """The table that has a row a sample: both know ids, labels and provenance.
+        """The coreset, or else the scores: both have one row per sample, ids, labels and provenance.
 
         Raises:
-            UsageError: there is an audit alone.
+            UsageError: the source holds only an audit.
         """
-        found = self.coreset or self.scores
-        if found is None:
+        table = self.coreset or self.scores
+        if table is None:
             raise UsageError("source must be scores or a coreset for this format; got an audit")
-        return found
+        return table
 
     @property
     def class_names(self) -> list[str]:
-        """A name for each class; its number where no name is known."""
-        named = self.scores.class_names if self.scores is not None else self.either.provenance.get("class_names", [])
-        names = [str(name) for name in named]
+        """The name of each class; the class number where the name is not known."""
+        known = self.scores.class_names if self.scores is not None else self.either.provenance.get("class_names", [])
+        names = [str(name) for name in known]
         return names + [str(k) for k in range(len(names), int(self.either.labels.max()) + 1)]
 
     def need_coreset(self, form: str) -> Coreset:
@@ -62,23 +62,23 @@ class Tables:
             UsageError: the source holds none.
         """
         if self.coreset is None:
-            raise UsageError(f"source must be a coreset for format {form}, as `easycoreset select` writes it")
+            raise UsageError(f"source must be a coreset for format {form}, written by `easycoreset select`")
         return self.coreset
 
     def join(self) -> pa.Table:
-        """A row a sample: the scores' columns, the coreset's, or the scores' with `keep`, `rank` and `weight`.
+        """One row per sample: the columns of the scores, of the coreset, or of both (`keep`, `rank`, `weight` added).
 
         Raises:
-            UsageError: a hardness is called as a column of the coreset.
+            UsageError: a hardness has the name of a column that the coreset adds.
         """
         if self.scores is None or self.coreset is None:
             return plain(self.either.to_table())
         table = plain(self.scores.to_table())
-        own = self.coreset.to_table()
-        for name in COLUMNS:
+        coreset = self.coreset.to_table()
+        for name in CORESET_COLUMNS:
             if name in table.column_names:
                 raise UsageError(f"scores must not have a column {quote(name)}, which the coreset adds")
-            table = table.append_column(name, own[name])
+            table = table.append_column(name, coreset[name])
         return table
 
 
@@ -86,90 +86,94 @@ def read_tables(options: ExportOptions) -> Tables:
     """Read the tables of a source.
 
     Raises:
-        UsageError: the source holds none, a broken one, or scores of other data than the coreset's.
+        UsageError: the source holds no table, an invalid one, or scores of other data than the coreset's.
     """
     source = options.source
-    given = options.scores
-    found = {kind: source / name for kind, name in FILES.items() if (source / name).exists()}
+    scores_option = options.scores
+    files = {kind: source / name for kind, name in FILES.items() if (source / name).exists()}
     if not source.is_dir():
-        found = {_kind_of(source): source}
-    if not found:
+        files = {_table_kind(source): source}
+    if not files:
         raise UsageError(f"source: {source} holds none of {', '.join(FILES.values())}")
-    audit = read_table(found["audit"], {"index": "integer"}) if "audit" in found else None
-    coreset = Coreset.read(found["coreset"]) if "coreset" in found else None
+    audit = read_table(files["audit"], {"index": "integer"}) if "audit" in files else None
+    coreset = Coreset.read(files["coreset"]) if "coreset" in files else None
     if coreset is None:
-        if given is not None:
-            raise UsageError(f"scores go with a coreset; got {str(given)!r} for {source}")
-        scores = Scores.read(found["scores"]) if "scores" in found else None
-        return Tables(scores=scores, audit=audit, scores_file=found.get("scores"))
-    scores, file = _scores_of(found["coreset"], coreset) if given is None else (Scores.read(given), given)
+        if scores_option is not None:
+            raise UsageError(f"scores must be given with a coreset; got {str(scores_option)!r} for {source}")
+        scores = Scores.read(files["scores"]) if "scores" in files else None
+        return Tables(scores=scores, audit=audit, scores_file=files.get("scores"))
+    if scores_option is None:
+        scores, file = _find_scores(files["coreset"], coreset)
+    else:
+        scores, file = Scores.read(scores_option), scores_option
     if scores is not None:
-        _check(coreset, scores, f"scores {file}")
+        _check_same_data(coreset, scores, f"scores {file}")
         log.info("hardness from %s", file)
-    return Tables(coreset=coreset, scores=scores, audit=audit, coreset_file=found["coreset"], scores_file=file)
+    return Tables(coreset=coreset, scores=scores, audit=audit, coreset_file=files["coreset"], scores_file=file)
 
 
 def record_beside(file: Path | None, name: str) -> dict[str, Any]:
-    """The JSON object `name` beside a file, or nothing."""
-    place = None if file is None else file.with_name(name)
-    return read_record(place) if place is not None and place.exists() else {}
+    """The JSON object in the file `name` beside `file`; empty if there is none."""
+    path = None if file is None else file.with_name(name)
+    return read_record(path) if path is not None and path.exists() else {}
 
 
 def coreset_record(tables: Tables) -> dict[str, Any]:
-    """What `select` wrote beside the coreset, or nothing."""
+    """The record that `select` wrote beside the coreset; empty if there is none."""
     file = tables.coreset_file
     return {} if file is None else record_beside(file, file.with_suffix(".json").name)
 
 
 def find_data(options: ExportOptions, tables: Tables) -> str | None:
-    """The spelling of the data set: as given, as it was scored, or by a name that says enough; else None."""
+    """The data set's spelling: from `--data`, else from the record of scoring, else a built-in name; or None."""
     if options.data is not None:
         return options.data
-    if not tables.either.provenance.get("fingerprint"):  # nothing tells whether what a record names is its data
+    if not tables.either.provenance.get("fingerprint"):  # the data set in the record could not be verified
         return None
     run = record_beside(tables.scores_file, "run.json")
-    scored = run.get("given", {}).get("data")
-    scored = scored if scored and is_here(scored) else None
-    named = tables.either.provenance.get("data")
-    return scored or (named if named == "digits" else None)
+    scored_data = run.get("given", {}).get("data")
+    scored_data = scored_data if scored_data and is_here(scored_data) else None
+    data_name = tables.either.provenance.get("data")
+    return scored_data or (data_name if data_name == "digits" else None)
 
 
-def _kind_of(file: Path) -> str:
+def _table_kind(file: Path) -> str:
     names, _ = read_shape(file)
     if "keep" in names:
         return "coreset"
     return "audit" if file.name == FILES["audit"] or "likely_mislabelled" in names else "scores"
 
 
-def _scores_of(file: Path, coreset: Coreset) -> tuple[Scores | None, Path | None]:
-    """The scores that a coreset was chosen from: where `select` read them, or beside it; None where they are gone."""
-    named = record_beside(file, file.with_suffix(".json").name).get("options", {}).get("scores")
-    known = coreset.provenance.get("fingerprint")  # without it nothing tells whether they are its scores
-    places = [Path(named), file.parent / named] if isinstance(named, str) and known else []
-    for place in [*places, file.with_name(FILES["scores"])]:
-        if place.is_file():
+def _find_scores(file: Path, coreset: Coreset) -> tuple[Scores | None, Path | None]:
+    """The scores that a coreset was selected from, at the recorded path or beside it, and their path; else None."""
+    recorded = record_beside(file, file.with_suffix(".json").name).get("options", {}).get("scores")
+    fingerprint = coreset.provenance.get("fingerprint")  # without it the recorded scores could not be verified
+    paths = [Path(recorded), file.parent / recorded] if isinstance(recorded, str) and fingerprint else []
+    for path in [*paths, file.with_name(FILES["scores"])]:
+        if path.is_file():
             try:
-                scores = Scores.read(place)
-                _check(coreset, scores, f"scores {place}")
+                scores = Scores.read(path)
+                _check_same_data(coreset, scores, f"scores {path}")
             except UsageError as error:
                 log.info("no hardness: %s", error)
             else:
-                return scores, place
+                return scores, path
     return None, None
 
 
-def _check(coreset: Coreset, scores: Scores, what: str) -> None:
+def _check_same_data(coreset: Coreset, scores: Scores, what: str) -> None:
     provenance = coreset.provenance
     split = scores.provenance.get("split", "train")
-    mark = str(provenance.get("fingerprint", scores.provenance.get("fingerprint", "")))
-    own = (scores.sample_ids, scores.labels)
-    other = (coreset.sample_ids, coreset.labels)
-    check_same_data(scores.provenance, mark, provenance.get("split", split), what, own, other)
+    fingerprint = str(provenance.get("fingerprint", scores.provenance.get("fingerprint", "")))
+    scored_samples = (scores.sample_ids, scores.labels)
+    coreset_samples = (coreset.sample_ids, coreset.labels)
+    expected_split = provenance.get("split", split)
+    check_same_data(scores.provenance, fingerprint, expected_split, what, scored_samples, coreset_samples)
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """The same table without dictionaries, which others' readers and writers do not all know."""
-    for place, name in enumerate(table.column_names):
+    """The same table with dictionary columns cast to strings, since not all other tools support dictionaries."""
+    for column, name in enumerate(table.column_names):
         if pa.types.is_dictionary(table[name].type):
-            table = table.set_column(place, name, table[name].cast(pa.string()))
+            table = table.set_column(column, name, table[name].cast(pa.string()))
     return table
