@@ -157,9 +157,9 @@ def test_lightning_undoes_accumulation_and_a_scaler(model, images, tmp_path):
 
 @THIRD_PARTY
 def test_lightning_misuse_is_named(model, images, tmp_path):
-    with pytest.raises(UsageError, match="did not call Module: name the module that it calls"):
+    with pytest.raises(UsageError, match="did not call Module: give the name of the module that it calls"):
         lightning_run(model, images, tmp_path, network="")
-    with pytest.raises(UsageError, match="network 'netwrok' is no module of Module: did you mean 'network'"):
+    with pytest.raises(UsageError, match="network 'netwrok' is not a module of Module: did you mean 'network'"):
         lightning_run(model, images, tmp_path, network="netwrok")
 
 
@@ -298,7 +298,7 @@ def test_trainer_goes_on_from_its_checkpoint(model, images, tmp_path, saving):
     assert_same(resumed, whole, rtol=1e-6)
     (tmp_path / "cut" / f"checkpoint-{last}" / "hardness.pt").unlink()
     with pytest.raises(
-        UsageError, match=r"hardness.pt: no such file: the checkpoint is of a run that recorded no hard"
+        UsageError, match=r"hardness.pt: no such file: the checkpoint is from a run that did not record hardness"
     ):
         trainer_run(Wrapped(model), images, tmp_path / "cut", resume=str(tmp_path / "cut" / f"checkpoint-{last}"))
 

@@ -1,1 +1,1 @@
-"""Hardness in other libraries' training loops: one library a file, imported when it is used."""
+"""Adapters that record hardness in other libraries' training loops: one file per library, imported only when used."""

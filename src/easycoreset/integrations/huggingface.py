@@ -1,4 +1,4 @@
-"""Hugging Face: a mix-in that records hardness in a Trainer's own training steps."""
+"""Hugging Face: a mix-in that records hardness during a Trainer's training steps."""
 
 import math
 from pathlib import Path
@@ -18,22 +18,22 @@ try:
 except ImportError:
     raise UsageError("integrations.huggingface needs transformers: pip install easycoreset[hf]") from None
 
-STATE = "hardness.pt"
-CLOSE = 1e-3  # how near to 1 a share tells nothing
+STATE_FILE = "hardness.pt"
+SHARE_TOLERANCE = 1e-3  # closer to 1, a share does not show whether the loss was divided by the number of items
 
 
 class HardnessMixin:
     """Records hardness in `class MyTrainer(HardnessMixin, Trainer)`, whose batches hold `pixel_values, labels, index`.
 
-    TrainingArguments need `remove_unused_columns=False`, for models know no `index`. What the Trainer and Accelerate
-    do to a batch's mean loss is undone: accumulation, `num_items_in_batch` and a scaler. The recorder is saved in
-    the Trainer's checkpoints and comes back with them.
+    TrainingArguments need `remove_unused_columns=False`, since models have no input `index`. The scaling of a batch's
+    mean loss by the Trainer and Accelerate is undone: accumulation, `num_items_in_batch` and a scaler. The recorder's
+    state is saved in and restored from the Trainer's checkpoints.
 
     Args:
-        recorder: what records, with reduction="mean".
+        recorder: the recorder, with reduction="mean".
         feature_layer: name of the layer whose input is observed as features; None: the last linear layer.
-        args: the Trainer's.
-        kwargs: likewise.
+        args: positional arguments of the Trainer.
+        kwargs: keyword arguments of the Trainer.
     """
 
     def __init__(self, *args: Any, recorder: HardnessRecorder, feature_layer: str | None = None, **kwargs: Any) -> None:
@@ -44,7 +44,7 @@ class HardnessMixin:
         require(recorder.reduction == "mean", "recorder", "of reduction 'mean', as the Trainer's", recorder.reduction)
         self.recorder = recorder
         self._observer = Observer(recorder, feature_layer)
-        self._by_items: bool | None = None
+        self._uses_items: bool | None = None
         trainer.add_callback(HardnessCallback(recorder))
 
     def compute_loss(
@@ -55,7 +55,7 @@ class HardnessMixin:
         num_items_in_batch: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """The Trainer's loss; in a training step that is recorded, its pixels are watched and its logits observed."""
+        """The Trainer's loss; in a recorded training step, input gradients, logits and features are recorded too."""
         inputs = dict(inputs)
         index = inputs.pop("index", None)
         base: Any = super()
@@ -73,45 +73,46 @@ class HardnessMixin:
         network = self.accelerator.unwrap_model(model)  # pyright: ignore[reportAttributeAccessIssue]
         if x.is_floating_point():
             x.requires_grad_()
-        seen: list[tuple[Tensor, Tensor | None]] = []
-        with self._observer.step(network, x, lambda *given: seen.append(given)):
+        observations: list[tuple[Tensor, Tensor | None]] = []
+        with self._observer.step(network, x, lambda *observed: observations.append(observed)):
             loss, outputs = base.compute_loss(model, inputs, **options)
-        ((logits, features),) = seen
-        self.recorder.watch(x, index, self._scale(loss.detach(), logits.detach(), y, num_items_in_batch), in_place=True)
+        ((logits, features),) = observations
+        scale = self._loss_scale(loss.detach(), logits.detach(), y, num_items_in_batch)
+        self.recorder.watch(x, index, scale, in_place=True)
         self.recorder.observe(logits, y, index, features)
         return (loss, outputs) if return_outputs else loss
 
-    def _scale(self, loss: Tensor, logits: Tensor, y: Tensor, items: Any) -> float:
-        """By what the batch's mean loss is multiplied before it goes backward."""
+    def _loss_scale(self, loss: Tensor, logits: Tensor, y: Tensor, items: Any) -> float:
+        """The factor by which the batch's mean loss is multiplied before the backward pass."""
         trainer: Any = self
         accelerator = trainer.accelerator
-        custom = trainer.compute_loss_func is not None
-        counted = items is not None and (trainer.model_accepts_loss_kwargs or custom)
+        has_custom_loss = trainer.compute_loss_func is not None
+        receives_items = items is not None and (trainer.model_accepts_loss_kwargs or has_custom_loss)
         factor = 1.0
-        if counted and trainer.args.average_tokens_across_devices:
+        if receives_items and trainer.args.average_tokens_across_devices:
             factor *= accelerator.num_processes // trainer.get_tp_size()
-        if counted:
-            factor *= self._share(loss / factor, logits, y, items)
-        divided = getattr(trainer, "loss_is_scaled_for_ga", None)
-        if not (counted or custom if divided is None else divided):
+        if receives_items:
+            factor *= self._item_share(loss / factor, logits, y, items)
+        is_scaled = getattr(trainer, "loss_is_scaled_for_ga", None)
+        if not (receives_items or has_custom_loss if is_scaled is None else is_scaled):
             factor /= trainer.current_gradient_accumulation_steps
         scaler = accelerator.scaler
         return factor * (1.0 if scaler is None else scaler.get_scale()) / accelerator.gradient_accumulation_steps
 
-    def _share(self, loss: Tensor, logits: Tensor, y: Tensor, items: Any) -> float:
-        """What a loss that may be divided by the items of all accumulated batches is of the batch's mean.
+    def _item_share(self, loss: Tensor, logits: Tensor, y: Tensor, items: Any) -> float:
+        """The ratio of the loss, maybe divided by the number of items of all accumulated batches, to the batch's mean.
 
-        Not every model that is given their number uses it; a batch of several shows whether this one does.
+        Not every model that receives the number of items uses it; accumulated batches show whether this one does.
         """
         share = len(y) / float(items)
-        if self._by_items is None and abs(share - 1) > CLOSE and self.recorder.loss == "cross_entropy":
+        if self._uses_items is None and abs(share - 1) > SHARE_TOLERANCE and self.recorder.loss == "cross_entropy":
             ratio = float(loss / F.cross_entropy(logits.float(), y))
-            self._by_items = abs(ratio - share) <= abs(ratio - 1) if math.isfinite(ratio) else None
-        return 1.0 if self._by_items is False else share
+            self._uses_items = abs(ratio - share) <= abs(ratio - 1) if math.isfinite(ratio) else None
+        return 1.0 if self._uses_items is False else share
 
 
 class HardnessCallback(TrainerCallback):
-    """Ends the recorder's epochs with the Trainer's, and keeps its state beside the Trainer's checkpoints."""
+    """Ends the recorder's epochs with the Trainer's, and saves its state in the Trainer's checkpoints."""
 
     def __init__(self, recorder: HardnessRecorder) -> None:
         self.recorder = recorder
@@ -120,20 +121,20 @@ class HardnessCallback(TrainerCallback):
         self.recorder.end_epoch()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        held = self.recorder.state_dict()
+        recorder_state = self.recorder.state_dict()
         if is_main_process():
-            torch.save(held, _file(args, state))
+            torch.save(recorder_state, _state_file(args, state))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.global_step:
             return
-        file = _file(args, state)
+        file = _state_file(args, state)
         if not file.exists():
-            raise UsageError(f"{file}: no such file: the checkpoint is of a run that recorded no hardness")
+            raise UsageError(f"{file}: no such file: the checkpoint is from a run that did not record hardness")
         self.recorder.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
         if self.recorder.epoch <= round(state.epoch, 6):  # saved after the epoch's last step, before its end
             self.recorder.end_epoch()
 
 
-def _file(args: Any, state: Any) -> Path:
-    return Path(args.output_dir) / f"checkpoint-{state.global_step}" / STATE
+def _state_file(args: Any, state: Any) -> Path:
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}" / STATE_FILE

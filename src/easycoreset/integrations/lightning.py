@@ -1,4 +1,4 @@
-"""Lightning: a callback that records hardness in a Trainer's own training steps."""
+"""Lightning: a callback that records hardness during a Trainer's training steps."""
 
 import contextlib
 from typing import Any
@@ -16,15 +16,15 @@ except ImportError:
 
 
 class HardnessCallback(Callback):
-    """Records the hardness of each training batch, (x, y, ..., index) as `easycoreset.with_index` makes it.
+    """Records the hardness of each training batch (x, y, ..., index), which `easycoreset.with_index` provides.
 
-    The steps are those of automatic optimisation: what `accumulate_grad_batches` and a precision plugin's scaler
-    do to the loss is undone. The recorder goes into Lightning's checkpoints and comes back with them.
+    Steps use automatic optimisation: the loss scaling by `accumulate_grad_batches` and by a precision plugin's scaler
+    is undone. The recorder's state is saved in and restored from Lightning's checkpoints.
 
     Args:
-        recorder: what records; its `reduction` and `loss` are those of `training_step`.
+        recorder: the recorder; its `reduction` and `loss` must be those of `training_step`.
         network: name of the submodule whose output is the logits; "" for the module itself, called as `self(x)`.
-            Its first forward pass of a step in train mode is observed.
+            Its first forward pass in train mode is observed in each step.
         feature_layer: name, within the network, of the layer whose input is observed as features; None: the last
             linear layer.
     """
@@ -41,11 +41,11 @@ class HardnessCallback(Callback):
         modules = dict(pl_module.named_modules())
         if self.network not in modules:
             raise UsageError(
-                f"network {quote(self.network)} is no module of {type(pl_module).__name__}: "
+                f"network {quote(self.network)} is not a module of {type(pl_module).__name__}: "
                 f"{nearest(self.network, modules)}"
             )
         if not isinstance(batch, tuple | list) or len(batch) < 3:
-            raise UsageError("a training batch must be (x, y, ..., index): wrap the data set by easycoreset.with_index")
+            raise UsageError("a training batch must be (x, y, ..., index): use easycoreset.with_index on the data set")
         x = batch[0]
         y = batch[1]
         index = batch[-1]
@@ -54,7 +54,7 @@ class HardnessCallback(Callback):
             self.recorder.observe(logits, y, index, features)
 
         self._step.enter_context(self._observer.step(modules[self.network], x, observe))
-        self.recorder.watch(x, index, _scale(trainer, pl_module), in_place=True)
+        self.recorder.watch(x, index, _loss_scale(trainer, pl_module), in_place=True)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -74,8 +74,8 @@ class HardnessCallback(Callback):
         self.recorder.load_state_dict(state_dict)
 
 
-def _scale(trainer: Trainer, module: LightningModule) -> float:
-    """By what Lightning multiplies the loss that a training step returns."""
+def _loss_scale(trainer: Trainer, module: LightningModule) -> float:
+    """The factor by which Lightning multiplies the loss that a training step returns."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
-    share = 1 / trainer.accumulate_grad_batches if module.automatic_optimization else 1.0
-    return share * (1.0 if scaler is None else scaler.get_scale())
+    accumulation_factor = 1 / trainer.accumulate_grad_batches if module.automatic_optimization else 1.0
+    return accumulation_factor * (1.0 if scaler is None else scaler.get_scale())

@@ -1,4 +1,4 @@
-"""What every adapter does in a step: find the features' layer once, and observe one forward pass of the network."""
+"""Shared by all adapters: find the feature layer once, and observe one forward pass of the network in each step."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,14 +12,14 @@ from easycoreset.errors import UsageError
 from easycoreset.models.last_layer import LastLayer, extract_logits, find_last_layer
 from easycoreset.recorder import HardnessRecorder
 
-Seen = Callable[[Tensor, Tensor | None], None]  # (logits [B,classes], features [B,d])
+OnOutputs = Callable[[Tensor, Tensor | None], None]  # (logits [B,classes], features [B,d])
 
 
 class Observer:
-    """Observes a network's logits, and its features where a measure wants them and a last linear layer shows them.
+    """Observes a network's logits, and its features if a measure needs them and a last linear layer is found.
 
     Args:
-        recorder: what records.
+        recorder: the recorder.
         feature_layer: name of the layer whose input is observed as features; None: the last linear layer.
     """
 
@@ -27,47 +27,49 @@ class Observer:
         self.recorder = recorder
         self.feature_layer = feature_layer
         self._layer: LastLayer | None = None
-        self._looked = False
+        self._searched = False
 
     @contextlib.contextmanager
-    def step(self, network: nn.Module, x: Tensor, seen: Seen) -> Iterator[None]:
+    def step(self, network: nn.Module, x: Tensor, seen: OnOutputs) -> Iterator[None]:
         """Call `seen` with the logits and features of the first forward pass in train mode inside the `with` block.
 
         Raises:
-            UsageError: the network did not run, or its output holds no logits.
+            UsageError: the network did not run, or its output does not contain logits.
         """
-        layer = self._find(network, x)
-        due = True
-        held = contextlib.ExitStack()
+        layer = self._find_feature_layer(network, x)
+        pending = True
+        recording = contextlib.ExitStack()
 
-        def wanted() -> bool:
-            return due and network.training and torch.is_grad_enabled()
+        def should_observe() -> bool:
+            return pending and network.training and torch.is_grad_enabled()
 
-        def before(module: nn.Module, inputs: Any) -> None:
-            if layer is not None and wanted():
-                held.enter_context(layer.recording())
+        def before_forward(module: nn.Module, inputs: Any) -> None:
+            if layer is not None and should_observe():
+                recording.enter_context(layer.recording())
 
-        def after(module: nn.Module, inputs: Any, output: Any) -> None:
-            nonlocal due
-            if wanted():
-                due = False
+        def after_forward(module: nn.Module, inputs: Any, output: Any) -> None:
+            nonlocal pending
+            if should_observe():
+                pending = False
                 features = None if layer is None else layer.pop_features(len(x))
-                held.close()
+                recording.close()
                 seen(extract_logits(output), features)
 
-        hooks = network.register_forward_pre_hook(before), network.register_forward_hook(after)
+        hooks = network.register_forward_pre_hook(before_forward), network.register_forward_hook(after_forward)
         try:
             yield
         finally:
-            held.close()
+            recording.close()
             for hook in hooks:
                 hook.remove()
-        if due:
-            raise UsageError(f"the training step did not call {type(network).__name__}: name the module that it calls")
+        if pending:
+            raise UsageError(
+                f"the training step did not call {type(network).__name__}: give the name of the module that it calls"
+            )
 
-    def _find(self, network: nn.Module, x: Tensor) -> LastLayer | None:
-        """The features' layer, looked for once; without one no features are seen, and that is said."""
-        if not self._looked and self.recorder.needs_features:
+    def _find_feature_layer(self, network: nn.Module, x: Tensor) -> LastLayer | None:
+        """The feature layer, searched for once; if there is none, a message is logged and features are not observed."""
+        if not self._searched and self.recorder.needs_features:
             try:
                 self._layer = find_last_layer(network, x[:2].detach(), self.feature_layer)
                 self.recorder.feature_bias = self._layer.bias
@@ -75,5 +77,5 @@ class Observer:
                 if self.feature_layer is not None:
                     raise
                 log.info("grand left out: %s", error)
-        self._looked = True
+        self._searched = True
         return self._layer
