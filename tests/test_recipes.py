@@ -80,7 +80,7 @@ def test_the_papers_recipe_on_a_small_cifar(tmp_path):
         strong = json.loads((cell_folder(tmp_path / "grid", cell) / "cell.json").read_text())["strong"]
         assert [(line["samples"], line["eps"]) for line in strong] == [(6, cell.main)] * (cell.seed == 0)
     page = report(out=tmp_path / "grid").read_text()
-    assert "Under autoattack:iterations=2:queries=5 too" in page
+    assert "Strong attacks: autoattack:iterations=2:queries=5" in page
 
 
 @pytest.mark.slow

@@ -275,7 +275,7 @@ def test_the_page_tells_compute_classes_controls_and_strong_attacks(tmp_path, cl
         "Worst class",
         "Every class",
         "How this was run",
-        "Under apgd:iterations=3 too",
+        "Strong attacks: apgd:iterations=3",
         "What the declared contrasts rest on",
         "sign-flip p",
     ):

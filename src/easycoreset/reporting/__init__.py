@@ -1,4 +1,4 @@
-"""Reports: one offline HTML page of whatever a folder holds."""
+"""Reports: one offline HTML page about the contents of a folder."""
 
 import os
 from pathlib import Path
@@ -18,11 +18,11 @@ from easycoreset.reporting.whole import describe_whole
 
 __all__ = ["Section", "check_page", "report"]
 
-PAGE = "report.html"  # the list of what `report` wrote is another than that of the folder's run
-LIST = "report"
+PAGE = "report.html"
+LEDGER = "report"  # apart from the ledger of the run that wrote the folder
 TITLE = "easycoreset: "
 
-PARTS = {
+DESCRIBERS = {
     "comparison.json": describe_whole,
     "results.parquet": describe_grid,
     "analysis.json": describe_analysis,
@@ -35,7 +35,7 @@ PARTS = {
 
 @takes(ReportOptions)
 def report(options: ReportOptions) -> Path:
-    """Write `report.html` into a folder that a command wrote, and of a comparison `contrasts.json`.
+    """Write `report.html` into a folder that a command wrote; for a comparison also `contrasts.json`.
 
     Returns:
         The page's path.
@@ -45,10 +45,12 @@ def report(options: ReportOptions) -> Path:
     """
     folder = options.out
     check_page(folder)
-    sections = [section for file, describe in PARTS.items() if (folder / file).exists() for section in describe(folder)]
+    sections = [
+        section for file, describe in DESCRIBERS.items() if (folder / file).exists() for section in describe(folder)
+    ]
     if not sections:
-        raise UsageError(f"out: {folder} holds nothing to report on: none of {', '.join(PARTS)}")
-    with Ledger(folder, LIST).active():
+        raise UsageError(f"out: {folder} holds nothing to report on: none of {', '.join(DESCRIBERS)}")
+    with Ledger(folder, LEDGER).active():
         if (folder / "results.parquet").exists():
             write_contrasts(folder)
         sections += describe_record(folder)
@@ -58,15 +60,15 @@ def report(options: ReportOptions) -> Path:
 
 
 def check_page(folder: Path) -> None:
-    """Refuse a folder whose page (or table of contrasts) was not written by `report`, or was changed since.
+    """Refuse a folder in which `report` did not write `report.html` or `contrasts.json`, or in which they were changed.
 
     Raises:
-        UsageError: what is in the way.
+        UsageError: one of these files is in the way.
     """
-    ledger = Ledger(folder, LIST)
+    ledger = Ledger(folder, LEDGER)
     for name in (PAGE, *([CONTRASTS] if (folder / "results.parquet").exists() else ())):
         if os.path.lexists(folder / name) and not ledger.owns(folder / name):
             raise UsageError(
-                f"out: {folder / name} is in the way: report did not write it (or version 0.1 did, which "
-                "kept no list), or it was changed since; move it"
+                f"out: {folder / name} is in the way: `report` did not write it (or version 0.1 did, which "
+                "kept no ledger), or it was changed afterwards; move it"
             )

@@ -1,4 +1,4 @@
-"""The page: sections of text, figures, tables and pictures, rendered into one file that needs no network."""
+"""The page: sections of text, figures, tables and images, rendered into one file that needs no network."""
 
 import json
 import math
@@ -11,14 +11,14 @@ from markupsafe import Markup
 
 from easycoreset.console import say_eps
 
-# Okabe and Ito's palette: told apart by people with any colour vision; markers differ too.
+# Okabe and Ito's palette, distinguishable with any colour vision; markers differ too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "hexagon")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A plotly figure and what it shows, in words for those who do not see it."""
+    """A plotly figure and its caption, which screen readers read too."""
 
     caption: str
     data: list[dict[str, Any]]
@@ -36,7 +36,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a sample; `index` where it can be ticked, no `data` where it cannot be shown."""
+    """The image of a sample as a data URL, empty where it cannot be shown; `index` where it can be ticked."""
 
     data: str
     name: str
@@ -60,7 +60,7 @@ class Section:
 
 
 def render(title: str, sections: Sequence[Section]) -> str:
-    """Render the page; everything is escaped, also inside the inlined JSON."""
+    """Render the page; all text is escaped, also in the JSON of figures."""
     environment = Environment(
         loader=PackageLoader("easycoreset.reporting"),
         autoescape=True,
@@ -79,33 +79,33 @@ def render(title: str, sections: Sequence[Section]) -> str:
 
 
 def to_script_json(figure: Figure) -> Markup:
-    """A figure as JSON that can stand inside <script>: no character of it can end the element."""
-    text = json.dumps(_finite({"data": figure.data, "layout": figure.layout}), allow_nan=False)
+    """A figure as JSON that is safe inside <script>: no character of it can end the element."""
+    text = json.dumps(_nan_to_null({"data": figure.data, "layout": figure.layout}), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
 
 
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN: null, which plotly leaves out."""
+def _nan_to_null(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON lacks, by null, which plotly leaves out."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _nan_to_null(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_nan_to_null(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show_cell(value: Any) -> str:
-    """A table's value for people."""
+    """The text of a table's value."""
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def line(name: str, place: int, x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
-    """A line with markers in the method's own pair of colour and symbol, of which there are 64."""
-    colour = COLOURS[place % len(COLOURS)]
-    symbol = SYMBOLS[(place + place // len(COLOURS)) % len(SYMBOLS)]
+def line(name: str, number: int, x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
+    """A line with markers; `number` chooses one of 64 pairs of colour and symbol."""
+    colour = COLOURS[number % len(COLOURS)]
+    symbol = SYMBOLS[(number + number // len(COLOURS)) % len(SYMBOLS)]
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -119,17 +119,17 @@ def line(name: str, place: int, x: Sequence[Any], y: Sequence[Any], **more: Any)
 
 
 def plain(text: str) -> str:
-    """Text that plotly shows as it is: it would take <b> for bold."""
+    """Text that plotly shows literally; unescaped, <b> would make it bold."""
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def axes(x: str, y: str, **more: Any) -> dict[str, Any]:
-    """A layout with both axes named."""
+    """A layout with titles of both axes."""
     return {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}, **more}
 
 
 def over_eps(radii: Iterable[float]) -> dict[str, Any]:
-    """A layout of accuracy over eps; radii in steps of a pixel's value are named as people write them."""
+    """A layout of accuracy over eps; radii that are multiples of 1/255 have ticks such as 8/255."""
     ticks = sorted({0.0, *radii})
     layout = axes("eps", "accuracy, %")
     if any("/255" in say_eps(eps) for eps in ticks):
