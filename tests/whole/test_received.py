@@ -78,7 +78,7 @@ class TestAFolderThatNamesOthersPictures:
         name = name.format(absolute=photos / "private" / "passport.png")
         rewrite(photos / "run" / "scores.parquet", sample_id=lambda known: name)
         page = report(out=photos / "run").read_text()
-        assert SHOWN not in page and "no pictures" in page
+        assert SHOWN not in page and "There are no images" in page
 
     def test_the_page_shows_no_picture_of_data_that_are_not_the_scores(self, photos):
         before = report(out=photos / "run").read_text()
