@@ -71,7 +71,7 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
         )
     assert page.count(" points clean (") == 2 and "samples of each class" in page
     assert [row["after"] for row in found["classes"]] == after.tolist()
-    for title in ("What the coreset bought", "Audit", "Hardness", "Easiest and hardest", "Evaluation"):
+    for title in ("Effect of the coreset", "Audit", "Hardness", "Easiest and hardest", "Evaluation"):
         assert title in page
     assert 'type="checkbox"' in page and pq.read_table(tmp_path / "run" / "audit" / "audit.parquet").num_rows == 320
     again = cli(*flags, "--out", tmp_path / "run")
@@ -202,4 +202,6 @@ def test_other_objectives_are_not_compared(tmp_path, cli):
     ran = cli("run", *flags, "--out", tmp_path / "run")
     assert ran.code == 0, ran.err
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "trained by standard: that is no comparison of samples" in page and "Against all samples" not in page
+    assert (
+        "trained by standard, so this does not compare the samples alone" in page and "Against all samples" not in page
+    )

@@ -1,4 +1,4 @@
-"""The contrasts of a comparison: for people on the page, for programs in `contrasts.json`."""
+"""The contrasts of a comparison, as tables and sentences for the page and as JSON values for `contrasts.json`."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ from easycoreset.statistics.outcomes import STRONG
 
 CONTRASTS = "contrasts.json"
 OUTCOMES = {"index": "integer", "label": "integer", "attack": "text", "eps": "number", "broken": "bool"}
-MANY = 12  # contrasts that are told one by one
+MAX_SENTENCES = 12  # declared contrasts that have a sentence each
 
 
 def contrasts_of(folder: Path, results: pa.Table) -> list[Contrast]:
@@ -32,65 +32,65 @@ def contrasts_of(folder: Path, results: pa.Table) -> list[Contrast]:
 
 
 def outcomes_of(folder: Path, results: pa.Table, plans: Plans) -> Outcomes:
-    """What happened to every test image, read from the cells when it is asked for.
+    """The outcomes of every test image, read from the cells on demand.
 
-    Cells that declared contrasts rest on are there too where the last start left them out.
+    They include cells that declared contrasts use but the last start left out.
     """
-    names = [name for name in RESULTS if name in results.column_names]
-    rows = results.select(names).to_pylist()
-    known = {row["cell"] for row in rows}
-    named = dict.fromkeys(name for plan in plans.family for name in plan.cells if name not in known)
+    columns = [name for name in RESULTS if name in results.column_names]
+    rows = results.select(columns).to_pylist()
+    listed = {row["cell"] for row in rows}
+    missing = dict.fromkeys(name for plan in plans.family for name in plan.cells if name not in listed)
     rows += [
-        row for name in named if (folder / "cells" / name / "cell.json").exists() for row in _rows_of(folder, name)
+        row for name in missing if (folder / "cells" / name / "cell.json").exists() for row in _cell_rows(folder, name)
     ]
-    whole = pa.Table.from_pylist(rows) if rows else results
-    return Outcomes(whole, partial(load_outcomes, folder), partial(load_strong, folder))
+    table = pa.Table.from_pylist(rows) if rows else results
+    return Outcomes(table, partial(load_outcomes, folder), partial(load_strong, folder))
 
 
-def _rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The rows of a finished cell, as far as contrasts look at them."""
+def _cell_rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of a finished cell, with the columns that contrasts use."""
     if re.fullmatch(r"[0-9a-f]{16}", name) is None:
         raise UsageError(f"{folder / 'run.json'}: a cell must be 16 hex digits; got {quote(name)}")
     record = read_record(folder / "cells" / name / "cell.json")
     options = record["options"]
-    lines = record["attacked"]
-    main = options.get("main_eps") or lines[0]["eps"]
+    attacked = record["attacked"]
+    main = options.get("main_eps") or attacked[0]["eps"]
     facts = {
         key: options.get(key)
         for key in ("data", "model", "method", "fraction", "objective", "updates", "epochs", "seed")
     }
-    return [{"cell": name, "main": main, **facts, "attack": line["attack"], "eps": line["eps"]} for line in lines]
+    return [{"cell": name, "main": main, **facts, "attack": entry["attack"], "eps": entry["eps"]} for entry in attacked]
 
 
 def write_contrasts(folder: Path) -> None:
-    """Write `contrasts.json`: gains, intervals, p and verdicts as the page tells them."""
-    lines = [contrast_json(contrast) for contrast in contrasts_of(folder, read_results(folder))]
-    write_json(folder / CONTRASTS, {"schema_version": SCHEMA_VERSION, "contrasts": lines})
+    """Write `contrasts.json`: the gains, intervals, p values and verdicts that the page shows."""
+    values = [contrast_json(contrast) for contrast in contrasts_of(folder, read_results(folder))]
+    write_json(folder / CONTRASTS, {"schema_version": SCHEMA_VERSION, "contrasts": values})
 
 
 def contrast_json(contrast: Contrast) -> dict[str, Any]:
-    """A contrast as JSON values: its plan, its figures, its verdict and what that says."""
+    """A contrast as JSON values: its plan, its statistics, its verdict and the sentence that states it."""
     facts = {name: value for name, value in vars(contrast).items() if name not in ("plan", "estimate")}
-    whole = {} if contrast.estimate is None else dataclasses.asdict(contrast.estimate)
+    statistics = {} if contrast.estimate is None else dataclasses.asdict(contrast.estimate)
     figures = {
         "gain": contrast.gain,
         "low": contrast.low,
         "high": contrast.high,
         "p": contrast.p,
-        "seed_variance": whole.get("seed_variance"),
-        "image_variance": whole.get("image_variance"),
-        "images": whole.get("images"),
+        "seed_variance": statistics.get("seed_variance"),
+        "image_variance": statistics.get("image_variance"),
+        "images": statistics.get("images"),
     }
     words = {"verdict": contrast.verdict, "says": contrast.sentence()}
-    return _finite({**contrast.plan.to_json(), **figures, **facts, **words})
+    return _nan_to_null({**contrast.plan.to_json(), **figures, **facts, **words})
 
 
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN."""
+def _nan_to_null(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON lacks, by None; estimates become dictionaries."""
     if isinstance(value, Estimate):
         value = dataclasses.asdict(value)
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _nan_to_null(item) for key, item in value.items()}
     if isinstance(value, tuple):
         return list(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -113,7 +113,7 @@ def read_results(folder: Path) -> pa.Table:
     """An experiment's `results.parquet`.
 
     Raises:
-        UsageError: it is missing or damaged, or names a cell that is no folder of the experiment's.
+        UsageError: it is missing or damaged, or a cell's name is not 16 hex digits.
     """
     table = read_table(folder / "results.parquet", RESULTS)
     for name in set(table["cell"].to_pylist()):
@@ -124,38 +124,38 @@ def read_results(folder: Path) -> pa.Table:
             raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be finite")
         if name in SHARES and not ((table[name].to_numpy() >= 0) & (table[name].to_numpy() <= 1)).all():
             raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be in [0, 1]")
-    images: dict[tuple[Any, ...], int] = {}
+    image_counts: dict[tuple[Any, ...], int] = {}
     cells: dict[str, tuple[Any, ...]] = {}
     for row in table.to_pylist():
         facts = tuple(row[name] for name in ("data", "model", "method", "objective", "fraction", "seed", "clean"))
         if cells.setdefault(row["cell"], facts) != facts:
-            raise UsageError(f"{folder / 'results.parquet'}: the rows of cell {row['cell']} are of several cells")
+            raise UsageError(f"{folder / 'results.parquet'}: the rows of cell {row['cell']} contradict each other")
         key = tuple(row[name] for name in ("data", "model", "objective", "fraction", "eps"))
-        if images.setdefault(key, row["samples"]) != row["samples"] or (row["updates"] or row["epochs"]) is None:
+        if image_counts.setdefault(key, row["samples"]) != row["samples"] or (row["updates"] or row["epochs"]) is None:
             raise UsageError(
-                f"{folder / 'results.parquet'}: rows that are compared must be of the same images, each with a budget"
+                f"{folder / 'results.parquet'}: rows that are compared must have equally many images, and a budget each"
             )
     return table
 
 
 def tell_verdicts(declared: Sequence[Contrast]) -> list[str]:
-    """A sentence for each declared contrast; of many, those that say something, and one line for the rest."""
-    telling = [contrast for contrast in declared if contrast.verdict in ("gain", "loss") or contrast.primary]
-    if len(declared) <= MANY:
+    """A sentence per declared contrast; of many, only for gains, losses and the primary, and a list of the others."""
+    conclusive = [contrast for contrast in declared if contrast.verdict in ("gain", "loss") or contrast.primary]
+    if len(declared) <= MAX_SENTENCES:
         return [contrast.sentence() for contrast in declared]
-    points = [contrast.sentence() for contrast in sorted(telling, key=lambda c: (not c.primary, -c.gain))]
-    for verdict in dict.fromkeys(contrast.verdict for contrast in declared if contrast not in telling):
-        named = [
+    points = [contrast.sentence() for contrast in sorted(conclusive, key=lambda c: (not c.primary, -c.gain))]
+    for verdict in dict.fromkeys(contrast.verdict for contrast in declared if contrast not in conclusive):
+        descriptions = [
             f"{c.method} against {c.against} ({c.plan.objective}, {say_share(c.plan.fraction)})"
             for c in declared
-            if c.verdict == verdict and c not in telling
+            if c.verdict == verdict and c not in conclusive
         ]
-        points.append(f"{verdict.capitalize()}, {len(named)} contrasts: {', '.join(named)}.")
+        points.append(f"{verdict.capitalize()}, {len(descriptions)} contrasts: {', '.join(descriptions)}.")
     return points
 
 
 def contrast_table(contrasts: Sequence[Contrast]) -> Grid:
-    """All of them, for the page."""
+    """The table of all contrasts."""
     columns = [
         "method",
         "against",
@@ -189,9 +189,9 @@ def contrast_table(contrasts: Sequence[Contrast]) -> Grid:
                 say_eps(plan.eps),
                 plan.kind,
                 status,
-                *map(_points, (c.gain, c.low, c.high)),
-                _short(c.p),
-                _short(c.p_holm),
+                *map(_in_points, (c.gain, c.low, c.high)),
+                _three_digits(c.p),
+                _three_digits(c.p_holm),
                 len(c.gains),
                 images,
                 c.verdict,
@@ -201,10 +201,10 @@ def contrast_table(contrasts: Sequence[Contrast]) -> Grid:
 
 
 def sensitivity_table(declared: Sequence[Contrast]) -> Grid:
-    """Of every declared contrast each seed's gain, and what it rests on."""
+    """The table of each declared contrast's gain by seed, without its extreme seed and under strong attacks."""
     seeds = sorted({seed for contrast in declared for seed in contrast.gains})
     attacks = list(dict.fromkeys(name for contrast in declared for name in contrast.strong))
-    strong = [f"{name}: {what}" for name in attacks for what in ("gain", "low", "high", "images")]
+    strong = [f"{name}: {statistic}" for name in attacks for statistic in ("gain", "low", "high", "images")]
     columns = [
         "method",
         "against",
@@ -223,24 +223,29 @@ def sensitivity_table(declared: Sequence[Contrast]) -> Grid:
     ]
     rows: list[list[Any]] = []
     for c in declared:
-        rest = c.without_extreme
-        without = (None, None, None) if rest is None else (rest.mean, rest.low, rest.high)
+        trimmed = c.without_extreme
+        without = (None, None, None) if trimmed is None else (trimmed.mean, trimmed.low, trimmed.high)
         row: list[Any] = [c.method, c.against, c.plan.objective, c.plan.fraction]
-        row += [_points(c.gains.get(seed, math.nan)) for seed in seeds]
-        row += [*map(_points, (c.gain, c.low, c.high)), c.extreme, *map(_points, without), _short(c.sign_flip_p)]
+        row += [_in_points(c.gains.get(seed, math.nan)) for seed in seeds]
+        row += [
+            *map(_in_points, (c.gain, c.low, c.high)),
+            c.extreme,
+            *map(_in_points, without),
+            _three_digits(c.sign_flip_p),
+        ]
         for name in attacks:
             under = c.strong.get(name)
             figures = (None, None, None) if under is None else (under.mean, under.low, under.high)
-            row += [*map(_points, figures), None if under is None else under.images]
+            row += [*map(_in_points, figures), None if under is None else under.images]
         rows.append(row)
     return Grid("gains in points, seed by seed", columns, rows)
 
 
-def _points(value: float | None) -> float | None:
+def _in_points(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(100 * value, 2)
 
 
-def _short(value: float) -> float | None:
+def _three_digits(value: float) -> float | None:
     return float(f"{value:.3g}") if math.isfinite(value) else None
 
 
@@ -248,45 +253,47 @@ def load_outcomes(folder: Path, name: str) -> pa.Table:
     """A cell's per-image outcomes.
 
     Raises:
-        UsageError: they are missing or damaged, or are of attacked images that were not predicted clean, once each.
+        UsageError: they are missing or damaged, or an attacked image does not have exactly one clean prediction.
     """
     file = folder / "cells" / name / "predictions.parquet"
     table = read_table(file, OUTCOMES)
     index = table["index"].to_numpy()
     attacks = np.array(table["attack"].to_pylist(), object)
     clean = index[attacks == "clean"]
-    fine = len(np.unique(clean)) == len(clean) > 0 and np.isin(index, clean).all() and not table["broken"].null_count
-    if not fine or not np.isfinite(table["eps"].to_numpy()).all():
-        raise UsageError(f"{file}: must hold every attacked image once as clean, at finite eps")
+    is_valid = (
+        len(np.unique(clean)) == len(clean) > 0 and np.isin(index, clean).all() and not table["broken"].null_count
+    )
+    if not is_valid or not np.isfinite(table["eps"].to_numpy()).all():
+        raise UsageError(f"{file}: must contain exactly one clean row of every attacked image, and finite eps")
     return table
 
 
 def load_strong(folder: Path, name: str) -> pa.Table | None:
-    """What strong attacks did to some of a cell's images; None where there were none.
+    """The outcomes of strong attacks on some of a cell's images; None where there were none.
 
     Raises:
-        UsageError: they are damaged, or are of images that the cell does not have.
+        UsageError: they are damaged, or contain images that the cell does not have.
     """
     file = folder / "cells" / name / STRONG
     if not file.exists():
         return None
     table = read_table(file, OUTCOMES)
-    known = load_outcomes(folder, name)["index"].to_numpy()
-    fine = np.isin(table["index"].to_numpy(), known).all() and not table["broken"].null_count
-    if not fine or not np.isfinite(table["eps"].to_numpy()).all():
-        raise UsageError(f"{file}: must be of images that predictions.parquet holds, at finite eps")
+    cell_images = load_outcomes(folder, name)["index"].to_numpy()
+    is_valid = np.isin(table["index"].to_numpy(), cell_images).all() and not table["broken"].null_count
+    if not is_valid or not np.isfinite(table["eps"].to_numpy()).all():
+        raise UsageError(f"{file}: must contain only images of predictions.parquet, at finite eps")
     return table
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:
-    """What an experiment's `run.json` says; empty where there is none.
+    """An experiment's `run.json`; empty where there is none.
 
     Raises:
-        UsageError: it is damaged, or of a version whose records are others.
+        UsageError: it is damaged, or has another schema version.
     """
     file = folder / "run.json"
     record = read_record(file) if file.exists() else {}
     if record.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
         version = quote(record["schema_version"])
-        raise UsageError(f"{file}: schema_version must be {SCHEMA_VERSION}; it is {version}")
+        raise UsageError(f"{file}: schema_version must be {SCHEMA_VERSION}; got {version}")
     return record
