@@ -1,4 +1,4 @@
-"""The report of a comparison: the verdict first, then what it rests on."""
+"""The report of a comparison: the verdict first, then the results behind it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def describe_grid(folder: Path) -> list[Section]:
     contrasts = contrast_all(outcomes, plans)
     groups = group_results(results)
     declared = [contrast for contrast in contrasts if contrast.declared]
-    cells = {name: read_record(folder / "cells" / name / "cell.json") for name in _cells(results)}
+    cells = {name: read_record(folder / "cells" / name / "cell.json") for name in _cell_names(results)}
     return [
         _verdict(results, contrasts, groups, record.get("planned")),
         Section("Clean against robust accuracy", [FRONTIER], figures=draw_frontiers(results, groups)),
@@ -51,7 +51,7 @@ def describe_grid(folder: Path) -> list[Section]:
         Section("Cost", figures=[draw_cost(results)]),
         Section("All results", [EPOCHS, RS2], tables=[_table(groups, results, cells)]),
         *(
-            [Section("What the declared contrasts rest on", [RESTS], tables=[sensitivity_table(declared)])]
+            [Section("What the declared contrasts rest on", [SENSITIVITY], tables=[sensitivity_table(declared)])]
             if declared
             else []
         ),
@@ -66,22 +66,22 @@ def describe_grid(folder: Path) -> list[Section]:
 
 
 def _setting(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
-    """What was trained and attacked, and how."""
+    """The data, the training and the attacks."""
     rows = results.to_pylist()
     points = [f"Data {', '.join(_distinct(rows, 'data'))}; model {', '.join(_distinct(rows, 'model'))}."]
     options = next(iter(cells.values()))["options"]
     names = ("scoring_epochs", "batch_size", "lr", "weight_decay", "schedule")
     points.append(f"Training: {', '.join(f'{name} {options[name]}' for name in names if name in options)}.")
     for objective in _distinct(rows, "objective"):
-        head, given = objective.partition(":")[::2]
-        if head != "standard" and "." not in head and "eps=" not in given:
-            points.append(f"{objective} was trained at its own default radius, 8/255.")
+        name, parameters = objective.partition(":")[::2]
+        if name != "standard" and "." not in name and "eps=" not in parameters:
+            points.append(f"{objective} was trained at its default eps, 8/255.")
     for name, fields in {n: f for cell in cells.values() for n, f in cell.get("attacks", {}).items()}.items():
-        points.append(f"Attack {name}: {', '.join(f'{key} {_short(value)}' for key, value in fields.items())}.")
+        points.append(f"Attack {name}: {', '.join(f'{key} {_format_value(value)}' for key, value in fields.items())}.")
     sizes = {(row["eps"], row["samples"]) for row in rows}
     if len({size for _, size in sizes}) > 1:
-        told = ", ".join(f"{size} at eps {say_eps(eps)}" for eps, size in sorted(sizes))
-        points.append(f"The accuracies rest on different numbers of test images: {told}.")
+        counts = ", ".join(f"{size} at eps {say_eps(eps)}" for eps, size in sorted(sizes))
+        points.append(f"The accuracies are of different numbers of test images: {counts}.")
     return Section("Setting", points=points)
 
 
@@ -89,36 +89,36 @@ def _distinct(rows: Sequence[dict[str, Any]], name: str) -> list[str]:
     return list(dict.fromkeys(str(row[name]) for row in rows))
 
 
-def _short(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 FRONTIER = (
-    "Training less also raises robustness at small eps and lowers clean accuracy: a method is better only where it "
-    "lies above random's line. Bars are standard errors over seeds."
+    "Training for fewer updates also raises robustness at small eps and lowers clean accuracy: a method is better only "
+    "where it lies above the line of random subsets. Bars are standard errors over seeds."
 )
 EXPLORATORY = (
-    "Those that were not declared before the run are exploratory: many of them are looked at, and p is not corrected."
+    "Contrasts that were not declared before the run are exploratory: there are many, and p is not corrected for that."
 )
-RESTS = (
-    "Each seed's gain; the interval without the seed whose gain lies farthest from the mean (chosen after the fact: it "
-    "is no claim); the exact p under flips of the seeds' signs, which of n seeds is never below 2 / 2^n; and the same "
-    "gain under the strong attacks, on fewer images."
+SENSITIVITY = (
+    "Each seed's gain; the interval without the seed whose gain is farthest from the mean (a check chosen after the "
+    "fact, which supports no claim); the exact p of a sign-flip test over seeds, at least 2 / 2^n with n seeds; and "
+    "the gain under the strong attacks, on fewer images."
 )
 RS2 = (
-    "full is training on all data for as many updates, which is also what a new random subset every epoch (RS2, "
-    "Okanovic et al. 2024) comes to, up to the order of the samples."
+    "full is training on all data for the same number of updates. Choosing a new random subset every epoch (RS2, "
+    "Okanovic et al. 2024) amounts to the same, up to the order of the samples."
 )
 
 
 def _hardness(folder: Path, groups: Sequence[Group]) -> list[Section]:
-    """One of the scoring runs, where they are still there."""
-    scored = next(iter(sorted((folder / "scores").glob("*/scores.parquet"))), None)
+    """The sections of one scoring run, if any is still in the folder."""
+    score_file = next(iter(sorted((folder / "scores").glob("*/scores.parquet"))), None)
     fractions = sorted({group.fraction for group in groups if group.fraction < 1})
-    return [] if scored is None else describe_scores(scored.parent, fractions)
+    return [] if score_file is None else describe_scores(score_file.parent, fractions)
 
 
-def _cells(results: pa.Table) -> list[str]:
+def _cell_names(results: pa.Table) -> list[str]:
     return list(dict.fromkeys(results["cell"].to_pylist()))
 
 
@@ -126,30 +126,30 @@ def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[
     seeds = min(group.seeds for group in groups)
     declared = tell_verdicts([contrast for contrast in contrasts if contrast.declared])
     advice = advise(contrasts, groups)
-    many = f"{seeds} seed{'s' * (seeds > 1)}"
+    seed_count = f"{seeds} seed{'s' * (seeds > 1)}"
     methods = len({group.method for group in groups})
-    intro = f"{len(_cells(results))} cells of {methods} method{'s' * (methods > 1)}, at least {many} each."
-    if planned is not None and len(_cells(results)) < planned:
-        intro += f" {planned} cells are planned: all of this is provisional."
+    intro = f"{len(_cell_names(results))} cells of {methods} method{'s' * (methods > 1)}, at least {seed_count} each."
+    if planned is not None and len(_cell_names(results)) < planned:
+        intro += f" {planned} cells are planned: all results are provisional."
     if seeds < ENOUGH_SEEDS:
         intro += f" Fewer than {ENOUGH_SEEDS} seeds: a first look, not a finding."
     if not declared:
-        intro += " No contrast was declared before it was run."
+        intro += " No contrast was declared before the run."
     return Section("Verdict", [*([advice] if advice else []), intro], points=declared)
 
 
 def _selection_costs(results: pa.Table) -> dict[tuple[str, float], list[float | None]]:
-    """(method, fraction) -> mean seconds and mean MB of its selections, over all its cells."""
+    """(method, fraction) -> mean seconds and mean MB of selection over all cells, None if unknown."""
     cells = {row["cell"]: row for row in results.to_pylist()}.values()
-    found: dict[tuple[str, float], list[float | None]] = {}
+    costs: dict[tuple[str, float], list[float | None]] = {}
     for key in {(row["method"], row["fraction"]) for row in cells}:
-        own = [row for row in cells if (row["method"], row["fraction"]) == key]
-        known = [[row[name] for row in own if row.get(name) is not None] for name in SELECTION]
-        found[key] = [round(sum(values) / len(values), 3) if values else None for values in known]
-    return found
+        matching = [row for row in cells if (row["method"], row["fraction"]) == key]
+        known = [[row[name] for row in matching if row.get(name) is not None] for name in COST_COLUMNS]
+        costs[key] = [round(sum(values) / len(values), 3) if values else None for values in known]
+    return costs
 
 
-SELECTION = ("selection_seconds", "selection_mb")
+COST_COLUMNS = ("selection_seconds", "selection_mb")
 
 
 def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str, Any]]) -> Grid:
@@ -162,7 +162,7 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str
         "seeds",
         "clean",
         "±",
-        *(c for e in eps for c in (f"eps {say_eps(e)}", "±")),
+        *(column for e in eps for column in (f"eps {say_eps(e)}", "±")),
         "epochs of training",
         "and of scoring",
         "selection, s",
@@ -177,8 +177,8 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str
         numbers = [number for pair in pairs for number in pair]
         cost = costs[group.method, group.fraction]
         name = "full (RS2, up to order)" if group.method == FULL else group.method
-        head = [group.objective, group.fraction, name, group.budget, group.seeds]
-        rows.append([*head, *numbers, *find_epochs(group, epochs), *cost])
+        setting = [group.objective, group.fraction, name, group.budget, group.seeds]
+        rows.append([*setting, *numbers, *find_epochs(group, epochs), *cost])
     return Grid("accuracies in %, mean and standard deviation over seeds", columns, rows)
 
 
@@ -187,16 +187,18 @@ def _rounded(value: float) -> float | None:
 
 
 def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
-    first = {(row["method"], row["fraction"]): row["cell"] for row in reversed(results.to_pylist()) if row["seed"] == 0}
+    cell_names = {
+        (row["method"], row["fraction"]): row["cell"] for row in reversed(results.to_pylist()) if row["seed"] == 0
+    }
     figures = []
-    for (method, fraction), name in sorted(first.items()):
+    for (method, fraction), name in sorted(cell_names.items()):
         counts = cells[name]["class_counts"]
         if method in (BASELINE, FULL) or not counts["before"]:
             continue
         classes = list(range(len(counts["before"])))
         data = [
-            {"type": "bar", "name": label, "x": classes, "y": counts[key], "marker": {"color": COLOURS[place]}}
-            for place, (label, key) in enumerate((("before", "before"), ("kept", "after")))
+            {"type": "bar", "name": label, "x": classes, "y": counts[key], "marker": {"color": COLOURS[number]}}
+            for number, (label, key) in enumerate((("before", "before"), ("kept", "after")))
         ]
         figures.append(
             Figure(
@@ -207,25 +209,25 @@ def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Sectio
 
 
 def _warnings(cells: dict[str, dict[str, Any]]) -> Section:
-    longer = [
+    longer_checks = [
         (record["options"]["objective"], check)
         for record in cells.values()
         for check in record["checks"]
         if check["name"] == "longer_attack"
     ]
     points: list[str] = []
-    for objective in dict.fromkeys(objective for objective, check in longer if not check["passed"]):
-        figures = [100 * check["figure"] for other, check in longer if other == objective]
-        found = f"{mean(figures):.1f} points too high in the mean of {len(figures)} cells ({max(figures):.1f} at most)"
+    for objective in dict.fromkeys(objective for objective, check in longer_checks if not check["passed"]):
+        figures = [100 * check["figure"] for other, check in longer_checks if other == objective]
+        overestimate = f"{mean(figures):.1f} points in the mean of {len(figures)} cells ({max(figures):.1f} at most)"
         points.append(
-            f"{objective}: attacks five times as long find robust accuracy some {found}, at the radius where each was "
-            "tried; try autoattack"
+            f"{objective}: attacks with five times as many steps show that robust accuracy is overestimated by "
+            f"{overestimate}, at the eps where each was tried; try autoattack"
         )
-    told = {check["message"] for _, check in longer}
-    counted = Counter(text for record in cells.values() for text in record["warnings"] if text not in told)
+    summarised = {check["message"] for _, check in longer_checks}
+    counted = Counter(text for record in cells.values() for text in record["warnings"] if text not in summarised)
     points += [f"{text} ({count} of {len(cells)} cells)" for text, count in counted.most_common()]
     return Section(
         "Warnings",
-        [] if points else ["None: no class was emptied, and every check passed in every cell."],
+        [] if points else ["No warnings: every class kept samples, and every check passed in every cell."],
         points=points,
     )
