@@ -200,7 +200,7 @@ def test_the_command(noisy, tmp_path, cli):
     suspects = summary["likely_mislabelled"]
     pairs = summary["duplicates_with_another_label"]
     assert page.count('type="checkbox"') == min(suspects, 60) + 2 * pairs + 10 * 8 and "data:image/png" in page
-    assert "the same picture under two labels" in page and "a picture of the test part" in page
+    assert "identical images with different labels" in page and "an image of the test split" in page
     assert re.search(r"Not audited: the \d+ samples of test\.", page)
 
 

@@ -1,4 +1,4 @@
-"""The figures of a comparison: frontiers, curves over eps and over the fraction kept, cost."""
+"""The figures of a comparison: frontiers, accuracy over eps and over the fraction kept, cost."""
 
 from collections.abc import Sequence
 
@@ -10,39 +10,39 @@ from easycoreset.statistics import Group
 from easycoreset.statistics.planned import FULL
 
 
-def _places(groups: Sequence[Group]) -> list[tuple[str, float]]:
+def _settings(groups: Sequence[Group]) -> list[tuple[str, float]]:
     return list(dict.fromkeys((g.objective, g.fraction) for g in groups if g.method != FULL))
 
 
-def _methods(groups: Sequence[Group]) -> dict[str, int]:
-    """Each method's own colour and symbol throughout the page; random's is the first."""
+def _method_numbers(groups: Sequence[Group]) -> dict[str, int]:
+    """The number that gives each method its colour and symbol in all figures; random is 0."""
     names = dict.fromkeys(["random", *(group.method for group in groups)])
-    return {name: place for place, name in enumerate(names)}
+    return {name: number for number, name in enumerate(names)}
 
 
-def _at_place(groups: Sequence[Group], objective: str, fraction: float) -> list[Group]:
+def _in_setting(groups: Sequence[Group], objective: str, fraction: float) -> list[Group]:
     return [g for g in groups if g.objective == objective and (g.fraction == fraction or g.method == FULL)]
 
 
-def _standard_error(figures: tuple[float, float], seeds: int) -> float:
-    return 100 * figures[1] / seeds**0.5
+def _standard_error(mean_std: tuple[float, float], seeds: int) -> float:
+    return 100 * mean_std[1] / seeds**0.5
 
 
 def draw_frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
-    """Robust against clean accuracy, a line a method over its budgets."""
-    mains = {row["objective"]: row["main"] for row in results.select(["objective", "main"]).to_pylist()}
-    colours = _methods(groups)
+    """Robust against clean accuracy, one line per method over its budgets."""
+    main_eps = {row["objective"]: row["main"] for row in results.select(["objective", "main"]).to_pylist()}
+    numbers = _method_numbers(groups)
     figures = []
-    for objective, fraction in _places(groups):
-        eps = mains[objective]
+    for objective, fraction in _settings(groups):
+        eps = main_eps[objective]
         data = []
-        own = [(g, figures_at) for g in _at_place(groups, objective, fraction) if (figures_at := g.at(eps)) is not None]
-        for method in dict.fromkeys(group.method for group, _ in own):
-            points = sorted(((g, r) for g, r in own if g.method == method), key=lambda pair: pair[0].clean[0])
+        pairs = [(g, robust) for g in _in_setting(groups, objective, fraction) if (robust := g.at(eps)) is not None]
+        for method in dict.fromkeys(group.method for group, _ in pairs):
+            points = sorted(((g, r) for g, r in pairs if g.method == method), key=lambda pair: pair[0].clean[0])
             data.append(
                 line(
                     method,
-                    colours[method],
+                    numbers[method],
                     [100 * g.clean[0] for g, _ in points],
                     [100 * r[0] for _, r in points],
                     error_x=errors([_standard_error(g.clean, g.seeds) for g, _ in points]),
@@ -57,35 +57,37 @@ def draw_frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
 
 
 def _largest_budget(groups: Sequence[Group]) -> list[Group]:
-    """Of each method, objective and fraction the group of the largest budget."""
-    best: dict[tuple[str, str, float], Group] = {}
+    """The group of the largest budget for each method, objective and fraction."""
+    largest: dict[tuple[str, str, float], Group] = {}
     for group in groups:
         key = (group.method, group.objective, group.fraction)
-        if key not in best or int(group.budget.split()[0]) > int(best[key].budget.split()[0]):
-            best[key] = group
-    return list(best.values())
+        if key not in largest or int(group.budget.split()[0]) > int(largest[key].budget.split()[0]):
+            largest[key] = group
+    return list(largest.values())
 
 
 def describe_fractions(groups: Sequence[Group]) -> list[Section]:
     """Accuracy against the fraction kept, where there are several."""
     if len({group.fraction for group in groups if group.method != FULL}) < 2:
         return []
-    colours = _methods(groups)
+    numbers = _method_numbers(groups)
     figures = []
     for objective in dict.fromkeys(group.objective for group in groups):
-        own = [group for group in _largest_budget(groups) if group.objective == objective]
-        eps = sorted({key[1] for group in own for key in group.robust})
-        for name, pick in [("clean", None), *((f"eps {say_eps(e)}", e) for e in eps)]:
+        matching = [group for group in _largest_budget(groups) if group.objective == objective]
+        eps = sorted({key[1] for group in matching for key in group.robust})
+        for name, attacked_eps in [("clean", None), *((f"eps {say_eps(e)}", e) for e in eps)]:
             data = []
-            for method in dict.fromkeys(group.method for group in own):
+            for method in dict.fromkeys(group.method for group in matching):
                 points = sorted(
-                    (g.fraction, g.clean if pick is None else g.at(pick), g.seeds) for g in own if g.method == method
+                    (g.fraction, g.clean if attacked_eps is None else g.at(attacked_eps), g.seeds)
+                    for g in matching
+                    if g.method == method
                 )
-                points = [(f, figures_at, n) for f, figures_at, n in points if figures_at is not None]
+                points = [(f, accuracy, n) for f, accuracy, n in points if accuracy is not None]
                 x = [100 * f for f, _, _ in points]
                 y = [100 * v[0] for _, v, _ in points]
                 data.append(
-                    line(method, colours[method], x, y, error_y=errors([_standard_error(v, n) for _, v, n in points]))
+                    line(method, numbers[method], x, y, error_y=errors([_standard_error(v, n) for _, v, n in points]))
                 )
             figures.append(
                 Figure(
@@ -99,20 +101,20 @@ def describe_fractions(groups: Sequence[Group]) -> list[Section]:
 
 def draw_curves(groups: Sequence[Group]) -> list[Figure]:
     """Accuracy over eps, at the largest budgets."""
-    colours = _methods(groups)
+    numbers = _method_numbers(groups)
     figures = []
-    for objective, fraction in _places(groups):
+    for objective, fraction in _settings(groups):
         data = []
-        for group in _largest_budget(_at_place(groups, objective, fraction)):
+        for group in _largest_budget(_in_setting(groups, objective, fraction)):
             eps = sorted({key[1] for key in group.robust})
-            found = [(0.0, group.clean), *((e, at) for e in eps if (at := group.at(e)) is not None)]
+            points = [(0.0, group.clean), *((e, at) for e in eps if (at := group.at(e)) is not None)]
             data.append(
                 line(
                     f"{group.method}, {group.budget}",
-                    colours[group.method],
-                    [e for e, _ in found],
-                    [100 * v[0] for _, v in found],
-                    error_y=errors([_standard_error(v, group.seeds) for _, v in found]),
+                    numbers[group.method],
+                    [e for e, _ in points],
+                    [100 * v[0] for _, v in points],
+                    error_y=errors([_standard_error(v, group.seeds) for _, v in points]),
                 )
             )
         caption = f"{objective}, {say_share(fraction)} kept: accuracy under attack over eps, largest budgets"
@@ -123,22 +125,22 @@ def draw_curves(groups: Sequence[Group]) -> list[Figure]:
 def draw_cost(results: pa.Table) -> Figure:
     """Each cell's seconds and robust accuracy."""
     rows = [row for row in results.to_pylist() if row["eps"] == row["main"]]
-    names = {name: place for place, name in enumerate(dict.fromkeys(["random", *(row["method"] for row in rows)]))}
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(["random", *(row["method"] for row in rows)]))}
     data = []
     for method in dict.fromkeys(row["method"] for row in rows):
-        own = {row["cell"]: row for row in rows if row["method"] == method}.values()
+        by_cell = {row["cell"]: row for row in rows if row["method"] == method}.values()
         data.append(
             line(
                 method,
-                names[method],
-                [row["seconds"] for row in own],
-                [100 * row["accuracy"] for row in own],
+                numbers[method],
+                [row["seconds"] for row in by_cell],
+                [100 * row["accuracy"] for row in by_cell],
                 mode="markers",
             )
         )
     total = sum(row["seconds"] for row in {row["cell"]: row for row in rows}.values())
     caption = (
-        "each cell's seconds (selection, training, evaluation; scoring runs apart) and robust accuracy; "
+        "each cell's seconds (selection, training and evaluation, without scoring runs) and robust accuracy; "
         f"{say_duration(total)} in all"
     )
     return Figure(caption, data, axes("seconds", "robust accuracy at the main eps, %"))
