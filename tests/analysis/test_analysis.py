@@ -129,9 +129,9 @@ def test_its_page(analysed, cli):
     page = (folder / "report.html").read_text()
     for title in (
         "less vulnerable?",
-        "farther from the boundary?",
+        "farther from the decision boundary?",
         "belong to the data?",
-        "Do few epochs do?",
+        "Do few scored epochs suffice?",
         "for a larger one?",
     ):
         assert title in page

@@ -8,97 +8,102 @@ from easycoreset.console import say_eps
 from easycoreset.records import read_record
 from easycoreset.reporting.page import Figure, Grid, Section, axes, errors, line
 
-WHO = (
-    "Attacked models have other seeds than the scored one, and one of them another architecture: a model's own "
-    "gradient and its own vulnerability are linked by calculus, not by the data. Held-out samples are not trained on."
+ATTACKED_MODELS = (
+    "The attacked models have other seeds than the scored model, and one has another architecture: within one model, "
+    "gradient and vulnerability are linked by calculus, not only by the data. No model was trained on held-out samples."
 )
 
 
 def describe_analysis(folder: Path) -> list[Section]:
     """The sections of a folder that `analyze` wrote."""
-    found = read_record(folder / "analysis.json")
-    main = next(
+    analysis = read_record(folder / "analysis.json")
+    hardness = next(
         name
-        for name in ("aign", *(row["hardness"] for row in found["vulnerability"]))
-        if any(row["hardness"] == name for row in found["vulnerability"])
+        for name in ("aign", *(row["hardness"] for row in analysis["vulnerability"]))
+        if any(row["hardness"] == name for row in analysis["vulnerability"])
     )
     return [
         Section(
             "Are easy samples less vulnerable?",
-            [f"{found['data']}, scored by {found['scored_by']}.", WHO],
-            figures=_vulnerability(found, main),
-            tables=[_side_by_side(found)],
+            [f"{analysis['data']}, scored by {analysis['scored_by']}.", ATTACKED_MODELS],
+            figures=_vulnerability(analysis, hardness),
+            tables=[_side_by_side(analysis)],
         ),
         Section(
-            "Do they lie farther from the boundary?",
+            "Are easy samples farther from the decision boundary?",
             [MARGINS],
-            figures=[_margins(found, main)],
-            tables=[_margin_table(found)],
+            figures=[_margins(analysis, hardness)],
+            tables=[_margin_table(analysis)],
         ),
         Section(
-            "Does hardness belong to the data?",
+            "Is hardness a property of the data?",
             [AGREEMENT],
-            figures=[_matrix(found["agreement"], main)],
-            tables=[_agreement_table(found["agreement"])],
+            figures=[_matrix(analysis["agreement"], hardness)],
+            tables=[_agreement_table(analysis["agreement"])],
         ),
-        Section("Do few epochs do?", tables=[_early(found["early"])]),
+        Section("Do few scored epochs suffice?", tables=[_early(analysis["early"])]),
         *(
-            [Section("Does a small model choose for a larger one?", tables=[_transfer(found["transfer"])])]
-            if found["transfer"]
+            [Section("Can a small model choose samples for a larger one?", tables=[_transfer(analysis["transfer"])])]
+            if analysis["transfer"]
             else []
         ),
     ]
 
 
-MARGINS = "Margins are l2 distances that FMN found, upper bounds; 0 where a sample is wrong when clean."
-AGREEMENT = "Rank correlation of the same hardness between runs, on all training samples."
+MARGINS = (
+    "Margins are the l2 distances that FMN found, which are upper bounds; they are 0 for samples misclassified clean."
+)
+AGREEMENT = "Rank correlation of the same hardness between runs, over all training samples."
 
 
-def _name(row: dict[str, Any]) -> str:
+def _model_and_split(row: dict[str, Any]) -> str:
     return f"{row['attacked']}, {'training' if row['split'] == 'train' else 'held-out'}"
 
 
-def _vulnerability(found: dict[str, Any], main: str) -> list[Figure]:
-    """Accuracy under attack and flip rate of held-out samples by part of the hardness, a line a model and eps."""
-    rows = [row for row in found["vulnerability"] if row["hardness"] == main and row["split"] == "test"]
+def _vulnerability(analysis: dict[str, Any], hardness: str) -> list[Figure]:
+    """Accuracy under attack and flip rate of held-out samples by hardness bin, one line per model and eps."""
+    rows = [row for row in analysis["vulnerability"] if row["hardness"] == hardness and row["split"] == "test"]
     figures: list[Figure] = []
-    for what, key, bars in (
+    for quantity, key, interval_key in (
         ("adversarial accuracy", "robust", "robust_interval"),
         ("flip rate", "flip_rate", "flip_interval"),
     ):
-        data = [_with_bars(row, place, key, bars) for place, row in enumerate(rows)]
-        caption = f"{what} of held-out samples by equal parts of {main}, 1 the easiest, with 95% Wilson intervals"
-        figures.append(Figure(caption, data, _parts(main, f"{what}, %")))
+        data = [_line_with_bars(row, number, key, interval_key) for number, row in enumerate(rows)]
+        caption = f"{quantity} of held-out samples by equal-sized bins of {hardness}, from 1 (the easiest)"
+        caption += ", with 95% Wilson intervals"
+        figures.append(Figure(caption, data, _bin_axes(hardness, f"{quantity}, %")))
     return figures
 
 
-def _parts(main: str, y: str) -> dict[str, Any]:
-    layout = axes(f"part of {main}", y)
+def _bin_axes(hardness: str, y: str) -> dict[str, Any]:
+    layout = axes(f"bin of {hardness}", y)
     layout["xaxis"]["dtick"] = 1
     return layout
 
 
-def _with_bars(row: dict[str, Any], place: int, key: str, bars: str) -> dict[str, Any]:
-    """One line, in %; a part without a value has none."""
-    parts = [(part[key], part[bars]) if part[key] is not None else (float("nan"), [0.0, 0.0]) for part in row["bins"]]
-    values = [100 * value for value, _ in parts]
-    spread = errors([100 * high - value for value, (_, (_, high)) in zip(values, parts, strict=True)])
-    lower = [value - 100 * low for value, (_, (low, _)) in zip(values, parts, strict=True)]
+def _line_with_bars(row: dict[str, Any], number: int, key: str, interval_key: str) -> dict[str, Any]:
+    """A line in % with error bars; bins without a value are left out."""
+    pairs = [
+        (part[key], part[interval_key]) if part[key] is not None else (float("nan"), [0.0, 0.0]) for part in row["bins"]
+    ]
+    values = [100 * value for value, _ in pairs]
+    bars = errors([100 * high - value for value, (_, (_, high)) in zip(values, pairs, strict=True)])
+    lower = [value - 100 * low for value, (_, (low, _)) in zip(values, pairs, strict=True)]
     name = f"{row['attacked']}, eps {say_eps(row['eps'])}"
-    spread |= {"symmetric": False, "arrayminus": lower}
-    return line(name, place, list(range(1, len(values) + 1)), values, error_y=spread)
+    bars |= {"symmetric": False, "arrayminus": lower}
+    return line(name, number, list(range(1, len(values) + 1)), values, error_y=bars)
 
 
-def _side_by_side(found: dict[str, Any]) -> Grid:
+def _side_by_side(analysis: dict[str, Any]) -> Grid:
     rows: list[list[Any]] = []
-    for row in found["vulnerability"]:
+    for row in analysis["vulnerability"]:
         first = row["bins"][0]
         last = row["bins"][-1]
         flips = [None if part["flip_rate"] is None else 100 * part["flip_rate"] for part in (first, last)]
         robust = [100 * part["robust"] for part in (first, last)]
-        rows.append([row["hardness"], _name(row), say_eps(row["eps"]), *robust, *flips, row["spearman"]])
+        rows.append([row["hardness"], _model_and_split(row), say_eps(row["eps"]), *robust, *flips, row["spearman"]])
     return Grid(
-        "every hardness: the easiest and the hardest part, in %, and the rank correlation with being broken",
+        "every hardness: the easiest and the hardest bin, in %, and the rank correlation of hardness and being broken",
         [
             "hardness",
             "attacked",
@@ -113,20 +118,24 @@ def _side_by_side(found: dict[str, Any]) -> Grid:
     )
 
 
-def _margins(found: dict[str, Any], main: str) -> Figure:
+def _margins(analysis: dict[str, Any], hardness: str) -> Figure:
     data = [
-        line(_name(row), place, list(range(1, len(row["bins"]) + 1)), [part["mean"] for part in row["bins"]])
-        for place, row in enumerate(r for r in found["margins"] if r["hardness"] == main)
+        line(
+            _model_and_split(row), number, list(range(1, len(row["bins"]) + 1)), [part["mean"] for part in row["bins"]]
+        )
+        for number, row in enumerate(r for r in analysis["margins"] if r["hardness"] == hardness)
     ]
     return Figure(
-        f"mean l2 margin by equal parts of {main}, 1 the easiest", data, axes(f"part of {main}", "margin, l2")
+        f"mean l2 margin by equal-sized bins of {hardness}, from 1 (the easiest)",
+        data,
+        axes(f"bin of {hardness}", "margin, l2"),
     )
 
 
-def _margin_table(found: dict[str, Any]) -> Grid:
+def _margin_table(analysis: dict[str, Any]) -> Grid:
     rows = [
-        [row["hardness"], _name(row), row["spearman"], *(row["interval"] or [None, None]), row["samples"]]
-        for row in found["margins"]
+        [row["hardness"], _model_and_split(row), row["spearman"], *(row["interval"] or [None, None]), row["samples"]]
+        for row in analysis["margins"]
     ]
     return Grid(
         "rank correlation of hardness and margin, with 95% bootstrap intervals",
@@ -135,8 +144,8 @@ def _margin_table(found: dict[str, Any]) -> Grid:
     )
 
 
-def _matrix(agreement: dict[str, Any], main: str) -> Figure:
-    matrix = agreement[main if main in agreement else next(iter(agreement))]
+def _matrix(agreement: dict[str, Any], hardness: str) -> Figure:
+    matrix = agreement[hardness if hardness in agreement else next(iter(agreement))]
     text = [["" if value is None else f"{value:.2f}" for value in row] for row in matrix["spearman"]]
     data = [
         {
@@ -151,20 +160,22 @@ def _matrix(agreement: dict[str, Any], main: str) -> Figure:
             "colorscale": "Viridis",
         }
     ]
-    return Figure(f"rank correlation of {main} between runs", data, axes("", "", yaxis={"autorange": "reversed"}))
+    return Figure(f"rank correlation of {hardness} between runs", data, axes("", "", yaxis={"autorange": "reversed"}))
 
 
 def _agreement_table(agreement: dict[str, Any]) -> Grid:
-    """The main run against each other one."""
+    """Agreement of the scored run with each other run."""
     rows: list[list[Any]] = []
     for column, matrix in agreement.items():
         rows += [
-            [column, name, matrix["spearman"][0][place], matrix["overlap_30"][0][place]]
-            for place, name in enumerate(matrix["names"])
-            if place
+            [column, name, matrix["spearman"][0][number], matrix["overlap_30"][0][number]]
+            for number, name in enumerate(matrix["names"])
+            if number
         ]
     return Grid(
-        "the scored run against the others", ["hardness", "other run", "Spearman", "easiest 30% in common"], rows
+        "agreement of the scored run with the others",
+        ["hardness", "other run", "Spearman", "easiest 30% in common"],
+        rows,
     )
 
 
@@ -180,7 +191,7 @@ def _early(rows: Sequence[dict[str, Any]]) -> Grid:
         for row in rows
     ]
     columns = ["epochs", "scored", "Spearman", "easiest 10%", "30%", "50%"]
-    return Grid("AIGN of some epochs against that of all", columns, lines)
+    return Grid("agreement of AIGN over some epochs with AIGN over all", columns, lines)
 
 
 def _transfer(rows: Sequence[dict[str, Any]]) -> Grid:
@@ -196,4 +207,4 @@ def _transfer(rows: Sequence[dict[str, Any]]) -> Grid:
         ]
         for row in rows
     ]
-    return Grid("accuracy in % of the larger model", ["model", "kept by", "fraction", "updates", "clean", *eps], lines)
+    return Grid("accuracy in % of the larger model", ["model", "method", "fraction", "updates", "clean", *eps], lines)
