@@ -130,7 +130,7 @@ def test_its_page(analysed, cli):
     for title in (
         "less vulnerable?",
         "farther from the decision boundary?",
-        "belong to the data?",
+        "a property of the data?",
         "Do few scored epochs suffice?",
         "for a larger one?",
     ):

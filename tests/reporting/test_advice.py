@@ -52,7 +52,7 @@ def test_a_gain_is_told_with_its_price():
         GROUPS,
     )
     assert said.startswith(
-        "Keep the 50% that easycore picks: against an attack of eps 0.1 the model is 3.0 points (2.0 to 4.0) more "
+        "Keep the 50% that easycore selects: against an attack of eps 0.1 the model is 3.0 points (2.0 to 4.0) more "
         "robust than one of as many random samples at the same clean accuracy."
     )
     assert "its robust accuracy is 6.0 points (5.0 to 7.0) higher than random's" in said
@@ -74,12 +74,12 @@ def test_a_gain_that_shorter_training_gives_too_is_no_reason_to_choose():
         and "Keep the" not in said
     )
     assert "Random samples trained for fewer updates reach the same clean accuracy" in said
-    assert "0.5 points (-1.5 to 2.5) higher than theirs: that is no difference that can be told" in said
+    assert "0.5 points (-1.5 to 2.5) higher than theirs: that is no detectable difference" in said
 
 
 def test_a_gain_that_falls_to_the_correction_is_said_to_be_too_little():
     said = advise([contrast("easycore", "random", "matched clean", 0.03, 0.02, p_holm=0.2)], GROUPS)
-    assert "Keep the" not in said and "that is too little to claim among 1 declared contrasts" in said
+    assert "Keep the" not in said and "that is too little for a claim among 1 declared contrasts" in said
 
 
 def test_all_data_that_do_as_well_are_said():
@@ -90,7 +90,10 @@ def test_all_data_that_do_as_well_are_said():
         ],
         GROUPS,
     )
-    assert "Keep the 50%" in said and "Whether all data at the same budget would do as well cannot be told" in said
+    assert (
+        "Keep the 50%" in said
+        and "Whether training on all data at the same budget would do as well is not known" in said
+    )
     worse = advise(
         [
             contrast("easycore", "random", "equal updates", 0.05, 0.01),
@@ -118,7 +121,7 @@ def test_all_data_that_make_no_difference_need_no_subset():
         ],
         GROUPS,
     )
-    assert "All data at the same budget does as well" in said and "no need of a subset" in said
+    assert "Training on all data at the same budget does as well" in said and "a subset is not needed" in said
 
 
 def test_the_price_is_that_of_the_same_budget():
@@ -148,7 +151,7 @@ def test_finished_contrasts_are_told_beside_unfinished_ones():
         GROUPS,
     )
     assert (
-        said.startswith("Keep the 50% that easycore picks")
+        said.startswith("Keep the 50% that easycore selects")
         and "1 of 2 comparisons with random are not finished" in said
     )
 
@@ -164,12 +167,12 @@ def test_a_grid_without_random_recommends_no_random():
 def test_the_primary_contrast_comes_first():
     lesser = dataclasses.replace(contrast("easycore", "random", "equal updates", 0.03, 0.01), primary=True)
     said = advise([contrast("hardest", "random", "equal updates", 0.04, 0.01), lesser], GROUPS)
-    assert said.startswith("Keep the 50% that easycore picks") and "hardest gains too, 4.0 points" in said
+    assert said.startswith("Keep the 50% that easycore selects") and "hardest also gains 4.0 points" in said
 
 
 def test_unfinished_grids_claim_nothing():
     said = advise([contrast("easycore", "random", "matched clean", 0.05, 0.01, lacking=(3, 4))], GROUPS)
-    assert "nothing can be said yet: 3 of 5 seeds are done" in said and "Keep" not in said
+    assert "nothing can be concluded yet: 3 of 5 seeds are done" in said and "Keep" not in said
 
 
 def test_other_settings_have_a_sentence_each():

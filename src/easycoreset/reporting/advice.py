@@ -1,4 +1,4 @@
-"""The verdict in words, for people who read no statistics: what to keep, and at what price."""
+"""The verdict in plain words, for readers without statistics: which samples to keep, and at what cost."""
 
 from collections.abc import Sequence
 
@@ -6,176 +6,194 @@ from easycoreset.console import say_eps, say_share
 from easycoreset.statistics import Contrast, Group, PlannedContrast
 from easycoreset.statistics.planned import BASELINE, EQUAL, FULL, MATCHED, REFERENCES
 
-OTHERS = 3  # further settings of which a sentence each is said
+MAX_OTHER_SETTINGS = 3  # further settings that have a sentence each
 
 
 def advise(contrasts: Sequence[Contrast], groups: Sequence[Group]) -> str:
-    """One paragraph: of the primary contrast's setting, else of the first, what to keep; of others a sentence each.
+    """One paragraph: what to keep in the primary contrast's setting, else in the first, and a sentence on each other.
 
-    Only a declared contrast that stands is told as shown; the rest is told as what the table looks like.
+    Only a declared contrast whose verdict is gain or loss is called shown; other gains are only described.
     """
     declared = [contrast for contrast in contrasts if contrast.declared]
     settings = list(dict.fromkeys(contrast.plan.setting for contrast in (*declared, *contrasts)))
     if not settings:
         return ""
     first, *rest = settings
-    said = _recommend(_of(contrasts, first), groups, len(declared))
-    for setting in rest[:OTHERS]:
-        said.append(_sum_up(_of(contrasts, setting)))
-    if len(rest) > OTHERS:
-        said.append(f"{len(rest) - OTHERS} more settings are in the list below.")
-    return " ".join(said)
+    sentences = _recommend(_in_setting(contrasts, first), groups, len(declared))
+    for setting in rest[:MAX_OTHER_SETTINGS]:
+        sentences.append(_sum_up(_in_setting(contrasts, setting)))
+    if len(rest) > MAX_OTHER_SETTINGS:
+        sentences.append(f"{len(rest) - MAX_OTHER_SETTINGS} more settings are in the list below.")
+    return " ".join(sentences)
 
 
-def _of(contrasts: Sequence[Contrast], setting: tuple[str, str | None, str, float]) -> list[Contrast]:
-    """The contrasts of a setting at the radius of its declared ones, else at the first."""
-    own = [contrast for contrast in contrasts if contrast.plan.setting == setting]
-    eps = next((contrast.plan.eps for contrast in own if contrast.declared), own[0].plan.eps)
-    return [contrast for contrast in own if contrast.plan.eps == eps]
+def _in_setting(contrasts: Sequence[Contrast], setting: tuple[str, str | None, str, float]) -> list[Contrast]:
+    """The contrasts of a setting at the eps of its declared ones, else at the first eps."""
+    contrasts = [contrast for contrast in contrasts if contrast.plan.setting == setting]
+    eps = next((contrast.plan.eps for contrast in contrasts if contrast.declared), contrasts[0].plan.eps)
+    return [contrast for contrast in contrasts if contrast.plan.eps == eps]
 
 
-def _recommend(own: Sequence[Contrast], groups: Sequence[Group], family: int) -> list[str]:
-    """What to keep, at what price, and whether random or all data would do as well."""
-    plan = own[0].plan
+def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family: int) -> list[str]:
+    """What to keep, at what cost, and whether random or all data would do as well."""
+    plan = contrasts[0].plan
     kept = say_share(plan.fraction)
     attack = f"against an attack of eps {say_eps(plan.eps)}"
     where = f"After {plan.objective} training on {kept} of the samples"
-    declared = [c for c in own if c.declared and c.against == BASELINE and c.method not in REFERENCES]
+    declared = [c for c in contrasts if c.declared and c.against == BASELINE and c.method not in REFERENCES]
     finished = [c for c in declared if not c.provisional]
     if not finished:
-        return [_begin(where, declared, own)]
+        return [_say_unfinished(where, declared, contrasts)]
     measured = [c for c in finished if c.verdict != "not measurable"]
     winners = sorted((c for c in measured if c.verdict == "gain"), key=lambda c: (not c.primary, -c.gain))
-    said = [f"{where}, {c.method} cannot be compared with random: {c.problem}." for c in finished if c.problem]
+    sentences = [f"{where}, {c.method} cannot be compared with random: {c.problem}." for c in finished if c.problem]
     if winners:
         best, *others = winners
-        said += [
-            f"Keep the {kept} that {best.method} picks: {attack} the model is {_points(best)} more robust than "
-            f"one of as many random samples{_how(best)}."
+        sentences += [
+            f"Keep the {kept} that {best.method} selects: {attack} the model is {_points(best)} more robust than "
+            f"one of as many random samples{_at_what(best)}."
         ]
-        said += [f"{c.method} gains too, {_points(c)}; which of them is better is another question." for c in others]
+        sentences += [
+            f"{c.method} also gains {_points(c)}; these contrasts do not compare the two methods." for c in others
+        ]
     elif measured:
-        said += [
+        sentences += [
             f"{where}, no method is shown to make the model more robust {attack} than as many random "
-            f"samples{_how(measured[0])}: keep random ones."
+            f"samples{_at_what(measured[0])}: keep random ones."
         ]
         losers = [c.method for c in measured if c.verdict == "loss"]
-        said += [f"Shown to make it less robust: {', '.join(losers)}."] if losers else []
+        sentences += [f"Shown to make it less robust: {', '.join(losers)}."] if losers else []
     if len(finished) < len(declared):
-        said.append(f"{len(declared) - len(finished)} of {len(declared)} comparisons with random are not finished.")
+        sentences.append(
+            f"{len(declared) - len(finished)} of {len(declared)} comparisons with random are not finished."
+        )
     best = max(winners[:1] or measured, key=lambda c: c.gain, default=None)
     if best is None or best.verdict == "loss":
-        return said
+        return sentences
     nearest = "" if winners else f"The closest is {best.method}. "
-    told = bool(winners) and best.plan.kind == EQUAL  # how it compares with random at equal budgets
-    return [*said, nearest + _price(best, own, groups, told), *_as_good(best, own, family)]
+    is_gain_stated = bool(winners) and best.plan.kind == EQUAL  # the comparison with random at equal budgets
+    return [
+        *sentences,
+        nearest + _compare_at_equal_budgets(best, contrasts, groups, is_gain_stated),
+        *_compare_alternatives(best, contrasts, family),
+    ]
 
 
-def _begin(where: str, declared: Sequence[Contrast], own: Sequence[Contrast]) -> str:
-    """The sentence where no declared comparison with random is finished."""
+def _say_unfinished(where: str, declared: Sequence[Contrast], contrasts: Sequence[Contrast]) -> str:
+    """The sentences where no declared comparison with random is finished."""
     if declared:
         first = min(declared, key=lambda c: not c.primary)
         planned = len(first.plan.seeds)
-        return f"{where}, nothing can be said yet: {planned - len(first.lacking)} of {planned} seeds are done."
-    if any(c.declared for c in own):
-        return _sum_up(own)
+        return f"{where}, nothing can be concluded yet: {planned - len(first.lacking)} of {planned} seeds are done."
+    if any(c.declared for c in contrasts):
+        return _sum_up(contrasts)
     return f"{where}, no method was declared to be compared with random."
 
 
-def _how(contrast: Contrast) -> str:
+def _at_what(contrast: Contrast) -> str:
     return " at the same clean accuracy" if contrast.plan.kind == MATCHED else " at the same budget"
 
 
-def _price(best: Contrast, own: Sequence[Contrast], groups: Sequence[Group], told: bool) -> str:
-    """Robust and clean accuracy beside random's at equal budgets; nothing where random has no such budget."""
+def _compare_at_equal_budgets(
+    best: Contrast, contrasts: Sequence[Contrast], groups: Sequence[Group], is_gain_stated: bool
+) -> str:
+    """A sentence comparing with random at equal budgets; empty where either has no row of that budget."""
     plan = best.plan
-    mine, random = (_group(name, plan, groups) for name in (best.method, BASELINE))
-    equal = next((c for c in own if c.method == best.method and c.against == BASELINE and c.plan.kind == EQUAL), None)
-    if mine is None or random is None:
+    row, random = (_find_group(name, plan, groups) for name in (best.method, BASELINE))
+    equal = next(
+        (c for c in contrasts if c.method == best.method and c.against == BASELINE and c.plan.kind == EQUAL), None
+    )
+    if row is None or random is None:
         return ""
-    change = 100 * (mine.clean[0] - random.clean[0])
-    clean = f"{100 * mine.clean[0]:.1f}% instead of {100 * random.clean[0]:.1f}%"
-    price = f"{abs(change):.1f} points {'lower' if change < 0 else 'higher'} ({clean})"
-    if equal is None or equal.estimate is None or told:
-        return f"At equal budgets its clean accuracy is {price}."
-    return f"At equal budgets its robust accuracy is {_more(equal)} than random's, and its clean accuracy {price}."
+    change = 100 * (row.clean[0] - random.clean[0])
+    clean = f"{100 * row.clean[0]:.1f}% instead of {100 * random.clean[0]:.1f}%"
+    difference = f"{abs(change):.1f} points {'lower' if change < 0 else 'higher'} ({clean})"
+    if equal is None or equal.estimate is None or is_gain_stated:
+        return f"At equal budgets its clean accuracy is {difference}."
+    robust = f"its robust accuracy is {_higher_or_lower(equal)} than random's"
+    return f"At equal budgets {robust}, and its clean accuracy {difference}."
 
 
-def _as_good(best: Contrast, own: Sequence[Contrast], family: int) -> list[str]:
-    """A sentence where random's frontier, or all data, does as well as the method."""
-    said: list[str] = []
-    ours = [c for c in own if c.method == best.method and c.estimate is not None and c.low == c.low]
-    matched = next((c for c in ours if c.against == BASELINE and c.plan.kind == MATCHED), None)
-    full = next((c for c in ours if c.against == FULL), None)
+def _compare_alternatives(best: Contrast, contrasts: Sequence[Contrast], family: int) -> list[str]:
+    """Sentences comparing the method with random's frontier and with all data."""
+    sentences: list[str] = []
+    measured = [c for c in contrasts if c.method == best.method and c.estimate is not None and c.low == c.low]
+    matched = next((c for c in measured if c.against == BASELINE and c.plan.kind == MATCHED), None)
+    full = next((c for c in measured if c.against == FULL), None)
     if matched is not None and matched.verdict in ("inconclusive", "no difference", "loss"):
-        said.append(
-            "Random samples trained for fewer updates reach the same clean accuracy, and there it is "
-            f"{_more(matched)} than theirs: {_doubt(matched, family)}."
+        sentences.append(
+            "Random samples trained for fewer updates reach the same clean accuracy; there the robust accuracy of "
+            f"{best.method} is {_higher_or_lower(matched)} than theirs: {_why_no_claim(matched, family)}."
         )
     if full is None or full.provisional:
-        return said
+        return sentences
     if full.verdict == "no difference":
-        said.append(
-            f"All data at the same budget does as well (its robust accuracy is {_more(full)} than theirs): "
-            "then there is no need of a subset."
+        sentences.append(
+            "Training on all data at the same budget does as well (the method's robust accuracy is "
+            f"{_higher_or_lower(full)}), so a subset is not needed."
         )
     elif full.low <= 0 <= full.high:
-        said.append(
-            "Whether all data at the same budget would do as well cannot be told (its robust accuracy is "
-            f"{_more(full)} than theirs)."
+        sentences.append(
+            "Whether training on all data at the same budget would do as well is not known (the method's robust "
+            f"accuracy is {_higher_or_lower(full)})."
         )
     elif full.verdict == "inconclusive":
-        said.append(
-            f"Its robust accuracy is {_more(full)} than that of all data at the same budget: {_doubt(full, family)}."
+        sentences.append(
+            f"Its robust accuracy is {_higher_or_lower(full)} than that of all data at the same budget: "
+            f"{_why_no_claim(full, family)}."
         )
     else:
         hint = "" if full.declared else ", which was not declared beforehand"
-        said.append(f"Its robust accuracy is {_more(full)} than that of all data at the same budget{hint}.")
-    return said
+        sentences.append(
+            f"Its robust accuracy is {_higher_or_lower(full)} than that of all data at the same budget{hint}."
+        )
+    return sentences
 
 
-def _doubt(contrast: Contrast, family: int) -> str:
-    """Why a gain is not told as one."""
+def _why_no_claim(contrast: Contrast, family: int) -> str:
+    """Why a gain is not claimed."""
     if contrast.low <= 0 <= contrast.high:
-        return "that is no difference that can be told"
+        return "that is no detectable difference"
     if contrast.held_back:
-        return "that is no claim, for the primary contrast makes none"
-    return f"that is too little to claim among {family} declared contrasts" if contrast.declared else "a first look"
+        return "that supports no claim, because the primary contrast supports none"
+    return f"that is too little for a claim among {family} declared contrasts" if contrast.declared else "a first look"
 
 
-def _sum_up(own: Sequence[Contrast]) -> str:
-    """Another setting, in a sentence."""
-    plan = own[0].plan
+def _sum_up(contrasts: Sequence[Contrast]) -> str:
+    """One sentence on a setting."""
+    plan = contrasts[0].plan
     where = f"With {plan.objective} training, {say_share(plan.fraction)} kept and eps {say_eps(plan.eps)}"
-    winners = [c for c in own if c.declared and c.verdict == "gain"]
+    winners = [c for c in contrasts if c.declared and c.verdict == "gain"]
     if winners:
-        told = [f"{c.method} over {'all data' if c.against == FULL else c.against} by {_points(c)}" for c in winners]
-        return f"{where}, there are gains: {'; '.join(told)}."
-    if all(c.provisional for c in own if c.declared):
-        return f"{where}, nothing can be said yet."
-    lost = [c for c in own if c.declared and c.verdict == "loss"]
-    losses = [f"{c.method} to {'all data' if c.against == FULL else c.against} by {_points(c, sign=-1)}" for c in lost]
+        gains = [f"{c.method} over {'all data' if c.against == FULL else c.against} by {_points(c)}" for c in winners]
+        return f"{where}, there are gains: {'; '.join(gains)}."
+    if all(c.provisional for c in contrasts if c.declared):
+        return f"{where}, nothing can be concluded yet."
+    losers = [c for c in contrasts if c.declared and c.verdict == "loss"]
+    losses = [
+        f"{c.method} to {'all data' if c.against == FULL else c.against} by {_points(c, sign=-1)}" for c in losers
+    ]
     return f"{where}, no method is shown to be better" + (
         f", and there are losses: {'; '.join(losses)}." if losses else "."
     )
 
 
 def _points(contrast: Contrast, sign: int = 1) -> str:
-    """A gain with its interval; with a sign of -1 a loss."""
+    """A gain in points with its interval; with sign -1 a loss."""
     low, high = sorted((sign * contrast.low, sign * contrast.high))
     interval = f" ({100 * low:.1f} to {100 * high:.1f})" if contrast.low == contrast.low else ""
     return f"{100 * sign * contrast.gain:.1f} points{interval}"
 
 
-def _more(contrast: Contrast) -> str:
-    """A gain as a comparison."""
+def _higher_or_lower(contrast: Contrast) -> str:
+    """A gain as "N points (LOW to HIGH) higher" or "... lower"."""
     value, low, high = (100 * v for v in (contrast.gain, contrast.low, contrast.high))
     sign, word = (1, "higher") if value > -0.05 else (-1, "lower")
-    ends = sorted((sign * low, sign * high))
-    return f"{abs(value):.1f} points" + (f" ({ends[0]:.1f} to {ends[1]:.1f})" if low == low else "") + f" {word}"
+    bounds = sorted((sign * low, sign * high))
+    return f"{abs(value):.1f} points" + (f" ({bounds[0]:.1f} to {bounds[1]:.1f})" if low == low else "") + f" {word}"
 
 
-def _group(method: str, plan: PlannedContrast, groups: Sequence[Group]) -> Group | None:
-    """A row of the plan's setting and budget."""
+def _find_group(method: str, plan: PlannedContrast, groups: Sequence[Group]) -> Group | None:
+    """The row of a method in the plan's setting and at its budget."""
     key = (method, plan.fraction, plan.objective, f"{plan.size} {plan.unit}")
     return next((g for g in groups if (g.method, g.fraction, g.objective, g.budget) == key), None)
