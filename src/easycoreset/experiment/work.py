@@ -45,7 +45,6 @@ from easycoreset.scoring.needs import FeatureKind
 from easycoreset.selection import choose
 from easycoreset.statistics.outcomes import STRONG
 from easycoreset.tables import Coreset, Scores
-from easycoreset.tables.coreset import find_lost_classes
 from easycoreset.training import train
 from easycoreset.training.setup import open_data
 from easycoreset.versions import versions

@@ -61,7 +61,7 @@ class TrainingSetup:
         updates: the total number.
         steps: the updates of a full epoch.
         warmup: the share of all updates in which the learning rate rises; None for the schedule's default.
-        start: the initial weights, or None for random ones.
+        initial_weights: the initial weights, or None for random ones.
     """
 
     options: RecipeOptions
@@ -293,10 +293,10 @@ def _build(job: TrainingSetup) -> nn.Module:
 
 def _with_start(job: TrainingSetup, init: str) -> TrainingSetup:
     """The job with initial weights; their normalisation, if they have one, replaces that of the data."""
-    start = read_initial_weights(init, job.card())
-    mean = start.mean or job.source.mean
-    std = start.std or job.source.std
-    return replace(job, start=start, source=replace(job.source, mean=mean, std=std))
+    weights = read_initial_weights(init, job.card())
+    mean = weights.mean or job.source.mean
+    std = weights.std or job.source.std
+    return replace(job, initial_weights=weights, source=replace(job.source, mean=mean, std=std))
 
 
 def to_device(model: nn.Module, device: torch.device) -> nn.Module:
