@@ -447,7 +447,7 @@ class TestCards:
         ("SCORED --format robustbench --out {}.json --model a:b", "model is for format onnx"),
         ("{} --format csv --out {}.csv", "source must be an existing file or folder"),
         ("EMPTY --format csv --out {}.csv", "holds none of coreset.parquet, scores.parquet, audit.parquet"),
-        ("HALF --format cvs --out {}.csv", 'did you mean 'csv''),
+        ("HALF --format cvs --out {}.csv", "did you mean 'csv'"),
         ("HALF --format hf --out HALF", "out must be a path other than source"),
         ("HALF --format hf --out SCORED", "is not empty and no export wrote it"),
         ("SCORED/run.json --format csv --out {}.csv", "not a readable Parquet file"),
