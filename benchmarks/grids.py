@@ -30,7 +30,8 @@ def check_grid(folder: Path, root: Path | None) -> Verdict:
     kind, _, place = cells[name].data.partition(":")
     if place and root is None:
         return Verdict(None, f"EASYCORESET_DATA is not set; needed for {kind}")
-    again = Cell(**vars(cells[name]) | {"data": f"{kind}:{root}" if place else kind, "strong": ()})  # beside the table
+    data = f"{kind}:{root}" if place else kind
+    again = dataclasses.replace(cells[name], data=data, strong=())  # those stand beside the table
     with tempfile.TemporaryDirectory() as temporary:
         run_cell(again, Setting(Path(temporary), "cpu"))
         verdict = compare_cell(rows_of(table, name), rows_of(collect(Path(temporary), [again]), again.name))

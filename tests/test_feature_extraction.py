@@ -88,7 +88,7 @@ def test_features_are_added_to_a_finished_run_without_training(scored, tmp_path,
     assert (folder / "features_adv.npy").exists() and (folder / "features.npy").stat().st_mtime_ns == stamp
     assert all((folder / name).read_bytes() == content for name, content in before.items())
     ran = cli(*common, "--save-features", "both")
-    assert ran.code == 2 and "save-features" in ran.err
+    assert ran.code == 2 and "save_features" in ran.err
 
 
 def last_layer_gradient(model, x, y):

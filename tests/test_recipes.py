@@ -12,7 +12,7 @@ from easycoreset.experiment import run_experiment
 from easycoreset.experiment.results import cell_folder
 from easycoreset.members import load_attribute
 from easycoreset.objectives import OBJECTIVES
-from easycoreset.options import CompareOptions
+from easycoreset.options import CompareOptions, resolve_optimizer
 from easycoreset.recipes import PAPER_METHODS, RECIPES
 from easycoreset.selection import SELECTORS
 from support.sources import write_cifar
@@ -25,7 +25,9 @@ def test_recipes_are_fixed():
     assert set(RECIPES) == {*small, *paper, "cifar10-main", "cifar100-main"}
     cells = load_attribute("recipe", quick)("cifar10:x").cells()
     assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
-    assert {(c.main_eps, c.limit, c.scoring_epochs, c.schedule, c.batch_size, c.lr) for c in cells} == {
+    assert {
+        (c.main_eps, c.limit, c.scoring_epochs, c.schedule, c.batch_size, resolve_optimizer(c)["lr"]) for c in cells
+    } == {
         (2 / 255, 2000, 15, "onecycle", 128, 0.1),
         (8 / 255, 2000, 15, "onecycle", 128, 0.1),
     }

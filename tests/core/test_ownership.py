@@ -160,7 +160,8 @@ def test_beginning_anew_deletes_what_the_run_wrote_and_nothing_else(cli, made, p
     before = {**photograph(out)}
     users = {name: content for name, content in before.items() if name not in _listed(out)}
     assert len(users) > 12
-    ran = cli(*arguments, "--seed", 7, "--out", out, "--overwrite")
+    other = "--weight-decay" if command == "compare" else "--seed"
+    ran = cli(*arguments, other, 7, "--out", out, "--overwrite")
     assert ran.code == 0, ran.err
     after = photograph(out)
     assert {name: after.get(name) for name in users} == users
@@ -172,7 +173,7 @@ def test_beginning_anew_deletes_what_the_run_wrote_and_nothing_else(cli, made, p
     )
     changed.write_bytes(changed.read_bytes() + b"notes of mine")
     before = photograph(out)
-    ran = cli(*arguments, "--seed", 8, "--out", out, "--overwrite")
+    ran = cli(*arguments, other, 8, "--out", out, "--overwrite")
     assert ran.code == 2 and changed.name in ran.err, ran.err
     assert photograph(out) == before
 

@@ -124,9 +124,9 @@ def test_it_may_write_into_the_model_folder(trained, tmp_path):
     ("options", "match"),
     [
         ({"attack": "pdg"}, "did you mean 'pgd'"),
-        ({"attack": ["fgsm", "fgsm"]}, "attack must be named once each"),
+        ({"attack": ["fgsm", "fgsm"]}, "attack must be given once each"),
         ({"eps": 1.5}, r"eps must be in \[0, 1\] for linf"),
-        ({"eps": [0.1, 0.1]}, "each value once"),
+        ({"eps": [0.1, 0.1]}, "eps must be given once each"),
         ({"eps": "8/0"}, "neither a number nor a fraction"),
         ({"norm": "l2", "eps": 9}, r"eps must be in \[0, 8.0\] for l2"),
         ({"limit": 0}, "limit must be >= 1; got 0"),

@@ -123,6 +123,10 @@ def test_a_new_option_renames_no_finished_cell():
     assert done and done <= {cell.name for cell in cifar10_main("cifar10:somewhere").cells()}
 
 
+def test_an_option_keeps_its_first_name_in_the_keys_of_cells():
+    assert Cell(data="photos", skip_unreadable=True).key() == {"data": "photos", "skip_broken": True}
+
+
 def test_an_optimizers_defaults_are_the_same_cell_whether_they_are_spelled_or_not():
     plain = Cell(data="digits")
     assert plain.name == Cell(data="digits", lr=0.1, weight_decay=5e-4).name

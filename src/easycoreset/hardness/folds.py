@@ -72,7 +72,7 @@ class Last:
 class ForgettingEvents:
     """How often 1 (correct) was followed by 0; without any 1, the number of observed epochs (Toneva et al. 2019).
 
-    >>> fold = Forgotten()
+    >>> fold = ForgettingEvents()
     >>> for correct in ([1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0]):
     ...     fold.add(np.array(correct, float))
     >>> fold.result().tolist()
@@ -107,7 +107,7 @@ class WindowedDeviation:
 
     He et al. 2023, whose code drops the last window. NaN if fewer than two epochs were observed.
 
-    >>> fold = SlidingDeviation()
+    >>> fold = WindowedDeviation()
     >>> fold.add(np.array([0.2])); fold.add(np.array([0.6]))
     >>> bool(np.isclose(fold.result()[0], 0.4 / np.sqrt(2)))
     True

@@ -66,7 +66,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sort key for names that orders numbers by value.
 
-    >>> sorted(["epoch_10", "epoch_2", "epoch_1"], key=natural)
+    >>> sorted(["epoch_10", "epoch_2", "epoch_1"], key=natural_key)
     ['epoch_1', 'epoch_2', 'epoch_10']
     """
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name) if part]
