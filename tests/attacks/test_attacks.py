@@ -167,7 +167,7 @@ def test_margin_loss_works_where_cross_entropy_sees_nothing(trained, batch):
         ("pgd:step=3", {}, "no option 'step': did you mean 'steps'"),
         ("pgd:steps=0", {}, "steps must be >= 1; got 0"),
         ("pgd:restarts=0", {}, "restarts must be >= 1; got 0"),
-        ("pgd:steps=x", {}, "steps must be of type int; got 'x'"),
+        ("pgd:steps=x", {}, "steps must be a whole number; got 'x'"),
         ("pgd:steps=", {}, "no value"),
         ("pgd:steps=3:steps=4", {}, "given twice"),
         ("pgd", {"eps": 1.5}, r"eps must be in \[0, 1\]"),
