@@ -48,7 +48,7 @@ def test_signatures_are_the_options():
     assert {"data", "epochs", "updates", "out"} <= set(parameters) and "options" not in parameters
     with pytest.raises(TypeError, match=r"train\(\) has no option 'epoch': did you mean 'epochs'"):
         easycoreset.train(data="digits", epoch=3, out="x")
-    assert "batch_size: Samples a training step." in easycoreset.train.__doc__
+    assert "batch_size: Samples per training step." in easycoreset.train.__doc__
     assert "Annotated" not in str(inspect.signature(easycoreset.train))
 
 
