@@ -1,4 +1,4 @@
-"""What a folder holds before anything in it is touched, and whether a run may begin or go on there."""
+"""The check of a run's folder before anything is written: whether the run may begin or resume there."""
 
 import json
 import os
@@ -15,11 +15,21 @@ from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions
 
 RENAMED = {"skip_broken": "skip_unreadable"}  # options that version 0.1 recorded under another name
-OWN = "run.json"  # the record of the run that a folder belongs to; other records are guests
+OWN = "run.json"  # the record of the run that owns the folder; other records are guests
 
 
 class Claim:
-    """What a folder holds before anything is touched, and whether a run may begin or go on there."""
+    """One run's claim on a folder: compares the folder with the run, then opens or creates the run's record.
+
+    Args:
+        path: the folder.
+        command: the command of the run.
+        options: the options that determine the result.
+        record: the file name of the run's record.
+        places: names in the folder that the run may write to.
+        host: a folder of another run that a guest may write into.
+        grows: an unfinished folder without a ledger may be continued.
+    """
 
     def __init__(
         self,
@@ -43,7 +53,11 @@ class Claim:
         self.ledger = Ledger(path, record)
 
     def refuse(self, overwrite: bool) -> None:
-        """Raise where the run may not work here; nothing is changed."""
+        """Raise unless the run may work in the folder; nothing is changed.
+
+        Raises:
+            UsageError: the folder holds something else, or a run with other options.
+        """
         if not os.path.lexists(self.path):
             return
         if not self.path.is_dir():
@@ -54,10 +68,10 @@ class Claim:
             self._refuse_other(overwrite)
 
     def _refuse_without_record(self) -> None:
-        """A folder without our record must be empty, or a host of guests; what a kill left of a beginning is ours."""
-        listed = self.ledger.entries()
-        foreign = [item for item in sorted(self.path.iterdir()) if not self._is_beginning(item, listed)]
-        if self.ledger.exists():  # a run of ours was here, and its record was deleted when its process was killed
+        """Without our record, the folder must be empty or a host; the leftovers of a killed start are accepted."""
+        entries = self.ledger.entries()
+        foreign = [item for item in sorted(self.path.iterdir()) if not self._is_leftover(item, entries)]
+        if self.ledger.exists():  # a killed process had deleted the record of its run
             foreign = []
         if self.file.name == OWN and foreign:
             raise UsageError(
@@ -67,49 +81,49 @@ class Claim:
         hosted = self.host is not None and self.host.resolve() == self.path.resolve()
         if self.file.name != OWN and foreign and not hosted:
             raise UsageError(
-                f"out: {str(self.path)!r} holds what {self.command} did not write "
+                f"out: {str(self.path)!r} holds files that {self.command} did not write "
                 f"({say_paths(foreign, self.path)}); give another --out"
             )
-        self._refuse_in_the_way()
+        self._refuse_foreign()
 
-    def _is_beginning(self, item: Path, listed: Mapping[str, list[str]]) -> bool:
-        return (item.name in (LOCK, self.ledger.file.name) and is_plain_file(item)) or item.name in listed
+    def _is_leftover(self, item: Path, entries: Mapping[str, list[str]]) -> bool:
+        return (item.name in (LOCK, self.ledger.file.name) and is_plain_file(item)) or item.name in entries
 
     def _refuse_other(self, overwrite: bool) -> None:
         listed = bool(self.ledger.entries().get(self.file.name))
-        problem = "it is no file" if not is_plain_file(self.file) else ""
-        made: dict[str, Any] = {}
+        problem = "it is not a file" if not is_plain_file(self.file) else ""
+        record: dict[str, Any] = {}
         if not problem:
             try:
-                made = _read_record(self.file)
+                record = _read_record(self.file)
             except UsageError as error:
                 problem = str(error)
         if problem and not (listed and _is_damaged(self.file)):
-            raise UsageError(f"{self.file} is no record that easycoreset wrote ({problem}); give another --out")
+            raise UsageError(f"{self.file} is not a record that easycoreset wrote ({problem}); give another --out")
         if problem and not overwrite:
             raise UsageError(f"{self.file} is corrupt ({problem}); --overwrite begins anew")
-        if made and made.get("command") != self.command:
+        if record and record.get("command") != self.command:
             raise UsageError(
-                f"out: {self.file} was made with the command {quote(made.get('command'))}; give another --out"
+                f"out: {self.file} was made with the command {quote(record.get('command'))}; give another --out"
             )
         if not overwrite:
-            difference = _difference(made["options"], self.options, self.defaults)
+            difference = _difference(record["options"], self.options, self.defaults)
             if difference:
                 raise OtherRunError(f"out: {self.file} was made with {difference}; give another --out, or --overwrite")
         elif not listed:
             raise UsageError(
-                f"out: {str(self.path)!r} has no list of what {self.command} wrote there (version 0.1 "
+                f"out: {str(self.path)!r} has no list of the files that {self.command} wrote (version 0.1 "
                 "kept none): nothing is deleted; give another --out"
             )
-        if overwrite or made.get("status") != "done":
-            self._refuse_in_the_way()
+        if overwrite or record.get("status") != "done":
+            self._refuse_foreign()
 
-    def _refuse_in_the_way(self) -> None:
+    def _refuse_foreign(self) -> None:
         foreign = [path for path in self.ledger.foreign(self.places) if path != self.file or not _is_damaged(path)]
         if foreign and self.file.exists() and not self.ledger.exists():
             if not self.grows:
                 raise OtherRunError(
-                    f"out: {str(self.path)!r} is unfinished and has no list of what it wrote "
+                    f"out: {str(self.path)!r} is unfinished and has no list of the files that it wrote "
                     "(version 0.1 kept none); give another --out"
                 )
         elif foreign:
@@ -120,21 +134,21 @@ class Claim:
             )
 
     def begin(self, overwrite: bool) -> None:
-        """Delete what the run before wrote, where `overwrite` says so, and what a killed process left half written.
+        """With `overwrite`, delete the files of the previous run; always delete the temporary files of killed runs.
 
-        What is left of a folder whose record is gone was being deleted when its process was killed.
+        A folder with a ledger and without a record was being deleted when its process was killed: the rest is deleted.
         """
         if self.ledger.exists() and (overwrite or not os.path.lexists(self.file)):
             self.ledger.delete()
-            if os.path.lexists(self.file):  # it is damaged; whoever damaged it may want to look at it
+            if os.path.lexists(self.file):  # a damaged record is kept for inspection
                 self.file.rename(self.path / f".{self.file.name}.{process_name()}.aside")
             self.ledger.clear()
         self.ledger.delete_temporaries()
 
     def open_record(self) -> dict[str, Any]:
-        """The record that is there, or a new one."""
+        """Read the record, or write a new one."""
         if self.file.exists():
-            if not self.ledger.entries().get(self.file.name):  # of a version that kept no list
+            if not self.ledger.entries().get(self.file.name):  # written by a version without ledgers
                 self.ledger.note(self.file, digest_of(self.file))
             return _read_record(self.file)
         record = {
@@ -151,7 +165,7 @@ class Claim:
 
 
 def _is_damaged(file: Path) -> bool:
-    """Whether a record is a file that is no JSON any more, as after a fault of the disk."""
+    """Whether a record is a plain file but not valid JSON, as after a disk fault."""
     try:
         read_json(file)
     except UsageError:
@@ -163,11 +177,11 @@ def _read_record(file: Path) -> dict[str, Any]:
     """Read a run's record.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     record = read_record(file)
     if record.get("schema_version") != SCHEMA_VERSION:
-        raise UsageError(f"schema_version must be {SCHEMA_VERSION}; it is {quote(record.get('schema_version'))}")
+        raise UsageError(f"schema_version must be {SCHEMA_VERSION}; got {quote(record.get('schema_version'))}")
     if not isinstance(record.get("options"), dict) or not isinstance(record.get("command"), str):
         raise UsageError("command and options are missing")
     if record.get("status") == "done" and "summary" not in record:
@@ -176,27 +190,29 @@ def _read_record(file: Path) -> dict[str, Any]:
 
 
 def _difference(recorded: Mapping[str, Any], options: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """Which options differ from those that were recorded, down to the single values of nested ones.
+    """Describe the options that differ from the recorded ones, down to single values of nested options.
 
-    An option that the record lacks is newer than it, and had its default.
+    An option that the record lacks is newer than the record, and had its default.
     """
     recorded = {RENAMED.get(name, name): value for name, value in recorded.items()}
-    made = _flat(recorded)
-    now = _flat(json.loads(json.dumps(options)))
+    old = _flatten(recorded)
+    new = _flatten(json.loads(json.dumps(options)))
     absent = {name for name in options if name not in recorded}
     newer = {name for name in absent if options[name] in (None, [], "", False, defaults.get(name))}
-    names = [name for name in sorted({*made, *now}) if made.get(name) != now.get(name) and name not in newer]
-    data = [name for name in names if name.partition("[")[0] == "fingerprint"]
-    said = ["other data (samples were added, removed, changed or relabelled since)"] if data else []
-    others = [name for name in names if name not in data]
-    said += [f"{name}={quote(made.get(name))} (now {quote(now.get(name))})" for name in others[:SHOWN]]
-    return ", ".join(said) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and name not in newer]
+    data_names = [name for name in names if name.partition("[")[0] == "fingerprint"]
+    parts = ["other data (samples were added, removed, changed or relabelled since)"] if data_names else []
+    others = [name for name in names if name not in data_names]
+    parts += [f"{name}={quote(old.get(name))} (now {quote(new.get(name))})" for name in others[:SHOWN]]
+    return ", ".join(parts) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested values by their places: `bases[0].lr`."""
+def _flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """Map the path of each nested value, like `bases[0].lr`, to the value."""
     if isinstance(value, dict) and (value or not name):
-        return {k: v for key, item in value.items() for k, v in _flat(item, f"{name}.{key}" if name else key).items()}
+        return {
+            k: v for key, item in value.items() for k, v in _flatten(item, f"{name}.{key}" if name else key).items()
+        }
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        return {k: v for row, item in enumerate(value) for k, v in _flat(item, f"{name}[{row}]").items()}
+        return {k: v for i, item in enumerate(value) for k, v in _flatten(item, f"{name}[{i}]").items()}
     return {name: value}

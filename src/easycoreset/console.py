@@ -1,6 +1,6 @@
-"""What a person sees while waiting: notes, progress and the time left, all on standard error.
+"""Notes, progress and the remaining time for the user, all on standard error.
 
-Without `show`, which the command line calls, warnings alone are told (by Python's logging), and in a worker nothing.
+The command line calls `show`. Without it, only warnings appear (by Python's logging); a worker prints nothing.
 """
 
 import contextlib
@@ -26,24 +26,24 @@ def show(quiet: bool = False) -> None:
 
 
 def hush() -> None:
-    """Tell nothing: of what a worker does, the experiment's records tell."""
+    """Print nothing: a worker writes its progress to the experiment's records."""
     log.handlers[:] = [logging.NullHandler()]
 
 
 def say_duration(seconds: float) -> str:
-    """Say a duration as people do.
+    """Format a duration.
 
     >>> say_duration(75), say_duration(3700), say_duration(4.2)
     ('1m15s', '1h01m', '4s')
     """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    total = round(seconds)
+    if total < 60:
+        return f"{total}s"
+    return f"{total // 60}m{total % 60:02d}s" if total < 3600 else f"{total // 3600}h{total % 3600 // 60:02d}m"
 
 
 def say_share(fraction: float) -> str:
-    """A share for people: 10%, 0.45%.
+    """Format a fraction as a percentage.
 
     >>> say_share(0.1), say_share(0.0045)
     ('10%', '0.45%')
@@ -52,7 +52,7 @@ def say_share(fraction: float) -> str:
 
 
 def say_objective(objective: str, others: Iterable[str]) -> str:
-    """An objective by its name, with its options where another one of that name stands beside it.
+    """The name of an objective, with its options where `others` holds one of the same name with other options.
 
     >>> say_objective("trades:beta=1", ["standard"]), say_objective("trades:beta=1", ["trades:beta=6"])
     ('trades', 'trades:beta=1')
@@ -62,18 +62,18 @@ def say_objective(objective: str, others: Iterable[str]) -> str:
 
 
 def say_eps(eps: float) -> str:
-    """Say a radius as people write it.
+    """Format a radius: a short decimal where that is exact, else n/255 for a whole n.
 
     >>> say_eps(8 / 255), say_eps(0.2)
     ('8/255', '0.2')
     """
     pixels = eps * 255
-    short = f"{eps:.4g}"
-    return f"{round(pixels)}/255" if float(short) != eps and abs(pixels - round(pixels)) < 1e-9 else short
+    decimal = f"{eps:.4g}"
+    return f"{round(pixels)}/255" if float(decimal) != eps and abs(pixels - round(pixels)) < 1e-9 else decimal
 
 
 def say_name(name: Any) -> str:
-    """Say the name of a file or a class on one line.
+    """Format the name of a file or a class on one line.
 
     >>> say_name("two words.png"), say_name("two" + chr(10) + "lines").count(chr(10))
     ('two words.png', 0)
@@ -82,15 +82,15 @@ def say_name(name: Any) -> str:
 
 
 def printable(text: object) -> str:
-    """A text in which nothing steers the terminal: characters that are not printed are spelled, but for line ends.
+    """Escape control characters, which might steer the terminal; line ends and tabs stay.
 
     >>> printable("cat" + chr(27) + "[2J").isprintable(), printable("two" + chr(10) + "lines").count(chr(10))
     (True, 1)
     """
-    whole = str(text)
-    if whole.isprintable():
-        return whole
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in whole)
+    string = str(text)
+    if string.isprintable():
+        return string
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in string)
 
 
 class _Printable(logging.Formatter):
@@ -99,7 +99,7 @@ class _Printable(logging.Formatter):
 
 
 class Progress:
-    """Steps done of a known total; the time left is known after 20 steps."""
+    """Progress towards a known total; the remaining time appears after 20 steps."""
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
         self.label = label
@@ -116,7 +116,7 @@ class Progress:
             self._task = self._bar.add_task(label, total=self.total, completed=done, text="")
 
     def advance(self, steps: int = 1, text: str | None = None, above: Any = None) -> None:
-        """Count `steps` as done; `text` says what else is worth seeing, `above` is shown over a terminal's bar."""
+        """Count `steps` as done; `text` is shown beside the count, `above` is shown above a terminal's bar."""
         self.done += steps
         self.text = self.text if text is None else text
         if self._bar is not None:
@@ -126,25 +126,25 @@ class Progress:
             self._print_line()
 
     def _print_line(self) -> None:
-        """A plain line after 20 steps, and then every 15 seconds."""
+        """Print a line after 20 steps, and then every 15 seconds."""
         self._calls += 1
         now = time.monotonic()
         if self._calls != 20 and now - self._printed < 15:
             return
         self._printed = now
         left = (now - self._start) / (self.done - self._first) * (self.total - self.done)
-        tail = f", {say_duration(left)} left" if self._calls >= 20 else ""
-        line = f"{self.label}: {self.done}/{self.total}{tail}{'  ' + self.text if self.text else ''}"
+        remaining_text = f", {say_duration(left)} left" if self._calls >= 20 else ""
+        line = f"{self.label}: {self.done}/{self.total}{remaining_text}{'  ' + self.text if self.text else ''}"
         print(printable(line), file=sys.stderr)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
 
 
 def _rich_bar() -> Any:
-    """A progress bar on standard error, which can show something above itself."""
+    """A progress bar on standard error that can show a renderable above itself."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
@@ -152,19 +152,19 @@ def _rich_bar() -> Any:
     class Bar(RichProgress):
         above: Any = None
 
-        def get_renderables(self) -> Iterator[Any]:  # rich's own place for this
+        def get_renderables(self) -> Iterator[Any]:  # rich's hook
             if self.above is not None:
                 yield self.above
             yield from super().get_renderables()
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    last = TextColumn("{task.fields[text]}", markup=False)
-    return Bar(*columns, TimeRemainingColumn(), last, console=Console(stderr=True), transient=True)
+    text_column = TextColumn("{task.fields[text]}", markup=False)
+    return Bar(*columns, TimeRemainingColumn(), text_column, console=Console(stderr=True), transient=True)
 
 
 @contextlib.contextmanager
 def progress(label: str, total: int, done: int = 0) -> Iterator[Progress]:
-    """Show a `Progress` for the length of a `with` block."""
+    """Show a `Progress` during a `with` block."""
     bar = Progress(label, total, done)
     try:
         yield bar

@@ -1,4 +1,4 @@
-"""One picture from a file to 8 bits and three channels, of whatever kind and size, in bounded memory."""
+"""Decode an image file of any usual format and size to 8 bits and three channels, in bounded memory."""
 
 import contextlib
 import functools
@@ -11,56 +11,60 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from easycoreset.depth import Encoded, common_white, declared_white, is_deep, largest_value
 
-# What is opened as a picture; Pillow knows more kinds, for some of which it starts other programs.
+# The accepted image formats; Pillow has more, for some of which it starts other programs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
-LARGE = 2**24  # pixels above which a picture is shrunk as it is read, and read alone
-COSTLY = 2**22  # pixels above which one that is not plain is read alone
-PLAIN = ("L", "RGB")
-ALPHA = ("LA", "PA", "RGBA")  # which are multiplied by their alpha to be averaged, in a second buffer
-BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
-MOST_BYTES = 3 * 2**28  # that a picture may take while it is decoded; what is made of it comes on top
-SQUARE = 4  # times the shorter side, to which a longer one is cut before anything else is done
-WIDE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # bytes that Pillow holds a pixel in
-BUFFERS = {"WEBP": 3, "AVIF": 4}  # times that their decoders hold a picture
-ORIENTATION = 0x0112  # of EXIF
-STRIP = 2**20  # pixels that are brought to 8 bits and three channels at once
+LARGE = 2**24  # pixels above which an image is shrunk while it is decoded, and one at a time
+COSTLY_PIXELS = 2**22  # pixels above which an image whose mode is not in PLAIN_MODES is decoded one at a time
+PLAIN_MODES = ("L", "RGB")
+ALPHA_MODES = (
+    "LA",
+    "PA",
+    "RGBA",
+)  # modes that need a second buffer for averaging, with the colours multiplied by alpha
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
+MOST_BYTES = 3 * 2**28  # bytes that decoding one image may take, without the result
+MAX_ASPECT = 4  # the longer side is cropped to this multiple of the shorter side first
+BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # in Pillow; others take 4
+DECODER_COPIES = {"WEBP": 3, "AVIF": 4}  # copies of the image that the decoder holds
+ORIENTATION = 0x0112  # EXIF tag
+STRIP = 2**20  # pixels that are converted to 8 bits and three channels at once
 
 
 @functools.cache
 def _known_formats() -> list[str]:
-    """Those of `FORMATS` that this Pillow reads."""
-    Image.init()  # their readers are loaded
+    """The `FORMATS` that the installed Pillow can read."""
+    Image.init()  # loads the format plugins
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 @contextlib.contextmanager
 def open_picture(file: Encoded) -> Iterator[Image.Image]:
-    """Open a picture of one of the usual kinds, without Pillow's limit of pixels; nothing is decoded yet.
+    """Open an image of one of the `FORMATS`, without Pillow's pixel limit; nothing is decoded yet.
 
     Raises:
-        Exception: almost any, where the file is broken or of another kind.
+        Exception: almost any, where the file is damaged or of another format.
     """
     with own_limit(), Image.open(file, formats=_known_formats()) as image:
         yield image
 
 
 def begins_as_picture(path: Path) -> bool:
-    """Whether a file's first bytes are those of a usual kind of picture; much faster than opening it as one."""
+    """Whether a file begins with the signature of a usual image format; much faster than opening it."""
     with open(path, "rb") as file:
         start = file.read(12)
-    return start.startswith(BEGINNINGS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+    return start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
 def decode(path: Encoded, size: int | None, white: int | None = None) -> np.ndarray:
-    """Decode one picture to [size, size, 3] uint8: turned as its EXIF says, resized, centre cropped.
+    """Decode one image to [size, size, 3] uint8: rotated by its EXIF orientation, resized, centre cropped.
 
-    With `size` None it keeps its own. A JPEG is decoded at a fraction of its size where that is twice `size` at least,
-    which moves a pixel's value by a few of 255. Pictures of 16 bits are scaled to 8 by what their file says is white,
-    else by `white` (65535 where it is None), floats in [0, 1] likewise; what is transparent is white; of animations the
-    first picture is taken. At most 1 GiB is taken meanwhile.
+    With `size` None the image keeps its size. A JPEG is decoded at a fraction of its size where that is at least twice
+    `size`, which changes pixel values by a few of 255. Images of 16 bits are scaled to 8 by the white value in their
+    file, else by `white` (65535 where it is None); floats in [0, 1] are scaled too. Transparent pixels become white; of
+    an animation the first frame is taken. Decoding takes at most 1 GiB.
 
     Raises:
-        Exception: almost any, where the file is broken; a ValueError where it is too large.
+        Exception: almost any, where the file is damaged; a ValueError where it is too large.
     """
     with open_picture(path) as image:
         pixels = image.width * image.height
@@ -68,55 +72,55 @@ def decode(path: Encoded, size: int | None, white: int | None = None) -> np.ndar
         if pixels <= LARGE:
             if size is not None:
                 image.draft(None, (2 * size, 2 * size))  # a JPEG is decoded at a fraction of its size
-            with _alone if pixels > COSTLY and image.mode not in PLAIN else contextlib.nullcontext():
-                turned = to_rgb(image, white)
+            with _large_lock if pixels > COSTLY_PIXELS and image.mode not in PLAIN_MODES else contextlib.nullcontext():
+                rgb = to_rgb(image, white)
         else:
-            with _alone:
+            with _large_lock:
                 if size is None:
                     return _decode_large(image, white)
-                turned = to_rgb(_shrink(image, size), white)
-    return np.array(turned if size is None else ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR))
+                rgb = to_rgb(_shrink(image, size), white)
+    return np.array(rgb if size is None else ImageOps.fit(rgb, (size, size), Image.Resampling.BILINEAR))
 
 
 def find_white(files: Sequence[Encoded]) -> int | None:
-    """The value that is white in the deep pictures whose files do not say it; None where there are none.
+    """Find the white value of the 16-bit images whose files do not declare it; None where there are no such images.
 
-    Files that cannot be read are left to `decode`.
+    Unreadable files are skipped: `decode` reports them.
     """
     largest = -1.0
     for file in files:
         try:
             with open_picture(file) as image:
                 if is_deep(image.mode) and declared_white(image, file) is None:
-                    _load(image)
+                    _load_bounded(image)
                     largest = max(largest, largest_value(image))
-        except Exception:  # PIL raises almost anything on broken files
+        except Exception:  # PIL raises almost anything on damaged files
             continue
     return common_white(largest) if largest >= 0 else None
 
 
 def to_rgb(image: Image.Image, white: int) -> Image.Image:
-    """The picture in 8 bits and three channels, turned as its EXIF says; what is transparent is white."""
+    """Convert an image to 8 bits and three channels, rotated by its EXIF orientation, on white where transparent."""
     image = ImageOps.exif_transpose(image)
     if image.mode != "F" and not is_deep(image.mode):
-        return _opaque(image)
-    values = _values(image)
-    return Image.fromarray(_to_bytes(values, _highest(image.mode, float(values.max()), white))).convert("RGB")
+        return _flatten_alpha(image)
+    values = _deep_values(image)
+    return Image.fromarray(_to_bytes(values, _white_value(image.mode, float(values.max()), white))).convert("RGB")
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """A picture of 8 bits in three channels, on white where it is transparent."""
+def _flatten_alpha(image: Image.Image) -> Image.Image:
+    """Convert an image of 8 bits to three channels, on white where it is transparent."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def _values(image: Image.Image) -> np.ndarray:
-    """The values of a deep picture.
+def _deep_values(image: Image.Image) -> np.ndarray:
+    """The values of an image of 16-bit integers or floats.
 
     Raises:
-        ValueError: they are not finite, or negative.
+        ValueError: a value is not finite or is negative.
     """
     values = np.asarray(image, np.float64)
     if not np.isfinite(values).all() or values.min() < 0:
@@ -124,121 +128,122 @@ def _values(image: Image.Image) -> np.ndarray:
     return values
 
 
-def _highest(mode: str, largest: float, white: int) -> int:
-    """The value that is white; `white` is that of integers."""
+def _white_value(mode: str, largest: float, white: int) -> int:
+    """The value that is white: `white` for integers, 1 or 255 for floats."""
     return white if mode != "F" else 255 if largest > 1 else 1
 
 
-def _to_bytes(values: np.ndarray, highest: int) -> np.ndarray:
-    return np.round(np.minimum(values / highest, 1) * 255).astype(np.uint8)
+def _to_bytes(values: np.ndarray, white_value: int) -> np.ndarray:
+    return np.round(np.minimum(values / white_value, 1) * 255).astype(np.uint8)
 
 
-def _load(image: Image.Image, more: int = 0) -> None:
-    """Decode a large picture, unless that takes too many bytes; `more` of them a pixel are taken for the result."""
+def _load_bounded(image: Image.Image, extra: int = 0) -> None:
+    """Decode a large image, unless that takes too many bytes; the result takes `extra` bytes per pixel."""
     pixels = image.width * image.height
-    taken = WIDE.get(image.mode, 4) * (2 if image.mode in ALPHA else 1) * BUFFERS.get(image.format or "", 1) + more
-    if image.info.get("progressive"):  # such a JPEG is held whole in any case, three coefficients of two bytes a pixel
-        taken += 6
-    if pixels * taken > MOST_BYTES:
+    buffers = (2 if image.mode in ALPHA_MODES else 1) * DECODER_COPIES.get(image.format or "", 1)
+    cost = BYTES_PER_PIXEL.get(image.mode, 4) * buffers + extra
+    if image.info.get("progressive"):  # the decoder holds all coefficients, three of two bytes per pixel
+        cost += 6
+    if pixels * cost > MOST_BYTES:
         raise ValueError(
-            f"{image.width} x {image.height} pixels of {taken} bytes: at most {MOST_BYTES / 1e6:.0f} MB are decoded"
+            f"{image.width} x {image.height} pixels of {cost} bytes: at most {MOST_BYTES / 1e6:.0f} MB are decoded"
         )
     image.load()
 
 
 def _shrink(image: Image.Image, size: int) -> Image.Image:
-    """A large picture at a whole fraction of its size, at least twice as large as `size`, without the ends of a strip.
+    """Shrink a large image by a whole factor, to at least twice `size`; a long image loses both ends.
 
-    A JPEG is decoded so.
+    A JPEG is decoded at the smaller size.
     """
-    whole = image.width * image.height
+    full_pixels = image.width * image.height
     image.draft(None, (2 * size, 2 * size))
-    drafted = whole // max(image.width * image.height, 1)
-    _load(image, more=6 * (drafted - 1) if image.info.get("progressive") else 0)
-    orientation = image.getexif()
-    image = _cut(image)
+    draft_factor = full_pixels // max(image.width * image.height, 1)
+    _load_bounded(image, extra=6 * (draft_factor - 1) if image.info.get("progressive") else 0)
+    exif = image.getexif()
+    image = _crop_long_side(image)
     factor = min(image.size) // (2 * size)
     reduced = _reduce(image, factor) if factor >= 2 else image
-    reduced.getexif().update(orientation)
+    reduced.getexif().update(exif)
     return reduced
 
 
 def _reduce(image: Image.Image, factor: int) -> Image.Image:
-    """A picture at a fraction of its size; what cannot be averaged as it is is converted strip by strip."""
-    kinds = {"1": "L", "P": "RGBA" if "transparency" in image.info else "RGB"}
-    mode = "I" if image.mode.startswith("I;16") else kinds.get(image.mode, image.mode)
+    """Shrink an image by a factor; a mode that cannot be averaged is converted strip by strip."""
+    averaged_modes = {"1": "L", "P": "RGBA" if "transparency" in image.info else "RGB"}
+    mode = "I" if image.mode.startswith("I;16") else averaged_modes.get(image.mode, image.mode)
     if mode == image.mode:
         return image.reduce(factor)
     width, height = image.size
-    found = Image.new(mode, (-(-width // factor), -(-height // factor)))
+    reduced = Image.new(mode, (-(-width // factor), -(-height // factor)))
     rows = factor * max(1, STRIP // (width * factor))
     for top in range(0, height, rows):
         strip = image.crop((0, top, width, min(top + rows, height))).convert(mode)
-        found.paste(strip.reduce(factor), (0, top // factor))
-    return found
+        reduced.paste(strip.reduce(factor), (0, top // factor))
+    return reduced
 
 
-def _cut(image: Image.Image) -> Image.Image:
-    """The middle of a picture of which one side is much longer than the other; as much is cut from either end."""
+def _crop_long_side(image: Image.Image) -> Image.Image:
+    """Crop an image with one much longer side to its middle."""
     width, height = image.size
     short = min(width, height)
-    left, top = ((side - min(side, SQUARE * short)) // 2 for side in (width, height))
+    left, top = ((side - min(side, MAX_ASPECT * short)) // 2 for side in (width, height))
     return image.crop((left, top, width - left, height - top)) if left or top else image
 
 
 def _decode_large(image: Image.Image, white: int) -> np.ndarray:
-    """A large picture at its own size, [H,W,3] uint8, brought to 8 bits and three channels strip by strip."""
-    _load(image, more=6)  # the result, and once more where it is turned
+    """Decode a large image at its full size to [H,W,3] uint8, strip by strip."""
+    _load_bounded(image, extra=6)  # the result, and a copy of it where it is rotated
     width, height = image.size
-    found = np.empty((height, width, 3), np.uint8)
+    pixels = np.empty((height, width, 3), np.uint8)
     rows = max(1, STRIP // width)
     deep = image.mode == "F" or is_deep(image.mode)
-    parts = [(top, min(top + rows, height)) for top in range(0, height, rows)]
-    highest = _highest(image.mode, _largest(image, parts), white) if deep else 255
-    for top, bottom in parts:
+    strips = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+    white_value = _white_value(image.mode, _largest(image, strips), white) if deep else 255
+    for top, bottom in strips:
         strip = image.crop((0, top, width, bottom))
         if deep:
-            found[top:bottom] = _to_bytes(_values(strip), highest)[..., None]
+            pixels[top:bottom] = _to_bytes(_deep_values(strip), white_value)[..., None]
         else:
-            found[top:bottom] = np.asarray(_opaque(strip))
-    return _turn(found, image.getexif().get(ORIENTATION, 1))
+            pixels[top:bottom] = np.asarray(_flatten_alpha(strip))
+    return _orient(pixels, image.getexif().get(ORIENTATION, 1))
 
 
-def _largest(image: Image.Image, parts: list[tuple[int, int]]) -> float:
-    return max(float(_values(image.crop((0, top, image.width, bottom))).max()) for top, bottom in parts)
+def _largest(image: Image.Image, strips: list[tuple[int, int]]) -> float:
+    return max(float(_deep_values(image.crop((0, top, image.width, bottom))).max()) for top, bottom in strips)
 
 
-def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn [H,W,3] as an EXIF orientation says."""
-    turns = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
-    if orientation not in turns:
+def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Rotate and mirror [H,W,3] by an EXIF orientation."""
+    transforms = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+    if orientation not in transforms:
         return pixels
-    count, mirrored = turns[orientation]
-    turned = np.rot90(pixels, count)
-    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
+    quarter_turns, mirrored = transforms[orientation]
+    rotated = np.rot90(pixels, quarter_turns)
+    return np.ascontiguousarray(rotated[:, ::-1] if mirrored else rotated)
 
 
 def describe_read_error(error: Exception) -> str:
-    """What is wrong with a picture, on one line."""
-    unknown = isinstance(error, UnidentifiedImageError)  # which would name the file, or the object in memory
-    return "not an image" if unknown else " ".join(str(error).split()) or type(error).__name__
+    """Describe why an image is unreadable, on one line."""
+    is_unidentified = isinstance(error, UnidentifiedImageError)  # its text would name the file or the object in memory
+    return "not an image" if is_unidentified else " ".join(str(error).split()) or type(error).__name__
 
 
-_alone = threading.Lock()
-_counting = threading.Lock()
-_lifted: list[int | None] = []
+_large_lock = threading.Lock()
+_limit_lock = threading.Lock()
+_saved_limits: list[int | None] = []
 
 
 @contextlib.contextmanager
 def own_limit() -> Iterator[None]:
-    """Lift Pillow's limit of pixels, which warns or raises wherever it is met; `MOST_BYTES` stands in its place."""
-    with _counting:
-        _lifted.append(Image.MAX_IMAGE_PIXELS if not _lifted else _lifted[0])
+    """Lift Pillow's pixel limit, which warns or raises; `MOST_BYTES` is the limit instead."""
+    with _limit_lock:
+        _saved_limits.append(Image.MAX_IMAGE_PIXELS if not _saved_limits else _saved_limits[0])
         Image.MAX_IMAGE_PIXELS = None
     try:
         yield
     finally:
-        with _counting:
-            before = _lifted.pop()
-            if not _lifted:
-                Image.MAX_IMAGE_PIXELS = before
+        with _limit_lock:
+            previous = _saved_limits.pop()
+            if not _saved_limits:
+                Image.MAX_IMAGE_PIXELS = previous

@@ -1,4 +1,4 @@
-"""Which value is white in pictures of more than 8 bits: what their files say, else the data set's largest value."""
+"""The white value of images of more than 8 bits: declared in the file, else from the data set's largest value."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -7,63 +7,63 @@ import numpy as np
 from PIL import Image
 
 Encoded = Path | BinaryIO
-WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
-MAX_SAMPLE_VALUE = 281  # a tag of TIFF
-HEADER = 2**16  # bytes of a PNG in which it is looked for how many bits count
+WHITE_VALUES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
+MAX_SAMPLE_VALUE = 281  # TIFF tag
+HEADER_BYTES = 2**16  # bytes of a PNG that are searched for its sBIT chunk
 
 
 def is_deep(mode: str) -> bool:
-    """Whether a picture's values are integers of 16 bits."""
+    """Whether an image mode has integers of 16 bits."""
     return mode == "I" or mode.startswith("I;16")
 
 
 def declared_white(image: Image.Image, file: Encoded) -> int | None:
-    """The value that a picture's file says is white; None where it says nothing."""
+    """The white value that an image's file declares; None where it declares none."""
     if image.format == "TIFF":
-        said = getattr(image, "tag_v2", {}).get(MAX_SAMPLE_VALUE)
-        value = max(said) if isinstance(said, tuple) and said else said
+        tag = getattr(image, "tag_v2", {}).get(MAX_SAMPLE_VALUE)
+        value = max(tag) if isinstance(tag, tuple) and tag else tag
         return int(value) if isinstance(value, int) and 0 < value < 65535 else None
     if image.format == "PNG":
-        bits = _significant_bits(_begin(file))
+        bits = _significant_bits(_read_header(file))
         return 2**bits - 1 if bits is not None and 0 < bits < 16 else None
-    return 65535 if image.format == "PPM" else None  # whose own maximum Pillow has brought to that
+    return 65535 if image.format == "PPM" else None  # Pillow scales PPM to this maximum
 
 
 def common_white(largest: float) -> int:
-    """The white of the fewest bits that hold a data set's largest value.
+    """The white value of the fewest bits that hold a data set's largest value.
 
     >>> common_white(4000), common_white(200), common_white(65535)
     (4095, 255, 65535)
     """
-    return next((white for white in WHITES if largest <= white), WHITES[-1])
+    return next((white for white in WHITE_VALUES if largest <= white), WHITE_VALUES[-1])
 
 
 def largest_value(image: Image.Image) -> float:
-    """The largest value of a picture, which is decoded for it."""
+    """The largest value of an image; decodes it."""
     _, highest = image.getextrema()
     return float(np.max(highest))
 
 
-def _begin(file: Encoded) -> bytes:
+def _read_header(file: Encoded) -> bytes:
     if isinstance(file, Path):
-        with open(file, "rb") as opened:
-            return opened.read(HEADER)
-    place = file.tell()
+        with open(file, "rb") as stream:
+            return stream.read(HEADER_BYTES)
+    position = file.tell()
     file.seek(0)
-    content = file.read(HEADER)
-    file.seek(place)
+    content = file.read(HEADER_BYTES)
+    file.seek(position)
     return content
 
 
 def _significant_bits(content: bytes) -> int | None:
-    """What a PNG's sBIT chunk says, which stands before its pixels."""
-    place = 8
-    while place + 8 <= len(content):
-        length = int.from_bytes(content[place : place + 4])
-        kind = content[place + 4 : place + 8]
-        if kind == b"sBIT" and 0 < length <= 4:
-            return max(content[place + 8 : place + 8 + length], default=None)
-        if kind == b"IDAT":
+    """The largest bit depth in a PNG's sBIT chunk, which comes before its pixels; None without one."""
+    offset = 8
+    while offset + 8 <= len(content):
+        length = int.from_bytes(content[offset : offset + 4])
+        chunk_type = content[offset + 4 : offset + 8]
+        if chunk_type == b"sBIT" and 0 < length <= 4:
+            return max(content[offset + 8 : offset + 8 + length], default=None)
+        if chunk_type == b"IDAT":
             return None
-        place += 12 + length
+        offset += 12 + length
     return None

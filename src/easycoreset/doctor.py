@@ -1,4 +1,4 @@
-"""What this machine has: versions, devices, threads, optional parts, and how fast it trains."""
+"""A report on this machine: versions, devices, threads, installed extras and training speed."""
 
 import importlib.util
 import os
@@ -24,19 +24,19 @@ OPTIONAL = {
 
 
 def diagnose() -> dict[str, Any]:
-    """Look at this machine; the speed is measured, in about three seconds."""
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    """Describe this machine and measure its speed, in about three seconds."""
+    gpu_names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "versions": versions(),
-        "devices": {"cpu": os.cpu_count(), "cuda": cuda, "mps": torch.backends.mps.is_available()},
+        "devices": {"cpu": os.cpu_count(), "cuda": gpu_names, "mps": torch.backends.mps.is_available()},
         "threads": torch.get_num_threads(),
         "extras": {extra: importlib.util.find_spec(module) is not None for extra, module in OPTIONAL.items()},
-        "speed": {device: measure_speed(torch.device(device)) for device in ["cpu", *(["cuda"] if cuda else [])]},
+        "speed": {device: measure_speed(torch.device(device)) for device in ["cpu", *(["cuda"] if gpu_names else [])]},
     }
 
 
 def measure_speed(device: torch.device, seconds: float = 1.0) -> dict[str, float]:
-    """Training steps of thin-resnet on batches of 128 images of 32x32, one CPU thread: images a second."""
+    """Time training steps of thin-resnet on batches of 128 images of 32x32 with one CPU thread: images per second."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -44,19 +44,19 @@ def measure_speed(device: torch.device, seconds: float = 1.0) -> dict[str, float
         x = torch.rand(128, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
         y = torch.randint(10, (128,), device=device)
 
-        def step() -> None:
+        def train_step() -> None:
             model.zero_grad()
             torch.nn.functional.cross_entropy(model(x), y).backward()
 
         for _ in range(3):
-            step()
-        steps = 0
+            train_step()
+        n_steps = 0
         start = time.perf_counter()
         while time.perf_counter() - start < seconds:
-            step()
-            steps += 1
+            train_step()
+            n_steps += 1
             if device.type == "cuda":
                 torch.cuda.synchronize()
-        return {"thin_resnet_images_per_second": round(128 * steps / (time.perf_counter() - start), 1)}
+        return {"thin_resnet_images_per_second": round(128 * n_steps / (time.perf_counter() - start), 1)}
     finally:
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""What can go wrong, as types: wrong use, a failure during the work, a grid that failed in part, and a warning."""
+"""The exceptions and the warning of easycoreset, and the wording of their messages."""
 
 import difflib
 import reprlib
@@ -9,11 +9,11 @@ MAX_MESSAGE = 80  # characters of a value that a message quotes
 
 
 class UsageError(ValueError):
-    """Wrong use, found before work starts; the command line exits with 2."""
+    """Wrong use, detected before the work starts; the command line exits with 2."""
 
 
 class OtherRunError(UsageError):
-    """A folder that holds a run made with other options, or by a version that had others."""
+    """A folder holds a run that was made with other options, or by a version with other options."""
 
 
 class RunError(RuntimeError):
@@ -33,7 +33,7 @@ _reprs.maxstring = _reprs.maxother = MAX_MESSAGE
 
 
 def quote(value: Any) -> str:
-    """A value as Python writes it, on one line and of at most 80 characters, however much it holds.
+    """The `repr` of a value, on one line of at most 80 characters.
 
     >>> len(quote("a" * 1000)), quote("cat")
     (80, "'cat'")
@@ -42,24 +42,24 @@ def quote(value: Any) -> str:
     """
     try:
         return shorten(" ".join(_reprs.repr(value).split()) if not isinstance(value, str) else _reprs.repr(value))
-    except Exception:  # an integer of too many digits, or somebody's own __repr__
+    except Exception:  # an integer of too many digits, or a user's __repr__
         return f"a value of type {type(value).__name__}"
 
 
 def shorten(text: str, longest: int = MAX_MESSAGE) -> str:
-    """At most so many characters of a text: its beginning and its end."""
+    """Shorten a text to at most `longest` characters: its beginning and its end."""
     return text if len(text) <= longest else f"{text[: longest // 2 - 1]}...{text[-(longest // 2 - 2) :]}"
 
 
 def say_error(error: Exception) -> str:
-    """What somebody's code raised, on one line and shortened; of TorchScript the line that tells, which is the last.
+    """The message of an exception, on one shortened line; of a TorchScript error the last line, which has the cause.
 
     >>> say_error(ValueError("no such layer:" + chr(10) + " conv7"))
     'no such layer: conv7'
     """
     lines = str(error).split("\n")
-    told = [lines[-1] or lines[-2]] if "TorchScript" in lines[0] and len(lines) > 1 else lines
-    return shorten(" ".join(" ".join(told).split()), 300) or type(error).__name__
+    relevant = [lines[-1] or lines[-2]] if "TorchScript" in lines[0] and len(lines) > 1 else lines
+    return shorten(" ".join(" ".join(relevant).split()), 300) or type(error).__name__
 
 
 def require(holds: bool, option: str, rule: str, value: Any) -> None:
@@ -74,11 +74,11 @@ def require(holds: bool, option: str, rule: str, value: Any) -> None:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Say which of `names` comes nearest to `name`, else list them all.
+    """Suggest the one of `names` that is closest to `name`, else list them all.
 
     >>> nearest("esycore", ["easycore", "random"])
     "did you mean 'easycore'?"
     """
     names = sorted(names)
-    close = difflib.get_close_matches(name[:MAX_MESSAGE], names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "choose from " + ", ".join(names)
+    matches = difflib.get_close_matches(name[:MAX_MESSAGE], names, n=1, cutoff=0.5)
+    return f"did you mean {matches[0]!r}?" if matches else "choose from " + ", ".join(names)

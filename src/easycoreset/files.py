@@ -1,4 +1,4 @@
-"""Files that no reader sees half of, and that take nobody else's place."""
+"""Write files atomically, without replacing the files of others; read and write JSON."""
 
 import errno
 import functools
@@ -21,7 +21,7 @@ from easycoreset.paths import digest_of, is_plain_file, remember, remove_empty
 SCHEMA_VERSION = 1
 _UMASK = os.umask(0)
 os.umask(_UMASK)
-LITTLE = 2**20  # bytes free, below which a disk is full
+FULL_DISK = 2**20  # bytes; a disk with less free space is full
 MINIMUM_FREE = 16 * 2**20  # bytes; a run refuses to start on a fuller disk
 LARGEST_JSON = 2**28  # bytes of a JSON file that are read
 
@@ -29,24 +29,24 @@ LARGEST_JSON = 2**28  # bytes of a JSON file that are read
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it to `path`.
 
-    Within a folder that a run works in, the file is listed in the run's ledger, and takes no other's place.
+    In a run's folder, the file is listed in the run's ledger, and replaces only files that the run wrote.
 
     Raises:
-        UsageError: something else is in the way.
+        UsageError: something else has the path.
         RunError: the file cannot be written.
     """
     ledger = ledger_of(path)
     check_free(path)
     make_folder(path.parent)
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; a file is to be written there")
+        raise UsageError(f"{path} is a folder; it must be a file")
     temporary = temporary_beside(path)
     digest = ""
     if ledger is not None:
         ledger.note(temporary, TEMPORARY)
     try:
         write(temporary)
-        os.chmod(temporary, 0o666 & ~_UMASK)  # safetensors writes files that only their owner may read
+        os.chmod(temporary, 0o666 & ~_UMASK)  # safetensors makes files readable by their owner only
         if ledger is not None:
             ledger.note(path, digest := digest_of(temporary))
         os.replace(temporary, path)
@@ -61,10 +61,10 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_new(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a file at a path where nothing lies; a file of the same content is left as it is.
+    """Let `write` fill a file at a path that must be free; a file of the same content is left as it is.
 
     Raises:
-        UsageError: something else is there.
+        UsageError: the path is taken by something else.
         RunError: the file cannot be written.
     """
     make_folder(path.parent)
@@ -73,10 +73,10 @@ def write_new(path: Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
         os.chmod(temporary, 0o666 & ~_UMASK)
         try:
-            _link(temporary, path)  # fails where something is there, also where it came to be just now
+            _link(temporary, path)  # fails if the path is taken, even since a moment ago
         except FileExistsError:
             if not is_plain_file(path) or digest_of(path) != digest_of(temporary):
-                raise UsageError(f"out: {path} is there already, and nothing is replaced: give another name") from None
+                raise UsageError(f"out: {path} exists, and nothing is replaced; give another name") from None
     except (RunError, UsageError):
         raise
     except Exception as error:
@@ -86,7 +86,7 @@ def write_new(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def say_cause(error: Exception, file: Path) -> str:
-    """Why a file could not be written, in the system's words: torch, Arrow and safetensors each have their own."""
+    """Describe why a file cannot be written, in the system's words whatever torch, Arrow or safetensors report."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     limit = largest_file()
@@ -94,7 +94,7 @@ def say_cause(error: Exception, file: Path) -> str:
     free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else MINIMUM_FREE
     if limit is not None and size >= limit - 4096:
         return f"{os.strerror(errno.EFBIG)} (files may have {limit:,} bytes: ulimit -f)"
-    if free < LITTLE:
+    if free < FULL_DISK:
         return f"{os.strerror(errno.ENOSPC)} ({free / 2**20:.0f} MB free)"
     return shorten(" ".join(str(error).split()) or type(error).__name__, 2 * MAX_MESSAGE)
 
@@ -110,25 +110,25 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those around it; what is made in a run's folder is listed in its ledger."""
+    """Make a folder and its parents; folders that are made in a run's folder are listed in its ledger."""
     missing: list[Path] = []
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
-    for place in reversed(missing):
-        ledger = ledger_of(place)
+    for path in reversed(missing):
+        ledger = ledger_of(path)
         if ledger is not None:
-            ledger.note(place, MADE)
-        place.mkdir(exist_ok=True)
+            ledger.note(path, MADE)
+        path.mkdir(exist_ok=True)
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name beside `path` that no other process takes, on another machine neither."""
+    """A temporary path beside `path` that no other process uses, on any machine."""
     return path.with_name(f".{path.name[:100]}.{process_name()}.tmp")
 
 
 def process_name() -> str:
-    """A name for this process that no other has, also where machines share a disk and number their processes alike."""
+    """A name unique to this process, even among machines that share a disk and reuse process numbers."""
     host = re.sub(r"[^\w-]", "-", platform.node())[:40] or "host"
     return f"{host}-{os.getpid()}-{_token(os.getpid())}"
 
@@ -152,7 +152,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > LARGEST_JSON:
-            raise UsageError(f"{path}: too large for JSON that easycoreset wrote")
+            raise UsageError(f"{path}: too large for a JSON file that easycoreset wrote")
         value = json.loads(path.read_text())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
@@ -164,21 +164,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def prepare_place(folder: Path) -> None:
-    """Make `folder`, and find out now whether something can be written there; where not, nothing is left behind.
+    """Make `folder` and check that it is writable; if it is not, nothing is left behind.
 
     Raises:
         UsageError: no permission, not a folder, or no space.
     """
-    missing = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
+    missing = [parent for parent in (folder, *folder.absolute().parents) if not parent.exists()]
     try:
         make_folder(folder)
-        with tempfile.TemporaryFile(dir=folder) as probe:  # without a name, where the system has such
+        with tempfile.TemporaryFile(dir=folder) as probe:  # unnamed, where the system supports it
             probe.write(b"x" * 4096)
         free = shutil.disk_usage(folder).free
         problem = f"{free / 2**20:.0f} MB free; at least 16 MB are needed" if free < MINIMUM_FREE else ""
     except OSError as error:
         problem = error.strerror or str(error)
     if problem:
-        for place in missing:
-            remove_empty(place)
+        for parent in missing:
+            remove_empty(parent)
         raise UsageError(f"out: cannot write into {str(folder)!r}: {problem}")

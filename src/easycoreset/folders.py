@@ -1,4 +1,4 @@
-"""Folders in which one run works and a rerun goes on: looked at first, touched only where they are the run's own."""
+"""Folders of runs: checked first, locked, and changed only if they belong to the run; a rerun resumes there."""
 
 import contextlib
 import os
@@ -20,12 +20,12 @@ from easycoreset.paths import remove_empty, say_paths
 
 @dataclass
 class RunFolder:
-    """A folder in which one run works: what it was made with, and whether it is finished."""
+    """A folder in which one run works, with the run's record."""
 
     path: Path
     file: Path
     record: dict[str, Any] = field(default_factory=dict)
-    writes: bool = True  # of several processes of one run the first alone
+    writes: bool = True  # only the main process of a run writes
 
     @property
     def done(self) -> bool:
@@ -33,7 +33,7 @@ class RunFolder:
         return self.record.get("status") == "done"
 
     def finish(self, **facts: Any) -> None:
-        """Mark the run as finished, with what is worth knowing about it."""
+        """Mark the run as finished and add `facts` to its record."""
         self.record |= {"status": "done", "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
         if self.writes:
             write_json(self.file, self.record)
@@ -51,33 +51,33 @@ def claim(
     host: Path | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Iterator[RunFolder]:
-    """Work alone in the folder `path`, on one run of `command` with `options` (those that make the result).
+    """Work alone in the folder `path`, on one run of `command` with `options`.
 
-    The folder belongs to the run, unless `record` is another file than run.json: that one is a guest.
+    The folder belongs to the run, unless `record` is not run.json: then the run is a guest.
 
     Args:
-        path: new, empty, or a folder of this run.
-        command: whose run it is.
-        options: that make the result.
-        overwrite: begin anew where another run of the command was: what that one wrote is deleted, and no more.
-        record: the file that tells of the run.
-        places: names in the folder that the run may write to; what another wrote there is refused now.
-        host: a folder of something else that a guest may write into.
-        defaults: of the options, which an older record may lack.
+        path: a folder that is new, empty, or of this run.
+        command: the command of the run.
+        options: the options that determine the result.
+        overwrite: delete the files of another run of the command, and only those, and begin anew.
+        record: the file name of the run's record.
+        places: names in the folder that the run may write to; files of others there are refused now.
+        host: a folder of another run that a guest may write into.
+        defaults: the defaults of the options, for records that are older than an option.
 
     Raises:
-        UsageError: the folder holds something else, or a run with other options (what differs is named).
-        RunError: another process works in the folder now.
+        UsageError: the folder holds something else, or a run with other options (the differences are named).
+        RunError: another process is working in the folder.
     """
-    wanted = Claim(path, command, options, record, places, host, defaults=defaults)
-    wanted.refuse(overwrite)
-    with _enclosed(path, record), _locked(path, wanted.ledger, shared=False) as lock:
+    request = Claim(path, command, options, record, places, host, defaults=defaults)
+    request.refuse(overwrite)
+    with _listed_as_step(path, record), _locked(path, request.ledger, shared=False) as lock:
         if lock is None:
             raise RunError(f"another process is working in {str(path)!r}; wait for it or give another --out")
-        wanted.refuse(overwrite)
-        with wanted.ledger.active():
-            wanted.begin(overwrite)
-            yield RunFolder(path, path / record, wanted.open_record())
+        request.refuse(overwrite)
+        with request.ledger.active():
+            request.begin(overwrite)
+            yield RunFolder(path, path / record, request.open_record())
 
 
 @dataclass
@@ -88,7 +88,7 @@ class SharedFolder(RunFolder):
     lock: Lock | None = None
 
     def settle(self) -> None:
-        """Let the other processes in: what must be done alone is done."""
+        """Let other processes in, once the exclusive work is done."""
         if self.lock is not None:
             self.lock.share()
 
@@ -100,27 +100,27 @@ def share(
     """Work in the folder `path` beside other processes with the same `options`.
 
     Raises:
-        UsageError: the folder holds something else, or a run with other options (what differs is named).
-        RunError: `overwrite` while another process works there.
+        UsageError: the folder holds something else, or a run with other options (the differences are named).
+        RunError: `overwrite` while another process is working there.
     """
-    wanted = Claim(path, command, options, OWN, places, grows=True)
-    wanted.refuse(overwrite)
-    with _enclosed(path, OWN), _locked(path, wanted.ledger, shared=True) as lock:
+    request = Claim(path, command, options, OWN, places, grows=True)
+    request.refuse(overwrite)
+    with _listed_as_step(path, OWN), _locked(path, request.ledger, shared=True) as lock:
         assert lock is not None
         if overwrite and not lock.alone:
-            raise RunError(f"another process is working in {str(path)!r}: it is not overwritten")
-        wanted.refuse(overwrite)
-        with wanted.ledger.active():
+            raise RunError(f"another process is working in {str(path)!r}: it cannot be overwritten")
+        request.refuse(overwrite)
+        with request.ledger.active():
             if lock.alone:
-                wanted.begin(overwrite)
-            folder = SharedFolder(path, path / OWN, wanted.open_record(), alone=lock.alone, lock=lock)
+                request.begin(overwrite)
+            folder = SharedFolder(path, path / OWN, request.open_record(), alone=lock.alone, lock=lock)
             yield folder
 
 
 @contextlib.contextmanager
 def step_folder(path: Path, record: str) -> Iterator[Ledger]:
-    """Write in a folder that no other process has, as a step of a larger run: what is written there is listed."""
-    with _enclosed(path, record):
+    """Write in a folder that no other process uses, as a step of a larger run; the files written are listed."""
+    with _listed_as_step(path, record):
         prepare_place(path)
         with Ledger(path, record).active() as ledger:
             ledger.delete_temporaries()
@@ -128,35 +128,36 @@ def step_folder(path: Path, record: str) -> Iterator[Ledger]:
 
 
 def discard_step(path: Path, *records: str) -> None:
-    """Delete a step's folder by its ledgers; what of it was damaged, or is of a version without lists, is set aside.
+    """Delete the files of a step by its ledgers; damaged files, and those of versions without ledgers, are set aside.
 
     Raises:
-        UsageError: somebody else's file is in it.
+        UsageError: the folder holds a file that the step did not write.
     """
     ledgers = [ledger for ledger in (Ledger(path, record) for record in records) if ledger.exists()]
-    if ledgers and (foreign := [item for item in ledgers[0].unlisted() if item not in {x.file for x in ledgers}]):
-        raise UsageError(f"{say_paths(foreign, path)} in {path} is in the way: it was not written there; move it")
+    ledger_files = {ledger.file for ledger in ledgers}
+    if ledgers and (foreign := [item for item in ledgers[0].unlisted() if item not in ledger_files]):
+        raise UsageError(f"{say_paths(foreign, path)} in {path} is in the way: the step did not write it; move it")
     delete_run(path, *records)
     if not os.path.lexists(path):
         return
     aside = path.with_name(f".{path.name}.{process_name()}.{secrets.token_hex(3)}.aside")
     path.rename(aside)
-    log.warning("warning: what was damaged in %s is in %s now", path, aside)
+    log.warning("warning: the damaged files of %s were moved to %s", path, aside)
 
 
 @contextlib.contextmanager
-def _enclosed(path: Path, record: str) -> Iterator[None]:
-    """List a folder as a step of the run around it, where there is one."""
-    around = ledger_of(path)
-    if around is not None:
-        around.refuse_links(path)
-        around.note(path, f"{STEP}{record}")
+def _listed_as_step(path: Path, record: str) -> Iterator[None]:
+    """List the folder as a step in the ledger of the enclosing run, if there is one."""
+    ledger = ledger_of(path)
+    if ledger is not None:
+        ledger.refuse_links(path)
+        ledger.note(path, f"{STEP}{record}")
     yield
 
 
 @contextlib.contextmanager
 def _locked(path: Path, ledger: Ledger, shared: bool) -> Iterator[Lock | None]:
-    """Hold the folder's lock; None where another process has it alone. Who is refused leaves no trace."""
+    """Hold the folder's lock; None if another process holds it exclusively. A refused process leaves nothing behind."""
     existed = path.exists()
     prepare_place(path)
     lock = open_lock(path / LOCK, wait=shared)

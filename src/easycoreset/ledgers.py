@@ -1,10 +1,10 @@
-"""What a run has written: the list by which its files may be replaced or deleted, and nothing else is ever touched.
+"""Ledgers: lists of the files that a run has written. Only listed files are ever replaced or deleted.
 
-A record (`run.json`, `evaluation.json`, ...) has a ledger beside it, `.run.json.written`: a line of JSON a file,
-`[path, mark]`, appended before the file gets its name. The mark is the SHA-256 of its content, or says that the path is
-a folder that was made, a step's folder (whose own ledger is that of the record named), a temporary file, or deleted. A
-file with other content than was listed last, or before it, is somebody else's. Known by their names alone are, while
-they are listed, locks and what says where an unfinished run stands: that may be damaged, and is worth nothing.
+A record (`run.json`, `evaluation.json`, ...) has a ledger beside it, `.run.json.written`, with a line of JSON per file,
+`[path, mark]`, appended before the file is renamed to its path. The mark is the SHA-256 of the content, or `folder` (a
+folder that the run made), `step RECORD` (the folder of a step, whose ledger belongs to RECORD), `temporary`, `state` or
+`deleted`. A file belongs to the run if its content has one of the last two listed hashes. Locks and the state of an
+unfinished run (checkpoints) belong to it by name alone, while they are listed: they may be damaged, and are expendable.
 """
 
 import contextlib
@@ -47,11 +47,11 @@ class Ledger:
         self.given = Path(os.path.abspath(folder))
         self.file = self.folder / f".{record}{SUFFIX}"
         self._entries: dict[str, list[str]] = {}
-        self._read = (0, 0)  # inode and bytes of the list that the entries are of
+        self._position = (0, 0)  # inode of the ledger file, and bytes that were parsed
 
     @contextlib.contextmanager
     def active(self) -> Iterator["Ledger"]:
-        """List here what `write_atomic` writes in the folder meanwhile, unless a folder within it has a ledger."""
+        """List the files that `write_atomic` writes in the folder, except in subfolders with an active ledger."""
         _active.append(self)
         try:
             yield self
@@ -59,14 +59,14 @@ class Ledger:
             _active.remove(self)
 
     def note(self, path: Path, mark: str) -> None:
-        """Append a line; a file of that name that is no ledger is left alone.
+        """Append a line to the ledger.
 
         Raises:
-            UsageError: something else has the ledger's name.
+            UsageError: another file has the ledger's name; it is left alone.
         """
-        begins = self._begins() if os.path.lexists(self.file) else b""
-        if begins is None or not HEADER.startswith(begins):  # a list that is not whole was begun by a killed process
-            raise UsageError(f"{self.file} is in the way: it is no list that easycoreset wrote")
+        start = self._read_start() if os.path.lexists(self.file) else b""
+        if start is None or not HEADER.startswith(start):  # a killed process may leave a partial header
+            raise UsageError(f"{self.file} is in the way: it is not a list that easycoreset wrote")
         line = json.dumps([self.name_of(path), mark]) + "\n"
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.file, flags, 0o666)
@@ -74,43 +74,43 @@ class Ledger:
             if os.fstat(descriptor).st_size < len(HEADER):
                 os.ftruncate(descriptor, 0)
                 line = HEADER.decode() + line
-            os.write(descriptor, f"{line}\n".encode())  # an empty line ends what another process left half written
+            os.write(descriptor, f"{line}\n".encode())  # the empty line ends a partial line of another process
         finally:
             os.close(descriptor)
 
     def exists(self) -> bool:
-        """Whether there is such a list."""
-        return self._begins() == HEADER
+        """Whether the ledger's file exists and has the header."""
+        return self._read_start() == HEADER
 
-    def _begins(self) -> bytes | None:
-        """What a file of the list's name begins with; None where there is no plain file."""
+    def _read_start(self) -> bytes | None:
+        """The first bytes of the ledger's file; None if it is not a plain file."""
         with contextlib.suppress(OSError):
             if is_plain_file(self.file):
-                with open(self.file, "rb") as opened:
-                    return opened.read(len(HEADER))
+                with open(self.file, "rb") as file:
+                    return file.read(len(HEADER))
         return None
 
     def entries(self) -> dict[str, list[str]]:
-        """Path within the folder -> marks; lines that are cut off, or that lead out of the folder, are passed over.
+        """Path within the folder -> marks; lines that are truncated, or whose path leaves the folder, are skipped.
 
-        Of the contents that a file had the last two count: the earlier one is there until a rename is done.
+        The last two hashes of a file are kept: the earlier content is there until the rename is done.
         """
         if not self.exists():
             return {}
-        with open(self.file, "rb") as opened:
-            inode = os.fstat(opened.fileno()).st_ino
-            size = os.fstat(opened.fileno()).st_size
-            if inode != self._read[0] or size < self._read[1]:
+        with open(self.file, "rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            size = os.fstat(file.fileno()).st_size
+            if inode != self._position[0] or size < self._position[1]:
                 self._entries = {}
-                self._read = (inode, 0)
-            opened.seek(self._read[1])
-            lines = opened.read(size - self._read[1])
+                self._position = (inode, 0)
+            file.seek(self._position[1])
+            lines = file.read(size - self._position[1])
         for line in lines.splitlines():
-            self._take_in(line)
-        self._read = (inode, size)
+            self._parse(line)
+        self._position = (inode, size)
         return self._entries
 
-    def _take_in(self, line: bytes) -> None:
+    def _parse(self, line: bytes) -> None:
         entry: Any = None
         with contextlib.suppress(ValueError, RecursionError):
             entry = json.loads(line)
@@ -123,26 +123,26 @@ class Ledger:
             self._entries.pop(name, None)
             return
         marks = self._entries.setdefault(name, [])
-        contents = [known for known in marks if len(known) == 64]
-        if len(mark) == 64 and len(contents) > 1:
-            marks.remove(contents[0])
+        hashes = [other for other in marks if len(other) == 64]
+        if len(mark) == 64 and len(hashes) > 1:
+            marks.remove(hashes[0])
         if mark in marks:
             marks.remove(mark)
         marks.append(mark)
 
     def holds(self, path: Path) -> bool:
-        """Whether a path lies in the folder, whatever links are on the way."""
-        place = Path(os.path.abspath(path))
-        return any(root in place.parents for root in (self.given, self.folder))
+        """Whether a path lies in the folder, by its spelling or with links resolved."""
+        absolute = Path(os.path.abspath(path))
+        return any(root in absolute.parents for root in (self.given, self.folder))
 
     def name_of(self, path: Path) -> str:
-        """A path as the ledger spells it."""
-        place = Path(os.path.abspath(path))
-        root = self.given if self.given in place.parents else self.folder
-        return place.relative_to(root).as_posix()
+        """The name of a path in the ledger: relative to the folder, with slashes."""
+        absolute = Path(os.path.abspath(path))
+        root = self.given if self.given in absolute.parents else self.folder
+        return absolute.relative_to(root).as_posix()
 
     def owns(self, path: Path) -> bool:
-        """Whether a file is one that was written here, with the content that was written."""
+        """Whether the run wrote this file, with its present content."""
         name = self.name_of(path)
         return self._owns(name, self.entries().get(name, []))
 
@@ -157,73 +157,73 @@ class Ledger:
         return digest_now(path) in marks
 
     def linked(self, name: str) -> Path | None:
-        """The first folder on the way to a path within this one that is a link."""
-        places = [self.folder / parent for parent in reversed(PurePosixPath(name).parents)]
-        return next((place for place in places[1:] if place.is_symlink()), None)
+        """The first link among the parents of a path within the folder; None without one."""
+        parents = [self.folder / parent for parent in reversed(PurePosixPath(name).parents)]
+        return next((parent for parent in parents[1:] if parent.is_symlink()), None)
 
     def refuse_links(self, path: Path, inside: bool = False) -> None:
-        """Refuse a path within the folder that leads through a link, or (unless only what is `inside` counts) is one.
+        """Refuse a path within the folder that has a link among its parents or, unless `inside`, is a link.
 
         Raises:
             UsageError: the link is named.
         """
         name = self.name_of(path)
         if link := self.linked(name if inside else f"{name}/x"):
-            raise UsageError(f"{link} is a link: nothing is written through it")
+            raise UsageError(f"{link} is a link; nothing is written through links")
 
     def check_free(self, path: Path) -> None:
-        """Refuse to write where something lies that was not written here, or through a link.
+        """Refuse to write to a path that holds something else than the run wrote, or that leads through a link.
 
         Raises:
-            UsageError: the path is named.
+            UsageError: the path is not free.
         """
         self.refuse_links(path, inside=True)
         if os.path.lexists(path) and not self.owns(path):
             raise UsageError(f"{path} is in the way: this command did not write it, or it was changed since")
 
     def foreign(self, names: tuple[str, ...] = ()) -> list[Path]:
-        """What would be in the way of a run that deletes what is listed, and then writes to `names` again.
+        """Paths in the way of a run that deletes its listed files and then writes to `names` again.
 
-        That is what is listed and was changed since, in the folders of steps too, files and links that lie at `names`
-        and are not listed, and what somebody put into a cell's folder, which is replaced as a whole.
+        These are listed files that were changed since (also in the folders of steps), unlisted files and links at
+        `names`, and unlisted files in the folder of a cell, which is replaced as a whole.
         """
-        found: list[Path] = []
+        blocking: list[Path] = []
         for name, marks in self.entries().items():
             if self.linked(name) or (path := self.folder / name).is_symlink():
-                found.append(self.folder / name)
+                blocking.append(self.folder / name)
             elif path.is_dir():
                 for record in steps_of(marks):
-                    inner = Ledger(path, record)
-                    found += [*inner.foreign(), *(inner.unlisted() if record == "cell.json" else ())]
+                    step_ledger = Ledger(path, record)
+                    blocking += [*step_ledger.foreign(), *(step_ledger.unlisted() if record == "cell.json" else ())]
             elif os.path.lexists(path) and not self._owns(name, marks) and not TEMPORARY_NAME.fullmatch(path.name):
-                found.append(path)
+                blocking.append(path)
         listed = self.entries()
         others = (self.folder / name for name in names if name not in listed)
-        found += [path for path in others if path.is_symlink() or (path.exists() and not path.is_dir())]
-        return list(dict.fromkeys(found))
+        blocking += [path for path in others if path.is_symlink() or (path.exists() and not path.is_dir())]
+        return list(dict.fromkeys(blocking))
 
     def unlisted(self) -> list[Path]:
-        """What lies in the folder and is not listed, in the folders of steps by their own lists."""
-        found: list[Path] = []
+        """Paths in the folder that are not listed; in the folders of steps, by the ledgers of the steps."""
+        unlisted_paths: list[Path] = []
         for path in self.folder.rglob("*"):
             marks = self.entries().get(path.relative_to(self.folder).as_posix())
-            inner = [Ledger(path, record) for record in steps_of(marks or [])]
-            found += [item for ledger in inner for item in ledger.unlisted()]
-            of_a_step = any(
+            step_ledgers = [Ledger(path, record) for record in steps_of(marks or [])]
+            unlisted_paths += [item for ledger in step_ledgers for item in ledger.unlisted()]
+            in_step = any(
                 steps_of(self.entries().get(self.name_of(parent), []))
                 for parent in path.parents[:-2]
                 if self.holds(parent)
             )
-            if marks is None and not of_a_step and path not in (self.file, self.folder / LOCK):
-                found.append(path)
-        return found
+            if marks is None and not in_step and path not in (self.file, self.folder / LOCK):
+                unlisted_paths.append(path)
+        return unlisted_paths
 
     def delete(self, path: Path | None = None) -> None:
-        """Delete what was written at or below a path (all where it is None), and folders that are empty then."""
-        below = None if path is None else self.name_of(path)
+        """Delete the run's files at or below a path (all files if it is None), and folders that are then empty."""
+        root = None if path is None else self.name_of(path)
         folders: list[Path] = []
         for name, marks in list(self.entries().items()):
-            if below is not None and name != below and not name.startswith(f"{below}/"):
+            if root is not None and name != root and not name.startswith(f"{root}/"):
                 continue
             path = self.folder / name
             if self.linked(name) or path.is_symlink():
@@ -233,44 +233,44 @@ class Ledger:
                 delete_run(path, *steps_of(marks))
             elif self._owns(name, marks):
                 path.unlink()
-                if below is not None:
+                if root is not None:
                     self.note(path, DELETED)
         for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
             remove_empty(folder)
 
     def delete_temporaries(self) -> None:
-        """Delete what a killed process left half written."""
+        """Delete the temporary files of killed processes."""
         for name, marks in self.entries().items():
             path = self.folder / name
             if marks == [TEMPORARY] and TEMPORARY_NAME.fullmatch(path.name) and self._owns(name, marks):
                 path.unlink()
 
     def clear(self) -> None:
-        """Begin a new list, which is there at any moment: by it the folder is known."""
+        """Empty the ledger; its file stays, because it marks the folder as ours."""
         if self.exists():
-            with open(self.file, "r+b") as opened:
-                opened.truncate(len(HEADER))
+            with open(self.file, "r+b") as file:
+                file.truncate(len(HEADER))
 
     def forget(self) -> None:
-        """Delete the ledger itself, where it is one."""
+        """Delete the ledger's file, if it is a ledger."""
         if self.exists():
             self.file.unlink()
 
 
 def ledger_of(path: Path) -> Ledger | None:
-    """The ledger that lists what is written at a path: of the innermost folder that a run of this process works in."""
-    found: Ledger | None = None
+    """The ledger that covers a path: that of the innermost folder in which a run of this process works."""
+    innermost: Ledger | None = None
     for ledger in _active:
-        if ledger.holds(path) and (found is None or len(ledger.folder.parts) >= len(found.folder.parts)):
-            found = ledger
-    return found
+        if ledger.holds(path) and (innermost is None or len(ledger.folder.parts) >= len(innermost.folder.parts)):
+            innermost = ledger
+    return innermost
 
 
 def check_free(path: Path) -> None:
-    """Refuse a path at which something lies that the run that works there did not write.
+    """Refuse a path that holds something else than the active run wrote.
 
     Raises:
-        UsageError: the path is named.
+        UsageError: the path is not free.
     """
     ledger = ledger_of(path)
     if ledger is not None:
@@ -278,31 +278,31 @@ def check_free(path: Path) -> None:
 
 
 def delete_run(folder: Path, *records: str) -> list[Path]:
-    """Delete what the runs of these records wrote in a folder, and the folder if that was all; returns what is left."""
+    """Delete the files of the runs of `records`, and the folder if it is then empty; returns the remaining paths."""
     if folder.is_symlink() or not folder.is_dir():
         return [folder] if os.path.lexists(folder) else []
     ledgers = [ledger for ledger in (Ledger(folder, record) for record in records) if ledger.exists()]
     for ledger in ledgers:
         ledger.delete()
     lock = folder / LOCK
-    known = {ledger.file for ledger in ledgers}
-    known |= {lock} if is_plain_file(lock) and not lock.stat().st_size else set()
-    left = sorted(set(folder.iterdir()) - known)
-    for ledger in ledgers:  # by its list a folder is known as ours, also where somebody's files are left in it
-        ledger.clear() if left else ledger.forget()
-    if not left:
+    own_files = {ledger.file for ledger in ledgers}
+    own_files |= {lock} if is_plain_file(lock) and not lock.stat().st_size else set()
+    remaining = sorted(set(folder.iterdir()) - own_files)
+    for ledger in ledgers:  # an empty ledger marks a folder with files of others as ours
+        ledger.clear() if remaining else ledger.forget()
+    if not remaining:
         lock.unlink(missing_ok=True)
         remove_empty(folder)
-    return left
+    return remaining
 
 
 def delete_written(path: Path) -> None:
-    """Delete what the run that works here wrote at or below a path; what it did not write stays."""
+    """Delete the files that the active run wrote at or below a path."""
     ledger = ledger_of(path)
     if ledger is not None:
         ledger.delete(path)
 
 
 def steps_of(marks: list[str]) -> list[str]:
-    """The records of a step's folder."""
+    """The records in the marks of a step's folder."""
     return [mark.removeprefix(STEP) for mark in marks if mark.startswith(STEP)]
