@@ -1,4 +1,4 @@
-"""Lists of samples in files of any usual kind: one reader, which takes what is unmistakable and nothing else."""
+"""Read lists of samples from files of the usual kinds; an ambiguous file is refused."""
 
 import csv
 import json
@@ -14,23 +14,23 @@ from easycoreset.errors import UsageError, quote, shorten
 
 INDICES = ("index", "idx", "indices", "kept")
 IDS = ("sample_id", "sample_ids", "id", "ids", "filepath")
-KEEP = "keep"  # a column of a coreset's whole table
-MARKS = ",;\t"  # that divide columns; blanks do too, between numbers
-LARGEST = 2**28  # bytes of a text
+KEEP = "keep"  # a column of the table of a coreset
+SEPARATORS = ",;\t"  # column separators; blanks separate numbers too
+LARGEST = 2**28  # bytes of a text file
 
 
 def read_list(path: Path, what: str, size: int) -> list[Any]:
-    """The indices or sample ids that a file lists, or the indices where its mask is true.
+    """Read the indices or sample ids that a file lists, or the indices where its mask is true.
 
     Args:
-        path: .npy or .npz (one array, or one by a usual name), .json (a list), or text: one a line or divided by
-            commas, semicolons, tabs or blanks, comments after #, with or without a header. Of a table the column is
-            taken that a usual name tells.
+        path: .npy or .npz (one array, or one with a usual name), .json (a list), or text: one value per line, or values
+            separated by commas, semicolons, tabs or blanks, with comments after #, with or without a header. Of a table
+            the column with a usual name is taken.
         what: names the option and the file in messages.
-        size: N, as many as a mask must have.
+        size: N, the length of a mask.
 
     Raises:
-        UsageError: missing, broken, or not unmistakably such a list.
+        UsageError: the file is missing, damaged, or not clearly a list of samples.
     """
     try:
         if path.suffix in (".npy", ".npz"):
@@ -40,24 +40,24 @@ def read_list(path: Path, what: str, size: int) -> list[Any]:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix != ".json":
             return _from_text(text, what, size)
-        listed: Any = json.loads(text)
+        content: Any = json.loads(text)
     except FileNotFoundError:
         raise UsageError(f"{what}: no such file") from None
     except UsageError:
         raise
-    except Exception as error:  # a broken file raises almost anything
+    except Exception as error:  # a damaged file raises almost anything
         raise UsageError(f"{what}: not a list of indices or ids: {shorten(str(error))}") from None
-    if not isinstance(listed, list):
+    if not isinstance(content, list):
         raise UsageError(f"{what}: not a list of indices or ids: not a JSON list")
-    values = cast("list[Any]", listed)
+    values = cast("list[Any]", content)
     return _from_array(np.array(values), what, size) if values and _all_bools(values) else values
 
 
 def whole_number(value: Any) -> int:
-    """An index, also where it is spelled 960.0.
+    """Convert an index, which may be written as 960.0, to int.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the value is not a whole number.
     """
     if isinstance(value, bool | np.bool_):
         raise ValueError
@@ -72,28 +72,28 @@ def _read_array(path: Path, what: str) -> np.ndarray:
         if path.suffix == ".npy":
             return open_npy(path)
         names = list_npz(path)
-        place = _choose([name.lower() for name in names]) if len(names) > 1 else 0
-        if names and place is not None:
-            values = read_npz(path, [names[place]])[names[place]]
-            unnamed = names[place].startswith("arr_") or names[place].lower() in (*INDICES, *IDS)
-            if unnamed or values.dtype.kind != "f":  # numbers of another name are hardly indices
+        position = _find_usual_name([name.lower() for name in names]) if len(names) > 1 else 0
+        if names and position is not None:
+            values = read_npz(path, [names[position]])[names[position]]
+            has_usual_name = names[position].startswith("arr_") or names[position].lower() in (*INDICES, *IDS)
+            if has_usual_name or values.dtype.kind != "f":  # floats with another name are hardly indices
                 return values
     except UsageError as error:
         raise UsageError(f"{what}: not a list of indices or ids: {str(error).rpartition(': ')[2]}") from None
     raise UsageError(f"{what}: which array is meant? It holds {shorten(', '.join(names)) or 'none'}; call it index")
 
 
-def _choose(names: Sequence[str]) -> int | None:
-    """The place of the one name that says that indices are listed, else ids; None where none or several do."""
-    for usual in (INDICES, IDS):
-        places = [place for place, name in enumerate(names) if name in usual]
-        if places:
-            return places[0] if len(places) == 1 else None
+def _find_usual_name(names: Sequence[str]) -> int | None:
+    """The position of the one name that is usual for indices, else for ids; None if there is none, or several."""
+    for usual_names in (INDICES, IDS):
+        positions = [position for position, name in enumerate(names) if name in usual_names]
+        if positions:
+            return positions[0] if len(positions) == 1 else None
     return None
 
 
 def _from_array(values: np.ndarray, what: str, size: int) -> list[Any]:
-    """The items of an array [n], or [n,1]; of a mask [N] the indices where it is true."""
+    """The values of an array [n] or [n,1], or the indices where a mask [N] is true."""
     if values.ndim != 1 and values.size != max(values.shape, default=0):
         raise UsageError(f"{what}: must be one-dimensional; got {values.shape}")
     values = np.ravel(values)
@@ -114,11 +114,11 @@ def _from_text(text: str, what: str, size: int) -> list[Any]:
     rows = _split(lines)
     widths = {len(row) for row in rows}
     if len(rows) == 1 or (len(widths) > 1 and all(_is_number(cell) for row in rows for cell in row)):
-        values = [cell for row in rows for cell in row]  # numbers that go on from line to line
+        values = [cell for row in rows for cell in row]  # numbers that continue from line to line
     elif widths <= {1}:
         values = [row[0] for row in rows]
     elif len(widths) > 1:
-        raise UsageError(f"{what}: lines have {min(widths)} to {max(widths)} values: give one a line")
+        raise UsageError(f"{what}: lines have {min(widths)} to {max(widths)} values: give one per line")
     else:
         return _from_table(rows, what)
     if len(values) > 1 and values[0].lower() in (*INDICES, *IDS):  # a header
@@ -127,33 +127,33 @@ def _from_text(text: str, what: str, size: int) -> list[Any]:
 
 
 def _split(lines: Sequence[str]) -> list[list[str]]:
-    """The values of each line; blanks divide numbers alone, since names may hold them."""
-    mark = next((mark for mark in MARKS if any(mark in line for line in lines)), None)
-    if mark is None:
+    """Split lines into values; blanks separate only numbers, since names may hold blanks."""
+    separator = next((separator for separator in SEPARATORS if any(separator in line for line in lines)), None)
+    if separator is None:
         words = [line.split() for line in lines]
         numbers = all(_is_number(word) for line in words for word in line)
         return words if numbers else [[line.strip('"')] for line in lines]
-    return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark, skipinitialspace=True)]
+    return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
 
 
 def _from_table(rows: Sequence[Sequence[str]], what: str) -> list[Any]:
-    """The column that a header names; a table of numbers alone might mean its row numbers or its values."""
+    """Read the column with a usual name; without a header, a table of numbers would be ambiguous."""
     header = [cell.lower() for cell in rows[0]]
-    place = _choose(header)
-    if place is None:
-        said = shorten(", ".join(cell or "(no name)" for cell in rows[0]))
-        raise UsageError(f"{what}: which of {len(header)} columns is meant ({said})? Give one, or call it index")
+    column = _find_usual_name(header)
+    if column is None:
+        shown = shorten(", ".join(cell or "(no name)" for cell in rows[0]))
+        raise UsageError(f"{what}: which of {len(header)} columns is meant ({shown})? Give one, or call it index")
     keep = header.index(KEEP) if KEEP in header else None
     if keep is None:
-        return [row[place] for row in rows[1:]]
-    strange = {row[keep].lower() for row in rows[1:]} - {"true", "1", "1.0", "false", "0", "0.0"}
-    if strange:
-        raise UsageError(f"{what}: column {KEEP} must be true or false; got {quote(min(strange))}")
-    return [row[place] for row in rows[1:] if row[keep].lower() in ("true", "1", "1.0")]
+        return [row[column] for row in rows[1:]]
+    invalid = {row[keep].lower() for row in rows[1:]} - {"true", "1", "1.0", "false", "0", "0.0"}
+    if invalid:
+        raise UsageError(f"{what}: column {KEEP} must be true or false; got {quote(min(invalid))}")
+    return [row[column] for row in rows[1:] if row[keep].lower() in ("true", "1", "1.0")]
 
 
 def _from_bools(values: list[str], what: str, size: int) -> list[Any]:
-    """A column of true and false is a mask."""
+    """Read a column as values, or as a mask if it holds only true and false."""
     if not values or not {value.lower() for value in values} <= {"true", "false"}:
         return [value for value in values if value]
     return _from_array(np.array([value.lower() == "true" for value in values], np.bool_), what, size)

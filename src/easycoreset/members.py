@@ -1,7 +1,7 @@
 """Members (attacks, selectors, objectives, ...) by their spelling `NAME[:key=value]...`.
 
-A table maps each name to `module:attribute`, so that names cost no import. A member with options is a
-frozen dataclass, whose fields parse its own options; a member without options is a function.
+A table maps each name to `module:attribute`, so that listing names needs no import. A member with options is a
+frozen dataclass with a field per option; a member without options is a function.
 """
 
 import dataclasses
@@ -47,16 +47,16 @@ def load_attribute(kind: str, path: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a user's own module may raise anything
-        said = shorten(str(error), 2 * MAX_MESSAGE)
-        raise UsageError(f"{kind} {quote(path)} cannot be imported: {type(error).__name__}: {said}") from None
+    except Exception as error:  # a user's module may raise anything
+        reason = shorten(str(error), 2 * MAX_MESSAGE)
+        raise UsageError(f"{kind} {quote(path)} cannot be imported: {type(error).__name__}: {reason}") from None
 
 
 def find_member(kind: str, name: str, table: Table) -> Any:
-    """Import the class or function that `name` stands for: a row of `table`, or one of a user's own module.
+    """Import the class or function of a member: from `table`, or from a user's module.
 
     Raises:
-        UsageError: there is no such member; the nearest one is offered.
+        UsageError: there is no such member; the message suggests the closest name.
     """
     if name not in table and not is_own(name):
         raise UsageError(f"unknown {kind} {quote(name)}: {nearest(name, table)}{OWN}")
@@ -64,13 +64,13 @@ def find_member(kind: str, name: str, table: Table) -> Any:
 
 
 def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
-    """Build the member that `spec` spells; `extra` options come from elsewhere (flags) and may not contradict it.
+    """Build the member of `spec`; `extra` options, from flags, must not contradict it.
 
     Args:
         kind: what the member is, for messages ("attack").
         spec: `NAME[:key=value]...`
         table: name -> `module:attribute`
-        extra: further options by name; a None is left out.
+        extra: further options by name; None means not given.
 
     Returns:
         An instance of the member's dataclass, or the member's function.
@@ -99,7 +99,7 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
 
 
 def spell_member(name: str, member: Any) -> str:
-    """Spell a member with its options that are off their default: one thing, one spelling.
+    """Spell a member with only the options that differ from their defaults, so that its spelling is unique.
 
     >>> spell_member("random", print)
     'random'
@@ -115,8 +115,8 @@ def spell_member(name: str, member: Any) -> str:
 
 
 def describe_members(kind: str, table: Table) -> list[dict[str, str]]:
-    """A record a member: name, options with their defaults, what it is, what it needs and costs where it says so."""
-    found: list[dict[str, str]] = []
+    """One record per member: name, options with defaults, description and, for some kinds, needs and cost."""
+    records: list[dict[str, str]] = []
     for name in table:
         member = find_member(kind, name, table)
         record = {"name": name, "options": "", "is": ""}
@@ -126,5 +126,5 @@ def describe_members(kind: str, table: Table) -> list[dict[str, str]]:
         record["is"] = getattr(member, "description", None) or (member.__doc__ or "").strip().split("\n")[0]
         if hasattr(member, "needs"):
             record |= {"needs": ", ".join(member.needs) or "nothing", "cost": member.cost}
-        found.append(record)
-    return found
+        records.append(record)
+    return records

@@ -1,4 +1,4 @@
-"""What this process may take of the machine, and has taken: memory, and the size of a file."""
+"""The memory that this process uses, and the largest file that it may write."""
 
 import contextlib
 import ctypes
@@ -17,32 +17,32 @@ PROCESS = Path("/proc/self")
 
 
 def measure_peak(work: Callable[[], T]) -> tuple[T, float | None]:
-    """Do `work`; returns its result, and the MB by which resident memory rose at its peak.
+    """Call `work`; returns its result and the peak rise of resident memory in MB.
 
-    Linux forgets and tells the peak; elsewhere, or where that is forbidden, it is None.
+    The peak is None where Linux's /proc cannot reset and report it.
 
     >>> measure_peak(lambda: 3)[0]
     3
     """
     try:
-        _give_back()
+        _release_free_memory()
         (PROCESS / "clear_refs").write_text("5")
-        before = _read("VmRSS")
+        before = _read_status("VmRSS")
     except OSError:
         return work(), None
     result = work()
-    return result, round(max(_read("VmHWM") - before, 0) * 1024 / 1e6, 1)
+    return result, round(max(_read_status("VmHWM") - before, 0) * 1024 / 1e6, 1)
 
 
-def _give_back() -> None:
-    """Hand memory that is free but still ours back to the system, so that using it again is seen."""
+def _release_free_memory() -> None:
+    """Return freed memory to the system, so that its next use counts in the peak."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _read(field: str) -> int:
-    """One line of the process's status, in KiB."""
+def _read_status(field: str) -> int:
+    """One field of the process's status, in KiB."""
     lines = (PROCESS / "status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
@@ -53,7 +53,7 @@ def peak_gigabytes() -> float:
 
 
 def largest_file() -> int | None:
-    """The bytes that a file of this process may have; None for any number."""
+    """The limit on the size of a file that this process writes, in bytes; None without a limit."""
     if resource is None:
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)

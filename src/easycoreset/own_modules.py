@@ -1,6 +1,7 @@
-"""A user's own modules: `package.module:name`, or `module:name` where the module lies in the working folder.
+"""A user's own modules: `package.module:name`, or `module:name` where the module is in the working folder.
 
-That is any folder on Python's path but those of installed packages; the command line puts the working folder there.
+A module may be in any folder on Python's path, except those of installed packages; the command line adds the working
+folder.
 """
 
 import ast
@@ -16,84 +17,83 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 OWN = " (one of your own: package.module:name, or module:name where module.py lies here)"  # for messages
-SPELLED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(:.*)?")
+SPEC_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(:.*)?")
 
 
 def is_own(spec: str) -> bool:
-    """Whether a member's spelling begins with a module of the user's.
+    """Whether a member's spelling begins with a user's module.
 
     >>> is_own("my.module:attack:steps=3"), is_own("pgd:steps=3"), is_own("easiest:loss"), is_own("file:my.txt")
     (True, False, False, False)
     """
     module = spec.partition(":")[0]
-    if not SPELLED.fullmatch(spec) or module == "file":
+    if not SPEC_PATTERN.fullmatch(spec) or module == "file":
         return False
-    return "." in module or any(_holds(folder, module) for folder in (".", *sys.path))
+    return "." in module or any(_has_module(folder, module) for folder in (".", *sys.path))
 
 
-def _holds(folder: str, module: str) -> bool:
-    """Whether a module lies in a folder that is not one of installed packages."""
-    place = os.path.join(folder, module)
-    found = os.path.isfile(f"{place}.py") or os.path.isfile(os.path.join(place, "__init__.py"))
-    return found and Path(folder).resolve() not in _installed()
+def _has_module(folder: str, module: str) -> bool:
+    """Whether a folder has a module and is not a folder of installed packages."""
+    path = os.path.join(folder, module)
+    exists = os.path.isfile(f"{path}.py") or os.path.isfile(os.path.join(path, "__init__.py"))
+    return exists and Path(folder).resolve() not in _installed_folders()
 
 
 @functools.cache
-def _installed() -> set[Path]:
-    return {Path(place).resolve() for place in (*site.getsitepackages(), *sysconfig.get_paths().values())}
+def _installed_folders() -> set[Path]:
+    return {Path(folder).resolve() for folder in (*site.getsitepackages(), *sysconfig.get_paths().values())}
 
 
 def code_digest(specs: Iterable[str]) -> str:
-    """What tells two versions of users' own code apart: the modules that these members are in, and those of the user's
-    that they import, at whatever place; empty where no member is a user's own.
+    """Hash the user's code: the modules of the members `specs` and the user's modules that they import.
 
-    What is imported by a computed name, and files that are no Python, are not seen.
+    Empty if no member is in a user's module. Imports by a computed name and files other than Python are not included.
     """
-    waiting = sorted({spec.partition(":")[0] for spec in specs if is_own(spec)})
-    if not waiting:
+    pending = sorted({spec.partition(":")[0] for spec in specs if is_own(spec)})
+    if not pending:
         return ""
-    roots = {root for module in waiting if (root := _root_of(module)) is not None}
-    packages = {module.partition(".")[0] for module in waiting}
+    roots = {root for module in pending if (root := _root_of(module)) is not None}
+    packages = {module.partition(".")[0] for module in pending}
     seen: dict[str, bytes] = {}
-    while waiting:
-        module = waiting.pop()
+    while pending:
+        module = pending.pop()
         file = _file_of(module)
-        if file is None or str(file) in seen or not _is_users(module, file, roots, packages):
+        if file is None or str(file) in seen or not _is_users_module(module, file, roots, packages):
             continue
-        seen[str(file)] = content = file.read_bytes()
-        waiting += _imports(content, module, file.name == "__init__.py")
-    parts = sorted(hashlib.sha256(content).hexdigest() for content in seen.values())
-    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+        seen[str(file)] = source = file.read_bytes()
+        pending += _imports(source, module, file.name == "__init__.py")
+    digests = sorted(hashlib.sha256(source).hexdigest() for source in seen.values())
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
 def _root_of(module: str) -> Path | None:
-    """The folder that holds a module or its package; None where that is one of installed packages."""
+    """The folder that contains a module or its top package; None for a folder of installed packages."""
     file = _file_of(module.partition(".")[0])
     if file is None:
         return None
     root = file.parent.parent if file.name == "__init__.py" else file.parent
-    return None if root in _installed() else root
+    return None if root in _installed_folders() else root
 
 
-def _is_users(module: str, file: Path, roots: set[Path], packages: set[str]) -> bool:
+def _is_users_module(module: str, file: Path, roots: set[Path], packages: set[str]) -> bool:
     return module.partition(".")[0] in packages or any(root in file.parents for root in roots)
 
 
 def _file_of(module: str) -> Path | None:
     try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, AttributeError, ValueError):  # its package is broken, or none
+        spec = importlib.util.find_spec(module)
+    except (ImportError, AttributeError, ValueError):  # its package fails to import, or is not a package
         return None
-    if found is None or found.origin is None or not os.path.isfile(found.origin) or not found.origin.endswith(".py"):
-        place = next(iter(found.submodule_search_locations or ()), None) if found is not None else None
-        return Path(place, "__init__.py").resolve() if place and Path(place, "__init__.py").is_file() else None
-    return Path(found.origin).resolve()
+    if spec is None or spec.origin is None or not os.path.isfile(spec.origin) or not spec.origin.endswith(".py"):
+        folder = next(iter(spec.submodule_search_locations or ()), None) if spec is not None else None
+        return Path(folder, "__init__.py").resolve() if folder and Path(folder, "__init__.py").is_file() else None
+    return Path(spec.origin).resolve()
 
 
-def _imports(content: bytes, module: str, is_package: bool) -> Iterator[str]:
-    """The modules that a source names in its imports; names that may be modules too."""
+def _imports(source: bytes, module: str, is_package: bool) -> Iterator[str]:
+    """The modules that a source imports, and the imported names, which may be modules too."""
     try:
-        tree = ast.parse(content)
+        tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return
     package = module if is_package else module.rpartition(".")[0]
@@ -103,7 +103,7 @@ def _imports(content: bytes, module: str, is_package: bool) -> Iterator[str]:
                 parts = alias.name.split(".")
                 yield from (".".join(parts[: count + 1]) for count in range(len(parts)))
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *filter(None, [node.module])])
+            parent_packages = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parent_packages, *filter(None, [node.module])])
             if base:
                 yield from (base, *(f"{base}.{alias.name}" for alias in node.names))

@@ -1,4 +1,4 @@
-"""Parquet tables that carry where they come from."""
+"""Read and write Parquet tables, with their provenance as metadata."""
 
 import contextlib
 import json
@@ -19,15 +19,15 @@ from easycoreset.schemas import check_record
 
 
 def with_provenance(table: pa.Table, provenance: dict[str, Any]) -> pa.Table:
-    """Put `provenance` into the table's own metadata."""
+    """Add `provenance` to the table's metadata."""
     return table.replace_schema_metadata({"easycoreset": json.dumps(provenance, sort_keys=True)})
 
 
 def read_provenance(table: pa.Table, path: Path, beside: str | None) -> dict[str, Any]:
-    """Provenance from the table's metadata, else from the JSON file `beside` it, else nothing.
+    """Read provenance from the table's metadata, else from the JSON file `beside` it; empty without either.
 
     Raises:
-        UsageError: what is there is not a JSON object.
+        UsageError: the provenance is not a JSON object.
     """
     metadata = table.schema.metadata or {}
     if b"easycoreset" in metadata:
@@ -36,7 +36,7 @@ def read_provenance(table: pa.Table, path: Path, beside: str | None) -> dict[str
         except (ValueError, RecursionError):
             provenance = None
         if not isinstance(provenance, dict):
-            raise UsageError(f"{path}: its metadata are no provenance")
+            raise UsageError(f"{path}: its provenance must be a JSON object")
     else:
         file = path.with_name(beside) if beside else None
         provenance = read_record(file).get("provenance", {}) if file is not None and file.exists() else {}
@@ -52,7 +52,7 @@ def strings(table: pa.Table, name: str) -> list[str]:
 
 
 def write_table(table: pa.Table, path: Path, before: Callable[[Path], object] = lambda temporary: None) -> None:
-    """Write a Parquet file (zstd) at once; `before` is called with the temporary file before that gets its name."""
+    """Write a Parquet file (zstd) atomically; `before` is called with the temporary file before it is renamed."""
 
     def write(temporary: Path) -> None:
         pq.write_table(table, temporary, compression="zstd")
@@ -62,16 +62,16 @@ def write_table(table: pa.Table, path: Path, before: Callable[[Path], object] = 
 
 
 def read_table(path: Path, needs: dict[str, str]) -> pa.Table:
-    """Read a Parquet file with the columns `needs`, name -> integer, number, bool or text; `?` after it allows nulls.
+    """Read a Parquet file with the columns `needs`, name -> integer, number, bool or text, with `?` to allow nulls.
 
     Raises:
-        UsageError: missing, not Parquet, truncated, or of another schema.
+        UsageError: the file is missing, not Parquet, truncated, or has another schema.
     """
-    with _named(path):
+    with _usage_errors(path):
         file = pq.ParquetFile(path)
-        twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
-        if twice:
-            raise UsageError(f"{path}: column {quote(twice[0])} is there more than once")
+        duplicates = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
+        if duplicates:
+            raise UsageError(f"{path}: column {quote(duplicates[0])} is there more than once")
         table = file.read()
         table.validate(full=True)
     require_columns(table, path, needs)
@@ -79,19 +79,19 @@ def read_table(path: Path, needs: dict[str, str]) -> pa.Table:
 
 
 def read_shape(path: Path) -> tuple[list[str], int]:
-    """The names of a Parquet file's columns, and its number of rows; the rows are not read.
+    """Read the column names and the number of rows of a Parquet file; the rows are not read.
 
     Raises:
-        UsageError: missing, not Parquet, or truncated.
+        UsageError: the file is missing, not Parquet, or truncated.
     """
-    with _named(path):
+    with _usage_errors(path):
         file = pq.ParquetFile(path)
         return file.schema_arrow.names, file.metadata.num_rows
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Say which file cannot be read, whatever Arrow raises."""
+def _usage_errors(path: Path) -> Iterator[None]:
+    """Turn any error of Arrow into a `UsageError` that names the file."""
     try:
         yield
     except UsageError:
@@ -99,20 +99,20 @@ def _named(path: Path) -> Iterator[None]:
     except (FileNotFoundError, IsADirectoryError):
         raise UsageError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path}: not a readable Parquet file: {shorten(said)}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path}: not a readable Parquet file: {shorten(reason)}") from None
 
 
 def require_columns(table: pa.Table, path: Path, needs: dict[str, str]) -> None:
-    """Refuse a table without the columns `needs`, as `read_table` takes them.
+    """Refuse a table without the columns `needs`, specified as for `read_table`.
 
     Raises:
-        UsageError: the column is named.
+        UsageError: a column is missing or of another type, or has nulls.
     """
     for name, kind in needs.items():
         column = table[name] if name in table.column_names else None
-        gaps = kind.endswith("?") and column is not None and pa.types.is_null(column.type)
-        if column is None or not (gaps or KINDS[kind.removesuffix("?")](column.type)):
+        all_null = kind.endswith("?") and column is not None and pa.types.is_null(column.type)
+        if column is None or not (all_null or KINDS[kind.removesuffix("?")](column.type)):
             raise UsageError(
                 f"{path}: needs a column {quote(name)} of type {kind.removesuffix('?')}; it has "
                 f"{shorten(', '.join(table.column_names))}"
@@ -137,7 +137,7 @@ def integers(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
     """One column as int64.
 
     Raises:
-        UsageError: it is not of integers >= 0.
+        UsageError: a value is not an integer >= 0.
     """
     column = table[name]
     if not pa.types.is_integer(column.type) or column.null_count:
