@@ -85,7 +85,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for, so that the command line starts without torch."""
+    """Import a public name at its first use, so that the command line starts without torch."""
     if name == "__version__":
         return importlib.metadata.version("easycoreset")
     if name not in _HOMES:
@@ -96,5 +96,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, also those that are not loaded yet."""
+    """The public names, including those that are not imported yet."""
     return [*__all__, "__version__"]

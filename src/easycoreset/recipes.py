@@ -1,4 +1,4 @@
-"""Named experiments. Their settings are fixed before any method is run."""
+"""Named experiments, whose settings were fixed before any method was run."""
 
 import dataclasses
 
@@ -54,12 +54,12 @@ def digits(data: str = "digits") -> Experiment:
 
 
 def everything(product: Product) -> Product:
-    """The control of a product: all data at the same budgets."""
+    """The control of a product: training on all data with the same budgets."""
     return dataclasses.replace(product, methods=(FULL,), fractions=(1.0,), contrast=None)
 
 
 def cifar10_quick(data: str) -> Experiment:
-    """CIFAR-10 on two CPU cores: thin ResNet, keep 50%, standard training over three budgets of random, and TRADES."""
+    """CIFAR-10 on two CPU cores: thin ResNet, keep 50%, standard training at three budgets for random, and TRADES."""
     base = Cell(data=data, model="thin-resnet", schedule="onecycle", attack=("pgd",), eps=PIXELS, limit=2000)
     standard = base_at(base, 2 / 255)
     robust = base_at(base, 8 / 255)
@@ -92,18 +92,18 @@ def cifar10_quick(data: str) -> Experiment:
 
 
 def cifar100_quick(data: str) -> Experiment:
-    """The standard part of `cifar10-quick` on CIFAR-100, nothing changed but the seeds: 3, a first look."""
-    whole = cifar10_quick(data)
+    """The standard part of `cifar10-quick` on CIFAR-100, with 3 seeds instead of 5."""
+    quick = cifar10_quick(data)
     return Experiment(
-        name="cifar100-quick", products=tuple(dataclasses.replace(product, seeds=3) for product in whole.products[:2])
+        name="cifar100-quick", products=tuple(dataclasses.replace(product, seeds=3) for product in quick.products[:2])
     )
 
 
 def cifar10_main(data: str) -> Experiment:
-    """The main table on CIFAR-10: half of it, a thin ResNet, ten seeds standard and five by TRADES, also under APGD.
+    """The main table on CIFAR-10: 50% kept, thin ResNet, ten seeds of standard training and five of TRADES, also APGD.
 
-    PGD-20 is the attack of the table and of its contrasts, as in `cifar10-quick`; APGD on 500 images and, of the first
-    seed, AutoAttack on 200 stand beside it. The primary contrast is EasyCore's with random at the same clean accuracy.
+    PGD-20 is the attack of the table and of its contrasts, as in `cifar10-quick`. APGD attacks 500 images too, and
+    AutoAttack 200 for the first seed. The primary contrast is EasyCore against random at the same clean accuracy.
     """
     standard = main_products(data, budgets=(600, 1200, 2400), seeds=10)
     robust = Product(
@@ -126,7 +126,7 @@ def cifar10_main(data: str) -> Experiment:
 def cifar100_main(data: str) -> Experiment:
     """The standard part of `cifar10-main` on CIFAR-100, five seeds, and random at 3,600 updates too.
 
-    The easy half costs no clean accuracy there, so that it lies beyond the frontier of 2,400 updates.
+    The easy half costs no clean accuracy there: it lies beyond random's frontier up to 2,400 updates.
     """
     products = main_products(data, budgets=(600, 1200, 2400, 3600), seeds=5)
     return Experiment(name="cifar100-main", products=products, primary=PRIMARY, declares=DECLARES)
@@ -142,7 +142,7 @@ DECLARES = (
 
 
 def main_base(data: str) -> Cell:
-    """What all cells of the main tables share."""
+    """The settings that all cells of the main tables share."""
     return Cell(
         data=data,
         model="thin-resnet",
@@ -165,7 +165,7 @@ def main_products(data: str, budgets: tuple[int, ...], seeds: int) -> tuple[Prod
 
 
 def cifar10_objectives(data: str) -> Experiment:
-    """Every objective on CIFAR-10 with a thin ResNet, briefly, under PGD-20 and AutoAttack on 200 test images."""
+    """Every objective on CIFAR-10, a short training of a thin ResNet, under PGD-20 and AutoAttack on 200 test images."""
     base = Cell(data=data, model="thin-resnet", attack=("pgd", "autoattack"), eps=(8 / 255,), limit=200)
     objectives = ("standard", "trades:steps=5", "pgd-at:steps=5", "mart:steps=5", "fgsm-rs")
     product = Product(base=base, methods=(FULL,), fractions=(1.0,), updates=(800,), seeds=1, objectives=objectives)
@@ -173,26 +173,26 @@ def cifar10_objectives(data: str) -> Experiment:
 
 
 def cifar10_trades(data: str) -> Experiment:
-    """ResNet-18 by TRADES on all of CIFAR-10, 30 epochs, under PGD-20 and AutoAttack: one cell, for one GPU."""
+    """ResNet-18 trained by TRADES on all of CIFAR-10, 30 epochs, under PGD-20 and AutoAttack: one cell, one GPU."""
     base = Cell(data=data, model="resnet18", attack=("pgd", "autoattack"), eps=(8 / 255,), limit=1000)
     product = Product(base=base, methods=(FULL,), fractions=(1.0,), epochs=(30,), seeds=1, objectives=("trades",))
     return Experiment(name="cifar10-trades", products=(product,))
 
 
 def cifar10_paper(data: str) -> Experiment:
-    """The paper's setting on one GPU: ResNet-18, 30 epochs of one-cycle, 50, 30 and 70% kept, 3 seeds, then TRADES."""
+    """The paper's setting on one GPU: ResNet-18, 30 epochs of one-cycle, keep 50, 30 and 70%, 3 seeds, TRADES."""
     base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXELS)
     return paper("cifar10-paper", base, seeds=3, standard=2 / 255, robust=8 / 255)
 
 
 def cifar100_paper(data: str) -> Experiment:
-    """The same on CIFAR-100."""
+    """`cifar10-paper` on CIFAR-100."""
     base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXELS)
     return paper("cifar100-paper", base, seeds=3, standard=2 / 255, robust=8 / 255)
 
 
 def imagenet_paper(data: str) -> Experiment:
-    """The same on a folder as ImageNet's: torchvision's ResNet-18 at 224 pixels, one seed, TRADES at eps 4/255."""
+    """`cifar10-paper` on an ImageNet folder: torchvision's ResNet-18 at 224 pixels, one seed, TRADES at eps 4/255."""
     eps = tuple(n / 255 for n in (0.5, 1, 2, 4))
     base = Cell(
         data=data,
@@ -211,14 +211,14 @@ def imagenet_paper(data: str) -> Experiment:
 def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) -> Experiment:
     """The paper's table: every method at three fractions under PGD-20, its first seed under AutoAttack too, and TRADES.
 
-    What competing papers keep is the hard end of EL2N, forgetting and GraNd. The middle fraction comes first.
+    By EL2N, forgetting and GraNd the hardest samples are kept, as in their papers. The middle fraction comes first.
 
     Args:
         name: of the experiment.
-        base: what all cells share.
-        seeds: of each cell.
-        standard: the main eps after standard training.
-        robust: the main eps after TRADES.
+        base: the settings that all cells share.
+        seeds: the number of seeds of each cell.
+        standard: the main eps for standard training.
+        robust: the main eps for TRADES.
     """
     plain = Product(
         base=base_at(base, standard),
@@ -237,5 +237,5 @@ def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) 
 
 
 def base_at(base: Cell, eps: float) -> Cell:
-    """The same with another main eps."""
+    """A cell with another main eps."""
     return dataclasses.replace(base, main_eps=eps)

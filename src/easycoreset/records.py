@@ -1,4 +1,4 @@
-"""The records that commands write as JSON, and what each must hold: the one place where they are read and checked."""
+"""Read the JSON records of commands and check them against their schemas."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from easycoreset.errors import UsageError, quote
 from easycoreset.files import read_json
 from easycoreset.schemas import Maybe, Some, check_record
 
-MOST_LINES = 10**6  # of a history
+MOST_LINES = 10**6  # of a history that are read
 PAIR = (float, float)
 LINE = {
     "attack": str,
@@ -211,7 +211,7 @@ TRAINING = dict.fromkeys(("model", "data", "objective"), str) | {
     "seconds": float,
 }
 CHECKPOINTS = {"model": str, "data": str, "samples": int, "checkpoints": [str]}
-SUMMARIES = {  # of a finished run's record, by command
+SUMMARIES = {  # the schema of a finished run's summary, by command
     "audit": AUDIT,
     "train": TRAINING,
     "score": TRAINING,
@@ -237,14 +237,15 @@ PROVENANCE = {
     "count?": int,
     "matched?": {str: object},
 }
-COMMANDS = BASE | {"options?": {"scores?": str}, "written?": [str]}  # the record of `select`, beside its coreset
+# The schema of the record that `select` writes beside a coreset.
+COMMANDS = BASE | {"options?": {"scores?": str}, "written?": [str]}
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a record, whose kind its name tells; beside a coreset, that of `select`.
+    """Read a record and check it by its file name; any other name is a record of `select`.
 
     Raises:
-        UsageError: the file is missing, is no JSON object, or lacks what such a record holds.
+        UsageError: the file is missing, is not a JSON object, or does not match its schema.
     """
     record = read_json(path)
     check_record(record, RECORDS.get(path.name, COMMANDS), str(path))
@@ -252,28 +253,28 @@ def read_record(path: Path) -> dict[str, Any]:
     if path.name == "run.json" and "summary" in record and command in SUMMARIES:
         by_checkpoints = command == "score" and "checkpoints" in record["summary"]
         check_record(record["summary"], CHECKPOINTS if by_checkpoints else SUMMARIES[command], f"{path}: summary")
-    if not _fits(path.name, record):
-        raise UsageError(f"{path}: its lists are of lengths that do not fit together")
+    if not _lengths_match(path.name, record):
+        raise UsageError(f"{path}: the lengths of its lists do not match")
     return record
 
 
-def _fits(name: str, record: dict[str, Any]) -> bool:
-    """Whether lists that belong together are of one length."""
+def _lengths_match(name: str, record: dict[str, Any]) -> bool:
+    """Whether lists that belong together have the same length."""
     if name == "analysis.json":
         matrices = record["agreement"].values()
-        rows = [(len(m["names"]), m[key]) for m in matrices for key in ("spearman", "overlap_30")]
-        square = all(len(matrix) == n and all(len(row) == n for row in matrix) for n, matrix in rows)
-        return square and bool(record["agreement"]) and len({len(row["worst"]) for row in record["transfer"]}) < 2
+        sizes = [(len(m["names"]), m[key]) for m in matrices for key in ("spearman", "overlap_30")]
+        is_square = all(len(matrix) == n and all(len(row) == n for row in matrix) for n, matrix in sizes)
+        return is_square and bool(record["agreement"]) and len({len(row["worst"]) for row in record["transfer"]}) < 2
     if name == "comparison.json":
         return len({len(row["worst"]) for row in record["rows"]}) == 1
     return True
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """The summary of a finished run's record.
+    """Read the summary of a finished run's record.
 
     Raises:
-        UsageError: likewise, or it is not finished.
+        UsageError: as for `read_record`, or the run is not finished.
     """
     record = read_record(path)
     if "summary" not in record:
@@ -282,7 +283,7 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The lines of a history, an object an epoch.
+    """Read the lines of a history, one object per epoch.
 
     Raises:
         UsageError: the file is missing, or a line is damaged.

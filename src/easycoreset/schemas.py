@@ -1,8 +1,8 @@
-"""What a value read from JSON must be, as data, and the check against it.
+"""Schemas of values read from JSON, written as Python data, and the check of a value against one.
 
-A specification is a type (float: a finite number), a set of words, `[spec]` for a list, a tuple for a list of just so
-many, `{str: spec}` for an object of any names, `{"name": spec, "name?": spec}` for an object of these names among
-others, the second of which may be missing.
+A schema is a type (float: a finite number), a set of allowed strings, `[spec]` for a list, a tuple for a list
+of fixed length, `{str: spec}` for an object with any keys, or `{"key": spec, "key?": spec}` for an object with these keys, of
+which those with `?` are optional; further keys are allowed.
 """
 
 import math
@@ -21,17 +21,17 @@ class Maybe:
 
 
 class Some:
-    """A list of one value at least."""
+    """A list of at least one value."""
 
     def __init__(self, spec: Any) -> None:
         self.spec = spec
 
 
 def check_record(value: Any, spec: Any, where: str) -> None:
-    """Refuse a value that is not what a specification says.
+    """Refuse a value that does not match a schema.
 
     Raises:
-        UsageError: the place in the record is named.
+        UsageError: names the path of the value in the record.
 
     >>> check_record({"eps": [1, "2"]}, {"eps": [float]}, "a.json")
     Traceback (most recent call last):
@@ -40,50 +40,50 @@ def check_record(value: Any, spec: Any, where: str) -> None:
     _check(value, spec, where, "")
 
 
-def _check(value: Any, spec: Any, where: str, place: str) -> None:
+def _check(value: Any, spec: Any, where: str, path: str) -> None:
     if isinstance(spec, Maybe):
         if value is not None:
-            _check(value, spec.spec, where, place)
+            _check(value, spec.spec, where, path)
     elif isinstance(spec, list | tuple | Some):
-        _check_list(value, spec, where, place)
+        _check_list(value, spec, where, path)
     elif isinstance(spec, set):
-        _require(isinstance(value, str) and value in spec, where, place, f"one of {', '.join(sorted(spec))}", value)
+        _require(isinstance(value, str) and value in spec, where, path, f"one of {', '.join(sorted(spec))}", value)
     elif isinstance(spec, dict):
-        _require(isinstance(value, dict), where, place, "an object", value)
-        _check_fields(value, spec, where, place)
+        _require(isinstance(value, dict), where, path, "an object", value)
+        _check_fields(value, spec, where, path)
     elif spec is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        _require(number and -1e300 < value < 1e300 and math.isfinite(value), where, place, "a finite number", value)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        _require(is_number and -1e300 < value < 1e300 and math.isfinite(value), where, path, "a finite number", value)
     elif spec is int:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        _require(whole and -LARGEST <= value < LARGEST, where, place, "a whole number", value)
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        _require(is_integer and -LARGEST <= value < LARGEST, where, path, "a whole number", value)
     else:
-        _require(isinstance(value, spec), where, place, {str: "text", bool: "true or false"}.get(spec, "there"), value)
+        _require(isinstance(value, spec), where, path, {str: "text", bool: "true or false"}.get(spec, "there"), value)
 
 
-def _check_list(value: Any, spec: Any, where: str, place: str) -> None:
-    fixed = isinstance(spec, tuple)
-    rule = f"a list of {len(spec)}" if fixed else "a list" + " of one at least" * isinstance(spec, Some)
-    fine = isinstance(value, list) and (len(value) == len(spec) if fixed else bool(value) or isinstance(spec, list))
-    _require(fine, where, place, rule, value)
-    inner = spec if fixed else [spec.spec if isinstance(spec, Some) else spec[0]] * len(value)
-    for row, (item, kind) in enumerate(zip(value, inner, strict=True)):
-        _check(item, kind, where, f"{place}[{row}]")
+def _check_list(value: Any, spec: Any, where: str, path: str) -> None:
+    is_fixed = isinstance(spec, tuple)
+    rule = f"a list of {len(spec)}" if is_fixed else "a list" + " of at least one" * isinstance(spec, Some)
+    valid = isinstance(value, list) and (len(value) == len(spec) if is_fixed else bool(value) or isinstance(spec, list))
+    _require(valid, where, path, rule, value)
+    item_specs = spec if is_fixed else [spec.spec if isinstance(spec, Some) else spec[0]] * len(value)
+    for i, (item, item_spec) in enumerate(zip(value, item_specs, strict=True)):
+        _check(item, item_spec, where, f"{path}[{i}]")
 
 
-def _check_fields(value: dict[str, Any], spec: dict[Any, Any], where: str, place: str) -> None:
+def _check_fields(value: dict[str, Any], spec: dict[Any, Any], where: str, path: str) -> None:
     if str in spec:
         for name, item in value.items():
-            _check(item, spec[str], where, f"{place}.{name}" if place else name)
+            _check(item, spec[str], where, f"{path}.{name}" if path else name)
         return
-    for name, inner in spec.items():
+    for name, value_spec in spec.items():
         key = name.removesuffix("?")
         if key in value:
-            _check(value[key], inner, where, f"{place}.{key}" if place else key)
+            _check(value[key], value_spec, where, f"{path}.{key}" if path else key)
         elif not name.endswith("?"):
-            raise UsageError(f"{where}: {place or 'it'} lacks {quote(key)}")
+            raise UsageError(f"{where}: {path or 'it'} lacks {quote(key)}")
 
 
-def _require(holds: bool, where: str, place: str, rule: str, value: Any) -> None:
+def _require(holds: bool, where: str, path: str, rule: str, value: Any) -> None:
     if not holds:
-        raise UsageError(f"{where}: {place or 'it'} must be {rule}; got {quote(value)}")
+        raise UsageError(f"{where}: {path or 'it'} must be {rule}; got {quote(value)}")

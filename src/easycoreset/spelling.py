@@ -1,4 +1,4 @@
-"""What a spelling of `--data` tells by itself, without opening anything."""
+"""Parse the value of `--data`: the kind, the name and the paths of a data set, without opening it."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ MANIFESTS = (".csv", ".tsv", ".parquet")
 
 
 def name_data(data: str) -> str:
-    """What a data set is called wherever it lies, so that runs and cells can be moved.
+    """The name of a data set without its location, so that runs and cells can be moved.
 
     >>> name_data("cifar10:/some/where"), name_data("photos/cats/"), name_data("digits"), name_data("hf:owner/birds")
     ('cifar10', 'cats', 'digits', 'hf:birds')
@@ -25,7 +25,7 @@ def name_data(data: str) -> str:
 
 def is_own_data(data: str) -> bool:
     """Whether `data` is a function of a user's own module."""
-    return data.partition(":")[0] not in ("hf", *INNER) and not os.path.exists(data) and is_own(data)
+    return data.partition(":")[0] not in ("hf", *TORCHVISION_FOLDERS) and not os.path.exists(data) and is_own(data)
 
 
 def is_manifest(data: str) -> bool:
@@ -40,11 +40,11 @@ def is_listed(data: str) -> bool:
 
 
 def takes_size(data: str) -> bool:
-    """Whether the pictures of `data` may be of any size, so that `image_size` says to which they are brought."""
+    """Whether the images of `data` may have any size, so that `image_size` is needed to resize them."""
     return data.startswith("hf:") or is_listed(data)
 
 
-INNER = {  # the folder that torchvision's data sets have in their root
+TORCHVISION_FOLDERS = {  # the folder of a torchvision data set below its root
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
     "mnist": "MNIST",
@@ -53,49 +53,49 @@ INNER = {  # the folder that torchvision's data sets have in their root
 
 
 def data_paths(data: str) -> list[Path]:
-    """Where a data set lies that is on this disk: its folder, or its file.
+    """The folder or file of a data set on this disk; empty for one without files.
 
     >>> data_paths("cifar10:nowhere"), data_paths("digits"), data_paths("photos")
     ([PosixPath('nowhere/cifar-10-batches-py')], [], [PosixPath('photos')])
     """
-    name, colon, place = data.partition(":")
-    if colon and name in INNER:
-        inner = Path(place) / INNER[name]
-        return [inner if inner.exists() or not os.path.isdir(place) else Path(place)]
+    name, colon, location = data.partition(":")
+    if colon and name in TORCHVISION_FOLDERS:
+        subfolder = Path(location) / TORCHVISION_FOLDERS[name]
+        return [subfolder if subfolder.exists() or not os.path.isdir(location) else Path(location)]
     if is_own_data(data):
         return []
-    return [Path(place if name == "hf" else data)] if data != "digits" else []
+    return [Path(location if name == "hf" else data)] if data != "digits" else []
 
 
 def is_here(data: str) -> bool:
-    """Whether a data set lies on this disk and is opened without asking anybody else: what a file that came from
-    elsewhere names is opened only then.
+    """Whether a data set is on this disk, so that opening it needs no network: a data set named in a received file is
+    opened only then.
 
-    Of Hugging Face's that is a folder that `save_to_disk` wrote, or a Parquet file.
+    A local Hugging Face data set is a folder written by `save_to_disk`, or a Parquet file.
     """
-    name, _, place = data.partition(":")
+    name, _, location = data.partition(":")
     if name == "hf":
-        saved = any((Path(place) / file).is_file() for file in ("dataset_dict.json", "state.json"))
-        return saved or (Path(place).suffix == ".parquet" and Path(place).is_file())
+        saved = any((Path(location) / file).is_file() for file in ("dataset_dict.json", "state.json"))
+        return saved or (Path(location).suffix == ".parquet" and Path(location).is_file())
     return data == "digits" or any(os.path.exists(path) for path in data_paths(data))
 
 
 def picture_files(data: str, sample_ids: Sequence[str]) -> list[Path]:
-    """Where the pictures of a folder's or a manifest's samples lie."""
+    """The paths of the images of a folder's or a manifest's samples."""
     root = Path(data).parent if is_manifest(data) else Path(data)
     return [root / name for name in sample_ids]
 
 
 def split_place(path: Path) -> tuple[Path, str | None]:
-    """A file or folder of weights, and the key of those that are meant where it holds several: FILE:KEY.
+    """Split FILE:KEY into a file or folder of weights and the key of one set of weights in it, or None.
 
     >>> split_place(Path("model.pt"))
     (PosixPath('model.pt'), None)
     """
     parts = str(path).split(":")
     for count in range(1, len(parts) if not os.path.lexists(path) else 1):
-        place = ":".join(parts[:count])
+        file = ":".join(parts[:count])
         key = ":".join(parts[count:])
-        if place and key and os.path.exists(place):
-            return Path(place), key
+        if file and key and os.path.exists(file):
+            return Path(file), key
     return path, None

@@ -72,7 +72,7 @@ UNCLEAR = {
     "two columns": ("a,b\n1,2\n3,4", "which of 2 columns is meant \\(a, b\\)"),
     "three columns": ("1,900,700\n2,800,600\n3,1001,500", "which of 3 columns"),
     "keep that is no keep": ("index,keep\n1,yes\n2,no", "column keep must be true or false"),
-    "ragged names": ("a.png,b.png\nc.png", "give one a line"),
+    "ragged names": ("a.png,b.png\nc.png", "give one per line"),
 }
 
 
