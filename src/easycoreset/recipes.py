@@ -165,7 +165,7 @@ def main_products(data: str, budgets: tuple[int, ...], seeds: int) -> tuple[Prod
 
 
 def cifar10_objectives(data: str) -> Experiment:
-    """Every objective on CIFAR-10, a short training of a thin ResNet, under PGD-20 and AutoAttack on 200 test images."""
+    """Every objective on CIFAR-10, a short training of a thin ResNet, PGD-20 and AutoAttack on 200 images."""
     base = Cell(data=data, model="thin-resnet", attack=("pgd", "autoattack"), eps=(8 / 255,), limit=200)
     objectives = ("standard", "trades:steps=5", "pgd-at:steps=5", "mart:steps=5", "fgsm-rs")
     product = Product(base=base, methods=(FULL,), fractions=(1.0,), updates=(800,), seeds=1, objectives=objectives)

@@ -1,7 +1,7 @@
 """Schemas of values read from JSON, written as Python data, and the check of a value against one.
 
-A schema is a type (float: a finite number), a set of allowed strings, `[spec]` for a list, a tuple for a list
-of fixed length, `{str: spec}` for an object with any keys, or `{"key": spec, "key?": spec}` for an object with these keys, of
+A schema is a type (float: a finite number), a set of allowed strings, `[spec]` for a list, a tuple for a list of fixed
+length, `{str: spec}` for an object with any keys, or `{"key": spec, "key?": spec}` for an object with these keys, of
 which those with `?` are optional; further keys are allowed.
 """
 
