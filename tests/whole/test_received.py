@@ -303,7 +303,7 @@ class TestSizes:
     def test_arrays_for_which_there_is_no_room_are_not_begun(self, tmp_path, monkeypatch):
         np.savez_compressed(tmp_path / "a.npz", x=np.zeros((50, 800, 800), np.uint8), y=np.arange(50) % 5)
         monkeypatch.setattr("easycoreset.arrays.free_memory", lambda: 60_000_000)
-        with pytest.raises(UsageError, match=r"x\.npy takes 0\.0 GB, more than half of what is free"):
+        with pytest.raises(UsageError, match=r"x\.npy takes 0\.0 GB, more than half of the free memory"):
             open_source(str(tmp_path / "a.npz"))
 
     @pytest.mark.parametrize("dtype", ["O", "V8", "M8[s]"])
