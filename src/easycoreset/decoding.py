@@ -44,7 +44,7 @@ def open_picture(file: Encoded) -> Iterator[Image.Image]:
     Raises:
         Exception: almost any, where the file is damaged or of another format.
     """
-    with own_limit(), Image.open(file, formats=_known_formats()) as image:
+    with lift_pixel_limit(), Image.open(file, formats=_known_formats()) as image:
         yield image
 
 
@@ -199,7 +199,7 @@ def _decode_large(image: Image.Image, white: int) -> np.ndarray:
     rows = max(1, STRIP // width)
     deep = image.mode == "F" or is_deep(image.mode)
     strips = [(top, min(top + rows, height)) for top in range(0, height, rows)]
-    white_value = _white_value(image.mode, _largest(image, strips), white) if deep else 255
+    white_value = _white_value(image.mode, _largest_value_in_strips(image, strips), white) if deep else 255
     for top, bottom in strips:
         strip = image.crop((0, top, width, bottom))
         if deep:
@@ -209,7 +209,7 @@ def _decode_large(image: Image.Image, white: int) -> np.ndarray:
     return _orient(pixels, image.getexif().get(ORIENTATION, 1))
 
 
-def _largest(image: Image.Image, strips: list[tuple[int, int]]) -> float:
+def _largest_value_in_strips(image: Image.Image, strips: list[tuple[int, int]]) -> float:
     return max(float(_deep_values(image.crop((0, top, image.width, bottom))).max()) for top, bottom in strips)
 
 
@@ -235,7 +235,7 @@ _saved_limits: list[int | None] = []
 
 
 @contextlib.contextmanager
-def own_limit() -> Iterator[None]:
+def lift_pixel_limit() -> Iterator[None]:
     """Lift Pillow's pixel limit, which warns or raises; `MOST_BYTES` is the limit instead."""
     with _limit_lock:
         _saved_limits.append(Image.MAX_IMAGE_PIXELS if not _saved_limits else _saved_limits[0])

@@ -23,7 +23,7 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 FULL_DISK = 2**20  # bytes; a disk with less free space is full
 MINIMUM_FREE = 16 * 2**20  # bytes; a run refuses to start on a fuller disk
-LARGEST_JSON = 2**28  # bytes of a JSON file that are read
+MAX_JSON_BYTES = 2**28  # bytes of a JSON file that are read
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
@@ -151,7 +151,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UsageError: the file is missing or is not a JSON object.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
+        if path.stat().st_size > MAX_JSON_BYTES:
             raise UsageError(f"{path}: too large for a JSON file that easycoreset wrote")
         value = json.loads(path.read_text())
     except FileNotFoundError:

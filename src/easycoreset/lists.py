@@ -16,7 +16,7 @@ INDICES = ("index", "idx", "indices", "kept")
 IDS = ("sample_id", "sample_ids", "id", "ids", "filepath")
 KEEP = "keep"  # a column of the table of a coreset
 SEPARATORS = ",;\t"  # column separators; blanks separate numbers too
-LARGEST = 2**28  # bytes of a text file
+MAX_TEXT_BYTES = 2**28  # bytes of a text file
 
 
 def read_list(path: Path, what: str, size: int) -> list[Any]:
@@ -35,7 +35,7 @@ def read_list(path: Path, what: str, size: int) -> list[Any]:
     try:
         if path.suffix in (".npy", ".npz"):
             return _from_array(_read_array(path, what), what, size)
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > MAX_TEXT_BYTES:
             raise ValueError("too large")
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix != ".json":

@@ -8,7 +8,7 @@ from easycoreset.errors import UsageError, quote
 from easycoreset.files import read_json
 from easycoreset.schemas import Maybe, Some, check_record
 
-MOST_LINES = 10**6  # of a history that are read
+MAX_LINES = 10**6  # of a history that are read
 PAIR = (float, float)
 LINE = {
     "attack": str,
@@ -290,7 +290,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        entries = [json.loads(line) for line in lines[:MOST_LINES]]
+        entries = [json.loads(line) for line in lines[:MAX_LINES]]
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:

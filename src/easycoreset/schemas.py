@@ -10,7 +10,7 @@ from typing import Any
 
 from easycoreset.errors import UsageError, quote
 
-LARGEST = 2**63
+MAX_INTEGER = 2**63
 
 
 class Maybe:
@@ -56,7 +56,7 @@ def _check(value: Any, spec: Any, where: str, path: str) -> None:
         _require(is_number and -1e300 < value < 1e300 and math.isfinite(value), where, path, "a finite number", value)
     elif spec is int:
         is_integer = isinstance(value, int) and not isinstance(value, bool)
-        _require(is_integer and -LARGEST <= value < LARGEST, where, path, "a whole number", value)
+        _require(is_integer and -MAX_INTEGER <= value < MAX_INTEGER, where, path, "a whole number", value)
     else:
         _require(isinstance(value, spec), where, path, {str: "text", bool: "true or false"}.get(spec, "there"), value)
 
