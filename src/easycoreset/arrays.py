@@ -19,43 +19,43 @@ MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def list_npz(path: Path, what: str = "data") -> list[str]:
-    """The names of the arrays in an .npz file; `what` names the option in messages.
+def list_npz(path: Path, option: str = "data") -> list[str]:
+    """The names of the arrays in an .npz file; `option` is the option that names the file, for messages.
 
     Raises:
         UsageError: the file is missing or is not a zip archive.
     """
-    with _open_npz(path, what) as archive:
+    with _open_npz(path, option) as archive:
         return _array_names(archive)
 
 
-def read_npz(path: Path, names: Sequence[str], what: str = "data") -> dict[str, Array]:
+def read_npz(path: Path, names: Sequence[str], option: str = "data") -> dict[str, Array]:
     """Read the arrays `names` from an .npz file; names that it lacks are left out.
 
     Args:
         path: the file.
         names: of arrays; others are not read.
-        what: the option that names the file, for messages.
+        option: the option that names the file, for messages.
 
     Raises:
         UsageError: the file is missing or not a zip archive, or an array is truncated, holds objects or takes
             more than half of the free memory.
     """
-    with _open_npz(path, what) as archive:
+    with _open_npz(path, option) as archive:
         return {name: _read_member(archive, f"{name}.npy") for name in names if name in _array_names(archive)}
 
 
 @contextlib.contextmanager
-def _open_npz(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
+def _open_npz(path: Path, option: str) -> Iterator[zipfile.ZipFile]:
     """Open an .npz file; any error of zipfile or NumPy becomes a `UsageError` that names the file."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except FileNotFoundError:
-        raise UsageError(f"{what}: {path}: no such file") from None
+        raise UsageError(f"{option}: {path}: no such file") from None
     except Exception as error:  # a damaged file raises almost anything
         reason = shorten(" ".join(str(error).split()) or type(error).__name__)
-        raise UsageError(f"{what}: {path}: not a readable .npz file: {reason}") from None
+        raise UsageError(f"{option}: {path}: not a readable .npz file: {reason}") from None
 
 
 def _array_names(archive: zipfile.ZipFile) -> list[str]:

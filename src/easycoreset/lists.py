@@ -19,14 +19,14 @@ SEPARATORS = ",;\t"  # column separators; blanks separate numbers too
 MAX_TEXT_BYTES = 2**28  # bytes of a text file
 
 
-def read_list(path: Path, what: str, size: int) -> list[Any]:
+def read_list(path: Path, option: str, size: int) -> list[Any]:
     """Read the indices or sample ids that a file lists, or the indices where its mask is true.
 
     Args:
         path: .npy or .npz (one array, or one with a usual name), .json (a list), or text: one value per line, or values
             separated by commas, semicolons, tabs or blanks, with comments after #, with or without a header. Of a table
             the column with a usual name is taken.
-        what: names the option and the file in messages.
+        option: the option and the file, for messages.
         size: N, the length of a mask.
 
     Raises:
@@ -34,23 +34,23 @@ def read_list(path: Path, what: str, size: int) -> list[Any]:
     """
     try:
         if path.suffix in (".npy", ".npz"):
-            return _from_array(_read_array(path, what), what, size)
+            return _from_array(_read_array(path, option), option, size)
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise ValueError("too large")
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix != ".json":
-            return _from_text(text, what, size)
+            return _from_text(text, option, size)
         content: Any = json.loads(text)
     except FileNotFoundError:
-        raise UsageError(f"{what}: no such file") from None
+        raise UsageError(f"{option}: no such file") from None
     except UsageError:
         raise
     except Exception as error:  # a damaged file raises almost anything
-        raise UsageError(f"{what}: not a list of indices or ids: {shorten(str(error))}") from None
+        raise UsageError(f"{option}: not a list of indices or ids: {shorten(str(error))}") from None
     if not isinstance(content, list):
-        raise UsageError(f"{what}: not a list of indices or ids: not a JSON list")
+        raise UsageError(f"{option}: not a list of indices or ids: not a JSON list")
     values = cast("list[Any]", content)
-    return _from_array(np.array(values), what, size) if values and _all_bools(values) else values
+    return _from_array(np.array(values), option, size) if values and _all_bools(values) else values
 
 
 def whole_number(value: Any) -> int:
@@ -67,7 +67,7 @@ def whole_number(value: Any) -> int:
     return int(number)
 
 
-def _read_array(path: Path, what: str) -> np.ndarray:
+def _read_array(path: Path, option: str) -> np.ndarray:
     try:
         if path.suffix == ".npy":
             return open_npy(path)
@@ -79,8 +79,8 @@ def _read_array(path: Path, what: str) -> np.ndarray:
             if has_usual_name or values.dtype.kind != "f":  # floats with another name are hardly indices
                 return values
     except UsageError as error:
-        raise UsageError(f"{what}: not a list of indices or ids: {str(error).rpartition(': ')[2]}") from None
-    raise UsageError(f"{what}: which array is meant? It holds {shorten(', '.join(names)) or 'none'}; call it index")
+        raise UsageError(f"{option}: not a list of indices or ids: {str(error).rpartition(': ')[2]}") from None
+    raise UsageError(f"{option}: which array is meant? It holds {shorten(', '.join(names)) or 'none'}; call it index")
 
 
 def _find_usual_name(names: Sequence[str]) -> int | None:
@@ -92,15 +92,15 @@ def _find_usual_name(names: Sequence[str]) -> int | None:
     return None
 
 
-def _from_array(values: np.ndarray, what: str, size: int) -> list[Any]:
+def _from_array(values: np.ndarray, option: str, size: int) -> list[Any]:
     """The values of an array [n] or [n,1], or the indices where a mask [N] is true."""
     if values.ndim != 1 and values.size != max(values.shape, default=0):
-        raise UsageError(f"{what}: must be one-dimensional; got {values.shape}")
+        raise UsageError(f"{option}: must be one-dimensional; got {values.shape}")
     values = np.ravel(values)
     if values.dtype != np.bool_:
         return values.tolist()
     if len(values) != size:
-        raise UsageError(f"{what}: a mask must have as many values as there are samples, {size}; got {len(values)}")
+        raise UsageError(f"{option}: a mask must have as many values as there are samples, {size}; got {len(values)}")
     return np.flatnonzero(values).tolist()
 
 
@@ -108,7 +108,7 @@ def _all_bools(values: Sequence[Any]) -> bool:
     return all(isinstance(value, bool) for value in values)
 
 
-def _from_text(text: str, what: str, size: int) -> list[Any]:
+def _from_text(text: str, option: str, size: int) -> list[Any]:
     """Read lines, or one column of a table."""
     lines = [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()) if line]
     rows = _split(lines)
@@ -118,12 +118,12 @@ def _from_text(text: str, what: str, size: int) -> list[Any]:
     elif widths <= {1}:
         values = [row[0] for row in rows]
     elif len(widths) > 1:
-        raise UsageError(f"{what}: lines have {min(widths)} to {max(widths)} values: give one per line")
+        raise UsageError(f"{option}: lines have {min(widths)} to {max(widths)} values: give one per line")
     else:
-        return _from_table(rows, what)
+        return _from_table(rows, option)
     if len(values) > 1 and values[0].lower() in (*INDICES, *IDS):  # a header
         values = values[1:]
-    return _from_bools(values, what, size)
+    return _from_bools(values, option, size)
 
 
 def _split(lines: Sequence[str]) -> list[list[str]]:
@@ -136,27 +136,27 @@ def _split(lines: Sequence[str]) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
 
 
-def _from_table(rows: Sequence[Sequence[str]], what: str) -> list[Any]:
+def _from_table(rows: Sequence[Sequence[str]], option: str) -> list[Any]:
     """Read the column with a usual name; without a header, a table of numbers would be ambiguous."""
     header = [cell.lower() for cell in rows[0]]
     column = _find_usual_name(header)
     if column is None:
         shown = shorten(", ".join(cell or "(no name)" for cell in rows[0]))
-        raise UsageError(f"{what}: which of {len(header)} columns is meant ({shown})? Give one, or call it index")
+        raise UsageError(f"{option}: which of {len(header)} columns is meant ({shown})? Give one, or call it index")
     keep = header.index(KEEP) if KEEP in header else None
     if keep is None:
         return [row[column] for row in rows[1:]]
     invalid = {row[keep].lower() for row in rows[1:]} - {"true", "1", "1.0", "false", "0", "0.0"}
     if invalid:
-        raise UsageError(f"{what}: column {KEEP} must be true or false; got {quote(min(invalid))}")
+        raise UsageError(f"{option}: column {KEEP} must be true or false; got {quote(min(invalid))}")
     return [row[column] for row in rows[1:] if row[keep].lower() in ("true", "1", "1.0")]
 
 
-def _from_bools(values: list[str], what: str, size: int) -> list[Any]:
+def _from_bools(values: list[str], option: str, size: int) -> list[Any]:
     """Read a column as values, or as a mask if it holds only true and false."""
     if not values or not {value.lower() for value in values} <= {"true", "false"}:
         return [value for value in values if value]
-    return _from_array(np.array([value.lower() == "true" for value in values], np.bool_), what, size)
+    return _from_array(np.array([value.lower() == "true" for value in values], np.bool_), option, size)
 
 
 def _is_number(cell: str) -> bool:
