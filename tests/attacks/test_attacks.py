@@ -163,17 +163,17 @@ def test_margin_loss_works_where_cross_entropy_sees_nothing(trained, batch):
 @pytest.mark.parametrize(
     ("spec", "options", "match"),
     [
-        ("pdg", {}, "unknown attack 'pdg': did you mean 'pgd'"),
-        ("pgd:step=3", {}, "no option 'step': did you mean 'steps'"),
-        ("pgd:steps=0", {}, "steps must be >= 1; got 0"),
-        ("pgd:restarts=0", {}, "restarts must be >= 1; got 0"),
-        ("pgd:steps=x", {}, "steps must be a whole number; got 'x'"),
-        ("pgd:steps=", {}, "no value"),
-        ("pgd:steps=3:steps=4", {}, "given twice"),
-        ("pgd", {"eps": 1.5}, r"eps must be in \[0, 1\]"),
-        ("pgd", {"norm": "l1"}, "norm must be one of linf, l2; got 'l1'"),
-        ("pgd:eps=0.1", {"eps": 0.2}, "eps is given twice"),
-        ("noise:draws=0", {}, "draws must be >= 1"),
+        ("pdg", {}, "'pdg'.*'pgd'"),
+        ("pgd:step=3", {}, "'step'.*'steps'"),
+        ("pgd:steps=0", {}, r"steps.*\b0$"),
+        ("pgd:restarts=0", {}, r"restarts.*\b0$"),
+        ("pgd:steps=x", {}, "steps.*int.*'x'"),
+        ("pgd:steps=", {}, "'pgd:steps='.*'steps'"),
+        ("pgd:steps=3:steps=4", {}, "'pgd:steps=3:steps=4'.*'steps'"),
+        ("pgd", {"eps": 1.5}, r"eps.*\b1\.5"),
+        ("pgd", {"norm": "l1"}, "norm.*linf, l2.*'l1'"),
+        ("pgd:eps=0.1", {"eps": 0.2}, r"eps.*0\.1.*0\.2"),
+        ("noise:draws=0", {}, r"draws.*\b0$"),
     ],
 )
 def test_wrong_options(spec, options, match):

@@ -102,7 +102,7 @@ def test_networks_and_images_in_channels_last_layout(norm):
 
 def test_images_too_small_for_square_by_l2_are_refused():
     attack = load_attack("square:queries=5", norm="l2", eps=1.0)[1]
-    with pytest.raises(UsageError, match="images for square by l2 must be at least 5 pixels a side"):
+    with pytest.raises(UsageError, match=r"square.*l2.*\b5\b"):
         attack(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), torch.rand(2, 1, 4, 4), torch.tensor([0, 1]))
 
 

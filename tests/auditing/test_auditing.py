@@ -10,6 +10,7 @@ import pytest
 from easycoreset import Coreset, Scores, UsageError, audit, predict, score, select, train
 from easycoreset.auditing.noise import measure_noise
 from easycoreset.auditing.suspects import rank_hardest_first
+from support.messages import named
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +172,7 @@ def test_what_was_ticked_is_left_out(noisy, tmp_path):
         updates=2,
         out=tmp_path / "m",
     )
-    with pytest.raises(UsageError, match="exclude must be left out for a coreset that is there"):
+    with pytest.raises(UsageError, match="^exclude"):
         select(
             scores=folder / "scores" / "scores.parquet",
             fraction=0.9,
@@ -194,14 +195,14 @@ def test_the_command(noisy, tmp_path, cli):
         "--out",
         tmp_path / "audit",
     )
-    assert ran.code == 0 and "likely mislabelled" in ran.out and "precision at 60 by aum: 0." in ran.out, ran.err
+    assert ran.code == 0 and "mislabelled" in ran.out and named(ran.out, "at 60", "aum", "0."), ran.err
     page = (tmp_path / "audit" / "report.html").read_text()
     summary = json.loads((tmp_path / "audit" / "run.json").read_text())["summary"]
     suspects = summary["likely_mislabelled"]
     pairs = summary["duplicates_with_another_label"]
     assert page.count('type="checkbox"') == min(suspects, 60) + 2 * pairs + 10 * 8 and "data:image/png" in page
-    assert "identical images with different labels" in page and "an image of the test split" in page
-    assert re.search(r"Not audited: the \d+ samples of test\.", page)
+    assert "different labels" in page and "of the test split" in page
+    assert re.search(r"\b\d+ samples of test\.", page)
 
 
 def test_pictures_without_labels_are_predicted(tmp_path, cli, digits, scored):
@@ -215,7 +216,7 @@ def test_pictures_without_labels_are_predicted(tmp_path, cli, digits, scored):
         )
     (tmp_path / "inbox" / "broken.png").write_bytes(b"no picture")
     ran = cli("predict", "--data", tmp_path / "inbox", "--weights", scored, "--out", tmp_path / "out")
-    assert ran.code == 0 and "1 of 21 pictures cannot be read: broken.png" in ran.err, ran.err
+    assert ran.code == 0 and named(ran.err, "1 of 21", "broken.png"), ran.err
     table = pq.read_table(tmp_path / "out" / "labels.parquet")
     assert table.column_names == ["sample_id", "pred", "label_name", "probability"] and table.num_rows == 21
     found = {line["sample_id"]: line for line in table.to_pylist()}
@@ -232,7 +233,7 @@ def test_pictures_without_labels_are_predicted(tmp_path, cli, digits, scored):
         with pytest.raises(UsageError, match=match):
             predict(data=str(data), weights=scored, out=tmp_path / "x")
     np.savez(tmp_path / "large.npz", x=np.zeros((2, 9, 9), np.uint8))
-    with pytest.raises(UsageError, match=r"x must hold images of shape \(1, 8, 8\)"):
+    with pytest.raises(UsageError, match=r"\bx\b.*\(1, 8, 8\).*\(1, 9, 9\)"):
         predict(data=str(tmp_path / "large.npz"), weights=scored, out=tmp_path / "x")
 
 
@@ -243,9 +244,9 @@ def test_a_column_without_a_threshold_names_nobody(noisy, tmp_path, cli):
     ran = cli(
         "audit", "--data", folder / "noisy.npz", "--scores", tmp_path / "alone.parquet", "--out", tmp_path / "audit"
     )
-    assert ran.code == 0 and "not known how many of 1438 samples are likely mislabelled" in ran.out, ran.err
+    assert ran.code == 0 and named(ran.out, "1438", "mislabelled"), ran.err
     page = (tmp_path / "audit" / "report.html").read_text()
-    assert "is not known from aign, which has no threshold" in page and "guessing" not in page
+    assert named(page, "aign", "threshold") and "guessing" not in page
 
 
 def test_an_audit_of_other_scores_is_made_anew(noisy, tmp_path):
@@ -255,7 +256,7 @@ def test_an_audit_of_other_scores_is_made_anew(noisy, tmp_path):
     options = {"data": str(folder / "noisy.npz"), "scores": tmp_path / "s.parquet", "out": tmp_path / "audit"}
     audit(**options)
     Scores(**{**vars(scores), "columns": {**scores.columns, "loss": scores["loss"] + 1}}).write(tmp_path / "s.parquet")
-    with pytest.raises(UsageError, match=r"audit.*was made with scores="):
+    with pytest.raises(UsageError, match=r"audit.*\bscores="):
         audit(**options)
 
 
@@ -277,10 +278,10 @@ def test_pictures_that_arrays_cannot_be(scored, tmp_path, digits):
     x = digits.splits["test"].images.pixels[:5, ..., 0].numpy()
     for name, array in (("wide", x.astype(np.float32)), ("whole", x.astype(np.int64)), ("text", np.array(["a", "b"]))):
         np.savez(tmp_path / f"{name}.npz", x=array)
-        with pytest.raises(UsageError, match="x must be"):
+        with pytest.raises(UsageError, match=r"\bx\b"):
             predict(data=str(tmp_path / f"{name}.npz"), weights=scored, out=tmp_path / "x")
     np.savez(tmp_path / "fine.npz", x=x)
     predict(data=str(tmp_path / "fine.npz"), weights=scored, out=tmp_path / "x")
     np.savez(tmp_path / "fine.npz", x=x[:3])
-    with pytest.raises(UsageError, match="was made with pictures="):
+    with pytest.raises(UsageError, match=r"run\.json.*\bpictures="):
         predict(data=str(tmp_path / "fine.npz"), weights=scored, out=tmp_path / "x")

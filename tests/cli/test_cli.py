@@ -1,6 +1,7 @@
 """The command line: exit codes, one-line errors, JSON, YAML, and a start without torch."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from easycoreset.cli.commands import app
 from easycoreset.cli.config import DEMO, GLOBAL, types_of
+from support.messages import named
 
 COMMANDS = ["demo", "score", "select", "train", "evaluate", "doctor"]
 
@@ -66,10 +68,10 @@ def test_the_main_job(cli, tmp_path):
 
 def test_results_are_text_without_json(cli, scored, tmp_path):
     ran = cli("score", "--data", "digits", "--epochs", 5, "--out", scored)
-    assert ran.code == 0 and "aign" in ran.out and "is finished already" in ran.err
+    assert ran.code == 0 and "aign" in ran.out and named(ran.err, scored, "finished")
     ran = cli("select", "--scores", scored / "scores.parquet", "--fraction", 0.1, "--out", tmp_path / "c.parquet")
     assert (
-        ran.code == 0 and "keeps 144 of 1438" in ran.out and "warning: the coreset holds no sample of class" in ran.err
+        ran.code == 0 and re.search(r"\b144\b.*\b1438\b", ran.out) and re.search(r"warning: .*coreset.*class", ran.err)
     )
     ran = cli("doctor")
     assert ran.code == 0 and "versions" in ran.out
@@ -86,35 +88,35 @@ def test_progress_goes_to_standard_error_and_quiet_silences_it(cli, tmp_path):
 @pytest.mark.parametrize(
     ("line", "match"),
     [
-        ("trian --data digits", 'Did you mean "train"'),
-        ("train --data digits --epochs 1 --out {} --obj standard", "Unknown option"),
-        ("train --data digits --epochs 1 --out {} --batch-sise 3", "Did you mean --batch-size"),
-        ("train --data digits --epochs 1 --epochs 2 --out {}", "specified multiple times"),
-        ("train --data digits --epochs one --out {}", "epochs must be"),
-        ("train --data digits --epochs 1.5 --out {}", "epochs must be a whole number; got '1.5'"),
-        ("train --data digits --out {}", "exactly one of epochs and updates"),
+        ("trian --data digits", 'trian.*"train"'),
+        ("train --data digits --epochs 1 --out {} --obj standard", r"--obj\b"),
+        ("train --data digits --epochs 1 --out {} --batch-sise 3", "--batch-sise.*--batch-size"),
+        ("train --data digits --epochs 1 --epochs 2 --out {}", "--epochs"),
+        ("train --data digits --epochs one --out {}", "epochs.*one"),
+        ("train --data digits --epochs 1.5 --out {}", r"epochs.*'1\.5'"),
+        ("train --data digits --out {}", "epochs.*updates.*neither"),
         ("train --data digits --epochs 1", "--out is required"),
         ("train --epochs 1 --out {}", "--data is required"),
         ("train --data digits --epochs 1 --out {} extra", "extra"),
-        ("train --data digits --epochs 1 --objective trade --out {}", "did you mean 'trades'"),
-        ("train --data digits --epochs 1 --schedule onecycel --out {}", "did you mean 'onecycle'"),
-        ("train --data digits --epochs 1 --device cuda --out {}", "device must be available; got 'cuda'"),
-        ("train --data digits --epochs 1 --eps 8/255 --out {}", "has no option 'eps'"),
-        ("score --data digits --epochs 1 --mode onlin --out {}", "did you mean 'online'"),
-        ("score --data digits --epochs 1 --split tset --out {}", "did you mean 'test'"),
-        ("score --data digits --epochs 1 --first 2 --out {}", "first must be in"),
-        ("select --scores {}.parquet --fraction 0.5 --out {}/c.parquet", "no such file"),
-        ("select --scores SCORES --fraction 1.5 --out {}/c.parquet", "fraction must be in (0, 1]; got 1.5"),
-        ("select --scores SCORES --fraction 0 --out {}/c.parquet", "fraction must be in (0, 1]; got 0"),
-        ("select --scores SCORES --fraction 0.0001 --out {}/c.parquet", "at least one of 1438 samples"),
-        ("select --scores SCORES --fraction 0.5 --out {}/c.csv", "out must be a .parquet file"),
-        ("select --scores SCORES --fraction 0.5 --out SCORES", "out must be another file than scores"),
-        ("select --scores SCORES --fraction 0.5 --method random --by loss --out {}/c.parquet", "no option 'by'"),
-        ("select --scores SCORES --fraction 0.5 --method easiest --by lss --out {}/c.parquet", "did you mean 'loss'"),
-        ("evaluate --data digits --weights SCORED --eps 8/x --out {}", "neither a number nor a fraction"),
+        ("train --data digits --epochs 1 --objective trade --out {}", "'trade'.*'trades'"),
+        ("train --data digits --epochs 1 --schedule onecycel --out {}", "'onecycel'.*'onecycle'"),
+        ("train --data digits --epochs 1 --device cuda --out {}", "device.*'cuda'"),
+        ("train --data digits --epochs 1 --eps 8/255 --out {}", "'standard'.*'eps'"),
+        ("score --data digits --epochs 1 --mode onlin --out {}", "mode.*'onlin'.*'online'"),
+        ("score --data digits --epochs 1 --split tset --out {}", "split.*'tset'.*'test'"),
+        ("score --data digits --epochs 1 --first 2 --out {}", r"first.*\b2\b"),
+        ("select --scores {}.parquet --fraction 0.5 --out {}/c.parquet", r"out\.parquet"),
+        ("select --scores SCORES --fraction 1.5 --out {}/c.parquet", r"fraction.*\b1\.5"),
+        ("select --scores SCORES --fraction 0 --out {}/c.parquet", r"fraction.* 0(\.0)?$"),
+        ("select --scores SCORES --fraction 0.0001 --out {}/c.parquet", r"fraction.*1438.*0\.0001"),
+        ("select --scores SCORES --fraction 0.5 --out {}/c.csv", r"out.*\.parquet"),
+        ("select --scores SCORES --fraction 0.5 --out SCORES", r"\bout\b.*\bscores\b"),
+        ("select --scores SCORES --fraction 0.5 --method random --by loss --out {}/c.parquet", "'random'.*'by'"),
+        ("select --scores SCORES --fraction 0.5 --method easiest --by lss --out {}/c.parquet", "'lss'.*'loss'"),
+        ("evaluate --data digits --weights SCORED --eps 8/x --out {}", "eps.*'8/x'"),
         ("demo", "--out"),
-        ("demo --out {} --workers 0", "workers must be >= 1"),
-        ("--list", "--list belongs to a command"),
+        ("demo --out {} --workers 0", "workers.* 0$"),
+        ("--list", "--list"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_2(cli, scored, tmp_path, line, match):
@@ -124,7 +126,12 @@ def test_wrong_use_is_one_line_and_exit_2(cli, scored, tmp_path, line, match):
     for more in ([], ["--json"]):
         ran = cli(*line.split(), *more)
         errors = [text for text in ran.err.splitlines() if not text.startswith(("model ", "warning: "))]
-        assert ran.code == 2 and match in ran.err and len(errors) == 1 and errors[0].startswith("easycoreset"), ran.err
+        assert (
+            ran.code == 2
+            and re.search(match, ran.err, re.M)
+            and len(errors) == 1
+            and errors[0].startswith("easycoreset")
+        ), ran.err
         assert ran.out == "" and "Traceback" not in ran.err
     assert not Path(place).exists() and sorted(p.name for p in scored.iterdir()) == before
 
@@ -132,15 +139,15 @@ def test_wrong_use_is_one_line_and_exit_2(cli, scored, tmp_path, line, match):
 @pytest.mark.parametrize(
     ("write", "match"),
     [
-        (lambda p: p.write_bytes(b""), "not a readable Parquet file"),
-        (lambda p: p.write_bytes(b"PAR1" + b"x" * 50 + b"PAR1"), "not a readable Parquet file"),
-        (lambda p: p.mkdir(), "holds no scores.parquet"),
+        (lambda p: p.write_bytes(b""), "Parquet"),
+        (lambda p: p.write_bytes(b"PAR1" + b"x" * 50 + b"PAR1"), "Parquet"),
+        (lambda p: p.mkdir(), r"scores\.parquet"),
     ],
 )
 def test_broken_score_files_are_named(cli, tmp_path, write, match):
     write(tmp_path / "bad.parquet")
     ran = cli("select", "--scores", tmp_path / "bad.parquet", "--fraction", 0.5, "--out", tmp_path / "c.parquet")
-    assert ran.code == 2 and match in ran.err and str(tmp_path / "bad.parquet") in ran.err
+    assert ran.code == 2 and re.search(match, ran.err, re.M) and str(tmp_path / "bad.parquet") in ran.err
 
 
 def test_foreign_score_files_are_named(cli, scored, tmp_path):
@@ -160,7 +167,7 @@ def test_foreign_score_files_are_named(cli, scored, tmp_path):
         ran = cli(
             "select", "--scores", tmp_path / f"{number}.parquet", "--fraction", 0.5, "--out", tmp_path / "c.parquet"
         )
-        assert ran.code == 2 and match in ran.err, ran.err
+        assert ran.code == 2 and re.search(match, ran.err, re.M), ran.err
 
 
 def test_debug_shows_where(cli):
@@ -170,9 +177,9 @@ def test_debug_shows_where(cli):
 def test_full_and_forbidden_places(cli, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     ran = cli("train", "--data", "digits", "--epochs", 1, "--out", tmp_path / "file" / "run")
-    assert ran.code == 2 and "out: cannot write into" in ran.err and "Not a directory" in ran.err
+    assert ran.code == 2 and named(ran.err, "out", str(tmp_path / "file")) and "Not a directory" in ran.err
     ran = cli("train", "--data", "digits", "--epochs", 1, "--out", "/proc/run")
-    assert ran.code == 2 and "out: cannot write into '/proc/run'" in ran.err
+    assert ran.code == 2 and named(ran.err, "out", "'/proc/run'")
     import collections
 
     usage = collections.namedtuple("usage", "total used free")
@@ -245,20 +252,20 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("text", "match"),
         [
-            ("epoch: 3", "unknown option 'epoch' of train: did you mean 'epochs'"),
-            ("epochs: '3'", "epochs must be a whole number; got '3'"),
-            ("epochs: 3.0", "epochs must be a whole number; got 3.0"),
-            ("epochs: true", "epochs must be a whole number; got True"),
-            ("compile: 1", "compile must be true or false; got 1"),
-            ("lr: [1]", "lr must be a number; got [1]"),
-            ("lr: fast", "neither a number nor a fraction"),
-            ("data: 3", "data must be text; got 3"),
-            ("epochs:", "exactly one of epochs and updates must be given"),
-            ("lr: 0.1\nlr: 0.2", "'lr' is given twice"),
-            ("epochs: 1\nlist: true", "unknown option 'list'"),
-            ("- a\n- b", "must hold options"),
+            ("epoch: 3", "'epoch'.*train.*'epochs'"),
+            ("epochs: '3'", "epochs.*'3'"),
+            ("epochs: 3.0", r"epochs.*\b3\.0"),
+            ("epochs: true", "epochs.*True"),
+            ("compile: 1", "compile.* 1$"),
+            ("lr: [1]", r"lr.*\[1\]"),
+            ("lr: fast", "lr.*'fast'"),
+            ("data: 3", "data.* 3$"),
+            ("epochs:", "epochs.*updates.*neither"),
+            ("lr: 0.1\nlr: 0.2", "'lr'"),
+            ("epochs: 1\nlist: true", "'list'"),
+            ("- a\n- b", r"c\.yaml.*\boptions\b"),
             ("a: [", "not YAML"),
-            ("schedule: cosin", "did you mean 'cosine'"),
+            ("schedule: cosin", "'cosin'.*'cosine'"),
         ],
     )
     def test_bad_files(self, cli, tmp_path, text, match):
@@ -267,7 +274,7 @@ class TestConfig:
         ran = cli("train", "--config", tmp_path / "c.yaml", "--data", "digits", *more, "--out", tmp_path / "t")
         if "data" in text:
             ran = cli("train", "--config", tmp_path / "c.yaml", "--epochs", 1, "--out", tmp_path / "t")
-        assert ran.code == 2 and match in ran.err and not (tmp_path / "t").exists(), ran.err
+        assert ran.code == 2 and re.search(match, ran.err, re.M) and not (tmp_path / "t").exists(), ran.err
 
     def test_a_missing_file(self, cli, tmp_path):
         ran = cli("train", "--config", tmp_path / "no.yaml", "--data", "digits", "--epochs", 1, "--out", tmp_path / "t")
@@ -346,7 +353,9 @@ def test_names_in_brackets_are_no_markup(cli, tmp_path):
 def test_a_disk_that_fills_up_during_the_work_is_one_line(tmp_path):
     command = f"ulimit -f 40; exec {sys.executable} -m easycoreset train --data digits --epochs 3 --model thin-resnet --out {tmp_path / 'run'}"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert ran.returncode == 1 and "cannot be written" in ran.stderr.splitlines()[-1] and "Traceback" not in ran.stderr
+    assert (
+        ran.returncode == 1 and str(tmp_path / "run") in ran.stderr.splitlines()[-1] and "Traceback" not in ran.stderr
+    )
     assert "a bug" not in ran.stderr
 
 

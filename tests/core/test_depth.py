@@ -11,6 +11,7 @@ from PIL import Image, TiffImagePlugin
 
 from easycoreset.data import open_source
 from easycoreset.decoding import decode, find_white
+from support.messages import named
 
 pytestmark = pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 VALUES = np.linspace(0, 1, 64).reshape(8, 8)
@@ -34,9 +35,7 @@ def test_the_largest_value_tells_white(tmp_path, suffix, highest):
     save_all(tmp_path, suffix, highest)
     source = open_source(str(tmp_path), image_size=8)
     pixels = source.splits["train"].images.pixels[0, ..., 0].numpy()
-    assert np.abs(pixels - WANTED).max() <= 1 and any(
-        f": {highest} is taken, by the largest" in note for note in source.notes
-    )
+    assert np.abs(pixels - WANTED).max() <= 1 and any(named(note, f": {highest} ", "largest") for note in source.notes)
 
 
 def test_of_a_data_set_all_have_one_white(tmp_path):

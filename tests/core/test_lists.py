@@ -63,16 +63,16 @@ def test_masks_are_of_all_samples(tmp_path):
     (tmp_path / "c.csv").write_text("\n".join(map(str, MASK)))
     for name in ("a.npy", "b.json", "c.csv"):
         assert read_list(tmp_path / name, "it", SIZE) == sorted(WANTED)
-        with pytest.raises(UsageError, match="a mask must have as many values as there are samples, 1439; got 1438"):
+        with pytest.raises(UsageError, match=r"mask.*\b1439\b.*\b1438$"):
             read_list(tmp_path / name, "it", SIZE + 1)
 
 
 UNCLEAR = {
-    "row numbers": (table(header=False), "which of 2 columns"),
-    "two columns": ("a,b\n1,2\n3,4", "which of 2 columns is meant \\(a, b\\)"),
-    "three columns": ("1,900,700\n2,800,600\n3,1001,500", "which of 3 columns"),
-    "keep that is no keep": ("index,keep\n1,yes\n2,no", "column keep must be true or false"),
-    "ragged names": ("a.png,b.png\nc.png", "give one per line"),
+    "row numbers": (table(header=False), r"\b2 columns\b"),
+    "two columns": ("a,b\n1,2\n3,4", r"\b2 columns\b.*\(a, b\)"),
+    "three columns": ("1,900,700\n2,800,600\n3,1001,500", r"\b3 columns\b"),
+    "keep that is no keep": ("index,keep\n1,yes\n2,no", "column keep.*'yes'"),
+    "ragged names": ("a.png,b.png\nc.png", r"\b1 to 2\b"),
 }
 
 
@@ -86,7 +86,7 @@ def test_what_is_not_unmistakable_is_refused(tmp_path, name):
 
 def test_of_unnamed_arrays_none_is_taken(tmp_path):
     np.savez(tmp_path / "a.npz", scores=np.zeros(4), chosen=np.arange(4))
-    with pytest.raises(UsageError, match="which array is meant\\? It holds scores, chosen"):
+    with pytest.raises(UsageError, match=r"array.*\bscores, chosen\b"):
         read_list(tmp_path / "a.npz", "it", SIZE)
     np.save(tmp_path / "b.npy", np.zeros((2, 2)))
     with pytest.raises(UsageError, match="one-dimensional"):

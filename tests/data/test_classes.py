@@ -14,6 +14,7 @@ from easycoreset import audit, score, train
 from easycoreset.data import open_source
 from easycoreset.data.classes import number_classes
 from easycoreset.errors import UsageError
+from support.messages import named
 
 ROWS = 24
 PLACES = np.arange(ROWS) % 3
@@ -73,7 +74,7 @@ def test_a_missing_label_is_named(tmp_path, kind):
     labels = ["a" if place else None for place in PLACES]
     if kind == "csv":
         labels = [label or "" for label in labels]
-    with pytest.raises(UsageError, match="label must not be empty"):
+    with pytest.raises(UsageError, match=r"label.*\brow\b"):
         open_source(make(kind, tmp_path, labels))
 
 
@@ -109,7 +110,7 @@ def test_classes_are_fixed_by_a_number_or_a_file(tmp_path):
     for given, match in (("1", "classes must be in"), ("3", "lacks: 4"), ("gone.txt", "a file of names")):
         with pytest.raises(UsageError, match=match):
             open_source(data, classes=given)
-    with pytest.raises(UsageError, match="classes must be left out for data 'digits'"):
+    with pytest.raises(UsageError, match="^classes.*'digits'"):
         open_source("digits", classes="12")
 
 
@@ -119,7 +120,7 @@ def test_names_of_numbers_are_places_unless_they_are_numbers(tmp_path):
     assert names == ["10", "20", "30"] and labels["train"].tolist() == [2, 0, 1]
     names, labels, _ = number_classes({"train": [1, 0], "test": [1]}, "it", known_names=["cat", "dog", "eel"])
     assert names == ["cat", "dog"] and labels["test"].tolist() == [1]
-    with pytest.raises(UsageError, match="whole numbers or text; got 0.5 in row 1"):
+    with pytest.raises(UsageError, match=r"labels.*\b0\.5\b.*\brow 1$"):
         number_classes({"train": [0, 0.5]}, "it")
 
 
@@ -145,5 +146,5 @@ def test_arrays_of_keras_and_medmnist(tmp_path, name):
 
 def test_what_an_archive_holds_is_named(tmp_path):
     np.savez(tmp_path / "a.npz", pixels=np.zeros((3, 8, 8)), target=np.zeros(3))
-    with pytest.raises(UsageError, match="but pixels, target"):
+    with pytest.raises(UsageError, match=r"a\.npz: .*\bpixels, target\b"):
         open_source(str(tmp_path / "a.npz"))

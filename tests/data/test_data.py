@@ -16,6 +16,7 @@ from easycoreset.data.augment import augment
 from easycoreset.data.keyed_random import keyed_normal, keyed_uniform, make_generator
 from easycoreset.errors import EasycoresetWarning
 from easycoreset.tables.holdout import hold_out
+from support.messages import named
 from support.sources import check_source, write_cifar
 
 
@@ -24,7 +25,7 @@ def test_digits(digits):
     assert [len(s) for s in digits.splits.values()] == [1438, 359]
     assert (np.bincount(digits.splits["test"].labels) >= 34).all()
     assert open_source("digits").splits["train"].fingerprint == digits.splits["train"].fingerprint
-    with pytest.raises(UsageError, match="takes no folder"):
+    with pytest.raises(UsageError, match="digits.*'somewhere'"):
         open_source("digits:somewhere")
 
 
@@ -65,21 +66,21 @@ def test_npz(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "match"),
     [
-        ({"y": Y}, "holds no arrays 'x' and 'y'"),
-        ({"x": X8}, "holds no arrays 'x' and 'y'"),
-        ({"x": X8, "y": Y[:30]}, "the same length; got 40 and 30"),
-        ({"x": X8, "y": Y + 0.5}, "labels must be whole numbers or text; got 0.5 in row 0"),
-        ({"x": X8, "y": Y - 1}, "label must be >= 0; got -1"),
-        ({"x": X8, "y": Y * 0}, "at least two classes"),
-        ({"x": X8.astype(np.int32), "y": Y}, "must be uint8, or float"),
-        ({"x": X8.astype(float), "y": Y}, r"must be finite and in \[0, 1\]; 40 rows are not \(first: 0\)"),
-        ({"x": np.where(X8 == 3, np.nan, 0.5), "y": Y}, "must be finite and in"),
-        ({"x": X8[:, 0], "y": Y}, r"must be \[N,H,W\]"),
-        ({"x": np.array([{}] * 40, dtype=object), "y": Y}, "not a readable .npz"),
-        ({"x": X8, "y": Y, "x_test": X8}, "holds no array 'y_test'"),
-        ({"x": X8, "y": Y, "x_test": X8[:, :5], "y_test": Y}, "images of one shape"),
-        ({"x": X8, "y": Y, "x_test": X8, "y_test": Y + 1}, "classes that the training rows lack: 4"),
-        ({"x": X8[:0], "y": Y[:0]}, "x is empty"),
+        ({"y": Y}, r"arrays 'x' and 'y'.* y$"),
+        ({"x": X8}, r"arrays 'x' and 'y'.* x$"),
+        ({"x": X8, "y": Y[:30]}, r"\bx\b.*\by\b.*\b40\b.*\b30$"),
+        ({"x": X8, "y": Y + 0.5}, r"labels.*\b0\.5\b.*\brow 0$"),
+        ({"x": X8, "y": Y - 1}, "label.* -1$"),
+        ({"x": X8, "y": Y * 0}, r"bad\.npz: .*\bclasses\b"),
+        ({"x": X8.astype(np.int32), "y": Y}, r"\bx\b.*\bint32$"),
+        ({"x": X8.astype(float), "y": Y}, r"\bx\b.*\[0, 1\].*\b40 rows\b.*\b0\)$"),
+        ({"x": np.where(X8 == 3, np.nan, 0.5), "y": Y}, r"\bx\b.*\bfinite\b"),
+        ({"x": X8[:, 0], "y": Y}, r"\bx\b.*\[N,H,W\]"),
+        ({"x": np.array([{}] * 40, dtype=object), "y": Y}, r"bad\.npz.*\bnot of numbers\b"),
+        ({"x": X8, "y": Y, "x_test": X8}, "array 'y_test'"),
+        ({"x": X8, "y": Y, "x_test": X8[:, :5], "y_test": Y}, r"\bshape\b.*\(5, 8, 1\), \(8, 8, 1\)"),
+        ({"x": X8, "y": Y, "x_test": X8, "y_test": Y + 1}, r"bad\.npz: .*\bclasses\b.* 4$"),
+        ({"x": X8[:0], "y": Y[:0]}, r"\bx\b.*\bempty$"),
     ],
 )
 def test_npz_bad_input(tmp_path, arrays, match):
@@ -95,12 +96,12 @@ def test_foreign_truncated_and_missing_files(tmp_path):
     text.write_text("hello")
     (tmp_path / "empty.npz").write_bytes(b"")
     for bad in (path, text, tmp_path / "empty.npz"):
-        with pytest.raises(UsageError, match="not a readable .npz"):
+        with pytest.raises(UsageError, match=f"{bad.name}.*\\.npz file"):
             open_source(str(bad))
     for bad, match in [
-        (tmp_path / "no.npz", "no such file"),
-        ("digit", "did you mean 'digits'"),
-        ("cifar10", "needs its folder"),
+        (tmp_path / "no.npz", r"no\.npz"),
+        ("digit", "'digit'.*'digits'"),
+        ("cifar10", "cifar10:DIR"),
         ("cifra10:x", "did you mean 'cifar10'"),
         (tmp_path / "nothing" / "here", "no such file or folder"),
         (__file__, "neither a folder nor an .npz"),
@@ -157,7 +158,7 @@ def test_what_is_no_picture_is_passed_over_and_said(png_folder):
     (note,) = [note for note in after.notes if "passed over" in note]
     assert all(said in note for said in ("1 .txt", "1 .heic", "1 linked folders")) and "db" not in note
     (own / "gone.png").symlink_to(own / "nowhere.png")
-    with pytest.raises(UsageError, match=r"1 unreadable image: .*gone\.png"):
+    with pytest.raises(UsageError, match=r"1 unreadable.*gone\.png"):
         open_source(str(png_folder), image_size=8)
 
 
@@ -168,7 +169,7 @@ def test_folder_with_a_test_part(png_folder, tmp_path):
     assert [len(s) for s in source.splits.values()] == [36, 36]
     assert source.splits["test"].sample_ids[0].startswith("val/class 0/")
     (tmp_path / "whole" / "val" / "class 9").mkdir()
-    with pytest.raises(UsageError, match="classes that train/ lacks: class 9"):
+    with pytest.raises(UsageError, match=r"val: .*\btrain/.*: class 9$"):
         open_source(str(tmp_path / "whole"))
 
 
@@ -223,9 +224,9 @@ def test_a_file_name_that_is_not_utf8_is_named(png_folder):
 
 def test_image_size_is_for_folders(tmp_path):
     for data in ("digits", save(tmp_path / "a.npz", x=X8, y=Y)):
-        with pytest.raises(UsageError, match="image_size is for image folders, manifests and hf:NAME"):
+        with pytest.raises(UsageError, match=r"image_size.*\b32\b.*data '"):
             open_source(data, image_size=32)
-    with pytest.raises(UsageError, match="data must be named"):
+    with pytest.raises(UsageError, match="data.*''"):
         open_source("")
 
 
@@ -253,20 +254,20 @@ def test_an_image_that_breaks_later_is_named(png_folder, monkeypatch, workers):
 
 def test_folder_bad_input(tmp_path, png_folder):
     (tmp_path / "none").mkdir()
-    with pytest.raises(UsageError, match="holds no class folders"):
+    with pytest.raises(UsageError, match=r"none: .*\bclass folders\b"):
         open_source(str(tmp_path / "none"))
     (png_folder / "empty").mkdir()
-    with pytest.raises(UsageError, match="empty: class folder without images"):
+    with pytest.raises(UsageError, match=r"/empty: .*\bimages\b"):
         open_source(str(png_folder))
     shutil.rmtree(png_folder / "empty")
     for k in (1, 2):
         shutil.rmtree(png_folder / f"class {k}")
-    with pytest.raises(UsageError, match="at least two classes"):
+    with pytest.raises(UsageError, match=r"data: .*\bclasses\b"):
         open_source(str(png_folder))
 
 
 def test_cifar_with_another_md5_is_read_with_a_warning(tmp_path):
-    with pytest.warns(EasycoresetWarning, match="not the published file"):
+    with pytest.warns(EasycoresetWarning, match="published"):
         source = open_source(write_cifar(tmp_path))
     check_source(source)
     assert source.shape == (3, 32, 32) and len(source.splits["train"]) == 100
@@ -280,7 +281,7 @@ class Evil:
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 def test_cifar_never_runs_code_from_a_pickle(tmp_path, capsys):
     data = write_cifar(tmp_path, lambda f: (f / "data_batch_2").write_bytes(pickle.dumps({b"data": Evil()})))
-    with pytest.raises(UsageError, match=r"data_batch_2.*builtins\.print' is not admitted"):
+    with pytest.raises(UsageError, match=r"data_batch_2.*builtins\.print'"):
         open_source(data)
     assert "must never run" not in capsys.readouterr().out
 
@@ -289,14 +290,14 @@ def test_cifar_never_runs_code_from_a_pickle(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (lambda f: (f / "test_batch").unlink(), r"missing test_batch \(--download"),
-        (lambda f: (f / "test_batch").write_bytes(b"\x80"), "test_batch: not a readable CIFAR file"),
+        (lambda f: (f / "test_batch").unlink(), r"test_batch \(--download"),
+        (lambda f: (f / "test_batch").write_bytes(b"\x80"), r"test_batch: .*\bCIFAR file\b"),
         (
             lambda f: (f / "test_batch").write_bytes(pickle.dumps({b"data": np.zeros((2, 5), np.uint8)})),
-            "not a CIFAR batch",
+            "CIFAR batch",
         ),
-        (lambda f: (f / "batches.meta").write_bytes(pickle.dumps([1])), "not a CIFAR file"),
-        (lambda f: (f / "batches.meta").write_bytes(pickle.dumps({})), "no class names"),
+        (lambda f: (f / "batches.meta").write_bytes(pickle.dumps([1])), r"batches\.meta: .*\bCIFAR file\b"),
+        (lambda f: (f / "batches.meta").write_bytes(pickle.dumps({})), "class names.* meta"),
     ],
 )
 def test_cifar_bad_input(tmp_path, spoil, match):
@@ -326,7 +327,7 @@ def test_mnist_layout(tmp_path, name, kind):
         with pytest.raises(UsageError, match=match):
             open_source(f"{name}:{tmp_path}")
     images_file.unlink()
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match=f"{images_file.name}.*--download"):
         open_source(f"{name}:{tmp_path}")
 
 

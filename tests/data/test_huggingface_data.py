@@ -10,6 +10,7 @@ from PIL import Image
 
 from easycoreset import Scores, UsageError, choose, open_source
 from easycoreset.data import images as pictures
+from support.messages import named
 from support.sources import check_source
 
 datasets = pytest.importorskip("datasets")
@@ -74,7 +75,7 @@ def test_without_a_test_part_a_fifth_is_held_out(tmp_path):
     unlabelled = unlabelled.map(lambda row: {"label": -1}).cast(made().features)
     datasets.DatasetDict(train=made(), test=unlabelled, validation=made(6)).save_to_disk(tmp_path / "val")
     source = open_source(f"hf:{tmp_path / 'val'}")
-    assert len(source.splits["test"]) == 6 and source.notes == ["split 'validation' is the test part"]
+    assert len(source.splits["test"]) == 6 and [named(note, "'validation'", "test") for note in source.notes] == [True]
 
 
 def test_parquet_files(tmp_path):
@@ -114,7 +115,7 @@ def test_parquet_without_types_of_datasets(tmp_path):
 def test_sizes(tmp_path, monkeypatch):
     made(sizes=((8, 8), (10, 6)), mode="RGB").save_to_disk(tmp_path / "mixed")
     source = open_source(f"hf:{tmp_path / 'mixed'}")
-    assert source.shape == (3, 64, 64) and "resized and cropped to 64 pixels (--image-size)" in source.notes[-1]
+    assert source.shape == (3, 64, 64) and named(source.notes[-1], "64 pixels (--image-size)")
     assert open_source(f"hf:{tmp_path / 'mixed'}", image_size=16).shape == (3, 16, 16)
     made(sizes=((10, 6),)).save_to_disk(tmp_path / "wide")
     assert open_source(f"hf:{tmp_path / 'wide'}").shape == (1, 6, 10)
@@ -164,21 +165,19 @@ def test_bad_data_is_named(tmp_path, monkeypatch):
     broken["image"][4]["bytes"] = b"nothing"
     broken["image"][9]["bytes"] = broken["image"][9]["bytes"][:60]
     datasets.Dataset.from_dict(broken, made().features).save_to_disk(tmp_path / "broken")
-    with pytest.raises(
-        UsageError, match=r"2 unreadable images: row 4 \(not an image\), row 9 \(image file is truncated\)"
-    ):
+    with pytest.raises(UsageError, match=r"2 unreadable.*\brow 4 \(.*\brow 9 \("):
         open_source(f"hf:{tmp_path / 'broken'}")
     datasets.DatasetDict(dev=made()).save_to_disk(tmp_path / "dev")
-    with pytest.raises(UsageError, match=r"holds no split 'train' \(but dev\)"):
+    with pytest.raises(UsageError, match=r"split 'train'.*\bdev\b"):
         open_source(f"hf:{tmp_path / 'dev'}")
     for name in ("nobody/nothing-here", str(tmp_path / "absent.parquet")):
-        with pytest.raises(UsageError, match=f"data: hf:{name}: cannot be loaded: ") as caught:
+        with pytest.raises(UsageError, match=f"^data: hf:{name}: ") as caught:
             open_source(f"hf:{name}")
         assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="hf needs its name, as in hf:NAME"):
+    with pytest.raises(UsageError, match=r"data: .*\bhf:NAME"):
         open_source("hf:")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UsageError, match=r"data: hf:x/y needs datasets: pip install easycoreset\[hf\]"):
+    with pytest.raises(UsageError, match=r"data: hf:x/y .*pip install easycoreset\[hf\]"):
         open_source("hf:x/y")
 
 
@@ -229,5 +228,5 @@ def test_a_coreset_selects_the_same_rows(tmp_path):
     kept = coreset.apply(data)
     assert isinstance(kept, datasets.Dataset) and kept.features == data.features
     assert kept["id"][:] == [f"pet-{row}" for row in sorted(np.argsort(scores["aign"])[:12].tolist())]
-    with pytest.raises(UsageError, match="the coreset is of 30 samples; got data of 12"):
+    with pytest.raises(UsageError, match=r"coreset.*\b30\b.*\b12$"):
         coreset.apply(kept)

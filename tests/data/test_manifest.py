@@ -15,6 +15,7 @@ import torch
 from easycoreset import Coreset, UsageError, export, open_source, score, select
 from easycoreset.data import images
 from easycoreset.errors import EasycoresetWarning
+from support.messages import named
 from support.sources import check_source
 
 
@@ -43,7 +44,7 @@ def test_it_is_the_data_set_that_it_lists(png_folder, listed, suffix, monkeypatc
     folder = open_source(str(png_folder), image_size=16)
     assert source.shape == (3, 16, 16) and source.augmentation == "none" and folder.augmentation == "flip"
     assert source.class_names == folder.class_names == ["class 0", "class 1", "class 2"]
-    assert "no test rows: a seeded, stratified fifth (6 images) is held out" in source.notes
+    assert any(named(note, "stratified", "6 images") for note in source.notes)
     pixels = {}
     for one, prefix in ((source, "images/"), (folder, "")):
         for split in one.splits.values():
@@ -108,7 +109,7 @@ def test_whole_numbers_are_classes_also_with_gaps(png_folder, listed, suffix):
     assert plain.class_names == ["0", "1", "2"] and not any("occur" in note for note in plain.notes)
     source = open_source(str(write(data, [(path, 9 * label + 1) for path, label in numbers])))
     assert source.class_names == ["1", "10", "19"] and set(source.splits["train"].labels) == {0, 1, 2}
-    assert any("the numbers that occur: 1, 10, 19" in note for note in source.notes)
+    assert any(named(note, "1, 10, 19") for note in source.notes)
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", ","])
@@ -129,19 +130,19 @@ def test_classes_that_hardly_differ_are_a_warning(png_folder, listed):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         open_source(str(write(png_folder.parent / "list.csv", rows)))
-    assert any("differ in spaces or capitals alone: CLASS 0, class 0" in str(one.message) for one in caught)
+    assert any(named(str(one.message), "CLASS 0, class 0") for one in caught)
 
 
 def test_parts_by_the_split_column(png_folder, listed):
     splits = ["Train", "test", "train", "VAL"]
     rows = [(*row, splits[k % 4]) for k, row in enumerate(listed)]
-    with pytest.warns(EasycoresetWarning, match="fewer than 10 training samples of class class 0"):
+    with pytest.warns(EasycoresetWarning, match=r"\b10\b.*\bclass 0"):
         source = open_source(str(write(png_folder.parent / "list.csv", rows)))
     assert [len(split) for split in source.splits.values()] == [18, 9]
     assert source.splits["test"].sample_ids == [row[0] for row in rows[1::4]]
-    assert "the 9 rows of split 'val' are not used: 'test' is the test part" in source.notes
+    assert any(named(note, "9 rows", "'val'", "'test'") for note in source.notes)
     again = open_source(str(write(png_folder.parent / "list.csv", [(*row[:2], "train") for row in rows + rows[:7]])))
-    assert sum(map(len, again.splits.values())) == 36 and "7 rows that repeat others are left out" in again.notes
+    assert sum(map(len, again.splits.values())) == 36 and any(named(note, "7 rows") for note in again.notes)
 
 
 def test_a_change_moves_hardly_any_other_sample(png_folder, listed):
@@ -159,27 +160,27 @@ def test_a_change_moves_hardly_any_other_sample(png_folder, listed):
     [
         (
             lambda rows: [(path + "x", y) for path, y in rows],
-            r"36 of 36 files do not exist: images\S* 0/\S*.pngx, .*\.\.\.$",
+            r"36 of 36 files.* images\S* 0/\S*.pngx, .*\.\.\.$",
         ),
-        (lambda rows: [*rows, ("images", "class 0")], "1 of 37 files do not exist: images$"),
-        (lambda rows: [*rows, ("no\nne", "class 0")], r"1 of 37 files do not exist: 'no\\nne'$"),
-        (lambda rows: [*rows, ("https://x.org/a.png", "class 0")], "1 rows hold a URL: https://x.org/a.png"),
-        (lambda rows: [], "list.csv: holds no row"),
+        (lambda rows: [*rows, ("images", "class 0")], "1 of 37 files.* images$"),
+        (lambda rows: [*rows, ("no\nne", "class 0")], r"1 of 37 files.* 'no\\nne'$"),
+        (lambda rows: [*rows, ("https://x.org/a.png", "class 0")], r"filepath.*\b1\b.*URL.*https://x\.org/a\.png"),
+        (lambda rows: [], r"list\.csv: .*\brow\b"),
         (
             lambda rows: [*rows, ("./" + rows[0][0], "class 1")],
-            "one path must have one label; 1 rows repeat a path with another .*'class 0' and 'class 1'",
+            r"path.*\blabel; 1\b.*'class 0'.*'class 1'",
         ),
-        (lambda rows: [(path, "cat") for path, _ in rows], "at least two classes"),
-        (lambda rows: [(path, "99") for path, _ in rows], "at least two classes are needed"),
-        (lambda rows: [(path, "-1") for path, _ in rows], "label must be >= 0; got -1"),
-        (lambda rows: [*rows, (rows[0][0], "")], r"label must not be empty; it is in 1 rows \(first: row 37\)"),
-        (lambda rows: [(*row, "tset") for row in rows], "got 'tset' in 36 rows: did you mean 'test'"),
-        (lambda rows: [(*row, "test") for row in rows], "no row is of split train"),
+        (lambda rows: [(path, "cat") for path, _ in rows], r"list\.csv: .*\bclasses\b"),
+        (lambda rows: [(path, "99") for path, _ in rows], r"list\.csv: .*\bclasses\b"),
+        (lambda rows: [(path, "-1") for path, _ in rows], "label.* -1$"),
+        (lambda rows: [*rows, (rows[0][0], "")], r"label.*\b1\b.*\brow 37\b"),
+        (lambda rows: [(*row, "tset") for row in rows], r"split.*'tset'.*\b36\b.*'test'"),
+        (lambda rows: [(*row, "test") for row in rows], r"list\.csv: .*\bsplit train\b"),
         (
             lambda rows: [(*row, "test" if row[1][-1] == "2" else "train") for row in rows],
-            "classes that the training rows lack: class 2",
+            r"list\.csv: .*\bclasses\b.* class 2$",
         ),
-        (lambda rows: [(*row, "train") for row in rows] + [(*rows[0], "test")], "one path must have one split; 1 rows"),
+        (lambda rows: [(*row, "train") for row in rows] + [(*rows[0], "test")], r"path.*\bsplit; 1\b"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
@@ -191,15 +192,15 @@ def test_bad_rows_are_named(png_folder, listed, spoil, match):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        (b"", "needs a column 'filepath': it is empty"),
-        (b"filepath,labels\na.png,1\n", "needs a column 'label': did you mean 'labels'"),
-        (b"filepath,label,label\na.png,1,2\n", "column 'label' must be there once; it is there 2 times"),
-        (b"path,label\na.png,1\n", "needs a column 'filepath': did you mean 'path'"),
-        (b"filepath|label\na.png|1\n", "needs a column 'filepath'"),
-        (b"filepath,label\na.png\n", "line 2 has 1 fields; the header has 2"),
-        (b'filepath,label\n"a.png,1\n', "not a readable CSV file: unexpected end of data"),
-        (b"filepath,label\n\xff.png,1\n", "not a readable CSV file: 'utf-8' codec"),
-        (b"\x89PNG\r\n\x1a\n\x00", "not a readable CSV file"),
+        (b"", r"column 'filepath'.*\bempty\b"),
+        (b"filepath,labels\na.png,1\n", "column 'label'.*'labels'"),
+        (b"filepath,label,label\na.png,1,2\n", r"column 'label'.*\b2\b"),
+        (b"path,label\na.png,1\n", "column 'filepath'.*'path'"),
+        (b"filepath|label\na.png|1\n", "column 'filepath'"),
+        (b"filepath,label\na.png\n", r"line 2\b.*\b1\b.*\b2$"),
+        (b'filepath,label\n"a.png,1\n', r"list\.csv: .*\bCSV\b.*\bend\b"),
+        (b"filepath,label\n\xff.png,1\n", r"list\.csv: .*\bCSV\b.*'utf-8'"),
+        (b"\x89PNG\r\n\x1a\n\x00", r"list\.csv: .*\bCSV\b"),
     ],
 )
 def test_broken_csv_is_named(tmp_path, text, match):
@@ -210,19 +211,19 @@ def test_broken_csv_is_named(tmp_path, text, match):
 
 def test_broken_parquet_is_named(tmp_path, scored):
     for columns, match in [
-        ({"filepath": ["a"], "label": [b"a"]}, "label must be strings or numbers; got binary"),
-        ({"filepath": [1], "label": [1]}, "filepath must be strings; got int64"),
-        ({"filepath": ["a", None], "label": [1, 2]}, "filepath must not be empty; it is in 1 rows"),
+        ({"filepath": ["a"], "label": [b"a"]}, r"label.*\bbinary$"),
+        ({"filepath": [1], "label": [1]}, r"filepath.*\bint64$"),
+        ({"filepath": ["a", None], "label": [1, 2]}, r"filepath.*\b1\b"),
     ]:
         pq.write_table(pa.table(columns), tmp_path / "list.parquet")
         with pytest.raises(UsageError, match=match):
             open_source(str(tmp_path / "list.parquet"))
     (tmp_path / "list.parquet").write_text("filepath,label")
-    with pytest.raises(UsageError, match="not a readable Parquet file"):
+    with pytest.raises(UsageError, match=r"list\.parquet.*\bParquet\b"):
         open_source(str(tmp_path / "list.parquet"))
-    with pytest.raises(UsageError, match="needs a column 'filepath'"):
+    with pytest.raises(UsageError, match="column 'filepath'"):
         open_source(str(scored / "scores.parquet"))
-    with pytest.raises(UsageError, match="no such file or folder"):
+    with pytest.raises(UsageError, match=r"gone\.csv"):
         open_source(str(tmp_path / "gone.csv"))
 
 
@@ -231,11 +232,11 @@ def test_the_commands_take_it(cli, png_folder, listed, tmp_path):
     ran = cli(
         "score", "--data", data, "--model", "thin-resnet", "--epochs", 1, "--image-size", 8, "--out", tmp_path / "s"
     )
-    assert ran.code == 0 and "a seeded, stratified fifth (6 images) is held out" in ran.err
+    assert ran.code == 0 and named(ran.err, "stratified", "6 images")
     ran = cli("train", "--data", data, "--image-size", 8, "--skip-unreadable", "--epochs", 1, "--out", tmp_path / "s")
     assert ran.code == 2
     ran = cli("train", "--data", "digits", "--skip-unreadable", "--epochs", 1, "--out", tmp_path / "t")
-    assert ran.code == 2 and "skip_unreadable is for image folders and manifests; got data 'digits'" in ran.err
+    assert ran.code == 2 and named(ran.err, "skip_unreadable", "'digits'")
 
 
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")  # few samples a class

@@ -9,6 +9,7 @@ from PIL import Image
 
 from easycoreset.data import open_source
 from easycoreset.errors import UsageError
+from support.messages import named
 
 pytestmark = pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 
@@ -61,13 +62,13 @@ def test_the_usual_words_in_manifests(tmp_path, train, test):
 
 def test_what_is_not_used_is_said(tmp_path):
     source = open_source(tree(tmp_path / "d", "train/a", "train/b", "val/a", "val/b", "test/a", "test/b", "extra/x/y"))
-    assert {"val/ is not used: test/ is the test part", "extra/ is not used"} <= set(source.notes)
+    assert any(named(note, "val/", "test/") for note in source.notes) and any("extra/" in note for note in source.notes)
 
 
 def test_a_test_part_without_classes_is_not_one(tmp_path):
     data = tree(tmp_path / "d", "train/a", "train/b", "test")
     source = open_source(data)
-    assert len(source.splits["test"]) == 2 and any("test/ is not used" in note for note in source.notes)
+    assert len(source.splits["test"]) == 2 and any("test/" in note for note in source.notes)
 
 
 @pytest.mark.parametrize("name", ["train", "test", "train_station"])
@@ -77,14 +78,14 @@ def test_a_class_may_be_called_so(tmp_path, name):
 
 
 ODD = {
-    "other name": (("train/a", "train/b", "unseen/a", "unseen/b"), "unseen/ holds the classes of train/ too"),
-    "two trainings": (("train/a", "train/b", "Train/a", "Train/b"), "several folders may be the training part"),
-    "parts unknown": (("first/a", "first/b", "second/a", "second/b"), "all hold the folders a, b"),
-    "parts by years": (("2019/cat", "2019/dog", "2020/cat", "2020/dog", "2020/eel"), "all hold the folders"),
-    "a class or a part": (("bus", "car", "train/big", "train/small"), "is train a class or the training part"),
-    "wrapped": (("w/x/a", "w/x/b"), "did you mean .*d/w/x"),
-    "wrapped parts": (("w/train/a", "w/train/b", "w/test/a", "w/test/b"), "did you mean .*d/w"),
-    "one class": (("animals/dog", "animals/cat"), "did you mean .*d/animals"),
+    "other name": (("train/a", "train/b", "unseen/a", "unseen/b"), r"unseen/.*\btrain/"),
+    "two trainings": (("train/a", "train/b", "Train/a", "Train/b"), "folders.*: Train, train$"),
+    "parts unknown": (("first/a", "first/b", "second/a", "second/b"), r"first, second.*\ba, b\b"),
+    "parts by years": (("2019/cat", "2019/dog", "2020/cat", "2020/dog", "2020/eel"), r"2019, 2020.*\bcat, dog\b"),
+    "a class or a part": (("bus", "car", "train/big", "train/small"), r"bus, car.*\btrain/"),
+    "wrapped": (("w/x/a", "w/x/b"), "folder.*d/w/x\\?$"),
+    "wrapped parts": (("w/train/a", "w/train/b", "w/test/a", "w/test/b"), "folder.*d/w\\?$"),
+    "one class": (("animals/dog", "animals/cat"), "folder.*d/animals\\?$"),
 }
 
 
@@ -98,8 +99,10 @@ def test_what_is_not_clear_is_asked(tmp_path, name):
 def test_merged_folders_are_said(tmp_path):
     source = open_source(tree(tmp_path / "d", "animals/dog", "animals/cat", "plants/oak"))
     assert list(source.class_names) == ["animals", "plants"]
-    assert any("the folders below animals" in note for note in source.notes)
-    assert not any("below" in note for note in open_source(tree(tmp_path / "e", "cat/images", "dog/images")).notes)
+    assert any(named(note, "folders", "animals") for note in source.notes)
+    assert not any(
+        named(note, "folders", "cat") for note in open_source(tree(tmp_path / "e", "cat/images", "dog/images")).notes
+    )
 
 
 def test_accents_are_the_same_however_a_system_writes_them(tmp_path):

@@ -14,6 +14,7 @@ from easycoreset import RunError, UsageError, decoding, open_source
 from easycoreset.data import image_files, images
 from easycoreset.decoding import decode
 from easycoreset.errors import EasycoresetWarning
+from support.messages import named
 from support.sources import check_source
 
 FEW = "ignore:.*fewer than 10 training samples"
@@ -40,7 +41,7 @@ def spoilt(png_folder):
 def test_broken_images_are_left_out_and_named(png_folder, spoilt, monkeypatch, limit):
     monkeypatch.setattr(images, "MEMORY_LIMIT", limit)
     monkeypatch.setattr(image_files, "MAX_FULL_CHECK", 0)  # they are decoded all the same
-    with pytest.raises(UsageError, match=r"3 unreadable images: .*\(--skip-unreadable leaves them out\)") as caught:
+    with pytest.raises(UsageError, match=r"3 unreadable.*\(--skip-unreadable") as caught:
         monkeypatch.setattr(image_files, "MAX_FULL_CHECK", 50_000)
         open_source(str(png_folder), image_size=8)
     assert all(str(file) in str(caught.value) for file in spoilt)
@@ -49,7 +50,7 @@ def test_broken_images_are_left_out_and_named(png_folder, spoilt, monkeypatch, l
     check_source(source)
     assert sum(map(len, source.splits.values())) == 45 - 3 and len(source.unreadable) == 3
     assert all(any(name.startswith(f"{file} (") for name in source.unreadable) for file in spoilt)
-    assert any(note.startswith("3 unreadable images are left out: ") for note in source.notes)
+    assert any(note.startswith("3 unreadable") for note in source.notes)
     for file in spoilt:
         file.unlink()
     clean = open_source(str(png_folder), image_size=8, num_workers=0)
@@ -72,11 +73,11 @@ def test_too_many_broken_images_are_an_error(png_folder):
     files = sorted(png_folder.rglob("*.png"))
     for file in files[:19]:
         file.write_bytes(b"")
-    with pytest.raises(UsageError, match="skip_unreadable: 19 of 36 images are unreadable, more than half of them"):
+    with pytest.raises(UsageError, match=r"skip_unreadable.*\b19 of 36\b"):
         open_source(str(png_folder), skip_unreadable=True)
     for file in files[12:19]:
         Image.new("L", (9, 9)).save(file)
-    with pytest.raises(UsageError, match="skip_unreadable: no image of class class 0 can be read"):
+    with pytest.raises(UsageError, match=r"skip_unreadable.*\bclass 0\b"):
         open_source(str(png_folder), skip_unreadable=True)
 
 
@@ -95,9 +96,9 @@ def test_it_changes_the_data_of_a_run(cli, png_folder, spoilt, tmp_path):
         tmp_path / "t",
     )
     ran = cli(*line)
-    assert ran.code == 2 and "3 unreadable images" in ran.err and ran.err.count("\n") == 1
+    assert ran.code == 2 and "3 unreadable" in ran.err and ran.err.count("\n") == 1
     ran = cli(*line, "--skip-unreadable")
-    assert ran.code == 0 and "3 unreadable images are left out: " in ran.err
+    assert ran.code == 0 and "3 unreadable" in ran.err
     ran = cli(
         "evaluate",
         "--weights",
@@ -119,7 +120,7 @@ def test_it_changes_the_data_of_a_run(cli, png_folder, spoilt, tmp_path):
     for file in spoilt:
         file.unlink()
     ran = cli(*line)
-    assert ran.code == 2 and "skip_unreadable=True (now False)" in ran.err
+    assert ran.code == 2 and named(ran.err, "skip_unreadable=True", "False")
     record = json.loads((tmp_path / "t" / "run.json").read_text())
     assert len(record["summary"]["unreadable"]) == 3 and "class 1/" in str(record["summary"]["unreadable"])
 
@@ -192,9 +193,7 @@ def test_what_is_too_large_is_named_and_can_be_left_out(wide, png_folder, monkey
     monkeypatch.setattr(decoding, "MOST_BYTES", 10**7)
     image.save(png_folder / "class 0" / "wide.jpg")  # decoded at an eighth
     image.resize((8000, 4000)).save(png_folder / "class 0" / "wide.png", compress_level=1)
-    with pytest.raises(
-        UsageError, match=r"1 unreadable image: .*wide.png \(8000 x 4000 pixels of 1 bytes: at most 10 MB are decoded\)"
-    ):
+    with pytest.raises(UsageError, match=r"1 unreadable.*wide\.png \(8000 x 4000\b.*\b10 MB\b"):
         open_source(str(png_folder), image_size=8)
     assert len(open_source(str(png_folder), image_size=8, skip_unreadable=True).unreadable) == 1
 

@@ -1,6 +1,7 @@
 """Scores and coresets in others' forms, each opened by its own library; cards hold what the files say."""
 
 import json
+import re
 import sys
 import typing
 import warnings
@@ -97,9 +98,9 @@ class TestTables:
 
     def test_scores_that_are_given_must_be_of_the_same_data(self, odd, scored, half, tmp_path):
         _, file, _ = odd
-        with pytest.raises(UsageError, match="scores .* is of other data: 1438 samples against 8"):
+        with pytest.raises(UsageError, match=r"scores .*\b1438\b.*\b8\b"):
             export(file, format="csv", scores=scored / "scores.parquet", out=tmp_path / "no.csv")
-        with pytest.raises(UsageError, match="scores must be given with a coreset"):
+        with pytest.raises(UsageError, match=r"scores.*\bcoreset\b.*scores\.parquet"):
             export(scored, format="csv", scores=scored / "scores.parquet", out=tmp_path / "no.csv")
         assert not (tmp_path / "no.csv").exists()
         (tmp_path / "scores.parquet").write_bytes(b"broken")
@@ -148,21 +149,21 @@ class TestFolder:
         out.mkdir()
         export(file, **given, out=out)
         Coreset.from_order(np.array([5]), scores).write(file)
-        with pytest.warns(match="no sample of class cat is kept"):
+        with pytest.warns(match=r"\bclass cat\b"):
             export(file, **given, out=out)
         assert listing(out) == [scores.sample_ids[5]]
         (out / "train" / "mine.txt").write_text("x")
-        with pytest.raises(UsageError, match="were changed, added or removed"):
+        with pytest.raises(UsageError, match=r"^out: .*\bfiles\b.*--out"):
             export(file, **given, out=out)
         foreign = tmp_path / "foreign"
         foreign.mkdir()
         (foreign / "thesis.txt").write_text("x")
-        with pytest.raises(UsageError, match="is not empty and no export wrote it"):
+        with pytest.raises(UsageError, match=r"^out: .*foreign.*\bexport\b.*--out"):
             export(file, **given, out=foreign)
         (foreign / "export.json").write_text('{"command": "other"}')
-        with pytest.raises(UsageError, match="no export wrote it"):
+        with pytest.raises(UsageError, match=r"^out: .*foreign.*\bexport\b.*--out"):
             export(file, **given, out=foreign)
-        with pytest.raises(UsageError, match="is a file"):
+        with pytest.raises(UsageError, match=r"^out .*thesis\.txt"):
             export(file, **given, out=foreign / "thesis.txt")
         assert (out / "train" / "mine.txt").exists() and (foreign / "thesis.txt").read_text() == "x"
 
@@ -176,27 +177,27 @@ class TestFolder:
         ids = [name, *scores.sample_ids[1:]]
         bad = Scores(sample_ids=ids, labels=scores.labels, class_names=["a", "b"], n_obs=scores.n_obs, columns={})
         Coreset.from_order(np.array([0]), bad).write(file)
-        with pytest.raises(UsageError, match="must be paths within the data folder"):
+        with pytest.raises(UsageError, match=f"sample ids.*{re.escape(repr(name))}"):
             export(file, format="folder", data=str(root), out=tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     def test_data_that_are_not_the_coresets(self, odd, tmp_path):
         root, file, scores = odd
         given = {"format": "folder", "out": tmp_path / "out"}
-        with pytest.raises(UsageError, match="data must be given: --data is the location of data set"):
+        with pytest.raises(UsageError, match="^data.*--data"):
             export(file, **given)
         for out in (root / "kept", root, tmp_path):
-            with pytest.raises(UsageError, match=r"^out must (lie outside of data|hold no input)"):
+            with pytest.raises(UsageError, match=r"^out .*\b(data|source) '"):
                 export(file, format="folder", data=str(root), out=out)
         Image.new("RGB", (9, 9)).resize((80, 80)).save(root / scores.sample_ids[1])
-        with pytest.raises(UsageError, match="is other data: images of other sizes"):
+        with pytest.raises(UsageError, match=r"^data: .*\bsizes\b.*fingerprint"):
             export(file, **given, data=str(root))
         (root / scores.sample_ids[1]).unlink()
-        with pytest.raises(UsageError, match="lacks 1 of 8 samples"):
+        with pytest.raises(UsageError, match=r"^data: .*\b1 of 8\b"):
             export(file, **given, data=str(root))
-        with pytest.raises(UsageError, match="the coreset is of other data: 8 samples against 1438"):
+        with pytest.raises(UsageError, match=r"coreset.*\b8\b.*\b1438\b"):
             export(file, **given, data="digits")
-        with pytest.raises(UsageError, match="no such file or folder"):
+        with pytest.raises(UsageError, match="^data: .*gone"):
             export(file, **given, data=str(tmp_path / "gone"))
         assert not (tmp_path / "out").exists()
 
@@ -207,7 +208,7 @@ class TestFolder:
         replace(known, keep=keep, rank=np.cumsum(keep) - 1, weight=np.ones(len(keep), np.float32)).write(
             tmp_path / "few.parquet"
         )
-        with pytest.warns(match="no sample of class 9 is kept"):
+        with pytest.warns(match=r"\bclass 9\b"):
             export(tmp_path / "few.parquet", format="folder", out=tmp_path / "png")
         split = digits.splits["train"]
         assert listing(tmp_path / "png") == sorted(f"{split.labels[row]}/{row:04d}.png" for row in order)
@@ -217,7 +218,7 @@ class TestFolder:
             np.testing.assert_array_equal(
                 np.asarray(Image.open(tmp_path / f"png/{split.labels[row]}/{row:04d}.png")), pixels[row]
             )
-        with pytest.raises(UsageError, match="copy is for image folders"):
+        with pytest.raises(UsageError, match=r"^copy .*\bdigits\b"):
             export(half, format="folder", copy=True, out=tmp_path / "no")
 
     def test_a_failure_leaves_the_earlier_export(self, odd, tmp_path, monkeypatch):
@@ -229,7 +230,7 @@ class TestFolder:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("os.symlink", full)
-        with pytest.raises(RuntimeError, match="cannot be written: No space left on device"):
+        with pytest.raises(RuntimeError, match="No space left on device"):
             export(file, format="folder", data=str(root), out=tmp_path / "kept")
         assert listing(tmp_path / "kept") == before
         assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
@@ -253,7 +254,7 @@ def test_columns_for_hugging_face(half, scored, digits, tmp_path, monkeypatch):
     export(half, format="hf", out=tmp_path / "columns")
     assert len(datasets.load_from_disk(str(tmp_path / "columns"))) == 1438
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UsageError, match=r"needs datasets: pip install easycoreset\[hf\]"):
+    with pytest.raises(UsageError, match=r"format hf.*pip install easycoreset\[hf\]"):
         export(half, format="hf", out=tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
@@ -281,7 +282,7 @@ class TestFiftyOne:
         assert found["samples"][7]["ground_truth"]["label"] == 'd"o\ng'
         export(file, format="fiftyone", out=tmp_path / "g.json")
         assert self.read(tmp_path / "g.json")["samples"][0]["filepath"] == scores.sample_ids[0]
-        with pytest.raises(UsageError, match="lacks 8 of 8 samples"):
+        with pytest.raises(UsageError, match=r"^data: .*\b8 of 8\b"):
             export(file, format="fiftyone", data=str(tmp_path / "gone"), out=tmp_path / "no.json")
 
     def test_arrays_are_named_as_the_folder_names_them(self, half, tmp_path):
@@ -321,7 +322,7 @@ class TestCleanlab:
         for name in ("run.json",):
             (folder / name).write_bytes((scored / name).read_bytes())
         scores.write(folder / "scores.parquet")
-        with pytest.raises(UsageError, match="needs the column loss, or probabilities"):
+        with pytest.raises(UsageError, match=r"cleanlab.*\bloss\b.*--save-features"):
             export(folder, format="cleanlab", out=tmp_path / "no.csv")
         from easycoreset.exporting.cleanlab import issues_of_scores
 
@@ -358,16 +359,16 @@ class TestCleanlab:
         assert table["label_score"].between(0, 1).all()
         export(tmp_path / "a" / "audit.parquet", format="csv", out=tmp_path / "a.csv")
         assert list(pd.read_csv(tmp_path / "a.csv")) == found.column_names
-        with pytest.raises(UsageError, match="got an audit"):
+        with pytest.raises(UsageError, match=r"source.*\baudit\b"):
             export(tmp_path / "a", format="hf", out=tmp_path / "no")
         bare = tmp_path / "bare"
         bare.mkdir()
         (bare / "scores.parquet").write_bytes((scored / "scores.parquet").read_bytes())
         found = audit(data="digits", scores=bare, out=tmp_path / "b")
-        with pytest.raises(UsageError, match="the audit has no predictions"):
+        with pytest.raises(UsageError, match=r"source: .*\baudit\b.*\bmodel\b"):
             export(tmp_path / "b", format="cleanlab", out=tmp_path / "no.csv")
         pq.write_table(found.drop_columns(["pred"]), tmp_path / "audit.parquet")
-        with pytest.raises(UsageError, match="the audit lacks pred"):
+        with pytest.raises(UsageError, match=r"source.*\bpred\b.*cleanlab"):
             export(tmp_path / "audit.parquet", format="cleanlab", out=tmp_path / "no.csv")
 
 
@@ -426,7 +427,7 @@ class TestCards:
         assert "it is not known how the model was trained" in (tmp_path / "apart.md").read_text()
         train(data="digits", updates=3, out=tmp_path / "other")
         (tmp_path / "other" / "evaluation.json").write_bytes((place / "evaluation.json").read_bytes())
-        with pytest.raises(UsageError, match="is of other weights than"):
+        with pytest.raises(UsageError, match=r"evaluation\.json.*\bweights\b.*model\.safetensors"):
             export(tmp_path / "other", format="card", out=tmp_path / "no.md")
         assert not (tmp_path / "no.md").exists()
 
@@ -434,23 +435,23 @@ class TestCards:
 @pytest.mark.parametrize(
     ("line", "match"),
     [
-        ("SCORES --format folder --out {}", "source must be a coreset for format folder"),
-        ("SCORES --format index --out {}.txt", "source must be a coreset for format index"),
-        ("SCORES --format card --out {}.md", "source must be a coreset for format card"),
-        ("HALF --format csv --out {}.csv --copy", "copy is for format folder; got True for csv"),
+        ("SCORES --format folder --out {}", "source.*coreset.*folder"),
+        ("SCORES --format index --out {}.txt", "source.*coreset.*index"),
+        ("SCORES --format card --out {}.md", "source.*coreset.*card"),
+        ("HALF --format csv --out {}.csv --copy", "copy.*folder.*True.*csv"),
         (
             "HALF --format csv --out {}.csv --data digits",
-            "data is for format folder and fiftyone; got 'digits' for csv",
+            "data.*folder.*fiftyone.*'digits'.*csv",
         ),
-        ("HALF --format index --out {}.csv", "out must be a .txt or .npz file"),
-        ("HALF --format robustbench --out {}.json", "source must be a folder that a command wrote, for robustbench"),
-        ("SCORED --format robustbench --out {}.json --model a:b", "model is for format onnx"),
-        ("{} --format csv --out {}.csv", "source must be an existing file or folder"),
-        ("EMPTY --format csv --out {}.csv", "holds none of coreset.parquet, scores.parquet, audit.parquet"),
-        ("HALF --format cvs --out {}.csv", "did you mean 'csv'"),
-        ("HALF --format hf --out HALF", "out must be a path other than source"),
-        ("HALF --format hf --out SCORED", "is not empty and no export wrote it"),
-        ("SCORED/run.json --format csv --out {}.csv", "not a readable Parquet file"),
+        ("HALF --format index --out {}.csv", r"out.*\.txt.*\.npz.*\.csv'"),
+        ("HALF --format robustbench --out {}.json", "source.*robustbench"),
+        ("SCORED --format robustbench --out {}.json --model a:b", "model.*onnx.*'a:b'.*robustbench"),
+        ("{} --format csv --out {}.csv", "source.*out'"),
+        ("EMPTY --format csv --out {}.csv", r"source.*empty.*coreset\.parquet, scores\.parquet, audit\.parquet"),
+        ("HALF --format cvs --out {}.csv", "'cvs'.*'csv'"),
+        ("HALF --format hf --out HALF", r"\bout\b.*\bsource\b"),
+        ("HALF --format hf --out SCORED", "out: .*run'.*--out"),
+        ("SCORED/run.json --format csv --out {}.csv", r"run\.json.*\bParquet\b"),
         ("--format csv --out {}.csv", "--source is required"),
     ],
 )
@@ -461,5 +462,5 @@ def test_wrong_use_writes_nothing(cli, scored, half, tmp_path, line, match):
         line = line.replace(name, str(place))
     before = sorted(tmp_path.rglob("*"))
     ran = cli("export", *line.replace("{}", str(tmp_path / "out")).split())
-    assert ran.code == 2 and match in ran.err and ran.out == "", ran.err
+    assert ran.code == 2 and re.search(match, ran.err, re.M) and ran.out == "", ran.err
     assert sorted(tmp_path.rglob("*")) == before

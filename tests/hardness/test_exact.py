@@ -108,7 +108,7 @@ def test_overlap_of_the_easiest_between_float32_and_float64(tmp_path):
 
 
 def test_space_model_needs_our_normalisation(tmp_path):
-    with pytest.raises(UsageError, match="first layer is our normalisation"):
+    with pytest.raises(UsageError, match="aign:space=model.*normalisation"):
         score(
             data="digits",
             model="tests.support.factories:plain",

@@ -107,7 +107,7 @@ def test_grand_full_of_a_model_that_torch_func_does_not_take(split):
         def forward(self, x):
             return self.linear(x.flatten(1)) * (2.0 if x.sum() > 3 else 1.0)
 
-    with pytest.raises(UsageError, match=r"grand_full: torch\.func cannot differentiate this model"):
+    with pytest.raises(UsageError, match=r"grand_full.*torch\.func"):
         measured("grand_full", Branching(), split)
 
 
@@ -247,7 +247,7 @@ def test_a_sweep_that_was_cut_off_goes_on(tmp_path, monkeypatch):
 
 def test_options_of_a_measure_make_another_run(tmp_path):
     score(data="digits", epochs=1, hardness="curvature:draws=1", out=tmp_path / "run")
-    with pytest.raises(UsageError, match=r"hardness=\['curvature:draws=1'\] \(now \['curvature:draws=1:step=0.1'\]\)"):
+    with pytest.raises(UsageError, match=r"hardness=\['curvature:draws=1'\].*\['curvature:draws=1:step=0\.1'\]"):
         score(data="digits", epochs=1, hardness="curvature:draws=1:step=0.1", out=tmp_path / "run")
 
 
@@ -282,5 +282,5 @@ def test_a_sweep_goes_on_in_other_parts_and_after_its_table_was_not_written(tmp_
 
 def test_vog_is_of_no_training_step():
     for specs in (["vog"], ["aign", "vog"]):
-        with pytest.raises(UsageError, match="online must come from a training step"):
+        with pytest.raises(UsageError, match="online.*'vog'"):
             HardnessRecorder(4, hardness=specs)

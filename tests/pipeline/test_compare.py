@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from easycoreset.pipeline.describing import describe_experiment
 from easycoreset.statistics import read_plans
 from easycoreset.tables.coreset import kept_count
 from easycoreset.tables.holdout import hold_out
+from support.messages import named
 
 
 @pytest.mark.slow
@@ -35,9 +37,9 @@ def test_a_grid_is_extended_and_other_grids_are_refused(tmp_path, cli):
     assert done(out) == 3 * 2 * 2 * 3 + 6 and all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     for old, new, match in [("0.1", "0.2", "eps"), ("fgsm", "noise", "attack"), ("digits-cnn", "thin-resnet", "model")]:
         ran = cli("compare", *[new if a == old else a for a in SMALL], "--out", out)
-        assert ran.code == 2 and "was made with bases[0]." in ran.err and match in ran.err
+        assert ran.code == 2 and named(ran.err, "run.json", "bases[0].", match)
     ran = cli("compare", "--recipe", "digits", "--out", out)
-    assert ran.code == 2 and "was made with" in ran.err
+    assert ran.code == 2 and named(ran.err, "run.json", "(now ")
 
 
 def test_from_python(tmp_path):
@@ -60,7 +62,7 @@ def test_from_python(tmp_path):
     (contrast,) = (c for c in found.contrasts if c.declared)
     assert contrast.method == "easycore" and contrast.sentence() in repr(found)
     assert ec.compare(**grid).results.equals(found.results)  # nothing is left to do
-    with pytest.raises(ec.UsageError, match="dry_run must be left to the command line"):
+    with pytest.raises(ec.UsageError, match="dry_run"):
         ec.compare(**grid, dry_run=True)
 
 
@@ -68,10 +70,8 @@ def test_a_script_without_a_guard_says_what_it_lacks(tmp_path):
     call = f"import easycoreset as ec; ec.compare(data='digits', methods='random', fractions=[0.1, 0.2, 0.3, 0.4], updates=1, out={str(tmp_path / 'g')!r})"
     (tmp_path / "script.py").write_text(call)
     ran = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120)
-    assert (
-        ran.returncode and ran.stderr.count("compare must be called under") <= 8
-    )  # it is not tried again for every cell
-    assert ran.stderr.splitlines()[-1].endswith('A script must call compare under `if __name__ == "__main__":`')
+    assert ran.returncode and ran.stderr.count("compare must") <= 8  # it is not tried again for every cell
+    assert ran.stderr.splitlines()[-1].endswith('`if __name__ == "__main__":`')
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_spoilt_cells_are_computed_again(tmp_path, cli):
     (cells[1] / "predictions.parquet").write_bytes(b"junk")
     (cells[2] / "predictions.parquet").unlink()
     ran = cli("compare", *SMALL, "--out", out)
-    assert ran.code == 0 and ran.err.count("is corrupt and is computed again") == 3
+    assert ran.code == 0 and ran.err.count("corrupt") == 3
     assert results(out).equals(before)
 
 
@@ -129,14 +129,14 @@ def test_other_data_of_the_same_name_is_refused_and_the_first_declaration_stays(
     assert declared(out) == [("easycore", "equal updates", 0)]  # and the other came later
     other = [{"digits": str(tmp_path / "b" / "my.npz")}.get(a, a) for a in SMALL]
     ran = cli("compare", *other, "--out", out)
-    assert ran.code == 2 and "holds cells of other data" in ran.err
+    assert ran.code == 2 and named(ran.err, out, "fingerprint")
 
 
 @pytest.mark.slow
 def test_minutes_stop_in_time_and_the_next_start_goes_on(tmp_path, cli):
     out = tmp_path / "grid"
     ran = cli("compare", *SMALL, "--minutes", "0.05", "--out", out)
-    assert ran.code == 0 and "time is up" in ran.err and done(out) < 6
+    assert ran.code == 0 and named(ran.err, "of 6 cells") and done(out) < 6
     assert cli("compare", *SMALL, "--out", out).code == 0
     assert done(out) == 6
 
@@ -161,57 +161,57 @@ def test_published_coresets(tmp_path, cli, digits):
     }
     (tmp_path / "list.txt").write_text("1\n2\n99999")
     ran = cli("compare", *arguments, "--out", tmp_path / "other")
-    assert ran.code == 2 and "index must be in 0..1437; got 99999" in ran.err and not (tmp_path / "other").exists()
+    assert ran.code == 2 and named(ran.err, "index", "1437", "99999") and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [
-        ("a.txt", "1\n1", "a sample is named twice"),
-        ("a.txt", "", "holds no index"),
-        ("a.txt", "digits/9999", "neither an index nor a sample id"),
-        ("a.json", "{}", "not a JSON list"),
-        ("a.json", "[0.5, 1]", "'0.5' is neither an index"),
-        ("a.json", "[true, false]", "a mask must have as many values as there are samples, 1438; got 2"),
-        ("a.npz", "junk", "not a list of indices"),
-        ("a.npy", "junk", "not a list of indices"),
-        ("a.parquet", "junk", "not a readable Parquet"),
+        ("a.txt", "1\n1", r"a\.txt: [^']*\bsample\b[^']*$"),
+        ("a.txt", "", r"a\.txt.*\bindex\b"),
+        ("a.txt", "digits/9999", r"a\.txt.*'digits/9999'"),
+        ("a.json", "{}", r"a\.json.*\bJSON\b"),
+        ("a.json", "[0.5, 1]", r"a\.json.*'0\.5'"),
+        ("a.json", "[true, false]", r"a\.json.*\bmask\b.*\b1438\b.*\b2$"),
+        ("a.npz", "junk", r"a\.npz.*\bindices\b"),
+        ("a.npy", "junk", r"a\.npy.*\bindices\b"),
+        ("a.parquet", "junk", r"a\.parquet.*\bParquet\b"),
     ],
 )
 def test_bad_lists(tmp_path, cli, name, content, match):
     (tmp_path / name).write_text(content)
     arguments = [f"file:{tmp_path / name}" if a == "random,easycore" else a for a in SMALL]
     ran = cli("compare", *arguments, "--out", tmp_path / "grid")
-    assert ran.code == 2 and match in ran.err and not (tmp_path / "grid").exists(), ran.err
+    assert ran.code == 2 and re.search(match, ran.err, re.M) and not (tmp_path / "grid").exists(), ran.err
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"--methods": "random,esycore"}, "did you mean 'easycore'"),
-        ({"--methods": "random,random"}, "methods must be given once each"),
-        ({"--fractions": "0.5,1.5"}, "fractions must be in (0, 1]; got 1.5"),
-        ({"--eps": "2"}, "eps must be in [0, 1]"),
-        ({"--attack": "pdg"}, "did you mean 'pgd'"),
-        ({"--objectives": "trade"}, "did you mean 'trades'"),
-        ({"--epochs": "3"}, "exactly one of epochs and updates must be given; got both"),
-        ({"--updates": "3,x"}, "updates must be a whole number"),
-        ({"--shard": "3/2"}, "shard must be I/N"),
-        ({"--minutes": "0"}, "minutes must be > 0"),
-        ({"--workers": "0"}, "workers must be >= 1"),
-        ({"--main-eps": "0.3"}, "main_eps must be one of eps"),
-        ({"--recipe": "digits"}, "recipe 'digits' fixes model"),
-        ({"--recipe": "cifar10-quik"}, "did you mean 'cifar10-quick'"),
-        ({"--data": "digit"}, "did you mean 'digits'"),
-        ({"--controls": "half"}, "controls must be one of full, random:per_class=true, or none"),
-        ({"--strong": "apgd@0"}, "strong must be ATTACK or ATTACK@IMAGES"),
-        ({"--strong": "apdg@5"}, "did you mean 'apgd'"),
-        ({"--declare": "easycore vs easycore"}, "a row with itself"),
-        ({"--declare": "easiest:aign vs easycore"}, "the grid has no row"),
-        ({"--declare": "easycore vs hardest"}, "the grid has no row 'hardest'"),
-        ({"--declare": "easycore"}, "a contrast must be METHOD vs METHOD"),
-        ({"--declare": "easycore vs random at matched clean"}, "no setting"),
-        ({"--primary": "easycore vs random keeping 0.3"}, "no setting"),
+        ({"--methods": "random,esycore"}, "'esycore'.*'easycore'"),
+        ({"--methods": "random,random"}, "methods.*random"),
+        ({"--fractions": "0.5,1.5"}, r"fractions.*1\.5"),
+        ({"--eps": "2"}, r"eps.*\b2(\.0)?\b"),
+        ({"--attack": "pdg"}, "'pdg'.*'pgd'"),
+        ({"--objectives": "trade"}, "'trade'.*'trades'"),
+        ({"--epochs": "3"}, "epochs.*updates.*both"),
+        ({"--updates": "3,x"}, "updates.*'x'"),
+        ({"--shard": "3/2"}, "shard.*'3/2'"),
+        ({"--minutes": "0"}, r"minutes.*\b0(\.0)?$"),
+        ({"--workers": "0"}, r"workers.*\b0$"),
+        ({"--main-eps": "0.3"}, r"main_eps.*\beps\b.*\b0\.3\b"),
+        ({"--recipe": "digits"}, "recipe 'digits'.*model"),
+        ({"--recipe": "cifar10-quik"}, "'cifar10-quik'.*'cifar10-quick'"),
+        ({"--data": "digit"}, "'digit'.*'digits'"),
+        ({"--controls": "half"}, "controls.*full, random:per_class=true.*'half'"),
+        ({"--strong": "apgd@0"}, "strong.*ATTACK@IMAGES.*'apgd@0'"),
+        ({"--strong": "apdg@5"}, "'apdg'.*'apgd'"),
+        ({"--declare": "easycore vs easycore"}, "'easycore vs easycore'"),
+        ({"--declare": "easiest:aign vs easycore"}, "'easiest:aign vs easycore'.*'easiest"),
+        ({"--declare": "easycore vs hardest"}, "'easycore vs hardest'.*'hardest'"),
+        ({"--declare": "easycore"}, "METHOD vs METHOD.*'easycore'"),
+        ({"--declare": "easycore vs random at matched clean"}, r"'easycore vs random at matched clean'.*\bsetting\b"),
+        ({"--primary": "easycore vs random keeping 0.3"}, r"'easycore vs random keeping 0\.3'.*\bsetting\b"),
     ],
 )
 def test_wrong_use(tmp_path, cli, change, match):
@@ -222,7 +222,7 @@ def test_wrong_use(tmp_path, cli, change, match):
         else:
             arguments += [flag, value]
     ran = cli("compare", *arguments, "--out", tmp_path / "grid")
-    assert ran.code == 2 and match in ran.err and not (tmp_path / "grid").exists(), ran.err
+    assert ran.code == 2 and re.search(match, ran.err, re.M) and not (tmp_path / "grid").exists(), ran.err
 
 
 def test_a_scoring_run_is_asked_for_the_features_that_are_missing(tmp_path):
@@ -253,7 +253,7 @@ def test_methods_that_need_features_a_model_does_not_have(tmp_path, cli):
     given = [v if v != "random,easycore" else "random,herding" for v in SMALL]
     given[given.index("digits-cnn")] = "tests.support.factories:convolutional_head"
     ran = cli("compare", *given, "--out", tmp_path / "grid")
-    assert ran.code == 2 and "method 'herding' needs features" in ran.err and not (tmp_path / "grid").exists()
+    assert ran.code == 2 and named(ran.err, "'herding'", "features") and not (tmp_path / "grid").exists()
     assert "craig" in cli("compare", "--list").out
 
 
@@ -282,7 +282,7 @@ def test_columns_that_scoring_does_not_make_are_refused_before_anything_runs(tmp
     ran = cli("compare", *given, "--out", tmp_path / "grid")
     assert (
         ran.code == 2
-        and "'tests.support.factories:Mystery' needs 'mystery'" in ran.err
+        and named(ran.err, "'tests.support.factories:Mystery'", "'mystery'")
         and not (tmp_path / "grid").exists()
     )
 

@@ -25,6 +25,7 @@ from easycoreset.tables.holdout import hold_out
 from easycoreset.training import fit, fresh_model, prepare
 from easycoreset.training.schedule import learning_rate
 from easycoreset.training.validation import _robust_accuracy, _warn_of_collapse
+from support.messages import named
 
 
 def job(tmp_path, **options):
@@ -94,9 +95,9 @@ def test_a_finished_run_is_returned_and_other_options_are_refused(tmp_path):
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == stamp and not again.training
     assert same(model.state_dict(), again.state_dict())
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
-    with pytest.raises(UsageError, match=r"made with batch_size=128 \(now 64\), epochs=1 \(now 2\)"):
+    with pytest.raises(UsageError, match=r"run\.json.*batch_size=128.*64.*epochs=1.*2"):
         train(data="digits", epochs=2, batch_size=64, out=tmp_path / "run")
-    with pytest.raises(UsageError, match="made with the command 'train'"):
+    with pytest.raises(UsageError, match=r"run\.json.*'train'"):
         score(data="digits", epochs=1, out=tmp_path / "run")
     train(data="digits", epochs=2, overwrite=True, out=tmp_path / "run")
     assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 2
@@ -124,7 +125,7 @@ def test_a_coreset_is_what_is_trained_on(tmp_path, scored, digits):
         x_test=np.zeros((9, 8, 8), np.uint8),
         y_test=np.arange(9),
     )
-    with pytest.raises(UsageError, match="is of other data: 1438 sample ids and 0 labels differ"):
+    with pytest.raises(UsageError, match=r"coreset.*\b1438\b.*\b0\b"):
         train(data=str(tmp_path / "other.npz"), epochs=1, coreset=tmp_path / "coreset.parquet", out=tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
@@ -172,26 +173,26 @@ def test_bf16(tmp_path, digits):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"epochs": 1, "updates": 1}, "exactly one of epochs and updates must be given; got both"),
-        ({}, "exactly one of epochs and updates must be given; got neither"),
-        ({"epochs": 0}, "epochs must be >= 1; got 0"),
-        ({"updates": -3}, "updates must be >= 1; got -3"),
-        ({"epochs": 1, "seed": -1}, r"seed must be in \[0, 2\*\*31\); got -1"),
-        ({"epochs": 1, "batch_size": 0}, "batch_size must be >= 1; got 0"),
-        ({"epochs": 1, "lr": float("nan")}, "lr must be finite"),
-        ({"epochs": 1, "momentum": 1.0}, r"momentum must be in \[0, 1\)"),
-        ({"epochs": 1, "eps": 0.1}, "objective 'standard' has no option 'eps'"),
-        ({"epochs": 1, "device": "mps"}, "device must be available; got 'mps'"),
+        ({"epochs": 1, "updates": 1}, "epochs.*updates.*both"),
+        ({}, "epochs.*updates.*neither"),
+        ({"epochs": 0}, r"epochs.*\b0$"),
+        ({"updates": -3}, "updates.*-3$"),
+        ({"epochs": 1, "seed": -1}, r"seed.* -1$"),
+        ({"epochs": 1, "batch_size": 0}, r"batch_size.*\b0$"),
+        ({"epochs": 1, "lr": float("nan")}, r"lr.*\bnan$"),
+        ({"epochs": 1, "momentum": 1.0}, r"momentum.*\b1\.0$"),
+        ({"epochs": 1, "eps": 0.1}, "'standard'.*'eps'"),
+        ({"epochs": 1, "device": "mps"}, "device.*'mps'"),
         ({"epochs": 1, "model": "tests.support.factories:wrong_shape"}, r"logits \[2, 10\]; got \(2, 4\)"),
-        ({"epochs": 1, "model": "tests.support.factories:only_eval"}, "cannot train on batches of 8"),
-        ({"epochs": 1, "model": "thin-resnet", "batch_size": 1}, "cannot train on batches of 1"),
-        ({"epochs": "3"}, "epochs must be a whole number; got '3'"),
-        ({"epochs": 3.5}, "epochs must be a whole number; got 3.5"),
-        ({"epochs": 1, "device": "gpu"}, "device must be one of auto, cpu, cuda, mps; got 'gpu'"),
-        ({"epochs": 1, "data": 3}, "data must be text; got 3"),
-        ({"epochs": 1, "model": "tests.support.factories:not_finite"}, "model must give finite logits"),
-        ({"epochs": 1, "model": "tests.support.factories:plain", "data": "cifar"}, "did you mean"),
-        ({"epochs": 1, "coreset": "none.parquet"}, "none.parquet: no such file"),
+        ({"epochs": 1, "model": "tests.support.factories:only_eval"}, r"tests\.support\.factories:only_eval.*\b8\b"),
+        ({"epochs": 1, "model": "thin-resnet", "batch_size": 1}, r"thin-resnet.*\b1\b"),
+        ({"epochs": "3"}, "epochs.*'3'$"),
+        ({"epochs": 3.5}, r"epochs.*3\.5$"),
+        ({"epochs": 1, "device": "gpu"}, "device.*auto, cpu, cuda, mps.*'gpu'"),
+        ({"epochs": 1, "data": 3}, "data.* 3$"),
+        ({"epochs": 1, "model": "tests.support.factories:not_finite"}, r"model.*\blogits\b"),
+        ({"epochs": 1, "model": "tests.support.factories:plain", "data": "cifar"}, "'cifar'.*'cifar"),
+        ({"epochs": 1, "coreset": "none.parquet"}, r"none\.parquet"),
     ],
 )
 def test_wrong_use_is_found_before_anything_is_written(tmp_path, options, match):
@@ -201,7 +202,7 @@ def test_wrong_use_is_found_before_anything_is_written(tmp_path, options, match)
 
 
 def test_a_loss_that_is_not_finite_stops_or_goes_on(tmp_path, caplog):
-    with pytest.raises(RunError, match=r"loss must be finite.*--on-nan continue"):
+    with pytest.raises(RunError, match=r"loss.*--on-nan continue"):
         train(data="digits", epochs=2, lr=50, model="tests.support.factories:exploding", out=tmp_path / "stops")
     assert not (tmp_path / "stops" / "model.safetensors").exists()
     train(
@@ -233,10 +234,10 @@ def test_a_corrupt_checkpoint_or_record_is_named(tmp_path, monkeypatch):
             train(**again)
     for content in (b"", b"junk", b"PK\x03\x04"):
         (tmp_path / "run" / "checkpoint.pt").write_bytes(content)
-        with pytest.raises(UsageError, match=r"checkpoint\.pt is corrupt .*--overwrite begins anew"):
+        with pytest.raises(UsageError, match=r"checkpoint\.pt.*corrupt.*--overwrite"):
             train(**again)
     (tmp_path / "run" / "run.json").write_text("{")
-    with pytest.raises(UsageError, match=r"run\.json is corrupt .*--overwrite begins anew"):
+    with pytest.raises(UsageError, match=r"run\.json.*corrupt.*--overwrite"):
         train(**again)
     train(data="digits", epochs=1, overwrite=True, out=tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
@@ -247,11 +248,11 @@ def test_a_folder_that_is_not_ours_is_neither_used_nor_emptied(tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     (tmp_path / "mine" / "checkpoint.pt").write_text("somebody else's")
     for overwrite in (False, True):
-        with pytest.raises(UsageError, match="is not empty and holds no run.json"):
+        with pytest.raises(UsageError, match=r"out: .*mine.*run\.json.*thesis\.txt"):
             train(data="digits", epochs=1, overwrite=overwrite, out=tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="out: cannot write into"):
+    with pytest.raises(UsageError, match="^out: .*file"):
         train(data="digits", epochs=1, out=tmp_path / "file" / "run")
 
 
@@ -320,12 +321,12 @@ def test_validation_rows_are_held_out_of_choice_and_training(tmp_path, scored, d
     easiest = np.argsort(np.where(np.isin(np.arange(1438), held), np.inf, scores["aign"]), kind="stable")[
         : len(coreset)
     ]
-    assert set(choose(scores, method="easycore", fraction=0.5, val_fraction=0.2).index) == set(easiest)
+    assert set(choose(scores, method="easycore", fraction=0.5, val_fraction=0.2).train_indices) == set(easiest)
     assert set(job(tmp_path, val_fraction=0.2).train_indices) == set(range(1438)) - set(held)
     select(scores=scored / "scores.parquet", fraction=0.5, val_fraction=0.2, out=tmp_path / "held.parquet")
     select(scores=scored / "scores.parquet", fraction=0.5, out=tmp_path / "all.parquet")
     assert len(job(tmp_path, coreset=tmp_path / "held.parquet", val_fraction=0.2).train_indices) == len(coreset)
-    with pytest.raises(UsageError, match=r"keeps \d+ of the 287 held-out rows; select it with --val-fraction 0.2"):
+    with pytest.raises(UsageError, match=r"val_fraction.*\d+ of\b.*\b287\b.*--val-fraction 0\.2"):
         job(tmp_path, coreset=tmp_path / "all.parquet", val_fraction=0.2)
 
 
@@ -369,7 +370,7 @@ def test_one_step_training_is_watched(tmp_path):
 def test_a_profile_says_where_the_time_goes(tmp_path, cli):
     line = ("train", "--data", "digits", "--epochs", 3, "--objective", "trades:eps=0.1:steps=2", "--profile")
     ran = cli(*line, "--out", tmp_path / "t")
-    assert ran.code == 0 and "time of the training steps: batch " in ran.err
+    assert ran.code == 0 and named(ran.err, "batch ", str(tmp_path / "t" / "profile.txt"))
     text = (tmp_path / "t" / "profile.txt").read_text()
     shares = {part: int(share) for part, share in re.findall(r"(\w+) (-?\d+)%", text.splitlines()[0])}
     assert list(shares) == ["batch", "forward", "backward", "update", "other"]
@@ -379,7 +380,7 @@ def test_a_profile_says_where_the_time_goes(tmp_path, cli):
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("t", "plain")]
     assert weights[0] == weights[1]
     ran = cli("score", "--data", "digits", "--epochs", 1, "--batch-size", 512, "--profile", "--out", tmp_path / "s")
-    assert ran.code == 0 and "no profile: it needs more than 3 steps" in ran.err
+    assert ran.code == 0 and named(ran.err, "profile", "3 steps")
     assert not (tmp_path / "s" / "profile.txt").exists()
     ran = cli("score", "--data", "digits", "--epochs", 2, "--batch-size", 256, "--profile", "--out", tmp_path / "f")
     assert ran.code == 0 and (tmp_path / "f" / "profile.txt").exists()  # fewer steps than are looked at
@@ -389,9 +390,9 @@ def test_a_profile_says_where_the_time_goes(tmp_path, cli):
 def test_cuda_graphs_need_a_gpu_and_compile(tmp_path, cli):
     line = ("train", "--data", "digits", "--epochs", 1, "--cuda-graphs", "--out", tmp_path / "t")
     ran = cli(*line)
-    assert ran.code == 2 and "cuda_graphs must be given with compile" in ran.err
+    assert ran.code == 2 and named(ran.err, "cuda_graphs", "compile")
     ran = cli(*line, "--compile")
-    assert ran.code == 2 and "cuda_graphs must be left out without a GPU" in ran.err and not (tmp_path / "t").exists()
+    assert ran.code == 2 and named(ran.err, "cuda_graphs", "GPU") and not (tmp_path / "t").exists()
 
 
 def test_a_small_last_batch_is_left_out_of_its_epoch(tmp_path):
