@@ -17,6 +17,7 @@ from easycoreset.data import Split
 from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import measure_all
 from easycoreset.models.last_layer import find_last_layer
+from support.messages import named
 
 
 @pytest.fixture(scope="module")
@@ -128,26 +129,28 @@ def test_a_model_without_a_last_linear_layer(tmp_path, caplog, cli):
     spec = "tests.support.factories:convolutional_head"
     with caplog.at_level("INFO", "easycoreset"):
         scores = score(data="digits", model=spec, epochs=1, out=tmp_path / "plain")
-    assert "grand" not in scores.columns and "aign" in scores.columns and "grand left out" in caplog.text
+    assert "grand" not in scores.columns and "aign" in scores.columns and named(caplog.text, "grand ")
     for given in (("--hardness", "grand"), ("--save-features",)):
         ran = cli("score", "--data", "digits", "--model", spec, "--epochs", 1, *given, "--out", tmp_path / "x")
         assert ran.code == 2 and "--feature-layer" in ran.err
-    named = score(data="digits", model=spec, epochs=1, feature_layer="1", save_features="clean", out=tmp_path / "named")
-    assert named.features.shape == (1438, 8) and "grand" in named.columns
-    with pytest.raises(UsageError, match="feature_layer 'body' is no layer of the model"):
+    explicit = score(
+        data="digits", model=spec, epochs=1, feature_layer="1", save_features="clean", out=tmp_path / "named"
+    )
+    assert explicit.features.shape == (1438, 8) and "grand" in explicit.columns
+    with pytest.raises(UsageError, match="feature_layer 'body'"):
         score(data="digits", model=spec, epochs=1, feature_layer="body", out=tmp_path / "wrong")
 
 
 def test_the_last_linear_layer_must_give_the_logits():
     scaled = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU())
-    with pytest.raises(UsageError, match="do not come out of an nn.Linear"):
+    with pytest.raises(UsageError, match=r"nn\.Linear.*--feature-layer"):
         find_last_layer(scaled, torch.randn(2, 1, 2, 2))
     assert find_last_layer(scaled, torch.randn(2, 1, 2, 2), "1").name == "1"
     assert find_last_layer(nn.Linear(4, 3), torch.randn(2, 4)).name == ""
 
 
 def test_features_beyond_float16_are_refused(tmp_path):
-    with pytest.raises(RunError, match=r"features of sample \d+ are not finite or beyond float16"):
+    with pytest.raises(RunError, match=r"features of sample \d+\b.*\bfloat16\b"):
         score(
             data="digits",
             model="tests.support.factories:huge_features",
@@ -187,19 +190,23 @@ def test_features_that_do_not_belong_to_the_scores(featured, tmp_path, cli):
     scores = folder / "scores.parquet"
     spoil(folder, fingerprint="0" * 64)
     ran = cli("select", "--scores", scores, "--method", "herding", "--fraction", 0.1, "--out", tmp_path / "c.parquet")
-    assert ran.code == 2 and "features of other data" in ran.err and not (tmp_path / "c.parquet").exists()
+    assert (
+        ran.code == 2
+        and named(ran.err, "features.json", "fingerprint", "--save-features")
+        and not (tmp_path / "c.parquet").exists()
+    )
     shutil.copy(featured / "features.json", folder)
     np.save(folder / "features.npy", np.zeros((7, 3), np.float16))
-    with pytest.raises(UsageError, match=r"must be \[1438, d\] floating.*\(7, 3\)"):
+    with pytest.raises(UsageError, match=r"features\.npy.*\[1438, d\].*\(7, 3\)"):
         choose(Scores.read(scores), method="kcenter", fraction=0.1)
     (folder / "features.npy").write_bytes(b"half a file")
-    with pytest.raises(UsageError, match="not a readable array"):
+    with pytest.raises(UsageError, match=r"features\.npy.*\barray\b"):
         choose(Scores.read(scores), method="kcenter", fraction=0.1)
     assert len(choose(Scores.read(scores), method="random", fraction=0.1)) == 144  # asks for no features
     spoiled = np.load(featured / "features.npy")
     spoiled[[5, 17], 3] = np.nan
     np.save(folder / "features.npy", spoiled)
-    with pytest.raises(UsageError, match="features must be finite; 2 rows are not: 5, 17"):
+    with pytest.raises(UsageError, match=r"features.*\b2 rows\b.*\b5, 17\b"):
         choose(Scores.read(scores), method="kcenter", fraction=0.1)
 
 
@@ -208,7 +215,7 @@ def test_features_that_are_lost_or_broken_are_made_again(featured, tmp_path, spo
     folder = shutil.copytree(featured, tmp_path / "run")
     expected = np.load(folder / "features.npy")
     (folder / spoilt).write_bytes(b"half")
-    with pytest.raises(UsageError, match=f"{spoilt} is in the way"):  # whoever changed it
+    with pytest.raises(UsageError, match=spoilt):  # whoever changed it
         score(data="digits", epochs=2, save_features="clean", out=folder)
     (folder / spoilt).unlink()
     scores = score(data="digits", epochs=2, save_features="clean", out=folder)
@@ -218,11 +225,11 @@ def test_features_that_are_lost_or_broken_are_made_again(featured, tmp_path, spo
 def test_arrays_of_another_shape_are_wrong_use(featured):
     scores = Scores.read(featured / "scores.parquet")
     for changes, match in (
-        ({"features": scores.features[:7]}, r"features must be \[1438, d\], one row per sample; got 7 rows"),
-        ({"features": scores.features[:, 0]}, r"features must be \[1438, 1 or more\]; got \(1438,\)"),
+        ({"features": scores.features[:7]}, r"^features\b.*\[1438, d\].*\b7 rows"),
+        ({"features": scores.features[:, 0]}, r"^features\b.*\[1438, .*\(1438,\)"),
         (
             {"probabilities": scores.probabilities[:, :4]},
-            r"probabilities must be \[1438, 10 or more\]; got \(1438, 4\)",
+            r"^probabilities\b.*\[1438, 10\b.*\(1438, 4\)",
         ),
     ):
         with pytest.raises(UsageError, match=match):
@@ -230,13 +237,13 @@ def test_arrays_of_another_shape_are_wrong_use(featured):
 
 
 def test_heads_that_are_called_in_other_ways(tmp_path, caplog):
-    named = score(
+    explicit = score(
         data="digits", model="tests.support.factories:keyword_head", epochs=1, save_features="clean", out=tmp_path / "k"
     )
-    assert named.features.shape == (1438, 64) and "grand" in named.columns
+    assert explicit.features.shape == (1438, 64) and "grand" in explicit.columns
     with caplog.at_level("INFO", "easycoreset"):
         chunked = score(data="digits", model="tests.support.factories:chunked_head", epochs=1, out=tmp_path / "c")
-    assert "grand" not in chunked.columns and "grand left out" in caplog.text
+    assert "grand" not in chunked.columns and named(caplog.text, "grand ")
 
 
 def test_a_run_keeps_the_measures_that_it_began_with(scored, tmp_path):
@@ -255,7 +262,7 @@ def test_a_layer_can_be_named_later_and_another_one_makes_features_anew(tmp_path
     score(**common)
     assert score(**common, save_features="clean", feature_layer="1").features.shape == (1438, 8)
     assert score(**common, save_features="clean", feature_layer="0.1").features.shape == (1438, 8 * 6 * 6)
-    with pytest.raises(UsageError, match="feature_layer must be left out where nothing needs features"):
+    with pytest.raises(UsageError, match=r"^feature_layer\b"):
         score(data="digits", epochs=1, hardness="aign", feature_layer="1", out=tmp_path / "x")
 
 
@@ -266,4 +273,4 @@ def test_absent_features_are_asked_for(scored, cli, tmp_path):
     ran = cli(*common, "--method", "craig:gradients=adversarial")
     assert ran.code == 2 and "--save-features adversarial" in ran.err
     ran = cli(*common, "--method", "herding:per_class=false")
-    assert ran.code == 2 and "herding always runs within each class" in ran.err
+    assert ran.code == 2 and named(ran.err, "per_class ", "herding")

@@ -144,7 +144,7 @@ def test_state_survives_a_checkpoint(images, model, tmp_path):
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     loop(model, second, loader, "mean")
     np.testing.assert_array_equal(whole.scores()["aign_online"], second.scores()["aign_online"])
-    with pytest.raises(UsageError, match="state does not fit"):
+    with pytest.raises(UsageError, match=r"^the recorder's state\b.*\bshape\b"):
         HardnessRecorder(N + 1).load_state_dict(first.state_dict())
 
 
@@ -177,20 +177,20 @@ def test_misuse_is_named():
     recorder = HardnessRecorder(4)
     x = torch.rand(2, 1, 2, 2)
     for bad, match in [
-        ((torch.ones(2, 1, dtype=torch.uint8), [0, 1]), "x must be floating"),
-        ((x, [0]), r"index must be \[2\] integers"),
-        ((x, [0.0, 1.0]), r"index must be \[2\] integers"),
-        ((x, [0, 4]), r"index must be in 0..3; got 0..4"),
-        ((x, [-1, 0]), r"index must be in 0..3; got -1..0"),
+        ((torch.ones(2, 1, dtype=torch.uint8), [0, 1]), r"\bx\b.*\buint8$"),
+        ((x, [0]), r"^watch: index\b.*\[2\]"),
+        ((x, [0.0, 1.0]), r"^watch: index\b.*\[2\]"),
+        ((x, [0, 4]), r"\bindex\b.*\b0\.\.3\b.*\b0\.\.4$"),
+        ((x, [-1, 0]), r"\bindex\b.*\b0\.\.3\b.* -1\.\.0$"),
     ]:
         with pytest.raises(UsageError, match=match):
             recorder.watch(bad[0], torch.tensor(bad[1]))
     for scale in (0, float("inf"), -1):
-        with pytest.raises(UsageError, match="scale must be finite and > 0"):
+        with pytest.raises(UsageError, match="^scale.*{scale"):
             recorder.watch(x, torch.tensor([0, 1]), scale=scale)
-    with pytest.raises(UsageError, match=r"x must be \[B, ...\]"):
+    with pytest.raises(UsageError, match=r"\bx\b.*\[B, \.\.\.\].*\(2,\)"):
         recorder.watch(torch.rand(2), torch.tensor([0, 1]))
-    with pytest.raises(UsageError, match="nothing was recorded"):
+    with pytest.raises(UsageError, match="watch.*observe.*end_epoch"):
         recorder.scores()
     watched = recorder.watch(x, torch.tensor([0, 1]))
     loss = watched.square().sum()
@@ -198,14 +198,14 @@ def test_misuse_is_named():
     with pytest.raises(UsageError, match="second backward"):
         loss.backward()
     recorder.end_epoch()
-    with pytest.raises(UsageError, match="labels must be integers"):
+    with pytest.raises(UsageError, match=r"^labels\b"):
         recorder.scores(labels=[0.0, 1.0, 2.0, 3.0])
-    with pytest.raises(UsageError, match="labels must be of length num_samples=4; got 3"):
+    with pytest.raises(UsageError, match=r"labels.*\bnum_samples=4\b.*\b3\b"):
         recorder.scores(labels=[0, 1, 2])
-    with pytest.raises(UsageError, match="reduction must be mean, sum or none"):
+    with pytest.raises(UsageError, match="reduction.*'average'"):
         HardnessRecorder(4, reduction="average")
     for spec in ("boundary", "aign:dtype=float64"):
-        with pytest.raises(UsageError, match="online must come from a training step, in float32"):
+        with pytest.raises(UsageError, match=r"online.*\bfloat32\b.*'"):
             HardnessRecorder(4, hardness=[spec])
 
 
@@ -299,16 +299,16 @@ def test_misuse_of_observe_is_named(model, images):
     index = torch.arange(N)
     recorder = HardnessRecorder(N)
     for bad, match in [
-        ((logits[:, 0], y, index), r"logits must be \[B, classes\]"),
-        ((logits, torch.rand(N, 10), index), "mixed samples"),
-        ((logits, F.one_hot(y, 10), index), "mixed samples"),
-        ((logits, y.float(), index), "mixed samples"),
-        ((logits, y, index + 1), "observe: index must be in 0..102; got 1..103"),
-        ((logits, y, index[:5]), "observe: index must be"),
+        ((logits[:, 0], y, index), r"^observe: logits\b.*\[B, classes\]"),
+        ((logits, torch.rand(N, 10), index), r"^observe: y\b.*Mixup"),
+        ((logits, F.one_hot(y, 10), index), r"^observe: y\b.*Mixup"),
+        ((logits, y.float(), index), r"^observe: y\b.*Mixup"),
+        ((logits, y, index + 1), r"^observe: index\b.*\b0\.\.102\b.*\b1\.\.103$"),
+        ((logits, y, index[:5]), r"^observe: index\b.*\[{N}\]"),
     ]:
         with pytest.raises(UsageError, match=match):
             recorder.observe(*bad)
-    with pytest.raises(UsageError, match="nothing was recorded.*end_epoch after every epoch"):
+    with pytest.raises(UsageError, match="watch.*observe.*end_epoch"):
         recorder.scores()
 
 
@@ -327,7 +327,7 @@ def test_a_loss_that_is_not_reduced_as_declared_is_refused(images, model, declar
     recorder = HardnessRecorder(N, reduction=declared)
     logits = model(recorder.watch(x, torch.arange(N), scale=scale))
     recorder.observe(logits, y, torch.arange(N))
-    with pytest.raises(UsageError, match="declare the reduction and scale of the loop, or loss=NAME"):
+    with pytest.raises(UsageError, match=r"reduction='{declared}'.*\bscale={scale:g}\b.*\bloss=NAME\b"):
         loss(logits, y).backward()
 
 
@@ -428,7 +428,7 @@ def test_the_whole_state_survives_a_checkpoint_within_an_epoch(images, model, tm
 def test_normalisations_of_another_number_of_channels_are_refused(images):
     x, _ = images
     for name in ("input_std", "model_std"):
-        with pytest.raises(UsageError, match=f"{name} must be 1 or 1 numbers"):
+        with pytest.raises(UsageError, match=f"{name}.*1 or 1 "):
             HardnessRecorder(N, **{name: [1.0, 2.0, 3.0]}).watch(x, torch.arange(N))
 
 
@@ -451,7 +451,7 @@ def test_weights_and_smoothing_are_no_plain_cross_entropy(images, model, spoilt)
     index = torch.arange(N)
     logits = model(recorder.watch(x, index))
     recorder.observe(logits, y, index)
-    with pytest.raises(UsageError, match="not that of cross-entropy with reduction='mean'"):
+    with pytest.raises(UsageError, match="cross-entropy.*reduction='mean'"):
         F.cross_entropy(logits, y, **spoilt).backward()
 
 
@@ -489,7 +489,7 @@ def test_watching_in_vain_is_a_warning(images, model):
     recorder = HardnessRecorder(N)
     recorder.watch(x, torch.arange(N))
     F.cross_entropy(model(x), y).backward()  # not what `watch` returned
-    with pytest.warns(EasycoresetWarning, match="got no gradient: use what it returns in place of x"):
+    with pytest.warns(EasycoresetWarning, match=r"watch.*\bgradient\b"):
         recorder.end_epoch()
 
 
@@ -498,7 +498,7 @@ def test_a_state_of_another_recorder_is_refused_whole(other):
     recorder = HardnessRecorder(N, **other)
     mine = HardnessRecorder(N)
     before = repr(mine.state_dict())
-    with pytest.raises(UsageError, match=f"the recorder's state does not fit: its {next(iter(other))} is"):
+    with pytest.raises(UsageError, match=f"state.*\\b{next(iter(other))}\\b"):
         mine.load_state_dict(recorder.state_dict())
     assert repr(mine.state_dict()) == before and repr(mine).startswith(
         f"HardnessRecorder of {N} samples, epoch 1: aign"
@@ -510,7 +510,7 @@ def test_a_coreset_yields_the_indices_of_the_whole(images):
     data = TensorDataset(x, y)
     view = Coreset.from_order(np.array([70, 3, 50]), _table(y)).apply(data)
     assert sorted(index for _, _, index in (with_index(view)[k] for k in range(3))) == [3, 50, 70]
-    with pytest.raises(UsageError, match="data must be map-style"):
+    with pytest.raises(UsageError, match=r"^data\b.*map-style"):
         with_index(iter([1]))
 
 
@@ -526,9 +526,9 @@ def _table(y):
 
 def test_input_gradient_norms_never_calls_what_it_cannot_see_easy(images, model):
     x, y = images
-    with torch.inference_mode(), pytest.raises(UsageError, match="outside torch.inference_mode"):
+    with torch.inference_mode(), pytest.raises(UsageError, match=r"torch\.inference_mode"):
         input_gradient_norms(model, x, y)
-    with pytest.raises(UsageError, match="lets no gradient through"):
+    with pytest.raises(UsageError, match=r"input_gradient_norms.*\bgradient\b.*no_grad"):
         input_gradient_norms(Blocked(model), x, y)
     spoilt = x.clone()
     spoilt[0] = float("nan")
@@ -571,7 +571,7 @@ def test_what_nothing_checks_is_said_once(images, model, caplog, observed, said)
             recorder.observe(logits, y, torch.arange(N))
         F.cross_entropy(logits, y).backward()
         recorder.end_epoch()
-    assert sum("recorder.observe(logits, y, index) checks it" in message for message in caplog.messages) == said
+    assert sum("recorder.observe(logits, y, index)" in message for message in caplog.messages) == said
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -595,12 +595,12 @@ def test_class_weights_that_are_not_so_are_refused(images, model):
     x, y = images
     index = torch.arange(N)
     weight = torch.linspace(0.2, 3, 10)
-    with pytest.raises(UsageError, match="class_weight must be given for the loss 'weighted'"):
+    with pytest.raises(UsageError, match="class_weight.*'weighted'"):
         HardnessRecorder(N, loss="weighted")
     recorder = HardnessRecorder(N, class_weight=weight.tolist())
     logits = model(recorder.watch(x, index))
     recorder.observe(logits, y, index)
-    with pytest.raises(UsageError, match="is not that of cross-entropy"):
+    with pytest.raises(UsageError, match="cross-entropy"):
         F.cross_entropy(logits, y).backward()
     recorder = HardnessRecorder(N, class_weight=weight.tolist())
     with pytest.raises(UsageError, match="class_weight needs observe"):
@@ -612,11 +612,11 @@ def test_labels_and_indices_that_are_none(images, model):
     recorder = HardnessRecorder(N)
     index = torch.arange(N)
     for labels in (y + 5, y - 1, torch.full_like(y, -100)):
-        with pytest.raises(UsageError, match=r"y must be in 0\.\.9"):
+        with pytest.raises(UsageError, match=r"\by\b.*\b0\.\.9\b"):
             recorder.observe(model(x), labels, index)
     names = [f"sample {row}" for row in range(N)]
     for call in (lambda: recorder.watch(x, names), lambda: recorder.observe(model(x), y, names)):
-        with pytest.raises(UsageError, match="index must be"):
+        with pytest.raises(UsageError, match=r": index\b"):
             call()
 
 
@@ -625,7 +625,7 @@ def test_a_loss_of_nan_is_one_error(images, model):
     recorder = HardnessRecorder(N)
     for rows in torch.arange(N).split(20):
         (F.cross_entropy(model(recorder.watch(x[rows], rows)), y[rows]) * float("nan")).backward()
-    with pytest.raises(RunError, match="the loss of epoch 1 is not finite"):
+    with pytest.raises(RunError, match=r"loss of epoch 1\b"):
         recorder.end_epoch()
 
 

@@ -10,6 +10,7 @@ from easycoreset import UsageError, score, train
 from easycoreset.options import TrainOptions
 from easycoreset.tracking import track_epochs
 from easycoreset.training import Epoch
+from support.messages import named
 
 NAMES = {"loss", "lr", "seconds", "updates"}
 
@@ -128,19 +129,17 @@ def test_a_tracker_that_fails_does_not_stop_the_training(tmp_path, monkeypatch, 
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", fail)
     train(data="digits", epochs=1, track="tensorboard", out=tmp_path)
     assert (tmp_path / "model.safetensors").exists()
-    assert "track tensorboard: epoch 1 is not logged: the disk is gone" in caplog.text
+    assert named(caplog.text, "tensorboard", "epoch 1 ", "the disk is gone")
 
 
 @pytest.mark.parametrize("kind", ["mlflow", "wandb", "tensorboard"])
 def test_a_missing_extra_is_one_line_before_training(cli, tmp_path, monkeypatch, kind):
     monkeypatch.setitem(sys.modules, kind, None)
     ran = cli("score", "--data", "digits", "--epochs", "1", "--track", kind, "--out", tmp_path / "run")
-    assert ran.code == 2 and f"track {kind} needs {kind}: pip install easycoreset[track]" in ran.err
+    assert ran.code == 2 and named(ran.err, f"track {kind} ", "pip install easycoreset[track]")
     assert not (tmp_path / "run").exists()
 
 
 def test_the_choices_are_closed(tmp_path):
-    with pytest.raises(
-        UsageError, match="track must be one of mlflow, wandb, tensorboard; got 'mflow': did you mean 'mlflow'"
-    ):
+    with pytest.raises(UsageError, match="track.*mlflow, wandb, tensorboard.*'mflow'.*'mlflow'"):
         train(data="digits", epochs=1, track="mflow", out=tmp_path)

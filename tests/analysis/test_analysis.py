@@ -140,11 +140,11 @@ def test_its_page(analysed, cli):
 
 def test_wrong_use(tmp_path):
     for options, match in (
-        ({"bins": 1}, "bins must be >= 2; got 1"),
-        ({"others": ["digits-cnn"]}, "others must be other models than model"),
-        ({"transfer": None}, "updates must be left out without transfer; got 6"),
-        ({"adversarial": "trade"}, "did you mean 'trades'"),
-        ({"eps": 0}, "eps must be > 0"),
+        ({"bins": 1}, "^bins.* 1$"),
+        ({"others": ["digits-cnn"]}, r"^others.*\bmodel\b.*digits-cnn"),
+        ({"transfer": None}, r"^updates.*\btransfer\b.* 6$"),
+        ({"adversarial": "trade"}, "'trade'.*'trades'"),
+        ({"eps": 0}, r"^eps.* 0(\.0)?$"),
     ):
         with pytest.raises(UsageError, match=match):
             analyze(**{**COMMON, **options, "out": tmp_path / "x"})

@@ -136,11 +136,11 @@ def test_cleanlab_beside_it(noisy, tmp_path):
 def test_wrong_use(noisy, tmp_path, digits):
     folder, _ = noisy
     for options, match in (
-        ({"data": "digits"}, r"scores .* is of other data"),
-        ({"by": "agin"}, "by must be a column of the scores; got 'agin': did you mean 'aign'"),
-        ({"suspect_by": "vog"}, "suspect_by must be a column of the scores"),
-        ({"scores": tmp_path / "none"}, "scores must be a folder that score wrote"),
-        ({"wrong": tmp_path / "none.txt"}, "none.txt: no such file"),
+        ({"data": "digits"}, r"^scores\b.*\d+ .*\b1438\b"),
+        ({"by": "agin"}, r"^by\b.*'agin'.*'aign'"),
+        ({"suspect_by": "vog"}, r"^suspect_by\b.*'vog'"),
+        ({"scores": tmp_path / "none"}, r"^scores\b.*none'"),
+        ({"wrong": tmp_path / "none.txt"}, r"none\.txt"),
     ):
         with pytest.raises(UsageError, match=match):
             audit(**{"data": str(folder / "noisy.npz"), "scores": folder / "scores", "out": tmp_path / "x", **options})
@@ -229,7 +229,7 @@ def test_pictures_without_labels_are_predicted(tmp_path, cli, digits, scored):
     again = predict(data=str(tmp_path / "x.npz"), weights=scored, out=tmp_path / "arrays")
     by_file = [found[("deep/" if row % 2 else "") + f"{row:02d} ü'\".png"]["probability"] for row in range(20)]
     np.testing.assert_allclose(again["probability"].to_numpy(), by_file, atol=0.02)
-    for data, match in ((tmp_path / "none", "must be a folder of images"), (tmp_path / "out", "holds no images")):
+    for data, match in ((tmp_path / "none", r"^data\b.*none'"), (tmp_path / "out", r"^data\b.*/out: .*\bimages\b")):
         with pytest.raises(UsageError, match=match):
             predict(data=str(data), weights=scored, out=tmp_path / "x")
     np.savez(tmp_path / "large.npz", x=np.zeros((2, 9, 9), np.uint8))

@@ -14,26 +14,27 @@ from easycoreset.cli import fill_bare
 from easycoreset.errors import UsageError
 from easycoreset.files import say_cause
 from easycoreset.tables import Scores
+from support.messages import named
 
 LINES = {
     "unknown beside missing": (
         ("score", "--dat", "digits", "--out", "x"),
-        ["--data is required", "--dat is unknown", "--data?"],
+        ["--data ", "--dat ", "--data?"],
     ),
-    "a folder by itself": (("run", "photos"), ["did you mean --data photos?"]),
-    "empty out": (("score", "--data", "digits", "--epochs", "1", "--out", ""), ["out must not be empty"]),
+    "a folder by itself": (("run", "photos"), ["--data photos?"]),
+    "empty out": (("score", "--data", "digits", "--epochs", "1", "--out", ""), [": out ", "''"]),
     "empty coreset": (
         ("train", "--data", "digits", "--updates", "1", "--out", "x", "--coreset", ""),
-        ["coreset must not be empty"],
+        [": coreset ", "''"],
     ),
-    "empty weights": (("evaluate", "--data", "digits", "--weights=", "--out", "x"), ["weights must not be empty"]),
+    "empty weights": (("evaluate", "--data", "digits", "--weights=", "--out", "x"), [": weights ", "''"]),
     "a long name": (
         ("score", "--data", "digits", "--epochs", "1", "--out", "a" * 300),
-        ["out must be a path of names"],
+        [": out ", "'aaa"],
     ),
     "a long coreset": (
         ("train", "--data", "digits", "--updates", "1", "--out", "x", "--coreset", "a" * 300),
-        ["coreset must be a path of names"],
+        [": coreset ", "'aaa"],
     ),
 }
 
@@ -50,7 +51,7 @@ def test_wrong_use_in_one_line(tmp_path, monkeypatch, cli, name):
 @pytest.mark.parametrize("option", ["out", "scores"])
 def test_an_empty_path_in_python(tmp_path, scored, option):
     given = {"scores": scored / "scores.parquet", "fraction": 0.5, "out": tmp_path / "c.parquet"} | {option: ""}
-    with pytest.raises(UsageError, match=f"{option} must not be empty"):
+    with pytest.raises(UsageError, match=f"^{option}\\b.*''"):
         select(**given)
 
 
@@ -72,7 +73,7 @@ def test_a_file_size_limit_is_named(tmp_path, limit):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     last = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and "cannot be written: File too large" in last, done.stderr
+    assert done.returncode == 1 and "File too large" in last, done.stderr
     assert "inline_container" not in done.stderr and not list(tmp_path.rglob("*probe*"))
 
 
@@ -91,7 +92,7 @@ def test_audit_and_select_take_a_runs_folder_alike(tmp_path, cli, scored):
         ran = cli("audit", "--data", "digits", "--scores", place, "--out", tmp_path / f"a-{place.name}")
         assert ran.code == 0, ran.err
     ran = cli("select", "--scores", tmp_path, "--fraction", 0.5, "--out", tmp_path / "d.parquet")
-    assert ran.code == 2 and "holds no scores.parquet" in ran.err
+    assert ran.code == 2 and named(ran.err, tmp_path, "scores.parquet")
 
 
 def test_what_changed_in_the_data_is_named(png_folder, tmp_path, cli):
@@ -149,7 +150,7 @@ def test_a_column_of_no_values_is_refused(tmp_path):
         columns={"aign": np.full(4, np.nan, np.float32)},
     )
     table.write(tmp_path / "s.parquet")
-    with pytest.raises(UsageError, match="column 'aign' must hold values"):
+    with pytest.raises(UsageError, match="column 'aign'"):
         select(scores=tmp_path / "s.parquet", fraction=0.5, out=tmp_path / "c.parquet")
     assert not (tmp_path / "c.parquet").exists()
 
@@ -173,7 +174,7 @@ def test_a_cluster_that_is_not_there_leaves_nothing(tmp_path, cli):
         "--out",
         tmp_path / "g",
     )
-    assert ran.code == 2 and "no Ray cluster could be joined" in ran.err and not (tmp_path / "g").exists()
+    assert ran.code == 2 and named(ran.err, "on: ", "Ray") and not (tmp_path / "g").exists()
 
 
 def test_colours_of_libraries_are_left_out(monkeypatch, capsys):
@@ -206,5 +207,5 @@ def test_a_coreset_of_any_kind_of_data(name):
     kept = coreset.apply(THINGS[name]())
     assert (kept["a"].to_pylist() if name == "Arrow" else list(kept)) == [1, 4]
     short = coreset.apply(iter(range(5)))
-    with pytest.raises(UsageError, match="the coreset is of 6 samples; got data of 5"):
+    with pytest.raises(UsageError, match=r"coreset.*\b6\b.*\b5$"):
         list(short)

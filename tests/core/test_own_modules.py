@@ -139,7 +139,7 @@ def test_a_data_set_of_ones_own(here, tmp_path, cli, load):
     assert ran.code == 0, ran.err
 
 
-@pytest.mark.parametrize(("name", "match"), [("nothing", "cannot be read"), ("gone", "cannot be imported")])
+@pytest.mark.parametrize(("name", "match"), [("nothing", ":nothing'"), ("gone", ":gone'")])
 def test_what_is_no_data_set(here, name, match):
     with pytest.raises(UsageError, match=match):
         open_source(f"{here}:{name}")

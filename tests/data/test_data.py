@@ -16,7 +16,6 @@ from easycoreset.data.augment import augment
 from easycoreset.data.keyed_random import keyed_normal, keyed_uniform, make_generator
 from easycoreset.errors import EasycoresetWarning
 from easycoreset.tables.holdout import hold_out
-from support.messages import named
 from support.sources import check_source, write_cifar
 
 
@@ -102,9 +101,9 @@ def test_foreign_truncated_and_missing_files(tmp_path):
         (tmp_path / "no.npz", r"no\.npz"),
         ("digit", "'digit'.*'digits'"),
         ("cifar10", "cifar10:DIR"),
-        ("cifra10:x", "did you mean 'cifar10'"),
-        (tmp_path / "nothing" / "here", "no such file or folder"),
-        (__file__, "neither a folder nor an .npz"),
+        ("cifra10:x", "'cifra10'.*'cifar10'"),
+        (tmp_path / "nothing" / "here", "nothing/here'"),
+        (__file__, r"test_data\.py'"),
     ]:
         with pytest.raises(UsageError, match=match):
             open_source(str(bad))
@@ -319,9 +318,9 @@ def test_mnist_layout(tmp_path, name, kind):
     assert source.augmentation == ("none" if name == "mnist" else "crop-flip") and len(source.class_names) == 10
     images_file = raw / "t10k-images-idx3-ubyte.gz"
     for content, match in [
-        (images_file.read_bytes()[:200], "not readable"),
-        (gzip.compress(head + pixels.tobytes()[:-1]), "truncated"),
-        (gzip.compress(b"abc"), "not an IDX file"),
+        (images_file.read_bytes()[:200], r"t10k-images-idx3-ubyte\.gz"),
+        (gzip.compress(head + pixels.tobytes()[:-1]), r"t10k-images-idx3-ubyte.*\btruncated\b"),
+        (gzip.compress(b"abc"), r"t10k-images-idx3-ubyte.*\bIDX\b"),
     ]:
         images_file.write_bytes(content)
         with pytest.raises(UsageError, match=match):

@@ -135,28 +135,28 @@ def test_bad_data_is_named(tmp_path, monkeypatch):
     rows = list(range(30))
     text = datasets.Value("string")
     for name, data, match in [
-        ("none", made().remove_columns("image"), "must have one column of images; got none among label"),
+        ("none", made().remove_columns("image"), r"column of images.*\bnone\b.*\blabel$"),
         (
             "two",
             made(second=([image(r) for r in rows], datasets.Image())),
-            "must have one column of images; got image, second",
+            r"column of images.*\bimage, second$",
         ),
         (
             "bare",
             made(label=False, kind=(rows, datasets.Value("int64"))),
-            r"must have a column of labels \(a ClassLabel, or one named label, labels, fine_label, y\); got image, kind",
+            r"column of labels.*\blabel, labels, fine_label, y\b.*\bimage, kind$",
         ),
         (
             "gap",
             made(label=False, label_=(["a", None] * 15, text)).rename_column("label_", "label"),
-            "label must not be empty; it is in row 1",
+            r"\blabel\b.*\brow 1$",
         ),
         (
             "vague",
             made(label=False, a=([0] * 30, datasets.ClassLabel(2)), b=([0] * 30, datasets.ClassLabel(2))),
-            "must have a column of labels .*; got a, b",
+            r"column of labels.*\ba, b$",
         ),
-        ("one", made(label=False, y=([0] * 30, datasets.Value("int64"))), "at least two classes"),
+        ("one", made(label=False, y=([0] * 30, datasets.Value("int64"))), r"\bclasses\b"),
     ]:
         data.save_to_disk(tmp_path / name)
         with pytest.raises(UsageError, match=match):

@@ -21,6 +21,7 @@ from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_ou
 from easycoreset.models.card import read_card
 from easycoreset.models.saved import save_model
 from easycoreset.options import EvaluateOptions
+from support.messages import named
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_it_goes_on_where_it_stopped_and_returns_what_is_there(trained, tmp_path
     assert calls == [("fgsm", 0.05), ("fgsm", 0.1), ("pgd:steps=3", 0.05), ("pgd:steps=3", 0.05), ("pgd:steps=3", 0.1)]
     second = evaluate(**options)
     assert len(calls) == 5 and first.summary() == second.summary()
-    with pytest.raises(UsageError, match=r"evaluation\.json was made with eps=\[0\.05, 0\.1\] \(now \[0\.2\]\)"):
+    with pytest.raises(UsageError, match=r"evaluation\.json.*\beps=\[0\.05, 0\.1\].*\[0\.2\]"):
         evaluate(**{**options, "eps": 0.2})
     evaluate(**{**options, "eps": 0.2, "overwrite": True})
     assert calls[5:] == [("fgsm", 0.2), ("pgd:steps=3", 0.2)]
@@ -123,15 +124,15 @@ def test_it_may_write_into_the_model_folder(trained, tmp_path):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"attack": "pdg"}, "did you mean 'pgd'"),
-        ({"attack": ["fgsm", "fgsm"]}, "attack must be given once each"),
-        ({"eps": 1.5}, r"eps must be in \[0, 1\] for linf"),
-        ({"eps": [0.1, 0.1]}, "eps must be given once each"),
-        ({"eps": "8/0"}, "neither a number nor a fraction"),
-        ({"norm": "l2", "eps": 9}, r"eps must be in \[0, 8.0\] for l2"),
-        ({"limit": 0}, "limit must be >= 1; got 0"),
-        ({"weights": "nowhere"}, "weights must be a trained model.s folder, or a file of weights"),
-        ({"model": "thin-resnet"}, "model must be 'digits-cnn'"),
+        ({"attack": "pdg"}, "'pdg'.*'pgd'"),
+        ({"attack": ["fgsm", "fgsm"]}, "^attack.*fgsm"),
+        ({"eps": 1.5}, r"^eps.*\[0, 1\].*\blinf\b.*\b1\.5\b"),
+        ({"eps": [0.1, 0.1]}, r"^eps.*0\.1, 0\.1"),
+        ({"eps": "8/0"}, "'8/0'"),
+        ({"norm": "l2", "eps": 9}, r"^eps.*\[0, 8\.0\].*\bl2\b.*\b9"),
+        ({"limit": 0}, "^limit.* 0$"),
+        ({"weights": "nowhere"}, "^weights.*'nowhere'"),
+        ({"model": "thin-resnet"}, "^model.*'digits-cnn'.*'thin-resnet'"),
     ],
 )
 def test_wrong_use(trained, tmp_path, options, match):
@@ -144,10 +145,10 @@ def test_data_of_another_shape_or_number_of_classes_is_refused(trained, tmp_path
     pixels = np.zeros((20, 8, 8), np.uint8)
     labels = np.arange(20) % 5
     np.savez(tmp_path / "few.npz", x=pixels, y=labels)
-    with pytest.raises(UsageError, match=r"data must be of 10 classes, as the model \(--classes\); got 5"):
+    with pytest.raises(UsageError, match=r"^data.*\b10 classes\b.*\(--classes\).*\b5$"):
         evaluate(data=str(tmp_path / "few.npz"), weights=trained, out=tmp_path / "e")
     np.savez(tmp_path / "wide.npz", x=np.zeros((20, 9, 9), np.uint8), y=labels)
-    with pytest.raises(UsageError, match=r"images of shape \(1, 8, 8\)"):
+    with pytest.raises(UsageError, match=r"^data.*\(1, 8, 8\).*\(1, 9, 9\)"):
         evaluate(data=str(tmp_path / "wide.npz"), weights=trained, out=tmp_path / "e")
 
 
@@ -231,10 +232,7 @@ def test_an_attack_that_is_too_short_or_too_timid_is_found_out(trained, tmp_path
     assert not check.passed and [c.name for c in weak.checks if not c.passed] == ["longer_attack"]
     gap = weak.worst[0].accuracy - strong.worst[0].accuracy
     assert gap > 0.05 and check.figure == pytest.approx(gap, abs=0.05)
-    assert (
-        "an attack five times as long (100 steps, margin loss) breaks" in check.message
-        and "at eps 0.1" in check.message
-    )
+    assert named(check.message, "100 steps", "margin") and "at eps 0.1" in check.message
     assert not warned("fgsm", "fgsm")[1].passed
     assert warned("nothing", "pgd", (1.0,))[1].passed  # nobody survives: there is nothing to break
     assert warned("noise", ["noise"])[1] is None and warned("auto", ["pgd:steps=1", "autoattack"])[1] is None
@@ -250,10 +248,8 @@ def test_classes_that_are_others_than_the_models_are_told(trained, tmp_path, png
     (png_folder / "class 1").rename(png_folder / "class 7")
     other = evaluate(**options, data=str(png_folder), out=tmp_path / "other")
     told = [next(c for c in result.checks if c.name == "class_names") for result in (same, other)]
-    assert (
-        told[0].passed and told[1].figure == 2 and "2 of the model's 3 classes are named otherwise" in told[1].message
-    )
-    assert "'class 1' where the data have 'class 2'" in other.warnings[0]
+    assert told[0].passed and told[1].figure == 2 and named(told[1].message, "2 of", "3 classes")
+    assert named(other.warnings[0], "'class 1'", "'class 2'")
 
 
 def test_batches_of_an_ensemble_are_part_of_the_run(trained, tmp_path):
@@ -271,7 +267,7 @@ def test_images_too_small_for_square_are_found_beforehand(attack, tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "tiny.npz", x=rng.random((40, 4, 4)).astype(np.float32), y=np.arange(40) % 4)
     train(data=str(tmp_path / "tiny.npz"), model="digits-cnn", updates=1, out=tmp_path / "run")
-    with pytest.raises(UsageError, match="images for square by l2 must be at least 5 pixels"):
+    with pytest.raises(UsageError, match=r"square.*\bl2\b.*\b5\b"):
         evaluate(
             data=str(tmp_path / "tiny.npz"),
             weights=tmp_path / "run",
@@ -348,7 +344,7 @@ def test_order_of_attacks():
         True
     ] * 3
     failed = [c for c in check_order([outcome("noise", 300), outcome("pgd", 200)]) if not c.passed]
-    assert len(failed) == 1 and "noise breaks 10.0% more than pgd" in failed[0].message
+    assert len(failed) == 1 and named(failed[0].message, "noise", "10.0%", "pgd")
     assert all(c.passed for c in check_order([outcome("fgsm", 205), outcome("pgd", 200)]))  # half a point is noise
 
 
@@ -370,14 +366,14 @@ def test_logits_that_are_not_finite_end_an_evaluation(digits):
         def forward(self, x):
             return torch.full((len(x), 10), float("nan")) + self.w
 
-    with pytest.raises(RunError, match="logits are not finite"):
+    with pytest.raises(RunError, match=r"\blogits\b"):
         predict_split(Broken(), digits.splits["test"], np.arange(10), 5)
 
 
 def test_a_model_at_chance_is_said_to_be(tmp_path):
     train(data="digits", updates=1, lr=0, out=tmp_path / "run")
     result = evaluate(data="digits", weights=tmp_path / "run", eps=0.1, attack="fgsm", out=tmp_path / "run")
-    assert result.clean.accuracy > 0.15 or any("always naming the largest class" in text for text in result.warnings)
+    assert result.clean.accuracy > 0.15 or any(named(text, "largest class") for text in result.warnings)
     constant = Outcome("clean", "", 0.0, np.arange(10), np.zeros(10), np.arange(10) >= 4)
     assert not checks.check_above_chance(constant, np.array([0] * 4 + [1] * 3 + [2] * 3)).passed
     assert checks.check_above_chance(constant, np.arange(10)).passed
@@ -385,13 +381,13 @@ def test_a_model_at_chance_is_said_to_be(tmp_path):
 
 def test_attacks_are_checked_before_anything_is_written(trained, tmp_path):
     for attack, match in [
-        ("pgd:eps=0.3", "eps is given twice"),
-        (["pgd", "pgd:steps=20"], "named once each"),
+        ("pgd:eps=0.3", r"eps.*0\.3.*0\.1"),
+        (["pgd", "pgd:steps=20"], "^attack.*pgd"),
     ]:
         with pytest.raises(UsageError, match=match):
             evaluate(data="digits", weights=trained, attack=attack, eps=0.1, out=tmp_path / "e")
         assert not (tmp_path / "e").exists()
-    with pytest.raises(UsageError, match="is a file: give the folder"):
+    with pytest.raises(UsageError, match=r"^weights.*model\.safetensors.*--model"):
         evaluate(data="digits", weights=trained / "model.safetensors", eps=0.1, out=tmp_path / "e")
 
 
@@ -412,7 +408,7 @@ def test_more_steps_are_stronger():
         return Outcome(attack, "linf", 0.1, np.arange(1000), flags * 1, flags)
 
     (check,) = check_order([outcome("pgd:steps=50", 200), outcome("pgd", 300)])
-    assert not check.passed and "pgd breaks 10.0% more than pgd:steps=50" in check.message
+    assert not check.passed and named(check.message, "pgd ", "10.0%", "pgd:steps=50")
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -438,15 +434,15 @@ def test_saved_images_are_judged_again_and_checked_before_anything_runs(trained,
     )
     saved = load_file(file)
     for changes, match in (
-        ({"x": saved["x"] + 0.01}, r"left the linf ball of 0.1 or \[0, 1\]"),
-        ({"x": saved["x"][:9], "index": saved["index"][:9]}, "holds no image of sample"),
-        ({"x": saved["x"][..., :4].contiguous()}, r"images must be \(1, 8, 8\); got \(1, 8, 4\)"),
-        ({"index": saved["index"].float()}, r"index must be \[n\] integers"),
+        ({"x": saved["x"] + 0.01}, r"\blinf\b.*\b0\.1\b.*\[0, 1\]"),
+        ({"x": saved["x"][:9], "index": saved["index"][:9]}, "no image of sample"),
+        ({"x": saved["x"][..., :4].contiguous()}, r"images.*\(1, 8, 8\).*\(1, 8, 4\)"),
+        ({"index": saved["index"].float()}, r"\bindex\b.*\[n\]"),
     ):
         save_file({**saved, **changes}, tmp_path / "bad.safetensors")
         with pytest.raises(UsageError, match=match):
             evaluate(**common, eps=0.1, attack=["pgd", f"file:{tmp_path / 'bad.safetensors'}"], out=tmp_path / "bad")
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match=r"attack file:nowhere\.safetensors"):
         evaluate(**common, eps=0.1, attack="file:nowhere.safetensors", out=tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
 
@@ -499,5 +495,5 @@ def test_margins_stay_and_saved_images_are_completed(trained, tmp_path):
     files[1].unlink()
     evaluate(**given, save_adversarial=True)
     assert sorted((tmp_path / "e" / "adversarial").iterdir()) == files
-    with pytest.raises(UsageError, match="margins must be named once each"):
+    with pytest.raises(UsageError, match="^margins.*fmn"):
         evaluate(**{**given, "out": tmp_path / "x"}, margins=["fmn", "fmn:steps=100"])

@@ -15,6 +15,7 @@ from easycoreset.data import cached_sources, make_path_absolute
 from easycoreset.experiment import Cell
 from easycoreset.experiment.cluster import gather, put, work_away
 from easycoreset.experiment.tasks import Setting, Task
+from support.messages import named
 
 ray = pytest.importorskip("ray")
 GRID = [
@@ -114,7 +115,7 @@ def test_spellings_mean_the_same_elsewhere(tmp_path, monkeypatch):
 def test_a_task_that_fails_says_why(tmp_path, monkeypatch):
     cell = Cell(data="digits", model="digits-cnn", method="full", updates=1)
     found = work_away(Task("cell", cell), Setting(tmp_path), None, "x", "0.0.0")
-    assert found[1] is None and found[0].status == "failed" and "0.0.0 at the head" in found[0].reason
+    assert found[1] is None and found[0].status == "failed" and "0.0.0" in found[0].reason
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     old = tmp_path / f"easycoreset-{os.getuid()}" / "old"
     old.mkdir(parents=True)
@@ -127,14 +128,14 @@ def test_a_task_that_fails_says_why(tmp_path, monkeypatch):
 def test_no_cluster_and_no_ray_are_one_line(cli, tmp_path, monkeypatch):
     ran = cli("compare", *GRID, "--on", "ray:127.0.0.1:1", "--out", tmp_path / "a")
     assert ran.code == 2 and ran.err.count("\n") == 1 and not ran.out
-    assert "on: no Ray cluster could be joined at 127.0.0.1:1" in ran.err and "pip install easycoreset[ray]" in ran.err
+    assert named(ran.err, "on: ", "127.0.0.1:1", "pip install easycoreset[ray]")
     monkeypatch.setitem(sys.modules, "ray", None)
     ran = cli("compare", *GRID, "--on", "ray", "--out", tmp_path / "b")
-    assert ran.code == 2 and ran.err.count("\n") == 1 and "on: ray needs Ray: pip install easycoreset[ray]" in ran.err
+    assert ran.code == 2 and ran.err.count("\n") == 1 and named(ran.err, "on: ", "pip install easycoreset[ray]")
     ran = cli("compare", *GRID, "--on", "slurm", "--out", tmp_path / "c")
-    assert ran.code == 2 and "on must be ray or ray:HOST:PORT; got 'slurm'" in ran.err
+    assert ran.code == 2 and named(ran.err, "on ", "ray:HOST:PORT", "'slurm'")
     ran = cli("compare", *GRID, "--on", "ray", "--dry-run", "--out", tmp_path / "d")
-    assert ran.code == 2 and "workers must be given with on and dry_run" in ran.err
+    assert ran.code == 2 and named(ran.err, "workers ", "on", "dry_run")
 
 
 def test_files_travel(tmp_path):

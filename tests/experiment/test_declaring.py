@@ -70,27 +70,30 @@ def test_any_two_rows_are_declared_by_name():
 
 def test_the_primary_contrast_is_one():
     whole = experiment(METHODS | {"contrast": "matched clean", "fractions": (0.5, 0.3)})
-    with pytest.raises(UsageError, match=r"primary must be one contrast; .* is 2: say which .*keeping 0\.3"):
+    with pytest.raises(UsageError, match=r"^primary\b.*\b2\b.*keeping 0\.3"):
         declare(dataclasses.replace(whole, primary="easycore vs random"))
     found = declare(dataclasses.replace(whole, primary="easycore vs random keeping 0.3"))
     assert found.primary == found.contrasts[0] and found.primary.fraction == 0.3 and len(found.contrasts) == 4
     options = CompareOptions(recipe="cifar10-main", data="cifar10:x", primary="easycore vs full", out="y")
-    with pytest.raises(UsageError, match="primary: the recipe names one"):
+    with pytest.raises(UsageError, match="^primary: .*'easycore vs full'"):
         describe_experiment(options)
 
 
 @pytest.mark.parametrize(
     ("spec", "match"),
     [
-        ("easycore vs easycore", "a row with itself"),
-        ("easiest:loss vs easiest:by=loss", "a row with itself"),  # one row, spelled in two ways
-        ("easycore vs hardest", "the grid has no row 'hardest'"),
-        ("esycore vs random", "did you mean 'easycore'"),
-        ("easycore vs herding", "no setting"),  # it is there, with another objective
-        ("easycore vs random for trade", "did you mean 'trades'"),
-        ("easycore vs random at matched clean for pgd-at", "no setting"),
-        ("easycore vs full", "the grid has no row 'full'"),
-        ("easycore vs random keeping 0.9", "no setting"),
+        ("easycore vs easycore", "'easycore vs easycore'"),
+        ("easiest:loss vs easiest:by=loss", "'easiest:loss vs easiest:by=loss'"),  # one row, spelled in two ways
+        ("easycore vs hardest", "'easycore vs hardest'.*'hardest'"),
+        ("esycore vs random", "'esycore'.*'easycore'"),
+        ("easycore vs herding", r"'easycore vs herding'.*\bsetting\b"),  # it is there, with another objective
+        ("easycore vs random for trade", "'trade'.*'trades'"),
+        (
+            "easycore vs random at matched clean for pgd-at",
+            r"'easycore vs random at matched clean for pgd-at'.*\bsetting\b",
+        ),
+        ("easycore vs full", "'easycore vs full'.*'full'"),
+        ("easycore vs random keeping 0.9", r"'easycore vs random keeping 0\.9'.*\bsetting\b"),
     ],
 )
 def test_contrasts_that_cannot_be_declared(spec, match):
@@ -153,7 +156,7 @@ def test_a_grid_that_is_extended_after_a_look_keeps_its_first_family(tmp_path, c
         for place, a in enumerate(small)
     ]
     ran = cli("compare", *more, "--declare", "hardest vs easycore", "--out", out)
-    assert ran.code == 0 and "they are exploratory" in ran.err
+    assert ran.code == 0 and "exploratory" in ran.err
     after = json.loads((out / "contrasts.json").read_text())["contrasts"]
     assert [line for line in after if line["declared"]] == family  # to the last digit
     added = {(c["method"], c["against"], len(c["seeds"])): c for c in after if c["note"]}
@@ -184,7 +187,7 @@ def test_contrasts_declared_over_finished_cells_are_exploratory(tmp_path, inline
     )
     assert plans.family == () and plans.primary is None
     assert [c.method for c, _ in plans.later] == ["easycore", "easiest:by=loss"]
-    assert all(why.startswith("2 of its cells were evaluated before it was declared") for _, why in plans.later)
+    assert all(why.startswith("2 of its cells") for _, why in plans.later)
     fresh = read_plans(
         {
             "starts": add_start(
@@ -243,7 +246,7 @@ def test_a_record_of_version_0_1_is_read_as_its_last_start():
     ("change", "match"),
     [
         ({"starts": [{}]}, r"starts\[0\] lacks"),
-        ({"starts": 3}, "starts must be a list"),
+        ({"starts": 3}, r"\bstarts\b.* 3$"),
         ({"experiment": {"products": [{"methods": ["random"]}]}, "starts": []}, "lacks"),
     ],
 )
@@ -361,7 +364,7 @@ def test_a_refused_start_is_not_on_record(tmp_path, inline):
     with (tmp_path / "results.parquet").open("ab") as file:
         file.write(b"mine")
     before = record_of(tmp_path)
-    with pytest.raises(UsageError, match=r"results\.parquet is in the way"):
+    with pytest.raises(UsageError, match=r"results\.parquet"):
         run_experiment(dataclasses.replace(tiny("hardest"), declares=("hardest vs random at equal updates",)), tmp_path)
     assert record_of(tmp_path) == before
 

@@ -100,9 +100,7 @@ def test_a_second_run_does_only_what_is_missing(tmp_path):
 def test_a_failed_cell_stops_no_other_and_is_tried_again(tmp_path):
     bad = experiment(methods=("random", "easiest:nothing"))
     for _ in range(2):
-        with pytest.raises(
-            GridError, match=r"1 of 2 cells failed; the first: easiest:nothing at 0.3, standard, seed 0: .*no column"
-        ):
+        with pytest.raises(GridError, match=r"1 of 2 cells\b.*easiest:nothing at 0\.3, standard, seed 0: .*'nothing'"):
             run_experiment(bad, tmp_path, workers=1)
         assert len(list((tmp_path / "cells").glob("*/cell.json"))) == 1
         assert set(pq.read_table(tmp_path / "results.parquet")["method"].to_pylist()) == {"random"}
@@ -115,7 +113,7 @@ def test_a_worker_that_dies_is_retried(tmp_path, monkeypatch):
         experiment(methods=("random", "tests.experiment.test_experiment:die_once")), tmp_path / "run", workers=2
     )
     assert set(results["method"].to_pylist()) == {"random", "tests.experiment.test_experiment:die_once"}
-    with pytest.raises(GridError, match=r"1 of 4 cells failed.*its worker process died"):
+    with pytest.raises(GridError, match=r"1 of 4 cells\b.*\bworker\b"):
         methods = ("random", "tests.experiment.test_experiment:die_always", "easycore", "hardest")
         run_experiment(experiment(methods=methods), tmp_path / "dead", workers=2)
     assert len(list((tmp_path / "dead" / "cells").glob("*/cell.json"))) == 3  # the others are done
@@ -124,7 +122,7 @@ def test_a_worker_that_dies_is_retried(tmp_path, monkeypatch):
 def test_a_method_whose_scores_are_never_made_fails_instead_of_waiting(tmp_path):
     base = Cell(data="digits", model="digits-cnn", scoring_epochs=1, attack=("fgsm",), eps=(0.1,), limit=20)
     product = Product(base=base, methods=("easiest:by=mystery", "easycore"), fractions=(0.2,), updates=(2,), seeds=1)
-    with pytest.raises(GridError, match="1 of 2 cells failed.*no column .mystery."):
+    with pytest.raises(GridError, match=r"1 of 2 cells\b.*column 'mystery'"):
         run_experiment(Experiment(name="lacking", products=(product,)), tmp_path, workers=1)
     assert pq.read_table(tmp_path / "results.parquet")["method"].to_pylist() == ["easycore"]
 
@@ -165,7 +163,7 @@ def test_an_interrupted_strong_attack_loses_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("spec", ["apgd@0", "apgd@x", "apgd@-3", "apgd@"])
 def test_strong_attacks_are_spelled_with_their_images(spec):
-    with pytest.raises(UsageError, match="strong must be ATTACK or ATTACK@IMAGES"):
+    with pytest.raises(UsageError, match=f"^strong.*ATTACK@IMAGES.*'{spec}'"):
         split_strong(spec)
 
 

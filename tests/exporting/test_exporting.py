@@ -10,6 +10,7 @@ from onnx import load
 from onnx.reference import ReferenceEvaluator
 
 from easycoreset import UsageError, evaluate, export, load_model, train
+from support.messages import named
 
 
 def test_export_for_robustbench(scored, tmp_path, cli):
@@ -25,11 +26,7 @@ def test_export_for_robustbench(scored, tmp_path, cli):
     assert record["autoattack_acc"] == f"{100 * result.attacked[1].accuracy:.2f}" and "20 samples" in record["footnote"]
     evaluate(**{**given, "out": tmp_path / "p"}, attack="pgd", eps=[8 / 255])
     ran = cli("export", "--format", "robustbench", "--source", tmp_path / "p", "--out", tmp_path / "no.json")
-    assert (
-        ran.code == 2
-        and "standard autoattack at one eps; it holds none" in ran.err
-        and not (tmp_path / "no.json").exists()
-    )
+    assert ran.code == 2 and named(ran.err, "standard autoattack", "eps") and not (tmp_path / "no.json").exists()
     ran = cli("export", "--format", "robustbnch", "--source", tmp_path / "p", "--out", tmp_path / "no.json")
     assert ran.code == 2
 
@@ -47,13 +44,13 @@ def test_onnx_gives_the_logits_at_any_batch_size(scored, tmp_path, digits):
 
 
 def test_onnx_wrong_use(scored, tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match="out must be a .onnx file"):
+    with pytest.raises(UsageError, match=r"^out.*\.onnx\b.*model\.json"):
         export(format="onnx", source=scored, out=tmp_path / "model.json")
-    with pytest.raises(UsageError, match="model.json: no such file"):
+    with pytest.raises(UsageError, match=r"model\.json"):
         export(format="onnx", source=tmp_path, out=tmp_path / "model.onnx")
     train(data="digits", model="tests.support.factories:plain", updates=1, out=tmp_path / "own")
-    with pytest.raises(UsageError, match="repeat it as model"):
+    with pytest.raises(UsageError, match=r"model\.json.*'tests\.support\.factories:plain'.*\bmodel\b"):
         export(format="onnx", source=tmp_path / "own", out=tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UsageError, match=r"needs onnx: pip install easycoreset\[onnx\]"):
+    with pytest.raises(UsageError, match=r"onnx.*pip install easycoreset\[onnx\]"):
         export(format="onnx", source=scored, out=tmp_path / "model.onnx")

@@ -401,14 +401,14 @@ class TestCards:
         export(file, format="card", out=tmp_path / "again.md")
         text = (tmp_path / "again.md").read_text()
         assert r"| &lt;b>\|x | 4 | 1 | 25.0% |" in text and r"No sample of class \`y\` is kept." in text
-        assert "the hardness is not known" in text and "No record of the commands" in text
+        assert "| loss |" not in text and "| fraction |" not in text
 
     def test_of_a_model_and_of_an_evaluation(self, half, tmp_path):
         place = tmp_path / "model"
         train(data="digits", coreset=str(half), updates=5, objective="trades:steps=1", eps=0.1, out=place)
         export(place, format="card", out=tmp_path / "card.md")
         text = (tmp_path / "card.md").read_text()
-        assert "its accuracy is not known" in text and "Wilson" not in text
+        assert "not known" in text and "Wilson" not in text
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             given = {"data": "digits", "weights": place, "attack": "pgd:steps=2", "eps": [0.1], "limit": 40}
@@ -424,7 +424,8 @@ class TestCards:
         )
         assert all(check.name.replace("_", r"\_") in text for check in result.checks if "<" not in check.name)
         export(tmp_path / "apart", format="card", out=tmp_path / "apart.md")
-        assert "it is not known how the model was trained" in (tmp_path / "apart.md").read_text()
+        text = (tmp_path / "apart.md").read_text()
+        assert "trained" in text and "| updates |" not in text
         train(data="digits", updates=3, out=tmp_path / "other")
         (tmp_path / "other" / "evaluation.json").write_bytes((place / "evaluation.json").read_bytes())
         with pytest.raises(UsageError, match=r"evaluation\.json.*\bweights\b.*model\.safetensors"):

@@ -8,7 +8,6 @@ import torch
 
 from easycoreset import UsageError
 from easycoreset.hardness import HARDNESS, Outputs, load_hardness
-from support.messages import named
 
 
 def measured(spec, logits, y):

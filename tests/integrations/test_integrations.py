@@ -157,9 +157,9 @@ def test_lightning_undoes_accumulation_and_a_scaler(model, images, tmp_path):
 
 @THIRD_PARTY
 def test_lightning_misuse_is_named(model, images, tmp_path):
-    with pytest.raises(UsageError, match="did not call Module: give the name of the module that it calls"):
+    with pytest.raises(UsageError, match=r"call Module\b"):
         lightning_run(model, images, tmp_path, network="")
-    with pytest.raises(UsageError, match="network 'netwrok' is not a module of Module: did you mean 'network'"):
+    with pytest.raises(UsageError, match=r"'netwrok'.*\bModule\b.*'network'"):
         lightning_run(model, images, tmp_path, network="netwrok")
 
 
@@ -297,18 +297,16 @@ def test_trainer_goes_on_from_its_checkpoint(model, images, tmp_path, saving):
     resumed = trainer_run(Wrapped(model), images, tmp_path / "cut", resume=str(tmp_path / "cut" / f"checkpoint-{last}"))
     assert_same(resumed, whole, rtol=1e-6)
     (tmp_path / "cut" / f"checkpoint-{last}" / "hardness.pt").unlink()
-    with pytest.raises(
-        UsageError, match=r"hardness.pt: no such file: the checkpoint is from a run that did not record hardness"
-    ):
+    with pytest.raises(UsageError, match=rf"checkpoint-{last}/hardness\.pt"):
         trainer_run(Wrapped(model), images, tmp_path / "cut", resume=str(tmp_path / "cut" / f"checkpoint-{last}"))
 
 
 def test_trainer_misuse_is_named(model, images, tmp_path):
-    with pytest.raises(UsageError, match="must hold pixel_values, labels and index, with remove_unused_columns=False"):
+    with pytest.raises(UsageError, match="pixel_values, labels and index.*remove_unused_columns=False"):
         trainer_run(Wrapped(model), images, tmp_path, remove_unused_columns=True)
-    with pytest.raises(UsageError, match="recorder must be of reduction 'mean', as the Trainer's; got 'sum'"):
+    with pytest.raises(UsageError, match="^recorder.*'mean'.*'sum'"):
         trainer_run(Wrapped(model), images, tmp_path, recorder=HardnessRecorder(N, "sum"))
-    with pytest.raises(UsageError, match="not that of cross-entropy with reduction='mean'"):
+    with pytest.raises(UsageError, match="cross-entropy.*reduction='mean'"):
         trainer_run(published("vit"), images, tmp_path, label_smoothing_factor=0.9)
 
 
@@ -393,5 +391,5 @@ def test_a_missing_extra_is_one_line(monkeypatch, module, library, extra):
     monkeypatch.setitem(sys.modules, library, None)
     monkeypatch.setitem(sys.modules, f"{library}.pytorch", None)
     monkeypatch.delitem(sys.modules, f"easycoreset.integrations.{module}", raising=False)
-    with pytest.raises(UsageError, match=rf"needs {library}: pip install easycoreset\[{extra}\]"):
+    with pytest.raises(UsageError, match=rf"{library}.*pip install easycoreset\[{extra}\]"):
         __import__(f"easycoreset.integrations.{module}")

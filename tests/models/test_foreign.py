@@ -47,7 +47,7 @@ def test_a_state_dict_that_wants_normalised_input(trained, theirs, tmp_path, cli
     for name in ("a.pth", "b.safetensors"):
         found = run(tmp_path / name, tmp_path / f"{name}.out", input_mean=mean, input_std=std)
         assert accuracy(found) == pytest.approx(expected, abs=0.01)
-        assert not [said for said in found.warnings if "trained on such input" in said]
+        assert not [said for said in found.warnings if "input" in said]
     forgotten = run(tmp_path / "a.pth", tmp_path / "forgotten")
     assert forgotten.clean.accuracy < expected[0] - 0.01
     said = next(warning for warning in forgotten.warnings if "trained on such input" in warning)
@@ -82,27 +82,27 @@ def test_our_own_file_needs_no_normalisation(trained, tmp_path):
 def test_wrong_files_and_options(trained, theirs, tmp_path):
     state, mean, std = theirs
     save_file({k: v for k, v in state.items() if "0.weight" not in k}, tmp_path / "less.safetensors")
-    with pytest.raises(UsageError, match=r"another architecture than digits-cnn; \d+ keys differ: \S*0\.weight"):
+    with pytest.raises(UsageError, match=r"less\.safetensors.*digits-cnn.*\b\d+ keys\b.*0\.weight"):
         run(tmp_path / "less.safetensors", tmp_path / "x")
     torch.save(nn.Linear(2, 2), tmp_path / "pickled.pth")
-    with pytest.raises(UsageError, match="not readable as weights alone"):
+    with pytest.raises(UsageError, match=r"pickled\.pth.*weights_only"):
         run(tmp_path / "pickled.pth", tmp_path / "x")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(UsageError, match="holds no state dict"):
+    with pytest.raises(UsageError, match=r"list\.pth.*state dict"):
         run(tmp_path / "list.pth", tmp_path / "x")
     save_file(state, tmp_path / "fine.safetensors")
     for options, match in (
-        ({"input_mean": mean}, "input_mean and input_std must be given together"),
-        ({"input_mean": [0.1, 0.2], "input_std": [1, 1]}, "input_mean must be one number, or 1"),
-        ({"input_mean": 0.1, "input_std": 0}, "input_std must be > 0"),
+        ({"input_mean": mean}, "input_mean.*input_std"),
+        ({"input_mean": [0.1, 0.2], "input_std": [1, 1]}, r"input_mean.*\b1\b.*\[0\.1, 0\.2\]"),
+        ({"input_mean": 0.1, "input_std": 0}, "input_std.* 0"),
     ):
         with pytest.raises(UsageError, match=match):
             run(tmp_path / "fine.safetensors", tmp_path / "x", **options)
-    with pytest.raises(UsageError, match="input_mean must be left out for a folder"):
+    with pytest.raises(UsageError, match="^input_mean.*folder"):
         evaluate(data="digits", weights=trained, input_mean=mean, input_std=std, out=tmp_path / "x")
     nan = {k: torch.full_like(v, float("nan")) if v.is_floating_point() else v for k, v in state.items()}
     save_file(nan, tmp_path / "nan.safetensors")
-    with pytest.raises(UsageError, match="model must give finite logits"):
+    with pytest.raises(UsageError, match=r"^model.*\blogits\b"):
         run(tmp_path / "nan.safetensors", tmp_path / "x")
     five = build_model(
         ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=tuple("abcde"))

@@ -15,6 +15,7 @@ from easycoreset import UsageError, load_model, open_source, score, train
 from easycoreset.errors import EasycoresetWarning
 from easycoreset.options import TrainOptions
 from easycoreset.training import fresh_model, prepare
+from support.messages import named
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +97,14 @@ def test_the_normalisation_of_a_trained_model_comes_along(trained, tmp_path):
 def test_scoring_starts_from_weights_too(trained, tmp_path):
     scores = score(data="digits", epochs=1, lr=0.001, init=trained, out=tmp_path / "s")
     assert np.nanmean(scores["loss"]) < 0.5 < np.log(10)
-    with pytest.raises(UsageError, match="init must be left out with checkpoints"):
+    with pytest.raises(UsageError, match="^init.*checkpoints"):
         score(data="digits", model="digits-cnn", checkpoints=trained, init=trained, out=tmp_path / "c")
 
 
 def test_other_weights_are_another_run(trained, tmp_path):
     train(data="digits", updates=1, init=trained, out=tmp_path / "run")
     train(data="digits", updates=1, init=trained / "model.safetensors", out=tmp_path / "run")  # the same weights
-    with pytest.raises(UsageError, match=r"made with init='weights \w+' \(now None\)"):
+    with pytest.raises(UsageError, match=r"run\.json.*init='weights \w+'.*\bNone\b"):
         train(data="digits", updates=1, out=tmp_path / "run")
 
 
@@ -117,27 +118,27 @@ def test_wrong_weights_are_named(trained, tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pth")
     (tmp_path / "empty").mkdir()
     for options, match in [
-        ({"init": trained, **four}, r"init: the weights in \S*run have 10 classes; the data have 4$"),
+        ({"init": trained, **four}, r"^init: .*run\b.*\b10 classes\b.*\b4$"),
         (
             {"init": tmp_path / "bare.safetensors", **four},
-            r"init: the weights in \S*safetensors have 10 classes; the data have 4$",
+            r"^init: .*bare\.safetensors\b.*\b10 classes\b.*\b4$",
         ),
         (
             {"init": trained, "model": "thin-resnet"},
-            r"init: \S*run holds the model 'digits-cnn', not 'thin-resnet' \(--model\)",
+            r"^init: .*run\b.*'digits-cnn'.*'thin-resnet' \(--model\)",
         ),
         (
             {"init": tmp_path / "bare.safetensors", "model": "thin-resnet"},
-            r"bare.safetensors: weights of another architecture than thin-resnet; \d+ keys differ",
+            r"bare\.safetensors: .*\bthin-resnet; \d+ keys\b",
         ),
-        ({"init": tmp_path / "less.safetensors"}, "another architecture than digits-cnn; 1 keys differ: 0.weight"),
-        ({"init": tmp_path / "pickled.pth"}, r"init: \S*pickled.pth: not readable as weights alone"),
+        ({"init": tmp_path / "less.safetensors"}, r"less\.safetensors: .*\bdigits-cnn; 1 keys\b.*0\.weight"),
+        ({"init": tmp_path / "pickled.pth"}, r"^init: \S*pickled\.pth: .*weights_only"),
         (
             {"init": "pretraind"},
-            "init must be pretrained, a trained model's folder, or a file of weights; got 'pretraind'",
+            r"^init\b.*\bpretrained\b.*'pretraind'",
         ),
-        ({"init": tmp_path / "empty"}, "model.json: no such file"),
-        ({"init": "pretrained"}, "init: pretrained is for torchvision:NAME and timm:NAME; got model 'digits-cnn'"),
+        ({"init": tmp_path / "empty"}, r"empty/model\.json"),
+        ({"init": "pretrained"}, "^init: .*torchvision:NAME.*timm:NAME.*'digits-cnn'"),
     ]:
         with pytest.raises(UsageError, match=match) as caught:
             job(tmp_path, **options)
@@ -175,7 +176,7 @@ def test_without_a_network_published_weights_are_one_clear_line(tmp_path, model)
     begun = time.monotonic()
     code, lines = run_offline(tmp_path, model)
     assert code == 2 and len(lines) == 1, lines
-    assert f"init: the published weights of {model} cannot be fetched: " in lines[0]
+    assert named(lines[0], "init", model)
     assert time.monotonic() - begun < 40
     assert not (tmp_path / "t" / "model.safetensors").exists()
 
@@ -188,14 +189,14 @@ def test_published_weights_of_torchvision(tmp_path, monkeypatch, name, caplog):
     torch.manual_seed(5)
     published = models.get_model(name.split(":")[1], weights=None).state_dict()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: dict(published))
-    with pytest.warns(EasycoresetWarning, match="begins with a stem"):
+    with pytest.warns(EasycoresetWarning, match=r"\bstem\b"):
         one = job(tmp_path, model=name, init="pretrained", batch_size=4, data=str(square(tmp_path)))
     begun = state(fresh_model(one))
     head = {"resnet18": "fc", "squeezenet1_1": "classifier.1", "densenet121": "classifier"}[name.split(":")[1]]
     for key, value in published.items():
         if not key.startswith(head):
             assert torch.equal(begun[f"1.1.{key}"], value), key  # behind the normalisation and the grey channel
-    assert f"init: the published weights are of 1000 classes, the data of 10: {head} is new" in caplog.messages
+    assert any(named(message, "init", "1000", "10", head) for message in caplog.messages)
     assert begun[f"1.1.{head}.weight"].shape[0] == 10 and same(begun, state(fresh_model(one)))
 
 
@@ -212,7 +213,7 @@ def test_published_weights_of_timm(tmp_path, monkeypatch):
     published = timm.create_model("test_resnet").state_dict()
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *a, **k: dict(published))
     monkeypatch.setattr("easycoreset.models.pretrained._check_hub_reachable", lambda *a: None)
-    with pytest.warns(EasycoresetWarning, match="begins with a stem"):
+    with pytest.warns(EasycoresetWarning, match=r"\bstem\b"):
         one = job(tmp_path, model="timm:test_resnet", init="pretrained", batch_size=4, data=str(square(tmp_path)))
     begun = state(fresh_model(one))
     for key, value in published.items():
@@ -230,5 +231,5 @@ def test_published_weights_of_timm(tmp_path, monkeypatch):
     fresh_model(plain)
     assert torch.equal(torch.get_rng_state(), after) and not torch.equal(before, after)
     np.savez(tmp_path / "colour.npz", x=np.zeros((40, 32, 32, 3), np.uint8), y=np.arange(40) % 10)
-    with pytest.raises(UsageError, match="weights of timm:test_vit_relpos cannot be fetched: none are published"):
+    with pytest.raises(UsageError, match=r"^init: .*timm:test_vit_relpos\b.*\bpublished$"):
         job(tmp_path, model="timm:test_vit_relpos", init="pretrained", data=str(tmp_path / "colour.npz"))

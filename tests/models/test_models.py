@@ -60,24 +60,24 @@ def test_normalisation_is_the_first_layer():
 
 
 def test_torchvision_models_and_the_warning_about_their_stem():
-    with pytest.warns(EasycoresetWarning, match="at 32 pixels it is another model"):
+    with pytest.warns(EasycoresetWarning, match="32 pixels"):
         model = build_model(card("torchvision:resnet18"))
     assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 10)
     grey = build_model(card("torchvision:mobilenet_v3_small", (1, 64, 64), 4))
     assert grey.eval()(torch.rand(1, 1, 64, 64)).shape == (1, 4)
-    with pytest.raises(UsageError, match="did you mean 'torchvision:resnet18'"):
+    with pytest.raises(UsageError, match="unknown model.*'torchvision:resnet18'"):
         build_model(card("torchvision:resnet8"))
 
 
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("thin-resnte", "did you mean 'thin-resnet'"),
-        ("tests.support.factories:nothing", "cannot be imported"),
-        ("no.such.module:thing", "cannot be imported"),
-        ("factories:needs_an_argument", "must build without arguments: TypeError"),
-        ("broken_module:thing", "cannot be imported: SyntaxError"),
-        ("tests.support.factories:not_a_model", "must return an nn.Module; got int"),
+        ("thin-resnte", "'thin-resnte'.*'thin-resnet'"),
+        ("tests.support.factories:nothing", r"model 'tests\.support\.factories:nothing'.*AttributeError"),
+        ("no.such.module:thing", r"model 'no\.such\.module:thing'.*ModuleNotFoundError"),
+        ("factories:needs_an_argument", "model 'factories:needs_an_argument'.*TypeError"),
+        ("broken_module:thing", "model 'broken_module:thing'.*SyntaxError"),
+        ("tests.support.factories:not_a_model", r"nn\.Module.*\bint\b"),
     ],
 )
 def test_unknown_models(name, match, tmp_path, monkeypatch):
@@ -99,7 +99,7 @@ def test_saved_models_come_back(tmp_path):
     assert not loaded.training and torch.equal(loaded(x), model.eval()(x))
     assert read_card(tmp_path) == card("thin-resnet")
     save_model(tmp_path / "other", build_model(card("digits-cnn")), card("thin-resnet"))
-    with pytest.raises(UsageError, match=r"another architecture; \d+ keys differ: 1\.0\.weight"):
+    with pytest.raises(UsageError, match=r"model\.safetensors.*\b\d+ keys\b.*1\.0\.weight"):
         load_model(tmp_path / "other")
 
 
@@ -107,31 +107,35 @@ def test_a_factory_is_imported_only_when_it_is_repeated(tmp_path):
     name = "tests.support.factories:plain"
     save_model(tmp_path, build_model(card(name, (1, 8, 8))), card(name, (1, 8, 8)))
     for other in (None, "tests.support.factories:with_dropout"):
-        with pytest.raises(UsageError, match="repeat it as model"):
+        with pytest.raises(UsageError, match=f"model\\.json.*'{name}'.*\\bmodel\\b"):
             load_model(tmp_path, model=other)
     assert load_model(tmp_path, model=name)(torch.rand(1, 1, 8, 8)).shape == (1, 10)
 
 
 def test_broken_saved_models_are_named(tmp_path):
-    with pytest.raises(UsageError, match=r"model\.json: no such file"):
+    with pytest.raises(UsageError, match=r"model\.json"):
         load_model(tmp_path)
     save_model(tmp_path, build_model(card("digits-cnn")), card("digits-cnn"))
-    with pytest.raises(UsageError, match="model must be 'digits-cnn'"):
+    with pytest.raises(UsageError, match="^model .*'digits-cnn'.*'"):
         load_model(tmp_path, model="thin-resnet")
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(UsageError, match="not a readable safetensors file"):
+    with pytest.raises(UsageError, match=r"model\.safetensors: .*\bsafetensors file\b"):
         load_model(tmp_path)
     weights.unlink()
-    with pytest.raises(UsageError, match=r"model\.safetensors: no such file"):
+    with pytest.raises(UsageError, match=r"model\.safetensors"):
         load_model(tmp_path)
-    for text, match in [("{", "not readable as JSON"), ("[]", "not a JSON object"), ('{"a": 1}', "it lacks 'model'")]:
+    for text, match in [
+        ("{", r"model\.json: .*\bJSON\b"),
+        ("[]", r"model\.json: .*\bJSON object\b"),
+        ('{"a": 1}', r"model\.json: .*'model'"),
+    ]:
         (tmp_path / "model.json").write_text(text)
         with pytest.raises(UsageError, match=match):
             load_model(tmp_path)
     record = json.loads(json.dumps({**vars(card("digits-cnn")), "mean": [0.1]}))
     (tmp_path / "model.json").write_text(json.dumps(record))
-    with pytest.raises(UsageError, match="do not fit together"):
+    with pytest.raises(UsageError, match=r"model\.json: shape, mean.*std"):
         load_model(tmp_path)
 
 

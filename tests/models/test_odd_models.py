@@ -1,5 +1,7 @@
 """Networks as other people write them: they work from start to end, or are refused in one line before work starts."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -22,21 +24,21 @@ from support.odd_models import ODD_MODELS, InplaceInput
 
 pytestmark = pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 REFUSED = {
-    "DetachedInput": "must let gradients through to its input",
-    "HardThreshold": "must let gradients through to its input",
-    "NoGrad": "must let gradients through to its input",
-    "ConstantLogits": "must let gradients through to its input",
-    "NoParameters": "must have parameters that training changes",
-    "quantised": "must have parameters that training changes",
-    "frozen_parameters": "must have parameters that training changes",
-    "ExtraState": "a state dict that holds only tensors",
-    "ReturnsTuple": "must return logits",
-    "ReturnsFlat": "must map 2 images to logits",
-    "ReturnsMaps": "must map 2 images to logits",
-    "RaisesForward": "its first batch fails",
-    "Auxiliary": "must return logits",
-    "meta_device": "on the meta device",
-    "half_precision": "its first batch fails",
+    "DetachedInput": r"\bgradients?\b",
+    "HardThreshold": r"\bgradients?\b",
+    "NoGrad": r"\bgradients?\b",
+    "ConstantLogits": r"\bgradients?\b",
+    "NoParameters": r"\bparameters\b",
+    "quantised": r"\bparameters\b",
+    "frozen_parameters": r"\bparameters\b",
+    "ExtraState": "state dict.*tensors",
+    "ReturnsTuple": r"\blogits\b.*\btuple\b",
+    "ReturnsFlat": r"logits \[2, ",
+    "ReturnsMaps": r"logits \[2, ",
+    "RaisesForward": "first batch",
+    "Auxiliary": r"\blogits\b",
+    "meta_device": "meta device",
+    "half_precision": "first batch",
 }
 
 
@@ -60,7 +62,7 @@ def test_each_is_expected():
 def test_refused_before_work_starts(data, tmp_path, cli, name):
     ran = cli("score", "--data", data, "--model", spell(name), "--epochs", 1, "--out", tmp_path / "s")
     said = [line for line in ran.err.splitlines() if line.startswith("easycoreset ")]
-    assert ran.code == 2 and len(said) == 1 and REFUSED[name] in said[0] and not (tmp_path / "s").exists()
+    assert ran.code == 2 and len(said) == 1 and re.search(REFUSED[name], said[0]) and not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize("name", sorted(set(ODD_MODELS) - set(REFUSED)))
@@ -113,7 +115,7 @@ def test_writing_to_the_input_harms_nothing(data, tmp_path, attack):
         margins="fmn:steps=5",
         out=tmp_path / "e",
     )
-    assert "the model's parameters or buffers changed" not in " ".join(result.warnings)
+    assert "buffers" not in " ".join(result.warnings)
 
 
 def test_onnx_of_one_that_writes_to_its_input(data, tmp_path, cli):
@@ -132,12 +134,12 @@ def test_an_evaluation_of_a_model_without_gradient_says_so(tmp_path, digits):
     save_model(tmp_path / "m", build_model(card), card)
     given = {"data": "digits", "weights": tmp_path / "m", "model": card.model, "eps": 0.1, "limit": 50}
     result = evaluate(**given, attack="pgd:steps=2", out=tmp_path / "e")
-    assert any("no gradient of" in said for said in result.warnings)
+    assert any("gradient" in said for said in result.warnings)
     assert not any("over-confident" in said for said in result.warnings)
     for more in ({"margins": "fmn"}, {"attack": "autoattack"}):
-        with pytest.raises(UsageError, match="must let gradients through"):
+        with pytest.raises(UsageError, match=r"^model.*\bgradients\b"):
             evaluate(**given | {"attack": "fgsm"} | more, out=tmp_path / "f")
-    with pytest.raises(UsageError, match="lets no gradient through"):
+    with pytest.raises(UsageError, match=r"input_gradient_norms.*\bgradient\b"):
         input_gradient_norms(build_model(card), torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))
 
 
@@ -168,7 +170,7 @@ def test_a_layers_own_name_will_do():
     x = torch.rand(2, 1, 8, 8)
     assert find_last_layer(model, x, "11").name == find_last_layer(model, x, "1.11").name == "1.11"
     two = nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(64, 64)), nn.Sequential(nn.Identity(), nn.Linear(64, 2)))
-    with pytest.raises(UsageError, match="is no layer of the model"):
+    with pytest.raises(UsageError, match="feature_layer.*'9'"):
         find_last_layer(two, x, "9")
 
 

@@ -12,9 +12,10 @@ from easycoreset import Coreset, Scores, UsageError, load_model
 from easycoreset.errors import EasycoresetWarning
 from easycoreset.models import build_model
 from easycoreset.models.normalize import Normalize
+from support.messages import named
 
 timm = pytest.importorskip("timm")
-STEM = "begins with a stem for ImageNet"
+STEM = "stem for ImageNet"
 
 
 @pytest.mark.parametrize(
@@ -38,14 +39,14 @@ def test_nothing_is_fetched(monkeypatch):
 
 def test_wrong_use_is_named(monkeypatch):
     for name, match in [
-        ("resnet10tt", "unknown model 'timm:resnet10tt': did you mean 'timm:resnet10t'"),
-        ("hf-hub:someone/something", "unknown model 'timm:hf-hub:someone/something'"),
-        ("test_vit_relpos", r"model 'timm:test_vit_relpos' cannot be built for images of shape \(1, 8, 8\)"),
+        ("resnet10tt", "'timm:resnet10tt'.*'timm:resnet10t'"),
+        ("hf-hub:someone/something", "'timm:hf-hub:someone/something'"),
+        ("test_vit_relpos", r"'timm:test_vit_relpos'.*\(1, 8, 8\)"),
     ]:
         with pytest.raises(UsageError, match=match):
             build_model(card(f"timm:{name}", (1, 8, 8)))
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UsageError, match=r"model 'timm:test_vit' needs timm: pip install easycoreset\[timm\]"):
+    with pytest.raises(UsageError, match=r"'timm:test_vit'.*pip install easycoreset\[timm\]"):
         build_model(card("timm:test_vit"))
 
 
@@ -57,7 +58,7 @@ def test_the_commands_take_them(cli, tmp_path):
     assert json.loads((tmp_path / "model.json").read_text())["model"] == "timm:test_resnet"
     assert not load_model(tmp_path).training
     refused = cli("train", "--data", "digits", "--model", "timm:test_vit", "--epochs", "1", "--out", tmp_path / "vit")
-    assert refused.code == 2 and "images of shape (1, 8, 8)" in refused.err
+    assert refused.code == 2 and named(refused.err, "'timm:test_vit'", "(1, 8, 8)")
     assert refused.err.count("\n") <= 3
 
 

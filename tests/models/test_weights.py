@@ -76,19 +76,19 @@ def test_the_weights_are_found(tmp_path, name, old_format):
 @pytest.mark.parametrize("key", ["model", "model_ema"])
 def test_of_several_one_is_named(tmp_path, key):
     torch.save({"model": STATE, "model_ema": OTHER}, tmp_path / "w.pth")
-    with pytest.raises(UsageError, match="several weights that fit, 'model', 'model_ema': name one, as .*w.pth:model"):
+    with pytest.raises(UsageError, match=r"'model', 'model_ema'.*w\.pth:model"):
         read_state(tmp_path / "w.pth", {"network": STATE}, "a network")
     _, found = read_state(tmp_path / f"w.pth:{key}", {"network": STATE}, "a network")
     assert torch.equal(found["3.bias"], {"model": STATE, "model_ema": OTHER}[key]["3.bias"])
-    with pytest.raises(UsageError, match="no weights called 'mdel', but 'model'"):
+    with pytest.raises(UsageError, match="'mdel'.*'model'"):
         read_state(tmp_path / "w.pth:mdel", {"network": STATE}, "a network")
 
 
 OTHERS = {
-    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "pointer of Git LFS"),
-    "page": (b"\n<!DOCTYPE html><html>Not found</html>", "a web page"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS"),
+    "page": (b"\n<!DOCTYPE html><html>Not found</html>", "web page"),
     "empty": (b"", "is empty"),
-    "noise": (b"\x01\x02\x03" * 50, "not readable as weights alone|not a readable weights file"),
+    "noise": (b"\x01\x02\x03" * 50, "weights_only|weights file"),
 }
 
 
@@ -198,7 +198,7 @@ def test_a_checkpoint_of_a_real_lightning_trainer(tmp_path, cli, monkeypatch):
 def test_safetensors_of_a_part(tmp_path):
     save_file(prefixed("model."), tmp_path / "w.safetensors")
     assert set(read_state(tmp_path / "w.safetensors", {"network": STATE}, "it")[1]) == set(STATE)
-    with pytest.raises(UsageError, match="another architecture than it; 2 keys differ: 3.bias, 4.bias"):
+    with pytest.raises(UsageError, match=r"w\.safetensors.*\b2 keys\b.*3\.bias, 4\.bias"):
         read_state(
             tmp_path / "w.safetensors",
             {"network": {**{k: v for k, v in STATE.items() if k != "3.bias"}, "4.bias": STATE["3.bias"]}},

@@ -171,12 +171,12 @@ def test_trades_gradient_stays_finite_where_probabilities_underflow():
 @pytest.mark.parametrize(
     ("spec", "eps", "match"),
     [
-        ("trade", None, "did you mean 'trades'"),
-        ("standard", 0.1, "objective 'standard' has no option 'eps'"),
-        ("trades:eps=0.1", 0.2, "eps is given twice"),
-        ("trades:beta=-1", None, "beta must be >= 0; got -1.0"),
-        ("trades:steps=0", None, "steps must be >= 1; got 0"),
-        ("trades:eps=2", None, r"eps must be in \[0, 1\]; got 2.0"),
+        ("trade", None, "'trade'.*'trades'"),
+        ("standard", 0.1, "'standard'.*'eps'"),
+        ("trades:eps=0.1", 0.2, r"eps.*0\.1.*0\.2"),
+        ("trades:beta=-1", None, r"beta.* -1\.0$"),
+        ("trades:steps=0", None, "steps.* 0$"),
+        ("trades:eps=2", None, r"eps.*\b2\.0$"),
     ],
 )
 def test_wrong_options(spec, eps, match):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from easycoreset import Coreset, UsageError, run
 from easycoreset.pipeline.defaults import choose_batch, choose_side
+from support.messages import named
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +39,12 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
     ran = cli(*flags, "--out", tmp_path / "run")
     assert ran.code == 0, ran.err
     for said in (
-        "images are resized to 32 pixels",
-        "320 training and 80 test images of 10 classes, 3x32x32; model thin-resnet",
-        "1 of 5: scoring",
-        "5 of 5: evaluating the model that was trained on all",
+        ("images", "32 pixels"),
+        ("320 training", "80 test", "10 classes", "3x32x32", "thin-resnet"),
+        ("1 of 5: ",),
+        ("5 of 5: ", "all"),
     ):
-        assert said in ran.err
+        assert named(ran.err, *said)
     found = json.loads((tmp_path / "run" / "comparison.json").read_text())
     assert [row["trained_on"] for row in found["rows"]] == ["coreset", "random", "all"]
     kept = {name: Coreset.read(tmp_path / "run" / f"{name}.parquet") for name in ("coreset", "random")}
@@ -75,7 +76,7 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
         assert title in page
     assert 'type="checkbox"' in page and pq.read_table(tmp_path / "run" / "audit" / "audit.parquet").num_rows == 320
     again = cli(*flags, "--out", tmp_path / "run")
-    assert again.code == 0 and "is finished already" in again.err and "1 of 5" not in again.err
+    assert again.code == 0 and named(again.err, tmp_path / "run", "finished") and "1 of 5" not in again.err
     (tmp_path / "wrong.txt").write_text("1\n5\n")
     known = cli(*flags, "--wrong", tmp_path / "wrong.txt", "--out", tmp_path / "run")
     assert known.code == 0 and "1 of 5" not in known.err  # the audit alone is made anew
@@ -110,18 +111,18 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"fraction": 0}, r"fraction must be in \(0, 1\]"),
-        ({"method": "easycor"}, "did you mean 'easycore'"),
-        ({"objective": "trade"}, "did you mean 'trades'"),
-        ({"data": "nowhere"}, "no folder and no data set"),
-        ({"epochs": 0}, "epochs must be >= 1"),
-        ({"attack": "pgdd"}, "did you mean 'pgd'"),
-        ({"exclude": "none.txt"}, "exclude: file:none.txt: no such file"),
-        ({"wrong": "none.txt"}, "wrong: file:none.txt: no such file"),
-        ({"model": "resnet19"}, "did you mean 'resnet18'"),
+        ({"fraction": 0}, r"^fraction.*\b0(\.0)?$"),
+        ({"method": "easycor"}, "'easycor'.*'easycore'"),
+        ({"objective": "trade"}, "'trade'.*'trades'"),
+        ({"data": "nowhere"}, "^data: .*'nowhere'"),
+        ({"epochs": 0}, "^epochs.* 0$"),
+        ({"attack": "pgdd"}, "'pgdd'.*'pgd'"),
+        ({"exclude": "none.txt"}, r"^exclude: file:none\.txt"),
+        ({"wrong": "none.txt"}, r"^wrong: file:none\.txt"),
+        ({"model": "resnet19"}, "'resnet19'.*'resnet18'"),
         (
             {"method": "herding", "model": "tests.support.factories:convolutional_head"},
-            "do not come out of an nn.Linear",
+            r"nn\.Linear.*--feature-layer",
         ),
     ],
 )
@@ -172,7 +173,7 @@ def test_an_audit_of_data_that_changed(photos, tmp_path):
     for name in ids[:3]:
         (folder / name).unlink()
     options = {"data": str(folder), "image_size": 32, "scores": tmp_path / "scores"}
-    with pytest.raises(UsageError, match="is of other data"):
+    with pytest.raises(UsageError, match=rf"\b{len(ids)}\b.*\b{len(ids) - 3}\b"):
         audit(**options, out=tmp_path / "x")
     table = audit(**options, allow_subset=True, out=tmp_path / "audit")
     assert not set(ids[:3]) & set(table["sample_id"].to_pylist()) and table.num_rows > 300
@@ -202,6 +203,4 @@ def test_other_objectives_are_not_compared(tmp_path, cli):
     ran = cli("run", *flags, "--out", tmp_path / "run")
     assert ran.code == 0, ran.err
     page = (tmp_path / "run" / "report.html").read_text()
-    assert (
-        "trained by standard, so this does not compare the samples alone" in page and "Against all samples" not in page
-    )
+    assert re.search(r"\bby standard\b.*\bcompar", page) and "Against all samples" not in page

@@ -13,6 +13,7 @@ from conftest import close32
 from easycoreset import RunError, Scores, UsageError, choose, input_gradient_norms, load_model, score
 from easycoreset.hardness import load_hardness
 from easycoreset.models.saved import load_weights
+from support.messages import named
 
 CHEAP = [measure.name for measure in load_hardness(())]
 
@@ -54,7 +55,7 @@ def test_every_and_first(tmp_path, scored):
         scores = score(data="digits", epochs=5, hardness="aign", out=out, **options)
         np.testing.assert_allclose(scores["aign"], whole[epochs].mean(axis=1), rtol=1e-6)
         assert (scores.n_obs == len(epochs)).all()
-    with pytest.raises(UsageError, match="so that an epoch is scored"):
+    with pytest.raises(UsageError, match=r"\bepoch\b"):
         score(data="digits", epochs=5, every=3, first=2, out=tmp_path / "none")
 
 
@@ -69,7 +70,7 @@ def test_the_test_split_reuses_the_run(scored, digits):
 
 def test_the_test_split_needs_the_weights(tmp_path):
     score(data="digits", epochs=1, keep_checkpoints=False, out=tmp_path / "run")
-    with pytest.raises(UsageError, match=r"needs the weights of every scored epoch; .* lacks \[1\]"):
+    with pytest.raises(UsageError, match=r"^split: 'test'.*\[1\]"):
         score(data="digits", epochs=1, split="test", out=tmp_path / "run")
 
 
@@ -113,11 +114,11 @@ def test_scores_of_other_data_are_refused(tmp_path, scored):
     coreset = choose(Scores.read(scored / "scores.parquet"), method="random", fraction=0.5)
     coreset.provenance["fingerprint"] = "0" * 64
     coreset.write(tmp_path / "foreign.parquet")
-    with pytest.raises(UsageError, match="is of other data: 0 sample ids and 0 labels differ"):
+    with pytest.raises(UsageError, match=r"\b0 sample ids\b.*\b0 labels\b.*000000000000"):
         score(data="digits", epochs=1, coreset=tmp_path / "foreign.parquet", out=tmp_path / "run")
     test_split = choose(score(data="digits", epochs=5, split="test", out=scored), method="random", fraction=0.5)
     test_split.write(tmp_path / "test.parquet")
-    with pytest.raises(UsageError, match="is of split 'test'; needed is 'train'"):
+    with pytest.raises(UsageError, match="'test'.*'train'"):
         score(data="digits", epochs=1, coreset=tmp_path / "test.parquet", out=tmp_path / "run")
     del coreset.provenance["fingerprint"]
     coreset.write(tmp_path / "anonymous.parquet")  # ids and labels agree: taken
@@ -127,13 +128,13 @@ def test_scores_of_other_data_are_refused(tmp_path, scored):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"epochs": 0}, "epochs must be >= 1; got 0"),
-        ({"epochs": 2, "every": 3}, r"every must be in \[1, epochs=2\]; got 3"),
-        ({"epochs": 2, "first": 0}, "first must be >= 1; got 0"),
-        ({"epochs": 2, "hardness": "agin"}, "did you mean 'aign'"),
-        ({"epochs": 2, "hardness": ["loss", "loss"]}, "'loss' twice"),
-        ({"epochs": 2, "mode": "online", "hardness": "boundary"}, "online must come from a training step"),
-        ({"epochs": 2, "mode": "online", "split": "test"}, "split must be train in mode online"),
+        ({"epochs": 0}, "^epochs.* 0$"),
+        ({"epochs": 2, "every": 3}, r"^every.*\bepochs=2\b.* 3$"),
+        ({"epochs": 2, "first": 0}, "^first.* 0$"),
+        ({"epochs": 2, "hardness": "agin"}, "'agin'.*'aign'"),
+        ({"epochs": 2, "hardness": ["loss", "loss"]}, "^hardness.*'loss'"),
+        ({"epochs": 2, "mode": "online", "hardness": "boundary"}, "online.*'boundary'"),
+        ({"epochs": 2, "mode": "online", "split": "test"}, r"^split.*\btrain\b.*\bonline\b.*'test'"),
     ],
 )
 def test_wrong_use(tmp_path, options, match):
@@ -160,7 +161,7 @@ def test_tables_without_provenance_are_told_apart_by_their_rows(tmp_path, scored
         table = pq.read_table(scored / name).replace_schema_metadata(None)
         pq.write_table(table.slice(0, rows), tmp_path / "run" / name)
         choose(Scores.read(tmp_path / "run" / name), method="random", fraction=0.5).write(tmp_path / "c.parquet")
-        with pytest.raises(UsageError, match=f"is of other data: {rows} samples against 1438"):
+        with pytest.raises(UsageError, match=f"\\b{rows}\\b.*\\b1438\\b"):
             score(data="digits", epochs=1, coreset=tmp_path / "c.parquet", out=tmp_path / "other")
 
 
@@ -174,7 +175,7 @@ def test_the_same_data_by_another_spelling_is_the_same_run(tmp_path, png_folder,
 def test_values_that_are_not_finite_are_counted_and_left_out(mode, tmp_path, digits, caplog):
     """Seven bright images give NaN: with --on-nan continue their steps change nothing, and the others are scored."""
     model = "tests.support.factories:nan_for_bright_images"
-    with pytest.raises(RunError, match="loss must be finite"):
+    with pytest.raises(RunError, match=r"^loss\b.*--on-nan continue"):
         score(data="digits", model=model, epochs=2, batch_size=32, out=tmp_path / "stops")
     scores = score(
         data="digits", model=model, epochs=2, batch_size=32, mode=mode, on_nan="continue", out=tmp_path / "run"
@@ -187,7 +188,7 @@ def test_values_that_are_not_finite_are_counted_and_left_out(mode, tmp_path, dig
     assert record["nonfinite"][column] == 2 * 7
     assert (lost == bright).all()
     if mode == "exact":
-        assert "14 values of aign in 2 epochs are not finite" in caplog.text
+        assert named(caplog.text, "14 values", "aign", "2 epochs")
     assert np.isfinite(scores[column.replace("aign", "loss")][~bright]).all() and record["loss"] > 0
     assert torch.isfinite(load_model(tmp_path / "run", model).linear.weight).all()
 
@@ -213,10 +214,7 @@ def test_the_pass_in_bf16_where_the_ranks_stay(tmp_path, monkeypatch, cli):
         "--out",
         tmp_path / "c",
     )
-    assert (
-        ran.code == 0
-        and "epoch 2 is scored in fp32: in bf16 the rank correlation of AIGN with fp32 is 0.999" in ran.err
-    )
+    assert ran.code == 0 and named(ran.err, "epoch 2 ", "fp32", "bf16", "0.999")
     np.testing.assert_array_equal(Scores.read(tmp_path / "c" / "scores.parquet")["aign"], plain["aign"])
     ran = cli(
         "score",
@@ -231,7 +229,7 @@ def test_the_pass_in_bf16_where_the_ranks_stay(tmp_path, monkeypatch, cli):
         "--out",
         tmp_path / "d",
     )
-    assert ran.code == 2 and "scoring_precision must be left out in mode online" in ran.err
+    assert ran.code == 2 and named(ran.err, "scoring_precision ", "online")
     ran = cli(
         "score",
         "--data",
@@ -245,14 +243,14 @@ def test_the_pass_in_bf16_where_the_ranks_stay(tmp_path, monkeypatch, cli):
         "--out",
         tmp_path / "e",
     )
-    assert ran.code == 0 and "scored in fp32: some of these measures need the model itself" in ran.err
+    assert ran.code == 0 and explicit(ran.err, "fp32", "measures")
     monkeypatch.undo()
     layer = next(name for name, kind in load_model(tmp_path / "a").named_modules() if isinstance(kind, torch.nn.Linear))
-    named = score(
+    explicit = score(
         **(common | {"hardness": ("aign", "grand")}), feature_layer=layer, scoring_precision="bf16", out=tmp_path / "f"
     )
-    np.testing.assert_allclose(named["aign"], rounded["aign"], rtol=0.1, atol=1e-3)
-    assert np.isfinite(named["grand"]).all()
+    np.testing.assert_allclose(explicit["aign"], rounded["aign"], rtol=0.1, atol=1e-3)
+    assert np.isfinite(explicit["grand"]).all()
 
 
 def test_the_callers_process_stays_as_it_was(tmp_path):

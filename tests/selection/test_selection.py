@@ -15,6 +15,7 @@ from easycoreset.hardness import HARDNESS
 from easycoreset.selection import SELECTORS, load_selector
 from easycoreset.selection.row_selection import class_quotas, interleave
 from easycoreset.tables import kept_count
+from support.messages import named
 
 ALL_COLUMNS = (*HARDNESS, "curvature", "vog")  # the last two are planted until their measures are built
 
@@ -124,7 +125,7 @@ def test_ends_and_middle():
     for method in ("easycore", "hardest", "middle"):
         five = choose(scores, method=method, fraction=5 / 6)
         assert 3 not in five.index  # NaN comes last at either end
-        with pytest.warns(EasycoresetWarning, match="1 of the kept samples were never observed"):
+        with pytest.warns(EasycoresetWarning, match=r"\b1\b.*\bobserved\b"):
             six = choose(scores, method=method, fraction=1.0)
         assert six.rank[3] == 5  # kept only when observed rows run out
     assert choose(scores, method="easycore", fraction=5 / 6).rank.tolist() == [4, 0, 3, -1, 1, 2]
@@ -135,13 +136,13 @@ def test_columns_are_named_and_missing_ones_offered():
     for spec, by in (("easiest:loss", None), ("easiest:by=loss", None), ("easiest", "loss")):
         coreset = choose(scores, method=spec, by=by, fraction=0.5)
         assert set(coreset.index) == {2, 3} and coreset.provenance["method"] == "easiest:by=loss"
-    with pytest.raises(UsageError, match="no column 'los': did you mean 'loss'.*easycoreset score --hardness los"):
+    with pytest.raises(UsageError, match="column 'los'.*'loss'.*easycoreset score --hardness los"):
         choose(scores, method="easiest:los", fraction=0.5)
-    with pytest.raises(UsageError, match="'random' has no option 'by'"):
+    with pytest.raises(UsageError, match="'random'.*'by'"):
         choose(scores, method="random", by="loss", fraction=0.5)
-    with pytest.raises(UsageError, match="by is given twice"):
+    with pytest.raises(UsageError, match=r"\bby\b.*'loss'.*'aign'"):
         choose(scores, method="easiest:loss", by="aign", fraction=0.5)
-    with pytest.raises(UsageError, match="did you mean 'easycore'"):
+    with pytest.raises(UsageError, match="'esycore'.*'easycore'"):
         choose(scores, method="esycore", fraction=0.5)
 
 
@@ -157,19 +158,19 @@ def test_easycore_takes_online_scores_only_where_there_are_no_exact_ones(caplog)
 
 def test_lost_classes_are_warnings_that_name_them():
     scores = table(np.arange(100), np.repeat([0, 1], 50))
-    with pytest.warns(EasycoresetWarning, match="no sample of class class 1"):
+    with pytest.warns(EasycoresetWarning, match=r"\bclass class 1\b"):
         choose(scores, method="easycore", fraction=0.3)
     starved = table(np.r_[np.arange(98), 0.5, 1.5], np.r_[np.zeros(49, int), np.ones(49, int), 1, 1])
-    with pytest.warns(EasycoresetWarning, match=r"starves class class 1 \(2 of 51\)"):
+    with pytest.warns(EasycoresetWarning, match=r"\bclass class 1 \(2 of 51\)"):
         choose(starved, method="easycore", fraction=0.5)
 
 
 def test_user_selectors():
     scores = table([1, 2, 3, 4])
     assert set(choose(scores, method="tests.support.factories:first_rows", fraction=0.5).index) == {0, 1}
-    with pytest.raises(UsageError, match="must return a Coreset of 2 samples; got 1"):
+    with pytest.raises(UsageError, match=r"too_few.*\bCoreset\b.*\b2\b.*\b1$"):
         choose(scores, method="tests.support.factories:too_few", fraction=0.5)
-    with pytest.raises(UsageError, match="cannot be imported"):
+    with pytest.raises(UsageError, match=r"tests\.support\.factories:nothing"):
         choose(scores, method="tests.support.factories:nothing", fraction=0.5)
 
 
@@ -221,7 +222,7 @@ def test_select_writes_over_nothing_but_coresets(scored, tmp_path):
         folder / "model.parquet",
     ):
         (folder / "x").mkdir(exist_ok=True)
-        with pytest.raises(UsageError, match="out|needs a column 'keep'"):
+        with pytest.raises(UsageError, match="^out|column 'keep'"):
             select(scores=scores, fraction=0.5, out=out)
     assert all(path.read_bytes() == content for path, content in before.items())
     for fraction in (0.5, 0.6):
@@ -233,24 +234,24 @@ def test_without_labels_nothing_is_selected_per_class():
     recorder = HardnessRecorder(4, reduction="sum")
     recorder.watch(torch.rand(4, 1, 2, 2), torch.arange(4)).sum().backward()
     recorder.end_epoch()
-    with pytest.raises(UsageError, match="needs labels, as per_class does"):
+    with pytest.raises(UsageError, match=r"\blabels\b.*\bper_class\b"):
         choose(recorder.scores(), method="easycore", fraction=0.5, per_class=True)
     planted = Scores(**{**vars(recorder.scores()), "columns": {"curvature": np.ones(4, np.float32)}})
-    with pytest.raises(UsageError, match="slocurves needs labels"):
+    with pytest.raises(UsageError, match=r"slocurves.*\blabels\b"):
         choose(planted, method="slocurves", fraction=0.5)
 
 
 def test_kept_samples_that_were_never_seen_online_are_told():
     scores = table([1, 2, np.nan, np.nan])
     online = Scores(**{**vars(scores), "columns": {"aign_online": scores["aign"]}})
-    with pytest.warns(EasycoresetWarning, match="1 of the kept samples were never observed"):
+    with pytest.warns(EasycoresetWarning, match=r"\b1\b.*\bobserved\b"):
         choose(online, method="easycore", fraction=0.75)
 
 
 def test_infinite_values_count_as_never_observed(caplog):
     with caplog.at_level("WARNING", "easycoreset"):
         scores = table([1, np.inf, 3, -np.inf])
-    assert "2 infinite values of aign count as never observed" in caplog.text
+    assert named(caplog.text, "2 infinite", "aign")
     assert set(choose(scores, method="hardest", fraction=0.5).index) == {0, 2}
 
 
@@ -289,5 +290,5 @@ def test_apply_to_arrays_tensors_and_data_sets():
     frame = pd.DataFrame({"a": [10, 11, 12, 13]})
     assert coreset.apply(frame)["a"].tolist() == [11, 12]
     assert [coreset.apply([torch.ones(1), torch.zeros(2), torch.ones(3), torch.ones(4)])[1].shape] == [(3,)]
-    with pytest.raises(UsageError, match="of 4 samples; got data of 5"):
+    with pytest.raises(UsageError, match=r"\b4\b.*\b5$"):
         coreset.apply(np.zeros(5))

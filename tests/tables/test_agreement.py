@@ -16,6 +16,7 @@ from easycoreset.scoring import compare_early
 from easycoreset.scoring.checkpoints import find_checkpoints
 from easycoreset.tables.agreement import compare_columns
 from easycoreset.tables.merging import standardise
+from support.messages import named
 
 
 def table(columns, labels=(0, 0, 1, 1), ids=None, **provenance):
@@ -61,9 +62,9 @@ def test_tables_are_compared_column_by_column():
     theirs = table({"aign_online": [4, 3, 2, 1], "el2n": [0, 0, 0, 0]})
     (found,) = ours.compare(theirs)
     assert (found.column, found.other, found.spearman) == ("aign", "aign_online", -1)
-    with pytest.raises(UsageError, match="compare: the other table is of other data: 0 sample ids and 1 labels differ"):
+    with pytest.raises(UsageError, match=r"^compare\b.*\b0 sample ids\b.*\b1 labels\b"):
         ours.compare(table({"aign": [1, 2, 3, 4]}, labels=(0, 1, 1, 1)))
-    with pytest.raises(UsageError, match="of split 'test'"):
+    with pytest.raises(UsageError, match="'test'.*'train'|'train'.*'test'"):
         ours.compare(table({"aign": [1, 2, 3, 4]}, split="test"))
 
 
@@ -97,20 +98,18 @@ def test_merging_shards(tmp_path):
     assert merged.labels.tolist() == [0, 0, 1, 1, 1, 0]
     merged.write(tmp_path / "merged.parquet")
     assert Scores.read(tmp_path / "merged.parquet")["aign"].tolist() == merged["aign"].tolist()
-    with pytest.raises(UsageError, match=r"table 1 shares 1 samples with those before it, as 'd'"):
+    with pytest.raises(UsageError, match=r"\btable 1\b.*\b1 samples\b.*'d'"):
         Scores.merge([first, table({"aign": [1, 2]}, labels=(0, 1), ids=list("dg"))])
-    with pytest.raises(UsageError, match="of at least one table"):
+    with pytest.raises(UsageError, match=r"^merge\b"):
         Scores.merge([])
-    with pytest.raises(UsageError, match=r"merge: table 1 is of other data: 0 sample ids and 1 labels differ"):
+    with pytest.raises(UsageError, match=r"^merge\b.*\btable 1\b.*\b0 sample ids\b.*\b1 labels\b"):
         Scores.merge([table({"aign": [1, 2, 3, 4]}), table({"aign": [1, 2, 3, 4]}, labels=(0, 1, 1, 1))])
 
 
 def test_columns_of_other_lengths_are_refused():
     fixed = {"sample_ids": ["a", "b"], "labels": np.zeros(2, int), "class_names": ["x"], "n_obs": np.ones(2, int)}
     for wrong in ({"sample_ids": ["a"]}, {"n_obs": np.ones(3, int)}, {"columns": {"aign": np.zeros(3)}}):
-        with pytest.raises(
-            UsageError, match=f"{next(iter(wrong.get('columns', wrong)))} must be of length 2, as labels"
-        ):
+        with pytest.raises(UsageError, match=f"{next(iter(wrong.get('columns', wrong)))} .*\\b2\\b.*\\blabels\\b"):
             Scores(**{**fixed, "columns": {}, "provenance": {}, **wrong})
 
 
@@ -118,7 +117,7 @@ def test_warnings_are_told_in_python_too():
     script = "import numpy, easycoreset; easycoreset.Scores(sample_ids=['a'], labels=numpy.zeros(1, int), class_names=['x'], "
     script += "n_obs=numpy.ones(1, int), columns={'aign': numpy.array([numpy.inf])}, provenance={})"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert "warning: 1 infinite values of aign count as never observed\n" in told.stderr and not told.returncode
+    assert named(told.stderr, "warning: ", "1 infinite", "aign") and not told.returncode
 
 
 def test_real_seeds_and_early_epochs(tmp_path):
@@ -138,7 +137,7 @@ def test_real_seeds_and_early_epochs(tmp_path):
     one = score(data="digits", epochs=4, first=1, out=tmp_path / "first")["aign"]
     assert rows[0]["spearman"] == pytest.approx(spearmanr(one, whole).statistic, abs=1e-4)
     assert rows[0]["spearman"] < rows[1]["spearman"] < 1 and 0 < rows[0]["overlap_10"] <= 1
-    with pytest.raises(UsageError, match="of a scoring run, with trajectory/"):
+    with pytest.raises(UsageError, match="trajectory/"):
         compare_early(tmp_path)
 
 
@@ -146,7 +145,7 @@ def test_online_scoring_tells_its_agreement(tmp_path, cli):
     flags = ["score", "--data", "digits", "--epochs", 2, "--mode", "online"]
     ran = cli(*flags, "--json", "--out", tmp_path / "a")
     found = ran.json["summary"]["agreement"]
-    assert "aign_online against exact aign, on 1438 samples: Spearman 0." in ran.err
+    assert named(ran.err, "aign_online", "aign", "1438 samples", "Spearman 0.")
     assert found["aign_online"]["spearman"] > 0.5 and {"loss_online", "aum_online", "grand_online"} <= set(found)
     assert len(list((tmp_path / "a" / "agreement").glob("*.parquet"))) == 2
     exact = pq.read_table(tmp_path / "a" / "agreement" / "0001.parquet")["aign"].to_numpy()
@@ -159,7 +158,7 @@ def test_online_scoring_tells_its_agreement(tmp_path, cli):
 
 @pytest.mark.parametrize("objective", ["pgd-at:eps=0.1:steps=1", "fgsm-rs:eps=0.1"])
 def test_online_scoring_of_an_objective_that_never_sees_the_clean_batch(objective, tmp_path):
-    with pytest.raises(UsageError, match="online scoring needs the clean batch of a step, which (pgd-at|fgsm-rs)"):
+    with pytest.raises(UsageError, match=r"online.*\b(pgd-at|fgsm-rs)\b"):
         score(data="digits", epochs=1, mode="online", objective=objective, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -196,8 +195,7 @@ def test_after_the_fact(tmp_path, cli):
     )
     assert ran.code == 0, ran.err
     assert (
-        "11 checkpoints, in this order: epoch_1.pt, epoch_2.pt" in ran.err
-        and "epoch_9.pt, epoch_10.pt, epoch_11.pt" in ran.err
+        named(ran.err, "11 checkpoints", "epoch_1.pt, epoch_2.pt") and "epoch_9.pt, epoch_10.pt, epoch_11.pt" in ran.err
     )
     found = Scores.read(tmp_path / "scored" / "scores.parquet")
     assert list(found.columns) == list(own.columns) and (found.n_obs == 11).all()
@@ -214,7 +212,7 @@ def test_after_the_fact(tmp_path, cli):
         "--out",
         tmp_path / "folders",
     )
-    assert again.code == 0 and "digits-cnn on 1438 samples of digits, by 11 checkpoints" in again.out, again.err
+    assert again.code == 0 and named(again.out, "digits-cnn", "1438 samples of digits", "11 checkpoints"), again.err
     np.testing.assert_array_equal(Scores.read(tmp_path / "folders" / "scores.parquet")["aign"], own["aign"])
 
 
@@ -222,25 +220,23 @@ def test_wrong_checkpoints(tmp_path):
     options = {"data": "digits", "model": "digits-cnn", "out": tmp_path / "run"}
     (tmp_path / "empty").mkdir()
     for given, match in (
-        ({"checkpoints": tmp_path / "none"}, "checkpoints must be a folder of weights"),
-        ({"checkpoints": tmp_path / "empty"}, "holds no weights"),
+        ({"checkpoints": tmp_path / "none"}, r"^checkpoints\b.*none'"),
+        ({"checkpoints": tmp_path / "empty"}, r"empty\b.*\bweights\b"),
         (
             {"checkpoints": tmp_path / "empty", "epochs": 1},
-            "exactly one of epochs and checkpoints must be given; got both",
+            "epochs.*checkpoints.*both",
         ),
-        ({}, "exactly one of epochs and checkpoints must be given; got neither"),
-        ({"checkpoints": tmp_path / "empty", "lr": 0.2}, r"lr must be left out with checkpoints; got 0\.2"),
-        ({"checkpoints": tmp_path / "empty", "mode": "online"}, "mode must be left out with checkpoints"),
-        ({"epochs": 1, "input_mean": 0.5, "input_std": 0.5}, "input_mean must be left out without checkpoints"),
+        ({}, "epochs.*checkpoints.*neither"),
+        ({"checkpoints": tmp_path / "empty", "lr": 0.2}, r"^lr\b.*\bcheckpoints\b.*\b0\.2$"),
+        ({"checkpoints": tmp_path / "empty", "mode": "online"}, r"^mode\b.*\bcheckpoints\b.*'online'"),
+        ({"epochs": 1, "input_mean": 0.5, "input_std": 0.5}, r"^input_mean\b.*\bcheckpoints\b"),
     ):
         with pytest.raises(UsageError, match=match):
             score(**options, **given)
     folder = tmp_path / "other"
     folder.mkdir()
     save_file({"weight": torch.ones(2)}, folder / "epoch_1.safetensors")
-    with pytest.raises(
-        UsageError, match=r"epoch_1.safetensors: weights of another architecture than digits-cnn; \d+ keys differ"
-    ):
+    with pytest.raises(UsageError, match=r"epoch_1\.safetensors: .*\bdigits-cnn; \d+ keys\b"):
         score(**options, checkpoints=folder)
     for name in ("epoch_10.pt", "epoch_2.pt", "notes.txt"):
         (folder / name).write_bytes(b"x")
@@ -250,9 +246,9 @@ def test_wrong_checkpoints(tmp_path):
 
 def test_tables_that_are_neither_seeds_nor_shards_are_refused():
     first = table({"aign": [1, 2, 3, 4]})
-    with pytest.raises(UsageError, match="merge must be of tables of one split"):
+    with pytest.raises(UsageError, match=r"^merge\b.*\bsplit\b"):
         Scores.merge([first, table({"aign": [1, 2]}, labels=(0, 1), ids=["x", "y"], split="test")])
-    with pytest.raises(UsageError, match="merge must be of tables that share a hardness"):
+    with pytest.raises(UsageError, match=r"^merge\b.*\bhardness\b"):
         Scores.merge([first, table({"loss": [1, 2, 3, 4]})])
 
 
@@ -267,5 +263,5 @@ def test_agreement_is_of_what_was_trained_on(tmp_path):
     assert found["aign_online"]["samples"] == 50
     with pytest.raises(UsageError, match=r"agreement=50 \(now 60\)"):
         score(**options, agreement=60, out=tmp_path / "run")
-    with pytest.raises(UsageError, match="agreement must be left out in mode exact"):
+    with pytest.raises(UsageError, match=r"^agreement\b.*\bexact\b"):
         score(data="digits", epochs=1, agreement=3, out=tmp_path / "x")

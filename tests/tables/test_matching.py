@@ -13,6 +13,7 @@ from easycoreset.options import TrainOptions
 from easycoreset.tables.matching import match_coreset, match_scores
 from easycoreset.training import prepare
 from easycoreset.training.rows import training_rows
+from support.messages import named
 
 
 def split_of(ids, labels, mark="now", name="train"):
@@ -41,9 +42,9 @@ def test_scores_are_matched_by_name(scores, caplog):
     assert found.labels.tolist() == [1, 0, 0, 1] and found.sample_ids == ["d", "x", "a", "b"]
     assert found.provenance["fingerprint"] == "now"
     assert found.provenance["matched"] == {"matched": 3, "gone": 2, "new": 1, "relabelled": 1, "from": "before"}
-    assert "scores: matched by sample_id: 3 of 5 samples; 2 gone, 1 new, 1 relabelled" in caplog.messages
+    assert any(named(message, "scores: ", "3 of 5", "2 gone, 1 new, 1 relabelled") for message in caplog.messages)
     assert found.features is None
-    with pytest.raises(UsageError, match="1 new samples have no features"):
+    with pytest.raises(UsageError, match=r"\b1 new samples\b.*\bfeatures\b"):
         choose(found, method="moderate", fraction=0.5)
     kept = choose(found, method="easiest", fraction=0.5)
     assert kept.index.tolist() == [0, 2]  # never the new one
@@ -110,9 +111,9 @@ def test_matching_equals_a_dictionary_on_random_data():
 @pytest.mark.parametrize(
     ("ids", "more", "match"),
     [
-        (["a", "b", "a"], {}, "the data: sample ids must be there once each to be matched; 'a' is there again"),
-        (["x", "y", "z"], {}, r"have no sample_id in common \(as 'a' and 'x'\)"),
-        (["a", "b", "c"], {"name": "test"}, "is of split 'train'; needed is 'test'"),
+        (["a", "b", "a"], {}, "^the data: .*'a'"),
+        (["x", "y", "z"], {}, r"sample_id.*'a'.*'x'"),
+        (["a", "b", "c"], {"name": "test"}, "'train'.*'test'"),
     ],
 )
 def test_what_cannot_be_matched_is_named(scores, ids, more, match):
@@ -121,9 +122,9 @@ def test_what_cannot_be_matched_is_named(scores, ids, more, match):
         with pytest.raises(UsageError, match=match):
             matched(table, split_of(ids, [0, 1, 0], **more))
     twice = replace(scores, sample_ids=list("abcda"))
-    with pytest.raises(UsageError, match="scores: sample ids must be there once each"):
+    with pytest.raises(UsageError, match=r"^scores: .*\bsample ids\b.*'a'"):
         match_scores(twice, split_of(["a", "b"], [0, 1]))
-    with pytest.raises(UsageError, match="none of its 1 samples is left in the data"):
+    with pytest.raises(UsageError, match=r"\b1 samples\b"):
         match_coreset(Coreset.from_order(np.array([4]), scores), split_of(["a", "b"], [0, 1]))
 
 
@@ -171,10 +172,10 @@ def test_training_on_a_coreset_of_data_that_changed(changed, cli):
         folder / "t",
     )
     ran = cli(*line)
-    assert ran.code == 2 and "is of other data" in ran.err and "35 sample ids are in both (--allow-subset" in ran.err
+    assert ran.code == 2 and named(ran.err, "35 sample ids", "(--allow-subset")
     ran = cli(*line, "--allow-subset")
     assert ran.code == 0, ran.err
-    assert "all.parquet: matched by sample_id: 35 of 36 samples; 1 gone, 1 new, 0 relabelled" in ran.err
+    assert named(ran.err, "all.parquet: ", "35 of 36", "1 gone, 1 new, 0 relabelled")
     source = open_source(str(folder / "data"), image_size=8)
     given = TrainOptions(
         data=str(folder / "data"),
@@ -189,7 +190,7 @@ def test_training_on_a_coreset_of_data_that_changed(changed, cli):
     assert weight is None and [name for row, name in enumerate(train.sample_ids) if row not in index] == [
         "train/class 0/new.png"
     ]
-    with pytest.raises(UsageError, match="allow_subset must be given with a coreset; got True"):
+    with pytest.raises(UsageError, match=r"^allow_subset\b.*\bcoreset; got True"):
         TrainOptions(data="digits", allow_subset=True, epochs=1, out=folder / "x")
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from easycoreset import Scores, load_model, score, train
+from support.messages import named
 
 N = 103
 ROOT = Path(__file__).parents[2]
@@ -184,7 +185,7 @@ def test_a_process_that_dies_ends_the_run_and_one_process_goes_on(tmp_path):
     os.kill(int(workers[1]), signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0 and not (tmp_path / "run" / "scores.parquet").exists()
-    assert "another process of this run has ended" in err or "SIGKILL" in err
+    assert "another process" in err or "SIGKILL" in err
     state = torch.load(checkpoint, weights_only=True)
     assert (state["epoch"], state["step"]) > (1, 0)
     ran = subprocess.run(
@@ -193,7 +194,7 @@ def test_a_process_that_dies_ends_the_run_and_one_process_goes_on(tmp_path):
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
-    assert ran.returncode == 0 and "resuming from epoch" in ran.stderr, ran.stderr
+    assert ran.returncode == 0 and "resuming" in ran.stderr, ran.stderr
     scores = Scores.read(tmp_path / "run" / "scores.parquet")
     assert json.loads(ran.stdout)["summary"]["processes"] == 1
     assert np.isfinite(scores["aign_online"]).all() and scores.n_obs.max() == 4 and scores.n_obs.min() >= 3
@@ -217,5 +218,5 @@ def test_other_commands_are_refused(tmp_path):
         tmp_path / "grid",
     )
     _, err = process.communicate(timeout=120)
-    assert process.returncode != 0 and "compare is no command for torchrun: score and train are" in err
+    assert process.returncode != 0 and named(err, "compare", "torchrun", "score and train")
     assert not (tmp_path / "grid").exists()

@@ -19,6 +19,8 @@ from benchmarks.figures import beside
 from benchmarks.grids import cheapest, compare_cell, read_experiment, rows_of
 from benchmarks.scatter import scatter
 
+from support.messages import named
+
 ROOT = Path(__file__).parents[2]
 APART = {"agreement", "attacks", "coverage", "noise", "selectors"}  # commands of their own, which write results
 LINE = {
@@ -57,7 +59,7 @@ def test_every_registered_benchmark_is_a_file_that_runs_and_every_file_is_regist
 
 def test_the_runner_refuses_unknown_names_and_counts_what_is_above(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "nothing"])
-    with pytest.raises(SystemExit, match="unknown benchmark 'nothing'.*growth"):
+    with pytest.raises(SystemExit, match="'nothing'.*growth"):
         runner.main()
     rows = [{"what": "a", "budget": 1.0, "measured": 1.0}, {"what": "b", "budget": 1.0, "measured": 1.01}]
     monkeypatch.setattr("benchmarks.exact.run", lambda: rows)
@@ -106,7 +108,7 @@ def test_what_a_process_costs_is_its_own():
     small, large = (spend([sys.executable, "-c", f"x = b'1' * {size}; print(len(x))"]) for size in (1, 10**8))
     assert len(here) and small.out == "1\n" and small.seconds > 0
     assert small.mb < 60 and large.mb - small.mb == pytest.approx(100, abs=10)
-    with pytest.raises(RuntimeError, match="exit 3: no such thing"):
+    with pytest.raises(RuntimeError, match=r"exit 3\b.*no such thing"):
         spend([sys.executable, "-c", "import sys; print('no such thing', file=sys.stderr); sys.exit(3)"])
 
 
@@ -159,7 +161,7 @@ def test_a_cell_is_the_same_within_its_interval_or_does_not_hold():
     within = compare_cell([LINE], [LINE | {"accuracy": 0.54}])
     assert within.holds and within.said == "within the recorded intervals, 0 of 1 the same"
     assert not compare_cell([LINE], [LINE | {"accuracy": 0.56}]).holds
-    assert "kept is 143; recorded is 144" in compare_cell([LINE], [LINE | {"kept": 143}]).said
+    assert named(compare_cell([LINE], [LINE | {"kept": 143}]).said, "kept ", "143", "144")
     assert not compare_cell([LINE, LINE], [LINE]).holds
 
 
@@ -185,13 +187,13 @@ def test_the_check_finds_a_changed_figure(tmp_path, monkeypatch, capsys):
     assert check.main([], tmp_path) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in said] == ["holds", "skipped", "skipped"]
-    assert "python -m benchmarks.check noise-cifar10.json" in said[1] and "nothing here does it again" in said[2]
+    assert "python -m benchmarks.check noise-cifar10.json" in said[1] and "strange.json" in said[2]
     (tmp_path / "growth-cpu.json").write_text(json.dumps(record).replace("1.0", "0.1"))
     assert check.main([], tmp_path) == 1 and "DOES NOT HOLD" in capsys.readouterr().out
     (tmp_path / "growth-cpu.json").write_text("{")
     assert check.main(["growth-cpu.json"], tmp_path) == 1 and "JSONDecodeError" in capsys.readouterr().out
     assert check.main(["noise-cifar10.json"], tmp_path) == 0 and "EASYCORESET_DATA" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="unknown result 'other': choose from growth-cpu.json"):
+    with pytest.raises(SystemExit, match=r"'other'.*growth-cpu\.json"):
         check.main(["other"], tmp_path)
 
 
@@ -220,6 +222,6 @@ def test_a_real_cell_is_done_again_and_a_changed_figure_of_it_is_found(tmp_path)
     pq.write_table(table, folder / "results.parquet")
     verdict = check.check(folder, None, False)
     assert verdict.holds is False
-    found = re.search(r"eps 0\.1: ([0-9.]+) is outside the recorded ([0-9.]+) ", verdict.said)
+    found = re.search(r"eps 0\.1: ([0-9.]+) .*? ([0-9.]+) ", verdict.said)
     assert found is not None and float(found[2]) == pytest.approx(first["accuracy"] + 0.2, abs=1e-4)
     assert float(found[1]) == pytest.approx(first["accuracy"], abs=0.05)  # another processor rounds otherwise

@@ -22,7 +22,7 @@ def test_public_names_are_those_of_the_readme():
     assert sorted(documented) == sorted(easycoreset.__all__) == sorted(easycoreset._HOMES)
     for name in easycoreset.__all__:
         assert getattr(easycoreset, name).__doc__
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="'nothing'"):
         _ = easycoreset.nothing
 
 
@@ -46,9 +46,9 @@ def test_signatures_are_the_options():
 
     parameters = inspect.signature(easycoreset.train).parameters
     assert {"data", "epochs", "updates", "out"} <= set(parameters) and "options" not in parameters
-    with pytest.raises(TypeError, match=r"train\(\) has no option 'epoch': did you mean 'epochs'"):
+    with pytest.raises(TypeError, match=r"train\(\).*'epoch'.*'epochs'"):
         easycoreset.train(data="digits", epoch=3, out="x")
-    assert "batch_size: Samples per training step." in easycoreset.train.__doc__
+    assert "batch_size: Samples" in easycoreset.train.__doc__
     assert "Annotated" not in str(inspect.signature(easycoreset.train))
 
 

@@ -24,6 +24,7 @@ from easycoreset.cli.config import read_yaml
 from easycoreset.errors import MAX_MESSAGE
 from easycoreset.exporting import export
 from easycoreset.reporting import report
+from support.messages import named
 
 pytestmark = pytest.mark.filterwarnings("ignore::easycoreset.errors.EasycoresetWarning")
 SHOWN = '<li><img src="data:image'
@@ -100,7 +101,7 @@ class TestAFolderThatNamesOthersPictures:
 
     def test_an_export_of_arrays_asks_nobody(self, photos, no_network):
         edit(photos / "run" / "run.json", given={"data": "hf:evil/x"})
-        with pytest.raises(UsageError, match="data must be given"):
+        with pytest.raises(UsageError, match=r"^data\b.*--data"):
             export(photos / "run" / "coreset.parquet", format="folder", out=photos / "kept")
         assert no_network == []
 
@@ -126,7 +127,7 @@ class TestAFolderThatNamesOthersPictures:
             (data / kept).unlink()
             (data / kept).symlink_to(photos / "id_rsa")
             rewrite(coreset, lambda facts: {k: v for k, v in facts.items() if k != "fingerprint"})
-        with pytest.raises(UsageError, match="is not an image"):
+        with pytest.raises(UsageError, match=r"^data: .*\bimage\b"):
             export(coreset, format="folder", data=str(data), copy=copy, out=photos / "kept")
         assert not (photos / "kept").exists()
 
@@ -282,11 +283,11 @@ class TestSizes:
             opened.write(bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4) for n in (10, 28, 28)))
             for _ in range(80):
                 opened.write(bytes(2**25))  # 2.5 GB in all
-        with limited(), pytest.raises(UsageError, match="truncated, or not an IDX file"):
+        with limited(), pytest.raises(UsageError, match=r"train-images-idx3-ubyte.*\bIDX\b"):
             open_source(f"fashion-mnist:{tmp_path}")
         header = bytes([0, 0, 8, 3]) + b"\xff" * 12
         (raw / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header))
-        with limited(), pytest.raises(UsageError, match="not an IDX file"):
+        with limited(), pytest.raises(UsageError, match=r"train-images-idx3-ubyte.*\bIDX\b"):
             open_source(f"fashion-mnist:{tmp_path}")
 
     @pytest.mark.parametrize("shape", [(10**12,), (2**62, 2**62), (70_000, 28, 28), (1,)])
@@ -297,20 +298,20 @@ class TestSizes:
         with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_DEFLATED) as whole:
             whole.writestr("x.npy", b"\x93NUMPY\x01\x00v\x00" + head + bytes(1000))
             whole.writestr("y.npy", zipfile.ZipFile(file).read("y.npy"))
-        with limited(), pytest.raises(UsageError, match=r"not a readable \.npz file"):
+        with limited(), pytest.raises(UsageError, match=r"b\.npz.*\.npz file"):
             open_source(str(tmp_path / "b.npz"))
 
     def test_arrays_for_which_there_is_no_room_are_not_begun(self, tmp_path, monkeypatch):
         np.savez_compressed(tmp_path / "a.npz", x=np.zeros((50, 800, 800), np.uint8), y=np.arange(50) % 5)
         monkeypatch.setattr("easycoreset.arrays.free_memory", lambda: 60_000_000)
-        with pytest.raises(UsageError, match=r"x\.npy takes 0\.0 GB, more than half of the free memory"):
+        with pytest.raises(UsageError, match=r"x\.npy.*\b0\.0 GB\b"):
             open_source(str(tmp_path / "a.npz"))
 
     @pytest.mark.parametrize("dtype", ["O", "V8", "M8[s]"])
     def test_arrays_of_anything_but_numbers_are_refused(self, tmp_path, dtype):
         x = np.array([None] * 9, object) if dtype == "O" else np.zeros(9, dtype)
         np.savez(tmp_path / "a.npz", x=x, y=np.arange(9) % 3)
-        with pytest.raises(UsageError, match=r"not a readable \.npz file: an array of"):
+        with pytest.raises(UsageError, match=r"a\.npz.*\barray of\b"):
             open_source(str(tmp_path / "a.npz"))
 
 
@@ -460,7 +461,7 @@ class TestDamaged:
     )
     def test_features(self, featured_scores, content):
         (featured_scores.parent / "features.npy").write_bytes(content)
-        assert "not a readable array" in Scores.read(featured_scores).features_problem
+        assert named(Scores.read(featured_scores).features_problem, "features.npy", "array")
         for record in ("{}", '{"kinds": []}', '{"kinds": {"clean": 3}}', '{"kinds": {"clean": {}}, "bias": "no"}'):
             (featured_scores.parent / "features.json").write_text(record)
             assert "features.json" in Scores.read(featured_scores).features_problem
