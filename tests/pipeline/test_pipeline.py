@@ -1,6 +1,7 @@
 """`run`: from a folder of labelled images to a report, in one command that goes on where it stopped."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow.parquet as pq

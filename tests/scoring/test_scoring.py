@@ -243,7 +243,7 @@ def test_the_pass_in_bf16_where_the_ranks_stay(tmp_path, monkeypatch, cli):
         "--out",
         tmp_path / "e",
     )
-    assert ran.code == 0 and explicit(ran.err, "fp32", "measures")
+    assert ran.code == 0 and named(ran.err, "fp32", "measures")
     monkeypatch.undo()
     layer = next(name for name, kind in load_model(tmp_path / "a").named_modules() if isinstance(kind, torch.nn.Linear))
     explicit = score(
