@@ -144,7 +144,7 @@ def test_state_survives_a_checkpoint(images, model, tmp_path):
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     loop(model, second, loader, "mean")
     np.testing.assert_array_equal(whole.scores()["aign_online"], second.scores()["aign_online"])
-    with pytest.raises(UsageError, match=r"^the recorder's state\b.*\bshape\b"):
+    with pytest.raises(UsageError, match=rf"state\b.*\bnum_samples\b.*\b{N}\b.*\b{N + 1}$"):
         HardnessRecorder(N + 1).load_state_dict(first.state_dict())
 
 
@@ -186,7 +186,7 @@ def test_misuse_is_named():
         with pytest.raises(UsageError, match=match):
             recorder.watch(bad[0], torch.tensor(bad[1]))
     for scale in (0, float("inf"), -1):
-        with pytest.raises(UsageError, match="^scale.*{scale"):
+        with pytest.raises(UsageError, match=f"^scale.*{scale}$"):
             recorder.watch(x, torch.tensor([0, 1]), scale=scale)
     with pytest.raises(UsageError, match=r"\bx\b.*\[B, \.\.\.\].*\(2,\)"):
         recorder.watch(torch.rand(2), torch.tensor([0, 1]))
@@ -304,7 +304,7 @@ def test_misuse_of_observe_is_named(model, images):
         ((logits, F.one_hot(y, 10), index), r"^observe: y\b.*Mixup"),
         ((logits, y.float(), index), r"^observe: y\b.*Mixup"),
         ((logits, y, index + 1), r"^observe: index\b.*\b0\.\.102\b.*\b1\.\.103$"),
-        ((logits, y, index[:5]), r"^observe: index\b.*\[{N}\]"),
+        ((logits, y, index[:5]), rf"^observe: index\b.*\[{N}\]"),
     ]:
         with pytest.raises(UsageError, match=match):
             recorder.observe(*bad)
@@ -327,7 +327,7 @@ def test_a_loss_that_is_not_reduced_as_declared_is_refused(images, model, declar
     recorder = HardnessRecorder(N, reduction=declared)
     logits = model(recorder.watch(x, torch.arange(N), scale=scale))
     recorder.observe(logits, y, torch.arange(N))
-    with pytest.raises(UsageError, match=r"reduction='{declared}'.*\bscale={scale:g}\b.*\bloss=NAME\b"):
+    with pytest.raises(UsageError, match=rf"reduction='{declared}'.*\bscale={scale:g}\b.*\bloss=NAME\b"):
         loss(logits, y).backward()
 
 
@@ -510,7 +510,7 @@ def test_a_coreset_yields_the_indices_of_the_whole(images):
     data = TensorDataset(x, y)
     view = Coreset.from_order(np.array([70, 3, 50]), _table(y)).apply(data)
     assert sorted(index for _, _, index in (with_index(view)[k] for k in range(3))) == [3, 50, 70]
-    with pytest.raises(UsageError, match=r"^data\b.*map-style"):
+    with pytest.raises(UsageError, match=r"\bdata\b.*map-style"):
         with_index(iter([1]))
 
 

@@ -136,7 +136,7 @@ def test_cleanlab_beside_it(noisy, tmp_path):
 def test_wrong_use(noisy, tmp_path, digits):
     folder, _ = noisy
     for options, match in (
-        ({"data": "digits"}, r"^scores\b.*\d+ .*\b1438\b"),
+        ({"data": "digits"}, r"^scores\b.*\b1438 sample ids\b"),
         ({"by": "agin"}, r"^by\b.*'agin'.*'aign'"),
         ({"suspect_by": "vog"}, r"^suspect_by\b.*'vog'"),
         ({"scores": tmp_path / "none"}, r"^scores\b.*none'"),

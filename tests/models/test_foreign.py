@@ -93,7 +93,7 @@ def test_wrong_files_and_options(trained, theirs, tmp_path):
     save_file(state, tmp_path / "fine.safetensors")
     for options, match in (
         ({"input_mean": mean}, "input_mean.*input_std"),
-        ({"input_mean": [0.1, 0.2], "input_std": [1, 1]}, r"input_mean.*\b1\b.*\[0\.1, 0\.2\]"),
+        ({"input_mean": [0.1, 0.2], "input_std": [1, 1]}, r"input_mean.*\b1\b.*\(0\.1, 0\.2\)"),
         ({"input_mean": 0.1, "input_std": 0}, "input_std.* 0"),
     ):
         with pytest.raises(UsageError, match=match):

@@ -23,7 +23,7 @@ STEM = "stem for ImageNet"
     [("test_resnet", (1, 8, 8)), ("test_resnet", (3, 40, 32)), ("test_vit", (3, 32, 32)), ("test_vit", (1, 48, 64))],
 )
 def test_models_take_the_images_as_they_are(name, shape):
-    with pytest.warns(EasycoresetWarning, match=f"timm:{name} {STEM}"):
+    with pytest.warns(EasycoresetWarning, match=f"timm:{name} .*{STEM}"):
         model = build_model(card(f"timm:{name}", shape, 7))
     assert isinstance(model[0], Normalize) and model(torch.rand(2, *shape)).shape == (2, 7)
     x = torch.rand(2, *shape)
@@ -58,7 +58,7 @@ def test_the_commands_take_them(cli, tmp_path):
     assert json.loads((tmp_path / "model.json").read_text())["model"] == "timm:test_resnet"
     assert not load_model(tmp_path).training
     refused = cli("train", "--data", "digits", "--model", "timm:test_vit", "--epochs", "1", "--out", tmp_path / "vit")
-    assert refused.code == 2 and named(refused.err, "'timm:test_vit'", "(1, 8, 8)")
+    assert refused.code == 2 and named(refused.err, "float32", "(1, 8, 8)")
     assert refused.err.count("\n") <= 3
 
 
