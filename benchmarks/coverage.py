@@ -23,7 +23,7 @@ from scipy import special
 
 from benchmarks.__main__ import describe
 from easycoreset.statistics import Outcomes, PlannedContrast, Plans, contrast_all, estimate, holm
-from easycoreset.statistics.frontiers import NotMeasurableError, gain_at_equal_budget, gain_at_matched_clean
+from easycoreset.statistics.gains import NotMeasurableError, gain_at_equal_budget, gain_at_matched_clean
 from easycoreset.statistics.outcomes import Row
 
 IMAGES = 2000

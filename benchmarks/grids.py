@@ -12,7 +12,7 @@ from benchmarks.figures import Verdict
 from easycoreset.experiment import Cell, Experiment, Product
 from easycoreset.experiment.results import collect
 from easycoreset.experiment.tasks import Setting
-from easycoreset.experiment.work import run_cell
+from easycoreset.experiment.worker import run_cell
 from easycoreset.files import read_json
 
 LINE = ("attack", "eps", "accuracy", "low", "high", "samples")

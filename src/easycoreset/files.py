@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.errors import MAX_MESSAGE, RunError, UsageError, shorten
-from easycoreset.ledgers import MADE, TEMPORARY, check_free, ledger_of
+from easycoreset.file_lists import MADE, TEMPORARY, check_free, ledger_of
 from easycoreset.memory import largest_file
 from easycoreset.paths import digest_of, is_plain_file, remember, remove_empty
 

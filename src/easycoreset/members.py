@@ -12,7 +12,7 @@ from typing import Any
 
 from easycoreset.conversion import convert, option_types
 from easycoreset.errors import MAX_MESSAGE, UsageError, nearest, quote, shorten
-from easycoreset.own_modules import OWN, is_own
+from easycoreset.user_modules import OWN, is_own
 
 Table = Mapping[str, str]
 

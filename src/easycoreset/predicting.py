@@ -15,10 +15,9 @@ from easycoreset.console import log, progress, say_name
 from easycoreset.data.arrays import ARRAY_NAMES, check_arrays
 from easycoreset.data.folder import check_utf8_name, list_images
 from easycoreset.data.keyed_random import derive_seed
-from easycoreset.decoding import decode, describe_read_error, find_white
 from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
-from easycoreset.folders import claim
+from easycoreset.image_decoding import decode, describe_read_error, find_white
 from easycoreset.models.card import ModelCard, read_card
 from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
@@ -26,6 +25,7 @@ from easycoreset.options import PredictOptions, options_json, takes
 from easycoreset.parquet import read_table, write_table
 from easycoreset.paths import digest_of
 from easycoreset.process_group import preserve_rng
+from easycoreset.run_folders import claim
 from easycoreset.spreadsheet import write_csv
 from easycoreset.training.setup import choose_device, set_threads, to_device
 

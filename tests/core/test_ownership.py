@@ -12,9 +12,9 @@ from PIL import Image
 
 from easycoreset import UsageError
 from easycoreset.exporting import export
+from easycoreset.file_lists import Ledger, delete_run
 from easycoreset.files import write_atomic, write_json
-from easycoreset.folders import claim
-from easycoreset.ledgers import Ledger, delete_run
+from easycoreset.run_folders import claim
 from support.messages import named
 
 SMALL = ("--data", "digits", "--model", "digits-cnn")
@@ -525,7 +525,7 @@ def test_a_grid_of_a_version_that_kept_no_list_grows(cli, made, tmp_path):
 
 
 def test_a_spoilt_step_is_set_aside_and_a_users_file_in_it_is_not(tmp_path):
-    from easycoreset.folders import discard_step, step_folder
+    from easycoreset.run_folders import discard_step, step_folder
 
     cell = tmp_path / "cell"
     with step_folder(cell, "cell.json"):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from easycoreset import RunError, UsageError, decoding, open_source
+from easycoreset import RunError, UsageError, image_decoding, open_source
 from easycoreset.data import image_files, images
-from easycoreset.decoding import decode
 from easycoreset.errors import EasycoresetWarning
+from easycoreset.image_decoding import decode
 from support.messages import named
 from support.sources import check_source
 
@@ -190,7 +190,7 @@ def test_very_large_images_are_read_without_a_word(wide):
 
 def test_what_is_too_large_is_named_and_can_be_left_out(wide, png_folder, monkeypatch):
     _, image = wide
-    monkeypatch.setattr(decoding, "MOST_BYTES", 10**7)
+    monkeypatch.setattr(image_decoding, "MOST_BYTES", 10**7)
     image.save(png_folder / "class 0" / "wide.jpg")  # decoded at an eighth
     image.resize((8000, 4000)).save(png_folder / "class 0" / "wide.png", compress_level=1)
     with pytest.raises(UsageError, match=r"1 unreadable.*wide\.png \(8000 x 4000\b.*\b10 MB\b"):
@@ -219,8 +219,8 @@ def test_large_images_of_every_mode(tmp_path, monkeypatch):
         image.save(tmp_path / name)
     plain.save(tmp_path / "turned.tif", exif=exif)
     before = {file: (decode(file, 8), decode(file, None)) for file in tmp_path.iterdir()}
-    monkeypatch.setattr(decoding, "LARGE", 100)
-    monkeypatch.setattr(decoding, "STRIP", 700)
+    monkeypatch.setattr(image_decoding, "LARGE", 100)
+    monkeypatch.setattr(image_decoding, "STRIP", 700)
     for file, (expected, whole) in before.items():
         assert np.array_equal(decode(file, None), whole), file.name
         np.testing.assert_allclose(decode(file, 8).astype(int), expected, atol=2 if file.name != "one.png" else 20)
@@ -233,14 +233,14 @@ def test_a_large_picture_is_turned_as_its_exif_says(tmp_path, monkeypatch, orien
     exif[0x0112] = orientation
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     expected = decode(tmp_path / "a.png", None)
-    monkeypatch.setattr(decoding, "LARGE", 100)
+    monkeypatch.setattr(image_decoding, "LARGE", 100)
     assert np.array_equal(decode(tmp_path / "a.png", None), expected)
 
 
 MEASURE = """
 import sys
 from pathlib import Path
-from easycoreset.decoding import decode
+from easycoreset.image_decoding import decode
 def peak(): return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM:")) / 1024
 before = peak()
 for file in sys.argv[1:]:
@@ -313,7 +313,7 @@ def test_in_a_very_large_folder_the_beginning_must_do(png_folder, monkeypatch, f
         if form != "png":
             file.unlink()
     own = sorted(png_folder.rglob(f"*.{form}"))
-    assert decoding.begins_as_picture(own[0]) == (form != "ppm")  # which is then opened as one
+    assert image_decoding.begins_as_picture(own[0]) == (form != "ppm")  # which is then opened as one
     assert len(open_source(str(png_folder), image_size=8, num_workers=0).splits["train"]) > 20
     own[3].write_bytes(b"<html>not found</html>")
     with pytest.raises(UsageError, match="1 unreadable image: .*--skip-unreadable"):

@@ -11,7 +11,7 @@ import pytest
 
 from easycoreset import UsageError
 from easycoreset.errors import GridError
-from easycoreset.experiment import Cell, Experiment, Product, run_experiment, running, work
+from easycoreset.experiment import Cell, Experiment, Product, run_experiment, scheduler, worker
 from easycoreset.experiment.cells import split_strong
 from easycoreset.experiment.tasks import Setting, Task
 from easycoreset.recipes import digits as digits_recipe
@@ -130,7 +130,7 @@ def test_a_method_whose_scores_are_never_made_fails_instead_of_waiting(tmp_path)
 def test_an_interrupted_strong_attack_loses_nothing(tmp_path, monkeypatch):
     """What the table's attacks found stays, whenever the strong one is cut off."""
     (cell,) = experiment(methods=("random",), strong=("pgd:steps=3@20",)).cells()
-    evaluate = work.evaluate
+    evaluate = worker.evaluate
     calls = []
 
     def cut_off(**options):
@@ -142,12 +142,12 @@ def test_an_interrupted_strong_attack_loses_nothing(tmp_path, monkeypatch):
         calls[-1] = (*options["attack"], done)
         return found
 
-    monkeypatch.setattr(work, "evaluate", cut_off)
+    monkeypatch.setattr(worker, "evaluate", cut_off)
     task = Task("cell", cell)
     setting = Setting(tmp_path, "cpu")
     with pytest.raises(KeyboardInterrupt):
-        work.work_on(task, setting)
-    assert work.work_on(task, setting).status == "done"
+        worker.work_on(task, setting)
+    assert worker.work_on(task, setting).status == "done"
     assert calls == [
         ("pgd:steps=2", "fgsm", False),
         ("pgd:steps=3",),
@@ -180,7 +180,7 @@ def test_strong_attacks_and_their_versions_name_a_cell(monkeypatch):
 
 def test_workers_are_told_of_the_machine(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(running, "open_pool", lambda *given: seen.append(given) or 1 / 0)
+    monkeypatch.setattr(scheduler, "open_pool", lambda *given: seen.append(given) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_experiment(experiment(), tmp_path, workers=3, device="cpu", keep_weights=True, num_workers=7, on="ray")
     assert seen == [("ray", 3, Setting(tmp_path, "cpu", True, 7))]

@@ -13,7 +13,7 @@ from easycoreset.conversion import convert
 from easycoreset.experiment import Cell, run_experiment
 from easycoreset.models.saved import load_model
 from easycoreset.options import OPTIONS, CompareOptions, ScoreOptions, TrainOptions, field_names
-from easycoreset.pipeline.describing import describe_experiment
+from easycoreset.pipeline.experiment_options import describe_experiment
 from easycoreset.recipes import cifar10_main
 
 NOT_OF_A_GRID = {  # why `compare` does not take an option of `train` or `score`

@@ -15,9 +15,9 @@ from grids import SMALL, done, finish, results, start
 
 from easycoreset import Coreset, open_source
 from easycoreset.experiment import run_experiment
-from easycoreset.folders import claim
 from easycoreset.options import CompareOptions
-from easycoreset.pipeline.describing import describe_experiment
+from easycoreset.pipeline.experiment_options import describe_experiment
+from easycoreset.run_folders import claim
 from easycoreset.statistics import read_plans
 from easycoreset.tables.coreset import kept_count
 from easycoreset.tables.holdout import hold_out

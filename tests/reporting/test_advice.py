@@ -7,7 +7,7 @@ import pytest
 
 from easycoreset.reporting.advice import advise
 from easycoreset.reporting.classes import by_class
-from easycoreset.reporting.compute import count_epochs, uses_scores
+from easycoreset.reporting.epoch_counts import count_epochs, uses_scores
 from easycoreset.statistics import Contrast, Group, PlannedContrast, Row, estimate
 from support.messages import named
 

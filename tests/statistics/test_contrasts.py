@@ -26,7 +26,7 @@ from easycoreset.statistics import (
     read_plans,
     sign_flip_p,
 )
-from easycoreset.statistics.planned import parse_contrast
+from easycoreset.statistics.planned_contrasts import parse_contrast
 from support.messages import named
 
 REPOSITORY = Path(__file__).parents[2]

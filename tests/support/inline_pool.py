@@ -2,7 +2,7 @@
 
 from concurrent.futures import Future
 
-from easycoreset.experiment import running, work
+from easycoreset.experiment import scheduler, worker
 
 
 class InlinePool:
@@ -13,7 +13,7 @@ class InlinePool:
 
     def submit(self, task):
         future = Future()
-        future.set_result(work.work_on(task, self.setting))
+        future.set_result(worker.work_on(task, self.setting))
         return future
 
     def result(self, future):
@@ -24,5 +24,5 @@ class InlinePool:
 
 
 def use(monkeypatch):
-    monkeypatch.setattr(running, "open_pool", lambda on, workers, setting: InlinePool(setting))
-    monkeypatch.setattr(work, "hush", lambda: None)
+    monkeypatch.setattr(scheduler, "open_pool", lambda on, workers, setting: InlinePool(setting))
+    monkeypatch.setattr(worker, "hush", lambda: None)

@@ -15,13 +15,13 @@ from easycoreset.auditing.suspects import has_threshold, rank_hardest_first, sus
 from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.errors import UsageError, nearest, quote
-from easycoreset.folders import claim
 from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
 from easycoreset.options import AuditOptions, options_json, takes
 from easycoreset.parquet import read_table, with_provenance, write_table
 from easycoreset.paths import digest_of
 from easycoreset.process_group import preserve_rng
+from easycoreset.run_folders import claim
 from easycoreset.selection.published import read_sample_list
 from easycoreset.tables import Scores
 from easycoreset.tables.matching import match_scores, require_same_data

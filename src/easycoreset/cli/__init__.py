@@ -15,10 +15,10 @@ from cyclopts import CycloptsError, MissingArgumentError, Parameter, Token
 from easycoreset import console
 from easycoreset.cli.commands import app
 from easycoreset.cli.config import with_config
+from easycoreset.cli.launcher import GONE, hush, is_follower, is_loss, part, refuse_alone
 from easycoreset.cli.listing import list_members
 from easycoreset.cli.output import Output
-from easycoreset.cli.stray import refuse_empty, say_stray
-from easycoreset.cli.together import GONE, hush, is_follower, is_loss, part, refuse_alone
+from easycoreset.cli.unknown_arguments import refuse_empty, say_stray
 from easycoreset.console import printable
 from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageError, shorten
 

@@ -96,7 +96,7 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
     """Compare methods over fractions, objectives, budgets and seeds, on your data or with a recipe."""
     from easycoreset.experiment.estimate import estimate
     from easycoreset.pipeline.comparing import preregister_comparison, run_comparison
-    from easycoreset.pipeline.describing import describe_experiment
+    from easycoreset.pipeline.experiment_options import describe_experiment
     from easycoreset.reporting import check_page
     from easycoreset.reporting import report as run_report
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from easycoreset.experiment.declaring import Declared
+    from easycoreset.experiment.declared_contrasts import Declared
     from easycoreset.statistics import Group
     from easycoreset.tables import Coreset, Scores
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from easycoreset.data.cache import add_to_cache, cached_sources, enable_cache, get_cached
 from easycoreset.data.source import Batch, Source, Split
+from easycoreset.data_specs import MANIFESTS, is_listed, is_manifest, name_data, takes_size
 from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.members import load_attribute
-from easycoreset.own_modules import is_own
-from easycoreset.spelling import MANIFESTS, is_listed, is_manifest, name_data, takes_size
+from easycoreset.user_modules import is_own
 
 __all__ = [
     "DATA",

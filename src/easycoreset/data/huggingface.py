@@ -14,11 +14,11 @@ from easycoreset.data.image_files import IMAGENET_MEAN, IMAGENET_STD, map_images
 from easycoreset.data.images import FileImages, MemoryImages, channel_statistics
 from easycoreset.data.source import Images, Ints, Source, Split
 from easycoreset.data.split_names import choose_parts
-from easycoreset.decoding import ORIENTATION, decode, find_white, open_picture
-from easycoreset.depth import is_deep
 from easycoreset.errors import UsageError, quote
+from easycoreset.image_decoding import ORIENTATION, decode, find_white, open_picture
 from easycoreset.tables.fingerprint import fingerprint
 from easycoreset.tables.holdout import hold_out
+from easycoreset.white_values import is_deep
 
 LABELS = ("label", "labels", "fine_label", "y")
 IDS = ("sample_id", "id")

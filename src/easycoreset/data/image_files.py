@@ -15,8 +15,8 @@ from easycoreset.console import log, say_name
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages
 from easycoreset.data.source import Images, Ints, Source, Split
-from easycoreset.decoding import begins_as_picture, decode, describe_read_error, find_white, open_picture
 from easycoreset.errors import EasycoresetWarning, UsageError
+from easycoreset.image_decoding import begins_as_picture, decode, describe_read_error, find_white, open_picture
 from easycoreset.tables.fingerprint import fingerprint
 from easycoreset.tables.holdout import hold_out_named
 

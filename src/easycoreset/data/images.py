@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from easycoreset.console import say_name
 from easycoreset.data.source import Ints, Split
-from easycoreset.decoding import Encoded, decode, describe_read_error
 from easycoreset.errors import RunError
+from easycoreset.image_decoding import Encoded, decode, describe_read_error
 from easycoreset.tables.fingerprint import fingerprint
 
 MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a data set is kept in memory

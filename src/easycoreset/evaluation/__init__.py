@@ -15,6 +15,7 @@ from torch import nn
 from easycoreset.attacks import Attack, load_attack
 from easycoreset.console import log, say_eps
 from easycoreset.data import Source, Split, name_data
+from easycoreset.data_specs import split_place
 from easycoreset.errors import UsageError, require
 from easycoreset.evaluation.attack_run import attack_split, check_saved_images
 from easycoreset.evaluation.checks import (
@@ -28,15 +29,14 @@ from easycoreset.evaluation.checks import (
 from easycoreset.evaluation.inputs import check_class_names, check_normalisation, open_inputs, open_model
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
 from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome
+from easycoreset.file_lists import Ledger, check_free, delete_written
 from easycoreset.files import write_atomic
-from easycoreset.folders import RunFolder, claim
-from easycoreset.ledgers import Ledger, check_free, delete_written
 from easycoreset.models.modes import device_of, full_float32
 from easycoreset.options import EvaluateOptions, options_json, takes
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 from easycoreset.paths import digest_of
 from easycoreset.process_group import preserve_rng
-from easycoreset.spelling import split_place
+from easycoreset.run_folders import RunFolder, claim
 from easycoreset.training.setup import check_model, require_gradient, set_threads, to_device
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]

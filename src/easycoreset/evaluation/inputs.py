@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from easycoreset.data import Source, Split, takes_size
+from easycoreset.data_specs import split_place
 from easycoreset.errors import UsageError, quote, require
 from easycoreset.evaluation.checks import Check
 from easycoreset.evaluation.outcomes import Outcome, predict_split
@@ -16,7 +17,6 @@ from easycoreset.models.card import ModelCard, card_for, read_card
 from easycoreset.models.foreign import load_foreign, prepend_normalisation
 from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions
-from easycoreset.spelling import split_place
 from easycoreset.training.setup import open_data
 
 NORMALISATION_SAMPLES = 1000  # on which other normalisations are tried

@@ -4,6 +4,6 @@ Only this package and `pipeline` contain the order score -> select -> train -> e
 """
 
 from easycoreset.experiment.cells import FULL, Cell, Experiment, Product
-from easycoreset.experiment.running import preregister, run_experiment
+from easycoreset.experiment.scheduler import preregister, run_experiment
 
 __all__ = ["FULL", "Cell", "Experiment", "Product", "preregister", "run_experiment"]

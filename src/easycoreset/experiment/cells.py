@@ -26,10 +26,10 @@ from easycoreset.options import (
     resolve_optimizer,
 )
 from easycoreset.options.groups import DEFAULTS
-from easycoreset.own_modules import code_digest
 from easycoreset.scoring.needs import FeatureKind, Needs, needs_of_scoring
 from easycoreset.selection import SELECTORS, load_selector, required_inputs
-from easycoreset.statistics.planned import FULL, Kind
+from easycoreset.statistics.planned_contrasts import FULL, Kind
+from easycoreset.user_modules import code_digest
 
 
 @dataclass(frozen=True, kw_only=True)

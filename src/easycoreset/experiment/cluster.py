@@ -27,10 +27,10 @@ from easycoreset.data import enable_cache, make_path_absolute
 from easycoreset.errors import RunError, UsageError
 from easycoreset.experiment.results import cell_folder, scores_folder
 from easycoreset.experiment.tasks import Setting, Task, is_finished
-from easycoreset.experiment.work import CELL, Report, locked, work_on
+from easycoreset.experiment.worker import CELL, Report, locked, work_on
+from easycoreset.file_lists import STEP, Ledger, delete_run
 from easycoreset.files import temporary_beside
-from easycoreset.folders import OWN, discard_step
-from easycoreset.ledgers import STEP, Ledger, delete_run
+from easycoreset.run_folders import OWN, discard_step
 
 HINT = "pip install easycoreset[ray]"
 RETRIES = 3  # of a task whose process or machine died

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from easycoreset.data import enable_cache
 from easycoreset.errors import RunError
 from easycoreset.experiment.tasks import Setting, Task
-from easycoreset.experiment.work import Report, work_on
+from easycoreset.experiment.worker import Report, work_on
 
 THREADS = "OMP_NUM_THREADS"
 

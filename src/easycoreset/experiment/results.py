@@ -9,9 +9,9 @@ import pyarrow as pa
 from easycoreset.console import log
 from easycoreset.errors import UsageError
 from easycoreset.experiment.cells import Cell
-from easycoreset.folders import discard_step
 from easycoreset.parquet import read_shape, read_table
 from easycoreset.records import read_record
+from easycoreset.run_folders import discard_step
 from easycoreset.scoring import scores_file
 from easycoreset.scoring.needs import FeatureKind
 from easycoreset.tables.features import has_features

@@ -2,7 +2,7 @@
 
 from easycoreset.exporting.data_card import describe_coreset
 from easycoreset.exporting.model_card import describe_model, holds_model
-from easycoreset.exporting.sources import read_tables
+from easycoreset.exporting.source_tables import read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from easycoreset.errors import UsageError
-from easycoreset.exporting.sources import FILES, plain, read_tables
+from easycoreset.exporting.source_tables import FILES, plain, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.parquet import require_columns

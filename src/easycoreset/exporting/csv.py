@@ -1,6 +1,6 @@
 """Tables as CSV."""
 
-from easycoreset.exporting.sources import plain, read_tables
+from easycoreset.exporting.source_tables import plain, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.spreadsheet import write_csv as fill_csv

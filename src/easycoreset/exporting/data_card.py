@@ -7,7 +7,7 @@ import numpy as np
 
 from easycoreset.errors import quote
 from easycoreset.exporting.markdown import block, facts, listed, page, table
-from easycoreset.exporting.sources import Tables, coreset_record, record_beside
+from easycoreset.exporting.source_tables import Tables, coreset_record, record_beside
 from easycoreset.tables import Coreset, Scores
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)

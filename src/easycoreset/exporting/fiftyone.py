@@ -6,8 +6,8 @@ from typing import Any
 
 from easycoreset.console import log
 from easycoreset.data import is_listed
-from easycoreset.exporting.pictures import are_files, name_picture
-from easycoreset.exporting.sources import Tables, find_data, read_tables
+from easycoreset.exporting.image_names import are_files, name_picture
+from easycoreset.exporting.source_tables import Tables, find_data, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.tables.image_paths import find_image_files

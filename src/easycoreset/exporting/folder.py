@@ -13,9 +13,9 @@ from easycoreset.console import log, progress
 from easycoreset.data import is_listed, is_manifest, name_data, open_source
 from easycoreset.data.source import Split
 from easycoreset.errors import EasycoresetWarning, RunError, UsageError, quote
-from easycoreset.exporting.pictures import name_picture
-from easycoreset.exporting.places import check_free, fresh_folder
-from easycoreset.exporting.sources import Tables, find_data, read_tables
+from easycoreset.exporting.image_names import name_picture
+from easycoreset.exporting.output_folders import check_free, fresh_folder
+from easycoreset.exporting.source_tables import Tables, find_data, read_tables
 from easycoreset.options import ExportOptions
 from easycoreset.tables import Coreset, check_same_data
 from easycoreset.tables.image_paths import find_image_files, require_images

@@ -1,8 +1,8 @@
 """Columns for a Hugging Face data set."""
 
 from easycoreset.errors import UsageError
-from easycoreset.exporting.places import check_free, fresh_folder
-from easycoreset.exporting.sources import read_tables
+from easycoreset.exporting.output_folders import check_free, fresh_folder
+from easycoreset.exporting.source_tables import read_tables
 from easycoreset.options import ExportOptions
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from easycoreset.exporting.sources import read_tables
+from easycoreset.exporting.source_tables import read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.tables import Coreset, Ints

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from easycoreset.errors import UsageError, require
-from easycoreset.integrations.observing import Observer
+from easycoreset.integrations.observer import Observer
 from easycoreset.process_group import is_main_process
 from easycoreset.recorder import HardnessRecorder
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from easycoreset.errors import UsageError, nearest, quote
-from easycoreset.integrations.observing import Observer
+from easycoreset.integrations.observer import Observer
 from easycoreset.recorder import HardnessRecorder
 
 try:

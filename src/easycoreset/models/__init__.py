@@ -11,7 +11,7 @@ from easycoreset.models.adaptation import adapt
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
 from easycoreset.models.timm import build_timm
-from easycoreset.own_modules import OWN, is_own
+from easycoreset.user_modules import OWN, is_own
 
 MODELS = {
     "digits-cnn": "easycoreset.models.digits_cnn:digits_cnn",

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from easycoreset.data_specs import split_place
 from easycoreset.errors import UsageError, quote, shorten
-from easycoreset.spelling import split_place
 
 MAX_DEPTH = 4  # of nested dictionaries that are searched for weights
 BATCH_COUNTER = "num_batches_tracked"  # of batch norm; older files lack it

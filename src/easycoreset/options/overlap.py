@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from easycoreset.data_specs import data_paths, split_place
 from easycoreset.errors import UsageError, quote
-from easycoreset.spelling import data_paths, split_place
 
 
 def find_inputs(options: Any) -> Iterator[tuple[str, Path]]:

@@ -12,13 +12,13 @@ from easycoreset.data import cached_sources, name_data
 from easycoreset.errors import OtherRunError
 from easycoreset.evaluation import Evaluation, evaluate
 from easycoreset.files import write_json
-from easycoreset.folders import RunFolder, claim
 from easycoreset.models import user_factory
 from easycoreset.objectives import load_objective
 from easycoreset.options import READING, PipelineOptions, options_json, takes
-from easycoreset.pipeline.checking import check_attacks, check_list, check_models, needs_of_method
 from easycoreset.pipeline.defaults import Choices, choose
+from easycoreset.pipeline.option_checks import check_attacks, check_list, check_models, needs_of_method
 from easycoreset.process_group import preserve_rng
+from easycoreset.run_folders import RunFolder, claim
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import load_selector, select
 from easycoreset.statistics.intervals import paired_difference

@@ -13,19 +13,19 @@ from easycoreset.console import log
 from easycoreset.data import cached_sources, name_data
 from easycoreset.evaluation import evaluate
 from easycoreset.files import write_json
-from easycoreset.folders import claim
 from easycoreset.models import choose_model
 from easycoreset.objectives import load_objective
 from easycoreset.options import READING, AnalyzeOptions, options_json, takes
-from easycoreset.own_modules import is_own
 from easycoreset.parquet import read_table
-from easycoreset.pipeline.checking import check_attacks, check_models
+from easycoreset.pipeline.option_checks import check_attacks, check_models
 from easycoreset.process_group import preserve_rng
+from easycoreset.run_folders import claim
 from easycoreset.scoring import compare_early, score, scores_file
 from easycoreset.selection import select
 from easycoreset.tables import Scores
 from easycoreset.training import train
 from easycoreset.training.setup import open_data, options_record
+from easycoreset.user_modules import is_own
 
 SPLITS = ("train", "test")
 PLACES = ("scores", "attacked", "transfer", "analysis.json")

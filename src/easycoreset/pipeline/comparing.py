@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from easycoreset.errors import require
 from easycoreset.experiment import preregister, run_experiment
-from easycoreset.experiment.declaring import Declared
+from easycoreset.experiment.declared_contrasts import Declared
 from easycoreset.options import CompareOptions, takes
-from easycoreset.pipeline.describing import describe_experiment
+from easycoreset.pipeline.experiment_options import describe_experiment
 from easycoreset.reporting.contrasts import contrasts_of
 from easycoreset.statistics import Contrast
 

@@ -10,7 +10,7 @@ from easycoreset.console import log
 from easycoreset.data import Source, is_listed
 from easycoreset.data.folder import list_images
 from easycoreset.data.manifest import list_manifest
-from easycoreset.decoding import open_picture
+from easycoreset.image_decoding import open_picture
 from easycoreset.models import choose_model
 from easycoreset.options import PipelineOptions
 from easycoreset.training.initial_weights import PRETRAINED, model_name_in

@@ -4,17 +4,17 @@ import os
 from pathlib import Path
 
 from easycoreset.errors import UsageError
+from easycoreset.file_lists import Ledger
 from easycoreset.files import write_atomic
-from easycoreset.ledgers import Ledger
 from easycoreset.options import ReportOptions, takes
 from easycoreset.reporting.analysis import describe_analysis
 from easycoreset.reporting.audit import describe_audit
+from easycoreset.reporting.comparison_report import describe_grid
 from easycoreset.reporting.contrasts import CONTRASTS, write_contrasts
-from easycoreset.reporting.grid import describe_grid
 from easycoreset.reporting.page import Section, render
-from easycoreset.reporting.runs import describe_evaluation, describe_record, describe_training
-from easycoreset.reporting.samples import describe_scores
-from easycoreset.reporting.whole import describe_whole
+from easycoreset.reporting.run_report import describe_whole
+from easycoreset.reporting.score_report import describe_scores
+from easycoreset.reporting.training_report import describe_evaluation, describe_record, describe_training
 
 __all__ = ["Section", "check_page", "report"]
 

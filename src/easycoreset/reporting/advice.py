@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from easycoreset.console import say_eps, say_share
 from easycoreset.statistics import Contrast, Group, PlannedContrast
-from easycoreset.statistics.planned import BASELINE, EQUAL, FULL, MATCHED, REFERENCES
+from easycoreset.statistics.planned_contrasts import BASELINE, EQUAL, FULL, MATCHED, REFERENCES
 
 MAX_OTHER_SETTINGS = 3  # further settings that have a sentence each
 

@@ -11,7 +11,7 @@ from easycoreset.errors import UsageError
 from easycoreset.parquet import read_provenance, read_table
 from easycoreset.records import SUMMARIES, read_record, read_summary
 from easycoreset.reporting.page import Grid, Picture, Section
-from easycoreset.reporting.samples import open_images
+from easycoreset.reporting.score_report import open_images
 from easycoreset.schemas import check_record
 
 MAX_SUSPECTS = 60  # images of the most suspect samples

@@ -7,7 +7,7 @@ import pyarrow as pa
 from easycoreset.console import say_duration, say_eps, say_share
 from easycoreset.reporting.page import Figure, Section, axes, errors, line, over_eps
 from easycoreset.statistics import Group
-from easycoreset.statistics.planned import FULL
+from easycoreset.statistics.planned_contrasts import FULL
 
 
 def _settings(groups: Sequence[Group]) -> list[tuple[str, float]]:

@@ -8,12 +8,12 @@ from torch import nn
 from easycoreset.console import log, progress, say_eps
 from easycoreset.errors import OtherRunError, UsageError
 from easycoreset.feature_extraction import complete_kinds, save_features
-from easycoreset.folders import RunFolder
 from easycoreset.hardness.exact import normalisation_std
 from easycoreset.models.saved import load_weights, save_model
 from easycoreset.options import ScoreOptions, defaults_json, takes
 from easycoreset.process_group import broadcast, is_main_process, preserve_rng
 from easycoreset.recorder import HardnessRecorder
+from easycoreset.run_folders import RunFolder
 from easycoreset.scoring.agreement import ExactComparison, compare_early
 from easycoreset.scoring.checkpoints import (
     add_multi_epoch_columns,

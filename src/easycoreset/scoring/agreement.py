@@ -11,10 +11,10 @@ from torch import nn
 from easycoreset.console import log
 from easycoreset.data.keyed_random import derive_seed
 from easycoreset.errors import UsageError, require
-from easycoreset.folders import RunFolder
 from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.options import ScoreOptions
 from easycoreset.parquet import read_table
+from easycoreset.run_folders import RunFolder
 from easycoreset.scoring.measures import Measures, per_epoch_measures
 from easycoreset.scoring.passes import due_measures, measure_split, write_trajectory
 from easycoreset.tables import Ints, Scores

@@ -10,15 +10,16 @@ from torch import nn
 
 from easycoreset.console import log
 from easycoreset.data import Split
+from easycoreset.data_specs import split_place
 from easycoreset.errors import UsageError, quote, require
-from easycoreset.folders import RunFolder
-from easycoreset.ledgers import delete_written
+from easycoreset.file_lists import delete_written
 from easycoreset.models.foreign import load_foreign
 from easycoreset.models.saved import load_weights
 from easycoreset.options import RecipeOptions, ScoreOptions, options_json
 from easycoreset.options.training import ComputeOptions
 from easycoreset.paths import digest_of
 from easycoreset.process_group import broadcast, is_main_process
+from easycoreset.run_folders import RunFolder
 from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
 from easycoreset.scoring.measures import Measures, log_costs, per_epoch_measures, spell_measure, supported_measures
 from easycoreset.scoring.passes import (
@@ -29,7 +30,6 @@ from easycoreset.scoring.passes import (
     warn_zero_gradients,
     write_trajectory,
 )
-from easycoreset.spelling import split_place
 from easycoreset.tables import Scores
 from easycoreset.training import TrainingSetup, fresh_model, prepare
 from easycoreset.training.checkpoint import CHECKPOINT_FILE

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from easycoreset.errors import UsageError, quote
-from easycoreset.lists import read_list, whole_number
+from easycoreset.sample_lists import read_list, whole_number
 from easycoreset.tables import Coreset, Ints, Scores, check_same_data
 
 

@@ -2,9 +2,9 @@
 
 from easycoreset.statistics.contrasts import ENOUGH_SEEDS, Contrast
 from easycoreset.statistics.intervals import Estimate, estimate, holm, sign_flip_p
-from easycoreset.statistics.measuring import contrast_all
+from easycoreset.statistics.measurement import contrast_all
 from easycoreset.statistics.outcomes import Outcomes, Row
-from easycoreset.statistics.planned import PlannedContrast
+from easycoreset.statistics.planned_contrasts import PlannedContrast
 from easycoreset.statistics.starts import Plans, list_starts, read_plans
 from easycoreset.statistics.summary import Group, group_results, mean_std
 

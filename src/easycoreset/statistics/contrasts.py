@@ -6,7 +6,7 @@ import numpy as np
 
 from easycoreset.console import say_eps, say_share
 from easycoreset.statistics.intervals import NAN, Estimate
-from easycoreset.statistics.planned import EQUAL, FULL, PlannedContrast
+from easycoreset.statistics.planned_contrasts import EQUAL, FULL, PlannedContrast
 
 EQUIVALENCE_MARGIN = 0.01  # an interval within this distance of 0 means no difference
 ENOUGH_SEEDS = 5

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from easycoreset.data_specs import name_data
 from easycoreset.errors import UsageError
-from easycoreset.spelling import name_data
-from easycoreset.statistics.planned import FULL
+from easycoreset.statistics.planned_contrasts import FULL
 
 Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from easycoreset.spelling import name_data
-from easycoreset.statistics.planned import BASELINE, MATCHED, REFERENCES, PlannedContrast, to_kind
+from easycoreset.data_specs import name_data
+from easycoreset.statistics.planned_contrasts import BASELINE, MATCHED, REFERENCES, PlannedContrast, to_kind
 
 MAX_SEEDS = 10_000  # in a record
 FIRST_VERSION = "0.1"  # it recorded only the last start

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from easycoreset.decoding import describe_read_error, open_picture
+from easycoreset.data_specs import is_manifest, picture_files
 from easycoreset.errors import UsageError, quote
-from easycoreset.spelling import is_manifest, picture_files
+from easycoreset.image_decoding import describe_read_error, open_picture
 from easycoreset.tables.fingerprint import Ints, fingerprint
 
 

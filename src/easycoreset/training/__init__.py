@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from easycoreset.console import log
 from easycoreset.errors import RunError
+from easycoreset.file_lists import delete_written
 from easycoreset.files import write_atomic
-from easycoreset.ledgers import delete_written
 from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, defaults_json, options_json, takes
 from easycoreset.process_group import broadcast, is_main_process, preserve_rng, world_size

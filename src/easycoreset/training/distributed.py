@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.errors import RunError, UsageError
-from easycoreset.folders import RunFolder, claim
 from easycoreset.process_group import all_reduce_sum, broadcast, is_distributed, is_main_process, world_size
+from easycoreset.run_folders import RunFolder, claim
 
 
 @contextlib.contextmanager

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.console import log
+from easycoreset.data_specs import split_place
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.models import GreyToRGB, adds_normalisation, build_model
 from easycoreset.models.card import ModelCard, read_card
 from easycoreset.models.pretrained import load_published_state
 from easycoreset.models.weights import best_match, differing_keys, read_state, read_states, say_differences
-from easycoreset.spelling import split_place
 
 PRETRAINED = "pretrained"
 NORMALISATION = ("0.mean", "0.std")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from easycoreset.own_modules import is_own
+from easycoreset.user_modules import is_own
 
 MANIFESTS = (".csv", ".tsv", ".parquet")
 

@@ -9,7 +9,7 @@ from easycoreset.errors import UsageError, nearest, quote
 from easycoreset.experiment.cells import FULL, Cell, Experiment
 from easycoreset.objectives import load_objective
 from easycoreset.selection import load_selector
-from easycoreset.statistics.planned import (
+from easycoreset.statistics.planned_contrasts import (
     BASELINE,
     REFERENCES,
     Kind,

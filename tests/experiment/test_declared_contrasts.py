@@ -12,10 +12,10 @@ from grids import SMALL, done
 import easycoreset as ec
 from easycoreset import UsageError
 from easycoreset.experiment import Cell, Experiment, Product, run_experiment
-from easycoreset.experiment.declaring import declare
-from easycoreset.experiment.starts import add_start
+from easycoreset.experiment.declared_contrasts import declare
+from easycoreset.experiment.start_log import add_start
 from easycoreset.options import CompareOptions
-from easycoreset.pipeline.describing import describe_experiment
+from easycoreset.pipeline.experiment_options import describe_experiment
 from easycoreset.recipes import RECIPES, cifar10_main, cifar100_main
 from easycoreset.reporting.contrasts import contrasts_of, outcomes_of, read_results
 from easycoreset.statistics import Plans, contrast_all, list_starts, read_plans

@@ -9,14 +9,14 @@ from typing import Any
 
 from easycoreset.errors import UsageError
 from easycoreset.experiment.cells import Experiment
-from easycoreset.experiment.declaring import Declared
+from easycoreset.experiment.declared_contrasts import Declared
 from easycoreset.experiment.results import is_done
+from easycoreset.file_lists import STATE, Ledger
 from easycoreset.files import make_folder, write_json
-from easycoreset.folders import OWN
-from easycoreset.ledgers import STATE, Ledger
 from easycoreset.locks import open_lock
 from easycoreset.records import read_record
-from easycoreset.statistics.planned import PlannedContrast
+from easycoreset.run_folders import OWN
+from easycoreset.statistics.planned_contrasts import PlannedContrast
 from easycoreset.statistics.starts import list_starts
 from easycoreset.versions import command_line, versions
 

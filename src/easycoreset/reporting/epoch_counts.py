@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from easycoreset.own_modules import is_own
 from easycoreset.selection import load_selector, required_inputs
 from easycoreset.statistics import Group
-from easycoreset.statistics.planned import FULL
+from easycoreset.statistics.planned_contrasts import FULL
+from easycoreset.user_modules import is_own
 
 EPOCHS = (
     "Compute is counted in epochs, which are passes over all training samples: those of training alone, and together "

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from easycoreset.depth import Encoded, common_white, declared_white, is_deep, largest_value
+from easycoreset.white_values import Encoded, common_white, declared_white, is_deep, largest_value
 
 # The accepted image formats; Pillow has more, for some of which it starts other programs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")

@@ -14,17 +14,17 @@ import pyarrow as pa
 from easycoreset.console import log, progress
 from easycoreset.errors import GridError, UsageError, require
 from easycoreset.experiment.cells import Cell, Experiment
-from easycoreset.experiment.declaring import Declared, declare
+from easycoreset.experiment.declared_contrasts import Declared, declare
 from easycoreset.experiment.pools import Pool, check_pool, open_pool
 from easycoreset.experiment.results import SCHEMA, collect, drop_corrupt, is_done, is_scored, refuse_other_data
-from easycoreset.experiment.starts import add_start, change_record, finished, starts_before
+from easycoreset.experiment.start_log import add_start, change_record, finished, starts_before
 from easycoreset.experiment.tasks import Setting, Task, list_tasks
-from easycoreset.experiment.work import Report
-from easycoreset.folders import OWN, SharedFolder, share
-from easycoreset.ledgers import Ledger, check_free
+from easycoreset.experiment.worker import Report
+from easycoreset.file_lists import Ledger, check_free
 from easycoreset.options import Device
 from easycoreset.parquet import read_shape, write_table
 from easycoreset.paths import digest_of
+from easycoreset.run_folders import OWN, SharedFolder, share
 from easycoreset.statistics.starts import read_plans
 
 RESULTS = "results.parquet"

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from easycoreset.claims import OWN, Claim
 from easycoreset.console import log
 from easycoreset.errors import RunError, UsageError
+from easycoreset.file_lists import LOCK, STEP, Ledger, delete_run, ledger_of
 from easycoreset.files import prepare_place, process_name, write_json
-from easycoreset.ledgers import LOCK, STEP, Ledger, delete_run, ledger_of
+from easycoreset.folder_access import OWN, Claim
 from easycoreset.locks import Lock, open_lock
 from easycoreset.paths import remove_empty, say_paths
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from easycoreset.errors import UsageError
-from easycoreset.lists import read_list, whole_number
+from easycoreset.sample_lists import read_list, whole_number
 
 SIZE = 1438
 WANTED = [960, 3, 17, 41]

@@ -7,7 +7,7 @@ import pytest
 
 from easycoreset.data import open_source
 from easycoreset.errors import UsageError
-from easycoreset.own_modules import code_digest, is_own
+from easycoreset.user_modules import code_digest, is_own
 
 SMALL = (
     "--fractions",
@@ -233,7 +233,7 @@ def test_a_changed_helper_makes_cells_anew(tmp_path, monkeypatch, cli):
 
 
 def test_no_module_of_a_received_folder_is_imported(here, tmp_path):
-    from easycoreset.spelling import is_here
+    from easycoreset.data_specs import is_here
 
     assert not is_here(f"{here}:arrays") and here not in sys.modules
 

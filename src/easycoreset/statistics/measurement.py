@@ -8,7 +8,7 @@ import numpy as np
 
 from easycoreset.errors import UsageError
 from easycoreset.statistics.contrasts import Contrast
-from easycoreset.statistics.frontiers import (
+from easycoreset.statistics.gains import (
     Gains,
     NotMeasurableError,
     difference,
@@ -17,7 +17,7 @@ from easycoreset.statistics.frontiers import (
 )
 from easycoreset.statistics.intervals import NAN, Estimate, estimate, holm, sign_flip_p
 from easycoreset.statistics.outcomes import Outcomes, Row, Seeds
-from easycoreset.statistics.planned import BASELINE, EQUAL, FULL, MATCHED, REFERENCES, Kind, PlannedContrast
+from easycoreset.statistics.planned_contrasts import BASELINE, EQUAL, FULL, MATCHED, REFERENCES, Kind, PlannedContrast
 from easycoreset.statistics.starts import Plans
 
 

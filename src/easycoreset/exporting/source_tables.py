@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 
 from easycoreset.console import log
+from easycoreset.data_specs import is_here
 from easycoreset.errors import UsageError, quote
 from easycoreset.options import ExportOptions
 from easycoreset.parquet import read_shape, read_table
 from easycoreset.records import read_record
-from easycoreset.spelling import is_here
 from easycoreset.tables import Coreset, Scores, check_same_data
 
 FILES = {"coreset": "coreset.parquet", "scores": "scores.parquet", "audit": "audit.parquet"}

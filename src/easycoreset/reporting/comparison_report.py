@@ -12,7 +12,6 @@ from easycoreset.console import say_eps, say_share
 from easycoreset.records import read_record
 from easycoreset.reporting.advice import advise
 from easycoreset.reporting.classes import describe_classes
-from easycoreset.reporting.compute import EPOCHS, count_epochs, find_epochs
 from easycoreset.reporting.contrasts import (
     contrast_table,
     outcomes_of,
@@ -21,13 +20,14 @@ from easycoreset.reporting.contrasts import (
     sensitivity_table,
     tell_verdicts,
 )
+from easycoreset.reporting.epoch_counts import EPOCHS, count_epochs, find_epochs
 from easycoreset.reporting.figures import describe_fractions, draw_cost, draw_curves, draw_frontiers
 from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes
-from easycoreset.reporting.samples import describe_scores
-from easycoreset.reporting.starts import describe_starts
-from easycoreset.reporting.strong import describe_strong
+from easycoreset.reporting.score_report import describe_scores
+from easycoreset.reporting.start_history import describe_starts
+from easycoreset.reporting.strong_attacks import describe_strong
 from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results, read_plans
-from easycoreset.statistics.planned import BASELINE, FULL
+from easycoreset.statistics.planned_contrasts import BASELINE, FULL
 
 
 def describe_grid(folder: Path) -> list[Section]:

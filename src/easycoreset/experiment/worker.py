@@ -22,10 +22,9 @@ from easycoreset.evaluation.checks import LONGER_ATTACK
 from easycoreset.experiment.cells import FULL, NOT_OF_SCORING, Cell, split_strong
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import Setting, Task
+from easycoreset.file_lists import STATE, STEP, Ledger, delete_run, delete_written
 from easycoreset.files import SCHEMA_VERSION, make_folder, process_name, write_json
-from easycoreset.folders import OWN, discard_step, step_folder
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
-from easycoreset.ledgers import STATE, STEP, Ledger, delete_run, delete_written
 from easycoreset.locks import open_lock
 from easycoreset.memory import measure_peak
 from easycoreset.models import user_factory
@@ -40,6 +39,7 @@ from easycoreset.options import (
 )
 from easycoreset.parquet import read_shape, read_table, write_table
 from easycoreset.records import read_history, read_summary
+from easycoreset.run_folders import OWN, discard_step, step_folder
 from easycoreset.scoring import score, scores_file
 from easycoreset.scoring.needs import FeatureKind
 from easycoreset.selection import choose

@@ -13,7 +13,7 @@ from easycoreset.data import Source, open_source
 from easycoreset.data.unscored import unscored_table
 from easycoreset.errors import UsageError, quote
 from easycoreset.experiment import FULL, Cell, Experiment, Product
-from easycoreset.experiment.declaring import declare
+from easycoreset.experiment.declared_contrasts import declare
 from easycoreset.members import load_attribute
 from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for

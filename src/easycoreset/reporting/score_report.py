@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from easycoreset.console import log
-from easycoreset.decoding import decode, find_white
+from easycoreset.data_specs import is_here, is_listed, takes_size
 from easycoreset.errors import UsageError
+from easycoreset.image_decoding import decode, find_white
 from easycoreset.records import read_record
 from easycoreset.reporting.page import COLOURS, Figure, Grid, Picture, Section, axes, plain
-from easycoreset.spelling import is_here, is_listed, takes_size
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.image_paths import find_image_files
 

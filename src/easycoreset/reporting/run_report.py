@@ -8,8 +8,8 @@ from easycoreset.console import say_eps
 from easycoreset.records import read_record
 from easycoreset.reporting.audit import describe_audit
 from easycoreset.reporting.page import Figure, Grid, Section, errors, line, over_eps
-from easycoreset.reporting.runs import describe_evaluation
-from easycoreset.reporting.samples import describe_scores
+from easycoreset.reporting.score_report import describe_scores
+from easycoreset.reporting.training_report import describe_evaluation
 
 NAMES = {"coreset": "coreset", "random": "random, same size", "all": "all samples"}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.errors import OtherRunError, UsageError, quote
+from easycoreset.file_lists import LOCK, Ledger
 from easycoreset.files import SCHEMA_VERSION, process_name, read_json, write_json
-from easycoreset.ledgers import LOCK, Ledger
 from easycoreset.paths import SHOWN, digest_of, is_plain_file, say_paths
 from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions

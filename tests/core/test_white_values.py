@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from easycoreset.data import open_source
-from easycoreset.decoding import decode, find_white
+from easycoreset.image_decoding import decode, find_white
 from support.messages import named
 
 pytestmark = pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
