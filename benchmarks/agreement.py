@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.__main__ import describe
 from easycoreset import score
-from easycoreset.data import name_data, open_source
+from easycoreset.data import data_name, open_source
 from easycoreset.hardness import load_hardness
 from easycoreset.scoring.agreement import compare_early, fold_columns
 
@@ -34,12 +34,12 @@ def main() -> None:
     shutil.rmtree(RUN / "trajectory")
     shutil.copytree(RUN / "agreement", RUN / "trajectory")  # the exact one, which early epochs are compared in
     early = compare_early(RUN)
-    command = f"python -m benchmarks.agreement {name_data(data)}:DIR {result} {epochs} {model}"
+    command = f"python -m benchmarks.agreement {data_name(data)}:DIR {result} {epochs} {model}"
     record = {
         **describe(),
         "command": command,
         "seed": 0,
-        "data": name_data(data),
+        "data": data_name(data),
         "samples": everything,
         "model": model,
         "epochs": epochs,

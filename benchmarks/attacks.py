@@ -17,7 +17,7 @@ from benchmarks.__main__ import describe
 from easycoreset import load_model, open_source
 from easycoreset.attacks import load_attack
 from easycoreset.conversion import parse_number
-from easycoreset.data import name_data
+from easycoreset.data import data_name
 from easycoreset.models.modes import frozen
 from easycoreset.records import read_record
 
@@ -67,7 +67,7 @@ def main() -> None:
     row = measure(Path(weights), data, parse_number(eps), int(images))
     print(json.dumps(row))
     known = json.loads(Path(result).read_text())["rows"] if Path(result).exists() else []
-    command = f"python -m benchmarks.attacks {result} {name_data(data)}:DIR {eps} {images} WEIGHTS"
+    command = f"python -m benchmarks.attacks {result} {data_name(data)}:DIR {eps} {images} WEIGHTS"
     Path(result).write_text(json.dumps({**describe(), "command": command, "rows": [*known, row]}, indent=1) + "\n")
 
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.figures import Verdict
 from easycoreset.experiment import Cell, Experiment, Product
-from easycoreset.experiment.results import collect
-from easycoreset.experiment.tasks import Setting
+from easycoreset.experiment.results import collect_results
+from easycoreset.experiment.tasks import RunSettings
 from easycoreset.experiment.worker import run_cell
 from easycoreset.files import read_json
 
@@ -33,8 +33,8 @@ def check_grid(folder: Path, root: Path | None) -> Verdict:
     data = f"{kind}:{root}" if place else kind
     again = dataclasses.replace(cells[name], data=data, strong=())  # those stand beside the table
     with tempfile.TemporaryDirectory() as temporary:
-        run_cell(again, Setting(Path(temporary), "cpu"))
-        verdict = compare_cell(rows_of(table, name), rows_of(collect(Path(temporary), [again]), again.name))
+        run_cell(again, RunSettings(Path(temporary), "cpu"))
+        verdict = compare_cell(rows_of(table, name), rows_of(collect_results(Path(temporary), [again]), again.name))
     cell = cells[name]
     budget = f"{cell.updates} updates" if cell.updates else f"{cell.epochs} epochs"
     said = f"{cell.method} at {cell.fraction:g}, {cell.objective}, {budget}, seed {cell.seed}"

@@ -12,14 +12,14 @@ import numpy as np
 
 from benchmarks.__main__ import describe
 from easycoreset import audit, console, score
-from easycoreset.data import name_data, open_source
+from easycoreset.data import data_name, open_source
 
 RUN = Path("runs/noise")
 
 
 def main() -> None:
     """Flip, score, audit, print and write."""
-    console.show()
+    console.configure_output()
     data = sys.argv[1]
     result = Path(sys.argv[2])
     epochs = int((sys.argv[3:] or ["15"])[0])
@@ -42,8 +42,8 @@ def main() -> None:
     suspect = np.flatnonzero(table["likely_mislabelled"].to_numpy(zero_copy_only=False))
     found = np.isin(suspect, flipped).sum()
     likely = {"count": len(suspect), "precision": float(found / len(suspect)), "recall": float(found / len(flipped))}
-    command = f"python -m benchmarks.noise {name_data(data)}:DIR {result} {epochs} {share}"
-    facts = {"seed": 0, "data": name_data(data), "model": "thin-resnet", "epochs": epochs, "samples": len(y)}
+    command = f"python -m benchmarks.noise {data_name(data)}:DIR {result} {epochs} {share}"
+    facts = {"seed": 0, "data": data_name(data), "model": "thin-resnet", "epochs": epochs, "samples": len(y)}
     columns = {"flipped": len(flipped), "columns": summary["noise"]["columns"], "likely_mislabelled": likely}
     record = {**describe(), "command": command, **facts, **columns}
     for name, cuts in record["columns"].items():

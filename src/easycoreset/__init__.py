@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from easycoreset.tables.indexed import with_index
     from easycoreset.training import train
 
-_HOMES = {
+_MODULES = {
     "Comparison": "pipeline.comparing",
     "Coreset": "tables",
     "EasycoresetWarning": "errors",
@@ -88,9 +88,9 @@ def __getattr__(name: str) -> Any:
     """Import a public name at its first use, so that the command line starts without torch."""
     if name == "__version__":
         return importlib.metadata.version("easycoreset")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'easycoreset' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"easycoreset.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"easycoreset.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

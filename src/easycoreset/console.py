@@ -1,6 +1,7 @@
 """Notes, progress and the remaining time for the user, all on standard error.
 
-The command line calls `show`. Without it, only warnings appear (by Python's logging); a worker prints nothing.
+The command line calls `configure_output`. Without it, only warnings appear (by Python's logging);
+a worker prints nothing.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ log = logging.getLogger("easycoreset")
 _shown = False
 
 
-def show(quiet: bool = False) -> None:
+def configure_output(quiet: bool = False) -> None:
     """Send notes to standard error, and progress too unless `quiet`."""
     global _shown
     _shown = not quiet
@@ -25,15 +26,15 @@ def show(quiet: bool = False) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def hush() -> None:
+def silence() -> None:
     """Print nothing: a worker writes its progress to the experiment's records."""
     log.handlers[:] = [logging.NullHandler()]
 
 
-def say_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format a duration.
 
-    >>> say_duration(75), say_duration(3700), say_duration(4.2)
+    >>> format_duration(75), format_duration(3700), format_duration(4.2)
     ('1m15s', '1h01m', '4s')
     """
     total = round(seconds)
@@ -42,29 +43,29 @@ def say_duration(seconds: float) -> str:
     return f"{total // 60}m{total % 60:02d}s" if total < 3600 else f"{total // 3600}h{total % 3600 // 60:02d}m"
 
 
-def say_share(fraction: float) -> str:
+def format_percent(fraction: float) -> str:
     """Format a fraction as a percentage.
 
-    >>> say_share(0.1), say_share(0.0045)
+    >>> format_percent(0.1), format_percent(0.0045)
     ('10%', '0.45%')
     """
     return f"{100 * fraction:.3g}%"
 
 
-def say_objective(objective: str, others: Iterable[str]) -> str:
+def format_objective(objective: str, others: Iterable[str]) -> str:
     """The name of an objective, with its options where `others` holds one of the same name with other options.
 
-    >>> say_objective("trades:beta=1", ["standard"]), say_objective("trades:beta=1", ["trades:beta=6"])
+    >>> format_objective("trades:beta=1", ["standard"]), format_objective("trades:beta=1", ["trades:beta=6"])
     ('trades', 'trades:beta=1')
     """
     name = objective.split(":")[0] if "." not in objective.split(":")[0] else objective
     return objective if any(other != objective and other.startswith(name) for other in others) else name
 
 
-def say_eps(eps: float) -> str:
+def format_eps(eps: float) -> str:
     """Format a radius: a short decimal where that is exact, else n/255 for a whole n.
 
-    >>> say_eps(8 / 255), say_eps(0.2)
+    >>> format_eps(8 / 255), format_eps(0.2)
     ('8/255', '0.2')
     """
     pixels = eps * 255
@@ -72,19 +73,19 @@ def say_eps(eps: float) -> str:
     return f"{round(pixels)}/255" if float(decimal) != eps and abs(pixels - round(pixels)) < 1e-9 else decimal
 
 
-def say_name(name: Any) -> str:
+def printable_name(name: Any) -> str:
     """Format the name of a file or a class on one line.
 
-    >>> say_name("two words.png"), say_name("two" + chr(10) + "lines").count(chr(10))
+    >>> printable_name("two words.png"), printable_name("two" + chr(10) + "lines").count(chr(10))
     ('two words.png', 0)
     """
     return str(name) if str(name).isprintable() else repr(str(name))
 
 
-def printable(text: object) -> str:
+def escape_control(text: object) -> str:
     """Escape control characters, which might steer the terminal; line ends and tabs stay.
 
-    >>> printable("cat" + chr(27) + "[2J").isprintable(), printable("two" + chr(10) + "lines").count(chr(10))
+    >>> escape_control("cat" + chr(27) + "[2J").isprintable(), escape_control("two" + chr(10) + "lines").count(chr(10))
     (True, 1)
     """
     string = str(text)
@@ -95,7 +96,7 @@ def printable(text: object) -> str:
 
 class _Printable(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return escape_control(super().format(record))
 
 
 class Progress:
@@ -133,9 +134,9 @@ class Progress:
             return
         self._printed = now
         left = (now - self._start) / (self.done - self._first) * (self.total - self.done)
-        remaining_text = f", {say_duration(left)} left" if self._calls >= 20 else ""
+        remaining_text = f", {format_duration(left)} left" if self._calls >= 20 else ""
         line = f"{self.label}: {self.done}/{self.total}{remaining_text}{'  ' + self.text if self.text else ''}"
-        print(printable(line), file=sys.stderr)
+        print(escape_control(line), file=sys.stderr)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from easycoreset.errors import UsageError, nearest, quote
+from easycoreset.errors import UsageError, quote, suggest_name
 
 LARGEST = 2**53
 LONGEST_NAME = 255  # bytes of a file's name
@@ -78,7 +78,7 @@ def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
     if origin is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
-            offered = nearest(str(value), choices)
+            offered = suggest_name(str(value), choices)
             raise UsageError(f"{option} must be one of {', '.join(choices)}; got {quote(value)}: {offered}")
         return value
     if hint is float:

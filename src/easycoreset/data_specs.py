@@ -4,28 +4,30 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from easycoreset.user_modules import is_own
+from easycoreset.user_modules import is_user_spec
 
 MANIFESTS = (".csv", ".tsv", ".parquet")
 
 
-def name_data(data: str) -> str:
+def data_name(data: str) -> str:
     """The name of a data set without its location, so that runs and cells can be moved.
 
-    >>> name_data("cifar10:/some/where"), name_data("photos/cats/"), name_data("digits"), name_data("hf:owner/birds")
+    >>> data_name("cifar10:/some/where"), data_name("photos/cats/"), data_name("digits"), data_name("hf:owner/birds")
     ('cifar10', 'cats', 'digits', 'hf:birds')
     """
     name, colon, rest = data.partition(":")
     if name == "hf":
         return f"hf:{Path(rest).name}"
-    if is_own_data(data):
+    if is_user_data(data):
         return data
     return name if colon and "/" not in name else Path(data).name
 
 
-def is_own_data(data: str) -> bool:
+def is_user_data(data: str) -> bool:
     """Whether `data` is a function of a user's own module."""
-    return data.partition(":")[0] not in ("hf", *TORCHVISION_FOLDERS) and not os.path.exists(data) and is_own(data)
+    return (
+        data.partition(":")[0] not in ("hf", *TORCHVISION_FOLDERS) and not os.path.exists(data) and is_user_spec(data)
+    )
 
 
 def is_manifest(data: str) -> bool:
@@ -34,14 +36,14 @@ def is_manifest(data: str) -> bool:
     return path.suffix.lower() in MANIFESTS and os.path.isfile(path)
 
 
-def is_listed(data: str) -> bool:
+def has_image_files(data: str) -> bool:
     """Whether `data` is image files, in a folder or listed by a manifest."""
     return os.path.isdir(data) or is_manifest(data)
 
 
-def takes_size(data: str) -> bool:
+def needs_image_size(data: str) -> bool:
     """Whether the images of `data` may have any size, so that `image_size` is needed to resize them."""
-    return data.startswith("hf:") or is_listed(data)
+    return data.startswith("hf:") or has_image_files(data)
 
 
 TORCHVISION_FOLDERS = {  # the folder of a torchvision data set below its root
@@ -62,12 +64,12 @@ def data_paths(data: str) -> list[Path]:
     if colon and name in TORCHVISION_FOLDERS:
         subfolder = Path(location) / TORCHVISION_FOLDERS[name]
         return [subfolder if subfolder.exists() or not os.path.isdir(location) else Path(location)]
-    if is_own_data(data):
+    if is_user_data(data):
         return []
     return [Path(location if name == "hf" else data)] if data != "digits" else []
 
 
-def is_here(data: str) -> bool:
+def is_local(data: str) -> bool:
     """Whether a data set is on this disk, so that opening it needs no network: a data set named in a received file is
     opened only then.
 
@@ -80,16 +82,16 @@ def is_here(data: str) -> bool:
     return data == "digits" or any(os.path.exists(path) for path in data_paths(data))
 
 
-def picture_files(data: str, sample_ids: Sequence[str]) -> list[Path]:
+def image_file_paths(data: str, sample_ids: Sequence[str]) -> list[Path]:
     """The paths of the images of a folder's or a manifest's samples."""
     root = Path(data).parent if is_manifest(data) else Path(data)
     return [root / name for name in sample_ids]
 
 
-def split_place(path: Path) -> tuple[Path, str | None]:
+def split_weights_path(path: Path) -> tuple[Path, str | None]:
     """Split FILE:KEY into a file or folder of weights and the key of one set of weights in it, or None.
 
-    >>> split_place(Path("model.pt"))
+    >>> split_weights_path(Path("model.pt"))
     (PosixPath('model.pt'), None)
     """
     parts = str(path).split(":")

@@ -51,10 +51,10 @@ def shorten(text: str, longest: int = MAX_MESSAGE) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2 - 1]}...{text[-(longest // 2 - 2) :]}"
 
 
-def say_error(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """The message of an exception, on one shortened line; of a TorchScript error the last line, which has the cause.
 
-    >>> say_error(ValueError("no such layer:" + chr(10) + " conv7"))
+    >>> describe_error(ValueError("no such layer:" + chr(10) + " conv7"))
     'no such layer: conv7'
     """
     lines = str(error).split("\n")
@@ -73,10 +73,10 @@ def require(holds: bool, option: str, rule: str, value: Any) -> None:
         raise UsageError(f"{option} must be {rule}; got {quote(value)}")
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def suggest_name(name: str, names: Iterable[str]) -> str:
     """Suggest the one of `names` that is closest to `name`, else list them all.
 
-    >>> nearest("esycore", ["easycore", "random"])
+    >>> suggest_name("esycore", ["easycore", "random"])
     "did you mean 'easycore'?"
     """
     names = sorted(names)

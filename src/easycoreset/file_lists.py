@@ -1,10 +1,11 @@
-"""Ledgers: lists of the files that a run has written. Only listed files are ever replaced or deleted.
+"""Lists of the files that a run has written. Only listed files are ever replaced or deleted.
 
-A record (`run.json`, `evaluation.json`, ...) has a ledger beside it, `.run.json.written`, with a line of JSON per file,
-`[path, mark]`, appended before the file is renamed to its path. The mark is the SHA-256 of the content, or `folder` (a
-folder that the run made), `step RECORD` (the folder of a step, whose ledger belongs to RECORD), `temporary`, `state` or
-`deleted`. A file belongs to the run if its content has one of the last two listed hashes. Locks and the state of an
-unfinished run (checkpoints) belong to it by name alone, while they are listed: they may be damaged, and are expendable.
+A record (`run.json`, `evaluation.json`, ...) has a file list beside it, `.run.json.written`, with a line of JSON per
+file, `[path, mark]`, appended before the file is renamed to its path. The mark is the SHA-256 of the content, or
+`folder` (a folder that the run made), `step RECORD` (the folder of a step, whose file list belongs to RECORD),
+`temporary`, `state` or `deleted`. A file belongs to the run if its content has one of the last two listed hashes. Locks
+and the state of an unfinished run (checkpoints) belong to it by name alone, while they are listed: they may be damaged,
+and are expendable.
 """
 
 import contextlib
@@ -16,10 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from easycoreset.errors import UsageError
-from easycoreset.paths import digest_now, is_plain_file, is_within, remove_empty
+from easycoreset.paths import cached_sha256, is_plain_file, is_within, remove_empty
 
 STEP = "step "
-MADE = "folder"
+FOLDER_MARK = "folder"
 TEMPORARY = "temporary"
 STATE = "state"
 DELETED = "deleted"
@@ -30,10 +31,10 @@ TEMPORARY_NAME = re.compile(r"\..+\.[\w-]+-\d+-[0-9a-f]{12}\.tmp", re.DOTALL)
 STATE_NAME = re.compile(r"(.+/)?(checkpoint\.pt|locks/[\w-]+|\.evaluation/[^/]+|\.vog_\w+\.npy)")
 LOCK = ".lock"
 
-_active: list["Ledger"] = []
+_active: list["FileList"] = []
 
 
-class Ledger:
+class FileList:
     """The files that one record of a folder has written.
 
     Args:
@@ -44,25 +45,25 @@ class Ledger:
     def __init__(self, folder: Path, record: str) -> None:
         self.folder = folder.resolve()
         self.record = record
-        self.given = Path(os.path.abspath(folder))
+        self.spelled_folder = Path(os.path.abspath(folder))
         self.file = self.folder / f".{record}{SUFFIX}"
         self._entries: dict[str, list[str]] = {}
-        self._position = (0, 0)  # inode of the ledger file, and bytes that were parsed
+        self._position = (0, 0)  # inode of the list's file, and bytes that were parsed
 
     @contextlib.contextmanager
-    def active(self) -> Iterator["Ledger"]:
-        """List the files that `write_atomic` writes in the folder, except in subfolders with an active ledger."""
+    def active(self) -> Iterator["FileList"]:
+        """List the files that `write_atomic` writes in the folder, except in subfolders with an active file list."""
         _active.append(self)
         try:
             yield self
         finally:
             _active.remove(self)
 
-    def note(self, path: Path, mark: str) -> None:
-        """Append a line to the ledger.
+    def add(self, path: Path, mark: str) -> None:
+        """Append a line to the file list.
 
         Raises:
-            UsageError: another file has the ledger's name; it is left alone.
+            UsageError: another file has the file list's name; it is left alone.
         """
         start = self._read_start() if os.path.lexists(self.file) else b""
         if start is None or not HEADER.startswith(start):  # a killed process may leave a partial header
@@ -79,11 +80,11 @@ class Ledger:
             os.close(descriptor)
 
     def exists(self) -> bool:
-        """Whether the ledger's file exists and has the header."""
+        """Whether the list's file exists and has the header."""
         return self._read_start() == HEADER
 
     def _read_start(self) -> bytes | None:
-        """The first bytes of the ledger's file; None if it is not a plain file."""
+        """The first bytes of the list's file; None if it is not a plain file."""
         with contextlib.suppress(OSError):
             if is_plain_file(self.file):
                 with open(self.file, "rb") as file:
@@ -130,45 +131,45 @@ class Ledger:
             marks.remove(mark)
         marks.append(mark)
 
-    def holds(self, path: Path) -> bool:
+    def covers(self, path: Path) -> bool:
         """Whether a path lies in the folder, by its spelling or with links resolved."""
         absolute = Path(os.path.abspath(path))
-        return any(root in absolute.parents for root in (self.given, self.folder))
+        return any(root in absolute.parents for root in (self.spelled_folder, self.folder))
 
     def name_of(self, path: Path) -> str:
-        """The name of a path in the ledger: relative to the folder, with slashes."""
+        """The name of a path in the file list: relative to the folder, with slashes."""
         absolute = Path(os.path.abspath(path))
-        root = self.given if self.given in absolute.parents else self.folder
+        root = self.spelled_folder if self.spelled_folder in absolute.parents else self.folder
         return absolute.relative_to(root).as_posix()
 
-    def owns(self, path: Path) -> bool:
+    def is_unchanged_own_file(self, path: Path) -> bool:
         """Whether the run wrote this file, with its present content."""
         name = self.name_of(path)
         return self._owns(name, self.entries().get(name, []))
 
     def _owns(self, name: str, marks: list[str]) -> bool:
         path = self.folder / name
-        if not marks or not is_plain_file(path) or self.linked(name):
+        if not marks or not is_plain_file(path) or self.find_parent_link(name):
             return False
         if STATE_NAME.fullmatch(name):
             return True
         if TEMPORARY in marks and TEMPORARY_NAME.fullmatch(path.name):
             return True
-        return digest_now(path) in marks
+        return cached_sha256(path) in marks
 
-    def linked(self, name: str) -> Path | None:
+    def find_parent_link(self, name: str) -> Path | None:
         """The first link among the parents of a path within the folder; None without one."""
         parents = [self.folder / parent for parent in reversed(PurePosixPath(name).parents)]
         return next((parent for parent in parents[1:] if parent.is_symlink()), None)
 
-    def refuse_links(self, path: Path, inside: bool = False) -> None:
+    def require_no_links(self, path: Path, inside: bool = False) -> None:
         """Refuse a path within the folder that has a link among its parents or, unless `inside`, is a link.
 
         Raises:
             UsageError: the link is named.
         """
         name = self.name_of(path)
-        if link := self.linked(name if inside else f"{name}/x"):
+        if link := self.find_parent_link(name if inside else f"{name}/x"):
             raise UsageError(f"{link} is a link; nothing is written through links")
 
     def check_free(self, path: Path) -> None:
@@ -177,11 +178,11 @@ class Ledger:
         Raises:
             UsageError: the path is not free.
         """
-        self.refuse_links(path, inside=True)
-        if os.path.lexists(path) and not self.owns(path):
+        self.require_no_links(path, inside=True)
+        if os.path.lexists(path) and not self.is_unchanged_own_file(path):
             raise UsageError(f"{path} is in the way: this command did not write it, or it was changed since")
 
-    def foreign(self, names: tuple[str, ...] = ()) -> list[Path]:
+    def find_conflicts(self, names: tuple[str, ...] = ()) -> list[Path]:
         """Paths in the way of a run that deletes its listed files and then writes to `names` again.
 
         These are listed files that were changed since (also in the folders of steps), unlisted files and links at
@@ -189,12 +190,15 @@ class Ledger:
         """
         blocking: list[Path] = []
         for name, marks in self.entries().items():
-            if self.linked(name) or (path := self.folder / name).is_symlink():
+            if self.find_parent_link(name) or (path := self.folder / name).is_symlink():
                 blocking.append(self.folder / name)
             elif path.is_dir():
                 for record in steps_of(marks):
-                    step_ledger = Ledger(path, record)
-                    blocking += [*step_ledger.foreign(), *(step_ledger.unlisted() if record == "cell.json" else ())]
+                    step_list = FileList(path, record)
+                    blocking += [
+                        *step_list.find_conflicts(),
+                        *(step_list.unlisted() if record == "cell.json" else ()),
+                    ]
             elif os.path.lexists(path) and not self._owns(name, marks) and not TEMPORARY_NAME.fullmatch(path.name):
                 blocking.append(path)
         listed = self.entries()
@@ -203,16 +207,16 @@ class Ledger:
         return list(dict.fromkeys(blocking))
 
     def unlisted(self) -> list[Path]:
-        """Paths in the folder that are not listed; in the folders of steps, by the ledgers of the steps."""
+        """Paths in the folder that are not listed; in the folders of steps, by the file lists of the steps."""
         unlisted_paths: list[Path] = []
         for path in self.folder.rglob("*"):
             marks = self.entries().get(path.relative_to(self.folder).as_posix())
-            step_ledgers = [Ledger(path, record) for record in steps_of(marks or [])]
-            unlisted_paths += [item for ledger in step_ledgers for item in ledger.unlisted()]
+            step_lists = [FileList(path, record) for record in steps_of(marks or [])]
+            unlisted_paths += [item for file_list in step_lists for item in file_list.unlisted()]
             in_step = any(
                 steps_of(self.entries().get(self.name_of(parent), []))
                 for parent in path.parents[:-2]
-                if self.holds(parent)
+                if self.covers(parent)
             )
             if marks is None and not in_step and path not in (self.file, self.folder / LOCK):
                 unlisted_paths.append(path)
@@ -226,15 +230,15 @@ class Ledger:
             if root is not None and name != root and not name.startswith(f"{root}/"):
                 continue
             path = self.folder / name
-            if self.linked(name) or path.is_symlink():
+            if self.find_parent_link(name) or path.is_symlink():
                 continue
             if path.is_dir():
-                folders += [path] if MADE in marks else []
+                folders += [path] if FOLDER_MARK in marks else []
                 delete_run(path, *steps_of(marks))
             elif self._owns(name, marks):
                 path.unlink()
                 if root is not None:
-                    self.note(path, DELETED)
+                    self.add(path, DELETED)
         for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
             remove_empty(folder)
 
@@ -246,23 +250,23 @@ class Ledger:
                 path.unlink()
 
     def clear(self) -> None:
-        """Empty the ledger; its file stays, because it marks the folder as ours."""
+        """Empty the file list; its file stays, because it marks the folder as ours."""
         if self.exists():
             with open(self.file, "r+b") as file:
                 file.truncate(len(HEADER))
 
     def forget(self) -> None:
-        """Delete the ledger's file, if it is a ledger."""
+        """Delete the list's file, if it is a file list."""
         if self.exists():
             self.file.unlink()
 
 
-def ledger_of(path: Path) -> Ledger | None:
-    """The ledger that covers a path: that of the innermost folder in which a run of this process works."""
-    innermost: Ledger | None = None
-    for ledger in _active:
-        if ledger.holds(path) and (innermost is None or len(ledger.folder.parts) >= len(innermost.folder.parts)):
-            innermost = ledger
+def file_list_of(path: Path) -> FileList | None:
+    """The file list that covers a path: that of the innermost folder in which a run of this process works."""
+    innermost: FileList | None = None
+    for file_list in _active:
+        if file_list.covers(path) and (innermost is None or len(file_list.folder.parts) >= len(innermost.folder.parts)):
+            innermost = file_list
     return innermost
 
 
@@ -272,24 +276,24 @@ def check_free(path: Path) -> None:
     Raises:
         UsageError: the path is not free.
     """
-    ledger = ledger_of(path)
-    if ledger is not None:
-        ledger.check_free(path)
+    file_list = file_list_of(path)
+    if file_list is not None:
+        file_list.check_free(path)
 
 
 def delete_run(folder: Path, *records: str) -> list[Path]:
     """Delete the files of the runs of `records`, and the folder if it is then empty; returns the remaining paths."""
     if folder.is_symlink() or not folder.is_dir():
         return [folder] if os.path.lexists(folder) else []
-    ledgers = [ledger for ledger in (Ledger(folder, record) for record in records) if ledger.exists()]
-    for ledger in ledgers:
-        ledger.delete()
+    file_lists = [file_list for file_list in (FileList(folder, record) for record in records) if file_list.exists()]
+    for file_list in file_lists:
+        file_list.delete()
     lock = folder / LOCK
-    own_files = {ledger.file for ledger in ledgers}
+    own_files = {file_list.file for file_list in file_lists}
     own_files |= {lock} if is_plain_file(lock) and not lock.stat().st_size else set()
     remaining = sorted(set(folder.iterdir()) - own_files)
-    for ledger in ledgers:  # an empty ledger marks a folder with files of others as ours
-        ledger.clear() if remaining else ledger.forget()
+    for file_list in file_lists:  # an empty file list marks a folder with files of others as ours
+        file_list.clear() if remaining else file_list.forget()
     if not remaining:
         lock.unlink(missing_ok=True)
         remove_empty(folder)
@@ -298,9 +302,9 @@ def delete_run(folder: Path, *records: str) -> list[Path]:
 
 def delete_written(path: Path) -> None:
     """Delete the files that the active run wrote at or below a path."""
-    ledger = ledger_of(path)
-    if ledger is not None:
-        ledger.delete(path)
+    file_list = file_list_of(path)
+    if file_list is not None:
+        file_list.delete(path)
 
 
 def steps_of(marks: list[str]) -> list[str]:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.errors import MAX_MESSAGE, RunError, UsageError, shorten
-from easycoreset.file_lists import MADE, TEMPORARY, check_free, ledger_of
-from easycoreset.memory import largest_file
-from easycoreset.paths import digest_of, is_plain_file, remember, remove_empty
+from easycoreset.file_lists import FOLDER_MARK, TEMPORARY, check_free, file_list_of
+from easycoreset.memory import file_size_limit
+from easycoreset.paths import cache_sha256, is_plain_file, remove_empty, sha256_of_file
 
 SCHEMA_VERSION = 1
 _UMASK = os.umask(0)
@@ -29,33 +29,33 @@ MAX_JSON_BYTES = 2**28  # bytes of a JSON file that are read
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it to `path`.
 
-    In a run's folder, the file is listed in the run's ledger, and replaces only files that the run wrote.
+    In a run's folder, the file is listed in the run's file list, and replaces only files that the run wrote.
 
     Raises:
         UsageError: something else has the path.
         RunError: the file cannot be written.
     """
-    ledger = ledger_of(path)
+    file_list = file_list_of(path)
     check_free(path)
     make_folder(path.parent)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; it must be a file")
     temporary = temporary_beside(path)
     digest = ""
-    if ledger is not None:
-        ledger.note(temporary, TEMPORARY)
+    if file_list is not None:
+        file_list.add(temporary, TEMPORARY)
     try:
         write(temporary)
         os.chmod(temporary, 0o666 & ~_UMASK)  # safetensors makes files readable by their owner only
-        if ledger is not None:
-            ledger.note(path, digest := digest_of(temporary))
+        if file_list is not None:
+            file_list.add(path, digest := sha256_of_file(temporary))
         os.replace(temporary, path)
         if digest:
-            remember(path, digest)
+            cache_sha256(path, digest)
     except (RunError, UsageError):
         raise
     except Exception as error:
-        raise RunError(f"{path} cannot be written: {say_cause(error, temporary)}") from None
+        raise RunError(f"{path} cannot be written: {describe_write_error(error, temporary)}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -75,21 +75,21 @@ def write_new(path: Path, write: Callable[[Path], Any]) -> None:
         try:
             _link(temporary, path)  # fails if the path is taken, even since a moment ago
         except FileExistsError:
-            if not is_plain_file(path) or digest_of(path) != digest_of(temporary):
+            if not is_plain_file(path) or sha256_of_file(path) != sha256_of_file(temporary):
                 raise UsageError(f"out: {path} exists, and nothing is replaced; give another name") from None
     except (RunError, UsageError):
         raise
     except Exception as error:
-        raise RunError(f"{path} cannot be written: {say_cause(error, temporary)}") from None
+        raise RunError(f"{path} cannot be written: {describe_write_error(error, temporary)}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def say_cause(error: Exception, file: Path) -> str:
+def describe_write_error(error: Exception, file: Path) -> str:
     """Describe why a file cannot be written, in the system's words whatever torch, Arrow or safetensors report."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    limit = largest_file()
+    limit = file_size_limit()
     size = file.stat().st_size if file.is_file() else 0
     free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else MINIMUM_FREE
     if limit is not None and size >= limit - 4096:
@@ -110,15 +110,15 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents; folders that are made in a run's folder are listed in its ledger."""
+    """Make a folder and its parents; folders that are made in a run's folder are listed in its file list."""
     missing: list[Path] = []
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
     for path in reversed(missing):
-        ledger = ledger_of(path)
-        if ledger is not None:
-            ledger.note(path, MADE)
+        file_list = file_list_of(path)
+        if file_list is not None:
+            file_list.add(path, FOLDER_MARK)
         path.mkdir(exist_ok=True)
 
 
@@ -163,7 +163,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def prepare_place(folder: Path) -> None:
+def make_writable_folder(folder: Path) -> None:
     """Make `folder` and check that it is writable; if it is not, nothing is left behind.
 
     Raises:

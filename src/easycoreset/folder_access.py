@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.errors import OtherRunError, UsageError, quote
-from easycoreset.file_lists import LOCK, Ledger
+from easycoreset.file_lists import LOCK, FileList
 from easycoreset.files import SCHEMA_VERSION, process_name, read_json, write_json
-from easycoreset.paths import SHOWN, digest_of, is_plain_file, say_paths
+from easycoreset.paths import MAX_SHOWN, format_paths, is_plain_file, sha256_of_file
 from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions
 
 RENAMED = {"skip_broken": "skip_unreadable"}  # options that version 0.1 recorded under another name
-OWN = "run.json"  # the record of the run that owns the folder; other records are guests
+RUN_RECORD = "run.json"  # the record of the run that owns the folder; other records are guests
 
 
-class Claim:
+class FolderAccess:
     """One run's claim on a folder: compares the folder with the run, then opens or creates the run's record.
 
     Args:
@@ -26,9 +26,9 @@ class Claim:
         command: the command of the run.
         options: the options that determine the result.
         record: the file name of the run's record.
-        places: names in the folder that the run may write to.
+        output_names: names in the folder that the run may write to.
         host: a folder of another run that a guest may write into.
-        grows: an unfinished folder without a ledger may be continued.
+        resumable: an unfinished folder without a file list may be continued.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Claim:
         command: str,
         options: dict[str, Any],
         record: str,
-        places: Sequence[str],
+        output_names: Sequence[str],
         host: Path | None = None,
         grows: bool = False,
         defaults: Mapping[str, Any] | None = None,
@@ -45,14 +45,14 @@ class Claim:
         self.path = path
         self.command = command
         self.options = options
-        self.grows = grows
+        self.resumable = grows
         self.defaults = defaults or {}
         self.file = path / record
-        self.places = tuple(places)
+        self.output_names = tuple(output_names)
         self.host = host
-        self.ledger = Ledger(path, record)
+        self.file_list = FileList(path, record)
 
-    def refuse(self, overwrite: bool) -> None:
+    def check(self, overwrite: bool) -> None:
         """Raise unless the run may work in the folder; nothing is changed.
 
         Raises:
@@ -69,28 +69,28 @@ class Claim:
 
     def _refuse_without_record(self) -> None:
         """Without our record, the folder must be empty or a host; the leftovers of a killed start are accepted."""
-        entries = self.ledger.entries()
+        entries = self.file_list.entries()
         foreign = [item for item in sorted(self.path.iterdir()) if not self._is_leftover(item, entries)]
-        if self.ledger.exists():  # a killed process had deleted the record of its run
+        if self.file_list.exists():  # a killed process had deleted the record of its run
             foreign = []
-        if self.file.name == OWN and foreign:
+        if self.file.name == RUN_RECORD and foreign:
             raise UsageError(
                 f"out: {str(self.path)!r} is not empty and holds no run.json (but "
-                f"{say_paths(foreign, self.path)}); give another --out"
+                f"{format_paths(foreign, self.path)}); give another --out"
             )
         hosted = self.host is not None and self.host.resolve() == self.path.resolve()
-        if self.file.name != OWN and foreign and not hosted:
+        if self.file.name != RUN_RECORD and foreign and not hosted:
             raise UsageError(
                 f"out: {str(self.path)!r} holds files that {self.command} did not write "
-                f"({say_paths(foreign, self.path)}); give another --out"
+                f"({format_paths(foreign, self.path)}); give another --out"
             )
         self._refuse_foreign()
 
     def _is_leftover(self, item: Path, entries: Mapping[str, list[str]]) -> bool:
-        return (item.name in (LOCK, self.ledger.file.name) and is_plain_file(item)) or item.name in entries
+        return (item.name in (LOCK, self.file_list.file.name) and is_plain_file(item)) or item.name in entries
 
     def _refuse_other(self, overwrite: bool) -> None:
-        listed = bool(self.ledger.entries().get(self.file.name))
+        listed = bool(self.file_list.entries().get(self.file.name))
         problem = "it is not a file" if not is_plain_file(self.file) else ""
         record: dict[str, Any] = {}
         if not problem:
@@ -119,37 +119,41 @@ class Claim:
             self._refuse_foreign()
 
     def _refuse_foreign(self) -> None:
-        foreign = [path for path in self.ledger.foreign(self.places) if path != self.file or not _is_damaged(path)]
-        if foreign and self.file.exists() and not self.ledger.exists():
-            if not self.grows:
+        foreign = [
+            path
+            for path in self.file_list.find_conflicts(self.output_names)
+            if path != self.file or not _is_damaged(path)
+        ]
+        if foreign and self.file.exists() and not self.file_list.exists():
+            if not self.resumable:
                 raise OtherRunError(
                     f"out: {str(self.path)!r} is unfinished and has no list of the files that it wrote "
                     "(version 0.1 kept none); give another --out"
                 )
         elif foreign:
             raise UsageError(
-                f"out: in {str(self.path)!r} {say_paths(foreign, self.path)} is in the way: "
+                f"out: in {str(self.path)!r} {format_paths(foreign, self.path)} is in the way: "
                 f"{self.command} did not write it, or it was changed since; move it, or give another "
                 "--out"
             )
 
-    def begin(self, overwrite: bool) -> None:
+    def prepare(self, overwrite: bool) -> None:
         """With `overwrite`, delete the files of the previous run; always delete the temporary files of killed runs.
 
-        A folder with a ledger and without a record was being deleted when its process was killed: the rest is deleted.
+        A folder with a file list but no record was being deleted when its process was killed: the rest is deleted.
         """
-        if self.ledger.exists() and (overwrite or not os.path.lexists(self.file)):
-            self.ledger.delete()
+        if self.file_list.exists() and (overwrite or not os.path.lexists(self.file)):
+            self.file_list.delete()
             if os.path.lexists(self.file):  # a damaged record is kept for inspection
                 self.file.rename(self.path / f".{self.file.name}.{process_name()}.aside")
-            self.ledger.clear()
-        self.ledger.delete_temporaries()
+            self.file_list.clear()
+        self.file_list.delete_temporaries()
 
     def open_record(self) -> dict[str, Any]:
         """Read the record, or write a new one."""
         if self.file.exists():
-            if not self.ledger.entries().get(self.file.name):  # written by a version without ledgers
-                self.ledger.note(self.file, digest_of(self.file))
+            if not self.file_list.entries().get(self.file.name):  # written by a version without file lists
+                self.file_list.add(self.file, sha256_of_file(self.file))
             return _read_record(self.file)
         record = {
             "schema_version": SCHEMA_VERSION,
@@ -203,8 +207,8 @@ def _difference(recorded: Mapping[str, Any], options: Mapping[str, Any], default
     data_names = [name for name in names if name.partition("[")[0] == "fingerprint"]
     parts = ["other data (samples were added, removed, changed or relabelled since)"] if data_names else []
     others = [name for name in names if name not in data_names]
-    parts += [f"{name}={quote(old.get(name))} (now {quote(new.get(name))})" for name in others[:SHOWN]]
-    return ", ".join(parts) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
+    parts += [f"{name}={quote(old.get(name))} (now {quote(new.get(name))})" for name in others[:MAX_SHOWN]]
+    return ", ".join(parts) + (f" and {len(others) - MAX_SHOWN} more" if len(others) > MAX_SHOWN else "")
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from easycoreset.white_values import Encoded, common_white, declared_white, is_deep, largest_value
+from easycoreset.white_values import EncodedImage, common_white, declared_white, is_16_bit, largest_value
 
 # The accepted image formats; Pillow has more, for some of which it starts other programs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
-LARGE = 2**24  # pixels above which an image is shrunk while it is decoded, and one at a time
+LARGE_PIXELS = 2**24  # pixels above which an image is shrunk while it is decoded, and one at a time
 COSTLY_PIXELS = 2**22  # pixels above which an image whose mode is not in PLAIN_MODES is decoded one at a time
 PLAIN_MODES = ("L", "RGB")
 ALPHA_MODES = (
@@ -22,12 +22,12 @@ ALPHA_MODES = (
     "RGBA",
 )  # modes that need a second buffer for averaging, with the colours multiplied by alpha
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
-MOST_BYTES = 3 * 2**28  # bytes that decoding one image may take, without the result
+MAX_BYTES = 3 * 2**28  # bytes that decoding one image may take, without the result
 MAX_ASPECT = 4  # the longer side is cropped to this multiple of the shorter side first
 BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # in Pillow; others take 4
 DECODER_COPIES = {"WEBP": 3, "AVIF": 4}  # copies of the image that the decoder holds
 ORIENTATION = 0x0112  # EXIF tag
-STRIP = 2**20  # pixels that are converted to 8 bits and three channels at once
+STRIP_PIXELS = 2**20  # pixels that are converted to 8 bits and three channels at once
 
 
 @functools.cache
@@ -38,7 +38,7 @@ def _known_formats() -> list[str]:
 
 
 @contextlib.contextmanager
-def open_picture(file: Encoded) -> Iterator[Image.Image]:
+def open_image(file: EncodedImage) -> Iterator[Image.Image]:
     """Open an image of one of the `FORMATS`, without Pillow's pixel limit; nothing is decoded yet.
 
     Raises:
@@ -48,14 +48,14 @@ def open_picture(file: Encoded) -> Iterator[Image.Image]:
         yield image
 
 
-def begins_as_picture(path: Path) -> bool:
+def has_image_signature(path: Path) -> bool:
     """Whether a file begins with the signature of a usual image format; much faster than opening it."""
     with open(path, "rb") as file:
         start = file.read(12)
     return start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
-def decode(path: Encoded, size: int | None, white: int | None = None) -> np.ndarray:
+def decode_image(path: EncodedImage, size: int | None, white: int | None = None) -> np.ndarray:
     """Decode one image to [size, size, 3] uint8: rotated by its EXIF orientation, resized, centre cropped.
 
     With `size` None the image keeps its size. A JPEG is decoded at a fraction of its size where that is at least twice
@@ -66,10 +66,10 @@ def decode(path: Encoded, size: int | None, white: int | None = None) -> np.ndar
     Raises:
         Exception: almost any, where the file is damaged; a ValueError where it is too large.
     """
-    with open_picture(path) as image:
+    with open_image(path) as image:
         pixels = image.width * image.height
-        white = (declared_white(image, path) if is_deep(image.mode) else None) or white or 65535
-        if pixels <= LARGE:
+        white = (declared_white(image, path) if is_16_bit(image.mode) else None) or white or 65535
+        if pixels <= LARGE_PIXELS:
             if size is not None:
                 image.draft(None, (2 * size, 2 * size))  # a JPEG is decoded at a fraction of its size
             with _large_lock if pixels > COSTLY_PIXELS and image.mode not in PLAIN_MODES else contextlib.nullcontext():
@@ -82,16 +82,16 @@ def decode(path: Encoded, size: int | None, white: int | None = None) -> np.ndar
     return np.array(rgb if size is None else ImageOps.fit(rgb, (size, size), Image.Resampling.BILINEAR))
 
 
-def find_white(files: Sequence[Encoded]) -> int | None:
+def find_white_value(files: Sequence[EncodedImage]) -> int | None:
     """Find the white value of the 16-bit images whose files do not declare it; None where there are no such images.
 
-    Unreadable files are skipped: `decode` reports them.
+    Unreadable files are skipped: `decode_image` reports them.
     """
     largest = -1.0
     for file in files:
         try:
-            with open_picture(file) as image:
-                if is_deep(image.mode) and declared_white(image, file) is None:
+            with open_image(file) as image:
+                if is_16_bit(image.mode) and declared_white(image, file) is None:
                     _load_bounded(image)
                     largest = max(largest, largest_value(image))
         except Exception:  # PIL raises almost anything on damaged files
@@ -102,7 +102,7 @@ def find_white(files: Sequence[Encoded]) -> int | None:
 def to_rgb(image: Image.Image, white: int) -> Image.Image:
     """Convert an image to 8 bits and three channels, rotated by its EXIF orientation, on white where transparent."""
     image = ImageOps.exif_transpose(image)
-    if image.mode != "F" and not is_deep(image.mode):
+    if image.mode != "F" and not is_16_bit(image.mode):
         return _flatten_alpha(image)
     values = _deep_values(image)
     return Image.fromarray(_to_bytes(values, _white_value(image.mode, float(values.max()), white))).convert("RGB")
@@ -144,9 +144,9 @@ def _load_bounded(image: Image.Image, extra: int = 0) -> None:
     cost = BYTES_PER_PIXEL.get(image.mode, 4) * buffers + extra
     if image.info.get("progressive"):  # the decoder holds all coefficients, three of two bytes per pixel
         cost += 6
-    if pixels * cost > MOST_BYTES:
+    if pixels * cost > MAX_BYTES:
         raise ValueError(
-            f"{image.width} x {image.height} pixels of {cost} bytes: at most {MOST_BYTES / 1e6:.0f} MB are decoded"
+            f"{image.width} x {image.height} pixels of {cost} bytes: at most {MAX_BYTES / 1e6:.0f} MB are decoded"
         )
     image.load()
 
@@ -176,7 +176,7 @@ def _reduce(image: Image.Image, factor: int) -> Image.Image:
         return image.reduce(factor)
     width, height = image.size
     reduced = Image.new(mode, (-(-width // factor), -(-height // factor)))
-    rows = factor * max(1, STRIP // (width * factor))
+    rows = factor * max(1, STRIP_PIXELS // (width * factor))
     for top in range(0, height, rows):
         strip = image.crop((0, top, width, min(top + rows, height))).convert(mode)
         reduced.paste(strip.reduce(factor), (0, top // factor))
@@ -196,8 +196,8 @@ def _decode_large(image: Image.Image, white: int) -> np.ndarray:
     _load_bounded(image, extra=6)  # the result, and a copy of it where it is rotated
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
-    rows = max(1, STRIP // width)
-    deep = image.mode == "F" or is_deep(image.mode)
+    rows = max(1, STRIP_PIXELS // width)
+    deep = image.mode == "F" or is_16_bit(image.mode)
     strips = [(top, min(top + rows, height)) for top in range(0, height, rows)]
     white_value = _white_value(image.mode, _largest_value_in_strips(image, strips), white) if deep else 255
     for top, bottom in strips:
@@ -236,7 +236,7 @@ _saved_limits: list[int | None] = []
 
 @contextlib.contextmanager
 def lift_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's pixel limit, which warns or raises; `MOST_BYTES` is the limit instead."""
+    """Lift Pillow's pixel limit, which warns or raises; `MAX_BYTES` is the limit instead."""
     with _limit_lock:
         _saved_limits.append(Image.MAX_IMAGE_PIXELS if not _saved_limits else _saved_limits[0])
         Image.MAX_IMAGE_PIXELS = None

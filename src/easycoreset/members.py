@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from easycoreset.conversion import convert, option_types
-from easycoreset.errors import MAX_MESSAGE, UsageError, nearest, quote, shorten
-from easycoreset.user_modules import OWN, is_own
+from easycoreset.errors import MAX_MESSAGE, UsageError, quote, shorten, suggest_name
+from easycoreset.user_modules import USER_MODULE_HINT, is_user_spec
 
 Table = Mapping[str, str]
 
@@ -26,7 +26,7 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
     (('easiest', {'by': 'loss'}), ('my.module:attack', {'steps': '3'}))
     """
     name, *parts = spec.split(":")
-    if is_own(spec):
+    if is_user_spec(spec):
         name = f"{name}:{parts.pop(0)}"
     options: dict[str, str] = {}
     for part in parts:
@@ -58,8 +58,8 @@ def find_member(kind: str, name: str, table: Table) -> Any:
     Raises:
         UsageError: there is no such member; the message suggests the closest name.
     """
-    if name not in table and not is_own(name):
-        raise UsageError(f"unknown {kind} {quote(name)}: {nearest(name, table)}{OWN}")
+    if name not in table and not is_user_spec(name):
+        raise UsageError(f"unknown {kind} {quote(name)}: {suggest_name(name, table)}{USER_MODULE_HINT}")
     return load_attribute(kind, table.get(name, name))
 
 
@@ -90,7 +90,7 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
     values: dict[str, Any] = {}
     for key, value in [*options.items(), *extra.items()]:
         if key not in fields:
-            raise UsageError(f"{kind} {quote(name)} has no option {quote(key)}: {nearest(key, fields)}")
+            raise UsageError(f"{kind} {quote(name)} has no option {quote(key)}: {suggest_name(key, fields)}")
         parsed = convert(f"{kind} {name}:{key}", value, hints[key], text=True) if isinstance(value, str) else value
         if key in values and values[key] != parsed:
             raise UsageError(f"{kind} {quote(spec)}: {key} is given twice, as {quote(values[key])} and {quote(parsed)}")

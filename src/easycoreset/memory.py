@@ -47,12 +47,12 @@ def _read_status(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def peak_gigabytes() -> float:
+def peak_memory_gib() -> float:
     """The largest resident memory of this process so far, in GiB; 0 where the system does not report it."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 if resource is not None else 0.0
 
 
-def largest_file() -> int | None:
+def file_size_limit() -> int | None:
     """The limit on the size of a file that this process writes, in bytes; None without a limit."""
     if resource is None:
         return None

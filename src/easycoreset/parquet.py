@@ -44,7 +44,7 @@ def read_provenance(table: pa.Table, path: Path, beside: str | None) -> dict[str
     return dict(provenance)
 
 
-def strings(table: pa.Table, name: str) -> list[str]:
+def string_column(table: pa.Table, name: str) -> list[str]:
     """One column as strings, whatever its type; the row numbers where it is absent."""
     if name not in table.column_names:
         return [str(row) for row in range(table.num_rows)]
@@ -133,7 +133,7 @@ def _is_number(kind: pa.DataType) -> bool:
 KINDS = {"integer": pa.types.is_integer, "bool": pa.types.is_boolean, "number": _is_number, "text": _is_text}
 
 
-def integers(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
+def integer_column(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
     """One column as int64.
 
     Raises:

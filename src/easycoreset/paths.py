@@ -7,7 +7,7 @@ import stat
 from pathlib import Path, PurePosixPath
 
 _digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # of files that this process wrote: stamp and digest
-SHOWN = 5  # paths or values that a message lists
+MAX_SHOWN = 5  # paths or values that a message lists
 LONGEST_NAME = 255  # bytes
 LONGEST_PATH = 4000
 
@@ -34,24 +34,24 @@ def is_plain_file(path: Path) -> bool:
     return False
 
 
-def digest_of(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's content, as hex."""
     with open(path, "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def remember(path: Path, digest: str) -> None:
-    """Cache the digest of a file that was just written, so that `digest_now` need not read it."""
-    _digests[path.parent.resolve() / path.name] = (stamp_of(path), digest)
+def cache_sha256(path: Path, digest: str) -> None:
+    """Cache the digest of a file that was just written, so that `cached_sha256` need not read it."""
+    _digests[path.parent.resolve() / path.name] = (file_stamp(path), digest)
 
 
-def digest_now(path: Path) -> str:
+def cached_sha256(path: Path) -> str:
     """The digest of a file: from the cache if the file is unchanged since it was written, else from its content."""
     stamp, digest = _digests.get(path, ((), ""))
-    return digest if stamp == stamp_of(path) else digest_of(path)
+    return digest if stamp == file_stamp(path) else sha256_of_file(path)
 
 
-def stamp_of(path: Path) -> tuple[int, ...]:
+def file_stamp(path: Path) -> tuple[int, ...]:
     """Inode, size and times of a file, which change with its content."""
     stat_result = os.lstat(path)
     return stat_result.st_ino, stat_result.st_size, stat_result.st_mtime_ns, stat_result.st_ctime_ns
@@ -63,7 +63,7 @@ def remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def say_paths(paths: list[Path], folder: Path) -> str:
+def format_paths(paths: list[Path], folder: Path) -> str:
     """List the first paths within a folder, on one line."""
     names = [str(path.relative_to(folder)) if folder in path.parents else str(path) for path in paths]
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")

@@ -11,21 +11,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from easycoreset.arrays import read_npz
-from easycoreset.console import log, progress, say_name
+from easycoreset.console import log, printable_name, progress
 from easycoreset.data.arrays import ARRAY_NAMES, check_arrays
 from easycoreset.data.folder import check_utf8_name, list_images
 from easycoreset.data.keyed_random import derive_seed
 from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
-from easycoreset.image_decoding import decode, describe_read_error, find_white
+from easycoreset.image_decoding import decode_image, describe_read_error, find_white_value
 from easycoreset.models.card import ModelCard, read_card
 from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
-from easycoreset.options import PredictOptions, options_json, takes
+from easycoreset.options import PredictOptions, accept_options, options_json
 from easycoreset.parquet import read_table, write_table
-from easycoreset.paths import digest_of
+from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
-from easycoreset.run_folders import claim
+from easycoreset.run_folders import open_run_folder
 from easycoreset.spreadsheet import write_csv
 from easycoreset.training.setup import choose_device, set_threads, to_device
 
@@ -34,7 +34,7 @@ TEXT = "labels.csv"
 GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue
 
 
-@takes(PredictOptions)
+@accept_options(PredictOptions)
 @preserve_rng()
 def predict(options: PredictOptions) -> pa.Table:
     """Label pictures with a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
@@ -50,10 +50,12 @@ def predict(options: PredictOptions) -> pa.Table:
     set_threads(options.threads, card.model, device)
     ids, batches = open_pictures(Path(options.data), card, options.batch_size)
     model = to_device(load_model(options.weights, options.model), device)
-    weights = digest_of(options.weights / "model.safetensors")
+    weights = sha256_of_file(options.weights / "model.safetensors")
     pictures_digest = derive_seed(*ids, *sizes_of(Path(options.data), ids))
     identity = options_json(options, neutral=False) | {"pictures": pictures_digest, "weights": weights}
-    with claim(options.out, "predict", identity, overwrite=options.overwrite, places=(TABLE, TEXT)) as run:
+    with open_run_folder(
+        options.out, "predict", identity, overwrite=options.overwrite, output_names=(TABLE, TEXT)
+    ) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return read_table(run.path / TABLE, {})
@@ -147,13 +149,13 @@ def _open_arrays(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str
 
 def _decode(path: Path, files: Sequence[Path], card: ModelCard, batch_size: int) -> Batches:
     """Decode pictures as in training, to the size and channels of the model; unreadable ones are listed, not raised."""
-    white = find_white(files)
+    white = find_white_value(files)
 
     def try_decode(file: Path) -> np.ndarray | str:
         try:
-            return decode(file, card.shape[1], white)
+            return decode_image(file, card.shape[1], white)
         except Exception as error:  # PIL raises almost any exception on corrupt files
-            return f"{say_name(file.relative_to(path).as_posix())} ({describe_read_error(error)})"
+            return f"{printable_name(file.relative_to(path).as_posix())} ({describe_read_error(error)})"
 
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(files), batch_size):

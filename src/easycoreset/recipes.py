@@ -31,7 +31,7 @@ PAPER_METHODS = (
     "ccs",
     "moderate",
 )
-PIXELS = tuple(n / 255 for n in (1, 2, 4, 8))
+PIXEL_EPS = tuple(n / 255 for n in (1, 2, 4, 8))
 
 
 def digits(data: str = "digits") -> Experiment:
@@ -60,7 +60,7 @@ def everything(product: Product) -> Product:
 
 def cifar10_quick(data: str) -> Experiment:
     """CIFAR-10 on two CPU cores: thin ResNet, keep 50%, standard training at three budgets for random, and TRADES."""
-    base = Cell(data=data, model="thin-resnet", schedule="onecycle", attack=("pgd",), eps=PIXELS, limit=2000)
+    base = Cell(data=data, model="thin-resnet", schedule="onecycle", attack=("pgd",), eps=PIXEL_EPS, limit=2000)
     standard = base_at(base, 2 / 255)
     robust = base_at(base, 8 / 255)
     return Experiment(
@@ -148,7 +148,7 @@ def main_base(data: str) -> Cell:
         model="thin-resnet",
         schedule="onecycle",
         attack=("pgd",),
-        eps=PIXELS,
+        eps=PIXEL_EPS,
         limit=2000,
         strong=("apgd@500",),
     )
@@ -181,13 +181,13 @@ def cifar10_trades(data: str) -> Experiment:
 
 def cifar10_paper(data: str) -> Experiment:
     """The paper's setting on one GPU: ResNet-18, 30 epochs of one-cycle, keep 50, 30 and 70%, 3 seeds, TRADES."""
-    base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXELS)
+    base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXEL_EPS)
     return paper("cifar10-paper", base, seeds=3, standard=2 / 255, robust=8 / 255)
 
 
 def cifar100_paper(data: str) -> Experiment:
     """`cifar10-paper` on CIFAR-100."""
-    base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXELS)
+    base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXEL_EPS)
     return paper("cifar100-paper", base, seeds=3, standard=2 / 255, robust=8 / 255)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from easycoreset.errors import UsageError, quote
 from easycoreset.files import read_json
-from easycoreset.schemas import Maybe, Some, check_record
+from easycoreset.schemas import NonEmptyList, Nullable, check_record
 
 MAX_LINES = 10**6  # of a history that are read
 PAIR = (float, float)
@@ -21,12 +21,12 @@ LINE = {
     "stages?": {str: float},
 }
 CHECK = {"name": str, "figure": float, "passed": bool, "message": str}
-MARGINS = {"attack": str, "norm": str, "samples": int, "found": float, "median_upper_bound": Maybe(float)}
+MARGINS = {"attack": str, "norm": str, "samples": int, "found": float, "median_upper_bound": Nullable(float)}
 EVALUATION = {
     "data": str,
     "split": str,
     "samples": int,
-    "model?": Maybe(str),
+    "model?": Nullable(str),
     "clean": LINE,
     "attacked": [LINE],
     "worst": [LINE],
@@ -38,7 +38,7 @@ EVALUATION = {
 BASE = {
     "schema_version?": int,
     "command?": str,
-    "command_line?": Maybe(str),
+    "command_line?": Nullable(str),
     "status?": str,
     "options?": {str: object},
     "versions?": {str: object},
@@ -49,7 +49,7 @@ AUDIT = {
     "samples": int,
     "by": str,
     "suspect_by": str,
-    "likely_mislabelled": Maybe(int),
+    "likely_mislabelled": Nullable(int),
     "duplicates": int,
     "duplicates_with_another_label": int,
     "also_in_test": int,
@@ -60,18 +60,18 @@ AUDIT = {
     "noise?": {"wrong": int, "columns": {str: [CUT]}},
 }
 PRODUCT = {
-    "base": {"data": str, "model?": Maybe(str), "main_eps?": Maybe(float), "eps": Some(float)},
+    "base": {"data": str, "model?": Nullable(str), "main_eps?": Nullable(float), "eps": NonEmptyList(float)},
     "methods": [str],
     "objectives": [str],
     "updates": [int],
     "epochs": [int],
     "fractions": [float],
     "seeds": int,
-    "contrast?": Maybe(str),
+    "contrast?": Nullable(str),
 }
 PLANNED = dict.fromkeys(("method", "against", "data", "objective"), str) | {
     "kind": {"matched clean", "equal updates"},
-    "model": Maybe(str),
+    "model": Nullable(str),
     "fraction": float,
     "eps": float,
     "size": int,
@@ -83,7 +83,7 @@ PLANNED = dict.fromkeys(("method", "against", "data", "objective"), str) | {
 START = dict.fromkeys(("cells", "done", "seeds"), int) | {
     "time": str,
     "name": str,
-    "command_line": Maybe(str),
+    "command_line": Nullable(str),
     "versions": {str: str},
     "rows": [str],
     "declared": [{"contrast": PLANNED, "primary": bool, "evaluated": int}],
@@ -92,36 +92,36 @@ START = dict.fromkeys(("cells", "done", "seeds"), int) | {
 }
 RUN = BASE | {
     "summary?": {str: object},
-    "given?": {"data?": str, "image_size?": Maybe(int)},
+    "given?": {"data?": str, "image_size?": Nullable(int)},
     "declared?": {str: str},
     "planned?": int,
     "started?": str,
     "experiment?": {"products?": [PRODUCT]},
     "starts?": [START],
 }
-BINS = {"robust": float, "robust_interval": PAIR, "flip_rate": Maybe(float), "flip_interval": Maybe(PAIR)}
+BINS = {"robust": float, "robust_interval": PAIR, "flip_rate": Nullable(float), "flip_interval": Nullable(PAIR)}
 VULNERABILITY = {
     "hardness": str,
     "attacked": str,
     "split": str,
     "eps": float,
-    "spearman": Maybe(float),
-    "bins": Some(BINS),
+    "spearman": Nullable(float),
+    "bins": NonEmptyList(BINS),
 }
 MARGIN = {
     "hardness": str,
     "attacked": str,
     "split": str,
-    "spearman": Maybe(float),
-    "interval": Maybe(PAIR),
+    "spearman": Nullable(float),
+    "interval": Nullable(PAIR),
     "samples": int,
     "bins": [{"mean": float}],
 }
-MATRIX = {"names": [str], "spearman": [[Maybe(float)]], "overlap_30": [[Maybe(float)]]}
-EARLY = dict.fromkeys(("first", "every"), Maybe(int)) | {
+MATRIX = {"names": [str], "spearman": [[Nullable(float)]], "overlap_30": [[Nullable(float)]]}
+EARLY = dict.fromkeys(("first", "every"), Nullable(int)) | {
     "epochs": int,
-    "spearman": Maybe(float),
-    **{f"overlap_{share}": Maybe(float) for share in (10, 30, 50)},
+    "spearman": Nullable(float),
+    **{f"overlap_{share}": Nullable(float) for share in (10, 30, 50)},
 }
 TRANSFER = {"model": str, "method": str, "fraction": float, "updates": int, "clean": LINE, "worst": [LINE]}
 TRAINED = {
@@ -133,7 +133,7 @@ TRAINED = {
 }
 GAIN = {"eps": float, "difference": float, "low": float, "high": float, "p": float}
 CELL = {"objective": str, "fraction": float, "method": str, "seed": int} | {
-    name: Maybe(int) for name in ("updates?", "epochs?", "batch_size?", "scoring_epochs?")
+    name: Nullable(int) for name in ("updates?", "epochs?", "batch_size?", "scoring_epochs?")
 }
 RECORDS: dict[str, Any] = {
     "run.json": RUN,
@@ -154,12 +154,12 @@ RECORDS: dict[str, Any] = {
         "host": str,
         "weights?": [float],
         "validation?": {str: float},
-        "selection_mb?": Maybe(float),
+        "selection_mb?": Nullable(float),
         "fingerprint?": str,
     },
     "comparison.json": {
-        "rows": Some(TRAINED),
-        "against?": {str: Some(GAIN)},
+        "rows": NonEmptyList(TRAINED),
+        "against?": {str: NonEmptyList(GAIN)},
         "classes?": [{"class": str, "before": int, "after": int}],
         "method": str,
         "fraction": float,
@@ -172,7 +172,7 @@ RECORDS: dict[str, Any] = {
         "data": str,
         "model": str,
         "scored_by": str,
-        "vulnerability": Some(VULNERABILITY),
+        "vulnerability": NonEmptyList(VULNERABILITY),
         "margins": [MARGIN],
         "agreement": {str: MATRIX},
         "early": [EARLY],
@@ -185,18 +185,18 @@ RECORDS: dict[str, Any] = {
         "shape": (int, int, int),
         "mean": [float],
         "std": [float],
-        "class_names": Some(str),
-        "eps?": Maybe(float),
+        "class_names": NonEmptyList(str),
+        "eps?": Nullable(float),
         "provenance?": {"options?": {str: object}, "fingerprint?": str},
-        "trained_on?": Maybe({"split": str, "fingerprint": str, "samples": int, "hashes?": str}),
+        "trained_on?": Nullable({"split": str, "fingerprint": str, "samples": int, "hashes?": str}),
         "schema_version?": int,
     },
     "history.jsonl": {
         "epoch": int,
-        "loss": Maybe(float),
+        "loss": Nullable(float),
         "updates?": int,
-        "lr?": Maybe(float),
-        "seconds?": Maybe(float),
+        "lr?": Nullable(float),
+        "seconds?": Nullable(float),
         "val_clean?": float,
         "val_robust?": float,
         "train_robust?": float,
@@ -207,11 +207,11 @@ RECORDS: dict[str, Any] = {
 TRAINING = dict.fromkeys(("model", "data", "objective"), str) | {
     "samples": int,
     "updates": int,
-    "loss": Maybe(float),
+    "loss": Nullable(float),
     "seconds": float,
 }
 CHECKPOINTS = {"model": str, "data": str, "samples": int, "checkpoints": [str]}
-SUMMARIES = {  # the schema of a finished run's summary, by command
+SUMMARY_SCHEMAS = {  # the schema of a finished run's summary, by command
     "audit": AUDIT,
     "train": TRAINING,
     "score": TRAINING,
@@ -250,9 +250,9 @@ def read_record(path: Path) -> dict[str, Any]:
     record = read_json(path)
     check_record(record, RECORDS.get(path.name, COMMANDS), str(path))
     command = record.get("command")
-    if path.name == "run.json" and "summary" in record and command in SUMMARIES:
+    if path.name == "run.json" and "summary" in record and command in SUMMARY_SCHEMAS:
         by_checkpoints = command == "score" and "checkpoints" in record["summary"]
-        check_record(record["summary"], CHECKPOINTS if by_checkpoints else SUMMARIES[command], f"{path}: summary")
+        check_record(record["summary"], CHECKPOINTS if by_checkpoints else SUMMARY_SCHEMAS[command], f"{path}: summary")
     if not _lengths_match(path.name, record):
         raise UsageError(f"{path}: the lengths of its lists do not match")
     return record

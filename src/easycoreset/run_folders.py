@@ -11,11 +11,11 @@ from typing import Any
 
 from easycoreset.console import log
 from easycoreset.errors import RunError, UsageError
-from easycoreset.file_lists import LOCK, STEP, Ledger, delete_run, ledger_of
-from easycoreset.files import prepare_place, process_name, write_json
-from easycoreset.folder_access import OWN, Claim
+from easycoreset.file_lists import LOCK, STEP, FileList, delete_run, file_list_of
+from easycoreset.files import make_writable_folder, process_name, write_json
+from easycoreset.folder_access import RUN_RECORD, FolderAccess
 from easycoreset.locks import Lock, open_lock
-from easycoreset.paths import remove_empty, say_paths
+from easycoreset.paths import format_paths, remove_empty
 
 
 @dataclass
@@ -25,7 +25,7 @@ class RunFolder:
     path: Path
     file: Path
     record: dict[str, Any] = field(default_factory=dict)
-    writes: bool = True  # only the main process of a run writes
+    is_writer: bool = True  # only the main process of a run writes
 
     @property
     def done(self) -> bool:
@@ -35,19 +35,19 @@ class RunFolder:
     def finish(self, **facts: Any) -> None:
         """Mark the run as finished and add `facts` to its record."""
         self.record |= {"status": "done", "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
-        if self.writes:
+        if self.is_writer:
             write_json(self.file, self.record)
 
 
 @contextlib.contextmanager
-def claim(
+def open_run_folder(
     path: Path,
     command: str,
     options: dict[str, Any],
     *,
     overwrite: bool = False,
-    record: str = OWN,
-    places: Sequence[str] = (),
+    record: str = RUN_RECORD,
+    output_names: Sequence[str] = (),
     host: Path | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Iterator[RunFolder]:
@@ -61,7 +61,7 @@ def claim(
         options: the options that determine the result.
         overwrite: delete the files of another run of the command, and only those, and begin anew.
         record: the file name of the run's record.
-        places: names in the folder that the run may write to; files of others there are refused now.
+        output_names: names in the folder that the run may write to; files of others there are refused now.
         host: a folder of another run that a guest may write into.
         defaults: the defaults of the options, for records that are older than an option.
 
@@ -69,14 +69,14 @@ def claim(
         UsageError: the folder holds something else, or a run with other options (the differences are named).
         RunError: another process is working in the folder.
     """
-    request = Claim(path, command, options, record, places, host, defaults=defaults)
-    request.refuse(overwrite)
-    with _listed_as_step(path, record), _locked(path, request.ledger, shared=False) as lock:
+    request = FolderAccess(path, command, options, record, output_names, host, defaults=defaults)
+    request.check(overwrite)
+    with _listed_as_step(path, record), _locked(path, request.file_list, shared=False) as lock:
         if lock is None:
             raise RunError(f"another process is working in {str(path)!r}; wait for it or give another --out")
-        request.refuse(overwrite)
-        with request.ledger.active():
-            request.begin(overwrite)
+        request.check(overwrite)
+        with request.file_list.active():
+            request.prepare(overwrite)
             yield RunFolder(path, path / record, request.open_record())
 
 
@@ -84,18 +84,18 @@ def claim(
 class SharedFolder(RunFolder):
     """A folder in which several processes work on one run."""
 
-    alone: bool = True
+    is_exclusive: bool = True
     lock: Lock | None = None
 
-    def settle(self) -> None:
+    def allow_others(self) -> None:
         """Let other processes in, once the exclusive work is done."""
         if self.lock is not None:
             self.lock.share()
 
 
 @contextlib.contextmanager
-def share(
-    path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False, places: Sequence[str] = ()
+def open_shared_run_folder(
+    path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False, output_names: Sequence[str] = ()
 ) -> Iterator[SharedFolder]:
     """Work in the folder `path` beside other processes with the same `options`.
 
@@ -103,40 +103,40 @@ def share(
         UsageError: the folder holds something else, or a run with other options (the differences are named).
         RunError: `overwrite` while another process is working there.
     """
-    request = Claim(path, command, options, OWN, places, grows=True)
-    request.refuse(overwrite)
-    with _listed_as_step(path, OWN), _locked(path, request.ledger, shared=True) as lock:
+    request = FolderAccess(path, command, options, RUN_RECORD, output_names, grows=True)
+    request.check(overwrite)
+    with _listed_as_step(path, RUN_RECORD), _locked(path, request.file_list, shared=True) as lock:
         assert lock is not None
         if overwrite and not lock.alone:
             raise RunError(f"another process is working in {str(path)!r}: it cannot be overwritten")
-        request.refuse(overwrite)
-        with request.ledger.active():
+        request.check(overwrite)
+        with request.file_list.active():
             if lock.alone:
-                request.begin(overwrite)
-            folder = SharedFolder(path, path / OWN, request.open_record(), alone=lock.alone, lock=lock)
+                request.prepare(overwrite)
+            folder = SharedFolder(path, path / RUN_RECORD, request.open_record(), is_exclusive=lock.alone, lock=lock)
             yield folder
 
 
 @contextlib.contextmanager
-def step_folder(path: Path, record: str) -> Iterator[Ledger]:
+def open_step_folder(path: Path, record: str) -> Iterator[FileList]:
     """Write in a folder that no other process uses, as a step of a larger run; the files written are listed."""
     with _listed_as_step(path, record):
-        prepare_place(path)
-        with Ledger(path, record).active() as ledger:
-            ledger.delete_temporaries()
-            yield ledger
+        make_writable_folder(path)
+        with FileList(path, record).active() as file_list:
+            file_list.delete_temporaries()
+            yield file_list
 
 
 def discard_step(path: Path, *records: str) -> None:
-    """Delete the files of a step by its ledgers; damaged files, and those of versions without ledgers, are set aside.
+    """Delete the listed files of a step; damaged files, and those of versions without file lists, are set aside.
 
     Raises:
         UsageError: the folder holds a file that the step did not write.
     """
-    ledgers = [ledger for ledger in (Ledger(path, record) for record in records) if ledger.exists()]
-    ledger_files = {ledger.file for ledger in ledgers}
-    if ledgers and (foreign := [item for item in ledgers[0].unlisted() if item not in ledger_files]):
-        raise UsageError(f"{say_paths(foreign, path)} in {path} is in the way: the step did not write it; move it")
+    file_lists = [file_list for file_list in (FileList(path, record) for record in records) if file_list.exists()]
+    list_files = {file_list.file for file_list in file_lists}
+    if file_lists and (foreign := [item for item in file_lists[0].unlisted() if item not in list_files]):
+        raise UsageError(f"{format_paths(foreign, path)} in {path} is in the way: the step did not write it; move it")
     delete_run(path, *records)
     if not os.path.lexists(path):
         return
@@ -147,24 +147,24 @@ def discard_step(path: Path, *records: str) -> None:
 
 @contextlib.contextmanager
 def _listed_as_step(path: Path, record: str) -> Iterator[None]:
-    """List the folder as a step in the ledger of the enclosing run, if there is one."""
-    ledger = ledger_of(path)
-    if ledger is not None:
-        ledger.refuse_links(path)
-        ledger.note(path, f"{STEP}{record}")
+    """List the folder as a step in the file list of the enclosing run, if there is one."""
+    file_list = file_list_of(path)
+    if file_list is not None:
+        file_list.require_no_links(path)
+        file_list.add(path, f"{STEP}{record}")
     yield
 
 
 @contextlib.contextmanager
-def _locked(path: Path, ledger: Ledger, shared: bool) -> Iterator[Lock | None]:
+def _locked(path: Path, file_list: FileList, shared: bool) -> Iterator[Lock | None]:
     """Hold the folder's lock; None if another process holds it exclusively. A refused process leaves nothing behind."""
     existed = path.exists()
-    prepare_place(path)
+    make_writable_folder(path)
     lock = open_lock(path / LOCK, wait=shared)
     try:
         yield lock if shared or lock.alone else None
     finally:
-        if lock.made and not ledger.exists():  # refused before anything was written
+        if lock.made and not file_list.exists():  # refused before anything was written
             (path / LOCK).unlink(missing_ok=True)
             if not existed:
                 remove_empty(path)

@@ -19,7 +19,7 @@ SEPARATORS = ",;\t"  # column separators; blanks separate numbers too
 MAX_TEXT_BYTES = 2**28  # bytes of a text file
 
 
-def read_list(path: Path, option: str, size: int) -> list[Any]:
+def read_list_file(path: Path, option: str, size: int) -> list[Any]:
     """Read the indices or sample ids that a file lists, or the indices where its mask is true.
 
     Args:

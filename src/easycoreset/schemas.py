@@ -13,14 +13,14 @@ from easycoreset.errors import UsageError, quote
 MAX_INTEGER = 2**63
 
 
-class Maybe:
+class Nullable:
     """A value that may be null."""
 
     def __init__(self, spec: Any) -> None:
         self.spec = spec
 
 
-class Some:
+class NonEmptyList:
     """A list of at least one value."""
 
     def __init__(self, spec: Any) -> None:
@@ -41,10 +41,10 @@ def check_record(value: Any, spec: Any, where: str) -> None:
 
 
 def _check(value: Any, spec: Any, where: str, path: str) -> None:
-    if isinstance(spec, Maybe):
+    if isinstance(spec, Nullable):
         if value is not None:
             _check(value, spec.spec, where, path)
-    elif isinstance(spec, list | tuple | Some):
+    elif isinstance(spec, list | tuple | NonEmptyList):
         _check_list(value, spec, where, path)
     elif isinstance(spec, set):
         _require(isinstance(value, str) and value in spec, where, path, f"one of {', '.join(sorted(spec))}", value)
@@ -63,10 +63,10 @@ def _check(value: Any, spec: Any, where: str, path: str) -> None:
 
 def _check_list(value: Any, spec: Any, where: str, path: str) -> None:
     is_fixed = isinstance(spec, tuple)
-    rule = f"a list of {len(spec)}" if is_fixed else "a list" + " of at least one" * isinstance(spec, Some)
+    rule = f"a list of {len(spec)}" if is_fixed else "a list" + " of at least one" * isinstance(spec, NonEmptyList)
     valid = isinstance(value, list) and (len(value) == len(spec) if is_fixed else bool(value) or isinstance(spec, list))
     _require(valid, where, path, rule, value)
-    item_specs = spec if is_fixed else [spec.spec if isinstance(spec, Some) else spec[0]] * len(value)
+    item_specs = spec if is_fixed else [spec.spec if isinstance(spec, NonEmptyList) else spec[0]] * len(value)
     for i, (item, item_spec) in enumerate(zip(value, item_specs, strict=True)):
         _check(item, item_spec, where, f"{path}[{i}]")
 

@@ -16,15 +16,15 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-OWN = " (one of your own: package.module:name, or module:name where module.py lies here)"  # for messages
+USER_MODULE_HINT = " (one of your own: package.module:name, or module:name where module.py lies here)"  # for messages
 SPEC_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(:.*)?")
 
 
-def is_own(spec: str) -> bool:
+def is_user_spec(spec: str) -> bool:
     """Whether a member's spelling begins with a user's module.
 
-    >>> is_own("my.module:attack:steps=3"), is_own("pgd:steps=3"), is_own("easiest:loss"), is_own("file:my.txt")
-    (True, False, False, False)
+    >>> is_user_spec("my.module:attack:steps=3"), is_user_spec("pgd:steps=3"), is_user_spec("file:my.txt")
+    (True, False, False)
     """
     module = spec.partition(":")[0]
     if not SPEC_PATTERN.fullmatch(spec) or module == "file":
@@ -49,7 +49,7 @@ def code_digest(specs: Iterable[str]) -> str:
 
     Empty if no member is in a user's module. Imports by a computed name and files other than Python are not included.
     """
-    pending = sorted({spec.partition(":")[0] for spec in specs if is_own(spec)})
+    pending = sorted({spec.partition(":")[0] for spec in specs if is_user_spec(spec)})
     if not pending:
         return ""
     roots = {root for module in pending if (root := _root_of(module)) is not None}

@@ -6,18 +6,18 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-Encoded = Path | BinaryIO
+EncodedImage = Path | BinaryIO
 WHITE_VALUES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 MAX_SAMPLE_VALUE = 281  # TIFF tag
 HEADER_BYTES = 2**16  # bytes of a PNG that are searched for its sBIT chunk
 
 
-def is_deep(mode: str) -> bool:
+def is_16_bit(mode: str) -> bool:
     """Whether an image mode has integers of 16 bits."""
     return mode == "I" or mode.startswith("I;16")
 
 
-def declared_white(image: Image.Image, file: Encoded) -> int | None:
+def declared_white(image: Image.Image, file: EncodedImage) -> int | None:
     """The white value that an image's file declares; None where it declares none."""
     if image.format == "TIFF":
         tag = getattr(image, "tag_v2", {}).get(MAX_SAMPLE_VALUE)
@@ -44,7 +44,7 @@ def largest_value(image: Image.Image) -> float:
     return float(np.max(highest))
 
 
-def _read_header(file: Encoded) -> bytes:
+def _read_header(file: EncodedImage) -> bytes:
     if isinstance(file, Path):
         with open(file, "rb") as stream:
             return stream.read(HEADER_BYTES)

@@ -167,7 +167,7 @@ def test_margin_loss_works_where_cross_entropy_sees_nothing(trained, batch):
         ("pgd:step=3", {}, "'step'.*'steps'"),
         ("pgd:steps=0", {}, r"steps.*\b0$"),
         ("pgd:restarts=0", {}, r"restarts.*\b0$"),
-        ("pgd:steps=x", {}, "steps.*int.*'x'"),
+        ("pgd:steps=x", {}, "steps.*'x'"),
         ("pgd:steps=", {}, "'pgd:steps='.*'steps'"),
         ("pgd:steps=3:steps=4", {}, "'pgd:steps=3:steps=4'.*'steps'"),
         ("pgd", {"eps": 1.5}, r"eps.*\b1\.5"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from easycoreset.cli.commands import app
-from easycoreset.cli.config import DEMO, GLOBAL, types_of
+from easycoreset.cli.config import DEMO, GLOBAL, option_types_of
 from support.messages import named
 
 COMMANDS = ["demo", "score", "select", "train", "evaluate", "doctor"]
@@ -286,7 +286,7 @@ def test_every_option_of_demo_is_a_yaml_key():
 
     from easycoreset.cli.commands import demo
 
-    assert set(DEMO) == set(inspect.signature(demo).parameters) and set(types_of("doctor")) == set(GLOBAL)
+    assert set(DEMO) == set(inspect.signature(demo).parameters) and set(option_types_of("doctor")) == set(GLOBAL)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from easycoreset import Coreset, select
-from easycoreset.cli import fill_bare
+from easycoreset.cli import insert_default_values
 from easycoreset.errors import UsageError
-from easycoreset.files import say_cause
+from easycoreset.files import describe_write_error
 from easycoreset.tables import Scores
 from support.messages import named
 
@@ -79,9 +79,11 @@ def test_a_file_size_limit_is_named(tmp_path, limit):
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": 4096})())
-    assert "No space left on device (0 MB free)" in say_cause(RuntimeError("inline_container.cc:672"), tmp_path / "a")
+    assert "No space left on device (0 MB free)" in describe_write_error(
+        RuntimeError("inline_container.cc:672"), tmp_path / "a"
+    )
     monkeypatch.undo()
-    assert say_cause(RuntimeError("a\nreason"), tmp_path / "a") == "a reason"
+    assert describe_write_error(RuntimeError("a\nreason"), tmp_path / "a") == "a reason"
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
@@ -184,7 +186,7 @@ def test_colours_of_libraries_are_left_out(monkeypatch, capsys):
     door._fail(UsageError("\x1b[1mfailed\x1b[0m  twice\n" + "x" * 9000), 2, ["score"])
     said = capsys.readouterr().err
     assert said.startswith("easycoreset score: failed twice") and "\x1b" not in said and len(said) < 5000
-    assert fill_bare(["a", "--margins"], "--margins", "fmn") == ["a", "--margins", "fmn"]
+    assert insert_default_values(["a", "--margins"], "--margins", "fmn") == ["a", "--margins", "fmn"]
 
 
 THINGS = {

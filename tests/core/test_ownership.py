@@ -12,9 +12,9 @@ from PIL import Image
 
 from easycoreset import UsageError
 from easycoreset.exporting import export
-from easycoreset.file_lists import Ledger, delete_run
+from easycoreset.file_lists import FileList, delete_run
 from easycoreset.files import write_atomic, write_json
-from easycoreset.run_folders import claim
+from easycoreset.run_folders import open_run_folder
 from support.messages import named
 
 SMALL = ("--data", "digits", "--model", "digits-cnn")
@@ -186,7 +186,7 @@ def _listed(folder):
         if path.name.endswith(".written"):
             record = path.name[1 : -len(".written")]
             inner = path.parent.relative_to(folder)
-            names |= {(inner / name).as_posix() for name in Ledger(path.parent, record).entries()}
+            names |= {(inner / name).as_posix() for name in FileList(path.parent, record).entries()}
             names.add(path.relative_to(folder).as_posix())
         elif path.name == ".lock":
             names.add(path.relative_to(folder).as_posix())
@@ -289,7 +289,7 @@ def test_a_refused_start_leaves_no_trace(cli, tmp_path, monkeypatch, precious):
 
 
 def test_whoever_finds_a_folder_busy_leaves_it_as_it_is(cli, tmp_path):
-    with claim(tmp_path / "run", "train", {"a": 1}):
+    with open_run_folder(tmp_path / "run", "train", {"a": 1}):
         before = photograph(tmp_path)
         ran = cli("train", *SMALL, "--updates", 1, "--out", tmp_path / "run", "--overwrite")
         assert ran.code == 1 and named(ran.err, "process", str(tmp_path / "run"))
@@ -298,7 +298,7 @@ def test_whoever_finds_a_folder_busy_leaves_it_as_it_is(cli, tmp_path):
 
 def test_what_a_killed_process_left_half_written_goes_and_nothing_else_that_is_called_alike(tmp_path):
     names = []
-    with claim(tmp_path / "run", "x", {}) as run:
+    with open_run_folder(tmp_path / "run", "x", {}) as run:
 
         def fail(temporary):
             temporary.write_text("half")
@@ -313,17 +313,17 @@ def test_what_a_killed_process_left_half_written_goes_and_nothing_else_that_is_c
         for other in others:
             other.write_text("mine")
     assert str(os.getpid()) in names[0].name and len(names[0].name) > len(f".a.txt.{os.getpid()}.tmp") + 12
-    with claim(tmp_path / "run", "x", {}):
+    with open_run_folder(tmp_path / "run", "x", {}):
         assert not names[0].exists() and all(other.read_text() == "mine" for other in others)
 
 
 def test_a_list_that_came_from_elsewhere_reaches_nothing(tmp_path, precious):
     run = tmp_path / "run"
-    with claim(run, "x", {}):
+    with open_run_folder(run, "x", {}):
         write_json(run / "result.json", {})
     (run / "thesis.tex").write_text("years of work")
     (run / "link").symlink_to(precious)
-    digest = Ledger(run, "run.json").entries()["result.json"]
+    digest = FileList(run, "run.json").entries()["result.json"]
     forged = [
         ["../precious/file.txt", "state"],
         [str(precious / "file.txt"), "state"],
@@ -342,16 +342,16 @@ def test_a_list_that_came_from_elsewhere_reaches_nothing(tmp_path, precious):
     with open(run / ".run.json.written", "a") as opened:
         opened.writelines(json.dumps(line) + "\n" for line in forged)
         opened.write("{ cut off")
-    with pytest.raises(UsageError, match=r"thesis\.tex"), claim(run, "x", {}, overwrite=True):
+    with pytest.raises(UsageError, match=r"thesis\.tex"), open_run_folder(run, "x", {}, overwrite=True):
         pass
     delete_run(run, "run.json")
     assert photograph(precious) == {"file.txt": b"precious"}
     assert {path.name for path in run.iterdir()} == {"thesis.tex", "link", ".lock", ".run.json.written"}
-    assert not Ledger(run, "run.json").entries()
+    assert not FileList(run, "run.json").entries()
 
 
 def test_nothing_is_written_through_a_link_in_a_run(tmp_path, precious):
-    with claim(tmp_path / "run", "x", {}) as run:
+    with open_run_folder(tmp_path / "run", "x", {}) as run:
         (run.path / "trajectory").symlink_to(precious)
         (run.path / "a.json").symlink_to(precious / "file.txt")
         for name in ("trajectory/file.txt", "trajectory/new.json", "a.json"):
@@ -376,7 +376,7 @@ def test_select_replaces_its_own_coreset_alone(cli, made, precious, tmp_path):
     for share in (0.3, 0.4):
         assert cli(*command[:-1], share, "--out", tmp_path / "own.parquet").code == 0
     ran = cli(*command, "--method", f"file:{tmp_path / 'own.parquet'}", "--out", tmp_path / "own.parquet")
-    assert ran.code == 2 and named(ran.err, "out", "method", str(tmp_path / "own.parquet"))
+    assert ran.code == 2 and named(ran.err, "out", "method", "own.parquet")
     own = tmp_path / "own.parquet"
     own.write_bytes(own.read_bytes() + b"x")
     before = photograph(tmp_path)
@@ -525,10 +525,10 @@ def test_a_grid_of_a_version_that_kept_no_list_grows(cli, made, tmp_path):
 
 
 def test_a_spoilt_step_is_set_aside_and_a_users_file_in_it_is_not(tmp_path):
-    from easycoreset.run_folders import discard_step, step_folder
+    from easycoreset.run_folders import discard_step, open_step_folder
 
     cell = tmp_path / "cell"
-    with step_folder(cell, "cell.json"):
+    with open_step_folder(cell, "cell.json"):
         write_json(cell / "cell.json", {})
         write_json(cell / "model" / "model.json", {})
     (cell / "notes.txt").write_text("mine")
@@ -606,17 +606,17 @@ def test_a_list_that_was_hardly_begun_blocks_nothing(tmp_path, content):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".run.json.written").write_bytes(content)
     (tmp_path / "run" / ".lock").touch()
-    with claim(tmp_path / "run", "x", {}) as run:
+    with open_run_folder(tmp_path / "run", "x", {}) as run:
         write_json(run.path / "a.json", {})
-    assert set(Ledger(tmp_path / "run", "run.json").entries()) >= {"a.json", "run.json"}
+    assert set(FileList(tmp_path / "run", "run.json").entries()) >= {"a.json", "run.json"}
 
 
 def test_a_list_is_read_once(tmp_path):
     """Thousands of files take no longer each than the first."""
-    with claim(tmp_path / "run", "x", {}) as run:
+    with open_run_folder(tmp_path / "run", "x", {}) as run:
         for number in range(3000):
             write_json(run.path / "a.json", {"number": number})
-        entries = Ledger(run.path, "run.json").entries()["a.json"]
+        entries = FileList(run.path, "run.json").entries()["a.json"]
     assert len(entries) == 2  # the last two contents
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from easycoreset.data import open_source
 from easycoreset.errors import UsageError
-from easycoreset.user_modules import code_digest, is_own
+from easycoreset.user_modules import code_digest, is_user_spec
 
 SMALL = (
     "--fractions",
@@ -88,7 +88,7 @@ def here(tmp_path, monkeypatch):
 
 def test_what_is_an_own_module(here):
     for spec in (f"{here}:make", f"{here}:Still:eps=0.1", "a.b:c", "a.b:c:steps=3"):
-        assert is_own(spec)
+        assert is_user_spec(spec)
     for spec in (
         "pgd:steps=3",
         "easiest:loss",
@@ -100,7 +100,7 @@ def test_what_is_an_own_module(here):
         "json:loads",
         "numpy:array",
     ):
-        assert not is_own(spec)
+        assert not is_user_spec(spec)
 
 
 def test_every_kind_of_member_in_the_working_folder(here, tmp_path, cli):
@@ -233,9 +233,9 @@ def test_a_changed_helper_makes_cells_anew(tmp_path, monkeypatch, cli):
 
 
 def test_no_module_of_a_received_folder_is_imported(here, tmp_path):
-    from easycoreset.data_specs import is_here
+    from easycoreset.data_specs import is_local
 
-    assert not is_here(f"{here}:arrays") and here not in sys.modules
+    assert not is_local(f"{here}:arrays") and here not in sys.modules
 
 
 def test_labels_of_an_own_data_set_may_be_names(here, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from easycoreset.data import open_source
-from easycoreset.image_decoding import decode, find_white
+from easycoreset.image_decoding import decode_image, find_white_value
 from support.messages import named
 
 pytestmark = pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
@@ -65,15 +65,15 @@ def test_a_file_that_says_it(tmp_path, bits):
     tags[281] = 2**bits - 1
     deep(2**bits - 1).save(tmp_path / "b.tif", tiffinfo=tags)
     for name in ("a.png", "b.tif"):
-        assert find_white([tmp_path / name]) is None
-        assert np.abs(decode(tmp_path / name, None)[..., 0] - WANTED).max() <= 1
+        assert find_white_value([tmp_path / name]) is None
+        assert np.abs(decode_image(tmp_path / name, None)[..., 0] - WANTED).max() <= 1
 
 
 def test_other_pictures_are_as_they_were(tmp_path):
     for name, image in (("a.png", Image.fromarray(WANTED.astype(np.uint8))), ("b.pgm", deep(4095))):
         image.save(tmp_path / name)
-    assert find_white([tmp_path / "a.png", tmp_path / "b.pgm", tmp_path / "gone.png"]) is None
-    assert np.array_equal(decode(tmp_path / "a.png", None, 4095)[..., 0], WANTED)
+    assert find_white_value([tmp_path / "a.png", tmp_path / "b.pgm", tmp_path / "gone.png"]) is None
+    assert np.array_equal(decode_image(tmp_path / "a.png", None, 4095)[..., 0], WANTED)
 
 
 def test_of_hugging_faces_too(tmp_path):

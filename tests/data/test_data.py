@@ -75,9 +75,9 @@ def test_npz(tmp_path):
         ({"x": X8.astype(float), "y": Y}, r"\bx\b.*\[0, 1\].*\b40 rows\b.*\b0\)$"),
         ({"x": np.where(X8 == 3, np.nan, 0.5), "y": Y}, r"\bx\b.*\bfinite\b"),
         ({"x": X8[:, 0], "y": Y}, r"\bx\b.*\[N,H,W\]"),
-        ({"x": np.array([{}] * 40, dtype=object), "y": Y}, r"bad\.npz.*\bnot of numbers\b"),
+        ({"x": np.array([{}] * 40, dtype=object), "y": Y}, r"bad\.npz.*\|O\b"),
         ({"x": X8, "y": Y, "x_test": X8}, "array 'y_test'"),
-        ({"x": X8, "y": Y, "x_test": X8[:, :5], "y_test": Y}, r"\bshape\b.*\(5, 8, 1\), \(8, 8, 1\)"),
+        ({"x": X8, "y": Y, "x_test": X8[:, :5], "y_test": Y}, r"\bshape\b.*\(5, 6, 1\), \(6, 6, 1\)"),
         ({"x": X8, "y": Y, "x_test": X8, "y_test": Y + 1}, r"bad\.npz: .*\bclasses\b.* 4$"),
         ({"x": X8[:0], "y": Y[:0]}, r"\bx\b.*\bempty$"),
     ],
@@ -184,16 +184,16 @@ def test_images_of_any_mode_and_turned_ones(tmp_path):
     exif[0x0112] = 6  # turned by a quarter: what is left in the file is up on the screen
     wide.save(tmp_path / "modes" / "0" / "turned.jpg", exif=exif)
     check_source(open_source(str(tmp_path / "modes"), image_size=8))
-    turned = images.decode(tmp_path / "modes" / "0" / "turned.jpg", 8)
+    turned = images.decode_image(tmp_path / "modes" / "0" / "turned.jpg", 8)
     assert turned.shape == (8, 8, 3) and turned[0, 4, 0] > 200 and turned[-1, 4, 0] < 50
 
 
 def test_pictures_of_16_bits_and_floats_are_scaled(tmp_path):
     ramp = np.linspace(0, 60_000, 64).astype(np.uint16).reshape(8, 8)
     Image.fromarray(ramp).save(tmp_path / "deep.png")
-    np.testing.assert_allclose(images.decode(tmp_path / "deep.png", 8)[..., 0], ramp / 257, atol=0.51)
+    np.testing.assert_allclose(images.decode_image(tmp_path / "deep.png", 8)[..., 0], ramp / 257, atol=0.51)
     Image.fromarray((ramp / 65535).astype(np.float32)).save(tmp_path / "float.tiff")
-    np.testing.assert_allclose(images.decode(tmp_path / "float.tiff", 8)[..., 0], ramp / 257, atol=0.51)
+    np.testing.assert_allclose(images.decode_image(tmp_path / "float.tiff", 8)[..., 0], ramp / 257, atol=0.51)
 
 
 def test_truncated_jpegs_are_found_beforehand(png_folder, monkeypatch):

@@ -139,7 +139,7 @@ def test_bad_data_is_named(tmp_path, monkeypatch):
         (
             "two",
             made(second=([image(r) for r in rows], datasets.Image())),
-            r"column of images.*\bimage, second$",
+            r"column of images.*\bimage, second among image, label",
         ),
         (
             "bare",

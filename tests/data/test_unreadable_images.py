@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from easycoreset import RunError, UsageError, image_decoding, open_source
 from easycoreset.data import image_files, images
 from easycoreset.errors import EasycoresetWarning
-from easycoreset.image_decoding import decode
+from easycoreset.image_decoding import decode_image
 from support.messages import named
 from support.sources import check_source
 
@@ -148,7 +148,7 @@ def test_animations_palettes_and_transparency(tmp_path):
         file = tmp_path / "modes" / str(place % 2) / f"moves.{suffix}"
         frames[0].save(file, save_all=True, append_images=frames[1:], **more)
         if suffix != "gif":
-            np.testing.assert_array_equal(decode(file, None), np.array(frames[0]))
+            np.testing.assert_array_equal(decode_image(file, None), np.array(frames[0]))
     palette = frames[0].quantize(8)
     palette.save(tmp_path / "modes" / "0" / "see-through.png", transparency=bytes(range(8)))
     grey = np.array([[10, 200], [30, 40]], np.uint8)
@@ -156,9 +156,9 @@ def test_animations_palettes_and_transparency(tmp_path):
         tmp_path / "modes" / "1" / "grey-alpha.png"
     )
     white = grey * (grey.T / 255) + 255 - grey.T  # what is transparent is white
-    found = decode(tmp_path / "modes" / "1" / "grey-alpha.png", None)[..., 1]
+    found = decode_image(tmp_path / "modes" / "1" / "grey-alpha.png", None)[..., 1]
     np.testing.assert_allclose(found, white, atol=1)
-    shown = decode(tmp_path / "modes" / "0" / "see-through.png", None)
+    shown = decode_image(tmp_path / "modes" / "0" / "see-through.png", None)
     alpha = np.asarray(palette)[..., None] / 255  # of colour k it is k
     np.testing.assert_allclose(shown, np.array(palette.convert("RGB")) * alpha + 255 * (1 - alpha), atol=1)
     check_source(open_source(str(tmp_path / "modes"), image_size=8))
@@ -182,15 +182,15 @@ def test_very_large_images_are_read_without_a_word(wide):
     image.save(folder / "wide.png", compress_level=1)
     image.convert("P").save(folder / "palette.png", compress_level=1)
     for name in ("wide.jpg", "wide.png", "palette.png"):
-        found = decode(folder / name, 32)
+        found = decode_image(folder / name, 32)
         np.testing.assert_allclose(found[5, :, 0], expected, atol=3)
-    np.testing.assert_allclose(decode(folder / "turned.jpg", 32)[5, ::-1, 0], expected, atol=3)
+    np.testing.assert_allclose(decode_image(folder / "turned.jpg", 32)[5, ::-1, 0], expected, atol=3)
     assert Image.MAX_IMAGE_PIXELS is not None
 
 
 def test_what_is_too_large_is_named_and_can_be_left_out(wide, png_folder, monkeypatch):
     _, image = wide
-    monkeypatch.setattr(image_decoding, "MOST_BYTES", 10**7)
+    monkeypatch.setattr(image_decoding, "MAX_BYTES", 10**7)
     image.save(png_folder / "class 0" / "wide.jpg")  # decoded at an eighth
     image.resize((8000, 4000)).save(png_folder / "class 0" / "wide.png", compress_level=1)
     with pytest.raises(UsageError, match=r"1 unreadable.*wide\.png \(8000 x 4000\b.*\b10 MB\b"):
@@ -218,12 +218,14 @@ def test_large_images_of_every_mode(tmp_path, monkeypatch):
     for name, image in modes.items():
         image.save(tmp_path / name)
     plain.save(tmp_path / "turned.tif", exif=exif)
-    before = {file: (decode(file, 8), decode(file, None)) for file in tmp_path.iterdir()}
-    monkeypatch.setattr(image_decoding, "LARGE", 100)
-    monkeypatch.setattr(image_decoding, "STRIP", 700)
+    before = {file: (decode_image(file, 8), decode_image(file, None)) for file in tmp_path.iterdir()}
+    monkeypatch.setattr(image_decoding, "LARGE_PIXELS", 100)
+    monkeypatch.setattr(image_decoding, "STRIP_PIXELS", 700)
     for file, (expected, whole) in before.items():
-        assert np.array_equal(decode(file, None), whole), file.name
-        np.testing.assert_allclose(decode(file, 8).astype(int), expected, atol=2 if file.name != "one.png" else 20)
+        assert np.array_equal(decode_image(file, None), whole), file.name
+        np.testing.assert_allclose(
+            decode_image(file, 8).astype(int), expected, atol=2 if file.name != "one.png" else 20
+        )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -232,20 +234,20 @@ def test_a_large_picture_is_turned_as_its_exif_says(tmp_path, monkeypatch, orien
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    expected = decode(tmp_path / "a.png", None)
-    monkeypatch.setattr(image_decoding, "LARGE", 100)
-    assert np.array_equal(decode(tmp_path / "a.png", None), expected)
+    expected = decode_image(tmp_path / "a.png", None)
+    monkeypatch.setattr(image_decoding, "LARGE_PIXELS", 100)
+    assert np.array_equal(decode_image(tmp_path / "a.png", None), expected)
 
 
 MEASURE = """
 import sys
 from pathlib import Path
-from easycoreset.image_decoding import decode
+from easycoreset.image_decoding import decode_image
 def peak(): return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM:")) / 1024
 before = peak()
 for file in sys.argv[1:]:
     for size in (32, None):
-        try: decode(Path(file), size)
+        try: decode_image(Path(file), size)
         except ValueError as error: assert "are decoded" in str(error), error
 print(peak() - before)
 """
@@ -284,7 +286,7 @@ def test_no_other_program_is_started_for_a_picture(tmp_path, monkeypatch):
     file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
     for size in (8, None):
         with pytest.raises(UnidentifiedImageError):
-            decode(file, size)
+            decode_image(file, size)
     assert not called.exists()
 
 
@@ -313,7 +315,7 @@ def test_in_a_very_large_folder_the_beginning_must_do(png_folder, monkeypatch, f
         if form != "png":
             file.unlink()
     own = sorted(png_folder.rglob(f"*.{form}"))
-    assert image_decoding.begins_as_picture(own[0]) == (form != "ppm")  # which is then opened as one
+    assert image_decoding.has_image_signature(own[0]) == (form != "ppm")  # which is then opened as one
     assert len(open_source(str(png_folder), image_size=8, num_workers=0).splits["train"]) > 20
     own[3].write_bytes(b"<html>not found</html>")
     with pytest.raises(UsageError, match="1 unreadable image: .*--skip-unreadable"):
@@ -327,6 +329,6 @@ def test_a_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path, digits):
     whole.save(tmp_path / "a.jpg", quality=95)
     whole.save(tmp_path / "a.png")
     for size in (16, 64, 200, 300):
-        photo, exact = (decode(tmp_path / name, size).astype(int) for name in ("a.jpg", "a.png"))
+        photo, exact = (decode_image(tmp_path / name, size).astype(int) for name in ("a.jpg", "a.png"))
         assert photo.shape == (size, size, 3) and np.abs(photo - exact).mean() < 2 and np.abs(photo - exact).max() < 25
-    assert decode(tmp_path / "a.jpg", None).shape == (480, 640, 3)
+    assert decode_image(tmp_path / "a.jpg", None).shape == (480, 640, 3)

@@ -13,8 +13,8 @@ from grids import SMALL, done, finish, results, start
 
 from easycoreset.data import cached_sources, make_path_absolute
 from easycoreset.experiment import Cell
-from easycoreset.experiment.cluster import gather, put, work_away
-from easycoreset.experiment.tasks import Setting, Task
+from easycoreset.experiment.cluster import read_files, run_remote_task, write_files
+from easycoreset.experiment.tasks import RunSettings, Task
 from support.messages import named
 
 ray = pytest.importorskip("ray")
@@ -114,14 +114,14 @@ def test_spellings_mean_the_same_elsewhere(tmp_path, monkeypatch):
 @cached_sources()  # a task keeps its process's data open
 def test_a_task_that_fails_says_why(tmp_path, monkeypatch):
     cell = Cell(data="digits", model="digits-cnn", method="full", updates=1)
-    found = work_away(Task("cell", cell), Setting(tmp_path), None, "x", "0.0.0")
+    found = run_remote_task(Task("cell", cell), RunSettings(tmp_path), None, "x", "0.0.0")
     assert found[1] is None and found[0].status == "failed" and "0.0.0" in found[0].reason
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     old = tmp_path / f"easycoreset-{os.getuid()}" / "old"
     old.mkdir(parents=True)
     os.utime(old, (0, 0))
     wrong = dataclasses.replace(cell, model="no-such")
-    found = work_away(Task("cell", wrong), Setting(tmp_path), None, "x", version("easycoreset"))
+    found = run_remote_task(Task("cell", wrong), RunSettings(tmp_path), None, "x", version("easycoreset"))
     assert found[0].status == "failed" and "no-such" in found[0].reason and not old.exists()
 
 
@@ -142,9 +142,9 @@ def test_files_travel(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "x").write_bytes(b"1")
     (tmp_path / "a" / "checkpoint.pt").write_bytes(b"2")
-    files = gather(tmp_path / "a")
+    files = read_files(tmp_path / "a")
     assert files == {"b/x": b"1"}
-    put(files, tmp_path / "c" / "new")
-    put({"y": b"3"}, tmp_path / "c" / "new")  # whoever comes second gives way
-    assert gather(tmp_path / "c" / "new") == files
+    write_files(files, tmp_path / "c" / "new")
+    write_files({"y": b"3"}, tmp_path / "c" / "new")  # whoever comes second gives way
+    assert read_files(tmp_path / "c" / "new") == files
     assert os.listdir(tmp_path / "c") == ["new"]

@@ -12,12 +12,12 @@ from grids import SMALL, done
 import easycoreset as ec
 from easycoreset import UsageError
 from easycoreset.experiment import Cell, Experiment, Product, run_experiment
-from easycoreset.experiment.declared_contrasts import declare
+from easycoreset.experiment.declared_contrasts import resolve_contrasts
 from easycoreset.experiment.start_log import add_start
 from easycoreset.options import CompareOptions
-from easycoreset.pipeline.experiment_options import describe_experiment
+from easycoreset.pipeline.experiment_options import build_experiment
 from easycoreset.recipes import RECIPES, cifar10_main, cifar100_main
-from easycoreset.reporting.contrasts import contrasts_of, outcomes_of, read_results
+from easycoreset.reporting.contrasts import measure_contrasts, open_outcomes, read_results
 from easycoreset.statistics import Plans, contrast_all, list_starts, read_plans
 
 BASE = Cell(data="digits", model="digits-cnn", attack=("fgsm",), eps=(0.1, 0.2), main_eps=0.2)
@@ -39,7 +39,7 @@ def told(declared):
 
 
 def test_each_method_is_declared_against_random_but_not_the_controls():
-    found = declare(experiment(METHODS | {"contrast": "matched clean"}, ALL))
+    found = resolve_contrasts(experiment(METHODS | {"contrast": "matched clean"}, ALL))
     assert told(found) == [
         (m, "random", "matched clean", "standard", 0.5, 6, (3, 6), (0, 1)) for m in ("easycore", "easiest:by=loss")
     ]
@@ -54,7 +54,7 @@ def test_each_method_is_declared_against_random_but_not_the_controls():
 def test_any_two_rows_are_declared_by_name():
     both = experiment(METHODS | {"fractions": (0.5, 0.3)}, ALL, METHODS | {"objectives": ("trades:steps=2",)})
     spelled = ("easiest:loss vs easycore", "easycore vs full", "easycore vs random at equal updates for trades:steps=2")
-    assert told(declare(dataclasses.replace(both, declares=spelled))) == [
+    assert told(resolve_contrasts(dataclasses.replace(both, declares=spelled))) == [
         *(
             ("easiest:by=loss", "easycore", "matched clean", o, f, 6, (3, 6), (0, 1))
             for o, f in (("standard", 0.5), ("standard", 0.3), ("trades:steps=2", 0.5))
@@ -62,7 +62,7 @@ def test_any_two_rows_are_declared_by_name():
         *(("easycore", "full", "equal updates", "standard", f, 6, (), (0, 1)) for f in (0.5, 0.3)),
         ("easycore", "random", "equal updates", "trades:steps=2", 0.5, 6, (), (0, 1)),
     ]
-    (narrowed,) = declare(
+    (narrowed,) = resolve_contrasts(
         dataclasses.replace(both, declares=("easiest:loss vs easycore for standard keeping 0.3",))
     ).contrasts
     assert narrowed.setting == ("digits", "digits-cnn", "standard", 0.3)
@@ -71,12 +71,12 @@ def test_any_two_rows_are_declared_by_name():
 def test_the_primary_contrast_is_one():
     whole = experiment(METHODS | {"contrast": "matched clean", "fractions": (0.5, 0.3)})
     with pytest.raises(UsageError, match=r"^primary\b.*\b2\b.*keeping 0\.3"):
-        declare(dataclasses.replace(whole, primary="easycore vs random"))
-    found = declare(dataclasses.replace(whole, primary="easycore vs random keeping 0.3"))
+        resolve_contrasts(dataclasses.replace(whole, primary="easycore vs random"))
+    found = resolve_contrasts(dataclasses.replace(whole, primary="easycore vs random keeping 0.3"))
     assert found.primary == found.contrasts[0] and found.primary.fraction == 0.3 and len(found.contrasts) == 4
     options = CompareOptions(recipe="cifar10-main", data="cifar10:x", primary="easycore vs full", out="y")
     with pytest.raises(UsageError, match="^primary: .*'easycore vs full'"):
-        describe_experiment(options)
+        build_experiment(options)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_the_primary_contrast_is_one():
 def test_contrasts_that_cannot_be_declared(spec, match):
     other = {"methods": ("random", "herding"), "objectives": ("pgd-at",), "updates": (6,)}
     with pytest.raises(UsageError, match=match):
-        declare(experiment(METHODS, other, declares=(spec,)))
+        resolve_contrasts(experiment(METHODS, other, declares=(spec,)))
 
 
 def test_the_main_recipes_declare_what_they_say():
     for recipe, seeds, budgets in ((cifar10_main, 10, (600, 1200, 2400)), (cifar100_main, 5, (600, 1200, 2400, 3600))):
-        found = declare(recipe("cifar10:x"))
+        found = resolve_contrasts(recipe("cifar10:x"))
         assert found.primary == found.contrasts[0] and len(found.primary.seeds) == seeds
         assert (found.primary.method, found.primary.kind, found.primary.frontier) == (
             "easycore",
@@ -119,7 +119,7 @@ def test_the_main_recipes_declare_what_they_say():
             ("easycore", "full", "equal updates"),
             ("easiest:by=loss", "easycore", "matched clean"),
         ]
-    robust = [c for c in declare(cifar10_main("cifar10:x")).contrasts if c.objective == "trades:steps=5"]
+    robust = [c for c in resolve_contrasts(cifar10_main("cifar10:x")).contrasts if c.objective == "trades:steps=5"]
     assert [(c.method, c.against, c.eps, len(c.seeds)) for c in robust] == [
         ("easycore", "random", 8 / 255, 5),
         ("easycore", "full", 8 / 255, 5),
@@ -183,7 +183,11 @@ def test_contrasts_declared_over_finished_cells_are_exploratory(tmp_path, inline
     half = dataclasses.replace(whole, products=(dataclasses.replace(whole.products[0], methods=("random",)),))
     run_experiment(half, tmp_path, workers=2)
     plans = read_plans(
-        {"starts": add_start({}, whole, declare(dataclasses.replace(whole, primary="easycore vs random")), tmp_path)}
+        {
+            "starts": add_start(
+                {}, whole, resolve_contrasts(dataclasses.replace(whole, primary="easycore vs random")), tmp_path
+            )
+        }
     )
     assert plans.family == () and plans.primary is None
     assert [c.method for c, _ in plans.later] == ["easycore", "easiest:by=loss"]
@@ -191,7 +195,7 @@ def test_contrasts_declared_over_finished_cells_are_exploratory(tmp_path, inline
     fresh = read_plans(
         {
             "starts": add_start(
-                {}, whole, declare(dataclasses.replace(whole, primary="easycore vs random")), tmp_path / "new"
+                {}, whole, resolve_contrasts(dataclasses.replace(whole, primary="easycore vs random")), tmp_path / "new"
             )
         }
     )
@@ -307,7 +311,7 @@ def test_a_changed_method_is_not_the_one_that_was_declared(tmp_path, monkeypatch
             del sys.modules[name]
         importlib.invalidate_caches()
         run_experiment(tiny("declared_mine:pick"), out, workers=1)
-        declared.append(contrasts_of(out, read_results(out)))
+        declared.append(measure_contrasts(out, read_results(out)))
     first, second = (next(c for c in found if c.declared) for found in declared)
     assert first.verdict != "provisional" and second.gains == first.gains  # of the cells that were declared
     assert any(c.note.startswith("added on") and len(c.gains) == 2 and c.gains != first.gains for c in declared[1])
@@ -327,21 +331,21 @@ def pick(scores, count, seed):
 def test_a_contrast_in_updates_does_not_rest_on_epochs(tmp_path, inline):
     run_experiment(tiny("random:per_class=true", contrast=None, methods=("random", "hardest")), tmp_path, workers=2)
     updates = tiny("hardest")
-    plans = read_plans({"starts": add_start({}, updates, declare(updates), tmp_path / "new")})
+    plans = read_plans({"starts": add_start({}, updates, resolve_contrasts(updates), tmp_path / "new")})
     run_experiment(tiny("hardest", updates=(), epochs=(2,)), tmp_path, workers=2)
     results = read_results(tmp_path)
-    found = contrast_all(outcomes_of(tmp_path, results, plans), plans)
+    found = contrast_all(open_outcomes(tmp_path, results, plans), plans)
     assert {row["epochs"] for row in results.to_pylist()} == {2}
     assert found[0].declared and found[0].plan.unit == "updates" and found[0].verdict != "provisional"
-    alone = contrast_all(outcomes_of(tmp_path, results, Plans()), plans)
+    alone = contrast_all(open_outcomes(tmp_path, results, Plans()), plans)
     assert alone[0].verdict == "provisional"  # without the cells that it names
 
 
 def test_what_a_later_start_leaves_out_stays_in_the_family(tmp_path, inline):
     run_experiment(tiny("hardest"), tmp_path, workers=2)
-    before = contrasts_of(tmp_path, read_results(tmp_path))[0]
+    before = measure_contrasts(tmp_path, read_results(tmp_path))[0]
     run_experiment(tiny("middle"), tmp_path, workers=2)
-    after = contrasts_of(tmp_path, read_results(tmp_path))
+    after = measure_contrasts(tmp_path, read_results(tmp_path))
     assert "hardest" not in read_results(tmp_path)["method"].to_pylist()
     assert (after[0].method, after[0].declared, after[0].gains) == ("hardest", True, before.gains)
 
@@ -379,9 +383,9 @@ def test_strong_attacks_take_no_more_images_than_the_table_has(tmp_path, inline)
 
 def test_one_question_is_declared_once_whichever_way_it_is_asked():
     both = experiment(METHODS | {"contrast": "equal updates"}, declares=("random vs easycore at equal updates",))
-    assert [(c.method, c.against) for c in declare(both).contrasts] == [
+    assert [(c.method, c.against) for c in resolve_contrasts(both).contrasts] == [
         ("easycore", "random"),
         ("easiest:by=loss", "random"),
     ]
     with pytest.raises(UsageError, match=r"FRACTION in \(0, 1\]"):
-        declare(experiment(METHODS, declares=("easycore vs random keeping 0",)))
+        resolve_contrasts(experiment(METHODS, declares=("easycore vs random keeping 0",)))

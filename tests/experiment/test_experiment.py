@@ -12,8 +12,8 @@ import pytest
 from easycoreset import UsageError
 from easycoreset.errors import GridError
 from easycoreset.experiment import Cell, Experiment, Product, run_experiment, scheduler, worker
-from easycoreset.experiment.cells import split_strong
-from easycoreset.experiment.tasks import Setting, Task
+from easycoreset.experiment.cells import split_image_count
+from easycoreset.experiment.tasks import RunSettings, Task
 from easycoreset.recipes import digits as digits_recipe
 
 BASE = Cell(data="digits", model="digits-cnn", scoring_epochs=2, attack=("pgd:steps=2", "fgsm"), eps=(0.1,), limit=60)
@@ -144,10 +144,10 @@ def test_an_interrupted_strong_attack_loses_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(worker, "evaluate", cut_off)
     task = Task("cell", cell)
-    setting = Setting(tmp_path, "cpu")
+    setting = RunSettings(tmp_path, "cpu")
     with pytest.raises(KeyboardInterrupt):
-        worker.work_on(task, setting)
-    assert worker.work_on(task, setting).status == "done"
+        worker.run_task(task, setting)
+    assert worker.run_task(task, setting).status == "done"
     assert calls == [
         ("pgd:steps=2", "fgsm", False),
         ("pgd:steps=3",),
@@ -164,7 +164,7 @@ def test_an_interrupted_strong_attack_loses_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("spec", ["apgd@0", "apgd@x", "apgd@-3", "apgd@"])
 def test_strong_attacks_are_spelled_with_their_images(spec):
     with pytest.raises(UsageError, match=f"^strong.*ATTACK@IMAGES.*'{spec}'"):
-        split_strong(spec)
+        split_image_count(spec)
 
 
 def test_strong_attacks_and_their_versions_name_a_cell(monkeypatch):
@@ -183,4 +183,4 @@ def test_workers_are_told_of_the_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler, "open_pool", lambda *given: seen.append(given) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_experiment(experiment(), tmp_path, workers=3, device="cpu", keep_weights=True, num_workers=7, on="ray")
-    assert seen == [("ray", 3, Setting(tmp_path, "cpu", True, 7))]
+    assert seen == [("ray", 3, RunSettings(tmp_path, "cpu", True, 7))]

@@ -324,11 +324,11 @@ class TestCleanlab:
         scores.write(folder / "scores.parquet")
         with pytest.raises(UsageError, match=r"cleanlab.*\bloss\b.*--save-features"):
             export(folder, format="cleanlab", out=tmp_path / "no.csv")
-        from easycoreset.exporting.cleanlab import issues_of_scores
+        from easycoreset.exporting.cleanlab import find_score_issues
 
         known = np.random.default_rng(0).dirichlet(np.ones(10), len(scores)).astype(np.float32)
         object.__setattr__(scores, "probabilities", known)
-        table = issues_of_scores(scores).to_pandas()
+        table = find_score_issues(scores).to_pandas()
         np.testing.assert_allclose(
             table["label_quality"], rank.get_label_quality_scores(scores.labels, known), rtol=1e-5
         )

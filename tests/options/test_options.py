@@ -13,7 +13,7 @@ from easycoreset.conversion import convert
 from easycoreset.experiment import Cell, run_experiment
 from easycoreset.models.saved import load_model
 from easycoreset.options import OPTIONS, CompareOptions, ScoreOptions, TrainOptions, field_names
-from easycoreset.pipeline.experiment_options import describe_experiment
+from easycoreset.pipeline.experiment_options import build_experiment
 from easycoreset.recipes import cifar10_main
 
 NOT_OF_A_GRID = {  # why `compare` does not take an option of `train` or `score`
@@ -176,7 +176,7 @@ def test_cells_are_trained_and_scored_by_the_options_of_the_grid(tmp_path, inlin
         "precision": "fp32",
         "on_nan": "continue",
     }
-    run_experiment(describe_experiment(CompareOptions(**TINY, **more, out=tmp_path)), tmp_path, keep_weights=True)
+    run_experiment(build_experiment(CompareOptions(**TINY, **more, out=tmp_path)), tmp_path, keep_weights=True)
     trained = [json.loads(path.read_text())["options"] for path in tmp_path.glob("cells/*/model/run.json")]
     scored = [json.loads(path.read_text())["options"] for path in tmp_path.glob("scores/*/run.json")]
     assert len(trained) == 2 and len(scored) == 1
@@ -193,12 +193,12 @@ def test_cells_start_from_weights_by_their_content(tmp_path, inline):
     train(data="digits", model="digits-cnn", updates=5, out=tmp_path / "first")
     grid = {**TINY, "methods": ("random",), "init": str(tmp_path / "first")}
     del grid["model"]
-    cells = describe_experiment(CompareOptions(**grid, out=tmp_path / "g")).cells()
+    cells = build_experiment(CompareOptions(**grid, out=tmp_path / "g")).cells()
     (tmp_path / "first").rename(tmp_path / "moved")
-    moved = describe_experiment(CompareOptions(**grid | {"init": str(tmp_path / "moved")}, out=tmp_path / "g")).cells()
+    moved = build_experiment(CompareOptions(**grid | {"init": str(tmp_path / "moved")}, out=tmp_path / "g")).cells()
     assert [cell.name for cell in cells] == [cell.name for cell in moved] and cells[0].model == "digits-cnn"
     run_experiment(
-        describe_experiment(
+        build_experiment(
             CompareOptions(**grid | {"init": str(tmp_path / "moved"), "updates": (1,)}, lr=1e-9, out=tmp_path / "g")
         ),
         tmp_path / "g",

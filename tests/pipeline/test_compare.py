@@ -16,8 +16,8 @@ from grids import SMALL, done, finish, results, start
 from easycoreset import Coreset, open_source
 from easycoreset.experiment import run_experiment
 from easycoreset.options import CompareOptions
-from easycoreset.pipeline.experiment_options import describe_experiment
-from easycoreset.run_folders import claim
+from easycoreset.pipeline.experiment_options import build_experiment
+from easycoreset.run_folders import open_run_folder
 from easycoreset.statistics import read_plans
 from easycoreset.tables.coreset import kept_count
 from easycoreset.tables.holdout import hold_out
@@ -60,7 +60,7 @@ def test_from_python(tmp_path):
     found = ec.compare(**grid)
     assert found.results.equals(pq.read_table(tmp_path / "grid" / "results.parquet")) and found.results.num_rows == 8
     (contrast,) = (c for c in found.contrasts if c.declared)
-    assert contrast.method == "easycore" and contrast.sentence() in repr(found)
+    assert contrast.method == "easycore" and contrast.describe() in repr(found)
     assert ec.compare(**grid).results.equals(found.results)  # nothing is left to do
     with pytest.raises(ec.UsageError, match="dry_run"):
         ec.compare(**grid, dry_run=True)
@@ -99,7 +99,7 @@ def test_a_kill_while_a_cell_is_tidied_up_loses_nothing(tmp_path, cli):
     ):
         cell.rename(cell.with_name(f".{cell.name}.tmp"))
         work = cell.with_name(f".{cell.name}.tmp")
-        with claim(work / "evaluation-0", "evaluate", {"eps": [1]}, record="evaluation.json"):
+        with open_run_folder(work / "evaluation-0", "evaluate", {"eps": [1]}, record="evaluation.json"):
             pass
         for name in gone:
             (work / name).unlink(missing_ok=True)
@@ -303,7 +303,7 @@ def test_held_out_rows_leave_every_methods_pool(tmp_path, digits):
         attack=("fgsm",),
         out=folder,
     )
-    run_experiment(describe_experiment(describe), folder, keep_weights=True, workers=1)
+    run_experiment(build_experiment(describe), folder, keep_weights=True, workers=1)
     pool, held = hold_out(labels, 0.1)
     cells = {
         json.loads(file.read_text())["options"]["method"]: file.parent for file in folder.glob("cells/*/cell.json")
@@ -362,7 +362,7 @@ def test_a_users_own_code_names_its_cells(tmp_path, monkeypatch):
         for name in [name for name in sys.modules if name.startswith("mine_pkg")]:
             del sys.modules[name]
         importlib.invalidate_caches()
-        rows = run_experiment(describe_experiment(options), tmp_path / "grid", workers=1).to_pylist()
+        rows = run_experiment(build_experiment(options), tmp_path / "grid", workers=1).to_pylist()
         kept[sign] = {row["method"]: row["cell"] for row in rows}
         assert {row["model"] for row in rows} == {"mine_net:net"} and {row["samples"] for row in rows} == {20}
     assert (

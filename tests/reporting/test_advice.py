@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from easycoreset.reporting.advice import advise
-from easycoreset.reporting.classes import by_class
-from easycoreset.reporting.epoch_counts import count_epochs, uses_scores
+from easycoreset.reporting.classes import estimate_by_class
+from easycoreset.reporting.epoch_counts import count_epochs, method_uses_scores
 from easycoreset.statistics import Contrast, Group, PlannedContrast, Row, estimate
 from support.messages import named
 
@@ -213,14 +213,14 @@ def test_compute_is_counted_in_passes_over_all_samples():
     ],
 )
 def test_which_methods_look_at_scores(method, uses):
-    assert uses_scores(method) is uses
+    assert method_uses_scores(method) is uses
 
 
 def test_every_class_has_its_own_interval():
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3
     robust = rng.random((4, 300)) < np.array([0.2, 0.5, 0.9])[labels]
-    found = by_class(Row((0, 1, 2, 3), np.arange(300), labels, robust, robust))
+    found = estimate_by_class(Row((0, 1, 2, 3), np.arange(300), labels, robust, robust))
     for label, figures in found.items():
         own = robust[:, labels == label]
         assert figures.mean == pytest.approx(own.mean()) and figures.low < figures.mean < figures.high

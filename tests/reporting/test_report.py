@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from easycoreset import UsageError, evaluate, report, score
-from easycoreset.reporting.page import Figure, Section, over_eps, render, to_script_json
+from easycoreset.reporting.page import Figure, Section, eps_layout, render, to_script_json
 from support.messages import named
 
 CHROMIUM = next(
@@ -207,7 +207,7 @@ def test_json_inside_a_script_cannot_end_it():
     figure = Figure(EVIL, [{"type": "bar", "x": [EVIL, "]]>", "<!--", "\u2028"], "y": [1, 2, 3, 4]}])
     inside = to_script_json(figure)
     assert not set("<>&\u2028") & set(inside) and json.loads(inside)["data"][0]["x"][0] == EVIL
-    html = render(EVIL, [Section(EVIL, [EVIL], points=[EVIL], figures=[figure], code=EVIL)])
+    html = render(EVIL, [Section(EVIL, [EVIL], bullets=[EVIL], figures=[figure], code=EVIL)])
     assert EVIL not in html.replace("<script>", "<script>", 1).split("</style>")[1].split('<script>\n"use strict"')[
         0
     ].replace("\\u003c", "")
@@ -245,16 +245,16 @@ def test_a_picture_that_cannot_be_read_is_named(png_folder, tmp_path, monkeypatc
 
 
 def test_a_folder_without_anything_is_refused(tmp_path, cli):
-    with pytest.raises(UsageError, match=r"^out: .*\brun\.json\b"):
+    with pytest.raises(UsageError, match=r"^out: .*\bresults\.parquet\b"):
         report(out=tmp_path)
     ran = cli("report", "--out", tmp_path / "no")
     assert ran.code == 2 and named(ran.err, "out ", str(tmp_path / "no"))
 
 
 def test_radii_are_named_as_people_write_them():
-    axis = over_eps([2 / 255, 8 / 255])["xaxis"]
+    axis = eps_layout([2 / 255, 8 / 255])["xaxis"]
     assert (axis["tickvals"], axis["ticktext"]) == ([0.0, 2 / 255, 8 / 255], ["0", "2/255", "8/255"])
-    assert "tickvals" not in over_eps([0.05, 0.1])["xaxis"]
+    assert "tickvals" not in eps_layout([0.05, 0.1])["xaxis"]
 
 
 def test_the_verdict_comes_first_and_the_command_last(grid):

@@ -14,7 +14,7 @@ import scipy.stats
 from benchmarks.coverage import CASES, EFFECTS, simulate
 
 from easycoreset import UsageError
-from easycoreset.reporting.contrasts import contrast_json, outcomes_of, read_experiment, read_results
+from easycoreset.reporting.contrasts import contrast_to_json, open_outcomes, read_experiment_record, read_results
 from easycoreset.statistics import (
     Contrast,
     Outcomes,
@@ -195,9 +195,9 @@ def test_a_seed_off_the_frontier_is_kept_and_told_and_a_mean_off_it_is_not_measu
     found = one(table, matched)
     # at 76 the frontier is at 34, slope -1: gains 30 - 34 + (84 - 76) and 40 - 34 + (68 - 76)
     assert found.gains == pytest.approx({0: 0.04, 1: -0.02}) and found.off == (0,)
-    assert named(found.sentence(), "1 of its seeds", "frontier")
+    assert named(found.describe(), "1 of its seeds", "frontier")
     far = one(make_table([*FRONTIER, ("mine", 1200, 0, 84, 45), ("mine", 1200, 1, 78, 45)]), matched)
-    assert far.verdict == "not measurable" and far.gains == {} and "81.0%" in far.sentence()
+    assert far.verdict == "not measurable" and far.gains == {} and "81.0%" in far.describe()
 
 
 def test_two_methods_are_compared_above_the_same_frontier():
@@ -251,7 +251,7 @@ def test_what_is_unfinished_is_provisional_and_counts_in_the_family():
     first, second, third, *_ = contrast_all(make_table(rows), Plans(family=family))
     assert first.p_holm == pytest.approx(min(1, 3 * first.p)) and (second.p_holm, third.p_holm) == (1.0, 1.0)
     assert second.verdict == third.verdict == "provisional" and (second.lacking, third.lacking) == ((1,), (0, 1))
-    assert named(second.sentence(), "+30.0 points", "1 of 2 seeds")
+    assert named(second.describe(), "+30.0 points", "1 of 2 seeds")
 
 
 def test_seeds_beyond_the_declared_ones_are_exploratory():
@@ -260,7 +260,7 @@ def test_seeds_beyond_the_declared_ones_are_exploratory():
     more = plan(seeds=(0, 1, 2, 3))
     found = contrast_all(make_table(rows), Plans(family=(plan(),), later=((more, "added on 2027-01-02"),)))
     assert [(c.declared, sorted(c.gains)) for c in found] == [(True, [0, 1]), (False, [0, 1, 2, 3])]
-    assert "exploratory: added on 2027-01-02" in found[1].sentence() and np.isnan(found[1].p_holm)
+    assert "exploratory: added on 2027-01-02" in found[1].describe() and np.isnan(found[1].p_holm)
 
 
 def test_few_images_and_few_seeds_are_said():
@@ -269,10 +269,10 @@ def test_few_images_and_few_seeds_are_said():
         ("mine", 1200, 0, 40, 22),
         ("mine", 1200, 1, 40, 20),
     ]
-    said = one(make_table(rows, images=50), plan()).sentence()
+    said = one(make_table(rows, images=50), plan()).describe()
     assert "Only 50 test images" in said and "a first look." in said
     (single,) = contrast_all(make_table([FRONTIER[2], MINE[0]]), Plans(family=(plan(seeds=(0,)),)))
-    assert single.verdict == "not measurable" and named(single.sentence(), "one seed", "interval")
+    assert single.verdict == "not measurable" and named(single.describe(), "one seed", "interval")
 
 
 def contrast(low, high, p_holm=0.01, declared=True, **more):
@@ -289,13 +289,13 @@ def contrast(low, high, p_holm=0.01, declared=True, **more):
 
 
 def test_verdicts():
-    assert contrast(0.01, 0.03).verdict == "gain" and named(contrast(0.01, 0.03).sentence(), "gains", "random", "+2.0")
+    assert contrast(0.01, 0.03).verdict == "gain" and named(contrast(0.01, 0.03).describe(), "gains", "random", "+2.0")
     assert contrast(-0.03, -0.01).verdict == "loss" and contrast(-0.02, 0.03).verdict == "inconclusive"
     assert contrast(-0.005, 0.008).verdict == "no difference" and contrast(0.001, 0.008).verdict == "gain"
     assert contrast(0.01, 0.03, p_holm=0.2).verdict == "inconclusive"  # it does not stand after Holm's correction
     assert contrast(0.01, 0.03, p_holm=float("nan"), declared=False).verdict == "gain"
     assert contrast(0.01, 0.03, held_back=True).verdict == "inconclusive"
-    assert named(contrast(0.01, 0.03, held_back=True).sentence(), "primary")
+    assert named(contrast(0.01, 0.03, held_back=True).describe(), "primary")
     assert contrast(float("nan"), float("nan")).verdict == "not measurable"
 
 
@@ -334,7 +334,7 @@ def test_strong_attacks_are_told_beside_the_declared_contrasts():
     under = found.strong["apgd"]
     assert (under.images, under.seeds) == (40, 2) and under.mean == pytest.approx((10 / 40 + 9 / 40) / 2)
     assert found.gains == pytest.approx({0: 0.15, 1: 0.14})  # of the table's attacks, unchanged
-    written = json.loads(json.dumps(contrast_json(found), allow_nan=False))
+    written = json.loads(json.dumps(contrast_to_json(found), allow_nan=False))
     assert written["strong"]["apgd"]["images"] == 40 and written["verdict"] == found.verdict
 
 
@@ -368,10 +368,10 @@ def test_an_independent_script_finds_the_same_figures(tmp_path):
     folder = REPOSITORY / "results" / "cifar10-quick"
     script = Path(__file__).parents[1] / "support" / "independent_contrasts.py"
     subprocess.run([sys.executable, script, folder, tmp_path / "found.json"], check=True, capture_output=True)
-    plans = read_plans(read_experiment(folder))
+    plans = read_plans(read_experiment_record(folder))
     pair = dataclasses.replace(plans.family[0], method="easiest:by=loss", against="easycore")
     later = ((pair, ""), (dataclasses.replace(pair, kind="equal updates", frontier=()), ""))
-    ours = contrast_all(outcomes_of(folder, read_results(folder), plans), dataclasses.replace(plans, later=later))
+    ours = contrast_all(open_outcomes(folder, read_results(folder), plans), dataclasses.replace(plans, later=later))
     known = {
         (c.method, c.against, c.plan.objective, c.plan.kind, round(c.plan.eps, 6)): c
         for c in ours

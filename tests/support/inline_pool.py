@@ -13,7 +13,7 @@ class InlinePool:
 
     def submit(self, task):
         future = Future()
-        future.set_result(worker.work_on(task, self.setting))
+        future.set_result(worker.run_task(task, self.setting))
         return future
 
     def result(self, future):
@@ -25,4 +25,4 @@ class InlinePool:
 
 def use(monkeypatch):
     monkeypatch.setattr(scheduler, "open_pool", lambda on, workers, setting: InlinePool(setting))
-    monkeypatch.setattr(worker, "hush", lambda: None)
+    monkeypatch.setattr(worker, "silence", lambda: None)

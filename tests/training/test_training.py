@@ -321,7 +321,7 @@ def test_validation_rows_are_held_out_of_choice_and_training(tmp_path, scored, d
     easiest = np.argsort(np.where(np.isin(np.arange(1438), held), np.inf, scores["aign"]), kind="stable")[
         : len(coreset)
     ]
-    assert set(choose(scores, method="easycore", fraction=0.5, val_fraction=0.2).train_indices) == set(easiest)
+    assert set(choose(scores, method="easycore", fraction=0.5, val_fraction=0.2).index) == set(easiest)
     assert set(job(tmp_path, val_fraction=0.2).train_indices) == set(range(1438)) - set(held)
     select(scores=scored / "scores.parquet", fraction=0.5, val_fraction=0.2, out=tmp_path / "held.parquet")
     select(scores=scored / "scores.parquet", fraction=0.5, out=tmp_path / "all.parquet")

@@ -19,7 +19,7 @@ def test_public_names_are_those_of_the_readme():
     readme = (ROOT / "README.md").read_text()
     section = readme.split("## Public names")[1].split("\n## ")[0]
     documented = re.findall(r"^\| `(\w+)", section, re.M)
-    assert sorted(documented) == sorted(easycoreset.__all__) == sorted(easycoreset._HOMES)
+    assert sorted(documented) == sorted(easycoreset.__all__) == sorted(easycoreset._MODULES)
     for name in easycoreset.__all__:
         assert getattr(easycoreset, name).__doc__
     with pytest.raises(AttributeError, match="'nothing'"):

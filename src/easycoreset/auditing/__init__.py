@@ -14,14 +14,14 @@ from easycoreset.auditing.noise import measure_noise
 from easycoreset.auditing.suspects import has_threshold, rank_hardest_first, suspicion
 from easycoreset.console import log, progress
 from easycoreset.data import Split
-from easycoreset.errors import UsageError, nearest, quote
+from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
-from easycoreset.options import AuditOptions, options_json, takes
+from easycoreset.options import AuditOptions, accept_options, options_json
 from easycoreset.parquet import read_table, with_provenance, write_table
-from easycoreset.paths import digest_of
+from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
-from easycoreset.run_folders import claim
+from easycoreset.run_folders import open_run_folder
 from easycoreset.selection.published import read_sample_list
 from easycoreset.tables import Scores
 from easycoreset.tables.matching import match_scores, require_same_data
@@ -33,7 +33,7 @@ __all__ = ["audit"]
 MAX_MODELS = 8  # of the scored epochs, at most, over which predictions are averaged
 
 
-@takes(AuditOptions)
+@accept_options(AuditOptions)
 @preserve_rng()
 def audit(options: AuditOptions) -> pa.Table:
     """Audit the samples of a split, and write `audit.parquet` and `run.json` to `out`.
@@ -67,10 +67,12 @@ def audit(options: AuditOptions) -> pa.Table:
         "by": by,
         "suspect_by": suspect_by,
         "fingerprint": split.fingerprint,
-        "scores": digest_of(file)[:16],
+        "scores": sha256_of_file(file)[:16],
     }
-    identity["wrong"] = None if options.wrong is None else digest_of(options.wrong)[:16]
-    with claim(options.out, "audit", identity, overwrite=options.overwrite, places=("audit.parquet",)) as run:
+    identity["wrong"] = None if options.wrong is None else sha256_of_file(options.wrong)[:16]
+    with open_run_folder(
+        options.out, "audit", identity, overwrite=options.overwrite, output_names=("audit.parquet",)
+    ) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return read_table(run.path / "audit.parquet", {"index": "integer"})
@@ -101,7 +103,7 @@ def choose_column(scores: Scores, name: str | None, defaults: tuple[str, ...], o
     """
     present = [column for column in ((name,) if name else defaults) if column in scores.columns]
     if not present:
-        suggestion = nearest(name or defaults[0], scores.columns)
+        suggestion = suggest_name(name or defaults[0], scores.columns)
         raise UsageError(f"{option} must be a column of the scores; got {quote(name or defaults[0])}: {suggestion}")
     return present[0]
 

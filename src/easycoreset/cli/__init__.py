@@ -14,12 +14,19 @@ from cyclopts import CycloptsError, MissingArgumentError, Parameter, Token
 
 from easycoreset import console
 from easycoreset.cli.commands import app
-from easycoreset.cli.config import with_config
-from easycoreset.cli.launcher import GONE, hush, is_follower, is_loss, part, refuse_alone
+from easycoreset.cli.config import add_config_options
+from easycoreset.cli.launcher import (
+    PROCESS_LOST,
+    is_follower,
+    is_process_loss,
+    leave_process_group,
+    refuse_undistributed,
+    silence_follower,
+)
 from easycoreset.cli.listing import list_members
 from easycoreset.cli.output import Output
-from easycoreset.cli.unknown_arguments import refuse_empty, say_stray
-from easycoreset.console import printable
+from easycoreset.cli.unknown_arguments import describe_unknown, refuse_empty
+from easycoreset.console import escape_control
 from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageError, shorten
 
 __all__ = ["app", "main"]
@@ -64,20 +71,20 @@ def launch(
     if list_:
         list_members(tokens, as_json=json)
         return
-    arguments = with_config(list(tokens), config) if config else list(tokens)
-    console.show(quiet or "--quiet" in arguments)
+    arguments = add_config_options(list(tokens), config) if config else list(tokens)
+    console.configure_output(quiet or "--quiet" in arguments)
     Output.as_json = json or "--json" in arguments
     arguments = [token for token in arguments if token not in ("--json", "--quiet", "--debug")]
     refuse_empty(arguments)
     for flag, value in DEFAULT_VALUES.items():
-        arguments = fill_bare(arguments, flag, value)
+        arguments = insert_default_values(arguments, flag, value)
     app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
 
 
-def fill_bare(tokens: Sequence[str], flag: str, value: str) -> list[str]:
+def insert_default_values(tokens: Sequence[str], flag: str, value: str) -> list[str]:
     """Insert the default value of a flag that is given without one.
 
-    >>> fill_bare(["score", "--save-features", "--out", "x"], "--save-features", "clean")
+    >>> insert_default_values(["score", "--save-features", "--out", "x"], "--save-features", "clean")
     ['score', '--save-features', 'clean', '--out', 'x']
     """
     filled: list[str] = []
@@ -97,17 +104,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.path.append(os.getcwd())  # to find a user's own module:factory, after installed modules
     warnings.showwarning = _show_warning
     if is_follower():
-        tokens = hush(tokens)
+        tokens = silence_follower(tokens)
     warnings.simplefilter("always", EasycoresetWarning)
     try:
-        refuse_alone(tokens)
+        refuse_undistributed(tokens)
         app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except BrokenPipeError:  # the reader of our output has closed it
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
         return EXIT_DONE
     except MissingArgumentError as error:
         missing = error.argument.name if error.argument else "an option"
-        return _fail(f"{missing} is required{say_stray(tokens)}", EXIT_USAGE, tokens)
+        return _fail(f"{missing} is required{describe_unknown(tokens)}", EXIT_USAGE, tokens)
     except (CycloptsError, UsageError) as error:
         if is_follower():  # the main process reports the same error; the launcher ends all processes once one has ended
             time.sleep(MAIN_PROCESS_SECONDS)
@@ -125,11 +132,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     except Exception as error:  # our own bug: also one line, and how to see the traceback
-        if is_loss(error):
-            return _fail(GONE, EXIT_FAILED, tokens)
+        if is_process_loss(error):
+            return _fail(PROCESS_LOST, EXIT_FAILED, tokens)
         return _fail(f"{type(error).__name__}: {error} (a bug; --debug shows where)", EXIT_FAILED, tokens)
     finally:
-        part()
+        leave_process_group()
     return EXIT_DONE
 
 
@@ -141,10 +148,10 @@ def _fail(error: BaseException | str, code: int, tokens: Sequence[str]) -> int:
         error = error.__cause__ if isinstance(error.__cause__, UsageError) else error
     command = next((token for token in tokens if not token.startswith("-")), "")
     line = shorten(" ".join(ESCAPES.sub("", str(error)).split()), MAX_MESSAGE)
-    print(printable(f"easycoreset {command}: {line}".replace(" :", ":")), file=sys.stderr)
+    print(escape_control(f"easycoreset {command}: {line}".replace(" :", ":")), file=sys.stderr)
     return code
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *args: object, **kwargs: object) -> None:
     if issubclass(category, EasycoresetWarning):
-        print(printable(f"warning: {message}"), file=sys.stderr)
+        print(escape_control(f"warning: {message}"), file=sys.stderr)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from easycoreset.cli.flags import from_flag, show_default
+from easycoreset.cli.flags import convert_flag, show_default
 from easycoreset.cli.output import (
     Output,
-    live_table,
+    results_table,
     show_analysis,
     show_audit,
     show_comparison,
@@ -20,8 +20,8 @@ from easycoreset.cli.output import (
     show_prediction,
     show_report,
     show_run,
+    show_run_comparison,
     show_selection,
-    show_whole,
 )
 from easycoreset.errors import GridError, RunError
 from easycoreset.options import (
@@ -54,7 +54,7 @@ app = App(
     version=_version,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
-    default_parameter=Parameter(converter=from_flag, n_tokens=1, negative_iterable=(), show_default=show_default),
+    default_parameter=Parameter(converter=convert_flag, n_tokens=1, negative_iterable=(), show_default=show_default),
 )
 
 
@@ -69,10 +69,10 @@ def demo(*, out: Path, workers: int = 2, overwrite: Annotated[bool, Parameter(ne
     """
     from easycoreset.experiment import run_experiment
     from easycoreset.recipes import digits
-    from easycoreset.reporting import check_page
+    from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
 
-    check_page(out)
+    check_page_writable(out)
     results = run_experiment(digits(), out, workers=workers, keep_weights=True, overwrite=overwrite)
     run_report(out=out)
     show_demo(results, out)
@@ -82,13 +82,13 @@ def demo(*, out: Path, workers: int = 2, overwrite: Annotated[bool, Parameter(ne
 def run(options: Annotated[PipelineOptions, Flat]) -> None:
     """Make a report from a folder of labelled images: score, audit, select, train, evaluate."""
     from easycoreset.pipeline import run as run_all
-    from easycoreset.reporting import check_page
+    from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
 
-    check_page(options.out)
+    check_page_writable(options.out)
     comparison = run_all(**vars(options))
     run_report(out=options.out)
-    show_whole(comparison, options.out)
+    show_run_comparison(comparison, options.out)
 
 
 @app.command
@@ -96,19 +96,19 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
     """Compare methods over fractions, objectives, budgets and seeds, on your data or with a recipe."""
     from easycoreset.experiment.estimate import estimate
     from easycoreset.pipeline.comparing import preregister_comparison, run_comparison
-    from easycoreset.pipeline.experiment_options import describe_experiment
-    from easycoreset.reporting import check_page
+    from easycoreset.pipeline.experiment_options import build_experiment
+    from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
 
     if options.dry_run:
-        show_estimate(estimate(describe_experiment(options), options.out, options.device, options.workers or 2))
+        show_estimate(estimate(build_experiment(options), options.out, options.device, options.workers or 2))
         return
-    check_page(options.out)
+    check_page_writable(options.out)
     if options.preregister:
         show_declared(preregister_comparison(options), options.out)
         return
     try:
-        run_comparison(options, told=live_table)
+        run_comparison(options, render_progress=results_table)
     except GridError:  # the finished cells are still reported
         run_report(out=options.out)
         raise
@@ -159,10 +159,10 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
 def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
     """Test whether easy samples are less vulnerable, far from the boundary, and easy for every model."""
     from easycoreset.pipeline.analyzing import analyze as run_analysis
-    from easycoreset.reporting import check_page
+    from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
 
-    check_page(options.out)
+    check_page_writable(options.out)
     analysis = run_analysis(**vars(options))
     run_report(out=options.out)
     show_analysis(analysis, options.out)
@@ -172,10 +172,10 @@ def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
 def audit(options: Annotated[AuditOptions, Flat]) -> None:
     """Find hard, likely mislabelled, duplicate and unreadable samples; nothing is deleted."""
     from easycoreset.auditing import audit as run
-    from easycoreset.reporting import check_page
+    from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
 
-    check_page(options.out)
+    check_page_writable(options.out)
     table = run(**vars(options))
     run_report(out=options.out)
     show_audit(read_record(options.out / "run.json"), table, options.out)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from easycoreset.conversion import convert, option_types
-from easycoreset.errors import UsageError, nearest, quote, shorten
+from easycoreset.errors import UsageError, quote, shorten, suggest_name
 from easycoreset.options import OPTIONS
 
 MAX_FILE_BYTES = 2**16
@@ -15,14 +15,14 @@ GLOBAL = {"json": bool, "quiet": bool, "debug": bool}
 DEMO = {"out": Path, "workers": int, "overwrite": bool}
 
 
-def with_config(tokens: Sequence[str], file: Path) -> list[str]:
+def add_config_options(tokens: Sequence[str], file: Path) -> list[str]:
     """Add the file's options to the command line, except those that are given there.
 
     Raises:
         UsageError: the file is no readable YAML mapping, or it has an unknown key or a value of another type.
     """
     command = next((token for token in tokens if not token.startswith("-")), "")
-    known = types_of(command)
+    known = option_types_of(command)
     added: list[str] = []
     for key, value in read_yaml(file).items():
         name = str(key).replace("-", "_")
@@ -31,7 +31,7 @@ def with_config(tokens: Sequence[str], file: Path) -> list[str]:
             continue
         if name not in known:
             raise UsageError(
-                f"{file}: unknown option {quote(key)} of {command or 'no command'}: {nearest(name, known)}"
+                f"{file}: unknown option {quote(key)} of {command or 'no command'}: {suggest_name(name, known)}"
             )
         value = convert(f"{file}: {key}", value, known[name])
         negative = f"--no-{flag[2:]}"
@@ -44,7 +44,7 @@ def with_config(tokens: Sequence[str], file: Path) -> list[str]:
     return [*tokens, *added]
 
 
-def types_of(command: str) -> dict[str, Any]:
+def option_types_of(command: str) -> dict[str, Any]:
     """The options of a command as a map from name to type."""
     if command == "demo":
         return DEMO | GLOBAL

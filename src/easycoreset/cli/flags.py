@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from easycoreset.console import say_eps
+from easycoreset.console import format_eps
 from easycoreset.conversion import convert
 from easycoreset.errors import UsageError, quote
 
 
-def from_flag(hint: Any, tokens: Sequence[Any]) -> Any:
+def convert_flag(hint: Any, tokens: Sequence[Any]) -> Any:
     """Convert the value of a flag.
 
     Args:
@@ -29,5 +29,5 @@ def show_default(value: Any) -> str | None:
     if value is None or isinstance(value, bool) or value == ():
         return None
     if isinstance(value, tuple):
-        return ",".join(say_eps(item) if isinstance(item, float) else str(item) for item in value)
+        return ",".join(format_eps(item) if isinstance(item, float) else str(item) for item in value)
     return str(value)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from easycoreset.errors import UsageError
 
-GONE = (
+PROCESS_LOST = (
     "another process of this run has ended; the same command, with any number of processes, resumes from the last "
     "checkpoint"
 )
@@ -20,7 +20,7 @@ def is_launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def refuse_alone(tokens: Sequence[str]) -> None:
+def refuse_undistributed(tokens: Sequence[str]) -> None:
     """Refuse commands that do not support several processes.
 
     Raises:
@@ -38,19 +38,19 @@ def is_follower() -> bool:
     return is_launched() and int(os.environ.get("RANK", "0")) > 0
 
 
-def hush(tokens: Sequence[str]) -> list[str]:
+def silence_follower(tokens: Sequence[str]) -> list[str]:
     """Silence a follower, except for errors while it works; returns its command line."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     warnings.showwarning = lambda *args, **kwargs: None
     return [token for token in tokens if token != "--quiet"] + ["--quiet"]
 
 
-def is_loss(error: Exception) -> bool:
+def is_process_loss(error: Exception) -> bool:
     """Whether torch.distributed raised this error because another process is gone."""
     return is_launched() and isinstance(error, RuntimeError) and any(word in str(error).lower() for word in LOSS_WORDS)
 
 
-def part() -> None:
+def leave_process_group() -> None:
     """Leave the process group, if there is one."""
     if is_launched() and "torch" in sys.modules:
         from easycoreset.process_group import destroy_process_group

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from easycoreset.errors import UsageError, nearest
+from easycoreset.errors import UsageError, suggest_name
 from easycoreset.members import Table, describe_members
 
 WITH_LISTS = ("select", "train", "score", "evaluate", "compare", "run", "analyze", "export")
@@ -35,7 +35,7 @@ def _member_tables(command: str) -> dict[str, Table]:
         from easycoreset.exporting import FORMATS
 
         return {"format": FORMATS}
-    raise UsageError(f"--list belongs to a command: {nearest(command, WITH_LISTS)}")
+    raise UsageError(f"--list belongs to a command: {suggest_name(command, WITH_LISTS)}")
 
 
 def list_members(tokens: Sequence[str], *, as_json: bool) -> None:

@@ -8,14 +8,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from easycoreset.console import printable, say_duration, say_eps, say_objective, say_share
+from easycoreset.console import escape_control, format_duration, format_eps, format_objective, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
 
-    from easycoreset.experiment.declared_contrasts import Declared
+    from easycoreset.experiment.declared_contrasts import DeclaredContrasts
     from easycoreset.statistics import Group
     from easycoreset.tables import Coreset, Scores
 
@@ -32,13 +32,13 @@ def _json(value: Any) -> bool:
     return Output.as_json
 
 
-def say(text: object) -> None:
+def print_line(text: object) -> None:
     """Print a line of text, with the control characters of class and file names escaped."""
-    print(printable(text))
+    print(escape_control(text))
 
 
 def _row(table: Table, *cells: str) -> None:
-    table.add_row(*(printable(cell).replace("\n", "\\n") for cell in cells))
+    table.add_row(*(escape_control(cell).replace("\n", "\\n") for cell in cells))
 
 
 def _print(table: Table) -> None:
@@ -52,11 +52,11 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
     summary = record["summary"]
     description = f"{summary['model']} on {summary['samples']} samples of {summary['data']}"
     if "checkpoints" in summary:
-        say(f"{description}, by {len(summary['checkpoints'])} checkpoints")
+        print_line(f"{description}, by {len(summary['checkpoints'])} checkpoints")
     else:
         loss = "nothing" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
         seconds = f"{summary['seconds']:.0f} s of training"
-        say(f"{description}, {summary['objective']}: {summary['updates']} updates, {loss}, {seconds}")
+        print_line(f"{description}, {summary['objective']}: {summary['updates']} updates, {loss}, {seconds}")
     if scores is not None:
         table = Table("hardness", "easiest", "median", "hardest", "not defined")
         for name, values in scores.columns.items():
@@ -68,7 +68,7 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
             )
             _row(table, name, *spread, str(len(values) - len(defined)))
         _print(table)
-    say(file)
+    print_line(file)
 
 
 def show_selection(record: dict[str, Any], coreset: "Coreset", file: Path) -> None:
@@ -81,8 +81,8 @@ def show_selection(record: dict[str, Any], coreset: "Coreset", file: Path) -> No
     for k, (n, kept) in enumerate(zip(before, after, strict=True)):
         _row(table, names[k] if k < len(names) else str(k), str(n), str(kept), f"{kept / n:.1%}" if n else "-")
     _print(table)
-    say(f"{coreset.provenance['method']} keeps {len(coreset)} of {len(coreset.keep)} samples")
-    say(file)
+    print_line(f"{coreset.provenance['method']} keeps {len(coreset)} of {len(coreset.keep)} samples")
+    print_line(file)
 
 
 def show_evaluation(record: dict[str, Any], folder: Path) -> None:
@@ -96,19 +96,19 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     several_attacks = len({line["attack"] for line in summary["attacked"]}) > 1
     for line in (summary["clean"], *summary["attacked"], *(summary["worst"] if several_attacks else ())):
         interval = f"{100 * line['low']:.1f} to {100 * line['high']:.1f}"
-        _row(table, line["attack"], line["norm"], say_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval)
+        _row(table, line["attack"], line["norm"], format_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval)
     _print(table)
     for line in summary.get("margins", ()):
         median = "not known" if (m := line["median_upper_bound"]) is None else f"at most {m:.4g}"
-        say(
+        print_line(
             f"{line['attack']}: median {line['norm']} distance {median}, found for {line['found']:.1%} of "
             f"{line['samples']} samples"
         )
     passed = sum(check["passed"] for check in summary["checks"])
-    say(f"{passed} of {len(summary['checks'])} checks passed")
+    print_line(f"{passed} of {len(summary['checks'])} checks passed")
     for warning in summary["warnings"]:
-        say(f"warning: {warning}")
-    say(folder / "evaluation.json")
+        print_line(f"warning: {warning}")
+    print_line(folder / "evaluation.json")
 
 
 def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
@@ -138,10 +138,10 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
         f"{summary['also_in_test']} are also in the test part",
         f"{len(summary['unreadable'])} cannot be read",
     )
-    say(", ".join(counts))
+    print_line(", ".join(counts))
     for name, cuts in summary.get("noise", {}).get("columns", {}).items():
-        say(f"precision at {cuts[1]['k']} by {name}: {cuts[1]['precision']:.3f}")
-    say(folder / "report.html")
+        print_line(f"precision at {cuts[1]['k']} by {name}: {cuts[1]['precision']:.3f}")
+    print_line(folder / "report.html")
 
 
 def show_analysis(analysis: dict[str, Any], folder: Path) -> None:
@@ -158,7 +158,7 @@ def show_analysis(analysis: dict[str, Any], folder: Path) -> None:
         "95% interval",
         "robust, easiest",
         "hardest",
-        title=f"hardness against margin, and accuracy of the easiest and the hardest part at eps {say_eps(shown_eps)}",
+        title=f"hardness against margin; accuracy of the easiest and hardest part at eps {format_eps(shown_eps)}",
     )
     for margin in analysis["margins"]:
         key = margin | {"eps": shown_eps}
@@ -173,10 +173,10 @@ def show_analysis(analysis: dict[str, Any], folder: Path) -> None:
         ends = [f"{100 * parts[i]['robust']:.1f}" for i in (0, -1)]
         _row(table, margin["hardness"], margin["attacked"], margin["split"], correlation, interval, *ends)
     _print(table)
-    say(folder / "report.html")
+    print_line(folder / "report.html")
 
 
-def show_whole(comparison: dict[str, Any], folder: Path) -> None:
+def show_run_comparison(comparison: dict[str, Any], folder: Path) -> None:
     """Show the comparison of `run`."""
     if _json({**comparison, "folder": str(folder)}):
         return
@@ -185,14 +185,14 @@ def show_whole(comparison: dict[str, Any], folder: Path) -> None:
         "trained on",
         "objective",
         "clean",
-        *(f"eps {say_eps(e['eps'])}" for e in rows[0]["worst"]),
+        *(f"eps {format_eps(e['eps'])}" for e in rows[0]["worst"]),
         title="accuracy in % under the worst attack",
     )
     for row in rows:
         accuracies = [row["clean"]["accuracy"], *(e["accuracy"] for e in row["worst"])]
         _row(table, row["trained_on"], row["objective"], *(f"{100 * value:.1f}" for value in accuracies))
     _print(table)
-    say(folder / "report.html")
+    print_line(folder / "report.html")
 
 
 def show_prediction(record: dict[str, Any], file: Path) -> None:
@@ -203,13 +203,13 @@ def show_prediction(record: dict[str, Any], file: Path) -> None:
     for name, count in record["summary"]["counts"].items():
         _row(table, name, str(count))
     _print(table)
-    say(file)
+    print_line(file)
 
 
 def show_report(file: Path) -> None:
     """Show the path of the page."""
     if not _json({"file": str(file)}):
-        say(file)
+        print_line(file)
 
 
 def show_doctor(diagnosis: dict[str, Any]) -> None:
@@ -237,12 +237,12 @@ def show_estimate(estimate: dict[str, Any]) -> None:
     """Show the estimate of `compare --dry-run`."""
     if _json(estimate):
         return
-    say(f"{estimate['missing']} of {estimate['cells']} cells are missing: {estimate['updates']} updates")
-    duration = say_duration(estimate["seconds"])
-    say(f"at most {duration} with {estimate['workers']} workers, {estimate['memory_gb']} GB of memory")
+    print_line(f"{estimate['missing']} of {estimate['cells']} cells are missing: {estimate['updates']} updates")
+    duration = format_duration(estimate["seconds"])
+    print_line(f"at most {duration} with {estimate['workers']} workers, {estimate['memory_gb']} GB of memory")
 
 
-def show_declared(declared: "Declared", folder: Path) -> None:
+def show_declared(declared: "DeclaredContrasts", folder: Path) -> None:
     """Show the contrasts that `compare --preregister` declared."""
     lines = [contrast.to_json() | {"primary": contrast == declared.primary} for contrast in declared.contrasts]
     if _json({"declared": lines, "file": str(folder / "run.json")}):
@@ -251,10 +251,10 @@ def show_declared(declared: "Declared", folder: Path) -> None:
     for contrast in declared.contrasts:
         name = f"{contrast.method} vs {contrast.against}" + " (primary)" * (contrast == declared.primary)
         budget = f"{contrast.size} {contrast.unit}"
-        setting = (contrast.objective, say_share(contrast.fraction), say_eps(contrast.eps), budget)
+        setting = (contrast.objective, format_percent(contrast.fraction), format_eps(contrast.eps), budget)
         _row(table, name, contrast.kind, *setting, str(len(contrast.seeds)))
     _print(table)
-    say(folder / "run.json")
+    print_line(folder / "run.json")
 
 
 def show_comparison(folder: Path) -> None:
@@ -265,31 +265,35 @@ def show_comparison(folder: Path) -> None:
     results = read_table(folder / "results.parquet", {})
     contrasts = read_record(folder / "contrasts.json")["contrasts"]
     if not _json({"results": results.to_pylist(), "contrasts": contrasts, "folder": str(folder)}):
-        _print(live_table(results))
-        say(folder / "results.parquet")
-        say(folder / "report.html")
+        _print(results_table(results))
+        print_line(folder / "results.parquet")
+        print_line(folder / "report.html")
 
 
 def show_demo(results: "pa.Table", folder: Path) -> None:
     """Show the demo's table and advice."""
     from easycoreset.reporting.advice import advise
-    from easycoreset.reporting.contrasts import contrasts_of
+    from easycoreset.reporting.contrasts import measure_contrasts
     from easycoreset.statistics import group_results
 
     groups = group_results(results)
-    advice = advise(contrasts_of(folder, results), groups)
+    advice = advise(measure_contrasts(folder, results), groups)
     if _json({"results": results.to_pylist(), "says": advice, "folder": str(folder)}):
         return
     _print(group_table(groups))
-    say(advice)
-    say(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
-    say(f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and outcomes: {folder / 'cells'}/")
-    say(f"the page: {folder / 'report.html'}")
-    say("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")
-    say("then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out half.parquet")
+    print_line(advice)
+    print_line(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
+    print_line(
+        f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and outcomes: {folder / 'cells'}/"
+    )
+    print_line(f"the page: {folder / 'report.html'}")
+    print_line("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")
+    print_line(
+        "then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out half.parquet"
+    )
 
 
-def live_table(results: "pa.Table") -> Table:
+def results_table(results: "pa.Table") -> Table:
     """The table of the results so far."""
     from easycoreset.statistics import group_results
 
@@ -307,7 +311,7 @@ def group_table(groups: "Sequence[Group]") -> Table:
         *["budget"] * several_budgets,
         "seeds",
         "clean",
-        *[f"eps {say_eps(e)}" for e in eps],
+        *[f"eps {format_eps(e)}" for e in eps],
     ]
     table = Table(*columns, title="accuracy in %, mean ± standard deviation over seeds")
     last_block = None
@@ -316,16 +320,16 @@ def group_table(groups: "Sequence[Group]") -> Table:
         if last_block not in (None, block):
             table.add_section()
         last_block = block
-        objective = say_objective(group.objective, (g.objective for g in groups))
+        objective = format_objective(group.objective, (g.objective for g in groups))
         _row(
             table,
             objective,
-            say_share(group.fraction),
+            format_percent(group.fraction),
             group.method,
             *[group.budget] * several_budgets,
             str(group.seeds),
             _spread(group.clean),
-            *[_spread(group.at(e)) for e in eps],
+            *[_spread(group.accuracy_at(e)) for e in eps],
         )
     return table
 

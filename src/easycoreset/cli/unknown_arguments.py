@@ -19,7 +19,7 @@ def refuse_empty(tokens: Sequence[str]) -> None:
             raise UsageError(f"{option.lstrip('-') or 'an option'} must not be empty; got ''")
 
 
-def say_stray(tokens: Sequence[str]) -> str:
+def describe_unknown(tokens: Sequence[str]) -> str:
     """Describe unknown options of the command and words that belong to no option; empty if there are none."""
     command = next((token for token in tokens if not token.startswith("-")), "")
     try:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from easycoreset.data.cache import add_to_cache, cached_sources, enable_cache, get_cached
 from easycoreset.data.source import Batch, Source, Split
-from easycoreset.data_specs import MANIFESTS, is_listed, is_manifest, name_data, takes_size
-from easycoreset.errors import UsageError, nearest, quote
+from easycoreset.data_specs import MANIFESTS, data_name, has_image_files, is_manifest, needs_image_size
+from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.members import load_attribute
-from easycoreset.user_modules import is_own
+from easycoreset.user_modules import is_user_spec
 
 __all__ = [
     "DATA",
@@ -17,13 +17,13 @@ __all__ = [
     "Source",
     "Split",
     "cached_sources",
+    "data_name",
     "enable_cache",
-    "is_listed",
+    "has_image_files",
     "is_manifest",
     "make_path_absolute",
-    "name_data",
+    "needs_image_size",
     "open_source",
-    "takes_size",
 ]
 
 DATA = {
@@ -72,11 +72,11 @@ def open_source(
     """
     if not data:
         raise UsageError("data must be named; got ''")
-    if image_size is not None and not takes_size(data):
+    if image_size is not None and not needs_image_size(data):
         raise UsageError(
             f"image_size is for image folders, manifests and hf:NAME; got {image_size} for data {quote(data)}"
         )
-    if skip_unreadable and not is_listed(data):
+    if skip_unreadable and not has_image_files(data):
         raise UsageError(f"skip_unreadable is for image folders and manifests; got data {quote(data)}")
     if classes is not None and data.partition(":")[0] in DATA and not data.startswith("hf:"):
         raise UsageError(f"classes must be left out for data {quote(data)}, which has its own; got {quote(classes)}")
@@ -92,7 +92,7 @@ def _open(
     path = Path(data)
     if data.partition(":")[0] in DATA:
         return _open_named(data, image_size, num_workers, classes, download)
-    if is_listed(data):
+    if has_image_files(data):
         from easycoreset.data.folder import load_folder
         from easycoreset.data.image_files import ReadOptions
         from easycoreset.data.manifest import load_manifest
@@ -105,7 +105,7 @@ def _open(
         from easycoreset.data.arrays import load_npz
 
         return load_npz(path, classes)
-    if is_own(data):
+    if is_user_spec(data):
         from easycoreset.data.user_data import load_user_data
 
         return load_user_data(data, classes)
@@ -115,7 +115,7 @@ def _open(
         )
     name = data.partition(":")[0]
     if re.fullmatch(r"[\w-]+", name):
-        raise UsageError(f"data: no folder and no data set {quote(name)}: {nearest(name, DATA)}")
+        raise UsageError(f"data: no folder and no data set {quote(name)}: {suggest_name(name, DATA)}")
     raise UsageError(f"data: {quote(data)}: no such file or folder")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from easycoreset.console import say_name
+from easycoreset.console import printable_name
 from easycoreset.data.source import Ints
 from easycoreset.data.split_names import normalise_name
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, shorten
@@ -169,4 +169,4 @@ def _warn_of_similar_names(names: Sequence[str], what: str) -> None:
 def format_names(names: Iterable[str]) -> str:
     """Names as text for messages, at most the first five."""
     all_names = list(names)
-    return ", ".join(map(say_name, all_names[:NAMED])) + (", ..." if len(all_names) > NAMED else "")
+    return ", ".join(map(printable_name, all_names[:NAMED])) + (", ..." if len(all_names) > NAMED else "")

@@ -15,10 +15,10 @@ from easycoreset.data.images import FileImages, MemoryImages, channel_statistics
 from easycoreset.data.source import Images, Ints, Source, Split
 from easycoreset.data.split_names import choose_parts
 from easycoreset.errors import UsageError, quote
-from easycoreset.image_decoding import ORIENTATION, decode, find_white, open_picture
+from easycoreset.image_decoding import ORIENTATION, decode_image, find_white_value, open_image
 from easycoreset.tables.fingerprint import fingerprint
 from easycoreset.tables.holdout import hold_out
-from easycoreset.white_values import is_deep
+from easycoreset.white_values import is_16_bit
 
 LABELS = ("label", "labels", "fine_label", "y")
 IDS = ("sample_id", "id")
@@ -171,8 +171,8 @@ def _decode(
         size = image_size or DEFAULT_SIZE
         notes.append(f"images are resized and cropped to {size} pixels (--image-size)")
         width = height = size
-    deep = any(is_deep(mode) for _, mode in headers)
-    white = find_white([part[row] for part in files.values() for row in range(len(part))]) if deep else None
+    deep = any(is_16_bit(mode) for _, mode in headers)
+    white = find_white_value([part[row] for part in files.values() for row in range(len(part))]) if deep else None
     notes += [white_note(white)] if white is not None else []
     if samples * width * height * (1 if grey else 3) > images.MEMORY_LIMIT:
         streams: dict[str, Images] = {p: FileImages(part, width, num_workers, white) for p, part in files.items()}
@@ -180,7 +180,7 @@ def _decode(
     channels = 1 if grey else 3
     arrays: dict[str, Images] = {}
     for name, part in files.items():
-        pixels = np.stack(_map_images(part, lambda file: decode(file, size, white)[..., :channels]))
+        pixels = np.stack(_map_images(part, lambda file: decode_image(file, size, white)[..., :channels]))
         arrays[name] = MemoryImages(torch.from_numpy(pixels))
     return arrays, (channels, height, width)
 
@@ -191,6 +191,6 @@ def _map_images(part: EncodedImages, function: Callable[[io.BytesIO], T]) -> lis
 
 def _read_header(file: io.BytesIO) -> tuple[tuple[int, int], str]:
     """Size and mode of an image; only its header is read."""
-    with open_picture(file) as image:
+    with open_image(file) as image:
         width, height = image.size
         return (height, width) if image.getexif().get(ORIENTATION) in ROTATED else (width, height), image.mode

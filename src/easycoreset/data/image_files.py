@@ -11,12 +11,18 @@ from typing import Literal, TypeVar, cast
 import numpy as np
 import torch
 
-from easycoreset.console import log, say_name
+from easycoreset.console import log, printable_name
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages
 from easycoreset.data.source import Images, Ints, Source, Split
 from easycoreset.errors import EasycoresetWarning, UsageError
-from easycoreset.image_decoding import begins_as_picture, decode, describe_read_error, find_white, open_picture
+from easycoreset.image_decoding import (
+    decode_image,
+    describe_read_error,
+    find_white_value,
+    has_image_signature,
+    open_image,
+)
 from easycoreset.tables.fingerprint import fingerprint
 from easycoreset.tables.holdout import hold_out_named
 
@@ -80,13 +86,15 @@ def open_listed(
     thorough = len(paths) <= MAX_FULL_CHECK or reading.skip_unreadable
     if thorough and len(paths) > MAX_FULL_CHECK:
         log.info("%s: %s images are decoded once to find unreadable ones", name, f"{len(paths):,}")
-    white = find_white(paths if thorough else paths[:: max(1, len(paths) // BIT_DEPTH_SAMPLE)])
+    white = find_white_value(paths if thorough else paths[:: max(1, len(paths) // BIT_DEPTH_SAMPLE)])
     notes += [white_note(white)] if white is not None else []
     read = (
-        partial(decode, size=size, white=white) if small else partial(_check_readable, size=size if thorough else None)
+        partial(decode_image, size=size, white=white)
+        if small
+        else partial(_check_readable, size=size if thorough else None)
     )
     arrays, errors = map_with_errors(read, paths)
-    left_out = [f"{say_name(paths[position])} ({reason})" for position, reason in errors.items()]
+    left_out = [f"{printable_name(paths[position])} ({reason})" for position, reason in errors.items()]
     if errors:
         _refuse_unreadable(left_out, len(paths), reading.skip_unreadable)
         parts = _drop_unreadable(parts, errors, class_names)
@@ -120,9 +128,9 @@ def _fingerprint(part: ListedImages) -> str:
 def _check_readable(path: Path, size: int | None) -> bool:
     """Decode an image; in a very large data set (size None) only check its header."""
     if size is not None:
-        return decode(path, size) is not None
-    if not begins_as_picture(path):
-        with open_picture(path) as image:
+        return decode_image(path, size) is not None
+    if not has_image_signature(path):
+        with open_image(path) as image:
             image.verify()
     return True
 
@@ -153,14 +161,18 @@ def _drop_unreadable(
         start = start + len(part.paths)
     lost = sorted(set(parts["train"].labels.tolist()) - set(kept["train"].labels.tolist()))
     if lost:
-        names = ", ".join(say_name(class_names[label]) for label in lost)
+        names = ", ".join(printable_name(class_names[label]) for label in lost)
         raise UsageError(f"skip_unreadable: no image of class {names} can be read")
     return kept
 
 
 def _warn_of_small_classes(source: Source) -> None:
     counts = np.bincount(source.splits["train"].labels, minlength=len(source.class_names)).tolist()
-    few = [f"{say_name(k)} ({n})" for k, n in zip(source.class_names, counts, strict=True) if 0 < n < MIN_CLASS_SAMPLES]
+    few = [
+        f"{printable_name(k)} ({n})"
+        for k, n in zip(source.class_names, counts, strict=True)
+        if 0 < n < MIN_CLASS_SAMPLES
+    ]
     if few:
         more = f" and {len(few) - 20} more" if len(few) > 20 else ""
         message = f"{source.name}: fewer than {MIN_CLASS_SAMPLES} training samples of class {', '.join(few[:20])}{more}"

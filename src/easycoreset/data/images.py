@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from easycoreset.console import say_name
+from easycoreset.console import printable_name
 from easycoreset.data.source import Ints, Split
 from easycoreset.errors import RunError
-from easycoreset.image_decoding import Encoded, decode, describe_read_error
+from easycoreset.image_decoding import EncodedImage, decode_image, describe_read_error
 from easycoreset.tables.fingerprint import fingerprint
 
 MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a data set is kept in memory
@@ -51,7 +51,7 @@ class EncodedFiles(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int, /) -> Encoded: ...
+    def __getitem__(self, row: int, /) -> EncodedImage: ...
 
 
 class FileImages(Dataset):
@@ -70,9 +70,9 @@ class FileImages(Dataset):
         """The image, or a message if it is unreadable: an exception in a worker would arrive as a traceback."""
         file = self.paths[row]
         try:
-            return torch.from_numpy(decode(file, self.size, self.white))
+            return torch.from_numpy(decode_image(file, self.size, self.white))
         except Exception as error:  # PIL raises almost any exception on damaged files
-            return f"{say_name(file) if isinstance(file, Path) else f'row {row}'} ({describe_read_error(error)})"
+            return f"{printable_name(file) if isinstance(file, Path) else f'row {row}'} ({describe_read_error(error)})"
 
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
         """Yield the images of each chunk, decoded by workers."""

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from easycoreset.console import say_name
+from easycoreset.console import printable_name
 from easycoreset.data.classes import format_names, number_classes
 from easycoreset.data.image_files import ListedImages, ReadOptions, hold_out_listed, open_listed
 from easycoreset.data.source import Source
 from easycoreset.data.split_names import TEST, TRAIN, choose_parts, parse_part
-from easycoreset.errors import UsageError, nearest, quote
+from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.parquet import read_table
 
 COLUMNS = ("filepath", "label")
@@ -120,7 +120,7 @@ def _read_parquet(file: Path) -> Columns:
 def _check_columns(file: Path, header: Sequence[str]) -> None:
     for name in COLUMNS:
         if name not in header:
-            suggestion = nearest(name, header) if header else "it is empty"
+            suggestion = suggest_name(name, header) if header else "it is empty"
             raise UsageError(f"data: {file}: a manifest needs a column {quote(name)}: {suggestion}")
     for name in (*COLUMNS, "split"):
         if header.count(name) > 1:
@@ -151,7 +151,7 @@ def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:
             first_row = repeated[conflicts[0]]
             raise UsageError(
                 f"data: {file}: one path must have one {name}; {len(conflicts)} rows repeat a path with "
-                f"another (first: {say_name(columns['filepath'][row])}, {quote(values[first_row])} and "
+                f"another (first: {printable_name(columns['filepath'][row])}, {quote(values[first_row])} and "
                 f"{quote(values[row])})"
             )
     if repeated:
@@ -169,7 +169,7 @@ def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int
         value, rows = unknown.most_common(1)[0]
         raise UsageError(
             f"data: {file}: split must be one of {', '.join((*TRAIN, *TEST))}; got {quote(value)} in "
-            f"{rows} rows: {nearest(value, (*TRAIN, *TEST))}"
+            f"{rows} rows: {suggest_name(value, (*TRAIN, *TEST))}"
         )
     train, test = choose_parts(set(values))
     if not train:

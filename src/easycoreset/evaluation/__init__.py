@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from easycoreset.attacks import Attack, load_attack
-from easycoreset.console import log, say_eps
-from easycoreset.data import Source, Split, name_data
-from easycoreset.data_specs import split_place
+from easycoreset.console import format_eps, log
+from easycoreset.data import Source, Split, data_name
+from easycoreset.data_specs import split_weights_path
 from easycoreset.errors import UsageError, require
 from easycoreset.evaluation.attack_run import attack_split, check_saved_images
 from easycoreset.evaluation.checks import (
@@ -29,20 +29,20 @@ from easycoreset.evaluation.checks import (
 from easycoreset.evaluation.inputs import check_class_names, check_normalisation, open_inputs, open_model
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
 from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome
-from easycoreset.file_lists import Ledger, check_free, delete_written
+from easycoreset.file_lists import FileList, check_free, delete_written
 from easycoreset.files import write_atomic
 from easycoreset.models.modes import device_of, full_float32
-from easycoreset.options import EvaluateOptions, options_json, takes
+from easycoreset.options import EvaluateOptions, accept_options, options_json
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
-from easycoreset.paths import digest_of
+from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
-from easycoreset.run_folders import RunFolder, claim
+from easycoreset.run_folders import RunFolder, open_run_folder
 from easycoreset.training.setup import check_model, require_gradient, set_threads, to_device
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]
 
 PARTIAL = ".evaluation"  # folder of unfinished work
-PLACES = ("predictions.parquet", "margins.parquet", "adversarial", PARTIAL)  # what `evaluate` may write
+OUTPUT_NAMES = ("predictions.parquet", "margins.parquet", "adversarial", PARTIAL)  # what `evaluate` may write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         """The accuracies, in one line."""
-        worst = ", ".join(f"{say_eps(outcome.eps)}: {outcome.accuracy:.4f}" for outcome in self.worst)
+        worst = ", ".join(f"{format_eps(outcome.eps)}: {outcome.accuracy:.4f}" for outcome in self.worst)
         return f"Evaluation of {len(self.clean.index)} samples: clean {self.clean.accuracy:.4f}, under attack {worst}"
 
     def summary(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Evaluation:
         return pa.table(columns)
 
 
-@takes(EvaluateOptions)
+@accept_options(EvaluateOptions)
 @preserve_rng()
 def evaluate(options: EvaluateOptions) -> Evaluation:
     """Attack a trained model and write `evaluation.json` and `predictions.parquet` to `out`.
@@ -140,13 +140,13 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     model, file = open_model(options, card)
     model = to_device(model, device)
     check_model(model, source, device)
-    file, key = split_place(file)
+    file, key = split_weights_path(file)
     identity = options_json(options, neutral=False) | {
-        "weights": f"{digest_of(file)}:{key}" if key else digest_of(file),
+        "weights": f"{sha256_of_file(file)}:{key}" if key else sha256_of_file(file),
         "attack": attacks,
         "fingerprint": split.fingerprint,
         "image_size": card.shape[1],
-        "data": name_data(options.data),
+        "data": data_name(options.data),
     }
     if any(getattr(attack, "draws_by_batch", False) for attack in loaded):
         identity["batch_size"] = options.batch_size
@@ -156,13 +156,13 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     if options.margins or any(getattr(attack, "needs_gradient", False) for attack in loaded):
         require_gradient(model, source, device, card.model)
     host = options.weights if options.weights.is_dir() else options.weights.parent
-    claimed = claim(
+    claimed = open_run_folder(
         options.out,
         "evaluate",
         identity,
         overwrite=options.overwrite,
         record="evaluation.json",
-        places=PLACES,
+        output_names=OUTPUT_NAMES,
         host=host,
     )
     with claimed as run, full_float32():
@@ -243,7 +243,7 @@ def _evaluate(
         for eps in options.eps or ():
             name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
             attacked.append(attack_or_read(partial, name, attack, eps, model, split, clean, options))
-            log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, say_eps(eps), attacked[-1].accuracy)
+            log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, format_eps(eps), attacked[-1].accuracy)
     worst = worst_case(attacked)
     checks += [*check_order(attacked), *check_longer_attack(model, split, clean, attacked, worst, options.seed)]
     unchanged = all(
@@ -333,8 +333,8 @@ def read_evaluation(run: RunFolder) -> Evaluation:
 
 def _count_image_files(run: RunFolder) -> int:
     """Count the files of adversarial images that this evaluation has written."""
-    ledger = Ledger(run.path, run.file.name)
-    return sum(ledger.owns(file) for file in (run.path / "adversarial").glob("*.safetensors"))
+    file_list = FileList(run.path, run.file.name)
+    return sum(file_list.is_unchanged_own_file(file) for file in (run.path / "adversarial").glob("*.safetensors"))
 
 
 def worst_case(attacked: Sequence[Outcome]) -> list[Outcome]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.attacks.pgd import PGD
-from easycoreset.console import say_eps
+from easycoreset.console import format_eps
 from easycoreset.data import Split
 from easycoreset.data.content_hashes import find_training_samples
 from easycoreset.evaluation.outcomes import Outcome
@@ -189,7 +189,7 @@ def check_longer_attack(
             excess,
             excess - 2 * error <= 0.01,
             f"an attack five times as long ({steps} steps, margin loss) breaks {newly_broken} of {len(rows)} survivors "
-            f"at eps {say_eps(base.eps)}: "
+            f"at eps {format_eps(base.eps)}: "
             f"accuracy there is some {100 * excess:.1f} points too high; try autoattack",
         )
     ]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from easycoreset.data import Source, Split, takes_size
-from easycoreset.data_specs import split_place
+from easycoreset.data import Source, Split, needs_image_size
+from easycoreset.data_specs import split_weights_path
 from easycoreset.errors import UsageError, quote, require
 from easycoreset.evaluation.checks import Check
 from easycoreset.evaluation.outcomes import Outcome, predict_split
@@ -30,10 +30,10 @@ def open_inputs(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCa
             not options.input_mean, "input_mean", "left out for a folder, whose model takes [0, 1]", options.input_mean
         )
         square = card.shape[1] == card.shape[2]
-        size = options.image_size or (card.shape[1] if takes_size(options.data) and square else None)
+        size = options.image_size or (card.shape[1] if needs_image_size(options.data) and square else None)
         return *open_data(dataclasses.replace(options, image_size=size)), card
     require(
-        split_place(options.weights)[0].is_file(),
+        split_weights_path(options.weights)[0].is_file(),
         "weights",
         "a trained model's folder, or a file of weights",
         str(options.weights),

@@ -8,13 +8,13 @@ from functools import cache
 from typing import Any
 
 from easycoreset.attacks import ATTACKS
-from easycoreset.data import name_data
+from easycoreset.data import data_name
 from easycoreset.errors import require
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import (
-    READING,
+    READING_FIELDS,
     AttackOptions,
     ModelOptions,
     NormOptions,
@@ -25,7 +25,7 @@ from easycoreset.options import (
     field_names,
     resolve_optimizer,
 )
-from easycoreset.options.groups import DEFAULTS
+from easycoreset.options.groups import OPTIMIZER_DEFAULTS
 from easycoreset.scoring.needs import FeatureKind, Needs, needs_of_scoring
 from easycoreset.selection import SELECTORS, load_selector, required_inputs
 from easycoreset.statistics.planned_contrasts import FULL, Kind
@@ -87,19 +87,19 @@ class Cell(
     @property
     def attacks(self) -> tuple[str, ...]:
         """All attacks of the evaluation, including the strong ones."""
-        return (*self.attack, *(attack for attack, _ in map(split_strong, self.strong)))
+        return (*self.attack, *(attack for attack, _ in map(split_image_count, self.strong)))
 
     def key(self) -> dict[str, Any]:
         """The options that determine the result and differ from their defaults."""
         options = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        options["data"] = name_data(self.data)
+        options["data"] = data_name(self.data)
         if self.method_digest:
             options["method"] = "file"  # the content matters, not the path
         if self.init_digest:
             options["init"] = "file"
         defaults = {item.name: item.default for item in dataclasses.fields(self)}
         for name, value in resolve_optimizer(self).items():  # the optimizer's default, whether it is given or not
-            if value == DEFAULTS[self.optimizer][name]:
+            if value == OPTIMIZER_DEFAULTS[self.optimizer][name]:
                 options[name] = defaults[name]
         return {
             FORMER_NAMES.get(name, name): options[name] for name in RESULT_OPTIONS if options[name] != defaults[name]
@@ -158,7 +158,7 @@ def _needs_of(method: str) -> Needs | None:
 
 
 RESULT_OPTIONS = field_names(Cell, neutral=False)  # options that determine the result of a cell
-NOT_OF_SCORING = {"schedule", "ema"}  # training options for which a scoring run uses its defaults
+TRAINING_ONLY = {"schedule", "ema"}  # training options for which a scoring run uses its defaults
 FORMER_NAMES = {"skip_unreadable": "skip_broken"}  # option -> its former name, which cell keys still use
 SCORING_OPTIONS = {  # options that a scoring run shares with its cells
     "data",
@@ -167,10 +167,10 @@ SCORING_OPTIONS = {  # options that a scoring run shares with its cells
     "seed",
     "scoring_epochs",
     "feature_layer",
-    *(FORMER_NAMES.get(name, name) for name in READING),
+    *(FORMER_NAMES.get(name, name) for name in READING_FIELDS),
     *field_names(ModelOptions),
     *field_names(ScoringOptions, neutral=False),
-    *(set(field_names(TrainingOptions, neutral=False)) - NOT_OF_SCORING),
+    *(set(field_names(TrainingOptions, neutral=False)) - TRAINING_ONLY),
 }
 
 
@@ -260,10 +260,10 @@ class Experiment:
         }
 
 
-def split_strong(spec: str) -> tuple[str, int | None]:
+def split_image_count(spec: str) -> tuple[str, int | None]:
     """Split `ATTACK[@IMAGES]` into the attack and the number of images.
 
-    >>> split_strong("apgd@500"), split_strong("autoattack")
+    >>> split_image_count("apgd@500"), split_image_count("autoattack")
     (('apgd', 500), ('autoattack', None))
 
     Raises:

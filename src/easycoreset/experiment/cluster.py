@@ -26,11 +26,11 @@ from easycoreset.console import log
 from easycoreset.data import enable_cache, make_path_absolute
 from easycoreset.errors import RunError, UsageError
 from easycoreset.experiment.results import cell_folder, scores_folder
-from easycoreset.experiment.tasks import Setting, Task, is_finished
-from easycoreset.experiment.worker import CELL, Report, locked, work_on
-from easycoreset.file_lists import STEP, Ledger, delete_run
+from easycoreset.experiment.tasks import RunSettings, Task, is_finished
+from easycoreset.experiment.worker import CELL, TaskReport, lock_task, run_task
+from easycoreset.file_lists import STEP, FileList, delete_run
 from easycoreset.files import temporary_beside
-from easycoreset.run_folders import OWN, discard_step
+from easycoreset.run_folders import RUN_RECORD, discard_step
 
 HINT = "pip install easycoreset[ray]"
 RETRIES = 3  # of a task whose process or machine died
@@ -44,7 +44,7 @@ Files = dict[str, bytes]
 class RayPool:
     """Runs tasks on a Ray cluster, one CPU (or one GPU) each; their files are copied back when they end."""
 
-    def __init__(self, address: str, workers: int | None, setting: Setting) -> None:
+    def __init__(self, address: str, workers: int | None, setting: RunSettings) -> None:
         """Join the cluster at `address`; if empty, one that runs on this machine, or else a new one there.
 
         Raises:
@@ -58,7 +58,7 @@ class RayPool:
         gpus = setting.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= 1
         self._resource = "GPU" if gpus else "CPU"
         amount: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1, "num_gpus": 0}
-        self._remote = self._ray.remote(max_retries=RETRIES, **amount)(work_away)
+        self._remote = self._ray.remote(max_retries=RETRIES, **amount)(run_remote_task)
         machines = sum(bool(node["Alive"]) for node in self._ray.nodes())
         log.info("Ray: %d machine%s, %d tasks at once", machines, "s" * (machines > 1), self.size)
 
@@ -71,22 +71,22 @@ class RayPool:
         """Start a task, unless another process of this machine holds it or has done it."""
         out = self._setting.out
         with contextlib.ExitStack() as lock:
-            if not lock.enter_context(locked(task, out)):
-                return _finished_future(Report("busy"))
+            if not lock.enter_context(lock_task(task, out)):
+                return _finished_future(TaskReport("busy"))
             if is_finished(task, out):
-                return _finished_future(Report("done"))
+                return _finished_future(TaskReport("done"))
             try:
                 scores_digest, scores = self._send_scores(task)
                 setting = dataclasses.replace(self._setting, data=make_path_absolute(task.cell.data))
                 scratch = _scratch_name(out, scores_digest)
                 reference = self._remote.remote(task, setting, scores, scratch, _installed_version())
             except (self._ray.exceptions.RayError, OSError) as error:
-                return _finished_future(Report("failed", f"{type(error).__name__}: {error}".replace("\n", " ")))
+                return _finished_future(TaskReport("failed", f"{type(error).__name__}: {error}".replace("\n", " ")))
             future = reference.future()
             self._running[future] = (task, reference, lock.pop_all())
         return future
 
-    def result(self, future: Future[Any]) -> Report:
+    def result(self, future: Future[Any]) -> TaskReport:
         """The report of a finished task; its files are written into the experiment's folder."""
         if future not in self._running:
             return future.result()
@@ -96,20 +96,20 @@ class RayPool:
                 report, files = future.result()
             except self._ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
-                return Report("failed", f"{type(cause).__name__}: {' '.join(str(cause).split())}")
+                return TaskReport("failed", f"{type(cause).__name__}: {' '.join(str(cause).split())}")
             if files is None:
                 return report
             if task.kind == "score":
                 self._scores.pop(task.cell.scoring_name, None)
             elif (record := json.loads(files["cell.json"])) and self._has_other_data(record):
-                return Report("failed", f"{task.cell.data} is other data on {record['host']} than here")
+                return TaskReport("failed", f"{task.cell.data} is other data on {record['host']} than here")
             folder = _task_folder(task, self._setting.out)
             discard_step(folder, _record_name(task))
-            Ledger(self._setting.out, OWN).note(folder, f"{STEP}{_record_name(task)}")
-            put(files, folder)
+            FileList(self._setting.out, RUN_RECORD).add(folder, f"{STEP}{_record_name(task)}")
+            write_files(files, folder)
             return report
 
-    def begin_anew(self) -> None:
+    def restart_workers(self) -> None:
         """Do nothing: Ray replaces its workers itself."""
 
     def close(self) -> None:
@@ -133,13 +133,13 @@ class RayPool:
         if not cell.needs_scores or not folder.exists():
             return "", None
         if cell.scoring_name not in self._scores:
-            files = gather(folder)
+            files = read_files(folder)
             digest = hashlib.sha256(b"".join(files.values())).hexdigest()
             self._scores[cell.scoring_name] = digest, self._ray.put(files)
         return self._scores[cell.scoring_name]
 
 
-def refuse_unreachable(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Check before a folder is written that Ray is installed and that something listens at an address.
 
     Raises:
@@ -190,9 +190,9 @@ def _check_address(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
 
 
-def work_away(
-    task: Task, setting: Setting, scores: Files | None, scratch: str, expected_version: str
-) -> tuple[Report, Files | None]:
+def run_remote_task(
+    task: Task, setting: RunSettings, scores: Files | None, scratch: str, expected_version: str
+) -> tuple[TaskReport, Files | None]:
     """Run a task on another machine, in its temporary folder; also returns the files that the task wrote.
 
     Unfinished files stay there, so that the machine can resume from its checkpoint if it gets the task again;
@@ -203,20 +203,22 @@ def work_away(
     torch.set_num_threads(1)
     enable_cache()  # a Ray worker serves only this experiment
     if (installed := _installed_version()) != expected_version:
-        return Report("failed", f"easycoreset {installed} on {platform.node()}; {expected_version} at the head"), None
+        return TaskReport(
+            "failed", f"easycoreset {installed} on {platform.node()}; {expected_version} at the head"
+        ), None
     out = _user_folder() / scratch
     out.mkdir(exist_ok=True)
     os.utime(out)
     _delete_unused(out.parent)
     folder = scores_folder(out, task.cell)
     if scores is not None and not folder.exists():
-        Ledger(out, OWN).note(folder, f"{STEP}{OWN}")
-        put(scores, folder)
-    report = work_on(task, dataclasses.replace(setting, out=out))
+        FileList(out, RUN_RECORD).add(folder, f"{STEP}{RUN_RECORD}")
+        write_files(scores, folder)
+    report = run_task(task, dataclasses.replace(setting, out=out))
     if report.status != "done":
         return report, None
     result_folder = _task_folder(task, out)
-    files = gather(result_folder)
+    files = read_files(result_folder)
     delete_run(result_folder, _record_name(task))
     return report, files
 
@@ -241,16 +243,16 @@ def _delete_unused(folder: Path) -> None:
     for experiment_folder in folder.iterdir():
         with contextlib.suppress(OSError):
             if time.time() - experiment_folder.lstat().st_mtime > KEPT_DAYS * 86_400:
-                delete_run(experiment_folder, OWN)
+                delete_run(experiment_folder, RUN_RECORD)
 
 
-def gather(folder: Path) -> Files:
+def read_files(folder: Path) -> Files:
     """The contents of a folder's files, by path relative to it."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in NOT_TRANSFERRED)
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
-def put(files: Files, folder: Path) -> None:
+def write_files(files: Files, folder: Path) -> None:
     """Write a folder atomically, under a temporary name that is renamed; if the folder exists, it is kept."""
     temporary = temporary_beside(folder)
     for name, content in files.items():
@@ -267,7 +269,7 @@ def _task_folder(task: Task, out: Path) -> Path:
 
 
 def _record_name(task: Task) -> str:
-    return OWN if task.kind == "score" else CELL
+    return RUN_RECORD if task.kind == "score" else CELL
 
 
 def _scratch_name(out: Path, scores_digest: str) -> str:
@@ -282,7 +284,7 @@ def _installed_version() -> str:
         return "not installed"
 
 
-def _finished_future(report: Report) -> Future[Any]:
+def _finished_future(report: TaskReport) -> Future[Any]:
     future: Future[Any] = Future()
     future.set_result(report)
     return future

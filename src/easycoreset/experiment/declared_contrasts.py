@@ -4,17 +4,17 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from easycoreset.data import name_data
-from easycoreset.errors import UsageError, nearest, quote
+from easycoreset.data import data_name
+from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.experiment.cells import FULL, Cell, Experiment
 from easycoreset.objectives import load_objective
 from easycoreset.selection import load_selector
 from easycoreset.statistics.planned_contrasts import (
     BASELINE,
-    REFERENCES,
+    CONTROL_METHODS,
+    ContrastSpec,
     Kind,
     PlannedContrast,
-    SpelledContrast,
     parse_contrast,
 )
 
@@ -23,7 +23,7 @@ Rows = dict[tuple[str, int], dict[int, Cell]]  # (method, budget) -> seed -> cel
 
 
 @dataclasses.dataclass(frozen=True)
-class Declared:
+class DeclaredContrasts:
     """The contrasts that a plan declares, and the cells that each of them uses.
 
     Attributes:
@@ -37,24 +37,24 @@ class Declared:
     primary: PlannedContrast | None
 
 
-def declare(experiment: Experiment) -> Declared:
+def resolve_contrasts(experiment: Experiment) -> DeclaredContrasts:
     """Resolve the contrasts that an experiment declares: those of its products and those of `declares` and `primary`.
 
     Raises:
         UsageError: a contrast compares a row with itself, unknown rows, or rows in different settings; or the
             primary one matches several settings.
     """
-    grid = index_rows(experiment)
+    grid = rows_by_setting(experiment)
     contrasts = [
         contrast
         for product in experiment.products
         for contrast in _against_random(product.contrast, product.cells(0), grid)
     ]
     for spec in experiment.declares:
-        contrasts += resolve(spec, grid)
+        contrasts += resolve_contrast(spec, grid)
     first: PlannedContrast | None = None
     if spec := experiment.primary:
-        matches = resolve(spec, grid)
+        matches = resolve_contrast(spec, grid)
         if len(matches) > 1:
             settings = ", ".join(f"for {c.objective} keeping {c.fraction:g}" for c in matches)
             raise UsageError(f"primary must be one contrast; {quote(spec)} is {len(matches)}: say which ({settings})")
@@ -67,10 +67,10 @@ def declare(experiment: Experiment) -> Declared:
     cells = {contrast: tuple(cells_of(contrast, grid[contrast.setting])) for contrast in distinct.values()}
     named = {c: dataclasses.replace(c, cells=tuple(cell.name for cell in used)) for c, used in cells.items()}
     primary = None if first is None else named[first]
-    return Declared(tuple(named.values()), {named[c]: used for c, used in cells.items()}, primary)
+    return DeclaredContrasts(tuple(named.values()), {named[c]: used for c, used in cells.items()}, primary)
 
 
-def index_rows(experiment: Experiment) -> dict[Setting, Rows]:
+def rows_by_setting(experiment: Experiment) -> dict[Setting, Rows]:
     """The rows of an experiment by setting; rows that keep all data are in each setting of their data and objective."""
     cells = [_with_data_name(cell) for cell in experiment.cells()]
     grid: dict[Setting, Rows] = {}
@@ -85,7 +85,7 @@ def index_rows(experiment: Experiment) -> dict[Setting, Rows]:
     return grid
 
 
-def resolve(spec: str, grid: dict[Setting, Rows]) -> list[PlannedContrast]:
+def resolve_contrast(spec: str, grid: dict[Setting, Rows]) -> list[PlannedContrast]:
     """Resolve a contrast in every setting that has both of its rows.
 
     Raises:
@@ -119,13 +119,13 @@ def _against_random(kind: Kind | None, cells: Sequence[Cell], grid: dict[Setting
     contrasts = list[PlannedContrast]()
     for cell in map(_with_data_name, cells if kind else ()):
         setting = (cell.data, cell.model, cell.objective, cell.fraction)
-        if cell.method not in REFERENCES and (BASELINE in (method for method, _ in grid[setting])):
-            planned = _plan(SpelledContrast(cell.method, BASELINE, kind), setting, grid[setting])
+        if cell.method not in CONTROL_METHODS and (BASELINE in (method for method, _ in grid[setting])):
+            planned = _plan(ContrastSpec(cell.method, BASELINE, kind), setting, grid[setting])
             contrasts += [planned] if planned is not None else []
     return list(dict.fromkeys(contrasts))
 
 
-def _plan(spelled: SpelledContrast, setting: Setting, rows: Rows) -> PlannedContrast | None:
+def _plan(spelled: ContrastSpec, setting: Setting, rows: Rows) -> PlannedContrast | None:
     """A contrast in one setting, at the largest budget; None if the setting lacks a row."""
     data, model, objective, fraction = setting
     if spelled.objective not in (None, objective) or spelled.fraction not in (None, fraction):
@@ -167,13 +167,15 @@ def _row_name(method: str, grid: dict[Setting, Rows], spec: str) -> str:
     is_canonical = method in row_names or method == FULL or method.startswith("file:")
     name = method if is_canonical else load_selector(method)[0]
     if name not in row_names:
-        raise UsageError(f"contrast {quote(spec)}: the grid has no row {quote(method)}: {nearest(name, row_names)}")
+        raise UsageError(
+            f"contrast {quote(spec)}: the grid has no row {quote(method)}: {suggest_name(name, row_names)}"
+        )
     return name
 
 
 def _with_data_name(cell: Cell) -> Cell:
     """The cell with its data set named as in tables."""
-    return dataclasses.replace(cell, data=name_data(cell.data))
+    return dataclasses.replace(cell, data=data_name(cell.data))
 
 
 def _add(grid: dict[Setting, Rows], setting: Setting, cell: Cell) -> None:

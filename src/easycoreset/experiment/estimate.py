@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from easycoreset.data import Split
-from easycoreset.experiment.cells import FULL, Cell, Experiment, split_strong
+from easycoreset.experiment.cells import FULL, Cell, Experiment, split_image_count
 from easycoreset.experiment.results import is_done
 from easycoreset.hardness.exact import forward_with_gradient
-from easycoreset.memory import peak_gigabytes
+from easycoreset.memory import peak_memory_gib
 from easycoreset.models.modes import frozen
 from easycoreset.options import (
     Device,
@@ -60,7 +60,7 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
         seconds += cell.scoring_epochs * size / cell.batch_size * step + passes * size * pass_seconds * (
             1 + extra_passes
         )
-    memory = peak_gigabytes()
+    memory = peak_memory_gib()
     result = {
         "cells": len(cells),
         "missing": len(missing),
@@ -90,7 +90,7 @@ def _attack_passes(cell: Cell, size: int) -> int:
         return getattr(attack, "passes", default)
 
     passes = sum(
-        passes_per_image(attack) * min(images or size, size) for attack, images in map(split_strong, cell.strong)
+        passes_per_image(attack) * min(images or size, size) for attack, images in map(split_image_count, cell.strong)
     )
     parts = 2 if cell.main_eps is not None and len(cell.eps) > 1 else 1
     passes += parts * longer_attack_steps(cell.attack) * min(LONGER_ATTACK_SAMPLES, size)

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from easycoreset.data import enable_cache
 from easycoreset.errors import RunError
-from easycoreset.experiment.tasks import Setting, Task
-from easycoreset.experiment.worker import Report, work_on
+from easycoreset.experiment.tasks import RunSettings, Task
+from easycoreset.experiment.worker import TaskReport, run_task
 
 THREADS = "OMP_NUM_THREADS"
 
@@ -28,11 +28,11 @@ class Pool(Protocol):
         """Start a task.
 
         Raises:
-            BrokenProcessPool: a worker died; call `begin_anew` before submitting again.
+            BrokenProcessPool: a worker died; call `restart_workers` before submitting again.
         """
         ...
 
-    def result(self, future: Future[Any]) -> Report:
+    def result(self, future: Future[Any]) -> TaskReport:
         """The report of a finished task; its results are in the experiment's folder.
 
         Raises:
@@ -40,7 +40,7 @@ class Pool(Protocol):
         """
         ...
 
-    def begin_anew(self) -> None:
+    def restart_workers(self) -> None:
         """Replace the workers.
 
         Raises:
@@ -60,12 +60,12 @@ def check_pool(on: str | None) -> None:
         UsageError: Ray is not installed, or nothing listens at the address.
     """
     if on is not None:
-        from easycoreset.experiment.cluster import refuse_unreachable
+        from easycoreset.experiment.cluster import check_reachable
 
-        refuse_unreachable(on.removeprefix("ray").removeprefix(":"))
+        check_reachable(on.removeprefix("ray").removeprefix(":"))
 
 
-def open_pool(on: str | None, workers: int | None, setting: Setting) -> Pool:
+def open_pool(on: str | None, workers: int | None, setting: RunSettings) -> Pool:
     """Open a pool on this machine, or for `ray[:ADDRESS]` on a cluster.
 
     Raises:
@@ -81,7 +81,7 @@ def open_pool(on: str | None, workers: int | None, setting: Setting) -> Pool:
 class LocalPool:
     """Persistent worker processes of this machine, one thread (or one GPU) each."""
 
-    def __init__(self, workers: int, setting: Setting) -> None:
+    def __init__(self, workers: int, setting: RunSettings) -> None:
         self.size = workers
         self._setting = setting
         self._failed_starts = 0
@@ -89,15 +89,15 @@ class LocalPool:
         self._threads = os.environ.get(THREADS)
         self._pool = self._open()
 
-    def submit(self, task: Task) -> Future[Report]:
+    def submit(self, task: Task) -> Future[TaskReport]:
         """Start a task."""
-        return self._pool.submit(work_on, task, self._setting)
+        return self._pool.submit(run_task, task, self._setting)
 
-    def result(self, future: Future[Any]) -> Report:
+    def result(self, future: Future[Any]) -> TaskReport:
         """The report of a finished task."""
         return future.result()
 
-    def begin_anew(self) -> None:
+    def restart_workers(self) -> None:
         """Replace the workers."""
         self._pool.shutdown(wait=False)
         self._failed_starts += not self._started.is_set()

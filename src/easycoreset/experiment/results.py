@@ -64,7 +64,7 @@ def refuse_other_data(out: Path, cells: Sequence[Cell], fingerprint: str) -> Non
             raise UsageError(f"out: {out} holds cells of other data ({difference}); give another --out")
 
 
-def drop_corrupt(out: Path, cells: Sequence[Cell]) -> list[str]:
+def delete_corrupt_cells(out: Path, cells: Sequence[Cell]) -> list[str]:
     """Remove finished cells that cannot be read, so that they are computed again; returns their names."""
     dropped: list[str] = []
     for cell in cells:
@@ -86,7 +86,7 @@ def drop_corrupt(out: Path, cells: Sequence[Cell]) -> list[str]:
     return dropped
 
 
-def collect(out: Path, cells: Sequence[Cell]) -> pa.Table:
+def collect_results(out: Path, cells: Sequence[Cell]) -> pa.Table:
     """The results of the finished cells, one row per cell, attack and eps."""
     rows: list[dict[str, Any]] = []
     for cell in cells:

@@ -14,21 +14,28 @@ import pyarrow as pa
 from easycoreset.console import log, progress
 from easycoreset.errors import GridError, UsageError, require
 from easycoreset.experiment.cells import Cell, Experiment
-from easycoreset.experiment.declared_contrasts import Declared, declare
+from easycoreset.experiment.declared_contrasts import DeclaredContrasts, resolve_contrasts
 from easycoreset.experiment.pools import Pool, check_pool, open_pool
-from easycoreset.experiment.results import SCHEMA, collect, drop_corrupt, is_done, is_scored, refuse_other_data
-from easycoreset.experiment.start_log import add_start, change_record, finished, starts_before
-from easycoreset.experiment.tasks import Setting, Task, list_tasks
-from easycoreset.experiment.worker import Report
-from easycoreset.file_lists import Ledger, check_free
+from easycoreset.experiment.results import (
+    SCHEMA,
+    collect_results,
+    delete_corrupt_cells,
+    is_done,
+    is_scored,
+    refuse_other_data,
+)
+from easycoreset.experiment.start_log import add_start, completion_record, read_earlier_starts, update_record
+from easycoreset.experiment.tasks import RunSettings, Task, list_tasks
+from easycoreset.experiment.worker import TaskReport
+from easycoreset.file_lists import FileList, check_free
 from easycoreset.options import Device
 from easycoreset.parquet import read_shape, write_table
-from easycoreset.paths import digest_of
-from easycoreset.run_folders import OWN, SharedFolder, share
+from easycoreset.paths import sha256_of_file
+from easycoreset.run_folders import RUN_RECORD, SharedFolder, open_shared_run_folder
 from easycoreset.statistics.starts import read_plans
 
 RESULTS = "results.parquet"
-PLACES = ("cells", "scores", "locks", RESULTS)  # the paths that a grid may write
+OUTPUT_NAMES = ("cells", "scores", "locks", RESULTS)  # the paths that a grid may write
 TRIES = 2  # of a task whose worker died while nothing else ran
 BUSY_SECONDS = 1.0  # until a task that another process holds is tried again
 
@@ -58,7 +65,7 @@ def run_experiment(
     shard: tuple[int, int] = (1, 1),
     overwrite: bool = False,
     num_workers: int = 2,
-    told: Callable[[pa.Table], Any] = lambda table: None,
+    render_progress: Callable[[pa.Table], Any] = lambda table: None,
 ) -> pa.Table:
     """Run every cell that is not done, each on one thread (or GPU).
 
@@ -76,7 +83,7 @@ def run_experiment(
         shard: (i, n): run every n-th cell, starting with the i-th, counted from 1.
         overwrite: replace another experiment in the folder.
         num_workers: processes that decode images if the folder is too large for memory.
-        told: renders the results so far, to show them above the progress bar.
+        render_progress: renders the results so far, to show them above the progress bar.
 
     Returns:
         The results of all finished cells of the experiment, which are also in `results.parquet`.
@@ -92,9 +99,11 @@ def run_experiment(
     shard_cells = cells[shard[0] - 1 :: shard[1]]
     state = RunState(out, float("inf") if minutes is None else time.monotonic() + 60 * minutes)
     check_pool(None if all(is_done(out, cell) for cell in shard_cells) else on)
-    declared = declare(experiment)
-    earlier = starts_before(out, experiment) if overwrite else {}
-    with share(out, "compare", experiment.identity(), overwrite=overwrite, places=PLACES) as folder:
+    declared = resolve_contrasts(experiment)
+    earlier = read_earlier_starts(out, experiment) if overwrite else {}
+    with open_shared_run_folder(
+        out, "compare", experiment.identity(), overwrite=overwrite, output_names=OUTPUT_NAMES
+    ) as folder:
         _start(folder, experiment, declared, earlier)
         missing = [cell for cell in shard_cells if not is_done(out, cell)]
         state.waiting = list_tasks(out, missing, cells)
@@ -102,16 +111,16 @@ def run_experiment(
 
             def advance(task: Task) -> None:
                 if task.kind == "cell":
-                    bar.advance(1, task.what, above=told(_write_results(out, cells)))
+                    bar.advance(1, task.description, above=render_progress(_write_results(out, cells)))
 
             if state.waiting:
-                setting = Setting(out, device, keep_weights, num_workers, fingerprint=experiment.fingerprint)
+                setting = RunSettings(out, device, keep_weights, num_workers, fingerprint=experiment.fingerprint)
                 with contextlib.closing(open_pool(on, workers, setting)) as pool:
                     _run(state, pool, advance)
         table = _write_results(out, cells)
         left = sum(not is_done(out, cell) for cell in cells)
         if not left:
-            change_record(out, lambda record: record | finished(cells=len(cells), rows=table.num_rows))
+            update_record(out, lambda record: record | completion_record(cells=len(cells), rows=table.num_rows))
     if state.failed:
         raise GridError(_describe_failures(state, shard_cells))
     if sum(not is_done(out, cell) for cell in shard_cells):
@@ -119,31 +128,31 @@ def run_experiment(
     return table
 
 
-def preregister(experiment: Experiment, out: Path) -> Declared:
+def preregister(experiment: Experiment, out: Path) -> DeclaredContrasts:
     """Write the plan, its declared contrasts and its seeds into a folder, and run nothing.
 
     Raises:
         UsageError: wrong use, or the folder holds evaluated cells.
     """
-    declared = declare(experiment)
-    with share(out, "compare", experiment.identity(), places=PLACES) as folder:
+    declared = resolve_contrasts(experiment)
+    with open_shared_run_folder(out, "compare", experiment.identity(), output_names=OUTPUT_NAMES) as folder:
         done = len(list((out / "cells").glob("[!.]*")))
         require(not done, "preregister", "given before any cell is evaluated", f"{done} cells in {out}")
         _start(folder, experiment, declared, {})
     return declared
 
 
-def _start(folder: SharedFolder, experiment: Experiment, declared: Declared, earlier: dict[str, Any]) -> None:
+def _start(folder: SharedFolder, experiment: Experiment, declared: DeclaredContrasts, earlier: dict[str, Any]) -> None:
     """Check the folder, and record the plan and the declared contrasts, before anything runs.
 
     Declarations of `earlier` starts are kept: their results may have been seen, although the folder is overwritten.
     """
     cells = experiment.cells()
     refuse_other_data(folder.path, cells, experiment.fingerprint)
-    if folder.alone:
+    if folder.is_exclusive:
         _adopt_results(folder.path)
-        drop_corrupt(folder.path, cells)
-        folder.settle()
+        delete_corrupt_cells(folder.path, cells)
+        folder.allow_others()
     names = {cell.name for cell in cells}
     finished_cells = (folder.path / "cells").glob("[!.]*")
     if others := sum(cell_folder.name not in names for cell_folder in finished_cells):
@@ -165,7 +174,7 @@ def _start(folder: SharedFolder, experiment: Experiment, declared: Declared, ear
             "starts": starts,
         }
 
-    record = change_record(folder.path, add_this_start)
+    record = update_record(folder.path, add_this_start)
     plans = read_plans(record)
     late = [contrast for contrast, _ in plans.later if contrast in declared.contrasts]
     if late:
@@ -175,7 +184,7 @@ def _start(folder: SharedFolder, experiment: Experiment, declared: Declared, ear
             len(late),
         )
     is_first_primary = (
-        plans.primary is not None and declared.primary is not None and declared.primary.is_same(plans.primary)
+        plans.primary is not None and declared.primary is not None and declared.primary.uses_same_cells(plans.primary)
     )
     if declared.primary is not None and not is_first_primary:
         log.warning(
@@ -187,11 +196,11 @@ def _start(folder: SharedFolder, experiment: Experiment, declared: Declared, ear
 def _adopt_results(out: Path) -> None:
     """Record the results table of version 0.1, which kept no list of its files; its columns identify it."""
     file = out / RESULTS
-    ledger = Ledger(out, OWN)
+    file_list = FileList(out, RUN_RECORD)
     with contextlib.suppress(UsageError):
         columns = set(read_shape(file)[0])  # version 0.1 had fewer
-        if RESULTS not in ledger.entries() and {"cell", "main", "accuracy"} <= columns <= set(SCHEMA.names):
-            ledger.note(file, digest_of(file))
+        if RESULTS not in file_list.entries() and {"cell", "main", "accuracy"} <= columns <= set(SCHEMA.names):
+            file_list.add(file, sha256_of_file(file))
 
 
 def _run(state: RunState, pool: Pool, advance: Callable[[Task], None]) -> None:
@@ -204,7 +213,7 @@ def _run(state: RunState, pool: Pool, advance: Callable[[Task], None]) -> None:
             except BrokenProcessPool:  # a worker died between two tasks; running ones are handled below
                 state.waiting.insert(0, task)
                 if not running:
-                    pool.begin_anew()
+                    pool.restart_workers()
                 break
         if not running:
             time.sleep(0.1)
@@ -215,12 +224,12 @@ def _run(state: RunState, pool: Pool, advance: Callable[[Task], None]) -> None:
             except BrokenProcessPool:
                 _count_death(state, list(running.values()))
                 running.clear()
-                pool.begin_anew()
+                pool.restart_workers()
                 break
             _handle_report(state, running.pop(future), report, advance)
 
 
-def _handle_report(state: RunState, task: Task, report: Report, advance: Callable[[Task], None]) -> None:
+def _handle_report(state: RunState, task: Task, report: TaskReport, advance: Callable[[Task], None]) -> None:
     if report.status == "done":
         advance(task)
     elif report.status == "failed":
@@ -238,7 +247,7 @@ def _count_death(state: RunState, running: Sequence[Task]) -> None:
             state.failed[task] = "its worker process died"
         else:
             state.waiting.insert(0, task)
-            log.warning("a worker process died; retrying %s", task.what)
+            log.warning("a worker process died; retrying %s", task.description)
 
 
 def _next_task(state: RunState, running: Sequence[Task], workers: int) -> Task | None:
@@ -270,7 +279,7 @@ def _scores_ready(state: RunState, cell: Cell) -> bool:
 
 
 def _write_results(out: Path, cells: Sequence[Cell]) -> pa.Table:
-    table = collect(out, cells)
+    table = collect_results(out, cells)
     write_table(table, out / RESULTS)
     return table
 
@@ -278,4 +287,6 @@ def _write_results(out: Path, cells: Sequence[Cell]) -> pa.Table:
 def _describe_failures(state: RunState, cells: Sequence[Cell]) -> str:
     failed = [task for task in state.failed if task.kind == "cell"]
     task, reason = next(iter(state.failed.items()))
-    return f"{len(failed)} of {len(cells)} cells failed; the first: {task.what}: {reason}; run again to retry them"
+    return (
+        f"{len(failed)} of {len(cells)} cells failed; the first: {task.description}: {reason}; run again to retry them"
+    )

@@ -9,20 +9,20 @@ from typing import Any
 
 from easycoreset.errors import UsageError
 from easycoreset.experiment.cells import Experiment
-from easycoreset.experiment.declared_contrasts import Declared
+from easycoreset.experiment.declared_contrasts import DeclaredContrasts
 from easycoreset.experiment.results import is_done
-from easycoreset.file_lists import STATE, Ledger
+from easycoreset.file_lists import STATE, FileList
 from easycoreset.files import make_folder, write_json
 from easycoreset.locks import open_lock
 from easycoreset.records import read_record
-from easycoreset.run_folders import OWN
+from easycoreset.run_folders import RUN_RECORD
 from easycoreset.statistics.planned_contrasts import PlannedContrast
 from easycoreset.statistics.starts import list_starts
 from easycoreset.versions import command_line, versions
 
 
 def describe_start(
-    experiment: Experiment, declared: Declared, out: Path, earlier_starts: Sequence[dict[str, Any]]
+    experiment: Experiment, declared: DeclaredContrasts, out: Path, earlier_starts: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """The record of a start.
 
@@ -43,7 +43,7 @@ def describe_start(
             "evaluated": sum(is_done(out, cell) for cell in declared.cells[contrast]),
         }
         for contrast in declared.contrasts
-        if not any(contrast.is_same(other) for other in declared_before)
+        if not any(contrast.uses_same_cells(other) for other in declared_before)
     ]
     rows = {f"{cell.method} ({cell.objective}, {cell.fraction:g} kept)": None for cell in cells}
     return {
@@ -59,7 +59,9 @@ def describe_start(
     }
 
 
-def add_start(record: dict[str, Any], experiment: Experiment, declared: Declared, out: Path) -> list[dict[str, Any]]:
+def add_start(
+    record: dict[str, Any], experiment: Experiment, declared: DeclaredContrasts, out: Path
+) -> list[dict[str, Any]]:
     """The starts of a record and a new one; a repeated start of the same plan and versions is only counted."""
     starts = list_starts(record)
     new = describe_start(experiment, declared, out, starts)
@@ -72,10 +74,10 @@ def add_start(record: dict[str, Any], experiment: Experiment, declared: Declared
     return [*starts, new]
 
 
-def starts_before(out: Path, experiment: Experiment) -> dict[str, Any]:
+def read_earlier_starts(out: Path, experiment: Experiment) -> dict[str, Any]:
     """The starts of a folder that the same experiment is about to overwrite; the new record keeps them."""
     try:
-        record = read_record(out / OWN)
+        record = read_record(out / RUN_RECORD)
     except UsageError:
         return {}
     if not any((out / "cells").glob("[!.]*")):
@@ -86,24 +88,24 @@ def starts_before(out: Path, experiment: Experiment) -> dict[str, Any]:
     return {"starts": [start | {"overwritten": now} for start in list_starts(record)]}
 
 
-def change_record(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+def update_record(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """Read, change and write the record of a folder that several processes share, one process at a time."""
     file = out / "locks" / "record"
-    with Ledger(out, OWN).active() as ledger:
-        ledger.refuse_links(file)
+    with FileList(out, RUN_RECORD).active() as file_list:
+        file_list.require_no_links(file)
         make_folder(file.parent)
         lock = open_lock(file, wait=False)
         try:
             lock.wait()
             if lock.made:
-                ledger.note(file, STATE)
-            record = change(read_record(out / OWN))
-            write_json(out / OWN, record)
+                file_list.add(file, STATE)
+            record = change(read_record(out / RUN_RECORD))
+            write_json(out / RUN_RECORD, record)
             return record
         finally:
             os.close(lock.descriptor)
 
 
-def finished(**summary: Any) -> dict[str, Any]:
+def completion_record(**summary: Any) -> dict[str, Any]:
     """The entries added to the record of a finished grid."""
     return {"status": "done", "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "summary": summary}

@@ -30,7 +30,7 @@ class Task:
         return self.cell.scoring_name if self.kind == "score" else self.cell.name
 
     @property
-    def what(self) -> str:
+    def description(self) -> str:
         """A description for messages."""
         cell = self.cell
         if self.kind == "score":
@@ -39,7 +39,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunSettings:
     """Where and how tasks are run.
 
     Attributes:
@@ -58,7 +58,7 @@ class Setting:
     data: str | None = None
     fingerprint: str = ""
 
-    def machine(self, cell: Cell) -> dict[str, Any]:
+    def step_options(self, cell: Cell) -> dict[str, Any]:
         """The options of data and machine for every step of a cell."""
         machine = {"num_workers": self.num_workers, "device": self.device, "threads": 1}
         return {"data": self.data or cell.data, **values_of(cell, ReadingOptions), **machine}

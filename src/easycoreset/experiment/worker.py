@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from easycoreset.console import hush, log
+from easycoreset.console import log, silence
 from easycoreset.data.unscored import unscored_table
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
 from easycoreset.evaluation.checks import LONGER_ATTACK
-from easycoreset.experiment.cells import FULL, NOT_OF_SCORING, Cell, split_strong
+from easycoreset.experiment.cells import FULL, TRAINING_ONLY, Cell, split_image_count
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
-from easycoreset.experiment.tasks import Setting, Task
-from easycoreset.file_lists import STATE, STEP, Ledger, delete_run, delete_written
+from easycoreset.experiment.tasks import RunSettings, Task
+from easycoreset.file_lists import STATE, STEP, FileList, delete_run, delete_written
 from easycoreset.files import SCHEMA_VERSION, make_folder, process_name, write_json
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.locks import open_lock
@@ -39,11 +39,11 @@ from easycoreset.options import (
 )
 from easycoreset.parquet import read_shape, read_table, write_table
 from easycoreset.records import read_history, read_summary
-from easycoreset.run_folders import OWN, discard_step, step_folder
+from easycoreset.run_folders import RUN_RECORD, discard_step, open_step_folder
 from easycoreset.scoring import score, scores_file
 from easycoreset.scoring.needs import FeatureKind
 from easycoreset.selection import choose
-from easycoreset.statistics.outcomes import STRONG
+from easycoreset.statistics.outcomes import STRONG_FILE
 from easycoreset.tables import Coreset, Scores
 from easycoreset.training import train
 from easycoreset.training.setup import open_data
@@ -54,43 +54,43 @@ EVALUATION = "evaluation.json"
 T = TypeVar("T")
 
 
-class Report(NamedTuple):
+class TaskReport(NamedTuple):
     """How a task ended: done, busy (another process holds it) or failed."""
 
     status: str
     reason: str = ""
 
 
-def work_on(task: Task, setting: Setting) -> Report:
+def run_task(task: Task, setting: RunSettings) -> TaskReport:
     """Run one task in a worker, unless another process holds it; a failure is returned as a message."""
-    hush()
+    silence()
     out = setting.out
     cell = task.cell
-    with locked(task, out) as acquired, warnings.catch_warnings():
+    with lock_task(task, out) as acquired, warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # class counts and checks are in cell.json
         if not acquired:
-            return Report("busy")
+            return TaskReport("busy")
         try:
             if task.kind == "score":
                 score_cell(cell, setting, task.features, task.hardness)
             elif not is_done(out, cell):
                 run_cell(cell, setting)
         except (Exception, SystemExit) as error:  # a user's own selector or model may raise anything
-            return Report("failed", f"{type(error).__name__}: {error}".replace("\n", " "))
-    return Report("done")
+            return TaskReport("failed", f"{type(error).__name__}: {error}".replace("\n", " "))
+    return TaskReport("done")
 
 
 @contextlib.contextmanager
-def locked(task: Task, out: Path) -> Iterator[bool]:
+def lock_task(task: Task, out: Path) -> Iterator[bool]:
     """Lock a task against other processes; yields False if another process holds it."""
-    with Ledger(out, OWN).active() as ledger:
+    with FileList(out, RUN_RECORD).active() as file_list:
         file = out / "locks" / f"{task.kind}-{task.name}"
-        ledger.refuse_links(file)
+        file_list.require_no_links(file)
         make_folder(file.parent)
         lock = open_lock(file)
         try:
             if lock.made:
-                ledger.note(file, STATE)
+                file_list.add(file, STATE)
             if lock.alone and not (task.kind == "cell" and is_done(out, task.cell)):
                 os.lseek(lock.descriptor, 0, os.SEEK_END)
                 os.write(lock.descriptor, f"{process_name()}\n".encode())  # who ran it, and how often it was started
@@ -99,7 +99,7 @@ def locked(task: Task, out: Path) -> Iterator[bool]:
             os.close(lock.descriptor)
 
 
-def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None, hardness: tuple[str, ...]) -> None:
+def score_cell(cell: Cell, setting: RunSettings, features: FeatureKind | None, hardness: tuple[str, ...]) -> None:
     """Run the scoring of a cell; its seed is 1000 higher, so that the attacked model is not the one that scored.
 
     It measures the cheap hardness and the `hardness` that a cell needs.
@@ -111,12 +111,12 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None, hardn
     expensive = sorted({*hardness, *existing} - cheap)  # columns of an earlier start are kept
     requested = (CHEAP, *expensive) if expensive else ()
     if file.exists() and not has_columns(file, cell):
-        discard_step(folder, OWN)
+        discard_step(folder, RUN_RECORD)
     _redo_if_other(
         folder,
-        OWN,
+        RUN_RECORD,
         lambda: score(
-            **setting.machine(cell),
+            **setting.step_options(cell),
             **_scoring_options(cell),
             epochs=cell.scoring_epochs,
             seed=1000 + cell.seed,
@@ -132,7 +132,7 @@ def score_cell(cell: Cell, setting: Setting, features: FeatureKind | None, hardn
 def _scoring_options(cell: Cell) -> dict[str, Any]:
     """The options of a cell's scoring run: those of the cell, except its schedule and weight average."""
     options = values_of(cell, ModelOptions) | values_of(cell, TrainingOptions) | values_of(cell, ScoringOptions)
-    return {name: value for name, value in options.items() if name not in NOT_OF_SCORING}
+    return {name: value for name, value in options.items() if name not in TRAINING_ONLY}
 
 
 def _redo_if_other(folder: Path, record: str, work: Callable[[], T]) -> T:
@@ -145,31 +145,31 @@ def _redo_if_other(folder: Path, record: str, work: Callable[[], T]) -> T:
         return work()
 
 
-def run_cell(cell: Cell, setting: Setting) -> None:
+def run_cell(cell: Cell, setting: RunSettings) -> None:
     """Select, train and evaluate one cell in a temporary folder, and rename it; resumes after a killed worker."""
     started = time.monotonic()
     out = setting.out
     folder = cell_folder(out, cell)
     work = folder.with_name(f".{cell.name}.tmp")
-    if work.exists() and not Ledger(work, CELL).exists():  # of a version that kept no ledger
+    if work.exists() and not FileList(work, CELL).exists():  # of a version that kept no file list
         discard_step(work, CELL)
-    with step_folder(work, CELL):
+    with open_step_folder(work, CELL):
         if not (work / CELL).exists():  # else it was killed during cleanup
             _fill_cell(cell, setting, work, started)
         _clean_up(work, setting.keep_weights)
-    Ledger(out, OWN).note(folder, f"{STEP}{CELL}")
+    FileList(out, RUN_RECORD).add(folder, f"{STEP}{CELL}")
     work.rename(folder)
 
 
-def _fill_cell(cell: Cell, setting: Setting, work: Path, started: float) -> None:
+def _fill_cell(cell: Cell, setting: RunSettings, work: Path, started: float) -> None:
     """Select, train and evaluate one cell in `work`, and write its record."""
     facts = _select(cell, setting, work)
     coreset = None if cell.method == FULL else work / "coreset.parquet"
     _redo_if_other(
         work / "model",
-        OWN,
+        RUN_RECORD,
         lambda: train(
-            **setting.machine(cell),
+            **setting.step_options(cell),
             **values_of(cell, ModelOptions),
             **values_of(cell, TrainingOptions),
             **values_of(cell, ValidationOptions),
@@ -219,18 +219,18 @@ def _validation(cell: Cell, work: Path) -> dict[str, Any]:
 def _clean_up(work: Path, keep_weights: bool) -> None:
     """Delete intermediate files of a cell whose record is written."""
     if not keep_weights:
-        delete_run(work / "model", OWN)
+        delete_run(work / "model", RUN_RECORD)
         delete_written(work / "coreset.parquet")
     for folder in work.glob("evaluation-*"):
         delete_run(folder, EVALUATION)
 
 
-def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:
+def _select(cell: Cell, setting: RunSettings, work: Path) -> dict[str, Any]:
     """Write the cell's coreset; returns its entries in `cell.json`."""
     if cell.needs_scores:
         scores = Scores.read(scores_file(scores_folder(setting.out, cell), "train"))
     else:
-        scores = unscored_table(open_data(ComputeOptions(**setting.machine(cell), out=work))[1])
+        scores = unscored_table(open_data(ComputeOptions(**setting.step_options(cell), out=work))[1])
     if cell.method == FULL:
         counts = np.bincount(scores.labels).tolist()
         return {
@@ -260,7 +260,7 @@ def _select(cell: Cell, setting: Setting, work: Path) -> dict[str, Any]:
     }
 
 
-def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
+def _evaluate(cell: Cell, work: Path, setting: RunSettings) -> dict[str, Any]:
     """Evaluate at the main eps on all test images and at the other eps on a subset; writes one table of outcomes.
 
     The seed is 0 in every cell, so that all cells are evaluated on the same images and from the same random starts.
@@ -278,7 +278,7 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
             folder,
             EVALUATION,
             lambda: evaluate(
-                **setting.machine(cell),
+                **setting.step_options(cell),
                 weights=work / "model",
                 model=user_factory(cell.model),
                 attack=attack,
@@ -313,18 +313,18 @@ def _evaluate(cell: Cell, work: Path, setting: Setting) -> dict[str, Any]:
 
 
 def _evaluate_strong(cell: Cell, work: Path, attack_images: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run the strong attacks at the main eps, and write their outcomes on each image to `STRONG`."""
+    """Run the strong attacks at the main eps, and write their outcomes on each image to `STRONG_FILE`."""
     summaries: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
     available = cell.limit if cell.main_eps is None else None  # images evaluated at the main eps; None for all
-    for attack, images in map(split_strong, cell.strong):
+    for attack, images in map(split_image_count, cell.strong):
         images = images if available is None else min(available, images or available)
         name = f"evaluation-strong-{len(summaries)}"
         summaries.append(attack_images(name, (attack,), (cell.main,), images))
         table = read_table(work / name / "predictions.parquet", {"index": "integer", "broken": "bool"})
         tables.append(table.filter(pc.field("attack") != "clean"))
     if tables:
-        write_table(_narrow_integers(pa.concat_tables(tables)), work / STRONG)
+        write_table(_narrow_integers(pa.concat_tables(tables)), work / STRONG_FILE)
     return summaries
 
 

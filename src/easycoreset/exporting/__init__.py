@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from easycoreset.members import find_member
-from easycoreset.options import ExportOptions, takes
+from easycoreset.options import ExportOptions, accept_options
 
 __all__ = ["FORMATS", "export"]
 
@@ -20,7 +20,7 @@ FORMATS = {
 }
 
 
-@takes(ExportOptions)
+@accept_options(ExportOptions)
 def export(options: ExportOptions) -> Path:
     """Write the contents of `source` to `out` in another format.
 

@@ -1,7 +1,7 @@
 """Cards: what a user should know about a coreset or a model before using it."""
 
 from easycoreset.exporting.data_card import describe_coreset
-from easycoreset.exporting.model_card import describe_model, holds_model
+from easycoreset.exporting.model_card import describe_model, is_model_folder
 from easycoreset.exporting.source_tables import read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
@@ -15,7 +15,7 @@ def write_card(options: ExportOptions) -> None:
     Raises:
         UsageError: the source holds neither, or its evaluation is of another model.
     """
-    if options.source.is_dir() and holds_model(options.source):
+    if options.source.is_dir() and is_model_folder(options.source):
         text = describe_model(options.source)
     else:
         text = describe_coreset(read_tables(options))

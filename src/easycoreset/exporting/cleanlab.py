@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from easycoreset.errors import UsageError
-from easycoreset.exporting.source_tables import FILES, plain, read_tables
+from easycoreset.exporting.source_tables import TABLE_FILES, cast_dictionaries, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.parquet import require_columns
@@ -39,15 +39,15 @@ def write_issues(options: ExportOptions) -> None:
     """
     tables = read_tables(options)
     if tables.audit is not None:
-        table = issues_of_audit(plain(tables.audit))
+        table = find_audit_issues(cast_dictionaries(tables.audit))
     elif tables.scores is not None:
-        table = issues_of_scores(tables.scores)
+        table = find_score_issues(tables.scores)
     else:
         raise UsageError("source must be scores or an audit for format cleanlab; got a coreset without its scores")
     write_new(options.out, lambda path: fill_csv(table, path, options.raw))
 
 
-def issues_of_audit(audit: pa.Table) -> pa.Table:
+def find_audit_issues(audit: pa.Table) -> pa.Table:
     """The suspects of `easycoreset audit`; the quality is the model's probability of the given label.
 
     Raises:
@@ -56,7 +56,7 @@ def issues_of_audit(audit: pa.Table) -> pa.Table:
     missing = [name for name in AUDIT_COLUMNS if name not in audit.column_names]
     if missing:
         raise UsageError(f"source: the audit lacks {', '.join(missing)}, which format cleanlab needs")
-    require_columns(audit, Path(FILES["audit"]), COLUMN_KINDS)
+    require_columns(audit, Path(TABLE_FILES["audit"]), COLUMN_KINDS)
     quality = np.asarray(audit["self_confidence"].to_numpy(zero_copy_only=False), np.float64)
     if not np.isfinite(quality).any():
         raise UsageError("source: the audit has no predictions, because there was no model beside its scores")
@@ -72,7 +72,7 @@ def issues_of_audit(audit: pa.Table) -> pa.Table:
     )
 
 
-def issues_of_scores(scores: Scores) -> pa.Table:
+def find_score_issues(scores: Scores) -> pa.Table:
     """Label quality from the losses or probabilities that were recorded in training.
 
     Raises:

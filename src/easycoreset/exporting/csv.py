@@ -1,6 +1,6 @@
 """Tables as CSV."""
 
-from easycoreset.exporting.source_tables import plain, read_tables
+from easycoreset.exporting.source_tables import cast_dictionaries, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.spreadsheet import write_csv as fill_csv
@@ -14,5 +14,5 @@ def write_csv(options: ExportOptions) -> None:
     """
     tables = read_tables(options)
     audit = tables.audit if tables.coreset is None and tables.scores is None else None
-    table = tables.join() if audit is None else plain(audit)
+    table = tables.join_tables() if audit is None else cast_dictionaries(audit)
     write_new(options.out, lambda path: fill_csv(table, path, options.raw))

@@ -6,31 +6,31 @@ from typing import Any
 import numpy as np
 
 from easycoreset.errors import quote
-from easycoreset.exporting.markdown import block, facts, listed, page, table
-from easycoreset.exporting.source_tables import Tables, coreset_record, record_beside
+from easycoreset.exporting.markdown import bullet_list, card_page, code_block, key_value_table, markdown_table
+from easycoreset.exporting.source_tables import SourceTables, read_coreset_record, read_record_beside
 from easycoreset.tables import Coreset, Scores
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 REPRODUCED_OPTIONS = ("scores", "method", "by", "fraction", "per_class", "val_fraction", "exclude", "seed")
 
 
-def describe_coreset(tables: Tables) -> str:
+def describe_coreset(tables: SourceTables) -> str:
     """The card's text: data, fingerprint, method, class counts, hardness of kept and dropped samples, command, limits.
 
     Raises:
         UsageError: the source holds no coreset.
     """
-    coreset = tables.need_coreset("card")
+    coreset = tables.require_coreset("card")
     total = len(coreset.keep)
     data = coreset.provenance.get("data", "a data set without a name")
-    return page(
+    return card_page(
         f"Data card: {len(coreset)} of {total} samples of {data}",
         {
             "Summary": _summary(coreset, tables.scores),
             "Classes": _classes(coreset, tables.class_names),
             "Hardness of kept and dropped samples": _hardness(coreset, tables.scores),
             "How to reproduce it": _reproduce(tables),
-            "Limits": listed(_limits(coreset, tables)),
+            "Limits": bullet_list(_limits(coreset, tables)),
         },
     )
 
@@ -40,7 +40,7 @@ def _summary(coreset: Coreset, scores: Scores | None) -> str:
     weights = coreset.weight[coreset.keep]
     is_uniform = bool(np.all(weights == weights[0]))
     scoring = scores.provenance if scores is not None else {}
-    return facts(
+    return key_value_table(
         {
             "data": provenance.get("data"),
             "split": provenance.get("split"),
@@ -66,7 +66,7 @@ def _classes(coreset: Coreset, names: list[str]) -> str:
         [name, n, kept, f"{kept / n:.1%}" if n else None]
         for name, n, kept in zip(names, before.tolist(), after.tolist(), strict=False)
     ]
-    return table(["class", "before", "kept", "share"], rows)
+    return markdown_table(["class", "before", "kept", "share"], rows)
 
 
 def _hardness(coreset: Coreset, scores: Scores | None) -> str:
@@ -79,12 +79,12 @@ def _hardness(coreset: Coreset, scores: Scores | None) -> str:
             quantiles = np.quantile(finite, QUANTILES).tolist() if len(finite) else [None] * len(QUANTILES)
             rows.append([name, part, *quantiles, int(mask.sum()) - len(finite)])
     columns = ["hardness", "samples", "easiest", "quarter", "median", "three quarters", "hardest", "not defined"]
-    return "Higher is harder in every column.\n\n" + table(columns, rows)
+    return "Higher is harder in every column.\n\n" + markdown_table(columns, rows)
 
 
-def _reproduce(tables: Tables) -> str:
-    record = coreset_record(tables)
-    run = record_beside(tables.scores_file, "run.json")
+def _reproduce(tables: SourceTables) -> str:
+    record = read_coreset_record(tables)
+    run = read_record_beside(tables.scores_file, "run.json")
     options: dict[str, Any] = record.get("options", {})
     lines = [run["command_line"]] if run.get("command_line") else []
     if options:
@@ -95,12 +95,12 @@ def _reproduce(tables: Tables) -> str:
             if value is not None:
                 parts += ([flag] if value else [f"--no-{flag[2:]}"]) if isinstance(value, bool) else [flag, str(value)]
         lines.append(shlex.join([*parts, "--out", str(options.get("out", "coreset.parquet"))]))
-    text = block(lines) if lines else "No record of the commands was found beside the coreset.\n"
+    text = code_block(lines) if lines else "No record of the commands was found beside the coreset.\n"
     package_versions = record.get("versions") or run.get("versions") or {}
-    return text + ("\n" + facts(package_versions) if package_versions else "")
+    return text + ("\n" + key_value_table(package_versions) if package_versions else "")
 
 
-def _limits(coreset: Coreset, tables: Tables) -> list[str]:
+def _limits(coreset: Coreset, tables: SourceTables) -> list[str]:
     before, after = coreset.class_counts()
     names = tables.class_names
     scores = tables.scores

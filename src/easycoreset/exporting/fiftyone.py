@@ -5,9 +5,9 @@ import os
 from typing import Any
 
 from easycoreset.console import log
-from easycoreset.data import is_listed
-from easycoreset.exporting.image_names import are_files, name_picture
-from easycoreset.exporting.source_tables import Tables, find_data, read_tables
+from easycoreset.data import has_image_files
+from easycoreset.exporting.image_names import are_image_paths, name_image
+from easycoreset.exporting.source_tables import SourceTables, find_data, read_tables
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.tables.image_paths import find_image_files
@@ -32,7 +32,7 @@ def write_samples(options: ExportOptions) -> None:
     """
     tables = read_tables(options)
     samples = describe_samples(tables, _paths(options, tables))
-    provenance = tables.either.provenance
+    provenance = tables.coreset_or_scores.provenance
     field_types = {
         name: FIELD_TYPES[type(next((sample[name] for sample in samples if sample[name] is not None), 0.0))]
         for name in samples[0]
@@ -51,15 +51,15 @@ def write_samples(options: ExportOptions) -> None:
     write_new(options.out, lambda path: path.write_text(text))
 
 
-def describe_samples(tables: Tables, paths: list[str]) -> list[dict[str, Any]]:
+def describe_samples(tables: SourceTables, paths: list[str]) -> list[dict[str, Any]]:
     """One record per sample, in the form that FiftyOne's `Sample.from_dict` reads."""
     names = tables.class_names
-    labelled = tables.either.provenance.get("labels") != "not given"
-    columns = tables.join().to_pydict()
+    labelled = tables.coreset_or_scores.provenance.get("labels") != "not given"
+    columns = tables.join_tables().to_pydict()
     del columns["label"]
     columns.pop("label_name", None)
     samples: list[dict[str, Any]] = []
-    for row, (path, label) in enumerate(zip(paths, tables.either.labels.tolist(), strict=True)):
+    for row, (path, label) in enumerate(zip(paths, tables.coreset_or_scores.labels.tolist(), strict=True)):
         values = {name: _none_if_nan(column[row]) for name, column in columns.items()}
         truth = {"_cls": "Classification", "label": names[label]} if labelled else None
         tags = [] if tables.coreset is None else ["kept" if values["keep"] else "dropped"]
@@ -71,15 +71,15 @@ def _none_if_nan(value: Any) -> Any:
     return None if value is None or value != value else value
 
 
-def _paths(options: ExportOptions, tables: Tables) -> list[str]:
-    table = tables.either
+def _paths(options: ExportOptions, tables: SourceTables) -> list[str]:
+    table = tables.coreset_or_scores
     data = find_data(options, tables)
-    has_files = data is not None and is_listed(data)
-    if not has_files and not are_files(table.sample_ids) and options.data is None:
+    has_files = data is not None and has_image_files(data)
+    if not has_files and not are_image_paths(table.sample_ids) and options.data is None:
         log.info("filepath is relative, as --format folder names the images; pass rel_dir to from_json")
         names = tables.class_names
         total = len(table.labels)
-        return [name_picture(row, names[label], total) for row, label in enumerate(table.labels.tolist())]
+        return [name_image(row, names[label], total) for row, label in enumerate(table.labels.tolist())]
     fingerprint = table.provenance.get("fingerprint")
     if data is not None and (has_files or options.data is not None):
         return [os.path.abspath(file) for file in find_image_files(data, table.sample_ids, table.labels, fingerprint)]

@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from easycoreset.console import log, progress
-from easycoreset.data import is_listed, is_manifest, name_data, open_source
+from easycoreset.data import data_name, has_image_files, is_manifest, open_source
 from easycoreset.data.source import Split
 from easycoreset.errors import EasycoresetWarning, RunError, UsageError, quote
-from easycoreset.exporting.image_names import name_picture
-from easycoreset.exporting.output_folders import check_free, fresh_folder
-from easycoreset.exporting.source_tables import Tables, find_data, read_tables
+from easycoreset.exporting.image_names import name_image
+from easycoreset.exporting.output_folders import check_replaceable, new_output_folder
+from easycoreset.exporting.source_tables import SourceTables, find_data, read_tables
 from easycoreset.options import ExportOptions
 from easycoreset.tables import Coreset, check_same_data
 from easycoreset.tables.image_paths import find_image_files, require_images
@@ -34,26 +34,26 @@ def write_folder(options: ExportOptions) -> None:
             data, or `out` holds other files.
     """
     tables = read_tables(options)
-    coreset = tables.need_coreset("folder")
+    coreset = tables.require_coreset("folder")
     data = find_data(options, tables)
     if data is None:
         name = coreset.provenance.get("data", "its data set")
         raise UsageError(f"data must be given: --data is the location of {name}")
-    check_free(options.out)
-    facts = {"data": name_data(data), "copy": options.copy, "kept": len(coreset), "provenance": coreset.provenance}
-    if is_listed(data):
+    check_replaceable(options.out)
+    facts = {"data": data_name(data), "copy": options.copy, "kept": len(coreset), "provenance": coreset.provenance}
+    if has_image_files(data):
         if Path(data).is_dir():
             _check_out_is_outside(Path(data), options.out)
         files = find_image_files(data, coreset.sample_ids, coreset.labels, coreset.provenance.get("fingerprint"))
         require_images([files[row] for row in coreset.index.tolist()])
         names = _name_by_index(tables, files) if is_manifest(data) else list(coreset.sample_ids)
-        with fresh_folder(options.out, "folder", facts) as folder:
+        with new_output_folder(options.out, "folder", facts) as folder:
             _link_or_copy({names[row]: files[row].resolve() for row in coreset.index.tolist()}, folder, options.copy)
     else:
         if options.copy:
             raise UsageError(f"copy is for image folders and manifests; the images of {data} are always written")
         split = _open_split(data, coreset, is_data_given=options.data is not None)
-        with fresh_folder(options.out, "folder", facts) as folder:
+        with new_output_folder(options.out, "folder", facts) as folder:
             _write_images(split, tables, folder)
     _warn_of_empty_classes(tables)
 
@@ -66,11 +66,11 @@ def _check_out_is_outside(root: Path, out: Path) -> None:
         raise UsageError(f"out must lie outside the data set {str(root)!r}; got {str(out)!r}")
 
 
-def _name_by_index(tables: Tables, files: list[Path]) -> list[str]:
+def _name_by_index(tables: SourceTables, files: list[Path]) -> list[str]:
     """One name per sample, since a manifest's paths need not contain the classes and may lie anywhere."""
-    labels = tables.either.labels.tolist()
+    labels = tables.coreset_or_scores.labels.tolist()
     names = tables.class_names
-    return [name_picture(row, names[labels[row]], len(files), file.suffix) for row, file in enumerate(files)]
+    return [name_image(row, names[labels[row]], len(files), file.suffix) for row, file in enumerate(files)]
 
 
 def _link_or_copy(files: dict[str, Path], folder: Path, copy: bool) -> None:
@@ -104,14 +104,14 @@ def _open_split(data: str, coreset: Coreset, is_data_given: bool) -> Split:
     return split
 
 
-def _write_images(split: Split, tables: Tables, folder: Path) -> None:
-    rows = tables.need_coreset("folder").index
+def _write_images(split: Split, tables: SourceTables, folder: Path) -> None:
+    rows = tables.require_coreset("folder").index
     names = tables.class_names
     with progress("images", len(rows)) as bar:
         for batch in split.batches(rows, BATCH_SIZE):
             pixels = batch.x.permute(0, 2, 3, 1).mul(255).round().byte().numpy()
             for row, label, image in zip(batch.index.tolist(), batch.y.tolist(), pixels, strict=True):
-                path = folder / name_picture(row, names[label], len(split))
+                path = folder / name_image(row, names[label], len(split))
                 path.parent.mkdir(exist_ok=True)
                 _save_png(image, path)
                 bar.advance()
@@ -121,8 +121,8 @@ def _save_png(pixels: np.ndarray[Any, Any], path: Path) -> None:
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path, "PNG")
 
 
-def _warn_of_empty_classes(tables: Tables) -> None:
-    before, after = tables.need_coreset("folder").class_counts()
+def _warn_of_empty_classes(tables: SourceTables) -> None:
+    before, after = tables.require_coreset("folder").class_counts()
     emptied = [tables.class_names[k] for k in np.flatnonzero((before > 0) & (after == 0))]
     if emptied:
         message = f"no sample of class {', '.join(emptied)} is kept: labels derived from the folders have fewer classes"

@@ -1,7 +1,7 @@
 """Columns for a Hugging Face data set."""
 
 from easycoreset.errors import UsageError
-from easycoreset.exporting.output_folders import check_free, fresh_folder
+from easycoreset.exporting.output_folders import check_replaceable, new_output_folder
 from easycoreset.exporting.source_tables import read_tables
 from easycoreset.options import ExportOptions
 
@@ -19,8 +19,8 @@ def write_dataset(options: ExportOptions) -> None:
         UsageError: the source has no table, or the extra `hf` is missing.
     """
     tables = read_tables(options)
-    table = tables.join()
-    check_free(options.out)
+    table = tables.join_tables()
+    check_replaceable(options.out)
     try:
         from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     except ImportError:
@@ -28,7 +28,7 @@ def write_dataset(options: ExportOptions) -> None:
     bars_enabled = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
-        with fresh_folder(options.out, "hf", {"provenance": tables.either.provenance}) as folder:
+        with new_output_folder(options.out, "hf", {"provenance": tables.coreset_or_scores.provenance}) as folder:
             Dataset(table.replace_schema_metadata(None)).save_to_disk(str(folder))
     finally:
         if bars_enabled:

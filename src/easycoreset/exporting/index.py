@@ -16,8 +16,8 @@ def write_index(options: ExportOptions) -> None:
     Raises:
         UsageError: the source holds no coreset.
     """
-    coreset = read_tables(options).need_coreset("index")
-    order = in_rank_order(coreset)
+    coreset = read_tables(options).require_coreset("index")
+    order = sort_kept_by_rank(coreset)
     if options.out.suffix == ".txt":
         text = "".join(f"{row}\n" for row in order)
         write_new(options.out, lambda path: path.write_text(text))
@@ -31,7 +31,7 @@ def write_index(options: ExportOptions) -> None:
     write_new(options.out, write)
 
 
-def in_rank_order(coreset: Coreset) -> Ints:
+def sort_kept_by_rank(coreset: Coreset) -> Ints:
     """Indices of the kept samples, ordered by ascending rank."""
     kept = coreset.index
     return kept[np.argsort(coreset.rank[kept], kind="stable")]

@@ -4,18 +4,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from easycoreset.console import say_eps
+from easycoreset.console import format_eps
 from easycoreset.errors import UsageError
-from easycoreset.exporting.markdown import block, cell, facts, listed, page, table
+from easycoreset.exporting.markdown import (
+    bullet_list,
+    card_page,
+    code_block,
+    escape_cell,
+    key_value_table,
+    markdown_table,
+)
 from easycoreset.models.card import ModelCard, read_card
-from easycoreset.paths import digest_of
+from easycoreset.paths import sha256_of_file
 from easycoreset.records import read_record
 
 Json = Mapping[str, Any]
 RECIPE = ("batch_size", "lr", "momentum", "weight_decay", "schedule", "augment", "precision", "ema", "val_fraction")
 
 
-def holds_model(folder: Path) -> bool:
+def is_model_folder(folder: Path) -> bool:
     """Whether a folder holds a trained model or an evaluation."""
     return any((folder / name).exists() for name in ("model.json", "evaluation.json"))
 
@@ -33,7 +40,7 @@ def describe_model(folder: Path) -> str:
     if card is not None and summary:
         _check_weights(folder, record)
     model = card.model if card is not None else summary.get("model")
-    return page(
+    return card_page(
         f"Model card: {model or 'a model without a name'}",
         {
             "Architecture": _architecture(card, model),
@@ -41,7 +48,7 @@ def describe_model(folder: Path) -> str:
             "Accuracy": _accuracy(summary),
             "Checks and warnings": _checks(summary),
             "How to reproduce it": _reproduce(run, record),
-            "Limits": listed(_limits(card, summary)),
+            "Limits": bullet_list(_limits(card, summary)),
         },
     )
 
@@ -50,14 +57,14 @@ def _check_weights(folder: Path, record: Json) -> None:
     """Refuse an evaluation that is of another model than the one in its folder."""
     file = folder / "model.safetensors"
     evaluated = record.get("options", {}).get("weights")
-    if file.exists() and evaluated != digest_of(file):
+    if file.exists() and evaluated != sha256_of_file(file):
         raise UsageError(f"source: {folder / 'evaluation.json'} is of other weights than {file}")
 
 
 def _architecture(card: ModelCard | None, model: str | None) -> str:
     if card is None:
-        return facts({"architecture": model})
-    return facts(
+        return key_value_table({"architecture": model})
+    return key_value_table(
         {
             "architecture": card.model,
             "input": f"{' x '.join(map(str, card.shape))} (channels, height, width), in [0, 1]",
@@ -74,7 +81,7 @@ def _training(card: ModelCard | None, run: Json) -> str:
     summary: Json = run.get("summary", {})
     resolved: Json = run.get("options", {}) or card.provenance.get("options", {})
     given: Json = card.provenance.get("options", {})
-    return facts(
+    return key_value_table(
         {
             "data": summary.get("data", resolved.get("data")),
             "fingerprint": card.provenance.get("fingerprint"),
@@ -82,7 +89,7 @@ def _training(card: ModelCard | None, run: Json) -> str:
             "coreset": (resolved["coreset"] or "none: all samples") if "coreset" in resolved else None,
             "coreset file": given.get("coreset"),
             "objective": summary.get("objective", resolved.get("objective")),
-            "eps": None if card.eps is None else say_eps(card.eps),
+            "eps": None if card.eps is None else format_eps(card.eps),
             "epochs": summary.get("epochs", resolved.get("epochs")),
             "updates": summary.get("updates", resolved.get("updates")),
             "seed": resolved.get("seed"),
@@ -100,18 +107,19 @@ def _accuracy(summary: Json) -> str:
         [
             line["attack"],
             line["norm"] or None,
-            say_eps(line["eps"]),
+            format_eps(line["eps"]),
             *[f"{100 * line[key]:.2f}" for key in ("accuracy", "low", "high")],
             line["samples"],
         ]
         for line in lines
     ]
-    text = f"On split {cell(summary['split'])} of {cell(summary['data'])}, in %, with 95% Wilson intervals.\n\n"
-    text += table(["attack", "norm", "eps", "accuracy", "low", "high", "samples"], rows)
+    split, data = escape_cell(summary["split"]), escape_cell(summary["data"])
+    text = f"On split {split} of {data}, in %, with 95% Wilson intervals.\n\n"
+    text += markdown_table(["attack", "norm", "eps", "accuracy", "low", "high", "samples"], rows)
     for line in summary.get("margins", ()):
         median = line["median_upper_bound"]
         text += (
-            f"\n{cell(line['attack'])}: the median {line['norm']} distance to the boundary is "
+            f"\n{escape_cell(line['attack'])}: the median {line['norm']} distance to the boundary is "
             + ("not known" if median is None else f"at most {median:.4g}")
             + f"; a distance was found for {line['found']:.1%} of {line['samples']} samples.\n"
         )
@@ -121,15 +129,15 @@ def _accuracy(summary: Json) -> str:
 def _checks(summary: Json) -> str:
     if not summary:
         return ""
-    warnings = listed(summary["warnings"]) if summary["warnings"] else "Every check passed.\n"
+    warnings = bullet_list(summary["warnings"]) if summary["warnings"] else "Every check passed.\n"
     rows = [[check["name"], check["figure"], "passed" if check["passed"] else "FAILED"] for check in summary["checks"]]
-    return warnings + "\n" + table(["check", "figure", "result"], rows)
+    return warnings + "\n" + markdown_table(["check", "figure", "result"], rows)
 
 
 def _reproduce(run: Json, record: Json) -> str:
     lines = [source["command_line"] for source in (run, record) if source.get("command_line")]
     package_versions: Json = run.get("versions") or record.get("versions") or {}
-    return (block(lines) + "\n" if lines else "") + (facts(package_versions) if package_versions else "")
+    return (code_block(lines) + "\n" if lines else "") + (key_value_table(package_versions) if package_versions else "")
 
 
 def _limits(card: ModelCard | None, summary: Json) -> list[str]:
@@ -145,7 +153,7 @@ def _limits(card: ModelCard | None, summary: Json) -> list[str]:
     if radii:
         norms = ", ".join(sorted({line["norm"] for line in summary["attacked"]}))
         limits.append(
-            f"Robustness was measured only at eps {', '.join(map(say_eps, radii))} in {norms}: not "
+            f"Robustness was measured only at eps {', '.join(map(format_eps, radii))} in {norms}: not "
             "for other norms, corruptions or data of another source."
         )
     if card is not None and card.eps is None:

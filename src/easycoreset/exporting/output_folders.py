@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.errors import UsageError
-from easycoreset.files import SCHEMA_VERSION, prepare_place, process_name, write_json
-from easycoreset.paths import digest_of, is_plain_file
+from easycoreset.files import SCHEMA_VERSION, make_writable_folder, process_name, write_json
+from easycoreset.paths import is_plain_file, sha256_of_file
 from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions
 
@@ -19,7 +19,7 @@ RECORD_NAME = "export.json"
 
 
 @contextlib.contextmanager
-def fresh_folder(out: Path, form: str, facts: dict[str, Any]) -> Iterator[Path]:
+def new_output_folder(out: Path, form: str, facts: dict[str, Any]) -> Iterator[Path]:
     """Yield an empty folder to fill, which is renamed to `out` when the `with` block ends without an error.
 
     Args:
@@ -32,8 +32,8 @@ def fresh_folder(out: Path, form: str, facts: dict[str, Any]) -> Iterator[Path]:
     """
     target = Path(os.path.abspath(out))
     _restore_previous(target)
-    check_free(out)
-    prepare_place(target.parent)
+    check_replaceable(out)
+    make_writable_folder(target.parent)
     new, old = (target.with_name(f".{target.name[:100]}.{process_name()}.{end}") for end in ("new", "old"))
     try:
         new.mkdir()
@@ -58,7 +58,7 @@ def _restore_previous(target: Path) -> None:
     """Rename an earlier export back to `target` if a process was killed while replacing it."""
     for old in target.parent.glob(f".{glob.escape(target.name[:100])}.*.old"):
         with contextlib.suppress(UsageError, OSError):
-            check_free(old)
+            check_replaceable(old)
             if os.path.lexists(target):
                 shutil.rmtree(old)  # unchanged since its export, and already replaced by another
             else:
@@ -72,7 +72,7 @@ def _replace(new: Path, target: Path, old: Path) -> None:
         return
     os.rename(target, old)
     try:
-        check_free(old, target)
+        check_replaceable(old, target)
         os.rename(new, target)
     except (OSError, UsageError):
         os.rename(old, target)
@@ -80,7 +80,7 @@ def _replace(new: Path, target: Path, old: Path) -> None:
     shutil.rmtree(old)
 
 
-def check_free(folder: Path, out: Path | None = None) -> None:
+def check_replaceable(folder: Path, out: Path | None = None) -> None:
     """Refuse a file, a link, a folder whose files no export wrote, and an exported folder that was changed since.
 
     Args:
@@ -116,5 +116,7 @@ def _hash_contents(folder: Path) -> str:
             if path.is_symlink():
                 lines.append(f"{name}\0link\0{os.readlink(path)}")
             elif name != RECORD_NAME:
-                lines.append(f"{name}\0{'' if path.is_dir() else digest_of(path) if is_plain_file(path) else 'other'}")
+                lines.append(
+                    f"{name}\0{'' if path.is_dir() else sha256_of_file(path) if is_plain_file(path) else 'other'}"
+                )
     return hashlib.sha256("\0".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from easycoreset.console import say_eps
+from easycoreset.console import format_eps
 from easycoreset.errors import UsageError
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
@@ -17,11 +17,11 @@ def write_model_information(options: ExportOptions) -> None:
     Raises:
         UsageError: the folder has no evaluation by AutoAttack at one eps in linf or l2.
     """
-    text = json.dumps(describe_for_robustbench(options.source), indent=1) + "\n"
+    text = json.dumps(build_model_information(options.source), indent=1) + "\n"
     write_new(options.out, lambda path: path.write_text(text))
 
 
-def describe_for_robustbench(folder: Path) -> dict[str, Any]:
+def build_model_information(folder: Path) -> dict[str, Any]:
     """RobustBench's model information: accuracies in percent as strings; null for fields that only the authors know.
 
     Raises:
@@ -30,7 +30,7 @@ def describe_for_robustbench(folder: Path) -> dict[str, Any]:
     summary = read_summary(folder / "evaluation.json")
     lines = [line for line in summary["attacked"] if line["attack"].split(":")[0] == "autoattack"]
     if len(lines) != 1 or lines[0]["attack"] != "autoattack":
-        attacks = ", ".join(f"{line['attack']} at {say_eps(line['eps'])}" for line in lines) or "none"
+        attacks = ", ".join(f"{line['attack']} at {format_eps(line['eps'])}" for line in lines) or "none"
         raise UsageError(
             f"{folder}: robustbench needs an evaluation by the standard autoattack at one eps; it holds {attacks}"
         )
@@ -46,7 +46,7 @@ def describe_for_robustbench(folder: Path) -> dict[str, Any]:
         "venue": None,
         "architecture": summary.get("model"),
         "threat_model": "Linf" if line["norm"] == "linf" else "L2",
-        "eps": say_eps(line["eps"]),
+        "eps": format_eps(line["eps"]),
         "clean_acc": f"{100 * summary['clean']['accuracy']:.2f}",
         "reported": None,
         "autoattack_acc": f"{100 * line['accuracy']:.2f}",

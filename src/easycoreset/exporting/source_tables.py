@@ -7,19 +7,19 @@ from typing import Any
 import pyarrow as pa
 
 from easycoreset.console import log
-from easycoreset.data_specs import is_here
+from easycoreset.data_specs import is_local
 from easycoreset.errors import UsageError, quote
 from easycoreset.options import ExportOptions
 from easycoreset.parquet import read_shape, read_table
 from easycoreset.records import read_record
 from easycoreset.tables import Coreset, Scores, check_same_data
 
-FILES = {"coreset": "coreset.parquet", "scores": "scores.parquet", "audit": "audit.parquet"}
+TABLE_FILES = {"coreset": "coreset.parquet", "scores": "scores.parquet", "audit": "audit.parquet"}
 CORESET_COLUMNS = ("keep", "rank", "weight")  # columns that a coreset adds to its scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tables:
+class SourceTables:
     """The tables of a source; each may be None.
 
     Attributes:
@@ -37,7 +37,7 @@ class Tables:
     scores_file: Path | None = None
 
     @property
-    def either(self) -> Coreset | Scores:
+    def coreset_or_scores(self) -> Coreset | Scores:
         """The coreset, or else the scores: both have one row per sample, ids, labels and provenance.
 
         Raises:
@@ -51,11 +51,15 @@ class Tables:
     @property
     def class_names(self) -> list[str]:
         """The name of each class; the class number where the name is not known."""
-        known = self.scores.class_names if self.scores is not None else self.either.provenance.get("class_names", [])
+        known = (
+            self.scores.class_names
+            if self.scores is not None
+            else self.coreset_or_scores.provenance.get("class_names", [])
+        )
         names = [str(name) for name in known]
-        return names + [str(k) for k in range(len(names), int(self.either.labels.max()) + 1)]
+        return names + [str(k) for k in range(len(names), int(self.coreset_or_scores.labels.max()) + 1)]
 
-    def need_coreset(self, form: str) -> Coreset:
+    def require_coreset(self, form: str) -> Coreset:
         """The coreset.
 
         Raises:
@@ -65,15 +69,15 @@ class Tables:
             raise UsageError(f"source must be a coreset for format {form}, written by `easycoreset select`")
         return self.coreset
 
-    def join(self) -> pa.Table:
+    def join_tables(self) -> pa.Table:
         """One row per sample: the columns of the scores, of the coreset, or of both (`keep`, `rank`, `weight` added).
 
         Raises:
             UsageError: a hardness has the name of a column that the coreset adds.
         """
         if self.scores is None or self.coreset is None:
-            return plain(self.either.to_table())
-        table = plain(self.scores.to_table())
+            return cast_dictionaries(self.coreset_or_scores.to_table())
+        table = cast_dictionaries(self.scores.to_table())
         coreset = self.coreset.to_table()
         for name in CORESET_COLUMNS:
             if name in table.column_names:
@@ -82,7 +86,7 @@ class Tables:
         return table
 
 
-def read_tables(options: ExportOptions) -> Tables:
+def read_tables(options: ExportOptions) -> SourceTables:
     """Read the tables of a source.
 
     Raises:
@@ -90,18 +94,18 @@ def read_tables(options: ExportOptions) -> Tables:
     """
     source = options.source
     scores_option = options.scores
-    files = {kind: source / name for kind, name in FILES.items() if (source / name).exists()}
+    files = {kind: source / name for kind, name in TABLE_FILES.items() if (source / name).exists()}
     if not source.is_dir():
         files = {_table_kind(source): source}
     if not files:
-        raise UsageError(f"source: {source} holds none of {', '.join(FILES.values())}")
+        raise UsageError(f"source: {source} holds none of {', '.join(TABLE_FILES.values())}")
     audit = read_table(files["audit"], {"index": "integer"}) if "audit" in files else None
     coreset = Coreset.read(files["coreset"]) if "coreset" in files else None
     if coreset is None:
         if scores_option is not None:
             raise UsageError(f"scores must be given with a coreset; got {str(scores_option)!r} for {source}")
         scores = Scores.read(files["scores"]) if "scores" in files else None
-        return Tables(scores=scores, audit=audit, scores_file=files.get("scores"))
+        return SourceTables(scores=scores, audit=audit, scores_file=files.get("scores"))
     if scores_option is None:
         scores, file = _find_scores(files["coreset"], coreset)
     else:
@@ -109,31 +113,31 @@ def read_tables(options: ExportOptions) -> Tables:
     if scores is not None:
         _check_same_data(coreset, scores, f"scores {file}")
         log.info("hardness from %s", file)
-    return Tables(coreset=coreset, scores=scores, audit=audit, coreset_file=files["coreset"], scores_file=file)
+    return SourceTables(coreset=coreset, scores=scores, audit=audit, coreset_file=files["coreset"], scores_file=file)
 
 
-def record_beside(file: Path | None, name: str) -> dict[str, Any]:
+def read_record_beside(file: Path | None, name: str) -> dict[str, Any]:
     """The JSON object in the file `name` beside `file`; empty if there is none."""
     path = None if file is None else file.with_name(name)
     return read_record(path) if path is not None and path.exists() else {}
 
 
-def coreset_record(tables: Tables) -> dict[str, Any]:
+def read_coreset_record(tables: SourceTables) -> dict[str, Any]:
     """The record that `select` wrote beside the coreset; empty if there is none."""
     file = tables.coreset_file
-    return {} if file is None else record_beside(file, file.with_suffix(".json").name)
+    return {} if file is None else read_record_beside(file, file.with_suffix(".json").name)
 
 
-def find_data(options: ExportOptions, tables: Tables) -> str | None:
+def find_data(options: ExportOptions, tables: SourceTables) -> str | None:
     """The data set's spelling: from `--data`, else from the record of scoring, else a built-in name; or None."""
     if options.data is not None:
         return options.data
-    if not tables.either.provenance.get("fingerprint"):  # the data set in the record could not be verified
+    if not tables.coreset_or_scores.provenance.get("fingerprint"):  # the data set in the record could not be verified
         return None
-    run = record_beside(tables.scores_file, "run.json")
+    run = read_record_beside(tables.scores_file, "run.json")
     scored_data = run.get("given", {}).get("data")
-    scored_data = scored_data if scored_data and is_here(scored_data) else None
-    data_name = tables.either.provenance.get("data")
+    scored_data = scored_data if scored_data and is_local(scored_data) else None
+    data_name = tables.coreset_or_scores.provenance.get("data")
     return scored_data or (data_name if data_name == "digits" else None)
 
 
@@ -141,15 +145,15 @@ def _table_kind(file: Path) -> str:
     names, _ = read_shape(file)
     if "keep" in names:
         return "coreset"
-    return "audit" if file.name == FILES["audit"] or "likely_mislabelled" in names else "scores"
+    return "audit" if file.name == TABLE_FILES["audit"] or "likely_mislabelled" in names else "scores"
 
 
 def _find_scores(file: Path, coreset: Coreset) -> tuple[Scores | None, Path | None]:
     """The scores that a coreset was selected from, at the recorded path or beside it, and their path; else None."""
-    recorded = record_beside(file, file.with_suffix(".json").name).get("options", {}).get("scores")
+    recorded = read_record_beside(file, file.with_suffix(".json").name).get("options", {}).get("scores")
     fingerprint = coreset.provenance.get("fingerprint")  # without it the recorded scores could not be verified
     paths = [Path(recorded), file.parent / recorded] if isinstance(recorded, str) and fingerprint else []
-    for path in [*paths, file.with_name(FILES["scores"])]:
+    for path in [*paths, file.with_name(TABLE_FILES["scores"])]:
         if path.is_file():
             try:
                 scores = Scores.read(path)
@@ -171,7 +175,7 @@ def _check_same_data(coreset: Coreset, scores: Scores, what: str) -> None:
     check_same_data(scores.provenance, fingerprint, expected_split, what, scored_samples, coreset_samples)
 
 
-def plain(table: pa.Table) -> pa.Table:
+def cast_dictionaries(table: pa.Table) -> pa.Table:
     """The same table with dictionary columns cast to strings, since not all other tools support dictionaries."""
     for column, name in enumerate(table.column_names):
         if pa.types.is_dictionary(table[name].type):

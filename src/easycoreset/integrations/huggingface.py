@@ -74,7 +74,7 @@ class HardnessMixin:
         if x.is_floating_point():
             x.requires_grad_()
         observations: list[tuple[Tensor, Tensor | None]] = []
-        with self._observer.step(network, x, lambda *observed: observations.append(observed)):
+        with self._observer.observe_step(network, x, lambda *observed: observations.append(observed)):
             loss, outputs = base.compute_loss(model, inputs, **options)
         ((logits, features),) = observations
         scale = self._loss_scale(loss.detach(), logits.detach(), y, num_items_in_batch)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from easycoreset.errors import UsageError, nearest, quote
+from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.integrations.observer import Observer
 from easycoreset.recorder import HardnessRecorder
 
@@ -42,7 +42,7 @@ class HardnessCallback(Callback):
         if self.network not in modules:
             raise UsageError(
                 f"network {quote(self.network)} is not a module of {type(pl_module).__name__}: "
-                f"{nearest(self.network, modules)}"
+                f"{suggest_name(self.network, modules)}"
             )
         if not isinstance(batch, tuple | list) or len(batch) < 3:
             raise UsageError("a training batch must be (x, y, ..., index): use easycoreset.with_index on the data set")
@@ -53,7 +53,7 @@ class HardnessCallback(Callback):
         def observe(logits: Tensor, features: Tensor | None) -> None:
             self.recorder.observe(logits, y, index, features)
 
-        self._step.enter_context(self._observer.step(modules[self.network], x, observe))
+        self._step.enter_context(self._observer.observe_step(modules[self.network], x, observe))
         self.recorder.watch(x, index, _loss_scale(trainer, pl_module), in_place=True)
 
     def on_train_batch_end(

@@ -30,7 +30,7 @@ class Observer:
         self._searched = False
 
     @contextlib.contextmanager
-    def step(self, network: nn.Module, x: Tensor, seen: OnOutputs) -> Iterator[None]:
+    def observe_step(self, network: nn.Module, x: Tensor, on_outputs: OnOutputs) -> Iterator[None]:
         """Call `seen` with the logits and features of the first forward pass in train mode inside the `with` block.
 
         Raises:
@@ -53,7 +53,7 @@ class Observer:
                 pending = False
                 features = None if layer is None else layer.pop_features(len(x))
                 recording.close()
-                seen(extract_logits(output), features)
+                on_outputs(extract_logits(output), features)
 
         hooks = network.register_forward_pre_hook(before_forward), network.register_forward_hook(after_forward)
         try:

@@ -5,13 +5,13 @@ import warnings
 import torch
 from torch import nn
 
-from easycoreset.errors import EasycoresetWarning, UsageError, nearest, quote
+from easycoreset.errors import EasycoresetWarning, UsageError, quote, suggest_name
 from easycoreset.members import load_attribute
 from easycoreset.models.adaptation import adapt
 from easycoreset.models.card import ModelCard
 from easycoreset.models.normalize import Normalize
 from easycoreset.models.timm import build_timm
-from easycoreset.user_modules import OWN, is_own
+from easycoreset.user_modules import USER_MODULE_HINT, is_user_spec
 
 MODELS = {
     "digits-cnn": "easycoreset.models.digits_cnn:digits_cnn",
@@ -74,12 +74,12 @@ def build_network(card: ModelCard) -> nn.Module:
         )
         _warn_of_large_stem(network, card.model, min(height, width))
         return adapt(network, card.shape, card.model)
-    if is_own(card.model):
+    if is_user_spec(card.model):
         network = _call_factory(card.model)
         if not isinstance(network, nn.Module):
             raise UsageError(f"model {quote(card.model)} must return an nn.Module; got {type(network).__name__}")
         return adapt(network, card.shape, card.model)
-    raise UsageError(f"unknown model {quote(card.model)}: {nearest(card.model, KNOWN_MODELS)}{OWN}")
+    raise UsageError(f"unknown model {quote(card.model)}: {suggest_name(card.model, KNOWN_MODELS)}{USER_MODULE_HINT}")
 
 
 def _call_factory(name: str) -> nn.Module:
@@ -96,7 +96,7 @@ def _build_torchvision(name: str, channels: int, classes: int) -> nn.Module:
 
     if name not in models.list_models(module=models):
         names = [f"torchvision:{model}" for model in models.list_models(module=models)]
-        raise UsageError(f"unknown model 'torchvision:{name}': {nearest(f'torchvision:{name}', names)}")
+        raise UsageError(f"unknown model 'torchvision:{name}': {suggest_name(f'torchvision:{name}', names)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about how some models will be initialised
         network = models.get_model(name, weights=None, num_classes=classes)

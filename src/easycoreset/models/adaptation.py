@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from easycoreset.errors import UsageError, quote, say_error
+from easycoreset.errors import UsageError, describe_error, quote
 from easycoreset.models.last_layer import extract_logits
 
 
@@ -30,7 +30,7 @@ def adapt(network: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Modu
             with torch.no_grad():
                 network.eval()(torch.zeros(2, *shape))
         except Exception as error:  # a user's own model may raise anything
-            problem = f"lazy layers that images of shape {shape} do not initialise: {say_error(error)}"
+            problem = f"lazy layers that images of shape {shape} do not initialise: {describe_error(error)}"
             raise UsageError(f"model {quote(name)} has {problem}") from None
         network.train()
     for module in network.modules():

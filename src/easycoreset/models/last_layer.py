@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from easycoreset.errors import UsageError, nearest, quote
+from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.models.modes import frozen
 
 
@@ -72,7 +72,7 @@ def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> Las
         matches = [path for path in modules if path.endswith(f".{name}")]
         name = matches[0] if name not in modules and len(matches) == 1 else name
         if name not in modules or not name:
-            raise UsageError(f"feature_layer {quote(name)} is no layer of the model: {nearest(name, modules)}")
+            raise UsageError(f"feature_layer {quote(name)} is no layer of the model: {suggest_name(name, modules)}")
         return LastLayer(name, modules[name], getattr(modules[name], "bias", None) is not None)
     executed: list[tuple[str, Tensor]] = []
 

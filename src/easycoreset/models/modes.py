@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from easycoreset.errors import UsageError, quote, say_error
+from easycoreset.errors import UsageError, describe_error, quote
 
 
 @contextlib.contextmanager
@@ -65,6 +65,6 @@ def check_input_gradient(model: nn.Module, x: torch.Tensor, name: str) -> None:
     try:
         passes = has_input_gradient(model, x)
     except Exception as error:  # a user's model may raise anything
-        raise UsageError(f"{rule}: {say_error(error)}") from None
+        raise UsageError(f"{rule}: {describe_error(error)}") from None
     if not passes:
         raise UsageError(f"{rule}; none arrives (detach, no_grad or a threshold inside it?)")

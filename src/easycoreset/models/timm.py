@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from easycoreset.errors import UsageError, nearest
+from easycoreset.errors import UsageError, suggest_name
 
 
 def build_timm(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -19,7 +19,7 @@ def build_timm(name: str, shape: tuple[int, int, int], classes: int) -> nn.Modul
         raise UsageError(f"model 'timm:{name}' needs timm: pip install easycoreset[timm]") from None
     if not timm.is_model(name):
         names = [f"timm:{model}" for model in timm.list_models()]
-        raise UsageError(f"unknown model 'timm:{name}': {nearest(f'timm:{name}', names)}")
+        raise UsageError(f"unknown model 'timm:{name}': {suggest_name(f'timm:{name}', names)}")
     channels, *size = shape
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     fixed: dict[str, Any] = {"img_size": tuple(size)} if config is not None and config.fixed_input_size else {}

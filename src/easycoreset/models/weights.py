@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from easycoreset.data_specs import split_place
+from easycoreset.data_specs import split_weights_path
 from easycoreset.errors import UsageError, quote, shorten
 
 MAX_DEPTH = 4  # of nested dictionaries that are searched for weights
@@ -48,7 +48,7 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], model_na
     Raises:
         UsageError: no weights, several that fit, or none that fits (which keys differ).
     """
-    file, key = split_place(path)
+    file, key = split_weights_path(path)
     states = read_states(file)
     if key is not None:
         if key not in states:

@@ -9,9 +9,9 @@ from easycoreset.options.auditing import AuditOptions
 from easycoreset.options.comparing import CompareOptions
 from easycoreset.options.evaluating import EvaluateOptions
 from easycoreset.options.exporting import ExportOptions
-from easycoreset.options.fields import Device, Norm, defaults_json, field_names, options_json, takes, values_of
+from easycoreset.options.fields import Device, Norm, accept_options, defaults_json, field_names, options_json, values_of
 from easycoreset.options.groups import (
-    READING,
+    READING_FIELDS,
     AttackOptions,
     ComputeOptions,
     ModelOptions,
@@ -47,7 +47,7 @@ OPTIONS = {  # by command
 
 __all__ = [
     "OPTIONS",
-    "READING",
+    "READING_FIELDS",
     "AnalyzeOptions",
     "AttackOptions",
     "AuditOptions",
@@ -71,11 +71,11 @@ __all__ = [
     "TrainOptions",
     "TrainingOptions",
     "ValidationOptions",
+    "accept_options",
     "defaults_json",
     "field_names",
     "options_json",
     "resolve_optimizer",
     "scored_epochs",
-    "takes",
     "values_of",
 ]

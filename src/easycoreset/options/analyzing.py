@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from easycoreset.errors import require
 from easycoreset.options.fields import ABOVE_0, AT_LEAST_1, UNIQUE, rule, with_default
-from easycoreset.options.groups import PIXELS, AttackOptions, ComputeOptions, FractionOptions, check_radii
+from easycoreset.options.groups import DEFAULT_EPS, AttackOptions, ComputeOptions, FractionOptions, check_radii
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions):
     """Epochs of every scoring run."""
     batch_size: int = field(default=128, metadata=AT_LEAST_1)
     """Samples per training step."""
-    eps: Sequence[float] = field(default=PIXELS, metadata=UNIQUE | ABOVE_0)
+    eps: Sequence[float] = field(default=DEFAULT_EPS, metadata=UNIQUE | ABOVE_0)
     """Radii (linf), comma-separated."""
     limit: int | None = with_default(AttackOptions, "limit", 2000)
     """Number of samples of each split that are attacked."""

@@ -147,7 +147,7 @@ class CompareOptions(
             matches = (self.data or "").startswith(f"{dataset}:")
             require(matches, "data", f"{dataset}:DIR for the recipe {self.recipe}", self.data)
 
-    def shard_of(self) -> tuple[int, int]:
+    def parse_shard(self) -> tuple[int, int]:
         """(I, N)."""
         shard = _shard(self.shard)
         assert shard is not None  # validated in __post_init__

@@ -7,7 +7,7 @@ from typing import Literal
 
 from easycoreset.options.fields import NEUTRAL, with_default
 from easycoreset.options.groups import (
-    PIXELS,
+    DEFAULT_EPS,
     AttackOptions,
     ComputeOptions,
     InferenceOptions,
@@ -17,14 +17,14 @@ from easycoreset.options.groups import (
     check_radii,
 )
 
-RADII = {"linf": PIXELS, "l2": (0.25, 0.5, 1.0)}  # default radii by norm
+RADII = {"linf": DEFAULT_EPS, "l2": (0.25, 0.5, 1.0)}  # default radii by norm
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, NormOptions, ComputeOptions):
     """Options of `evaluate`."""
 
-    host = "weights"  # the evaluation may be written into this option's folder
+    host_option = "weights"  # the evaluation may be written into this option's folder
 
     weights: Path
     """Folder of a model written by `train` or `score`, or a state dict from elsewhere (with --model)."""

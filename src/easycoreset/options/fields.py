@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast
 
 from easycoreset.conversion import convert, option_types
-from easycoreset.errors import nearest, quote, require
+from easycoreset.errors import quote, require, suggest_name
 
 P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741 - the options
@@ -81,7 +81,7 @@ def values_of(options: Any, group: Any) -> dict[str, Any]:
     return {name: getattr(options, name) for name in field_names(group)}
 
 
-def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
+def accept_options(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
     """Let callers of a function of one options object pass the options as keyword arguments.
 
     The docstrings of the fields are added to the function's docstring.
@@ -92,7 +92,7 @@ def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             unknown = next((name for name in kwargs if name not in signature.parameters), None)
             if unknown is not None:
-                suggestion = nearest(unknown, signature.parameters)
+                suggestion = suggest_name(unknown, signature.parameters)
                 raise TypeError(f"{function.__name__}() has no option {quote(unknown)}: {suggestion}")
             return function(options(*args, **kwargs))
 

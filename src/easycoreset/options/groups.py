@@ -25,11 +25,11 @@ from easycoreset.options.overlap import require_disjoint
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["auto", "onecycle", "cosine", "step", "constant"]
-DEFAULTS: dict[str, dict[str, float]] = {  # per optimizer, where the option is None
+OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {  # per optimizer, where the option is None
     "sgd": {"lr": 0.1, "weight_decay": 5e-4},
     "adamw": {"lr": 0.001, "weight_decay": 0.01},
 }
-PIXELS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
+DEFAULT_EPS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class ReadingOptions:
     """Number of classes, or a file of their names in order (or a model.json); default: the classes that occur."""
 
 
-READING = field_names(ReadingOptions)
+READING_FIELDS = field_names(ReadingOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class MachineOptions:
 class ComputeOptions(MachineOptions, ReadingOptions, SeedOptions, CommandOptions):
     """Data and machine of commands that run a model."""
 
-    host: ClassVar[str | None] = None  # name of an option whose folder may also be `out`
+    host_option: ClassVar[str | None] = None  # name of an option whose folder may also be `out`
 
     data: str
     """digits, cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, hf:NAME, an image folder, a manifest (.csv or
@@ -94,7 +94,7 @@ class ComputeOptions(MachineOptions, ReadingOptions, SeedOptions, CommandOptions
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_disjoint(self, self.host)
+        require_disjoint(self, self.host_option)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,9 @@ class TrainingOptions:
 def resolve_optimizer(options: TrainingOptions) -> dict[str, float]:
     """The learning rate and the weight decay; where an option is None, the default of its optimizer."""
     values = {"lr": options.lr, "weight_decay": options.weight_decay}
-    return {name: DEFAULTS[options.optimizer][name] if value is None else value for name, value in values.items()}
+    return {
+        name: OPTIMIZER_DEFAULTS[options.optimizer][name] if value is None else value for name, value in values.items()
+    }
 
 
 def check_training(options: TrainingOptions) -> None:
@@ -214,7 +216,7 @@ class AttackOptions:
 
     attack: Sequence[str] = field(default=("pgd",), metadata=UNIQUE)
     """Attacks, comma-separated: fgsm, pgd, noise, square, apgd, autoattack[:key=value]..., file:PATH (images)."""
-    eps: Sequence[float] = field(default=PIXELS, metadata=UNIQUE | AT_LEAST_0)
+    eps: Sequence[float] = field(default=DEFAULT_EPS, metadata=UNIQUE | AT_LEAST_0)
     """Radii, comma-separated."""
     limit: int | None = field(default=None, metadata=AT_LEAST_1)
     """Attack a random subset (seeded) of this many samples; default: all."""

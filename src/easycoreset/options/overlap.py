@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from easycoreset.data_specs import data_paths, split_place
+from easycoreset.data_specs import data_paths, split_weights_path
 from easycoreset.errors import UsageError, quote
 
 
@@ -17,13 +17,13 @@ def find_inputs(options: Any) -> Iterator[tuple[str, Path]]:
         values = cast("tuple[Any, ...]", value if isinstance(value, tuple) else (value,))
         for entry in values if item.name != "out" else ():
             if isinstance(entry, Path):
-                yield item.name, split_place(entry)[0]
+                yield item.name, split_weights_path(entry)[0]
             elif item.name == "data" and entry:
                 yield from ((item.name, path) for path in data_paths(entry))
             elif isinstance(entry, str) and entry.startswith("file:"):
                 yield item.name, Path(entry.removeprefix("file:").partition(":")[0])
             elif item.name in ("init", "classes") and isinstance(entry, str):
-                yield item.name, split_place(Path(entry))[0]
+                yield item.name, split_weights_path(Path(entry))[0]
 
 
 def require_disjoint(options: Any, host: str | None = None) -> None:

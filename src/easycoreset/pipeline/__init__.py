@@ -8,17 +8,17 @@ from typing import Any
 
 from easycoreset.auditing import audit
 from easycoreset.console import log
-from easycoreset.data import cached_sources, name_data
+from easycoreset.data import cached_sources, data_name
 from easycoreset.errors import OtherRunError
 from easycoreset.evaluation import Evaluation, evaluate
 from easycoreset.files import write_json
 from easycoreset.models import user_factory
 from easycoreset.objectives import load_objective
-from easycoreset.options import READING, PipelineOptions, options_json, takes
-from easycoreset.pipeline.defaults import Choices, choose
-from easycoreset.pipeline.option_checks import check_attacks, check_list, check_models, needs_of_method
+from easycoreset.options import READING_FIELDS, PipelineOptions, accept_options, options_json
+from easycoreset.pipeline.defaults import RunDefaults, choose_defaults
+from easycoreset.pipeline.option_checks import check_attacks, check_models, check_sample_list, scoring_needs
 from easycoreset.process_group import preserve_rng
-from easycoreset.run_folders import RunFolder, claim
+from easycoreset.run_folders import RunFolder, open_run_folder
 from easycoreset.scoring import score, scores_file
 from easycoreset.selection import load_selector, select
 from easycoreset.statistics.intervals import paired_difference
@@ -29,7 +29,7 @@ from easycoreset.training.setup import options_record
 __all__ = ["run"]
 
 COMPARISON = "comparison.json"
-PLACES = (
+OUTPUT_NAMES = (
     "scores",
     "audit",
     "coreset.parquet",
@@ -41,10 +41,10 @@ PLACES = (
     "evaluation",
     COMPARISON,
 )
-MACHINE = ("data", *READING, "num_workers", "device", "threads", "seed")  # options that every step takes
+MACHINE = ("data", *READING_FIELDS, "num_workers", "device", "threads", "seed")  # options that every step takes
 
 
-@takes(PipelineOptions)
+@accept_options(PipelineOptions)
 @preserve_rng()
 @cached_sources()
 def run(options: PipelineOptions) -> dict[str, Any]:
@@ -64,17 +64,19 @@ def run(options: PipelineOptions) -> dict[str, Any]:
     load_objective(options.objective)
     load_selector(options.method, per_class=options.per_class or None)
     check_attacks(options.attack, options.eps)
-    choices = choose(options)
+    choices = choose_defaults(options)
     splits = choices.source.splits
     for name in ("exclude", "wrong"):
-        check_list(name, getattr(options, name), choices.source)
+        check_sample_list(name, getattr(options, name), choices.source)
     check_models([choices.options.model], choices.source)
-    needs_of_method(choices.options, choices.source)
+    scoring_needs(choices.options, choices.source)
     identity = options_json(choices.options, neutral=False) | {
-        "data": name_data(options.data),
+        "data": data_name(options.data),
         "fingerprint": [splits[name].fingerprint for name in ("train", "test")],
     }
-    with claim(options.out, "run", identity, overwrite=options.overwrite, places=PLACES) as folder:
+    with open_run_folder(
+        options.out, "run", identity, overwrite=options.overwrite, output_names=OUTPUT_NAMES
+    ) as folder:
         if not folder.done:
             comparison = _run_steps(choices, folder)
             write_json(folder.path / COMPARISON, comparison)
@@ -86,14 +88,14 @@ def run(options: PipelineOptions) -> dict[str, Any]:
         return folder.record["summary"]
 
 
-def _run_steps(choices: Choices, folder: RunFolder) -> dict[str, Any]:
+def _run_steps(choices: RunDefaults, folder: RunFolder) -> dict[str, Any]:
     """Run all steps, each in a separate folder, where it can resume."""
     options = choices.options
     out = folder.path
     machine = {name: getattr(options, name) for name in MACHINE}
     recipe = machine | {"model": options.model, "batch_size": options.batch_size, "init": options.init}
     log.info("1 of 5: scoring with a model that is trained on all samples")
-    hardness, features = needs_of_method(options, choices.source)
+    hardness, features = scoring_needs(options, choices.source)
     score(
         **recipe,
         epochs=options.epochs,

@@ -10,28 +10,28 @@ import pyarrow.compute as pc
 
 from easycoreset.analysis import agreement_matrix, correlate_with_margin, outcomes_by_quantile
 from easycoreset.console import log
-from easycoreset.data import cached_sources, name_data
+from easycoreset.data import cached_sources, data_name
 from easycoreset.evaluation import evaluate
 from easycoreset.files import write_json
 from easycoreset.models import choose_model
 from easycoreset.objectives import load_objective
-from easycoreset.options import READING, AnalyzeOptions, options_json, takes
+from easycoreset.options import READING_FIELDS, AnalyzeOptions, accept_options, options_json
 from easycoreset.parquet import read_table
 from easycoreset.pipeline.option_checks import check_attacks, check_models
 from easycoreset.process_group import preserve_rng
-from easycoreset.run_folders import claim
+from easycoreset.run_folders import open_run_folder
 from easycoreset.scoring import compare_early, score, scores_file
 from easycoreset.selection import select
 from easycoreset.tables import Scores
 from easycoreset.training import train
 from easycoreset.training.setup import open_data, options_record
-from easycoreset.user_modules import is_own
+from easycoreset.user_modules import is_user_spec
 
 SPLITS = ("train", "test")
-PLACES = ("scores", "attacked", "transfer", "analysis.json")
+OUTPUT_NAMES = ("scores", "attacked", "transfer", "analysis.json")
 
 
-@takes(AnalyzeOptions)
+@accept_options(AnalyzeOptions)
 @preserve_rng()
 @cached_sources()
 def analyze(options: AnalyzeOptions) -> dict[str, Any]:
@@ -55,17 +55,19 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
     check_attacks(options.attack, options.eps)
     check_models([options.model, *options.others, options.transfer], source)
     identity = options_json(options, neutral=False) | {
-        "data": name_data(options.data),
+        "data": data_name(options.data),
         "fingerprint": [source.splits[split].fingerprint for split in SPLITS],
     }
-    with claim(options.out, "analyze", identity, overwrite=options.overwrite, places=PLACES) as run:
+    with open_run_folder(
+        options.out, "analyze", identity, overwrite=options.overwrite, output_names=OUTPUT_NAMES
+    ) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return run.record["summary"]
         scored = _score_all(options)
         main = scored["main"]
         analysis = {
-            "data": name_data(options.data),
+            "data": data_name(options.data),
             "model": options.model,
             "samples": {split: len(source.splits[split]) for split in SPLITS},
             "scored_by": f"{options.model}, seed {options.seed}, {options.epochs} epochs",
@@ -80,7 +82,7 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
 
 
 def _machine(options: AnalyzeOptions) -> dict[str, Any]:
-    names = ("data", *READING, "num_workers", "device", "threads")
+    names = ("data", *READING_FIELDS, "num_workers", "device", "threads")
     return {name: getattr(options, name) for name in names}
 
 
@@ -142,7 +144,7 @@ def _attack_all(options: AnalyzeOptions, scored: Mapping[str, Path]) -> dict[str
 
 def _factory(model: str | None) -> str | None:
     """The model if it is a user's factory, which must be named again to load its weights; else None."""
-    return model if model and is_own(model) else None
+    return model if model and is_user_spec(model) else None
 
 
 def _agreement(scored: Mapping[str, Path]) -> dict[str, Any]:

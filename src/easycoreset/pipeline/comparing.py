@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from easycoreset.errors import require
 from easycoreset.experiment import preregister, run_experiment
-from easycoreset.experiment.declared_contrasts import Declared
-from easycoreset.options import CompareOptions, takes
-from easycoreset.pipeline.experiment_options import describe_experiment
-from easycoreset.reporting.contrasts import contrasts_of
+from easycoreset.experiment.declared_contrasts import DeclaredContrasts
+from easycoreset.options import CompareOptions, accept_options
+from easycoreset.pipeline.experiment_options import build_experiment
+from easycoreset.reporting.contrasts import measure_contrasts
 from easycoreset.statistics import Contrast
 
 
@@ -34,11 +34,11 @@ class Comparison:
     def __repr__(self) -> str:
         """The declared contrasts, one per line."""
         cells = len(set(self.results["cell"].to_pylist()))
-        declared = [contrast.sentence() for contrast in self.contrasts if contrast.declared]
+        declared = [contrast.describe() for contrast in self.contrasts if contrast.declared]
         return "\n".join([f"Comparison of {cells} cells in {self.out}", *declared])
 
 
-@takes(CompareOptions)
+@accept_options(CompareOptions)
 def compare(options: CompareOptions) -> Comparison:
     """Compare coreset methods over fractions, objectives, budgets and seeds; finished cells in `out` are not run again.
 
@@ -52,11 +52,13 @@ def compare(options: CompareOptions) -> Comparison:
     for name in ("dry_run", "preregister"):
         require(not getattr(options, name), name, "left to the command line", True)
     results = run_comparison(options)
-    return Comparison(results=results, contrasts=contrasts_of(options.out, results), out=options.out)
+    return Comparison(results=results, contrasts=measure_contrasts(options.out, results), out=options.out)
 
 
-def run_comparison(options: CompareOptions, told: Callable[[pa.Table], Any] = lambda table: None) -> pa.Table:
-    """Run the cells; `told` is that of `run_experiment`."""
+def run_comparison(
+    options: CompareOptions, render_progress: Callable[[pa.Table], Any] = lambda table: None
+) -> pa.Table:
+    """Run the cells; `render_progress` is that of `run_experiment`."""
     is_worker_import = getattr(multiprocessing.current_process(), "_inheriting", False)
     require(
         not is_worker_import,
@@ -65,7 +67,7 @@ def run_comparison(options: CompareOptions, told: Callable[[pa.Table], Any] = la
         "a call in a script that workers import",
     )
     return run_experiment(
-        describe_experiment(options),
+        build_experiment(options),
         options.out,
         workers=options.workers,
         on=options.on,
@@ -73,16 +75,16 @@ def run_comparison(options: CompareOptions, told: Callable[[pa.Table], Any] = la
         keep_weights=options.keep_weights,
         num_workers=options.num_workers,
         minutes=options.minutes,
-        shard=options.shard_of(),
+        shard=options.parse_shard(),
         overwrite=options.overwrite,
-        told=told,
+        render_progress=render_progress,
     )
 
 
-def preregister_comparison(options: CompareOptions) -> Declared:
+def preregister_comparison(options: CompareOptions) -> DeclaredContrasts:
     """Write the plan, its declared contrasts and its seeds into `out`; no cell is run.
 
     Raises:
         UsageError: wrong use, or `out` holds evaluated cells.
     """
-    return preregister(describe_experiment(options), options.out)
+    return preregister(build_experiment(options), options.out)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from easycoreset.console import log
-from easycoreset.data import Source, is_listed
+from easycoreset.data import Source, has_image_files
 from easycoreset.data.folder import list_images
 from easycoreset.data.manifest import list_manifest
-from easycoreset.image_decoding import open_picture
+from easycoreset.image_decoding import open_image
 from easycoreset.models import choose_model
 from easycoreset.options import PipelineOptions
 from easycoreset.training.initial_weights import PRETRAINED, model_name_in
@@ -25,7 +25,7 @@ SIZE_SAMPLES = 200  # images whose size is read
 
 
 @dataclass(frozen=True)
-class Choices:
+class RunDefaults:
     """The chosen defaults.
 
     Attributes:
@@ -41,14 +41,14 @@ class Choices:
     source: Source
 
 
-def choose(options: PipelineOptions) -> Choices:
+def choose_defaults(options: PipelineOptions) -> RunDefaults:
     """Fill in the options that were not given, and log the choices.
 
     Raises:
         UsageError: the data cannot be opened.
     """
     device_type = choose_device(options.device).type
-    if options.image_size is None and is_listed(options.data):
+    if options.image_size is None and has_image_files(options.data):
         options = replace(options, image_size=choose_side(Path(options.data), device_type))
     device, source = open_data(options)
     samples = len(source.splits["train"])
@@ -70,7 +70,7 @@ def choose(options: PipelineOptions) -> Choices:
         batch,
         device,
     )
-    return Choices(filled, max(1, -(-epochs // MAX_SCORED_EPOCHS)), epochs * steps, source)
+    return RunDefaults(filled, max(1, -(-epochs // MAX_SCORED_EPOCHS)), epochs * steps, source)
 
 
 def choose_batch(samples: int) -> int:
@@ -98,7 +98,7 @@ def sides_of(files: Sequence[Path]) -> list[int]:
     sides: list[int] = []
     for file in files:
         try:
-            with open_picture(file) as image:
+            with open_image(file) as image:
                 sides.append(min(image.size))
         except Exception:
             continue

@@ -13,13 +13,13 @@ from easycoreset.data import Source, open_source
 from easycoreset.data.unscored import unscored_table
 from easycoreset.errors import UsageError, quote
 from easycoreset.experiment import FULL, Cell, Experiment, Product
-from easycoreset.experiment.declared_contrasts import declare
+from easycoreset.experiment.declared_contrasts import resolve_contrasts
 from easycoreset.members import load_attribute
 from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for
 from easycoreset.objectives import load_objective
 from easycoreset.options import CompareOptions, ReadingOptions, field_names, values_of
-from easycoreset.paths import digest_of
+from easycoreset.paths import sha256_of_file
 from easycoreset.recipes import RECIPES, everything
 from easycoreset.scoring.needs import check_needs
 from easycoreset.selection import load_selector
@@ -30,7 +30,7 @@ from easycoreset.training.setup import choose_device
 SHARED = set(field_names(Cell)) & set(field_names(CompareOptions)) - {"epochs", "updates", "main_eps"}
 
 
-def describe_experiment(options: CompareOptions) -> Experiment:
+def build_experiment(options: CompareOptions) -> Experiment:
     """The experiment that the options of `compare` describe.
 
     Raises:
@@ -49,7 +49,7 @@ def describe_experiment(options: CompareOptions) -> Experiment:
     declares = (*experiment.declares, *options.declare)
     primary = options.primary or experiment.primary
     experiment = dataclasses.replace(experiment, declares=declares, primary=primary)
-    declare(experiment)
+    resolve_contrasts(experiment)
     return experiment
 
 
@@ -145,6 +145,6 @@ def _published(method: str, shared: Product) -> Product:
     path = Path(method[5:]).resolve()
     table = unscored_table(_open(shared.base))
     share = len(read_published(path, table)) / len(table)
-    digest = digest_of(path)[:16]
+    digest = sha256_of_file(path)[:16]
     base = dataclasses.replace(shared.base, method_digest=digest)
     return dataclasses.replace(shared, base=base, methods=(f"file:{path}",), fractions=(share,))

@@ -29,7 +29,7 @@ def check_attacks(attacks: Sequence[str], eps: Sequence[float]) -> None:
             load_attack(spec, norm="linf", eps=value)
 
 
-def check_list(option: str, file: Path | None, source: Source) -> None:
+def check_sample_list(option: str, file: Path | None, source: Source) -> None:
     """Read a list of samples of the training split.
 
     Raises:
@@ -50,7 +50,7 @@ def check_models(names: Sequence[str | None], source: Source) -> None:
             build_model(card_for(name, source))
 
 
-def needs_of_method(options: PipelineOptions, source: Source) -> tuple[tuple[str, ...], FeatureKind | None]:
+def scoring_needs(options: PipelineOptions, source: Source) -> tuple[tuple[str, ...], FeatureKind | None]:
     """The hardness that the scoring run must measure for the method, and the kind of features that it must save.
 
     Raises:

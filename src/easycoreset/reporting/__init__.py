@@ -4,27 +4,27 @@ import os
 from pathlib import Path
 
 from easycoreset.errors import UsageError
-from easycoreset.file_lists import Ledger
+from easycoreset.file_lists import FileList
 from easycoreset.files import write_atomic
-from easycoreset.options import ReportOptions, takes
+from easycoreset.options import ReportOptions, accept_options
 from easycoreset.reporting.analysis import describe_analysis
 from easycoreset.reporting.audit import describe_audit
-from easycoreset.reporting.comparison_report import describe_grid
-from easycoreset.reporting.contrasts import CONTRASTS, write_contrasts
+from easycoreset.reporting.comparison_report import describe_comparison
+from easycoreset.reporting.contrasts import CONTRASTS_FILE, write_contrasts
 from easycoreset.reporting.page import Section, render
-from easycoreset.reporting.run_report import describe_whole
+from easycoreset.reporting.run_report import describe_run
 from easycoreset.reporting.score_report import describe_scores
-from easycoreset.reporting.training_report import describe_evaluation, describe_record, describe_training
+from easycoreset.reporting.training_report import describe_evaluation, describe_reproduction, describe_training
 
-__all__ = ["Section", "check_page", "report"]
+__all__ = ["Section", "check_page_writable", "report"]
 
 PAGE = "report.html"
-LEDGER = "report"  # apart from the ledger of the run that wrote the folder
+LEDGER = "report"  # apart from the file list of the run that wrote the folder
 TITLE = "easycoreset: "
 
 DESCRIBERS = {
-    "comparison.json": describe_whole,
-    "results.parquet": describe_grid,
+    "comparison.json": describe_run,
+    "results.parquet": describe_comparison,
     "analysis.json": describe_analysis,
     "audit.parquet": describe_audit,
     "scores.parquet": describe_scores,
@@ -33,7 +33,7 @@ DESCRIBERS = {
 }
 
 
-@takes(ReportOptions)
+@accept_options(ReportOptions)
 def report(options: ReportOptions) -> Path:
     """Write `report.html` into a folder that a command wrote; for a comparison also `contrasts.json`.
 
@@ -44,31 +44,31 @@ def report(options: ReportOptions) -> Path:
         UsageError: the folder holds nothing to report on.
     """
     folder = options.out
-    check_page(folder)
+    check_page_writable(folder)
     sections = [
         section for file, describe in DESCRIBERS.items() if (folder / file).exists() for section in describe(folder)
     ]
     if not sections:
         raise UsageError(f"out: {folder} holds nothing to report on: none of {', '.join(DESCRIBERS)}")
-    with Ledger(folder, LEDGER).active():
+    with FileList(folder, LEDGER).active():
         if (folder / "results.parquet").exists():
             write_contrasts(folder)
-        sections += describe_record(folder)
+        sections += describe_reproduction(folder)
         html = render(f"{TITLE}{folder.resolve().name}", sections)
         write_atomic(folder / PAGE, lambda path: path.write_text(html, encoding="utf-8"))
     return folder / PAGE
 
 
-def check_page(folder: Path) -> None:
+def check_page_writable(folder: Path) -> None:
     """Refuse a folder in which `report` did not write `report.html` or `contrasts.json`, or in which they were changed.
 
     Raises:
         UsageError: one of these files is in the way.
     """
-    ledger = Ledger(folder, LEDGER)
-    for name in (PAGE, *([CONTRASTS] if (folder / "results.parquet").exists() else ())):
-        if os.path.lexists(folder / name) and not ledger.owns(folder / name):
+    file_list = FileList(folder, LEDGER)
+    for name in (PAGE, *([CONTRASTS_FILE] if (folder / "results.parquet").exists() else ())):
+        if os.path.lexists(folder / name) and not file_list.is_unchanged_own_file(folder / name):
             raise UsageError(
                 f"out: {folder / name} is in the way: `report` did not write it (or version 0.1 did, which "
-                "kept no ledger), or it was changed afterwards; move it"
+                "kept no file list), or it was changed afterwards; move it"
             )

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from easycoreset.console import say_eps, say_share
+from easycoreset.console import format_eps, format_percent
 from easycoreset.statistics import Contrast, Group, PlannedContrast
-from easycoreset.statistics.planned_contrasts import BASELINE, EQUAL, FULL, MATCHED, REFERENCES
+from easycoreset.statistics.planned_contrasts import BASELINE, CONTROL_METHODS, EQUAL_UPDATES, FULL, MATCHED_CLEAN
 
 MAX_OTHER_SETTINGS = 3  # further settings that have a sentence each
 
@@ -37,10 +37,10 @@ def _in_setting(contrasts: Sequence[Contrast], setting: tuple[str, str | None, s
 def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family: int) -> list[str]:
     """What to keep, at what cost, and whether random or all data would do as well."""
     plan = contrasts[0].plan
-    kept = say_share(plan.fraction)
-    attack = f"against an attack of eps {say_eps(plan.eps)}"
+    kept = format_percent(plan.fraction)
+    attack = f"against an attack of eps {format_eps(plan.eps)}"
     where = f"After {plan.objective} training on {kept} of the samples"
-    declared = [c for c in contrasts if c.declared and c.against == BASELINE and c.method not in REFERENCES]
+    declared = [c for c in contrasts if c.declared and c.against == BASELINE and c.method not in CONTROL_METHODS]
     finished = [c for c in declared if not c.provisional]
     if not finished:
         return [_say_unfinished(where, declared, contrasts)]
@@ -71,7 +71,7 @@ def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family: i
     if best is None or best.verdict == "loss":
         return sentences
     nearest = "" if winners else f"The closest is {best.method}. "
-    is_gain_stated = bool(winners) and best.plan.kind == EQUAL  # the comparison with random at equal budgets
+    is_gain_stated = bool(winners) and best.plan.kind == EQUAL_UPDATES  # the comparison with random at equal budgets
     return [
         *sentences,
         nearest + _compare_at_equal_budgets(best, contrasts, groups, is_gain_stated),
@@ -91,7 +91,7 @@ def _say_unfinished(where: str, declared: Sequence[Contrast], contrasts: Sequenc
 
 
 def _at_what(contrast: Contrast) -> str:
-    return " at the same clean accuracy" if contrast.plan.kind == MATCHED else " at the same budget"
+    return " at the same clean accuracy" if contrast.plan.kind == MATCHED_CLEAN else " at the same budget"
 
 
 def _compare_at_equal_budgets(
@@ -101,7 +101,8 @@ def _compare_at_equal_budgets(
     plan = best.plan
     row, random = (_find_group(name, plan, groups) for name in (best.method, BASELINE))
     equal = next(
-        (c for c in contrasts if c.method == best.method and c.against == BASELINE and c.plan.kind == EQUAL), None
+        (c for c in contrasts if c.method == best.method and c.against == BASELINE and c.plan.kind == EQUAL_UPDATES),
+        None,
     )
     if row is None or random is None:
         return ""
@@ -118,7 +119,7 @@ def _compare_alternatives(best: Contrast, contrasts: Sequence[Contrast], family:
     """Sentences comparing the method with random's frontier and with all data."""
     sentences: list[str] = []
     measured = [c for c in contrasts if c.method == best.method and c.estimate is not None and c.low == c.low]
-    matched = next((c for c in measured if c.against == BASELINE and c.plan.kind == MATCHED), None)
+    matched = next((c for c in measured if c.against == BASELINE and c.plan.kind == MATCHED_CLEAN), None)
     full = next((c for c in measured if c.against == FULL), None)
     if matched is not None and matched.verdict in ("inconclusive", "no difference", "loss"):
         sentences.append(
@@ -162,7 +163,7 @@ def _why_no_claim(contrast: Contrast, family: int) -> str:
 def _sum_up(contrasts: Sequence[Contrast]) -> str:
     """One sentence on a setting."""
     plan = contrasts[0].plan
-    where = f"With {plan.objective} training, {say_share(plan.fraction)} kept and eps {say_eps(plan.eps)}"
+    where = f"With {plan.objective} training, {format_percent(plan.fraction)} kept and eps {format_eps(plan.eps)}"
     winners = [c for c in contrasts if c.declared and c.verdict == "gain"]
     if winners:
         gains = [f"{c.method} over {'all data' if c.against == FULL else c.against} by {_points(c)}" for c in winners]

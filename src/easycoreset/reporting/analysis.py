@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from easycoreset.console import say_eps
+from easycoreset.console import format_eps
 from easycoreset.records import read_record
-from easycoreset.reporting.page import Figure, Grid, Section, axes, errors, line
+from easycoreset.reporting.page import DataTable, Figure, Section, axes_layout, error_bars, line_trace
 
 ATTACKED_MODELS = (
     "The attacked models have other seeds than the scored model, and one has another architecture: within one model, "
@@ -76,7 +76,7 @@ def _vulnerability(analysis: dict[str, Any], hardness: str) -> list[Figure]:
 
 
 def _bin_axes(hardness: str, y: str) -> dict[str, Any]:
-    layout = axes(f"bin of {hardness}", y)
+    layout = axes_layout(f"bin of {hardness}", y)
     layout["xaxis"]["dtick"] = 1
     return layout
 
@@ -87,22 +87,22 @@ def _line_with_bars(row: dict[str, Any], number: int, key: str, interval_key: st
         (part[key], part[interval_key]) if part[key] is not None else (float("nan"), [0.0, 0.0]) for part in row["bins"]
     ]
     values = [100 * value for value, _ in pairs]
-    bars = errors([100 * high - value for value, (_, (_, high)) in zip(values, pairs, strict=True)])
+    bars = error_bars([100 * high - value for value, (_, (_, high)) in zip(values, pairs, strict=True)])
     lower = [value - 100 * low for value, (_, (low, _)) in zip(values, pairs, strict=True)]
-    name = f"{row['attacked']}, eps {say_eps(row['eps'])}"
+    name = f"{row['attacked']}, eps {format_eps(row['eps'])}"
     bars |= {"symmetric": False, "arrayminus": lower}
-    return line(name, number, list(range(1, len(values) + 1)), values, error_y=bars)
+    return line_trace(name, number, list(range(1, len(values) + 1)), values, error_y=bars)
 
 
-def _side_by_side(analysis: dict[str, Any]) -> Grid:
+def _side_by_side(analysis: dict[str, Any]) -> DataTable:
     rows: list[list[Any]] = []
     for row in analysis["vulnerability"]:
         first = row["bins"][0]
         last = row["bins"][-1]
         flips = [None if part["flip_rate"] is None else 100 * part["flip_rate"] for part in (first, last)]
         robust = [100 * part["robust"] for part in (first, last)]
-        rows.append([row["hardness"], _model_and_split(row), say_eps(row["eps"]), *robust, *flips, row["spearman"]])
-    return Grid(
+        rows.append([row["hardness"], _model_and_split(row), format_eps(row["eps"]), *robust, *flips, row["spearman"]])
+    return DataTable(
         "every hardness: the easiest and the hardest bin, in %, and the rank correlation of hardness and being broken",
         [
             "hardness",
@@ -120,7 +120,7 @@ def _side_by_side(analysis: dict[str, Any]) -> Grid:
 
 def _margins(analysis: dict[str, Any], hardness: str) -> Figure:
     data = [
-        line(
+        line_trace(
             _model_and_split(row), number, list(range(1, len(row["bins"]) + 1)), [part["mean"] for part in row["bins"]]
         )
         for number, row in enumerate(r for r in analysis["margins"] if r["hardness"] == hardness)
@@ -128,16 +128,16 @@ def _margins(analysis: dict[str, Any], hardness: str) -> Figure:
     return Figure(
         f"mean l2 margin by equal-sized bins of {hardness}, from 1 (the easiest)",
         data,
-        axes(f"bin of {hardness}", "margin, l2"),
+        axes_layout(f"bin of {hardness}", "margin, l2"),
     )
 
 
-def _margin_table(analysis: dict[str, Any]) -> Grid:
+def _margin_table(analysis: dict[str, Any]) -> DataTable:
     rows = [
         [row["hardness"], _model_and_split(row), row["spearman"], *(row["interval"] or [None, None]), row["samples"]]
         for row in analysis["margins"]
     ]
-    return Grid(
+    return DataTable(
         "rank correlation of hardness and margin, with 95% bootstrap intervals",
         ["hardness", "attacked", "Spearman", "low", "high", "samples"],
         rows,
@@ -160,10 +160,12 @@ def _matrix(agreement: dict[str, Any], hardness: str) -> Figure:
             "colorscale": "Viridis",
         }
     ]
-    return Figure(f"rank correlation of {hardness} between runs", data, axes("", "", yaxis={"autorange": "reversed"}))
+    return Figure(
+        f"rank correlation of {hardness} between runs", data, axes_layout("", "", yaxis={"autorange": "reversed"})
+    )
 
 
-def _agreement_table(agreement: dict[str, Any]) -> Grid:
+def _agreement_table(agreement: dict[str, Any]) -> DataTable:
     """Agreement of the scored run with each other run."""
     rows: list[list[Any]] = []
     for column, matrix in agreement.items():
@@ -172,14 +174,14 @@ def _agreement_table(agreement: dict[str, Any]) -> Grid:
             for number, name in enumerate(matrix["names"])
             if number
         ]
-    return Grid(
+    return DataTable(
         "agreement of the scored run with the others",
         ["hardness", "other run", "Spearman", "easiest 30% in common"],
         rows,
     )
 
 
-def _early(rows: Sequence[dict[str, Any]]) -> Grid:
+def _early(rows: Sequence[dict[str, Any]]) -> DataTable:
     shares = [f"overlap_{share}" for share in (10, 30, 50)]
     lines = [
         [
@@ -191,11 +193,11 @@ def _early(rows: Sequence[dict[str, Any]]) -> Grid:
         for row in rows
     ]
     columns = ["epochs", "scored", "Spearman", "easiest 10%", "30%", "50%"]
-    return Grid("agreement of AIGN over some epochs with AIGN over all", columns, lines)
+    return DataTable("agreement of AIGN over some epochs with AIGN over all", columns, lines)
 
 
-def _transfer(rows: Sequence[dict[str, Any]]) -> Grid:
-    eps = [f"eps {say_eps(e['eps'])}" for e in rows[0]["worst"]]
+def _transfer(rows: Sequence[dict[str, Any]]) -> DataTable:
+    eps = [f"eps {format_eps(e['eps'])}" for e in rows[0]["worst"]]
     lines = [
         [
             row["model"],
@@ -207,4 +209,6 @@ def _transfer(rows: Sequence[dict[str, Any]]) -> Grid:
         ]
         for row in rows
     ]
-    return Grid("accuracy in % of the larger model", ["model", "method", "fraction", "updates", "clean", *eps], lines)
+    return DataTable(
+        "accuracy in % of the larger model", ["model", "method", "fraction", "updates", "clean", *eps], lines
+    )

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from easycoreset.errors import UsageError
 from easycoreset.parquet import read_provenance, read_table
-from easycoreset.records import SUMMARIES, read_record, read_summary
-from easycoreset.reporting.page import Grid, Picture, Section
+from easycoreset.records import SUMMARY_SCHEMAS, read_record, read_summary
+from easycoreset.reporting.page import DataTable, SampleImage, Section
 from easycoreset.reporting.score_report import open_images
 from easycoreset.schemas import check_record
 
@@ -32,7 +32,7 @@ def describe_audit(folder: Path) -> list[Section]:
     table = _read(folder / "audit.parquet")
     record = read_record(folder / "run.json")
     summary = read_summary(folder / "run.json")
-    check_record(summary, SUMMARIES["audit"], f"{folder / 'run.json'}: summary")
+    check_record(summary, SUMMARY_SCHEMAS["audit"], f"{folder / 'run.json'}: summary")
     names = read_provenance(table, folder / "audit.parquet", None).get("class_names", [])
     fingerprint = str(record.get("options", {}).get("fingerprint", ""))
     labels = table["label"].to_numpy().astype(np.int64)
@@ -57,9 +57,15 @@ def describe_audit(folder: Path) -> list[Section]:
         )
     tables = [_noise(summary["noise"])] if "noise" in summary else []
     return [
-        Section("Audit", [instructions], points=points, tables=tables, ticks=_ticks(table, image_url, names, summary)),
-        Section("Duplicates", tables=[_duplicates(table)], folded=True),
-        *([Section("Unreadable images", points=summary["unreadable"])] if summary["unreadable"] else []),
+        Section(
+            "Audit",
+            [instructions],
+            bullets=points,
+            tables=tables,
+            tickable_galleries=_ticks(table, image_url, names, summary),
+        ),
+        Section("Duplicates", tables=[_duplicates(table)], collapsed=True),
+        *([Section("Unreadable images", bullets=summary["unreadable"])] if summary["unreadable"] else []),
     ]
 
 
@@ -102,7 +108,9 @@ def _suspects(summary: dict[str, Any]) -> str:
     return f"{count} of {summary['samples']} samples are likely mislabelled, or very hard: {criterion} ({column})."
 
 
-def _ticks(table: pa.Table, image_url: Any, names: Sequence[str], summary: dict[str, Any]) -> dict[str, list[Picture]]:
+def _ticks(
+    table: pa.Table, image_url: Any, names: Sequence[str], summary: dict[str, Any]
+) -> dict[str, list[SampleImage]]:
     """Title -> images that can be ticked."""
     suspicion = table["suspicion"].to_numpy()
     has_threshold = summary["likely_mislabelled"] is not None
@@ -123,8 +131,8 @@ def _ticks(table: pa.Table, image_url: Any, names: Sequence[str], summary: dict[
     return {title: pictures for title, pictures in images.items() if pictures}
 
 
-def _to_pictures(table: pa.Table, rows: np.ndarray, image_url: Any) -> list[Picture]:
-    pictures: list[Picture] = []
+def _to_pictures(table: pa.Table, rows: np.ndarray, image_url: Any) -> list[SampleImage]:
+    pictures: list[SampleImage] = []
     for line in table.take(rows).to_pylist():
         caption = f"{line['sample_id']}: {line['label_name']}"
         if line["pred_name"] is not None:
@@ -135,7 +143,7 @@ def _to_pictures(table: pa.Table, rows: np.ndarray, image_url: Any) -> list[Pict
         except Exception as error:  # an unreadable image raises almost anything
             data = ""
             caption = f"{caption}; cannot be read: {error}"
-        pictures.append(Picture(data, caption, line["index"], line["sample_id"]))
+        pictures.append(SampleImage(data, caption, line["index"], line["sample_id"]))
     return pictures
 
 
@@ -149,7 +157,7 @@ def _contradictions(table: pa.Table) -> np.ndarray:
     return np.array(list(dict.fromkeys(pairs.tolist())), np.int64)
 
 
-def _duplicates(table: pa.Table) -> Grid:
+def _duplicates(table: pa.Table) -> DataTable:
     original = table["duplicate_of"].to_numpy(zero_copy_only=False).astype(float)
     rows = np.flatnonzero(~np.isnan(original))
     ids = table["sample_id"].to_pylist()
@@ -157,10 +165,10 @@ def _duplicates(table: pa.Table) -> Grid:
     grid_rows = [[int(r), ids[r], names[r], ids[int(original[r])], names[int(original[r])]] for r in rows[:1000]]
     in_test = np.flatnonzero(table["in_test"].to_numpy(zero_copy_only=False))
     grid_rows += [[int(r), ids[r], names[r], "an image of the test split", None] for r in in_test[:1000]]
-    return Grid("exact duplicates", ["index", "sample", "label", "duplicate of", "label of that"], grid_rows)
+    return DataTable("exact duplicates", ["index", "sample", "label", "duplicate of", "label of that"], grid_rows)
 
 
-def _noise(noise: dict[str, Any]) -> Grid:
+def _noise(noise: dict[str, Any]) -> DataTable:
     """Precision and recall in finding labels that are known to be wrong."""
     rows = [
         [name, cut["k"], cut["precision"], cut["recall"]] for name, cuts in noise["columns"].items() for cut in cuts
@@ -168,4 +176,4 @@ def _noise(noise: dict[str, Any]) -> Grid:
     caption = f"how well each column finds the {noise['wrong']} labels that are known to be wrong"
     if "cleanlab" in noise["columns"]:
         caption += " (cleanlab uses probabilities of a model trained on them)"
-    return Grid(caption, ["ranked by", "k", "precision at k", "recall at k"], rows)
+    return DataTable(caption, ["ranked by", "k", "precision at k", "recall at k"], rows)

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from easycoreset.console import say_eps
-from easycoreset.reporting.page import Grid, Section
+from easycoreset.console import format_eps
+from easycoreset.reporting.page import DataTable, Section
 from easycoreset.statistics import Estimate, Outcomes, Row, estimate
 
 WORST = (
@@ -20,14 +20,21 @@ def describe_classes(outcomes: Outcomes) -> list[Section]:
     worst: list[list[Any]] = []
     all_rows: list[list[Any]] = []
     for setting, rows in outcomes.grid.items():
-        eps = outcomes.main(setting)
+        eps = outcomes.main_eps(setting)
         for method in dict.fromkeys(method for method, _ in rows):
             size = max(size for name, size in rows if name == method)
             row = outcomes.row(setting, (method, size), eps)
             if row is None:
                 continue
-            head = [setting[2], setting[3], method, f"{size} {outcomes.unit(setting)}", say_eps(eps), len(row.seeds)]
-            per_class = by_class(row)
+            head = [
+                setting[2],
+                setting[3],
+                method,
+                f"{size} {outcomes.budget_unit(setting)}",
+                format_eps(eps),
+                len(row.seeds),
+            ]
+            per_class = estimate_by_class(row)
             label = min(per_class, key=lambda name: per_class[name].mean)
             worst.append([*head, label, *_percentages(per_class[label]), round(100 * float(row.robust.mean()), 2)])
             all_rows += (
@@ -38,15 +45,15 @@ def describe_classes(outcomes: Outcomes) -> list[Section]:
     if not worst:
         return []
     columns = ["objective", "kept", "method", "budget", "eps", "seeds", "class", "robust", "low", "high", "images"]
-    tables = [Grid("robust accuracy in % of the worst class", [*columns, "all classes"], worst)]
+    tables = [DataTable("robust accuracy in % of the worst class", [*columns, "all classes"], worst)]
     sections = [Section("Worst class", [WORST], tables=tables)]
     if all_rows:
-        grid = Grid("robust accuracy in % of each class", columns, all_rows)
-        sections.append(Section("Every class", tables=[grid], folded=True))
+        grid = DataTable("robust accuracy in % of each class", columns, all_rows)
+        sections.append(Section("Every class", tables=[grid], collapsed=True))
     return sections
 
 
-def by_class(row: Row) -> dict[int, Estimate]:
+def estimate_by_class(row: Row) -> dict[int, Estimate]:
     """Robust accuracy of each class, with its interval over seeds and images."""
     return {int(k): estimate(row.robust[:, row.labels == k].astype(float)) for k in np.unique(row.labels)}
 

@@ -8,36 +8,36 @@ from typing import Any
 
 import pyarrow as pa
 
-from easycoreset.console import say_eps, say_share
+from easycoreset.console import format_eps, format_percent
 from easycoreset.records import read_record
 from easycoreset.reporting.advice import advise
 from easycoreset.reporting.classes import describe_classes
 from easycoreset.reporting.contrasts import (
-    contrast_table,
-    outcomes_of,
-    read_experiment,
+    make_contrast_table,
+    make_sensitivity_table,
+    open_outcomes,
+    read_experiment_record,
     read_results,
-    sensitivity_table,
-    tell_verdicts,
+    verdict_sentences,
 )
-from easycoreset.reporting.epoch_counts import EPOCHS, count_epochs, find_epochs
+from easycoreset.reporting.epoch_counts import EPOCHS_NOTE, count_epochs, format_epochs
 from easycoreset.reporting.figures import describe_fractions, draw_cost, draw_curves, draw_frontiers
-from easycoreset.reporting.page import COLOURS, Figure, Grid, Section, axes
+from easycoreset.reporting.page import COLOURS, DataTable, Figure, Section, axes_layout
 from easycoreset.reporting.score_report import describe_scores
-from easycoreset.reporting.start_history import describe_starts
-from easycoreset.reporting.strong_attacks import describe_strong
+from easycoreset.reporting.start_history import describe_start_history
+from easycoreset.reporting.strong_attacks import describe_strong_attacks
 from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results, read_plans
 from easycoreset.statistics.planned_contrasts import BASELINE, FULL
 
 
-def describe_grid(folder: Path) -> list[Section]:
+def describe_comparison(folder: Path) -> list[Section]:
     """The sections of an experiment's folder."""
     results = read_results(folder)
     if not results.num_rows:
         return [Section("Results", ["No cell is finished yet."])]
-    record = read_experiment(folder)
+    record = read_experiment_record(folder)
     plans = read_plans(record)
-    outcomes = outcomes_of(folder, results, plans)
+    outcomes = open_outcomes(folder, results, plans)
     contrasts = contrast_all(outcomes, plans)
     groups = group_results(results)
     declared = [contrast for contrast in contrasts if contrast.declared]
@@ -49,17 +49,17 @@ def describe_grid(folder: Path) -> list[Section]:
         Section("Robustness over eps", figures=draw_curves(groups)),
         _setting(results, cells),
         Section("Cost", figures=[draw_cost(results)]),
-        Section("All results", [EPOCHS, RS2], tables=[_table(groups, results, cells)]),
+        Section("All results", [EPOCHS_NOTE, RS2], tables=[_table(groups, results, cells)]),
         *(
-            [Section("What the declared contrasts rest on", [SENSITIVITY], tables=[sensitivity_table(declared)])]
+            [Section("What the declared contrasts rest on", [SENSITIVITY], tables=[make_sensitivity_table(declared)])]
             if declared
             else []
         ),
-        *describe_strong(cells, outcomes),
+        *describe_strong_attacks(cells, outcomes),
         *describe_classes(outcomes),
-        Section("Every contrast", [EXPLORATORY], tables=[contrast_table(contrasts)], folded=True),
+        Section("Every contrast", [EXPLORATORY], tables=[make_contrast_table(contrasts)], collapsed=True),
         _class_counts(results, cells),
-        describe_starts(record),
+        describe_start_history(record),
         *_hardness(folder, groups),
         _warnings(cells),
     ]
@@ -80,9 +80,9 @@ def _setting(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
         points.append(f"Attack {name}: {', '.join(f'{key} {_format_value(value)}' for key, value in fields.items())}.")
     sizes = {(row["eps"], row["samples"]) for row in rows}
     if len({size for _, size in sizes}) > 1:
-        counts = ", ".join(f"{size} at eps {say_eps(eps)}" for eps, size in sorted(sizes))
+        counts = ", ".join(f"{size} at eps {format_eps(eps)}" for eps, size in sorted(sizes))
         points.append(f"The accuracies are of different numbers of test images: {counts}.")
-    return Section("Setting", points=points)
+    return Section("Setting", bullets=points)
 
 
 def _distinct(rows: Sequence[dict[str, Any]], name: str) -> list[str]:
@@ -124,7 +124,7 @@ def _cell_names(results: pa.Table) -> list[str]:
 
 def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[Group], planned: int | None) -> Section:
     seeds = min(group.seeds for group in groups)
-    declared = tell_verdicts([contrast for contrast in contrasts if contrast.declared])
+    declared = verdict_sentences([contrast for contrast in contrasts if contrast.declared])
     advice = advise(contrasts, groups)
     seed_count = f"{seeds} seed{'s' * (seeds > 1)}"
     methods = len({group.method for group in groups})
@@ -135,7 +135,7 @@ def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[
         intro += f" Fewer than {ENOUGH_SEEDS} seeds: a first look, not a finding."
     if not declared:
         intro += " No contrast was declared before the run."
-    return Section("Verdict", [*([advice] if advice else []), intro], points=declared)
+    return Section("Verdict", [*([advice] if advice else []), intro], bullets=declared)
 
 
 def _selection_costs(results: pa.Table) -> dict[tuple[str, float], list[float | None]]:
@@ -152,7 +152,7 @@ def _selection_costs(results: pa.Table) -> dict[tuple[str, float], list[float | 
 COST_COLUMNS = ("selection_seconds", "selection_mb")
 
 
-def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str, Any]]) -> Grid:
+def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str, Any]]) -> DataTable:
     eps = sorted({key[1] for group in groups for key in group.robust})
     columns = [
         "objective",
@@ -162,7 +162,7 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str
         "seeds",
         "clean",
         "±",
-        *(column for e in eps for column in (f"eps {say_eps(e)}", "±")),
+        *(column for e in eps for column in (f"eps {format_eps(e)}", "±")),
         "epochs of training",
         "and of scoring",
         "selection, s",
@@ -172,14 +172,14 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str
     epochs = count_epochs(cells)
     rows = []
     for group in groups:
-        figures = [group.clean, *(group.at(e) for e in eps)]
+        figures = [group.clean, *(group.accuracy_at(e) for e in eps)]
         pairs = [(None, None) if f is None else (round(100 * f[0], 2), _rounded(100 * f[1])) for f in figures]
         numbers = [number for pair in pairs for number in pair]
         cost = costs[group.method, group.fraction]
         name = "full (RS2, up to order)" if group.method == FULL else group.method
         setting = [group.objective, group.fraction, name, group.budget, group.seeds]
-        rows.append([*setting, *numbers, *find_epochs(group, epochs), *cost])
-    return Grid("accuracies in %, mean and standard deviation over seeds", columns, rows)
+        rows.append([*setting, *numbers, *format_epochs(group, epochs), *cost])
+    return DataTable("accuracies in %, mean and standard deviation over seeds", columns, rows)
 
 
 def _rounded(value: float) -> float | None:
@@ -202,7 +202,9 @@ def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Sectio
         ]
         figures.append(
             Figure(
-                f"{method}, {say_share(fraction)} kept, seed 0: samples of each class", data, axes("class", "samples")
+                f"{method}, {format_percent(fraction)} kept, seed 0: samples of each class",
+                data,
+                axes_layout("class", "samples"),
             )
         )
     return Section("Classes before and after", figures=figures)
@@ -229,5 +231,5 @@ def _warnings(cells: dict[str, dict[str, Any]]) -> Section:
     return Section(
         "Warnings",
         [] if points else ["No warnings: every class kept samples, and every check passed in every cell."],
-        points=points,
+        bullets=points,
     )

@@ -11,32 +11,32 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from easycoreset.console import say_eps, say_share
+from easycoreset.console import format_eps, format_percent
 from easycoreset.errors import UsageError, quote
 from easycoreset.files import SCHEMA_VERSION, write_json
 from easycoreset.parquet import read_table
 from easycoreset.records import read_record
-from easycoreset.reporting.page import Grid
+from easycoreset.reporting.page import DataTable
 from easycoreset.statistics import Contrast, Estimate, Outcomes, Plans, contrast_all, read_plans
-from easycoreset.statistics.outcomes import STRONG
+from easycoreset.statistics.outcomes import STRONG_FILE
 
-CONTRASTS = "contrasts.json"
-OUTCOMES = {"index": "integer", "label": "integer", "attack": "text", "eps": "number", "broken": "bool"}
+CONTRASTS_FILE = "contrasts.json"
+OUTCOME_COLUMNS = {"index": "integer", "label": "integer", "attack": "text", "eps": "number", "broken": "bool"}
 MAX_SENTENCES = 12  # declared contrasts that have a sentence each
 
 
-def contrasts_of(folder: Path, results: pa.Table) -> list[Contrast]:
+def measure_contrasts(folder: Path, results: pa.Table) -> list[Contrast]:
     """Every contrast in an experiment's folder, the declared ones first."""
-    plans = read_plans(read_experiment(folder))
-    return contrast_all(outcomes_of(folder, results, plans), plans)
+    plans = read_plans(read_experiment_record(folder))
+    return contrast_all(open_outcomes(folder, results, plans), plans)
 
 
-def outcomes_of(folder: Path, results: pa.Table, plans: Plans) -> Outcomes:
+def open_outcomes(folder: Path, results: pa.Table, plans: Plans) -> Outcomes:
     """The outcomes of every test image, read from the cells on demand.
 
     They include cells that declared contrasts use but the last start left out.
     """
-    columns = [name for name in RESULTS if name in results.column_names]
+    columns = [name for name in RESULT_COLUMNS if name in results.column_names]
     rows = results.select(columns).to_pylist()
     listed = {row["cell"] for row in rows}
     missing = dict.fromkeys(name for plan in plans.family for name in plan.cells if name not in listed)
@@ -64,11 +64,11 @@ def _cell_rows(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def write_contrasts(folder: Path) -> None:
     """Write `contrasts.json`: the gains, intervals, p values and verdicts that the page shows."""
-    values = [contrast_json(contrast) for contrast in contrasts_of(folder, read_results(folder))]
-    write_json(folder / CONTRASTS, {"schema_version": SCHEMA_VERSION, "contrasts": values})
+    values = [contrast_to_json(contrast) for contrast in measure_contrasts(folder, read_results(folder))]
+    write_json(folder / CONTRASTS_FILE, {"schema_version": SCHEMA_VERSION, "contrasts": values})
 
 
-def contrast_json(contrast: Contrast) -> dict[str, Any]:
+def contrast_to_json(contrast: Contrast) -> dict[str, Any]:
     """A contrast as JSON values: its plan, its statistics, its verdict and the sentence that states it."""
     facts = {name: value for name, value in vars(contrast).items() if name not in ("plan", "estimate")}
     statistics = {} if contrast.estimate is None else dataclasses.asdict(contrast.estimate)
@@ -81,7 +81,7 @@ def contrast_json(contrast: Contrast) -> dict[str, Any]:
         "image_variance": statistics.get("image_variance"),
         "images": statistics.get("images"),
     }
-    words = {"verdict": contrast.verdict, "says": contrast.sentence()}
+    words = {"verdict": contrast.verdict, "says": contrast.describe()}
     return _nan_to_null({**contrast.plan.to_json(), **figures, **facts, **words})
 
 
@@ -96,7 +96,7 @@ def _nan_to_null(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-RESULTS = {
+RESULT_COLUMNS = {
     **dict.fromkeys(("cell", "method", "objective", "attack", "data"), "text"),
     "model": "text?",
     "norm": "text?",
@@ -106,7 +106,7 @@ RESULTS = {
     "weighted": "bool",
     **dict.fromkeys(("updates", "epochs"), "integer?"),
 }
-SHARES = ("fraction", "clean", "accuracy")
+SHARE_COLUMNS = ("fraction", "clean", "accuracy")
 
 
 def read_results(folder: Path) -> pa.Table:
@@ -115,14 +115,14 @@ def read_results(folder: Path) -> pa.Table:
     Raises:
         UsageError: it is missing or damaged, or a cell's name is not 16 hex digits.
     """
-    table = read_table(folder / "results.parquet", RESULTS)
+    table = read_table(folder / "results.parquet", RESULT_COLUMNS)
     for name in set(table["cell"].to_pylist()):
         if re.fullmatch(r"[0-9a-f]{16}", name) is None:
             raise UsageError(f"{folder / 'results.parquet'}: a cell must be 16 hex digits; got {quote(name)}")
-    for name in (name for name, kind in RESULTS.items() if kind == "number"):
+    for name in (name for name, kind in RESULT_COLUMNS.items() if kind == "number"):
         if not np.isfinite(table[name].to_numpy()).all():
             raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be finite")
-        if name in SHARES and not ((table[name].to_numpy() >= 0) & (table[name].to_numpy() <= 1)).all():
+        if name in SHARE_COLUMNS and not ((table[name].to_numpy() >= 0) & (table[name].to_numpy() <= 1)).all():
             raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be in [0, 1]")
     image_counts: dict[tuple[Any, ...], int] = {}
     cells: dict[str, tuple[Any, ...]] = {}
@@ -138,15 +138,15 @@ def read_results(folder: Path) -> pa.Table:
     return table
 
 
-def tell_verdicts(declared: Sequence[Contrast]) -> list[str]:
+def verdict_sentences(declared: Sequence[Contrast]) -> list[str]:
     """A sentence per declared contrast; of many, only for gains, losses and the primary, and a list of the others."""
     conclusive = [contrast for contrast in declared if contrast.verdict in ("gain", "loss") or contrast.primary]
     if len(declared) <= MAX_SENTENCES:
-        return [contrast.sentence() for contrast in declared]
-    points = [contrast.sentence() for contrast in sorted(conclusive, key=lambda c: (not c.primary, -c.gain))]
+        return [contrast.describe() for contrast in declared]
+    points = [contrast.describe() for contrast in sorted(conclusive, key=lambda c: (not c.primary, -c.gain))]
     for verdict in dict.fromkeys(contrast.verdict for contrast in declared if contrast not in conclusive):
         descriptions = [
-            f"{c.method} against {c.against} ({c.plan.objective}, {say_share(c.plan.fraction)})"
+            f"{c.method} against {c.against} ({c.plan.objective}, {format_percent(c.plan.fraction)})"
             for c in declared
             if c.verdict == verdict and c not in conclusive
         ]
@@ -154,7 +154,7 @@ def tell_verdicts(declared: Sequence[Contrast]) -> list[str]:
     return points
 
 
-def contrast_table(contrasts: Sequence[Contrast]) -> Grid:
+def make_contrast_table(contrasts: Sequence[Contrast]) -> DataTable:
     """The table of all contrasts."""
     columns = [
         "method",
@@ -186,7 +186,7 @@ def contrast_table(contrasts: Sequence[Contrast]) -> Grid:
                 plan.objective,
                 plan.fraction,
                 f"{plan.size} {plan.unit}",
-                say_eps(plan.eps),
+                format_eps(plan.eps),
                 plan.kind,
                 status,
                 *map(_in_points, (c.gain, c.low, c.high)),
@@ -197,10 +197,10 @@ def contrast_table(contrasts: Sequence[Contrast]) -> Grid:
                 c.verdict,
             ]
         )
-    return Grid("gains in robust accuracy", columns, rows)
+    return DataTable("gains in robust accuracy", columns, rows)
 
 
-def sensitivity_table(declared: Sequence[Contrast]) -> Grid:
+def make_sensitivity_table(declared: Sequence[Contrast]) -> DataTable:
     """The table of each declared contrast's gain by seed, without its extreme seed and under strong attacks."""
     seeds = sorted({seed for contrast in declared for seed in contrast.gains})
     attacks = list(dict.fromkeys(name for contrast in declared for name in contrast.strong))
@@ -238,7 +238,7 @@ def sensitivity_table(declared: Sequence[Contrast]) -> Grid:
             figures = (None, None, None) if under is None else (under.mean, under.low, under.high)
             row += [*map(_in_points, figures), None if under is None else under.images]
         rows.append(row)
-    return Grid("gains in points, seed by seed", columns, rows)
+    return DataTable("gains in points, seed by seed", columns, rows)
 
 
 def _in_points(value: float | None) -> float | None:
@@ -256,7 +256,7 @@ def load_outcomes(folder: Path, name: str) -> pa.Table:
         UsageError: they are missing or damaged, or an attacked image does not have exactly one clean prediction.
     """
     file = folder / "cells" / name / "predictions.parquet"
-    table = read_table(file, OUTCOMES)
+    table = read_table(file, OUTCOME_COLUMNS)
     index = table["index"].to_numpy()
     attacks = np.array(table["attack"].to_pylist(), object)
     clean = index[attacks == "clean"]
@@ -274,10 +274,10 @@ def load_strong(folder: Path, name: str) -> pa.Table | None:
     Raises:
         UsageError: they are damaged, or contain images that the cell does not have.
     """
-    file = folder / "cells" / name / STRONG
+    file = folder / "cells" / name / STRONG_FILE
     if not file.exists():
         return None
-    table = read_table(file, OUTCOMES)
+    table = read_table(file, OUTCOME_COLUMNS)
     cell_images = load_outcomes(folder, name)["index"].to_numpy()
     is_valid = np.isin(table["index"].to_numpy(), cell_images).all() and not table["broken"].null_count
     if not is_valid or not np.isfinite(table["eps"].to_numpy()).all():
@@ -285,7 +285,7 @@ def load_strong(folder: Path, name: str) -> pa.Table | None:
     return table
 
 
-def read_experiment(folder: Path) -> dict[str, Any]:
+def read_experiment_record(folder: Path) -> dict[str, Any]:
     """An experiment's `run.json`; empty where there is none.
 
     Raises:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from easycoreset.console import say_duration, say_eps, say_share
-from easycoreset.reporting.page import Figure, Section, axes, errors, line, over_eps
+from easycoreset.console import format_duration, format_eps, format_percent
+from easycoreset.reporting.page import Figure, Section, axes_layout, eps_layout, error_bars, line_trace
 from easycoreset.statistics import Group
 from easycoreset.statistics.planned_contrasts import FULL
 
@@ -36,23 +36,29 @@ def draw_frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
     for objective, fraction in _settings(groups):
         eps = main_eps[objective]
         data = []
-        pairs = [(g, robust) for g in _in_setting(groups, objective, fraction) if (robust := g.at(eps)) is not None]
+        pairs = [
+            (g, robust) for g in _in_setting(groups, objective, fraction) if (robust := g.accuracy_at(eps)) is not None
+        ]
         for method in dict.fromkeys(group.method for group, _ in pairs):
             points = sorted(((g, r) for g, r in pairs if g.method == method), key=lambda pair: pair[0].clean[0])
             data.append(
-                line(
+                line_trace(
                     method,
                     numbers[method],
                     [100 * g.clean[0] for g, _ in points],
                     [100 * r[0] for _, r in points],
-                    error_x=errors([_standard_error(g.clean, g.seeds) for g, _ in points]),
-                    error_y=errors([_standard_error(r, g.seeds) for g, r in points]),
+                    error_x=error_bars([_standard_error(g.clean, g.seeds) for g, _ in points]),
+                    error_y=error_bars([_standard_error(r, g.seeds) for g, r in points]),
                     text=[g.budget for g, _ in points],
                     hovertemplate="%{text}<br>clean %{x:.1f}, robust %{y:.1f}",
                 )
             )
-        caption = f"{objective}, {say_share(fraction)} kept: accuracy at eps {say_eps(eps)} against clean accuracy"
-        figures.append(Figure(caption, data, axes("clean accuracy, %", f"robust accuracy at eps {say_eps(eps)}, %")))
+        caption = (
+            f"{objective}, {format_percent(fraction)} kept: accuracy at eps {format_eps(eps)} against clean accuracy"
+        )
+        figures.append(
+            Figure(caption, data, axes_layout("clean accuracy, %", f"robust accuracy at eps {format_eps(eps)}, %"))
+        )
     return figures
 
 
@@ -75,11 +81,11 @@ def describe_fractions(groups: Sequence[Group]) -> list[Section]:
     for objective in dict.fromkeys(group.objective for group in groups):
         matching = [group for group in _largest_budget(groups) if group.objective == objective]
         eps = sorted({key[1] for group in matching for key in group.robust})
-        for name, attacked_eps in [("clean", None), *((f"eps {say_eps(e)}", e) for e in eps)]:
+        for name, attacked_eps in [("clean", None), *((f"eps {format_eps(e)}", e) for e in eps)]:
             data = []
             for method in dict.fromkeys(group.method for group in matching):
                 points = sorted(
-                    (g.fraction, g.clean if attacked_eps is None else g.at(attacked_eps), g.seeds)
+                    (g.fraction, g.clean if attacked_eps is None else g.accuracy_at(attacked_eps), g.seeds)
                     for g in matching
                     if g.method == method
                 )
@@ -87,13 +93,15 @@ def describe_fractions(groups: Sequence[Group]) -> list[Section]:
                 x = [100 * f for f, _, _ in points]
                 y = [100 * v[0] for _, v, _ in points]
                 data.append(
-                    line(method, numbers[method], x, y, error_y=errors([_standard_error(v, n) for _, v, n in points]))
+                    line_trace(
+                        method, numbers[method], x, y, error_y=error_bars([_standard_error(v, n) for _, v, n in points])
+                    )
                 )
             figures.append(
                 Figure(
                     f"{objective}: accuracy, {name}, against the fraction kept",
                     data,
-                    axes("kept, %", f"accuracy, {name}, %"),
+                    axes_layout("kept, %", f"accuracy, {name}, %"),
                 )
             )
     return [Section("Accuracy against the fraction kept", figures=figures)]
@@ -107,18 +115,18 @@ def draw_curves(groups: Sequence[Group]) -> list[Figure]:
         data = []
         for group in _largest_budget(_in_setting(groups, objective, fraction)):
             eps = sorted({key[1] for key in group.robust})
-            points = [(0.0, group.clean), *((e, at) for e in eps if (at := group.at(e)) is not None)]
+            points = [(0.0, group.clean), *((e, at) for e in eps if (at := group.accuracy_at(e)) is not None)]
             data.append(
-                line(
+                line_trace(
                     f"{group.method}, {group.budget}",
                     numbers[group.method],
                     [e for e, _ in points],
                     [100 * v[0] for _, v in points],
-                    error_y=errors([_standard_error(v, group.seeds) for _, v in points]),
+                    error_y=error_bars([_standard_error(v, group.seeds) for _, v in points]),
                 )
             )
-        caption = f"{objective}, {say_share(fraction)} kept: accuracy under attack over eps, largest budgets"
-        figures.append(Figure(caption, data, over_eps(eps for curve in data for eps in curve["x"])))
+        caption = f"{objective}, {format_percent(fraction)} kept: accuracy under attack over eps, largest budgets"
+        figures.append(Figure(caption, data, eps_layout(eps for curve in data for eps in curve["x"])))
     return figures
 
 
@@ -130,7 +138,7 @@ def draw_cost(results: pa.Table) -> Figure:
     for method in dict.fromkeys(row["method"] for row in rows):
         by_cell = {row["cell"]: row for row in rows if row["method"] == method}.values()
         data.append(
-            line(
+            line_trace(
                 method,
                 numbers[method],
                 [row["seconds"] for row in by_cell],
@@ -141,6 +149,6 @@ def draw_cost(results: pa.Table) -> Figure:
     total = sum(row["seconds"] for row in {row["cell"]: row for row in rows}.values())
     caption = (
         "each cell's seconds (selection, training and evaluation, without scoring runs) and robust accuracy; "
-        f"{say_duration(total)} in all"
+        f"{format_duration(total)} in all"
     )
-    return Figure(caption, data, axes("seconds", "robust accuracy at the main eps, %"))
+    return Figure(caption, data, axes_layout("seconds", "robust accuracy at the main eps, %"))

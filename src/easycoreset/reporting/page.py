@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from easycoreset.console import say_eps
+from easycoreset.console import format_eps
 
 # Okabe and Ito's palette, distinguishable with any colour vision; markers differ too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
@@ -21,12 +21,12 @@ class Figure:
     """A plotly figure and its caption, which screen readers read too."""
 
     caption: str
-    data: list[dict[str, Any]]
+    traces: list[dict[str, Any]]
     layout: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Grid:
+class DataTable:
     """A sortable, filterable table; numbers stay numbers, so that they sort as numbers."""
 
     caption: str
@@ -35,11 +35,11 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Picture:
+class SampleImage:
     """The image of a sample as a data URL, empty where it cannot be shown; `index` where it can be ticked."""
 
-    data: str
-    name: str
+    url: str
+    caption: str
     index: int | None = None
     sample_id: str = ""
 
@@ -50,13 +50,13 @@ class Section:
 
     title: str
     paragraphs: Sequence[str] = ()
-    points: Sequence[str] = ()
+    bullets: Sequence[str] = ()
     figures: Sequence[Figure] = ()
-    tables: Sequence[Grid] = ()
-    galleries: dict[str, Sequence[Picture]] = field(default_factory=dict)
-    ticks: dict[str, list[Picture]] = field(default_factory=dict)
+    tables: Sequence[DataTable] = ()
+    galleries: dict[str, Sequence[SampleImage]] = field(default_factory=dict)
+    tickable_galleries: dict[str, list[SampleImage]] = field(default_factory=dict)
     code: str = ""
-    folded: bool = False
+    collapsed: bool = False
 
 
 def render(title: str, sections: Sequence[Section]) -> str:
@@ -69,7 +69,7 @@ def render(title: str, sections: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure_json"] = to_script_json
-    environment.filters["cell"] = show_cell
+    environment.filters["cell"] = format_cell
     library = ""
     if any(section.figures for section in sections):
         from plotly.offline import get_plotlyjs
@@ -80,7 +80,7 @@ def render(title: str, sections: Sequence[Section]) -> str:
 
 def to_script_json(figure: Figure) -> Markup:
     """A figure as JSON that is safe inside <script>: no character of it can end the element."""
-    text = json.dumps(_nan_to_null({"data": figure.data, "layout": figure.layout}), allow_nan=False)
+    text = json.dumps(_nan_to_null({"data": figure.traces, "layout": figure.layout}), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
@@ -95,21 +95,21 @@ def _nan_to_null(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def show_cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """The text of a table's value."""
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def line(name: str, number: int, x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
+def line_trace(name: str, number: int, x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
     """A line with markers; `number` chooses one of 64 pairs of colour and symbol."""
     colour = COLOURS[number % len(COLOURS)]
     symbol = SYMBOLS[(number + number // len(COLOURS)) % len(SYMBOLS)]
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": plain(name),
+        "name": escape_plotly_text(name),
         "x": list(x),
         "y": list(y),
         "line": {"color": colour},
@@ -118,26 +118,26 @@ def line(name: str, number: int, x: Sequence[Any], y: Sequence[Any], **more: Any
     }
 
 
-def plain(text: str) -> str:
+def escape_plotly_text(text: str) -> str:
     """Text that plotly shows literally; unescaped, <b> would make it bold."""
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def axes(x: str, y: str, **more: Any) -> dict[str, Any]:
+def axes_layout(x: str, y: str, **more: Any) -> dict[str, Any]:
     """A layout with titles of both axes."""
     return {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}, **more}
 
 
-def over_eps(radii: Iterable[float]) -> dict[str, Any]:
+def eps_layout(radii: Iterable[float]) -> dict[str, Any]:
     """A layout of accuracy over eps; radii that are multiples of 1/255 have ticks such as 8/255."""
     ticks = sorted({0.0, *radii})
-    layout = axes("eps", "accuracy, %")
-    if any("/255" in say_eps(eps) for eps in ticks):
-        layout["xaxis"] |= {"tickvals": ticks, "ticktext": [say_eps(eps) for eps in ticks]}
+    layout = axes_layout("eps", "accuracy, %")
+    if any("/255" in format_eps(eps) for eps in ticks):
+        layout["xaxis"] |= {"tickvals": ticks, "ticktext": [format_eps(eps) for eps in ticks]}
     return layout
 
 
-def errors(values: Sequence[float]) -> dict[str, Any]:
+def error_bars(values: Sequence[float]) -> dict[str, Any]:
     """Error bars."""
     return {
         "type": "data",

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from easycoreset.console import say_eps
+from easycoreset.console import format_eps
 from easycoreset.records import read_record
 from easycoreset.reporting.audit import describe_audit
-from easycoreset.reporting.page import Figure, Grid, Section, errors, line, over_eps
+from easycoreset.reporting.page import DataTable, Figure, Section, eps_layout, error_bars, line_trace
 from easycoreset.reporting.score_report import describe_scores
 from easycoreset.reporting.training_report import describe_evaluation
 
 NAMES = {"coreset": "coreset", "random": "random, same size", "all": "all samples"}
 
 
-def describe_whole(folder: Path) -> list[Section]:
+def describe_run(folder: Path) -> list[Section]:
     """The sections of a folder that `run` wrote."""
     comparison = read_record(folder / "comparison.json")
     sections = [_comparison_section(comparison)]
@@ -37,11 +37,11 @@ def _comparison_section(comparison: dict[str, Any]) -> Section:
     emptied = [row["class"] for row in classes if row["before"] and not row["after"]]
     if emptied:
         points.append(f"The coreset holds no sample of {len(emptied)} classes: {', '.join(emptied[:MAX_NAMED])}.")
-    counts = Grid("samples of each class", ["class", "before", "kept"], [list(row.values()) for row in classes])
+    counts = DataTable("samples of each class", ["class", "before", "kept"], [list(row.values()) for row in classes])
     return Section(
         "Effect of the coreset",
         [summary, ONE_SEED, TERMS],
-        points=points,
+        bullets=points,
         figures=[_figure(rows)],
         tables=[_table(rows), *([counts] if classes else [])],
     )
@@ -72,7 +72,7 @@ def describe_gains(rows: Sequence[dict[str, Any]], against: dict[str, list[dict[
         elif gains := against.get(other["trained_on"]):
             clean, *attacked = map(_gain, gains)
             differences = [text for text, line in zip(attacked, gains[1:], strict=True) if _differs(line)]
-            undetected = [f"eps {say_eps(line['eps'])}" for line in gains[1:] if not _differs(line)]
+            undetected = [f"eps {format_eps(line['eps'])}" for line in gains[1:] if not _differs(line)]
             remainder = [f"no detectable difference at {', '.join(undetected)}"] if undetected else []
             points.append(f"Against {name}: {'; '.join([clean, *differences, *remainder])}.")
     return points
@@ -80,7 +80,7 @@ def describe_gains(rows: Sequence[dict[str, Any]], against: dict[str, list[dict[
 
 def _gain(line: dict[str, float]) -> str:
     """A difference with its interval, in points."""
-    where = f"at eps {say_eps(line['eps'])}" if line["eps"] else "clean"
+    where = f"at eps {format_eps(line['eps'])}" if line["eps"] else "clean"
     low = 100 * line["low"]
     high = 100 * line["high"]
     caveat = "" if _differs(line) or line["eps"] else ", no detectable difference"
@@ -96,10 +96,10 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
     data: list[dict[str, Any]] = []
     for number, row in enumerate(rows):
         entries = [row["clean"], *row["worst"]]
-        bars = errors([100 * (e["high"] - e["accuracy"]) for e in entries])
+        bars = error_bars([100 * (e["high"] - e["accuracy"]) for e in entries])
         bars |= {"symmetric": False, "arrayminus": [100 * (e["accuracy"] - e["low"]) for e in entries]}
         data.append(
-            line(
+            line_trace(
                 NAMES[row["trained_on"]],
                 number,
                 [e["eps"] for e in entries],
@@ -108,14 +108,14 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
             )
         )
     radii = [e["eps"] for row in rows for e in row["worst"]]
-    return Figure("accuracy under the worst attack over eps, with 95% intervals", data, over_eps(radii))
+    return Figure("accuracy under the worst attack over eps, with 95% intervals", data, eps_layout(radii))
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Grid:
-    eps = [f"eps {say_eps(e['eps'])}" for e in rows[0]["worst"]]
+def _table(rows: Sequence[dict[str, Any]]) -> DataTable:
+    eps = [f"eps {format_eps(e['eps'])}" for e in rows[0]["worst"]]
     table_rows: list[list[Any]] = []
     for row in rows:
         accuracies = [row["clean"]["accuracy"], *(e["accuracy"] for e in row["worst"])]
         percentages = [round(100 * value, 1) for value in accuracies]
         table_rows.append([NAMES[row["trained_on"]], row["objective"], *percentages, len(row["warnings"])])
-    return Grid("accuracy in %", ["trained on", "objective", "clean", *eps, "warnings"], table_rows)
+    return DataTable("accuracy in %", ["trained on", "objective", "clean", *eps, "warnings"], table_rows)

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from easycoreset.console import log
-from easycoreset.data_specs import is_here, is_listed, takes_size
+from easycoreset.data_specs import has_image_files, is_local, needs_image_size
 from easycoreset.errors import UsageError
-from easycoreset.image_decoding import decode, find_white
+from easycoreset.image_decoding import decode_image, find_white_value
 from easycoreset.records import read_record
-from easycoreset.reporting.page import COLOURS, Figure, Grid, Picture, Section, axes, plain
+from easycoreset.reporting.page import COLOURS, DataTable, Figure, SampleImage, Section, axes_layout, escape_plotly_text
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.image_paths import find_image_files
 
@@ -34,11 +34,14 @@ def describe_scores(folder: Path, fractions: Sequence[float] = (0.3, 0.5, 0.7)) 
     text += f"higher is harder. {int((scores.n_obs == 0).sum())} were never observed."
     if not np.isfinite(scores[main]).any():
         return [Section("Hardness", [f"{text} No sample has a finite {main}."], tables=[_table(scores)])]
-    figures = [histogram(scores, main, fractions), by_class(scores, main)]
-    return [Section("Hardness", [text], figures=figures, tables=[_table(scores)]), gallery(folder, scores, main)]
+    figures = [draw_histogram(scores, main, fractions), draw_class_boxes(scores, main)]
+    return [
+        Section("Hardness", [text], figures=figures, tables=[_table(scores)]),
+        describe_gallery(folder, scores, main),
+    ]
 
 
-def histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
+def draw_histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
     """A histogram, whose size does not depend on the number of samples, with the cuts of some fractions."""
     values = scores[name][np.isfinite(scores[name])].astype(float)
     positive = len(values) > 0 and 0 < values.min() * (1 + 1e-6) < values.max()
@@ -65,7 +68,7 @@ def histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
     ]
     percentages = ", ".join(f"{fraction:.0%}" for fraction in fractions)
     caption = f"samples by {name}; the dashed lines are where keeping the easiest {percentages} cuts"
-    layout = axes(name, "samples", shapes=shapes, annotations=notes, bargap=0)
+    layout = axes_layout(name, "samples", shapes=shapes, annotations=notes, bargap=0)
     if positive:
         layout["xaxis"]["type"] = "log"
     return Figure(caption, data, layout)
@@ -79,9 +82,9 @@ def _even_edges(values: np.ndarray) -> np.ndarray:
     return np.linspace(low - padding, high + padding, BINS + 1)
 
 
-def by_class(scores: Scores, name: str) -> Figure:
+def draw_class_boxes(scores: Scores, name: str) -> Figure:
     """Box plots of the classes, with quantiles computed here so that the page stays small."""
-    names = [plain(name) for name in scores.class_names]
+    names = [escape_plotly_text(name) for name in scores.class_names]
     boxes = []
     for label in range(len(names)):
         values = scores[name][(scores.labels == label) & np.isfinite(scores[name])]
@@ -100,22 +103,22 @@ def by_class(scores: Scores, name: str) -> Figure:
             "name": name,
         }
     ]
-    layout = axes("class", name)
+    layout = axes_layout("class", name)
     layout["xaxis"]["type"] = "category"
     return Figure(f"{name} of each class: median, quartiles, 5th and 95th percentile", data, layout)
 
 
-def _table(scores: Scores) -> Grid:
+def _table(scores: Scores) -> DataTable:
     rows = []
     for name, values in scores.columns.items():
         finite = values[np.isfinite(values)].astype(float)
         quantiles = np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]).tolist() if len(finite) else [None] * 5
         rows.append([name, *quantiles, len(values) - len(finite)])
     columns = ["hardness", "easiest", "1st quartile", "median", "3rd quartile", "hardest", "undefined"]
-    return Grid("every hardness", columns, rows)
+    return DataTable("every hardness", columns, rows)
 
 
-def gallery(folder: Path, scores: Scores, name: str) -> Section:
+def describe_gallery(folder: Path, scores: Scores, name: str) -> Section:
     """The easiest and the hardest samples of each class, with their ids; unreadable images are listed."""
     record = read_record(folder / "run.json") if (folder / "run.json").exists() else {}
     fingerprint = str(scores.provenance.get("fingerprint", ""))
@@ -124,7 +127,7 @@ def gallery(folder: Path, scores: Scores, name: str) -> Section:
         return Section("Easiest and hardest", ["There are no images: the data set was moved, removed or changed."])
     order = np.argsort(scores[name], kind="stable")
     order = order[np.isfinite(scores[name][order])]
-    galleries: dict[str, Sequence[Picture]] = {}
+    galleries: dict[str, Sequence[SampleImage]] = {}
     unreadable: list[str] = []
     for label in range(min(len(scores.class_names), CLASSES)):
         in_class = order[scores.labels[order] == label]
@@ -133,14 +136,14 @@ def gallery(folder: Path, scores: Scores, name: str) -> Section:
             for row in rows:
                 title = f"{scores.sample_ids[row]} ({scores[name][row]:.3g})"
                 try:
-                    shown.append(Picture(images(int(row)), title))
+                    shown.append(SampleImage(images(int(row)), title))
                 except Exception as error:  # an unreadable image raises almost anything
                     unreadable.append(f"{scores.sample_ids[row]} cannot be read: {error}")
             galleries[f"{end} of class {scores.class_names[label]}"] = shown
     text = f"Ordered by {name}, whose value follows each sample's id."
     if len(scores.class_names) > CLASSES:
         text += f" Shown are the first {CLASSES} of {len(scores.class_names)} classes."
-    return Section("Easiest and hardest", [text], points=unreadable, galleries=galleries)
+    return Section("Easiest and hardest", [text], bullets=unreadable, galleries=galleries)
 
 
 def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[str], labels: Ints, known: str) -> Any:
@@ -152,22 +155,22 @@ def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[st
     options = record.get("given", record.get("options", {}))
     data = options.get("data")
     size = options.get("image_size")
-    if not isinstance(data, str) or not known or not is_here(data):
+    if not isinstance(data, str) or not known or not is_local(data):
         return None
     if not isinstance(size, int | None) or (size is not None and not 8 <= size <= MAX_SIDE):
         return None
-    if is_listed(data):
+    if has_image_files(data):
         try:
             files = find_image_files(data, sample_ids, labels, known)
         except (UsageError, OSError, ValueError) as error:
             log.info("no images: %s", error)
             return None
-        white = find_white(files[:: len(files) // WHITE_SAMPLE + 1])
-        return lambda row: data_url(decode(files[row], size or DEFAULT_SIDE, white))
+        white = find_white_value(files[:: len(files) // WHITE_SAMPLE + 1])
+        return lambda row: encode_png_url(decode_image(files[row], size or DEFAULT_SIDE, white))
     from easycoreset.data import open_source
 
     try:
-        split = open_source(data, image_size=size if takes_size(data) else None).splits[split_name]
+        split = open_source(data, image_size=size if needs_image_size(data) else None).splits[split_name]
     except Exception as error:  # the data may be removed, moved or damaged
         log.info("no images: %s", error)
         return None
@@ -177,12 +180,12 @@ def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[st
 
     def image_url(row: int) -> str:
         pixels = next(split.batches(np.array([row]), 1)).x[0].permute(1, 2, 0).mul(255).round().byte().numpy()
-        return data_url(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        return encode_png_url(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
     return image_url
 
 
-def data_url(pixels: np.ndarray) -> str:
+def encode_png_url(pixels: np.ndarray) -> str:
     """An image [H,W] or [H,W,3], uint8, as a PNG in a data URL."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from easycoreset.console import say_share
-from easycoreset.reporting.page import Grid, Section
+from easycoreset.console import format_percent
+from easycoreset.reporting.page import DataTable, Section
 from easycoreset.statistics import PlannedContrast, list_starts
 
 DECLARED = (
@@ -18,7 +18,7 @@ FIRST_VERSION = (
 )
 
 
-def describe_starts(record: Mapping[str, Any]) -> Section:
+def describe_start_history(record: Mapping[str, Any]) -> Section:
     """The section "How this was run"."""
     starts = list_starts(record)
     if not starts:
@@ -39,7 +39,10 @@ def describe_starts(record: Mapping[str, Any]) -> Section:
     ]
     texts = [DECLARED, *([FIRST_VERSION] if any("version" in start for start in starts) else [])]
     return Section(
-        "How this was run", texts, points=_describe_additions(starts), tables=[Grid("starts", columns, table_rows)]
+        "How this was run",
+        texts,
+        bullets=_describe_additions(starts),
+        tables=[DataTable("starts", columns, table_rows)],
     )
 
 
@@ -85,6 +88,6 @@ def _describe_additions(starts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _contrast_name(plan: PlannedContrast) -> str:
     return (
-        f"{plan.method} against {plan.against} ({plan.kind}, {plan.objective}, {say_share(plan.fraction)} kept, "
+        f"{plan.method} against {plan.against} ({plan.kind}, {plan.objective}, {format_percent(plan.fraction)} kept, "
         f"{len(plan.seeds)} seeds)"
     )

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from easycoreset.console import say_eps
-from easycoreset.reporting.page import Grid, Section
+from easycoreset.console import format_eps
+from easycoreset.reporting.page import DataTable, Section
 from easycoreset.statistics import Outcomes, mean_std
 
 FEWER = (
@@ -17,7 +17,7 @@ FEWER = (
 )
 
 
-def describe_strong(cells: Mapping[str, dict[str, Any]], outcomes: Outcomes) -> list[Section]:
+def describe_strong_attacks(cells: Mapping[str, dict[str, Any]], outcomes: Outcomes) -> list[Section]:
     """One row per method, budget and strong attack: mean over seeds, and the table's attacks on the same images.
 
     Args:
@@ -32,7 +32,15 @@ def describe_strong(cells: Mapping[str, dict[str, Any]], outcomes: Outcomes) -> 
         budget = f"{options['updates']} updates" if options.get("updates") else f"{options.get('epochs')} epochs"
         for attack in strong["attack"].unique().to_pylist() if strong is not None else ():
             *accuracies, eps, images = _accuracies(usual, strong, attack)
-            key = (options["objective"], options["fraction"], options["method"], budget, attack, say_eps(eps), images)
+            key = (
+                options["objective"],
+                options["fraction"],
+                options["method"],
+                budget,
+                attack,
+                format_eps(eps),
+                images,
+            )
             pairs_by_row.setdefault(key, []).append((accuracies[0], accuracies[1]))
     if not pairs_by_row:
         return []
@@ -57,7 +65,7 @@ def describe_strong(cells: Mapping[str, dict[str, Any]], outcomes: Outcomes) -> 
         rounded_std = None if std != std else round(std, 2)
         figures = [round(strongest, 2), rounded_std, round(usual, 2), round(usual - strongest, 2)]
         rows.append([*key, len(pairs), *figures])
-    grid = Grid("accuracy in % under strong attacks, mean and standard deviation over seeds", columns, rows)
+    grid = DataTable("accuracy in % under strong attacks, mean and standard deviation over seeds", columns, rows)
     names = ", ".join(dict.fromkeys(key[4] for key in pairs_by_row))
     return [Section(f"Strong attacks: {names}", [FEWER], tables=[grid])]
 

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from easycoreset.console import log, progress, say_eps
+from easycoreset.console import format_eps, log, progress
 from easycoreset.errors import OtherRunError, UsageError
 from easycoreset.feature_extraction import complete_kinds, save_features
 from easycoreset.hardness.exact import normalisation_std
 from easycoreset.models.saved import load_weights, save_model
-from easycoreset.options import ScoreOptions, defaults_json, takes
+from easycoreset.options import ScoreOptions, accept_options, defaults_json
 from easycoreset.process_group import broadcast, is_main_process, preserve_rng
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.run_folders import RunFolder
@@ -21,7 +21,7 @@ from easycoreset.scoring.checkpoints import (
     score_checkpoints,
     score_other_split,
 )
-from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
+from easycoreset.scoring.files import OUTPUT_NAMES, scores_file, trajectory_folder
 from easycoreset.scoring.measures import (
     Measures,
     log_costs,
@@ -53,13 +53,13 @@ from easycoreset.training import (
     prepare,
     training_summary,
 )
-from easycoreset.training.distributed import claim_distributed
+from easycoreset.training.distributed import open_distributed_run_folder
 from easycoreset.training.setup import options_record
 
 __all__ = ["compare_early", "score", "scores_file", "trajectory_folder"]
 
 
-@takes(ScoreOptions)
+@accept_options(ScoreOptions)
 @preserve_rng()
 def score(options: ScoreOptions) -> Scores:
     """Train a model and score every sample of a split; repeating the call resumes, or returns the finished scores.
@@ -90,8 +90,12 @@ def score(options: ScoreOptions) -> Scores:
         identity["feature_layer"] = options.feature_layer
     if not options.overwrite:
         _refuse_changed_data(job, options)
-    claiming: dict[str, Any] = {"overwrite": options.overwrite, "places": PLACES, "defaults": defaults_json(options)}
-    with claim_distributed(options.out, "score", identity, **claiming) as run:
+    folder_options: dict[str, Any] = {
+        "overwrite": options.overwrite,
+        "output_names": OUTPUT_NAMES,
+        "defaults": defaults_json(options),
+    }
+    with open_distributed_run_folder(options.out, "score", identity, **folder_options) as run:
         if not run.done:
             log_costs(job, measures, len(options.scored_epochs()))
             _train_and_score(job, options, measures, run)
@@ -135,7 +139,7 @@ def _save_features(job: TrainingSetup, options: ScoreOptions, run: RunFolder) ->
     size = options.scoring_batch_size
     eps = getattr(job.objective, "eps", 8 / 255)
     if "adversarial" in missing:
-        log.info("adversarial features are those of PGD examples at eps %s, linf", say_eps(eps))
+        log.info("adversarial features are those of PGD examples at eps %s, linf", format_eps(eps))
     for kind in missing:
         with progress(f"{kind} features", -(-len(job.split) // size)) as bar:
             save_features(

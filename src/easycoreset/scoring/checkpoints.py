@@ -10,17 +10,17 @@ from torch import nn
 
 from easycoreset.console import log
 from easycoreset.data import Split
-from easycoreset.data_specs import split_place
+from easycoreset.data_specs import split_weights_path
 from easycoreset.errors import UsageError, quote, require
 from easycoreset.file_lists import delete_written
 from easycoreset.models.foreign import load_foreign
 from easycoreset.models.saved import load_weights
 from easycoreset.options import RecipeOptions, ScoreOptions, options_json
 from easycoreset.options.training import ComputeOptions
-from easycoreset.paths import digest_of
+from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import broadcast, is_main_process
 from easycoreset.run_folders import RunFolder
-from easycoreset.scoring.files import PLACES, scores_file, trajectory_folder
+from easycoreset.scoring.files import OUTPUT_NAMES, scores_file, trajectory_folder
 from easycoreset.scoring.measures import Measures, log_costs, per_epoch_measures, spell_measure, supported_measures
 from easycoreset.scoring.passes import (
     compute_vog,
@@ -33,7 +33,7 @@ from easycoreset.scoring.passes import (
 from easycoreset.tables import Scores
 from easycoreset.training import TrainingSetup, fresh_model, prepare
 from easycoreset.training.checkpoint import CHECKPOINT_FILE
-from easycoreset.training.distributed import claim_distributed
+from easycoreset.training.distributed import open_distributed_run_folder
 from easycoreset.training.setup import check_model, options_record, require_gradient, to_device
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -80,13 +80,13 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
     """
     assert options.checkpoints is not None
     _refuse_training(options)
-    folder, key = split_place(options.checkpoints)
+    folder, key = split_weights_path(options.checkpoints)
     files = find_checkpoints(folder)
     names = [str(file.relative_to(folder)) for file in files]
     log.info("%d checkpoints, in this order: %s", len(files), ", ".join(names))
     job = prepare(replace(options, epochs=1, checkpoints=None, input_mean=(), input_std=()), epochs=1, updates=None)
     measures = supported_measures(job, options, measures)
-    digests = [digest_of(file)[:16] + (f":{key}" if key else "") for file in files]
+    digests = [sha256_of_file(file)[:16] + (f":{key}" if key else "") for file in files]
     files = [Path(f"{file}:{key}") for file in files] if key else files
     network = load_foreign(files[0], job.card(), options.input_mean, options.input_std)
     check_model(network.to(job.device), job.source, job.device)
@@ -106,7 +106,9 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
         for file in files:
             yield to_device(load_foreign(file, job.card(), options.input_mean, options.input_std), job.device)
 
-    with claim_distributed(options.out, "score", identity, overwrite=options.overwrite, places=PLACES) as run:
+    with open_distributed_run_folder(
+        options.out, "score", identity, overwrite=options.overwrite, output_names=OUTPUT_NAMES
+    ) as run:
         file = scores_file(run.path, options.split)
         if not run.done:
             log_costs(job, measures, len(files))

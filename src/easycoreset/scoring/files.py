@@ -18,7 +18,7 @@ def trajectory_folder(folder: Path, split: str) -> Path:
     return folder / ("trajectory" if split == "train" else f"trajectory_{split}")
 
 
-PLACES = (
+OUTPUT_NAMES = (
     *MODEL_FILES,
     "checkpoints",
     "agreement",

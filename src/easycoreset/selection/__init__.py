@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from easycoreset.console import log
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
-from easycoreset.files import SCHEMA_VERSION, prepare_place, write_json
+from easycoreset.files import SCHEMA_VERSION, make_writable_folder, write_json
 from easycoreset.members import load_member, spell_member, split_spec
-from easycoreset.options import SelectOptions, options_json, takes
-from easycoreset.paths import digest_of, is_plain_file
+from easycoreset.options import SelectOptions, accept_options, options_json
+from easycoreset.paths import is_plain_file, sha256_of_file
 from easycoreset.records import read_record
 from easycoreset.selection.published import read_published, read_sample_list
 from easycoreset.tables import Coreset, Scores, kept_count
@@ -186,7 +186,7 @@ def _finish(
     return coreset
 
 
-@takes(SelectOptions)
+@accept_options(SelectOptions)
 def select(options: SelectOptions) -> Coreset:
     """Choose a coreset from a score file and write it to `out`, with a JSON beside it.
 
@@ -206,7 +206,7 @@ def select(options: SelectOptions) -> Coreset:
         exclude=options.exclude,
         keep_leaked=options.keep_leaked,
     )
-    prepare_place(options.out.parent)
+    make_writable_folder(options.out.parent)
     record = {
         "schema_version": SCHEMA_VERSION,
         "command": "select",
@@ -216,7 +216,7 @@ def select(options: SelectOptions) -> Coreset:
     }
 
     def write_record(temporary: Path) -> None:  # before the table: the record has both digests if this is killed
-        written = [digest_of(temporary), *([old_digest] if old_digest else [])]
+        written = [sha256_of_file(temporary), *([old_digest] if old_digest else [])]
         write_json(options.out.with_suffix(".json"), record | {"written": written})
 
     coreset.write(options.out, write_record)
@@ -236,7 +236,7 @@ def _check_output(out: Path) -> str | None:
         require(record.get("command") == "select", "out", "a name whose .json is free, or select's", str(json_file))
     if not os.path.lexists(out):
         return None
-    digest = digest_of(out) if is_plain_file(out) else ""
+    digest = sha256_of_file(out) if is_plain_file(out) else ""
     if digest not in record.get("written", ()) and not _matches_record(out, digest, record):
         raise UsageError(f"out: {out} was not written by select, or was changed since; give another name")
     return digest

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from easycoreset.errors import UsageError, quote
-from easycoreset.sample_lists import read_list, whole_number
+from easycoreset.sample_lists import read_list_file, whole_number
 from easycoreset.tables import Coreset, Ints, Scores, check_same_data
 
 
@@ -29,7 +29,7 @@ def read_published(path: Path, scores: Scores) -> Coreset:
         check_same_data(coreset.provenance, fingerprint, split, f"coreset {path}", samples, expected)
         order = np.argsort(np.where(coreset.keep, coreset.rank, np.iinfo(np.int64).max))[: len(coreset)]
         return Coreset.from_order(order, scores, coreset.weight[order])
-    return Coreset.from_order(_rows(path, read_list(path, f"method file:{path}", len(scores)), scores), scores)
+    return Coreset.from_order(_rows(path, read_list_file(path, f"method file:{path}", len(scores)), scores), scores)
 
 
 def read_sample_list(option: str, path: Path, scores: Scores) -> Coreset:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from easycoreset.console import say_eps, say_share
+from easycoreset.console import format_eps, format_percent
 from easycoreset.statistics.intervals import NAN, Estimate
-from easycoreset.statistics.planned_contrasts import EQUAL, FULL, PlannedContrast
+from easycoreset.statistics.planned_contrasts import EQUAL_UPDATES, FULL, PlannedContrast
 
 EQUIVALENCE_MARGIN = 0.01  # an interval within this distance of 0 means no difference
 ENOUGH_SEEDS = 5
@@ -113,11 +113,11 @@ class Contrast:
             return "inconclusive"
         return "gain" if self.low > 0 else "loss"
 
-    def sentence(self) -> str:
+    def describe(self) -> str:
         """State the setting, the verdict and its figures."""
         plan = self.plan
-        setting = f"{plan.objective}, {say_share(plan.fraction)} kept, eps {say_eps(plan.eps)}"
-        matched_by = "at the same budget" if plan.kind == EQUAL else "at the same clean accuracy"
+        setting = f"{plan.objective}, {format_percent(plan.fraction)} kept, eps {format_eps(plan.eps)}"
+        matched_by = "at the same budget" if plan.kind == EQUAL_UPDATES else "at the same clean accuracy"
         against = "all data" if plan.against == FULL else plan.against
         prefix = "Primary contrast: " if self.primary else ""
         method = f"{prefix}{setting}: {plan.method}"
@@ -126,10 +126,10 @@ class Contrast:
         return f"{method} {VERDICT_PHRASES[self.verdict]} {against} {matched_by}: {_figures(self)}.{_caveats(self)}"
 
 
-def say_points(value: float) -> str:
+def format_points(value: float) -> str:
     """Format a gain in points, with its sign.
 
-    >>> say_points(0.0234), say_points(-0.005)
+    >>> format_points(0.0234), format_points(-0.005)
     ('+2.3', '-0.5')
     """
     return f"{100 * value:+.1f}"
@@ -140,9 +140,9 @@ def _figures(contrast: Contrast) -> str:
     seeds = f"{len(contrast.gains)} seeds"
     p_name = "p" if contrast.primary else "Holm's p"
     significance = f"{p_name} {contrast.p_holm:.3g}" if contrast.declared else "exploratory"
-    interval = f"95% interval {say_points(contrast.low)} to {say_points(contrast.high)}"
+    interval = f"95% interval {format_points(contrast.low)} to {format_points(contrast.high)}"
     note = contrast.note and f": {contrast.note}"
-    return f"{say_points(contrast.gain)} points ({interval}, {seeds}, {significance}{note})"
+    return f"{format_points(contrast.gain)} points ({interval}, {seeds}, {significance}{note})"
 
 
 def _explain_missing_verdict(contrast: Contrast) -> str:
@@ -150,7 +150,7 @@ def _explain_missing_verdict(contrast: Contrast) -> str:
     done = len(contrast.plan.seeds) - len(contrast.lacking)
     total = len(contrast.plan.seeds)
     if contrast.declared and contrast.provisional:
-        so_far = f"{say_points(contrast.gain)} points so far; " if contrast.gains else ""
+        so_far = f"{format_points(contrast.gain)} points so far; " if contrast.gains else ""
         return f" is provisional: {so_far}{done} of {total} seeds are done."
     if contrast.problem:
         return f" is not measurable: {contrast.problem}."
@@ -159,7 +159,7 @@ def _explain_missing_verdict(contrast: Contrast) -> str:
         if len(contrast.gains) == 1
         else "all seeds have the same gain, so there is no interval"
     )
-    return f": {say_points(contrast.gain)} points, but {reason}."
+    return f": {format_points(contrast.gain)} points, but {reason}."
 
 
 def _caveats(contrast: Contrast) -> str:

@@ -28,7 +28,7 @@ class Gains:
 
     seeds: tuple[int, ...]
     by_image: Floats
-    off: tuple[int, ...] = ()
+    off_frontier: tuple[int, ...] = ()
 
 
 def gain_at_equal_budget(row: Row, other: Row) -> Gains:
@@ -38,7 +38,7 @@ def gain_at_equal_budget(row: Row, other: Row) -> Gains:
         NotMeasurableError: the rows have no seed in common.
     """
     seeds = _common_seeds(row, other)
-    return Gains(seeds, row.take(seeds).robust.astype(float) - other.take(seeds).robust)
+    return Gains(seeds, row.select_seeds(seeds).robust.astype(float) - other.select_seeds(seeds).robust)
 
 
 def gain_at_matched_clean(row: Row, frontier: Mapping[int, Row]) -> Gains:
@@ -56,7 +56,9 @@ def gain_at_matched_clean(row: Row, frontier: Mapping[int, Row]) -> Gains:
         NotMeasurableError: the row's mean lies off the frontier, or fewer than two budgets have seeds in common.
     """
     budgets = [
-        budget.take(_common_seeds(row, budget)) for budget in frontier.values() if set(row.seeds) & set(budget.seeds)
+        budget.select_seeds(_common_seeds(row, budget))
+        for budget in frontier.values()
+        if set(row.seeds) & set(budget.seeds)
     ]
     if len(budgets) < 2:
         raise NotMeasurableError("fewer than two of random's budgets have a seed in common with it")
@@ -67,9 +69,9 @@ def gain_at_matched_clean(row: Row, frontier: Mapping[int, Row]) -> Gains:
     )
     for below, above in itertools.pairwise(budgets):
         seeds = _common_seeds(row, below, above)
-        subset = row.take(seeds)
-        low = below.take(seeds)
-        high = above.take(seeds)
+        subset = row.select_seeds(seeds)
+        low = below.select_seeds(seeds)
+        high = above.select_seeds(seeds)
         c, c0, c1 = (float(part.clean.mean()) for part in (subset, low, high))
         if not c0 <= c <= c1 or c0 == c1:
             continue
@@ -92,7 +94,9 @@ def difference(first: Gains, second: Gains) -> Gains:
     if not seeds:
         raise NotMeasurableError("no seed in common")
     left, right = (gains.by_image[[gains.seeds.index(seed) for seed in seeds]] for gains in (first, second))
-    return Gains(seeds, left - right, tuple(seed for seed in seeds if seed in (*first.off, *second.off)))
+    return Gains(
+        seeds, left - right, tuple(seed for seed in seeds if seed in (*first.off_frontier, *second.off_frontier))
+    )
 
 
 def _common_seeds(*rows: Row) -> tuple[int, ...]:

@@ -17,7 +17,15 @@ from easycoreset.statistics.gains import (
 )
 from easycoreset.statistics.intervals import NAN, Estimate, estimate, holm, sign_flip_p
 from easycoreset.statistics.outcomes import Outcomes, Row, Seeds
-from easycoreset.statistics.planned_contrasts import BASELINE, EQUAL, FULL, MATCHED, REFERENCES, Kind, PlannedContrast
+from easycoreset.statistics.planned_contrasts import (
+    BASELINE,
+    CONTROL_METHODS,
+    EQUAL_UPDATES,
+    FULL,
+    MATCHED_CLEAN,
+    Kind,
+    PlannedContrast,
+)
 from easycoreset.statistics.starts import Plans
 
 
@@ -63,7 +71,7 @@ def _correct(family: Sequence[Contrast]) -> list[Contrast]:
 def _measure(plan: PlannedContrast, outcomes: Outcomes, **status: Any) -> Contrast:
     """Measure a contrast on those of its planned seeds that are finished."""
     try:
-        gains = find_gains(plan, outcomes)
+        gains = measure_gains(plan, outcomes)
     except NotMeasurableError as error:
         return Contrast(plan=plan, problem=str(error), lacking=_unfinished_seeds(plan, outcomes), **status)
     gain_by_seed = dict(zip(gains.seeds, map(float, gains.by_image.mean(1)), strict=True))
@@ -71,7 +79,7 @@ def _measure(plan: PlannedContrast, outcomes: Outcomes, **status: Any) -> Contra
         plan=plan,
         gains=gain_by_seed,
         lacking=_unfinished_seeds(plan, outcomes),
-        off=gains.off,
+        off=gains.off_frontier,
         estimate=estimate(gains.by_image),
         sign_flip_p=sign_flip_p(list(gain_by_seed.values())),
         strong=dict(_strong_estimates(plan, outcomes)),
@@ -81,13 +89,13 @@ def _measure(plan: PlannedContrast, outcomes: Outcomes, **status: Any) -> Contra
         return contrast
     extreme = max(gain_by_seed, key=lambda seed: abs(gain_by_seed[seed] - contrast.gain))
     try:
-        rest = find_gains(dataclasses.replace(plan, seeds=tuple(s for s in gains.seeds if s != extreme)), outcomes)
+        rest = measure_gains(dataclasses.replace(plan, seeds=tuple(s for s in gains.seeds if s != extreme)), outcomes)
     except NotMeasurableError:
         return dataclasses.replace(contrast, extreme=extreme)
     return dataclasses.replace(contrast, extreme=extreme, without_extreme=estimate(rest.by_image))
 
 
-def find_gains(plan: PlannedContrast, outcomes: Outcomes, strong: str | None = None) -> Gains:
+def measure_gains(plan: PlannedContrast, outcomes: Outcomes, strong: str | None = None) -> Gains:
     """The gains of a contrast, image by image, on those of its seeds that are finished.
 
     Raises:
@@ -99,9 +107,9 @@ def find_gains(plan: PlannedContrast, outcomes: Outcomes, strong: str | None = N
 
     method_row = row(plan.method, plan.size)
     against_row = row(plan.against, plan.size)
-    if method_row is None or (against_row is None and (plan.kind == EQUAL or plan.against != BASELINE)):
+    if method_row is None or (against_row is None and (plan.kind == EQUAL_UPDATES or plan.against != BASELINE)):
         raise NotMeasurableError("none of its seeds is done")
-    if plan.kind == EQUAL:
+    if plan.kind == EQUAL_UPDATES:
         assert against_row is not None
         _require_same_images(method_row, against_row)
         return gain_at_equal_budget(method_row, against_row)
@@ -121,7 +129,7 @@ def _planned_row(
     """A row restricted to the plan's seeds and cells that are finished; None if there are none."""
     row = outcomes.row(plan.setting, key, plan.eps, strong, plan.cells)
     seeds = [] if row is None else [seed for seed in row.seeds if seed in plan.seeds]
-    return row.take(seeds) if row is not None and seeds else None
+    return row.select_seeds(seeds) if row is not None and seeds else None
 
 
 def _require_same_images(*rows: Row) -> None:
@@ -142,10 +150,10 @@ def _unfinished_seeds(plan: PlannedContrast, outcomes: Outcomes) -> tuple[int, .
 
 def _strong_estimates(plan: PlannedContrast, outcomes: Outcomes) -> Iterator[tuple[str, Estimate]]:
     """(attack, estimate) for each strong attack; they run at the main eps only."""
-    if plan.setting in outcomes.grid and np.isclose(plan.eps, outcomes.main(plan.setting)):
+    if plan.setting in outcomes.grid and np.isclose(plan.eps, outcomes.main_eps(plan.setting)):
         for attack in outcomes.strong_attacks(plan.setting):
             try:
-                yield attack, estimate(find_gains(plan, outcomes, attack).by_image)
+                yield attack, estimate(measure_gains(plan, outcomes, attack).by_image)
             except NotMeasurableError:
                 continue
 
@@ -170,8 +178,8 @@ def _list_plans(outcomes: Outcomes, named: Sequence[PlannedContrast]) -> Iterato
                     fraction=setting[3],
                     eps=eps,
                     size=size,
-                    unit=outcomes.unit(setting),
-                    frontier=sizes if kind == MATCHED else (),
+                    unit=outcomes.budget_unit(setting),
+                    frontier=sizes if kind == MATCHED_CLEAN else (),
                 )
                 seeds = [set(rows[key]) for key in plan.rows if key in rows]
                 yield dataclasses.replace(plan, seeds=tuple(sorted(set.intersection(*seeds)))) if seeds else plan
@@ -182,8 +190,8 @@ def _candidate_pairs(rows: Seeds, sizes: Sequence[int]) -> Iterator[tuple[str, s
         if method == BASELINE:
             continue
         if size in sizes:
-            yield method, BASELINE, EQUAL, size
+            yield method, BASELINE, EQUAL_UPDATES, size
         if len(sizes) > 1:
-            yield method, BASELINE, MATCHED, size
-        if method not in REFERENCES and (FULL, size) in rows:
-            yield method, FULL, EQUAL, size
+            yield method, BASELINE, MATCHED_CLEAN, size
+        if method not in CONTROL_METHODS and (FULL, size) in rows:
+            yield method, FULL, EQUAL_UPDATES, size

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from easycoreset.data_specs import name_data
+from easycoreset.data_specs import data_name
 from easycoreset.errors import UsageError
 from easycoreset.statistics.planned_contrasts import FULL
 
@@ -19,7 +19,7 @@ Integers = npt.NDArray[np.int64]
 OutcomeLoader = Callable[[str], pa.Table]  # cell name -> its outcomes: index, label, attack, eps, broken
 Setting = tuple[str, str | None, str, float]  # data, model, objective, fraction
 Seeds = dict[tuple[str, int], dict[int, list[str]]]  # (method, budget) -> seed -> cells
-STRONG = "predictions-strong.parquet"  # outcomes under the strong attacks, in a cell's folder
+STRONG_FILE = "predictions-strong.parquet"  # outcomes under the strong attacks, in a cell's folder
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Row:
     clean: Bools
     robust: Bools
 
-    def take(self, seeds: Sequence[int]) -> "Row":
+    def select_seeds(self, seeds: Sequence[int]) -> "Row":
         """The same row, restricted to some of its seeds."""
         positions = [self.seeds.index(seed) for seed in seeds]
         return Row(tuple(seeds), self.images, self.labels, self.clean[positions], self.robust[positions])
@@ -99,11 +99,11 @@ class Outcomes:
         """The values of eps of a setting, in the order of the table."""
         return list(dict.fromkeys(row["eps"] for row in self._rows_in(setting)))
 
-    def main(self, setting: Setting) -> float:
+    def main_eps(self, setting: Setting) -> float:
         """The main eps of a setting."""
         return self._rows_in(setting)[0]["main"]
 
-    def unit(self, setting: Setting) -> str:
+    def budget_unit(self, setting: Setting) -> str:
         """What the budgets of a setting count: updates or epochs."""
         return "updates" if self._rows_in(setting)[0]["updates"] is not None else "epochs"
 
@@ -114,7 +114,12 @@ class Outcomes:
         return list(dict.fromkeys(name for table in tables for name in table["attack"].unique().to_pylist()))
 
     def row(
-        self, setting: Setting, key: tuple[str, int], eps: float, strong: str | None = None, among: tuple[str, ...] = ()
+        self,
+        setting: Setting,
+        key: tuple[str, int],
+        eps: float,
+        strong: str | None = None,
+        allowed_cells: tuple[str, ...] = (),
     ) -> Row | None:
         """A row at one eps, under the table's attacks or a strong one; None if there is none.
 
@@ -123,15 +128,18 @@ class Outcomes:
             key: method and budget.
             eps: radius of the attack.
             strong: name of the strong attack; None for the table's attacks.
-            among: names of the cells that may be used; empty for all.
+            allowed_cells: names of the cells that may be used; empty for all.
 
         Raises:
             UsageError: its cells were evaluated on different images.
         """
-        cache_key = (setting, key, eps, strong, among)
+        cache_key = (setting, key, eps, strong, allowed_cells)
         if cache_key not in self._rows:
             cells_by_seed = self.grid.get(setting, {}).get(key, {})
-            candidates = {seed: [c for c in cells if not among or c in among] for seed, cells in cells_by_seed.items()}
+            candidates = {
+                seed: [c for c in cells if not allowed_cells or c in allowed_cells]
+                for seed, cells in cells_by_seed.items()
+            }
             cells = {seed: allowed[0] for seed, allowed in candidates.items() if allowed}
             self._rows[cache_key] = self._read_row(key[0], cells, eps, strong)
         return self._rows[cache_key]
@@ -180,7 +188,7 @@ def _is_attack(table: pa.Table, name: str) -> Bools:
 
 
 def _setting(row: dict[str, Any]) -> Setting:
-    return name_data(row["data"]), row["model"], row["objective"], row["fraction"]
+    return data_name(row["data"]), row["model"], row["objective"], row["fraction"]
 
 
 def _key(row: dict[str, Any]) -> tuple[str, int]:

@@ -11,10 +11,10 @@ from easycoreset.options.comparing import CONTROLS
 
 BASELINE = "random"
 FULL = "full"
-REFERENCES = (BASELINE, *CONTROLS)  # they are compared with random only where `--declare` names them
+CONTROL_METHODS = (BASELINE, *CONTROLS)  # they are compared with random only where `--declare` names them
 Kind = Literal["matched clean", "equal updates"]
-MATCHED: Kind = "matched clean"
-EQUAL: Kind = "equal updates"
+MATCHED_CLEAN: Kind = "matched clean"
+EQUAL_UPDATES: Kind = "equal updates"
 SYNTAX = "METHOD vs METHOD [at matched clean|at equal updates] [for OBJECTIVE] [keeping FRACTION]"
 PATTERN = re.compile(
     r"(?P<method>\S.*?) vs (?P<against>\S.*?)(?: at (?P<kind>matched clean|equal updates))?"
@@ -66,7 +66,7 @@ class PlannedContrast:
     def rows(self) -> tuple[tuple[str, int], ...]:
         """(method, budget) of every row that it uses."""
         sides = [(self.method, self.size)]
-        if self.against != BASELINE or self.kind == EQUAL:
+        if self.against != BASELINE or self.kind == EQUAL_UPDATES:
             sides.append((self.against, self.size))
         return (*sides, *((BASELINE, size) for size in self.frontier))
 
@@ -86,7 +86,7 @@ class PlannedContrast:
         fields |= {name: tuple(values.get(name, ())) for name in ("frontier", "seeds", "cells")}
         return cls(**fields)
 
-    def is_same(self, other: "PlannedContrast") -> bool:
+    def uses_same_cells(self, other: "PlannedContrast") -> bool:
         """Whether another contrast uses the same cells; where either names none, only the other fields are compared."""
         if not self.cells or not other.cells:
             return replace(self, cells=()) == replace(other, cells=())
@@ -94,7 +94,7 @@ class PlannedContrast:
 
 
 @dataclass(frozen=True)
-class SpelledContrast:
+class ContrastSpec:
     """A contrast as users write it; None means every setting, or the default kind of the plan."""
 
     method: str
@@ -104,14 +104,14 @@ class SpelledContrast:
     fraction: float | None = None
 
 
-def parse_contrast(spec: str) -> SpelledContrast:
+def parse_contrast(spec: str) -> ContrastSpec:
     """Read `METHOD vs METHOD [at KIND] [for OBJECTIVE] [keeping FRACTION]`.
 
     Raises:
         UsageError: it has another form, or compares a row with itself.
 
     >>> parse_contrast("easiest:loss vs easycore at equal updates keeping 0.5")
-    SpelledContrast(method='easiest:loss', against='easycore', kind='equal updates', objective=None, fraction=0.5)
+    ContrastSpec(method='easiest:loss', against='easycore', kind='equal updates', objective=None, fraction=0.5)
     """
     match = PATTERN.fullmatch(spec.strip())
     if match is None:
@@ -125,9 +125,9 @@ def parse_contrast(spec: str) -> SpelledContrast:
         raise UsageError(f"a contrast must be {SYNTAX}, with a FRACTION in (0, 1]; got {quote(spec)}")
     if parts["method"] == parts["against"]:
         raise UsageError(f"a contrast must compare two rows; got {quote(spec)}, a row with itself")
-    return SpelledContrast(parts["method"], parts["against"], to_kind(parts["kind"]), parts["objective"], fraction)
+    return ContrastSpec(parts["method"], parts["against"], parse_kind(parts["kind"]), parts["objective"], fraction)
 
 
-def to_kind(text: str | None) -> Kind | None:
+def parse_kind(text: str | None) -> Kind | None:
     """The kind of that name; None if there is none."""
-    return MATCHED if text == MATCHED else EQUAL if text == EQUAL else None
+    return MATCHED_CLEAN if text == MATCHED_CLEAN else EQUAL_UPDATES if text == EQUAL_UPDATES else None

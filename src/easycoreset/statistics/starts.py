@@ -4,8 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from easycoreset.data_specs import name_data
-from easycoreset.statistics.planned_contrasts import BASELINE, MATCHED, REFERENCES, PlannedContrast, to_kind
+from easycoreset.data_specs import data_name
+from easycoreset.statistics.planned_contrasts import (
+    BASELINE,
+    CONTROL_METHODS,
+    MATCHED_CLEAN,
+    PlannedContrast,
+    parse_kind,
+)
 
 MAX_SEEDS = 10_000  # in a record
 FIRST_VERSION = "0.1"  # it recorded only the last start
@@ -61,14 +67,16 @@ def read_plans(record: Mapping[str, Any]) -> Plans:
                 family.append(contrast)
                 primary = contrast if line["primary"] else primary
             elif number == 0:
-                reason = f"{line['evaluated']} of its cells were evaluated before it was declared, on {day(start)}"
+                reason = (
+                    f"{line['evaluated']} of its cells were evaluated before it was declared, on {start_date(start)}"
+                )
                 later.append((contrast, reason))
             else:
-                later.append((contrast, f"added on {day(start)}"))
+                later.append((contrast, f"added on {start_date(start)}"))
     return Plans(family=tuple(family), primary=primary, later=tuple(later))
 
 
-def day(start: Mapping[str, Any]) -> str:
+def start_date(start: Mapping[str, Any]) -> str:
     """The date of a start, as YYYY-MM-DD."""
     return str(start["time"])[:10]
 
@@ -82,14 +90,14 @@ def _declared_in_first_version(record: Mapping[str, Any]) -> list[PlannedContras
         base = product["base"]
         eps = base.get("main_eps") if base.get("main_eps") is not None else base["eps"][0]
         for objective in product["objectives"]:
-            kind = to_kind(declared.get(objective, product.get("contrast")))
+            kind = parse_kind(declared.get(objective, product.get("contrast")))
             if not product["updates"] and not product["epochs"]:
                 continue
             random_products = [p for p in products if BASELINE in p["methods"] and objective in p["objectives"]]
             if kind is None or not random_products:
                 continue
             for method in product["methods"]:
-                for fraction in product["fractions"] if method not in REFERENCES else ():
+                for fraction in product["fractions"] if method not in CONTROL_METHODS else ():
                     unit = "updates" if product["updates"] else "epochs"
                     budgets = sorted({size for p in random_products for size in p[unit]})
                     contrasts.append(
@@ -97,14 +105,14 @@ def _declared_in_first_version(record: Mapping[str, Any]) -> list[PlannedContras
                             method=method,
                             against=BASELINE,
                             kind=kind,
-                            data=name_data(base["data"]),
+                            data=data_name(base["data"]),
                             model=base.get("model"),
                             objective=objective,
                             fraction=fraction,
                             eps=eps,
                             size=max(product[unit]),
                             unit=unit,
-                            frontier=tuple(budgets) if kind == MATCHED else (),
+                            frontier=tuple(budgets) if kind == MATCHED_CLEAN else (),
                             seeds=tuple(
                                 range(min(MAX_SEEDS, product["seeds"], *(p["seeds"] for p in random_products)))
                             ),

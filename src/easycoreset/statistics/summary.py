@@ -30,7 +30,7 @@ class Group:
     clean: tuple[float, float]
     robust: dict[tuple[str, float], tuple[float, float]]
 
-    def at(self, eps: float) -> tuple[float, float] | None:
+    def accuracy_at(self, eps: float) -> tuple[float, float] | None:
         """(mean, deviation) of the accuracy at one eps, under the strongest attack there; None if there was none."""
         by_attack = {attack: figures for (attack, radius), figures in self.robust.items() if radius == eps}
         return by_attack.get("worst") or min(by_attack.values(), default=None)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from easycoreset.errors import UsageError, quote
-from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
+from easycoreset.parquet import integer_column, read_provenance, read_table, string_column, with_provenance, write_table
 from easycoreset.tables.same_data import Floats, Ints
 from easycoreset.tables.scores import Scores
 
@@ -154,7 +154,7 @@ class Coreset:
         """
         path = Path(path)
         table = read_table(path, {"index": "integer", "keep": "bool"})
-        index = integers(table, "index", path)
+        index = integer_column(table, "index", path)
         if not np.array_equal(np.sort(index), np.arange(len(index))) or not len(index):
             raise UsageError(f"{path}: index must hold 0..{len(index) - 1} once each")
         table = table.take(np.argsort(index))
@@ -173,8 +173,8 @@ class Coreset:
             weight = np.asarray(table["weight"].to_numpy(zero_copy_only=False), np.float32)
         if not np.all(np.isfinite(weight[keep]) & (weight[keep] >= 0)):
             raise UsageError(f"{path}: weights of kept samples must be finite and >= 0")
-        labels = integers(table, "label", path) if "label" in names else np.zeros(len(index), np.int64)
-        ids = strings(table, "sample_id")
+        labels = integer_column(table, "label", path) if "label" in names else np.zeros(len(index), np.int64)
+        ids = string_column(table, "sample_id")
         return cls(
             keep=keep,
             rank=rank.astype(np.int64),

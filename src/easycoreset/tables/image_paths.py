@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from easycoreset.data_specs import is_manifest, picture_files
+from easycoreset.data_specs import image_file_paths, is_manifest
 from easycoreset.errors import UsageError, quote
-from easycoreset.image_decoding import describe_read_error, open_picture
+from easycoreset.image_decoding import describe_read_error, open_image
 from easycoreset.tables.fingerprint import Ints, fingerprint
 
 
@@ -26,7 +26,7 @@ def find_image_files(
     root = Path(data)
     if not is_manifest(data):
         check_ids(sample_ids)
-    files = picture_files(data, sample_ids)
+    files = image_file_paths(data, sample_ids)
     missing = [name for name, file in zip(sample_ids, files, strict=True) if not file.is_file()]
     if missing:
         raise UsageError(
@@ -64,7 +64,7 @@ def require_images(files: Sequence[Path]) -> None:
     """
     for file in files:
         try:
-            with open_picture(file):
+            with open_image(file):
                 pass
         except Exception as error:  # PIL raises almost any exception on damaged files
             raise UsageError(f"data: {quote(str(file))} is not an image ({describe_read_error(error)})") from None

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from easycoreset.console import say_name
+from easycoreset.console import printable_name
 from easycoreset.errors import UsageError, quote
 
 Ints = npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ def describe_changes(samples: tuple[Sequence[str], Ints], expected: tuple[Sequen
         "relabelled": [name for name in before if now.get(name, before[name]) != before[name]],
     }
     lines = [
-        f"{kind}: {', '.join(map(say_name, names[:SHOWN]))}{', ...' * (len(names) > SHOWN)}"
+        f"{kind}: {', '.join(map(printable_name, names[:SHOWN]))}{', ...' * (len(names) > SHOWN)}"
         for kind, names in changes.items()
         if names
     ]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from easycoreset.console import log
-from easycoreset.errors import UsageError, nearest, quote, require
-from easycoreset.parquet import integers, read_provenance, read_table, strings, with_provenance, write_table
+from easycoreset.errors import UsageError, quote, require, suggest_name
+from easycoreset.parquet import integer_column, read_provenance, read_table, string_column, with_provenance, write_table
 from easycoreset.tables.agreement import Agreement, compare_columns
 from easycoreset.tables.features import read_features
 from easycoreset.tables.merging import merge
@@ -89,7 +89,7 @@ class Scores:
         """
         if name not in self.columns:
             raise UsageError(
-                f"the scores have no column {quote(name)}: {nearest(name, self.columns)} "
+                f"the scores have no column {quote(name)}: {suggest_name(name, self.columns)} "
                 f"(`easycoreset score --hardness {name}` computes it, if `score --list` lists it)"
             )
         return self.columns[name]
@@ -183,12 +183,12 @@ class Scores:
         """
         path = find_scores(Path(path))
         table = read_table(path, {"index": "integer", "label": "integer"})
-        index = integers(table, "index", path)
+        index = integer_column(table, "index", path)
         if not np.array_equal(np.sort(index), np.arange(len(index))) or not len(index):
             raise UsageError(f"{path}: index must hold 0..{len(index) - 1} once each")
         table = table.take(np.argsort(index))
         provenance = read_provenance(table, path, "run.json" if path.name == "scores.parquet" else None)
-        labels = integers(table, "label", path)
+        labels = integer_column(table, "label", path)
         if labels.max() > MAX_CLASSES:
             raise UsageError(f"{path}: labels must be at most {MAX_CLASSES}; got {labels.max()}")
         columns = {
@@ -196,8 +196,8 @@ class Scores:
             for name in table.column_names
             if name not in FIXED and (pa.types.is_floating(table[name].type) or pa.types.is_integer(table[name].type))
         }
-        ids = strings(table, "sample_id")
-        n_obs = integers(table, "n_obs", path) if "n_obs" in table.column_names else np.ones(len(index), np.int64)
+        ids = string_column(table, "sample_id")
+        n_obs = integer_column(table, "n_obs", path) if "n_obs" in table.column_names else np.ones(len(index), np.int64)
         leaked = table["in_test"] if "in_test" in table.column_names else None
         valid = leaked is not None and pa.types.is_boolean(leaked.type) and not leaked.null_count
         in_test = np.asarray(leaked.to_numpy(zero_copy_only=False), np.bool_) if valid and leaked is not None else None

@@ -10,11 +10,11 @@ from easycoreset.errors import RunError
 from easycoreset.file_lists import delete_written
 from easycoreset.files import write_atomic
 from easycoreset.models.saved import load_model, save_model
-from easycoreset.options import RecipeOptions, TrainOptions, defaults_json, options_json, takes
+from easycoreset.options import RecipeOptions, TrainOptions, accept_options, defaults_json, options_json
 from easycoreset.process_group import broadcast, is_main_process, preserve_rng, world_size
 from easycoreset.tracking import track_epochs
 from easycoreset.training.checkpoint import CHECKPOINT_FILE
-from easycoreset.training.distributed import claim_distributed
+from easycoreset.training.distributed import open_distributed_run_folder
 from easycoreset.training.loop import Epoch, History, fit
 from easycoreset.training.setup import TrainingSetup, fresh_model, log_few_updates, prepare
 from easycoreset.training.validation import validate_epoch
@@ -30,10 +30,10 @@ MODEL_FILES = (
     "profile.txt",
     "profile.json",
 )
-PLACES = (*MODEL_FILES, "best")  # the files and folders that `train` may write
+OUTPUT_NAMES = (*MODEL_FILES, "best")  # the files and folders that `train` may write
 
 
-@takes(TrainOptions)
+@accept_options(TrainOptions)
 @preserve_rng()
 def train(options: TrainOptions) -> nn.Module:
     """Train a model and write it to the folder `out`; repeating the call resumes, or returns the finished model.
@@ -50,8 +50,12 @@ def train(options: TrainOptions) -> nn.Module:
     """
     job = prepare(options, epochs=options.epochs, updates=options.updates)
     identity = job.identity(options)
-    claiming: dict[str, Any] = {"overwrite": options.overwrite, "places": PLACES, "defaults": defaults_json(options)}
-    with claim_distributed(options.out, "train", identity, **claiming) as run:
+    folder_options: dict[str, Any] = {
+        "overwrite": options.overwrite,
+        "output_names": OUTPUT_NAMES,
+        "defaults": defaults_json(options),
+    }
+    with open_distributed_run_folder(options.out, "train", identity, **folder_options) as run:
         if run.done:
             log.info("%s is finished already", options.out)
             return load_model(options.out, options.model)

@@ -10,38 +10,40 @@ from torch import Tensor, nn
 
 from easycoreset.errors import RunError, UsageError
 from easycoreset.process_group import all_reduce_sum, broadcast, is_distributed, is_main_process, world_size
-from easycoreset.run_folders import RunFolder, claim
+from easycoreset.run_folders import RunFolder, open_run_folder
 
 
 @contextlib.contextmanager
-def claim_distributed(path: Path, command: str, options: dict[str, Any], **claiming: Any) -> Iterator[RunFolder]:
-    """`claim` a folder for all processes of a run; only the main process claims it and writes.
+def open_distributed_run_folder(
+    path: Path, command: str, options: dict[str, Any], **folder_options: Any
+) -> Iterator[RunFolder]:
+    """`open_run_folder` for all processes of a run; only the main process opens it and writes.
 
     Args:
-        path: as `claim` takes it, like all others.
+        path: as `open_run_folder` takes it, like all others.
         command: likewise.
         options: likewise.
-        claiming: likewise.
+        folder_options: likewise.
 
     Raises:
-        UsageError: in all processes, if the main process cannot claim the folder.
+        UsageError: in all processes, if the main process cannot open the folder.
         RunError: likewise.
     """
     if not is_distributed():
-        with claim(path, command, options, **claiming) as run:
+        with open_run_folder(path, command, options, **folder_options) as run:
             yield run
         return
     with contextlib.ExitStack() as stack:
         run: RunFolder | UsageError | RunError | None = None
         if is_main_process():
             try:
-                run = stack.enter_context(claim(path, command, options, **claiming))
+                run = stack.enter_context(open_run_folder(path, command, options, **folder_options))
             except (UsageError, RunError) as error:
                 run = error
         shared = broadcast(run)
         if isinstance(shared, UsageError | RunError):
             raise shared
-        yield run if isinstance(run, RunFolder) else RunFolder(shared.path, shared.file, shared.record, writes=False)
+        yield run if isinstance(run, RunFolder) else RunFolder(shared.path, shared.file, shared.record, is_writer=False)
 
 
 def batch_share(local_size: int, batch_size: int) -> float:

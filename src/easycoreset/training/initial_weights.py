@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.console import log
-from easycoreset.data_specs import split_place
+from easycoreset.data_specs import split_weights_path
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.models import GreyToRGB, adds_normalisation, build_model
 from easycoreset.models.card import ModelCard, read_card
@@ -87,7 +87,7 @@ def _target_states(network: nn.Module, card: ModelCard) -> dict[str, dict[str, T
 
 
 def _read_file(path: Path, targets: dict[str, dict[str, Tensor]], card: ModelCard) -> dict[str, Tensor]:
-    file_path, _ = split_place(path)
+    file_path, _ = split_weights_path(path)
     require(file_path.exists(), "init", f"{PRETRAINED}, a trained model's folder, or a file of weights", str(path))
     if path.is_dir():
         _check_card(path, card)
@@ -96,7 +96,10 @@ def _read_file(path: Path, targets: dict[str, dict[str, Tensor]], card: ModelCar
         prefix, state = read_state(file, targets, card.model)
     except UsageError as error:
         classes = len(card.class_names)
-        if split_place(file)[1] is None and (head_classes := _count_head_classes(file, targets, classes)) is not None:
+        if (
+            split_weights_path(file)[1] is None
+            and (head_classes := _count_head_classes(file, targets, classes)) is not None
+        ):
             raise UsageError(_class_count_error(str(path), head_classes, classes)) from None
         raise UsageError(f"init: {error}") from None
     return {prefix + name: value for name, value in state.items()}

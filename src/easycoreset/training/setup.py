@@ -11,18 +11,26 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.console import log
-from easycoreset.data import Source, Split, is_listed, make_path_absolute, name_data, open_source, takes_size
+from easycoreset.data import (
+    Source,
+    Split,
+    data_name,
+    has_image_files,
+    make_path_absolute,
+    needs_image_size,
+    open_source,
+)
 from easycoreset.data.cache import is_first_use
 from easycoreset.data.content_hashes import training_data_record
 from easycoreset.data.keyed_random import derive_seed
-from easycoreset.errors import EasycoresetWarning, UsageError, quote, require, say_error
+from easycoreset.errors import EasycoresetWarning, UsageError, describe_error, quote, require
 from easycoreset.models import MODELS, SMALL_MODELS, build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for
 from easycoreset.models.modes import check_input_gradient, frozen
 from easycoreset.models.saved import check_savable
 from easycoreset.objectives import Objective, is_standard, load_objective
 from easycoreset.options import (
-    READING,
+    READING_FIELDS,
     ComputeOptions,
     RecipeOptions,
     ScoreOptions,
@@ -105,7 +113,7 @@ class TrainingSetup:
     def identity(self, options: RecipeOptions) -> dict[str, Any]:
         """All that determines the result: the options, with defaults resolved, and the data."""
         resolved = {
-            "data": name_data(options.data),
+            "data": data_name(options.data),
             "model": self.model_name,
             "objective": self.objective_name,
             "schedule": self.schedule,
@@ -131,9 +139,9 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
     """
     device = choose_device(options.device)
     size = options.image_size
-    if size is None and is_listed(options.data):
+    if size is None and has_image_files(options.data):
         size = 64 if device.type == "cpu" else 224
-    reading_options: dict[str, Any] = {name: getattr(options, name) for name in READING} | {"image_size": size}
+    reading_options: dict[str, Any] = {name: getattr(options, name) for name in READING_FIELDS} | {"image_size": size}
     source = open_source(options.data, num_workers=options.num_workers, download=options.download, **reading_options)
     for note in source.notes if is_first_use(source) else ():
         log.info("%s: %s", source.name, note)
@@ -146,7 +154,7 @@ Options = TypeVar("Options", bound=ComputeOptions)
 def match_image_size(options: Options, provenance: dict[str, Any], what: str) -> Options:
     """Set `image_size` to that of the scores or coreset with this provenance, unless the options give one."""
     _, height, width = provenance.get("shape", (0, 0, 1))
-    if options.image_size is not None or height != width or not takes_size(options.data):
+    if options.image_size is not None or height != width or not needs_image_size(options.data):
         return options
     log.info("images are resized to %d pixels, as for %s (--image-size)", height, what)
     return replace(options, image_size=height)
@@ -247,7 +255,7 @@ def _check_train_mode(model: nn.Module, job: TrainingSetup) -> None:
         with torch.no_grad() if is_standard(job.objective_name) else torch.enable_grad():
             job.objective(model.train(), batch.x, batch.y, None, generator)
     except Exception as error:  # a user's model or objective may raise any exception
-        reason = f"cannot train on batches of {len(rows)}: {say_error(error)}"
+        reason = f"cannot train on batches of {len(rows)}: {describe_error(error)}"
         raise UsageError(f"model {quote(job.model_name)} {reason}") from None
 
 
@@ -319,7 +327,7 @@ def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
         raise
     except Exception as error:  # a user's model may raise any exception
         shape = tuple(batch.x.shape[1:])
-        reason = f"its first batch fails: {say_error(error)}"
+        reason = f"its first batch fails: {describe_error(error)}"
         raise UsageError(f"model must run on float32 images of shape {shape}; {reason}") from None
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (len(batch.x), classes):
