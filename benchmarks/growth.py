@@ -1,4 +1,4 @@
-"""How the cost of one exact scoring pass grows with the data: pictures streamed from files, thin ResNet.
+"""How the cost of one exact scoring pass grows with the data: images streamed from files, thin ResNet.
 
 `python -m benchmarks.growth [--sizes ROWS ...] [--pixels SIDE] [--result FILE]` measures some sizes, each in a process
 of its own, puts them among those in FILE (results/growth-cpu.json), and draws FILE's .svg.
@@ -29,13 +29,13 @@ from easycoreset.models.card import ModelCard
 
 SIZES = {32: (10_000, 50_000, 200_000, 1_281_167), 64: (10_000, 50_000, 200_000)}
 BATCH = 250
-DISTINCT = 200  # pictures; the others are links to them
+DISTINCT = 200  # images; the others are links to them
 CLASSES = 10
 LINEAR = 1.1  # seconds per row of the largest / of the smallest
 RESULT = Path("results/growth-cpu.json")
 
 
-def write_pictures(folder: Path, rows: int, pixels: int) -> None:
+def write_images(folder: Path, rows: int, pixels: int) -> None:
     """A folder of `rows` JPEG files in folders of a thousand, hard links to a few where the file system has them."""
     rng = np.random.default_rng(0)
     originals = []
@@ -74,11 +74,11 @@ def pass_over(folder: Path, pixels: int) -> dict:
 
 
 def measure(rows: int, pixels: int) -> dict:
-    """Seconds, seconds per 1,000 rows and peak memory of one pass, in pictures written for it and removed after it."""
+    """Seconds, seconds per 1,000 rows and peak memory of one pass, in images written for it and removed after it."""
     Path("runs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir="runs", prefix="growth-") as temporary:
         folder = Path(temporary)
-        write_pictures(folder, rows, pixels)
+        write_images(folder, rows, pixels)
         cost = spend([sys.executable, "-m", "benchmarks.growth", "--over", folder, "--pixels", pixels])
     found = json.loads(cost.out)
     per_thousand = round(1000 * found["seconds"] / rows, 4)

@@ -47,7 +47,7 @@ def make(rows: int) -> Scores:
 
 
 def run(rows: int = ROWS) -> list[dict]:
-    """Each step in a process of its own, once; the page is without pictures, for there is no data set."""
+    """Each step in a process of its own, once; the page is without images, for there is no data set."""
     found = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "scores"

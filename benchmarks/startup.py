@@ -14,7 +14,7 @@ BUDGET = 1.5  # seconds
 
 
 def write_photos(folder: Path) -> None:
-    """1,250 pictures of ten classes."""
+    """1,250 images of ten classes."""
     rng = np.random.default_rng(0)
     for row in range(1250):
         place = folder / str(row % 10) / f"{row:04d}.png"
@@ -23,7 +23,7 @@ def write_photos(folder: Path) -> None:
 
 
 def run() -> list[dict]:
-    """Help, a choice among small scores of pictures in files, and their page (that of arrays opens them with torch)."""
+    """Help, a choice among small scores of images in files, and their page (that of arrays opens them with torch)."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "scores"
         photos = Path(temporary) / "photos"

@@ -14,7 +14,10 @@ from easycoreset.paths import MAX_SHOWN, format_paths, is_plain_file, sha256_of_
 from easycoreset.records import read_record
 from easycoreset.versions import command_line, versions
 
-RENAMED = {"skip_broken": "skip_unreadable"}  # options that version 0.1 recorded under another name
+RENAMED = {
+    "skip_broken": "skip_unreadable",
+    "pictures": "images",
+}  # options that version 0.1 recorded under another name
 RUN_RECORD = "run.json"  # the record of the run that owns the folder; other records are guests
 
 

@@ -1,4 +1,4 @@
-"""Prediction: labels for unlabelled pictures."""
+"""Prediction: labels for unlabelled images."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,22 +37,22 @@ GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue
 @accept_options(PredictOptions)
 @preserve_rng()
 def predict(options: PredictOptions) -> pa.Table:
-    """Label pictures with a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
+    """Label images with a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
 
     Returns:
-        `sample_id, pred, label_name, probability`, a row per picture; null if unreadable, with a warning.
+        `sample_id, pred, label_name, probability`, a row per image; null if unreadable, with a warning.
 
     Raises:
-        UsageError: there are no pictures, or they do not fit the model.
+        UsageError: there are no images, or they do not fit the model.
     """
     card = read_card(options.weights)
     device = choose_device(options.device)
     set_threads(options.threads, card.model, device)
-    ids, batches = open_pictures(Path(options.data), card, options.batch_size)
+    ids, batches = open_images(Path(options.data), card, options.batch_size)
     model = to_device(load_model(options.weights, options.model), device)
     weights = sha256_of_file(options.weights / "model.safetensors")
-    pictures_digest = derive_seed(*ids, *sizes_of(Path(options.data), ids))
-    identity = options_json(options, neutral=False) | {"pictures": pictures_digest, "weights": weights}
+    images_digest = derive_seed(*ids, *sizes_of(Path(options.data), ids))
+    identity = options_json(options, neutral=False) | {"images": images_digest, "weights": weights}
     with open_run_folder(
         options.out, "predict", identity, overwrite=options.overwrite, output_names=(TABLE, TEXT)
     ) as run:
@@ -71,9 +71,7 @@ def predict(options: PredictOptions) -> pa.Table:
                 unreadable += batch_unreadable
                 bar.advance(len(rows) + len(batch_unreadable))
         if unreadable:
-            log.warning(
-                "warning: %d of %d pictures cannot be read: %s", len(unreadable), len(ids), ", ".join(unreadable)
-            )
+            log.warning("warning: %d of %d images cannot be read: %s", len(unreadable), len(ids), ", ".join(unreadable))
         missing = pred < 0
         label_names = [None if label < 0 else card.class_names[label] for label in pred]
         table = pa.table(
@@ -90,7 +88,7 @@ def predict(options: PredictOptions) -> pa.Table:
         run.finish(
             summary={
                 "model": card.model,
-                "pictures": len(ids),
+                "images": len(ids),
                 "unreadable": unreadable,
                 "counts": dict(zip(card.class_names, counts, strict=True)),
             }
@@ -99,15 +97,15 @@ def predict(options: PredictOptions) -> pa.Table:
 
 
 def sizes_of(path: Path, ids: Sequence[str]) -> list[int]:
-    """The size of each picture in bytes; for arrays, the size of their file."""
+    """The size of each image in bytes; for arrays, the size of their file."""
     return [(path / name if path.is_dir() else path).stat().st_size for name in ids]
 
 
 Batches = Iterator[tuple[np.ndarray, Tensor, list[str]]]  # (rows, images [B,C,H,W] in [0,1], unreadable files)
 
 
-def open_pictures(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
-    """Names and batches of the pictures in a folder (with its subfolders), or in the array `x` of an .npz file.
+def open_images(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
+    """Names and batches of the images in a folder (with its subfolders), or in the array `x` of an .npz file.
 
     Raises:
         UsageError: there are none, or the shape of the arrays is not that of the model.
@@ -148,7 +146,7 @@ def _open_arrays(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str
 
 
 def _decode(path: Path, files: Sequence[Path], card: ModelCard, batch_size: int) -> Batches:
-    """Decode pictures as in training, to the size and channels of the model; unreadable ones are listed, not raised."""
+    """Decode images as in training, to the size and channels of the model; unreadable ones are listed, not raised."""
     white = find_white_value(files)
 
     def try_decode(file: Path) -> np.ndarray | str:

@@ -283,5 +283,5 @@ def test_pictures_that_arrays_cannot_be(scored, tmp_path, digits):
     np.savez(tmp_path / "fine.npz", x=x)
     predict(data=str(tmp_path / "fine.npz"), weights=scored, out=tmp_path / "x")
     np.savez(tmp_path / "fine.npz", x=x[:3])
-    with pytest.raises(UsageError, match=r"run\.json.*\bpictures="):
+    with pytest.raises(UsageError, match=r"run\.json.*\bimages="):
         predict(data=str(tmp_path / "fine.npz"), weights=scored, out=tmp_path / "x")

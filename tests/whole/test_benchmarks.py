@@ -113,12 +113,12 @@ def test_what_a_process_costs_is_its_own():
 
 
 def test_growth_measures_a_pass_over_files(tmp_path):
-    growth.write_pictures(tmp_path, 1001, 16)
+    growth.write_images(tmp_path, 1001, 16)
     files = sorted(tmp_path.glob("*/*.jpg"))
     assert len(files) == 1001 and files[-1].name == "0001000.jpg"
     assert len({file.read_bytes() for file in files}) == growth.DISTINCT
     shutil.rmtree(tmp_path / "0000")
-    growth.write_pictures(tmp_path / "few", 6, 16)
+    growth.write_images(tmp_path / "few", 6, 16)
     assert {key: growth.pass_over(tmp_path / "few", 16)[key] for key in ("rows", "pixels")} == {"rows": 6, "pixels": 16}
 
 

@@ -41,7 +41,7 @@ def audit(options: AuditOptions) -> pa.Table:
     A row per sample: `index, sample_id, label, label_name, pred, pred_name, probability, self_confidence` (by the mean
     probabilities of up to 8 of the scored epochs' models, where the run kept them), the hardness that ranks it,
     `rank` (0 is the hardest) and `rank_in_class`, `suspicion` and `likely_mislabelled`, `duplicate_of` (the first
-    sample with the same picture) and `in_test` (the picture is in the test part too).
+    sample with the same image) and `in_test` (the image is in the test split too).
 
     Returns:
         The table.

@@ -1,4 +1,4 @@
-"""Exact duplicates of pictures, by the hash of their pixels."""
+"""Exact duplicates of images, by the hash of their pixels."""
 
 import hashlib
 
@@ -12,12 +12,12 @@ from easycoreset.data import Split
 def find_duplicates(
     split: Split, test: Split | None, batch_size: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """For each sample, the first one with the same pixels (-1: itself), and whether the test part has it too.
+    """For each sample, the first one with the same pixels (-1: itself), and whether the test split has it too.
 
     Args:
         split: the samples.
         test: the part that should not share them; None, or the same split: not compared.
-        batch_size: pictures a batch.
+        batch_size: images a batch.
     """
     first_rows: dict[bytes, int] = {}
     digests = hash_images(split, batch_size)
@@ -30,7 +30,7 @@ def find_duplicates(
 
 
 def hash_images(split: Split, batch_size: int) -> list[bytes]:
-    """Hash every picture of a split, as the model gets it."""
+    """Hash every image of a split, as the model gets it."""
     digests: list[bytes] = []
     with progress(f"looking for duplicates in {split.name}", len(split)) as bar:
         for batch in split.batches(np.arange(len(split), dtype=np.int64), batch_size):

@@ -135,7 +135,7 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
         f"{summary['likely_mislabelled'] if flags_known else 'not known how many'} of {summary['samples']} samples are "
         "likely mislabelled",
         f"{summary['duplicates']} are exact duplicates, {summary['duplicates_with_another_label']} under another label",
-        f"{summary['also_in_test']} are also in the test part",
+        f"{summary['also_in_test']} are also in the test split",
         f"{len(summary['unreadable'])} cannot be read",
     )
     print_line(", ".join(counts))

@@ -61,7 +61,7 @@ def open_source(
             means 64, and for hf:NAME resizes only if the images have several sizes.
         num_workers: worker processes that decode a folder too large for memory.
         download: let torchvision download missing files.
-        skip_unreadable: leave out images of a folder or a manifest that cannot be read; `Source.broken` names them.
+        skip_unreadable: leave out images of a folder or a manifest that cannot be read; `Source.unreadable` names them.
         classes: number of classes, or a file of their names in order; None for the classes that occur.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Arrays in an .npz file: images, labels and an optional test part."""
+"""Arrays in an .npz file: images, labels and an optional test split."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,14 +40,14 @@ def load_npz(path: Path, classes: str | None = None) -> Source:
     source = make_array_source(str(path), parts, classes)
     unused = [name for name in array_names if name in ("val_images", "x_val", "x_valid") and "test" in parts]
     return replace(
-        source, notes=[*source.notes, *(f"{name} is not used: {names[2]} is the test part" for name in unused)]
+        source, notes=[*source.notes, *(f"{name} is not used: {names[2]} is the test split" for name in unused)]
     )
 
 
 def make_array_source(what: str, parts: dict[str, Part], classes: str | None) -> Source:
     """Make an in-memory data set of images [N,H,W,C], labels [N] and a prefix of the sample ids for each split.
 
-    Without a test part, a seeded, stratified fifth of the samples is held out.
+    Without a test split, a seeded, stratified fifth of the samples is held out.
 
     Raises:
         UsageError: invalid labels, or images of several shapes.
@@ -58,10 +58,10 @@ def make_array_source(what: str, parts: dict[str, Part], classes: str | None) ->
         parts = parts | {"test": parts["train"]}
         labels = labels | {"test": labels["train"]}
         rows["train"], rows["test"] = hold_out(labels["train"])
-        notes.append(f"no test part: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
+        notes.append(f"no test split: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
     shapes = {x.shape[1:] for x, _, _ in parts.values()}
     if len(shapes) > 1:
-        raise UsageError(f"data: {what}: training and test part must have images of one shape; got {sorted(shapes)}")
+        raise UsageError(f"data: {what}: training and test split must have images of one shape; got {sorted(shapes)}")
     splits = {
         split: memory_split(
             split, x[rows[split]], labels[split][rows[split]], [f"{prefix}/{row}" for row in rows[split]]

@@ -24,7 +24,7 @@ def hash_images(split: Split, rows: Ints | None = None) -> list[bytes] | None:
 
 
 def find_leaked(source: Source) -> npt.NDArray[np.bool_] | None:
-    """Which training samples [N] have an exact copy in the test part; None if none has, or images are not in memory."""
+    """Which training samples [N] have an exact copy in the test split; None if none has or images are not in memory."""
     train, test = (hash_images(source.splits[name]) for name in ("train", "test"))
     if train is None or test is None:
         return None

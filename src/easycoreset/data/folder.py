@@ -1,4 +1,4 @@
-"""An image folder: a training and a test part, or class folders only, of which a part is held out."""
+"""An image folder: a training and a test split, or class folders only, of which a part is held out."""
 
 import os
 from collections import Counter
@@ -52,10 +52,10 @@ def load_folder(root: Path, reading: ReadOptions) -> Source:
 
 
 def _find_parts(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
-    """Find the folders of the training and the test part; `notes` gets a line for each other folder.
+    """Find the folders of the training and the test split; `notes` gets a line for each other folder.
 
     Raises:
-        UsageError: several training parts, or a folder that may be the test part under another name.
+        UsageError: several training splits, or a folder that may be the test split under another name.
     """
     subfolders = {name: _folders(root / name) for name in _folders(root) if not _contains_images(root / name)}
     parts = {name for name, folders in subfolders.items() if folders}
@@ -65,7 +65,7 @@ def _find_parts(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
         return None, None
     train = trains[0]
     if len(trains) > 1:
-        raise UsageError(f"data: {root}: several folders may be the training part: {format_names(trains)}")
+        raise UsageError(f"data: {root}: several folders may be the training split: {format_names(trains)}")
     test = tests[0] if tests else None
     similar = [
         name
@@ -81,9 +81,9 @@ def _find_parts(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
     if test is None and classes:
         raise UsageError(
             f"data: {root}: {format_names(classes)} contain images, but {train}/ beside them contains folders: "
-            f"is {train} a class or the training part? Move one of them away"
+            f"is {train} a class or the training split? Move one of them away"
         )
-    chosen = f": {test}/ is the test part" if test else ""
+    chosen = f": {test}/ is the test split" if test else ""
     unused = [name for name in _folders(root) if name not in (train, test)]
     notes += [f"{name}/ is not used{chosen if name in (*trains, *tests) else ''}" for name in unused]
     return train, test
@@ -103,7 +103,7 @@ def _refuse_nested(root: Path, subfolders: dict[str, list[str]]) -> None:
         shared = format_names(subfolders[names[0]])
         raise UsageError(
             f"data: {root}: {format_names(names)} all hold the folders {shared}: are these the classes? Name the "
-            f"training part train and the test part test, or take {root / names[0]}"
+            f"training split train and the test split test, or take {root / names[0]}"
         )
 
 

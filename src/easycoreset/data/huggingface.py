@@ -51,9 +51,11 @@ def load_hf(name: str, image_size: int | None = None, num_workers: int = 2, clas
         part_rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
         parts = {part: (dataset[train[0]].select(rows), rows) for part, rows in part_rows.items()}
         labels = {part: labels["train"][rows] for part, rows in part_rows.items()}
-        notes.append(f"no labelled test part: a seeded, stratified fifth ({len(part_rows['test'])} images) is held out")
+        notes.append(
+            f"no labelled test split: a seeded, stratified fifth ({len(part_rows['test'])} images) is held out"
+        )
     elif labelled[0] != "test":
-        notes.append(f"split {quote(labelled[0])} is the test part")
+        notes.append(f"split {quote(labelled[0])} is the test split")
     files = {part: EncodedImages(data, image, rows) for part, (data, rows) in parts.items()}
     images_of, shape = _decode(files, image_size, num_workers, notes)
     splits: dict[str, Split] = {}

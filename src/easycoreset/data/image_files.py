@@ -60,7 +60,7 @@ class ReadOptions:
 
 
 def hold_out_listed(samples: ListedImages) -> tuple[dict[str, ListedImages], str]:
-    """Split samples without a test part into training and test part; returns also a note for the user."""
+    """Split samples without a test split into training and test split; returns also a note for the user."""
     train, test = hold_out_named(samples.labels, samples.ids)
     parts = {"train": samples.take(train), "test": samples.take(test)}
     return parts, f"a seeded, stratified fifth ({len(test)} images) is held out"

@@ -175,12 +175,12 @@ def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int
     if not train:
         raise UsageError(f"data: {file}: no row is of split train")
     if len(train) > 1:
-        raise UsageError(f"data: {file}: several splits may be the training part: {format_names(train)}")
+        raise UsageError(f"data: {file}: several splits may be the training split: {format_names(train)}")
     parts = {"train": [row for row, value in enumerate(values) if value == train[0]]}
     if test:
         parts["test"] = [row for row, value in enumerate(values) if value == test[0]]
         notes += [
-            f"the {values.count(other)} rows of split {other!r} are not used: {test[0]!r} is the test part"
+            f"the {values.count(other)} rows of split {other!r} are not used: {test[0]!r} is the test split"
             for other in test[1:]
         ]
     return parts

@@ -97,7 +97,7 @@ class Source:
         std: standard deviation of each channel.
         augmentation: default augmentation.
         notes: notes for the user.
-        broken: unreadable images that are left out, each with the reason.
+        unreadable: unreadable images that are left out, each with the reason.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Recognise training and test part of a data set by their usual names, in any case and beside other words."""
+"""Recognise training and test split of a data set by their usual names, in any case and beside other words."""
 
 import re
 import unicodedata
@@ -32,9 +32,9 @@ def parse_part(name: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def choose_parts(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The names of training parts and those of test parts, each the likeliest first.
+    """The names of training splits and those of test splits, each the likeliest first.
 
-    Training: fewest further words first. Test: the further words of the training part first, then `TEST`'s order.
+    Training: fewest further words first. Test: the further words of the training split first, then `TEST`'s order.
     """
     known = {name: match for name in sorted(names) if (match := parse_part(name)) is not None}
     train = [name for name, (part, _) in known.items() if part in TRAIN]

@@ -44,7 +44,7 @@ def _parts(result: Any) -> dict[str, Any]:
         by_name = cast("dict[str, Any]", result)
         train, test = choose_parts(map(str, by_name))
         if len(train) != 1:
-            raise UsageError(f"data: a dictionary must hold one training part; got {quote(sorted(map(str, by_name)))}")
+            raise UsageError(f"data: a dictionary must hold one training split; got {quote(sorted(map(str, by_name)))}")
         return {"train": by_name[train[0]], **({"test": by_name[test[0]]} if test else {})}
     if not isinstance(result, tuple | list) or _is_arrays(result):
         return {"train": result}

@@ -199,7 +199,7 @@ class SelectionOptions:
     exclude: Path | None = None
     """A list of indices or sample ids that are not selected, as an audit's page writes it."""
     keep_leaked: bool = False
-    """Also select from samples whose exact copies are in the test part; without it they are left out."""
+    """Also select from samples whose exact copies are in the test split; without it they are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,22 +117,22 @@ def _ticks(
     likely = np.flatnonzero(table["likely_mislabelled"].fill_null(False).to_numpy(zero_copy_only=False))
     likely = likely if has_threshold else np.arange(table.num_rows)
     order = likely[np.argsort(-suspicion[likely], kind="stable")][:MAX_SUSPECTS]
-    images = {f"most suspect, by {summary['suspect_by']}": _to_pictures(table, order, image_url)}
-    images["identical images with different labels"] = _to_pictures(
+    images = {f"most suspect, by {summary['suspect_by']}": _to_images(table, order, image_url)}
+    images["identical images with different labels"] = _to_images(
         table, _contradictions(table)[:MAX_SUSPECTS], image_url
     )
     label = table["label"].to_numpy()
     rank = table["rank_in_class"].to_numpy()
     for k, name in enumerate(list(names)[:MAX_CLASSES]):
         hardest = np.flatnonzero((label == k) & (rank < IMAGES_PER_CLASS))
-        images[f"hardest of class {name}, by {summary['by']}"] = _to_pictures(
+        images[f"hardest of class {name}, by {summary['by']}"] = _to_images(
             table, hardest[np.argsort(rank[hardest])], image_url
         )
-    return {title: pictures for title, pictures in images.items() if pictures}
+    return {title: images for title, images in images.items() if images}
 
 
-def _to_pictures(table: pa.Table, rows: np.ndarray, image_url: Any) -> list[SampleImage]:
-    pictures: list[SampleImage] = []
+def _to_images(table: pa.Table, rows: np.ndarray, image_url: Any) -> list[SampleImage]:
+    images: list[SampleImage] = []
     for line in table.take(rows).to_pylist():
         caption = f"{line['sample_id']}: {line['label_name']}"
         if line["pred_name"] is not None:
@@ -143,8 +143,8 @@ def _to_pictures(table: pa.Table, rows: np.ndarray, image_url: Any) -> list[Samp
         except Exception as error:  # an unreadable image raises almost anything
             data = ""
             caption = f"{caption}; cannot be read: {error}"
-        pictures.append(SampleImage(data, caption, line["index"], line["sample_id"]))
-    return pictures
+        images.append(SampleImage(data, caption, line["index"], line["sample_id"]))
+    return images
 
 
 def _contradictions(table: pa.Table) -> np.ndarray:

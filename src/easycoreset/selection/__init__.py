@@ -104,7 +104,7 @@ def choose(
         seed: seed of ties and random draws.
         val_fraction: share held out for validation, as in `train`; `fraction` is of the rest.
         exclude: file with indices or sample ids to leave out; `fraction` is of the rest.
-        keep_leaked: do not leave out samples that are also in the test part.
+        keep_leaked: do not leave out samples that are also in the test split.
 
     Raises:
         UsageError: unknown method, column or option; fraction outside (0, 1].
@@ -116,12 +116,14 @@ def choose(
     require(bool(eligible.any()), "exclude", "a list that leaves samples over", str(exclude))
     pool = eligible if scores.in_test is None or keep_leaked else eligible & ~scores.in_test
     if not pool.any():
-        log.warning("warning: all samples are also in the test part: none is left out, and evaluations are meaningless")
+        log.warning(
+            "warning: all samples are also in the test split: none is left out, and evaluations are meaningless"
+        )
         pool = eligible
     if not method.startswith("file:") and not pool.all():
         if leaked := int(eligible.sum() - pool.sum()):
             log.warning(
-                "warning: %d samples that are also in the test part are left out (keep_leaked keeps them)", leaked
+                "warning: %d samples that are also in the test split are left out (keep_leaked keeps them)", leaked
             )
         rows = np.flatnonzero(pool).astype(np.int64)
         count = min(kept_count(fraction, int(eligible.sum())), len(rows))  # the fraction counts leaked samples too
@@ -141,7 +143,7 @@ def choose(
         )
         in_test = 0 if scores.in_test is None else int(np.sum(coreset.keep & scores.in_test))
         if in_test:
-            warnings.warn(f"{in_test} of the kept samples are also in the test part", EasycoresetWarning, stacklevel=2)
+            warnings.warn(f"{in_test} of the kept samples are also in the test split", EasycoresetWarning, stacklevel=2)
         return _finish(coreset, scores, method, count, fraction, seed, ())
     return _choose(scores, method, count, fraction, by, per_class, seed)
 

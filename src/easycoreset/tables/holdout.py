@@ -1,4 +1,4 @@
-"""Hold rows out of a split: as test part if a data set has none, as validation part if requested."""
+"""Hold rows out of a split: as test split if a data set has none, as validation split if requested."""
 
 import hashlib
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ class Scores:
         probabilities_adv: [N, classes] at PGD examples, or None.
         bias: whether the last linear layer has a bias: its gradient is then (p - 1_y) x (h, 1), else (p - 1_y) x h.
         features_problem: error message if the saved features cannot be used, else empty.
-        in_test: [N] whether an exact copy is in the test part; None if no sample has one, or if it is not known.
+        in_test: [N] whether an exact copy is in the test split; None if no sample has one, or if it is not known.
     """
 
     sample_ids: Sequence[str]
