@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from easycoreset.experiment import FULL, Cell, Experiment, Product
+from easycoreset.experiment import Cell, Experiment, Product
+from easycoreset.options.comparing import BALANCED, FULL
 
 RECIPES = {
     "digits": "easycoreset.recipes:digits",
@@ -16,7 +17,6 @@ RECIPES = {
     "cifar100-paper": "easycoreset.recipes:cifar100_paper",
     "imagenet-paper": "easycoreset.recipes:imagenet_paper",
 }
-BALANCED = "random:per_class=true"
 EASY = ("easycore", "easycore:per_class=true", "easiest:by=loss")
 PAPER_METHODS = (
     "random",

@@ -65,9 +65,8 @@ def cluster(monkeypatch):
 def test_a_machine_is_lost_midway(cluster, tmp_path):
     both, second = cluster
     process = start(tmp_path / "ray", [*GRID, "--on", f"ray:{both.address}"])
-    deadline = time.monotonic() + 240
     while not done(tmp_path / "ray"):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read().decode()
         time.sleep(0.05)
     assert done(tmp_path / "ray") < 4
     both.remove_node(second, allow_graceful=False)

@@ -30,8 +30,7 @@ def test_killed_four_times(whole, tmp_path):
     while kills < 4:
         process = start(out, GRID, "--workers", str(1 + kills % 2))
         before = done(out)
-        deadline = time.monotonic() + 60
-        while done(out) < before + 1 and process.poll() is None and time.monotonic() < deadline:
+        while done(out) < before + 1 and process.poll() is None:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 1.0))
         assert process.poll() is None, "it ended before it could be killed four times"

@@ -68,7 +68,7 @@ def start(out, arguments, *more):
 
 
 def finish(process):
-    assert process.wait(timeout=600) == 0, process.stderr.read().decode()
+    assert process.wait() == 0, process.stderr.read().decode()
     process.stderr.close()
 
 

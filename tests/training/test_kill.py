@@ -46,10 +46,8 @@ def position(out):
 
 
 def wait_for(condition, process):
-    deadline = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
@@ -72,7 +70,7 @@ def test_killed_at_random_moments(tmp_path, mode, kills):
         assert not (killed / "scores.parquet").exists()
     assert middle > kills // 2, "too few kills fell into the middle of an epoch after the first checkpoint"
     for process in [start(folder, "--mode", mode) for folder in (killed, tmp_path / "whole")]:
-        assert process.wait(timeout=300) == 0, process.stderr.read().decode()
+        assert process.wait() == 0, process.stderr.read().decode()
         process.stderr.close()
     histories = [
         [{**json.loads(line), "seconds": 0} for line in (folder / "history.jsonl").read_text().splitlines()]
@@ -92,6 +90,6 @@ def test_interrupted_says_how_to_go_on_and_a_second_process_is_refused(tmp_path)
     assert second.returncode == 1 and second.stderr.count("\n") == 1
     assert named(second.stderr, "process", repr(str(tmp_path / "run")))
     first.send_signal(signal.SIGINT)
-    assert first.wait(timeout=60) == 130
+    assert first.wait() == 130
     assert b"the same command" in first.stderr.read()
     first.stderr.close()

@@ -3,7 +3,8 @@
 Only this package and `pipeline` contain the order score -> select -> train -> evaluate.
 """
 
-from easycoreset.experiment.cells import FULL, Cell, Experiment, Product
+from easycoreset.experiment.cells import Cell, Experiment, Product
 from easycoreset.experiment.scheduler import preregister, run_experiment
+from easycoreset.options.comparing import FULL
 
 __all__ = ["FULL", "Cell", "Experiment", "Product", "preregister", "run_experiment"]

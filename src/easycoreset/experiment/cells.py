@@ -25,10 +25,11 @@ from easycoreset.options import (
     field_names,
     resolve_optimizer,
 )
+from easycoreset.options.comparing import FULL
 from easycoreset.options.groups import OPTIMIZER_DEFAULTS
 from easycoreset.scoring.needs import FeatureKind, Needs, needs_of_scoring
 from easycoreset.selection import SELECTORS, load_selector, required_inputs
-from easycoreset.statistics.planned_contrasts import FULL, Kind
+from easycoreset.statistics.planned_contrasts import Kind
 from easycoreset.user_modules import code_digest
 
 

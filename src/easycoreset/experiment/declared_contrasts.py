@@ -6,8 +6,9 @@ from typing import Any
 
 from easycoreset.data import data_name
 from easycoreset.errors import UsageError, quote, suggest_name
-from easycoreset.experiment.cells import FULL, Cell, Experiment
+from easycoreset.experiment.cells import Cell, Experiment
 from easycoreset.objectives import load_objective
+from easycoreset.options.comparing import FULL
 from easycoreset.selection import load_selector
 from easycoreset.statistics.planned_contrasts import (
     BASELINE,
@@ -17,8 +18,8 @@ from easycoreset.statistics.planned_contrasts import (
     PlannedContrast,
     parse_contrast,
 )
+from easycoreset.statistics.settings import Setting, group_by_setting
 
-Setting = tuple[str, str | None, str, float]  # data, model, objective, fraction
 Rows = dict[tuple[str, int], dict[int, Cell]]  # (method, budget) -> seed -> cell
 
 
@@ -71,18 +72,15 @@ def resolve_contrasts(experiment: Experiment) -> DeclaredContrasts:
 
 
 def rows_by_setting(experiment: Experiment) -> dict[Setting, Rows]:
-    """The rows of an experiment by setting; rows that keep all data are in each setting of their data and objective."""
+    """The rows of an experiment by setting."""
     cells = [_with_data_name(cell) for cell in experiment.cells()]
-    grid: dict[Setting, Rows] = {}
-    for cell in cells:
-        if cell.method != FULL:
-            _add(grid, (cell.data, cell.model, cell.objective, cell.fraction), cell)
-    for cell in cells:
-        if cell.method == FULL:
-            settings = [s for s in grid if s[:3] == (cell.data, cell.model, cell.objective)]
-            for setting in settings or [(cell.data, cell.model, cell.objective, 1.0)]:
-                _add(grid, setting, cell)
-    return grid
+    rows_of: dict[Setting, Rows] = {}
+    for setting, members in group_by_setting(cells, _setting, lambda cell: cell.method).items():
+        rows = rows_of.setdefault(setting, {})
+        for cell in members:
+            size: Any = cell.epochs if cell.updates is None else cell.updates
+            rows.setdefault((cell.method, size), {})[cell.seed] = cell
+    return rows_of
 
 
 def resolve_contrast(spec: str, grid: dict[Setting, Rows]) -> list[PlannedContrast]:
@@ -118,7 +116,7 @@ def _against_random(kind: Kind | None, cells: Sequence[Cell], grid: dict[Setting
     """The contrasts of each method of a product, except the controls, with random."""
     contrasts = list[PlannedContrast]()
     for cell in map(_with_data_name, cells if kind else ()):
-        setting = (cell.data, cell.model, cell.objective, cell.fraction)
+        setting = _setting(cell)
         if cell.method not in CONTROL_METHODS and (BASELINE in (method for method, _ in grid[setting])):
             planned = _plan(ContrastSpec(cell.method, BASELINE, kind), setting, grid[setting])
             contrasts += [planned] if planned is not None else []
@@ -178,6 +176,5 @@ def _with_data_name(cell: Cell) -> Cell:
     return dataclasses.replace(cell, data=data_name(cell.data))
 
 
-def _add(grid: dict[Setting, Rows], setting: Setting, cell: Cell) -> None:
-    size: Any = cell.epochs if cell.updates is None else cell.updates
-    grid.setdefault(setting, {}).setdefault((cell.method, size), {})[cell.seed] = cell
+def _setting(cell: Cell) -> Setting:
+    return cell.data, cell.model, cell.objective, cell.fraction

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from easycoreset.data import Split
-from easycoreset.experiment.cells import FULL, Cell, Experiment, split_image_count
+from easycoreset.experiment.cells import Cell, Experiment, split_image_count
 from easycoreset.experiment.results import is_done
 from easycoreset.hardness.exact import forward_with_gradient
 from easycoreset.memory import peak_memory_gib
@@ -22,6 +22,7 @@ from easycoreset.options import (
     scored_epochs,
     values_of,
 )
+from easycoreset.options.comparing import FULL
 from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
 
 EXTRA_PASSES = {"curvature": 10, "vog": 1, "grand_full": 5}  # passes per sample and scored epoch, roughly

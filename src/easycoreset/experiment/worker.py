@@ -19,7 +19,7 @@ from easycoreset.data.unscored import unscored_table
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
 from easycoreset.evaluation.checks import LONGER_ATTACK
-from easycoreset.experiment.cells import FULL, TRAINING_ONLY, Cell, split_image_count
+from easycoreset.experiment.cells import TRAINING_ONLY, Cell, split_image_count
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import RunSettings, Task
 from easycoreset.file_lists import STATE, STEP, FileList, delete_run, delete_written
@@ -37,6 +37,7 @@ from easycoreset.options import (
     resolve_optimizer,
     values_of,
 )
+from easycoreset.options.comparing import FULL
 from easycoreset.parquet import read_shape, read_table, write_table
 from easycoreset.records import read_history, read_summary
 from easycoreset.run_folders import RUN_RECORD, discard_step, open_step_folder

@@ -23,7 +23,9 @@ from easycoreset.options.groups import (
 )
 from easycoreset.options.overlap import require_disjoint
 
-CONTROLS = ("full", "random:per_class=true")
+FULL = "full"  # training on all data
+BALANCED = "random:per_class=true"
+CONTROLS = (FULL, BALANCED)
 Recipe = Literal[
     "digits",
     "cifar10-quick",

@@ -12,13 +12,14 @@ from easycoreset.console import log
 from easycoreset.data import Source, open_source
 from easycoreset.data.unscored import unscored_table
 from easycoreset.errors import UsageError, quote
-from easycoreset.experiment import FULL, Cell, Experiment, Product
+from easycoreset.experiment import Cell, Experiment, Product
 from easycoreset.experiment.declared_contrasts import resolve_contrasts
 from easycoreset.members import load_attribute
 from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for
 from easycoreset.objectives import load_objective
 from easycoreset.options import CompareOptions, ReadingOptions, field_names, values_of
+from easycoreset.options.comparing import FULL
 from easycoreset.paths import sha256_of_file
 from easycoreset.recipes import RECIPES, everything
 from easycoreset.scoring.needs import check_needs

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from easycoreset.console import format_eps, format_percent
+from easycoreset.options.comparing import FULL
 from easycoreset.statistics import Contrast, Group, PlannedContrast
-from easycoreset.statistics.planned_contrasts import BASELINE, CONTROL_METHODS, EQUAL_UPDATES, FULL, MATCHED_CLEAN
+from easycoreset.statistics.planned_contrasts import BASELINE, CONTROL_METHODS, EQUAL_UPDATES, MATCHED_CLEAN
 
 MAX_OTHER_SETTINGS = 3  # further settings that have a sentence each
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from easycoreset.console import format_eps, format_percent
+from easycoreset.options.comparing import FULL
 from easycoreset.records import read_record
 from easycoreset.reporting.advice import advise
 from easycoreset.reporting.classes import describe_classes
@@ -27,7 +28,7 @@ from easycoreset.reporting.score_report import describe_scores
 from easycoreset.reporting.start_history import describe_start_history
 from easycoreset.reporting.strong_attacks import describe_strong_attacks
 from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results, read_plans
-from easycoreset.statistics.planned_contrasts import BASELINE, FULL
+from easycoreset.statistics.planned_contrasts import BASELINE
 
 
 def describe_comparison(folder: Path) -> list[Section]:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from easycoreset.options.comparing import FULL
 from easycoreset.selection import load_selector, required_inputs
 from easycoreset.statistics import Group
-from easycoreset.statistics.planned_contrasts import FULL
 from easycoreset.user_modules import is_user_spec
 
 EPOCHS_NOTE = (

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from easycoreset.console import format_eps, format_percent
+from easycoreset.options.comparing import FULL
 from easycoreset.statistics.intervals import NAN, Estimate
-from easycoreset.statistics.planned_contrasts import EQUAL_UPDATES, FULL, PlannedContrast
+from easycoreset.statistics.planned_contrasts import EQUAL_UPDATES, PlannedContrast
 
 EQUIVALENCE_MARGIN = 0.01  # an interval within this distance of 0 means no difference
 ENOUGH_SEEDS = 5

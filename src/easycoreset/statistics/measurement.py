@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from easycoreset.errors import UsageError
+from easycoreset.options.comparing import FULL
 from easycoreset.statistics.contrasts import Contrast
 from easycoreset.statistics.gains import (
     Gains,
@@ -21,7 +22,6 @@ from easycoreset.statistics.planned_contrasts import (
     BASELINE,
     CONTROL_METHODS,
     EQUAL_UPDATES,
-    FULL,
     MATCHED_CLEAN,
     Kind,
     PlannedContrast,

@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 
 from easycoreset.data_specs import data_name
 from easycoreset.errors import UsageError
-from easycoreset.statistics.planned_contrasts import FULL
+from easycoreset.statistics.settings import Setting, group_by_setting
 
 Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 OutcomeLoader = Callable[[str], pa.Table]  # cell name -> its outcomes: index, label, attack, eps, broken
-Setting = tuple[str, str | None, str, float]  # data, model, objective, fraction
 Seeds = dict[tuple[str, int], dict[int, list[str]]]  # (method, budget) -> seed -> cells
 STRONG_FILE = "predictions-strong.parquet"  # outcomes under the strong attacks, in a cell's folder
 
@@ -80,19 +79,11 @@ class Outcomes:
         A seed has several cells if the code changed in between; the current one comes first.
         """
         cells_by_setting: dict[Setting, Seeds] = {}
-
-        def add(setting: Setting, row: dict[str, Any]) -> None:
-            cells = cells_by_setting.setdefault(setting, {}).setdefault(_key(row), {}).setdefault(row["seed"], [])
-            cells += [row["cell"]] if row["cell"] not in cells else []
-
-        for row in self._table:
-            if row["method"] != FULL:
-                add(_setting(row), row)
-        for row in self._table:
-            if row["method"] == FULL:
-                settings = [setting for setting in cells_by_setting if setting[:3] == _setting(row)[:3]]
-                for setting in settings or [_setting(row)]:
-                    add(setting, row)
+        for setting, rows in group_by_setting(self._table, _setting, lambda row: row["method"]).items():
+            seeds = cells_by_setting.setdefault(setting, {})
+            for row in rows:
+                cells = seeds.setdefault(_key(row), {}).setdefault(row["seed"], [])
+                cells += [row["cell"]] if row["cell"] not in cells else []
         return cells_by_setting
 
     def radii(self, setting: Setting) -> list[float]:

@@ -10,7 +10,6 @@ from easycoreset.errors import UsageError, quote
 from easycoreset.options.comparing import CONTROLS
 
 BASELINE = "random"
-FULL = "full"
 CONTROL_METHODS = (BASELINE, *CONTROLS)  # they are compared with random only where `--declare` names them
 Kind = Literal["matched clean", "equal updates"]
 MATCHED_CLEAN: Kind = "matched clean"
