@@ -81,7 +81,7 @@ def test_the_papers_recipe_on_a_small_cifar(tmp_path):
     assert {(row["attack"], row["samples"]) for row in rows} == {("pgd:steps=2", 10)}
     for cell in small.cells():
         strong = json.loads((cell_folder(tmp_path / "grid", cell) / "cell.json").read_text())["strong"]
-        assert [(line["samples"], line["eps"]) for line in strong] == [(6, cell.main)] * (cell.seed == 0)
+        assert [(line["samples"], line["eps"]) for line in strong] == [(6, cell.contrast_eps)] * (cell.seed == 0)
     page = report(out=tmp_path / "grid").read_text()
     assert "Strong attacks: autoattack:iterations=2:queries=5" in page
 
@@ -92,7 +92,7 @@ def test_the_papers_recipe_for_a_folder(tmp_path, cli, png_folder, monkeypatch):
     """`imagenet-paper` by `--dry-run`, and some of its cells, on a tiny folder at 32 pixels."""
     whole = recipes.imagenet_paper(str(png_folder))
     assert len(whole.cells()) == 11 * 3 + 1 + 3 * 3 + 1 and {c.image_size for c in whole.cells()} == {224}
-    assert {c.main for c in whole.cells() if c.objective == "trades"} == {4 / 255}
+    assert {c.contrast_eps for c in whole.cells() if c.objective == "trades"} == {4 / 255}
     bases = [dataclasses.replace(product.base, image_size=32, scoring_epochs=1) for product in whole.products]
     small = [dataclasses.replace(product, base=base) for product, base in zip(whole.products, bases, strict=True)]
     monkeypatch.setattr(recipes, "imagenet_paper", lambda data: dataclasses.replace(whole, products=tuple(small)))

@@ -19,11 +19,11 @@ from typing import Any
 from easycoreset.errors import UsageError
 from easycoreset.paths import cached_sha256, is_plain_file, is_within, remove_empty
 
-STEP = "step "
+STEP_MARK = "step "
 FOLDER_MARK = "folder"
-TEMPORARY = "temporary"
-STATE = "state"
-DELETED = "deleted"
+TEMPORARY_MARK = "temporary"
+STATE_MARK = "state"
+DELETED_MARK = "deleted"
 MARK = re.compile(r"[0-9a-f]{64}|folder|temporary|state|deleted|step (run|evaluation|cell)\.json")
 HEADER = b'["easycoreset", "written"]\n'
 SUFFIX = ".written"
@@ -120,7 +120,7 @@ class FileList:
         name, mark = entry
         if not is_within(name) or MARK.fullmatch(mark) is None:
             return
-        if mark == DELETED:
+        if mark == DELETED_MARK:
             self._entries.pop(name, None)
             return
         marks = self._entries.setdefault(name, [])
@@ -153,7 +153,7 @@ class FileList:
             return False
         if STATE_NAME.fullmatch(name):
             return True
-        if TEMPORARY in marks and TEMPORARY_NAME.fullmatch(path.name):
+        if TEMPORARY_MARK in marks and TEMPORARY_NAME.fullmatch(path.name):
             return True
         return cached_sha256(path) in marks
 
@@ -238,7 +238,7 @@ class FileList:
             elif self._owns(name, marks):
                 path.unlink()
                 if root is not None:
-                    self.add(path, DELETED)
+                    self.add(path, DELETED_MARK)
         for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
             remove_empty(folder)
 
@@ -246,7 +246,7 @@ class FileList:
         """Delete the temporary files of killed processes."""
         for name, marks in self.entries().items():
             path = self.folder / name
-            if marks == [TEMPORARY] and TEMPORARY_NAME.fullmatch(path.name) and self._owns(name, marks):
+            if marks == [TEMPORARY_MARK] and TEMPORARY_NAME.fullmatch(path.name) and self._owns(name, marks):
                 path.unlink()
 
     def clear(self) -> None:
@@ -309,4 +309,4 @@ def delete_written(path: Path) -> None:
 
 def steps_of(marks: list[str]) -> list[str]:
     """The records in the marks of a step's folder."""
-    return [mark.removeprefix(STEP) for mark in marks if mark.startswith(STEP)]
+    return [mark.removeprefix(STEP_MARK) for mark in marks if mark.startswith(STEP_MARK)]

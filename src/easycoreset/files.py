@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.errors import MAX_MESSAGE, RunError, UsageError, shorten
-from easycoreset.file_lists import FOLDER_MARK, TEMPORARY, check_free, file_list_of
+from easycoreset.file_lists import FOLDER_MARK, TEMPORARY_MARK, check_free, file_list_of
 from easycoreset.memory import file_size_limit
 from easycoreset.paths import cache_sha256, is_plain_file, remove_empty, sha256_of_file
 
@@ -43,7 +43,7 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     temporary = temporary_beside(path)
     digest = ""
     if file_list is not None:
-        file_list.add(temporary, TEMPORARY)
+        file_list.add(temporary, TEMPORARY_MARK)
     try:
         write(temporary)
         os.chmod(temporary, 0o666 & ~_UMASK)  # safetensors makes files readable by their owner only

@@ -22,8 +22,8 @@ class Lock:
     """A lock that is open: its file, whether it was made for this, and whether no other process holds it."""
 
     descriptor: int
-    made: bool
-    alone: bool
+    created: bool
+    is_exclusive: bool
 
     def share(self) -> None:
         """Let other processes hold it too; wait while one holds it alone."""
@@ -67,9 +67,9 @@ def open_lock(file: Path, wait: bool = False) -> Lock:
             continue
         except OSError as error:
             raise UsageError(f"out: {file} is in the way, and no lock: {error.strerror}") from None
-        lock = Lock(descriptor, made, alone=True)
-        lock.alone = lock.try_alone()
-        if wait and not lock.alone:
+        lock = Lock(descriptor, made, is_exclusive=True)
+        lock.is_exclusive = lock.try_alone()
+        if wait and not lock.is_exclusive:
             lock.share()
         try:
             if os.path.samestat(os.fstat(descriptor), os.lstat(file)):

@@ -11,7 +11,7 @@ from typing import Any
 
 from easycoreset.console import log
 from easycoreset.errors import RunError, UsageError
-from easycoreset.file_lists import LOCK, STEP, FileList, delete_run, file_list_of
+from easycoreset.file_lists import LOCK, STEP_MARK, FileList, delete_run, file_list_of
 from easycoreset.files import make_writable_folder, process_name, write_json
 from easycoreset.folder_access import RUN_RECORD, FolderAccess
 from easycoreset.locks import Lock, open_lock
@@ -107,13 +107,15 @@ def open_shared_run_folder(
     request.check(overwrite)
     with _listed_as_step(path, RUN_RECORD), _locked(path, request.file_list, shared=True) as lock:
         assert lock is not None
-        if overwrite and not lock.alone:
+        if overwrite and not lock.is_exclusive:
             raise RunError(f"another process is working in {str(path)!r}: it cannot be overwritten")
         request.check(overwrite)
         with request.file_list.active():
-            if lock.alone:
+            if lock.is_exclusive:
                 request.prepare(overwrite)
-            folder = SharedFolder(path, path / RUN_RECORD, request.open_record(), is_exclusive=lock.alone, lock=lock)
+            folder = SharedFolder(
+                path, path / RUN_RECORD, request.open_record(), is_exclusive=lock.is_exclusive, lock=lock
+            )
             yield folder
 
 
@@ -151,7 +153,7 @@ def _listed_as_step(path: Path, record: str) -> Iterator[None]:
     file_list = file_list_of(path)
     if file_list is not None:
         file_list.require_no_links(path)
-        file_list.add(path, f"{STEP}{record}")
+        file_list.add(path, f"{STEP_MARK}{record}")
     yield
 
 
@@ -162,9 +164,9 @@ def _locked(path: Path, file_list: FileList, shared: bool) -> Iterator[Lock | No
     make_writable_folder(path)
     lock = open_lock(path / LOCK, wait=shared)
     try:
-        yield lock if shared or lock.alone else None
+        yield lock if shared or lock.is_exclusive else None
     finally:
-        if lock.made and not file_list.exists():  # refused before anything was written
+        if lock.created and not file_list.exists():  # refused before anything was written
             (path / LOCK).unlink(missing_ok=True)
             if not existed:
                 remove_empty(path)

@@ -459,7 +459,7 @@ def test_another_batch_size_goes_on_where_the_last_one_stopped(trained, tmp_path
     first = clean.index[~clean.broken][:40]
     state.samples_done = 40
     state.pred[first] = whole.pred[first]
-    state.stage[first[whole.broken[first]]] = 0
+    state.broken_by[first[whole.broken[first]]] = 0
     state.save(tmp_path / "begun.parquet")
     found, _ = attack_split(
         "pgd", attack, 0.1, model, split, clean, options, torch.device("cpu"), tmp_path / "begun.parquet"

@@ -12,7 +12,7 @@ import pytest
 from easycoreset import UsageError
 from easycoreset.errors import GridError
 from easycoreset.experiment import Cell, Experiment, Product, run_experiment, scheduler, worker
-from easycoreset.experiment.cells import split_image_count
+from easycoreset.experiment.cells import parse_strong_attack
 from easycoreset.experiment.tasks import RunSettings, Task
 from easycoreset.recipes import digits as digits_recipe
 
@@ -164,7 +164,7 @@ def test_an_interrupted_strong_attack_loses_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("spec", ["apgd@0", "apgd@x", "apgd@-3", "apgd@"])
 def test_strong_attacks_are_spelled_with_their_images(spec):
     with pytest.raises(UsageError, match=f"^strong.*ATTACK@IMAGES.*'{spec}'"):
-        split_image_count(spec)
+        parse_strong_attack(spec)
 
 
 def test_strong_attacks_and_their_versions_name_a_cell(monkeypatch):

@@ -13,7 +13,7 @@ from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
 DUAL_ORDER = {"linf": 1.0, "l2": 2.0}
-CANDIDATES = 10  # likeliest classes, whose slopes are computed
+CANDIDATES = 10  # likeliest classes, whose gradients `class_slopes` computes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,13 @@ class FMN:
     """The fast minimum-norm attack (Pintor et al. 2021): the radius shrinks while adversarial, else grows.
 
     Until a sample's first adversarial point its radius is the first-order distance to the boundary (the margin over
-    the gradient's dual norm). Differences from the paper: the first step follows the class whose boundary is nearest
-    to first order, later ones the cross-entropy of first-order distances to all classes' boundaries, in units of the
-    nearest (in the paper: the margin); step sizes are in radii of the ball; linf steps follow the gradient's sign.
+    the gradient's dual norm). Differences from the paper: the first step goes towards the class whose boundary is
+    nearest to first order, and later steps ascend the cross-entropy of first-order distances to all boundaries, divided
+    by the nearest distance (the paper's steps ascend the margin of the logits); step sizes are in radii of the ball;
+    linf steps follow the gradient's sign.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 2  # of the attack's behaviour: outcomes of an older version are computed again
     norm: Norm = "l2"
     steps: int = 100
     step_size: float = 1.0  # of the first step, in radii of the ball; it falls to a hundredth
@@ -41,7 +42,7 @@ class FMN:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         x = x.detach()
         best = x.clone()
-        nearest = torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
+        best_norm = torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
         adv = x.clone()
         eps = torch.zeros(len(x), device=x.device, dtype=x.dtype)
         with frozen(model), torch.enable_grad():
@@ -49,24 +50,26 @@ class FMN:
             for step in range(self.steps + 1):
                 adv = adv.detach().requires_grad_()
                 class_distances = signed_distances(model(adv), y, slopes)
-                margin = attack_loss(class_distances, y, "margin")  # above 0 where adversarial
-                estimate = eps
-                if not bool(torch.isfinite(nearest).all()):
+                margin = attack_loss(
+                    class_distances, y, "margin"
+                )  # of distances, not of logits; above 0 where adversarial
+                boundary_estimate = eps  # replaced below while a sample has no adversarial point yet, else unused
+                if not bool(torch.isfinite(best_norm).all()):
                     (margin_gradient,) = torch.autograd.grad(margin.sum(), adv, retain_graph=True)
-                    estimate = boundary_distance(margin.detach().to(x.dtype), margin_gradient, self.norm)
+                    boundary_estimate = boundary_distance(margin.detach().to(x.dtype), margin_gradient, self.norm)
                 (gradient,) = torch.autograd.grad(ascent_loss(class_distances, y, margin, step).sum(), adv)
                 adv = adv.detach()
                 margin = margin.detach().to(x.dtype)
                 distance = perturbation_norms(adv - x, self.norm)
                 broken = margin > 0
-                closer = broken & (distance < nearest)
+                closer = broken & (distance < best_norm)
                 best[closer] = adv[closer]
-                nearest = torch.where(closer, distance, nearest)
+                best_norm = torch.where(closer, distance, best_norm)
                 if step == self.steps:
                     break
-                change = radius_factor(self.gamma, step / self.steps)
-                adapted = torch.where(broken, torch.minimum(eps * (1 - change), nearest), eps * (1 + change))
-                eps = torch.where(torch.isfinite(nearest), adapted, (distance + estimate) * (1 + change))
+                change = relative_radius_change(self.gamma, step / self.steps)
+                adapted = torch.where(broken, torch.minimum(eps * (1 - change), best_norm), eps * (1 + change))
+                eps = torch.where(torch.isfinite(best_norm), adapted, (distance + boundary_estimate) * (1 + change))
                 step_size = anneal(self.step_size, self.step_size / 100, step / self.steps)
                 adv = (adv + per_sample_view(step_size * eps) * steepest_step(gradient, self.norm)).clamp(0, 1)
                 adv = project_per_sample(adv, x, eps, self.norm)
@@ -77,9 +80,10 @@ class FMN:
 class DDN:
     """Decoupled direction and norm (Rony et al. 2019), l2: every point lies on a sphere that shrinks or grows.
 
-    Differences from the paper, without which margins are only within 5%: the first radius is the first-order distance
-    to the boundary (in the paper: 1), and the relative change of the radius falls from `gamma` to 0.001 (in the paper:
-    constant). Directions are those of `FMN`, since cross-entropy of small logits points to a mixture of classes.
+    Differences from the paper, without which the norms found are up to 5% too large: the first radius is the
+    first-order distance to the boundary (in the paper: 1), and the relative change of the radius falls from `gamma` to
+    0.001 (in the paper: constant). Steps ascend the loss of `FMN`: where logits are small, the softmax is nearly
+    uniform, and the gradient of their cross-entropy mixes all classes.
     """
 
     version: ClassVar[int] = 2
@@ -93,7 +97,7 @@ class DDN:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         x = x.detach()
         best = x.clone()
-        nearest = torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
+        best_norm = torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
         adv = x.clone()
         delta = torch.zeros_like(x)
         eps = torch.zeros(len(x), device=x.device, dtype=x.dtype)
@@ -110,12 +114,12 @@ class DDN:
                 adv = adv.detach()
                 distance = l2_norms(adv - x)
                 broken = margin.detach() > 0
-                closer = broken & (distance < nearest)
+                closer = broken & (distance < best_norm)
                 best[closer] = adv[closer]
-                nearest = torch.where(closer, distance, nearest)
+                best_norm = torch.where(closer, distance, best_norm)
                 if step == self.steps:
                     break
-                change = radius_factor(self.gamma, step / self.steps)
+                change = relative_radius_change(self.gamma, step / self.steps)
                 eps = eps * torch.where(broken, 1 - change, 1 + change)
                 delta = delta + anneal(1.0, 0.01, step / self.steps) * steepest_step(gradient, "l2")
                 adv = (x + delta * per_sample_view(eps / l2_norms(delta).clamp_min(1e-12))).clamp(0, 1)
@@ -151,7 +155,7 @@ def signed_distances(logits: Tensor, y: Tensor, slopes: Tensor) -> Tensor:
 
 
 def ascent_loss(distances: Tensor, y: Tensor, margin: Tensor, step: int) -> Tensor:
-    """The loss that a step ascends, [B]: the margin at first, later the cross-entropy of distances in its units.
+    """The loss that a step ascends, [B]: the margin at first, later the cross-entropy of distances over the margin.
 
     So a step moves towards the near classes at any scale of the logits.
     """
@@ -161,7 +165,7 @@ def ascent_loss(distances: Tensor, y: Tensor, margin: Tensor, step: int) -> Tens
     return attack_loss(distances / torch.where(unit > 0, unit, 1)[:, None], y, "ce")
 
 
-def radius_factor(gamma: float, progress: float) -> float:
+def relative_radius_change(gamma: float, progress: float) -> float:
     """Relative change of the radius: it falls from `gamma` to 0.001."""
     return gamma ** (1 - progress) * 0.001**progress
 

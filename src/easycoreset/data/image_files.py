@@ -24,7 +24,7 @@ from easycoreset.image_decoding import (
     open_image,
 )
 from easycoreset.tables.fingerprint import fingerprint
-from easycoreset.tables.holdout import hold_out_named
+from easycoreset.tables.holdout import hold_out_by_id
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -38,7 +38,7 @@ MIN_CLASS_SAMPLES = 10  # samples of a class, below which a warning is given
 
 @dataclass(frozen=True)
 class ListedImages:
-    """The samples of one split: paths, labels [N] and stable ids."""
+    """The samples of one split: paths, labels [N] and ids, which do not depend on where the files lie."""
 
     paths: list[Path]
     labels: Ints
@@ -51,7 +51,7 @@ class ListedImages:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """Options for reading image files: side in pixels, workers, whether to skip unreadable images, classes."""
+    """Options for reading image files: side in pixels, workers, whether to skip unreadable images, `--classes`."""
 
     image_size: int = 64
     num_workers: int = 2
@@ -61,7 +61,7 @@ class ReadOptions:
 
 def hold_out_listed(samples: ListedImages) -> tuple[dict[str, ListedImages], str]:
     """Split samples without a test split into training and test split; returns also a note for the user."""
-    train, test = hold_out_named(samples.labels, samples.ids)
+    train, test = hold_out_by_id(samples.labels, samples.ids)
     parts = {"train": samples.take(train), "test": samples.take(test)}
     return parts, f"a seeded, stratified fifth ({len(test)} images) is held out"
 
@@ -77,7 +77,8 @@ def open_listed(
     """Make a data set of listed files.
 
     Raises:
-        UsageError: unreadable images, all named; with `skip_unreadable`, more than half of all images or a whole class.
+        UsageError: images are unreadable (all are named); with `skip_unreadable`, only if more than half of the images
+            or all images of a class are.
     """
     size = reading.image_size
     notes = [f"images are resized and cropped to {size} pixels (--image-size)", *notes]
@@ -86,6 +87,7 @@ def open_listed(
     thorough = len(paths) <= MAX_FULL_CHECK or reading.skip_unreadable
     if thorough and len(paths) > MAX_FULL_CHECK:
         log.info("%s: %s images are decoded once to find unreadable ones", name, f"{len(paths):,}")
+    # the value that is white in images of more than 8 bits; None if there are none
     white = find_white_value(paths if thorough else paths[:: max(1, len(paths) // BIT_DEPTH_SAMPLE)])
     notes += [white_note(white)] if white is not None else []
     read = (
@@ -117,7 +119,7 @@ def open_listed(
 
 def white_note(white: int) -> str:
     """The note on images of more than 8 bits per channel."""
-    return f"16-bit images do not define which value is white: {white} is taken, by the largest of all"
+    return f"16-bit images do not define which value is white: {white} is taken, from the largest value of all images"
 
 
 def _fingerprint(part: ListedImages) -> str:
@@ -125,14 +127,13 @@ def _fingerprint(part: ListedImages) -> str:
     return fingerprint(part.ids, part.labels, [str(path.stat().st_size).encode() for path in part.paths])
 
 
-def _check_readable(path: Path, size: int | None) -> bool:
-    """Decode an image; in a very large data set (size None) only check its header."""
+def _check_readable(path: Path, size: int | None) -> None:
+    """Decode an image, which raises if it is unreadable; in a very large data set (size None) only check its header."""
     if size is not None:
-        return decode_image(path, size) is not None
-    if not has_image_signature(path):
+        decode_image(path, size)
+    elif not has_image_signature(path):  # a format without a known signature
         with open_image(path) as image:
             image.verify()
-    return True
 
 
 def _refuse_unreadable(unreadable: list[str], total: int, skip: bool) -> None:
@@ -151,7 +152,7 @@ def _refuse_unreadable(unreadable: list[str], total: int, skip: bool) -> None:
 def _drop_unreadable(
     parts: dict[str, ListedImages], errors: dict[int, str], class_names: Sequence[str]
 ) -> dict[str, ListedImages]:
-    """The parts without the samples at the positions `errors` of all parts in a row."""
+    """The parts without unreadable samples; the keys of `errors` are positions in the concatenation of all parts."""
     kept: dict[str, ListedImages] = {}
     start = 0
     for name, part in parts.items():

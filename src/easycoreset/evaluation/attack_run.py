@@ -23,9 +23,9 @@ from easycoreset.options import EvaluateOptions
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 
 TOLERANCE = 2e-6  # relative to the larger of 1 and the ball's radius, for float32's rounding
-SAVE_INTERVAL = 5.0  # at least, between two saves
-SAVE_INTERVAL_FACTOR = 20  # times the last save's duration, at least, between two saves
-UNBROKEN = 127  # stage of a sample that is not broken
+SAVE_INTERVAL = 5.0  # seconds between two saves of the progress, at least
+SAVE_INTERVAL_FACTOR = 20  # with images, the interval is also at least so many times the last save's duration
+UNBROKEN = 127  # `broken_by` of a sample that is not broken
 
 
 @dataclass
@@ -33,27 +33,27 @@ class AttackProgress:
     """The progress of one attack.
 
     Attributes:
-        pred: [n] class predicted.
-        stage: [n] int8, the stage that broke a sample; -1: misclassified when clean, 127: not broken.
-        done: number of finished stages.
-        samples: number of samples that the unfinished stage has attacked.
+        pred: [n] class predicted for the clean image, and once the sample is attacked, for its attacked image.
+        broken_by: [n] int8, number of the stage that broke a sample; -1: misclassified when clean, 127: not broken.
+        stages_done: number of finished stages.
+        samples_done: number of samples that the unfinished stage has attacked.
     """
 
     pred: np.ndarray
-    stage: np.ndarray
+    broken_by: np.ndarray
     stages_done: int = 0
     samples_done: int = 0
 
     @property
     def broken(self) -> np.ndarray:
         """[n] bool, the samples that are misclassified, clean or under attack."""
-        return self.stage != UNBROKEN
+        return self.broken_by != UNBROKEN
 
     def save(self, file: Path, images: Tensor | None = None) -> None:
-        """Write the images, then the progress: images may be ahead, as attacking a sample again gives the same."""
+        """Write the images, then the progress: after a kill in between, some samples are attacked again, to no effect."""
         if images is not None:
             write_atomic(file.with_suffix(".safetensors"), lambda path: save_images({"x": images}, path))
-        table = pa.table({"pred": self.pred, "stage": self.stage})
+        table = pa.table({"pred": self.pred, "stage": self.broken_by})
         write_table(with_provenance(table, {"done": self.stages_done, "samples": self.samples_done}), file)
 
     @classmethod
@@ -66,8 +66,8 @@ class AttackProgress:
             table = read_table(file, {"pred": "integer", "stage": "integer"})
             provenance = read_provenance(table, file, None)
             pred = table["pred"].to_numpy().copy()
-            stage = table["stage"].to_numpy().copy()
-            resumed = cls(pred, stage, int(provenance["done"]), int(provenance["samples"]))
+            broken_by = table["stage"].to_numpy().copy()
+            resumed = cls(pred, broken_by, int(provenance["done"]), int(provenance["samples"]))
         except (UsageError, KeyError):
             return fresh
         return resumed if len(resumed.pred) == len(fresh.pred) else fresh
@@ -105,21 +105,22 @@ def attack_split(
     Raises:
         RunError: an image outside the ball or [0,1].
     """
-    stages = getattr(attack, "stages", lambda classes: {name: attack})(_count_classes(model, split, device))
-    if "pgd-margin" in stages:
+    split_into_stages = getattr(attack, "stages", None)
+    stages = {name: attack} if split_into_stages is None else split_into_stages(_count_classes(model, split, device))
+    if "pgd-margin" in stages:  # in AutoAttack, for lack of classes
         log.info("%s: with fewer than 4 classes PGD with the margin loss replaces APGD-T", name)
     state = AttackProgress.resume_or_begin(clean, file)
     stage_accuracy = dict[str, float]()
-    images = _initial_images(split, clean, options, file, state) if options.save_adversarial else None
+    images = _load_or_reset_images(split, clean, options, file, state) if options.save_adversarial else None
     row_of = {int(index): row for row, index in enumerate(clean.index)}
-    for number, (stage, stage_attack) in enumerate(stages.items()):
+    for number, (stage_name, stage_attack) in enumerate(stages.items()):
         if number >= state.stages_done:
-            rows = clean.index[state.stage >= number]
-            label = f"{name} {stage}" if len(stages) > 1 else name
+            indices = clean.index[state.broken_by >= number]  # with those that this stage broke before it was killed
+            label = f"{name} {stage_name}" if len(stages) > 1 else name
             _run_stage(
-                label, stage_attack, rows, number, eps, model, split, state, row_of, images, options, device, file
+                label, stage_attack, indices, number, eps, model, split, state, row_of, images, options, device, file
             )
-        stage_accuracy[stage] = float(np.mean(state.stage > number))
+        stage_accuracy[stage_name] = float(np.mean(state.broken_by > number))
     outcome = Outcome(
         name, options.norm, eps, clean.index, state.pred, state.broken, stage_accuracy if len(stages) > 1 else {}
     )
@@ -129,7 +130,7 @@ def attack_split(
 def _run_stage(
     label: str,
     attack: Attack,
-    rows: np.ndarray,
+    indices: np.ndarray,
     number: int,
     eps: float,
     model: nn.Module,
@@ -141,18 +142,18 @@ def _run_stage(
     device: torch.device,
     file: Path | None,
 ) -> None:
-    """Attack `rows`, in batches that do not depend on which samples this stage has broken so far."""
+    """Attack the samples `indices`; batches do not depend on which samples this stage has broken so far."""
     last_save = time.monotonic()
     interval = SAVE_INTERVAL
-    with progress(f"{label} eps {eps:.4g}", len(rows), state.samples_done) as bar:
-        for batch in split.batches(rows[state.samples_done :], options.batch_size, device):
+    with progress(f"{label} eps {eps:.4g}", len(indices), state.samples_done) as bar:
+        for batch in split.batches(indices[state.samples_done :], options.batch_size, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
             check_in_ball(label, x_adv, batch.x, eps, options.norm)
             with frozen(model), torch.no_grad():
                 pred = model(x_adv).argmax(1).cpu().numpy()
             batch_rows = np.array([row_of[index] for index in batch.index.tolist()])
             state.pred[batch_rows] = pred
-            state.stage[batch_rows[pred != batch.y.cpu().numpy()]] = number
+            state.broken_by[batch_rows[pred != batch.y.cpu().numpy()]] = number
             if images is not None:
                 images[batch_rows] = x_adv.cpu()
             state.samples_done += len(batch_rows)
@@ -170,15 +171,17 @@ def _run_stage(
 
 
 def check_saved_images(spec: str, split: Split, rows: np.ndarray, options: EvaluateOptions) -> None:
-    """Refuse saved images outside a ball or [0,1], or of other samples, before any attack runs.
+    """Refuse saved images outside a ball or [0,1] before any attack runs; any other attack is not checked.
 
     Raises:
-        UsageError: any of these.
+        UsageError: such images, or (from the attack `file:` itself) images of other samples.
     """
-    for eps in options.eps or () if spec.startswith("file:") else ():
+    if not spec.startswith("file:"):
+        return
+    for eps in options.eps or ():
         name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
         for batch in split.batches(rows, options.batch_size):
-            x_adv = attack(torch.nn.Identity(), batch.x, batch.y, batch.index)
+            x_adv = attack(nn.Identity(), batch.x, batch.y, batch.index)
             try:
                 check_in_ball(name, x_adv, batch.x, eps, options.norm)
             except RunError as error:
@@ -201,17 +204,17 @@ def _count_classes(model: nn.Module, split: Split, device: torch.device) -> int:
         return model(batch.x).shape[1]
 
 
-def _initial_images(
+def _load_or_reset_images(
     split: Split, clean: Outcome, options: EvaluateOptions, file: Path | None, state: AttackProgress
 ) -> Tensor:
-    """The images of an earlier start; without them the clean images, and the attack starts again."""
+    """The images of an earlier start; if there are none, the clean images, and `state` is reset to the beginning."""
     if file is not None and state.stages_done + state.samples_done and file.with_suffix(".safetensors").exists():
         images = load_images(file.with_suffix(".safetensors"))["x"]
         if len(images) == len(clean.index):
             return images
     fresh = AttackProgress.resume_or_begin(clean, None)
     state.pred = fresh.pred
-    state.stage = fresh.stage
+    state.broken_by = fresh.broken_by
     state.stages_done = 0
     state.samples_done = 0
     return torch.cat([batch.x.contiguous() for batch in split.batches(clean.index, options.batch_size)])

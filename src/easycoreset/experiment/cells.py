@@ -81,14 +81,14 @@ class Cell(
     strong: tuple[str, ...] = ()
 
     @property
-    def main(self) -> float:
+    def contrast_eps(self) -> float:
         """The radius at which contrasts are tested."""
         return self.eps[0] if self.main_eps is None else self.main_eps
 
     @property
     def attacks(self) -> tuple[str, ...]:
         """All attacks of the evaluation, including the strong ones."""
-        return (*self.attack, *(attack for attack, _ in map(split_image_count, self.strong)))
+        return (*self.attack, *(attack for attack, _ in map(parse_strong_attack, self.strong)))
 
     def key(self) -> dict[str, Any]:
         """The options that determine the result and differ from their defaults."""
@@ -261,10 +261,10 @@ class Experiment:
         }
 
 
-def split_image_count(spec: str) -> tuple[str, int | None]:
+def parse_strong_attack(spec: str) -> tuple[str, int | None]:
     """Split `ATTACK[@IMAGES]` into the attack and the number of images.
 
-    >>> split_image_count("apgd@500"), split_image_count("autoattack")
+    >>> parse_strong_attack("apgd@500"), parse_strong_attack("autoattack")
     (('apgd', 500), ('autoattack', None))
 
     Raises:

@@ -27,8 +27,8 @@ from easycoreset.data import enable_cache, make_path_absolute
 from easycoreset.errors import RunError, UsageError
 from easycoreset.experiment.results import cell_folder, scores_folder
 from easycoreset.experiment.tasks import RunSettings, Task, is_finished
-from easycoreset.experiment.worker import CELL, TaskReport, lock_task, run_task
-from easycoreset.file_lists import STEP, FileList, delete_run
+from easycoreset.experiment.worker import CELL_RECORD, TaskReport, lock_task, run_task
+from easycoreset.file_lists import STEP_MARK, FileList, delete_run
 from easycoreset.files import temporary_beside
 from easycoreset.run_folders import RUN_RECORD, discard_step
 
@@ -105,7 +105,7 @@ class RayPool:
                 return TaskReport("failed", f"{task.cell.data} is other data on {record['host']} than here")
             folder = _task_folder(task, self._setting.out)
             discard_step(folder, _record_name(task))
-            FileList(self._setting.out, RUN_RECORD).add(folder, f"{STEP}{_record_name(task)}")
+            FileList(self._setting.out, RUN_RECORD).add(folder, f"{STEP_MARK}{_record_name(task)}")
             write_files(files, folder)
             return report
 
@@ -212,7 +212,7 @@ def run_remote_task(
     _delete_unused(out.parent)
     folder = scores_folder(out, task.cell)
     if scores is not None and not folder.exists():
-        FileList(out, RUN_RECORD).add(folder, f"{STEP}{RUN_RECORD}")
+        FileList(out, RUN_RECORD).add(folder, f"{STEP_MARK}{RUN_RECORD}")
         write_files(scores, folder)
     report = run_task(task, dataclasses.replace(setting, out=out))
     if report.status != "done":
@@ -269,7 +269,7 @@ def _task_folder(task: Task, out: Path) -> Path:
 
 
 def _record_name(task: Task) -> str:
-    return RUN_RECORD if task.kind == "score" else CELL
+    return RUN_RECORD if task.kind == "score" else CELL_RECORD
 
 
 def _scratch_name(out: Path, scores_digest: str) -> str:

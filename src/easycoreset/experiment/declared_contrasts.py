@@ -150,7 +150,7 @@ def _plan(spelled: ContrastSpec, setting: Setting, rows: Rows) -> PlannedContras
         model=model,
         objective=objective,
         fraction=fraction,
-        eps=cell.main,
+        eps=cell.contrast_eps,
         size=size,
         unit="epochs" if cell.updates is None else "updates",
         frontier=frontier,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from easycoreset.data import Split
-from easycoreset.experiment.cells import Cell, Experiment, split_image_count
+from easycoreset.experiment.cells import Cell, Experiment, parse_strong_attack
 from easycoreset.experiment.results import is_done
 from easycoreset.hardness.exact import forward_with_gradient
 from easycoreset.memory import peak_memory_gib
@@ -91,7 +91,7 @@ def _attack_passes(cell: Cell, size: int) -> int:
         return getattr(attack, "passes", default)
 
     passes = sum(
-        passes_per_image(attack) * min(images or size, size) for attack, images in map(split_image_count, cell.strong)
+        passes_per_image(attack) * min(images or size, size) for attack, images in map(parse_strong_attack, cell.strong)
     )
     parts = 2 if cell.main_eps is not None and len(cell.eps) > 1 else 1
     passes += parts * longer_attack_steps(cell.attack) * min(LONGER_ATTACK_SAMPLES, size)

@@ -98,7 +98,7 @@ def collect_results(out: Path, cells: Sequence[Cell]) -> pa.Table:
         weights = record.get("weights", [1.0, 1.0])
         common |= {"selection_mb": record.get("selection_mb"), "weighted": weights[0] != weights[1]}
         common |= record.get("validation", {})
-        common |= {"clean": record["clean"]["accuracy"], "warnings": len(record["warnings"]), "main": cell.main}
+        common |= {"clean": record["clean"]["accuracy"], "warnings": len(record["warnings"]), "main": cell.contrast_eps}
         several_attacks = len({line["attack"] for line in record["attacked"]}) > 1
         for line in (*record["attacked"], *(record["worst"] if several_attacks else ())):
             rows.append(common | line)

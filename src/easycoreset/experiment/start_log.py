@@ -11,7 +11,7 @@ from easycoreset.errors import UsageError
 from easycoreset.experiment.cells import Experiment
 from easycoreset.experiment.declared_contrasts import DeclaredContrasts
 from easycoreset.experiment.results import is_done
-from easycoreset.file_lists import STATE, FileList
+from easycoreset.file_lists import STATE_MARK, FileList
 from easycoreset.files import make_folder, write_json
 from easycoreset.locks import open_lock
 from easycoreset.records import read_record
@@ -97,8 +97,8 @@ def update_record(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]])
         lock = open_lock(file, wait=False)
         try:
             lock.wait()
-            if lock.made:
-                file_list.add(file, STATE)
+            if lock.created:
+                file_list.add(file, STATE_MARK)
             record = change(read_record(out / RUN_RECORD))
             write_json(out / RUN_RECORD, record)
             return record

@@ -1,4 +1,4 @@
-"""The work of a worker process: one scoring run, or one cell from selection to evaluation."""
+"""The work of a worker process: one scoring run, or one cell (one training), from selection to evaluation."""
 
 import contextlib
 import dataclasses
@@ -19,10 +19,10 @@ from easycoreset.data.unscored import unscored_table
 from easycoreset.errors import EasycoresetWarning, OtherRunError
 from easycoreset.evaluation import evaluate
 from easycoreset.evaluation.checks import LONGER_ATTACK
-from easycoreset.experiment.cells import TRAINING_ONLY, Cell, split_image_count
+from easycoreset.experiment.cells import TRAINING_ONLY, Cell, parse_strong_attack
 from easycoreset.experiment.results import cell_folder, has_columns, is_done, scores_folder
 from easycoreset.experiment.tasks import RunSettings, Task
-from easycoreset.file_lists import STATE, STEP, FileList, delete_run, delete_written
+from easycoreset.file_lists import STATE_MARK, STEP_MARK, FileList, delete_run, delete_written
 from easycoreset.files import SCHEMA_VERSION, make_folder, process_name, write_json
 from easycoreset.hardness import CHEAP, HARDNESS, load_hardness
 from easycoreset.locks import open_lock
@@ -50,8 +50,8 @@ from easycoreset.training import train
 from easycoreset.training.setup import open_data
 from easycoreset.versions import versions
 
-CELL = "cell.json"
-EVALUATION = "evaluation.json"
+CELL_RECORD = "cell.json"
+EVALUATION_RECORD = "evaluation.json"
 T = TypeVar("T")
 
 
@@ -68,7 +68,7 @@ def run_task(task: Task, setting: RunSettings) -> TaskReport:
     out = setting.out
     cell = task.cell
     with lock_task(task, out) as acquired, warnings.catch_warnings():
-        warnings.simplefilter("ignore", EasycoresetWarning)  # class counts and checks are in cell.json
+        warnings.simplefilter("ignore", EasycoresetWarning)  # the warnings are written to cell.json
         if not acquired:
             return TaskReport("busy")
         try:
@@ -90,30 +90,30 @@ def lock_task(task: Task, out: Path) -> Iterator[bool]:
         make_folder(file.parent)
         lock = open_lock(file)
         try:
-            if lock.made:
-                file_list.add(file, STATE)
-            if lock.alone and not (task.kind == "cell" and is_done(out, task.cell)):
+            if lock.created:
+                file_list.add(file, STATE_MARK)
+            if lock.is_exclusive and not (task.kind == "cell" and is_done(out, task.cell)):
                 os.lseek(lock.descriptor, 0, os.SEEK_END)
-                os.write(lock.descriptor, f"{process_name()}\n".encode())  # who ran it, and how often it was started
-            yield lock.alone
+                os.write(lock.descriptor, f"{process_name()}\n".encode())  # a line for each start, naming the process
+            yield lock.is_exclusive
         finally:
             os.close(lock.descriptor)
 
 
 def score_cell(cell: Cell, setting: RunSettings, features: FeatureKind | None, hardness: tuple[str, ...]) -> None:
-    """Run the scoring of a cell; its seed is 1000 higher, so that the attacked model is not the one that scored.
+    """Run the scoring of a cell: the cheap hardness, and the `hardness` that cells with these scores need.
 
-    It measures the cheap hardness and the `hardness` that a cell needs.
+    The model that scores has another seed (1000 + the cell's) than the model that is attacked.
     """
     folder = scores_folder(setting.out, cell)
     file = scores_file(folder, "train")
-    cheap = {measure.name for measure in load_hardness(())}
+    cheap = {measure.name for measure in load_hardness(())}  # () means all cheap ones
     existing = [name for name in read_shape(file)[0] if name in HARDNESS] if file.exists() else []
-    expensive = sorted({*hardness, *existing} - cheap)  # columns of an earlier start are kept
+    expensive = sorted({*hardness, *existing} - cheap)  # existing columns are measured again too
     requested = (CHEAP, *expensive) if expensive else ()
     if file.exists() and not has_columns(file, cell):
         discard_step(folder, RUN_RECORD)
-    _redo_if_other(
+    _redo_if_outdated(
         folder,
         RUN_RECORD,
         lambda: score(
@@ -136,14 +136,14 @@ def _scoring_options(cell: Cell) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in TRAINING_ONLY}
 
 
-def _redo_if_other(folder: Path, record: str, work: Callable[[], T]) -> T:
-    """Call `work`; if an older version of this package left another result in `folder`, delete it and retry."""
+def _redo_if_outdated(folder: Path, record_file: str, compute: Callable[[], T]) -> T:
+    """Call `compute`; if an older version of this package left another result in `folder`, delete it and retry."""
     try:
-        return work()
+        return compute()
     except OtherRunError as error:
         log.info("%s; it is computed again", error)
-        discard_step(folder, record)
-        return work()
+        discard_step(folder, record_file)
+        return compute()
 
 
 def run_cell(cell: Cell, setting: RunSettings) -> None:
@@ -152,13 +152,13 @@ def run_cell(cell: Cell, setting: RunSettings) -> None:
     out = setting.out
     folder = cell_folder(out, cell)
     work = folder.with_name(f".{cell.name}.tmp")
-    if work.exists() and not FileList(work, CELL).exists():  # of a version that kept no file list
-        discard_step(work, CELL)
-    with open_step_folder(work, CELL):
-        if not (work / CELL).exists():  # else it was killed during cleanup
+    if work.exists() and not FileList(work, CELL_RECORD).exists():  # left by a version that kept no file list
+        discard_step(work, CELL_RECORD)
+    with open_step_folder(work, CELL_RECORD):
+        if not (work / CELL_RECORD).exists():  # it exists if a worker was killed while it cleaned up
             _fill_cell(cell, setting, work, started)
         _clean_up(work, setting.keep_weights)
-    FileList(out, RUN_RECORD).add(folder, f"{STEP}{CELL}")
+    FileList(out, RUN_RECORD).add(folder, f"{STEP_MARK}{CELL_RECORD}")
     work.rename(folder)
 
 
@@ -166,7 +166,7 @@ def _fill_cell(cell: Cell, setting: RunSettings, work: Path, started: float) -> 
     """Select, train and evaluate one cell in `work`, and write its record."""
     facts = _select(cell, setting, work)
     coreset = None if cell.method == FULL else work / "coreset.parquet"
-    _redo_if_other(
+    _redo_if_outdated(
         work / "model",
         RUN_RECORD,
         lambda: train(
@@ -191,7 +191,7 @@ def _fill_cell(cell: Cell, setting: RunSettings, work: Path, started: float) -> 
         "evaluation_seconds": round(time.monotonic() - trained, 2),
     }
     write_json(
-        work / CELL,
+        work / CELL_RECORD,
         {
             "schema_version": SCHEMA_VERSION,
             "options": dataclasses.asdict(cell) | resolve_optimizer(cell),
@@ -223,7 +223,7 @@ def _clean_up(work: Path, keep_weights: bool) -> None:
         delete_run(work / "model", RUN_RECORD)
         delete_written(work / "coreset.parquet")
     for folder in work.glob("evaluation-*"):
-        delete_run(folder, EVALUATION)
+        delete_run(folder, EVALUATION_RECORD)
 
 
 def _select(cell: Cell, setting: RunSettings, work: Path) -> dict[str, Any]:
@@ -250,13 +250,13 @@ def _select(cell: Cell, setting: RunSettings, work: Path) -> dict[str, Any]:
 
     (coreset, seconds), peak = measure_peak(choose_timed)
     coreset.write(work / "coreset.parquet")
-    weights = coreset.weight[coreset.keep]
+    sample_weights = coreset.weight[coreset.keep]
     return {
         "kept": len(coreset),
         "class_counts": coreset.provenance["class_counts"],
         "selection_seconds": seconds,
         "selection_mb": peak,
-        "weights": [float(weights.min()), float(weights.max())],
+        "weights": [float(sample_weights.min()), float(sample_weights.max())],
         "fingerprint": scores.provenance["fingerprint"],
     }
 
@@ -273,11 +273,11 @@ def _evaluate(cell: Cell, work: Path, setting: RunSettings) -> dict[str, Any]:
     tables: list[pa.Table] = []
     summaries: list[dict[str, Any]] = []
 
-    def attack_images(name: str, attack: Sequence[str], radii: tuple[float, ...], images: int | None) -> dict[str, Any]:
+    def evaluate_part(name: str, attack: Sequence[str], radii: tuple[float, ...], limit: int | None) -> dict[str, Any]:
         folder = work / name
-        _redo_if_other(
+        _redo_if_outdated(
             folder,
-            EVALUATION,
+            EVALUATION_RECORD,
             lambda: evaluate(
                 **setting.step_options(cell),
                 weights=work / "model",
@@ -285,26 +285,26 @@ def _evaluate(cell: Cell, work: Path, setting: RunSettings) -> dict[str, Any]:
                 attack=attack,
                 norm=cell.norm,
                 eps=radii,
-                limit=images,
+                limit=limit,
                 seed=0,
                 out=folder,
             ),
         )
-        return read_summary(folder / EVALUATION)
+        return read_summary(folder / EVALUATION_RECORD)
 
     for part, (eps, limit) in enumerate(parts):
-        summaries.append(attack_images(f"evaluation-{part}", cell.attack, eps, limit))
+        summaries.append(evaluate_part(f"evaluation-{part}", cell.attack, eps, limit))
         table = read_table(work / f"evaluation-{part}" / "predictions.parquet", {"index": "integer", "broken": "bool"})
         tables.append(table if part == 0 else table.filter(pc.field("attack") != "clean"))
     write_table(_narrow_integers(pa.concat_tables(tables)), work / "predictions.parquet")
-    strong = _evaluate_strong(cell, work, attack_images)
+    strong = _evaluate_strong(cell, work, evaluate_part)
     longer, dropped_messages = _merge_longer_attacks(summaries)
     messages = [text for summary in (*summaries, *strong) for text in summary["warnings"]]
     return {
         "clean": summaries[0]["clean"],
-        "attacked": [line for summary in summaries for line in summary["attacked"]],
-        "worst": [line for summary in summaries for line in summary["worst"]],
-        "strong": [line for summary in strong for line in summary["attacked"]],
+        "attacked": [entry for summary in summaries for entry in summary["attacked"]],
+        "worst": [entry for summary in summaries for entry in summary["worst"]],
+        "strong": [entry for summary in strong for entry in summary["attacked"]],
         "checks": [check for check in summaries[0]["checks"] if check["name"] != LONGER_ATTACK] + longer,
         "attacks": {
             name: fields for summary in (*summaries, *strong) for name, fields in summary.get("attacks", {}).items()
@@ -313,15 +313,16 @@ def _evaluate(cell: Cell, work: Path, setting: RunSettings) -> dict[str, Any]:
     }
 
 
-def _evaluate_strong(cell: Cell, work: Path, attack_images: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+def _evaluate_strong(cell: Cell, work: Path, evaluate_part: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
     """Run the strong attacks at the main eps, and write their outcomes on each image to `STRONG_FILE`."""
     summaries: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
-    available = cell.limit if cell.main_eps is None else None  # images evaluated at the main eps; None for all
-    for attack, images in map(split_image_count, cell.strong):
-        images = images if available is None else min(available, images or available)
+    main_limit = cell.limit if cell.main_eps is None else None  # of images at the main eps; None: all test images
+    for attack, limit in map(parse_strong_attack, cell.strong):
+        if main_limit is not None:
+            limit = main_limit if limit is None else min(main_limit, limit)
         name = f"evaluation-strong-{len(summaries)}"
-        summaries.append(attack_images(name, (attack,), (cell.main,), images))
+        summaries.append(evaluate_part(name, (attack,), (cell.contrast_eps,), limit))
         table = read_table(work / name / "predictions.parquet", {"index": "integer", "broken": "bool"})
         tables.append(table.filter(pc.field("attack") != "clean"))
     if tables:
@@ -337,7 +338,7 @@ def _narrow_integers(outcomes: pa.Table) -> pa.Table:
 
 
 def _merge_longer_attacks(summaries: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[str]]:
-    """Keep one longer-attack check of all parts, a failed one if any; also returns the messages of the dropped ones."""
+    """Keep one check whether a longer attack breaks more, a failed one if any; also returns the others' messages."""
     checks = [check for summary in summaries for check in summary["checks"] if check["name"] == LONGER_ATTACK]
     kept = sorted(checks, key=lambda check: check["passed"])[:1]
     return kept, {check["message"] for check in checks if check not in kept}

@@ -20,7 +20,7 @@ from easycoreset.selection.row_selection import choose_rows, in_parts, sort_rows
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 MIN_PROBABILITY = 1e-12  # smaller ones are clipped to it
-UNCHANGED_RANKS = 0.99  # rank correlation above which the graph made no difference
+MAX_RANK_CORRELATION = 0.99  # of D2's scores with the hardness; above it D2's graph made no difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class CAL:
     """Keeps the samples that differ most in prediction from their neighbours in feature space (Margatina et al. 2021).
 
     The highest mean KL(p_neighbour, p_x) over `k` neighbours; some libraries keep the lowest, which is another method.
-    More than `part` rows are split at random.
+    Neighbours are looked for within random parts of at most `part` rows.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("features", "probabilities")
@@ -44,22 +44,23 @@ class CAL:
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = np.zeros(len(scores), np.float32)
 
-        def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+        def pick(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             rows = rng.permutation(rows)
             neighbours, _ = find_neighbours(read_rows(scores, "features", rows), self.k, "cal")
             values[rows] = -neighbour_divergence(read_rows(scores, "probabilities", rows), neighbours)
-            return sort_rows(values, rows, rng)[:n]
+            return sort_rows(values, rows, rng)[:n]  # ascending, ties in random order
 
-        return choose_rows(scores, count, seed, in_parts(order, self.part, "cal"), per_class=self.per_class)
+        return choose_rows(scores, count, seed, in_parts(pick, self.part, "cal"), per_class=self.per_class)
 
 
 @dataclass(frozen=True, kw_only=True)
 class D2:
-    """Keeps hard, diverse samples: a neighbour graph passes hardness on, and a pick lowers its neighbours (D2 pruning).
+    """Keeps hard, diverse samples by a graph of nearest neighbours (D2 pruning, Maharana et al. 2024).
 
-    Maharana et al. 2024. Features L2-normalised, weights exp(-gamma d^2) to `k` neighbours. Departures: directed edges
-    (theirs are undirected); their code uses exp(-d). More than `part` rows are split at random; hardness is scaled to
-    [0, 1] within the class or part.
+    A sample's score is its hardness plus that of its `k` neighbours, with weights exp(-gamma d^2) of the distance d of
+    L2-normalised features; picking a sample lowers the scores of its neighbours. Departures: edges are directed (in the
+    paper: undirected); weights follow the paper's formula (the authors' code: exp(-d)). Neighbours are looked for
+    within random parts of at most `part` rows; hardness is scaled to [0, 1] within the class or part.
     """
 
     cost: ClassVar[str] = "n^2 d"
@@ -76,28 +77,28 @@ class D2:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The column, and features."""
+        """The column of hardness `by`, and features."""
         return (self.by, "features")
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]
         propagated = np.full(len(scores), np.nan)
 
-        def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+        def pick(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             rows = rng.permutation(rows)
-            observed = ~np.isnan(values[rows])
-            rows = np.concatenate([rows[observed], rows[~observed]])
+            has_hardness = ~np.isnan(values[rows])
+            rows = np.concatenate([rows[has_hardness], rows[~has_hardness]])
             h = read_rows(scores, "features", rows)
             neighbours, distance = find_neighbours(normalise_rows(h), self.k, "d2")
             weight = np.exp(-self.gamma * distance.astype(np.float64) ** 2)
             hardness = min_max_scale(values[rows].astype(np.float64))
             total = hardness + (weight * hardness[neighbours]).sum(1)
             propagated[rows] = total
-            n_observed = int(observed.sum())
-            picks = pick_greedily(total, neighbours, weight, min(n, n_observed), n_observed)
-            return np.concatenate([rows[picks], rows[n_observed:]])[:n]
+            n_pickable = int(has_hardness.sum())
+            picks = pick_greedily(total, neighbours, weight, min(n, n_pickable), n_pickable)
+            return np.concatenate([rows[picks], rows[n_pickable:]])[:n]
 
-        coreset = choose_rows(scores, count, seed, in_parts(order, self.part, "d2"), per_class=self.per_class)
+        coreset = choose_rows(scores, count, seed, in_parts(pick, self.part, "d2"), per_class=self.per_class)
         _warn_if_unchanged(values, propagated)
         return coreset
 
@@ -114,9 +115,8 @@ def find_neighbours(h: Floats, k: int, name: str) -> tuple[Ints, Floats]:
         for (rows,) in in_chunks(np.arange(len(h))):
             distances, indices = search.kneighbors(h[rows])
             is_self = indices == rows[:, None]
-            is_self[~is_self.any(1), -1] = (
-                True  # more equal rows than neighbours: the row itself is missing, drop the last
-            )
+            # a row with more duplicates than neighbours may not have found itself: its farthest neighbour is dropped
+            is_self[~is_self.any(1), -1] = True
             neighbours[rows] = indices[~is_self].reshape(len(rows), available)
             distance[rows] = distances[~is_self].reshape(len(rows), available)
             bar.advance()
@@ -141,19 +141,21 @@ def min_max_scale(values: np.ndarray) -> np.ndarray:
     return np.nan_to_num((values - low) / ((high - low) or 1.0), nan=0.0)
 
 
-def pick_greedily(total: np.ndarray, neighbours: Ints, weight: np.ndarray, count: int, observed: int) -> Ints:
-    """Repeatedly pick the highest score and lower its neighbours by weight times it; of equal scores the first wins.
+def pick_greedily(total: np.ndarray, neighbours: Ints, weight: np.ndarray, count: int, n_pickable: int) -> Ints:
+    """Repeatedly pick the highest score, and subtract weight times that score from its neighbours' scores.
+
+    Of equal scores the first row is picked.
 
     Args:
         total: [n] scores.
         neighbours: [n, k] rows.
         weight: [n, k] edge weights.
         count: number of rows to pick.
-        observed: only this many of the first rows may be picked.
+        n_pickable: only this many of the first rows may be picked.
     """
     total = total.copy()
     picked = np.zeros(len(total), bool)
-    heap = [(-score, row) for row, score in enumerate(total[:observed].tolist())]
+    heap = [(-score, row) for row, score in enumerate(total[:n_pickable].tolist())]
     heapq.heapify(heap)
     chosen: list[int] = []
     while len(chosen) < count:
@@ -164,7 +166,7 @@ def pick_greedily(total: np.ndarray, neighbours: Ints, weight: np.ndarray, count
         chosen.append(row)
         total[neighbours[row]] -= weight[row] * total[row]
         for neighbour in neighbours[row].tolist():
-            if neighbour < observed and not picked[neighbour]:
+            if neighbour < n_pickable and not picked[neighbour]:
                 heapq.heappush(heap, (-float(total[neighbour]), neighbour))
     return np.array(chosen, np.int64)
 
@@ -174,10 +176,10 @@ def _warn_if_unchanged(values: Floats, propagated: np.ndarray) -> None:
     known = ~np.isnan(values) & ~np.isnan(propagated)
     if len(np.unique(values[known])) < 2 or len(np.unique(propagated[known])) < 2:
         return
-    rank = float(spearmanr(values[known], propagated[known]).statistic)  # pyright: ignore[reportAttributeAccessIssue]
-    if rank > UNCHANGED_RANKS:
+    correlation = float(spearmanr(values[known], propagated[known]).statistic)  # pyright: ignore[reportAttributeAccessIssue]
+    if correlation > MAX_RANK_CORRELATION:
         warnings.warn(
-            f"d2: the graph has no effect (rank correlation {rank:.3f} with the hardness itself)",
+            f"d2: the graph has no effect (rank correlation {correlation:.3f} with the hardness itself)",
             EasycoresetWarning,
             stacklevel=4,
         )

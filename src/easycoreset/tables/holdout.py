@@ -21,10 +21,10 @@ def hold_out(labels: Ints, share: float = 0.2) -> tuple[Ints, Ints]:
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 
-def hold_out_named(labels: Ints, sample_ids: Sequence[str], share: float = 0.2) -> tuple[Ints, Ints]:
+def hold_out_by_id(labels: Ints, sample_ids: Sequence[str], share: float = 0.2) -> tuple[Ints, Ints]:
     """The same draw by sample ids: if samples are added or removed, hardly any other changes its part.
 
-    >>> [names[hold_out_named(np.zeros(len(names), np.int64), names)[1][0]] for names in ("abcde", "bcdef", "abe")]
+    >>> [names[hold_out_by_id(np.zeros(len(names), np.int64), names)[1][0]] for names in ("abcde", "bcdef", "abe")]
     ['e', 'e', 'e']
     """
     test = np.zeros(len(labels), bool)
