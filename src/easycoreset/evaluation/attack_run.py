@@ -50,7 +50,7 @@ class AttackProgress:
         return self.broken_by != UNBROKEN
 
     def save(self, file: Path, images: Tensor | None = None) -> None:
-        """Write the images, then the progress: after a kill in between, some samples are attacked again, to no effect."""
+        """Write the images, then the progress: after a kill in between, some samples are attacked again, to no harm."""
         if images is not None:
             write_atomic(file.with_suffix(".safetensors"), lambda path: save_images({"x": images}, path))
         table = pa.table({"pred": self.pred, "stage": self.broken_by})
