@@ -42,7 +42,7 @@ def test_recipes_are_fixed():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
-def test_trades_of_the_whole_on_a_small_cifar(tmp_path):
+def test_trades_of_the_whole_on_a_small_cifar(tmp_path, inline):
     """ResNet-18 by `cifar10-trades` on a CIFAR-10 of 50 images, with fewer epochs and a smaller budget of attacks."""
     write_cifar(tmp_path / "data", copies=1)
     recipe = load_attribute("recipe", RECIPES["cifar10-trades"])(f"cifar10:{tmp_path / 'data'}")
@@ -55,7 +55,7 @@ def test_trades_of_the_whole_on_a_small_cifar(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
-def test_the_papers_recipe_on_a_small_cifar(tmp_path):
+def test_the_papers_recipe_on_a_small_cifar(tmp_path, inline):
     """`cifar10-paper` at one of its fractions on a CIFAR-10 of 50 images: a small network, one epoch, weak attacks."""
     write_cifar(tmp_path / "data", copies=1)
     recipe = load_attribute("recipe", RECIPES["cifar10-paper"])(f"cifar10:{tmp_path / 'data'}")
@@ -88,7 +88,7 @@ def test_the_papers_recipe_on_a_small_cifar(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
-def test_the_papers_recipe_for_a_folder(tmp_path, cli, png_folder, monkeypatch):
+def test_the_papers_recipe_for_a_folder(tmp_path, cli, png_folder, monkeypatch, inline):
     """`imagenet-paper` by `--dry-run`, and some of its cells, on a tiny folder at 32 pixels."""
     whole = recipes.imagenet_paper(str(png_folder))
     assert len(whole.cells()) == 11 * 3 + 1 + 3 * 3 + 1 and {c.image_size for c in whole.cells()} == {224}

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from grids import SMALL, done, finish, results, start
+from grids import SMALL, done, results
 
 from easycoreset import Coreset, open_source
 from easycoreset.experiment import run_experiment
@@ -25,7 +25,7 @@ from support.messages import named
 
 
 @pytest.mark.slow
-def test_a_grid_is_extended_and_other_grids_are_refused(tmp_path, cli):
+def test_a_grid_is_extended_and_other_grids_are_refused(tmp_path, cli, inline):
     out = tmp_path / "grid"
     assert cli("compare", *SMALL, "--out", out).code == 0
     stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/cell.json")}
@@ -75,7 +75,7 @@ def test_a_script_without_a_guard_says_what_it_lacks(tmp_path):
 
 
 @pytest.mark.slow
-def test_spoilt_cells_are_computed_again(tmp_path, cli):
+def test_spoilt_cells_are_computed_again(tmp_path, cli, inline):
     out = tmp_path / "grid"
     assert cli("compare", *SMALL, "--out", out).code == 0
     before = results(out)
@@ -89,7 +89,7 @@ def test_spoilt_cells_are_computed_again(tmp_path, cli):
 
 
 @pytest.mark.slow
-def test_a_kill_while_a_cell_is_tidied_up_loses_nothing(tmp_path, cli):
+def test_a_kill_while_a_cell_is_tidied_up_loses_nothing(tmp_path, cli, inline):
     out = tmp_path / "grid"
     assert cli("compare", *SMALL, "--keep-weights", "--out", out).code == 0
     before = results(out)
@@ -113,7 +113,7 @@ def declared(out):
 
 
 @pytest.mark.slow
-def test_other_data_of_the_same_name_is_refused_and_the_first_declaration_stays(tmp_path, cli):
+def test_other_data_of_the_same_name_is_refused_and_the_first_declaration_stays(tmp_path, cli, inline):
     rng = np.random.default_rng(0)
     out = tmp_path / "grid"
     for place in ("a", "b"):
@@ -142,7 +142,7 @@ def test_minutes_stop_in_time_and_the_next_start_goes_on(tmp_path, cli):
 
 
 @pytest.mark.slow
-def test_published_coresets(tmp_path, cli, digits):
+def test_published_coresets(tmp_path, cli, digits, inline):
     split = digits.splits["train"]
     (tmp_path / "list.txt").write_text("\n".join(str(i) for i in range(0, 1438, 10)))
     (tmp_path / "ids.csv").write_text("\n".join(split.sample_ids[:72]))
@@ -225,27 +225,27 @@ def test_wrong_use(tmp_path, cli, change, match):
     assert ran.code == 2 and re.search(match, ran.err, re.M) and not (tmp_path / "grid").exists(), ran.err
 
 
-def test_a_scoring_run_is_asked_for_the_features_that_are_missing(tmp_path):
-    finish(start(tmp_path / "grid", SMALL))
+def test_a_scoring_run_is_asked_for_the_features_that_are_missing(tmp_path, cli, inline):
+    assert cli("compare", *SMALL, "--out", tmp_path / "grid").code == 0
     scores = min((tmp_path / "grid" / "scores").iterdir())
     assert not (scores / "features.npy").exists()
     stamp = (scores / "scores.parquet").stat().st_mtime_ns
     more = [value if value != "random,easycore" else "random,easycore,herding" for value in SMALL]
-    finish(start(tmp_path / "grid", more))
+    assert cli("compare", *more, "--out", tmp_path / "grid").code == 0
     assert (scores / "features.npy").exists() and (scores / "scores.parquet").stat().st_mtime_ns == stamp
     assert pq.read_table(tmp_path / "grid" / "results.parquet").num_rows == 8
 
 
-def test_scores_of_an_older_version_without_a_column_are_made_anew(tmp_path):
+def test_scores_of_an_older_version_without_a_column_are_made_anew(tmp_path, cli, inline):
     grid = tmp_path / "grid"
-    finish(start(grid, SMALL))
+    assert cli("compare", *SMALL, "--out", grid).code == 0
     for scored in (grid / "scores").iterdir():
         table = pq.read_table(scored / "scores.parquet")
         pq.write_table(table.drop_columns(["grand"]), scored / "scores.parquet")
     given = [
         v if v != "random,easycore" else "random,easycore,grand,tests.support.factories:by_features" for v in SMALL
     ]
-    finish(start(grid, given))
+    assert cli("compare", *given, "--out", grid).code == 0
     assert pq.read_table(grid / "results.parquet").num_rows == 10
 
 
@@ -257,10 +257,10 @@ def test_methods_that_need_features_a_model_does_not_have(tmp_path, cli):
     assert "craig" in cli("compare", "--list").out
 
 
-def test_what_an_older_version_left_is_made_anew(tmp_path):
+def test_what_an_older_version_left_is_made_anew(tmp_path, cli, inline):
     """An unfinished cell and a scoring run whose options had other names then."""
     grid = tmp_path / "grid"
-    finish(start(grid, SMALL))
+    assert cli("compare", *SMALL, "--out", grid).code == 0
     expected = results(grid)
     place = min((grid / "cells").iterdir())
     shutil.rmtree(place)
@@ -272,7 +272,12 @@ def test_what_an_older_version_left_is_made_anew(tmp_path):
         old = {"command": "train" if folder is left else "score", "options": {"learning_rate": 1}}
         (folder / "run.json").write_text(json.dumps(record | old | {"status": "running"}))
     (scored / "scores.parquet").unlink()
-    finish(start(grid, [v if v != "random,easycore" else "random,easycore,easiest:loss" for v in SMALL]))
+    assert (
+        cli(
+            "compare", *[v if v != "random,easycore" else "random,easycore,easiest:loss" for v in SMALL], "--out", grid
+        ).code
+        == 0
+    )
     found = results(grid)
     assert found.filter(pc.field("method") != "easiest:by=loss").equals(expected) and found.num_rows == 8
 

@@ -22,7 +22,7 @@ COMMAND = [
     "--data",
     "digits",
     "--model",
-    "thin-resnet",
+    "digits-cnn",
     "--epochs",
     "3",
     "--batch-size",

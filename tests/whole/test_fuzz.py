@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CASES = 140  # two of each kind
+CASES = 70  # one of each kind
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_damaged_files_of_every_kind_end_in_a_message(tmp_path):
         "--seed",
         "15",
         "--seconds",
-        "100",
-    ]  # other tests run beside it
+        "600",  # of a case: a hang, not a slow machine
+    ]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
