@@ -195,7 +195,7 @@ def test_misuse_is_named():
     watched = recorder.watch(x, torch.tensor([0, 1]))
     loss = watched.square().sum()
     loss.backward(retain_graph=True)
-    with pytest.raises(UsageError, match="second backward"):
+    with pytest.raises(UsageError, match=r"^watch\b.*\bbackward\b"):
         loss.backward()
     recorder.end_epoch()
     with pytest.raises(UsageError, match=r"^labels\b"):
@@ -343,7 +343,7 @@ def test_inputs_that_the_loader_normalised_are_brought_to_pixel_space(images, mo
     scores = recorder.scores()
     np.testing.assert_allclose(scores["aign_online"], expected, rtol=2e-5, atol=1e-6)
     np.testing.assert_allclose(scores["aign_model_online"], expected * std, rtol=2e-5, atol=1e-6)
-    with pytest.raises(UsageError, match="input_std must be > 0"):
+    with pytest.raises(UsageError, match=r"^input_std\b.*> 0.*\[0\.0\]$"):
         HardnessRecorder(N, input_std=[0.0])
 
 
@@ -603,7 +603,7 @@ def test_class_weights_that_are_not_so_are_refused(images, model):
     with pytest.raises(UsageError, match="cross-entropy"):
         F.cross_entropy(logits, y).backward()
     recorder = HardnessRecorder(N, class_weight=weight.tolist())
-    with pytest.raises(UsageError, match="class_weight needs observe"):
+    with pytest.raises(UsageError, match=r"^class_weight\b.*\bobserve\b"):
         F.cross_entropy(model(recorder.watch(x, index)), y, weight).backward()
 
 
@@ -625,7 +625,7 @@ def test_a_loss_of_nan_is_one_error(images, model):
     recorder = HardnessRecorder(N)
     for rows in torch.arange(N).split(20):
         (F.cross_entropy(model(recorder.watch(x[rows], rows)), y[rows]) * float("nan")).backward()
-    with pytest.raises(RunError, match=r"loss of epoch 1\b"):
+    with pytest.raises(RunError, match=r"\bloss\b.*\bepoch 1\b"):
         recorder.end_epoch()
 
 
@@ -648,5 +648,5 @@ def test_class_weights_of_micro_batches_that_go_backward_together(images, model)
 @pytest.mark.parametrize("weight", [[1.0, 2.0], [[1.0] * 10], [float("nan")] * 10, [-1.0] * 10, "abc"])
 def test_class_weights_that_are_none_are_refused(images, model, weight):
     x, y = images
-    with pytest.raises(UsageError, match="class_weight must be"):
+    with pytest.raises(UsageError, match=r"^class_weight\b.*\bclasses\b"):
         HardnessRecorder(N, class_weight=weight).observe(model(x), y, torch.arange(N))

@@ -156,11 +156,11 @@ def test_foreign_score_files_are_named(cli, scored, tmp_path):
 
     table = pq.read_table(scored / "scores.parquet")
     cases = [
-        (table.drop_columns(["index"]), "needs a column 'index'"),
-        (pa.table({"a": [1]}), "needs a column 'index'"),
-        (table.slice(5), "index must hold 0..1432 once each"),
-        (pa.concat_tables([table, table]), "once each"),
-        (table.set_column(2, "label", pa.array(np.full(1438, -1))), "column 'label' must be >= 0"),
+        (table.drop_columns(["index"]), r"'index'.*\bsample_id\b"),
+        (pa.table({"a": [1]}), r"'index'.*\ba$"),
+        (table.slice(5), r"\bindex\b.*\b0\.\.1432\b"),
+        (pa.concat_tables([table, table]), r"\bindex\b.*\b0\.\.2875\b"),
+        (table.set_column(2, "label", pa.array(np.full(1438, -1))), r"'label'.*>= 0.*-1$"),
     ]
     for number, (bad, match) in enumerate(cases):
         pq.write_table(bad, tmp_path / f"{number}.parquet")

@@ -15,7 +15,7 @@ import torch
 from easycoreset import Coreset, UsageError, export, open_source, score, select
 from easycoreset.data import images
 from easycoreset.errors import EasycoresetWarning
-from support.messages import named
+from support.messages import FEW_SAMPLES, named
 from support.sources import check_source
 
 
@@ -59,7 +59,7 @@ def test_it_is_the_data_set_that_it_lists(png_folder, listed, suffix, monkeypatc
     )
 
 
-@pytest.mark.filterwarnings("ignore:.*fewer than 10 training samples")
+@pytest.mark.filterwarnings(FEW_SAMPLES)
 def test_a_copy_is_the_same_data_and_a_changed_one_is_not(png_folder, listed, tmp_path):
     marks = []
     for place in ("a", "b"):
@@ -148,7 +148,7 @@ def test_parts_by_the_split_column(png_folder, listed):
 def test_a_change_moves_hardly_any_other_sample(png_folder, listed):
     data = png_folder.parent / "list.csv"
     before = open_source(str(write(data, listed))).splits["test"].sample_ids
-    with pytest.warns(EasycoresetWarning, match="fewer than 10"):
+    with pytest.warns(EasycoresetWarning, match=r"list\.csv: .*\b10\b.*\bclass 0 \(8\)"):
         after = (
             open_source(str(write(data, [row for row in listed if row[0] not in before[:2]]))).splits["test"].sample_ids
         )

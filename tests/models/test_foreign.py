@@ -50,8 +50,7 @@ def test_a_state_dict_that_wants_normalised_input(trained, theirs, tmp_path, cli
         assert not [said for said in found.warnings if "input" in said]
     forgotten = run(tmp_path / "a.pth", tmp_path / "forgotten")
     assert forgotten.clean.accuracy < expected[0] - 0.01
-    said = next(warning for warning in forgotten.warnings if "trained on such input" in warning)
-    assert f"--input-mean {mean:.4g} --input-std {std:.4g}" in said
+    assert any(f"--input-mean {mean:.4g} --input-std {std:.4g}" in warning for warning in forgotten.warnings)
     ran = cli(
         "evaluate",
         "--data",
@@ -108,7 +107,7 @@ def test_wrong_files_and_options(trained, theirs, tmp_path):
         ModelCard(model="digits-cnn", shape=(1, 8, 8), mean=(0.0,), std=(1.0,), class_names=tuple("abcde"))
     )
     save_file(five[1].state_dict(), tmp_path / "five.safetensors")
-    with pytest.raises(UsageError, match="keys differ"):
+    with pytest.raises(UsageError, match=r"five\.safetensors: .*\bdigits-cnn\b.*\bkeys\b"):
         run(tmp_path / "five.safetensors", tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

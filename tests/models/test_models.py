@@ -65,7 +65,7 @@ def test_torchvision_models_and_the_warning_about_their_stem():
     assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 10)
     grey = build_model(card("torchvision:mobilenet_v3_small", (1, 64, 64), 4))
     assert grey.eval()(torch.rand(1, 1, 64, 64)).shape == (1, 4)
-    with pytest.raises(UsageError, match="unknown model.*'torchvision:resnet18'"):
+    with pytest.raises(UsageError, match="'torchvision:resnet8'.*'torchvision:resnet18'"):
         build_model(card("torchvision:resnet8"))
 
 

@@ -239,7 +239,7 @@ def test_the_input_stays_as_it_was():
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path, data):
-    with pytest.raises(RunError, match="not finite"):
+    with pytest.raises(RunError, match=r"weights\b.*\w+\.weight\b.*--on-nan continue"):
         train(
             data=data,
             model="digits-cnn",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from easycoreset import UsageError, evaluate, report, score
 from easycoreset.reporting.page import Figure, Section, eps_layout, render, to_script_json
-from support.messages import named
+from support.messages import FEW_SAMPLES, named
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -187,7 +187,7 @@ def test_a_run_is_readable_at_any_width_and_in_the_dark(run_folder, show, width,
 
 
 @browser_test
-@pytest.mark.filterwarnings("ignore:.*fewer than 10 training samples")
+@pytest.mark.filterwarnings(FEW_SAMPLES)
 def test_hostile_names_stay_text(tmp_path, show):
     for number, name in enumerate(
         [EVIL.replace("/", "\u2044"), "<img src=x onerror=alert(2)>", 'quote" onmouseover="alert(3)']

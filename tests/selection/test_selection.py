@@ -151,7 +151,7 @@ def test_easycore_takes_online_scores_only_where_there_are_no_exact_ones(caplog)
     only = Scores(**{**vars(scores), "columns": {"aign_online": scores["aign"][::-1].copy()}})
     with caplog.at_level("INFO", "easycoreset"):
         assert set(choose(only, method="easycore", fraction=0.5).index) == {2, 3}
-    assert "aign_online is used" in caplog.text
+    assert "aign_online" in caplog.text
     both = Scores(**{**vars(scores), "columns": {**scores.columns, **only.columns}})
     assert set(choose(both, method="easycore", fraction=0.5).index) == {0, 1}
 
@@ -177,7 +177,7 @@ def test_user_selectors():
 def test_counts_and_quotas():
     assert [kept_count(f, 10) for f in (0.05, 0.25, 0.349, 1)] == [1, 3, 3, 10]
     for bad in (0, -0.1, 1.01, float("nan"), 0.04):
-        with pytest.raises(UsageError, match="fraction must"):
+        with pytest.raises(UsageError, match=rf"^fraction\b.* {bad}$"):
             kept_count(bad, 10)
     rng = np.random.default_rng(0)
     for _ in range(200):

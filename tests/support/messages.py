@@ -1,5 +1,7 @@
 import re
 
+FEW_SAMPLES = r"ignore:.*\b10\b.*\bsamples of class\b"  # a filter of the warning that a class has few samples
+
 
 def named(text: str, *names: object) -> bool:
     """Whether one line of `text` holds all `names`, an option's name and values, in this order."""

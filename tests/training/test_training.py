@@ -116,7 +116,7 @@ def test_a_coreset_is_what_is_trained_on(tmp_path, scored, digits):
     for name in ("coreset", "weighted"):
         train(data="digits", epochs=1, coreset=tmp_path / f"{name}.parquet", out=tmp_path / name)
     assert not same(weights(tmp_path / "coreset"), weights(tmp_path / "weighted"))
-    with pytest.raises(UsageError, match="made with coreset="):
+    with pytest.raises(UsageError, match=r"^out: .*\bcoreset="):
         train(data="digits", epochs=1, coreset=tmp_path / "weighted.parquet", out=tmp_path / "coreset")
     np.savez(
         tmp_path / "other.npz",
@@ -358,7 +358,7 @@ def test_catastrophic_overfitting_is_said_once(caplog):
         caplog.clear()
         with caplog.at_level("WARNING", "easycoreset"):
             _warn_of_collapse(robust)
-        assert caplog.text.count("catastrophic overfitting") == said
+        assert caplog.text.count("overfitting") == said
 
 
 def test_one_step_training_is_watched(tmp_path):

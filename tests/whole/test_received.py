@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import subprocess
@@ -79,7 +80,7 @@ class TestAFolderThatNamesOthersPictures:
         name = name.format(absolute=photos / "private" / "passport.png")
         rewrite(photos / "run" / "scores.parquet", sample_id=lambda known: name)
         page = report(out=photos / "run").read_text()
-        assert SHOWN not in page and "There are no images" in page
+        assert SHOWN not in page and re.search(r"\bno images\b", page)
 
     def test_the_page_shows_no_picture_of_data_that_are_not_the_scores(self, photos):
         before = report(out=photos / "run").read_text()
@@ -311,7 +312,7 @@ class TestSizes:
     def test_arrays_of_anything_but_numbers_are_refused(self, tmp_path, dtype):
         x = np.array([None] * 9, object) if dtype == "O" else np.zeros(9, dtype)
         np.savez(tmp_path / "a.npz", x=x, y=np.arange(9) % 3)
-        with pytest.raises(UsageError, match=r"a\.npz.*\barray of\b"):
+        with pytest.raises(UsageError, match=rf"a\.npz.*\barray\b.*{re.escape(dtype)}"):
             open_source(str(tmp_path / "a.npz"))
 
 
