@@ -210,7 +210,7 @@ class HardnessRecorder:
             detached if detached.dtype == torch.float64 else detached.float(),
             y,
             features=None if features is None else features.detach().flatten(1),
-            bias=self.feature_bias,
+            has_bias=self.feature_bias,
         )
         if self._must_check and logits.requires_grad:
             logits.register_hook(make_reduction_hook(outputs, list(self._weights), self.reduction, self._scale))

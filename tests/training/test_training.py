@@ -44,15 +44,15 @@ def same(a, b):
 
 def test_budgets(tmp_path):
     by_epochs = job(tmp_path, epochs=3, batch_size=100)
-    assert (by_epochs.steps, by_epochs.updates, by_epochs.epochs) == (15, 45, 3)
+    assert (by_epochs.steps_per_epoch, by_epochs.updates, by_epochs.epochs) == (15, 45, 3)
     by_updates = job(tmp_path, epochs=None, updates=40, batch_size=100)
-    assert (by_updates.steps, by_updates.updates, by_updates.epochs) == (15, 40, 3)
+    assert (by_updates.steps_per_epoch, by_updates.updates, by_updates.epochs) == (15, 40, 3)
     model = fresh_model(by_updates)
     history = []
     metrics = [epoch.metrics for epoch in fit(by_updates, model, history=history)]
     assert [line["updates"] for line in history] == [15, 30, 40] and metrics == history
     alone = job(tmp_path, batch_size=479)  # 1438 = 3 * 479 + 1: a batch of one sample has no batch statistics
-    assert alone.steps == 3
+    assert alone.steps_per_epoch == 3
 
 
 def test_every_sample_is_seen_once_an_epoch(tmp_path):
@@ -408,4 +408,4 @@ def test_a_small_last_batch_is_left_out_of_its_epoch(tmp_path):
             batch_size=size,
             out=tmp_path / str(count),
         )
-        assert prepare(options, epochs=1, updates=None).steps == steps, (count, size)
+        assert prepare(options, epochs=1, updates=None).steps_per_epoch == steps, (count, size)

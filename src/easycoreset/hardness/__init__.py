@@ -55,7 +55,7 @@ class Outputs:
             without a backward pass.
         input_std: [C] standard deviation of the model's normalisation; None without one.
         features: [B, d], the input of the last linear layer; None if no measure needs it.
-        bias: whether that layer has a bias.
+        has_bias: whether that layer has a bias.
         model: the model.
         x: [B,C,H,W], the input.
         index: [B] int64.
@@ -69,7 +69,7 @@ class Outputs:
     gradient: Tensor | None = None
     input_std: Tensor | None = None
     features: Tensor | None = None
-    bias: bool = False
+    has_bias: bool = False
     model: nn.Module | None = None
     x: Tensor | None = None
     index: Tensor | None = None

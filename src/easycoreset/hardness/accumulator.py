@@ -19,13 +19,12 @@ from easycoreset.process_group import (
 class EpochAccumulator:
     """Sums and counts of K columns by index, [K, N]; a sample seen twice in the epoch gets the mean of its values.
 
-    Columns named in `first` keep a sample's first value instead: a mean of correct and wrong is neither.
+    Columns named in `first` keep a sample's first finite value instead: a mean of right (1) and wrong (0) is no value.
     """
 
     def __init__(self, columns: Sequence[str], size: int, first: Sequence[str] = ()) -> None:
         self.columns = list(columns)
         self._first_rows = [row for row, name in enumerate(self.columns) if name in first]
-        self._mean_rows = [row for row, name in enumerate(self.columns) if name not in first]
         self._sum = torch.zeros((len(self.columns), size), dtype=torch.float64)
         self._count = torch.zeros((len(self.columns), size), dtype=torch.int32)
         self._nonfinite = torch.zeros(len(self.columns), dtype=torch.int64)
@@ -36,7 +35,7 @@ class EpochAccumulator:
         return bool(self._count.any())
 
     def add(self, values: Sequence[Tensor], index: Tensor) -> None:
-        """Add K times [B] values of the samples `index` [B]; nonfinite values are counted and left out."""
+        """Add a tensor [B] for each column, of the samples `index` [B]; nonfinite values are counted and left out."""
         if not values:
             return
         stacked = torch.stack(list(values))
@@ -44,16 +43,12 @@ class EpochAccumulator:
             self._move(stacked.device)
         finite = torch.isfinite(stacked)
         stacked = torch.where(finite, stacked, 0).to(self._sum.dtype)
-        for row in self._first_rows:
-            new = finite[row] & (self._count[row, index] == 0)
-            # written backwards, so that the first of several values of one sample in a batch stays
-            kept = torch.where(new, stacked[row], self._sum[row, index]).flip(0)
-            self._sum[row, index.flip(0)] = kept
-        if not self._first_rows:
-            self._sum.index_add_(1, index, stacked)
-        else:
-            for row in self._mean_rows:
-                self._sum[row].index_add_(0, index, stacked[row])
+        if self._first_rows:
+            before = (index[:, None] == index) & torch.ones(len(index), len(index), device=index.device).tril(-1).bool()
+            for row in self._first_rows:
+                is_new = finite[row] & (self._count[row, index] == 0)
+                stacked[row] = torch.where(is_new & ~(before & is_new).any(1), stacked[row], 0)
+        self._sum.index_add_(1, index, stacked)
         self._count.index_add_(1, index, finite.to(self._count.dtype))
         self._nonfinite += (~finite).sum(1)
 
@@ -64,10 +59,10 @@ class EpochAccumulator:
         if collective_device().type == "cuda":
             self._move(collective_device())
         for row in self._first_rows:
-            owner = torch.where(self._count[row] > 0, rank(), world_size())
-            first_owner = owner.clone()
-            all_reduce_min(first_owner)
-            self._sum[row].masked_fill_(owner != first_owner, 0)
+            seen_by = torch.where(self._count[row] > 0, rank(), world_size())  # world_size: not seen here
+            lowest_rank = seen_by.clone()
+            all_reduce_min(lowest_rank)
+            self._sum[row].masked_fill_(seen_by != lowest_rank, 0)
         all_reduce_sum(self._sum, self._count, self._nonfinite)
         if not (keep_all or is_main_process()):
             self.clear()

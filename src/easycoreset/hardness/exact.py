@@ -1,4 +1,4 @@
-"""The exact pass: logits and input gradients of all clean samples, in eval mode; the model is left unchanged."""
+"""The exact pass (as opposed to online recording): all clean samples, in eval mode; the model is left unchanged."""
 
 import contextlib
 import copy
@@ -22,7 +22,9 @@ from easycoreset.models.normalize import Normalize
 
 
 def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """L2 norm of the gradient of each sample's cross-entropy with respect to its input: one epoch's term of AIGN.
+    """L2 norm of the gradient of each sample's cross-entropy with respect to its input.
+
+    The mean of these norms over the epochs of training is AIGN, the average input gradient norm.
 
     The model is set to eval mode and restored; parameters, `.grad` and buffers stay untouched.
 
@@ -61,22 +63,25 @@ def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any
 
 
 def forward_with_gradient(
-    model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastLayer | None = None, **facts: Any
+    model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastLayer | None = None, **fields: Any
 ) -> Outputs:
-    """Run a `frozen` model: logits and, on request, input gradients and the features of a `watched` layer.
+    """Run a `frozen` model: logits and, on request, input gradients and the inputs of a layer that captures them.
 
-    The cross-entropy is summed, so that each sample has the gradient of its own loss. `facts` go into the outputs.
+    The cross-entropy is summed, so that each sample has the gradient of its own loss. `fields` are further ones of
+    the `Outputs`.
     """
     if layer is not None:
-        layer.recorded.clear()  # a measure may have run the model in between
+        layer.captured.clear()  # measures get the model, and may have run it since the last batch
     with torch.set_grad_enabled(gradient):
         x = x.detach().requires_grad_(gradient)
         logits = model(x)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         input_gradient = gradient_of(F.cross_entropy(logits, y, reduction="sum"), x) if gradient else None
     features = None if layer is None else layer.pop_features(len(x))
-    bias = layer is not None and layer.bias
-    return Outputs(logits.detach(), y, input_gradient, features=features, bias=bias, model=model, x=x.detach(), **facts)
+    has_bias = layer is not None and layer.has_bias
+    return Outputs(
+        logits.detach(), y, input_gradient, features=features, has_bias=has_bias, model=model, x=x.detach(), **fields
+    )
 
 
 def measure_all(
@@ -101,22 +106,23 @@ def measure_all(
         feature_layer: name of the layer whose input is the features; None: the last linear layer.
         epoch: from 1; random draws depend on it, on `seed` and on the index of the sample.
         seed: see `epoch`.
-        bf16: run the model under bf16 autocast; logits, gradients and norms stay float32.
+        bf16: run the model under bf16 autocast, if all measures of a dtype allow it (`works_on_folded_model`); logits,
+            gradients and norms stay float32.
 
     Returns:
-        trajectory column -> [N] float32; NaN for a value that is not finite.
+        column of each measure -> [N] float32; NaN for a value that is not finite.
     """
     columns: dict[str, np.ndarray] = {}
     for dtype in dict.fromkeys(measure.dtype for measure in measures):
         group = {measure.column: measure for measure in measures if measure.dtype == dtype}
         network = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
-        facts = {
+        fields = {
             "epoch": epoch,
             "seed": seed,
             "input_std": normalisation_std(network),
             "trainable": tuple(name for name, p in network.named_parameters() if p.requires_grad),
         }
-        outputs_only = all(needs_only_outputs(measure) for measure in group.values())
+        can_fold = all(works_on_folded_model(measure) for measure in group.values())
         results: dict[str, Tensor] = {}
         layer = None
         layer_name = feature_layer
@@ -124,23 +130,23 @@ def measure_all(
             for batch in batches():
                 x = batch.x if dtype == "float32" else batch.x.to(getattr(torch, dtype))
                 needs_features = any(measure.needs_features for measure in group.values())
-                if needs_features and not results:  # by its name in the given model
+                if needs_features and not results:  # found now, because folding may rename layers
                     layer_name = find_last_layer(network, x[:2], layer_name).name
-                if outputs_only and not results:  # the first batch
+                if can_fold and not results:  # the first batch
                     network, layer_name = _fold_and_cast(network, x[:2], layer_name if needs_features else None, bf16)
                 needs_gradient = any(measure.needs_gradient for measure in group.values())
                 if layer is None and needs_features:
-                    layer = stack.enter_context(find_last_layer(network, x[:2], layer_name).recording())
+                    layer = stack.enter_context(find_last_layer(network, x[:2], layer_name).capture_inputs())
                 outputs = forward_with_gradient(
-                    network, x, batch.y, gradient=needs_gradient, layer=layer, index=batch.index, **facts
+                    network, x, batch.y, gradient=needs_gradient, layer=layer, index=batch.index, **fields
                 )
-                nonfinite = ~torch.isfinite(outputs.logits).all(1)  # their gradient may be 0 nevertheless
+                nonfinite = ~torch.isfinite(outputs.logits).all(1)  # their gradient may be 0, which is no measurement
                 for column, measure in group.items():
                     if column not in results:
                         results[column] = torch.full((size,), float("nan"), device=batch.x.device)
                     results[column][batch.index] = measure.measure(outputs).float().masked_fill(nonfinite, float("nan"))
                 advance(len(batch.index))
-        columns |= {column: np.full(size, np.nan, np.float32) for column in group}  # without any batch
+        columns |= {column: np.full(size, np.nan, np.float32) for column in group}  # if there are no batches
         columns |= {column: values.cpu().numpy() for column, values in results.items()}
     for values in columns.values():
         values[~np.isfinite(values)] = np.nan
@@ -166,8 +172,8 @@ class Bf16Autocast(nn.Module):
         return logits.float()
 
 
-def needs_only_outputs(measure: Hardness) -> bool:
-    """Whether a measure is built in and needs only logits, features and the input gradient."""
+def works_on_folded_model(measure: Hardness) -> bool:
+    """Whether a measure is built in and does not run the model: it needs logits, features and the input gradient."""
     return isinstance(measure, AIGN | ForwardHardness) and not measure.expensive
 
 

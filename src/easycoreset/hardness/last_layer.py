@@ -14,7 +14,7 @@ def gradient_norm(outputs: Outputs) -> Tensor:
     """L2 norm of the loss's gradient with respect to the last linear layer, (p - 1_y) x (h, 1)."""
     assert outputs.features is not None
     dtype = torch.float64 if outputs.features.dtype == torch.float64 else torch.float32
-    squared_norm = outputs.features.to(dtype).square().sum(1) + outputs.bias
+    squared_norm = outputs.features.to(dtype).square().sum(1) + outputs.has_bias
     return error_norm(outputs) * squared_norm.sqrt()
 
 

@@ -45,7 +45,7 @@ class Observer:
 
         def before_forward(module: nn.Module, inputs: Any) -> None:
             if layer is not None and should_observe():
-                recording.enter_context(layer.recording())
+                recording.enter_context(layer.capture_inputs())
 
         def after_forward(module: nn.Module, inputs: Any, output: Any) -> None:
             nonlocal pending
@@ -72,7 +72,7 @@ class Observer:
         if not self._searched and self.recorder.needs_features:
             try:
                 self._layer = find_last_layer(network, x[:2].detach(), self.feature_layer)
-                self.recorder.feature_bias = self._layer.bias
+                self.recorder.feature_bias = self._layer.has_bias
             except UsageError as error:
                 if self.feature_layer is not None:
                     raise

@@ -56,6 +56,6 @@ def _outputs(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, ..
         (gradient,) = torch.autograd.grad((logits * weights).sum(), x)
     if layer is None:
         return logits.detach(), gradient
-    with find_last_layer(model, x, layer).recording() as watched, torch.no_grad():
+    with find_last_layer(model, x, layer).capture_inputs() as watched, torch.no_grad():
         model(x)
         return logits.detach(), gradient, watched.pop_features(len(x))

@@ -19,28 +19,28 @@ class LastLayer:
     Attributes:
         name: as in `named_modules`.
         module: the layer.
-        bias: whether it adds a bias, whose gradient then is part of the layer's.
-        seen: inputs of the forward passes since `features` was last called.
+        has_bias: whether it adds a bias, whose gradient then is part of the layer's.
+        captured: inputs of the forward passes since `pop_features` was last called.
     """
 
     name: str
     module: nn.Module
-    bias: bool
-    recorded: list[Tensor] = field(default_factory=list[Tensor])
+    has_bias: bool
+    captured: list[Tensor] = field(default_factory=list[Tensor])
 
     @contextlib.contextmanager
-    def recording(self) -> Iterator["LastLayer"]:
-        """Record the layer's inputs inside the `with` block, by a hook that is removed after it."""
+    def capture_inputs(self) -> Iterator["LastLayer"]:
+        """Capture the layer's inputs inside the `with` block, by a hook that is removed after it."""
 
         def record(module: nn.Module, inputs: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-            self.recorded.append((inputs or tuple(kwargs.values()))[0].detach())
+            self.captured.append((inputs or tuple(kwargs.values()))[0].detach())
 
         handle = self.module.register_forward_pre_hook(record, with_kwargs=True)
         try:
             yield self
         finally:
             handle.remove()
-            self.recorded.clear()
+            self.captured.clear()
 
     def pop_features(self, samples: int) -> Tensor:
         """Remove and return the layer's input in the last forward pass, [B, d].
@@ -48,12 +48,12 @@ class LastLayer:
         Raises:
             UsageError: the layer did not run once on the whole batch.
         """
-        shapes = [tuple(inputs.shape) for inputs in self.recorded]
-        if len(self.recorded) != 1 or len(self.recorded[0]) != samples:
+        shapes = [tuple(inputs.shape) for inputs in self.captured]
+        if len(self.captured) != 1 or len(self.captured[0]) != samples:
             raise UsageError(
                 f"feature_layer {quote(self.name)} must run once on the {samples} samples; got inputs {shapes}"
             )
-        return self.recorded.pop().flatten(1)
+        return self.captured.pop().flatten(1)
 
 
 def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> LastLayer:

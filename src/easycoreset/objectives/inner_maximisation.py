@@ -21,7 +21,8 @@ def maximise_loss(
 ) -> Tensor:
     """Maximise a loss of the logits by signed gradient steps inside the linf ball and [0,1], in eval mode.
 
-    Only the input gradient is computed, and no sample is dropped, so that shapes are the same in every step.
+    Only the input gradient is computed, and misclassified samples stay in the batch: its shape is the same in every
+    step.
 
     Args:
         model: in any mode, which is restored.

@@ -15,7 +15,7 @@ from easycoreset.data import Split
 from easycoreset.data.content_hashes import find_leaked
 from easycoreset.files import write_atomic
 from easycoreset.hardness import Hardness, load_hardness
-from easycoreset.hardness.exact import measure_all, needs_only_outputs
+from easycoreset.hardness.exact import measure_all, works_on_folded_model
 from easycoreset.hardness.vog import measure_vog, split_rows
 from easycoreset.options import ScoreOptions, options_json
 from easycoreset.parquet import read_table, write_table
@@ -48,7 +48,7 @@ def measure_split(
     size = options.scoring_batch_size
     local_rows = order[rank() :: world_size()]
     bf16 = options.scoring_precision == "bf16"
-    if bf16 and not all(needs_only_outputs(measure) for measure in measures):
+    if bf16 and not all(works_on_folded_model(measure) for measure in measures):
         log.warning("epoch %d is scored in fp32: some of these measures need the model itself", epoch)
         bf16 = False
     bf16 = bf16 and _bf16_keeps_ranks(job, options, model, split, local_rows, epoch)

@@ -71,12 +71,12 @@ def fit(
     All randomness is a function of (seed, epoch, step), so a run that resumes from a checkpoint in `folder` equals the
     uninterrupted run bit for bit on the same CPU. The checkpoint of an epoch is written when the caller asks for the
     next one: if the caller is interrupted while it uses an epoch, that epoch is yielded again. torch's global generator
-    is seeded in every step (dropout draws from it). With `ema`, the model gets the average of the weights after the
-    last epoch; until then `Epoch.model` is the model without averaging.
+    is seeded in every step (dropout draws from it). With `ema`, the average of the weights is copied into the model
+    once, when the last epoch is over; until then `Epoch.model` is the model without averaging.
 
     Several processes (torch.distributed) share every batch: their gradients are summed, each weighted by its number of
-    samples, so that an update is that of the whole batch (batch norm sees the part of its process). Only the main
-    process writes, and a run may resume with another number of processes.
+    samples, so that an update equals one on the whole batch, except that batch norm normalises the samples of each
+    process apart. Only the main process writes, and a run may resume with another number of processes.
 
     Args:
         job: the resolved options and data.
@@ -128,7 +128,7 @@ class _Training:
         self.epoch = 1
         self.step = 0
         self.epoch_seconds = 0.0
-        self._reported_bad = 0
+        self._reported_nonfinite = 0  # steps of this epoch that a warning has counted
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
         self.nonfinite_steps = torch.zeros((), dtype=torch.int64, device=job.device)
         profiled = options.profile and is_main_process()
@@ -152,21 +152,22 @@ class _Training:
     @property
     def updates_done(self) -> int:
         """The number of updates so far."""
-        return (self.epoch - 1) * self.job.steps + self.step
+        return (self.epoch - 1) * self.job.steps_per_epoch + self.step
 
     def run_epoch(self, bar: Progress) -> None:
         """Run the remaining steps of the current epoch."""
         job = self.job
         epoch = self.epoch
-        steps = min(job.steps, job.updates - (epoch - 1) * job.steps)
+        steps = min(job.steps_per_epoch, job.updates - (epoch - 1) * job.steps_per_epoch)
         permutation = torch.randperm(
             len(job.train_indices), generator=make_generator(job.options.seed, "order", epoch)
         ).numpy()
         order = job.train_indices[permutation][: steps * job.options.batch_size]
 
         def transform(images: Tensor, step: int) -> Tensor:
-            keys = (epoch, step) if rank() == 0 else (epoch, step, rank())
-            return augment(images, job.augment, make_generator(job.options.seed, "augmentation", *keys))
+            return augment(
+                images, job.augment, make_generator(job.options.seed, "augmentation", *_rng_keys(epoch, step))
+            )
 
         self.model.train()
         size = job.options.batch_size
@@ -182,13 +183,13 @@ class _Training:
             if self.profile is not None:
                 self.profile.step()
             loss_read = self.step % LOSS_EVERY == 0 or self.step == steps
-            bar.advance(1, f"epoch {epoch} loss {self._check_mean_loss():.3f}" if loss_read else None)
-            if self.step < steps and self._save_due(loss_read):
+            bar.advance(1, f"epoch {epoch} loss {self._mean_loss_or_stop():.3f}" if loss_read else None)
+            if self.step < steps and self._save_due(processes_meet=loss_read):
                 self.save()
-        sync_model(self.model)
+        sync_model(self.model)  # the running statistics of batch norm differ between processes
         seconds = self.epoch_seconds + time.monotonic() - self._timer_start
         lr = self.optimizer.param_groups[0]["lr"]
-        mean = self._check_mean_loss()
+        mean = self._mean_loss_or_stop()
         loss = None if math.isnan(mean) else mean
         self.history.append({"epoch": epoch, "updates": self.updates_done, "loss": loss, "lr": lr, "seconds": seconds})
         self.epoch = epoch + 1
@@ -196,38 +197,44 @@ class _Training:
         self.epoch_seconds = 0.0
         self.loss_sum.zero_()
         self.nonfinite_steps.zero_()
+        self._reported_nonfinite = 0
         if self.recorder is not None:
             self.recorder.end_epoch()
 
-    def _save_due(self, synchronised: bool) -> bool:
-        """Whether a checkpoint is due; with several processes, the clock of the main process decides."""
+    def _save_due(self, processes_meet: bool) -> bool:
+        """Whether a checkpoint is due; of several processes the main one decides, in steps where they meet anyway."""
         due = time.monotonic() - self._last_save > 60 * self.job.options.checkpoint_minutes
-        return synchronised and broadcast(due) if is_distributed() else due
+        if not is_distributed():
+            return due
+        return processes_meet and broadcast(due)
 
     def _update(self, batch: Batch, loss_weight: float) -> Tensor:
-        """Do one update; returns this process's loss_weight of the loss, on the device."""
+        """Do one update; returns `loss_weight` times the mean loss of this process's samples, on the device."""
         job = self.job
         options = self.job.options
-        keys = (self.epoch, self.step) if rank() == 0 else (self.epoch, self.step, rank())
-        step_seed = derive_seed(options.seed, "step", *keys)
+        step_seed = derive_seed(options.seed, "step", *_rng_keys(self.epoch, self.step))
         torch.manual_seed(step_seed)
         if options.cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak_lr * learning_rate(job.schedule, self.updates_done / job.updates, job.warmup)
         x = batch.x if self.observed_model is None else self.observed_model.train().watch(batch, loss_weight)
-        weight = None if job.weight is None else job.weight[batch.index]
+        sample_weights = None if job.weight is None else job.weight[batch.index]
         generator = torch.Generator(job.device).manual_seed(step_seed)
         autocast = torch.autocast(job.device.type, torch.bfloat16) if job.autocast else contextlib.nullcontext()
         with record_function("forward"), autocast:
-            loss = loss_weight * job.objective(self.observed_model or self.train_model, x, batch.y, weight, generator)
+            loss = loss_weight * job.objective(
+                self.observed_model or self.train_model, x, batch.y, sample_weights, generator
+            )
         self.optimizer.zero_grad(set_to_none=True)
         with record_function("backward"):
             loss.backward()
         with record_function("update"):
             all_reduce_gradients(self.model)
             if options.on_nan == "continue" and not all_finite(loss):
-                return torch.full_like(loss.detach(), float("nan"))  # in all processes if in any
+                return torch.full_like(
+                    loss.detach(), float("nan")
+                )  # in every process, even if the loss of only one is not finite
             self.optimizer.step()
             if self.average is not None:
                 self.average.update(self.model)
@@ -243,30 +250,33 @@ class _Training:
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
 
-    def _check_mean_loss(self) -> float:
-        """Mean of the epoch's finite losses so far, NaN without one; raises for others with `on_nan` stop."""
-        nonfinite = self.nonfinite_steps.clone()
+    def _mean_loss_or_stop(self) -> float:
+        """Mean of the epoch's finite losses so far, NaN if there are none.
+
+        Raises:
+            RunError: a loss is not finite, with `on_nan` stop.
+        """
+        total_nonfinite = self.nonfinite_steps.clone()
         total = self.loss_sum.clone()
-        all_reduce_sum(nonfinite, total)
-        bad = math.ceil(int(nonfinite) / world_size())
-        if bad and self.job.options.on_nan == "stop":
+        all_reduce_sum(total_nonfinite, total)
+        nonfinite_steps = math.ceil(int(total_nonfinite) / world_size())  # a step counts once in each of its processes
+        if nonfinite_steps and self.job.options.on_nan == "stop":
             position = f"by update {self.updates_done} (epoch {self.epoch})"
             raise RunError(f"loss must be finite; it was not {position}: try a lower --lr, or --on-nan continue")
-        if bad and bad != self._reported_bad:
-            log.warning("loss is not finite in %d of %d steps of epoch %d; continuing", bad, self.step, self.epoch)
-            self._reported_bad = bad
-        return float(total) / (self.step - bad) if self.step > bad else math.nan
+        if nonfinite_steps and nonfinite_steps != self._reported_nonfinite:
+            log.warning(
+                "loss is not finite in %d of %d steps of epoch %d; continuing", nonfinite_steps, self.step, self.epoch
+            )
+            self._reported_nonfinite = nonfinite_steps
+        return float(total) / (self.step - nonfinite_steps) if self.step > nonfinite_steps else math.nan
 
     def save(self) -> None:
         """Write a checkpoint."""
-        now = time.monotonic()
-        self.epoch_seconds += (
-            now - self._timer_start if self.step else 0.0
-        )  # that of a finished epoch is in the history
-        self._timer_start = self._last_save = now
+        if self.step:  # at the end of an epoch, its seconds are already in the history
+            self.epoch_seconds += time.monotonic() - self._timer_start
         loss_sum = self.loss_sum.clone()
-        bad_steps = self.nonfinite_steps.clone()
-        all_reduce_sum(loss_sum, bad_steps)
+        nonfinite_steps = self.nonfinite_steps.clone()
+        all_reduce_sum(loss_sum, nonfinite_steps)
         recorder_state = self.recorder.state_dict() if self.recorder else None
         if self.folder is not None and is_main_process():
             save_checkpoint(
@@ -275,7 +285,7 @@ class _Training:
                     "model": self.model.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "loss_sum": loss_sum,
-                    "bad_steps": bad_steps,
+                    "bad_steps": nonfinite_steps,
                     "epoch": self.epoch,
                     "step": self.step,
                     "history": self.history,
@@ -284,7 +294,7 @@ class _Training:
                     "average": None if self.average is None else self.average.state_dict(),
                 },
             )
-        self._last_save = self._timer_start = time.monotonic()
+        self._last_save = self._timer_start = time.monotonic()  # the time that saving takes is not training's
 
     def _load(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
@@ -301,3 +311,8 @@ class _Training:
         if self.recorder is not None and saved["recorder"] is not None:
             self.recorder.load_state_dict(saved["recorder"])
         log.info("resuming from epoch %d, step %d", self.epoch, self.step)
+
+
+def _rng_keys(epoch: int, step: int) -> tuple[int, ...]:
+    """What random numbers of a step depend on: in the main process as without other processes, apart in each other."""
+    return (epoch, step) if rank() == 0 else (epoch, step, rank())

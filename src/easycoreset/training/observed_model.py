@@ -1,4 +1,4 @@
-"""A wrapper of the network that gives online scoring the logits and features of training steps, for any objective."""
+"""A wrapper of the model in training, from which online scoring gets logits and features under any objective."""
 
 from typing import Any
 
@@ -15,58 +15,58 @@ from easycoreset.training.setup import TrainingSetup
 
 
 class ObservedModel(nn.Module):
-    """Runs a network; a recorder watches each clean batch and observes its first logits in train mode.
+    """Runs the model; a recorder gets logits and features of the first train-mode forward pass on each clean batch.
 
     Args:
-        network: the model, compiled or not.
+        train_model: the model, compiled or not.
         recorder: records hardness.
         layer: the layer whose input is observed as features; None for no features.
     """
 
-    def __init__(self, network: Any, recorder: HardnessRecorder, layer: LastLayer | None) -> None:
+    def __init__(self, train_model: Any, recorder: HardnessRecorder, layer: LastLayer | None) -> None:
         super().__init__()
-        self.network = network
+        self.train_model = train_model
         self.recorder = recorder
         self.layer = layer
         self._watched: tuple[Tensor, Batch] | None = None
 
-    def watch(self, batch: Batch, scale: float) -> Tensor:
-        """Watch a batch and return its images; `scale` is the share of this process in the loss."""
-        x = self.recorder.watch(batch.x, batch.index, scale)
+    def watch(self, batch: Batch, loss_weight: float) -> Tensor:
+        """Return the images of a batch, so prepared that the recorder gets their gradient divided by `loss_weight`."""
+        x = self.recorder.watch(batch.x, batch.index, loss_weight)
         self._watched = (x, batch) if self.recorder.recording else None
         return x
 
     def forward(self, x: Tensor) -> Tensor:
         if self._watched is None or x is not self._watched[0] or not self.training:
-            return self.network(x)
+            return self.train_model(x)
         batch = self._watched[1]
         self._watched = None
         features = None
         if self.layer is None:
-            logits = self.network(x)
+            logits = self.train_model(x)
         else:
-            with self.layer.recording():
-                logits = self.network(x)
+            with self.layer.capture_inputs():
+                logits = self.train_model(x)
                 features = self.layer.pop_features(len(x))
         self.recorder.observe(logits, batch.y, batch.index, features)
         return logits
 
 
 def wrap_model(
-    network: Any, model: nn.Module, recorder: HardnessRecorder, job: TrainingSetup, feature_layer: str | None
+    train_model: Any, model: nn.Module, recorder: HardnessRecorder, job: TrainingSetup, feature_layer: str | None
 ) -> ObservedModel:
-    """Wrap the network of the loop; a compiled model, or one without a last linear layer, gives no features."""
+    """Wrap `train_model`, which is `model` or compiled from it; a compiled one gives no features."""
     layer = None
-    if recorder.needs_features and network is model:
+    if recorder.needs_features and train_model is model:
         batch = next(job.split.batches(np.arange(min(2, len(job.split))), 2, job.device))
         try:
             layer = find_last_layer(model, batch.x, feature_layer)
-            recorder.feature_bias = layer.bias
+            recorder.feature_bias = layer.has_bias
         except UsageError as error:
-            log.info("grand left out: %s", error)
+            log.info("hardness grand is left out: %s", error)
     elif recorder.needs_features:
-        log.info("grand left out: features of a compiled model cannot be read in training")
-    return ObservedModel(network, recorder, layer).train(model.training)
+        log.info("hardness grand is left out: features of a compiled model cannot be read in training")
+    return ObservedModel(train_model, recorder, layer).train(model.training)
 
 
 def uses_clean_batch(job: TrainingSetup) -> bool:

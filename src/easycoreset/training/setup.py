@@ -67,7 +67,7 @@ class TrainingSetup:
         autocast: whether the model runs under bf16 autocast.
         epochs: the total number; `updates` may end the last one early.
         updates: the total number.
-        steps: the updates of a full epoch.
+        steps_per_epoch: the updates of a full epoch.
         warmup: the share of all updates in which the learning rate rises; None for the schedule's default.
         initial_weights: the initial weights, or None for random ones.
     """
@@ -86,7 +86,7 @@ class TrainingSetup:
     autocast: bool
     epochs: int
     updates: int
-    steps: int
+    steps_per_epoch: int
     warmup: float | None = None
     initial_weights: InitialWeights | None = None
 
@@ -229,7 +229,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         autocast=use_autocast(options.precision, device),
         epochs=math.ceil(updates / steps),
         updates=updates,
-        steps=steps,
+        steps_per_epoch=steps,
         warmup=warmup_share(options, steps, updates),
     )
     if options.init is not None:
