@@ -230,7 +230,7 @@ class HardnessRecorder:
                 self._accumulators["features"].add([m.measure(outputs) for m in self._feature_measures.values()], index)
 
     def end_epoch(self) -> None:
-        """Fold the epoch; a sample seen twice gets the mean of its values (for `correct` and `p_y`, the first value)."""
+        """Fold the epoch; a sample seen twice gets the mean of its values (of `correct` and `p_y` the first)."""
         gradients = self._accumulators["gradients"]
         if self._watch_calls and not gradients.has_values:
             if gradients.nonfinite():
