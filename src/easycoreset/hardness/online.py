@@ -28,7 +28,8 @@ def load_online(specs: Sequence[str]) -> list[Hardness]:
     for measure in load_all_hardness(specs):
         if not isinstance(measure, AIGN | ForwardHardness) or measure.dtype != "float32" or measure.expensive:
             raise UsageError(
-                f"hardness must be computable in a training step, in float32, with mode online; {quote(measure.name)} is not"
+                f"hardness recorded online must be computable in a training step, in float32; {quote(measure.name)} "
+                "is not"
             )
         measures.append(cast(Hardness, measure))
     return measures
@@ -181,9 +182,9 @@ def make_reduction_hook(
         ratio = float(actual.norm() / expected.norm())
         if len(outliers) and math.isfinite(ratio) and float(outliers.float().mean()) > MAX_OUTLIERS:
             raise UsageError(
-                f"the gradient at the logits is not the cross-entropy's with {reduction=} and scale={scale:g} (it is "
-                f"{ratio:.4g} times as large; {float(outliers.float().mean()):.0%} of the samples differ): declare "
-                "the reduction and scale of the loop, or loss=NAME if it is not plain cross-entropy (class_weight if "
+                f"the gradient at the logits is not the gradient of cross-entropy with {reduction=} and "
+                f"scale={scale:g} (it is {ratio:.4g} times as large; {float(outliers.float().mean()):.0%} of the "
+                "samples differ): declare the reduction and scale of the loop, or loss=NAME if it is not plain cross-entropy (class_weight if "
                 "it weights classes)"
             )
 

@@ -64,7 +64,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key for names that orders epoch_numbers by value.
+    """Sort key for names that orders numbers by value.
 
     >>> sorted(["epoch_10", "epoch_2", "epoch_1"], key=natural_key)
     ['epoch_1', 'epoch_2', 'epoch_10']
@@ -225,7 +225,7 @@ def score_other_split(job: TrainingSetup, options: ScoreOptions, measures: Measu
     file = scores_file(run.path, options.split)
     if broadcast(file.exists() and Scores.read(file).provenance.get("fingerprint") == split.fingerprint):
         return
-    missing = [n for n in epoch_numbers if not (run.path / "checkpoints" / f"{n:04d}").is_dir()]
+    missing = [number for number in epoch_numbers if not (run.path / "checkpoints" / f"{number:04d}").is_dir()]
     if missing:
         raise UsageError(
             f"split: {quote(options.split)} needs the weights of every scored epoch; {run.path} lacks {missing}"

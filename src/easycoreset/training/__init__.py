@@ -77,7 +77,7 @@ def finish_training(job: TrainingSetup, model: nn.Module, options: RecipeOptions
     """Write `model.safetensors`, `model.json` and `history.jsonl`.
 
     Raises:
-        RunError: a weight is not finite.
+        RunError: a weight is not finite, with `on_nan` stop.
     """
     import json
 
