@@ -184,8 +184,8 @@ def make_reduction_hook(
             raise UsageError(
                 f"the gradient at the logits is not the gradient of cross-entropy with {reduction=} and "
                 f"scale={scale:g} (it is {ratio:.4g} times as large; {float(outliers.float().mean()):.0%} of the "
-                "samples differ): declare the reduction and scale of the loop, or loss=NAME if it is not plain cross-entropy (class_weight if "
-                "it weights classes)"
+                "samples differ): declare the reduction and scale of the loop, or loss=NAME if it is not plain "
+                "cross-entropy (class_weight if it weights classes)"
             )
 
     return check
