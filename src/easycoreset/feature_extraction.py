@@ -21,11 +21,11 @@ from easycoreset.objectives.inner_maximisation import maximise_loss
 from easycoreset.records import read_record
 from easycoreset.tables.features import RECORD, feature_file_names, has_features
 
-LARGEST = float(np.finfo(np.float16).max)  # features are saved in float16
-STEPS = 10  # of PGD
+FLOAT16_MAX = float(np.finfo(np.float16).max)  # features are saved in float16
+PGD_STEPS = 10  # of PGD
 
 
-def complete_kinds(folder: Path, split: Split, layer: str | None) -> dict[str, Any]:
+def saved_feature_kinds(folder: Path, split: Split, layer: str | None) -> dict[str, Any]:
     """Kinds (clean, adversarial) saved completely for this data and layer, each with its entry in `features.json`."""
     try:
         record = read_record(folder / RECORD)
@@ -72,7 +72,7 @@ def save_features(
         UsageError: the model has no last linear layer and no layer is named.
         RunError: a feature is not finite or is beyond float16.
     """
-    kinds = complete_kinds(folder, split, feature_layer)
+    kinds = saved_feature_kinds(folder, split, feature_layer)
     order = np.arange(len(split), dtype=np.int64)
     probe = next(split.batches(order[:2], 2, device))
     layer = find_last_layer(model, probe.x, feature_layer)
@@ -85,7 +85,7 @@ def save_features(
             start,
             lambda logits: F.cross_entropy(logits, batch.y, reduction="sum"),
             eps=eps,
-            steps=STEPS,
+            steps=PGD_STEPS,
         )
         return Batch(batch.index, x_adv, batch.y)
 
@@ -96,7 +96,7 @@ def save_features(
             advance(len(batch.index))
 
     shapes = _write_arrays(folder, kind, len(split), computed_batches())
-    kinds[kind] = shapes if kind == "clean" else shapes | {"steps": STEPS, "eps": eps, "norm": "linf", "seed": seed}
+    kinds[kind] = shapes if kind == "clean" else shapes | {"steps": PGD_STEPS, "eps": eps, "norm": "linf", "seed": seed}
     write_json(
         folder / RECORD,
         {
@@ -135,10 +135,12 @@ def _write_arrays(
 
     def fill(features_path: Path, probabilities_path: Path) -> None:
         for index, features, probabilities in batches:
-            can_save = features.abs().amax(1) <= LARGEST
+            can_save = features.abs().amax(1) <= FLOAT16_MAX
             if not bool(can_save.all()):
                 sample = int(index[~can_save][0])
-                raise RunError(f"features of sample {sample} are not finite or beyond float16 ({LARGEST:g}): not saved")
+                raise RunError(
+                    f"features of sample {sample} are not finite or beyond float16 ({FLOAT16_MAX:g}): not saved"
+                )
             if not arrays:
                 for path, values, dtype in (
                     (features_path, features, np.float16),

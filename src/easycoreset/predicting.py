@@ -30,8 +30,8 @@ from easycoreset.spreadsheet import write_csv
 from easycoreset.training.setup import choose_device, set_threads, to_device
 
 TABLE = "labels.parquet"
-TEXT = "labels.csv"
-GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue
+CSV = "labels.csv"
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # weights of red, green and blue
 
 
 @accept_options(PredictOptions)
@@ -55,7 +55,7 @@ def predict(options: PredictOptions) -> pa.Table:
     images_digest = derive_seed(*ids, *sizes_of(Path(options.data), ids))
     identity = options_json(options, neutral=False) | {"images": images_digest, "weights": weights}
     with open_run_folder(
-        options.out, "predict", identity, overwrite=options.overwrite, output_names=(TABLE, TEXT)
+        options.out, "predict", identity, overwrite=options.overwrite, output_names=(TABLE, CSV)
     ) as run:
         if run.done:
             log.info("%s is finished already", options.out)
@@ -84,7 +84,7 @@ def predict(options: PredictOptions) -> pa.Table:
             }
         )
         write_table(table, run.path / TABLE)
-        write_atomic(run.path / TEXT, lambda path: write_csv(table, path, options.raw))
+        write_atomic(run.path / CSV, lambda path: write_csv(table, path, options.raw))
         counts = np.bincount(pred[~is_unreadable], minlength=len(card.class_names)).tolist()
         run.finish(
             summary={
@@ -166,5 +166,5 @@ def _decode_batches(path: Path, files: Sequence[Path], card: ModelCard, batch_si
             if pixels:
                 x = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div(255)
             if card.shape[0] == 1 and len(x):
-                x = (x * torch.tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True).clamp(0, 1)
+                x = (x * torch.tensor(LUMA_WEIGHTS).view(1, 3, 1, 1)).sum(1, keepdim=True).clamp(0, 1)
             yield np.array(rows, np.int64), x, [result for result in results if isinstance(result, str)]

@@ -27,7 +27,7 @@ from easycoreset.options import (
 )
 from easycoreset.options.comparing import FULL
 from easycoreset.options.groups import OPTIMIZER_DEFAULTS
-from easycoreset.scoring.needs import FeatureKind, Needs, needs_of_scoring
+from easycoreset.scoring.needs import FeatureKind, MethodInputs, method_inputs
 from easycoreset.selection import SELECTORS, load_selector, required_inputs
 from easycoreset.statistics.planned_contrasts import Kind
 from easycoreset.user_modules import code_digest
@@ -125,7 +125,7 @@ class Cell(
         return _hash({key: value for key, value in self.key().items() if key in SCORING_OPTIONS} | versions)
 
     @property
-    def needs(self) -> Needs | None:
+    def needs(self) -> MethodInputs | None:
         """The inputs that the method reads; None if a user's own method does not declare them."""
         return _needs_of(self.method)
 
@@ -151,11 +151,11 @@ class Cell(
 
 
 @cache
-def _needs_of(method: str) -> Needs | None:
+def _needs_of(method: str) -> MethodInputs | None:
     if method == FULL or method.startswith("file:"):
-        return Needs((), (), (), ())
+        return MethodInputs((), (), (), ())
     selector = load_selector(method)[1]
-    return None if required_inputs(selector) is None else needs_of_scoring(selector)
+    return None if required_inputs(selector) is None else method_inputs(selector)
 
 
 RESULT_OPTIONS = field_names(Cell, neutral=False)  # options that determine the result of a cell

@@ -43,15 +43,15 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
         key = (cell.data, cell.model, cell.objective)
         if key not in timed:
             timed[key] = _time_steps(cell, out, device)
-        job, step, pass_seconds = timed[key]
+        setup, step, pass_seconds = timed[key]
         count = (
-            cell.updates if cell.updates is not None else (cell.epochs or 0) * _steps_per_epoch(cell, len(job.split))
+            cell.updates if cell.updates is not None else (cell.epochs or 0) * _steps_per_epoch(cell, len(setup.split))
         )
         updates += count
-        seconds += count * step + _attack_passes(cell, len(job.source.splits["test"])) * pass_seconds
+        seconds += count * step + _attack_passes(cell, len(setup.source.splits["test"])) * pass_seconds
     for cell in {cell.scoring_name: cell for cell in missing if cell.needs_scores}.values():
-        job, step, pass_seconds = timed[(cell.data, cell.model, cell.objective)]
-        size = len(job.split)
+        setup, step, pass_seconds = timed[(cell.data, cell.model, cell.objective)]
+        size = len(setup.split)
         kinds = {c.needs_features for c in missing if c.scoring_name == cell.scoring_name}
         seconds += size * pass_seconds * (12 if "adversarial" in kinds else 1 if "clean" in kinds else 0)
         requested = {name for c in missing if c.scoring_name == cell.scoring_name for name in c.needs_expensive}
@@ -105,7 +105,7 @@ def _attack_passes(cell: Cell, size: int) -> int:
 
 
 def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[TrainingSetup, float, float]:
-    """Returns (job, seconds of a training step, seconds of a forward and backward pass of one image)."""
+    """Returns (setup, seconds of a training step, seconds of a forward and backward pass of one image)."""
     options = TrainOptions(
         data=cell.data,
         **values_of(cell, ReadingOptions),
@@ -117,15 +117,15 @@ def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[TrainingSetup, f
         threads=1,
         out=out,
     )
-    job = prepare(options, epochs=None, updates=2 + STEPS)
-    model = fresh_model(job)
-    for _ in fit(job, model):
+    setup = prepare(options, epochs=None, updates=2 + STEPS)
+    model = fresh_model(setup)
+    for _ in fit(setup, model):
         pass
     start = time.perf_counter()
-    for _ in fit(job, model):
+    for _ in fit(setup, model):
         pass
     step = (time.perf_counter() - start) / (2 + STEPS)
-    return job, step, _time_pass(model, job.split, job.device)
+    return setup, step, _time_pass(model, setup.split, setup.device)
 
 
 def _time_pass(model: torch.nn.Module, split: Split, device: torch.device) -> float:

@@ -170,7 +170,7 @@ class ExpensiveHardness(Protocol):
 
     name: str
 
-    def price(self, extent: Workload) -> str:
+    def describe_cost(self, workload: Workload) -> str:
         """Its cost, as text for users."""
         ...
 

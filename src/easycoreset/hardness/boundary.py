@@ -31,9 +31,9 @@ class Boundary:
     scored_epochs: ClassVar[slice] = slice(-1, None)
     steps: int = 100
 
-    def price(self, extent: Workload) -> str:
+    def describe_cost(self, workload: Workload) -> str:
         """Its cost, as text for users."""
-        return f"about {self.steps} passes forward and back over {extent.samples} samples after the last scored epoch"
+        return f"about {self.steps} passes forward and back over {workload.samples} samples after the last scored epoch"
 
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""

@@ -37,9 +37,9 @@ class Curvature:
         require(self.draws >= 1, "draws", ">= 1", self.draws)
         require(self.step > 0, "step", "> 0", self.step)
 
-    def price(self, extent: Workload) -> str:
+    def describe_cost(self, workload: Workload) -> str:
         """Its cost, as text for users."""
-        return f"{self.draws} more passes forward and back over {extent.samples} samples after every scored epoch"
+        return f"{self.draws} more passes forward and back over {workload.samples} samples after every scored epoch"
 
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""

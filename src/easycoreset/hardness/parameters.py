@@ -34,12 +34,12 @@ class GrandFull:
     def __post_init__(self) -> None:
         require(self.chunk >= 1, "chunk", ">= 1", self.chunk)
 
-    def price(self, extent: Workload) -> str:
+    def describe_cost(self, workload: Workload) -> str:
         """Its cost, as text for users."""
-        memory = self.chunk * extent.parameters * 4 / 2**20
+        memory = self.chunk * workload.parameters * 4 / 2**20
         return (
-            f"the gradient of {extent.parameters} parameters for each of {extent.samples} samples after each of the "
-            f"first {EPOCHS} scored epochs, and {memory:.0f} MB of memory"
+            f"the gradient of {workload.parameters} parameters for each of {workload.samples} samples after each "
+            f"of the first {EPOCHS} scored epochs, and {memory:.0f} MB of memory"
         )
 
     def measure(self, outputs: Outputs) -> Tensor:

@@ -29,13 +29,13 @@ class VoG:
     name: ClassVar[str] = "vog"
     expensive: ClassVar[bool] = True
 
-    def price(self, extent: Workload) -> str:
+    def describe_cost(self, workload: Workload) -> str:
         """Its cost, as text for users."""
-        disk = extent.epochs * extent.parameters * 4 / 2**20
+        memory = min(MEMORY, 16 * workload.samples * workload.pixels) / 2**20
+        disk = workload.epochs * workload.parameters * 4 / 2**20
         return (
-            f"{extent.epochs} passes forward and back over {extent.samples} samples after training, up to "
-            f"{min(MEMORY, 16 * extent.samples * extent.pixels) / 2**20:.0f} MB of memory, and {disk:.0f} MB for the "
-            "weights of the scored epochs"
+            f"{workload.epochs} passes forward and back over {workload.samples} samples after training, up to "
+            f"{memory:.0f} MB of memory, and {disk:.0f} MB for the weights of the scored epochs"
         )
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from easycoreset.console import format_eps, log, progress
 from easycoreset.errors import OtherRunError, UsageError
-from easycoreset.feature_extraction import complete_kinds, save_features
+from easycoreset.feature_extraction import save_features, saved_feature_kinds
 from easycoreset.hardness.exact import normalisation_std
 from easycoreset.models.saved import load_weights, save_model
 from easycoreset.options import ScoreOptions, accept_options, defaults_json
@@ -79,17 +79,17 @@ def score(options: ScoreOptions) -> Scores:
     measures = requested_measures(options)
     if options.checkpoints is not None:
         return score_checkpoints(options, measures)
-    job = prepare(options, epochs=options.epochs, updates=None)
-    measures = supported_measures(job, options, measures)
+    setup = prepare(options, epochs=options.epochs, updates=None)
+    measures = supported_measures(setup, options, measures)
     if options.mode == "online":
-        require_clean_batch(job)
-    identity = job.identity(options) | {"hardness": [spell_measure(measure) for measure in measures]}
+        require_clean_batch(setup)
+    identity = setup.identity(options) | {"hardness": [spell_measure(measure) for measure in measures]}
     if options.mode == "online":
         identity["agreement"] = options.agreement
     if options.feature_layer is not None and any(measure.needs_features for measure in per_epoch_measures(measures)):
         identity["feature_layer"] = options.feature_layer
     if not options.overwrite:
-        _refuse_changed_data(job, options)
+        _refuse_changed_data(setup, options)
     folder_options: dict[str, Any] = {
         "overwrite": options.overwrite,
         "output_names": OUTPUT_NAMES,
@@ -97,19 +97,19 @@ def score(options: ScoreOptions) -> Scores:
     }
     with open_distributed_run_folder(options.out, "score", identity, **folder_options) as run:
         if not run.done:
-            log_costs(job, measures, len(options.scored_epochs()))
-            _train_and_score(job, options, measures, run)
+            log_costs(setup, measures, len(options.scored_epochs()))
+            _train_and_score(setup, options, measures, run)
         else:
             log.info("%s: training is finished already", options.out)
         if options.save_features is not None and is_main_process():
-            _save_features(job, options, run)
+            _save_features(setup, options, run)
         if options.split == "test":
-            score_other_split(job, options, measures, run)
+            score_other_split(setup, options, measures, run)
         broadcast(None)  # a barrier: the files of the main process are complete
         return Scores.read(scores_file(run.path, options.split))
 
 
-def _refuse_changed_data(job: TrainingSetup, options: ScoreOptions) -> None:
+def _refuse_changed_data(setup: TrainingSetup, options: ScoreOptions) -> None:
     """Raise if the data changed since they were scored in this folder, and list the changes.
 
     Raises:
@@ -119,36 +119,36 @@ def _refuse_changed_data(job: TrainingSetup, options: ScoreOptions) -> None:
         previous = Scores.read(scores_file(options.out, "train"))
     except (UsageError, OSError):  # there are no scores, or they cannot be read, which raises later
         return
-    if is_same_data(previous.provenance, job.split) or previous.provenance.get("fingerprint") is None:
+    if is_same_data(previous.provenance, setup.split) or previous.provenance.get("fingerprint") is None:
         return
-    changes = describe_changes((previous.sample_ids, previous.labels), (job.split.sample_ids, job.split.labels))
+    changes = describe_changes((previous.sample_ids, previous.labels), (setup.split.sample_ids, setup.split.labels))
     raise OtherRunError(
         f"out: {options.out} was made with other data{changes}; give another --out, or --overwrite "
         "(the scores there can still be used with --allow-subset)"
     )
 
 
-def _save_features(job: TrainingSetup, options: ScoreOptions, run: RunFolder) -> None:
+def _save_features(setup: TrainingSetup, options: ScoreOptions, run: RunFolder) -> None:
     """Save the requested features of the training split that are missing, with the weights of the finished run."""
     kinds = ("clean", "adversarial") if options.save_features == "adversarial" else ("clean",)
-    missing = [kind for kind in kinds if kind not in complete_kinds(run.path, job.split, options.feature_layer)]
+    missing = [kind for kind in kinds if kind not in saved_feature_kinds(run.path, setup.split, options.feature_layer)]
     if not missing:
         return
-    model = fresh_model(job)
+    model = fresh_model(setup)
     load_weights(model, run.path / "model.safetensors")
     batch_size = options.scoring_batch_size
-    eps = getattr(job.objective, "eps", 8 / 255)
+    eps = getattr(setup.objective, "eps", 8 / 255)
     if "adversarial" in missing:
         log.info("adversarial features are computed on PGD examples with eps %s, linf", format_eps(eps))
     for kind in missing:
-        with progress(f"{kind} features", -(-len(job.split) // batch_size)) as bar:
+        with progress(f"{kind} features", -(-len(setup.split) // batch_size)) as bar:
             save_features(
                 model,
-                job.split,
+                setup.split,
                 run.path,
                 kind=kind,
-                model_name=job.model_name,
-                device=job.device,
+                model_name=setup.model_name,
+                device=setup.device,
                 feature_layer=options.feature_layer,
                 eps=eps,
                 seed=options.seed,
@@ -157,16 +157,16 @@ def _save_features(job: TrainingSetup, options: ScoreOptions, run: RunFolder) ->
             )
 
 
-def _train_and_score(job: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
-    log_few_updates(job)
-    model = fresh_model(job)
+def _train_and_score(setup: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
+    log_few_updates(setup)
+    model = fresh_model(setup)
     scored = options.scored_epochs()
     checkpoints = run.path / "checkpoints"
     has_multi_epoch = len(measures) > len(per_epoch_measures(measures))
-    recorder = _make_recorder(job, options, measures, model) if options.mode == "online" else None
-    comparison = ExactComparison.for_run(job, options, measures, run) if recorder is not None else None
+    recorder = _make_recorder(setup, options, measures, model) if options.mode == "online" else None
+    comparison = ExactComparison.for_run(setup, options, measures, run) if recorder is not None else None
     history: History = []
-    epochs = fit(job, model, recorder=recorder, feature_layer=options.feature_layer, folder=run.path, history=history)
+    epochs = fit(setup, model, recorder=recorder, feature_layer=options.feature_layer, folder=run.path, history=history)
     for epoch in track_epochs(epochs, options, run.path):
         if epoch.number not in scored:
             continue
@@ -176,17 +176,17 @@ def _train_and_score(job: TrainingSetup, options: ScoreOptions, measures: Measur
                 comparison.measure_epoch(epoch.number, epoch.model)
         else:
             due = due_measures(epoch.number, scored, per_epoch_measures(measures))
-            columns = measure_split(job, options, epoch.model, due, job.split, epoch.number) if due else {}
+            columns = measure_split(setup, options, epoch.model, due, setup.split, epoch.number) if due else {}
         if columns:
             write_trajectory(trajectory_folder(run.path, "train"), epoch.number, columns)
         if recorder is None and (options.keep_checkpoints or has_multi_epoch) and is_main_process():
-            save_model(checkpoints / f"{epoch.number:04d}", epoch.model, job.card())
-    finish_training(job, model, options, history)
-    _write_scores(job, options, measures, run, history, recorder, comparison)
+            save_model(checkpoints / f"{epoch.number:04d}", epoch.model, setup.card())
+    finish_training(setup, model, options, history)
+    _write_scores(setup, options, measures, run, history, recorder, comparison)
 
 
 def _write_scores(
-    job: TrainingSetup,
+    setup: TrainingSetup,
     options: ScoreOptions,
     measures: Measures,
     run: RunFolder,
@@ -200,16 +200,16 @@ def _write_scores(
     broadcast(None)  # a barrier: the main process has written the last epoch
     if recorder is not None:
         summary_extra["nonfinite"] = recorder.nonfinite
-        online = recorder.scores(job.split.labels, job.split.sample_ids)
-        scores = make_table(job, options, job.split, online.columns, online.n_obs)
+        online = recorder.scores(setup.split.labels, setup.split.sample_ids)
+        scores = make_table(setup, options, setup.split, online.columns, online.n_obs)
         if comparison is not None:
             summary_extra["agreement"] = comparison.compare_columns(scores)
     else:
         folder = trajectory_folder(run.path, "train")
         scores, summary_extra["nonfinite"] = fold_trajectory(
-            job, options, per_epoch_measures(measures), folder, job.split, scored
+            setup, options, per_epoch_measures(measures), folder, setup.split, scored
         )
-        scores = add_multi_epoch_columns(job, options, measures, run, job.split, scores)
+        scores = add_multi_epoch_columns(setup, options, measures, run, setup.split, scores)
     if not is_main_process():
         run.finish()
         return
@@ -217,7 +217,7 @@ def _write_scores(
     scores.write(scores_file(run.path, "train"))
     never_observed = int(np.sum(scores.n_obs == 0))
     summary = (
-        training_summary(job, history)
+        training_summary(setup, history)
         | {
             "scored_epochs": scored,
             "columns": list(scores.columns),
@@ -230,13 +230,15 @@ def _write_scores(
     delete_temporary(run, options)
 
 
-def _make_recorder(job: TrainingSetup, options: ScoreOptions, measures: Measures, model: nn.Module) -> HardnessRecorder:
+def _make_recorder(
+    setup: TrainingSetup, options: ScoreOptions, measures: Measures, model: nn.Module
+) -> HardnessRecorder:
     std = normalisation_std(model)
-    plain_cross_entropy = job.objective_name == "standard" and job.weight is None
+    plain_cross_entropy = setup.objective_name == "standard" and setup.weight is None
     return HardnessRecorder(
-        len(job.split),
+        len(setup.split),
         "mean",
-        "cross_entropy" if plain_cross_entropy else job.objective_name,
+        "cross_entropy" if plain_cross_entropy else setup.objective_name,
         hardness=options.hardness or [measure.name for measure in measures],
         every=options.every,
         first=options.first,

@@ -27,14 +27,14 @@ class ExactComparison:
     """An exact pass over some samples after each scored epoch of an online run.
 
     Attributes:
-        job: the data and the device.
+        setup: the data and the device.
         options: the options of the run.
         measures: the measures that are recorded online.
         rows: the indices of the samples.
         folder: where the exact trajectory is written.
     """
 
-    job: TrainingSetup
+    setup: TrainingSetup
     options: ScoreOptions
     measures: Sequence[Hardness]
     rows: Ints
@@ -42,25 +42,25 @@ class ExactComparison:
 
     @classmethod
     def for_run(
-        cls, job: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder
+        cls, setup: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder
     ) -> "ExactComparison | None":
         """Make the comparison of a run; None if its options disable it."""
         if not options.agreement:
             return None
         rng = np.random.default_rng(derive_seed(options.seed, "agreement"))
-        rows = np.sort(rng.permutation(job.train_indices)[: options.agreement]).astype(np.int64)
-        return cls(job, options, per_epoch_measures(measures), rows, run.path / "agreement")
+        rows = np.sort(rng.permutation(setup.train_indices)[: options.agreement]).astype(np.int64)
+        return cls(setup, options, per_epoch_measures(measures), rows, run.path / "agreement")
 
     def measure_epoch(self, number: int, model: nn.Module) -> None:
         """Measure the samples exactly after an epoch, and write the values."""
         due = due_measures(number, self.options.scored_epochs(), self.measures)
-        columns = measure_split(self.job, self.options, model, due, self.job.split, number, self.rows)
+        columns = measure_split(self.setup, self.options, model, due, self.setup.split, number, self.rows)
         write_trajectory(self.folder, number, columns)
 
     def compare_columns(self, scores: Scores) -> dict[str, Any]:
         """Compare the online columns with the exact ones, and log the agreement; returns JSON values."""
         records: dict[str, Any] = {}
-        labels = self.job.split.labels[self.rows]
+        labels = self.setup.split.labels[self.rows]
         for name, exact in fold_columns(self.folder, self.measures).items():
             online = f"{name}_online"
             online = online if online in scores.columns else online.replace("aign", "grad_norm")

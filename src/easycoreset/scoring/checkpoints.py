@@ -84,41 +84,41 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
     files = find_checkpoints(folder)
     names = [str(file.relative_to(folder)) for file in files]
     log.info("%d checkpoints, in this order: %s", len(files), ", ".join(names))
-    job = prepare(replace(options, epochs=1, checkpoints=None, input_mean=(), input_std=()), epochs=1, updates=None)
-    measures = supported_measures(job, options, measures)
+    setup = prepare(replace(options, epochs=1, checkpoints=None, input_mean=(), input_std=()), epochs=1, updates=None)
+    measures = supported_measures(setup, options, measures)
     digests = [sha256_of_file(file)[:16] + (f":{weights_key}" if weights_key else "") for file in files]
     files = [Path(f"{file}:{weights_key}") for file in files] if weights_key else files
-    first_model = load_foreign(files[0], job.card(), options.input_mean, options.input_std)
-    check_model(first_model.to(job.device), job.source, job.device)
-    require_gradient(first_model, job.source, job.device, job.model_name)
+    first_model = load_foreign(files[0], setup.card(), options.input_mean, options.input_std)
+    check_model(first_model.to(setup.device), setup.source, setup.device)
+    require_gradient(first_model, setup.source, setup.device, setup.model_name)
     identity = options_json(options, neutral=False) | {
         "checkpoints": digests,
         "hardness": [spell_measure(measure) for measure in measures],
-        "model": job.model_name,
+        "model": setup.model_name,
         "feature_layer": options.feature_layer,
-        "fingerprint": job.source.splits[options.split].fingerprint,
+        "fingerprint": setup.source.splits[options.split].fingerprint,
         "split": options.split,
     }
     epoch_numbers = list(range(1, len(files) + 1))
-    split = job.source.splits[options.split]
+    split = setup.source.splits[options.split]
 
     def models() -> Iterator[nn.Module]:
         for file in files:
-            yield to_device(load_foreign(file, job.card(), options.input_mean, options.input_std), job.device)
+            yield to_device(load_foreign(file, setup.card(), options.input_mean, options.input_std), setup.device)
 
     with open_distributed_run_folder(
         options.out, "score", identity, overwrite=options.overwrite, output_names=OUTPUT_NAMES
     ) as run:
         file = scores_file(run.path, options.split)
         if not run.done:
-            log_costs(job, measures, len(files))
-            scores = _score_models(job, options, measures, run, split, epoch_numbers, models)
+            log_costs(setup, measures, len(files))
+            scores = _score_models(setup, options, measures, run, split, epoch_numbers, models)
             if is_main_process():
                 warn_zero_gradients(scores)
                 scores.write(file)
             summary = {
-                "model": job.model_name,
-                "data": job.source.name,
+                "model": setup.model_name,
+                "data": setup.source.name,
                 "samples": len(split),
                 "rows": len(split),
                 "checkpoints": names,
@@ -144,7 +144,7 @@ def _refuse_training_options(options: ScoreOptions) -> None:
 
 
 def _score_models(
-    job: TrainingSetup,
+    setup: TrainingSetup,
     options: ScoreOptions,
     measures: Measures,
     run: RunFolder,
@@ -158,14 +158,14 @@ def _score_models(
     for number, model in zip(epoch_numbers, models(), strict=True):
         due = due_measures(number, epoch_numbers, per_epoch)
         if due and not broadcast((folder / f"{number:04d}.parquet").exists()):
-            write_trajectory(folder, number, measure_split(job, options, model, due, split, number))
+            write_trajectory(folder, number, measure_split(setup, options, model, due, split, number))
     broadcast(None)  # a barrier: the main process has written the last epoch
-    scores, _ = fold_trajectory(job, options, per_epoch, folder, split, epoch_numbers)
-    return _add_multi_epoch(job, options, measures, run, split, scores, models, len(epoch_numbers))
+    scores, _ = fold_trajectory(setup, options, per_epoch, folder, split, epoch_numbers)
+    return _add_multi_epoch(setup, options, measures, run, split, scores, models, len(epoch_numbers))
 
 
 def _add_multi_epoch(
-    job: TrainingSetup,
+    setup: TrainingSetup,
     options: ScoreOptions,
     measures: Measures,
     run: RunFolder,
@@ -177,15 +177,15 @@ def _add_multi_epoch(
     """Add the columns of the measures that need all scored epochs together."""
     if len(measures) == len(per_epoch_measures(measures)):
         return scores
-    columns = compute_vog(job, options, models, epochs, split, run.path / f"{VOG_PREFIX}{split.name}.npy")
+    columns = compute_vog(setup, options, models, epochs, split, run.path / f"{VOG_PREFIX}{split.name}.npy")
     has_vog = np.isfinite(columns["vog_raw"])
     n_obs = scores.n_obs if per_epoch_measures(measures) else (epochs * has_vog).astype(np.int32)
     return replace(scores, columns=scores.columns | columns, n_obs=n_obs)
 
 
-def kept_models(job: TrainingSetup, folder: Path, epoch_numbers: Sequence[int]) -> Models:
+def kept_models(setup: TrainingSetup, folder: Path, epoch_numbers: Sequence[int]) -> Models:
     """A function that iterates over the scored epochs of a run and loads the kept weights into one model."""
-    model = fresh_model(job)
+    model = fresh_model(setup)
 
     def models() -> Iterator[nn.Module]:
         for number in epoch_numbers:
@@ -196,13 +196,13 @@ def kept_models(job: TrainingSetup, folder: Path, epoch_numbers: Sequence[int]) 
 
 
 def add_multi_epoch_columns(
-    job: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split, scores: Scores
+    setup: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split, scores: Scores
 ) -> Scores:
     """Add the columns of the measures that need all scored epochs, from the weights that the run kept."""
     folder = run.path / "checkpoints"
     epoch_numbers = options.scored_epochs()
     return _add_multi_epoch(
-        job, options, measures, run, split, scores, kept_models(job, folder, epoch_numbers), len(epoch_numbers)
+        setup, options, measures, run, split, scores, kept_models(setup, folder, epoch_numbers), len(epoch_numbers)
     )
 
 
@@ -214,13 +214,13 @@ def delete_temporary(run: RunFolder, options: ScoreOptions) -> None:
         delete_written(run.path / "checkpoints")
 
 
-def score_other_split(job: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
+def score_other_split(setup: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:
     """Score another split with the weights that the run kept of its scored epochs.
 
     Raises:
         UsageError: the weights of a scored epoch are missing.
     """
-    split = job.source.splits[options.split]
+    split = setup.source.splits[options.split]
     epoch_numbers = options.scored_epochs()
     file = scores_file(run.path, options.split)
     if broadcast(file.exists() and Scores.read(file).provenance.get("fingerprint") == split.fingerprint):
@@ -234,7 +234,7 @@ def score_other_split(job: TrainingSetup, options: ScoreOptions, measures: Measu
         delete_written(trajectory_folder(run.path, split.name))
         delete_written(run.path / f"{VOG_PREFIX}{split.name}.npy")
     broadcast(None)  # a barrier: the main process has deleted them
-    models = kept_models(job, run.path / "checkpoints", epoch_numbers)
-    scores = _score_models(job, options, measures, run, split, epoch_numbers, models)
+    models = kept_models(setup, run.path / "checkpoints", epoch_numbers)
+    scores = _score_models(setup, options, measures, run, split, epoch_numbers, models)
     if is_main_process():
         scores.write(file)

@@ -62,14 +62,14 @@ def per_epoch_measures(measures: Measures) -> list[Hardness]:
     return [measure for measure in measures if isinstance(measure, Hardness)]
 
 
-def supported_measures(job: TrainingSetup, options: ScoreOptions, measures: Measures) -> Measures:
+def supported_measures(setup: TrainingSetup, options: ScoreOptions, measures: Measures) -> Measures:
     """The measures that this model allows: without a last linear layer there are no features.
 
     Raises:
         UsageError: a requested measure is not possible.
     """
     foldable = per_epoch_measures(measures)
-    if any(getattr(m, "space", "") == "model" for m in foldable) and normalisation_std(fresh_model(job)) is None:
+    if any(getattr(m, "space", "") == "model" for m in foldable) and normalisation_std(fresh_model(setup)) is None:
         raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")
     with_features = [measure.name for measure in foldable if measure.needs_features]
     if not with_features and options.save_features is None:
@@ -81,9 +81,9 @@ def supported_measures(job: TrainingSetup, options: ScoreOptions, measures: Meas
         )
         return measures
     requested = {split_spec(spec)[0] for spec in options.hardness} & set(with_features)
-    model = fresh_model(job)
-    rows = np.arange(min(options.scoring_batch_size, len(job.split)))
-    batch = next(job.split.batches(rows, len(rows), job.device))
+    model = fresh_model(setup)
+    rows = np.arange(min(options.scoring_batch_size, len(setup.split)))
+    batch = next(setup.split.batches(rows, len(rows), setup.device))
     try:
         compute_features(model, batch, find_last_layer(model, batch.x[:2], options.feature_layer))
     except UsageError as error:
@@ -94,26 +94,26 @@ def supported_measures(job: TrainingSetup, options: ScoreOptions, measures: Meas
     return measures
 
 
-def log_costs(job: TrainingSetup, measures: Measures, epochs: int) -> None:
+def log_costs(setup: TrainingSetup, measures: Measures, epochs: int) -> None:
     """Log the costs of the expensive measures."""
     if any(measure.expensive for measure in measures):
-        parameters = sum(p.numel() for p in fresh_model(job).parameters() if p.requires_grad)
+        parameters = sum(p.numel() for p in fresh_model(setup).parameters() if p.requires_grad)
         workload = Workload(
-            samples=len(job.split), pixels=int(np.prod(job.source.shape)), parameters=parameters, epochs=epochs
+            samples=len(setup.split), pixels=int(np.prod(setup.source.shape)), parameters=parameters, epochs=epochs
         )
         for measure in measures:
             if isinstance(measure, ExpensiveHardness):
-                log.info("hardness %s costs %s", measure.name, measure.price(workload))
+                log.info("hardness %s costs %s", measure.name, measure.describe_cost(workload))
 
 
-def require_clean_batch(job: TrainingSetup) -> None:
+def require_clean_batch(setup: TrainingSetup) -> None:
     """Raise for online scoring of an objective that never runs the network on the clean batch.
 
     Raises:
         UsageError: it does not.
     """
-    if not uses_clean_batch(job):
+    if not uses_clean_batch(setup):
         raise UsageError(
-            f"mode: online scoring needs the clean batch of a step, which {job.objective_name} does not "
+            f"mode: online scoring needs the clean batch of a step, which {setup.objective_name} does not "
             "pass through the network; use mode exact"
         )

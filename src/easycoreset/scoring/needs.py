@@ -13,7 +13,7 @@ from easycoreset.tables.scores import ARRAYS
 FeatureKind = Literal["clean", "adversarial"]
 
 
-class Needs(NamedTuple):
+class MethodInputs(NamedTuple):
     """The inputs of a method, grouped by how a scoring run provides them.
 
     Attributes:
@@ -36,12 +36,12 @@ class Needs(NamedTuple):
         return "clean" if self.arrays else None
 
 
-def needs_of_scoring(selector: Selector) -> Needs:
+def method_inputs(selector: Selector) -> MethodInputs:
     """The inputs that a selector declares; none for a user's selector that does not declare its inputs."""
     names = required_inputs(selector) or ()
     cheap = {measure.name for measure in load_hardness(())}
     hardness = tuple(name for name in names if name in HARDNESS)
-    return Needs(
+    return MethodInputs(
         hardness=hardness,
         expensive=tuple(name for name in hardness if name not in cheap),
         arrays=tuple(name for name in names if name in ARRAYS),
@@ -51,7 +51,7 @@ def needs_of_scoring(selector: Selector) -> Needs:
 
 def check_needs(
     method: str, selector: Selector, model: nn.Module, images: Tensor, feature_layer: str | None = None
-) -> Needs:
+) -> MethodInputs:
     """Check that a scoring run of the model provides the inputs of a method, and return them.
 
     Args:
@@ -64,7 +64,7 @@ def check_needs(
     Raises:
         UsageError: the method needs a column that no scoring run makes, or features that the model does not have.
     """
-    needs = needs_of_scoring(selector)
+    needs = method_inputs(selector)
     if needs.other:
         raise UsageError(f"method {quote(method)} needs {quote(needs.other[0])}, which no scoring run makes")
     if needs.arrays or "grand" in needs.hardness:

@@ -35,7 +35,7 @@ def due_measures(number: int, scored: Sequence[int], measures: Sequence[Hardness
 
 
 def measure_split(
-    job: TrainingSetup,
+    setup: TrainingSetup,
     options: ScoreOptions,
     model: nn.Module,
     measures: Sequence[Hardness],
@@ -51,12 +51,12 @@ def measure_split(
     if bf16 and not all(works_on_folded_model(measure) for measure in measures):
         log.warning("epoch %d is scored in fp32: some of these measures run the model itself", epoch)
         bf16 = False
-    bf16 = bf16 and _bf16_keeps_ranks(job, options, model, split, local_rows, epoch)
+    bf16 = bf16 and _bf16_keeps_ranks(setup, options, model, split, local_rows, epoch)
     passes = len({measure.dtype for measure in measures})
     with progress(f"scoring {split.name}, epoch {epoch}", passes * -(-len(local_rows) // size)) as bar:
         columns = measure_all(
             model,
-            lambda: split.batches(local_rows, size, job.device),
+            lambda: split.batches(local_rows, size, setup.device),
             len(split),
             measures,
             lambda samples: bar.advance(),
@@ -65,18 +65,22 @@ def measure_split(
             options.seed,
             bf16,
         )
-    return merge_processes(columns, job.device)
+    return merge_processes(columns, setup.device)
 
 
 def _bf16_keeps_ranks(
-    job: TrainingSetup, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints, epoch: int
+    setup: TrainingSetup, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints, epoch: int
 ) -> bool:
     """Whether AIGN ranks a subset of the rows in bf16 almost as in fp32; the main process decides."""
     subset = rows[:: max(1, len(rows) // BF16_SAMPLES)]
     (aign,) = load_hardness(["aign"])
     values = [
         measure_all(
-            model, lambda: split.batches(subset, options.scoring_batch_size, job.device), len(split), [aign], bf16=bf16
+            model,
+            lambda: split.batches(subset, options.scoring_batch_size, setup.device),
+            len(split),
+            [aign],
+            bf16=bf16,
         )[aign.column][subset]
         for bf16 in (False, True)
     ]
@@ -108,7 +112,7 @@ def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -
 
 
 def fold_trajectory(
-    job: TrainingSetup,
+    setup: TrainingSetup,
     options: ScoreOptions,
     measures: Sequence[Hardness],
     folder: Path,
@@ -141,7 +145,7 @@ def fold_trajectory(
     for name, count in nonfinite.items():
         log.warning("warning: %d values of %s in %d epochs are not finite and left out", count, name, len(scored))
     columns = {name: fold.result() for name, fold in folds.items()}
-    return make_table(job, options, split, columns, observed), nonfinite
+    return make_table(setup, options, split, columns, observed), nonfinite
 
 
 def warn_zero_gradients(scores: Scores) -> None:
@@ -157,32 +161,32 @@ def warn_zero_gradients(scores: Scores) -> None:
 
 
 def make_table(
-    job: TrainingSetup, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray], observed: np.ndarray
+    setup: TrainingSetup, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray], observed: np.ndarray
 ) -> Scores:
     """The scores of a split, with their provenance."""
     provenance = {
         "fingerprint": split.fingerprint,
         "split": split.name,
-        "data": job.source.name,
+        "data": setup.source.name,
         "mode": options.mode,
-        "model": job.model_name,
-        "objective": job.objective_name,
-        "shape": list(job.source.shape),
+        "model": setup.model_name,
+        "objective": setup.objective_name,
+        "shape": list(setup.source.shape),
         "options": options_json(options, neutral=False),
     }
     return Scores(
         sample_ids=split.sample_ids,
         labels=split.labels,
-        class_names=list(job.source.class_names),
+        class_names=list(setup.source.class_names),
         n_obs=observed.astype(np.int32),
         columns=columns,
         provenance=provenance,
-        in_test=find_leaked(job.source) if split.name == "train" else None,
+        in_test=find_leaked(setup.source) if split.name == "train" else None,
     )
 
 
 def compute_vog(
-    job: TrainingSetup,
+    setup: TrainingSetup,
     options: ScoreOptions,
     models: Callable[[], Iterator[nn.Module]],
     epochs: int,
@@ -192,7 +196,7 @@ def compute_vog(
     """Compute `vog_raw` and `vog` of a split from the models of its scored epochs; `file` holds finished parts.
 
     Args:
-        job: the data and the device.
+        setup: the data and the device.
         options: for the batch size.
         models: called for the models of the scored epochs, once per part.
         epochs: the number of scored epochs.
@@ -206,12 +210,12 @@ def compute_vog(
     rows = np.arange(len(split), dtype=np.int64)[rank() :: world_size()]
     rows = rows[~np.isfinite(raw[rows])]
     with progress(f"vog of {split.name}", epochs * len(rows)) as bar:
-        for part in split_rows(rows, int(np.prod(job.source.shape))):
-            batches = functools.partial(split.batches, part, size, job.device)
+        for part in split_rows(rows, int(np.prod(setup.source.shape))):
+            batches = functools.partial(split.batches, part, size, setup.device)
             raw[part] = measure_vog(models(), batches, part, bar.advance)
             if world_size() == 1:
                 write_atomic(file, lambda path: _save_array(path, raw))
-    raw = merge_processes({"vog_raw": raw}, job.device)["vog_raw"]
+    raw = merge_processes({"vog_raw": raw}, setup.device)["vog_raw"]
     return {"vog_raw": raw, "vog": standardise(raw, split.labels)}
 
 

@@ -48,8 +48,8 @@ def train(options: TrainOptions) -> nn.Module:
         UsageError: invalid options or data, before work starts.
         RunError: the loss is not finite.
     """
-    job = prepare(options, epochs=options.epochs, updates=options.updates)
-    identity = job.identity(options)
+    setup = prepare(options, epochs=options.epochs, updates=options.updates)
+    identity = setup.identity(options)
     folder_options: dict[str, Any] = {
         "overwrite": options.overwrite,
         "output_names": OUTPUT_NAMES,
@@ -59,21 +59,21 @@ def train(options: TrainOptions) -> nn.Module:
         if run.done:
             log.info("%s is finished already", options.out)
             return load_model(options.out, options.model)
-        log_few_updates(job)
-        model = fresh_model(job)
+        log_few_updates(setup)
+        model = fresh_model(setup)
         history: History = []
-        for epoch in track_epochs(fit(job, model, folder=run.path, history=history), options, run.path):
-            if validate_epoch(job, epoch.trained, history) and is_main_process():
-                save_model(run.path / "best", epoch.trained, job.card({"epoch": epoch.number}))
-        finish_training(job, model, options, history)
-        run.finish(summary=training_summary(job, history), options=run.record["options"])
+        for epoch in track_epochs(fit(setup, model, folder=run.path, history=history), options, run.path):
+            if validate_epoch(setup, epoch.trained, history) and is_main_process():
+                save_model(run.path / "best", epoch.trained, setup.card({"epoch": epoch.number}))
+        finish_training(setup, model, options, history)
+        run.finish(summary=training_summary(setup, history), options=run.record["options"])
         if is_main_process():
             delete_written(run.path / CHECKPOINT_FILE)
         broadcast(None)  # a barrier: the files of the main process are complete
     return model.eval()
 
 
-def finish_training(job: TrainingSetup, model: nn.Module, options: RecipeOptions, history: History) -> None:
+def finish_training(setup: TrainingSetup, model: nn.Module, options: RecipeOptions, history: History) -> None:
     """Write `model.safetensors`, `model.json` and `history.jsonl`.
 
     Raises:
@@ -90,24 +90,24 @@ def finish_training(job: TrainingSetup, model: nn.Module, options: RecipeOptions
         )
     if not is_main_process():
         return
-    provenance = {"fingerprint": job.split.fingerprint, "options": options_json(options, neutral=False)}
-    save_model(options.out, model, job.card(provenance))
+    provenance = {"fingerprint": setup.split.fingerprint, "options": options_json(options, neutral=False)}
+    save_model(options.out, model, setup.card(provenance))
     lines = "".join(json.dumps(line) + "\n" for line in history)
     write_atomic(options.out / "history.jsonl", lambda path: path.write_text(lines))
 
 
-def training_summary(job: TrainingSetup, history: History) -> dict[str, object]:
+def training_summary(setup: TrainingSetup, history: History) -> dict[str, object]:
     """The summary of a training run, for `run.json` and the terminal."""
     seconds = sum(line["seconds"] or 0.0 for line in history)
     return {
-        "model": job.model_name,
-        "data": job.source.name,
-        "samples": len(job.train_indices),
-        "objective": job.objective_name,
-        "updates": job.updates,
+        "model": setup.model_name,
+        "data": setup.source.name,
+        "samples": len(setup.train_indices),
+        "objective": setup.objective_name,
+        "updates": setup.updates,
         "processes": world_size(),
         "epochs": len(history),
         "loss": history[-1]["loss"] if history else None,
         "seconds": round(seconds, 2),
-        **({"unreadable": job.source.unreadable} if job.source.unreadable else {}),
+        **({"unreadable": setup.source.unreadable} if setup.source.unreadable else {}),
     }

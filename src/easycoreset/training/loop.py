@@ -58,7 +58,7 @@ class Epoch:
 
 
 def fit(
-    job: TrainingSetup,
+    setup: TrainingSetup,
     model: nn.Module,
     *,
     recorder: HardnessRecorder | None = None,
@@ -79,8 +79,8 @@ def fit(
     process apart. Only the main process writes, and a run may resume with another number of processes.
 
     Args:
-        job: the resolved options and data.
-        model: the model, on the job's device.
+        setup: the resolved options and data.
+        model: the model, on the setup's device.
         recorder: records every batch and its logits.
         feature_layer: name of the layer whose input the recorder gets as features; None: the last linear layer.
         folder: where the checkpoint is; None for no checkpoints.
@@ -90,9 +90,9 @@ def fit(
         UsageError: the checkpoint is corrupt.
         RunError: the loss is not finite, with `on_nan` stop.
     """
-    state = _Training(job, model, recorder, feature_layer, folder, [] if history is None else history)
-    with progress("training", job.updates, state.updates_done) as bar, contextlib.closing(state):
-        for number in range(state.epoch, job.epochs + 1):
+    state = _Training(setup, model, recorder, feature_layer, folder, [] if history is None else history)
+    with progress("training", setup.updates, state.updates_done) as bar, contextlib.closing(state):
+        for number in range(state.epoch, setup.epochs + 1):
             state.run_epoch(bar)
             yield Epoch(number, model, state.history[-1], state.trained)
             state.save()
@@ -104,35 +104,35 @@ class _Training:
 
     def __init__(
         self,
-        job: TrainingSetup,
+        setup: TrainingSetup,
         model: nn.Module,
         recorder: HardnessRecorder | None,
         feature_layer: str | None,
         folder: Path | None,
         history: History,
     ) -> None:
-        self.job = job
+        self.setup = setup
         self.model = model
         self.recorder = recorder
         self.folder = folder
         self.history = history
-        options = job.options
+        options = setup.options
         self.optimizer = build_optimizer(model, options)
         self.peak_lr = self.optimizer.param_groups[0]["lr"]
         self.average = None if options.ema is None else WeightAverage(model, options.ema)
         mode = "reduce-overhead" if options.cuda_graphs else None
         self.train_model: Any = torch.compile(model, mode=mode) if options.compile else model
         self.observed_model = (
-            None if recorder is None else wrap_model(self.train_model, model, recorder, job, feature_layer)
+            None if recorder is None else wrap_model(self.train_model, model, recorder, setup, feature_layer)
         )
         self.epoch = 1
         self.step = 0
         self.epoch_seconds = 0.0
         self._reported_nonfinite = 0  # steps of this epoch that a warning has counted
-        self.loss_sum = torch.zeros((), dtype=torch.float32, device=job.device)
-        self.nonfinite_steps = torch.zeros((), dtype=torch.int64, device=job.device)
+        self.loss_sum = torch.zeros((), dtype=torch.float32, device=setup.device)
+        self.nonfinite_steps = torch.zeros((), dtype=torch.int64, device=setup.device)
         profiled = options.profile and is_main_process()
-        self.profile = Profile(folder, job.device) if profiled and folder is not None else None
+        self.profile = Profile(folder, setup.device) if profiled and folder is not None else None
         saved = broadcast(load_checkpoint(folder) if folder is not None and is_main_process() else None)
         if saved is not None:
             try:
@@ -152,27 +152,27 @@ class _Training:
     @property
     def updates_done(self) -> int:
         """The number of updates so far."""
-        return (self.epoch - 1) * self.job.steps_per_epoch + self.step
+        return (self.epoch - 1) * self.setup.steps_per_epoch + self.step
 
     def run_epoch(self, bar: Progress) -> None:
         """Run the remaining steps of the current epoch."""
-        job = self.job
+        setup = self.setup
         epoch = self.epoch
-        steps = min(job.steps_per_epoch, job.updates - (epoch - 1) * job.steps_per_epoch)
+        steps = min(setup.steps_per_epoch, setup.updates - (epoch - 1) * setup.steps_per_epoch)
         permutation = torch.randperm(
-            len(job.train_indices), generator=make_generator(job.options.seed, "order", epoch)
+            len(setup.train_indices), generator=make_generator(setup.options.seed, "order", epoch)
         ).numpy()
-        order = job.train_indices[permutation][: steps * job.options.batch_size]
+        order = setup.train_indices[permutation][: steps * setup.options.batch_size]
 
         def transform(images: Tensor, step: int) -> Tensor:
             return augment(
-                images, job.augment, make_generator(job.options.seed, "augmentation", *_rng_keys(epoch, step))
+                images, setup.augment, make_generator(setup.options.seed, "augmentation", *_rng_keys(epoch, step))
             )
 
         self.model.train()
-        size = job.options.batch_size
+        size = setup.options.batch_size
         shard = (rank(), world_size())
-        batches = job.split.batches(order, size, job.device, transform, skip=self.step, shard=shard)
+        batches = setup.split.batches(order, size, setup.device, transform, skip=self.step, shard=shard)
         for batch in profile_iteration("batch", batches):
             global_size = min(size, len(order) - self.step * size)
             loss = self._update(batch, batch_share(len(batch.x), global_size))
@@ -203,27 +203,27 @@ class _Training:
 
     def _save_due(self, processes_meet: bool) -> bool:
         """Whether a checkpoint is due; of several processes the main one decides, in steps where they meet anyway."""
-        due = time.monotonic() - self._last_save > 60 * self.job.options.checkpoint_minutes
+        due = time.monotonic() - self._last_save > 60 * self.setup.options.checkpoint_minutes
         if not is_distributed():
             return due
         return processes_meet and broadcast(due)
 
     def _update(self, batch: Batch, loss_weight: float) -> Tensor:
         """Do one update; returns `loss_weight` times the mean loss of this process's samples, on the device."""
-        job = self.job
-        options = self.job.options
+        setup = self.setup
+        options = self.setup.options
         step_seed = derive_seed(options.seed, "step", *_rng_keys(self.epoch, self.step))
         torch.manual_seed(step_seed)
         if options.cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.peak_lr * learning_rate(job.schedule, self.updates_done / job.updates, job.warmup)
+            group["lr"] = self.peak_lr * learning_rate(setup.schedule, self.updates_done / setup.updates, setup.warmup)
         x = batch.x if self.observed_model is None else self.observed_model.train().watch(batch, loss_weight)
-        sample_weights = None if job.weight is None else job.weight[batch.index]
-        generator = torch.Generator(job.device).manual_seed(step_seed)
-        autocast = torch.autocast(job.device.type, torch.bfloat16) if job.autocast else contextlib.nullcontext()
+        sample_weights = None if setup.weight is None else setup.weight[batch.index]
+        generator = torch.Generator(setup.device).manual_seed(step_seed)
+        autocast = torch.autocast(setup.device.type, torch.bfloat16) if setup.autocast else contextlib.nullcontext()
         with record_function("forward"), autocast:
-            loss = loss_weight * job.objective(
+            loss = loss_weight * setup.objective(
                 self.observed_model or self.train_model, x, batch.y, sample_weights, generator
             )
         self.optimizer.zero_grad(set_to_none=True)
@@ -260,7 +260,7 @@ class _Training:
         total = self.loss_sum.clone()
         all_reduce_sum(total_nonfinite, total)
         nonfinite_steps = math.ceil(int(total_nonfinite) / world_size())  # a step counts once in each of its processes
-        if nonfinite_steps and self.job.options.on_nan == "stop":
+        if nonfinite_steps and self.setup.options.on_nan == "stop":
             position = f"by update {self.updates_done} (epoch {self.epoch})"
             raise RunError(f"loss must be finite; it was not {position}: try a lower --lr, or --on-nan continue")
         if nonfinite_steps and nonfinite_steps != self._reported_nonfinite:

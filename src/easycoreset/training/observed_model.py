@@ -53,12 +53,12 @@ class ObservedModel(nn.Module):
 
 
 def wrap_model(
-    train_model: Any, model: nn.Module, recorder: HardnessRecorder, job: TrainingSetup, feature_layer: str | None
+    train_model: Any, model: nn.Module, recorder: HardnessRecorder, setup: TrainingSetup, feature_layer: str | None
 ) -> ObservedModel:
     """Wrap `train_model`, which is `model` or compiled from it; a compiled one gives no features."""
     layer = None
     if recorder.needs_features and train_model is model:
-        batch = next(job.split.batches(np.arange(min(2, len(job.split))), 2, job.device))
+        batch = next(setup.split.batches(np.arange(min(2, len(setup.split))), 2, setup.device))
         try:
             layer = find_last_layer(model, batch.x, feature_layer)
             recorder.feature_bias = layer.has_bias
@@ -69,7 +69,7 @@ def wrap_model(
     return ObservedModel(train_model, recorder, layer).train(model.training)
 
 
-def uses_clean_batch(job: TrainingSetup) -> bool:
+def uses_clean_batch(setup: TrainingSetup) -> bool:
     """Whether the objective runs the network on the clean batch in train mode."""
     seen_clean: list[bool] = []
 
@@ -78,8 +78,8 @@ def uses_clean_batch(job: TrainingSetup) -> bool:
             seen_clean.append(x is batch.x and self.training)
             return x.flatten(1)[:, :1] * torch.ones(2, device=x.device)
 
-    batch = next(job.split.batches(job.train_indices[:2], 2, job.device))
-    job.objective(
-        Probe(), batch.x.requires_grad_(), torch.zeros_like(batch.y), None, torch.Generator(job.device).manual_seed(0)
+    batch = next(setup.split.batches(setup.train_indices[:2], 2, setup.device))
+    setup.objective(
+        Probe(), batch.x.requires_grad_(), torch.zeros_like(batch.y), None, torch.Generator(setup.device).manual_seed(0)
     )
     return any(seen_clean)

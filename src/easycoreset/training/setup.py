@@ -44,7 +44,7 @@ from easycoreset.training.initial_weights import InitialWeights, model_name_in, 
 from easycoreset.training.rows import hold_out_rows, training_rows
 
 FEW_UPDATES = 50
-SMALL_REST = 8  # a last batch smaller than 1/8 of the others harms batch norm: it is dropped
+MIN_LAST_BATCH_DIVISOR = 8  # a last batch smaller than 1/8 of the others harms batch norm: it is dropped
 _DEFAULT_THREADS = torch.get_num_threads()  # torch's default, before anything changed it
 
 
@@ -76,7 +76,7 @@ class TrainingSetup:
     device: torch.device
     source: Source
     train_indices: Ints
-    validation: Ints
+    validation_indices: Ints
     weight: Tensor | None
     model_name: str
     objective_name: str
@@ -102,11 +102,11 @@ class TrainingSetup:
             self.source,
             eps=getattr(self.objective, "eps", None),
             provenance=provenance or {},
-            trained_on=self.contents if provenance is not None else None,
+            trained_on=self.training_data if provenance is not None else None,
         )
 
     @cached_property
-    def contents(self) -> dict[str, Any]:
+    def training_data(self) -> dict[str, Any]:
         """A description of the training samples, for `model.json`."""
         return training_data_record(self.split, self.train_indices)
 
@@ -153,12 +153,12 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
 Options = TypeVar("Options", bound=ComputeOptions)
 
 
-def match_image_size(options: Options, provenance: dict[str, Any], what: str) -> Options:
+def match_image_size(options: Options, provenance: dict[str, Any], description: str) -> Options:
     """Set `image_size` to the size in the provenance of scores or a coreset, unless the options give one."""
     _, height, width = provenance.get("shape", (0, 0, 1))
     if options.image_size is not None or height != width or not needs_image_size(options.data):
         return options
-    log.info("images are resized to %d pixels, as for %s (--image-size)", height, what)
+    log.info("images are resized to %d pixels, as for %s (--image-size)", height, description)
     return replace(options, image_size=height)
 
 
@@ -206,7 +206,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     index, validation = hold_out_rows(options, source, index)
     size = options.batch_size
     remainder = len(index) % size
-    drop_last = len(index) > size and (remainder == 1 or 0 < SMALL_REST * remainder < size)
+    drop_last = len(index) > size and (remainder == 1 or 0 < MIN_LAST_BATCH_DIVISOR * remainder < size)
     steps = math.ceil(len(index) / size) - drop_last
     updates = updates if updates is not None else steps * (epochs or 0)
     model_name = options.model or model_name_in(options.init) or choose_model(source.shape, device)
@@ -216,12 +216,12 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     schedule = (
         ("onecycle" if is_standard(objective_name) else "step") if options.schedule == "auto" else options.schedule
     )
-    job = TrainingSetup(
+    setup = TrainingSetup(
         options=options,
         device=device,
         source=source,
         train_indices=index,
-        validation=validation,
+        validation_indices=validation,
         weight=None if weight is None else torch.from_numpy(weight).to(device),
         model_name=model_name,
         objective_name=objective_name,
@@ -235,39 +235,39 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         warmup=warmup_share(options, steps, updates),
     )
     if options.init is not None:
-        job = _with_initial_weights(job, options.init)
-    model = _build_with_weights(job)  # logs its warnings here, once
+        setup = _with_initial_weights(setup, options.init)
+    model = _build_with_weights(setup)  # logs its warnings here, once
     check_model(model, source, device)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UsageError(f"model {quote(model_name)} must have parameters that training changes; it has none")
     if not is_standard(objective_name) or isinstance(options, ScoreOptions):
         require_gradient(model, source, device, model_name)
     if model_name not in MODELS:
-        check_savable(model, job.card())
-    _check_train_mode(model, job)
-    return job
+        check_savable(model, setup.card())
+    _check_train_mode(model, setup)
+    return setup
 
 
-def _check_train_mode(model: nn.Module, job: TrainingSetup) -> None:
+def _check_train_mode(model: nn.Module, setup: TrainingSetup) -> None:
     """Try one training batch, since some models fail only in train mode (batch norm, auxiliary outputs).
 
     The model must not be used afterwards: its running statistics have changed.
     """
-    rows = job.train_indices[: min(job.options.batch_size, len(job.train_indices), 8)]
-    batch = next(job.split.batches(rows, len(rows), job.device))
-    generator = torch.Generator(job.device).manual_seed(0)
+    rows = setup.train_indices[: min(setup.options.batch_size, len(setup.train_indices), 8)]
+    batch = next(setup.split.batches(rows, len(rows), setup.device))
+    generator = torch.Generator(setup.device).manual_seed(0)
     try:
-        with torch.no_grad() if is_standard(job.objective_name) else torch.enable_grad():
-            job.objective(model.train(), batch.x, batch.y, None, generator)
+        with torch.no_grad() if is_standard(setup.objective_name) else torch.enable_grad():
+            setup.objective(model.train(), batch.x, batch.y, None, generator)
     except Exception as error:  # a user's model or objective may raise any exception
         reason = f"cannot train on batches of {len(rows)}: {describe_error(error)}"
-        raise UsageError(f"model {quote(job.model_name)} {reason}") from None
+        raise UsageError(f"model {quote(setup.model_name)} {reason}") from None
 
 
-def log_few_updates(job: TrainingSetup) -> None:
+def log_few_updates(setup: TrainingSetup) -> None:
     """Log a hint if there are too few updates to learn much, as for small image folders."""
-    if job.updates < FEW_UPDATES:
-        log.info("only %d updates in total: a smaller --batch-size or more --epochs give more", job.updates)
+    if setup.updates < FEW_UPDATES:
+        log.info("only %d updates in total: a smaller --batch-size or more --epochs give more", setup.updates)
 
 
 def warmup_share(options: RecipeOptions, steps: int, updates: int) -> float | None:
@@ -288,28 +288,28 @@ def use_autocast(precision: str, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
-def fresh_model(job: TrainingSetup) -> nn.Module:
-    """Build the model of a job on its device, initialised from its seed."""
-    torch.manual_seed(derive_seed(job.options.seed, "initialisation"))
+def fresh_model(setup: TrainingSetup) -> nn.Module:
+    """Build the model of a training setup on its device, initialised from its seed."""
+    torch.manual_seed(derive_seed(setup.options.seed, "initialisation"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # `prepare` has shown the warnings already
-        return _build_with_weights(job)
+        return _build_with_weights(setup)
 
 
-def _build_with_weights(job: TrainingSetup) -> nn.Module:
-    """Build the model of a job on its device, with its initial weights."""
-    model = build_model(job.card())
-    if job.initial_weights is not None:
-        job.initial_weights.load(model)
-    return to_device(model, job.device)
+def _build_with_weights(setup: TrainingSetup) -> nn.Module:
+    """Build the model of a training setup on its device, with its initial weights."""
+    model = build_model(setup.card())
+    if setup.initial_weights is not None:
+        setup.initial_weights.load(model)
+    return to_device(model, setup.device)
 
 
-def _with_initial_weights(job: TrainingSetup, init: str) -> TrainingSetup:
-    """Add initial weights to a job; if they come with a normalisation, it replaces the one of the data."""
-    weights = read_initial_weights(init, job.card())
-    mean = weights.mean or job.source.mean
-    std = weights.std or job.source.std
-    return replace(job, initial_weights=weights, source=replace(job.source, mean=mean, std=std))
+def _with_initial_weights(setup: TrainingSetup, init: str) -> TrainingSetup:
+    """Add initial weights to a training setup; if they come with a normalisation, it replaces the one of the data."""
+    weights = read_initial_weights(init, setup.card())
+    mean = weights.mean or setup.source.mean
+    std = weights.std or setup.source.std
+    return replace(setup, initial_weights=weights, source=replace(setup.source, mean=mean, std=std))
 
 
 def to_device(model: nn.Module, device: torch.device) -> nn.Module:

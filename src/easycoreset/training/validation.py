@@ -15,7 +15,7 @@ ATTACKED = 512  # most rows that are attacked after every epoch
 COLLAPSE = 0.5  # share of the best PGD accuracy below which a model has overfitted to its one-step attack
 
 
-def validate_epoch(job: TrainingSetup, model: nn.Module, history: History) -> bool:
+def validate_epoch(setup: TrainingSetup, model: nn.Module, history: History) -> bool:
     """Add the accuracies of the last epoch to its line of the history; returns whether it is the best so far.
 
     `val_clean` is on all held-out rows, `val_robust` under PGD-10 on up to 512 of them; one-step training without
@@ -23,25 +23,25 @@ def validate_epoch(job: TrainingSetup, model: nn.Module, history: History) -> bo
     robust for an adversarial objective, else clean.
     """
     line = history[-1]
-    if len(job.validation):
-        line["val_clean"] = accuracy(model, job, job.validation)
-        line["val_robust"] = _robust_accuracy(model, job, job.validation)
-    elif job.objective_name.startswith("fgsm-rs"):
-        line["train_robust"] = _robust_accuracy(model, job, job.train_indices)
-    if job.objective_name.startswith("fgsm-rs"):
+    if len(setup.validation_indices):
+        line["val_clean"] = accuracy(model, setup, setup.validation_indices)
+        line["val_robust"] = _robust_accuracy(model, setup, setup.validation_indices)
+    elif setup.objective_name.startswith("fgsm-rs"):
+        line["train_robust"] = _robust_accuracy(model, setup, setup.train_indices)
+    if setup.objective_name.startswith("fgsm-rs"):
         _warn_of_collapse([past.get("val_robust", past.get("train_robust")) or 0.0 for past in history])
-    if not len(job.validation):
+    if not len(setup.validation_indices):
         return False
-    name = "val_robust" if hasattr(job.objective, "eps") else "val_clean"
+    name = "val_robust" if hasattr(setup.objective, "eps") else "val_clean"
     *before, now = (past[name] or 0.0 for past in history)
     return now > max(before, default=-1.0)
 
 
-def _robust_accuracy(model: nn.Module, job: TrainingSetup, rows: Ints) -> float:
+def _robust_accuracy(model: nn.Module, setup: TrainingSetup, rows: Ints) -> float:
     """Accuracy under PGD-10 at the objective's radius (8/255 if it has none)."""
-    eps = getattr(job.objective, "eps", 8 / 255)
+    eps = getattr(setup.objective, "eps", 8 / 255)
     subset = np.random.default_rng(0).permutation(rows)[:ATTACKED]  # rows may be sorted by class
-    return accuracy(model, job, subset, PGD(eps=eps, steps=10))
+    return accuracy(model, setup, subset, PGD(eps=eps, steps=10))
 
 
 def _warn_of_collapse(robust: list[float]) -> None:
@@ -57,10 +57,10 @@ def _warn_of_collapse(robust: list[float]) -> None:
         )
 
 
-def accuracy(model: nn.Module, job: TrainingSetup, rows: Ints, attack: PGD | None = None) -> float:
+def accuracy(model: nn.Module, setup: TrainingSetup, rows: Ints, attack: PGD | None = None) -> float:
     """Share of the rows that the model classifies correctly, in eval mode, under an attack if one is given."""
-    correct = torch.zeros((), dtype=torch.int64, device=job.device)
-    for batch in job.split.batches(np.sort(rows), job.options.batch_size, job.device):
+    correct = torch.zeros((), dtype=torch.int64, device=setup.device)
+    for batch in setup.split.batches(np.sort(rows), setup.options.batch_size, setup.device):
         x = batch.x if attack is None else attack(model, batch.x, batch.y, batch.index)
         with frozen(model), full_float32(), torch.no_grad():
             correct += (model(x).argmax(1) == batch.y).sum()
