@@ -9,9 +9,7 @@ from easycoreset.options.comparing import FULL
 from easycoreset.statistics.intervals import NAN, Estimate
 from easycoreset.statistics.planned_contrasts import EQUAL_UPDATES, PlannedContrast
 
-EQUIVALENCE_MARGIN = (
-    0.01  # accuracy; an interval that contains 0 and ends within this distance of it means no difference
-)
+EQUIVALENCE_MARGIN = 0.01  # accuracy; an interval that contains 0 and stays within this distance is no difference
 ENOUGH_SEEDS = 5
 ENOUGH_IMAGES = 100
 ALPHA = 0.05
@@ -30,7 +28,7 @@ class Contrast:
     Attributes:
         plan: the two rows, their setting and the radius.
         declared: whether the first start declared it before its cells were evaluated; otherwise it is exploratory.
-        primary: whether it is tested alone at 5%; the other declared contrasts can be a gain or a loss only if it is one.
+        primary: whether it is tested alone at 5%; other declared contrasts can be a gain or a loss only if it is one.
         note: when and why an exploratory contrast was added; empty where no start named it.
         gains: seed -> gain in robust accuracy.
         lacking: declared seeds that are not finished.
