@@ -112,7 +112,7 @@ SENSITIVITY_NOTE = (
     "the gain under the strong attacks, on fewer images."
 )
 RS2_NOTE = (
-    "full is training on all data for the same number of updates. Choosing a new random subset every epoch (RS2_NOTE, "
+    "full is training on all data for the same number of updates. Choosing a new random subset every epoch (RS2, "
     "Okanovic et al. 2024) amounts to the same, up to the order of the samples."
 )
 
@@ -182,7 +182,7 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str
         pairs = [(None, None) if f is None else (round(100 * f[0], 2), _rounded(100 * f[1])) for f in figures]
         numbers = [number for pair in pairs for number in pair]
         cost = costs[group.method, group.fraction]
-        name = "full (RS2_NOTE, up to order)" if group.method == FULL else group.method
+        name = "full (RS2, up to order)" if group.method == FULL else group.method
         setting = [group.objective, group.fraction, name, group.budget, group.seeds]
         rows.append([*setting, *numbers, *format_epochs(group, epochs), *cost])
     return DataTable("accuracies in %, mean and standard deviation over seeds", columns, rows)
@@ -194,7 +194,7 @@ def _rounded(value: float) -> float | None:
 
 
 def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
-    rows = reversed(results.to_pylist())  # of the cells of one key, the first one in the table is taken
+    rows = reversed(results.to_pylist())  # the first cell of each key wins
     cell_names = {(row["method"], row["fraction"]): row["cell"] for row in rows if row["seed"] == 0}
     figures = []
     for (method, fraction), name in sorted(cell_names.items()):
