@@ -75,7 +75,7 @@ def cli(capsys):
 
 @pytest.fixture
 def png_folder(tmp_path, digits):
-    """An image folder of real images: 3 classes x 12 digits as PNG files, without a test part."""
+    """An image folder of real images: 3 classes x 12 digits as PNG files, without a test split."""
     from PIL import Image
 
     split = digits.splits["train"]

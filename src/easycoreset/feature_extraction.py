@@ -21,7 +21,7 @@ from easycoreset.objectives.inner_maximisation import maximise_loss
 from easycoreset.records import read_record
 from easycoreset.tables.features import RECORD, feature_file_names, has_features
 
-LARGEST = float(np.finfo(np.float16).max)
+LARGEST = float(np.finfo(np.float16).max)  # features are saved in float16
 STEPS = 10  # of PGD
 
 
@@ -52,16 +52,17 @@ def save_features(
 ) -> None:
     """Write features (float16) and probabilities (float32) of all samples, sample i in row i, and `features.json`.
 
-    The model is in eval mode. The gradient of the last layer, (p - 1_y) x (h, 1), follows from these two arrays.
+    The model is in eval mode. The two arrays give the gradient of the last layer: the outer product of p - 1_y and
+    (h, 1).
 
     Args:
         model: trained, on `device`.
         split: the training split.
         folder: the folder of the scores.
         kind: clean, or adversarial (PGD examples: cross-entropy, 10 steps, linf, random start).
-        model_name: for the record.
+        model_name: name of the model, for `features.json`.
         device: where the model runs.
-        feature_layer: the layer whose input is taken; None: the last linear layer.
+        feature_layer: the name of the layer whose input is taken; None for the last linear layer.
         eps: radius of the PGD examples.
         seed: seed of their random starts.
         batch_size: samples per batch.
@@ -76,7 +77,7 @@ def save_features(
     probe = next(split.batches(order[:2], 2, device))
     layer = find_last_layer(model, probe.x, feature_layer)
 
-    def adversarial(batch: Batch) -> Batch:
+    def attack_batch(batch: Batch) -> Batch:
         start = random_point(batch.x, batch.index, eps, "linf", seed)
         x_adv = maximise_loss(
             model,
@@ -90,11 +91,11 @@ def save_features(
 
     def computed_batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for batch in split.batches(order, batch_size, device):
-            inputs = batch if kind == "clean" else adversarial(batch)
+            inputs = batch if kind == "clean" else attack_batch(batch)
             yield batch.index, *compute_features(model, inputs, layer)
             advance(len(batch.index))
 
-    shapes = _write(folder, kind, len(split), computed_batches())
+    shapes = _write_arrays(folder, kind, len(split), computed_batches())
     kinds[kind] = shapes if kind == "clean" else shapes | {"steps": STEPS, "eps": eps, "norm": "linf", "seed": seed}
     write_json(
         folder / RECORD,
@@ -125,17 +126,19 @@ def _reserve_space(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _write(folder: Path, kind: str, size: int, batches: Iterator[tuple[Tensor, Tensor, Tensor]]) -> dict[str, Any]:
+def _write_arrays(
+    folder: Path, kind: str, size: int, batches: Iterator[tuple[Tensor, Tensor, Tensor]]
+) -> dict[str, Any]:
     """Write the two arrays of one kind, each renamed into place when complete; returns their shapes."""
     features_file, probabilities_file = (folder / name for name in feature_file_names(kind))
     arrays: list[np.memmap] = []
 
     def fill(features_path: Path, probabilities_path: Path) -> None:
         for index, features, probabilities in batches:
-            largest = features.abs().amax(1)
-            if not bool((largest <= LARGEST).all()):
-                worst = int(index[~(largest <= LARGEST)][0])
-                raise RunError(f"features of sample {worst} are not finite or beyond float16 ({LARGEST:g}): not saved")
+            can_save = features.abs().amax(1) <= LARGEST
+            if not bool(can_save.all()):
+                sample = int(index[~can_save][0])
+                raise RunError(f"features of sample {sample} are not finite or beyond float16 ({LARGEST:g}): not saved")
             if not arrays:
                 for path, values, dtype in (
                     (features_path, features, np.float16),
@@ -149,5 +152,10 @@ def _write(folder: Path, kind: str, size: int, batches: Iterator[tuple[Tensor, T
         for array in arrays:
             array.flush()
 
-    write_atomic(features_file, lambda first: write_atomic(probabilities_file, lambda second: fill(first, second)))
+    write_atomic(
+        features_file,
+        lambda features_path: write_atomic(
+            probabilities_file, lambda probabilities_path: fill(features_path, probabilities_path)
+        ),
+    )
     return {"features": list(arrays[0].shape), "probabilities": list(arrays[1].shape)}

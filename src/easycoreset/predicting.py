@@ -40,7 +40,8 @@ def predict(options: PredictOptions) -> pa.Table:
     """Label images with a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
 
     Returns:
-        `sample_id, pred, label_name, probability`, a row per image; null if unreadable, with a warning.
+        `sample_id, pred, label_name, probability`, a row per image; for an unreadable image, which a warning names,
+        all but its id are null.
 
     Raises:
         UsageError: there are no images, or they do not fit the model.
@@ -72,19 +73,19 @@ def predict(options: PredictOptions) -> pa.Table:
                 bar.advance(len(rows) + len(batch_unreadable))
         if unreadable:
             log.warning("warning: %d of %d images cannot be read: %s", len(unreadable), len(ids), ", ".join(unreadable))
-        missing = pred < 0
+        is_unreadable = pred < 0
         label_names = [None if label < 0 else card.class_names[label] for label in pred]
         table = pa.table(
             {
                 "sample_id": pa.array(ids, pa.string()),
-                "pred": pa.array(pred, mask=missing),
+                "pred": pa.array(pred, mask=is_unreadable),
                 "label_name": pa.array(label_names, pa.string()),
-                "probability": pa.array(probability, mask=missing),
+                "probability": pa.array(probability, mask=is_unreadable),
             }
         )
         write_table(table, run.path / TABLE)
         write_atomic(run.path / TEXT, lambda path: write_csv(table, path, options.raw))
-        counts = np.bincount(pred[~missing], minlength=len(card.class_names)).tolist()
+        counts = np.bincount(pred[~is_unreadable], minlength=len(card.class_names)).tolist()
         run.finish(
             summary={
                 "model": card.model,
@@ -108,10 +109,10 @@ def open_images(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str]
     """Names and batches of the images in a folder (with its subfolders), or in the array `x` of an .npz file.
 
     Raises:
-        UsageError: there are none, or the shape of the arrays is not that of the model.
+        UsageError: there are no images, or they do not have the shape that the model takes.
     """
-    square = card.shape[1] == card.shape[2] and card.shape[0] in (1, 3)
-    if path.is_dir() and not square:
+    takes_image_files = card.shape[1] == card.shape[2] and card.shape[0] in (1, 3)
+    if path.is_dir() and not takes_image_files:
         raise UsageError(f"data must be an .npz file for a model of shape {card.shape}; got the folder {str(path)!r}")
     if path.suffix == ".npz":
         return _open_arrays(path, card, batch_size)
@@ -122,16 +123,17 @@ def open_images(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str]
         raise UsageError(f"data: {path}: holds no images")
     for file in files:
         check_utf8_name(file)
-    return [file.relative_to(path).as_posix() for file in files], _decode(path, files, card, batch_size)
+    return [file.relative_to(path).as_posix() for file in files], _decode_batches(path, files, card, batch_size)
 
 
 def _open_arrays(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
-    names = [spellings[0] for spellings in ARRAY_NAMES]
+    names = [array_names[0] for array_names in ARRAY_NAMES]  # of the arrays of images
     arrays = read_npz(path, names)
     if not arrays:
         raise UsageError(f"data: {path}: holds no array of images ({', '.join(names)})")
     name, pixels = next(iter(arrays.items()))
-    pixels, _ = check_arrays(f"data: {path}", pixels, np.zeros(len(pixels)), name)
+    no_labels = np.zeros(len(pixels))
+    pixels, _ = check_arrays(f"data: {path}", pixels, no_labels, name)
     shape = (pixels.shape[3], *pixels.shape[1:3])
     if shape != card.shape:
         raise UsageError(f"data: {path}: x must hold images of shape {card.shape}, as the model takes; got {shape}")
@@ -145,7 +147,7 @@ def _open_arrays(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str
     return [f"{name}/{row}" for row in range(len(pixels))], batches()
 
 
-def _decode(path: Path, files: Sequence[Path], card: ModelCard, batch_size: int) -> Batches:
+def _decode_batches(path: Path, files: Sequence[Path], card: ModelCard, batch_size: int) -> Batches:
     """Decode images as in training, to the size and channels of the model; unreadable ones are listed, not raised."""
     white = find_white_value(files)
 

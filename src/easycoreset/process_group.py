@@ -43,14 +43,15 @@ def local_rank() -> int:
 def init_process_group(device: torch.device) -> None:
     """Join the process group of a launcher; does nothing without a launcher or if the group exists already."""
     if has_launcher() and not distributed.is_initialized():
-        # Imported after the group exists (as an optimizer does), the defaults of its functions keep a reference to the
-        # group: the group's threads then outlive `leave` and abort the process at exit.
+        # This module must be imported before the group exists. If an optimizer imports it later, default arguments of
+        # its functions keep a reference to the group, whose threads then outlive `destroy_process_group` and abort the
+        # process at exit.
         import torch.distributed.nn.functional
 
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, timeout=timedelta(days=1))  # one may compute long while others wait
+        distributed.init_process_group(backend, timeout=timedelta(days=1))  # a process may wait for another for hours
 
 
 def collective_device() -> torch.device:
@@ -81,7 +82,7 @@ def broadcast(value: Any) -> Any:
 
 
 def sync_model(model: nn.Module) -> None:
-    """Give all processes the main process's parameters and the mean of their running statistics (batch norm)."""
+    """Broadcast the main process's parameters, and average the running statistics of batch norm over the processes."""
     if not is_distributed():
         return
     with torch.no_grad():

@@ -33,15 +33,17 @@ class HardnessRecorder:
     """Records hardness in the steps of a training loop: `watch` the input, `observe` the logits.
 
     `watch` gives `aign_online` from the backward pass of the step (`grad_norm_online` for a loss other than plain
-    cross-entropy), `observe` the measures of logits and features. All are approximate: augmented input, moving weights,
-    batch statistics shared by the batch. If several processes train together (torch.distributed), each records its
-    batches, and all of them call `end_epoch` and `state_dict`; a sample that two of them saw gets the mean.
+    cross-entropy), `observe` the measures of logits and features. All are approximate: the input is augmented, the
+    weights change within the epoch, and batch norm uses the statistics of the batch. If several processes train
+    together (torch.distributed), each records its batches, and all of them must call `end_epoch` and `state_dict`; a
+    sample that two of them saw gets the mean.
 
     Args:
         num_samples: N; indices are 0..N-1.
-        reduction: how the loop's loss is reduced over the batch of this process; "none" means that it
-            backpropagates the sum.
-        loss: what the loop minimises; anything but "cross_entropy" names the column `grad_norm_online`.
+        reduction: how the loop's loss is reduced over the batch of this process; "none" means that the
+            loop backpropagates the sum.
+        loss: name of the loss that the loop minimises; for any name but "cross_entropy" the column is called
+            `grad_norm_online`.
         hardness: measures to record, including variants of `aign`; by default all that are not expensive.
         every: record only the epochs k, 2k, ...
         first: record only the first k epochs.
@@ -49,10 +51,10 @@ class HardnessRecorder:
             gradients are converted to pixel space.
         model_std: [C] standard deviations of a normalisation inside the model, for `aign:space=model`.
         feature_bias: whether the layer whose input `observe` gets as features has a bias.
-        class_weight: [classes], if the cross-entropy of the loop weights classes; needs `observe`, for the labels.
+        class_weight: [classes] class weights of the loop's cross-entropy; they need `observe`, for the labels.
 
     Raises:
-        UsageError: an option is out of range, or a training step cannot give a measure.
+        UsageError: an option is out of range, or a measure cannot be computed in a training step.
 
     >>> recorder = HardnessRecorder(4, reduction="sum")
     >>> x = recorder.watch(torch.ones(2, 1, 1, 2), torch.tensor([3, 0]))
@@ -91,11 +93,11 @@ class HardnessRecorder:
         self.every = every
         self.first = first
         self.feature_bias = feature_bias
-        self.input_std = _channels(input_std)
-        self.model_std = _channels(model_std)
+        self.input_std = _std_tensor(input_std)
+        self.model_std = _std_tensor(model_std)
         measures = load_online(hardness)
-        kind = "aign" if loss == "cross_entropy" else "grad_norm"
-        self._gradient_measures = {m.name.replace("aign", kind, 1): m for m in measures if isinstance(m, AIGN)}
+        prefix = "aign" if loss == "cross_entropy" else "grad_norm"
+        self._gradient_measures = {m.name.replace("aign", prefix, 1): m for m in measures if isinstance(m, AIGN)}
         forward = {m.column: m for m in measures if isinstance(m, ForwardHardness)}
         self._logit_measures = {name: m for name, m in forward.items() if not m.needs_features}
         self._feature_measures = {name: m for name, m in forward.items() if m.needs_features}
@@ -104,6 +106,7 @@ class HardnessRecorder:
             "logits": EpochAccumulator(list(self._logit_measures), num_samples, first=("correct", "p_y")),
             "features": EpochAccumulator(list(self._feature_measures), num_samples),
         }
+        # column of the scores, without "_online" -> (column of the trajectory, its fold)
         self._folds = {name: (name, m.fold()) for name, m in self._gradient_measures.items()}
         self._folds |= {m.name: (m.column, m.fold()) for m in measures if isinstance(m, ForwardHardness)}
         self.epoch = 1
@@ -111,16 +114,17 @@ class HardnessRecorder:
         self._observed = np.zeros(num_samples, np.int32)
         self._last_values: dict[str, np.ndarray] | None = None
         self._recorded_columns: set[str] = set()  # trajectory columns with values from any epoch
-        self._must_check = False
-        self._checked = False
+        self._must_check_loss = False
+        self._loss_checked = False
         self._scale = 1.0
         self._watch_calls = 0
-        self._weights: list[Tensor] = []  # of the samples of the last watched batch, once observed
-        self._nonfinite_rows = torch.zeros(0, dtype=torch.bool)  # [B], logits of the watched batch that are not finite
+        # Of the watched batch; empty until `observe` fills them in:
+        self._sample_weights: list[Tensor] = []  # one tensor, [B]
+        self._nonfinite_rows = torch.zeros(0, dtype=torch.bool)  # [B], whether the logits are not finite
 
     @property
     def columns(self) -> list[str]:
-        """Columns of the scores, if the loop provides all that they need."""
+        """Columns of the scores, if the loop calls `watch` and `observe` with all that the measures need."""
         return [f"{name}_online" for name in self._folds]
 
     @property
@@ -146,17 +150,17 @@ class HardnessRecorder:
             `x` with `requires_grad`, or `x` unchanged in an epoch that is not recorded.
 
         Raises:
-            UsageError: integer input, different lengths, or an index (on the CPU) out of range; also in a second
-                backward pass through the same `x`.
+            UsageError: integer input, `x` and `index` of different lengths, or an index (on the CPU) out of
+                range; also in a second backward pass through the same `x`.
         """
         if not self.recording or not self._gradient_measures:
             return x
         check_input(x, scale, {"input_std": self.input_std, "model_std": self.model_std})
         index = check_index("watch", index, x, self.num_samples)
         cross_entropy = self.loss == "cross_entropy" or self.weighted
-        self._weights = list[Tensor]()
+        self._sample_weights = list[Tensor]()
         self._watch_calls += 1
-        self._must_check = not self._recorded_columns and cross_entropy
+        self._must_check_loss = not self._recorded_columns and cross_entropy
         self._scale = scale
         nonfinite_rows = torch.zeros(0, dtype=torch.bool, device=x.device)  # `observe` fills it in
         self._nonfinite_rows = nonfinite_rows
@@ -164,7 +168,7 @@ class HardnessRecorder:
         x = watched.requires_grad_()
         size = len(x)
         used = False
-        weights = self._weights
+        weights = self._sample_weights
 
         def record(gradient: Tensor) -> None:
             nonlocal used
@@ -177,7 +181,7 @@ class HardnessRecorder:
             factor = loss_divisor(size, self.reduction, weights, self.weighted) / scale
             arguments = gradient.detach(), factor, self.input_std, self.model_std
             values = [online_norm(measure, *arguments) for measure in self._gradient_measures.values()]
-            if len(nonfinite_rows) == len(gradient):  # their gradient may be 0 nevertheless
+            if len(nonfinite_rows) == len(gradient):  # a sample with such logits may get the gradient 0
                 values = [value.masked_fill(nonfinite_rows, float("nan")) for value in values]
             self._accumulators["gradients"].add(values, index)
 
@@ -187,8 +191,8 @@ class HardnessRecorder:
     def observe(self, logits: Tensor, y: Tensor, index: Any, features: Tensor | None = None) -> None:
         """Record the measures of the logits of a step; call it between the forward and the backward pass.
 
-        In the first recorded epoch of a loss declared as plain cross-entropy, the gradient at the logits is compared
-        with the declared reduction and scale.
+        In the first recorded epoch, if the declared loss is cross-entropy (also with class weights), the gradient at
+        the logits must fit the declared reduction and scale.
 
         Args:
             logits: [B, classes].
@@ -204,7 +208,7 @@ class HardnessRecorder:
             return
         check_output(logits, y)
         index = check_index("observe", index, logits, self.num_samples)
-        self._weights[:] = sample_weights(self.class_weight, y, logits.shape[1])
+        self._sample_weights[:] = sample_weights(self.class_weight, y, logits.shape[1])
         detached = logits.detach()
         outputs = Outputs(
             detached if detached.dtype == torch.float64 else detached.float(),
@@ -212,10 +216,10 @@ class HardnessRecorder:
             features=None if features is None else features.detach().flatten(1),
             has_bias=self.feature_bias,
         )
-        if self._must_check and logits.requires_grad:
-            logits.register_hook(make_reduction_hook(outputs, list(self._weights), self.reduction, self._scale))
-        self._checked = self._checked or self._must_check
-        self._must_check = False
+        if self._must_check_loss and logits.requires_grad:
+            logits.register_hook(make_reduction_hook(outputs, list(self._sample_weights), self.reduction, self._scale))
+        self._loss_checked = self._loss_checked or self._must_check_loss
+        self._must_check_loss = False
         if not len(self._nonfinite_rows):
             self._nonfinite_rows.resize_(len(detached)).copy_(~torch.isfinite(detached).all(1))
         with torch.no_grad():
@@ -226,17 +230,20 @@ class HardnessRecorder:
                 self._accumulators["features"].add([m.measure(outputs) for m in self._feature_measures.values()], index)
 
     def end_epoch(self) -> None:
-        """Fold the epoch: a sample seen twice counts once, with its mean (correctness and p_y: its first value)."""
+        """Fold the epoch; a sample seen twice gets the mean of its values (of `correct` and `p_y` the first)."""
         gradients = self._accumulators["gradients"]
         if self._watch_calls and not gradients.has_values:
             if gradients.nonfinite():
-                raise RunError(f"the loss of epoch {self.epoch} is not finite, and none of its gradients is")
+                raise RunError(f"the loss of epoch {self.epoch} is not finite: none of its gradients is finite")
             message = (
-                f"watch was called {self._watch_calls} times but got no gradient: use what it returns in place of x, "
-                "and let loss.backward() reach it (no no_grad between x and the loss, no inputs=)"
+                f"watch was called {self._watch_calls} times but got no gradient: use the tensor that it "
+                "returns in place of x, and let loss.backward() reach it (without no_grad between x and the loss, and "
+                "without inputs=)"
             )
             warnings.warn(message, EasycoresetWarning, stacklevel=2)
-        elif self._watch_calls and not self._recorded_columns and self.loss == "cross_entropy" and not self._checked:
+        elif (
+            self._watch_calls and not self._recorded_columns and self.loss == "cross_entropy" and not self._loss_checked
+        ):
             log.warning(
                 "warning: the declared loss (plain cross-entropy, reduced by %s) is not checked; "
                 "recorder.observe(logits, y, index) checks it",
@@ -283,14 +290,14 @@ class HardnessRecorder:
             )
         y, ids = check_recorded_labels(labels, sample_ids, self.num_samples)
         columns = {
-            f"{n}_online": fold.result()
-            for n, (column, fold) in self._folds.items()
+            f"{name}_online": fold.result()
+            for name, (column, fold) in self._folds.items()
             if column in self._recorded_columns
         }
         return Scores(
             sample_ids=ids,
             labels=y,
-            class_names=[str(k) for k in range(int(y.max()) + 1)],
+            class_names=[str(label) for label in range(int(y.max()) + 1)],
             n_obs=self._observed.copy(),
             columns=columns,
             provenance={
@@ -302,7 +309,7 @@ class HardnessRecorder:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The state for a checkpoint; all processes must call this, and one saves it."""
+        """The state for a checkpoint; all processes must call this, and the main process saves it."""
         for accumulator in self._accumulators.values():
             accumulator.all_reduce(keep_all=False)
         return {
@@ -360,5 +367,5 @@ class HardnessRecorder:
         return f"HardnessRecorder of {self.num_samples} samples, epoch {self.epoch}: {', '.join(self.columns)}"
 
 
-def _channels(values: Sequence[float] | None) -> Tensor | None:
+def _std_tensor(values: Sequence[float] | None) -> Tensor | None:
     return None if values is None else torch.tensor(values, dtype=torch.float32)

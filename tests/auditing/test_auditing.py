@@ -15,7 +15,7 @@ from support.messages import named
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory, digits):
-    """Digits with 60 labels flipped, 5 exact duplicates of which 2 have another label, and one of the test part."""
+    """Digits with 60 labels flipped, 5 exact duplicates of which 2 have another label, and one of the test split."""
     folder = tmp_path_factory.mktemp("noisy")
     train_part, test_part = (digits.splits[name] for name in ("train", "test"))
     x = train_part.images.pixels[..., 0].numpy().copy()
@@ -205,7 +205,7 @@ def test_the_command(noisy, tmp_path, cli):
     assert re.search(r"\b\d+ samples of test\.", page)
 
 
-def test_pictures_without_labels_are_predicted(tmp_path, cli, digits, scored):
+def test_images_without_labels_are_predicted(tmp_path, cli, digits, scored):
     from PIL import Image
 
     split = digits.splits["test"]
@@ -274,7 +274,7 @@ def test_ties_are_not_broken_by_the_order_of_rows():
         assert 0.4 < cut["precision"] < 0.6
 
 
-def test_pictures_that_arrays_cannot_be(scored, tmp_path, digits):
+def test_images_that_arrays_cannot_be(scored, tmp_path, digits):
     x = digits.splits["test"].images.pixels[:5, ..., 0].numpy()
     for name, array in (("wide", x.astype(np.float32)), ("whole", x.astype(np.int64)), ("text", np.array(["a", "b"]))):
         np.savez(tmp_path / f"{name}.npz", x=array)

@@ -45,7 +45,7 @@ def plant(folder, precious, names=()):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Results of `score`, `select` and `train`, and pictures."""
+    """Results of `score`, `select` and `train`, and images."""
     from easycoreset import score, select, train
 
     root = tmp_path_factory.mktemp("made")

@@ -1,4 +1,4 @@
-"""Pictures of more than eight bits: white is what the file says, else by the data set's largest value."""
+"""Images of more than eight bits: white is what the file says, else by the data set's largest value."""
 
 import io
 import struct
@@ -69,7 +69,7 @@ def test_a_file_that_says_it(tmp_path, bits):
         assert np.abs(decode_image(tmp_path / name, None)[..., 0] - WANTED).max() <= 1
 
 
-def test_other_pictures_are_as_they_were(tmp_path):
+def test_other_images_are_as_they_were(tmp_path):
     for name, image in (("a.png", Image.fromarray(WANTED.astype(np.uint8))), ("b.pgm", deep(4095))):
         image.save(tmp_path / name)
     assert find_white_value([tmp_path / "a.png", tmp_path / "b.pgm", tmp_path / "gone.png"]) is None

@@ -36,7 +36,7 @@ def pictures(folder):
 
 
 def make(kind, folder, labels):
-    """A data set of 24 pictures with these labels, and how `--data` spells it."""
+    """A data set of 24 images with these labels, and how `--data` spells it."""
     names = pictures(folder)
     if kind == "npz":
         np.savez(

@@ -141,7 +141,7 @@ def test_a_job_opens_its_data_once(png_folder):
 
 
 @pytest.mark.filterwarnings(FEW_SAMPLES)
-def test_what_is_no_picture_is_passed_over_and_said(png_folder):
+def test_what_is_no_image_is_passed_over_and_said(png_folder):
     before = open_source(str(png_folder), image_size=8)
     own = png_folder / "class 0"
     picture = next(own.glob("*.png"))
@@ -189,7 +189,7 @@ def test_images_of_any_mode_and_turned_ones(tmp_path):
     assert turned.shape == (8, 8, 3) and turned[0, 4, 0] > 200 and turned[-1, 4, 0] < 50
 
 
-def test_pictures_of_16_bits_and_floats_are_scaled(tmp_path):
+def test_images_of_16_bits_and_floats_are_scaled(tmp_path):
     ramp = np.linspace(0, 60_000, 64).astype(np.uint16).reshape(8, 8)
     Image.fromarray(ramp).save(tmp_path / "deep.png")
     np.testing.assert_allclose(images.decode_image(tmp_path / "deep.png", 8)[..., 0], ramp / 257, atol=0.51)
@@ -210,7 +210,7 @@ def test_truncated_jpegs_are_found_beforehand(png_folder, monkeypatch):
 def test_parts_by_their_usual_names(png_folder, tmp_path, train, test):
     for part in (train, test):
         shutil.copytree(png_folder, tmp_path / "whole" / part)
-    shutil.rmtree(tmp_path / "whole" / test / "class 2")  # a test part may lack a class
+    shutil.rmtree(tmp_path / "whole" / test / "class 2")  # a test split may lack a class
     source = open_source(str(tmp_path / "whole"), image_size=8)
     assert list(source.class_names) == ["class 0", "class 1", "class 2"]
     assert [len(s) for s in source.splits.values()] == [36, 24] and not any("held out" in note for note in source.notes)
@@ -230,7 +230,7 @@ def test_image_size_is_for_folders(tmp_path):
         open_source("")
 
 
-def test_broken_images_are_all_named_at_once(png_folder, monkeypatch):
+def test_unreadable_images_are_all_named_at_once(png_folder, monkeypatch):
     broken = sorted(png_folder.rglob("*.png"))[:3]
     broken[0].write_bytes(b"")
     broken[1].write_bytes(broken[1].read_bytes()[:40])

@@ -1,4 +1,4 @@
-"""Data of Hugging Face: digits as a saved folder, as Parquet files, with and without a test part, and bad ones named."""
+"""Data of Hugging Face: digits as a saved folder, as Parquet files, with and without a test split, and bad ones named."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Test pictures among the training pictures: they are not chosen, and an evaluation on them is not silent."""
+"""Test images among the training images: they are not chosen, and an evaluation on them is not silent."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ LEAKED = np.array([3, 50, 51, 200])
 
 @pytest.fixture(scope="module")
 def leaky(tmp_path_factory, digits):
-    """Digits, 300 to train on and 60 to test on, of which four are exact copies of training pictures; and scores."""
+    """Digits, 300 to train on and 60 to test on, of which four are exact copies of training images; and scores."""
     folder = tmp_path_factory.mktemp("leaky")
     split = digits.splits["train"]
     x = split.images.pixels.numpy()

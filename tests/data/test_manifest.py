@@ -241,7 +241,7 @@ def test_the_commands_take_it(cli, png_folder, listed, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")  # few samples a class
 def test_a_coreset_of_it_becomes_a_folder_a_class(cli, png_folder, listed, tmp_path):
-    """Pictures that lie anywhere are linked under their index, and named to FiftyOne where they are."""
+    """Images that lie anywhere are linked under their index, and named to FiftyOne where they are."""
     (tmp_path / "lists").mkdir()
     up = [(f"../{path}", label) for path, label in listed]
     up[0] = (str(tmp_path / listed[0][0]), listed[0][1])

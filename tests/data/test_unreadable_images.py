@@ -36,7 +36,7 @@ def spoilt(png_folder):
 
 
 @pytest.mark.parametrize("limit", [2**30, 0])
-def test_broken_images_are_left_out_and_named(png_folder, spoilt, monkeypatch, limit):
+def test_unreadable_images_are_left_out_and_named(png_folder, spoilt, monkeypatch, limit):
     monkeypatch.setattr(images, "MEMORY_LIMIT", limit)
     monkeypatch.setattr(image_files, "MAX_FULL_CHECK", 0)  # they are decoded all the same
     with pytest.raises(UsageError, match=r"3 unreadable.*\(--skip-unreadable") as caught:
@@ -67,7 +67,7 @@ def test_a_manifest_leaves_them_out_too(png_folder, spoilt):
     assert len(source.unreadable) == 3 and sum(map(len, source.splits.values())) == 42
 
 
-def test_too_many_broken_images_are_an_error(png_folder):
+def test_too_many_unreadable_images_are_an_error(png_folder):
     files = sorted(png_folder.rglob("*.png"))
     for file in files[:19]:
         file.write_bytes(b"")
@@ -228,7 +228,7 @@ def test_large_images_of_every_mode(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_large_picture_is_turned_as_its_exif_says(tmp_path, monkeypatch, orientation):
+def test_a_large_image_is_turned_as_its_exif_says(tmp_path, monkeypatch, orientation):
     pixels = np.random.default_rng(0).integers(0, 255, (30, 20, 3), np.uint8)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -252,7 +252,7 @@ print(peak() - before)
 """
 
 
-def test_no_picture_takes_more_than_a_gibibyte(tmp_path):
+def test_no_image_takes_more_than_a_gibibyte(tmp_path):
     """Strips, alpha, 16 and 32 bits, palettes, progressive JPEG: what is beyond the bound is refused, unread."""
     images = {
         "strip.png": Image.new("RGBA", (16, 16_700_000), (9, 9, 9, 90)),
@@ -273,7 +273,7 @@ def test_no_picture_takes_more_than_a_gibibyte(tmp_path):
     assert float(done.stdout) < 1024
 
 
-def test_no_other_program_is_started_for_a_picture(tmp_path, monkeypatch):
+def test_no_other_program_is_started_for_an_image(tmp_path, monkeypatch):
     """Pillow gives EPS to Ghostscript, whatever the file is called."""
     called = tmp_path / "called"
     (tmp_path / "bin").mkdir()

@@ -204,7 +204,7 @@ class TestFolder:
             export(file, **given, data=str(tmp_path / "gone"))
         assert not (tmp_path / "out").exists()
 
-    def test_pictures_of_arrays_are_png_files(self, half, digits, tmp_path):
+    def test_images_of_arrays_are_png_files(self, half, digits, tmp_path):
         known = Coreset.read(half)
         order = np.flatnonzero(known.labels < 9)[:60]
         keep = np.isin(np.arange(len(known.labels)), order)

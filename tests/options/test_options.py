@@ -15,6 +15,7 @@ from easycoreset.models.saved import load_model
 from easycoreset.options import OPTIONS, CompareOptions, ScoreOptions, TrainOptions, field_names
 from easycoreset.pipeline.experiment_options import build_experiment
 from easycoreset.recipes import cifar10_main
+from easycoreset.reporting import report
 
 NOT_OF_A_GRID = {  # why `compare` does not take an option of `train` or `score`
     "objective": "an axis: objectives",
@@ -186,6 +187,9 @@ def test_cells_are_trained_and_scored_by_the_options_of_the_grid(tmp_path, inlin
         }
     of_scoring = {name: value for name, value in more.items() if name != "ema"}
     assert {name: scored[0][name] for name in of_scoring} == of_scoring and scored[0]["ema"] is None
+    (setting,) = (text for text in report(out=tmp_path).read_text().split("<li>") if text.startswith("Training: "))
+    assert all(f"{name} {value}" in setting for name, value in more.items())
+    assert "lr 0.001, weight_decay 0.01, schedule auto" in setting and "warmup" not in setting
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from support.messages import named
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory, digits):
-    """Digits as pictures of 32 pixels in class folders, 40 a class, 8 of them in a wrong one."""
+    """Digits as images of 32 pixels in class folders, 40 a class, 8 of them in a wrong one."""
     folder = tmp_path_factory.mktemp("photos") / "photos"
     split = digits.splits["train"]
     flipped = []
@@ -144,7 +144,7 @@ def test_defaults_follow_the_data(photos, tmp_path):
     assert choose_side(tmp_path, "cuda") == 224
 
 
-def test_it_starts_from_weights_and_leaves_broken_pictures_out(photos, tmp_path, scored):
+def test_it_starts_from_weights_and_leaves_unreadable_images_out(photos, tmp_path, scored):
     found = run(data="digits", init=str(scored), **OPTIONS, out=tmp_path / "tuned")
     assert found["model"] == "digits-cnn" and found["rows"][0]["clean"]["accuracy"] > 0.9
     with pytest.raises(UsageError, match="1 unreadable image"):

@@ -196,7 +196,7 @@ def test_the_check_finds_a_changed_figure(tmp_path, monkeypatch, capsys):
 
 
 def test_every_committed_result_has_its_check():
-    """Of those of a CPU; a folder of pictures that no file here makes is known to be one that nothing does again."""
+    """Of those of a CPU; a folder of images that no file here makes is known to be one that nothing does again."""
     unchecked = {
         "run-cifar10-folder.json",
         "analysis-cifar10",

@@ -34,7 +34,7 @@ ESCAPE = "\x1b[2J\x1b]0;owned\x07"
 
 @pytest.fixture
 def photos(tmp_path):
-    """Pictures of two classes, scored, and a coreset of them."""
+    """Images of two classes, scored, and a coreset of them."""
     for k in range(24):
         place = tmp_path / "photos" / f"class {k % 2}"
         place.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ class TestAFolderThatNamesOthersPictures:
         page = report(out=photos / "run").read_text()
         assert SHOWN not in page and re.search(r"\bno images\b", page)
 
-    def test_the_page_shows_no_picture_of_data_that_are_not_the_scores(self, photos):
+    def test_the_page_shows_no_image_of_data_that_are_not_the_scores(self, photos):
         before = report(out=photos / "run").read_text()
         assert before.count(SHOWN) > 4
         Image.new("RGB", (9, 9)).resize((90, 90)).save(photos / "photos" / "class 0" / "00.png")
@@ -108,8 +108,8 @@ class TestAFolderThatNamesOthersPictures:
 
     @pytest.mark.parametrize("listed", [False, True])
     @pytest.mark.parametrize("copy", [False, True])
-    def test_an_export_hands_on_pictures_alone(self, photos, listed, copy):
-        """A key that is called as a picture, and has its size: neither copied nor linked."""
+    def test_an_export_hands_on_images_alone(self, photos, listed, copy):
+        """A key that is called as an image, and has its size: neither copied nor linked."""
         (photos / "id_rsa").write_bytes(b"-----BEGIN OPENSSH PRIVATE KEY-----".ljust(68))
         coreset = photos / "run" / "coreset.parquet"
         data = photos / "photos"

@@ -46,6 +46,7 @@ from easycoreset.scoring.needs import FeatureKind
 from easycoreset.selection import choose
 from easycoreset.statistics.outcomes import STRONG_FILE
 from easycoreset.tables import Coreset, Scores
+from easycoreset.tables.coreset import find_lost_classes
 from easycoreset.training import train
 from easycoreset.training.setup import open_data
 from easycoreset.versions import versions
@@ -205,8 +206,8 @@ def _fill_cell(cell: Cell, setting: RunSettings, work: Path, started: float) -> 
 
 def _warn_empty_classes(counts: dict[str, list[int]]) -> list[str]:
     """A warning if the coreset has no sample of some classes."""
-    empty = sum(before > 0 and after == 0 for before, after in zip(counts["before"], counts["after"], strict=True))
-    return [f"the coreset holds no sample of {empty} of {len(counts['before'])} classes"] if empty else []
+    emptied, _ = find_lost_classes(np.array(counts["before"]), np.array(counts["after"]))
+    return [f"the coreset holds no sample of {len(emptied)} of {len(counts['before'])} classes"] if len(emptied) else []
 
 
 def _validation(cell: Cell, work: Path) -> dict[str, Any]:

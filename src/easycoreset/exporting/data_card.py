@@ -9,6 +9,7 @@ from easycoreset.errors import quote
 from easycoreset.exporting.markdown import bullet_list, card_page, code_block, key_value_table, markdown_table
 from easycoreset.exporting.source_tables import SourceTables, read_coreset_record, read_record_beside
 from easycoreset.tables import Coreset, Scores
+from easycoreset.tables.coreset import find_lost_classes
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 REPRODUCED_OPTIONS = ("scores", "method", "by", "fraction", "per_class", "val_fraction", "exclude", "seed")
@@ -104,11 +105,9 @@ def _limits(coreset: Coreset, tables: SourceTables) -> list[str]:
     before, after = coreset.class_counts()
     names = tables.class_names
     scores = tables.scores
-    emptied = [names[k] for k in np.flatnonzero((before > 0) & (after == 0))]
-    limits = [f"No sample of class {', '.join(emptied)} is kept."] if emptied else []
-    proportional = before * len(coreset) / before.sum()
-    for k in np.flatnonzero((after > 0) & (after < proportional / 10)):
-        limits.append(f"Class {names[k]} is starved: {after[k]} of {before[k]} samples are kept.")
+    emptied, starved = find_lost_classes(before, after)
+    limits = [f"No sample of class {', '.join(names[k] for k in emptied)} is kept."] if len(emptied) else []
+    limits += [f"Class {names[k]} is starved: {after[k]} of {before[k]} samples are kept." for k in starved]
     if scores is not None:
         unobserved = int(np.sum((scores.n_obs == 0) & coreset.keep))
         limits += [f"{unobserved} of the kept samples were never observed while scoring."] if unobserved else []

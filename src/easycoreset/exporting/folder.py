@@ -18,6 +18,7 @@ from easycoreset.exporting.output_folders import check_replaceable, new_output_f
 from easycoreset.exporting.source_tables import SourceTables, find_data, read_tables
 from easycoreset.options import ExportOptions
 from easycoreset.tables import Coreset, check_same_data
+from easycoreset.tables.coreset import find_lost_classes
 from easycoreset.tables.image_paths import find_image_files, require_images
 
 BATCH_SIZE = 256  # images in memory at once
@@ -122,8 +123,8 @@ def _save_png(pixels: np.ndarray[Any, Any], path: Path) -> None:
 
 
 def _warn_of_empty_classes(tables: SourceTables) -> None:
-    before, after = tables.require_coreset("folder").class_counts()
-    emptied = [tables.class_names[k] for k in np.flatnonzero((before > 0) & (after == 0))]
-    if emptied:
-        message = f"no sample of class {', '.join(emptied)} is kept: labels derived from the folders have fewer classes"
+    emptied, _ = find_lost_classes(*tables.require_coreset("folder").class_counts())
+    if len(emptied):
+        names = ", ".join(tables.class_names[k] for k in emptied)
+        message = f"no sample of class {names} is kept: labels derived from the folders have fewer classes"
         warnings.warn(message, EasycoresetWarning, stacklevel=3)

@@ -90,7 +90,7 @@ class Outputs:
 
 @runtime_checkable
 class Hardness(Protocol):
-    """A hardness measure that is a fold of one value per sample and epoch."""
+    """A hardness measure that gives one value per sample and epoch, and folds the epochs into one number."""
 
     @property
     def name(self) -> str:
@@ -132,7 +132,7 @@ class Hardness(Protocol):
         ...
 
     def fold(self) -> Fold:
-        """A new fold of epochs."""
+        """Make an empty fold, to which epochs are added."""
         ...
 
 
@@ -143,9 +143,9 @@ class ForwardHardness:
     Attributes:
         name: its column in the scores.
         column: the column of the trajectory that it folds.
-        function: the values of one epoch.
-        fold: makes a new fold of epochs.
-        says: a description, with the paper.
+        function: computes the values of one epoch, [B].
+        fold: makes an empty fold, to which epochs are added.
+        description: what it measures, with the paper.
     """
 
     name: str
@@ -182,7 +182,7 @@ class MultiEpochHardness(ExpensiveHardness, Protocol):
 
 
 def load_all_hardness(specs: Sequence[str]) -> list[Hardness | MultiEpochHardness]:
-    """Load the measures that `specs` spell; `cheap`, or no specs, for all of `HARDNESS` that are not expensive.
+    """Load the measures named by `specs`; `cheap`, or no specs, means all of `HARDNESS` that are not expensive.
 
     Raises:
         UsageError: unknown measure or option, or a duplicate column.
@@ -199,5 +199,5 @@ def load_all_hardness(specs: Sequence[str]) -> list[Hardness | MultiEpochHardnes
 
 
 def load_hardness(specs: Sequence[str]) -> list[Hardness]:
-    """Load the measures of `specs` that give one value per epoch."""
+    """Load the measures named by `specs`, without those that need all epochs together."""
     return [measure for measure in load_all_hardness(specs) if isinstance(measure, Hardness)]

@@ -13,9 +13,9 @@ from easycoreset.hardness import ForwardHardness, Hardness, Outputs, load_all_ha
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.tables import Ints
 
-TOLERANCE = 0.015  # relative; of a sample's gradient from that of the declared loss (bf16 rounds)
-MAX_OUTLIERS = 0.05  # share of the samples that may exceed it: gradients of confident ones cancel
-MIN_NORM = 1e-3  # norm of p - 1_y below which nothing is compared
+TOLERANCE = 0.015  # relative error of a sample's gradient against the declared loss's gradient (bf16 rounds)
+MAX_OUTLIERS = 0.05  # share of the samples that may exceed it: p - 1_y loses digits for confident samples
+MIN_NORM = 1e-3  # samples whose p - 1_y has a smaller norm are not compared
 
 
 def load_online(specs: Sequence[str]) -> list[Hardness]:
@@ -28,7 +28,8 @@ def load_online(specs: Sequence[str]) -> list[Hardness]:
     for measure in load_all_hardness(specs):
         if not isinstance(measure, AIGN | ForwardHardness) or measure.dtype != "float32" or measure.expensive:
             raise UsageError(
-                f"hardness online must come from a training step, in float32; {quote(measure.name)} does not"
+                f"hardness recorded online must be computable in a training step, in float32; {quote(measure.name)} "
+                "is not"
             )
         measures.append(cast(Hardness, measure))
     return measures
@@ -38,7 +39,7 @@ def check_index(caller: str, index: Any, batch: Tensor, num_samples: int) -> Ten
     """Convert to [B] int64 indices on the device of the batch.
 
     Raises:
-        UsageError: not integers, of another length, or (on the CPU) out of range.
+        UsageError: the indices are not integers, have another length, or (on the CPU) are out of range.
     """
     size = len(batch)
     try:
@@ -47,8 +48,8 @@ def check_index(caller: str, index: Any, batch: Tensor, num_samples: int) -> Ten
         raise UsageError(f"{caller}: index must be [{size}] integers; got {quote(index)}") from None
     if index.dtype not in (torch.int64, torch.int32) or index.shape != (size,):
         raise UsageError(f"{caller}: index must be [{size}] integers; got {index.dtype} {tuple(index.shape)}")
-    readable = index.device.type == "cpu" and size > 0  # reading values on a GPU would wait for it
-    if readable and not 0 <= int(index.min()) <= int(index.max()) < num_samples:
+    on_cpu = index.device.type == "cpu" and size > 0  # reading values on a GPU would wait for it
+    if on_cpu and not 0 <= int(index.min()) <= int(index.max()) < num_samples:
         raise UsageError(f"{caller}: index must be in 0..{num_samples - 1}; got {int(index.min())}..{int(index.max())}")
     return index.to(batch.device, non_blocking=True).long()
 
@@ -75,9 +76,9 @@ def check_output(logits: Tensor, y: Tensor) -> None:
             f"observe: y must be [{len(logits)}] integers; got {y.dtype} {tuple(y.shape)}: mixed "
             "samples (Mixup, CutMix) have no per-sample hardness"
         )
-    readable = y.device.type == "cpu" and len(y) > 0  # reading values on a GPU would wait for it
+    on_cpu = y.device.type == "cpu" and len(y) > 0  # reading values on a GPU would wait for it
     classes = logits.shape[1]
-    if readable and not 0 <= int(y.min()) <= int(y.max()) < classes:
+    if on_cpu and not 0 <= int(y.min()) <= int(y.max()) < classes:
         raise UsageError(f"observe: y must be in 0..{classes - 1}; got {int(y.min())}..{int(y.max())}")
 
 
@@ -85,14 +86,14 @@ def read_class_weight(values: Sequence[float] | None) -> Tensor | None:
     """Convert to [classes] float32; None stays None.
 
     Raises:
-        UsageError: not finite numbers >= 0.
+        UsageError: the values are not finite numbers >= 0.
     """
     if values is None:
         return None
     try:
         weight = torch.as_tensor(values, dtype=torch.float32).detach().clone()
     except (TypeError, ValueError, RuntimeError):
-        weight = torch.full((1,), -1.0)
+        weight = torch.full((1,), -1.0)  # fails the check below
     valid = weight.ndim == 1 and bool((torch.isfinite(weight) & (weight >= 0)).all())
     require(valid, "class_weight", "[classes], finite and >= 0", values)
     return weight
@@ -107,7 +108,7 @@ def sample_weights(class_weight: Tensor | None, y: Tensor, classes: int) -> list
 
 
 def loss_divisor(size: int, reduction: str, weights: Sequence[Tensor], weighted: bool) -> float | Tensor:
-    """The divisor of a loss after the sum over a batch of `size`: 1, the size, or the sum of the sample weights.
+    """The number by which a loss divides its sum over a batch: 1, `size`, or the sum of the sample weights.
 
     Raises:
         UsageError: the weights are unknown, since the batch was not observed.
@@ -138,7 +139,7 @@ def check_recorded_labels(labels: Any, sample_ids: Sequence[str] | None, size: i
     """Labels [N] and sample ids [N] of recorded samples; by default zeros and the indices.
 
     Raises:
-        UsageError: another length, or labels that are not integers.
+        UsageError: labels or ids have another length, or the labels are not integers.
     """
     y = np.zeros(size, np.int64) if labels is None else np.asarray(labels)
     require(
@@ -156,13 +157,13 @@ def check_recorded_labels(labels: Any, sample_ids: Sequence[str] | None, size: i
 def make_reduction_hook(
     outputs: Outputs, weights: list[Tensor], reduction: str, scale: float
 ) -> Callable[[Tensor], None]:
-    """Make a hook on logits that compares their gradient with that of cross-entropy, reduced as declared.
+    """Make a hook that compares the gradient at the logits with the gradient of cross-entropy, reduced as declared.
 
     It detects weights and label smoothing, but not an additional loss that bypasses these logits.
 
     Args:
         outputs: logits and labels of the batch.
-        weights: [B] of the samples, in a list; an empty list for equal weights.
+        weights: the sample weights [B], in a list; an empty list for equal weights.
         reduction: the declared reduction of the loss.
         scale: the declared factor of the loss.
 
@@ -181,10 +182,10 @@ def make_reduction_hook(
         ratio = float(actual.norm() / expected.norm())
         if len(outliers) and math.isfinite(ratio) and float(outliers.float().mean()) > MAX_OUTLIERS:
             raise UsageError(
-                f"the gradient at the logits is not that of cross-entropy with {reduction=} and scale={scale:g} (it is "
-                f"{ratio:.4g} times as large; {float(outliers.float().mean()):.0%} of the samples differ): declare "
-                "the reduction and scale of the loop, or loss=NAME if it is not plain cross-entropy (class_weight if "
-                "it weights classes)"
+                f"the gradient at the logits is not the gradient of cross-entropy with {reduction=} and "
+                f"scale={scale:g} (it is {ratio:.4g} times as large; {float(outliers.float().mean()):.0%} of the "
+                "samples differ): declare the reduction and scale of the loop, or loss=NAME if it is not plain "
+                "cross-entropy (class_weight if it weights classes)"
             )
 
     return check

@@ -1,5 +1,6 @@
 """The report of a comparison: the verdict first, then the results behind it."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from easycoreset.console import format_eps, format_percent
+from easycoreset.options import ModelOptions, ScoringOptions, TrainingOptions, ValidationOptions
 from easycoreset.options.comparing import FULL
 from easycoreset.records import read_record
 from easycoreset.reporting.advice import advise
@@ -74,9 +76,7 @@ def _setting(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
     """The data, the training and the attacks."""
     rows = results.to_pylist()
     bullets = [f"Data {', '.join(_distinct(rows, 'data'))}; model {', '.join(_distinct(rows, 'model'))}."]
-    options = next(iter(cells.values()))["options"]
-    names = ("scoring_epochs", "batch_size", "lr", "weight_decay", "schedule")
-    bullets.append(f"Training: {', '.join(f'{name} {options[name]}' for name in names if name in options)}.")
+    bullets.append(f"Training: {', '.join(_training_options([cell['options'] for cell in cells.values()]))}.")
     for objective in _distinct(rows, "objective"):
         name, parameters = objective.partition(":")[::2]
         if name != "standard" and "." not in name and "eps=" not in parameters:
@@ -91,6 +91,21 @@ def _setting(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
     return Section("Setting", bullets=bullets)
 
 
+def _training_options(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Values of the main options in any cell, and of all others that are off their default in any cell."""
+    defaults = {
+        option.name: option.default
+        for group in (ModelOptions, TrainingOptions, ValidationOptions, ScoringOptions)
+        for option in dataclasses.fields(group)
+    }
+    shown: list[str] = []
+    for name in dict.fromkeys((*MAIN_OPTIONS, *defaults)):
+        values = list(dict.fromkeys(cell[name] for cell in cells if name in cell))
+        if name in MAIN_OPTIONS or (name != "model" and set(values) - {defaults[name]}):
+            shown += [f"{name} {' or '.join(map(_format_value, values))}"] if values else []
+    return shown
+
+
 def _distinct(rows: Sequence[dict[str, Any]], name: str) -> list[str]:
     return list(dict.fromkeys(str(row[name]) for row in rows))
 
@@ -99,6 +114,7 @@ def _format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+MAIN_OPTIONS = ("scoring_epochs", "batch_size", "lr", "weight_decay", "schedule")  # shown even at their defaults
 FRONTIER_NOTE = (
     "Training for fewer updates also raises robustness at small eps and lowers clean accuracy: a method is better only "
     "where it lies above the line of random subsets. Bars are standard errors over seeds."

@@ -67,7 +67,7 @@ def score(options: ScoreOptions) -> Scores:
     Writes `scores.parquet`, `trajectory/`, `run.json`, the model, and the weights of the scored epochs to `out`;
     with split="test", also `scores_test.parquet` and `trajectory_test/`, from the same run; with save_features,
     `features.npy`, `probabilities.npy` and `features.json`, of the last epoch's model. With checkpoints, nothing is
-    trained: the weights in that folder count as those of the scored epochs.
+    trained: each weight file in that folder counts as a scored epoch.
 
     Returns:
         The scores of the split, one row per sample.
@@ -117,7 +117,7 @@ def _refuse_changed_data(job: TrainingSetup, options: ScoreOptions) -> None:
     """
     try:
         previous = Scores.read(scores_file(options.out, "train"))
-    except (UsageError, OSError):  # no scores, or unreadable ones, which raises later
+    except (UsageError, OSError):  # there are no scores, or they cannot be read, which raises later
         return
     if is_same_data(previous.provenance, job.split) or previous.provenance.get("fingerprint") is None:
         return
@@ -136,12 +136,12 @@ def _save_features(job: TrainingSetup, options: ScoreOptions, run: RunFolder) ->
         return
     model = fresh_model(job)
     load_weights(model, run.path / "model.safetensors")
-    size = options.scoring_batch_size
+    batch_size = options.scoring_batch_size
     eps = getattr(job.objective, "eps", 8 / 255)
     if "adversarial" in missing:
-        log.info("adversarial features are those of PGD examples at eps %s, linf", format_eps(eps))
+        log.info("adversarial features are computed on PGD examples with eps %s, linf", format_eps(eps))
     for kind in missing:
-        with progress(f"{kind} features", -(-len(job.split) // size)) as bar:
+        with progress(f"{kind} features", -(-len(job.split) // batch_size)) as bar:
             save_features(
                 model,
                 job.split,
@@ -152,7 +152,7 @@ def _save_features(job: TrainingSetup, options: ScoreOptions, run: RunFolder) ->
                 feature_layer=options.feature_layer,
                 eps=eps,
                 seed=options.seed,
-                batch_size=size,
+                batch_size=batch_size,
                 advance=lambda samples: bar.advance(),
             )
 
@@ -162,9 +162,9 @@ def _train_and_score(job: TrainingSetup, options: ScoreOptions, measures: Measur
     model = fresh_model(job)
     scored = options.scored_epochs()
     checkpoints = run.path / "checkpoints"
-    multi_epoch = len(measures) > len(per_epoch_measures(measures))
-    recorder = _recorder(job, options, measures, model) if options.mode == "online" else None
-    agreements = ExactComparison.for_run(job, options, measures, run) if recorder is not None else None
+    has_multi_epoch = len(measures) > len(per_epoch_measures(measures))
+    recorder = _make_recorder(job, options, measures, model) if options.mode == "online" else None
+    comparison = ExactComparison.for_run(job, options, measures, run) if recorder is not None else None
     history: History = []
     epochs = fit(job, model, recorder=recorder, feature_layer=options.feature_layer, folder=run.path, history=history)
     for epoch in track_epochs(epochs, options, run.path):
@@ -172,17 +172,17 @@ def _train_and_score(job: TrainingSetup, options: ScoreOptions, measures: Measur
             continue
         if recorder is not None:
             columns = recorder.last_epoch()
-            if agreements is not None:
-                agreements.measure_epoch(epoch.number, epoch.model)
+            if comparison is not None:
+                comparison.measure_epoch(epoch.number, epoch.model)
         else:
             due = due_measures(epoch.number, scored, per_epoch_measures(measures))
             columns = measure_split(job, options, epoch.model, due, job.split, epoch.number) if due else {}
         if columns:
             write_trajectory(trajectory_folder(run.path, "train"), epoch.number, columns)
-        if recorder is None and (options.keep_checkpoints or multi_epoch) and is_main_process():
+        if recorder is None and (options.keep_checkpoints or has_multi_epoch) and is_main_process():
             save_model(checkpoints / f"{epoch.number:04d}", epoch.model, job.card())
     finish_training(job, model, options, history)
-    _write_scores(job, options, measures, run, history, recorder, agreements)
+    _write_scores(job, options, measures, run, history, recorder, comparison)
 
 
 def _write_scores(
@@ -192,21 +192,21 @@ def _write_scores(
     run: RunFolder,
     history: History,
     recorder: HardnessRecorder | None,
-    agreements: ExactComparison | None,
+    comparison: ExactComparison | None,
 ) -> None:
     """Fold the measured values into the table, add the measures that need all epochs together, and finish the run."""
     scored = options.scored_epochs()
-    extra = dict[str, object]()
+    summary_extra = dict[str, object]()
     broadcast(None)  # a barrier: the main process has written the last epoch
     if recorder is not None:
-        extra["nonfinite"] = recorder.nonfinite
+        summary_extra["nonfinite"] = recorder.nonfinite
         online = recorder.scores(job.split.labels, job.split.sample_ids)
         scores = make_table(job, options, job.split, online.columns, online.n_obs)
-        if agreements is not None:
-            extra["agreement"] = agreements.compare_columns(scores)
+        if comparison is not None:
+            summary_extra["agreement"] = comparison.compare_columns(scores)
     else:
         folder = trajectory_folder(run.path, "train")
-        scores, extra["nonfinite"] = fold_trajectory(
+        scores, summary_extra["nonfinite"] = fold_trajectory(
             job, options, per_epoch_measures(measures), folder, job.split, scored
         )
         scores = add_multi_epoch_columns(job, options, measures, run, job.split, scores)
@@ -224,19 +224,19 @@ def _write_scores(
             "rows": len(scores),
             "never_observed": never_observed,
         }
-        | extra
+        | summary_extra
     )
     run.finish(summary=summary, provenance=scores.provenance, given=options_record(options))
     delete_temporary(run, options)
 
 
-def _recorder(job: TrainingSetup, options: ScoreOptions, measures: Measures, model: nn.Module) -> HardnessRecorder:
+def _make_recorder(job: TrainingSetup, options: ScoreOptions, measures: Measures, model: nn.Module) -> HardnessRecorder:
     std = normalisation_std(model)
-    plain = job.objective_name == "standard" and job.weight is None
+    plain_cross_entropy = job.objective_name == "standard" and job.weight is None
     return HardnessRecorder(
         len(job.split),
         "mean",
-        "cross_entropy" if plain else job.objective_name,
+        "cross_entropy" if plain_cross_entropy else job.objective_name,
         hardness=options.hardness or [measure.name for measure in measures],
         every=options.every,
         first=options.first,

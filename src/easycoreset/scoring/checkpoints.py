@@ -1,4 +1,4 @@
-"""Scoring with saved weights: those of a run's scored epochs, or checkpoints of any other training."""
+"""Scoring with saved weights: the weights of a run's scored epochs, or checkpoints of another training."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -37,9 +37,9 @@ from easycoreset.training.distributed import open_distributed_run_folder
 from easycoreset.training.setup import check_model, options_record, require_gradient, to_device
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-VOG_PREFIX = ".vog_"  # of the names of files with unfinished VoG values
+VOG_PREFIX = ".vog_"  # names of files with unfinished VoG values start with it
 Models = Callable[[], Iterator[nn.Module]]  # iterates over the models of the scored epochs
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in folders with one epoch each
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # names of weight files in folders that hold one epoch each
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
@@ -79,18 +79,18 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
         UsageError: there are no checkpoints, training options are given, or the architecture differs.
     """
     assert options.checkpoints is not None
-    _refuse_training(options)
-    folder, key = split_weights_path(options.checkpoints)
+    _refuse_training_options(options)
+    folder, weights_key = split_weights_path(options.checkpoints)
     files = find_checkpoints(folder)
     names = [str(file.relative_to(folder)) for file in files]
     log.info("%d checkpoints, in this order: %s", len(files), ", ".join(names))
     job = prepare(replace(options, epochs=1, checkpoints=None, input_mean=(), input_std=()), epochs=1, updates=None)
     measures = supported_measures(job, options, measures)
-    digests = [sha256_of_file(file)[:16] + (f":{key}" if key else "") for file in files]
-    files = [Path(f"{file}:{key}") for file in files] if key else files
-    network = load_foreign(files[0], job.card(), options.input_mean, options.input_std)
-    check_model(network.to(job.device), job.source, job.device)
-    require_gradient(network, job.source, job.device, job.model_name)
+    digests = [sha256_of_file(file)[:16] + (f":{weights_key}" if weights_key else "") for file in files]
+    files = [Path(f"{file}:{weights_key}") for file in files] if weights_key else files
+    first_model = load_foreign(files[0], job.card(), options.input_mean, options.input_std)
+    check_model(first_model.to(job.device), job.source, job.device)
+    require_gradient(first_model, job.source, job.device, job.model_name)
     identity = options_json(options, neutral=False) | {
         "checkpoints": digests,
         "hardness": [spell_measure(measure) for measure in measures],
@@ -99,7 +99,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
         "fingerprint": job.source.splits[options.split].fingerprint,
         "split": options.split,
     }
-    numbers = list(range(1, len(files) + 1))
+    epoch_numbers = list(range(1, len(files) + 1))
     split = job.source.splits[options.split]
 
     def models() -> Iterator[nn.Module]:
@@ -112,7 +112,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
         file = scores_file(run.path, options.split)
         if not run.done:
             log_costs(job, measures, len(files))
-            scores = _score_models(job, options, measures, run, split, numbers, models)
+            scores = _score_models(job, options, measures, run, split, epoch_numbers, models)
             if is_main_process():
                 warn_zero_gradients(scores)
                 scores.write(file)
@@ -122,17 +122,17 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
                 "samples": len(split),
                 "rows": len(split),
                 "checkpoints": names,
-                "scored_epochs": numbers,
+                "scored_epochs": epoch_numbers,
                 "columns": list(scores.columns),
             }
             run.finish(summary=summary, provenance=scores.provenance, given=options_record(options))
             if is_main_process():
                 delete_temporary(run, options)
-        broadcast(None)
+        broadcast(None)  # a barrier: the files of the main process are complete
         return Scores.read(file)
 
 
-def _refuse_training(options: ScoreOptions) -> None:
+def _refuse_training_options(options: ScoreOptions) -> None:
     """Raise for training options, which do not apply to existing weights."""
     refused = {option.name: option for option in fields(RecipeOptions)}
     for name in ("model", *(option.name for option in fields(ComputeOptions))):
@@ -149,19 +149,19 @@ def _score_models(
     measures: Measures,
     run: RunFolder,
     split: Split,
-    numbers: Sequence[int],
+    epoch_numbers: Sequence[int],
     models: Models,
 ) -> Scores:
     """Measure a split with the models of its scored epochs; epochs already written are not measured again."""
     folder = trajectory_folder(run.path, split.name)
-    folded = per_epoch_measures(measures)
-    for number, model in zip(numbers, models(), strict=True):
-        due = due_measures(number, numbers, folded)
+    per_epoch = per_epoch_measures(measures)
+    for number, model in zip(epoch_numbers, models(), strict=True):
+        due = due_measures(number, epoch_numbers, per_epoch)
         if due and not broadcast((folder / f"{number:04d}.parquet").exists()):
             write_trajectory(folder, number, measure_split(job, options, model, due, split, number))
-    broadcast(None)
-    scores, _ = fold_trajectory(job, options, folded, folder, split, numbers)
-    return _add_multi_epoch(job, options, measures, run, split, scores, models, len(numbers))
+    broadcast(None)  # a barrier: the main process has written the last epoch
+    scores, _ = fold_trajectory(job, options, per_epoch, folder, split, epoch_numbers)
+    return _add_multi_epoch(job, options, measures, run, split, scores, models, len(epoch_numbers))
 
 
 def _add_multi_epoch(
@@ -178,17 +178,17 @@ def _add_multi_epoch(
     if len(measures) == len(per_epoch_measures(measures)):
         return scores
     columns = compute_vog(job, options, models, epochs, split, run.path / f"{VOG_PREFIX}{split.name}.npy")
-    seen = np.isfinite(columns["vog_raw"])
-    observed = scores.n_obs if per_epoch_measures(measures) else (epochs * seen).astype(np.int32)
-    return replace(scores, columns=scores.columns | columns, n_obs=observed)
+    has_vog = np.isfinite(columns["vog_raw"])
+    n_obs = scores.n_obs if per_epoch_measures(measures) else (epochs * has_vog).astype(np.int32)
+    return replace(scores, columns=scores.columns | columns, n_obs=n_obs)
 
 
-def kept_models(job: TrainingSetup, folder: Path, numbers: Sequence[int]) -> Models:
-    """The models of the scored epochs of a run, in order, from the weights that it kept."""
+def kept_models(job: TrainingSetup, folder: Path, epoch_numbers: Sequence[int]) -> Models:
+    """A function that iterates over the scored epochs of a run and loads the kept weights into one model."""
     model = fresh_model(job)
 
     def models() -> Iterator[nn.Module]:
-        for number in numbers:
+        for number in epoch_numbers:
             load_weights(model, folder / f"{number:04d}" / "model.safetensors")
             yield model
 
@@ -200,8 +200,10 @@ def add_multi_epoch_columns(
 ) -> Scores:
     """Add the columns of the measures that need all scored epochs, from the weights that the run kept."""
     folder = run.path / "checkpoints"
-    numbers = options.scored_epochs()
-    return _add_multi_epoch(job, options, measures, run, split, scores, kept_models(job, folder, numbers), len(numbers))
+    epoch_numbers = options.scored_epochs()
+    return _add_multi_epoch(
+        job, options, measures, run, split, scores, kept_models(job, folder, epoch_numbers), len(epoch_numbers)
+    )
 
 
 def delete_temporary(run: RunFolder, options: ScoreOptions) -> None:
@@ -216,23 +218,23 @@ def score_other_split(job: TrainingSetup, options: ScoreOptions, measures: Measu
     """Score another split with the weights that the run kept of its scored epochs.
 
     Raises:
-        UsageError: some of them are missing.
+        UsageError: the weights of a scored epoch are missing.
     """
     split = job.source.splits[options.split]
-    numbers = options.scored_epochs()
+    epoch_numbers = options.scored_epochs()
     file = scores_file(run.path, options.split)
     if broadcast(file.exists() and Scores.read(file).provenance.get("fingerprint") == split.fingerprint):
         return
-    missing = [n for n in numbers if not (run.path / "checkpoints" / f"{n:04d}").is_dir()]
+    missing = [number for number in epoch_numbers if not (run.path / "checkpoints" / f"{number:04d}").is_dir()]
     if missing:
         raise UsageError(
             f"split: {quote(options.split)} needs the weights of every scored epoch; {run.path} lacks {missing}"
         )
-    if is_main_process():  # they may be of another version of the split
+    if is_main_process():  # files of an earlier scoring may be of another version of the split
         delete_written(trajectory_folder(run.path, split.name))
         delete_written(run.path / f"{VOG_PREFIX}{split.name}.npy")
-    broadcast(None)
-    models = kept_models(job, run.path / "checkpoints", numbers)
-    scores = _score_models(job, options, measures, run, split, numbers, models)
+    broadcast(None)  # a barrier: the main process has deleted them
+    models = kept_models(job, run.path / "checkpoints", epoch_numbers)
+    scores = _score_models(job, options, measures, run, split, epoch_numbers, models)
     if is_main_process():
         scores.write(file)

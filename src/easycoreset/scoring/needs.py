@@ -1,4 +1,4 @@
-"""What a coreset method needs of the scoring run whose scores it reads."""
+"""The columns and features that a coreset method needs from a scoring run."""
 
 from typing import Literal, NamedTuple
 
@@ -14,12 +14,12 @@ FeatureKind = Literal["clean", "adversarial"]
 
 
 class Needs(NamedTuple):
-    """What a method reads.
+    """The inputs of a method, grouped by how a scoring run provides them.
 
     Attributes:
         hardness: columns that a scoring run measures.
-        expensive: those of them that it measures only when asked.
-        arrays: features and probabilities.
+        expensive: the columns of `hardness` that a scoring run measures on request only.
+        arrays: names of saved features and probabilities.
         other: columns that no scoring run makes.
     """
 
@@ -30,14 +30,14 @@ class Needs(NamedTuple):
 
     @property
     def features(self) -> FeatureKind | None:
-        """Which features the scoring run must save; None for none."""
+        """The kind of features that the scoring run must save; None if the method reads no arrays."""
         if any(name.endswith("_adv") for name in self.arrays):
             return "adversarial"
         return "clean" if self.arrays else None
 
 
 def needs_of_scoring(selector: Selector) -> Needs:
-    """What a selector reads, by how a scoring run makes it; nothing where a user's selector does not declare it."""
+    """The inputs that a selector declares; none for a user's selector that does not declare its inputs."""
     names = required_inputs(selector) or ()
     cheap = {measure.name for measure in load_hardness(())}
     hardness = tuple(name for name in names if name in HARDNESS)
@@ -52,17 +52,17 @@ def needs_of_scoring(selector: Selector) -> Needs:
 def check_needs(
     method: str, selector: Selector, model: nn.Module, images: Tensor, feature_layer: str | None = None
 ) -> Needs:
-    """What a method needs, if a scoring run of the model makes it.
+    """Check that a scoring run of the model provides the inputs of a method, and return them.
 
     Args:
-        method: its spelling, for messages.
-        selector: the method.
-        model: that is scored by.
+        method: the method as the user spells it, for messages.
+        selector: the method's selector.
+        model: the model of the scoring run.
         images: [B,C,H,W], to find the model's last layer.
         feature_layer: name of the layer whose input is the features; None for the last linear layer.
 
     Raises:
-        UsageError: a column that no scoring run makes, or features that the model does not have.
+        UsageError: the method needs a column that no scoring run makes, or features that the model does not have.
     """
     needs = needs_of_scoring(selector)
     if needs.other:

@@ -26,7 +26,7 @@ from easycoreset.tables.merging import standardise
 from easycoreset.training import TrainingSetup
 
 BF16_SAMPLES = 2000  # samples on which bf16 is checked
-BF16_CORRELATION = 0.999  # least rank correlation with fp32
+BF16_CORRELATION = 0.999  # bf16 is used if its rank correlation with fp32 is higher
 
 
 def due_measures(number: int, scored: Sequence[int], measures: Sequence[Hardness]) -> list[Hardness]:
@@ -49,7 +49,7 @@ def measure_split(
     local_rows = order[rank() :: world_size()]
     bf16 = options.scoring_precision == "bf16"
     if bf16 and not all(works_on_folded_model(measure) for measure in measures):
-        log.warning("epoch %d is scored in fp32: some of these measures need the model itself", epoch)
+        log.warning("epoch %d is scored in fp32: some of these measures run the model itself", epoch)
         bf16 = False
     bf16 = bf16 and _bf16_keeps_ranks(job, options, model, split, local_rows, epoch)
     passes = len({measure.dtype for measure in measures})
@@ -71,7 +71,7 @@ def measure_split(
 def _bf16_keeps_ranks(
     job: TrainingSetup, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints, epoch: int
 ) -> bool:
-    """Whether bf16 preserves the order of a subset of the rows; the main process decides."""
+    """Whether AIGN ranks a subset of the rows in bf16 almost as in fp32; the main process decides."""
     subset = rows[:: max(1, len(rows) // BF16_SAMPLES)]
     (aign,) = load_hardness(["aign"])
     values = [
@@ -123,12 +123,13 @@ def fold_trajectory(
     folds = {measure.name: measure.fold() for measure in measures}
     observed = np.zeros(len(split), np.int32)
     nonfinite = dict[str, int]()
+    # n_obs counts the finite values of one column, which is measured in every scored epoch if any is
     cheap = [m for m in measures if not m.expensive] or measures
     counted_column = next((m.column for m in cheap if m.needs_gradient), cheap[0].column) if cheap else ""
     for number in scored:
         due = due_measures(number, scored, measures)
         if not due:
-            continue  # all requested measures are for other epochs
+            continue  # no measure was due, so there is no file
         table = read_table(folder / f"{number:04d}.parquet", {"index": "integer"})
         for measure in due:
             values = table[measure.column].to_numpy()
@@ -144,13 +145,13 @@ def fold_trajectory(
 
 
 def warn_zero_gradients(scores: Scores) -> None:
-    """Warn if a gradient norm is 0 for all samples, as for a model with too large logits."""
+    """Warn if a gradient norm is 0 for all samples, which happens if the model's logits are too large."""
     for name in (name for name in scores.columns if name.startswith(("aign", "grad_norm"))):
         values = scores[name][np.isfinite(scores[name])]
         if len(values) > 1 and not values.any():
             log.warning(
                 "warning: %s is 0 for all samples: the model's logits are too large for a gradient of the "
-                "cross-entropy, and selection by it is random",
+                "cross-entropy, and a selection by this column is random",
                 name,
             )
 

@@ -39,7 +39,7 @@ def train(options: TrainOptions) -> nn.Module:
     """Train a model and write it to the folder `out`; repeating the call resumes, or returns the finished model.
 
     With `val_fraction`, `history.jsonl` holds the accuracies on the held-out rows, and `best/` the model of the epoch
-    with the highest one (under PGD for an adversarial objective, else clean). The last epoch's model is returned.
+    with the highest accuracy (under PGD for an adversarial objective, else clean). The last epoch's model is returned.
 
     Returns:
         The trained model, in eval mode.
@@ -74,7 +74,11 @@ def train(options: TrainOptions) -> nn.Module:
 
 
 def finish_training(job: TrainingSetup, model: nn.Module, options: RecipeOptions, history: History) -> None:
-    """Write `model.safetensors`, `model.json` and `history.jsonl`."""
+    """Write `model.safetensors`, `model.json` and `history.jsonl`.
+
+    Raises:
+        RunError: a weight is not finite, with `on_nan` stop.
+    """
     import json
 
     state = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}

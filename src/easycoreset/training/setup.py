@@ -45,7 +45,7 @@ from easycoreset.training.rows import hold_out_rows, training_rows
 
 FEW_UPDATES = 50
 SMALL_REST = 8  # a last batch smaller than 1/8 of the others harms batch norm: it is dropped
-_THREADS = torch.get_num_threads()  # torch's default, before anything changed it
+_DEFAULT_THREADS = torch.get_num_threads()  # torch's default, before anything changed it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +56,17 @@ class TrainingSetup:
         options: the options as given.
         device: where the run computes.
         source: the data set.
-        index: [n] the training samples, as indices of the training split, ascending.
-        validation: the held-out samples, likewise.
-        weight: [N] float32 sample weights on the device, or None if all are 1.
+        train_indices: [n] the training samples, as indices of the training split, ascending.
+        validation: [m] the held-out samples, as indices of the training split.
+        weight: [N] float32 weights of all samples of the training split, on the device; None if all are 1.
         model_name: the model, as `--model` spells it.
         objective_name: the objective in its canonical spelling.
         objective: the loss that a training step minimises.
         schedule: the learning rate schedule.
         augment: the augmentation of the training batches.
         autocast: whether the model runs under bf16 autocast.
-        epochs: the total number; `updates` may end the last one early.
-        updates: the total number.
+        epochs: the number of epochs; `updates` may end the last one early.
+        updates: the number of updates in all epochs together.
         steps_per_epoch: the updates of a full epoch.
         warmup: the share of all updates in which the learning rate rises; None for the schedule's default.
         initial_weights: the initial weights, or None for random ones.
@@ -138,10 +138,12 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
         UsageError: the device is not available or the data cannot be opened.
     """
     device = choose_device(options.device)
-    size = options.image_size
-    if size is None and has_image_files(options.data):
-        size = 64 if device.type == "cpu" else 224
-    reading_options: dict[str, Any] = {name: getattr(options, name) for name in READING_FIELDS} | {"image_size": size}
+    image_size = options.image_size
+    if image_size is None and has_image_files(options.data):
+        image_size = 64 if device.type == "cpu" else 224
+    reading_options: dict[str, Any] = {name: getattr(options, name) for name in READING_FIELDS} | {
+        "image_size": image_size
+    }
     source = open_source(options.data, num_workers=options.num_workers, download=options.download, **reading_options)
     for note in source.notes if is_first_use(source) else ():
         log.info("%s: %s", source.name, note)
@@ -152,7 +154,7 @@ Options = TypeVar("Options", bound=ComputeOptions)
 
 
 def match_image_size(options: Options, provenance: dict[str, Any], what: str) -> Options:
-    """Set `image_size` to that of the scores or coreset with this provenance, unless the options give one."""
+    """Set `image_size` to the size in the provenance of scores or a coreset, unless the options give one."""
     _, height, width = provenance.get("shape", (0, 0, 1))
     if options.image_size is not None or height != width or not needs_image_size(options.data):
         return options
@@ -169,7 +171,7 @@ def choose_device(name: str) -> torch.device:
     """The device called `name`; auto takes a GPU if there is one.
 
     Raises:
-        UsageError: it is not available.
+        UsageError: this device is not available.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
@@ -184,7 +186,7 @@ def choose_device(name: str) -> torch.device:
 def set_threads(threads: int | None, model_name: str, device: torch.device) -> None:
     """Set the number of CPU threads of this process; one is fastest for small models."""
     small = device.type == "cpu" and model_name in SMALL_MODELS
-    torch.set_num_threads(threads if threads is not None else 1 if small else _THREADS)
+    torch.set_num_threads(threads if threads is not None else 1 if small else _DEFAULT_THREADS)
 
 
 def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) -> TrainingSetup:
@@ -209,7 +211,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     updates = updates if updates is not None else steps * (epochs or 0)
     model_name = options.model or model_name_in(options.init) or choose_model(source.shape, device)
     if options.model is None:
-        log.info("model %s is taken (--model)", model_name)
+        log.info("model %s is chosen (--model gives another)", model_name)
     set_threads(options.threads, model_name, device)
     schedule = (
         ("onecycle" if is_standard(objective_name) else "step") if options.schedule == "auto" else options.schedule
@@ -233,8 +235,8 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         warmup=warmup_share(options, steps, updates),
     )
     if options.init is not None:
-        job = _with_start(job, options.init)
-    model = _build(job)  # logs its warnings here, once
+        job = _with_initial_weights(job, options.init)
+    model = _build_with_weights(job)  # logs its warnings here, once
     check_model(model, source, device)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UsageError(f"model {quote(model_name)} must have parameters that training changes; it has none")
@@ -247,7 +249,10 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
 
 
 def _check_train_mode(model: nn.Module, job: TrainingSetup) -> None:
-    """Try a training batch on a discarded model: batch norm and auxiliary outputs fail only in train mode."""
+    """Try one training batch, since some models fail only in train mode (batch norm, auxiliary outputs).
+
+    The model must not be used afterwards: its running statistics have changed.
+    """
     rows = job.train_indices[: min(job.options.batch_size, len(job.train_indices), 8)]
     batch = next(job.split.batches(rows, len(rows), job.device))
     generator = torch.Generator(job.device).manual_seed(0)
@@ -266,10 +271,10 @@ def log_few_updates(job: TrainingSetup) -> None:
 
 
 def warmup_share(options: RecipeOptions, steps: int, updates: int) -> float | None:
-    """The warm-up's share of all updates; None where the options name none.
+    """The warm-up's share of all updates; None if the options do not set it.
 
     Raises:
-        UsageError: it is as long as training or longer.
+        UsageError: the warm-up is as long as training or longer.
     """
     if options.warmup is None:
         return None
@@ -287,11 +292,11 @@ def fresh_model(job: TrainingSetup) -> nn.Module:
     """Build the model of a job on its device, initialised from its seed."""
     torch.manual_seed(derive_seed(job.options.seed, "initialisation"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EasycoresetWarning)  # `prepare` has shown it
-        return _build(job)
+        warnings.simplefilter("ignore", EasycoresetWarning)  # `prepare` has shown the warnings already
+        return _build_with_weights(job)
 
 
-def _build(job: TrainingSetup) -> nn.Module:
+def _build_with_weights(job: TrainingSetup) -> nn.Module:
     """Build the model of a job on its device, with its initial weights."""
     model = build_model(job.card())
     if job.initial_weights is not None:
@@ -299,8 +304,8 @@ def _build(job: TrainingSetup) -> nn.Module:
     return to_device(model, job.device)
 
 
-def _with_start(job: TrainingSetup, init: str) -> TrainingSetup:
-    """The job with initial weights; their normalisation, if they have one, replaces that of the data."""
+def _with_initial_weights(job: TrainingSetup, init: str) -> TrainingSetup:
+    """Add initial weights to a job; if they come with a normalisation, it replaces the one of the data."""
     weights = read_initial_weights(init, job.card())
     mean = weights.mean or job.source.mean
     std = weights.std or job.source.std
@@ -316,7 +321,7 @@ def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
     """Raise unless the model maps a first batch to finite logits [B, classes].
 
     Raises:
-        UsageError: it does not.
+        UsageError: the model does not run, or its output is of another shape or not finite.
     """
     batch = next(source.splits["train"].batches(np.arange(min(2, len(source.splits["train"]))), 2, device))
     classes = len(source.class_names)

@@ -1,4 +1,4 @@
-"""Training and test parts by the words that people use, and folders of which it is not clear what they are."""
+"""Training and test splits by the words that people use, and folders of which it is not clear what they are."""
 
 import shutil
 import unicodedata
