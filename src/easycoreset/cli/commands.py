@@ -119,37 +119,37 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
 @app.command
 def score(options: Annotated[ScoreOptions, Flat]) -> None:
     """Train a model and score how hard every sample is."""
-    from easycoreset.scoring import score as run
+    from easycoreset.scoring import score as run_scoring
     from easycoreset.scoring import scores_file
 
-    scores = run(**vars(options))
+    scores = run_scoring(**vars(options))
     show_run(read_record(options.out / "run.json"), scores_file(options.out, options.split), scores)
 
 
 @app.command
 def select(options: Annotated[SelectOptions, Flat]) -> None:
     """Select a coreset by scores."""
-    from easycoreset.selection import select as run
+    from easycoreset.selection import select as run_selection
 
-    coreset = run(**vars(options))
+    coreset = run_selection(**vars(options))
     show_selection(read_record(options.out.with_suffix(".json")), coreset, options.out)
 
 
 @app.command
 def train(options: Annotated[TrainOptions, Flat]) -> None:
     """Train on a coreset or on all data, by an objective."""
-    from easycoreset.training import train as run
+    from easycoreset.training import train as run_training
 
-    run(**vars(options))
+    run_training(**vars(options))
     show_run(read_record(options.out / "run.json"), options.out / "model.safetensors")
 
 
 @app.command
 def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
     """Measure clean and adversarial accuracy, with checks of the attack."""
-    from easycoreset.evaluation import evaluate as run
+    from easycoreset.evaluation import evaluate as run_evaluation
 
-    result = run(**vars(options))
+    result = run_evaluation(**vars(options))
     show_evaluation(read_record(options.out / "evaluation.json"), options.out)
     if options.strict and result.warnings:
         raise RunError(f"strict: {len(result.warnings)} of {len(result.checks)} checks give a warning")
@@ -171,12 +171,12 @@ def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
 @app.command
 def audit(options: Annotated[AuditOptions, Flat]) -> None:
     """Find hard, likely mislabelled, duplicate and unreadable samples; nothing is deleted."""
-    from easycoreset.auditing import audit as run
+    from easycoreset.auditing import audit as run_audit
     from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
 
     check_page_writable(options.out)
-    table = run(**vars(options))
+    table = run_audit(**vars(options))
     run_report(out=options.out)
     show_audit(read_record(options.out / "run.json"), table, options.out)
 
@@ -184,26 +184,26 @@ def audit(options: Annotated[AuditOptions, Flat]) -> None:
 @app.command
 def predict(options: Annotated[PredictOptions, Flat]) -> None:
     """Predict labels of unlabelled images."""
-    from easycoreset.predicting import predict as run
+    from easycoreset.predicting import predict as run_prediction
 
-    run(**vars(options))
+    run_prediction(**vars(options))
     show_prediction(read_record(options.out / "run.json"), options.out / "labels.parquet")
 
 
 @app.command
 def report(options: Annotated[ReportOptions, Flat]) -> None:
     """Write one offline HTML page of the results in a folder."""
-    from easycoreset.reporting import report as run
+    from easycoreset.reporting import report as run_report
 
-    show_report(run(**vars(options)))
+    show_report(run_report(**vars(options)))
 
 
 @app.command
 def export(options: Annotated[ExportOptions, Flat]) -> None:
     """Export results in a format that other tools read."""
-    from easycoreset.exporting import export as run
+    from easycoreset.exporting import export as run_export
 
-    show_report(run(**vars(options)))
+    show_report(run_export(**vars(options)))
 
 
 @app.command

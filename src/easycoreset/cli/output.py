@@ -26,7 +26,8 @@ class Output:
     as_json: bool = False
 
 
-def _json(value: Any) -> bool:
+def _printed_as_json(value: Any) -> bool:
+    """Print a value as JSON if that is the output format; return whether it is."""
     if Output.as_json:
         print(json.dumps(value, indent=1))
     return Output.as_json
@@ -37,17 +38,17 @@ def print_line(text: object) -> None:
     print(escape_control(text))
 
 
-def _row(table: Table, *cells: str) -> None:
+def _add_row(table: Table, *cells: str) -> None:
     table.add_row(*(escape_control(cell).replace("\n", "\\n") for cell in cells))
 
 
-def _print(table: Table) -> None:
+def _print_table(table: Table) -> None:
     Console(width=None if Console().is_terminal else 140, highlight=False, markup=False).print(table)
 
 
 def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None) -> None:
     """Show the results of `score` and `train`."""
-    if _json({**record, "file": str(file)}):
+    if _printed_as_json({**record, "file": str(file)}):
         return
     summary = record["summary"]
     description = f"{summary['model']} on {summary['samples']} samples of {summary['data']}"
@@ -66,28 +67,28 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
                 if len(defined)
                 else ["-"] * 3
             )
-            _row(table, name, *spread, str(len(values) - len(defined)))
-        _print(table)
+            _add_row(table, name, *spread, str(len(values) - len(defined)))
+        _print_table(table)
     print_line(file)
 
 
 def show_selection(record: dict[str, Any], coreset: "Coreset", file: Path) -> None:
     """Show the results of `select`."""
-    if _json({**record, "file": str(file), "kept": len(coreset)}):
+    if _printed_as_json({**record, "file": str(file), "kept": len(coreset)}):
         return
     before, after = coreset.class_counts()
     names = coreset.provenance.get("class_names", [])
     table = Table("class", "before", "kept", "share")
     for k, (n, kept) in enumerate(zip(before, after, strict=True)):
-        _row(table, names[k] if k < len(names) else str(k), str(n), str(kept), f"{kept / n:.1%}" if n else "-")
-    _print(table)
+        _add_row(table, names[k] if k < len(names) else str(k), str(n), str(kept), f"{kept / n:.1%}" if n else "-")
+    _print_table(table)
     print_line(f"{coreset.provenance['method']} keeps {len(coreset)} of {len(coreset.keep)} samples")
     print_line(file)
 
 
 def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     """Show the results of `evaluate`."""
-    if _json({**record, "folder": str(folder)}):
+    if _printed_as_json({**record, "folder": str(folder)}):
         return
     summary = record["summary"]
     table = Table(
@@ -96,8 +97,10 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     several_attacks = len({line["attack"] for line in summary["attacked"]}) > 1
     for line in (summary["clean"], *summary["attacked"], *(summary["worst"] if several_attacks else ())):
         interval = f"{100 * line['low']:.1f} to {100 * line['high']:.1f}"
-        _row(table, line["attack"], line["norm"], format_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval)
-    _print(table)
+        _add_row(
+            table, line["attack"], line["norm"], format_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval
+        )
+    _print_table(table)
     for line in summary.get("margins", ()):
         median = "not known" if (m := line["median_upper_bound"]) is None else f"at most {m:.4g}"
         print_line(
@@ -113,7 +116,7 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
 
 def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
     """Show the results of `audit`: the most suspect samples, and counts."""
-    if _json({**record, "folder": str(folder)}):
+    if _printed_as_json({**record, "folder": str(folder)}):
         return
     summary = record["summary"]
     flags_known = summary["likely_mislabelled"] is not None
@@ -122,7 +125,7 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
     )
     suspect_table = Table("index", "sample", "label", "predicted", summary["suspect_by"], title="most suspect")
     for line in suspects.slice(0, 10).to_pylist():
-        _row(
+        _add_row(
             suspect_table,
             str(line["index"]),
             line["sample_id"],
@@ -130,7 +133,7 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
             line["pred_name"] or "-",
             f"{line[summary['suspect_by']]:.3g}",
         )
-    _print(suspect_table)
+    _print_table(suspect_table)
     counts = (
         f"{summary['likely_mislabelled'] if flags_known else 'not known how many'} of {summary['samples']} samples are "
         "likely mislabelled",
@@ -139,14 +142,14 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
         f"{len(summary['unreadable'])} cannot be read",
     )
     print_line(", ".join(counts))
-    for name, cuts in summary.get("noise", {}).get("columns", {}).items():
-        print_line(f"precision at {cuts[1]['k']} by {name}: {cuts[1]['precision']:.3f}")
+    for name, precisions in summary.get("noise", {}).get("columns", {}).items():
+        print_line(f"precision at {precisions[1]['k']} by {name}: {precisions[1]['precision']:.3f}")
     print_line(folder / "report.html")
 
 
 def show_analysis(analysis: dict[str, Any], folder: Path) -> None:
     """Show the results of `analyze`, one row per hardness, attacked model and split."""
-    if _json({**analysis, "folder": str(folder)}):
+    if _printed_as_json({**analysis, "folder": str(folder)}):
         return
     radii = sorted({row["eps"] for row in analysis["vulnerability"]})
     shown_eps = radii[len(radii) // 2]
@@ -170,15 +173,15 @@ def show_analysis(analysis: dict[str, Any], folder: Path) -> None:
         low, high = margin["interval"] or (None, None)
         interval = "-" if low is None else f"{low:.2f} to {high:.2f}"
         correlation = "-" if margin["spearman"] is None else f"{margin['spearman']:.3f}"
-        ends = [f"{100 * parts[i]['robust']:.1f}" for i in (0, -1)]
-        _row(table, margin["hardness"], margin["attacked"], margin["split"], correlation, interval, *ends)
-    _print(table)
+        accuracies = [f"{100 * parts[i]['robust']:.1f}" for i in (0, -1)]  # of the easiest and the hardest part
+        _add_row(table, margin["hardness"], margin["attacked"], margin["split"], correlation, interval, *accuracies)
+    _print_table(table)
     print_line(folder / "report.html")
 
 
 def show_run_comparison(comparison: dict[str, Any], folder: Path) -> None:
     """Show the comparison of `run`."""
-    if _json({**comparison, "folder": str(folder)}):
+    if _printed_as_json({**comparison, "folder": str(folder)}):
         return
     rows = comparison["rows"]
     table = Table(
@@ -190,43 +193,43 @@ def show_run_comparison(comparison: dict[str, Any], folder: Path) -> None:
     )
     for row in rows:
         accuracies = [row["clean"]["accuracy"], *(e["accuracy"] for e in row["worst"])]
-        _row(table, row["trained_on"], row["objective"], *(f"{100 * value:.1f}" for value in accuracies))
-    _print(table)
+        _add_row(table, row["trained_on"], row["objective"], *(f"{100 * value:.1f}" for value in accuracies))
+    _print_table(table)
     print_line(folder / "report.html")
 
 
 def show_prediction(record: dict[str, Any], file: Path) -> None:
     """Show the results of `predict`."""
-    if _json({**record, "file": str(file)}):
+    if _printed_as_json({**record, "file": str(file)}):
         return
     table = Table("class", "images")
     for name, count in record["summary"]["counts"].items():
-        _row(table, name, str(count))
-    _print(table)
+        _add_row(table, name, str(count))
+    _print_table(table)
     print_line(file)
 
 
 def show_report(file: Path) -> None:
-    """Show the path of the page."""
-    if not _json({"file": str(file)}):
+    """Show the path of the written file."""
+    if not _printed_as_json({"file": str(file)}):
         print_line(file)
 
 
 def show_doctor(diagnosis: dict[str, Any]) -> None:
     """Show the results of `doctor`."""
-    if _json(diagnosis):
+    if _printed_as_json(diagnosis):
         return
     table = Table("part", "what", "found")
     for part, facts in diagnosis.items():
-        for row, (name, value) in enumerate(_facts(facts)):
-            _row(table, "" if row else part, name, value)
-    _print(table)
+        for row, (name, value) in enumerate(_flatten_facts(facts)):
+            _add_row(table, "" if row else part, name, value)
+    _print_table(table)
 
 
-def _facts(facts: Any, name: str = "") -> list[tuple[str, str]]:
+def _flatten_facts(facts: Any, name: str = "") -> list[tuple[str, str]]:
     """Name and value of every fact, including nested ones, as text."""
     if isinstance(facts, dict):
-        return [line for key, value in facts.items() for line in _facts(value, f"{name} {key}".strip())]
+        return [pair for key, value in facts.items() for pair in _flatten_facts(value, f"{name} {key}".strip())]
     if isinstance(facts, list):
         facts = ", ".join(map(str, facts)) or None
     words = {True: "yes", False: "no", None: "none"}
@@ -235,7 +238,7 @@ def _facts(facts: Any, name: str = "") -> list[tuple[str, str]]:
 
 def show_estimate(estimate: dict[str, Any]) -> None:
     """Show the estimate of `compare --dry-run`."""
-    if _json(estimate):
+    if _printed_as_json(estimate):
         return
     print_line(f"{estimate['missing']} of {estimate['cells']} cells are missing: {estimate['updates']} updates")
     duration = format_duration(estimate["seconds"])
@@ -244,16 +247,16 @@ def show_estimate(estimate: dict[str, Any]) -> None:
 
 def show_declared(declared: "DeclaredContrasts", folder: Path) -> None:
     """Show the contrasts that `compare --preregister` declared."""
-    lines = [contrast.to_json() | {"primary": contrast == declared.primary} for contrast in declared.contrasts]
-    if _json({"declared": lines, "file": str(folder / "run.json")}):
+    rows = [contrast.to_json() | {"primary": contrast == declared.primary} for contrast in declared.contrasts]
+    if _printed_as_json({"declared": rows, "file": str(folder / "run.json")}):
         return
     table = Table("contrast", "compared at", "objective", "kept", "eps", "budget", "seeds", title="declared contrasts")
     for contrast in declared.contrasts:
         name = f"{contrast.method} vs {contrast.against}" + " (primary)" * (contrast == declared.primary)
         budget = f"{contrast.size} {contrast.unit}"
         setting = (contrast.objective, format_percent(contrast.fraction), format_eps(contrast.eps), budget)
-        _row(table, name, contrast.kind, *setting, str(len(contrast.seeds)))
-    _print(table)
+        _add_row(table, name, contrast.kind, *setting, str(len(contrast.seeds)))
+    _print_table(table)
     print_line(folder / "run.json")
 
 
@@ -264,8 +267,8 @@ def show_comparison(folder: Path) -> None:
 
     results = read_table(folder / "results.parquet", {})
     contrasts = read_record(folder / "contrasts.json")["contrasts"]
-    if not _json({"results": results.to_pylist(), "contrasts": contrasts, "folder": str(folder)}):
-        _print(results_table(results))
+    if not _printed_as_json({"results": results.to_pylist(), "contrasts": contrasts, "folder": str(folder)}):
+        _print_table(results_table(results))
         print_line(folder / "results.parquet")
         print_line(folder / "report.html")
 
@@ -278,9 +281,9 @@ def show_demo(results: "pa.Table", folder: Path) -> None:
 
     groups = group_results(results)
     advice = advise(measure_contrasts(folder, results), groups)
-    if _json({"results": results.to_pylist(), "says": advice, "folder": str(folder)}):
+    if _printed_as_json({"results": results.to_pylist(), "says": advice, "folder": str(folder)}):
         return
-    _print(group_table(groups))
+    _print_table(group_table(groups))
     print_line(advice)
     print_line(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
     print_line(
@@ -321,20 +324,20 @@ def group_table(groups: "Sequence[Group]") -> Table:
             table.add_section()
         last_block = block
         objective = format_objective(group.objective, (g.objective for g in groups))
-        _row(
+        _add_row(
             table,
             objective,
             format_percent(group.fraction),
             group.method,
             *[group.budget] * several_budgets,
             str(group.seeds),
-            _spread(group.clean),
-            *[_spread(group.accuracy_at(e)) for e in eps],
+            _format_mean_std(group.clean),
+            *[_format_mean_std(group.accuracy_at(e)) for e in eps],
         )
     return table
 
 
-def _spread(figures: tuple[float, float] | None) -> str:
+def _format_mean_std(figures: tuple[float, float] | None) -> str:
     if figures is None:
         return "-"
     return f"{100 * figures[0]:.1f}" + (f" ± {100 * figures[1]:.1f}" if figures[1] == figures[1] else "")

@@ -155,17 +155,17 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     require(len(set(margin_names)) == len(margin_names), "margins", "named once each", margin_names)
     if options.margins or any(getattr(attack, "needs_gradient", False) for attack in loaded):
         require_gradient(model, source, device, card.model)
-    host = options.weights if options.weights.is_dir() else options.weights.parent
-    claimed = open_run_folder(
+    weights_folder = options.weights if options.weights.is_dir() else options.weights.parent
+    run_folder = open_run_folder(
         options.out,
         "evaluate",
         identity,
         overwrite=options.overwrite,
         record="evaluation.json",
         output_names=OUTPUT_NAMES,
-        host=host,
+        host=weights_folder,
     )
-    with claimed as run, full_float32():
+    with run_folder as run, full_float32():
         run.record["model"] = card.model
         run.record["unreadable"] = list(source.unreadable)
         checks = check_class_names(options, card.class_names, source.class_names)
@@ -194,8 +194,10 @@ def _add_margins(
     measured = {name for table in tables for name in table["attack"].to_pylist()}
     for name, attack in margins:
         if name not in measured:
-            partial = run.path / PARTIAL / f"margins-{name.replace(':', '-')}-{options.norm}.parquet"
-            tables.append(measure_margins(name, attack, options.norm, model, split, clean, options.batch_size, partial))
+            partial_file = run.path / PARTIAL / f"margins-{name.replace(':', '-')}-{options.norm}.parquet"
+            tables.append(
+                measure_margins(name, attack, options.norm, model, split, clean, options.batch_size, partial_file)
+            )
     if tables and margins:
         combined = with_provenance(pa.concat_tables([table.replace_schema_metadata() for table in tables]), provenance)
         write_table(combined, file)
@@ -220,9 +222,9 @@ def _evaluate(
     run: RunFolder,
     first_checks: list[Check],
 ) -> Evaluation:
-    partial = run.path / PARTIAL
-    expected = len(options.attack) * len(options.eps or ())
-    images_saved = not options.save_adversarial or _count_image_files(run) >= expected
+    partial_folder = run.path / PARTIAL
+    expected_files = len(options.attack) * len(options.eps or ())
+    images_saved = not options.save_adversarial or _count_image_files(run) >= expected_files
     if run.done and images_saved:
         log.info("%s is finished already", run.file)
         return read_evaluation(run)
@@ -235,6 +237,7 @@ def _evaluate(
     checks += check_normalisation(options, source, split, model, clean)
     checks += check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
     specs = list(options.attack)
+    # where the gradient of the cross-entropy vanishes, the margin loss may still have one
     zero_gradient = next((check for check in checks if check.name == "zero_gradient" and not check.passed), None)
     if zero_gradient and not any("margin" in spec for spec in specs):
         specs.append("pgd:loss=margin")
@@ -242,7 +245,7 @@ def _evaluate(
     for spec in specs:
         for eps in options.eps or ():
             name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
-            attacked.append(attack_or_read(partial, name, attack, eps, model, split, clean, options))
+            attacked.append(attack_or_read(partial_folder, name, attack, eps, model, split, clean, options))
             log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, format_eps(eps), attacked[-1].accuracy)
     worst = worst_case(attacked)
     checks += [*check_order(attacked), *check_longer_attack(model, split, clean, attacked, worst, options.seed)]
@@ -264,12 +267,12 @@ def _evaluate(
     }
     margins = {name: value for name, value in run.record.get("summary", {}).items() if name == "margins"}
     run.finish(summary=facts | margins | result.summary())
-    delete_written(partial)
+    delete_written(partial_folder)
     return result
 
 
 def describe_attacks(options: EvaluateOptions, specs: Sequence[str]) -> dict[str, Any]:
-    """Attack -> all its parameters; those that depend on eps have their value at the first eps."""
+    """Attack -> all its parameters; parameters that depend on eps have their value at the first eps."""
     described: dict[str, Any] = {}
     for spec in specs:
         name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=(options.eps or (0.0,))[0])
@@ -281,7 +284,7 @@ def describe_attacks(options: EvaluateOptions, specs: Sequence[str]) -> dict[str
 
 
 def attack_or_read(
-    partial: Path,
+    partial_folder: Path,
     name: str,
     attack: Attack,
     eps: float,
@@ -291,9 +294,10 @@ def attack_or_read(
     options: EvaluateOptions,
 ) -> Outcome:
     """The outcome of one attack at one eps, read from an earlier start's file if there is one."""
+    # the fewest decimals, at least four, that give every eps another file name
     digits = next(n for n in range(4, 18) if len({f"{e:.{n}f}" for e in options.eps or ()}) == len(options.eps or ()))
     stem = f"{name.replace(':', '-').replace('=', '_')}-{options.norm}-{eps:.{digits}f}"
-    file = partial / f"{stem}-{eps!r}.parquet"
+    file = partial_folder / f"{stem}-{eps!r}.parquet"
     images_file = options.out / "adversarial" / f"{stem}.safetensors"
     if file.exists() and (images_file.exists() or not options.save_adversarial):
         table = read_table(file, {"index": "integer", "pred": "integer", "broken": "bool"})
@@ -310,21 +314,26 @@ def attack_or_read(
 
 
 def read_evaluation(run: RunFolder) -> Evaluation:
-    """Read the evaluation that a finished run wrote."""
+    """Read the evaluation that a finished run wrote.
+
+    Raises:
+        UsageError: `predictions.parquet` is missing or damaged, or does not match `evaluation.json`.
+    """
     table = read_table(run.path / "predictions.parquet", {"index": "integer", "pred": "integer", "broken": "bool"})
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     summary = run.record["summary"]
-    sizes = {line["samples"] for line in (summary["clean"], *summary["attacked"])}
+    entries = (summary["clean"], *summary["attacked"])
+    sample_counts = {entry["samples"] for entry in entries}
     outcomes: list[Outcome] = []
-    for line in (summary["clean"], *summary["attacked"]):
-        rows = (columns["attack"] == line["attack"]) & (columns["eps"] == line["eps"])
+    for entry in entries:
+        rows = (columns["attack"] == entry["attack"]) & (columns["eps"] == entry["eps"])
         index, pred, broken = (columns[name][rows] for name in ("index", "pred", "broken"))
-        stages = line.get("stages", {})
-        if not np.array_equal(index, outcomes[0].index if outcomes else index) or {len(index)} != sizes:
+        stages = entry.get("stages", {})
+        if not np.array_equal(index, outcomes[0].index if outcomes else index) or {len(index)} != sample_counts:
             raise UsageError(
                 f"{run.path / 'predictions.parquet'} does not hold the outcomes that evaluation.json lists"
             )
-        outcomes.append(Outcome(line["attack"], line["norm"], line["eps"], index, pred, broken, stages))
+        outcomes.append(Outcome(entry["attack"], entry["norm"], entry["eps"], index, pred, broken, stages))
     checks = [
         Check(**{field.name: check[field.name] for field in dataclasses.fields(Check)}) for check in summary["checks"]
     ]
@@ -338,12 +347,16 @@ def _count_image_files(run: RunFolder) -> int:
 
 
 def worst_case(attacked: Sequence[Outcome]) -> list[Outcome]:
-    """The worst-case outcome for each eps: a sample is broken if any attack broke it."""
+    """The worst-case outcome for each eps: a sample is broken if any attack broke it.
+
+    Raises:
+        UsageError: there are no outcomes.
+    """
     worst: dict[float, Outcome] = {}
     for outcome in attacked:
-        other = worst.get(outcome.eps)
-        broken = outcome.broken if other is None else outcome.broken | other.broken
-        pred = outcome.pred if other is None else np.where(other.broken, other.pred, outcome.pred)
+        earlier = worst.get(outcome.eps)
+        broken = outcome.broken if earlier is None else outcome.broken | earlier.broken
+        pred = outcome.pred if earlier is None else np.where(earlier.broken, earlier.pred, outcome.pred)
         worst[outcome.eps] = Outcome("worst", outcome.norm, outcome.eps, outcome.index, pred, broken)
     if not worst:
         raise UsageError("attack: at least one is needed")

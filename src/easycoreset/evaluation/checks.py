@@ -35,7 +35,10 @@ class Check:
 def check_model_behaviour(
     model: nn.Module, split: Split, rows: np.ndarray, correct: np.ndarray, norm: str, seed: int
 ) -> list[Check]:
-    """Check inputs, logits, gradients, batch invariance, randomness, and that a huge eps breaks all samples."""
+    """Check inputs, logits, gradients, batch invariance, randomness, and that a huge eps breaks all samples.
+
+    `rows` are the rows of the evaluated samples in the split, `correct` those classified correctly without an attack.
+    """
     device = device_of(model)
     batch = next(split.batches(_draw_rows(rows, seed), BEHAVIOUR_SAMPLES, device))
     with frozen(model):
@@ -67,7 +70,8 @@ def check_model_behaviour(
             "deterministic",
             deviation,
             deviation < 1e-4,
-            f"two forward passes differ by {deviation:.2g} of the largest logit: attack a randomised defence's average",
+            f"two forward passes differ by {deviation:.2g} of the largest logit: if the model is random on purpose, "
+            "attack its average",
         ),
         _logits_not_probabilities(logits),
         Check(
@@ -75,7 +79,7 @@ def check_model_behaviour(
             float(not has_gradient),
             has_gradient,
             "no gradient of the model's logits reaches its input (detach, no_grad, or a threshold inside it?): "
-            "gradient-based attacks show nothing; read square's figure",
+            "gradient-based attacks show nothing; use the accuracy under the square attack",
         ),
     ]
     if len(correct):
@@ -85,7 +89,7 @@ def check_model_behaviour(
 
 
 def one_by_one(model: nn.Module, x: Tensor, logits_like: Tensor) -> Tensor:
-    """Logits at batch size 1; not finite where the model does not run on a single sample at all."""
+    """Logits at batch size 1; NaN if the model cannot run on a single sample."""
     try:
         return torch.cat([model(x[row : row + 1]) for row in range(len(x))])
     except (RuntimeError, ValueError):  # the model needs the statistics of a batch
@@ -93,12 +97,13 @@ def one_by_one(model: nn.Module, x: Tensor, logits_like: Tensor) -> Tensor:
 
 
 def check_above_chance(clean: Outcome, labels: np.ndarray) -> Check:
-    """A model that does no better than always naming the largest class shows nothing under attack."""
+    """Check that clean accuracy is above the share of the largest class; otherwise the attacks show nothing."""
     counts = np.bincount(labels[clean.index])
     share = float(counts.max() / counts.sum())
     message = (
-        f"clean accuracy {clean.accuracy:.1%} is that of always naming the largest class ({share:.1%}): is it trained, "
-        "and does it take images in [0, 1]? --input-mean and --input-std give the normalisation of a foreign model"
+        f"clean accuracy {clean.accuracy:.1%} is no better than always predicting the largest class ({share:.1%}): is "
+        "the model trained, and does it take images in [0, 1]? --input-mean and --input-std give the normalisation of "
+        "a foreign model"
     )
     return Check("above_chance", clean.accuracy, clean.accuracy > share, message)
 
@@ -116,7 +121,9 @@ def check_trained_on(trained_on: dict[str, Any] | None, split: Split, rows: np.n
 
 
 def expected_strength(attack: str) -> tuple[int, ...]:
-    """Expected strength of an attack: noise, square, fgsm, pgd by its steps and restarts, autoattack; () if unknown.
+    """Expected strength of an attack, as a tuple that can be compared; () if unknown.
+
+    The order is noise, square, fgsm, pgd (by its steps, then its restarts), apgd, autoattack.
 
     >>> expected_strength("noise") < expected_strength("fgsm") < expected_strength("pgd:steps=10")
     True
@@ -130,7 +137,8 @@ def expected_strength(attack: str) -> tuple[int, ...]:
 def check_order(attacked: Sequence[Outcome]) -> list[Check]:
     """A weaker attack should not break more than a stronger one, nor a black-box attack more than a white-box one.
 
-    The order is not a theorem: a warning needs more than one point and two paired standard errors.
+    An exception to this order is possible, so a warning needs an excess of more than one point and of more than two
+    paired standard errors.
     """
     checks: list[Check] = []
     for weak in attacked:
@@ -138,7 +146,7 @@ def check_order(attacked: Sequence[Outcome]) -> list[Check]:
             if weak.eps != strong.eps or not () < expected_strength(weak.attack) < expected_strength(strong.attack):
                 continue
             if weak.attack.startswith("square") and strong.attack.startswith("fgsm"):
-                continue  # thousands of queries may well find more than one step
+                continue  # thousands of queries may well break more samples than one gradient step
             difference = weak.broken.astype(float) - strong.broken.astype(float)
             excess = float(difference.mean())
             error = float(difference.std() / np.sqrt(len(difference)))
@@ -159,7 +167,7 @@ def check_longer_attack(
 ) -> list[Check]:
     """An attack five times as long should break few samples that survived every attack.
 
-    It is PGD by the margin loss with small steps, from other starts, on some survivors of the radius where robust
+    It is PGD by the margin loss with small steps, from other starts, on some survivors at the eps where robust
     accuracy is farthest from both 0 and clean accuracy. It runs only after gradient attacks, and not after APGD or
     AutoAttack. A warning needs more than one point plus two standard errors.
     """
@@ -196,7 +204,7 @@ def check_longer_attack(
 
 
 def longer_attack_steps(attacks: Iterable[str]) -> int:
-    """Five times the most gradient steps of an attack; 0 if there are none, or after default APGD or AutoAttack.
+    """Five times the gradient steps of the longest attack; 0 without any, or with default APGD or AutoAttack.
 
     >>> longer_attack_steps(["fgsm", "pgd:steps=10:restarts=2"]), longer_attack_steps(["pgd", "autoattack"])
     (100, 0)
@@ -220,8 +228,8 @@ def _finite(name: str, values: Tensor, message: str) -> Check:
 
 
 def _logits_not_probabilities(logits: Tensor) -> Check:
-    in_range = bool((logits >= 0).all() and (logits <= 1).all())  # also true of a network that learnt little
-    sums_to_one = bool(((logits.sum(1) - 1).abs() < 1e-3).all())  # as after a softmax
+    in_range = bool((logits >= 0).all() and (logits <= 1).all())  # logits of a network that learnt little may be, too
+    sums_to_one = bool(((logits.sum(1) - 1).abs() < 1e-3).all())  # as the outputs of a softmax do
     like_probabilities = in_range and (sums_to_one or bool((logits.amax(1) > 0.9).float().mean() > 0.5))
     message = (
         "the outputs all lie in [0, 1], as probabilities do: cross-entropy needs logits; remove the model's softmax or "
@@ -238,7 +246,7 @@ def _zero_gradient(model: nn.Module, split: Split, correct: np.ndarray, seed: in
     share = float((gradient.flatten(1).abs().amax(1) == 0).float().mean())
     message = (
         f"{share:.1%} of the correct samples have no cross-entropy gradient at all (over-confident logits): attacks by "
-        "cross-entropy report robustness that is not there; read the margin-loss figure"
+        "cross-entropy report robustness that is not there; use the accuracy under the margin loss"
     )
     return Check("zero_gradient", share, share <= 0.05, message)
 

@@ -1,4 +1,4 @@
-"""Margins: each sample's distance to the boundary, as an attack finds it, and accuracy over all eps at once."""
+"""Margins: each sample's distance to the boundary, as an attack finds it, and the curve of accuracy over eps."""
 
 import time
 from pathlib import Path
@@ -22,7 +22,7 @@ from easycoreset.models.modes import device_of, frozen
 from easycoreset.options import Norm
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 
-CURVE_POINTS = 50  # of the accuracy curve
+CURVE_POINTS = 50  # values of eps on the accuracy curve
 
 
 def load_margin(spec: str, norm: Norm) -> tuple[str, Any]:
@@ -35,7 +35,7 @@ def load_margin(spec: str, norm: Norm) -> tuple[str, Any]:
     if hasattr(attack, "norm"):
         return spell_member(split_spec(spec)[0], attack), load_member("margin", spec, MARGINS, norm=norm)
     if norm != "l2":
-        raise UsageError(f"margin {quote(spec)} is of l2; got norm {quote(norm)}")
+        raise UsageError(f"margin {quote(spec)} supports only norm 'l2'; got norm {quote(norm)}")
     return spell_member(split_spec(spec)[0], attack), attack
 
 
@@ -47,8 +47,8 @@ def measure_margins(
     Progress is saved to `file`, from which an interrupted call resumes.
 
     Returns:
-        `index, label, attack, norm, distance_upper_bound, found`; 0 where a sample is misclassified when clean, null
-        where no adversarial point was found.
+        A table with the columns `index, label, attack, norm, distance_upper_bound, found`. The distance is 0 if the
+        sample is misclassified when clean, and null if no adversarial point was found.
     """
     device = device_of(model)
     distance = np.zeros(len(clean.index))
@@ -58,19 +58,19 @@ def measure_margins(
         table = read_table(file, {"found": "bool"})
         distance, found = (table[column].to_numpy(zero_copy_only=False).copy() for column in ("distance", "found"))
         done = int(read_provenance(table, file, None)["done"])
-    row_of = {int(index): row for row, index in enumerate(clean.index)}
-    rows = clean.index[~clean.broken]
+    position_of = {int(index): position for position, index in enumerate(clean.index)}
+    rows = clean.index[~clean.broken]  # rows of the split
     last_save = time.monotonic()
     with progress(f"margins by {name}", len(rows), done) as bar:
         for batch in split.batches(rows[done:], batch_size, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
             with frozen(model), torch.no_grad():
                 broken = model(x_adv).argmax(1) != batch.y
-            batch_rows = np.array([row_of[index] for index in batch.index.tolist()])
-            distance[batch_rows] = perturbation_norms(x_adv - batch.x, norm).cpu().numpy()
-            found[batch_rows] = broken.cpu().numpy()
-            done += len(batch_rows)
-            bar.advance(len(batch_rows))
+            positions = np.array([position_of[index] for index in batch.index.tolist()])
+            distance[positions] = perturbation_norms(x_adv - batch.x, norm).cpu().numpy()
+            found[positions] = broken.cpu().numpy()
+            done += len(positions)
+            bar.advance(len(positions))
             if time.monotonic() - last_save > SAVE_INTERVAL:
                 table = pa.table({"distance": distance, "found": found})
                 write_table(with_provenance(table, {"done": done}), file)

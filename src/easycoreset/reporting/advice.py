@@ -11,9 +11,10 @@ MAX_OTHER_SETTINGS = 3  # further settings that have a sentence each
 
 
 def advise(contrasts: Sequence[Contrast], groups: Sequence[Group]) -> str:
-    """One paragraph: what to keep in the primary contrast's setting, else in the first, and a sentence on each other.
+    """One paragraph that says which samples to keep, then a sentence on each of the other settings.
 
-    Only a declared contrast whose verdict is gain or loss is called shown; other gains are only described.
+    It recommends samples for the setting of the first declared contrast (the primary one, if there is one), or else
+    for the first setting. Only a declared contrast whose verdict is gain or loss is called "shown".
     """
     declared = [contrast for contrast in contrasts if contrast.declared]
     settings = list(dict.fromkeys(contrast.plan.setting for contrast in (*declared, *contrasts)))
@@ -35,8 +36,8 @@ def _in_setting(contrasts: Sequence[Contrast], setting: tuple[str, str | None, s
     return [contrast for contrast in contrasts if contrast.plan.eps == eps]
 
 
-def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family: int) -> list[str]:
-    """What to keep, at what cost, and whether random or all data would do as well."""
+def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family_size: int) -> list[str]:
+    """Sentences on which samples to keep, at which cost, and whether random samples or all data would do as well."""
     plan = contrasts[0].plan
     kept = format_percent(plan.fraction)
     attack = f"against an attack of eps {format_eps(plan.eps)}"
@@ -52,7 +53,7 @@ def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family: i
         best, *others = winners
         sentences += [
             f"Keep the {kept} that {best.method} selects: {attack} the model is {_points(best)} more robust than "
-            f"one of as many random samples{_at_what(best)}."
+            f"one of as many random samples{_matched_by(best)}."
         ]
         sentences += [
             f"{c.method} also gains {_points(c)}; these contrasts do not compare the two methods." for c in others
@@ -60,7 +61,7 @@ def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family: i
     elif measured:
         sentences += [
             f"{where}, no method is shown to make the model more robust {attack} than as many random "
-            f"samples{_at_what(measured[0])}: keep random ones."
+            f"samples{_matched_by(measured[0])}: keep random ones."
         ]
         losers = [c.method for c in measured if c.verdict == "loss"]
         sentences += [f"Shown to make it less robust: {', '.join(losers)}."] if losers else []
@@ -76,12 +77,12 @@ def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family: i
     return [
         *sentences,
         nearest + _compare_at_equal_budgets(best, contrasts, groups, is_gain_stated),
-        *_compare_alternatives(best, contrasts, family),
+        *_compare_alternatives(best, contrasts, family_size),
     ]
 
 
 def _say_unfinished(where: str, declared: Sequence[Contrast], contrasts: Sequence[Contrast]) -> str:
-    """The sentences where no declared comparison with random is finished."""
+    """The sentence for a setting in which no declared comparison with random is finished."""
     if declared:
         first = min(declared, key=lambda c: not c.primary)
         planned = len(first.plan.seeds)
@@ -91,24 +92,24 @@ def _say_unfinished(where: str, declared: Sequence[Contrast], contrasts: Sequenc
     return f"{where}, no method was declared to be compared with random."
 
 
-def _at_what(contrast: Contrast) -> str:
+def _matched_by(contrast: Contrast) -> str:
     return " at the same clean accuracy" if contrast.plan.kind == MATCHED_CLEAN else " at the same budget"
 
 
 def _compare_at_equal_budgets(
     best: Contrast, contrasts: Sequence[Contrast], groups: Sequence[Group], is_gain_stated: bool
 ) -> str:
-    """A sentence comparing with random at equal budgets; empty where either has no row of that budget."""
+    """A sentence comparing with random at equal budgets; empty if a row of this budget is missing."""
     plan = best.plan
-    row, random = (_find_group(name, plan, groups) for name in (best.method, BASELINE))
+    group, random = (_find_group(name, plan, groups) for name in (best.method, BASELINE))
     equal = next(
         (c for c in contrasts if c.method == best.method and c.against == BASELINE and c.plan.kind == EQUAL_UPDATES),
         None,
     )
-    if row is None or random is None:
+    if group is None or random is None:
         return ""
-    change = 100 * (row.clean[0] - random.clean[0])
-    clean = f"{100 * row.clean[0]:.1f}% instead of {100 * random.clean[0]:.1f}%"
+    change = 100 * (group.clean[0] - random.clean[0])
+    clean = f"{100 * group.clean[0]:.1f}% instead of {100 * random.clean[0]:.1f}%"
     difference = f"{abs(change):.1f} points {'lower' if change < 0 else 'higher'} ({clean})"
     if equal is None or equal.estimate is None or is_gain_stated:
         return f"At equal budgets its clean accuracy is {difference}."
@@ -116,16 +117,17 @@ def _compare_at_equal_budgets(
     return f"At equal budgets {robust}, and its clean accuracy {difference}."
 
 
-def _compare_alternatives(best: Contrast, contrasts: Sequence[Contrast], family: int) -> list[str]:
+def _compare_alternatives(best: Contrast, contrasts: Sequence[Contrast], family_size: int) -> list[str]:
     """Sentences comparing the method with random's frontier and with all data."""
     sentences: list[str] = []
-    measured = [c for c in contrasts if c.method == best.method and c.estimate is not None and c.low == c.low]
+    of_method = [c for c in contrasts if c.method == best.method]
+    measured = [c for c in of_method if c.estimate is not None and c.low == c.low]  # with an interval: low is not NaN
     matched = next((c for c in measured if c.against == BASELINE and c.plan.kind == MATCHED_CLEAN), None)
     full = next((c for c in measured if c.against == FULL), None)
     if matched is not None and matched.verdict in ("inconclusive", "no difference", "loss"):
         sentences.append(
             "Random samples trained for fewer updates reach the same clean accuracy; there the robust accuracy of "
-            f"{best.method} is {_higher_or_lower(matched)} than theirs: {_why_no_claim(matched, family)}."
+            f"{best.method} is {_higher_or_lower(matched)} than theirs: {_why_no_claim(matched, family_size)}."
         )
     if full is None or full.provisional:
         return sentences
@@ -142,7 +144,7 @@ def _compare_alternatives(best: Contrast, contrasts: Sequence[Contrast], family:
     elif full.verdict == "inconclusive":
         sentences.append(
             f"Its robust accuracy is {_higher_or_lower(full)} than that of all data at the same budget: "
-            f"{_why_no_claim(full, family)}."
+            f"{_why_no_claim(full, family_size)}."
         )
     else:
         hint = "" if full.declared else ", which was not declared beforehand"
@@ -152,13 +154,17 @@ def _compare_alternatives(best: Contrast, contrasts: Sequence[Contrast], family:
     return sentences
 
 
-def _why_no_claim(contrast: Contrast, family: int) -> str:
+def _why_no_claim(contrast: Contrast, family_size: int) -> str:
     """Why a gain is not claimed."""
     if contrast.low <= 0 <= contrast.high:
         return "that is no detectable difference"
     if contrast.held_back:
         return "that supports no claim, because the primary contrast supports none"
-    return f"that is too little for a claim among {family} declared contrasts" if contrast.declared else "a first look"
+    return (
+        f"that is too little for a claim among {family_size} declared contrasts"
+        if contrast.declared
+        else "a first look"
+    )
 
 
 def _sum_up(contrasts: Sequence[Contrast]) -> str:
@@ -181,7 +187,7 @@ def _sum_up(contrasts: Sequence[Contrast]) -> str:
 
 
 def _points(contrast: Contrast, sign: int = 1) -> str:
-    """A gain in points with its interval; with sign -1 a loss."""
+    """A gain in points, with its interval if there is one; with sign -1 a loss."""
     low, high = sorted((sign * contrast.low, sign * contrast.high))
     interval = f" ({100 * low:.1f} to {100 * high:.1f})" if contrast.low == contrast.low else ""
     return f"{100 * sign * contrast.gain:.1f} points{interval}"
@@ -190,12 +196,12 @@ def _points(contrast: Contrast, sign: int = 1) -> str:
 def _higher_or_lower(contrast: Contrast) -> str:
     """A gain as "N points (LOW to HIGH) higher" or "... lower"."""
     value, low, high = (100 * v for v in (contrast.gain, contrast.low, contrast.high))
-    sign, word = (1, "higher") if value > -0.05 else (-1, "lower")
+    sign, word = (1, "higher") if value > -0.05 else (-1, "lower")  # -0.05 rounds to 0.0
     bounds = sorted((sign * low, sign * high))
     return f"{abs(value):.1f} points" + (f" ({bounds[0]:.1f} to {bounds[1]:.1f})" if low == low else "") + f" {word}"
 
 
 def _find_group(method: str, plan: PlannedContrast, groups: Sequence[Group]) -> Group | None:
-    """The row of a method in the plan's setting and at its budget."""
+    """The group of a method in the plan's setting and at its budget; None if there is none."""
     key = (method, plan.fraction, plan.objective, f"{plan.size} {plan.unit}")
     return next((g for g in groups if (g.method, g.fraction, g.objective, g.budget) == key), None)

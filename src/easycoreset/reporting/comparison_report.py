@@ -47,20 +47,24 @@ def describe_comparison(folder: Path) -> list[Section]:
     cells = {name: read_record(folder / "cells" / name / "cell.json") for name in _cell_names(results)}
     return [
         _verdict(results, contrasts, groups, record.get("planned")),
-        Section("Clean against robust accuracy", [FRONTIER], figures=draw_frontiers(results, groups)),
+        Section("Clean against robust accuracy", [FRONTIER_NOTE], figures=draw_frontiers(results, groups)),
         *describe_fractions(groups),
         Section("Robustness over eps", figures=draw_curves(groups)),
         _setting(results, cells),
         Section("Cost", figures=[draw_cost(results)]),
-        Section("All results", [EPOCHS_NOTE, RS2], tables=[_table(groups, results, cells)]),
+        Section("All results", [EPOCHS_NOTE, RS2_NOTE], tables=[_table(groups, results, cells)]),
         *(
-            [Section("What the declared contrasts rest on", [SENSITIVITY], tables=[make_sensitivity_table(declared)])]
+            [
+                Section(
+                    "What the declared contrasts rest on", [SENSITIVITY_NOTE], tables=[make_sensitivity_table(declared)]
+                )
+            ]
             if declared
             else []
         ),
         *describe_strong_attacks(cells, outcomes),
         *describe_classes(outcomes),
-        Section("Every contrast", [EXPLORATORY], tables=[make_contrast_table(contrasts)], collapsed=True),
+        Section("Every contrast", [EXPLORATORY_NOTE], tables=[make_contrast_table(contrasts)], collapsed=True),
         _class_counts(results, cells),
         describe_start_history(record),
         *_hardness(folder, groups),
@@ -71,19 +75,20 @@ def describe_comparison(folder: Path) -> list[Section]:
 def _setting(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
     """The data, the training and the attacks."""
     rows = results.to_pylist()
-    points = [f"Data {', '.join(_distinct(rows, 'data'))}; model {', '.join(_distinct(rows, 'model'))}."]
-    points.append(f"Training: {', '.join(_training_options([cell['options'] for cell in cells.values()]))}.")
+    bullets = [f"Data {', '.join(_distinct(rows, 'data'))}; model {', '.join(_distinct(rows, 'model'))}."]
+    bullets.append(f"Training: {', '.join(_training_options([cell['options'] for cell in cells.values()]))}.")
     for objective in _distinct(rows, "objective"):
         name, parameters = objective.partition(":")[::2]
         if name != "standard" and "." not in name and "eps=" not in parameters:
-            points.append(f"{objective} was trained at its default eps, 8/255.")
-    for name, fields in {n: f for cell in cells.values() for n, f in cell.get("attacks", {}).items()}.items():
-        points.append(f"Attack {name}: {', '.join(f'{key} {_format_value(value)}' for key, value in fields.items())}.")
-    sizes = {(row["eps"], row["samples"]) for row in rows}
-    if len({size for _, size in sizes}) > 1:
-        counts = ", ".join(f"{size} at eps {format_eps(eps)}" for eps, size in sorted(sizes))
-        points.append(f"The accuracies are of different numbers of test images: {counts}.")
-    return Section("Setting", bullets=points)
+            bullets.append(f"{objective} was trained at its default eps, 8/255.")
+    attacks = {name: fields for cell in cells.values() for name, fields in cell.get("attacks", {}).items()}
+    for name, fields in attacks.items():
+        bullets.append(f"Attack {name}: {', '.join(f'{key} {_format_value(value)}' for key, value in fields.items())}.")
+    image_counts = {(row["eps"], row["samples"]) for row in rows}
+    if len({count for _, count in image_counts}) > 1:
+        counts = ", ".join(f"{count} at eps {format_eps(eps)}" for eps, count in sorted(image_counts))
+        bullets.append(f"The accuracies are of different numbers of test images: {counts}.")
+    return Section("Setting", bullets=bullets)
 
 
 def _training_options(cells: Sequence[dict[str, Any]]) -> list[str]:
@@ -109,20 +114,20 @@ def _format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-MAIN_OPTIONS = ("scoring_epochs", "batch_size", "lr", "weight_decay", "schedule")  # said even at their defaults
-FRONTIER = (
+MAIN_OPTIONS = ("scoring_epochs", "batch_size", "lr", "weight_decay", "schedule")  # shown even at their defaults
+FRONTIER_NOTE = (
     "Training for fewer updates also raises robustness at small eps and lowers clean accuracy: a method is better only "
     "where it lies above the line of random subsets. Bars are standard errors over seeds."
 )
-EXPLORATORY = (
+EXPLORATORY_NOTE = (
     "Contrasts that were not declared before the run are exploratory: there are many, and p is not corrected for that."
 )
-SENSITIVITY = (
+SENSITIVITY_NOTE = (
     "Each seed's gain; the interval without the seed whose gain is farthest from the mean (a check chosen after the "
     "fact, which supports no claim); the exact p of a sign-flip test over seeds, at least 2 / 2^n with n seeds; and "
     "the gain under the strong attacks, on fewer images."
 )
-RS2 = (
+RS2_NOTE = (
     "full is training on all data for the same number of updates. Choosing a new random subset every epoch (RS2, "
     "Okanovic et al. 2024) amounts to the same, up to the order of the samples."
 )
@@ -200,13 +205,13 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str
 
 
 def _rounded(value: float) -> float | None:
+    """Round to two digits; None for NaN."""
     return None if value != value else round(value, 2)
 
 
 def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
-    cell_names = {
-        (row["method"], row["fraction"]): row["cell"] for row in reversed(results.to_pylist()) if row["seed"] == 0
-    }
+    rows = reversed(results.to_pylist())  # the first cell of each key wins
+    cell_names = {(row["method"], row["fraction"]): row["cell"] for row in rows if row["seed"] == 0}
     figures = []
     for (method, fraction), name in sorted(cell_names.items()):
         counts = cells[name]["class_counts"]
@@ -234,19 +239,19 @@ def _warnings(cells: dict[str, dict[str, Any]]) -> Section:
         for check in record["checks"]
         if check["name"] == "longer_attack"
     ]
-    points: list[str] = []
+    bullets: list[str] = []
     for objective in dict.fromkeys(objective for objective, check in longer_checks if not check["passed"]):
         figures = [100 * check["figure"] for other, check in longer_checks if other == objective]
         overestimate = f"{mean(figures):.1f} points in the mean of {len(figures)} cells ({max(figures):.1f} at most)"
-        points.append(
+        bullets.append(
             f"{objective}: attacks with five times as many steps show that robust accuracy is overestimated by "
             f"{overestimate}, at the eps where each was tried; try autoattack"
         )
     summarised = {check["message"] for _, check in longer_checks}
     counted = Counter(text for record in cells.values() for text in record["warnings"] if text not in summarised)
-    points += [f"{text} ({count} of {len(cells)} cells)" for text, count in counted.most_common()]
+    bullets += [f"{text} ({count} of {len(cells)} cells)" for text, count in counted.most_common()]
     return Section(
         "Warnings",
-        [] if points else ["No warnings: every class kept samples, and every check passed in every cell."],
-        bullets=points,
+        [] if bullets else ["No warnings: every class kept samples, and every check passed in every cell."],
+        bullets=bullets,
     )

@@ -96,7 +96,7 @@ def _nan_to_null(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-RESULT_COLUMNS = {
+RESULT_COLUMNS = {  # name -> type; `?` allows nulls
     **dict.fromkeys(("cell", "method", "objective", "attack", "data"), "text"),
     "model": "text?",
     "norm": "text?",
@@ -125,10 +125,10 @@ def read_results(folder: Path) -> pa.Table:
         if name in SHARE_COLUMNS and not ((table[name].to_numpy() >= 0) & (table[name].to_numpy() <= 1)).all():
             raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be in [0, 1]")
     image_counts: dict[tuple[Any, ...], int] = {}
-    cells: dict[str, tuple[Any, ...]] = {}
+    facts_by_cell: dict[str, tuple[Any, ...]] = {}
     for row in table.to_pylist():
         facts = tuple(row[name] for name in ("data", "model", "method", "objective", "fraction", "seed", "clean"))
-        if cells.setdefault(row["cell"], facts) != facts:
+        if facts_by_cell.setdefault(row["cell"], facts) != facts:
             raise UsageError(f"{folder / 'results.parquet'}: the rows of cell {row['cell']} contradict each other")
         key = tuple(row[name] for name in ("data", "model", "objective", "fraction", "eps"))
         if image_counts.setdefault(key, row["samples"]) != row["samples"] or (row["updates"] or row["epochs"]) is None:
@@ -139,19 +139,23 @@ def read_results(folder: Path) -> pa.Table:
 
 
 def verdict_sentences(declared: Sequence[Contrast]) -> list[str]:
-    """A sentence per declared contrast; of many, only for gains, losses and the primary, and a list of the others."""
+    """A sentence for each declared contrast.
+
+    If there are more than `MAX_SENTENCES`, only gains, losses and the primary contrast have a sentence each, and the
+    others are listed by verdict.
+    """
     conclusive = [contrast for contrast in declared if contrast.verdict in ("gain", "loss") or contrast.primary]
     if len(declared) <= MAX_SENTENCES:
         return [contrast.describe() for contrast in declared]
-    points = [contrast.describe() for contrast in sorted(conclusive, key=lambda c: (not c.primary, -c.gain))]
+    sentences = [contrast.describe() for contrast in sorted(conclusive, key=lambda c: (not c.primary, -c.gain))]
     for verdict in dict.fromkeys(contrast.verdict for contrast in declared if contrast not in conclusive):
         descriptions = [
             f"{c.method} against {c.against} ({c.plan.objective}, {format_percent(c.plan.fraction)})"
             for c in declared
             if c.verdict == verdict and c not in conclusive
         ]
-        points.append(f"{verdict.capitalize()}, {len(descriptions)} contrasts: {', '.join(descriptions)}.")
-    return points
+        sentences.append(f"{verdict.capitalize()}, {len(descriptions)} contrasts: {', '.join(descriptions)}.")
+    return sentences
 
 
 def make_contrast_table(contrasts: Sequence[Contrast]) -> DataTable:
@@ -204,7 +208,7 @@ def make_sensitivity_table(declared: Sequence[Contrast]) -> DataTable:
     """The table of each declared contrast's gain by seed, without its extreme seed and under strong attacks."""
     seeds = sorted({seed for contrast in declared for seed in contrast.gains})
     attacks = list(dict.fromkeys(name for contrast in declared for name in contrast.strong))
-    strong = [f"{name}: {statistic}" for name in attacks for statistic in ("gain", "low", "high", "images")]
+    strong_columns = [f"{name}: {statistic}" for name in attacks for statistic in ("gain", "low", "high", "images")]
     columns = [
         "method",
         "against",
@@ -219,33 +223,35 @@ def make_sensitivity_table(declared: Sequence[Contrast]) -> DataTable:
         "its low",
         "its high",
         "sign-flip p",
-        *strong,
+        *strong_columns,
     ]
     rows: list[list[Any]] = []
     for c in declared:
         trimmed = c.without_extreme
-        without = (None, None, None) if trimmed is None else (trimmed.mean, trimmed.low, trimmed.high)
+        trimmed_figures = (None, None, None) if trimmed is None else (trimmed.mean, trimmed.low, trimmed.high)
         row: list[Any] = [c.method, c.against, c.plan.objective, c.plan.fraction]
         row += [_in_points(c.gains.get(seed, math.nan)) for seed in seeds]
         row += [
             *map(_in_points, (c.gain, c.low, c.high)),
             c.extreme,
-            *map(_in_points, without),
+            *map(_in_points, trimmed_figures),
             _three_digits(c.sign_flip_p),
         ]
         for name in attacks:
-            under = c.strong.get(name)
-            figures = (None, None, None) if under is None else (under.mean, under.low, under.high)
-            row += [*map(_in_points, figures), None if under is None else under.images]
+            strong = c.strong.get(name)
+            figures = (None, None, None) if strong is None else (strong.mean, strong.low, strong.high)
+            row += [*map(_in_points, figures), None if strong is None else strong.images]
         rows.append(row)
     return DataTable("gains in points, seed by seed", columns, rows)
 
 
 def _in_points(value: float | None) -> float | None:
+    """A share as percentage points, rounded to two digits; None if missing or not finite."""
     return None if value is None or not math.isfinite(value) else round(100 * value, 2)
 
 
 def _three_digits(value: float) -> float | None:
+    """Round to three significant digits; None if not finite."""
     return float(f"{value:.3g}") if math.isfinite(value) else None
 
 

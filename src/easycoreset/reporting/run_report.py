@@ -33,15 +33,15 @@ def _comparison_section(comparison: dict[str, Any]) -> Section:
         "models on the coreset and on as many random samples were trained "
         f"for the same {comparison['updates']} updates."
     )
-    points = describe_gains(rows, comparison.get("against", {}))
+    bullets = describe_gains(rows, comparison.get("against", {}))
     emptied = [row["class"] for row in classes if row["before"] and not row["after"]]
     if emptied:
-        points.append(f"The coreset holds no sample of {len(emptied)} classes: {', '.join(emptied[:MAX_NAMED])}.")
+        bullets.append(f"The coreset holds no sample of {len(emptied)} classes: {', '.join(emptied[:MAX_NAMED])}.")
     counts = DataTable("samples of each class", ["class", "before", "kept"], [list(row.values()) for row in classes])
     return Section(
         "Effect of the coreset",
         [summary, ONE_SEED, TERMS],
-        bullets=points,
+        bullets=bullets,
         figures=[_figure(rows)],
         tables=[_table(rows), *([counts] if classes else [])],
     )
@@ -61,35 +61,35 @@ MAX_NAMED = 20  # emptied classes that are named
 
 
 def describe_gains(rows: Sequence[dict[str, Any]], against: dict[str, list[dict[str, float]]]) -> list[str]:
-    """Sentences on the gains of the coreset's model over each other model, on the same test images."""
-    points = list[str]()
+    """Sentences on the gains of the coreset's model over every other model, on the same test images."""
+    sentences = list[str]()
     for other in rows[1:]:
         name = {"random": "as many random samples", "all": "all samples"}[other["trained_on"]]
         if other["objective"] != rows[0]["objective"]:
-            points.append(
+            sentences.append(
                 f"The model of {name} was trained by {other['objective']}, so this does not compare the samples alone."
             )
         elif gains := against.get(other["trained_on"]):
-            clean, *attacked = map(_gain, gains)
-            differences = [text for text, line in zip(attacked, gains[1:], strict=True) if _differs(line)]
-            undetected = [f"eps {format_eps(line['eps'])}" for line in gains[1:] if not _differs(line)]
+            clean, *attacked = map(_format_gain, gains)
+            differences = [text for text, gain in zip(attacked, gains[1:], strict=True) if _differs(gain)]
+            undetected = [f"eps {format_eps(gain['eps'])}" for gain in gains[1:] if not _differs(gain)]
             remainder = [f"no detectable difference at {', '.join(undetected)}"] if undetected else []
-            points.append(f"Against {name}: {'; '.join([clean, *differences, *remainder])}.")
-    return points
+            sentences.append(f"Against {name}: {'; '.join([clean, *differences, *remainder])}.")
+    return sentences
 
 
-def _gain(line: dict[str, float]) -> str:
-    """A difference with its interval, in points."""
-    where = f"at eps {format_eps(line['eps'])}" if line["eps"] else "clean"
-    low = 100 * line["low"]
-    high = 100 * line["high"]
-    caveat = "" if _differs(line) or line["eps"] else ", no detectable difference"
-    return f"{100 * line['difference']:+.1f} points {where} ({low:.1f} to {high:.1f}{caveat})"
+def _format_gain(gain: dict[str, float]) -> str:
+    """A gain with its interval, in points."""
+    where = f"at eps {format_eps(gain['eps'])}" if gain["eps"] else "clean"
+    low = 100 * gain["low"]
+    high = 100 * gain["high"]
+    caveat = "" if _differs(gain) or gain["eps"] else ", no detectable difference"
+    return f"{100 * gain['difference']:+.1f} points {where} ({low:.1f} to {high:.1f}{caveat})"
 
 
-def _differs(line: dict[str, float]) -> bool:
+def _differs(gain: dict[str, float]) -> bool:
     """Whether the interval excludes 0."""
-    return not line["low"] <= 0 <= line["high"]
+    return not gain["low"] <= 0 <= gain["high"]
 
 
 def _figure(rows: Sequence[dict[str, Any]]) -> Figure:

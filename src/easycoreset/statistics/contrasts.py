@@ -9,7 +9,7 @@ from easycoreset.options.comparing import FULL
 from easycoreset.statistics.intervals import NAN, Estimate
 from easycoreset.statistics.planned_contrasts import EQUAL_UPDATES, PlannedContrast
 
-EQUIVALENCE_MARGIN = 0.01  # an interval within this distance of 0 means no difference
+EQUIVALENCE_MARGIN = 0.01  # accuracy; an interval that contains 0 and stays within this distance is no difference
 ENOUGH_SEEDS = 5
 ENOUGH_IMAGES = 100
 ALPHA = 0.05
@@ -28,7 +28,7 @@ class Contrast:
     Attributes:
         plan: the two rows, their setting and the radius.
         declared: whether the first start declared it before its cells were evaluated; otherwise it is exploratory.
-        primary: it is tested alone at 5%; the other declared contrasts may claim something only if it does.
+        primary: whether it is tested alone at 5%; other declared contrasts can be a gain or a loss only if it is one.
         note: when and why an exploratory contrast was added; empty where no start named it.
         gains: seed -> gain in robust accuracy.
         lacking: declared seeds that are not finished.
@@ -36,8 +36,8 @@ class Contrast:
         problem: why it is not measurable; empty if it is.
         estimate: mean and interval over the seeds.
         p_holm: p corrected over the declared family; uncorrected for the primary contrast, NaN for an exploratory one.
-        held_back: whether it may claim nothing because the primary contrast claims nothing.
-        sign_flip_p: exact p under flips of the seeds' signs.
+        held_back: whether it cannot be a gain or a loss because the primary contrast is neither.
+        sign_flip_p: exact p of a sign-flip test over the seeds.
         extreme: the seed whose gain lies farthest from the mean.
         without_extreme: the estimate without that seed; None with fewer than three seeds.
         strong: strong attack -> the estimate under that attack, on fewer images.
@@ -96,9 +96,10 @@ class Contrast:
 
     @property
     def verdict(self) -> str:
-        """gain, loss, no difference (0 in an interval within one point), inconclusive, provisional, not measurable.
+        """The verdict: gain, loss, no difference, inconclusive, provisional or not measurable.
 
-        A declared gain or loss must also hold after Holm's correction, and only if the primary contrast claims one too.
+        No difference means that the interval contains 0 and lies within one point of it. A declared contrast is a gain
+        or a loss only if it is significant after Holm's correction and the primary contrast is a gain or a loss too.
         """
         if self.declared and self.provisional:
             return "provisional"
@@ -121,10 +122,10 @@ class Contrast:
         matched_by = "at the same budget" if plan.kind == EQUAL_UPDATES else "at the same clean accuracy"
         against = "all data" if plan.against == FULL else plan.against
         prefix = "Primary contrast: " if self.primary else ""
-        method = f"{prefix}{setting}: {plan.method}"
+        subject = f"{prefix}{setting}: {plan.method}"
         if self.verdict in ("provisional", "not measurable"):
-            return f"{method} against {against} {matched_by}{_explain_missing_verdict(self)}"
-        return f"{method} {VERDICT_PHRASES[self.verdict]} {against} {matched_by}: {_figures(self)}.{_caveats(self)}"
+            return f"{subject} against {against} {matched_by}{_explain_missing_verdict(self)}"
+        return f"{subject} {VERDICT_PHRASES[self.verdict]} {against} {matched_by}: {_figures(self)}.{_caveats(self)}"
 
 
 def format_points(value: float) -> str:

@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class NotMeasurableError(ValueError):
-    """A gain cannot be measured; the message is the reason, to follow "not measurable: "."""
+    """A gain cannot be measured; the message gives the reason and is shown after "not measurable: "."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Gains:
     """Gains in robust accuracy.
 
     Attributes:
-        seeds: those that both rows have.
-        by_image: [seeds, images] gain of each image.
-        off: seeds whose clean accuracy lies beyond the ends of random's frontier.
+        seeds: seeds that both rows have.
+        by_image: [seeds, images] gain on each image, as a share: 0.01 is one point.
+        off_frontier: seeds whose clean accuracy lies beyond the ends of random's frontier.
     """
 
     seeds: tuple[int, ...]
@@ -32,7 +32,7 @@ class Gains:
 
 
 def gain_at_equal_budget(row: Row, other: Row) -> Gains:
-    """Robust accuracy minus that of another row of the same budget, seed by seed.
+    """Robust accuracy of a row minus the robust accuracy of another row of the same budget, seed by seed.
 
     Raises:
         NotMeasurableError: the rows have no seed in common.
@@ -44,9 +44,11 @@ def gain_at_equal_budget(row: Row, other: Row) -> Gains:
 def gain_at_matched_clean(row: Row, frontier: Mapping[int, Row]) -> Gains:
     """Robust accuracy above random's frontier at the row's mean clean accuracy, seed by seed.
 
-    There is one frontier: random's means over the row's seeds, linear between its budgets in the order of their clean
-    accuracy. A seed's gain is r - ((1-w) r0 + w r1) - slope (c - ((1-w) c0 + w c1)): w and the slope come from the
-    means, r and c are the seed's own robust and clean accuracies, 0 and 1 the budgets around the mean.
+    The frontier is a curve of robust against clean accuracy: random's means over seeds, one point for each budget, in
+    the order of clean accuracy, interpolated linearly. Budgets 0 and 1 are the neighbours on it whose mean clean
+    accuracies enclose the row's mean clean accuracy. They give the interpolation weight w of budget 1 and the slope.
+    A seed's gain is r - ((1-w) r0 + w r1) - slope (c - ((1-w) c0 + w c1)), where r and c are the robust and clean
+    accuracy of the row at this seed, and r0, c0, r1 and c1 are random's at the two budgets.
 
     Args:
         row: the row.
@@ -55,31 +57,32 @@ def gain_at_matched_clean(row: Row, frontier: Mapping[int, Row]) -> Gains:
     Raises:
         NotMeasurableError: the row's mean lies off the frontier, or fewer than two budgets have seeds in common.
     """
-    budgets = [
-        budget.select_seeds(_common_seeds(row, budget))
-        for budget in frontier.values()
-        if set(row.seeds) & set(budget.seeds)
+    random_rows = [
+        random_row.select_seeds(_common_seeds(row, random_row))
+        for random_row in frontier.values()
+        if set(row.seeds) & set(random_row.seeds)
     ]
-    if len(budgets) < 2:
+    if len(random_rows) < 2:
         raise NotMeasurableError("fewer than two of random's budgets have a seed in common with it")
-    budgets.sort(key=lambda budget: budget.clean.mean())
-    ends = budgets[0].clean.mean(), budgets[-1].clean.mean()
-    off = tuple(
+    random_rows.sort(key=lambda random_row: random_row.clean.mean())
+    ends = random_rows[0].clean.mean(), random_rows[-1].clean.mean()
+    off_frontier = tuple(
         seed for seed, clean in zip(row.seeds, row.clean.mean(1), strict=True) if not ends[0] <= clean <= ends[1]
     )
-    for below, above in itertools.pairwise(budgets):
+    for below, above in itertools.pairwise(random_rows):
         seeds = _common_seeds(row, below, above)
-        subset = row.select_seeds(seeds)
+        method_row = row.select_seeds(seeds)
         low = below.select_seeds(seeds)
         high = above.select_seeds(seeds)
-        c, c0, c1 = (float(part.clean.mean()) for part in (subset, low, high))
+        c, c0, c1 = (float(part.clean.mean()) for part in (method_row, low, high))
         if not c0 <= c <= c1 or c0 == c1:
             continue
         weight = (c - c0) / (c1 - c0)
         slope = (float(high.robust.mean()) - float(low.robust.mean())) / (c1 - c0)
-        robust = subset.robust - ((1 - weight) * low.robust + weight * high.robust)
-        clean = subset.clean - ((1 - weight) * low.clean + weight * high.clean)
-        return Gains(seeds, robust - slope * clean, tuple(seed for seed in off if seed in seeds))
+        robust_difference = method_row.robust - ((1 - weight) * low.robust + weight * high.robust)
+        clean_difference = method_row.clean - ((1 - weight) * low.clean + weight * high.clean)
+        gains = robust_difference - slope * clean_difference
+        return Gains(seeds, gains, tuple(seed for seed in off_frontier if seed in seeds))
     accuracies = f"{100 * row.clean.mean():.1f}%, random's frontier from {100 * ends[0]:.1f} to {100 * ends[1]:.1f}%"
     raise NotMeasurableError(f"the mean clean accuracy lies off random's frontier ({accuracies})")
 

@@ -56,7 +56,10 @@ def contrast_all(outcomes: Outcomes, plans: Plans | None = None) -> list[Contras
 
 
 def _correct(family: Sequence[Contrast]) -> list[Contrast]:
-    """Add Holm's p; the primary contrast is tested alone, and the others may claim something only if it does."""
+    """Add Holm's corrected p.
+
+    The primary contrast is tested alone; the others can be a gain or a loss only if it is one.
+    """
     p_values = [NAN if contrast.provisional else contrast.p for contrast in family if not contrast.primary]
     corrected = iter(holm(p_values))
     corrected_family = [
@@ -69,7 +72,7 @@ def _correct(family: Sequence[Contrast]) -> list[Contrast]:
 
 
 def _measure(plan: PlannedContrast, outcomes: Outcomes, **status: Any) -> Contrast:
-    """Measure a contrast on those of its planned seeds that are finished."""
+    """Measure a contrast on its planned seeds, as far as they are finished."""
     try:
         gains = measure_gains(plan, outcomes)
     except NotMeasurableError as error:
@@ -89,21 +92,24 @@ def _measure(plan: PlannedContrast, outcomes: Outcomes, **status: Any) -> Contra
         return contrast
     extreme = max(gain_by_seed, key=lambda seed: abs(gain_by_seed[seed] - contrast.gain))
     try:
-        rest = measure_gains(dataclasses.replace(plan, seeds=tuple(s for s in gains.seeds if s != extreme)), outcomes)
+        remaining_seeds = tuple(seed for seed in gains.seeds if seed != extreme)
+        remaining_gains = measure_gains(dataclasses.replace(plan, seeds=remaining_seeds), outcomes)
     except NotMeasurableError:
         return dataclasses.replace(contrast, extreme=extreme)
-    return dataclasses.replace(contrast, extreme=extreme, without_extreme=estimate(rest.by_image))
+    return dataclasses.replace(contrast, extreme=extreme, without_extreme=estimate(remaining_gains.by_image))
 
 
 def measure_gains(plan: PlannedContrast, outcomes: Outcomes, strong: str | None = None) -> Gains:
-    """The gains of a contrast, image by image, on those of its seeds that are finished.
+    """The gains of a contrast, image by image, on its planned seeds, as far as they are finished.
 
     Raises:
-        NotMeasurableError: there are none.
+        NotMeasurableError: none of its seeds is finished, the rows have no seed in common, or the clean accuracy
+            cannot be matched.
+        UsageError: the rows were evaluated on different images.
     """
 
-    def row(method: str, size: int) -> Row | None:
-        return _planned_row(plan, outcomes, (method, size), strong)
+    def row(method: str, budget: int) -> Row | None:
+        return _planned_row(plan, outcomes, (method, budget), strong)
 
     method_row = row(plan.method, plan.size)
     against_row = row(plan.against, plan.size)
@@ -113,7 +119,7 @@ def measure_gains(plan: PlannedContrast, outcomes: Outcomes, strong: str | None 
         assert against_row is not None
         _require_same_images(method_row, against_row)
         return gain_at_equal_budget(method_row, against_row)
-    frontier = {size: found for size in plan.frontier if (found := row(BASELINE, size)) is not None}
+    frontier = {budget: random for budget in plan.frontier if (random := row(BASELINE, budget)) is not None}
     _require_same_images(method_row, *frontier.values())
     gains = gain_at_matched_clean(method_row, frontier)
     if plan.against == BASELINE:
@@ -136,7 +142,7 @@ def _require_same_images(*rows: Row) -> None:
     """Refuse rows that were evaluated on different images.
 
     Raises:
-        UsageError: any of them differs from the first.
+        UsageError: a row has other images than the first row.
     """
     if any(not np.array_equal(row.images, rows[0].images) for row in rows):
         raise UsageError("results: rows that are compared were evaluated on different images")
@@ -158,16 +164,16 @@ def _strong_estimates(plan: PlannedContrast, outcomes: Outcomes) -> Iterator[tup
                 continue
 
 
-def _list_plans(outcomes: Outcomes, named: Sequence[PlannedContrast]) -> Iterator[PlannedContrast]:
-    """Every possible contrast with random and with all data, and the named ones, each at every eps of the table."""
+def _list_plans(outcomes: Outcomes, planned: Sequence[PlannedContrast]) -> Iterator[PlannedContrast]:
+    """Every possible contrast with random and with all data, and the planned ones, each at every eps of the table."""
     for setting, rows in outcomes.grid.items():
-        sizes = tuple(sorted(size for method, size in rows if method == BASELINE))
-        pairs = [
-            *_candidate_pairs(rows, sizes),
-            *((p.method, p.against, p.kind, p.size) for p in named if p.setting == setting),
+        random_budgets = tuple(sorted(budget for method, budget in rows if method == BASELINE))
+        comparisons = [
+            *_candidate_comparisons(rows, random_budgets),
+            *((p.method, p.against, p.kind, p.size) for p in planned if p.setting == setting),
         ]
         for eps in outcomes.radii(setting):
-            for method, against, kind, size in dict.fromkeys(pairs):
+            for method, against, kind, budget in dict.fromkeys(comparisons):
                 plan = PlannedContrast(
                     method=method,
                     against=against,
@@ -177,21 +183,22 @@ def _list_plans(outcomes: Outcomes, named: Sequence[PlannedContrast]) -> Iterato
                     objective=setting[2],
                     fraction=setting[3],
                     eps=eps,
-                    size=size,
+                    size=budget,
                     unit=outcomes.budget_unit(setting),
-                    frontier=sizes if kind == MATCHED_CLEAN else (),
+                    frontier=random_budgets if kind == MATCHED_CLEAN else (),
                 )
                 seeds = [set(rows[key]) for key in plan.rows if key in rows]
                 yield dataclasses.replace(plan, seeds=tuple(sorted(set.intersection(*seeds)))) if seeds else plan
 
 
-def _candidate_pairs(rows: Seeds, sizes: Sequence[int]) -> Iterator[tuple[str, str, Kind, int]]:
-    for method, size in rows:
+def _candidate_comparisons(rows: Seeds, random_budgets: Sequence[int]) -> Iterator[tuple[str, str, Kind, int]]:
+    """(method, against, kind, budget) of every possible contrast with random and with all data."""
+    for method, budget in rows:
         if method == BASELINE:
             continue
-        if size in sizes:
-            yield method, BASELINE, EQUAL_UPDATES, size
-        if len(sizes) > 1:
-            yield method, BASELINE, MATCHED_CLEAN, size
-        if method not in CONTROL_METHODS and (FULL, size) in rows:
-            yield method, FULL, EQUAL_UPDATES, size
+        if budget in random_budgets:
+            yield method, BASELINE, EQUAL_UPDATES, budget
+        if len(random_budgets) > 1:
+            yield method, BASELINE, MATCHED_CLEAN, budget
+        if method not in CONTROL_METHODS and (FULL, budget) in rows:
+            yield method, FULL, EQUAL_UPDATES, budget

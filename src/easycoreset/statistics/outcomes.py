@@ -58,19 +58,20 @@ class Outcomes:
     results: pa.Table
     load: OutcomeLoader
     load_strong: Callable[[str], pa.Table | None] = lambda name: None
-    _rows: dict[Any, Row | None] = field(default_factory=dict[Any, Row | None])
+    _row_cache: dict[Any, Row | None] = field(default_factory=dict[Any, Row | None])
 
     def __post_init__(self) -> None:
         self.load = cache(self.load)
         self.load_strong = cache(self.load_strong)
 
     @cached_property
-    def _table(self) -> list[dict[str, Any]]:
+    def _attack_rows(self) -> list[dict[str, Any]]:
+        """The rows of the table, without those that summarise all attacks."""
         return [row for row in self.results.to_pylist() if row["attack"] != "worst"]
 
     def _rows_in(self, setting: Setting) -> list[dict[str, Any]]:
-        """The rows of a setting, at any fraction."""
-        return [row for row in self._table if _setting(row)[:3] == setting[:3]]
+        """The table's rows of a setting, whatever its fraction."""
+        return [row for row in self._attack_rows if _setting(row)[:3] == setting[:3]]
 
     @cached_property
     def grid(self) -> dict[Setting, Seeds]:
@@ -79,7 +80,7 @@ class Outcomes:
         A seed has several cells if the code changed in between; the current one comes first.
         """
         cells_by_setting: dict[Setting, Seeds] = {}
-        for setting, rows in group_by_setting(self._table, _setting, lambda row: row["method"]).items():
+        for setting, rows in group_by_setting(self._attack_rows, _setting, lambda row: row["method"]).items():
             seeds = cells_by_setting.setdefault(setting, {})
             for row in rows:
                 cells = seeds.setdefault(_key(row), {}).setdefault(row["seed"], [])
@@ -95,7 +96,7 @@ class Outcomes:
         return self._rows_in(setting)[0]["main"]
 
     def budget_unit(self, setting: Setting) -> str:
-        """What the budgets of a setting count: updates or epochs."""
+        """The unit of a setting's budgets: updates or epochs."""
         return "updates" if self._rows_in(setting)[0]["updates"] is not None else "epochs"
 
     def strong_attacks(self, setting: Setting) -> list[str]:
@@ -112,7 +113,7 @@ class Outcomes:
         strong: str | None = None,
         allowed_cells: tuple[str, ...] = (),
     ) -> Row | None:
-        """A row at one eps, under the table's attacks or a strong one; None if there is none.
+        """A row at one eps, under the table's attacks or a strong one; None without outcomes.
 
         Args:
             setting: setting of the row.
@@ -125,29 +126,30 @@ class Outcomes:
             UsageError: its cells were evaluated on different images.
         """
         cache_key = (setting, key, eps, strong, allowed_cells)
-        if cache_key not in self._rows:
+        if cache_key not in self._row_cache:
             cells_by_seed = self.grid.get(setting, {}).get(key, {})
             candidates = {
                 seed: [c for c in cells if not allowed_cells or c in allowed_cells]
                 for seed, cells in cells_by_seed.items()
             }
             cells = {seed: allowed[0] for seed, allowed in candidates.items() if allowed}
-            self._rows[cache_key] = self._read_row(key[0], cells, eps, strong)
-        return self._rows[cache_key]
+            self._row_cache[cache_key] = self._read_row(key[0], cells, eps, strong)
+        return self._row_cache[cache_key]
 
     def _read_row(self, method: str, cells: dict[int, str], eps: float, strong: str | None) -> Row | None:
-        parts = {seed: part for seed, cell in sorted(cells.items()) if (part := self._read_cell(cell, eps, strong))}
-        if not parts:
+        read = {seed: self._read_cell(cell, eps, strong) for seed, cell in sorted(cells.items())}
+        per_seed = {seed: arrays for seed, arrays in read.items() if arrays}
+        if not per_seed:
             return None
-        images, labels = next(iter(parts.values()))[:2]
-        if any(not np.array_equal(images, part[0]) for part in parts.values()):
+        images, labels = next(iter(per_seed.values()))[:2]
+        if any(not np.array_equal(images, other_images) for other_images, *_ in per_seed.values()):
             raise UsageError(f"results: the cells of {method} were evaluated on different images")
-        clean = [part[2] for part in parts.values()]
-        robust = [part[3] for part in parts.values()]
-        return Row(tuple(parts), images, labels, np.stack(clean), np.stack(robust))
+        clean = [cell_clean for _, _, cell_clean, _ in per_seed.values()]
+        robust = [cell_robust for _, _, _, cell_robust in per_seed.values()]
+        return Row(tuple(per_seed), images, labels, np.stack(clean), np.stack(robust))
 
     def _read_cell(self, cell: str, eps: float, strong: str | None) -> tuple[Integers, Integers, Bools, Bools] | None:
-        """(images, labels, clean, robust) of a cell; an image is robust if no attack at this eps breaks it."""
+        """(images, labels, clean, robust) of a cell, each [N] as in `Row`; None without outcomes."""
         table = self.load(cell)
         index = table["index"].to_numpy()
         eps_column = table["eps"].to_numpy()
@@ -159,19 +161,19 @@ class Outcomes:
         attacked_broken = broken[attacked]
         if strong is not None:
             strong_table = self.load_strong(cell)
-            rows = _is_attack(strong_table, strong) if strong_table is not None else np.zeros(0, bool)
-            if strong_table is None or not rows.any():
+            is_strong = _is_attack(strong_table, strong) if strong_table is not None else np.zeros(0, bool)
+            if strong_table is None or not is_strong.any():
                 return None
-            attacked_index = strong_table["index"].to_numpy()[rows]
-            attacked_broken = strong_table["broken"].to_numpy(zero_copy_only=False)[rows]
+            attacked_index = strong_table["index"].to_numpy()[is_strong]
+            attacked_broken = strong_table["broken"].to_numpy(zero_copy_only=False)[is_strong]
         if not len(attacked_index):
             return None
         images = np.unique(attacked_index)
         broken_images = np.zeros(len(images), bool)
         np.logical_or.at(broken_images, np.searchsorted(images, attacked_index), attacked_broken)
         order = np.argsort(index[clean])
-        rows_of_images = order[np.searchsorted(index[clean][order], images)]
-        return images.astype(np.int64), labels[clean][rows_of_images], ~broken[clean][rows_of_images], ~broken_images
+        clean_rows = order[np.searchsorted(index[clean][order], images)]
+        return images.astype(np.int64), labels[clean][clean_rows], ~broken[clean][clean_rows], ~broken_images
 
 
 def _is_attack(table: pa.Table, name: str) -> Bools:

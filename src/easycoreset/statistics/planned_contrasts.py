@@ -28,7 +28,8 @@ class PlannedContrast:
     Attributes:
         method: spelling of the method.
         against: spelling of the other method; `full` keeps everything, whatever `fraction` is.
-        kind: equal updates (of both rows), or matched clean: both above random's frontier, each at its clean accuracy.
+        kind: equal updates compares two rows of the same budget; matched clean compares how far each row's robust
+            accuracy lies above random's frontier at the row's clean accuracy.
         data: data set of the setting.
         model: model of the setting.
         objective: training objective of the setting.
@@ -64,10 +65,10 @@ class PlannedContrast:
     @property
     def rows(self) -> tuple[tuple[str, int], ...]:
         """(method, budget) of every row that it uses."""
-        sides = [(self.method, self.size)]
+        compared = [(self.method, self.size)]
         if self.against != BASELINE or self.kind == EQUAL_UPDATES:
-            sides.append((self.against, self.size))
-        return (*sides, *((BASELINE, size) for size in self.frontier))
+            compared.append((self.against, self.size))
+        return (*compared, *((BASELINE, size) for size in self.frontier))
 
     @property
     def question(self) -> tuple[Any, ...]:
@@ -94,7 +95,10 @@ class PlannedContrast:
 
 @dataclass(frozen=True)
 class ContrastSpec:
-    """A contrast as users write it; None means every setting, or the default kind of the plan."""
+    """A contrast as users write it.
+
+    None as objective or fraction means every one of the grid; None as kind means the plan's default kind.
+    """
 
     method: str
     against: str
@@ -128,5 +132,5 @@ def parse_contrast(spec: str) -> ContrastSpec:
 
 
 def parse_kind(text: str | None) -> Kind | None:
-    """The kind of that name; None if there is none."""
+    """The kind with this name; None for any other text."""
     return MATCHED_CLEAN if text == MATCHED_CLEAN else EQUAL_UPDATES if text == EQUAL_UPDATES else None

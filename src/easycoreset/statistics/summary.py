@@ -19,7 +19,7 @@ class Group:
         budget: training budget, as text: "600 updates".
         seeds: number of seeds.
         clean: (mean, standard deviation with ddof 1) of the clean accuracy.
-        robust: (attack, eps) -> likewise for the accuracy under attack.
+        robust: (attack, eps) -> (mean, standard deviation) of the accuracy under this attack.
     """
 
     method: str
@@ -46,7 +46,10 @@ def group_results(results: pa.Table) -> list[Group]:
         clean = {row["seed"]: row["clean"] for row in group_rows}
         attacks = list(dict.fromkeys((row["attack"], row["eps"]) for row in group_rows))
         robust = {
-            a: mean_std([row["accuracy"] for row in group_rows if (row["attack"], row["eps"]) == a]) for a in attacks
+            (attack, eps): mean_std(
+                [row["accuracy"] for row in group_rows if (row["attack"], row["eps"]) == (attack, eps)]
+            )
+            for attack, eps in attacks
         }
         groups.append(Group(*key, seeds=len(clean), clean=mean_std(list(clean.values())), robust=robust))
     return groups
