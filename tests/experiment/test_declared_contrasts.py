@@ -284,7 +284,7 @@ def test_the_page_tells_compute_classes_controls_and_strong_attacks(tmp_path, cl
         "Every class",
         "How this was run",
         "Strong attacks: apgd:iterations=3",
-        "What the declared contrasts rest on",
+        "Sensitivity of the declared contrasts",
         "sign-flip p",
     ):
         assert text in page, text

@@ -55,7 +55,7 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
     if "checkpoints" in summary:
         print_line(f"{description}, by {len(summary['checkpoints'])} checkpoints")
     else:
-        loss = "nothing" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
+        loss = "no finite loss" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
         seconds = f"{summary['seconds']:.0f} s of training"
         print_line(f"{description}, {summary['objective']}: {summary['updates']} updates, {loss}, {seconds}")
     if scores is not None:

@@ -45,7 +45,7 @@ def check_model_behaviour(
         outputs = forward_with_gradient(model, batch.x, batch.y, gradient=True)
         with torch.no_grad():
             second_logits = model(batch.x)
-            single_logits = one_by_one(model, batch.x[:32], logits_like=second_logits)
+            single_logits = logits_one_by_one(model, batch.x[:32], logits_like=second_logits)
     assert outputs.gradient is not None
     logits = outputs.logits
     gradient = outputs.gradient
@@ -88,7 +88,7 @@ def check_model_behaviour(
     return checks
 
 
-def one_by_one(model: nn.Module, x: Tensor, logits_like: Tensor) -> Tensor:
+def logits_one_by_one(model: nn.Module, x: Tensor, logits_like: Tensor) -> Tensor:
     """Logits at batch size 1; NaN if the model cannot run on a single sample."""
     try:
         return torch.cat([model(x[row : row + 1]) for row in range(len(x))])

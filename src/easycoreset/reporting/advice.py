@@ -72,11 +72,11 @@ def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family_si
     best = max(winners[:1] or measured, key=lambda c: c.gain, default=None)
     if best is None or best.verdict == "loss":
         return sentences
-    nearest = "" if winners else f"The closest is {best.method}. "
+    nearest = "" if winners else f"The closest is {best.method}."
     is_gain_stated = bool(winners) and best.plan.kind == EQUAL_UPDATES  # the comparison with random at equal budgets
     return [
         *sentences,
-        nearest + _compare_at_equal_budgets(best, contrasts, groups, is_gain_stated),
+        *(text for text in (nearest, _compare_at_equal_budgets(best, contrasts, groups, is_gain_stated)) if text),
         *_compare_alternatives(best, contrasts, family_size),
     ]
 

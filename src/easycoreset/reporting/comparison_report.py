@@ -56,7 +56,9 @@ def describe_comparison(folder: Path) -> list[Section]:
         *(
             [
                 Section(
-                    "What the declared contrasts rest on", [SENSITIVITY_NOTE], tables=[make_sensitivity_table(declared)]
+                    "Sensitivity of the declared contrasts",
+                    [SENSITIVITY_NOTE],
+                    tables=[make_sensitivity_table(declared)],
                 )
             ]
             if declared

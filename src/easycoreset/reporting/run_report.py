@@ -40,18 +40,18 @@ def _comparison_section(comparison: dict[str, Any]) -> Section:
     counts = DataTable("samples of each class", ["class", "before", "kept"], [list(row.values()) for row in classes])
     return Section(
         "Effect of the coreset",
-        [summary, ONE_SEED, TERMS],
+        [summary, ONE_SEED_NOTE, TERMS_NOTE],
         bullets=bullets,
         figures=[_figure(rows)],
         tables=[_table(rows), *([counts] if classes else [])],
     )
 
 
-ONE_SEED = (
+ONE_SEED_NOTE = (
     "Each model was trained with one seed: differences of one or two points are noise. `compare` repeats a comparison "
     "over seeds and gives intervals."
 )
-TERMS = (
+TERMS_NOTE = (
     "A coreset is the part of the training samples that is kept. EasyCore keeps those of low AIGN (average input "
     "gradient norm), which measures how strongly a model's loss reacts to small changes of an image, averaged over "
     "training. Accuracy at eps 1/255 is the accuracy when an attacker may change every pixel value, from 0 to 255, by "
