@@ -5,17 +5,13 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from easycoreset.cli.comparison_output import results_table, show_comparison, show_declared, show_demo, show_estimate
 from easycoreset.cli.flags import convert_flag, show_default
 from easycoreset.cli.output import (
     Output,
-    results_table,
     show_analysis,
     show_audit,
-    show_comparison,
-    show_declared,
-    show_demo,
     show_doctor,
-    show_estimate,
     show_evaluation,
     show_prediction,
     show_report,

@@ -8,15 +8,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from easycoreset.console import escape_control, format_duration, format_eps, format_objective, format_percent
+from easycoreset.console import escape_control, format_eps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pyarrow as pa
 
-    from easycoreset.experiment.declared_contrasts import DeclaredContrasts
-    from easycoreset.statistics import Group
     from easycoreset.tables import Coreset, Scores
 
 
@@ -26,7 +22,7 @@ class Output:
     as_json: bool = False
 
 
-def _printed_as_json(value: Any) -> bool:
+def printed_as_json(value: Any) -> bool:
     """Print a value as JSON if that is the output format; return whether it is."""
     if Output.as_json:
         print(json.dumps(value, indent=1))
@@ -38,17 +34,19 @@ def print_line(text: object) -> None:
     print(escape_control(text))
 
 
-def _add_row(table: Table, *cells: str) -> None:
+def add_row(table: Table, *cells: str) -> None:
+    """Add a row, with the control characters of its cells escaped."""
     table.add_row(*(escape_control(cell).replace("\n", "\\n") for cell in cells))
 
 
-def _print_table(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """Print a table, in full width where standard output is no terminal."""
     Console(width=None if Console().is_terminal else 140, highlight=False, markup=False).print(table)
 
 
 def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None) -> None:
     """Show the results of `score` and `train`."""
-    if _printed_as_json({**record, "file": str(file)}):
+    if printed_as_json({**record, "file": str(file)}):
         return
     summary = record["summary"]
     description = f"{summary['model']} on {summary['samples']} samples of {summary['data']}"
@@ -67,28 +65,28 @@ def show_run(record: dict[str, Any], file: Path, scores: "Scores | None" = None)
                 if len(defined)
                 else ["-"] * 3
             )
-            _add_row(table, name, *spread, str(len(values) - len(defined)))
-        _print_table(table)
+            add_row(table, name, *spread, str(len(values) - len(defined)))
+        print_table(table)
     print_line(file)
 
 
 def show_selection(record: dict[str, Any], coreset: "Coreset", file: Path) -> None:
     """Show the results of `select`."""
-    if _printed_as_json({**record, "file": str(file), "kept": len(coreset)}):
+    if printed_as_json({**record, "file": str(file), "kept": len(coreset)}):
         return
     before, after = coreset.class_counts()
     names = coreset.provenance.get("class_names", [])
     table = Table("class", "before", "kept", "share")
     for k, (n, kept) in enumerate(zip(before, after, strict=True)):
-        _add_row(table, names[k] if k < len(names) else str(k), str(n), str(kept), f"{kept / n:.1%}" if n else "-")
-    _print_table(table)
+        add_row(table, names[k] if k < len(names) else str(k), str(n), str(kept), f"{kept / n:.1%}" if n else "-")
+    print_table(table)
     print_line(f"{coreset.provenance['method']} keeps {len(coreset)} of {len(coreset.keep)} samples")
     print_line(file)
 
 
 def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     """Show the results of `evaluate`."""
-    if _printed_as_json({**record, "folder": str(folder)}):
+    if printed_as_json({**record, "folder": str(folder)}):
         return
     summary = record["summary"]
     table = Table(
@@ -97,10 +95,8 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
     several_attacks = len({line["attack"] for line in summary["attacked"]}) > 1
     for line in (summary["clean"], *summary["attacked"], *(summary["worst"] if several_attacks else ())):
         interval = f"{100 * line['low']:.1f} to {100 * line['high']:.1f}"
-        _add_row(
-            table, line["attack"], line["norm"], format_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval
-        )
-    _print_table(table)
+        add_row(table, line["attack"], line["norm"], format_eps(line["eps"]), f"{100 * line['accuracy']:.2f}", interval)
+    print_table(table)
     for line in summary.get("margins", ()):
         median = "not known" if (m := line["median_upper_bound"]) is None else f"at most {m:.4g}"
         print_line(
@@ -116,7 +112,7 @@ def show_evaluation(record: dict[str, Any], folder: Path) -> None:
 
 def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
     """Show the results of `audit`: the most suspect samples, and counts."""
-    if _printed_as_json({**record, "folder": str(folder)}):
+    if printed_as_json({**record, "folder": str(folder)}):
         return
     summary = record["summary"]
     flags_known = summary["likely_mislabelled"] is not None
@@ -125,7 +121,7 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
     )
     suspect_table = Table("index", "sample", "label", "predicted", summary["suspect_by"], title="most suspect")
     for line in suspects.slice(0, 10).to_pylist():
-        _add_row(
+        add_row(
             suspect_table,
             str(line["index"]),
             line["sample_id"],
@@ -133,7 +129,7 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
             line["pred_name"] or "-",
             f"{line[summary['suspect_by']]:.3g}",
         )
-    _print_table(suspect_table)
+    print_table(suspect_table)
     counts = (
         f"{summary['likely_mislabelled'] if flags_known else 'not known how many'} of {summary['samples']} samples are "
         "likely mislabelled",
@@ -149,7 +145,7 @@ def show_audit(record: dict[str, Any], table: "pa.Table", folder: Path) -> None:
 
 def show_analysis(analysis: dict[str, Any], folder: Path) -> None:
     """Show the results of `analyze`, one row per hardness, attacked model and split."""
-    if _printed_as_json({**analysis, "folder": str(folder)}):
+    if printed_as_json({**analysis, "folder": str(folder)}):
         return
     radii = sorted({row["eps"] for row in analysis["vulnerability"]})
     shown_eps = radii[len(radii) // 2]
@@ -174,14 +170,14 @@ def show_analysis(analysis: dict[str, Any], folder: Path) -> None:
         interval = "-" if low is None else f"{low:.2f} to {high:.2f}"
         correlation = "-" if margin["spearman"] is None else f"{margin['spearman']:.3f}"
         accuracies = [f"{100 * parts[i]['robust']:.1f}" for i in (0, -1)]  # of the easiest and the hardest part
-        _add_row(table, margin["hardness"], margin["attacked"], margin["split"], correlation, interval, *accuracies)
-    _print_table(table)
+        add_row(table, margin["hardness"], margin["attacked"], margin["split"], correlation, interval, *accuracies)
+    print_table(table)
     print_line(folder / "report.html")
 
 
 def show_run_comparison(comparison: dict[str, Any], folder: Path) -> None:
     """Show the comparison of `run`."""
-    if _printed_as_json({**comparison, "folder": str(folder)}):
+    if printed_as_json({**comparison, "folder": str(folder)}):
         return
     rows = comparison["rows"]
     table = Table(
@@ -193,37 +189,37 @@ def show_run_comparison(comparison: dict[str, Any], folder: Path) -> None:
     )
     for row in rows:
         accuracies = [row["clean"]["accuracy"], *(e["accuracy"] for e in row["worst"])]
-        _add_row(table, row["trained_on"], row["objective"], *(f"{100 * value:.1f}" for value in accuracies))
-    _print_table(table)
+        add_row(table, row["trained_on"], row["objective"], *(f"{100 * value:.1f}" for value in accuracies))
+    print_table(table)
     print_line(folder / "report.html")
 
 
 def show_prediction(record: dict[str, Any], file: Path) -> None:
     """Show the results of `predict`."""
-    if _printed_as_json({**record, "file": str(file)}):
+    if printed_as_json({**record, "file": str(file)}):
         return
     table = Table("class", "images")
     for name, count in record["summary"]["counts"].items():
-        _add_row(table, name, str(count))
-    _print_table(table)
+        add_row(table, name, str(count))
+    print_table(table)
     print_line(file)
 
 
 def show_report(file: Path) -> None:
     """Show the path of the written file."""
-    if not _printed_as_json({"file": str(file)}):
+    if not printed_as_json({"file": str(file)}):
         print_line(file)
 
 
 def show_doctor(diagnosis: dict[str, Any]) -> None:
     """Show the results of `doctor`."""
-    if _printed_as_json(diagnosis):
+    if printed_as_json(diagnosis):
         return
     table = Table("part", "what", "found")
     for part, facts in diagnosis.items():
         for row, (name, value) in enumerate(_flatten_facts(facts)):
-            _add_row(table, "" if row else part, name, value)
-    _print_table(table)
+            add_row(table, "" if row else part, name, value)
+    print_table(table)
 
 
 def _flatten_facts(facts: Any, name: str = "") -> list[tuple[str, str]]:
@@ -234,110 +230,3 @@ def _flatten_facts(facts: Any, name: str = "") -> list[tuple[str, str]]:
         facts = ", ".join(map(str, facts)) or None
     words = {True: "yes", False: "no", None: "none"}
     return [(name, words[facts] if facts is None or isinstance(facts, bool) else str(facts))]
-
-
-def show_estimate(estimate: dict[str, Any]) -> None:
-    """Show the estimate of `compare --dry-run`."""
-    if _printed_as_json(estimate):
-        return
-    print_line(f"{estimate['missing']} of {estimate['cells']} cells are missing: {estimate['updates']} updates")
-    duration = format_duration(estimate["seconds"])
-    print_line(f"at most {duration} with {estimate['workers']} workers, {estimate['memory_gb']} GB of memory")
-
-
-def show_declared(declared: "DeclaredContrasts", folder: Path) -> None:
-    """Show the contrasts that `compare --preregister` declared."""
-    rows = [contrast.to_json() | {"primary": contrast == declared.primary} for contrast in declared.contrasts]
-    if _printed_as_json({"declared": rows, "file": str(folder / "run.json")}):
-        return
-    table = Table("contrast", "compared at", "objective", "kept", "eps", "budget", "seeds", title="declared contrasts")
-    for contrast in declared.contrasts:
-        name = f"{contrast.method} vs {contrast.against}" + " (primary)" * (contrast == declared.primary)
-        budget = f"{contrast.size} {contrast.unit}"
-        setting = (contrast.objective, format_percent(contrast.fraction), format_eps(contrast.eps), budget)
-        _add_row(table, name, contrast.kind, *setting, str(len(contrast.seeds)))
-    _print_table(table)
-    print_line(folder / "run.json")
-
-
-def show_comparison(folder: Path) -> None:
-    """Show the results of `compare`."""
-    from easycoreset.parquet import read_table
-    from easycoreset.records import read_record
-
-    results = read_table(folder / "results.parquet", {})
-    contrasts = read_record(folder / "contrasts.json")["contrasts"]
-    if not _printed_as_json({"results": results.to_pylist(), "contrasts": contrasts, "folder": str(folder)}):
-        _print_table(results_table(results))
-        print_line(folder / "results.parquet")
-        print_line(folder / "report.html")
-
-
-def show_demo(results: "pa.Table", folder: Path) -> None:
-    """Show the demo's table and advice."""
-    from easycoreset.reporting.advice import advise
-    from easycoreset.reporting.contrasts import measure_contrasts
-    from easycoreset.statistics import group_results
-
-    groups = group_results(results)
-    advice = advise(measure_contrasts(folder, results), groups)
-    if _printed_as_json({"results": results.to_pylist(), "says": advice, "folder": str(folder)}):
-        return
-    _print_table(group_table(groups))
-    print_line(advice)
-    print_line(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
-    print_line(
-        f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and outcomes: {folder / 'cells'}/"
-    )
-    print_line(f"the page: {folder / 'report.html'}")
-    print_line("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")
-    print_line(
-        "then:                easycoreset select --scores runs/mine/scores.parquet --fraction 0.5 --out half.parquet"
-    )
-
-
-def results_table(results: "pa.Table") -> Table:
-    """The table of the results so far."""
-    from easycoreset.statistics import group_results
-
-    return group_table(group_results(results))
-
-
-def group_table(groups: "Sequence[Group]") -> Table:
-    """A table of the accuracies of all groups, mean and standard deviation over seeds."""
-    eps = sorted({key[1] for group in groups for key in group.robust})
-    several_budgets = len({group.budget for group in groups}) > 1
-    columns = [
-        "objective",
-        "kept",
-        "method",
-        *["budget"] * several_budgets,
-        "seeds",
-        "clean",
-        *[f"eps {format_eps(e)}" for e in eps],
-    ]
-    table = Table(*columns, title="accuracy in %, mean ± standard deviation over seeds")
-    last_block = None
-    for group in groups:
-        block = (group.objective, group.fraction)
-        if last_block not in (None, block):
-            table.add_section()
-        last_block = block
-        objective = format_objective(group.objective, (g.objective for g in groups))
-        _add_row(
-            table,
-            objective,
-            format_percent(group.fraction),
-            group.method,
-            *[group.budget] * several_budgets,
-            str(group.seeds),
-            _format_mean_std(group.clean),
-            *[_format_mean_std(group.accuracy_at(e)) for e in eps],
-        )
-    return table
-
-
-def _format_mean_std(figures: tuple[float, float] | None) -> str:
-    if figures is None:
-        return "-"
-    return f"{100 * figures[0]:.1f}" + (f" ± {100 * figures[1]:.1f}" if figures[1] == figures[1] else "")
