@@ -203,7 +203,9 @@ def _record_start(
     if declared.primary is not None and not is_first_primary:
         log.warning(
             "primary: the first start did not declare it before anything was evaluated; %s",
-            "no contrast is tested alone" if plans.primary is None else "the primary contrast of the first start remains",
+            "no contrast is tested alone"
+            if plans.primary is None
+            else "the primary contrast of the first start remains",
         )
 
 
