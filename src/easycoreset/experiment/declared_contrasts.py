@@ -58,7 +58,9 @@ def resolve_contrasts(experiment: Experiment) -> DeclaredContrasts:
         matches = resolve_contrast(spec, grid)
         if len(matches) > 1:
             settings = ", ".join(f"for {c.objective} keeping {c.fraction:g}" for c in matches)
-            raise UsageError(f"primary must be one contrast; {quote(spec)} matches {len(matches)} ({settings}); name one")
+            raise UsageError(
+                f"primary must be one contrast; {quote(spec)} matches {len(matches)} ({settings}); name one"
+            )
         primary_match = matches[0]
         contrasts.insert(0, primary_match)
     distinct = dict[tuple[object, ...], PlannedContrast]()
