@@ -211,8 +211,8 @@ def imagenet_paper(data: str) -> Experiment:
 def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) -> Experiment:
     """The paper's table: every method at three fractions, and some of them with TRADES.
 
-    All cells are attacked by PGD-20, and those of the first seed also by AutoAttack. The methods by EL2N, forgetting and
-    GraNd keep the hardest samples, as in their papers. The middle fraction comes first.
+    All cells are attacked by PGD-20, and those of the first seed also by AutoAttack. The methods by EL2N, forgetting
+    and GraNd keep the hardest samples, as in their papers. The middle fraction comes first.
 
     Args:
         name: the name of the experiment.
