@@ -126,7 +126,7 @@ def cifar10_main(data: str) -> Experiment:
 def cifar100_main(data: str) -> Experiment:
     """The standard part of `cifar10-main` on CIFAR-100, five seeds, and random at 3,600 updates too.
 
-    The easy half costs no clean accuracy there: it lies beyond random's frontier up to 2,400 updates.
+    Training on the easy half costs no clean accuracy there: random at up to 2,400 updates does not reach it.
     """
     products = main_products(data, budgets=(600, 1200, 2400, 3600), seeds=5)
     return Experiment(name="cifar100-main", products=products, primary=PRIMARY, declares=DECLARES)
@@ -209,16 +209,17 @@ def imagenet_paper(data: str) -> Experiment:
 
 
 def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) -> Experiment:
-    """The paper's table: every method at three fractions under PGD-20, its first seed under AutoAttack too, and TRADES.
+    """The paper's table: every method at three fractions, and some of them with TRADES.
 
-    By EL2N, forgetting and GraNd the hardest samples are kept, as in their papers. The middle fraction comes first.
+    All cells are attacked by PGD-20, and those of the first seed also by AutoAttack. The methods by EL2N, forgetting
+    and GraNd keep the hardest samples, as in their papers. The middle fraction comes first.
 
     Args:
-        name: of the experiment.
+        name: the name of the experiment.
         base: the settings that all cells share.
         seeds: the number of seeds of each cell.
-        standard: the main eps for standard training.
-        robust: the main eps for TRADES.
+        standard: main eps for standard training.
+        robust: main eps for TRADES.
     """
     plain = Product(
         base=base_at(base, standard),

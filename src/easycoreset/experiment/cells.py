@@ -39,16 +39,16 @@ class Cell(
 ):
     """One training run of a comparison and its evaluation: the options of `compare` with one value each.
 
-    A cell's name is the hash of its options that differ from their defaults and of its members' versions, so a new
-    option does not invalidate finished cells.
+    A cell's name is the hash of its options that differ from their defaults, and of the versions of its method,
+    objective and attacks, so a new option does not invalidate finished cells.
 
     Attributes:
         data: the data set, as in `--data`.
         method: `NAME[:key=value]...`, `full`, `file:PATH` or `package.module:name`.
-        method_digest: digest of the file of `file:PATH`.
+        method_digest: digest of the file of `file:PATH`; empty for other methods.
         init_digest: digest of the weights of `init`; empty for none and for published ones.
         model_code: digest of the code of a user's own model and data; empty for others.
-        code: digest of the code of a user's own method, objective and attacks.
+        code: digest of the code of a user's own method, objective and attacks; empty for others.
         fraction: share of the samples that is kept.
         objective: the training objective.
         epochs: budget in epochs (either this or updates).
@@ -99,7 +99,7 @@ class Cell(
         if self.init_digest:
             options["init"] = "file"
         defaults = {item.name: item.default for item in dataclasses.fields(self)}
-        for name, value in resolve_optimizer(self).items():  # the optimizer's default, whether it is given or not
+        for name, value in resolve_optimizer(self).items():  # its defaults are left out, whether they are given or not
             if value == OPTIMIZER_DEFAULTS[self.optimizer][name]:
                 options[name] = defaults[name]
         return {
@@ -120,7 +120,7 @@ class Cell(
 
     @property
     def scoring_name(self) -> str:
-        """16 hex digits of all that the scores depend on; all methods of a seed share one scoring run."""
+        """The scoring run's name: 16 hex digits; all methods of a seed share one scoring run."""
         versions = {"aign": AIGN.version} if AIGN.version > 1 else {}
         return _hash({key: value for key, value in self.key().items() if key in SCORING_OPTIONS} | versions)
 
@@ -177,7 +177,7 @@ SCORING_OPTIONS = {  # options that a scoring run shares with its cells
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """All combinations of these options, the others as in `base`, and the contrast that is declared in advance.
+    """All combinations of these options; all other options are those of `base`.
 
     Attributes:
         base: the options that all cells share.
@@ -188,8 +188,7 @@ class Product:
         epochs: budgets in epochs.
         seeds: number of seeds, 0 to seeds - 1.
         first_seed: additional strong attacks of seed 0 only.
-        contrast: kind of the declared contrast of each method with random; None if the experiment
-            declares only its `declares`.
+        contrast: kind of the contrast with random that is declared for each method; None to declare none.
     """
 
     base: Cell
@@ -253,7 +252,7 @@ class Experiment:
         return {"name": self.name, "products": products}
 
     def identity(self) -> dict[str, Any]:
-        """The options that identify the experiment; methods, fractions, objectives, budgets and seeds extend it."""
+        """The options that identify the experiment, without methods, fractions, objectives, budgets and seeds."""
         bases = [dataclasses.replace(product.base, method_digest="").key() for product in self.products]
         return {
             "experiment": self.name,
@@ -278,7 +277,7 @@ def parse_strong_attack(spec: str) -> tuple[str, int | None]:
 
 
 def _with_code(cells: list[Cell]) -> list[Cell]:
-    """The cells with the digests of the user's own code, so that a changed version is another cell."""
+    """The cells with the digests of the user's own code, so that changed code makes other cells."""
     digests = dict[tuple[str, ...], str]()
 
     def digest(*specs: str) -> str:
@@ -290,7 +289,7 @@ def _with_code(cells: list[Cell]) -> list[Cell]:
         dataclasses.replace(
             cell,
             code=digest(cell.method, cell.objective, *cell.attacks),
-            model_code=digest(*([cell.model] if cell.model else []), cell.data),  # of the scoring run too
+            model_code=digest(*([cell.model] if cell.model else []), cell.data),  # the scoring run depends on it too
         )
         for cell in cells
     ]

@@ -1,7 +1,7 @@
-"""A pool on a Ray cluster: one Ray task per task of an experiment; its files are transferred.
+"""A pool that runs each task of an experiment as a Ray task, and transfers the files that the task reads and writes.
 
 The data set, and the files and modules that the experiment names, must be at the same paths on every machine, and the
-same version of easycoreset must be installed. Machines may come and go: another one repeats the tasks of a lost one.
+same version of easycoreset must be installed. Machines may join and leave: another machine repeats a lost one's tasks.
 """
 
 import contextlib
@@ -33,32 +33,32 @@ from easycoreset.files import temporary_beside
 from easycoreset.run_folders import RUN_RECORD, discard_step
 
 HINT = "pip install easycoreset[ray]"
-RETRIES = 3  # of a task whose process or machine died
+RETRIES = 3  # times that Ray repeats a task whose process or machine died
 CONNECT_TIMEOUT = 15  # seconds
 NOT_TRANSFERRED = (".lock", "checkpoint.pt")  # file names
 FORWARDED_VARIABLES = ("PYTHONPATH", "HF_HUB_OFFLINE")
-KEPT_DAYS = 7  # until a machine deletes its files of an unused experiment
-Files = dict[str, bytes]
+KEPT_DAYS = 7  # a machine deletes its files of an experiment that was not used for so long
+Files = dict[str, bytes]  # path within a folder -> content
 
 
 class RayPool:
     """Runs tasks on a Ray cluster, one CPU (or one GPU) each; their files are copied back when they end."""
 
-    def __init__(self, address: str, workers: int | None, setting: RunSettings) -> None:
-        """Join the cluster at `address`; if empty, one that runs on this machine, or else a new one there.
+    def __init__(self, address: str, workers: int | None, settings: RunSettings) -> None:
+        """Join the cluster at `address`; if it is empty, a cluster that runs on this machine, or else start one there.
 
         Raises:
             UsageError: Ray is not installed, or no cluster could be joined.
         """
         self._ray = _join(address)
         self._workers = workers
-        self._setting = setting
-        self._running: dict[Future[Any], tuple[Task, Any, contextlib.ExitStack]] = {}
-        self._scores: dict[str, tuple[str, Any]] = {}
-        gpus = setting.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= 1
-        self._resource = "GPU" if gpus else "CPU"
-        amount: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1, "num_gpus": 0}
-        self._remote = self._ray.remote(max_retries=RETRIES, **amount)(run_remote_task)
+        self._settings = settings
+        self._running: dict[Future[Any], tuple[Task, Any, contextlib.ExitStack]] = {}  # (task, Ray reference, lock)
+        self._scores: dict[str, tuple[str, Any]] = {}  # scoring run -> (digest of its files, Ray reference)
+        uses_gpus = settings.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= 1
+        self._resource = "GPU" if uses_gpus else "CPU"
+        resources: dict[str, Any] = {"num_gpus": 1} if uses_gpus else {"num_cpus": 1, "num_gpus": 0}
+        self._remote = self._ray.remote(max_retries=RETRIES, **resources)(run_remote_task)
         machines = sum(bool(node["Alive"]) for node in self._ray.nodes())
         log.info("Ray: %d machine%s, %d tasks at once", machines, "s" * (machines > 1), self.size)
 
@@ -69,7 +69,7 @@ class RayPool:
 
     def submit(self, task: Task) -> Future[Any]:
         """Start a task, unless another process of this machine holds it or has done it."""
-        out = self._setting.out
+        out = self._settings.out
         with contextlib.ExitStack() as lock:
             if not lock.enter_context(lock_task(task, out)):
                 return _finished_future(TaskReport("busy"))
@@ -77,9 +77,9 @@ class RayPool:
                 return _finished_future(TaskReport("done"))
             try:
                 scores_digest, scores = self._send_scores(task)
-                setting = dataclasses.replace(self._setting, data=make_path_absolute(task.cell.data))
-                scratch = _scratch_name(out, scores_digest)
-                reference = self._remote.remote(task, setting, scores, scratch, _installed_version())
+                settings = dataclasses.replace(self._settings, data=make_path_absolute(task.cell.data))
+                scratch_name = _make_scratch_name(out, scores_digest)
+                reference = self._remote.remote(task, settings, scores, scratch_name, _installed_version())
             except (self._ray.exceptions.RayError, OSError) as error:
                 return _finished_future(TaskReport("failed", f"{type(error).__name__}: {error}".replace("\n", " ")))
             future = reference.future()
@@ -100,12 +100,12 @@ class RayPool:
             if files is None:
                 return report
             if task.kind == "score":
-                self._scores.pop(task.cell.scoring_name, None)
+                self._scores.pop(task.cell.scoring_name, None)  # the new files are sent with the next cell
             elif (record := json.loads(files["cell.json"])) and self._has_other_data(record):
-                return TaskReport("failed", f"{task.cell.data} is other data on {record['host']} than here")
-            folder = _task_folder(task, self._setting.out)
+                return TaskReport("failed", f"{task.cell.data} on {record['host']} is not the same data as here")
+            folder = _task_folder(task, self._settings.out)
             discard_step(folder, _record_name(task))
-            FileList(self._setting.out, RUN_RECORD).add(folder, f"{STEP_MARK}{_record_name(task)}")
+            FileList(self._settings.out, RUN_RECORD).add(folder, f"{STEP_MARK}{_record_name(task)}")
             write_files(files, folder)
             return report
 
@@ -123,13 +123,13 @@ class RayPool:
         self._ray.shutdown()
 
     def _has_other_data(self, record: dict[str, Any]) -> bool:
-        """Whether a cell was computed on data other than the experiment's."""
-        return self._setting.fingerprint not in ("", record["fingerprint"])
+        """Whether a cell was computed on data that differ from the data of the experiment."""
+        return self._settings.fingerprint not in ("", record["fingerprint"])
 
     def _send_scores(self, task: Task) -> tuple[str, Any]:
         """Send the scores that a task needs or resumes from, once per scoring run; returns (digest, reference)."""
         cell = task.cell
-        folder = scores_folder(self._setting.out, task.cell)
+        folder = scores_folder(self._settings.out, task.cell)
         if not cell.needs_scores or not folder.exists():
             return "", None
         if cell.scoring_name not in self._scores:
@@ -140,10 +140,10 @@ class RayPool:
 
 
 def check_reachable(address: str) -> None:
-    """Check before a folder is written that Ray is installed and that something listens at an address.
+    """Check that Ray is installed and that something listens at an address, before a folder is written.
 
     Raises:
-        UsageError: one of them is not the case.
+        UsageError: Ray is not installed, or nothing listens at the address.
     """
     if importlib.util.find_spec("ray") is None:
         raise UsageError(f"on: ray needs Ray: {HINT}")
@@ -191,12 +191,15 @@ def _check_address(address: str) -> None:
 
 
 def run_remote_task(
-    task: Task, setting: RunSettings, scores: Files | None, scratch: str, expected_version: str
+    task: Task, settings: RunSettings, scores: Files | None, scratch_name: str, expected_version: str
 ) -> tuple[TaskReport, Files | None]:
-    """Run a task on another machine, in its temporary folder; also returns the files that the task wrote.
+    """Run a task on a machine of the cluster, in the folder `scratch_name` of its temporary folder.
 
-    Unfinished files stay there, so that the machine can resume from its checkpoint if it gets the task again;
-    scores stay for the next cell.
+    Files of an unfinished task stay there, so that the machine can resume from its checkpoint if it gets the task
+    again; scores stay for the next cell.
+
+    Returns:
+        The report, and the files that the task wrote; None unless the task is done.
     """
     import torch
 
@@ -204,17 +207,17 @@ def run_remote_task(
     enable_cache()  # a Ray worker serves only this experiment
     if (installed := _installed_version()) != expected_version:
         return TaskReport(
-            "failed", f"easycoreset {installed} on {platform.node()}; {expected_version} at the head"
+            "failed", f"easycoreset {installed} on {platform.node()}; {expected_version} where it was started"
         ), None
-    out = _user_folder() / scratch
+    out = _user_folder() / scratch_name
     out.mkdir(exist_ok=True)
-    os.utime(out)
+    os.utime(out)  # it is in use, see `_delete_unused`
     _delete_unused(out.parent)
     folder = scores_folder(out, task.cell)
     if scores is not None and not folder.exists():
         FileList(out, RUN_RECORD).add(folder, f"{STEP_MARK}{RUN_RECORD}")
         write_files(scores, folder)
-    report = run_task(task, dataclasses.replace(setting, out=out))
+    report = run_task(task, dataclasses.replace(settings, out=out))
     if report.status != "done":
         return report, None
     result_folder = _task_folder(task, out)
@@ -272,15 +275,15 @@ def _record_name(task: Task) -> str:
     return RUN_RECORD if task.kind == "score" else CELL_RECORD
 
 
-def _scratch_name(out: Path, scores_digest: str) -> str:
-    """The name of a machine's folder for an experiment and the scores of its cells."""
+def _make_scratch_name(out: Path, scores_digest: str) -> str:
+    """The name of the folder that machines use for an experiment and the scores of its cells."""
     return hashlib.sha256(f"{platform.node()}:{out.resolve()}:{scores_digest}".encode()).hexdigest()[:16]
 
 
 def _installed_version() -> str:
     try:
         return version("easycoreset")
-    except PackageNotFoundError:  # it is only on the import path
+    except PackageNotFoundError:  # the package is only on the import path
         return "not installed"
 
 

@@ -39,7 +39,7 @@ class DeclaredContrasts:
 
 
 def resolve_contrasts(experiment: Experiment) -> DeclaredContrasts:
-    """Resolve the contrasts that an experiment declares: those of its products and those of `declares` and `primary`.
+    """Resolve the contrasts that an experiment declares: by its products, by `declares` and by `primary`.
 
     Raises:
         UsageError: a contrast compares a row with itself, unknown rows, or rows in different settings; or the
@@ -53,34 +53,37 @@ def resolve_contrasts(experiment: Experiment) -> DeclaredContrasts:
     ]
     for spec in experiment.declares:
         contrasts += resolve_contrast(spec, grid)
-    first: PlannedContrast | None = None
+    primary_match: PlannedContrast | None = None
     if spec := experiment.primary:
         matches = resolve_contrast(spec, grid)
         if len(matches) > 1:
             settings = ", ".join(f"for {c.objective} keeping {c.fraction:g}" for c in matches)
-            raise UsageError(f"primary must be one contrast; {quote(spec)} is {len(matches)}: say which ({settings})")
-        first = matches[0]
-        contrasts.insert(0, first)
+            raise UsageError(
+                f"primary must be one contrast; {quote(spec)} matches {len(matches)} ({settings}); name one"
+            )
+        primary_match = matches[0]
+        contrasts.insert(0, primary_match)
     distinct = dict[tuple[object, ...], PlannedContrast]()
-    for contrast in contrasts:  # A against B and B against A are one question
+    for contrast in contrasts:  # A against B and B against A are the same contrast
         sides = frozenset((contrast.method, contrast.against))
         distinct.setdefault((sides, *contrast.question[2:]), contrast)
     cells = {contrast: tuple(cells_of(contrast, grid[contrast.setting])) for contrast in distinct.values()}
-    named = {c: dataclasses.replace(c, cells=tuple(cell.name for cell in used)) for c, used in cells.items()}
-    primary = None if first is None else named[first]
-    return DeclaredContrasts(tuple(named.values()), {named[c]: used for c, used in cells.items()}, primary)
+    with_names = {c: dataclasses.replace(c, cells=tuple(cell.name for cell in used)) for c, used in cells.items()}
+    primary = None if primary_match is None else with_names[primary_match]
+    cells_used = {with_names[c]: used for c, used in cells.items()}
+    return DeclaredContrasts(tuple(with_names.values()), cells_used, primary)
 
 
 def rows_by_setting(experiment: Experiment) -> dict[Setting, Rows]:
     """The rows of an experiment by setting."""
     cells = [_with_data_name(cell) for cell in experiment.cells()]
-    rows_of: dict[Setting, Rows] = {}
-    for setting, members in group_by_setting(cells, _setting, lambda cell: cell.method).items():
-        rows = rows_of.setdefault(setting, {})
-        for cell in members:
-            size: Any = cell.epochs if cell.updates is None else cell.updates
-            rows.setdefault((cell.method, size), {})[cell.seed] = cell
-    return rows_of
+    grid: dict[Setting, Rows] = {}
+    for setting, setting_cells in group_by_setting(cells, _setting, lambda cell: cell.method).items():
+        rows = grid.setdefault(setting, {})
+        for cell in setting_cells:
+            budget: Any = cell.epochs if cell.updates is None else cell.updates
+            rows.setdefault((cell.method, budget), {})[cell.seed] = cell
+    return grid
 
 
 def resolve_contrast(spec: str, grid: dict[Setting, Rows]) -> list[PlannedContrast]:
@@ -89,20 +92,20 @@ def resolve_contrast(spec: str, grid: dict[Setting, Rows]) -> list[PlannedContra
     Raises:
         UsageError: a row is unknown, or no setting has both rows.
     """
-    spelled = parse_contrast(spec)
-    spelled = dataclasses.replace(
-        spelled,
-        method=_row_name(spelled.method, grid, spec),
-        against=_row_name(spelled.against, grid, spec),
-        objective=None if spelled.objective is None else load_objective(spelled.objective)[0],
+    parsed = parse_contrast(spec)
+    parsed = dataclasses.replace(
+        parsed,
+        method=_row_name(parsed.method, grid, spec),
+        against=_row_name(parsed.against, grid, spec),
+        objective=None if parsed.objective is None else load_objective(parsed.objective)[0],
     )
-    if spelled.method == spelled.against:
+    if parsed.method == parsed.against:
         raise UsageError(f"a contrast must compare two rows; got {quote(spec)}, a row with itself")
-    contrasts = [c for setting, rows in grid.items() if (c := _plan(spelled, setting, rows)) is not None]
+    contrasts = [c for setting, rows in grid.items() if (c := _plan(parsed, setting, rows)) is not None]
     if not contrasts:
         raise UsageError(
             f"contrast {quote(spec)}: no setting (data, model, objective, fraction) holds both rows "
-            "at a common budget (at matched clean: and several budgets of random)"
+            "at a common budget; at matched clean, it must also hold several budgets of random"
         )
     return contrasts
 
@@ -123,35 +126,35 @@ def _against_random(kind: Kind | None, cells: Sequence[Cell], grid: dict[Setting
     return list(dict.fromkeys(contrasts))
 
 
-def _plan(spelled: ContrastSpec, setting: Setting, rows: Rows) -> PlannedContrast | None:
+def _plan(parsed: ContrastSpec, setting: Setting, rows: Rows) -> PlannedContrast | None:
     """A contrast in one setting, at the largest budget; None if the setting lacks a row."""
     data, model, objective, fraction = setting
-    if spelled.objective not in (None, objective) or spelled.fraction not in (None, fraction):
+    if parsed.objective not in (None, objective) or parsed.fraction not in (None, fraction):
         return None
-    sizes = {
-        name: sorted(size for method, size in rows if method == name)
-        for name in (spelled.method, spelled.against, BASELINE)
+    budgets = {
+        name: sorted(budget for method, budget in rows if method == name)
+        for name in (parsed.method, parsed.against, BASELINE)
     }
-    has_frontier = len(sizes[BASELINE]) > 1 and FULL not in (spelled.method, spelled.against)
-    kind: Kind = spelled.kind or ("matched clean" if has_frontier else "equal updates")
-    common = set(sizes[spelled.method]) & set(sizes[spelled.against])
-    if kind == "matched clean" and spelled.against == BASELINE:
-        common = set(sizes[spelled.method])
-    if not common or not sizes[spelled.against] or (kind == "matched clean" and len(sizes[BASELINE]) < 2):
+    has_frontier = len(budgets[BASELINE]) > 1 and FULL not in (parsed.method, parsed.against)
+    kind: Kind = parsed.kind or ("matched clean" if has_frontier else "equal updates")
+    common_budgets = set(budgets[parsed.method]) & set(budgets[parsed.against])
+    if kind == "matched clean" and parsed.against == BASELINE:
+        common_budgets = set(budgets[parsed.method])  # random's frontier needs no row at the same budget
+    if not common_budgets or not budgets[parsed.against] or (kind == "matched clean" and len(budgets[BASELINE]) < 2):
         return None
-    size = max(common)
-    frontier = tuple(sizes[BASELINE]) if kind == "matched clean" else ()
-    cell = next(iter(rows[spelled.method, size].values()))
+    budget = max(common_budgets)
+    frontier = tuple(budgets[BASELINE]) if kind == "matched clean" else ()
+    cell = next(iter(rows[parsed.method, budget].values()))
     planned = PlannedContrast(
-        method=spelled.method,
-        against=spelled.against,
+        method=parsed.method,
+        against=parsed.against,
         kind=kind,
         data=data,
         model=model,
         objective=objective,
         fraction=fraction,
         eps=cell.contrast_eps,
-        size=size,
+        size=budget,
         unit="epochs" if cell.updates is None else "updates",
         frontier=frontier,
     )
@@ -172,7 +175,7 @@ def _row_name(method: str, grid: dict[Setting, Rows], spec: str) -> str:
 
 
 def _with_data_name(cell: Cell) -> Cell:
-    """The cell with its data set named as in tables."""
+    """The cell with the name of its data set instead of its path, as in tables."""
     return dataclasses.replace(cell, data=data_name(cell.data))
 
 

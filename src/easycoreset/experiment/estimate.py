@@ -25,14 +25,18 @@ from easycoreset.options import (
 from easycoreset.options.comparing import FULL
 from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
 
-EXTRA_PASSES = {"curvature": 10, "vog": 1, "grand_full": 5}  # passes per sample and scored epoch, roughly
-STEPS = 4  # timed, after two untimed ones
+EXTRA_PASSES = {"curvature": 10, "vog": 1, "grand_full": 5}  # passes per sample and scored epoch, approximately
+STEPS = 4  # a run of 2 + STEPS updates is timed, after an untimed run of as many
 
 
 def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers: int = 2) -> dict[str, Any]:
-    """Time a few steps of each objective, and estimate what is left to do and an upper bound of its duration.
+    """Time a few training steps of each objective, and estimate the cost of the cells that are not done.
 
-    The evaluation is counted as if every attack ran all steps on every sample.
+    The duration is an upper bound: every attack is counted as if it ran all its steps on every image.
+
+    Returns:
+        The number of cells, of missing cells and of their updates; seconds with all workers busy; and the memory (and
+        GPU memory) of all workers, in GiB.
     """
     cells = experiment.cells()
     missing = [cell for cell in cells if not is_done(out, cell)]
@@ -43,22 +47,23 @@ def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers
         key = (cell.data, cell.model, cell.objective)
         if key not in timed:
             timed[key] = _time_steps(cell, out, device)
-        setup, step, pass_seconds = timed[key]
-        count = (
+        setup, step_seconds, pass_seconds = timed[key]
+        cell_updates = (
             cell.updates if cell.updates is not None else (cell.epochs or 0) * _steps_per_epoch(cell, len(setup.split))
         )
-        updates += count
-        seconds += count * step + _attack_passes(cell, len(setup.source.splits["test"])) * pass_seconds
+        updates += cell_updates
+        seconds += cell_updates * step_seconds + _attack_passes(cell, len(setup.source.splits["test"])) * pass_seconds
     for cell in {cell.scoring_name: cell for cell in missing if cell.needs_scores}.values():
-        setup, step, pass_seconds = timed[(cell.data, cell.model, cell.objective)]
+        setup, step_seconds, pass_seconds = timed[(cell.data, cell.model, cell.objective)]
         size = len(setup.split)
+        # forward and backward passes per sample: about 12 for features of PGD examples, 100 for the boundary distance
         kinds = {c.needs_features for c in missing if c.scoring_name == cell.scoring_name}
         seconds += size * pass_seconds * (12 if "adversarial" in kinds else 1 if "clean" in kinds else 0)
         requested = {name for c in missing if c.scoring_name == cell.scoring_name for name in c.needs_expensive}
         extra_passes = sum(EXTRA_PASSES.get(name, 1) for name in requested - {"boundary"})
         seconds += size * pass_seconds * (100 if "boundary" in requested else 0)
-        passes = len(scored_epochs(cell, cell.scoring_epochs))
-        seconds += cell.scoring_epochs * size / cell.batch_size * step + passes * size * pass_seconds * (
+        scored = len(scored_epochs(cell, cell.scoring_epochs))
+        seconds += cell.scoring_epochs * size / cell.batch_size * step_seconds + scored * size * pass_seconds * (
             1 + extra_passes
         )
     memory = peak_memory_gib()
@@ -81,20 +86,20 @@ def _steps_per_epoch(cell: Cell, size: int) -> int:
 
 
 def _attack_passes(cell: Cell, size: int) -> int:
-    """Upper bound of single-image forward and backward passes in the cell's evaluation."""
+    """Upper bound of the number of forward and backward passes of single images in the cell's evaluation."""
     from easycoreset.attacks import load_attack
     from easycoreset.evaluation.checks import LONGER_ATTACK_SAMPLES, longer_attack_steps
 
     def passes_per_image(spec: str) -> int:
         attack = load_attack(spec, norm=cell.norm)[1]
-        default = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1) + 2
-        return getattr(attack, "passes", default)
+        default_passes = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1) + 2
+        return getattr(attack, "passes", default_passes)
 
     passes = sum(
         passes_per_image(attack) * min(images or size, size) for attack, images in map(parse_strong_attack, cell.strong)
     )
-    parts = 2 if cell.main_eps is not None and len(cell.eps) > 1 else 1
-    passes += parts * longer_attack_steps(cell.attack) * min(LONGER_ATTACK_SAMPLES, size)
+    evaluations = 2 if cell.main_eps is not None and len(cell.eps) > 1 else 1
+    passes += evaluations * longer_attack_steps(cell.attack) * min(LONGER_ATTACK_SAMPLES, size)
     for spec in cell.attack:
         per_image = passes_per_image(spec)
         for eps in cell.eps:
@@ -105,7 +110,11 @@ def _attack_passes(cell: Cell, size: int) -> int:
 
 
 def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[TrainingSetup, float, float]:
-    """Returns (setup, seconds of a training step, seconds of a forward and backward pass of one image)."""
+    """Train for a few steps, and time a second such run.
+
+    Returns:
+        The prepared run, the seconds of a training step, and the seconds of one image's forward and backward pass.
+    """
     options = TrainOptions(
         data=cell.data,
         **values_of(cell, ReadingOptions),
@@ -124,11 +133,12 @@ def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[TrainingSetup, f
     start = time.perf_counter()
     for _ in fit(setup, model):
         pass
-    step = (time.perf_counter() - start) / (2 + STEPS)
-    return setup, step, _time_pass(model, setup.split, setup.device)
+    step_seconds = (time.perf_counter() - start) / (2 + STEPS)
+    return setup, step_seconds, _time_pass(model, setup.split, setup.device)
 
 
 def _time_pass(model: torch.nn.Module, split: Split, device: torch.device) -> float:
+    """Seconds of a forward and backward pass of one image, in a batch of at most 250."""
     batch = next(split.batches(np.arange(min(250, len(split))), 250, device))
     with frozen(model):
         forward_with_gradient(model, batch.x, batch.y, gradient=True)

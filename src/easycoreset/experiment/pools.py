@@ -13,7 +13,7 @@ from easycoreset.errors import RunError
 from easycoreset.experiment.tasks import RunSettings, Task
 from easycoreset.experiment.worker import TaskReport, run_task
 
-THREADS = "OMP_NUM_THREADS"
+THREADS = "OMP_NUM_THREADS"  # environment variable
 
 
 class Pool(Protocol):
@@ -54,7 +54,7 @@ class Pool(Protocol):
 
 
 def check_pool(on: str | None) -> None:
-    """Check before a folder is written that a cluster can be reached.
+    """Check that the cluster that `on` names can be reached, before a folder is written.
 
     Raises:
         UsageError: Ray is not installed, or nothing listens at the address.
@@ -65,33 +65,33 @@ def check_pool(on: str | None) -> None:
         check_reachable(on.removeprefix("ray").removeprefix(":"))
 
 
-def open_pool(on: str | None, workers: int | None, setting: RunSettings) -> Pool:
-    """Open a pool on this machine, or for `ray[:ADDRESS]` on a cluster.
+def open_pool(on: str | None, workers: int | None, settings: RunSettings) -> Pool:
+    """Open a pool: on this machine if `on` is None, on a Ray cluster if it is `ray` or `ray:ADDRESS`.
 
     Raises:
         UsageError: Ray is not installed, or no cluster answers.
     """
     if on is None:
-        return LocalPool(workers or 2, setting)
+        return LocalPool(workers or 2, settings)
     from easycoreset.experiment.cluster import RayPool
 
-    return RayPool(on.partition(":")[2], workers, setting)
+    return RayPool(on.partition(":")[2], workers, settings)
 
 
 class LocalPool:
     """Persistent worker processes of this machine, one thread (or one GPU) each."""
 
-    def __init__(self, workers: int, setting: RunSettings) -> None:
+    def __init__(self, workers: int, settings: RunSettings) -> None:
         self.size = workers
-        self._setting = setting
+        self._settings = settings
         self._failed_starts = 0
-        self._other_children = {child.pid for child in multiprocessing.active_children()}
-        self._threads = os.environ.get(THREADS)
+        self._other_child_pids = {child.pid for child in multiprocessing.active_children()}
+        self._threads_before = os.environ.get(THREADS)
         self._pool = self._open()
 
     def submit(self, task: Task) -> Future[TaskReport]:
         """Start a task."""
-        return self._pool.submit(run_task, task, self._setting)
+        return self._pool.submit(run_task, task, self._settings)
 
     def result(self, future: Future[Any]) -> TaskReport:
         """The report of a finished task."""
@@ -103,7 +103,7 @@ class LocalPool:
         self._failed_starts += not self._started.is_set()
         if self._failed_starts > 1:
             raise RunError(
-                "no worker process started; its error is above. A script must call compare under "
+                "no worker process could start; the error is above. A script must call compare under "
                 '`if __name__ == "__main__":`'
             )
         self._pool = self._open()
@@ -112,13 +112,13 @@ class LocalPool:
         """Stop the workers, even while they work: the next start resumes from their checkpoints."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            if process.pid not in self._other_children:
+            if process.pid not in self._other_child_pids:
                 process.terminate()
-        if self._threads is None:
+        if self._threads_before is None:
             os.environ.pop(THREADS, None)
 
     def _open(self) -> ProcessPoolExecutor:
-        os.environ.setdefault(THREADS, "1")  # for NumPy in the workers; this process has loaded it already
+        os.environ.setdefault(THREADS, "1")  # for NumPy in the workers; this process has loaded NumPy already
         context = multiprocessing.get_context("spawn")
         worker_ids = context.Queue()
         self._started = context.Event()
@@ -129,7 +129,7 @@ class LocalPool:
         )
 
 
-def _start_worker(parent: int, worker_ids: "multiprocessing.Queue[int]", started: Event) -> None:
+def _start_worker(parent_pid: int, worker_ids: "multiprocessing.Queue[int]", started: Event) -> None:
     """Set up a worker: one thread, a separate GPU if there are several, and exit when the parent process is gone."""
     import torch
 
@@ -140,9 +140,9 @@ def _start_worker(parent: int, worker_ids: "multiprocessing.Queue[int]", started
     if torch.cuda.device_count() > 1:
         torch.cuda.set_device(worker_id % torch.cuda.device_count())
 
-    def watch() -> None:
-        while os.getppid() == parent:
+    def exit_after_parent() -> None:
+        while os.getppid() == parent_pid:
             time.sleep(1)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=exit_after_parent, daemon=True).start()

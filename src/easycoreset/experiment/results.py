@@ -36,7 +36,7 @@ def scores_folder(out: Path, cell: Cell) -> Path:
 
 
 def is_scored(out: Path, cell: Cell, features: FeatureKind | None) -> bool:
-    """Whether the scores that a cell needs exist, with its columns and these features."""
+    """Whether a cell's scores exist, with the hardness columns that it needs and this kind of features."""
     file = scores_file(scores_folder(out, cell), "train")
     if not file.exists() or not has_columns(file, cell):
         return False
@@ -44,7 +44,7 @@ def is_scored(out: Path, cell: Cell, features: FeatureKind | None) -> bool:
 
 
 def has_columns(file: Path, cell: Cell) -> bool:
-    """Whether a table of scores has the hardness columns that a cell needs; those of older versions may not."""
+    """Whether a table of scores has the hardness columns that a cell needs; tables of older versions may lack some."""
     return set(cell.needs_hardness) <= set(read_shape(file)[0])
 
 
@@ -58,7 +58,7 @@ def refuse_other_data(out: Path, cells: Sequence[Cell], fingerprint: str) -> Non
         try:
             recorded = read_record(cell_folder(out, cell) / "cell.json").get("fingerprint", fingerprint)
         except UsageError:
-            continue  # absent, or corrupt (see drop_corrupt)
+            continue  # absent, or corrupt (see delete_corrupt_cells)
         if recorded != fingerprint:
             difference = f"fingerprint {recorded[:12]}, now {fingerprint[:12]}"
             raise UsageError(f"out: {out} holds cells of other data ({difference}); give another --out")
@@ -66,24 +66,24 @@ def refuse_other_data(out: Path, cells: Sequence[Cell], fingerprint: str) -> Non
 
 def delete_corrupt_cells(out: Path, cells: Sequence[Cell]) -> list[str]:
     """Remove finished cells that cannot be read, so that they are computed again; returns their names."""
-    dropped: list[str] = []
+    deleted: list[str] = []
     for cell in cells:
         folder = cell_folder(out, cell)
         if not folder.exists():
             continue
         try:
             record = read_record(folder / "cell.json")
-            lines = [record["clean"], *record["attacked"]]
+            evaluations = [record["clean"], *record["attacked"]]
             table = read_table(folder / "predictions.parquet", {"index": "integer", "broken": "bool"})
-            if table.num_rows != sum(line["samples"] for line in lines) or not all(
+            if table.num_rows != sum(evaluation["samples"] for evaluation in evaluations) or not all(
                 name in record for name in RECORD_FIELDS
             ):
                 raise UsageError("predictions.parquet and cell.json do not match")
         except (UsageError, KeyError, TypeError) as error:
             log.warning("cell %s is corrupt and is computed again: %s", cell.name, error)
             discard_step(folder, "cell.json")
-            dropped.append(cell.name)
-    return dropped
+            deleted.append(cell.name)
+    return deleted
 
 
 def collect_results(out: Path, cells: Sequence[Cell]) -> pa.Table:
@@ -95,13 +95,13 @@ def collect_results(out: Path, cells: Sequence[Cell]) -> pa.Table:
         record = read_record(cell_folder(out, cell) / "cell.json")
         common = {"cell": cell.name} | {name: getattr(cell, name) for name in CELL_FIELDS}
         common |= {name: record[name] for name in RECORD_FIELDS}
-        weights = record.get("weights", [1.0, 1.0])
-        common |= {"selection_mb": record.get("selection_mb"), "weighted": weights[0] != weights[1]}
+        weight_range = record.get("weights", [1.0, 1.0])
+        common |= {"selection_mb": record.get("selection_mb"), "weighted": weight_range[0] != weight_range[1]}
         common |= record.get("validation", {})
         common |= {"clean": record["clean"]["accuracy"], "warnings": len(record["warnings"]), "main": cell.contrast_eps}
-        several_attacks = len({line["attack"] for line in record["attacked"]}) > 1
-        for line in (*record["attacked"], *(record["worst"] if several_attacks else ())):
-            rows.append(common | line)
+        several_attacks = len({evaluation["attack"] for evaluation in record["attacked"]}) > 1
+        for evaluation in (*record["attacked"], *(record["worst"] if several_attacks else ())):
+            rows.append(common | evaluation)
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 

@@ -1,4 +1,4 @@
-"""The scheduler of an experiment: runs each cell once, in order of importance, over any number of starts."""
+"""The scheduler of an experiment: runs its cells in order of importance; a later start runs only missing cells."""
 
 import contextlib
 import time
@@ -36,13 +36,23 @@ from easycoreset.statistics.starts import read_plans
 
 RESULTS = "results.parquet"
 OUTPUT_NAMES = ("cells", "scores", "locks", RESULTS)  # the paths that a grid may write
-TRIES = 2  # of a task whose worker died while nothing else ran
-BUSY_SECONDS = 1.0  # until a task that another process holds is tried again
+TRIES = 2  # a task fails when its worker has died so often while no other task ran
+BUSY_SECONDS = 1.0  # wait before a task that another process holds is tried again
 
 
 @dataclass
 class RunState:
-    """The tasks of one start and their state."""
+    """The tasks of one start and their state.
+
+    Attributes:
+        out: the folder of the experiment.
+        deadline: when to stop, in seconds of the monotonic clock.
+        waiting: tasks that are not started, in order of importance.
+        not_before: the earliest time at which a task that another process holds is tried again.
+        deaths: for tasks that ran when a worker died, how often that happened while no other task ran.
+        failed: failed tasks, with the reason.
+        scored: cells whose scores are known to exist.
+    """
 
     out: Path
     deadline: float = float("inf")
@@ -75,7 +85,8 @@ def run_experiment(
     Args:
         experiment: what to run; it may have more methods, fractions, budgets or seeds than at the last start.
         out: the folder of the experiment.
-        workers: tasks that run at once; None for 2 on this machine, and on Ray for as many as its CPUs (or GPUs).
+        workers: number of tasks that run at once; None for 2 on this machine, or for as many as a Ray cluster has
+            CPUs (or GPUs).
         on: None for worker processes of this machine, `ray` or `ray:ADDRESS` for the machines of a Ray cluster.
         device: device of the models.
         keep_weights: keep each cell's model and coreset.
@@ -98,13 +109,14 @@ def run_experiment(
     cells = experiment.cells()
     shard_cells = cells[shard[0] - 1 :: shard[1]]
     state = RunState(out, float("inf") if minutes is None else time.monotonic() + 60 * minutes)
+    # a cluster is needed only if cells are missing
     check_pool(None if all(is_done(out, cell) for cell in shard_cells) else on)
     declared = resolve_contrasts(experiment)
-    earlier = read_earlier_starts(out, experiment) if overwrite else {}
+    earlier_record = read_earlier_starts(out, experiment) if overwrite else {}
     with open_shared_run_folder(
         out, "compare", experiment.identity(), overwrite=overwrite, output_names=OUTPUT_NAMES
     ) as folder:
-        _start(folder, experiment, declared, earlier)
+        _record_start(folder, experiment, declared, earlier_record)
         missing = [cell for cell in shard_cells if not is_done(out, cell)]
         state.waiting = list_tasks(out, missing, cells)
         with progress("cells", len(shard_cells), len(shard_cells) - len(missing)) as bar:
@@ -114,8 +126,8 @@ def run_experiment(
                     bar.advance(1, task.description, above=render_progress(_write_results(out, cells)))
 
             if state.waiting:
-                setting = RunSettings(out, device, keep_weights, num_workers, fingerprint=experiment.fingerprint)
-                with contextlib.closing(open_pool(on, workers, setting)) as pool:
+                settings = RunSettings(out, device, keep_weights, num_workers, fingerprint=experiment.fingerprint)
+                with contextlib.closing(open_pool(on, workers, settings)) as pool:
                     _run(state, pool, advance)
         table = _write_results(out, cells)
         left = sum(not is_done(out, cell) for cell in cells)
@@ -138,14 +150,16 @@ def preregister(experiment: Experiment, out: Path) -> DeclaredContrasts:
     with open_shared_run_folder(out, "compare", experiment.identity(), output_names=OUTPUT_NAMES) as folder:
         done = len(list((out / "cells").glob("[!.]*")))
         require(not done, "preregister", "given before any cell is evaluated", f"{done} cells in {out}")
-        _start(folder, experiment, declared, {})
+        _record_start(folder, experiment, declared, {})
     return declared
 
 
-def _start(folder: SharedFolder, experiment: Experiment, declared: DeclaredContrasts, earlier: dict[str, Any]) -> None:
+def _record_start(
+    folder: SharedFolder, experiment: Experiment, declared: DeclaredContrasts, earlier_record: dict[str, Any]
+) -> None:
     """Check the folder, and record the plan and the declared contrasts, before anything runs.
 
-    Declarations of `earlier` starts are kept: their results may have been seen, although the folder is overwritten.
+    The starts of `earlier_record`, which this start overwrites, are kept: their results may have been seen.
     """
     cells = experiment.cells()
     refuse_other_data(folder.path, cells, experiment.fingerprint)
@@ -155,18 +169,18 @@ def _start(folder: SharedFolder, experiment: Experiment, declared: DeclaredContr
         folder.allow_others()
     names = {cell.name for cell in cells}
     finished_cells = (folder.path / "cells").glob("[!.]*")
-    if others := sum(cell_folder.name not in names for cell_folder in finished_cells):
+    if other_count := sum(cell_folder.name not in names for cell_folder in finished_cells):
         log.warning(
             "%d finished cells of %s are not in this grid and are left out: add their methods, fractions, "
             "budgets and seeds to see all together",
-            others,
+            other_count,
             folder.path,
         )
 
     check_free(folder.path / RESULTS)
 
     def add_this_start(record: dict[str, Any]) -> dict[str, Any]:
-        starts = add_start(earlier | record, experiment, declared, folder.path)
+        starts = add_start(earlier_record | record, experiment, declared, folder.path)
         return record | {
             "status": "running",
             "experiment": experiment.record(),
@@ -176,12 +190,12 @@ def _start(folder: SharedFolder, experiment: Experiment, declared: DeclaredContr
 
     record = update_record(folder.path, add_this_start)
     plans = read_plans(record)
-    late = [contrast for contrast, _ in plans.later if contrast in declared.contrasts]
-    if late:
+    late_contrasts = [contrast for contrast, _ in plans.later if contrast in declared.contrasts]
+    if late_contrasts:
         log.warning(
-            "%d contrasts were not declared before cells that they use were evaluated, or not at the first "
-            "start: they are exploratory",
-            len(late),
+            "%d contrasts are exploratory: they were declared after cells that they use were evaluated, or after the "
+            "first start",
+            len(late_contrasts),
         )
     is_first_primary = (
         plans.primary is not None and declared.primary is not None and declared.primary.uses_same_cells(plans.primary)
@@ -189,12 +203,14 @@ def _start(folder: SharedFolder, experiment: Experiment, declared: DeclaredContr
     if declared.primary is not None and not is_first_primary:
         log.warning(
             "primary: the first start did not declare it before anything was evaluated; %s",
-            "no contrast is tested alone" if plans.primary is None else "that of the first start remains",
+            "no contrast is tested alone"
+            if plans.primary is None
+            else "the primary contrast of the first start remains",
         )
 
 
 def _adopt_results(out: Path) -> None:
-    """Record the results table of version 0.1, which kept no list of its files; its columns identify it."""
+    """Add the results table of version 0.1 to the file list: that version wrote none; its columns identify it."""
     file = out / RESULTS
     file_list = FileList(out, RUN_RECORD)
     with contextlib.suppress(UsageError):
@@ -240,9 +256,10 @@ def _handle_report(state: RunState, task: Task, report: TaskReport, advance: Cal
 
 
 def _count_death(state: RunState, running: Sequence[Task]) -> None:
-    """Retry the tasks that ran when a worker died, which ends the pool; each runs alone, to identify the culprit."""
+    """Queue the tasks that ran when a worker died; each is then run alone, to find out which one kills its worker."""
+    ran_alone = len(running) == 1
     for task in running:
-        state.deaths[task] = state.deaths.get(task, 0) + (len(running) == 1)
+        state.deaths[task] = state.deaths.get(task, 0) + ran_alone
         if state.deaths[task] >= TRIES:
             state.failed[task] = "its worker process died"
         else:
@@ -251,7 +268,11 @@ def _count_death(state: RunState, running: Sequence[Task]) -> None:
 
 
 def _next_task(state: RunState, running: Sequence[Task], workers: int) -> Task | None:
-    """Take the most important task that can run now: its scores exist, and no other process holds it."""
+    """Take the most important task that can run now; None if there is none, or if no worker is free.
+
+    A cell waits for its scores, and a task that another process holds for some time. A task whose worker may have died
+    because of it runs alone.
+    """
     if len(running) >= workers or any(task in state.deaths for task in running):
         return None
     failed_scorings = {task.cell.scoring_name for task in state.failed if task.kind == "score"}
@@ -262,11 +283,13 @@ def _next_task(state: RunState, running: Sequence[Task], workers: int) -> Task |
                 state.failed[task] = "its scoring run failed"
                 continue
             if any(
-                t.kind == "score" and t.cell.scoring_name == task.cell.scoring_name for t in (*state.waiting, *running)
+                other.kind == "score" and other.cell.scoring_name == task.cell.scoring_name
+                for other in (*state.waiting, *running)
             ):
-                continue  # otherwise scoring did not make all that the cell needs, and the cell fails with the reason
-        suspect = task in state.deaths
-        if time.monotonic() >= state.not_before.get(task, 0.0) and not (suspect and running):
+                continue
+            # scoring has ended without all that the cell needs: the cell starts, and fails with the reason
+        is_suspect = task in state.deaths
+        if time.monotonic() >= state.not_before.get(task, 0.0) and not (is_suspect and running):
             state.waiting.remove(task)
             return task
     return None

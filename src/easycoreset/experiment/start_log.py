@@ -33,10 +33,12 @@ def describe_start(
         earlier_starts: the earlier starts; contrasts that they declared are not listed again.
     """
     declared_before = [
-        PlannedContrast.from_json(line["contrast"]) for start in earlier_starts for line in start["declared"]
+        PlannedContrast.from_json(declaration["contrast"])
+        for start in earlier_starts
+        for declaration in start["declared"]
     ]
     cells = experiment.cells()
-    lines = [
+    declarations = [
         {
             "contrast": contrast.to_json(),
             "primary": contrast == declared.primary,
@@ -45,7 +47,7 @@ def describe_start(
         for contrast in declared.contrasts
         if not any(contrast.uses_same_cells(other) for other in declared_before)
     ]
-    rows = {f"{cell.method} ({cell.objective}, {cell.fraction:g} kept)": None for cell in cells}
+    row_names = {f"{cell.method} ({cell.objective}, {cell.fraction:g} kept)": None for cell in cells}
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command_line": command_line(),
@@ -54,15 +56,15 @@ def describe_start(
         "cells": len(cells),
         "done": sum(is_done(out, cell) for cell in cells),
         "seeds": 1 + max(cell.seed for cell in cells),
-        "rows": list(rows),
-        "declared": lines,
+        "rows": list(row_names),
+        "declared": declarations,
     }
 
 
 def add_start(
     record: dict[str, Any], experiment: Experiment, declared: DeclaredContrasts, out: Path
 ) -> list[dict[str, Any]]:
-    """The starts of a record and a new one; a repeated start of the same plan and versions is only counted."""
+    """The starts of a record, and a new one; if it repeats the last one's plan and versions, it is only counted."""
     starts = list_starts(record)
     new = describe_start(experiment, declared, out, starts)
     volatile = ("time", "done")
@@ -75,7 +77,7 @@ def add_start(
 
 
 def read_earlier_starts(out: Path, experiment: Experiment) -> dict[str, Any]:
-    """The starts of a folder that the same experiment is about to overwrite; the new record keeps them."""
+    """A record with the starts of a folder that the same experiment is about to overwrite; empty if no cell is done."""
     try:
         record = read_record(out / RUN_RECORD)
     except UsageError:

@@ -17,7 +17,14 @@ KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first includes 
 
 @dataclass(frozen=True)
 class Task:
-    """One task: a scoring run or a cell."""
+    """One task: a scoring run or a cell.
+
+    Attributes:
+        kind: `score` or `cell`.
+        cell: the cell; for a scoring run, one of the cells that read its scores.
+        features: the kind of features that a scoring run saves; None for none.
+        hardness: the expensive hardness columns that a scoring run measures.
+    """
 
     kind: str
     cell: Cell
@@ -75,7 +82,8 @@ def is_finished(task: Task, out: Path) -> bool:
 def list_tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> list[Task]:
     """The missing cells in their order, each scoring run before the first cell that needs it.
 
-    A scoring run measures everything that any unfinished one of the experiment's `cells` needs.
+    A scoring run measures the hardness that any of `cells`, all cells of the experiment, needs; it saves the features
+    that those of them need that are not done.
     """
     tasks: dict[Task, None] = {}
     planned: set[str] = set()
@@ -88,10 +96,10 @@ def list_tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> lis
             planned.add(name)
             features: FeatureKind | None = next((kind for kind in KINDS if kind in kinds_needed[name]), None)
             users = [c for c in missing if c.scoring_name == name and c.needs_scores]
-            lacking = next((c for c in users if not is_scored(out, c, features)), None)
-            if lacking is not None:
+            unscored = next((c for c in users if not is_scored(out, c, features)), None)
+            if unscored is not None:
                 sharing = [c for c in cells if c.scoring_name == name]
-                hardness = sorted({need for c in sharing for need in c.needs_expensive})
-                tasks[Task("score", lacking, features, tuple(hardness))] = None
+                hardness = sorted({column for c in sharing for column in c.needs_expensive})
+                tasks[Task("score", unscored, features, tuple(hardness))] = None
         tasks[Task("cell", cell)] = None
     return list(tasks)

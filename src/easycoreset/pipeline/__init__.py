@@ -1,6 +1,6 @@
 """The whole pipeline in one command: score, audit, select, train, evaluate; from a folder of images to a report.
 
-Only this package and `experiment` contain this order.
+Only this package and `experiment` run the steps in this order.
 """
 
 from pathlib import Path
@@ -51,8 +51,8 @@ def run(options: PipelineOptions) -> dict[str, Any]:
     """Score, audit, select, train and evaluate; the same call again resumes where it stopped.
 
     Writes into `out`: `scores/`, `audit/`, `coreset.parquet`, `model/` (trained on it), `random/` (trained on as many
-    random samples, for the same number of updates), `evaluation/` of these and of the scoring model (all samples),
-    and `comparison.json`, which compares them.
+    random samples, for the same number of updates), `evaluation/` of both and of the scoring model (trained on all
+    samples), and `comparison.json`, which compares them.
 
     Returns:
         The content of `comparison.json`.
@@ -93,11 +93,11 @@ def _run_steps(choices: RunDefaults, folder: RunFolder) -> dict[str, Any]:
     options = choices.options
     out = folder.path
     machine = {name: getattr(options, name) for name in MACHINE}
-    recipe = machine | {"model": options.model, "batch_size": options.batch_size, "init": options.init}
+    training_options = machine | {"model": options.model, "batch_size": options.batch_size, "init": options.init}
     log.info("1 of 5: scoring with a model that is trained on all samples")
     hardness, features = scoring_needs(options, choices.source)
     score(
-        **recipe,
+        **training_options,
         epochs=options.epochs,
         every=choices.every,
         hardness=hardness,
@@ -125,13 +125,13 @@ def _run_steps(choices: RunDefaults, folder: RunFolder) -> dict[str, Any]:
         log.info("4 of 5: training on %s", {"coreset": "the coreset", "random": "as many random samples"}[name])
         trained[name] = out / folder_name
         train(
-            **recipe,
+            **training_options,
             coreset=out / f"{name}.parquet",
             objective=options.objective,
             updates=choices.updates,
             out=trained[name],
         )
-    trained["all"] = out / "scores"
+    trained["all"] = out / "scores"  # the scoring model
     rows: list[dict[str, Any]] = []
     results: dict[str, Evaluation] = {}
     test_size = len(choices.source.splits["test"])

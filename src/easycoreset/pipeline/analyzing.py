@@ -35,10 +35,10 @@ OUTPUT_NAMES = ("scores", "attacked", "transfer", "analysis.json")
 @preserve_rng()
 @cached_sources()
 def analyze(options: AnalyzeOptions) -> dict[str, Any]:
-    """Score by several models, attack those that were not scored, and write `analysis.json`; resumes run by run.
+    """Score by several models, attack models other than the analysed one, and write `analysis.json`; can be resumed.
 
     The analysed scores are those of `model` with `seed`. The attacked models are the same architecture with another
-    seed and the first of the `others`, because the gradient and the vulnerability of one model are linked by calculus.
+    seed and the first of the `others`: to first order, a model's input gradient determines its own vulnerability.
     Test samples are also scored and attacked.
 
     Returns:
@@ -81,14 +81,14 @@ def analyze(options: AnalyzeOptions) -> dict[str, Any]:
         return analysis
 
 
-def _machine(options: AnalyzeOptions) -> dict[str, Any]:
+def _machine_options(options: AnalyzeOptions) -> dict[str, Any]:
     names = ("data", *READING_FIELDS, "num_workers", "device", "threads")
     return {name: getattr(options, name) for name in names}
 
 
 def _score_all(options: AnalyzeOptions) -> dict[str, Path]:
     """The scoring runs: the main one on both splits, another seed, other architectures, another objective."""
-    common = _machine(options) | {"epochs": options.epochs, "batch_size": options.batch_size}
+    common = _machine_options(options) | {"epochs": options.epochs, "batch_size": options.batch_size}
     runs: dict[str, dict[str, Any]] = {
         "main": {"model": options.model, "seed": options.seed},
         "another seed": {"model": options.model, "seed": options.seed + 1},
@@ -118,12 +118,12 @@ def _attack_all(options: AnalyzeOptions, scored: Mapping[str, Path]) -> dict[str
             hardness = Scores.read(scores_file(scored["main"], split)).columns
             folder = options.out / "attacked" / f"{scored[name].name}-{split}"
             log.info("attacking the model of %s on split %s", name, split)
-            inputs = _machine(options) | {"weights": scored[name], "split": split, "model": _factory(model)}
+            inputs = _machine_options(options) | {"weights": scored[name], "split": split, "model": _factory(model)}
             evaluate(**inputs, attack=options.attack, eps=options.eps, limit=options.limit, out=folder / "outcomes")
             outcomes = read_table(folder / "outcomes" / "predictions.parquet", {"index": "integer", "broken": "bool"})
             evaluate(
                 **inputs,
-                attack="fgsm",
+                attack="fgsm",  # a cheap one: only the margins are read
                 norm="l2",
                 eps=(0.5,),
                 limit=options.margins,
@@ -143,7 +143,7 @@ def _attack_all(options: AnalyzeOptions, scored: Mapping[str, Path]) -> dict[str
 
 
 def _factory(model: str | None) -> str | None:
-    """The model if it is a user's factory, which must be named again to load its weights; else None."""
+    """The model if it is a user's factory, which `evaluate` must be given to load its weights; else None."""
     return model if model and is_user_spec(model) else None
 
 
@@ -173,9 +173,9 @@ def _transfer(options: AnalyzeOptions, main: Path) -> list[dict[str, Any]]:
             seed=options.seed,
             out=folder / "coreset.parquet",
         )
-        log.info("transfer: %s on what %s keeps", options.transfer, method)
+        log.info("transfer: training %s on the samples that %s keeps", options.transfer, method)
         train(
-            **_machine(options),
+            **_machine_options(options),
             model=options.transfer,
             coreset=folder / "coreset.parquet",
             updates=updates,
@@ -184,7 +184,7 @@ def _transfer(options: AnalyzeOptions, main: Path) -> list[dict[str, Any]]:
             out=folder / "model",
         )
         result = evaluate(
-            **_machine(options),
+            **_machine_options(options),
             weights=folder / "model",
             model=_factory(options.transfer),
             attack=options.attack,

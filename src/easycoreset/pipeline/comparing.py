@@ -23,8 +23,9 @@ class Comparison:
 
     Attributes:
         results: one row per cell, attack and radius, as in `results.parquet`.
-        contrasts: the declared ones first, then every method against random and all data; `c.verdict`, `c.sentence()`.
-        out: the folder of the comparison, of which `report` makes the page.
+        contrasts: the declared contrasts first, then every method against random and all data; each has a `verdict` and
+            a `sentence()`.
+        out: the folder of the comparison, from which `report` writes its page.
     """
 
     results: pa.Table
@@ -58,7 +59,7 @@ def compare(options: CompareOptions) -> Comparison:
 def run_comparison(
     options: CompareOptions, render_progress: Callable[[pa.Table], Any] = lambda table: None
 ) -> pa.Table:
-    """Run the cells; `render_progress` is that of `run_experiment`."""
+    """Run the cells; `render_progress` is passed to `run_experiment`."""
     is_worker_import = getattr(multiprocessing.current_process(), "_inheriting", False)
     require(
         not is_worker_import,

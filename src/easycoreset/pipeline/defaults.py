@@ -17,8 +17,8 @@ from easycoreset.training.initial_weights import PRETRAINED, model_name_in
 from easycoreset.training.setup import choose_device, open_data
 
 SIDES = (32, 64, 96, 128, 160, 224)  # candidate image sizes, in pixels
-MAX_SIDE = {"cpu": 64, "mps": 128, "cuda": 224}
-UPDATES = {"cpu": 1000, "mps": 2000, "cuda": 4000}  # targets
+MAX_SIDE = {"cpu": 64, "mps": 128, "cuda": 224}  # in pixels
+UPDATES = {"cpu": 1000, "mps": 2000, "cuda": 4000}  # target number of updates of a training run
 EPOCHS = (5, 60)  # minimum and maximum
 MAX_SCORED_EPOCHS = 15
 SIZE_SAMPLES = 200  # images whose size is read
@@ -30,7 +30,7 @@ class RunDefaults:
 
     Attributes:
         options: the options with the defaults filled in.
-        every: score every so many epochs.
+        every: number of epochs from one scored epoch to the next.
         updates: training steps of each model trained after scoring.
         source: the data set.
     """
@@ -52,12 +52,12 @@ def choose_defaults(options: PipelineOptions) -> RunDefaults:
         options = replace(options, image_size=choose_side(Path(options.data), device_type))
     device, source = open_data(options)
     samples = len(source.splits["train"])
-    batch = options.batch_size or choose_batch(samples)
-    steps = -(-samples // batch)
-    epochs = options.epochs or int(np.clip(-(-UPDATES[device_type] // steps), *EPOCHS))
-    published = "torchvision:resnet18" if options.init == PRETRAINED else model_name_in(options.init)
-    model = options.model or published or choose_model(source.shape, device)
-    filled = replace(options, model=model, epochs=epochs, batch_size=batch)
+    batch_size = options.batch_size or choose_batch(samples)
+    steps_per_epoch = -(-samples // batch_size)
+    epochs = options.epochs or int(np.clip(-(-UPDATES[device_type] // steps_per_epoch), *EPOCHS))
+    pretrained_model = "torchvision:resnet18" if options.init == PRETRAINED else model_name_in(options.init)
+    model = options.model or pretrained_model or choose_model(source.shape, device)
+    filled = replace(options, model=model, epochs=epochs, batch_size=batch_size)
     log.info(
         "%d training and %d test images of %d classes, %s; model %s, %d epochs of %d steps of %d images on %s",
         samples,
@@ -66,11 +66,11 @@ def choose_defaults(options: PipelineOptions) -> RunDefaults:
         "x".join(map(str, source.shape)),
         model,
         epochs,
-        steps,
-        batch,
+        steps_per_epoch,
+        batch_size,
         device,
     )
-    return RunDefaults(filled, max(1, -(-epochs // MAX_SCORED_EPOCHS)), epochs * steps, source)
+    return RunDefaults(filled, max(1, -(-epochs // MAX_SCORED_EPOCHS)), epochs * steps_per_epoch, source)
 
 
 def choose_batch(samples: int) -> int:
@@ -82,12 +82,12 @@ def choose_batch(samples: int) -> int:
     return int(np.clip(2 ** int(np.log2(max(samples // 24, 1))), 8, 128))
 
 
-def choose_side(data: Path, kind: str) -> int:
+def choose_side(data: Path, device_type: str) -> int:
     """The largest of `SIDES` that exceeds neither the median shorter side of the images nor the machine's limit."""
     files = list_images(data)[0] if data.is_dir() else list_manifest(data)
     sides = sides_of(files[:: max(len(files) // SIZE_SAMPLES, 1)])
-    median = float(np.median(sides)) if sides else MAX_SIDE[kind]
-    fitting = [side for side in SIDES if side <= min(median, MAX_SIDE[kind])]
+    median = float(np.median(sides)) if sides else MAX_SIDE[device_type]
+    fitting = [side for side in SIDES if side <= min(median, MAX_SIDE[device_type])]
     side = fitting[-1] if fitting else SIDES[0]
     log.info("images are resized to %d pixels (--image-size)", side)
     return side

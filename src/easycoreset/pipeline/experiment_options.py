@@ -28,6 +28,7 @@ from easycoreset.selection.published import read_published
 from easycoreset.training.initial_weights import PRETRAINED, model_name_in, read_initial_weights
 from easycoreset.training.setup import choose_device
 
+# options of `compare` that every cell takes as they are
 SHARED = set(field_names(Cell)) & set(field_names(CompareOptions)) - {"epochs", "updates", "main_eps"}
 
 
@@ -57,18 +58,19 @@ def build_experiment(options: CompareOptions) -> Experiment:
 def _describe_grid(options: CompareOptions) -> Experiment:
     """The experiment that the options of a grid describe."""
     assert options.data is not None
-    several_eps = options.main_eps is None and len(options.eps) > 1 and options.limit
+    # with a limit, one radius must be the main one, which is evaluated on all test images
+    needs_main_eps = options.main_eps is None and len(options.eps) > 1 and options.limit
     values = {name: getattr(options, name) for name in SHARED}
-    base = Cell(**values, main_eps=options.eps[0] if several_eps else options.main_eps)
+    base = Cell(**values, main_eps=options.eps[0] if needs_main_eps else options.main_eps)
     base = _resolve(base, options)
-    fingerprint, network, images = check_data_and_model(base)
+    fingerprint, model, images = check_data_and_model(base)
     for spec in base.attacks:
         load_attack(spec, norm=options.norm, eps=options.eps[0])
     has_frontier = len(options.epochs or options.updates) > 1
     if options.contrast == "matched clean" and not has_frontier:
-        raise UsageError("contrast 'matched clean' needs several budgets (updates or epochs): random's frontier")
-    automatic = "matched clean" if has_frontier else "equal updates"
-    contrast = automatic if options.contrast == "auto" else options.contrast
+        raise UsageError("contrast 'matched clean' needs several budgets (updates or epochs) for random's frontier")
+    default_contrast = "matched clean" if has_frontier else "equal updates"
+    contrast = default_contrast if options.contrast == "auto" else options.contrast
     shared = Product(
         base=base,
         methods=(),
@@ -82,16 +84,17 @@ def _describe_grid(options: CompareOptions) -> Experiment:
     published = [method for method in options.methods if method.startswith("file:")]
     controls = [load_selector(method)[0] for method in options.controls if method != FULL]
     methods = [
-        _check_method(method, network, images, base.feature_layer)
+        _check_method(method, model, images, base.feature_layer)
         for method in options.methods
         if method not in (FULL, *published)
     ]
     products = [dataclasses.replace(shared, methods=tuple(dict.fromkeys([*methods, *controls])))] if methods else []
     for method in published:
-        product = _published(method, shared)
+        product = _published_product(method, shared)
+        # the controls have the same fraction, but do not depend on the file
         products += [
             product,
-            dataclasses.replace(product, base=base, methods=tuple(dict.fromkeys(["random", *controls]))),  # references
+            dataclasses.replace(product, base=base, methods=tuple(dict.fromkeys(["random", *controls]))),
         ]
     if FULL in (*options.methods, *options.controls):
         products.append(everything(shared))
@@ -99,8 +102,9 @@ def _describe_grid(options: CompareOptions) -> Experiment:
 
 
 def _resolve(base: Cell, options: CompareOptions) -> Cell:
-    """The shared options of cells, with the default model of the data and the machine, and the digest of the initial
-    weights: with another model or other weights, they would be other cells.
+    """The shared options of the cells, with the model and the digest of the initial weights filled in.
+
+    Both are part of a cell's name. The default model depends on the data and the machine.
     """
     source = _open(base, download=options.download)
     if base.model is None:
@@ -127,9 +131,9 @@ def check_data_and_model(base: Cell) -> tuple[str, nn.Module, Tensor]:
         The fingerprint of the training split, the model, and two images.
     """
     source = _open(base)
-    network = build_model(_card(base, source))
+    model = build_model(_card(base, source))
     split = source.splits["train"]
-    return split.fingerprint, network, next(split.batches(np.arange(2), 2)).x
+    return split.fingerprint, model, next(split.batches(np.arange(2), 2)).x
 
 
 def _card(base: Cell, source: Source) -> ModelCard:
@@ -141,11 +145,11 @@ def _open(base: Cell, *, download: bool = False) -> Source:
     return open_source(base.data, download=download, **values_of(base, ReadingOptions))
 
 
-def _published(method: str, shared: Product) -> Product:
+def _published_product(method: str, shared: Product) -> Product:
     """The product of a published coreset, whose file determines the fraction."""
     path = Path(method[5:]).resolve()
     table = unscored_table(_open(shared.base))
-    share = len(read_published(path, table)) / len(table)
+    fraction = len(read_published(path, table)) / len(table)
     digest = sha256_of_file(path)[:16]
     base = dataclasses.replace(shared.base, method_digest=digest)
-    return dataclasses.replace(shared, base=base, methods=(f"file:{path}",), fractions=(share,))
+    return dataclasses.replace(shared, base=base, methods=(f"file:{path}",), fractions=(fraction,))

@@ -30,10 +30,10 @@ def check_attacks(attacks: Sequence[str], eps: Sequence[float]) -> None:
 
 
 def check_sample_list(option: str, file: Path | None, source: Source) -> None:
-    """Read a list of samples of the training split.
+    """Read a list of samples, if one is given, and find its samples in the training split.
 
     Raises:
-        UsageError: the list is missing, unreadable, or of other samples.
+        UsageError: the list is missing, unreadable, or has samples that are not in the split.
     """
     if file is not None:
         read_sample_list(option, file, unscored_table(source))
