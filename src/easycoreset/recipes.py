@@ -50,10 +50,10 @@ def digits(data: str = "digits") -> Experiment:
         objectives=("trades:eps=0.1:steps=5",),
         contrast="equal updates",
     )
-    return Experiment(name="digits", products=(standard, everything(standard), trades, everything(trades)))
+    return Experiment(name="digits", products=(standard, full_control(standard), trades, full_control(trades)))
 
 
-def everything(product: Product) -> Product:
+def full_control(product: Product) -> Product:
     """The control of a product: training on all data with the same budgets."""
     return dataclasses.replace(product, methods=(FULL,), fractions=(1.0,), contrast=None)
 
@@ -61,8 +61,8 @@ def everything(product: Product) -> Product:
 def cifar10_quick(data: str) -> Experiment:
     """CIFAR-10 on two CPU cores: thin ResNet, keep 50%, standard training at three budgets for random, and TRADES."""
     base = Cell(data=data, model="thin-resnet", schedule="onecycle", attack=("pgd",), eps=PIXEL_EPS, limit=2000)
-    standard = base_at(base, 2 / 255)
-    robust = base_at(base, 8 / 255)
+    standard = with_main_eps(base, 2 / 255)
+    robust = with_main_eps(base, 8 / 255)
     return Experiment(
         name="cifar10-quick",
         products=(
@@ -107,7 +107,7 @@ def cifar10_main(data: str) -> Experiment:
     """
     standard = main_products(data, budgets=(600, 1200, 2400), seeds=10)
     robust = Product(
-        base=base_at(main_base(data), 8 / 255),
+        base=with_main_eps(main_base(data), 8 / 255),
         methods=("random", "easycore", "easiest:by=loss"),
         fractions=(0.5,),
         updates=(1000,),
@@ -117,7 +117,7 @@ def cifar10_main(data: str) -> Experiment:
     )
     return Experiment(
         name="cifar10-main",
-        products=(*standard, robust, everything(robust)),
+        products=(*standard, robust, full_control(robust)),
         primary=PRIMARY,
         declares=(*DECLARES, "easycore vs random for trades:steps=5", "easycore vs full for trades:steps=5"),
     )
@@ -156,12 +156,12 @@ def main_base(data: str) -> Cell:
 
 def main_products(data: str, budgets: tuple[int, ...], seeds: int) -> tuple[Product, ...]:
     """Standard training on half the data: random at every budget, the methods and controls at 2,400 updates."""
-    base = base_at(main_base(data), 2 / 255)
+    base = with_main_eps(main_base(data), 2 / 255)
     random = Product(
         base=base, methods=("random",), fractions=(0.5,), updates=budgets, seeds=seeds, first_seed=("autoattack@200",)
     )
     methods = dataclasses.replace(random, methods=(*EASY, BALANCED), updates=(2400,))
-    return random, methods, everything(methods)
+    return random, methods, full_control(methods)
 
 
 def cifar10_objectives(data: str) -> Experiment:
@@ -182,13 +182,13 @@ def cifar10_trades(data: str) -> Experiment:
 def cifar10_paper(data: str) -> Experiment:
     """The paper's setting on one GPU: ResNet-18, 30 epochs of one-cycle, keep 50, 30 and 70%, 3 seeds, TRADES."""
     base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXEL_EPS)
-    return paper("cifar10-paper", base, seeds=3, standard=2 / 255, robust=8 / 255)
+    return paper_experiment("cifar10-paper", base, seeds=3, standard=2 / 255, robust=8 / 255)
 
 
 def cifar100_paper(data: str) -> Experiment:
     """`cifar10-paper` on CIFAR-100."""
     base = Cell(data=data, model="resnet18", schedule="onecycle", scoring_epochs=30, eps=PIXEL_EPS)
-    return paper("cifar100-paper", base, seeds=3, standard=2 / 255, robust=8 / 255)
+    return paper_experiment("cifar100-paper", base, seeds=3, standard=2 / 255, robust=8 / 255)
 
 
 def imagenet_paper(data: str) -> Experiment:
@@ -205,10 +205,10 @@ def imagenet_paper(data: str) -> Experiment:
         eps=eps,
         limit=5000,
     )
-    return paper("imagenet-paper", base, seeds=1, standard=1 / 255, robust=4 / 255)
+    return paper_experiment("imagenet-paper", base, seeds=1, standard=1 / 255, robust=4 / 255)
 
 
-def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) -> Experiment:
+def paper_experiment(name: str, base: Cell, *, seeds: int, standard: float, robust: float) -> Experiment:
     """The paper's table: every method at three fractions, and some of them with TRADES.
 
     All cells are attacked by PGD-20, and those of the first seed also by AutoAttack. The methods by EL2N, forgetting
@@ -222,7 +222,7 @@ def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) 
         robust: main eps for TRADES.
     """
     plain = Product(
-        base=base_at(base, standard),
+        base=with_main_eps(base, standard),
         methods=PAPER_METHODS,
         fractions=(0.5, 0.3, 0.7),
         epochs=(30,),
@@ -231,12 +231,12 @@ def paper(name: str, base: Cell, *, seeds: int, standard: float, robust: float) 
         contrast="equal updates",
     )
     adversarial = dataclasses.replace(
-        plain, base=base_at(base, robust), methods=("random", BALANCED, "easycore"), objectives=("trades",)
+        plain, base=with_main_eps(base, robust), methods=("random", BALANCED, "easycore"), objectives=("trades",)
     )
-    products = (plain, adversarial, everything(plain), everything(adversarial))
+    products = (plain, adversarial, full_control(plain), full_control(adversarial))
     return Experiment(name=name, products=products, primary="easycore vs random for standard keeping 0.5")
 
 
-def base_at(base: Cell, eps: float) -> Cell:
+def with_main_eps(base: Cell, eps: float) -> Cell:
     """A cell with another main eps."""
     return dataclasses.replace(base, main_eps=eps)

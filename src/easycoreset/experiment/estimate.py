@@ -26,7 +26,7 @@ from easycoreset.options.comparing import FULL
 from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
 
 EXTRA_PASSES = {"curvature": 10, "vog": 1, "grand_full": 5}  # passes per sample and scored epoch, approximately
-STEPS = 4  # a run of 2 + STEPS updates is timed, after an untimed run of as many
+TIMED_STEPS = 6  # updates of a timed run, after an untimed run of as many
 
 
 def estimate(experiment: Experiment, out: Path, device: Device = "auto", workers: int = 2) -> dict[str, Any]:
@@ -121,19 +121,19 @@ def _time_steps(cell: Cell, out: Path, device: Device) -> tuple[TrainingSetup, f
         **values_of(cell, ModelOptions),
         **(values_of(cell, TrainingOptions) | dict[str, Any](warmup=None)),
         objective=cell.objective,
-        updates=2 + STEPS,
+        updates=TIMED_STEPS,
         device=device,
         threads=1,
         out=out,
     )
-    setup = prepare(options, epochs=None, updates=2 + STEPS)
+    setup = prepare(options, epochs=None, updates=TIMED_STEPS)
     model = fresh_model(setup)
     for _ in fit(setup, model):
         pass
     start = time.perf_counter()
     for _ in fit(setup, model):
         pass
-    step_seconds = (time.perf_counter() - start) / (2 + STEPS)
+    step_seconds = (time.perf_counter() - start) / TIMED_STEPS
     return setup, step_seconds, _time_pass(model, setup.split, setup.device)
 
 

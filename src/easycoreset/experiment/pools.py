@@ -13,7 +13,7 @@ from easycoreset.errors import RunError
 from easycoreset.experiment.tasks import RunSettings, Task
 from easycoreset.experiment.worker import TaskReport, run_task
 
-THREADS = "OMP_NUM_THREADS"  # environment variable
+THREADS_VARIABLE = "OMP_NUM_THREADS"  # environment variable
 
 
 class Pool(Protocol):
@@ -86,7 +86,7 @@ class LocalPool:
         self._settings = settings
         self._failed_starts = 0
         self._other_child_pids = {child.pid for child in multiprocessing.active_children()}
-        self._threads_before = os.environ.get(THREADS)
+        self._threads_before = os.environ.get(THREADS_VARIABLE)
         self._pool = self._open()
 
     def submit(self, task: Task) -> Future[TaskReport]:
@@ -115,10 +115,10 @@ class LocalPool:
             if process.pid not in self._other_child_pids:
                 process.terminate()
         if self._threads_before is None:
-            os.environ.pop(THREADS, None)
+            os.environ.pop(THREADS_VARIABLE, None)
 
     def _open(self) -> ProcessPoolExecutor:
-        os.environ.setdefault(THREADS, "1")  # for NumPy in the workers; this process has loaded NumPy already
+        os.environ.setdefault(THREADS_VARIABLE, "1")  # for NumPy in the workers; this process has loaded NumPy already
         context = multiprocessing.get_context("spawn")
         worker_ids = context.Queue()
         self._started = context.Event()

@@ -36,7 +36,7 @@ from easycoreset.statistics.starts import read_plans
 
 RESULTS = "results.parquet"
 OUTPUT_NAMES = ("cells", "scores", "locks", RESULTS)  # the paths that a grid may write
-TRIES = 2  # a task fails when its worker has died so often while no other task ran
+MAX_DEATHS = 2  # a task fails when its worker has died so often while no other task ran
 BUSY_SECONDS = 1.0  # wait before a task that another process holds is tried again
 
 
@@ -130,13 +130,12 @@ def run_experiment(
                 with contextlib.closing(open_pool(on, workers, settings)) as pool:
                     _run(state, pool, advance)
         table = _write_results(out, cells)
-        left = sum(not is_done(out, cell) for cell in cells)
-        if not left:
+        if all(is_done(out, cell) for cell in cells):
             update_record(out, lambda record: record | completion_record(cells=len(cells), rows=table.num_rows))
     if state.failed:
         raise GridError(_describe_failures(state, shard_cells))
-    if sum(not is_done(out, cell) for cell in shard_cells):
-        log.warning("time is up: %d of %d cells are left; the same command resumes", left, len(cells))
+    if left := sum(not is_done(out, cell) for cell in shard_cells):
+        log.warning("time is up: %d of %d cells are left; the same command resumes", left, len(shard_cells))
     return table
 
 
@@ -260,7 +259,7 @@ def _count_death(state: RunState, running: Sequence[Task]) -> None:
     ran_alone = len(running) == 1
     for task in running:
         state.deaths[task] = state.deaths.get(task, 0) + ran_alone
-        if state.deaths[task] >= TRIES:
+        if state.deaths[task] >= MAX_DEATHS:
             state.failed[task] = "its worker process died"
         else:
             state.waiting.insert(0, task)

@@ -12,7 +12,7 @@ from easycoreset.parquet import read_shape
 from easycoreset.scoring import scores_file
 from easycoreset.scoring.needs import FeatureKind
 
-KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first includes the second
+FEATURE_KINDS: tuple[FeatureKind, ...] = ("adversarial", "clean")  # the first includes the second
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def list_tasks(out: Path, missing: Sequence[Cell], cells: Sequence[Cell]) -> lis
         name = cell.scoring_name
         if cell.needs_scores and name not in planned:
             planned.add(name)
-            features: FeatureKind | None = next((kind for kind in KINDS if kind in kinds_needed[name]), None)
+            features: FeatureKind | None = next((kind for kind in FEATURE_KINDS if kind in kinds_needed[name]), None)
             users = [c for c in missing if c.scoring_name == name and c.needs_scores]
             unscored = next((c for c in users if not is_scored(out, c, features)), None)
             if unscored is not None:

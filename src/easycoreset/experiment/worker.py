@@ -63,10 +63,10 @@ class TaskReport(NamedTuple):
     reason: str = ""
 
 
-def run_task(task: Task, setting: RunSettings) -> TaskReport:
+def run_task(task: Task, settings: RunSettings) -> TaskReport:
     """Run one task in a worker, unless another process holds it; a failure is returned as a message."""
     silence()
-    out = setting.out
+    out = settings.out
     cell = task.cell
     with lock_task(task, out) as acquired, warnings.catch_warnings():
         warnings.simplefilter("ignore", EasycoresetWarning)  # the warnings are written to cell.json
@@ -74,9 +74,9 @@ def run_task(task: Task, setting: RunSettings) -> TaskReport:
             return TaskReport("busy")
         try:
             if task.kind == "score":
-                score_cell(cell, setting, task.features, task.hardness)
+                score_cell(cell, settings, task.features, task.hardness)
             elif not is_done(out, cell):
-                run_cell(cell, setting)
+                run_cell(cell, settings)
         except (Exception, SystemExit) as error:  # a user's own selector or model may raise anything
             return TaskReport("failed", f"{type(error).__name__}: {error}".replace("\n", " "))
     return TaskReport("done")
@@ -101,12 +101,12 @@ def lock_task(task: Task, out: Path) -> Iterator[bool]:
             os.close(lock.descriptor)
 
 
-def score_cell(cell: Cell, setting: RunSettings, features: FeatureKind | None, hardness: tuple[str, ...]) -> None:
+def score_cell(cell: Cell, settings: RunSettings, features: FeatureKind | None, hardness: tuple[str, ...]) -> None:
     """Run the scoring of a cell: the cheap hardness, and the `hardness` that cells with these scores need.
 
     The model that scores has another seed (1000 + the cell's) than the model that is attacked.
     """
-    folder = scores_folder(setting.out, cell)
+    folder = scores_folder(settings.out, cell)
     file = scores_file(folder, "train")
     cheap = {measure.name for measure in load_hardness(())}  # () means all cheap ones
     existing = [name for name in read_shape(file)[0] if name in HARDNESS] if file.exists() else []
@@ -118,12 +118,12 @@ def score_cell(cell: Cell, setting: RunSettings, features: FeatureKind | None, h
         folder,
         RUN_RECORD,
         lambda: score(
-            **setting.step_options(cell),
+            **settings.step_options(cell),
             **_scoring_options(cell),
             epochs=cell.scoring_epochs,
             seed=1000 + cell.seed,
             hardness=requested,
-            keep_checkpoints=setting.keep_weights,
+            keep_checkpoints=settings.keep_weights,
             checkpoint_minutes=1,
             save_features=features,
             out=folder,
@@ -147,31 +147,31 @@ def _redo_if_outdated(folder: Path, record_file: str, compute: Callable[[], T]) 
         return compute()
 
 
-def run_cell(cell: Cell, setting: RunSettings) -> None:
+def run_cell(cell: Cell, settings: RunSettings) -> None:
     """Select, train and evaluate one cell in a temporary folder, and rename it; resumes after a killed worker."""
     started = time.monotonic()
-    out = setting.out
+    out = settings.out
     folder = cell_folder(out, cell)
     work = folder.with_name(f".{cell.name}.tmp")
     if work.exists() and not FileList(work, CELL_RECORD).exists():  # left by a version that kept no file list
         discard_step(work, CELL_RECORD)
     with open_step_folder(work, CELL_RECORD):
         if not (work / CELL_RECORD).exists():  # it exists if a worker was killed while it cleaned up
-            _fill_cell(cell, setting, work, started)
-        _clean_up(work, setting.keep_weights)
+            _fill_cell(cell, settings, work, started)
+        _clean_up(work, settings.keep_weights)
     FileList(out, RUN_RECORD).add(folder, f"{STEP_MARK}{CELL_RECORD}")
     work.rename(folder)
 
 
-def _fill_cell(cell: Cell, setting: RunSettings, work: Path, started: float) -> None:
+def _fill_cell(cell: Cell, settings: RunSettings, work: Path, started: float) -> None:
     """Select, train and evaluate one cell in `work`, and write its record."""
-    facts = _select(cell, setting, work)
+    facts = _select(cell, settings, work)
     coreset = None if cell.method == FULL else work / "coreset.parquet"
     _redo_if_outdated(
         work / "model",
         RUN_RECORD,
         lambda: train(
-            **setting.step_options(cell),
+            **settings.step_options(cell),
             **values_of(cell, ModelOptions),
             **values_of(cell, TrainingOptions),
             **values_of(cell, ValidationOptions),
@@ -185,7 +185,7 @@ def _fill_cell(cell: Cell, setting: RunSettings, work: Path, started: float) -> 
         ),
     )
     trained = time.monotonic()
-    record = facts | _validation(cell, work) | _evaluate(cell, work, setting)
+    record = facts | _validation(cell, work) | _evaluate(cell, work, settings)
     record["warnings"] = [*_warn_empty_classes(facts["class_counts"]), *record["warnings"]]
     seconds = {
         "seconds": round(time.monotonic() - started, 2),
@@ -227,12 +227,12 @@ def _clean_up(work: Path, keep_weights: bool) -> None:
         delete_run(folder, EVALUATION_RECORD)
 
 
-def _select(cell: Cell, setting: RunSettings, work: Path) -> dict[str, Any]:
+def _select(cell: Cell, settings: RunSettings, work: Path) -> dict[str, Any]:
     """Write the cell's coreset; returns its entries in `cell.json`."""
     if cell.needs_scores:
-        scores = Scores.read(scores_file(scores_folder(setting.out, cell), "train"))
+        scores = Scores.read(scores_file(scores_folder(settings.out, cell), "train"))
     else:
-        scores = unscored_table(open_data(ComputeOptions(**setting.step_options(cell), out=work))[1])
+        scores = unscored_table(open_data(ComputeOptions(**settings.step_options(cell), out=work))[1])
     if cell.method == FULL:
         counts = np.bincount(scores.labels).tolist()
         return {
@@ -262,7 +262,7 @@ def _select(cell: Cell, setting: RunSettings, work: Path) -> dict[str, Any]:
     }
 
 
-def _evaluate(cell: Cell, work: Path, setting: RunSettings) -> dict[str, Any]:
+def _evaluate(cell: Cell, work: Path, settings: RunSettings) -> dict[str, Any]:
     """Evaluate at the main eps on all test images and at the other eps on a subset; writes one table of outcomes.
 
     The seed is 0 in every cell, so that all cells are evaluated on the same images and from the same random starts.
@@ -280,7 +280,7 @@ def _evaluate(cell: Cell, work: Path, setting: RunSettings) -> dict[str, Any]:
             folder,
             EVALUATION_RECORD,
             lambda: evaluate(
-                **setting.step_options(cell),
+                **settings.step_options(cell),
                 weights=work / "model",
                 model=user_factory(cell.model),
                 attack=attack,

@@ -16,7 +16,7 @@ from easycoreset.models import user_factory
 from easycoreset.objectives import load_objective
 from easycoreset.options import READING_FIELDS, PipelineOptions, accept_options, options_json
 from easycoreset.pipeline.defaults import RunDefaults, choose_defaults
-from easycoreset.pipeline.option_checks import check_attacks, check_models, check_sample_list, scoring_needs
+from easycoreset.pipeline.option_checks import check_attacks, check_models, check_sample_list, check_scoring_needs
 from easycoreset.process_group import preserve_rng
 from easycoreset.run_folders import RunFolder, open_run_folder
 from easycoreset.scoring import score, scores_file
@@ -69,7 +69,7 @@ def run(options: PipelineOptions) -> dict[str, Any]:
     for name in ("exclude", "wrong"):
         check_sample_list(name, getattr(options, name), choices.source)
     check_models([choices.options.model], choices.source)
-    scoring_needs(choices.options, choices.source)
+    check_scoring_needs(choices.options, choices.source)
     identity = options_json(choices.options, neutral=False) | {
         "data": data_name(options.data),
         "fingerprint": [splits[name].fingerprint for name in ("train", "test")],
@@ -95,7 +95,7 @@ def _run_steps(choices: RunDefaults, folder: RunFolder) -> dict[str, Any]:
     machine = {name: getattr(options, name) for name in MACHINE}
     training_options = machine | {"model": options.model, "batch_size": options.batch_size, "init": options.init}
     log.info("1 of 5: scoring with a model that is trained on all samples")
-    hardness, features = scoring_needs(options, choices.source)
+    hardness, features = check_scoring_needs(options, choices.source)
     score(
         **training_options,
         epochs=options.epochs,

@@ -21,7 +21,7 @@ from easycoreset.objectives import load_objective
 from easycoreset.options import CompareOptions, ReadingOptions, field_names, values_of
 from easycoreset.options.comparing import FULL
 from easycoreset.paths import sha256_of_file
-from easycoreset.recipes import RECIPES, everything
+from easycoreset.recipes import RECIPES, full_control
 from easycoreset.scoring.needs import check_needs
 from easycoreset.selection import load_selector
 from easycoreset.selection.published import read_published
@@ -97,7 +97,7 @@ def _describe_grid(options: CompareOptions) -> Experiment:
             dataclasses.replace(product, base=base, methods=tuple(dict.fromkeys(["random", *controls]))),
         ]
     if FULL in (*options.methods, *options.controls):
-        products.append(everything(shared))
+        products.append(full_control(shared))
     return Experiment(name="grid", products=tuple(products), fingerprint=fingerprint)
 
 

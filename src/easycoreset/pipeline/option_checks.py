@@ -50,7 +50,7 @@ def check_models(names: Sequence[str | None], source: Source) -> None:
             build_model(card_for(name, source))
 
 
-def scoring_needs(options: PipelineOptions, source: Source) -> tuple[tuple[str, ...], FeatureKind | None]:
+def check_scoring_needs(options: PipelineOptions, source: Source) -> tuple[tuple[str, ...], FeatureKind | None]:
     """The hardness that the scoring run must measure for the method, and the kind of features that it must save.
 
     Raises:
