@@ -31,6 +31,7 @@ from easycoreset.evaluation.outcomes import Outcome, predict_split
 from easycoreset.evaluation.result import Evaluation, read_evaluation, worst_case
 from easycoreset.file_lists import FileList, check_free, delete_written
 from easycoreset.files import write_atomic
+from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import device_of, full_float32
 from easycoreset.options import EvaluateOptions, accept_options, options_json
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
@@ -65,17 +66,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     ]  # refuses invalid options before work starts
     device, source, card = open_inputs(options)
     set_threads(options.threads, card.model, device)
-    require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
-    model_classes = len(card.class_names)
-    data_classes = len(source.class_names)
-    require(
-        data_classes == model_classes, "data", f"of {model_classes} classes, as the model (--classes)", data_classes
-    )
-    for value in options.eps or ():
-        diameter = float(np.sqrt(np.prod(card.shape)))
-        require(
-            options.norm == "linf" or value <= diameter, "eps", f"in [0, {diameter:.1f}] for l2 on such images", value
-        )
+    _check_data(options, source, card)
     for attack in loaded:
         getattr(attack, "check_images", lambda shape: None)(card.shape)
     split = source.splits[options.split]
@@ -118,6 +109,19 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         result = _evaluate(options, source, split, rows, model, run, checks)
         _add_margins(options, margins, split, model, result.clean, run)
         return result
+
+
+def _check_data(options: EvaluateOptions, source: Source, card: ModelCard) -> None:
+    """Refuse images, classes and eps that do not fit the model."""
+    require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
+    model_classes = len(card.class_names)
+    data_classes = len(source.class_names)
+    require(
+        data_classes == model_classes, "data", f"of {model_classes} classes, as the model (--classes)", data_classes
+    )
+    diameter = float(np.sqrt(np.prod(card.shape)))
+    for eps in options.eps or ():
+        require(options.norm == "linf" or eps <= diameter, "eps", f"in [0, {diameter:.1f}] for l2 on such images", eps)
 
 
 def _add_margins(
@@ -186,12 +190,7 @@ def _evaluate(
     zero_gradient = next((check for check in checks if check.name == "zero_gradient" and not check.passed), None)
     if zero_gradient and not any("margin" in spec for spec in specs):
         specs.append("pgd:loss=margin")
-    attacked: list[Outcome] = []
-    for spec in specs:
-        for eps in options.eps or ():
-            name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
-            attacked.append(attack_or_read(partial_folder, name, attack, eps, model, split, clean, options))
-            log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, format_eps(eps), attacked[-1].accuracy)
+    attacked = _attack_all(options, specs, model, split, clean, partial_folder)
     worst = worst_case(attacked)
     checks += [*check_order(attacked), *check_longer_attack(model, split, clean, attacked, worst, options.seed)]
     unchanged = all(
@@ -214,6 +213,24 @@ def _evaluate(
     run.finish(summary=facts | margins | result.summary())
     delete_written(partial_folder)
     return result
+
+
+def _attack_all(
+    options: EvaluateOptions,
+    specs: Sequence[str],
+    model: nn.Module,
+    split: Split,
+    clean: Outcome,
+    partial_folder: Path,
+) -> list[Outcome]:
+    """The outcomes of every attack at every eps."""
+    attacked: list[Outcome] = []
+    for spec in specs:
+        for eps in options.eps or ():
+            name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
+            attacked.append(attack_or_read(partial_folder, name, attack, eps, model, split, clean, options))
+            log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, format_eps(eps), attacked[-1].accuracy)
+    return attacked
 
 
 def describe_attacks(options: EvaluateOptions, specs: Sequence[str]) -> dict[str, Any]:

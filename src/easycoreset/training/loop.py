@@ -186,13 +186,18 @@ class _Training:
             bar.advance(1, f"epoch {epoch} loss {self._mean_loss_or_stop():.3f}" if loss_read else None)
             if self.step < steps and self._save_due(processes_meet=loss_read):
                 self.save()
+        self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        """Write the epoch's metrics to the history, and go on to the next epoch."""
         sync_model(self.model)  # the running statistics of batch norm differ between processes
         seconds = self.epoch_seconds + time.monotonic() - self._timer_start
         lr = self.optimizer.param_groups[0]["lr"]
         mean = self._mean_loss_or_stop()
         loss = None if math.isnan(mean) else mean
-        self.history.append({"epoch": epoch, "updates": self.updates_done, "loss": loss, "lr": lr, "seconds": seconds})
-        self.epoch = epoch + 1
+        metrics = {"epoch": self.epoch, "updates": self.updates_done, "loss": loss, "lr": lr, "seconds": seconds}
+        self.history.append(metrics)
+        self.epoch += 1
         self.step = 0
         self.epoch_seconds = 0.0
         self.loss_sum.zero_()
