@@ -5,7 +5,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from grids import SMALL, finish, start
+from grids import SMALL
 
 from easycoreset import UsageError, recipes, report
 from easycoreset.experiment import run_experiment
@@ -131,12 +131,12 @@ def test_dry_run_writes_nothing(tmp_path, cli):
 
 
 @pytest.mark.slow
-def test_every_method_that_scoring_can_serve(tmp_path):
+def test_every_method_that_scoring_can_serve(tmp_path, cli, inline):
     methods = list(SELECTORS)
     methods += ["craig:gradients=adversarial", "gradmatch:gradients=adversarial", "stratified:per_class=true"]
     common = ["--methods", ",".join(methods), "--fractions", "0.1", "--updates", "2", "--seeds", "1"]
-    small = ["--scoring-epochs", "2", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--workers", "2"]
-    finish(start(tmp_path / "grid", ["--data", "digits", *common, *small, "--controls", "full", "--quiet"]))
+    small = ["--scoring-epochs", "2", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--controls", "full"]
+    assert cli("compare", "--data", "digits", *common, *small, "--out", tmp_path / "grid").code == 0
     rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
     assert [row["method"] for row in rows] == [*methods, "full"]
     own = {row["method"]: row for row in rows}
@@ -151,7 +151,7 @@ def test_every_method_that_scoring_can_serve(tmp_path):
     assert "selection, MB" in page and "gradmatch:gradients=adversarial" in page
 
 
-def test_every_objective_under_autoattack(tmp_path):
+def test_every_objective_under_autoattack(tmp_path, cli, inline):
     """All of them as an axis of the grid, and an ensemble as an attack of its cells."""
     grid = [
         "--data",
@@ -177,7 +177,7 @@ def test_every_objective_under_autoattack(tmp_path):
         "--controls",
         "full",
     ]
-    finish(start(tmp_path / "grid", grid, "--workers", "2", "--quiet"))
+    assert cli("compare", *grid, "--out", tmp_path / "grid").code == 0
     rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
     assert len(rows) == 5 * 2 * 3 and {row["objective"].split(":")[0] for row in rows} == set(OBJECTIVES)
     assert {row["attack"] for row in rows} == {"pgd:steps=5", "autoattack:iterations=3:queries=10", "worst"}

@@ -47,33 +47,18 @@ def grid(methods):
     return ["1" if before == "--seeds" else value for before, value in zip(["", *line], line, strict=False)]
 
 
-@pytest.fixture
-def cluster(monkeypatch):
-    """Two machines of one CPU each, as far as Ray knows."""
+@pytest.fixture(scope="module")
+def cluster():
+    """Two machines of one CPU each, as far as Ray knows; the last test that uses them loses one."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     alone = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100_000_000}
     found = Cluster(initialize_head=True, head_node_args=alone)
     try:
         yield found, found.add_node(num_cpus=1, object_store_memory=100_000_000)
     finally:
         found.shutdown()
-
-
-@pytest.mark.slow
-def test_a_machine_is_lost_midway(cluster, tmp_path):
-    both, second = cluster
-    process = start(tmp_path / "ray", [*GRID, "--on", f"ray:{both.address}"])
-    while not done(tmp_path / "ray"):
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.05)
-    assert done(tmp_path / "ray") < 4
-    both.remove_node(second, allow_graceful=False)
-    finish(process)
-    finish(start(tmp_path / "here", [*GRID, "--workers", "2"]))
-    assert done(tmp_path / "ray") == 4 and results(tmp_path / "ray").equals(results(tmp_path / "here"))
-    finish(start(tmp_path / "ray", [*GRID, "--on", "ray:127.0.0.1:1"]))  # nothing is left to do: nobody is asked
 
 
 @pytest.mark.slow
@@ -92,6 +77,21 @@ def test_heads_share_a_folder_and_a_grid_is_extended(cluster, tmp_path):
     assert [json.loads(file.read_text())["started"] for file in files] == began and len(began) == 1
     for file in place.glob("cells/*/cell.json"):
         assert json.loads(file.read_text())["options"]["data"] == "digits"
+
+
+@pytest.mark.slow
+def test_a_machine_is_lost_midway(cluster, tmp_path):
+    both, second = cluster
+    process = start(tmp_path / "ray", [*GRID, "--on", f"ray:{both.address}"])
+    while not done(tmp_path / "ray"):
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.05)
+    assert done(tmp_path / "ray") < 4
+    both.remove_node(second, allow_graceful=False)
+    finish(process)
+    finish(start(tmp_path / "here", [*GRID, "--workers", "2"]))
+    assert done(tmp_path / "ray") == 4 and results(tmp_path / "ray").equals(results(tmp_path / "here"))
+    finish(start(tmp_path / "ray", [*GRID, "--on", "ray:127.0.0.1:1"]))  # nothing is left to do: nobody is asked
 
 
 def test_spellings_mean_the_same_elsewhere(tmp_path, monkeypatch):

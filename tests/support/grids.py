@@ -18,7 +18,7 @@ GRID = [
     "--updates",
     "3",
     "--seeds",
-    "5",
+    "3",
     "--scoring-epochs",
     "1",
     "--eps",
@@ -31,7 +31,7 @@ GRID = [
     "full",
     "--quiet",
 ]
-HALF = [value if value != "5" else "2" for value in GRID]
+HALF = [value if value != "3" or before != "--seeds" else "2" for before, value in zip(["", *GRID], GRID, strict=False)]
 SMALL = [
     "--data",
     "digits",
