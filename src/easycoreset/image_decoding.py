@@ -146,7 +146,8 @@ def _load_bounded(image: Image.Image, extra: int = 0) -> None:
         bytes_per_pixel += 6
     if pixels * bytes_per_pixel > MAX_BYTES:
         raise ValueError(
-            f"{image.width} x {image.height} pixels of {bytes_per_pixel} bytes: at most {MAX_BYTES / 1e6:.0f} MB are decoded"
+            f"{image.width} x {image.height} pixels of {bytes_per_pixel} bytes: at most {MAX_BYTES / 1e6:.0f} MB "
+            "are decoded"
         )
     image.load()
 
