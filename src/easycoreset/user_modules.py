@@ -49,7 +49,8 @@ def _installed_folders() -> set[Path]:
 def code_digest(specs: Iterable[str]) -> str:
     """Hash the user's code: the modules of the members `specs` and the user's modules that they import.
 
-    The hash is empty if no member is in a user's module. Imports by a computed name and files other than Python are not included.
+    The hash is empty if no member is in a user's module. Imports by a computed name and files other than Python are
+    not included.
     """
     pending = sorted({spec.partition(":")[0] for spec in specs if is_user_spec(spec)})
     if not pending:
