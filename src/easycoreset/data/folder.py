@@ -33,11 +33,11 @@ def load_folder(root: Path, reading: ReadOptions) -> Source:
     classes = reading.classes
     files = {"train": _list_split(root, root if train is None else root / train, names, notes)}
     if test is not None and train is not None:
-        test_names = _class_names(root / test)
-        unknown = {normalise_name(name) for name in test_names} - {normalise_name(name) for name in names}
+        test_classes = _class_names(root / test)
+        unknown = {normalise_name(name) for name in test_classes} - {normalise_name(name) for name in names}
         if unknown and classes is None:
             raise UsageError(f"data: {root / test}: classes that {train}/ lacks: {format_names(sorted(unknown))}")
-        files["test"] = _list_split(root, root / test, test_names, notes)
+        files["test"] = _list_split(root, root / test, test_classes, notes)
     names_by_split = {split: image_labels for split, (_, image_labels) in files.items()}
     class_names, labels, class_notes = number_classes(names_by_split, str(root), classes, as_text=True)
     notes += class_notes
@@ -107,10 +107,10 @@ def _refuse_nested(root: Path, subfolders: dict[str, list[str]]) -> None:
         )
 
 
-def _overlap(names: Sequence[str], skipped_kinds: Sequence[str]) -> bool:
+def _overlap(names: Sequence[str], others: Sequence[str]) -> bool:
     """Whether two lists of folders have at least two names, and most of the shorter list, in common."""
-    common = {normalise_name(name) for name in names} & {normalise_name(name) for name in skipped_kinds}
-    return len(common) >= 2 and 2 * len(common) > min(len(names), len(skipped_kinds))
+    common = {normalise_name(name) for name in names} & {normalise_name(name) for name in others}
+    return len(common) >= 2 and 2 * len(common) > min(len(names), len(others))
 
 
 def _folders(root: Path) -> list[str]:
