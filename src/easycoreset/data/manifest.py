@@ -31,7 +31,8 @@ def load_manifest(file: Path, reading: ReadOptions) -> Source:
     be in any case; the delimiter of a CSV file may be a semicolon or a tab, as spreadsheets write it.
 
     Raises:
-        UsageError: an unreadable table, invalid columns, paths, labels or splits, or unreadable images; the message names them.
+        UsageError: an unreadable table, invalid columns, paths, labels or splits, or unreadable images; the message
+            names them.
     """
     columns = _read(file)
     notes: list[str] = []
