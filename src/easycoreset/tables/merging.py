@@ -11,14 +11,14 @@ from easycoreset.console import log
 from easycoreset.errors import UsageError, quote, require
 from easycoreset.tables.same_data import Floats, check_same_data
 
-T = TypeVar("T")  # always Scores, whose method `merge` calls this module, so that it cannot be imported here
+T = TypeVar("T")  # always Scores, which cannot be imported here: its module imports this one
 
 
 def merge(tables: Sequence[T]) -> T:
     """Merge tables of the same samples (seeds) or of samples that do not overlap (shards).
 
-    Seeds: unweighted means over the finite values; `forgetting` and `n_obs` are summed; `vog` is standardised again from the
-    mean `vog_raw`. Shards: rows are concatenated and indices continue.
+    Seeds: unweighted means over the finite values; `forgetting` and `n_obs` are summed; `vog` is standardised again
+    from the mean `vog_raw`. Shards: rows are concatenated and indices continue.
 
     Raises:
         UsageError: no table, tables of other data, overlapping shards, or different classes.
