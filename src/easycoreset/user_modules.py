@@ -16,9 +16,8 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-USER_MODULE_HINT = (
-    " (from your code: package.module:name, or module:name if module.py is in this folder)"  # for messages
-)
+# the end of messages about an unknown member
+USER_MODULE_HINT = " (from your code: package.module:name, or module:name if module.py is in this folder)"
 SPEC_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(:.*)?")
 
 
