@@ -34,7 +34,7 @@ def read_npz(path: Path, names: Sequence[str], option: str = "data") -> dict[str
 
     Args:
         path: the file.
-        names: of arrays; others are not read.
+        names: names of the arrays to read.
         option: the option that names the file, for messages.
 
     Raises:
@@ -82,7 +82,7 @@ def open_npy(path: Path) -> Array:
 
 
 def free_memory() -> int:
-    """Free memory in bytes: the system's estimate, or less where a container sets a limit."""
+    """Free memory in bytes: the system's estimate, or less if a container sets a limit."""
     try:
         line = next(line for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
         free = int(line.split()[1]) * 1024
@@ -129,8 +129,8 @@ def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.
     if dtype.kind not in "biufUS":
         raise ValueError(f"an array of {shorten(str(header['descr']))} must hold numbers or text")
     if not isinstance(shape, tuple) or not all(type(dim) is int and dim >= 0 for dim in shape):
-        raise ValueError("an array without a shape")
+        raise ValueError("its shape is not a tuple of integers >= 0")
     available = size - file.tell()
     if int(np.prod(shape, dtype=object)) * dtype.itemsize != available:
-        raise ValueError(f"an array of shape {shorten(str(shape))}, of which the file has {available} bytes")
+        raise ValueError(f"an array of shape {shorten(str(shape))} does not fit the {available} bytes in the file")
     return shape, bool(header["fortran_order"]), dtype

@@ -1,4 +1,4 @@
-"""The one conversion of an option's value, for flags, YAML files, Python callers and members' `key=value`."""
+"""Convert an option's value to its type: one rule for flags, YAML files, Python callers and members' `key=value`."""
 
 import contextlib
 import functools
@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, cast
 
 from easycoreset.errors import UsageError, quote, suggest_name
 
-LARGEST = 2**53
-LONGEST_NAME = 255  # bytes of a file's name
-SWITCH = {"true": True, "false": False}
+LARGEST = 2**53  # integers up to this are exact in float64, as JSON readers store them
+LONGEST_NAME = 255  # bytes that the name of a file or folder may have
+SWITCH = {"true": True, "false": False}  # the spellings of a bool in text
 
 
 def parse_number(text: str | float) -> float:
@@ -45,19 +45,19 @@ def option_types(kind: Any) -> dict[str, Any]:
 
 
 def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
-    """Bring a value to the type of its option.
+    """Convert a value to the type of its option.
 
-    Nothing is coerced, but that a number may be written as a fraction, a path as a string, and a single value for a
-    sequence of one.
+    A value of another type is refused, with three exceptions: a number may be written as a fraction, a path as a
+    string, and a sequence of one value as the value.
 
     Args:
-        option: its name, for messages.
-        value: as it was given.
+        option: name of the option, for messages.
+        value: the value as it was given.
         hint: the option's type: bool, int, float, str, Path, a Literal, a sequence of these, or any of these or None.
-        text: the value is text, as a flag's is: a number is parsed, and a sequence is split at its commas.
+        text: the value is text, as from a flag: a number is parsed, and a sequence is split at its commas.
 
     Raises:
-        UsageError: a value of another type, or outside its choices.
+        UsageError: the value has another type, or is not one of the choices.
 
     >>> convert("eps", "1/4,0.5", tuple[float, ...], text=True), convert("steps", 3, int | None)
     ((0.25, 0.5), 3)
@@ -78,8 +78,8 @@ def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
     if origin is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
-            offered = suggest_name(str(value), choices)
-            raise UsageError(f"{option} must be one of {', '.join(choices)}; got {quote(value)}: {offered}")
+            suggestion = suggest_name(str(value), choices)
+            raise UsageError(f"{option} must be one of {', '.join(choices)}; got {quote(value)}: {suggestion}")
         return value
     if hint is float:
         return _convert_number(option, value)
@@ -92,7 +92,7 @@ def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
         return value
     if hint is int:
         return _convert_integer(option, value, text)
-    return value  # an object, in Python
+    return value  # an object, which only a Python caller can pass
 
 
 def _list(option: str, value: Any) -> list[Any]:
@@ -118,12 +118,12 @@ def _convert_integer(option: str, value: Any, text: bool) -> int:
     if not isinstance(value, numbers.Integral) or type(value) is bool:
         raise UsageError(f"{option} must be a whole number; got {quote(value)}")
     if not -LARGEST < int(value) < LARGEST:
-        raise UsageError(f"{option} must be within 2**53; got {quote(value)}")
+        raise UsageError(f"{option} must be between -2**53 and 2**53; got {quote(value)}")
     return int(value)
 
 
 def _convert_text(option: str, value: Any, hint: Any) -> Any:
-    """Refuse an empty text, and a path that no system has room for."""
+    """Convert to str or Path; refuse an empty text, and a path with a name that is too long for file systems."""
     if not isinstance(value, str | Path):
         raise UsageError(f"{option} must be {'text' if hint is str else 'a path'}; got {quote(value)}")
     if not str(value):

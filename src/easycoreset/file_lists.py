@@ -5,7 +5,7 @@ file, `[path, mark]`, appended before the file is renamed to its path. The mark 
 `folder` (a folder that the run made), `step RECORD` (the folder of a step, whose file list belongs to RECORD),
 `temporary`, `state` or `deleted`. A file belongs to the run if its content has one of the last two listed hashes. Locks
 and the state of an unfinished run (checkpoints) belong to it by name alone, while they are listed: they may be damaged,
-and are expendable.
+and the run can be repeated without them.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ class FileList:
         self.spelled_folder = Path(os.path.abspath(folder))
         self.file = self.folder / f".{record}{SUFFIX}"
         self._entries: dict[str, list[str]] = {}
-        self._position = (0, 0)  # inode of the list's file, and bytes that were parsed
+        self._position = (0, 0)  # inode of the list's file, and number of bytes already parsed
 
     @contextlib.contextmanager
     def active(self) -> Iterator["FileList"]:
@@ -92,9 +92,9 @@ class FileList:
         return None
 
     def entries(self) -> dict[str, list[str]]:
-        """Path within the folder -> marks; lines that are truncated, or whose path leaves the folder, are skipped.
+        """Read the list as path within the folder -> marks; truncated lines and paths outside the folder are skipped.
 
-        The last two hashes of a file are kept: the earlier content is there until the rename is done.
+        The last two hashes of a file are kept, because the file has its earlier content until the rename is done.
         """
         if not self.exists():
             return {}
@@ -166,14 +166,15 @@ class FileList:
         """Refuse a path within the folder that has a link among its parents or, unless `inside`, is a link.
 
         Raises:
-            UsageError: the link is named.
+            UsageError: there is a link; the message names it.
         """
         name = self.name_of(path)
+        # the parents of `name/x` include the path itself
         if link := self.find_parent_link(name if inside else f"{name}/x"):
             raise UsageError(f"{link} is a link; nothing is written through links")
 
     def check_free(self, path: Path) -> None:
-        """Refuse to write to a path that holds something else than the run wrote, or that leads through a link.
+        """Refuse a path at which there is something that the run did not write, or that leads through a link.
 
         Raises:
             UsageError: the path is not free.
@@ -188,26 +189,26 @@ class FileList:
         These are listed files that were changed since (also in the folders of steps), unlisted files and links at
         `names`, and unlisted files in the folder of a cell, which is replaced as a whole.
         """
-        blocking: list[Path] = []
+        conflicts: list[Path] = []
         for name, marks in self.entries().items():
             if self.find_parent_link(name) or (path := self.folder / name).is_symlink():
-                blocking.append(self.folder / name)
+                conflicts.append(self.folder / name)
             elif path.is_dir():
                 for record in steps_of(marks):
                     step_list = FileList(path, record)
-                    blocking += [
+                    conflicts += [
                         *step_list.find_conflicts(),
                         *(step_list.unlisted() if record == "cell.json" else ()),
                     ]
             elif os.path.lexists(path) and not self._owns(name, marks) and not TEMPORARY_NAME.fullmatch(path.name):
-                blocking.append(path)
+                conflicts.append(path)
         listed = self.entries()
-        others = (self.folder / name for name in names if name not in listed)
-        blocking += [path for path in others if path.is_symlink() or (path.exists() and not path.is_dir())]
-        return list(dict.fromkeys(blocking))
+        unlisted_paths = (self.folder / name for name in names if name not in listed)
+        conflicts += [path for path in unlisted_paths if path.is_symlink() or (path.exists() and not path.is_dir())]
+        return list(dict.fromkeys(conflicts))
 
     def unlisted(self) -> list[Path]:
-        """Paths in the folder that are not listed; in the folders of steps, by the file lists of the steps."""
+        """Paths in the folder that are not listed; within the folder of a step, the file list of the step counts."""
         unlisted_paths: list[Path] = []
         for path in self.folder.rglob("*"):
             marks = self.entries().get(path.relative_to(self.folder).as_posix())
@@ -224,10 +225,10 @@ class FileList:
 
     def delete(self, path: Path | None = None) -> None:
         """Delete the run's files at or below a path (all files if it is None), and folders that are then empty."""
-        root = None if path is None else self.name_of(path)
+        top = None if path is None else self.name_of(path)
         folders: list[Path] = []
         for name, marks in list(self.entries().items()):
-            if root is not None and name != root and not name.startswith(f"{root}/"):
+            if top is not None and name != top and not name.startswith(f"{top}/"):
                 continue
             path = self.folder / name
             if self.find_parent_link(name) or path.is_symlink():
@@ -237,7 +238,7 @@ class FileList:
                 delete_run(path, *steps_of(marks))
             elif self._owns(name, marks):
                 path.unlink()
-                if root is not None:
+                if top is not None:
                     self.add(path, DELETED_MARK)
         for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
             remove_empty(folder)
@@ -262,7 +263,7 @@ class FileList:
 
 
 def file_list_of(path: Path) -> FileList | None:
-    """The file list that covers a path: that of the innermost folder in which a run of this process works."""
+    """The file list that covers a path, from the innermost folder in which a run of this process works, or None."""
     innermost: FileList | None = None
     for file_list in _active:
         if file_list.covers(path) and (innermost is None or len(file_list.folder.parts) >= len(innermost.folder.parts)):
@@ -271,7 +272,7 @@ def file_list_of(path: Path) -> FileList | None:
 
 
 def check_free(path: Path) -> None:
-    """Refuse a path that holds something else than the active run wrote.
+    """Refuse a path at which there is something that the active run did not write.
 
     Raises:
         UsageError: the path is not free.
@@ -289,10 +290,10 @@ def delete_run(folder: Path, *records: str) -> list[Path]:
     for file_list in file_lists:
         file_list.delete()
     lock = folder / LOCK
-    own_files = {file_list.file for file_list in file_lists}
-    own_files |= {lock} if is_plain_file(lock) and not lock.stat().st_size else set()
-    remaining = sorted(set(folder.iterdir()) - own_files)
-    for file_list in file_lists:  # an empty file list marks a folder with files of others as ours
+    bookkeeping_files = {file_list.file for file_list in file_lists}
+    bookkeeping_files |= {lock} if is_plain_file(lock) and not lock.stat().st_size else set()
+    remaining = sorted(set(folder.iterdir()) - bookkeeping_files)
+    for file_list in file_lists:  # beside files of others, an empty file list still marks the folder as ours
         file_list.clear() if remaining else file_list.forget()
     if not remaining:
         lock.unlink(missing_ok=True)
@@ -308,5 +309,5 @@ def delete_written(path: Path) -> None:
 
 
 def steps_of(marks: list[str]) -> list[str]:
-    """The records in the marks of a step's folder."""
+    """The file names of the records that the marks of a step's folder name."""
     return [mark.removeprefix(STEP_MARK) for mark in marks if mark.startswith(STEP_MARK)]

@@ -32,7 +32,7 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     In a run's folder, the file is listed in the run's file list, and replaces only files that the run wrote.
 
     Raises:
-        UsageError: something else has the path.
+        UsageError: the path is taken by something that the run did not write.
         RunError: the file cannot be written.
     """
     file_list = file_list_of(path)
@@ -73,7 +73,7 @@ def write_new(path: Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
         os.chmod(temporary, 0o666 & ~_UMASK)
         try:
-            _link(temporary, path)  # fails if the path is taken, even since a moment ago
+            _link(temporary, path)  # fails if the path is taken, even if that happened a moment ago
         except FileExistsError:
             if not is_plain_file(path) or sha256_of_file(path) != sha256_of_file(temporary):
                 raise UsageError(f"out: {path} exists, and nothing is replaced; give another name") from None
@@ -86,7 +86,7 @@ def write_new(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def describe_write_error(error: Exception, file: Path) -> str:
-    """Describe why a file cannot be written, in the system's words whatever torch, Arrow or safetensors report."""
+    """Describe why a file cannot be written, in the system's words; torch, Arrow and safetensors each have others."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     limit = file_size_limit()
@@ -133,8 +133,8 @@ def process_name() -> str:
     return f"{host}-{os.getpid()}-{_token(os.getpid())}"
 
 
-@functools.cache
-def _token(process: int) -> str:
+@functools.cache  # by process number, because a forked process needs another token
+def _token(pid: int) -> str:
     return secrets.token_hex(6)
 
 

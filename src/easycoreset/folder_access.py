@@ -1,4 +1,4 @@
-"""The check of a run's folder before anything is written: whether the run may begin or resume there."""
+"""Check a run's folder before anything is written: the run may begin or resume there, or is refused."""
 
 import json
 import os
@@ -32,6 +32,7 @@ class FolderAccess:
         output_names: names in the folder that the run may write to.
         host: a folder of another run that a guest may write into.
         resumable: an unfinished folder without a file list may be continued.
+        defaults: the defaults of the options, for records that are older than an option.
     """
 
     def __init__(
@@ -42,13 +43,13 @@ class FolderAccess:
         record: str,
         output_names: Sequence[str],
         host: Path | None = None,
-        grows: bool = False,
+        resumable: bool = False,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = path
         self.command = command
         self.options = options
-        self.resumable = grows
+        self.resumable = resumable
         self.defaults = defaults or {}
         self.file = path / record
         self.output_names = tuple(output_names)
@@ -68,10 +69,10 @@ class FolderAccess:
         if not os.path.lexists(self.file):
             self._refuse_without_record()
         else:
-            self._refuse_other(overwrite)
+            self._refuse_other_run(overwrite)
 
     def _refuse_without_record(self) -> None:
-        """Without our record, the folder must be empty or a host; the leftovers of a killed start are accepted."""
+        """Refuse a folder without our record, unless it is empty, a host, or holds only what a killed start left."""
         entries = self.file_list.entries()
         foreign = [item for item in sorted(self.path.iterdir()) if not self._is_leftover(item, entries)]
         if self.file_list.exists():  # a killed process had deleted the record of its run
@@ -87,12 +88,12 @@ class FolderAccess:
                 f"out: {str(self.path)!r} holds files that {self.command} did not write "
                 f"({format_paths(foreign, self.path)}); give another --out"
             )
-        self._refuse_foreign()
+        self._refuse_foreign_files()
 
     def _is_leftover(self, item: Path, entries: Mapping[str, list[str]]) -> bool:
         return (item.name in (LOCK, self.file_list.file.name) and is_plain_file(item)) or item.name in entries
 
-    def _refuse_other(self, overwrite: bool) -> None:
+    def _refuse_other_run(self, overwrite: bool) -> None:
         listed = bool(self.file_list.entries().get(self.file.name))
         problem = "it is not a file" if not is_plain_file(self.file) else ""
         record: dict[str, Any] = {}
@@ -110,18 +111,18 @@ class FolderAccess:
                 f"out: {self.file} was made with the command {quote(record.get('command'))}; give another --out"
             )
         if not overwrite:
-            difference = _difference(record["options"], self.options, self.defaults)
-            if difference:
-                raise OtherRunError(f"out: {self.file} was made with {difference}; give another --out, or --overwrite")
+            differences = _describe_differences(record["options"], self.options, self.defaults)
+            if differences:
+                raise OtherRunError(f"out: {self.file} was made with {differences}; give another --out, or --overwrite")
         elif not listed:
             raise UsageError(
                 f"out: {str(self.path)!r} has no list of the files that {self.command} wrote (version 0.1 "
                 "kept none): nothing is deleted; give another --out"
             )
         if overwrite or record.get("status") != "done":
-            self._refuse_foreign()
+            self._refuse_foreign_files()
 
-    def _refuse_foreign(self) -> None:
+    def _refuse_foreign_files(self) -> None:
         foreign = [
             path
             for path in self.file_list.find_conflicts(self.output_names)
@@ -143,7 +144,7 @@ class FolderAccess:
     def prepare(self, overwrite: bool) -> None:
         """With `overwrite`, delete the files of the previous run; always delete the temporary files of killed runs.
 
-        A folder with a file list but no record was being deleted when its process was killed: the rest is deleted.
+        A file list without a record means that a process was killed while it deleted a run: the rest is deleted.
         """
         if self.file_list.exists() and (overwrite or not os.path.lexists(self.file)):
             self.file_list.delete()
@@ -184,7 +185,7 @@ def _read_record(file: Path) -> dict[str, Any]:
     """Read a run's record.
 
     Raises:
-        UsageError: it is not one.
+        UsageError: the file is not a valid record.
     """
     record = read_record(file)
     if record.get("schema_version") != SCHEMA_VERSION:
@@ -196,17 +197,17 @@ def _read_record(file: Path) -> dict[str, Any]:
     return record
 
 
-def _difference(recorded: Mapping[str, Any], options: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+def _describe_differences(recorded: Mapping[str, Any], options: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     """Describe the options that differ from the recorded ones, down to single values of nested options.
 
-    An option that the record lacks is newer than the record, and had its default.
+    An option that the record lacks was added after the run, which therefore ran with the default.
     """
     recorded = {RENAMED.get(name, name): value for name, value in recorded.items()}
     old = _flatten(recorded)
     new = _flatten(json.loads(json.dumps(options)))
     absent = {name for name in options if name not in recorded}
-    newer = {name for name in absent if options[name] in (None, [], "", False, defaults.get(name))}
-    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and name not in newer]
+    unchanged = {name for name in absent if options[name] in (None, [], "", False, defaults.get(name))}
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and name not in unchanged]
     data_names = [name for name in names if name.partition("[")[0] == "fingerprint"]
     parts = ["other data (samples were added, removed, changed or relabelled since)"] if data_names else []
     others = [name for name in names if name not in data_names]

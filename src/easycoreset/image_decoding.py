@@ -13,7 +13,7 @@ from easycoreset.white_values import EncodedImage, common_white, declared_white,
 
 # The accepted image formats; Pillow has more, for some of which it starts other programs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
-LARGE_PIXELS = 2**24  # pixels above which an image is shrunk while it is decoded, and one at a time
+LARGE_PIXELS = 2**24  # pixels above which images are decoded one at a time, and shrunk during decoding
 COSTLY_PIXELS = 2**22  # pixels above which an image whose mode is not in PLAIN_MODES is decoded one at a time
 PLAIN_MODES = ("L", "RGB")
 ALPHA_MODES = (
@@ -25,7 +25,7 @@ SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM"
 MAX_BYTES = 3 * 2**28  # bytes that decoding one image may take, without the result
 MAX_ASPECT = 4  # the longer side is cropped to this multiple of the shorter side first
 BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # in Pillow; others take 4
-DECODER_COPIES = {"WEBP": 3, "AVIF": 4}  # copies of the image that the decoder holds
+DECODER_COPIES = {"WEBP": 3, "AVIF": 4}  # copies of the image that the decoder holds in memory
 ORIENTATION = 0x0112  # EXIF tag
 STRIP_PIXELS = 2**20  # pixels that are converted to 8 bits and three channels at once
 
@@ -42,7 +42,7 @@ def open_image(file: EncodedImage) -> Iterator[Image.Image]:
     """Open an image of one of the `FORMATS`, without Pillow's pixel limit; nothing is decoded yet.
 
     Raises:
-        Exception: almost any, where the file is damaged or of another format.
+        Exception: of almost any type, if the file is damaged or has another format.
     """
     with lift_pixel_limit(), Image.open(file, formats=_known_formats()) as image:
         yield image
@@ -58,13 +58,13 @@ def has_image_signature(path: Path) -> bool:
 def decode_image(path: EncodedImage, size: int | None, white: int | None = None) -> np.ndarray:
     """Decode one image to [size, size, 3] uint8: rotated by its EXIF orientation, resized, centre cropped.
 
-    With `size` None the image keeps its size. A JPEG is decoded at a fraction of its size where that is at least twice
-    `size`, which changes pixel values by a few of 255. Images of 16 bits are scaled to 8 by the white value in their
-    file, else by `white` (65535 where it is None); floats in [0, 1] are scaled too. Transparent pixels become white; of
-    an animation the first frame is taken. Decoding takes at most 1 GiB.
+    With `size` None the image keeps its size. A JPEG is decoded at a reduced size if that is still at least twice
+    `size`; this changes 8-bit pixel values by a few units. 16-bit images are scaled to 8 bits by the white value in
+    their file, or else by `white` (65535 if it is None); floats in [0, 1] are scaled too. Transparent pixels become
+    white, and the first frame of an animation is decoded. Decoding takes at most 1 GiB.
 
     Raises:
-        Exception: almost any, where the file is damaged; a ValueError where it is too large.
+        Exception: of almost any type, if the file is damaged; a ValueError if it is too large.
     """
     with open_image(path) as image:
         pixels = image.width * image.height
@@ -104,7 +104,7 @@ def to_rgb(image: Image.Image, white: int) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode != "F" and not is_16_bit(image.mode):
         return _flatten_alpha(image)
-    values = _deep_values(image)
+    values = _high_depth_values(image)
     return Image.fromarray(_to_bytes(values, _white_value(image.mode, float(values.max()), white))).convert("RGB")
 
 
@@ -116,7 +116,7 @@ def _flatten_alpha(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def _deep_values(image: Image.Image) -> np.ndarray:
+def _high_depth_values(image: Image.Image) -> np.ndarray:
     """The values of an image of 16-bit integers or floats.
 
     Raises:
@@ -129,7 +129,7 @@ def _deep_values(image: Image.Image) -> np.ndarray:
 
 
 def _white_value(mode: str, largest: float, white: int) -> int:
-    """The value that is white: `white` for integers, 1 or 255 for floats."""
+    """The value of a white pixel: `white` for integers; for floats 1, or 255 if the largest value exceeds 1."""
     return white if mode != "F" else 255 if largest > 1 else 1
 
 
@@ -141,12 +141,13 @@ def _load_bounded(image: Image.Image, extra: int = 0) -> None:
     """Decode a large image, unless that takes too many bytes; the result takes `extra` bytes per pixel."""
     pixels = image.width * image.height
     buffers = (2 if image.mode in ALPHA_MODES else 1) * DECODER_COPIES.get(image.format or "", 1)
-    cost = BYTES_PER_PIXEL.get(image.mode, 4) * buffers + extra
-    if image.info.get("progressive"):  # the decoder holds all coefficients, three of two bytes per pixel
-        cost += 6
-    if pixels * cost > MAX_BYTES:
+    bytes_per_pixel = BYTES_PER_PIXEL.get(image.mode, 4) * buffers + extra
+    if image.info.get("progressive"):  # the decoder holds all coefficients: per pixel three, of two bytes each
+        bytes_per_pixel += 6
+    if pixels * bytes_per_pixel > MAX_BYTES:
         raise ValueError(
-            f"{image.width} x {image.height} pixels of {cost} bytes: at most {MAX_BYTES / 1e6:.0f} MB are decoded"
+            f"{image.width} x {image.height} pixels of {bytes_per_pixel} bytes: at most {MAX_BYTES / 1e6:.0f} MB "
+            "are decoded"
         )
     image.load()
 
@@ -176,15 +177,15 @@ def _reduce(image: Image.Image, factor: int) -> Image.Image:
         return image.reduce(factor)
     width, height = image.size
     reduced = Image.new(mode, (-(-width // factor), -(-height // factor)))
-    rows = factor * max(1, STRIP_PIXELS // (width * factor))
-    for top in range(0, height, rows):
-        strip = image.crop((0, top, width, min(top + rows, height))).convert(mode)
+    strip_height = factor * max(1, STRIP_PIXELS // (width * factor))
+    for top in range(0, height, strip_height):
+        strip = image.crop((0, top, width, min(top + strip_height, height))).convert(mode)
         reduced.paste(strip.reduce(factor), (0, top // factor))
     return reduced
 
 
 def _crop_long_side(image: Image.Image) -> Image.Image:
-    """Crop an image with one much longer side to its middle."""
+    """Crop the ends of an image that is much longer on one side, around its centre."""
     width, height = image.size
     short = min(width, height)
     left, top = ((side - min(side, MAX_ASPECT * short)) // 2 for side in (width, height))
@@ -193,24 +194,24 @@ def _crop_long_side(image: Image.Image) -> Image.Image:
 
 def _decode_large(image: Image.Image, white: int) -> np.ndarray:
     """Decode a large image at its full size to [H,W,3] uint8, strip by strip."""
-    _load_bounded(image, extra=6)  # the result, and a copy of it where it is rotated
+    _load_bounded(image, extra=6)  # the result, and a copy of it if it is rotated
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
-    rows = max(1, STRIP_PIXELS // width)
-    deep = image.mode == "F" or is_16_bit(image.mode)
-    strips = [(top, min(top + rows, height)) for top in range(0, height, rows)]
-    white_value = _white_value(image.mode, _largest_value_in_strips(image, strips), white) if deep else 255
+    strip_height = max(1, STRIP_PIXELS // width)
+    is_high_depth = image.mode == "F" or is_16_bit(image.mode)
+    strips = [(top, min(top + strip_height, height)) for top in range(0, height, strip_height)]
+    white_value = _white_value(image.mode, _largest_value_in_strips(image, strips), white) if is_high_depth else 255
     for top, bottom in strips:
         strip = image.crop((0, top, width, bottom))
-        if deep:
-            pixels[top:bottom] = _to_bytes(_deep_values(strip), white_value)[..., None]
+        if is_high_depth:
+            pixels[top:bottom] = _to_bytes(_high_depth_values(strip), white_value)[..., None]
         else:
             pixels[top:bottom] = np.asarray(_flatten_alpha(strip))
     return _orient(pixels, image.getexif().get(ORIENTATION, 1))
 
 
 def _largest_value_in_strips(image: Image.Image, strips: list[tuple[int, int]]) -> float:
-    return max(float(_deep_values(image.crop((0, top, image.width, bottom))).max()) for top, bottom in strips)
+    return max(float(_high_depth_values(image.crop((0, top, image.width, bottom))).max()) for top, bottom in strips)
 
 
 def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -231,7 +232,7 @@ def describe_read_error(error: Exception) -> str:
 
 _large_lock = threading.Lock()
 _limit_lock = threading.Lock()
-_saved_limits: list[int | None] = []
+_saved_limits: list[int | None] = []  # the first limit, once per call of `lift_pixel_limit` that is active
 
 
 @contextlib.contextmanager

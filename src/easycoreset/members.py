@@ -1,4 +1,4 @@
-"""Members (attacks, selectors, objectives, ...) by their spelling `NAME[:key=value]...`.
+"""Load members (attacks, selectors, objectives, ...) by their spelling `NAME[:key=value]...`.
 
 A table maps each name to `module:attribute`, so that listing names needs no import. A member with options is a
 frozen dataclass with a field per option; a member without options is a function.
@@ -67,10 +67,10 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
     """Build the member of `spec`; `extra` options, from flags, must not contradict it.
 
     Args:
-        kind: what the member is, for messages ("attack").
+        kind: the kind of member, for messages ("attack").
         spec: `NAME[:key=value]...`
         table: name -> `module:attribute`
-        extra: further options by name; None means not given.
+        extra: further options by name; None means that an option was not given.
 
     Returns:
         An instance of the member's dataclass, or the member's function.

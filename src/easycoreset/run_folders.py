@@ -1,4 +1,4 @@
-"""Folders of runs: checked first, locked, and changed only if they belong to the run; a rerun resumes there."""
+"""Run folders: a folder is checked, then locked, and changed only if it belongs to the run; a rerun resumes there."""
 
 import contextlib
 import os
@@ -53,15 +53,15 @@ def open_run_folder(
 ) -> Iterator[RunFolder]:
     """Work alone in the folder `path`, on one run of `command` with `options`.
 
-    The folder belongs to the run, unless `record` is not run.json: then the run is a guest.
+    The folder belongs to the run if `record` is run.json; otherwise the run is a guest in it.
 
     Args:
         path: a folder that is new, empty, or of this run.
         command: the command of the run.
         options: the options that determine the result.
-        overwrite: delete the files of another run of the command, and only those, and begin anew.
+        overwrite: delete the files of an earlier run of the command, and no others, and begin anew.
         record: the file name of the run's record.
-        output_names: names in the folder that the run may write to; files of others there are refused now.
+        output_names: names in the folder that the run may write to; files of others at these names are refused at once.
         host: a folder of another run that a guest may write into.
         defaults: the defaults of the options, for records that are older than an option.
 
@@ -69,15 +69,15 @@ def open_run_folder(
         UsageError: the folder holds something else, or a run with other options (the differences are named).
         RunError: another process is working in the folder.
     """
-    request = FolderAccess(path, command, options, record, output_names, host, defaults=defaults)
-    request.check(overwrite)
-    with _listed_as_step(path, record), _locked(path, request.file_list, shared=False) as lock:
+    access = FolderAccess(path, command, options, record, output_names, host, defaults=defaults)
+    access.check(overwrite)
+    with _listed_as_step(path, record), _locked(path, access.file_list, shared=False) as lock:
         if lock is None:
             raise RunError(f"another process is working in {str(path)!r}; wait for it or give another --out")
-        request.check(overwrite)
-        with request.file_list.active():
-            request.prepare(overwrite)
-            yield RunFolder(path, path / record, request.open_record())
+        access.check(overwrite)
+        with access.file_list.active():
+            access.prepare(overwrite)
+            yield RunFolder(path, path / record, access.open_record())
 
 
 @dataclass
@@ -103,18 +103,18 @@ def open_shared_run_folder(
         UsageError: the folder holds something else, or a run with other options (the differences are named).
         RunError: `overwrite` while another process is working there.
     """
-    request = FolderAccess(path, command, options, RUN_RECORD, output_names, grows=True)
-    request.check(overwrite)
-    with _listed_as_step(path, RUN_RECORD), _locked(path, request.file_list, shared=True) as lock:
+    access = FolderAccess(path, command, options, RUN_RECORD, output_names, resumable=True)
+    access.check(overwrite)
+    with _listed_as_step(path, RUN_RECORD), _locked(path, access.file_list, shared=True) as lock:
         assert lock is not None
         if overwrite and not lock.is_exclusive:
             raise RunError(f"another process is working in {str(path)!r}: it cannot be overwritten")
-        request.check(overwrite)
-        with request.file_list.active():
+        access.check(overwrite)
+        with access.file_list.active():
             if lock.is_exclusive:
-                request.prepare(overwrite)
+                access.prepare(overwrite)
             folder = SharedFolder(
-                path, path / RUN_RECORD, request.open_record(), is_exclusive=lock.is_exclusive, lock=lock
+                path, path / RUN_RECORD, access.open_record(), is_exclusive=lock.is_exclusive, lock=lock
             )
             yield folder
 
@@ -130,7 +130,7 @@ def open_step_folder(path: Path, record: str) -> Iterator[FileList]:
 
 
 def discard_step(path: Path, *records: str) -> None:
-    """Delete the listed files of a step; damaged files, and those of versions without file lists, are set aside.
+    """Delete the listed files of a step; damaged files, and files of versions without file lists, are moved aside.
 
     Raises:
         UsageError: the folder holds a file that the step did not write.
@@ -166,7 +166,7 @@ def _locked(path: Path, file_list: FileList, shared: bool) -> Iterator[Lock | No
     try:
         yield lock if shared or lock.is_exclusive else None
     finally:
-        if lock.created and not file_list.exists():  # refused before anything was written
+        if lock.created and not file_list.exists():  # the process was refused before it wrote anything
             (path / LOCK).unlink(missing_ok=True)
             if not existed:
                 remove_empty(path)

@@ -14,7 +14,7 @@ from easycoreset.errors import UsageError, quote, shorten
 
 INDICES = ("index", "idx", "indices", "kept")
 IDS = ("sample_id", "sample_ids", "id", "ids", "filepath")
-KEEP = "keep"  # a column of the table of a coreset
+KEEP = "keep"  # the column of a coreset table that tells which samples are kept
 SEPARATORS = ",;\t"  # column separators; blanks separate numbers too
 MAX_TEXT_BYTES = 2**28  # bytes of a text file
 
@@ -24,8 +24,8 @@ def read_list_file(path: Path, option: str, size: int) -> list[Any]:
 
     Args:
         path: .npy or .npz (one array, or one with a usual name), .json (a list), or text: one value per line, or values
-            separated by commas, semicolons, tabs or blanks, with comments after #, with or without a header. Of a table
-            the column with a usual name is taken.
+            separated by commas, semicolons, tabs or blanks, with comments after #, with or without a header. In a
+            table with several columns, the column with a usual name is read.
         option: the option and the file, for messages.
         size: N, the length of a mask.
 
@@ -84,7 +84,7 @@ def _read_array(path: Path, option: str) -> np.ndarray:
 
 
 def _find_usual_name(names: Sequence[str]) -> int | None:
-    """The position of the one name that is usual for indices, else for ids; None if there is none, or several."""
+    """Find the only name that is usual for indices, or else for ids; None if there are none or several."""
     for usual_names in (INDICES, IDS):
         positions = [position for position, name in enumerate(names) if name in usual_names]
         if positions:
@@ -114,7 +114,7 @@ def _from_text(text: str, option: str, size: int) -> list[Any]:
     rows = _split(lines)
     widths = {len(row) for row in rows}
     if len(rows) == 1 or (len(widths) > 1 and all(_is_number(cell) for row in rows for cell in row)):
-        values = [cell for row in rows for cell in row]  # numbers that continue from line to line
+        values = [cell for row in rows for cell in row]  # one list of numbers that is broken into lines
     elif widths <= {1}:
         values = [row[0] for row in rows]
     elif len(widths) > 1:
@@ -130,14 +130,14 @@ def _split(lines: Sequence[str]) -> list[list[str]]:
     """Split lines into values; blanks separate only numbers, since names may hold blanks."""
     separator = next((separator for separator in SEPARATORS if any(separator in line for line in lines)), None)
     if separator is None:
-        words = [line.split() for line in lines]
-        numbers = all(_is_number(word) for line in words for word in line)
-        return words if numbers else [[line.strip('"')] for line in lines]
+        rows = [line.split() for line in lines]
+        all_numbers = all(_is_number(cell) for row in rows for cell in row)
+        return rows if all_numbers else [[line.strip('"')] for line in lines]
     return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
 
 
 def _from_table(rows: Sequence[Sequence[str]], option: str) -> list[Any]:
-    """Read the column with a usual name; without a header, a table of numbers would be ambiguous."""
+    """Read the column with a usual name; a table without one is refused, because any column may be meant."""
     header = [cell.lower() for cell in rows[0]]
     column = _find_usual_name(header)
     if column is None:

@@ -1,4 +1,4 @@
-"""A user's own modules: `package.module:name`, or `module:name` where the module is in the working folder.
+"""A user's own modules: `package.module:name`, or `module:name` if the module is in the working folder.
 
 A module may be in any folder on Python's path, except those of installed packages; the command line adds the working
 folder.
@@ -16,7 +16,8 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-USER_MODULE_HINT = " (one of your own: package.module:name, or module:name where module.py lies here)"  # for messages
+# the end of messages about an unknown member
+USER_MODULE_HINT = " (from your code: package.module:name, or module:name if module.py is in this folder)"
 SPEC_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(:.*)?")
 
 
@@ -47,7 +48,8 @@ def _installed_folders() -> set[Path]:
 def code_digest(specs: Iterable[str]) -> str:
     """Hash the user's code: the modules of the members `specs` and the user's modules that they import.
 
-    Empty if no member is in a user's module. Imports by a computed name and files other than Python are not included.
+    The hash is empty if no member is in a user's module. Imports by a computed name and files other than Python are
+    not included.
     """
     pending = sorted({spec.partition(":")[0] for spec in specs if is_user_spec(spec)})
     if not pending:
@@ -82,7 +84,7 @@ def _is_users_module(module: str, file: Path, roots: set[Path], packages: set[st
 def _file_of(module: str) -> Path | None:
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, AttributeError, ValueError):  # its package fails to import, or is not a package
+    except (ImportError, AttributeError, ValueError):  # the parent package fails to import, or is not a package
         return None
     if spec is None or spec.origin is None or not os.path.isfile(spec.origin) or not spec.origin.endswith(".py"):
         folder = next(iter(spec.submodule_search_locations or ()), None) if spec is not None else None

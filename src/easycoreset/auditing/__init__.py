@@ -30,7 +30,7 @@ from easycoreset.training.setup import match_image_size, open_data, options_reco
 
 __all__ = ["audit"]
 
-MAX_MODELS = 8  # of the scored epochs, at most, over which predictions are averaged
+MAX_MODELS = 8  # models of scored epochs over which predictions are averaged, at most
 
 
 @accept_options(AuditOptions)
@@ -38,8 +38,8 @@ MAX_MODELS = 8  # of the scored epochs, at most, over which predictions are aver
 def audit(options: AuditOptions) -> pa.Table:
     """Audit the samples of a split, and write `audit.parquet` and `run.json` to `out`.
 
-    A row per sample: `index, sample_id, label, label_name, pred, pred_name, probability, self_confidence` (by the mean
-    probabilities of up to 8 of the scored epochs' models, where the run kept them), the hardness that ranks it,
+    One row per sample: `index, sample_id, label, label_name, pred, pred_name, probability, self_confidence` (from the
+    mean probabilities of up to 8 models of the scored epochs, if the run kept them), the hardness that ranks it,
     `rank` (0 is the hardest) and `rank_in_class`, `suspicion` and `likely_mislabelled`, `duplicate_of` (the first
     sample with the same image) and `in_test` (the image is in the test split too).
 
@@ -99,7 +99,7 @@ def choose_column(scores: Scores, name: str | None, defaults: tuple[str, ...], o
     """The column `name` if it is given, or else the first default column that the scores have.
 
     Raises:
-        UsageError: the scores do not have it.
+        UsageError: the scores do not have the column.
     """
     present = [column for column in ((name,) if name else defaults) if column in scores.columns]
     if not present:
@@ -109,7 +109,7 @@ def choose_column(scores: Scores, name: str | None, defaults: tuple[str, ...], o
 
 
 def find_models(folder: Path) -> list[Path]:
-    """Find the checkpoints of scored epochs, evenly spread, or the finished model where none were kept."""
+    """Find up to `MAX_MODELS` checkpoints, evenly spread over the scored epochs, or else the finished model."""
     checkpoints = sorted(card.parent for card in (folder / "checkpoints").glob("*/model.json"))
     if checkpoints:
         return [
@@ -124,7 +124,7 @@ def predict_probabilities(
 ) -> np.ndarray | None:
     """[N, classes], the models' mean probabilities on clean samples; None without a model.
 
-    A finished model has memorised its training labels, also wrong ones; the models of earlier epochs have not.
+    A finished model has memorised its training labels, including wrong ones; models of earlier epochs have not.
     """
     if not folders:
         log.info("no model beside the scores: nothing is predicted")

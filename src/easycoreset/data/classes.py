@@ -31,13 +31,14 @@ def number_classes(
 ) -> tuple[list[str], dict[str, Ints], list[str]]:
     """Number the classes of the training split from 0, sorted by number or name.
 
-    Integers, also written as floats or text, are numbers and serve as class names; booleans and other text are names.
+    Labels that are all integers, also written as floats or text, are numbers and serve as class names. Otherwise all
+    labels are names, booleans too.
 
     Args:
         labels: labels of every split, including train.
         what: name of the data set, for messages.
-        classes: fixes the classes instead: their number (labels are 0..N-1), or a file of their names in order: one
-            per line, a JSON list, or the model.json of a trained model.
+        classes: fixes the classes: their number (labels are 0..N-1), or a file of their names in order: one per line, a
+            JSON list, or the model.json of a trained model. If it is None, the training labels are the classes.
         known_names: names of the classes 0, 1, ... if the data set provides them.
         as_text: labels are names even if they look like numbers, as folder names do.
 
@@ -47,26 +48,26 @@ def number_classes(
     Raises:
         UsageError: a missing, invalid or negative label, or one that does not occur in the training split.
     """
-    plain = {split: _plain(values, what) for split, values in labels.items()}
-    all_labels = [label for values in plain.values() for label in values]
+    parsed = {split: _to_int_or_text(values, what) for split, values in labels.items()}
+    all_labels = [label for values in parsed.values() for label in values]
     if not as_text and all(isinstance(label, int) or WHOLE.fullmatch(label) for label in all_labels):
-        plain = {
-            split: [_whole(label) if isinstance(label, str) else label for label in values]
-            for split, values in plain.items()
+        parsed = {
+            split: [_parse_integer(label) if isinstance(label, str) else label for label in values]
+            for split, values in parsed.items()
         }
     elif any(isinstance(label, int) for label in all_labels):
-        plain = {split: [str(label) for label in values] for split, values in plain.items()}
-    lowest = min((label for values in plain.values() for label in values if isinstance(label, int)), default=0)
+        parsed = {split: [str(label) for label in values] for split, values in parsed.items()}
+    lowest = min((label for values in parsed.values() for label in values if isinstance(label, int)), default=0)
     if lowest < 0:
         raise UsageError(f"data: {what}: label must be >= 0; got {lowest}")
     if known_names:
-        plain = {split: [_name_of(label, known_names, what) for label in values] for split, values in plain.items()}
-    occurring = sorted(set(plain["train"]), key=known_names.index if known_names else None)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        parsed = {split: [_name_of(label, known_names, what) for label in values] for split, values in parsed.items()}
+    occurring = sorted(set(parsed["train"]), key=known_names.index if known_names else None)  # pyright: ignore[reportArgumentType, reportCallIssue]
     class_labels, names = (
-        (occurring, [str(label) for label in occurring]) if classes is None else _fixed(classes, occurring)
+        (occurring, [str(label) for label in occurring]) if classes is None else _fixed_classes(classes, occurring)
     )
     numbers = {label: number for number, label in enumerate(class_labels)}
-    unknown = sorted({str(label) for values in plain.values() for label in values if label not in numbers})
+    unknown = sorted({str(label) for values in parsed.values() for label in values if label not in numbers})
     if unknown:
         lacking = "the training rows lack" if classes is None else f"classes {quote(classes)} lacks"
         raise UsageError(f"data: {what}: classes that {lacking}: {format_names(unknown)}")
@@ -80,15 +81,15 @@ def number_classes(
         absent = [name for name in known_names if name not in numbers]
         notes.append(f"{len(absent)} classes that do not occur are left out: {format_names(absent)} (--classes)")
     _warn_of_similar_names(names, what)
-    return names, {split: np.array([numbers[v] for v in values], np.int64) for split, values in plain.items()}, notes
+    return names, {split: np.array([numbers[v] for v in values], np.int64) for split, values in parsed.items()}, notes
 
 
-def _whole(text: str) -> int:
+def _parse_integer(text: str) -> int:
     """The exact integer of a text that `WHOLE` matches, of any size."""
     return int(text.partition(".")[0])
 
 
-def _plain(values: Iterable[Any], what: str) -> list[Label]:
+def _to_int_or_text(values: Iterable[Any], what: str) -> list[Label]:
     """Labels as integers or text; whole floats become integers, booleans become text."""
     result: list[Label] = []
     for row, value in enumerate(values.tolist() if isinstance(values, np.ndarray) else values):
@@ -107,15 +108,15 @@ def _plain(values: Iterable[Any], what: str) -> list[Label]:
     return result
 
 
-def _name_of(label: Label, named: Sequence[str], what: str) -> str:
-    if isinstance(label, int) and label >= len(named):
+def _name_of(label: Label, known_names: Sequence[str], what: str) -> str:
+    if isinstance(label, int) and label >= len(known_names):
         raise UsageError(
-            f"data: {what}: labels must be below {len(named)}, the number of its named classes; got {label}"
+            f"data: {what}: labels must be below {len(known_names)}, the number of class names; got {label}"
         )
-    return named[label] if isinstance(label, int) else label
+    return known_names[label] if isinstance(label, int) else label
 
 
-def _fixed(classes: str, occurring: Sequence[Label]) -> tuple[Sequence[Label], list[str]]:
+def _fixed_classes(classes: str, occurring: Sequence[Label]) -> tuple[Sequence[Label], list[str]]:
     """The class labels fixed by the option `classes`, and their names.
 
     Integer labels are positions in the list of names, unless the names are numbers too.
@@ -130,15 +131,15 @@ def _fixed(classes: str, occurring: Sequence[Label]) -> tuple[Sequence[Label], l
         raise UsageError(f"classes must be two or more distinct names; got {quote(classes)}")
     if not isinstance(occurring[0], int):
         return names, names
-    numbered = all(WHOLE.fullmatch(name) for name in names)
-    return [_whole(name) for name in names] if numbered else range(len(names)), names
+    names_are_numbers = all(WHOLE.fullmatch(name) for name in names)
+    return [_parse_integer(name) for name in names] if names_are_numbers else range(len(names)), names
 
 
 def _read_names(file: Path) -> list[str]:
     """Read the class names, in order, from a file.
 
     Raises:
-        UsageError: the file does not exist or is of another kind.
+        UsageError: the file does not exist or is not a list of names.
     """
     if file.name == "model.json":
         return [str(name) for name in read_record(file)["class_names"]]

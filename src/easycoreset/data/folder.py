@@ -1,4 +1,4 @@
-"""An image folder: a training and a test split, or class folders only, of which a part is held out."""
+"""An image folder: folders of the training and the test split, or only class folders, and a held-out test split."""
 
 import os
 from collections import Counter
@@ -22,70 +22,70 @@ NAMED = 6  # kinds of skipped files listed in a message
 def load_folder(root: Path, reading: ReadOptions) -> Source:
     """Open a folder of class folders of images.
 
-    Parts are recognised by their usual names (`parts.py`) if they contain class folders and no images.
+    The folders of splits are recognised by their usual names (`split_names.py`) if they contain folders and no images.
 
     Raises:
         UsageError: no images, an empty class, folders whose role is unclear, or unreadable images.
     """
     notes: list[str] = []
-    train, test = _find_parts(root, notes)
+    train, test = _find_splits(root, notes)
     names = _class_names(root if train is None else root / train)
     classes = reading.classes
-    files = {"train": _list(root, root if train is None else root / train, names, notes)}
+    files = {"train": _list_split(root, root if train is None else root / train, names, notes)}
     if test is not None and train is not None:
-        test_names = _class_names(root / test)
-        unknown = {normalise_name(name) for name in test_names} - {normalise_name(name) for name in names}
+        test_classes = _class_names(root / test)
+        unknown = {normalise_name(name) for name in test_classes} - {normalise_name(name) for name in names}
         if unknown and classes is None:
             raise UsageError(f"data: {root / test}: classes that {train}/ lacks: {format_names(sorted(unknown))}")
-        files["test"] = _list(root, root / test, test_names, notes)
-    label_names = {part: names for part, (_, names) in files.items()}
-    class_names, labels, class_notes = number_classes(label_names, str(root), classes, as_text=True)
+        files["test"] = _list_split(root, root / test, test_classes, notes)
+    names_by_split = {split: image_labels for split, (_, image_labels) in files.items()}
+    class_names, labels, class_notes = number_classes(names_by_split, str(root), classes, as_text=True)
     notes += class_notes
-    parts = {
-        part: ListedImages(paths, labels[part], [path.relative_to(root).as_posix() for path in paths])
-        for part, (paths, _) in files.items()
+    splits = {
+        split: ListedImages(paths, labels[split], [path.relative_to(root).as_posix() for path in paths])
+        for split, (paths, _) in files.items()
     }
-    if "test" not in parts:
-        parts, note = hold_out_listed(parts["train"])
+    if "test" not in splits:
+        splits, note = hold_out_listed(splits["train"])
         notes.append(f"no test/ or val/: {note}")
-    return open_listed(str(root), parts, class_names, reading, notes, "flip")
+    return open_listed(str(root), splits, class_names, reading, notes, "flip")
 
 
-def _find_parts(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
+def _find_splits(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
     """Find the folders of the training and the test split; `notes` gets a line for each other folder.
 
     Raises:
         UsageError: several training splits, or a folder that may be the test split under another name.
     """
     subfolders = {name: _folders(root / name) for name in _folders(root) if not _contains_images(root / name)}
-    parts = {name for name, folders in subfolders.items() if folders}
-    trains, tests = choose_parts(parts)
-    if not trains:
+    split_names = {name for name, folders in subfolders.items() if folders}
+    train_names, test_names = choose_parts(split_names)
+    if not train_names:
         _refuse_nested(root, subfolders)
         return None, None
-    train = trains[0]
-    if len(trains) > 1:
-        raise UsageError(f"data: {root}: several folders may be the training split: {format_names(trains)}")
-    test = tests[0] if tests else None
+    train = train_names[0]
+    if len(train_names) > 1:
+        raise UsageError(f"data: {root}: several folders may be the training split: {format_names(train_names)}")
+    test = test_names[0] if test_names else None
     similar = [
         name
-        for name in sorted(parts)
-        if name not in (*trains, *tests) and _overlap(subfolders[name], subfolders[train])
+        for name in sorted(split_names)
+        if name not in (*train_names, *test_names) and _overlap(subfolders[name], subfolders[train])
     ]
     if test is None and similar:
         raise UsageError(
             f"data: {root}: {similar[0]}/ holds the classes of {train}/ too: name it test/ if it is the test"
-            " part, or move it away"
+            " split, or move it away"
         )
-    classes = [name for name in _folders(root) if name not in subfolders and parse_part(name) is None]
-    if test is None and classes:
+    class_folders = [name for name in _folders(root) if name not in subfolders and parse_part(name) is None]
+    if test is None and class_folders:
         raise UsageError(
-            f"data: {root}: {format_names(classes)} contain images, but {train}/ beside them contains folders: "
+            f"data: {root}: {format_names(class_folders)} contain images, but {train}/ beside them contains folders: "
             f"is {train} a class or the training split? Move one of them away"
         )
     chosen = f": {test}/ is the test split" if test else ""
     unused = [name for name in _folders(root) if name not in (train, test)]
-    notes += [f"{name}/ is not used{chosen if name in (*trains, *tests) else ''}" for name in unused]
+    notes += [f"{name}/ is not used{chosen if name in (*train_names, *test_names) else ''}" for name in unused]
     return train, test
 
 
@@ -131,29 +131,29 @@ def _class_names(root: Path) -> list[str]:
     return names
 
 
-def _list(root: Path, part: Path, names: Sequence[str], notes: list[str]) -> tuple[list[Path], list[str]]:
-    """List the images in the class folders of a part, and their classes; `notes` names what is skipped."""
+def _list_split(root: Path, folder: Path, names: Sequence[str], notes: list[str]) -> tuple[list[Path], list[str]]:
+    """List the images in the class folders `names` of a split, and their classes; `notes` gets what is skipped."""
     paths: list[Path] = []
     labels: list[str] = []
-    others: Counter[str] = Counter()
+    skipped_kinds: Counter[str] = Counter()
     merged: list[str] = []
     for name in names:
-        images, skipped = list_images(part / name)
+        images, skipped = list_images(folder / name)
         if not images:
-            raise UsageError(f"data: {part / name}: class folder without images")
+            raise UsageError(f"data: {folder / name}: class folder without images")
         for path in images:
             check_utf8_name(path)
         paths += images
         labels += [normalise_name(name)] * len(images)
-        others += skipped
-        below = {path.relative_to(part / name).parts[0] for path in images}
-        merged += [name] if len(below & set(_folders(part / name))) > 1 else []
+        skipped_kinds += skipped
+        top_names = {path.relative_to(folder / name).parts[0] for path in images}
+        merged += [name] if len(top_names & set(_folders(folder / name))) > 1 else []
     if merged:
-        notes.append(f"the folders below {format_names(merged)} in {part} are one class each")
-    if others:
-        kinds = [f"{count} {kind}" for kind, count in others.most_common()]
+        notes.append(f"in {folder}, each of {format_names(merged)} is one class, with all its subfolders")
+    if skipped_kinds:
+        kinds = [f"{count} {kind}" for kind, count in skipped_kinds.most_common()]
         text = ", ".join(kinds[:NAMED]) + ", ..." * (len(kinds) > NAMED)
-        notes.append(f"passed over in {part}: {text} (images are {', '.join(sorted(IMAGE_SUFFIXES))})")
+        notes.append(f"passed over in {folder}: {text} (images are {', '.join(sorted(IMAGE_SUFFIXES))})")
     return paths, labels
 
 
@@ -163,17 +163,17 @@ def list_images(root: Path) -> tuple[list[Path], Counter[str]]:
     Hidden files and folders, and files that operating systems add, are ignored.
     """
     images: list[Path] = []
-    others: Counter[str] = Counter()
+    skipped_kinds: Counter[str] = Counter()
     for parent, folders, files in os.walk(root):
         linked = sum(os.path.islink(os.path.join(parent, folder)) for folder in folders)
-        others.update({"linked folders": linked} if linked else {})
+        skipped_kinds.update({"linked folders": linked} if linked else {})
         folders[:] = [folder for folder in folders if not folder.startswith(HIDDEN)]
         for file in (Path(parent, file) for file in files if not file.startswith(HIDDEN)):
             if file.suffix.lower() in IMAGE_SUFFIXES:
                 images.append(file)
             else:
-                others[file.suffix.lower() or "without a suffix"] += 1
-    return sorted(images), others
+                skipped_kinds[file.suffix.lower() or "without a suffix"] += 1
+    return sorted(images), skipped_kinds
 
 
 def check_utf8_name(path: Path) -> None:

@@ -31,32 +31,33 @@ def load_manifest(file: Path, reading: ReadOptions) -> Source:
     be in any case; the delimiter of a CSV file may be a semicolon or a tab, as spreadsheets write it.
 
     Raises:
-        UsageError: an unreadable table, invalid columns, paths, labels or splits, or unreadable images, all named.
+        UsageError: an unreadable table, invalid columns, paths, labels or splits, or unreadable images; the message
+            names them.
     """
     columns = _read(file)
     notes: list[str] = []
-    rows = _distinct(file, columns, notes)
+    rows = _distinct_rows(file, columns, notes)
     columns = {name: [values[row] for row in rows] for name, values in columns.items()}
-    parts = _parts(file, columns, notes)
-    part_labels = {part: [columns["label"][row] for row in part_rows] for part, part_rows in parts.items()}
-    names, numbers, class_notes = number_classes(part_labels, str(file), reading.classes)
+    rows_by_split = _rows_by_split(file, columns, notes)
+    split_labels = {split: [columns["label"][row] for row in split_rows] for split, split_rows in rows_by_split.items()}
+    names, numbers, class_notes = number_classes(split_labels, str(file), reading.classes)
     notes += class_notes
     labels = np.zeros(len(rows), np.int64)
-    for part, part_rows in parts.items():
-        labels[part_rows] = numbers[part]
+    for split, split_rows in rows_by_split.items():
+        labels[split_rows] = numbers[split]
     ids = [str(path) for path in columns["filepath"]]
-    samples = ListedImages(_find(file, ids), labels, ids)
-    if "test" in parts:
-        listed = {part: samples.take(np.array(part_rows, np.int64)) for part, part_rows in parts.items()}
+    samples = ListedImages(_resolve_paths(file, ids), labels, ids)
+    if "test" in rows_by_split:
+        listed = {split: samples.take(np.array(split_rows, np.int64)) for split, split_rows in rows_by_split.items()}
     else:
-        listed, note = hold_out_listed(samples.take(np.array(parts["train"], np.int64)))
+        listed, note = hold_out_listed(samples.take(np.array(rows_by_split["train"], np.int64)))
         notes.append(f"no test rows: {note}")
     return open_listed(str(file), listed, names, reading, notes)
 
 
 def list_manifest(file: Path) -> list[Path]:
     """The paths of the files that a manifest lists."""
-    return _find(file, [str(path) for path in _read(file)["filepath"]])
+    return _resolve_paths(file, [str(path) for path in _read(file)["filepath"]])
 
 
 def _read(file: Path) -> Columns:
@@ -106,12 +107,18 @@ def _read_parquet(file: Path) -> Columns:
     columns: Columns = {}
     for name in (name for name in (*COLUMNS, "split") if name in header):
         column = table.column(header.index(name))
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-        if not (text or (name == "label" and number)):
+        value_type = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        is_text = (
+            pa.types.is_string(value_type)
+            or pa.types.is_large_string(value_type)
+            or pa.types.is_string_view(value_type)
+        )
+        is_number = (
+            pa.types.is_integer(value_type) or pa.types.is_floating(value_type) or pa.types.is_boolean(value_type)
+        )
+        if not (is_text or (name == "label" and is_number)):
             alternative = " or numbers" * (name == "label")
-            raise UsageError(f"data: {file}: {name} must be strings{alternative}; got {kind}")
+            raise UsageError(f"data: {file}: {name} must be strings{alternative}; got {value_type}")
         values = column.to_pylist()
         columns[name] = [value.strip() if isinstance(value, str) else value for value in values]
     return columns
@@ -125,12 +132,12 @@ def _check_columns(file: Path, header: Sequence[str]) -> None:
     for name in (*COLUMNS, "split"):
         if header.count(name) > 1:
             raise UsageError(
-                f"data: {file}: column {quote(name)} must be there once; it is there {header.count(name)} times"
+                f"data: {file}: column {quote(name)} must occur once; it occurs {header.count(name)} times"
             )
 
 
-def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:
-    """The rows to be read: the first of equal ones; refuses empty fields and paths with two labels or splits."""
+def _distinct_rows(file: Path, columns: Columns, notes: list[str]) -> list[int]:
+    """The rows to read: for each path, the first; refuses empty fields and paths with two labels or splits."""
     for name, values in columns.items():
         empty = [row for row, value in enumerate(values) if value is None or value == ""]
         if empty:
@@ -151,7 +158,7 @@ def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:
             first_row = repeated[conflicts[0]]
             raise UsageError(
                 f"data: {file}: one path must have one {name}; {len(conflicts)} rows repeat a path with "
-                f"another (first: {printable_name(columns['filepath'][row])}, {quote(values[first_row])} and "
+                f"another {name} (first: {printable_name(columns['filepath'][row])}, {quote(values[first_row])} and "
                 f"{quote(values[row])})"
             )
     if repeated:
@@ -159,8 +166,8 @@ def _distinct(file: Path, columns: Columns, notes: list[str]) -> list[int]:
     return sorted(first.values())
 
 
-def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int]]:
-    """The rows of train and, if there are any, of test."""
+def _rows_by_split(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int]]:
+    """The row numbers of train and, if it has rows, of test."""
     if "split" not in columns:
         return {"train": list(range(len(columns["filepath"])))}
     values = [str(value).lower() for value in columns["split"]]
@@ -176,17 +183,17 @@ def _parts(file: Path, columns: Columns, notes: list[str]) -> dict[str, list[int
         raise UsageError(f"data: {file}: no row is of split train")
     if len(train) > 1:
         raise UsageError(f"data: {file}: several splits may be the training split: {format_names(train)}")
-    parts = {"train": [row for row, value in enumerate(values) if value == train[0]]}
+    rows_by_split = {"train": [row for row, value in enumerate(values) if value == train[0]]}
     if test:
-        parts["test"] = [row for row, value in enumerate(values) if value == test[0]]
+        rows_by_split["test"] = [row for row, value in enumerate(values) if value == test[0]]
         notes += [
             f"the {values.count(other)} rows of split {other!r} are not used: {test[0]!r} is the test split"
             for other in test[1:]
         ]
-    return parts
+    return rows_by_split
 
 
-def _find(file: Path, names: Sequence[str]) -> list[Path]:
+def _resolve_paths(file: Path, names: Sequence[str]) -> list[Path]:
     """The paths of the files, which are relative to the manifest's folder; all must exist."""
     urls = [name for name in names if URL.match(name)]
     if urls:

@@ -62,7 +62,7 @@ class Split:
         skip: int = 0,
         shard: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
-        """Yield the samples `order` in batches of `batch_size`, the last one short.
+        """Yield the samples `order` in batches of `batch_size`; the last batch may be smaller.
 
         Args:
             order: indices, in the order of the batches.
@@ -76,7 +76,9 @@ class Split:
         chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][skip:]
         chunks = [chunk if len(chunk) < 2 * shard[1] else chunk[shard[0] :: shard[1]] for chunk in chunks]
         rows = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
-        sizes = [len(chunk) for chunk in chunks]  # copied to the device all at once: it would wait for each copy
+        sizes = [
+            len(chunk) for chunk in chunks
+        ]  # all batches are copied to the device at once, because it would wait for each copy
         index, y = (torch.from_numpy(values).to(device).split(sizes) for values in (rows, self.labels[rows]))
         for number, images in enumerate(self.images.stream(chunks, device)):
             x = images if transform is None else transform(images, skip + number)
@@ -89,7 +91,7 @@ class Source:
     """A data set.
 
     Attributes:
-        name: its spelling.
+        name: name or path of the data set.
         splits: train and test.
         class_names: the name of each class.
         shape: (C, H, W) of an image.
@@ -97,7 +99,7 @@ class Source:
         std: standard deviation of each channel.
         augmentation: default augmentation.
         notes: notes for the user.
-        unreadable: unreadable images that are left out, each with the reason.
+        unreadable: one line per unreadable image that is left out, with the reason.
     """
 
     name: str

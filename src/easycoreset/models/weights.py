@@ -1,4 +1,4 @@
-"""Foreign weights in a file: finds the state dict that fits a model, whatever else the file holds."""
+"""Read weights that other programs saved: find the state dict that fits a model, whatever else the file holds."""
 
 import re
 import warnings
@@ -15,9 +15,10 @@ from torch import Tensor
 from easycoreset.data_specs import split_weights_path
 from easycoreset.errors import UsageError, quote, shorten
 
-MAX_DEPTH = 4  # of nested dictionaries that are searched for weights
+MAX_DEPTH = 4  # levels of nested dictionaries that are searched for weights
 BATCH_COUNTER = "num_batches_tracked"  # of batch norm; older files lack it
 MAX_STAND_INS = 200  # classes of other objects that a file may hold
+# torch's message about a class: "... GLOBAL package.Class was not an allowed global by default ..."
 FORBIDDEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+) (\w+)")
 State = dict[str, Tensor]
 
@@ -46,7 +47,7 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], model_na
         model_name: name of the model, for messages.
 
     Raises:
-        UsageError: no weights, several that fit, or none that fits (which keys differ).
+        UsageError: no weights, several that fit, or none that fits (the message names the keys that differ).
     """
     file, key = split_weights_path(path)
     states = read_states(file)
@@ -54,17 +55,17 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], model_na
         if key not in states:
             raise UsageError(f"{file}: holds no weights called {quote(key)}, but {', '.join(map(quote, states))}")
         states = {key: states[key]}
-    fits = {name: best_match(state, targets) for name, state in states.items()}
-    matching = {name: match for name, match in fits.items() if not match[2]}
-    if len(matching) > 1 and not _all_equal([match[1] for match in matching.values()]):
+    matches = {name: best_match(state, targets) for name, state in states.items()}
+    exact_matches = {name: match for name, match in matches.items() if not match[2]}  # without differing keys
+    if len(exact_matches) > 1 and not _all_equal([match[1] for match in exact_matches.values()]):
         raise UsageError(
-            f"{file}: holds several weights that fit, {', '.join(map(quote, matching))}: name one, as "
-            f"{file}:{next(iter(matching))}"
+            f"{file}: holds several weights that fit, {', '.join(map(quote, exact_matches))}: name one, as "
+            f"{file}:{next(iter(exact_matches))}"
         )
-    if matching:
-        target, state, _ = next(iter(matching.values()))
+    if exact_matches:
+        target, state, _ = next(iter(exact_matches.values()))
         return target, state
-    _, _, differing = min(fits.values(), key=lambda match: len(match[2]))
+    _, _, differing = min(matches.values(), key=lambda match: len(match[2]))
     raise UsageError(f"{file}: weights of another architecture than {model_name}; {say_differences(differing)}")
 
 
@@ -103,7 +104,7 @@ def strip_prefixes(state: State) -> Iterator[State]:
 
 
 def read_states(file: Path) -> dict[str, State]:
-    """The state dicts in a file, by the keys that lead to them (empty for the whole file).
+    """The state dicts in a file, by the keys that lead to them, joined by dots ("" for the whole file).
 
     Raises:
         UsageError: missing, unreadable, another kind of file, or no state dict in it.
@@ -151,7 +152,7 @@ def _all_equal(states: list[State]) -> bool:
 
 
 def _check_file_kind(file: Path) -> None:
-    """Refuse a file that clearly is no file of weights, by what it is."""
+    """Refuse a file that is clearly not a weights file; the message says what kind of file it is."""
     try:
         with open(file, "rb") as stream:
             start = stream.read(200).lstrip().lower()
@@ -170,37 +171,44 @@ def _check_file_kind(file: Path) -> None:
 def _load_pickle(file: Path) -> Any:
     """Load with `weights_only`; stand-ins replace objects of classes that it forbids."""
     try:
-        names = set(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+        class_names = set(torch.serialization.get_unsafe_globals_in_checkpoint(file))
     except Exception:  # the older format, or a corrupt file
-        names = set[str]()
-    dict_like = set[str]()  # classes whose pickles set items
+        class_names = set[str]()
+    dict_like = set[str]()  # classes whose objects are filled item by item, as a dict
     while True:
         try:
-            return _load_with_stand_ins(file, names, dict_like)
+            return _load_with_stand_ins(file, class_names, dict_like)
         except Exception as error:  # a corrupt or forbidden pickle raises almost anything
             message = str(error)
         unknown = FORBIDDEN_GLOBAL.search(message)
-        if unknown is not None and unknown[1] not in names and unknown[2] == "was" and len(names) < MAX_STAND_INS:
-            names.add(unknown[1])
-        elif "SETITEM" in message and len(dict_like) < len(names):
-            dict_like = next(({name} for name in sorted(names) if _can_load(file, names, {name})), names)
+        if (
+            unknown is not None
+            and unknown[1] not in class_names
+            and unknown[2] == "was"
+            and len(class_names) < MAX_STAND_INS
+        ):
+            class_names.add(unknown[1])
+        elif "SETITEM" in message and len(dict_like) < len(class_names):
+            dict_like = next(
+                ({name} for name in sorted(class_names) if _can_load(file, class_names, {name})), class_names
+            )
         else:
             reason = f"it holds {quote(unknown[1])}" if unknown else "not a file that torch.save wrote, or corrupt"
             raise UsageError(f"{file}: not readable as weights alone (weights_only): {reason}")
 
 
-def _load_with_stand_ins(file: Path, names: set[str], dict_like: set[str]) -> Any:
+def _load_with_stand_ins(file: Path, class_names: set[str], dict_like: set[str]) -> Any:
     stand_ins = [
-        (OrderedDict if name in dict_like else type("StandIn", (StandIn,), {}), name) for name in sorted(names)
+        (OrderedDict if name in dict_like else type("StandIn", (StandIn,), {}), name) for name in sorted(class_names)
     ]
     with warnings.catch_warnings(), torch.serialization.safe_globals(cast("Any", stand_ins)):
         warnings.simplefilter("ignore")
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _can_load(file: Path, names: set[str], dict_like: set[str]) -> bool:
+def _can_load(file: Path, class_names: set[str], dict_like: set[str]) -> bool:
     try:
-        _load_with_stand_ins(file, names, dict_like)
+        _load_with_stand_ins(file, class_names, dict_like)
     except Exception:
         return False
     return True

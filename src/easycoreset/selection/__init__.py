@@ -59,8 +59,8 @@ SELECTORS = {
 class Selector(Protocol):
     """Chooses `count` samples of a table; the same seed gives the same choice.
 
-    The built-in ones declare in `needs` the columns and arrays that they read, and in `cost` how their work grows (n
-    rows, d features).
+    Built-in selectors declare in `needs` the columns and arrays that they read, and in `cost` how their work grows
+    with n rows and d features.
     """
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -110,10 +110,13 @@ def choose(
         UsageError: unknown method, column or option; fraction outside (0, 1].
     """
     require(
-        exclude is None or not method.startswith("file:"), "exclude", "left out for a coreset that is there", exclude
+        exclude is None or not method.startswith("file:"),
+        "exclude",
+        "left out with method file:, which reads a finished coreset",
+        exclude,
     )
     eligible = _eligible(scores, val_fraction, exclude)
-    require(bool(eligible.any()), "exclude", "a list that leaves samples over", str(exclude))
+    require(bool(eligible.any()), "exclude", "a list that does not exclude all samples", str(exclude))
     pool = eligible if scores.in_test is None or keep_leaked else eligible & ~scores.in_test
     if not pool.any():
         log.warning(
@@ -159,11 +162,11 @@ def _eligible(scores: Scores, val_fraction: float | None, exclude: Path | None) 
 def _choose(
     scores: Scores, method: str, count: int, fraction: float, by: str | None, per_class: bool | None, seed: int
 ) -> Coreset:
-    """Choose `count` of the samples of a table."""
+    """Choose `count` of the samples of a table, and finish the coreset."""
     name, selector = load_selector(method, by, per_class)
     needs = required_inputs(selector)
     if scores.provenance.get("labels") == "not given" and getattr(selector, "per_class", False):
-        raise UsageError(f"{name} needs labels, as per_class does: pass them to recorder.scores(labels=...)")
+        raise UsageError(f"{name} with per_class needs labels: pass them to recorder.scores(labels=...)")
     _require_values(scores, needs)
     return _finish(selector(scores, count, seed), scores, name, count, fraction, seed, needs)
 
@@ -217,7 +220,7 @@ def select(options: SelectOptions) -> Coreset:
         "versions": versions(),
     }
 
-    def write_record(temporary: Path) -> None:  # before the table: the record has both digests if this is killed
+    def write_record(temporary: Path) -> None:  # before the table, so that a killed process leaves both digests
         written = [sha256_of_file(temporary), *([old_digest] if old_digest else [])]
         write_json(options.out.with_suffix(".json"), record | {"written": written})
 
@@ -235,7 +238,12 @@ def _check_output(out: Path) -> str | None:
     record: dict[str, Any] = {}
     if os.path.lexists(json_file):
         record = read_record(json_file) if is_plain_file(json_file) else {}
-        require(record.get("command") == "select", "out", "a name whose .json is free, or select's", str(json_file))
+        require(
+            record.get("command") == "select",
+            "out",
+            "a name whose .json does not exist, or was written by select",
+            str(json_file),
+        )
     if not os.path.lexists(out):
         return None
     digest = sha256_of_file(out) if is_plain_file(out) else ""
@@ -245,7 +253,7 @@ def _check_output(out: Path) -> str | None:
 
 
 def _matches_record(out: Path, digest: str, record: dict[str, Any]) -> bool:
-    """Whether a table is the coreset of a version 0.1 record, which has no digest."""
+    """Whether a file is the coreset of a record of version 0.1, which has no digest."""
     return bool(digest) and "written" not in record and Coreset.read(out).provenance == record.get("provenance")
 
 
@@ -256,12 +264,12 @@ def required_inputs(selector: Selector) -> tuple[str, ...] | None:
 
 
 def _column_of(name: str, scores: Scores) -> str:
-    """The column that a method reads: easycore falls back to the online one."""
+    """The column that a method reads: if `name` is missing, easycore reads the online column."""
     return name if name in scores.columns else f"{name}_online"
 
 
 def _require_values(scores: Scores, needs: tuple[str, ...] | None) -> None:
-    """Refuse a column without any value: a choice by it would be random."""
+    """Refuse a column that holds no value, because ranking by it would be random."""
     for column in (_column_of(name, scores) for name in needs or ()):
         if column in scores.columns and not np.isfinite(scores[column]).any():
             raise UsageError(f"column {quote(column)} must hold values; all {len(scores)} samples have none (NaN)")

@@ -23,7 +23,7 @@ class ColumnSelector:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The column."""
+        """The column that the selector ranks by."""
         return (self.by,)
 
 
@@ -40,15 +40,15 @@ def choose_rows(
         scores: scores of all rows.
         count: number of samples to keep.
         seed: seed of ties and random draws.
-        order: the method.
+        order: the method, which returns the rows that it chooses, first choice first.
         per_class: choose within each class.
         weight: [N], which `order` fills in for the rows that it chooses.
     """
     rng = np.random.default_rng(seed)
     if per_class:
         quotas = class_quotas(np.bincount(scores.labels), count, rng)
-        members = [(np.flatnonzero(scores.labels == k).astype(np.int64), int(n)) for k, n in enumerate(quotas) if n]
-        chosen = interleave([order(rows, n, rng) for rows, n in members], rng)
+        class_rows = [(np.flatnonzero(scores.labels == k).astype(np.int64), int(n)) for k, n in enumerate(quotas) if n]
+        chosen = interleave([order(rows, n, rng) for rows, n in class_rows], rng)
     else:
         chosen = order(np.arange(len(scores), dtype=np.int64), count, rng)
     return Coreset.from_order(chosen, scores, None if weight is None else weight[chosen])
@@ -57,7 +57,7 @@ def choose_rows(
 def in_parts(order: Order, part_size: int, name: str) -> Order:
     """Run `order` within seeded random parts of at most `part_size` rows, each with its quota: an approximation.
 
-    It limits methods whose exact work grows with the square of the rows.
+    It bounds the work of methods whose exact work grows with the square of the number of rows.
     """
 
     def order_in_parts(rows: Ints, count: int, rng: np.random.Generator) -> Ints:

@@ -43,7 +43,7 @@ class Coreset:
     Attributes:
         keep: [N] bool.
         rank: [N] int64, order of choice from 0; -1 if not kept.
-        weight: [N] float32, mean 1 over the kept; NaN if not kept.
+        weight: [N] float32, with mean 1 over the kept samples; NaN if not kept.
         sample_ids: [N] stable ids.
         labels: [N] int64.
         provenance: fingerprint, split, method and its options.
@@ -83,7 +83,7 @@ class Coreset:
         return f"Coreset of {len(self)} of {len(self.keep)} samples by {self.provenance.get('method', 'hand')}"
 
     def to_full_table(self, rows: Ints, scores: Scores) -> "Coreset":
-        """The same choice within the whole table `scores`, of which this coreset covers only `rows`."""
+        """The same kept samples as a coreset of the whole table `scores`; this coreset is of its rows `rows` only."""
         order = np.argsort(np.where(self.keep, self.rank, np.iinfo(np.int64).max))[: len(self)]
         return Coreset.from_order(rows[order], scores, self.weight[order])
 
@@ -97,8 +97,8 @@ class Coreset:
 
         Args:
             data: an array, tensor, DataFrame or Arrow table of N rows, a tuple of arrays, a Hugging Face data set, any
-                map-style data set (torch, torchvision, timm), for which a `View` is returned, or an iterable of N
-                items, for which a `FilteredIterable` is returned.
+                map-style data set (torch, torchvision, timm), for which a `SubsetView` is returned, or an iterable of
+                N items, for which a `FilteredIterable` is returned.
 
         Raises:
             UsageError: `data` does not have N rows.
@@ -142,7 +142,7 @@ class Coreset:
         return with_provenance(table, self.provenance)
 
     def write(self, path: str | Path, before: Callable[[Path], object] = lambda temporary: None) -> None:
-        """Write as Parquet, provenance in the file's metadata; `before` is called before the file is renamed."""
+        """Write as Parquet, with the provenance in its metadata; `before(temporary)` is called before the rename."""
         write_table(self.to_table(), Path(path), before)
 
     @classmethod
@@ -185,13 +185,13 @@ class Coreset:
         )
 
 
-STARVED = 10  # a class is starved that keeps less than this part of its proportional share
+STARVED = 10  # a class that keeps less than 1/10 of its proportional share is starved
 
 
 class SubsetView:
-    """A map-style data set of some samples of another.
+    """A subset of a map-style data set.
 
-    Its `transform` is that of the other data set: timm's loaders set it.
+    Its `transform` is the transform of the underlying data set, because timm's loaders set it.
     """
 
     def __init__(self, data: Any, index: Ints) -> None:
@@ -215,10 +215,10 @@ class SubsetView:
 
 
 class FilteredIterable:
-    """An iterable of some items of another, in its order; over a generator it can be iterated only once.
+    """The kept items of an iterable, in order; if that is a generator, they can be iterated only once.
 
     Raises (during iteration):
-        UsageError: the number of items is not the number of the coreset's samples.
+        UsageError: the iterable does not have N items.
     """
 
     def __init__(self, data: Iterable[Any], keep: npt.NDArray[np.bool_]) -> None:
@@ -239,7 +239,7 @@ def find_lost_classes(before: Ints, after: Ints) -> tuple[Ints, Ints]:
 
     Args:
         before: [classes] samples of each class.
-        after: [classes] those that are kept.
+        after: [classes] kept samples of each class.
 
     >>> [classes.tolist() for classes in find_lost_classes(np.array([100, 100, 0]), np.array([0, 50, 0]))]
     [[0], []]

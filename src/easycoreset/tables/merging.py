@@ -1,4 +1,4 @@
-"""Merge several tables of scores: average seeds of one data set, concatenate shards of a data set."""
+"""Merge several score tables: average the seeds of one data set, or concatenate its shards."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,14 +11,14 @@ from easycoreset.console import log
 from easycoreset.errors import UsageError, quote, require
 from easycoreset.tables.same_data import Floats, check_same_data
 
-T = TypeVar("T")  # Scores, which offer this as their method
+T = TypeVar("T")  # always Scores, which cannot be imported here: its module imports this one
 
 
 def merge(tables: Sequence[T]) -> T:
     """Merge tables of the same samples (seeds) or of samples that do not overlap (shards).
 
-    Seeds: unweighted means without NaN; `forgetting` and `n_obs` are summed; `vog` is standardised again from the
-    mean `vog_raw`. Shards: rows are concatenated and indices continue.
+    Seeds: unweighted means over the finite values; `forgetting` and `n_obs` are summed; `vog` is standardised again
+    from the mean `vog_raw`. Shards: rows are concatenated and indices continue.
 
     Raises:
         UsageError: no table, tables of other data, overlapping shards, or different classes.
@@ -29,19 +29,19 @@ def merge(tables: Sequence[T]) -> T:
 
 def _merge(tables: Sequence[Any]) -> Any:
     first = tables[0]
-    names = set(tables[0].sample_ids)
-    shared_counts = [len(names & set(table.sample_ids)) for table in tables[1:]]
+    first_ids = set(tables[0].sample_ids)
+    shared_counts = [len(first_ids & set(table.sample_ids)) for table in tables[1:]]
     splits = {str(table.provenance.get("split", "train")) for table in tables}
     require(len(splits) == 1, "merge", "of tables of one split", sorted(splits))
-    if all(len(table) == len(first) for table in tables) and all(shared == len(names) for shared in shared_counts):
+    if all(len(table) == len(first) for table in tables) and all(shared == len(first_ids) for shared in shared_counts):
         return _average(tables)
-    seen = names
+    seen = first_ids
     for number, table in enumerate(tables[1:], 1):
         shared = seen & set(table.sample_ids)
         if shared:
             raise UsageError(
-                f"merge: table {number} shares {len(shared)} samples with those before it, as "
-                f"{quote(min(shared))}: shards must not overlap, seeds be of the same data"
+                f"merge: table {number} shares {len(shared)} samples with the tables before it, as "
+                f"{quote(min(shared))}: shards must not overlap, and seeds must have the same samples"
             )
         seen |= set(table.sample_ids)
     return _concatenate(tables)
@@ -85,8 +85,8 @@ def _average(tables: Sequence[Any]) -> Any:
 
 def _replace(table: Any, **fields: Any) -> Any:
     """The same table with other fields, and without arrays: models of several runs have no features in common."""
-    without = dict.fromkeys(("features", "probabilities", "features_adv", "probabilities_adv"))
-    return replace(table, **without, **fields)
+    no_arrays = dict.fromkeys(("features", "probabilities", "features_adv", "probabilities_adv"))
+    return replace(table, **no_arrays, **fields)
 
 
 def _average_column(name: str, values: Sequence[Floats]) -> Floats:
@@ -102,13 +102,15 @@ def _average_column(name: str, values: Sequence[Floats]) -> Floats:
 def _concatenate(tables: Sequence[Any]) -> Any:
     first = tables[0]
     for number, table in enumerate(tables[1:], 1):
-        same = list(table.class_names) == list(first.class_names)
-        require(same, f"merge: class names of table {number}", f"{list(first.class_names)}", list(table.class_names))
+        same_classes = list(table.class_names) == list(first.class_names)
+        require(
+            same_classes, f"merge: class names of table {number}", f"{list(first.class_names)}", list(table.class_names)
+        )
     columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in _shared_columns(tables)}
     labels = np.concatenate([table.labels for table in tables])
     if "vog" in columns and "vog_raw" in columns:
         columns["vog"] = standardise(columns["vog_raw"], labels)
-    ids = [name for table in tables for name in table.sample_ids]
+    ids = [sample_id for table in tables for sample_id in table.sample_ids]
     split = {"split": first.provenance["split"]} if "split" in first.provenance else {}
     masks = [table.in_test if table.in_test is not None else np.zeros(len(table), np.bool_) for table in tables]
     in_test = np.concatenate(masks) if any(mask.any() for mask in masks) else None
@@ -124,7 +126,7 @@ def _concatenate(tables: Sequence[Any]) -> Any:
 
 
 def _history(tables: Sequence[Any]) -> dict[str, Any]:
-    """The provenance of the merged tables."""
+    """The provenances of the merged tables, for the provenance of the result."""
     return {"merged": [{key: v for key, v in t.provenance.items() if key != "class_names"} for t in tables]}
 
 

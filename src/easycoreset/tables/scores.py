@@ -24,7 +24,7 @@ from easycoreset.tables.same_data import Floats, Ints, check_same_data
 MAX_CLASSES = 10**6
 SHOWN = 5  # samples listed in a message
 ARRAYS = ("features", "probabilities", "features_adv", "probabilities_adv")
-FIXED = ("index", "sample_id", "label", "label_name", "n_obs", "in_test")
+FIXED = ("index", "sample_id", "label", "label_name", "n_obs", "in_test")  # columns that are not hardness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Scores:
         return self.columns[name]
 
     def take_rows(self, rows: Ints) -> "Scores":
-        """The table of the rows [n], ascending; features stay on disk until they are read."""
+        """The table of the samples `rows` [n], ascending; features stay on disk until they are read."""
         arrays = {name: None if (array := getattr(self, name)) is None else LazyRows(array, rows) for name in ARRAYS}
         return replace(
             self,
@@ -119,7 +119,7 @@ class Scores:
         return merge(tables)
 
     def compare(self, other: "Scores") -> "list[Agreement]":
-        """Compare each column with the column of the same name in `other`, also online columns with exact ones.
+        """Compare each column with the column of the same name in `other`; online columns also match exact ones.
 
         Raises:
             UsageError: the tables are of other data.
@@ -198,9 +198,15 @@ class Scores:
         }
         ids = string_column(table, "sample_id")
         n_obs = integer_column(table, "n_obs", path) if "n_obs" in table.column_names else np.ones(len(index), np.int64)
-        leaked = table["in_test"] if "in_test" in table.column_names else None
-        valid = leaked is not None and pa.types.is_boolean(leaked.type) and not leaked.null_count
-        in_test = np.asarray(leaked.to_numpy(zero_copy_only=False), np.bool_) if valid and leaked is not None else None
+        in_test_column = table["in_test"] if "in_test" in table.column_names else None
+        valid = (
+            in_test_column is not None and pa.types.is_boolean(in_test_column.type) and not in_test_column.null_count
+        )
+        in_test = (
+            np.asarray(in_test_column.to_numpy(zero_copy_only=False), np.bool_)
+            if valid and in_test_column is not None
+            else None
+        )
         names = provenance.pop("class_names", None) or [str(k) for k in range(int(labels.max()) + 1)]
         return cls(
             sample_ids=ids,
@@ -218,7 +224,7 @@ def find_scores(path: Path) -> Path:
     """The score file of a path: the path itself, or the file that `score` or `run` wrote into the folder.
 
     Raises:
-        UsageError: a folder without one.
+        UsageError: the path is a folder without a score file.
     """
     candidates = [path / "scores.parquet", path / "scores" / "scores.parquet"] if path.is_dir() else [path]
     file = next((candidate for candidate in candidates if candidate.exists()), None)
