@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, cast
 
 from easycoreset.errors import UsageError, quote, suggest_name
 
-LARGEST = 2**53  # integers up to this are exact in float64, as JSON readers store them
+MAX_INTEGER = 2**53  # integers up to this are exact in float64, as JSON readers store them
 LONGEST_NAME = 255  # bytes that the name of a file or folder may have
-SWITCH = {"true": True, "false": False}  # the spellings of a bool in text
+BOOLEANS = {"true": True, "false": False}  # the spellings of a bool in text
 
 
 def parse_number(text: str | float) -> float:
@@ -86,7 +86,7 @@ def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
     if hint in (str, Path):
         return _convert_text(option, value, hint)
     if hint is bool:
-        value = SWITCH.get(str(value).lower(), value) if text else value
+        value = BOOLEANS.get(str(value).lower(), value) if text else value
         if type(value) is not bool:
             raise UsageError(f"{option} must be true or false; got {quote(value)}")
         return value
@@ -117,7 +117,7 @@ def _convert_integer(option: str, value: Any, text: bool) -> int:
             value = int(value)
     if not isinstance(value, numbers.Integral) or type(value) is bool:
         raise UsageError(f"{option} must be a whole number; got {quote(value)}")
-    if not -LARGEST < int(value) < LARGEST:
+    if not -MAX_INTEGER < int(value) < MAX_INTEGER:
         raise UsageError(f"{option} must be between -2**53 and 2**53; got {quote(value)}")
     return int(value)
 

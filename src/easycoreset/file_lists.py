@@ -45,7 +45,7 @@ class FileList:
     def __init__(self, folder: Path, record: str) -> None:
         self.folder = folder.resolve()
         self.record = record
-        self.spelled_folder = Path(os.path.abspath(folder))
+        self.unresolved_folder = Path(os.path.abspath(folder))
         self.file = self.folder / f".{record}{SUFFIX}"
         self._entries: dict[str, list[str]] = {}
         self._position = (0, 0)  # inode of the list's file, and number of bytes already parsed
@@ -72,10 +72,11 @@ class FileList:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.file, flags, 0o666)
         try:
-            if os.fstat(descriptor).st_size < len(HEADER):
+            is_new = os.fstat(descriptor).st_size < len(HEADER)
+            if is_new:
                 os.ftruncate(descriptor, 0)
-                line = HEADER.decode() + line
-            os.write(descriptor, f"{line}\n".encode())  # the empty line ends a partial line of another process
+            start = HEADER.decode() if is_new else "\n"  # the line break ends a partial line of a killed process
+            os.write(descriptor, f"{start}{line}".encode())
         finally:
             os.close(descriptor)
 
@@ -134,12 +135,12 @@ class FileList:
     def covers(self, path: Path) -> bool:
         """Whether a path lies in the folder, by its spelling or with links resolved."""
         absolute = Path(os.path.abspath(path))
-        return any(root in absolute.parents for root in (self.spelled_folder, self.folder))
+        return any(root in absolute.parents for root in (self.unresolved_folder, self.folder))
 
     def name_of(self, path: Path) -> str:
         """The name of a path in the file list: relative to the folder, with slashes."""
         absolute = Path(os.path.abspath(path))
-        root = self.spelled_folder if self.spelled_folder in absolute.parents else self.folder
+        root = self.unresolved_folder if self.unresolved_folder in absolute.parents else self.folder
         return absolute.relative_to(root).as_posix()
 
     def is_unchanged_own_file(self, path: Path) -> bool:

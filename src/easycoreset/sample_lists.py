@@ -53,7 +53,7 @@ def read_list_file(path: Path, option: str, size: int) -> list[Any]:
     return _from_array(np.array(values), option, size) if values and _all_bools(values) else values
 
 
-def whole_number(value: Any) -> int:
+def to_integer(value: Any) -> int:
     """Convert an index, which may be written as 960.0, to int.
 
     Raises:

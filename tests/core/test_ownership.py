@@ -12,7 +12,7 @@ from PIL import Image
 
 from easycoreset import UsageError
 from easycoreset.exporting import export
-from easycoreset.file_lists import FileList, delete_run
+from easycoreset.file_lists import STATE_MARK, FileList, delete_run
 from easycoreset.files import write_atomic, write_json
 from easycoreset.run_folders import open_run_folder
 from support.messages import named
@@ -618,6 +618,17 @@ def test_a_list_is_read_once(tmp_path):
             write_json(run.path / "a.json", {"number": number})
         entries = FileList(run.path, "run.json").entries()["a.json"]
     assert len(entries) == 2  # the last two contents
+
+
+@pytest.mark.parametrize("cut", range(1, 30, 4))
+def test_what_a_killed_process_cut_off_costs_no_other_entry(tmp_path, cut):
+    with open_run_folder(tmp_path / "run", "x", {}) as run:
+        write_json(run.path / "a.json", {})
+        file = run.path / ".run.json.written"
+        file.write_bytes(file.read_bytes() + b'["other.json", "temporary"]\n'[:cut])
+        FileList(run.path, "run.json").add(run.path / "checkpoint.pt", STATE_MARK)
+        entries = FileList(run.path, "run.json").entries()
+    assert {"a.json", "checkpoint.pt"} <= set(entries)
 
 
 def test_an_exported_folder_that_was_being_replaced_is_given_back(made, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from easycoreset.errors import UsageError
-from easycoreset.sample_lists import read_list_file, whole_number
+from easycoreset.sample_lists import read_list_file, to_integer
 
 SIZE = 1438
 WANTED = [960, 3, 17, 41]
@@ -42,7 +42,7 @@ TEXTS = {
 @pytest.mark.parametrize("suffix", [".txt", ".csv"])
 def test_texts(tmp_path, name, suffix):
     (tmp_path / f"a{suffix}").write_text(TEXTS[name])
-    assert [whole_number(value) for value in read_list_file(tmp_path / f"a{suffix}", "it", SIZE)] == WANTED
+    assert [to_integer(value) for value in read_list_file(tmp_path / f"a{suffix}", "it", SIZE)] == WANTED
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.float64])
@@ -54,7 +54,7 @@ def test_arrays_and_json_alike(tmp_path, dtype):
     np.savez(tmp_path / "d.npz", scores=np.zeros(4), idx=values)
     (tmp_path / "e.json").write_text(json.dumps(values.tolist()))
     for name in ("a.npy", "b.npy", "c.npz", "d.npz", "e.json"):
-        assert [whole_number(value) for value in read_list_file(tmp_path / name, "it", SIZE)] == WANTED, name
+        assert [to_integer(value) for value in read_list_file(tmp_path / name, "it", SIZE)] == WANTED, name
 
 
 def test_masks_are_of_all_samples(tmp_path):
@@ -96,4 +96,4 @@ def test_of_unnamed_arrays_none_is_taken(tmp_path):
 @pytest.mark.parametrize("value", [True, 0.5, "0.5", "a", float("nan"), "inf"])
 def test_what_is_no_index(value):
     with pytest.raises((ValueError, OverflowError)):
-        whole_number(value)
+        to_integer(value)

@@ -15,8 +15,8 @@ from easycoreset.data.split_names import normalise_name
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, shorten
 from easycoreset.records import read_record
 
-WHOLE = re.compile(r"(0|-?[1-9][0-9]*)(\.0*)?")
-NAMED = 5  # classes listed in a message
+INTEGER = re.compile(r"(0|-?[1-9][0-9]*)(\.0*)?")
+MAX_SHOWN = 5  # classes listed in a message
 MAX_CLASSES = 2**20
 Label = int | str
 
@@ -50,7 +50,7 @@ def number_classes(
     """
     parsed = {split: _to_int_or_text(values, what) for split, values in labels.items()}
     all_labels = [label for values in parsed.values() for label in values]
-    if not as_text and all(isinstance(label, int) or WHOLE.fullmatch(label) for label in all_labels):
+    if not as_text and all(isinstance(label, int) or INTEGER.fullmatch(label) for label in all_labels):
         parsed = {
             split: [_parse_integer(label) if isinstance(label, str) else label for label in values]
             for split, values in parsed.items()
@@ -131,7 +131,7 @@ def _fixed_classes(classes: str, occurring: Sequence[Label]) -> tuple[Sequence[L
         raise UsageError(f"classes must be two or more distinct names; got {quote(classes)}")
     if not isinstance(occurring[0], int):
         return names, names
-    names_are_numbers = all(WHOLE.fullmatch(name) for name in names)
+    names_are_numbers = all(INTEGER.fullmatch(name) for name in names)
     return [_parse_integer(name) for name in names] if names_are_numbers else range(len(names)), names
 
 
@@ -170,4 +170,4 @@ def _warn_of_similar_names(names: Sequence[str], what: str) -> None:
 def format_names(names: Iterable[str]) -> str:
     """Names as text for messages, at most the first five."""
     all_names = list(names)
-    return ", ".join(map(printable_name, all_names[:NAMED])) + (", ..." if len(all_names) > NAMED else "")
+    return ", ".join(map(printable_name, all_names[:MAX_SHOWN])) + (", ..." if len(all_names) > MAX_SHOWN else "")

@@ -10,13 +10,13 @@ from PIL import features
 from easycoreset.data.classes import format_names, number_classes
 from easycoreset.data.image_files import ListedImages, ReadOptions, hold_out_listed, open_listed
 from easycoreset.data.source import Source
-from easycoreset.data.split_names import choose_parts, normalise_name, parse_part
+from easycoreset.data.split_names import choose_splits, normalise_name, parse_split_name
 from easycoreset.errors import UsageError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 IMAGE_SUFFIXES |= {".avif"} if features.check("avif") else set()
 HIDDEN = (".", "__MACOSX", "Thumbs.db", "desktop.ini")  # name prefixes of files and folders that are not data
-NAMED = 6  # kinds of skipped files listed in a message
+MAX_SHOWN = 6  # kinds of skipped files listed in a message
 
 
 def load_folder(root: Path, reading: ReadOptions) -> Source:
@@ -31,13 +31,13 @@ def load_folder(root: Path, reading: ReadOptions) -> Source:
     train, test = _find_splits(root, notes)
     names = _class_names(root if train is None else root / train)
     classes = reading.classes
-    files = {"train": _list_split(root, root if train is None else root / train, names, notes)}
+    files = {"train": _list_split(root if train is None else root / train, names, notes)}
     if test is not None and train is not None:
         test_classes = _class_names(root / test)
         unknown = {normalise_name(name) for name in test_classes} - {normalise_name(name) for name in names}
         if unknown and classes is None:
             raise UsageError(f"data: {root / test}: classes that {train}/ lacks: {format_names(sorted(unknown))}")
-        files["test"] = _list_split(root, root / test, test_classes, notes)
+        files["test"] = _list_split(root / test, test_classes, notes)
     names_by_split = {split: image_labels for split, (_, image_labels) in files.items()}
     class_names, labels, class_notes = number_classes(names_by_split, str(root), classes, as_text=True)
     notes += class_notes
@@ -59,7 +59,7 @@ def _find_splits(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
     """
     subfolders = {name: _folders(root / name) for name in _folders(root) if not _contains_images(root / name)}
     split_names = {name for name, folders in subfolders.items() if folders}
-    train_names, test_names = choose_parts(split_names)
+    train_names, test_names = choose_splits(split_names)
     if not train_names:
         _refuse_nested(root, subfolders)
         return None, None
@@ -77,7 +77,7 @@ def _find_splits(root: Path, notes: list[str]) -> tuple[str | None, str | None]:
             f"data: {root}: {similar[0]}/ holds the classes of {train}/ too: name it test/ if it is the test"
             " split, or move it away"
         )
-    class_folders = [name for name in _folders(root) if name not in subfolders and parse_part(name) is None]
+    class_folders = [name for name in _folders(root) if name not in subfolders and parse_split_name(name) is None]
     if test is None and class_folders:
         raise UsageError(
             f"data: {root}: {format_names(class_folders)} contain images, but {train}/ beside them contains folders: "
@@ -131,7 +131,7 @@ def _class_names(root: Path) -> list[str]:
     return names
 
 
-def _list_split(root: Path, folder: Path, names: Sequence[str], notes: list[str]) -> tuple[list[Path], list[str]]:
+def _list_split(folder: Path, names: Sequence[str], notes: list[str]) -> tuple[list[Path], list[str]]:
     """List the images in the class folders `names` of a split, and their classes; `notes` gets what is skipped."""
     paths: list[Path] = []
     labels: list[str] = []
@@ -152,7 +152,7 @@ def _list_split(root: Path, folder: Path, names: Sequence[str], notes: list[str]
         notes.append(f"in {folder}, each of {format_names(merged)} is one class, with all its subfolders")
     if skipped_kinds:
         kinds = [f"{count} {kind}" for kind, count in skipped_kinds.most_common()]
-        text = ", ".join(kinds[:NAMED]) + ", ..." * (len(kinds) > NAMED)
+        text = ", ".join(kinds[:MAX_SHOWN]) + ", ..." * (len(kinds) > MAX_SHOWN)
         notes.append(f"passed over in {folder}: {text} (images are {', '.join(sorted(IMAGE_SUFFIXES))})")
     return paths, labels
 

@@ -13,7 +13,7 @@ from easycoreset.data.classes import number_classes
 from easycoreset.data.image_files import IMAGENET_MEAN, IMAGENET_STD, map_images, white_note
 from easycoreset.data.images import FileImages, MemoryImages, channel_statistics
 from easycoreset.data.source import Images, Ints, Source, Split
-from easycoreset.data.split_names import choose_parts
+from easycoreset.data.split_names import choose_splits
 from easycoreset.errors import UsageError, quote
 from easycoreset.image_decoding import ORIENTATION, decode_image, find_white_value, open_image
 from easycoreset.tables.fingerprint import fingerprint
@@ -35,7 +35,7 @@ def load_hf(name: str, image_size: int | None = None, num_workers: int = 2, clas
         UsageError: the extra, the data set or its image or label column is missing, or images are unreadable.
     """
     dataset = _load(name)
-    train, tests = choose_parts(dataset)
+    train, tests = choose_splits(dataset)
     if not train:
         raise UsageError(f"data: hf:{name}: holds no split 'train' (but {', '.join(dataset)})")
     features = dataset[train[0]].features

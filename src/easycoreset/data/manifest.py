@@ -15,7 +15,7 @@ from easycoreset.console import printable_name
 from easycoreset.data.classes import format_names, number_classes
 from easycoreset.data.image_files import ListedImages, ReadOptions, hold_out_listed, open_listed
 from easycoreset.data.source import Source
-from easycoreset.data.split_names import TEST, TRAIN, choose_parts, parse_part
+from easycoreset.data.split_names import TEST, TRAIN, choose_splits, parse_split_name
 from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.parquet import read_table
 
@@ -171,14 +171,14 @@ def _rows_by_split(file: Path, columns: Columns, notes: list[str]) -> dict[str, 
     if "split" not in columns:
         return {"train": list(range(len(columns["filepath"])))}
     values = [str(value).lower() for value in columns["split"]]
-    unknown = Counter(value for value in values if parse_part(value) is None)
+    unknown = Counter(value for value in values if parse_split_name(value) is None)
     if unknown:
         value, rows = unknown.most_common(1)[0]
         raise UsageError(
             f"data: {file}: split must be one of {', '.join((*TRAIN, *TEST))}; got {quote(value)} in "
             f"{rows} rows: {suggest_name(value, (*TRAIN, *TEST))}"
         )
-    train, test = choose_parts(set(values))
+    train, test = choose_splits(set(values))
     if not train:
         raise UsageError(f"data: {file}: no row is of split train")
     if len(train) > 1:

@@ -14,11 +14,11 @@ def normalise_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def parse_part(name: str) -> tuple[str, tuple[str, ...]] | None:
+def parse_split_name(name: str) -> tuple[str, tuple[str, ...]] | None:
     """The word of `TRAIN` or `TEST` in a name, and the other words of the name; None unless there is exactly one.
 
-    >>> parse_part("Training_set"), parse_part("seg_test"), parse_part("trainset"), parse_part("station")
-    (('training', ('set',)), ('test', ('seg',)), ('train', ()), None)
+    >>> [parse_split_name(name) for name in ("Training_set", "seg_test", "trainset", "station")]
+    [('training', ('set',)), ('test', ('seg',)), ('train', ()), None]
     """
     words = re.findall(r"[a-z]+|[0-9]+", normalise_name(name).lower())
     matches = [
@@ -31,12 +31,12 @@ def parse_part(name: str) -> tuple[str, tuple[str, ...]] | None:
     return matched[0], tuple(word for word, part in zip(words, matches, strict=True) if part is None)
 
 
-def choose_parts(names: Iterable[str]) -> tuple[list[str], list[str]]:
+def choose_splits(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """The names of training splits and those of test splits, each the likeliest first.
 
     Training: fewest further words first. Test: the further words of the training split first, then `TEST`'s order.
     """
-    known = {name: match for name in sorted(names) if (match := parse_part(name)) is not None}
+    known = {name: match for name in sorted(names) if (match := parse_split_name(name)) is not None}
     train = [name for name, (part, _) in known.items() if part in TRAIN]
     train.sort(key=lambda name: (len(known[name][1]), TRAIN.index(known[name][0])))
     rest = known[train[0]][1] if train else ()

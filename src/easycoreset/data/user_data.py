@@ -8,7 +8,7 @@ import torch
 
 from easycoreset.data.arrays import check_arrays, make_array_source
 from easycoreset.data.source import Source
-from easycoreset.data.split_names import choose_parts
+from easycoreset.data.split_names import choose_splits
 from easycoreset.errors import UsageError, quote
 from easycoreset.members import load_attribute
 
@@ -42,7 +42,7 @@ def _parts(result: Any) -> dict[str, Any]:
     """The function's result by split."""
     if isinstance(result, Mapping):
         by_name = cast("dict[str, Any]", result)
-        train, test = choose_parts(map(str, by_name))
+        train, test = choose_splits(map(str, by_name))
         if len(train) != 1:
             raise UsageError(f"data: a dictionary must hold one training split; got {quote(sorted(map(str, by_name)))}")
         return {"train": by_name[train[0]], **({"test": by_name[test[0]]} if test else {})}

@@ -12,7 +12,7 @@ from easycoreset.errors import EasycoresetWarning, UsageError, quote
 from easycoreset.files import write_atomic
 from easycoreset.models import build_model, user_factory
 from easycoreset.models.card import ModelCard, read_card, write_card
-from easycoreset.models.weights import differing_keys, say_differences
+from easycoreset.models.weights import describe_differences, differing_keys
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
@@ -99,5 +99,5 @@ def load_weights(network: nn.Module, file: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{file}: not a readable safetensors file: {error}") from None
     if differing := differing_keys(state, network.state_dict()):
-        raise UsageError(f"{file}: weights of another architecture; {say_differences(differing)}")
+        raise UsageError(f"{file}: weights of another architecture; {describe_differences(differing)}")
     network.load_state_dict(state, strict=False)

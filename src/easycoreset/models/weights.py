@@ -23,10 +23,10 @@ FORBIDDEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+) (\w+)")
 State = dict[str, Tensor]
 
 
-class StandIn:
+class Placeholder:
     """Stands in for any other object in the file: nothing of its class is imported, built or kept."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "StandIn":
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Placeholder":
         return object.__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
@@ -66,7 +66,7 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], model_na
         target, state, _ = next(iter(exact_matches.values()))
         return target, state
     _, _, differing = min(matches.values(), key=lambda match: len(match[2]))
-    raise UsageError(f"{file}: weights of another architecture than {model_name}; {say_differences(differing)}")
+    raise UsageError(f"{file}: weights of another architecture than {model_name}; {describe_differences(differing)}")
 
 
 def best_match(state: State, targets: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, State, list[str]]:
@@ -88,7 +88,7 @@ def differing_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
     )
 
 
-def say_differences(names: Sequence[str]) -> str:
+def describe_differences(names: Sequence[str]) -> str:
     """How many keys differ, and the first of them."""
     return f"{len(names)} keys differ: {shorten(', '.join(names[:5]), 400)}"
 
@@ -126,8 +126,9 @@ def read_states(file: Path) -> dict[str, State]:
 
 
 def _holds_objects(value: Any) -> bool:
-    return isinstance(value, StandIn) or (
-        isinstance(value, dict) and any(isinstance(item, StandIn) for item in cast("dict[Any, Any]", value).values())
+    return isinstance(value, Placeholder) or (
+        isinstance(value, dict)
+        and any(isinstance(item, Placeholder) for item in cast("dict[Any, Any]", value).values())
     )
 
 
@@ -199,7 +200,8 @@ def _load_pickle(file: Path) -> Any:
 
 def _load_with_stand_ins(file: Path, class_names: set[str], dict_like: set[str]) -> Any:
     stand_ins = [
-        (OrderedDict if name in dict_like else type("StandIn", (StandIn,), {}), name) for name in sorted(class_names)
+        (OrderedDict if name in dict_like else type("Placeholder", (Placeholder,), {}), name)
+        for name in sorted(class_names)
     ]
     with warnings.catch_warnings(), torch.serialization.safe_globals(cast("Any", stand_ins)):
         warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ from easycoreset.errors import UsageError
 from easycoreset.tables import Floats, Ints, Scores
 
 CHUNK = 1024  # rows processed at a time
-SAME = 1e-9  # squared distances below this share of the squared norms may be rounding errors
+ROUNDING_TOLERANCE = 1e-9  # squared distances below this share of the squared norms may be rounding errors
 
 
 def read_rows(scores: Scores, name: str, rows: Ints) -> Floats:
@@ -111,7 +111,7 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
         block = a[rows].astype(np.float64)
         norms = np.einsum("nd,nd->n", block, block)[:, None] + b_norms
         distances = norms - 2 * (block @ b64.T)
-        positions, columns = np.nonzero(distances < SAME * norms)
+        positions, columns = np.nonzero(distances < ROUNDING_TOLERANCE * norms)
         for p, c in in_chunks(positions, columns):
             distances[p, c] = squared_norms(a[rows[p]] - b[c])
         result[rows] = np.maximum(distances, 0)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from easycoreset.errors import UsageError, quote
-from easycoreset.sample_lists import read_list_file, whole_number
+from easycoreset.sample_lists import read_list_file, to_integer
 from easycoreset.tables import Coreset, Ints, Scores, check_same_data
 
 
@@ -53,7 +53,7 @@ def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
         rows = np.array([row_of[str(value)] for value in values], np.int64)
     else:
         try:
-            rows = np.array([whole_number(value) for value in values], np.int64)
+            rows = np.array([to_integer(value) for value in values], np.int64)
         except (TypeError, ValueError, OverflowError):
             invalid = next(str(value) for value in values if not _is_index(value))
             raise UsageError(
@@ -69,7 +69,7 @@ def _rows(path: Path, values: list[Any], scores: Scores) -> Ints:
 
 def _is_index(value: Any) -> bool:
     try:
-        whole_number(value)
+        to_integer(value)
     except (TypeError, ValueError, OverflowError):
         return False
     return True

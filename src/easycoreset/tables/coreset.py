@@ -185,7 +185,7 @@ class Coreset:
         )
 
 
-STARVED = 10  # a class that keeps less than 1/10 of its proportional share is starved
+STARVED_DIVISOR = 10  # a class that keeps less than 1/10 of its proportional share is starved
 
 
 class SubsetView:
@@ -245,4 +245,4 @@ def find_lost_classes(before: Ints, after: Ints) -> tuple[Ints, Ints]:
     [[0], []]
     """
     share = before * (after.sum() / before.sum())
-    return np.flatnonzero((before > 0) & (after == 0)), np.flatnonzero((after > 0) & (after < share / STARVED))
+    return np.flatnonzero((before > 0) & (after == 0)), np.flatnonzero((after > 0) & (after < share / STARVED_DIVISOR))

@@ -24,7 +24,14 @@ from easycoreset.tables.same_data import Floats, Ints, check_same_data
 MAX_CLASSES = 10**6
 SHOWN = 5  # samples listed in a message
 ARRAYS = ("features", "probabilities", "features_adv", "probabilities_adv")
-FIXED = ("index", "sample_id", "label", "label_name", "n_obs", "in_test")  # columns that are not hardness
+NON_HARDNESS_COLUMNS = (
+    "index",
+    "sample_id",
+    "label",
+    "label_name",
+    "n_obs",
+    "in_test",
+)  # columns that are not hardness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +201,8 @@ class Scores:
         columns = {
             name: np.asarray(table[name].to_numpy(zero_copy_only=False), np.float32)
             for name in table.column_names
-            if name not in FIXED and (pa.types.is_floating(table[name].type) or pa.types.is_integer(table[name].type))
+            if name not in NON_HARDNESS_COLUMNS
+            and (pa.types.is_floating(table[name].type) or pa.types.is_integer(table[name].type))
         }
         ids = string_column(table, "sample_id")
         n_obs = integer_column(table, "n_obs", path) if "n_obs" in table.column_names else np.ones(len(index), np.int64)

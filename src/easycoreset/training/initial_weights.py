@@ -14,7 +14,7 @@ from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.models import GreyToRGB, adds_normalisation, build_model
 from easycoreset.models.card import ModelCard, read_card
 from easycoreset.models.pretrained import load_published_state
-from easycoreset.models.weights import best_match, differing_keys, read_state, read_states, say_differences
+from easycoreset.models.weights import best_match, describe_differences, differing_keys, read_state, read_states
 
 PRETRAINED = "pretrained"
 NORMALISATION = ("0.mean", "0.std")
@@ -153,7 +153,9 @@ def _name_published(
         if not mismatched:
             return {prefix + name: value for name, value in state.items()}
         closest = mismatched if not closest or len(mismatched) < len(closest) else closest
-    raise UsageError(f"init: {init}: weights of another architecture than {card.model}; {say_differences(closest)}")
+    raise UsageError(
+        f"init: {init}: weights of another architecture than {card.model}; {describe_differences(closest)}"
+    )
 
 
 def _digest(state: dict[str, Tensor]) -> str:
