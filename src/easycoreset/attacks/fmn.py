@@ -20,11 +20,11 @@ CANDIDATES = 10  # likeliest classes, whose gradients `class_slopes` computes
 class FMN:
     """The fast minimum-norm attack (Pintor et al. 2021): the radius shrinks while adversarial, else grows.
 
-    Until a sample's first adversarial point its radius is the first-order distance to the boundary (the margin over
-    the gradient's dual norm). Differences from the paper: the first step goes towards the class whose boundary is
-    nearest to first order, and later steps ascend the cross-entropy of first-order distances to all boundaries, divided
-    by the nearest distance (the paper's steps ascend the margin of the logits); step sizes are in radii of the ball;
-    linf steps follow the gradient's sign.
+    Until a sample's first adversarial point its radius is the norm of the perturbation so far plus the first-order
+    distance from there to the boundary (the margin over the gradient's dual norm). Differences from the paper: the
+    first step goes towards the class whose boundary is nearest to first order, and later steps ascend the cross-entropy
+    of the first-order distances to all boundaries, each divided by the nearest one (the paper's steps ascend the margin
+    of the logits); step sizes are in radii of the ball; linf steps follow the gradient's sign.
     """
 
     version: ClassVar[int] = 2  # of the attack's behaviour: outcomes of an older version are computed again
@@ -53,23 +53,25 @@ class FMN:
                 margin = attack_loss(
                     class_distances, y, "margin"
                 )  # of distances, not of logits; above 0 where adversarial
-                boundary_estimate = eps  # replaced below while a sample has no adversarial point yet, else unused
+                boundary_estimate = eps  # a placeholder: unused once every sample has an adversarial point
                 if not bool(torch.isfinite(best_norm).all()):
                     (margin_gradient,) = torch.autograd.grad(margin.sum(), adv, retain_graph=True)
                     boundary_estimate = boundary_distance(margin.detach().to(x.dtype), margin_gradient, self.norm)
                 (gradient,) = torch.autograd.grad(ascent_loss(class_distances, y, margin, step).sum(), adv)
                 adv = adv.detach()
                 margin = margin.detach().to(x.dtype)
-                distance = perturbation_norms(adv - x, self.norm)
+                perturbation_norm = perturbation_norms(adv - x, self.norm)
                 broken = margin > 0
-                closer = broken & (distance < best_norm)
+                closer = broken & (perturbation_norm < best_norm)
                 best[closer] = adv[closer]
-                best_norm = torch.where(closer, distance, best_norm)
+                best_norm = torch.where(closer, perturbation_norm, best_norm)
                 if step == self.steps:
                     break
                 change = relative_radius_change(self.gamma, step / self.steps)
                 adapted = torch.where(broken, torch.minimum(eps * (1 - change), best_norm), eps * (1 + change))
-                eps = torch.where(torch.isfinite(best_norm), adapted, (distance + boundary_estimate) * (1 + change))
+                eps = torch.where(
+                    torch.isfinite(best_norm), adapted, (perturbation_norm + boundary_estimate) * (1 + change)
+                )
                 step_size = anneal(self.step_size, self.step_size / 100, step / self.steps)
                 adv = (adv + per_sample_view(step_size * eps) * steepest_step(gradient, self.norm)).clamp(0, 1)
                 adv = project_per_sample(adv, x, eps, self.norm)
@@ -112,11 +114,11 @@ class DDN:
                     eps = boundary_distance(margin.detach().to(x.dtype), gradient, "l2")
                 (gradient,) = torch.autograd.grad(ascent_loss(class_distances, y, margin, step).sum(), adv)
                 adv = adv.detach()
-                distance = l2_norms(adv - x)
+                perturbation_norm = l2_norms(adv - x)
                 broken = margin.detach() > 0
-                closer = broken & (distance < best_norm)
+                closer = broken & (perturbation_norm < best_norm)
                 best[closer] = adv[closer]
-                best_norm = torch.where(closer, distance, best_norm)
+                best_norm = torch.where(closer, perturbation_norm, best_norm)
                 if step == self.steps:
                     break
                 change = relative_radius_change(self.gamma, step / self.steps)
@@ -155,7 +157,7 @@ def signed_distances(logits: Tensor, y: Tensor, slopes: Tensor) -> Tensor:
 
 
 def ascent_loss(distances: Tensor, y: Tensor, margin: Tensor, step: int) -> Tensor:
-    """The loss that a step ascends, [B]: the margin at first, later the cross-entropy of distances over the margin.
+    """The loss that a step ascends, [B]: the margin at first, later the cross-entropy of distances / |margin|.
 
     So a step moves towards the near classes at any scale of the logits.
     """

@@ -30,7 +30,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 MAX_FULL_CHECK = 50_000  # images; a large data set up to this size is decoded once to find unreadable ones
 BIT_DEPTH_SAMPLE = 1000  # images of a very large data set whose bit depth is examined
-QUEUED = 1000  # images that wait for a thread: each takes memory while it waits
+MAX_QUEUED = 1000  # images that are handed to the threads at a time, to bound memory
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MIN_CLASS_SAMPLES = 10  # samples of a class, below which a warning is given
@@ -51,7 +51,7 @@ class ListedImages:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """Options for reading image files: side in pixels, workers, whether to skip unreadable images, `--classes`."""
+    """Options for reading image files: side in pixels, workers, skipping of unreadable images, `--classes N|FILE`."""
 
     image_size: int = 64
     num_workers: int = 2
@@ -60,7 +60,7 @@ class ReadOptions:
 
 
 def hold_out_listed(samples: ListedImages) -> tuple[dict[str, ListedImages], str]:
-    """Split samples without a test split into training and test split; returns also a note for the user."""
+    """Divide samples that have no test split into a training and a test split; returns also a note for the user."""
     train, test = hold_out_by_id(samples.labels, samples.ids)
     parts = {"train": samples.take(train), "test": samples.take(test)}
     return parts, f"a seeded, stratified fifth ({len(test)} images) is held out"
@@ -87,7 +87,7 @@ def open_listed(
     thorough = len(paths) <= MAX_FULL_CHECK or reading.skip_unreadable
     if thorough and len(paths) > MAX_FULL_CHECK:
         log.info("%s: %s images are decoded once to find unreadable ones", name, f"{len(paths):,}")
-    # the value that is white in images of more than 8 bits; None if there are none
+    # the pixel value that is scaled to 1 in images of more than 8 bits; None without such images
     white = find_white_value(paths if thorough else paths[:: max(1, len(paths) // BIT_DEPTH_SAMPLE)])
     notes += [white_note(white)] if white is not None else []
     read = (
@@ -131,7 +131,7 @@ def _check_readable(path: Path, size: int | None) -> None:
     """Decode an image, which raises if it is unreadable; in a very large data set (size None) only check its header."""
     if size is not None:
         decode_image(path, size)
-    elif not has_image_signature(path):  # a format without a known signature
+    elif not has_image_signature(path):  # damaged, or a format that has no known signature
         with open_image(path) as image:
             image.verify()
 
@@ -194,7 +194,9 @@ def map_with_errors(function: Callable[[K], T], items: Sequence[K]) -> tuple[lis
     positions = range(len(items))
     with ThreadPoolExecutor(4) as pool:
         results = [
-            result for start in positions[::QUEUED] for result in pool.map(call, positions[start : start + QUEUED])
+            result
+            for start in positions[::MAX_QUEUED]
+            for result in pool.map(call, positions[start : start + MAX_QUEUED])
         ]
     return results, dict(sorted(errors.items()))
 

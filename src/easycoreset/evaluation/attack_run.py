@@ -107,7 +107,7 @@ def attack_split(
     """
     split_into_stages = getattr(attack, "stages", None)
     stages = {name: attack} if split_into_stages is None else split_into_stages(_count_classes(model, split, device))
-    if "pgd-margin" in stages:  # in AutoAttack, for lack of classes
+    if "pgd-margin" in stages:  # AutoAttack has it where APGD-T lacks classes
         log.info("%s: with fewer than 4 classes PGD with the margin loss replaces APGD-T", name)
     state = AttackProgress.resume_or_begin(clean, file)
     stage_accuracy = dict[str, float]()
@@ -115,7 +115,9 @@ def attack_split(
     row_of = {int(index): row for row, index in enumerate(clean.index)}
     for number, (stage_name, stage_attack) in enumerate(stages.items()):
         if number >= state.stages_done:
-            indices = clean.index[state.broken_by >= number]  # with those that this stage broke before it was killed
+            indices = clean.index[
+                state.broken_by >= number
+            ]  # also those that this stage broke before a kill: same batches
             label = f"{name} {stage_name}" if len(stages) > 1 else name
             _run_stage(
                 label, stage_attack, indices, number, eps, model, split, state, row_of, images, options, device, file
@@ -171,10 +173,10 @@ def _run_stage(
 
 
 def check_saved_images(spec: str, split: Split, rows: np.ndarray, options: EvaluateOptions) -> None:
-    """Refuse saved images outside a ball or [0,1] before any attack runs; any other attack is not checked.
+    """If `spec` is an attack `file:...`, check the images that it reads before any attack runs.
 
     Raises:
-        UsageError: such images, or (from the attack `file:` itself) images of other samples.
+        UsageError: images outside a ball or [0,1], or of other samples.
     """
     if not spec.startswith("file:"):
         return

@@ -110,8 +110,8 @@ def score_cell(cell: Cell, settings: RunSettings, features: FeatureKind | None, 
     file = scores_file(folder, "train")
     cheap = {measure.name for measure in load_hardness(())}  # () means all cheap ones
     existing = [name for name in read_shape(file)[0] if name in HARDNESS] if file.exists() else []
-    expensive = sorted({*hardness, *existing} - cheap)  # existing columns are measured again too
-    requested = (CHEAP, *expensive) if expensive else ()
+    expensive = sorted({*hardness, *existing} - cheap)  # a new file keeps the columns of an old one
+    requested = (CHEAP, *expensive) if expensive else ()  # as in records of scores without expensive columns
     if file.exists() and not has_columns(file, cell):
         discard_step(folder, RUN_RECORD)
     _redo_if_outdated(
@@ -138,7 +138,7 @@ def _scoring_options(cell: Cell) -> dict[str, Any]:
 
 
 def _redo_if_outdated(folder: Path, record_file: str, compute: Callable[[], T]) -> T:
-    """Call `compute`; if an older version of this package left another result in `folder`, delete it and retry."""
+    """Call `compute`; if `folder` holds the result of other options or of an older version, delete it and retry."""
     try:
         return compute()
     except OtherRunError as error:
@@ -186,7 +186,7 @@ def _fill_cell(cell: Cell, settings: RunSettings, work: Path, started: float) ->
     )
     trained = time.monotonic()
     record = facts | _validation(cell, work) | _evaluate(cell, work, settings)
-    record["warnings"] = [*_warn_empty_classes(facts["class_counts"]), *record["warnings"]]
+    record["warnings"] = [*_empty_class_warnings(facts["class_counts"]), *record["warnings"]]
     seconds = {
         "seconds": round(time.monotonic() - started, 2),
         "evaluation_seconds": round(time.monotonic() - trained, 2),
@@ -204,7 +204,7 @@ def _fill_cell(cell: Cell, settings: RunSettings, work: Path, started: float) ->
     )
 
 
-def _warn_empty_classes(counts: dict[str, list[int]]) -> list[str]:
+def _empty_class_warnings(counts: dict[str, list[int]]) -> list[str]:
     """A warning if the coreset has no sample of some classes."""
     emptied, _ = find_lost_classes(np.array(counts["before"]), np.array(counts["after"]))
     return [f"the coreset holds no sample of {len(emptied)} of {len(counts['before'])} classes"] if len(emptied) else []
@@ -232,7 +232,8 @@ def _select(cell: Cell, settings: RunSettings, work: Path) -> dict[str, Any]:
     if cell.needs_scores:
         scores = Scores.read(scores_file(scores_folder(settings.out, cell), "train"))
     else:
-        scores = unscored_table(open_data(ComputeOptions(**settings.step_options(cell), out=work))[1])
+        _, source = open_data(ComputeOptions(**settings.step_options(cell), out=work))
+        scores = unscored_table(source)
     if cell.method == FULL:
         counts = np.bincount(scores.labels).tolist()
         return {
@@ -315,10 +316,12 @@ def _evaluate(cell: Cell, work: Path, settings: RunSettings) -> dict[str, Any]:
 
 
 def _evaluate_strong(cell: Cell, work: Path, evaluate_part: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run the strong attacks at the main eps, and write their outcomes on each image to `STRONG_FILE`."""
+    """Run the strong attacks at the eps of contrasts, and write their outcomes on each image to `STRONG_FILE`."""
     summaries: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
-    main_limit = cell.limit if cell.main_eps is None else None  # of images at the main eps; None: all test images
+    main_limit = (
+        cell.limit if cell.main_eps is None else None
+    )  # of images at the eps of contrasts; None: all test images
     for attack, limit in map(parse_strong_attack, cell.strong):
         if main_limit is not None:
             limit = main_limit if limit is None else min(main_limit, limit)
@@ -339,7 +342,7 @@ def _narrow_integers(outcomes: pa.Table) -> pa.Table:
 
 
 def _merge_longer_attacks(summaries: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[str]]:
-    """Keep one check whether a longer attack breaks more, a failed one if any; also returns the others' messages."""
+    """Of all checks against a longer attack, the one to keep (a failed one if any), and the messages of the others."""
     checks = [check for summary in summaries for check in summary["checks"] if check["name"] == LONGER_ATTACK]
     kept = sorted(checks, key=lambda check: check["passed"])[:1]
     return kept, {check["message"] for check in checks if check not in kept}

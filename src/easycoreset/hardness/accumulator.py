@@ -19,7 +19,7 @@ from easycoreset.process_group import (
 class EpochAccumulator:
     """Sums and counts of K columns by index, [K, N]; a sample seen twice in the epoch gets the mean of its values.
 
-    Columns named in `first` keep a sample's first finite value instead: a mean of right (1) and wrong (0) is no value.
+    Columns named in `first` keep a sample's first finite value instead, as correctness does: a mean is neither 0 nor 1.
     """
 
     def __init__(self, columns: Sequence[str], size: int, first: Sequence[str] = ()) -> None:
@@ -44,6 +44,7 @@ class EpochAccumulator:
         finite = torch.isfinite(stacked)
         stacked = torch.where(finite, stacked, 0).to(self._sum.dtype)
         if self._first_rows:
+            # before[i, j]: row j of the batch is an earlier row of the same sample as row i
             before = (index[:, None] == index) & torch.ones(len(index), len(index), device=index.device).tril(-1).bool()
             for row in self._first_rows:
                 is_new = finite[row] & (self._count[row, index] == 0)
@@ -71,7 +72,7 @@ class EpochAccumulator:
         """The values, [K, N]; NaN for samples that were not seen."""
         divisor = self._count.clamp_min(1)
         for row in self._first_rows:
-            divisor[row] = 1
+            divisor[row] = 1  # the sum holds the first value alone
         return torch.where(self._count > 0, self._sum / divisor, float("nan"))
 
     def nonfinite(self) -> dict[str, int]:

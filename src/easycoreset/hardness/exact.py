@@ -67,11 +67,11 @@ def forward_with_gradient(
 ) -> Outputs:
     """Run a `frozen` model: logits and, on request, input gradients and the inputs of a layer that captures them.
 
-    The cross-entropy is summed, so that each sample has the gradient of its own loss. `fields` are further ones of
+    The cross-entropy is summed, so that each sample has the gradient of its own loss. `fields` are handed on to
     the `Outputs`.
     """
     if layer is not None:
-        layer.captured.clear()  # measures get the model, and may have run it since the last batch
+        layer.captured.clear()  # drop inputs that were captured when a measure ran the model itself
     with torch.set_grad_enabled(gradient):
         x = x.detach().requires_grad_(gradient)
         logits = model(x)
@@ -95,7 +95,7 @@ def measure_all(
     seed: int = 0,
     bf16: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Measure every sample in one epoch.
+    """Measure every sample with the model of one epoch.
 
     Args:
         model: the model of this epoch.
@@ -153,10 +153,12 @@ def measure_all(
     return columns
 
 
-def _fold_and_cast(model: nn.Module, x: Tensor, layer: str | None, bf16: bool) -> tuple[nn.Module, str | None]:
+def _fold_and_cast(model: nn.Module, x: Tensor, layer_name: str | None, bf16: bool) -> tuple[nn.Module, str | None]:
     """The model prepared for scoring, and the name of the feature layer in it."""
-    model = fold_batch_norm(model, x, layer)
-    return (Bf16Autocast(model), layer and f"model.{layer}") if bf16 else (model, layer)
+    model = fold_batch_norm(model, x, layer_name)
+    if not bf16:
+        return model, layer_name
+    return Bf16Autocast(model), None if layer_name is None else f"model.{layer_name}"
 
 
 class Bf16Autocast(nn.Module):
@@ -173,7 +175,7 @@ class Bf16Autocast(nn.Module):
 
 
 def works_on_folded_model(measure: Hardness) -> bool:
-    """Whether a measure is built in and does not run the model: it needs logits, features and the input gradient."""
+    """Whether a measure is built in and does not run the model: it uses logits, features or input gradients."""
     return isinstance(measure, AIGN | ForwardHardness) and not measure.expensive
 
 

@@ -39,6 +39,7 @@ def maximise_loss(
         for _ in range(steps):
             x_adv.requires_grad_()
             (gradient,) = torch.autograd.grad(loss(model(x_adv).float()), x_adv)
+            # project clips to [0,1] too
             x_adv = project(x_adv.detach() + step_size * gradient.sign(), x, eps, "linf")
     return x_adv.detach()
 

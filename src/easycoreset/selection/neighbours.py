@@ -77,7 +77,7 @@ class D2:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The column of hardness `by`, and features."""
+        """The column of hardness that `by` names, and features."""
         return (self.by, "features")
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -88,14 +88,15 @@ class D2:
             rows = rng.permutation(rows)
             has_hardness = ~np.isnan(values[rows])
             rows = np.concatenate([rows[has_hardness], rows[~has_hardness]])
-            h = read_rows(scores, "features", rows)
-            neighbours, distance = find_neighbours(normalise_rows(h), self.k, "d2")
+            features = read_rows(scores, "features", rows)
+            neighbours, distance = find_neighbours(normalise_rows(features), self.k, "d2")
             weight = np.exp(-self.gamma * distance.astype(np.float64) ** 2)
             hardness = min_max_scale(values[rows].astype(np.float64))
             total = hardness + (weight * hardness[neighbours]).sum(1)
             propagated[rows] = total
             n_pickable = int(has_hardness.sum())
             picks = pick_greedily(total, neighbours, weight, min(n, n_pickable), n_pickable)
+            # samples without hardness come last, only if the others do not suffice
             return np.concatenate([rows[picks], rows[n_pickable:]])[:n]
 
         coreset = choose_rows(scores, count, seed, in_parts(pick, self.part, "d2"), per_class=self.per_class)
@@ -115,7 +116,7 @@ def find_neighbours(h: Floats, k: int, name: str) -> tuple[Ints, Floats]:
         for (rows,) in in_chunks(np.arange(len(h))):
             distances, indices = search.kneighbors(h[rows])
             is_self = indices == rows[:, None]
-            # a row with more duplicates than neighbours may not have found itself: its farthest neighbour is dropped
+            # a row with more duplicates than neighbours may not have found itself: the farthest is dropped instead
             is_self[~is_self.any(1), -1] = True
             neighbours[rows] = indices[~is_self].reshape(len(rows), available)
             distance[rows] = distances[~is_self].reshape(len(rows), available)
@@ -159,8 +160,8 @@ def pick_greedily(total: np.ndarray, neighbours: Ints, weight: np.ndarray, count
     heapq.heapify(heap)
     chosen: list[int] = []
     while len(chosen) < count:
-        score, row = heapq.heappop(heap)
-        if picked[row] or -score != total[row]:
+        negative_score, row = heapq.heappop(heap)
+        if picked[row] or -negative_score != total[row]:
             continue  # an outdated entry
         picked[row] = True
         chosen.append(row)

@@ -75,7 +75,7 @@ def fit(
     once, when the last epoch is over; until then `Epoch.model` is the model without averaging.
 
     Several processes (torch.distributed) share every batch: their gradients are summed, each weighted by its number of
-    samples, so that an update equals one on the whole batch, except that batch norm normalises the samples of each
+    samples, so that an update is the same as in one process, except that batch norm normalises the samples of each
     process apart. Only the main process writes, and a run may resume with another number of processes.
 
     Args:
@@ -128,7 +128,7 @@ class _Training:
         self.epoch = 1
         self.step = 0
         self.epoch_seconds = 0.0
-        self._reported_nonfinite = 0  # steps of this epoch that a warning has counted
+        self._reported_nonfinite = 0  # nonfinite steps in the last warning of this epoch
         self.loss_sum = torch.zeros((), dtype=torch.float32, device=setup.device)
         self.nonfinite_steps = torch.zeros((), dtype=torch.int64, device=setup.device)
         profiled = options.profile and is_main_process()
@@ -184,7 +184,7 @@ class _Training:
                 self.profile.step()
             loss_read = self.step % LOSS_EVERY == 0 or self.step == steps
             bar.advance(1, f"epoch {epoch} loss {self._mean_loss_or_stop():.3f}" if loss_read else None)
-            if self.step < steps and self._save_due(processes_meet=loss_read):
+            if self.step < steps and self._save_due(loss_was_reduced=loss_read):
                 self.save()
         self._end_epoch()
 
@@ -206,12 +206,12 @@ class _Training:
         if self.recorder is not None:
             self.recorder.end_epoch()
 
-    def _save_due(self, processes_meet: bool) -> bool:
-        """Whether a checkpoint is due; of several processes the main one decides, in steps where they meet anyway."""
+    def _save_due(self, loss_was_reduced: bool) -> bool:
+        """Whether a checkpoint is due; of several processes the main one decides, where the loss was reduced anyway."""
         due = time.monotonic() - self._last_save > 60 * self.setup.options.checkpoint_minutes
         if not is_distributed():
             return due
-        return processes_meet and broadcast(due)
+        return loss_was_reduced and broadcast(due)
 
     def _update(self, batch: Batch, loss_weight: float) -> Tensor:
         """Do one update; returns `loss_weight` times the mean loss of this process's samples, on the device."""
@@ -264,7 +264,7 @@ class _Training:
         total_nonfinite = self.nonfinite_steps.clone()
         total = self.loss_sum.clone()
         all_reduce_sum(total_nonfinite, total)
-        nonfinite_steps = math.ceil(int(total_nonfinite) / world_size())  # a step counts once in each of its processes
+        nonfinite_steps = math.ceil(int(total_nonfinite) / world_size())  # each process counts the step
         if nonfinite_steps and self.setup.options.on_nan == "stop":
             position = f"by update {self.updates_done} (epoch {self.epoch})"
             raise RunError(f"loss must be finite; it was not {position}: try a lower --lr, or --on-nan continue")
@@ -277,11 +277,12 @@ class _Training:
 
     def save(self) -> None:
         """Write a checkpoint."""
-        if self.step:  # at the end of an epoch, its seconds are already in the history
+        if self.step:  # within an epoch; at its end its seconds are already in the history
             self.epoch_seconds += time.monotonic() - self._timer_start
         loss_sum = self.loss_sum.clone()
         nonfinite_steps = self.nonfinite_steps.clone()
         all_reduce_sum(loss_sum, nonfinite_steps)
+        nonfinite_steps = (nonfinite_steps + world_size() - 1) // world_size()  # each process counts the step
         recorder_state = self.recorder.state_dict() if self.recorder else None
         if self.folder is not None and is_main_process():
             save_checkpoint(
@@ -304,9 +305,9 @@ class _Training:
     def _load(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        if is_main_process():  # the saved values are sums over the processes
+        self.nonfinite_steps.copy_(saved["bad_steps"])
+        if is_main_process():  # the saved loss is a sum over the processes
             self.loss_sum.copy_(saved["loss_sum"])
-            self.nonfinite_steps.copy_(saved["bad_steps"])
         self.epoch = saved["epoch"]
         self.step = saved["step"]
         self.epoch_seconds = saved["seconds"]
@@ -319,5 +320,5 @@ class _Training:
 
 
 def _rng_keys(epoch: int, step: int) -> tuple[int, ...]:
-    """What random numbers of a step depend on: in the main process as without other processes, apart in each other."""
+    """Keys of a step's random numbers: the main process draws as a single process does, every other one its own."""
     return (epoch, step) if rank() == 0 else (epoch, step, rank())

@@ -31,7 +31,7 @@ class ObservedModel(nn.Module):
         self._watched: tuple[Tensor, Batch] | None = None
 
     def watch(self, batch: Batch, loss_weight: float) -> Tensor:
-        """Return the images of a batch, so prepared that the recorder gets their gradient divided by `loss_weight`."""
+        """Return the images of a batch; the recorder gets the gradient of the loss without its factor `loss_weight`."""
         x = self.recorder.watch(batch.x, batch.index, loss_weight)
         self._watched = (x, batch) if self.recorder.recording else None
         return x
@@ -63,9 +63,9 @@ def wrap_model(
             layer = find_last_layer(model, batch.x, feature_layer)
             recorder.feature_bias = layer.has_bias
         except UsageError as error:
-            log.info("hardness grand is left out: %s", error)
+            log.info("hardness 'grand' (GraNd) is left out: %s", error)
     elif recorder.needs_features:
-        log.info("hardness grand is left out: features of a compiled model cannot be read in training")
+        log.info("hardness 'grand' (GraNd) is left out: features of a compiled model cannot be read in training")
     return ObservedModel(train_model, recorder, layer).train(model.training)
 
 
@@ -76,7 +76,7 @@ def uses_clean_batch(setup: TrainingSetup) -> bool:
     class Probe(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             seen_clean.append(x is batch.x and self.training)
-            return x.flatten(1)[:, :1] * torch.ones(2, device=x.device)
+            return x.flatten(1)[:, :1] * torch.ones(2, device=x.device)  # two logits with a gradient to x
 
     batch = next(setup.split.batches(setup.train_indices[:2], 2, setup.device))
     setup.objective(
