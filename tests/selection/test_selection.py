@@ -234,7 +234,7 @@ def test_without_labels_nothing_is_selected_per_class():
     recorder = HardnessRecorder(4, reduction="sum")
     recorder.watch(torch.rand(4, 1, 2, 2), torch.arange(4)).sum().backward()
     recorder.end_epoch()
-    with pytest.raises(UsageError, match=r"\blabels\b.*\bper_class\b"):
+    with pytest.raises(UsageError, match=r"\bper_class\b.*\blabels\b"):
         choose(recorder.scores(), method="easycore", fraction=0.5, per_class=True)
     planted = Scores(**{**vars(recorder.scores()), "columns": {"curvature": np.ones(4, np.float32)}})
     with pytest.raises(UsageError, match=r"slocurves.*\blabels\b"):
