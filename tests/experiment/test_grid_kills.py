@@ -18,7 +18,7 @@ def whole(tmp_path_factory):
     """An undisturbed run."""
     out = tmp_path_factory.mktemp("whole") / "grid"
     finish(start(out, GRID, "--workers", "2"))
-    assert done(out) == 33  # 5 methods x 2 fractions x 3 seeds, and training on everything
+    assert done(out) == 48  # 5 methods x 3 fractions x 3 seeds, and training on everything
     return out
 
 
@@ -53,7 +53,7 @@ def test_two_runs_on_one_folder_do_no_cell_twice(whole, tmp_path):
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "done"
     begun = {path.name: path.read_text().split() for path in (out / "locks").glob("cell-*")}
-    assert len(begun) == 22 and all(len(pids) == 1 for pids in begun.values())
+    assert len(begun) == 32 and all(len(pids) == 1 for pids in begun.values())
     assert len({pid for pids in begun.values() for pid in pids}) == 2  # both had a share
 
 
@@ -63,7 +63,7 @@ def test_shards_together_equal_the_whole(whole, tmp_path):
     for shard in shards:
         finish(shard)
     sizes = [done(tmp_path / f"{number}") for number in (1, 2, 3)]
-    assert sorted(sizes) == [7, 7, 8]
+    assert sorted(sizes) == [10, 11, 11]
     together = tmp_path / "together"
     for number in (1, 2, 3):
         shutil.copytree(tmp_path / f"{number}", together, dirs_exist_ok=True)

@@ -14,7 +14,7 @@ GRID = [
     "--methods",
     "random,easycore,hardest,easiest:loss,middle",
     "--fractions",
-    "0.1,0.3",
+    "0.1,0.2,0.3",
     "--updates",
     "3",
     "--seeds",

@@ -22,7 +22,7 @@ COMMAND = [
     "--data",
     "digits",
     "--model",
-    "digits-cnn",
+    "thin-resnet",
     "--epochs",
     "3",
     "--batch-size",
@@ -86,10 +86,12 @@ def test_interrupted_says_how_to_go_on_and_a_second_process_is_refused(tmp_path)
     heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # also where our own parent ignores it
     first = subprocess.Popen([*COMMAND, "--out", tmp_path / "run"], stderr=subprocess.PIPE, preexec_fn=heed)
     wait_for((tmp_path / "run" / "checkpoint.pt").exists, first)
+    first.send_signal(signal.SIGSTOP)  # it neither ends nor lets go of the folder while the second one starts
     second = subprocess.run([*COMMAND, "--out", tmp_path / "run"], stderr=subprocess.PIPE, text=True)
     assert second.returncode == 1 and second.stderr.count("\n") == 1
     assert named(second.stderr, "process", repr(str(tmp_path / "run")))
     first.send_signal(signal.SIGINT)
+    first.send_signal(signal.SIGCONT)
     assert first.wait() == 130
     assert named(first.stderr.read().decode(), "interrupted", "checkpoint")
     first.stderr.close()
