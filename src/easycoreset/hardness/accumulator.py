@@ -15,6 +15,8 @@ from easycoreset.process_group import (
     world_size,
 )
 
+NO_ROW = 2**62
+
 
 class EpochAccumulator:
     """Sums and counts of K columns by index, [K, N]; a sample seen twice in the epoch gets the mean of its values.
@@ -24,10 +26,11 @@ class EpochAccumulator:
 
     def __init__(self, columns: Sequence[str], size: int, first: Sequence[str] = ()) -> None:
         self.columns = list(columns)
-        self._first_rows = [row for row, name in enumerate(self.columns) if name in first]
+        self._first_columns = [row for row, name in enumerate(self.columns) if name in first]
         self._sum = torch.zeros((len(self.columns), size), dtype=torch.float64)
         self._count = torch.zeros((len(self.columns), size), dtype=torch.int32)
         self._nonfinite = torch.zeros(len(self.columns), dtype=torch.int64)
+        self._first_row = torch.full((size if self._first_columns else 0,), NO_ROW)
 
     @property
     def has_values(self) -> bool:
@@ -43,12 +46,14 @@ class EpochAccumulator:
             self._move(stacked.device)
         finite = torch.isfinite(stacked)
         stacked = torch.where(finite, stacked, 0).to(self._sum.dtype)
-        if self._first_rows:
-            # before[i, j]: row j of the batch is an earlier row of the same sample as row i
-            before = (index[:, None] == index) & torch.ones(len(index), len(index), device=index.device).tril(-1).bool()
-            for row in self._first_rows:
-                is_new = finite[row] & (self._count[row, index] == 0)
-                stacked[row] = torch.where(is_new & ~(before & is_new).any(1), stacked[row], 0)
+        rows = torch.arange(len(index), device=index.device)
+        for column in self._first_columns:
+            is_new = finite[column] & (self._count[column, index] == 0)
+            new_rows = torch.where(is_new, rows, NO_ROW)
+            self._first_row.scatter_reduce_(0, index, new_rows, "amin")  # of a sample that comes twice in the batch
+            is_first = is_new & (rows == self._first_row[index])
+            self._first_row[index] = NO_ROW
+            stacked[column] = torch.where(is_first, stacked[column], 0)
         self._sum.index_add_(1, index, stacked)
         self._count.index_add_(1, index, finite.to(self._count.dtype))
         self._nonfinite += (~finite).sum(1)
@@ -59,7 +64,7 @@ class EpochAccumulator:
             return
         if collective_device().type == "cuda":
             self._move(collective_device())
-        for row in self._first_rows:
+        for row in self._first_columns:
             seen_by = torch.where(self._count[row] > 0, rank(), world_size())  # world_size: not seen here
             lowest_rank = seen_by.clone()
             all_reduce_min(lowest_rank)
@@ -71,7 +76,7 @@ class EpochAccumulator:
     def values(self) -> Tensor:
         """The values, [K, N]; NaN for samples that were not seen."""
         divisor = self._count.clamp_min(1)
-        for row in self._first_rows:
+        for row in self._first_columns:
             divisor[row] = 1  # the sum holds the first value alone
         return torch.where(self._count > 0, self._sum / divisor, float("nan"))
 
@@ -103,3 +108,4 @@ class EpochAccumulator:
         self._sum = self._sum.to(device, dtype)
         self._count = self._count.to(device)
         self._nonfinite = self._nonfinite.to(device)
+        self._first_row = self._first_row.to(device)
