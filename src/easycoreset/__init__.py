@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from easycoreset.exporting import export
     from easycoreset.hardness.exact import input_gradient_norms
     from easycoreset.models.saved import load_model
-    from easycoreset.pipeline import run
-    from easycoreset.pipeline.analyzing import analyze
-    from easycoreset.pipeline.comparing import Comparison, compare
     from easycoreset.predicting import predict
     from easycoreset.recorder import HardnessRecorder
     from easycoreset.reporting import report
@@ -28,9 +25,12 @@ if TYPE_CHECKING:
     from easycoreset.tables import Coreset, Scores
     from easycoreset.tables.indexed import with_index
     from easycoreset.training import train
+    from easycoreset.workflow.analyzing import analyze
+    from easycoreset.workflow.comparing import Comparison, compare
+    from easycoreset.workflow.running import run
 
 _MODULES = {
-    "Comparison": "pipeline.comparing",
+    "Comparison": "workflow.comparing",
     "Coreset": "tables",
     "EasycoresetWarning": "errors",
     "Evaluation": "evaluation",
@@ -38,10 +38,10 @@ _MODULES = {
     "RunError": "errors",
     "Scores": "tables",
     "UsageError": "errors",
-    "analyze": "pipeline.analyzing",
+    "analyze": "workflow.analyzing",
     "audit": "auditing",
     "choose": "selection",
-    "compare": "pipeline.comparing",
+    "compare": "workflow.comparing",
     "evaluate": "evaluation",
     "export": "exporting",
     "input_gradient_norms": "hardness.exact",
@@ -49,7 +49,7 @@ _MODULES = {
     "open_source": "data",
     "predict": "predicting",
     "report": "reporting",
-    "run": "pipeline",
+    "run": "workflow.running",
     "score": "scoring",
     "select": "selection",
     "train": "training",

@@ -6,7 +6,7 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -53,7 +53,8 @@ def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
     Args:
         option: name of the option, for messages.
         value: the value as it was given.
-        hint: the option's type: bool, int, float, str, Path, a Literal, a sequence of these, or any of these or None.
+        hint: the option's type: bool, int, float, str, Path, a Literal, a sequence of these, any of these or None, or
+            a mapping.
         text: the value is text, as from a flag: a number is parsed, and a sequence is split at its commas.
 
     Raises:
@@ -75,6 +76,8 @@ def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
             value = str(value).split(",")
         items = [value] if isinstance(value, int | float | str) else _list(option, value)
         return tuple(convert(option, item, typing.get_args(hint)[0], text=text) for item in items)
+    if origin is Mapping:
+        return _convert_mapping(option, value, text)
     if origin is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
@@ -93,6 +96,20 @@ def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
     if hint is int:
         return _convert_integer(option, value, text)
     return value  # an object, which only a Python caller can pass
+
+
+def _convert_mapping(option: str, value: Any, text: bool) -> dict[str, Any]:
+    """Read `NAME=VALUES;NAME=VALUES`, or take a mapping as it is; the values are converted where they are used."""
+    if not text:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise UsageError(f"{option} must be a mapping of names; got {quote(value)}")
+        return dict(value)
+    pairs = [part.partition("=") for part in str(value).split(";")]
+    if not all(name and values for name, _, values in pairs):
+        raise UsageError(f"{option} must be NAME=VALUE[,VALUE]...; got {quote(value)}")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise UsageError(f"{option} must name each option once; got {quote(value)}")
+    return {name.strip().replace("-", "_"): values for name, _, values in pairs}
 
 
 def _list(option: str, value: Any) -> list[Any]:

@@ -18,7 +18,9 @@ RENAMED = {
     "skip_broken": "skip_unreadable",
     "pictures": "images",
 }  # options that version 0.1 recorded under another name
-RUN_RECORD = "run.json"  # the record of the run that owns the folder; other records are guests
+RUN_RECORD = "run.json"  # the record of the run that owns the folder
+PLAN_RECORD = "plan.json"  # the record of the plan that owns the folder; other records are guests
+OWNER_RECORDS = (RUN_RECORD, PLAN_RECORD)
 
 
 class FolderAccess:
@@ -77,13 +79,13 @@ class FolderAccess:
         foreign = [item for item in sorted(self.path.iterdir()) if not self._is_leftover(item, entries)]
         if self.file_list.exists():  # a killed process had deleted the record of its run
             foreign = []
-        if self.file.name == RUN_RECORD and foreign:
+        if self.file.name in OWNER_RECORDS and foreign:
             raise UsageError(
-                f"out: {str(self.path)!r} is not empty and holds no run.json (but "
+                f"out: {str(self.path)!r} is not empty and holds no {self.file.name} (but "
                 f"{format_paths(foreign, self.path)}); give another --out"
             )
         hosted = self.host is not None and self.host.resolve() == self.path.resolve()
-        if self.file.name != RUN_RECORD and foreign and not hosted:
+        if self.file.name not in OWNER_RECORDS and foreign and not hosted:
             raise UsageError(
                 f"out: {str(self.path)!r} holds files that {self.command} did not write "
                 f"({format_paths(foreign, self.path)}); give another --out"

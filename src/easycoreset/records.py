@@ -59,16 +59,6 @@ AUDIT = {
     "models?": int,
     "noise?": {"wrong": int, "columns": {str: [CUT]}},
 }
-PRODUCT = {
-    "base": {"data": str, "model?": Nullable(str), "main_eps?": Nullable(float), "eps": NonEmptyList(float)},
-    "methods": [str],
-    "objectives": [str],
-    "updates": [int],
-    "epochs": [int],
-    "fractions": [float],
-    "seeds": int,
-    "contrast?": Nullable(str),
-}
 PLANNED = dict.fromkeys(("method", "against", "data", "objective"), str) | {
     "kind": {"matched clean", "equal updates"},
     "model": Nullable(str),
@@ -79,10 +69,13 @@ PLANNED = dict.fromkeys(("method", "against", "data", "objective"), str) | {
     "frontier": [int],
     "seeds": [int],
     "cells?": [str],
+    "variant?": str,
 }
-START = dict.fromkeys(("cells", "done", "seeds"), int) | {
+START = dict.fromkeys(("cells", "done"), int) | {
+    "seeds": [int],
     "time": str,
     "name": str,
+    "products?": [{str: object}],
     "command_line": Nullable(str),
     "versions": {str: str},
     "rows": [str],
@@ -93,11 +86,18 @@ START = dict.fromkeys(("cells", "done", "seeds"), int) | {
 RUN = BASE | {
     "summary?": {str: object},
     "given?": {"data?": str, "image_size?": Nullable(int)},
-    "declared?": {str: str},
-    "planned?": int,
     "started?": str,
-    "experiment?": {"products?": [PRODUCT]},
-    "starts?": [START],
+}
+PLAN_CELL = dict.fromkeys(("name", "data", "model", "method", "objective", "variant"), str) | {
+    "fraction": float,
+    "main_eps": float,
+    "epochs": Nullable(int),
+    "updates": Nullable(int),
+    "seed": int,
+    "options": {str: object},
+    "classes": [int],
+    "steps": {str: str},
+    "evaluations": [{"key": str, "attack": str, "eps": float, "strong": bool}],
 }
 BINS = {"robust": float, "robust_interval": PAIR, "flip_rate": Nullable(float), "flip_interval": Nullable(PAIR)}
 VULNERABILITY = {
@@ -132,31 +132,11 @@ TRAINED = {
     "warnings": [str],
 }
 GAIN = {"eps": float, "difference": float, "low": float, "high": float, "p": float}
-CELL = {"objective": str, "fraction": float, "method": str, "seed": int} | {
-    name: Nullable(int) for name in ("updates?", "epochs?", "batch_size?", "scoring_epochs?")
-}
 RECORDS: dict[str, Any] = {
     "run.json": RUN,
     "evaluation.json": BASE | {"summary?": EVALUATION},
-    "cell.json": {
-        "options": CELL,
-        "clean": LINE,
-        "attacked": [LINE],
-        "worst": [LINE],
-        "strong?": [LINE],
-        "checks": [CHECK],
-        "warnings": [str],
-        "class_counts": {"before": [int], "after": [int]},
-        "attacks?": {str: {str: object}},
-        "kept": int,
-        "selection_seconds": float,
-        "seconds": float,
-        "host": str,
-        "weights?": [float],
-        "validation?": {str: float},
-        "selection_mb?": Nullable(float),
-        "fingerprint?": str,
-    },
+    "plan.json": BASE | {"started?": str, "summary?": {str: object}, "starts?": [START], "cells?": [PLAN_CELL], "steps?": {str: str}},
+    "step.json": {"kind": str, "title": str, "seconds": float, "host": str, "files": {str: int}, "inputs": {str: str}},
     "comparison.json": {
         "rows": NonEmptyList(TRAINED),
         "against?": {str: NonEmptyList(GAIN)},

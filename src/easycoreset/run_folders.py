@@ -13,7 +13,7 @@ from easycoreset.console import log
 from easycoreset.errors import RunError, UsageError
 from easycoreset.file_lists import LOCK, STEP_MARK, FileList, delete_run, file_list_of
 from easycoreset.files import make_writable_folder, process_name, write_json
-from easycoreset.folder_access import RUN_RECORD, FolderAccess
+from easycoreset.folder_access import PLAN_RECORD, RUN_RECORD, FolderAccess
 from easycoreset.locks import Lock, open_lock
 from easycoreset.paths import format_paths, remove_empty
 
@@ -94,18 +94,18 @@ class SharedFolder(RunFolder):
 
 
 @contextlib.contextmanager
-def open_shared_run_folder(
-    path: Path, command: str, options: dict[str, Any], *, overwrite: bool = False, output_names: Sequence[str] = ()
+def open_plan_folder(
+    path: Path, command: str, *, overwrite: bool = False, output_names: Sequence[str] = ()
 ) -> Iterator[SharedFolder]:
-    """Work in the folder `path` beside other processes with the same `options`.
+    """Work in the folder `path` of a plan of `command`, beside other processes.
 
     Raises:
-        UsageError: the folder holds something else, or a run with other options (the differences are named).
+        UsageError: the folder holds something else, or another command's plan.
         RunError: `overwrite` while another process is working there.
     """
-    access = FolderAccess(path, command, options, RUN_RECORD, output_names, resumable=True)
+    access = FolderAccess(path, command, {}, PLAN_RECORD, output_names, resumable=True)
     access.check(overwrite)
-    with _listed_as_step(path, RUN_RECORD), _locked(path, access.file_list, shared=True) as lock:
+    with _listed_as_step(path, PLAN_RECORD), _locked(path, access.file_list, shared=True) as lock:
         assert lock is not None
         if overwrite and not lock.is_exclusive:
             raise RunError(f"another process is working in {str(path)!r}: it cannot be overwritten")
@@ -114,7 +114,7 @@ def open_shared_run_folder(
             if lock.is_exclusive:
                 access.prepare(overwrite)
             folder = SharedFolder(
-                path, path / RUN_RECORD, access.open_record(), is_exclusive=lock.is_exclusive, lock=lock
+                path, path / PLAN_RECORD, access.open_record(), is_exclusive=lock.is_exclusive, lock=lock
             )
             yield folder
 

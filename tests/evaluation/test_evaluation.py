@@ -17,7 +17,8 @@ from easycoreset.attacks import load_attack
 from easycoreset.evaluation import attack_run, attack_split, checks, margins
 from easycoreset.evaluation.attack_run import AttackProgress, check_in_ball
 from easycoreset.evaluation.checks import check_model_behaviour, check_order
-from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome, wilson_interval
+from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome
+from easycoreset.proportions import wilson_interval
 from easycoreset.models.card import read_card
 from easycoreset.models.saved import save_model
 from easycoreset.options import EvaluateOptions
@@ -195,7 +196,7 @@ def test_a_bad_model_is_caught(name, trained, digits):
     model = Wrapped(load_model(trained), change)
     split = digits.splits["test"]
     rows = np.arange(359)
-    found = {c.name: c for c in check_model_behaviour(model, split, rows, rows[:200], "linf", 0)}
+    found = {c.name: c for c in check_model_behaviour(model, split, rows, rows[:200], 0)}
     assert not found[check].passed and found[check].message
 
 

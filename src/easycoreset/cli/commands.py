@@ -63,13 +63,12 @@ def demo(*, out: Path, workers: int = 2, overwrite: Annotated[bool, Parameter(ne
         workers: number of worker processes, one thread each.
         overwrite: replace another experiment in the folder.
     """
-    from easycoreset.experiment import run_experiment
-    from easycoreset.recipes import digits
     from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
+    from easycoreset.workflow.comparing import run_comparison
 
     check_page_writable(out)
-    results = run_experiment(digits(), out, workers=workers, keep_weights=True, overwrite=overwrite)
+    results = run_comparison(CompareOptions(recipe="digits", workers=workers, overwrite=overwrite, out=out))
     run_report(out=out)
     show_demo(results, out)
 
@@ -77,27 +76,34 @@ def demo(*, out: Path, workers: int = 2, overwrite: Annotated[bool, Parameter(ne
 @app.command
 def run(options: Annotated[PipelineOptions, Flat]) -> None:
     """Make a report from a folder of labelled images: score, audit, select, train, evaluate."""
-    from easycoreset.pipeline import run as run_all
     from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
+    from easycoreset.workflow.estimate import estimate
+    from easycoreset.workflow.running import plan_run
+    from easycoreset.workflow.running import run as run_all
 
+    if options.dry_run:
+        steps = list(plan_run(options)[1].values())
+        show_estimate(estimate(steps, options.out, options.device, options.workers or 1))
+        return
     check_page_writable(options.out)
     comparison = run_all(**vars(options))
-    run_report(out=options.out)
-    show_run_comparison(comparison, options.out)
+    if comparison is not None:
+        run_report(out=options.out)
+        show_run_comparison(comparison, options.out)
 
 
 @app.command
 def compare(options: Annotated[CompareOptions, Flat]) -> None:
     """Compare methods over fractions, objectives, budgets and seeds, on your data or with a recipe."""
-    from easycoreset.experiment.estimate import estimate
-    from easycoreset.pipeline.comparing import preregister_comparison, run_comparison
-    from easycoreset.pipeline.experiment_options import build_experiment
     from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
+    from easycoreset.workflow.comparing import WORKERS, plan_comparison, preregister_comparison, run_comparison
+    from easycoreset.workflow.estimate import estimate
 
     if options.dry_run:
-        show_estimate(estimate(build_experiment(options), options.out, options.device, options.workers or 2))
+        plan = plan_comparison(options)
+        show_estimate(estimate(plan.targets, options.out, options.device, options.workers or WORKERS))
         return
     check_page_writable(options.out)
     if options.preregister:
@@ -154,14 +160,21 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
 @app.command
 def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
     """Test whether easy samples are less vulnerable, far from the boundary, and easy for every model."""
-    from easycoreset.pipeline.analyzing import analyze as run_analysis
     from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
+    from easycoreset.workflow.analyzing import Analysis
+    from easycoreset.workflow.analyzing import analyze as run_analysis
+    from easycoreset.workflow.estimate import estimate
 
+    if options.dry_run:
+        steps = list(Analysis(options).steps.values())
+        show_estimate(estimate(steps, options.out, options.device, options.workers or 1))
+        return
     check_page_writable(options.out)
     analysis = run_analysis(**vars(options))
-    run_report(out=options.out)
-    show_analysis(analysis, options.out)
+    if analysis is not None:
+        run_report(out=options.out)
+        show_analysis(analysis, options.out)
 
 
 @app.command

@@ -13,23 +13,28 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from easycoreset.experiment.declared_contrasts import DeclaredContrasts
     from easycoreset.statistics import Group
+    from easycoreset.workflow.declared import DeclaredContrasts
 
 
 def show_estimate(estimate: dict[str, Any]) -> None:
     """Show the estimate of `compare --dry-run`."""
     if printed_as_json(estimate):
         return
-    print_line(f"{estimate['missing']} of {estimate['cells']} cells are missing: {estimate['updates']} updates")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in estimate["kinds"].items())
+    counts = f"{estimate['missing']} of {estimate['steps']} steps are missing"
+    print_line(f"{counts}: {kinds}; {estimate['updates']} updates" if kinds else counts)
+    if estimate["again"]:
+        print_line(f"{estimate['again']} of them are done again, because their weights were discarded")
     duration = format_duration(estimate["seconds"])
-    print_line(f"at most {duration} with {estimate['workers']} workers, {estimate['memory_gb']} GB of memory")
+    needs = f"{estimate['memory_gb']} GB of memory, {estimate['disk_gb']} GB of disk"
+    print_line(f"at most {duration} with {estimate['workers']} workers, {needs}")
 
 
 def show_declared(declared: "DeclaredContrasts", folder: Path) -> None:
     """Show the contrasts that `compare --preregister` declared."""
     rows = [contrast.to_json() | {"primary": contrast == declared.primary} for contrast in declared.contrasts]
-    if printed_as_json({"declared": rows, "file": str(folder / "run.json")}):
+    if printed_as_json({"declared": rows, "file": str(folder / "plan.json")}):
         return
     table = Table("contrast", "compared at", "objective", "kept", "eps", "budget", "seeds", title="declared contrasts")
     for contrast in declared.contrasts:
@@ -38,7 +43,7 @@ def show_declared(declared: "DeclaredContrasts", folder: Path) -> None:
         setting = (contrast.objective, format_percent(contrast.fraction), format_eps(contrast.eps), budget)
         add_row(table, name, contrast.kind, *setting, str(len(contrast.seeds)))
     print_table(table)
-    print_line(folder / "run.json")
+    print_line(folder / "plan.json")
 
 
 def show_comparison(folder: Path) -> None:
@@ -68,7 +73,7 @@ def show_demo(results: "pa.Table", folder: Path) -> None:
     print_line(advice)
     print_line(f"{groups[0].seeds} seeds on 8x8 digits: a first look, not a finding.")
     print_line(
-        f"\nresults: {folder / 'results.parquet'}; each cell with its coreset, model and outcomes: {folder / 'cells'}/"
+        f"\nresults: {folder / 'results.parquet'}; each step with its model, coreset or outcomes: {folder / 'steps'}/"
     )
     print_line(f"the page: {folder / 'report.html'}")
     print_line("your own data next:  easycoreset score --data FOLDER --epochs 15 --out runs/mine")

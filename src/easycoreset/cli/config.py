@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from easycoreset.conversion import convert, option_types
-from easycoreset.errors import UsageError, quote, shorten, suggest_name
+from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options import OPTIONS
+from easycoreset.yaml_files import MAX_BYTES, read_yaml
 
-MAX_FILE_BYTES = 2**16
 GLOBAL = {"json": bool, "quiet": bool, "debug": bool}
 DEMO = {"out": Path, "workers": int, "overwrite": bool}
 
@@ -24,7 +22,7 @@ def add_config_options(tokens: Sequence[str], file: Path) -> list[str]:
     command = next((token for token in tokens if not token.startswith("-")), "")
     known = option_types_of(command)
     added: list[str] = []
-    for key, value in read_yaml(file).items():
+    for key, value in _read_file(file).items():
         name = str(key).replace("-", "_")
         flag = f"--{name.replace('_', '-')}"
         if value is None or value == []:  # treated as absent
@@ -51,42 +49,14 @@ def option_types_of(command: str) -> dict[str, Any]:
     return GLOBAL | (option_types(OPTIONS[command]) if command in OPTIONS else {})
 
 
-def read_yaml(file: Path) -> dict[Any, Any]:
-    """Read a YAML mapping; an empty file is an empty mapping."""
+def _read_file(file: Path) -> dict[Any, Any]:
+    """Read a file of options; an empty file has none."""
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise UsageError(f"config: {file}: must be at most {MAX_FILE_BYTES // 1024} KiB of options")
+        require(file.stat().st_size <= MAX_BYTES, f"config: {file}:", f"at most {MAX_BYTES // 1024} KiB of options", "more")
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"config: {file}: not readable: {error}") from None
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise yaml.YAMLError("aliases (*name) are refused, because they can expand beyond the memory")
-        value = yaml.load(text, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-        raise UsageError(f"config: {file}: not YAML: {shorten(' '.join(str(error).split()))}") from None
-    except (RecursionError, MemoryError):
-        raise UsageError(f"config: {file}: not YAML of options: nested too deeply") from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UsageError(f"config: {file}: must hold options as `name: value`; got {type(value).__name__}")
-    return value
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A loader that refuses duplicate keys, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set[Any]()
-        for key, _ in node.value:
-            name = self.construct_object(key, deep=True)
-            if not isinstance(name, str | int | float | bool | None):
-                raise yaml.YAMLError(f"an option's name must be text; got {quote(name)}")
-            if name in seen:
-                raise yaml.YAMLError(f"{quote(name)} is given twice")
-            seen.add(name)
-        return super().construct_mapping(node, deep=deep)
+    return read_yaml(text, f"config: {file}")
 
 
 def _to_text(value: Any) -> str:

@@ -20,6 +20,7 @@ from easycoreset.evaluation.attack_run import attack_split, check_saved_images
 from easycoreset.evaluation.checks import (
     Check,
     check_above_chance,
+    check_large_eps,
     check_longer_attack,
     check_model_behaviour,
     check_order,
@@ -176,7 +177,7 @@ def _evaluate(
     images_saved = not options.save_adversarial or _count_image_files(run) >= expected_files
     if run.done and images_saved:
         log.info("%s is finished already", run.file)
-        return read_evaluation(run)
+        return read_evaluation(run.path)
     state_before = {
         name: value.clone() for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)
     }
@@ -184,7 +185,9 @@ def _evaluate(
     correct = rows[~clean.broken]
     checks = [*first_checks, check_above_chance(clean, split.labels)]
     checks += check_normalisation(options, source, split, model, clean)
-    checks += check_model_behaviour(model, split, rows, correct, options.norm, options.seed)
+    checks += check_model_behaviour(model, split, rows, correct, options.seed)
+    thorough = options.checks == "all"
+    checks += check_large_eps(model, split, correct, options.norm, options.seed) if thorough else []
     specs = list(options.attack)
     # where the gradient of the cross-entropy vanishes, the margin loss may still have one
     zero_gradient = next((check for check in checks if check.name == "zero_gradient" and not check.passed), None)
@@ -192,7 +195,8 @@ def _evaluate(
         specs.append("pgd:loss=margin")
     attacked = _attack_all(options, specs, model, split, clean, partial_folder)
     worst = worst_case(attacked)
-    checks += [*check_order(attacked), *check_longer_attack(model, split, clean, attacked, worst, options.seed)]
+    checks += check_order(attacked)
+    checks += check_longer_attack(model, split, clean, attacked, worst, options.seed) if thorough else []
     unchanged = all(
         torch.equal(state_before[name], value) for name, value in model.state_dict().items() if name in state_before
     )

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import special
 from torch import Tensor, nn
 
 from easycoreset.data import Split
 from easycoreset.errors import RunError
 from easycoreset.models.modes import device_of, frozen
+from easycoreset.proportions import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,6 @@ def summarise_outcome(outcome: Outcome) -> dict[str, Any]:
         "samples": n,
     }
     return record | ({"stages": outcome.stages} if outcome.stages else {})
-
-
-def wilson_interval(count: int, total: int) -> tuple[float, float]:
-    """The 95% interval of a share (Wilson 1927); scipy.stats has it, but takes a second to import.
-
-    >>> low, high = wilson_interval(9, 10)
-    >>> round(low, 4), round(high, 4)
-    (0.5958, 0.9821)
-    """
-    z = float(special.ndtri(0.975))
-    centre = (2 * count + z**2) / (2 * (total + z**2))
-    denominator = 2 * (total + z**2)
-    half = z * (4 * count * (total - count) / total + z**2) ** 0.5 / denominator
-    return 0.0 if count == 0 else centre - half, 1.0 if count == total else centre + half
 
 
 def predict_split(model: nn.Module, split: Split, rows: np.ndarray, batch_size: int, finite: bool = True) -> Outcome:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from easycoreset.errors import UsageError
 from easycoreset.evaluation.checks import Check
 from easycoreset.evaluation.outcomes import Outcome, summarise_outcome
 from easycoreset.parquet import read_table
-from easycoreset.run_folders import RunFolder
+from easycoreset.records import read_summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +72,15 @@ class Evaluation:
         return pa.table(columns)
 
 
-def read_evaluation(run: RunFolder) -> Evaluation:
-    """Read the evaluation that a finished run wrote.
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read a finished evaluation from its folder.
 
     Raises:
         UsageError: `predictions.parquet` is missing or damaged, or does not match `evaluation.json`.
     """
-    table = read_table(run.path / "predictions.parquet", {"index": "integer", "pred": "integer", "broken": "bool"})
+    table = read_table(folder / "predictions.parquet", {"index": "integer", "pred": "integer", "broken": "bool"})
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-    summary = run.record["summary"]
+    summary = read_summary(folder / "evaluation.json")
     entries = (summary["clean"], *summary["attacked"])
     sample_counts = {entry["samples"] for entry in entries}
     outcomes: list[Outcome] = []
@@ -89,7 +90,7 @@ def read_evaluation(run: RunFolder) -> Evaluation:
         stages = entry.get("stages", {})
         if not np.array_equal(index, outcomes[0].index if outcomes else index) or {len(index)} != sample_counts:
             raise UsageError(
-                f"{run.path / 'predictions.parquet'} does not hold the outcomes that evaluation.json lists"
+                f"{folder / 'predictions.parquet'} does not hold the outcomes that evaluation.json lists"
             )
         outcomes.append(Outcome(entry["attack"], entry["norm"], entry["eps"], index, pred, broken, stages))
     checks = [

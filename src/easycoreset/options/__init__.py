@@ -6,6 +6,7 @@ not the result: two runs that differ only in neutral fields are the same run.
 
 from easycoreset.options.analyzing import AnalyzeOptions
 from easycoreset.options.auditing import AuditOptions
+from easycoreset.options.choosing import ChooseOptions, MeasureOptions
 from easycoreset.options.comparing import CompareOptions
 from easycoreset.options.evaluating import EvaluateOptions
 from easycoreset.options.exporting import ExportOptions
@@ -17,6 +18,7 @@ from easycoreset.options.groups import (
     ModelOptions,
     NormOptions,
     ReadingOptions,
+    RunnerOptions,
     Schedule,
     ScoringOptions,
     TrainingOptions,
@@ -51,11 +53,13 @@ __all__ = [
     "AnalyzeOptions",
     "AttackOptions",
     "AuditOptions",
+    "ChooseOptions",
     "CompareOptions",
     "ComputeOptions",
     "Device",
     "EvaluateOptions",
     "ExportOptions",
+    "MeasureOptions",
     "ModelOptions",
     "Norm",
     "NormOptions",
@@ -64,6 +68,7 @@ __all__ = [
     "ReadingOptions",
     "RecipeOptions",
     "ReportOptions",
+    "RunnerOptions",
     "Schedule",
     "ScoreOptions",
     "ScoringOptions",

@@ -2,18 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from easycoreset.errors import require
 from easycoreset.options.fields import ABOVE_0, AT_LEAST_1, UNIQUE, rule, with_default
-from easycoreset.options.groups import DEFAULT_EPS, AttackOptions, ComputeOptions, FractionOptions, check_radii
+from easycoreset.options.groups import (
+    DEFAULT_EPS,
+    AttackOptions,
+    ComputeOptions,
+    FractionOptions,
+    RunnerOptions,
+    check_radii,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions):
-    """Options of `analyze`, which writes its scoring runs, models and evaluations into subfolders of `out`."""
+class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions, RunnerOptions):
+    """Options of `analyze`, whose scoring runs, models and evaluations are steps in `out`."""
 
     model: str | None = None
     """The model whose scores are analysed; default: chosen by the data."""
+    scores: Path | None = None
+    """The folder of a finished scoring run of `model` (with its checkpoints), which is then not trained again."""
+    attacked: Sequence[Path] = field(default=(), metadata=UNIQUE)
+    """Folders of trained models that are attacked, comma-separated, instead of models trained for that."""
     others: Sequence[str] = field(default=(), metadata=UNIQUE)
     """Other architectures whose scores are compared, comma-separated; the first is also attacked."""
     adversarial: str | None = "trades"

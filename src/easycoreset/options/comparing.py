@@ -1,24 +1,21 @@
-"""Options of `compare`."""
+"""Options of `compare`, which are also those of a recipe's products."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Literal
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
-from easycoreset.errors import UsageError, quote, require
-from easycoreset.options.fields import ABOVE_0, AT_LEAST_1, NEUTRAL, SHARE, UNIQUE, rule, with_default
+from easycoreset.errors import UsageError, require
+from easycoreset.options.fields import AT_LEAST_1, NEUTRAL, SHARE, UNIQUE, rule, with_default
 from easycoreset.options.groups import (
     AttackOptions,
-    CommandOptions,
     MachineOptions,
-    ModelOptions,
     NormOptions,
     ReadingOptions,
-    ScoringOptions,
+    RunnerOptions,
     TrainingOptions,
     ValidationOptions,
     check_radii,
-    check_scoring,
     check_training,
 )
 from easycoreset.options.overlap import require_disjoint
@@ -26,38 +23,27 @@ from easycoreset.options.overlap import require_disjoint
 FULL = "full"  # training on all data
 BALANCED = "random:per_class=true"
 CONTROLS = (FULL, BALANCED)
-Recipe = Literal[
-    "digits",
-    "cifar10-quick",
-    "cifar100-quick",
-    "cifar10-objectives",
-    "cifar10-trades",
-    "cifar10-main",
-    "cifar100-main",
-    "cifar10-paper",
-    "cifar100-paper",
-    "imagenet-paper",
-]
+MAX_SEED = 2**31
+MAX_SEEDS = 10_000
+SEEDS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(
-    ScoringOptions,
-    ValidationOptions,
-    TrainingOptions,
-    NormOptions,
-    AttackOptions,
-    ModelOptions,
-    MachineOptions,
-    ReadingOptions,
-    CommandOptions,
+    ValidationOptions, TrainingOptions, NormOptions, AttackOptions, MachineOptions, ReadingOptions, RunnerOptions
 ):
-    """Options of `compare`: a grid of options, or a recipe that fixes the grid."""
+    """Options of `compare`: the axes of a grid; beside a recipe they replace its values, or add to them (+VALUE)."""
 
-    recipe: Recipe | None = None
-    """A named experiment, which fixes all options of the grid."""
-    data: str | None = None
-    """Data set, as `score` takes it; required except for the recipe digits."""
+    given: ClassVar[frozenset[str]] = frozenset()  # the options that were given
+
+    recipe: str | None = None
+    """A grid by name (`compare --list`), or a YAML file like `compare --show-recipe NAME` prints."""
+    data: Sequence[str] = field(default=(), metadata=UNIQUE)
+    """Data sets, comma-separated, as `score` takes them."""
+    model: Sequence[str] = field(default=(), metadata=UNIQUE)
+    """Models, comma-separated: resnet18, ..., torchvision:NAME, timm:NAME; default: chosen by the data."""
+    init: str | None = None
+    """Initial weights: a trained model's folder, a file of weights, or pretrained (published weights, downloaded)."""
     methods: Sequence[str] = field(default=(), metadata=UNIQUE)
     """Coreset methods (see `compare --list`), comma-separated; also file:PATH (a coreset, or indices or ids)."""
     controls: Sequence[str] = CONTROLS
@@ -70,10 +56,8 @@ class CompareOptions(
     """Budgets in epochs, comma-separated (give either epochs or updates)."""
     updates: Sequence[int] = field(default=(), metadata=UNIQUE | AT_LEAST_1)
     """Budgets in updates, comma-separated, each trained with a full schedule."""
-    seeds: int = field(default=3, metadata=AT_LEAST_1)
-    """Number of seeds (0, 1, ...) with which every combination is run."""
-    scoring_epochs: int = field(default=15, metadata=AT_LEAST_1)
-    """Epochs of each scoring run."""
+    seeds: str = field(default="3", metadata=rule("N, FROM-TO or a list like 0,3", lambda text: bool(_seeds(text))))
+    """Seeds of every combination: a number of seeds (0, 1, ...), or 5-9, or 0,3."""
     eps: Sequence[float] = with_default(AttackOptions, "eps", (8 / 255,))
     """Radii of the evaluation, comma-separated; the first is the main one unless main_eps names another."""
     main_eps: float | None = None
@@ -82,72 +66,64 @@ class CompareOptions(
     """Number of test images at the other radii, or at the only one; default: all."""
     strong: Sequence[str] = field(default=(), metadata=UNIQUE)
     """Attacks at the main radius only, comma-separated, as ATTACK or ATTACK@IMAGES (`apgd@500`, at most limit)."""
-    contrast: Literal["auto", "matched clean", "equal updates"] = "auto"
+    contrast: Literal["auto", "matched clean", "equal updates", "none"] = "auto"
     """The test of each method; auto: matched clean if there are several budgets, else equal updates."""
+    vary: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """An axis of any option of training, or of another step as STEP.OPTION: `lr=0.05,0.1`; repeatable."""
+    extend: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Values added to those of a recipe, as OPTION=V,V; `--seeds +3-4` is short for `--extend seeds=3-4`."""
     declare: Sequence[str] = field(default=(), metadata=NEUTRAL | UNIQUE)
     """Contrasts in addition to each method against random, comma-separated: 'easiest:loss vs easycore'."""
     primary: str | None = field(default=None, metadata=NEUTRAL)
     """The contrast that is tested first, alone, written like those of declare; others can claim only if it does."""
-    on: str | None = field(default=None, metadata=NEUTRAL)
-    """`ray` or `ray:HOST:PORT`: run the cells as tasks of a Ray cluster; default: on this machine."""
-    workers: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
-    """Cells run in parallel, one thread (or GPU) each; default: 2 processes, or as many as Ray has CPUs (or GPUs)."""
-    minutes: float | None = field(default=None, metadata=NEUTRAL | ABOVE_0)
-    """Stop after this many minutes; the same command resumes."""
     shard: str = field(default="1/1", metadata=NEUTRAL | rule("I/N with 1 <= I <= N", lambda text: bool(_shard(text))))
     """I/N: run every N-th cell, starting with the I-th, for job arrays."""
-    keep_weights: bool = field(default=False, metadata=NEUTRAL)
-    """Keep the model and the coreset of each cell."""
+    discard_weights: bool = field(default=False, metadata=NEUTRAL)
+    """Delete each model when its evaluations are done; a later evaluation must train it again."""
+    prune: bool = field(default=False, metadata=NEUTRAL)
+    """Delete the steps in the folder that no start needs."""
     preregister: bool = field(default=False, metadata=NEUTRAL)
     """Write the plan, its declared contrasts and its seeds into out, and run nothing."""
-    dry_run: bool = field(default=False, metadata=NEUTRAL)
-    """Print the number of cells and updates and an estimate of time and memory, and run nothing."""
+
+    def __new__(cls, **given: Any) -> "CompareOptions":
+        """Remember which options were given: beside a recipe, these replace its values."""
+        options = super().__new__(cls)
+        object.__setattr__(options, "given", frozenset(given))
+        return options
 
     def __post_init__(self) -> None:
+        if not isinstance(self.seeds, str):  # a number or several, from Python or YAML
+            seeds = self.seeds if isinstance(self.seeds, int) else ",".join(f"{seed}-{seed}" for seed in self.seeds)
+            object.__setattr__(self, "seeds", str(seeds))
         super().__post_init__()
-        name, _, address = (self.on or "ray").partition(":")
-        require(name == "ray" and not address.startswith("/"), "on", "ray or ray:HOST:PORT", self.on)
-        if self.on is not None and self.dry_run and self.workers is None:
-            raise UsageError(
-                "workers must be given with on and dry_run: an estimate does not ask a cluster for its size"
-            )
         for name in ("dry_run", "overwrite"):
             require(not (self.preregister and getattr(self, name)), name, "left out with preregister", True)
         require_disjoint(self)
-        if self.recipe is None:
-            self._check_grid()
-        else:
-            self._check_recipe()
-
-    def _check_grid(self) -> None:
         if tuple(self.controls) == ("none",):
             object.__setattr__(self, "controls", ())
         for name in self.controls:
             require(name in CONTROLS, "controls", f"one of {', '.join(CONTROLS)}, or none", name)
+        require(self.recipe is not None or not self.extend, "extend", "given with a recipe", dict(self.extend))
+        check_training(self)
+        check_radii(self.eps, self.norm)
+        if self.recipe is None:
+            self._check_grid()
+
+    def _check_grid(self) -> None:
         for name in ("data", "methods", "fractions"):
             require(bool(getattr(self, name)), name, "given (or a recipe)", getattr(self, name))
         if bool(self.epochs) == bool(self.updates):
             received = "both" if self.epochs else "neither"
             raise UsageError(f"exactly one of epochs and updates must be given; got {received}")
-        check_radii(self.eps, self.norm)
-        check_training(self)
-        check_scoring(self, self.scoring_epochs)
         require(self.main_eps is None or self.main_eps in self.eps, "main_eps", f"one of eps={self.eps}", self.main_eps)
+        if self.contrast == "matched clean" and len(self.epochs or self.updates) < 2 and "random" in self.methods:
+            raise UsageError("contrast 'matched clean' needs several budgets (updates or epochs) for random's frontier")
 
-    def _check_recipe(self) -> None:
-        for option in fields(self):
-            allowed = option.metadata.get("neutral") or option.name in ("recipe", "data")
-            if not allowed and getattr(self, option.name) != option.default:
-                value = quote(getattr(self, option.name))
-                raise UsageError(f"recipe {quote(self.recipe)} fixes {option.name}; got {value}")
-        if self.recipe == "digits":
-            require(self.data in (None, "digits"), "data", "digits for the recipe digits", self.data)
-        elif self.recipe == "imagenet-paper":
-            require(Path(self.data or "").is_dir(), "data", "an image folder for the recipe imagenet-paper", self.data)
-        else:
-            dataset = (self.recipe or "").split("-")[0]
-            matches = (self.data or "").startswith(f"{dataset}:")
-            require(matches, "data", f"{dataset}:DIR for the recipe {self.recipe}", self.data)
+    def list_seeds(self) -> tuple[int, ...]:
+        """The seeds."""
+        seeds = _seeds(self.seeds)
+        assert seeds is not None  # validated in __post_init__
+        return seeds
 
     def parse_shard(self) -> tuple[int, int]:
         """(I, N)."""
@@ -156,8 +132,28 @@ class CompareOptions(
         return shard
 
 
+def _seeds(text: str) -> tuple[int, ...] | None:
+    """The seeds of N, FROM-TO or a list of numbers and ranges; None if the text is none of them.
+
+    >>> _seeds("3"), _seeds("5-6"), _seeds("0,3"), _seeds("2,1-2"), _seeds("3-1")
+    ((0, 1, 2), (5, 6), (0, 3), None, None)
+    """
+    if SEEDS.fullmatch(text) is None:
+        return None
+    if text.isdecimal():
+        return tuple(range(int(text))) if 1 <= int(text) <= MAX_SEEDS else None
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if int(last or first) >= MAX_SEED or int(last or first) - int(first) > MAX_SEEDS:
+            return None
+        seeds += range(int(first), int(last or first) + 1)
+    return tuple(seeds) if seeds and len(set(seeds)) == len(seeds) else None
+
+
 def _shard(text: str) -> tuple[int, int] | None:
     """(I, N) of I/N; None if the text is not a shard."""
     numbers = [int(part) for part in text.split("/") if part.isdecimal()]
     valid = text.count("/") == 1 and len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]
     return (numbers[0], numbers[1]) if valid else None
+

@@ -37,6 +37,8 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
     """Split to evaluate on."""
     margins: Sequence[str] = field(default=(), metadata=NEUTRAL)
     """Also measure each sample's distance to the decision boundary: fmn (also the flag alone), ddn, deepfool."""
+    checks: Literal["all", "quick"] = "all"
+    """quick: without the checks that run further attacks (beyond all bounds, and a longer one)."""
     strict: bool = field(default=False, metadata=NEUTRAL)
     """Exit with code 1 if a check gives a warning."""
     save_adversarial: bool = field(default=False, metadata=NEUTRAL)

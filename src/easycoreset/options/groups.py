@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from easycoreset.errors import require
+from easycoreset.errors import UsageError, require
 from easycoreset.options.fields import (
     ABOVE_0,
     AT_LEAST_0,
@@ -235,6 +235,29 @@ def check_radii(eps: Sequence[float], norm: Norm) -> None:
     require(len(eps) > 0, "eps", "given", eps)
     for value in eps:
         require(norm == "l2" or value <= 1, "eps", "in [0, 1] for linf, >= 0 for l2", value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerOptions(CommandOptions):
+    """Where the steps of a plan run, and for how long; it does not change results."""
+
+    on: str | None = field(default=None, metadata=NEUTRAL)
+    """`ray` or `ray:HOST:PORT`: run the steps on a Ray cluster; default: on this machine."""
+    workers: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
+    """Steps run at once, each in a process with one thread (or GPU); with Ray, default: one per CPU (or GPU)."""
+    minutes: float | None = field(default=None, metadata=NEUTRAL | ABOVE_0)
+    """Stop after this many minutes; the same command resumes."""
+    dry_run: bool = field(default=False, metadata=NEUTRAL)
+    """Print the missing steps and an estimate of time, memory and disk, and run nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name, _, address = (self.on or "ray").partition(":")
+        require(name == "ray" and not address.startswith("/"), "on", "ray or ray:HOST:PORT", self.on)
+        if self.on is not None and self.dry_run and self.workers is None:
+            raise UsageError(
+                "workers must be given with on and dry_run: an estimate does not ask a cluster for its size"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

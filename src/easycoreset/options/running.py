@@ -10,13 +10,16 @@ from easycoreset.options.groups import (
     ComputeOptions,
     FractionOptions,
     ModelOptions,
+    RunnerOptions,
     SelectionOptions,
     check_radii,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineOptions(AttackOptions, FractionOptions, SelectionOptions, ModelOptions, ComputeOptions):
+class PipelineOptions(
+    AttackOptions, FractionOptions, SelectionOptions, ModelOptions, ComputeOptions, RunnerOptions
+):
     """Options of `run`."""
 
     per_class: bool = True

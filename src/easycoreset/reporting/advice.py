@@ -6,6 +6,7 @@ from easycoreset.console import format_eps, format_percent
 from easycoreset.options.comparing import FULL
 from easycoreset.statistics import Contrast, Group, PlannedContrast
 from easycoreset.statistics.planned_contrasts import BASELINE, CONTROL_METHODS, EQUAL_UPDATES, MATCHED_CLEAN
+from easycoreset.statistics.settings import Setting
 
 MAX_OTHER_SETTINGS = 3  # further settings that have a sentence each
 
@@ -29,7 +30,7 @@ def advise(contrasts: Sequence[Contrast], groups: Sequence[Group]) -> str:
     return " ".join(sentences)
 
 
-def _in_setting(contrasts: Sequence[Contrast], setting: tuple[str, str | None, str, float]) -> list[Contrast]:
+def _in_setting(contrasts: Sequence[Contrast], setting: Setting) -> list[Contrast]:
     """The contrasts of a setting at the eps of its declared ones, else at the first eps."""
     contrasts = [contrast for contrast in contrasts if contrast.plan.setting == setting]
     eps = next((contrast.plan.eps for contrast in contrasts if contrast.declared), contrasts[0].plan.eps)
@@ -203,5 +204,5 @@ def _higher_or_lower(contrast: Contrast) -> str:
 
 def _find_group(method: str, plan: PlannedContrast, groups: Sequence[Group]) -> Group | None:
     """The group of a method in the plan's setting and at its budget; None if there is none."""
-    key = (method, plan.fraction, plan.objective, f"{plan.size} {plan.unit}")
-    return next((g for g in groups if (g.method, g.fraction, g.objective, g.budget) == key), None)
+    key = (method, plan.setting, f"{plan.size} {plan.unit}")
+    return next((g for g in groups if (g.method, g.setting, g.budget) == key), None)

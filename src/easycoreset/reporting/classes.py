@@ -7,6 +7,7 @@ import numpy as np
 from easycoreset.console import format_eps
 from easycoreset.reporting.page import DataTable, Section
 from easycoreset.statistics import Estimate, Outcomes, Row, estimate
+from easycoreset.statistics.settings import differing_fields
 
 WORST = (
     "The worst class has the lowest mean robust accuracy over seeds. Choosing the lowest of several makes it look "
@@ -19,6 +20,7 @@ def describe_classes(outcomes: Outcomes) -> list[Section]:
     """The worst class of every row at the main eps and largest budget; all classes where there are not too many."""
     worst: list[list[Any]] = []
     all_rows: list[list[Any]] = []
+    fields = differing_fields(outcomes.grid)
     for setting, rows in outcomes.grid.items():
         eps = outcomes.main_eps(setting)
         for method in dict.fromkeys(method for method, _ in rows):
@@ -27,8 +29,9 @@ def describe_classes(outcomes: Outcomes) -> list[Section]:
             if row is None:
                 continue
             head = [
-                setting[2],
-                setting[3],
+                *(getattr(setting, name) for name in fields),
+                setting.objective,
+                setting.fraction,
                 method,
                 f"{size} {outcomes.budget_unit(setting)}",
                 format_eps(eps),
@@ -44,7 +47,7 @@ def describe_classes(outcomes: Outcomes) -> list[Section]:
             )
     if not worst:
         return []
-    columns = ["objective", "kept", "method", "budget", "eps", "seeds", "class", "robust", "low", "high", "images"]
+    columns = [*fields, "objective", "kept", "method", "budget", "eps", "seeds", "class", "robust", "low", "high", "images"]
     tables = [DataTable("robust accuracy in % of the worst class", [*columns, "all classes"], worst)]
     sections = [Section("Worst class", [WORST], tables=tables)]
     if all_rows:

@@ -10,16 +10,15 @@ from typing import Any
 import pyarrow as pa
 
 from easycoreset.console import format_eps, format_percent
-from easycoreset.options import ModelOptions, ScoringOptions, TrainingOptions, ValidationOptions
+from easycoreset.options import ScoringOptions, TrainingOptions, ValidationOptions
 from easycoreset.options.comparing import FULL
-from easycoreset.records import read_record
+from easycoreset.plan_folders import read_cell, read_plan, step_folder
 from easycoreset.reporting.advice import advise
 from easycoreset.reporting.classes import describe_classes
 from easycoreset.reporting.contrasts import (
     make_contrast_table,
     make_sensitivity_table,
     open_outcomes,
-    read_experiment_record,
     read_results,
     verdict_sentences,
 )
@@ -31,6 +30,8 @@ from easycoreset.reporting.start_history import describe_start_history
 from easycoreset.reporting.strong_attacks import describe_strong_attacks
 from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results, read_plans
 from easycoreset.statistics.planned_contrasts import BASELINE
+from easycoreset.statistics.results import list_warnings
+from easycoreset.statistics.settings import Setting, differing_fields
 
 
 def describe_comparison(folder: Path) -> list[Section]:
@@ -38,15 +39,15 @@ def describe_comparison(folder: Path) -> list[Section]:
     results = read_results(folder)
     if not results.num_rows:
         return [Section("Results", ["No cell is finished yet."])]
-    record = read_experiment_record(folder)
-    plans = read_plans(record)
-    outcomes = open_outcomes(folder, results, plans)
-    contrasts = contrast_all(outcomes, plans)
+    record = read_plan(folder)
+    outcomes = open_outcomes(folder, results)
+    contrasts = contrast_all(outcomes, read_plans(record))
     groups = group_results(results)
     declared = [contrast for contrast in contrasts if contrast.declared]
-    cells = {name: read_record(folder / "cells" / name / "cell.json") for name in _cell_names(results)}
+    names = _cell_names(results)
+    cells = [c for cell in record["cells"] if cell["name"] in names and (c := read_cell(folder, cell)) is not None]
     return [
-        _verdict(results, contrasts, groups, record.get("planned")),
+        _verdict(results, contrasts, groups, len(record["cells"])),
         Section("Clean against robust accuracy", [FRONTIER_NOTE], figures=draw_frontiers(results, groups)),
         *describe_fractions(groups),
         Section("Robustness over eps", figures=draw_curves(groups)),
@@ -64,29 +65,30 @@ def describe_comparison(folder: Path) -> list[Section]:
             if declared
             else []
         ),
-        *describe_strong_attacks(cells, outcomes),
+        *describe_strong_attacks(results, outcomes),
         *describe_classes(outcomes),
         Section("Every contrast", [EXPLORATORY_NOTE], tables=[make_contrast_table(contrasts)], collapsed=True),
-        _class_counts(results, cells),
+        _class_counts(cells),
         describe_start_history(record),
-        *_hardness(folder, groups),
+        *_hardness(folder, record, groups),
         _warnings(cells),
     ]
 
 
-def _setting(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
+def _setting(results: pa.Table, cells: Sequence[dict[str, Any]]) -> Section:
     """The data, the training and the attacks."""
     rows = results.to_pylist()
     bullets = [f"Data {', '.join(_distinct(rows, 'data'))}; model {', '.join(_distinct(rows, 'model'))}."]
-    bullets.append(f"Training: {', '.join(_training_options([cell['options'] for cell in cells.values()]))}.")
+    bullets.append(f"Training: {', '.join(_training_options(cells))}.")
     for objective in _distinct(rows, "objective"):
         name, parameters = objective.partition(":")[::2]
         if name != "standard" and "." not in name and "eps=" not in parameters:
             bullets.append(f"{objective} was trained at its default eps, 8/255.")
-    attacks = {name: fields for cell in cells.values() for name, fields in cell.get("attacks", {}).items()}
+    evaluated = (entry for cell in cells for entry in cell["evaluated"])
+    attacks = {name: fields for entry in evaluated for name, fields in entry.get("attacks", {}).items()}
     for name, fields in attacks.items():
         bullets.append(f"Attack {name}: {', '.join(f'{key} {_format_value(value)}' for key, value in fields.items())}.")
-    image_counts = {(row["eps"], row["samples"]) for row in rows}
+    image_counts = {(row["eps"], row["samples"]) for row in rows if not row["strong"]}
     if len({count for _, count in image_counts}) > 1:
         counts = ", ".join(f"{count} at eps {format_eps(eps)}" for eps, count in sorted(image_counts))
         bullets.append(f"The accuracies are of different numbers of test images: {counts}.")
@@ -95,16 +97,13 @@ def _setting(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
 
 def _training_options(cells: Sequence[dict[str, Any]]) -> list[str]:
     """Values of the main options in any cell, and of all others that are off their default in any cell."""
-    defaults = {
-        option.name: option.default
-        for group in (ModelOptions, TrainingOptions, ValidationOptions, ScoringOptions)
-        for option in dataclasses.fields(group)
-    }
     shown: list[str] = []
-    for name in dict.fromkeys((*MAIN_OPTIONS, *defaults)):
-        values = list(dict.fromkeys(cell[name] for cell in cells if name in cell))
-        if name in MAIN_OPTIONS or (name != "model" and set(values) - {defaults[name]}):
-            shown += [f"{name} {' or '.join(map(_format_value, values))}"] if values else []
+    for kind, options, defaults in (("", "training", TRAINING_DEFAULTS), ("score.", "scoring", SCORING_DEFAULTS)):
+        main = MAIN_OPTIONS if not kind else ("epochs",)
+        for name in dict.fromkeys((*main, *defaults)):
+            values = list(dict.fromkeys(cell[options][name] for cell in cells if name in cell[options]))
+            if name in main or set(values) - {defaults[name]}:
+                shown += [f"{kind}{name} {' or '.join(map(_format_value, values))}"] if values else []
     return shown
 
 
@@ -116,7 +115,11 @@ def _format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-MAIN_OPTIONS = ("scoring_epochs", "batch_size", "lr", "weight_decay", "schedule")  # shown even at their defaults
+MAIN_OPTIONS = ("batch_size", "lr", "weight_decay", "schedule")  # shown even at their defaults
+TRAINING_DEFAULTS = {
+    option.name: option.default for group in (TrainingOptions, ValidationOptions) for option in dataclasses.fields(group)
+}
+SCORING_DEFAULTS = {option.name: option.default for option in dataclasses.fields(ScoringOptions)}
 FRONTIER_NOTE = (
     "Training for fewer updates also raises robustness at small eps and lowers clean accuracy: a method is better only "
     "where it lies above the line of random subsets. Bars are standard errors over seeds."
@@ -135,11 +138,13 @@ RS2_NOTE = (
 )
 
 
-def _hardness(folder: Path, groups: Sequence[Group]) -> list[Section]:
-    """The sections of one scoring run, if any is still in the folder."""
-    score_file = next(iter(sorted((folder / "scores").glob("*/scores.parquet"))), None)
+def _hardness(folder: Path, record: dict[str, Any], groups: Sequence[Group]) -> list[Section]:
+    """The sections of one scoring run, if there is one."""
+    keys = [cell["steps"]["score"] for cell in record["cells"] if "score" in cell["steps"]]
+    folders = [step_folder(folder, "score", key) for key in keys]
+    scored = next((scored for scored in folders if (scored / "scores.parquet").exists()), None)
     fractions = sorted({group.fraction for group in groups if group.fraction < 1})
-    return [] if score_file is None else describe_scores(score_file.parent, fractions)
+    return [] if scored is None else describe_scores(scored, fractions)
 
 
 def _cell_names(results: pa.Table) -> list[str]:
@@ -162,12 +167,13 @@ def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[
     return Section("Verdict", [*([advice] if advice else []), intro], bullets=declared)
 
 
-def _selection_costs(results: pa.Table) -> dict[tuple[str, float], list[float | None]]:
-    """(method, fraction) -> mean seconds and mean MB of selection over all cells, None if unknown."""
+def _selection_costs(results: pa.Table) -> dict[tuple[Any, ...], list[float | None]]:
+    """Setting and method -> mean seconds and mean MB of selection over all cells, None if unknown."""
+    names = (*Setting._fields, "method")
     cells = {row["cell"]: row for row in results.to_pylist()}.values()
-    costs: dict[tuple[str, float], list[float | None]] = {}
-    for key in {(row["method"], row["fraction"]) for row in cells}:
-        matching = [row for row in cells if (row["method"], row["fraction"]) == key]
+    costs: dict[tuple[Any, ...], list[float | None]] = {}
+    for key in {tuple(row[name] for name in names) for row in cells}:
+        matching = [row for row in cells if tuple(row[name] for name in names) == key]
         known = [[row[name] for row in matching if row.get(name) is not None] for name in COST_COLUMNS]
         costs[key] = [round(sum(values) / len(values), 3) if values else None for values in known]
     return costs
@@ -176,9 +182,11 @@ def _selection_costs(results: pa.Table) -> dict[tuple[str, float], list[float | 
 COST_COLUMNS = ("selection_seconds", "selection_mb")
 
 
-def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str, Any]]) -> DataTable:
+def _table(groups: Sequence[Group], results: pa.Table, cells: Sequence[dict[str, Any]]) -> DataTable:
     eps = sorted({key[1] for group in groups for key in group.robust})
+    fields = differing_fields(group.setting for group in groups)
     columns = [
+        *fields,
         "objective",
         "kept",
         "method",
@@ -199,9 +207,9 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: dict[str, dict[str
         figures = [group.clean, *(group.accuracy_at(e) for e in eps)]
         pairs = [(None, None) if f is None else (round(100 * f[0], 2), _rounded(100 * f[1])) for f in figures]
         numbers = [number for pair in pairs for number in pair]
-        cost = costs[group.method, group.fraction]
+        cost = costs[*group.setting, group.method]
         name = "full (RS2, up to order)" if group.method == FULL else group.method
-        setting = [group.objective, group.fraction, name, group.budget, group.seeds]
+        setting = [*(getattr(group, name) for name in fields), group.objective, group.fraction, name, group.budget, group.seeds]
         rows.append([*setting, *numbers, *format_epochs(group, epochs), *cost])
     return DataTable("accuracies in %, mean and standard deviation over seeds", columns, rows)
 
@@ -211,12 +219,12 @@ def _rounded(value: float) -> float | None:
     return None if value != value else round(value, 2)
 
 
-def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Section:
-    rows = reversed(results.to_pylist())  # the first cell of each key wins
-    cell_names = {(row["method"], row["fraction"]): row["cell"] for row in rows if row["seed"] == 0}
+def _class_counts(cells: Sequence[dict[str, Any]]) -> Section:
+    first = {(c["data"], c["method"], c["fraction"]): c for c in reversed(cells) if c["seed"] == 0}
+    several = len({data for data, _, _ in first}) > 1
     figures = []
-    for (method, fraction), name in sorted(cell_names.items()):
-        counts = cells[name]["class_counts"]
+    for (data_set, method, fraction), cell in sorted(first.items()):
+        counts = cell["chosen"]["class_counts"]
         if method in (BASELINE, FULL) or not counts["before"]:
             continue
         classes = list(range(len(counts["before"])))
@@ -226,7 +234,7 @@ def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Sectio
         ]
         figures.append(
             Figure(
-                f"{method}, {format_percent(fraction)} kept, seed 0: samples of each class",
+                f"{f'{data_set}: ' if several else ''}{method}, {format_percent(fraction)} kept, seed 0: samples of each class",
                 data,
                 axes_layout("class", "samples"),
             )
@@ -234,11 +242,12 @@ def _class_counts(results: pa.Table, cells: dict[str, dict[str, Any]]) -> Sectio
     return Section("Classes before and after", figures=figures)
 
 
-def _warnings(cells: dict[str, dict[str, Any]]) -> Section:
+def _warnings(cells: Sequence[dict[str, Any]]) -> Section:
     longer_checks = [
-        (record["options"]["objective"], check)
-        for record in cells.values()
-        for check in record["checks"]
+        (cell["objective"], check)
+        for cell in cells
+        for entry in cell["evaluated"]
+        for check in entry["checks"]
         if check["name"] == "longer_attack"
     ]
     bullets: list[str] = []
@@ -250,7 +259,7 @@ def _warnings(cells: dict[str, dict[str, Any]]) -> Section:
             f"{overestimate}, at the eps where each was tried; try autoattack"
         )
     summarised = {check["message"] for _, check in longer_checks}
-    counted = Counter(text for record in cells.values() for text in record["warnings"] if text not in summarised)
+    counted = Counter(text for cell in cells for text in list_warnings(cell) if text not in summarised)
     bullets += [f"{text} ({count} of {len(cells)} cells)" for text, count in counted.most_common()]
     return Section(
         "Warnings",

@@ -15,10 +15,10 @@ from easycoreset.console import format_eps, format_percent
 from easycoreset.errors import UsageError, quote
 from easycoreset.files import SCHEMA_VERSION, write_json
 from easycoreset.parquet import read_table
-from easycoreset.records import read_record
+from easycoreset.plan_folders import RESULTS, read_plan, step_folder
 from easycoreset.reporting.page import DataTable
-from easycoreset.statistics import Contrast, Estimate, Outcomes, Plans, contrast_all, read_plans
-from easycoreset.statistics.outcomes import STRONG_FILE
+from easycoreset.statistics import Contrast, Estimate, Outcomes, contrast_all, read_plans
+from easycoreset.statistics.settings import differing_fields
 
 CONTRASTS_FILE = "contrasts.json"
 OUTCOME_COLUMNS = {"index": "integer", "label": "integer", "attack": "text", "eps": "number", "broken": "bool"}
@@ -26,40 +26,14 @@ MAX_SENTENCES = 12  # declared contrasts that have a sentence each
 
 
 def measure_contrasts(folder: Path, results: pa.Table) -> list[Contrast]:
-    """Every contrast in an experiment's folder, the declared ones first."""
-    plans = read_plans(read_experiment_record(folder))
-    return contrast_all(open_outcomes(folder, results, plans), plans)
+    """Every contrast in a plan's folder, the declared ones first."""
+    return contrast_all(open_outcomes(folder, results), read_plans(read_plan(folder)))
 
 
-def open_outcomes(folder: Path, results: pa.Table, plans: Plans) -> Outcomes:
-    """The outcomes of every test image, read from the cells on demand.
-
-    They include cells that declared contrasts use but the last start left out.
-    """
+def open_outcomes(folder: Path, results: pa.Table) -> Outcomes:
+    """The outcomes of every test image, read from the evaluations on demand."""
     columns = [name for name in RESULT_COLUMNS if name in results.column_names]
-    rows = results.select(columns).to_pylist()
-    listed = {row["cell"] for row in rows}
-    missing = dict.fromkeys(name for plan in plans.family for name in plan.cells if name not in listed)
-    rows += [
-        row for name in missing if (folder / "cells" / name / "cell.json").exists() for row in _cell_rows(folder, name)
-    ]
-    table = pa.Table.from_pylist(rows) if rows else results
-    return Outcomes(table, partial(load_outcomes, folder), partial(load_strong, folder))
-
-
-def _cell_rows(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The rows of a finished cell, with the columns that contrasts use."""
-    if re.fullmatch(r"[0-9a-f]{16}", name) is None:
-        raise UsageError(f"{folder / 'run.json'}: a cell must be 16 hex digits; got {quote(name)}")
-    record = read_record(folder / "cells" / name / "cell.json")
-    options = record["options"]
-    attacked = record["attacked"]
-    main = options.get("main_eps") or attacked[0]["eps"]
-    facts = {
-        key: options.get(key)
-        for key in ("data", "model", "method", "fraction", "objective", "updates", "epochs", "seed")
-    }
-    return [{"cell": name, "main": main, **facts, "attack": entry["attack"], "eps": entry["eps"]} for entry in attacked]
+    return Outcomes(results.select(columns), partial(load_outcomes, folder))
 
 
 def write_contrasts(folder: Path) -> None:
@@ -97,13 +71,13 @@ def _nan_to_null(value: Any) -> Any:
 
 
 RESULT_COLUMNS = {  # name -> type; `?` allows nulls
-    **dict.fromkeys(("cell", "method", "objective", "attack", "data"), "text"),
-    "model": "text?",
+    **dict.fromkeys(("cell", "method", "objective", "attack", "data", "variant"), "text"),
+    **dict.fromkeys(("model", "evaluation"), "text?"),
     "norm": "text?",
     **dict.fromkeys(("fraction", "clean", "eps", "accuracy", "main", "seconds", "selection_seconds"), "number"),
     **dict.fromkeys(("seed", "samples", "kept", "warnings"), "integer"),
     "selection_mb": "number?",
-    "weighted": "bool",
+    **dict.fromkeys(("weighted", "strong"), "bool"),
     **dict.fromkeys(("updates", "epochs"), "integer?"),
 }
 SHARE_COLUMNS = ("fraction", "clean", "accuracy")
@@ -115,25 +89,26 @@ def read_results(folder: Path) -> pa.Table:
     Raises:
         UsageError: it is missing or damaged, or a cell's name is not 16 hex digits.
     """
-    table = read_table(folder / "results.parquet", RESULT_COLUMNS)
-    for name in set(table["cell"].to_pylist()):
+    table = read_table(folder / RESULTS, RESULT_COLUMNS)
+    for name in {name for column in ("cell", "evaluation") for name in table[column].to_pylist() if name is not None}:
         if re.fullmatch(r"[0-9a-f]{16}", name) is None:
-            raise UsageError(f"{folder / 'results.parquet'}: a cell must be 16 hex digits; got {quote(name)}")
+            raise UsageError(f"{folder / RESULTS}: a cell must be 16 hex digits; got {quote(name)}")
     for name in (name for name, kind in RESULT_COLUMNS.items() if kind == "number"):
         if not np.isfinite(table[name].to_numpy()).all():
-            raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be finite")
+            raise UsageError(f"{folder / RESULTS}: column {quote(name)} must be finite")
         if name in SHARE_COLUMNS and not ((table[name].to_numpy() >= 0) & (table[name].to_numpy() <= 1)).all():
-            raise UsageError(f"{folder / 'results.parquet'}: column {quote(name)} must be in [0, 1]")
+            raise UsageError(f"{folder / RESULTS}: column {quote(name)} must be in [0, 1]")
     image_counts: dict[tuple[Any, ...], int] = {}
     facts_by_cell: dict[str, tuple[Any, ...]] = {}
     for row in table.to_pylist():
-        facts = tuple(row[name] for name in ("data", "model", "method", "objective", "fraction", "seed", "clean"))
+        facts = tuple(row[name] for name in ("data", "model", "variant", "method", "objective", "fraction", "seed", "clean"))
         if facts_by_cell.setdefault(row["cell"], facts) != facts:
-            raise UsageError(f"{folder / 'results.parquet'}: the rows of cell {row['cell']} contradict each other")
-        key = tuple(row[name] for name in ("data", "model", "objective", "fraction", "eps"))
+            raise UsageError(f"{folder / RESULTS}: the rows of cell {row['cell']} contradict each other")
+        names = ("data", "model", "variant", "objective", "fraction", "eps")
+        key = (*(row[name] for name in names), row["attack"] if row["strong"] else "")
         if image_counts.setdefault(key, row["samples"]) != row["samples"] or (row["updates"] or row["epochs"]) is None:
             raise UsageError(
-                f"{folder / 'results.parquet'}: rows that are compared must have equally many images, and a budget each"
+                f"{folder / RESULTS}: rows that are compared must have equally many images, and a budget each"
             )
     return table
 
@@ -150,7 +125,7 @@ def verdict_sentences(declared: Sequence[Contrast]) -> list[str]:
     sentences = [contrast.describe() for contrast in sorted(conclusive, key=lambda c: (not c.primary, -c.gain))]
     for verdict in dict.fromkeys(contrast.verdict for contrast in declared if contrast not in conclusive):
         descriptions = [
-            f"{c.method} against {c.against} ({c.plan.objective}, {format_percent(c.plan.fraction)})"
+            f"{c.method} against {c.against} ({c.label}{c.plan.objective}, {format_percent(c.plan.fraction)})"
             for c in declared
             if c.verdict == verdict and c not in conclusive
         ]
@@ -160,9 +135,11 @@ def verdict_sentences(declared: Sequence[Contrast]) -> list[str]:
 
 def make_contrast_table(contrasts: Sequence[Contrast]) -> DataTable:
     """The table of all contrasts."""
+    fields = differing_fields(contrast.plan.setting for contrast in contrasts)
     columns = [
         "method",
         "against",
+        *fields,
         "objective",
         "kept",
         "budget",
@@ -187,6 +164,7 @@ def make_contrast_table(contrasts: Sequence[Contrast]) -> DataTable:
             [
                 plan.method,
                 plan.against,
+                *(getattr(plan, name) for name in fields),
                 plan.objective,
                 plan.fraction,
                 f"{plan.size} {plan.unit}",
@@ -209,9 +187,11 @@ def make_sensitivity_table(declared: Sequence[Contrast]) -> DataTable:
     seeds = sorted({seed for contrast in declared for seed in contrast.gains})
     attacks = list(dict.fromkeys(name for contrast in declared for name in contrast.strong))
     strong_columns = [f"{name}: {statistic}" for name in attacks for statistic in ("gain", "low", "high", "images")]
+    fields = differing_fields(contrast.plan.setting for contrast in declared)
     columns = [
         "method",
         "against",
+        *fields,
         "objective",
         "kept",
         *(f"seed {seed}" for seed in seeds),
@@ -229,7 +209,8 @@ def make_sensitivity_table(declared: Sequence[Contrast]) -> DataTable:
     for c in declared:
         trimmed = c.without_extreme
         trimmed_figures = (None, None, None) if trimmed is None else (trimmed.mean, trimmed.low, trimmed.high)
-        row: list[Any] = [c.method, c.against, c.plan.objective, c.plan.fraction]
+        setting = [*(getattr(c.plan, name) for name in fields), c.plan.objective, c.plan.fraction]
+        row: list[Any] = [c.method, c.against, *setting]
         row += [_in_points(c.gains.get(seed, math.nan)) for seed in seeds]
         row += [
             *map(_in_points, (c.gain, c.low, c.high)),
@@ -255,13 +236,13 @@ def _three_digits(value: float) -> float | None:
     return float(f"{value:.3g}") if math.isfinite(value) else None
 
 
-def load_outcomes(folder: Path, name: str) -> pa.Table:
-    """A cell's per-image outcomes.
+def load_outcomes(folder: Path, key: str) -> pa.Table:
+    """The outcomes of each image in one evaluation.
 
     Raises:
         UsageError: they are missing or damaged, or an attacked image does not have exactly one clean prediction.
     """
-    file = folder / "cells" / name / "predictions.parquet"
+    file = step_folder(folder, "evaluate", key) / "predictions.parquet"
     table = read_table(file, OUTCOME_COLUMNS)
     index = table["index"].to_numpy()
     attacks = np.array(table["attack"].to_pylist(), object)
@@ -272,34 +253,3 @@ def load_outcomes(folder: Path, name: str) -> pa.Table:
     if not is_valid or not np.isfinite(table["eps"].to_numpy()).all():
         raise UsageError(f"{file}: must contain exactly one clean row of every attacked image, and finite eps")
     return table
-
-
-def load_strong(folder: Path, name: str) -> pa.Table | None:
-    """The outcomes of strong attacks on some of a cell's images; None where there were none.
-
-    Raises:
-        UsageError: they are damaged, or contain images that the cell does not have.
-    """
-    file = folder / "cells" / name / STRONG_FILE
-    if not file.exists():
-        return None
-    table = read_table(file, OUTCOME_COLUMNS)
-    cell_images = load_outcomes(folder, name)["index"].to_numpy()
-    is_valid = np.isin(table["index"].to_numpy(), cell_images).all() and not table["broken"].null_count
-    if not is_valid or not np.isfinite(table["eps"].to_numpy()).all():
-        raise UsageError(f"{file}: must contain only images of predictions.parquet, at finite eps")
-    return table
-
-
-def read_experiment_record(folder: Path) -> dict[str, Any]:
-    """An experiment's `run.json`; empty where there is none.
-
-    Raises:
-        UsageError: it is damaged, or has another schema version.
-    """
-    file = folder / "run.json"
-    record = read_record(file) if file.exists() else {}
-    if record.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-        version = quote(record["schema_version"])
-        raise UsageError(f"{file}: schema_version must be {SCHEMA_VERSION}; got {version}")
-    return record

@@ -1,12 +1,10 @@
 """The compute of the rows of a comparison in epochs, which are passes over all training samples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from easycoreset.options.comparing import FULL
-from easycoreset.selection import load_selector, required_inputs
 from easycoreset.statistics import Group
-from easycoreset.user_modules import is_user_spec
+from easycoreset.statistics.settings import Setting
 
 EPOCHS_NOTE = (
     "Compute is counted in epochs, which are passes over all training samples: those of training alone, and together "
@@ -16,34 +14,27 @@ EPOCHS_NOTE = (
 )
 
 
-def count_epochs(cells: Mapping[str, dict[str, Any]]) -> dict[tuple[str, float, str, str], tuple[float, float | None]]:
-    """(method, fraction, objective, budget) -> epochs of training, and with scoring (None if unknown)."""
-    epochs_by_row: dict[tuple[str, float, str, str], tuple[float, float | None]] = {}
-    for record in cells.values():
-        options = record["options"]
-        total = sum(record["class_counts"]["before"])
-        updates = options.get("updates")
-        epochs = options.get("epochs")
-        batch_size = options.get("batch_size")
-        scoring_epochs = options.get("scoring_epochs")
-        if not total or None in (updates or epochs, batch_size, scoring_epochs):
+Counts = dict[tuple[Setting, str, str], tuple[float, float | None]]
+
+
+def count_epochs(cells: Sequence[Mapping[str, Any]]) -> Counts:
+    """(setting, method, budget) -> epochs of training, and with scoring (None if unknown)."""
+    epochs_by_row: Counts = {}
+    for cell in cells:
+        total = sum(cell["chosen"]["class_counts"]["before"])
+        updates, epochs = cell["updates"], cell["epochs"]
+        batch_size = cell["training"].get("batch_size")
+        scoring_epochs = cell["scoring"].get("epochs", 0)
+        if not total or batch_size is None:
             continue
-        training = updates * batch_size / total if updates else epochs * record["kept"] / total
-        scored = method_uses_scores(options["method"])
-        with_scoring = None if scored is None else training + 2 * scoring_epochs * scored
+        training = updates * batch_size / total if updates else epochs * cell["chosen"]["kept"] / total
         budget = f"{updates} updates" if updates else f"{epochs} epochs"
-        epochs_by_row[options["method"], options["fraction"], options["objective"], budget] = (training, with_scoring)
+        setting = Setting(*(cell[name] for name in Setting._fields))
+        epochs_by_row[setting, cell["method"], budget] = (training, training + 2 * scoring_epochs)
     return epochs_by_row
 
 
-def format_epochs(group: Group, epochs: Mapping[tuple[str, float, str, str], tuple[float, float | None]]) -> list[Any]:
+def format_epochs(group: Group, epochs: Counts) -> list[Any]:
     """Both numbers of `count_epochs` for a row, rounded; None where unknown."""
-    pair = epochs.get((group.method, group.fraction, group.objective, group.budget), (None, None))
+    pair = epochs.get((group.setting, group.method, group.budget), (None, None))
     return [None if value is None else round(value, 1) for value in pair]
-
-
-def method_uses_scores(method: str) -> bool | None:
-    """Whether a method uses scores; None for a method from a user's module, which is not imported here."""
-    if method == FULL or method.startswith("file"):
-        return False
-    return None if is_user_spec(method) else required_inputs(load_selector(method)[1]) != ()

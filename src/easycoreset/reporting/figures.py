@@ -8,10 +8,17 @@ from easycoreset.console import format_duration, format_eps, format_percent
 from easycoreset.options.comparing import FULL
 from easycoreset.reporting.page import Figure, Section, axes_layout, eps_layout, error_bars, line_trace
 from easycoreset.statistics import Group
+from easycoreset.statistics.settings import Setting, differing_fields, label_setting
 
 
-def _settings(groups: Sequence[Group]) -> list[tuple[str, float]]:
-    return list(dict.fromkeys((g.objective, g.fraction) for g in groups if g.method != FULL))
+def _settings(groups: Sequence[Group]) -> list[Setting]:
+    return list(dict.fromkeys(group.setting for group in groups if group.method != FULL))
+
+
+def _captions(groups: Sequence[Group]) -> dict[Setting, str]:
+    """What every setting differs in, for captions."""
+    fields = differing_fields(group.setting for group in groups)
+    return {group.setting: label_setting(group.setting, fields) for group in groups}
 
 
 def _method_numbers(groups: Sequence[Group]) -> dict[str, int]:
@@ -20,8 +27,10 @@ def _method_numbers(groups: Sequence[Group]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def _in_setting(groups: Sequence[Group], objective: str, fraction: float) -> list[Group]:
-    return [g for g in groups if g.objective == objective and (g.fraction == fraction or g.method == FULL)]
+def _in_setting(groups: Sequence[Group], setting: Setting) -> list[Group]:
+    """The groups of a setting, training on all data among them."""
+    same = [group for group in groups if group.setting.without_fraction == setting.without_fraction]
+    return [group for group in same if group.fraction == setting.fraction or group.method == FULL]
 
 
 def _standard_error(mean_std: tuple[float, float], seeds: int) -> float:
@@ -30,14 +39,18 @@ def _standard_error(mean_std: tuple[float, float], seeds: int) -> float:
 
 def draw_frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
     """Robust against clean accuracy, one line per method over its budgets."""
-    main_eps = {row["objective"]: row["main"] for row in results.select(["objective", "main"]).to_pylist()}
+    main_eps = {
+        Setting(*(row[name] for name in Setting._fields)): row["main"]
+        for row in results.select([*Setting._fields, "main"]).to_pylist()
+    }
+    captions = _captions(groups)
     numbers = _method_numbers(groups)
     figures = []
-    for objective, fraction in _settings(groups):
-        eps = main_eps[objective]
+    for setting in _settings(groups):
+        eps = main_eps[setting]
         data = []
         pairs = [
-            (g, robust) for g in _in_setting(groups, objective, fraction) if (robust := g.accuracy_at(eps)) is not None
+            (g, robust) for g in _in_setting(groups, setting) if (robust := g.accuracy_at(eps)) is not None
         ]
         for method in dict.fromkeys(group.method for group, _ in pairs):
             points = sorted(((g, r) for g, r in pairs if g.method == method), key=lambda pair: pair[0].clean[0])
@@ -53,9 +66,8 @@ def draw_frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
                     hovertemplate="%{text}<br>clean %{x:.1f}, robust %{y:.1f}",
                 )
             )
-        caption = (
-            f"{objective}, {format_percent(fraction)} kept: accuracy at eps {format_eps(eps)} against clean accuracy"
-        )
+        where = f"{captions[setting]}{setting.objective}, {format_percent(setting.fraction)} kept"
+        caption = f"{where}: accuracy at eps {format_eps(eps)} against clean accuracy"
         figures.append(
             Figure(caption, data, axes_layout("clean accuracy, %", f"robust accuracy at eps {format_eps(eps)}, %"))
         )
@@ -63,10 +75,10 @@ def draw_frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
 
 
 def _largest_budget(groups: Sequence[Group]) -> list[Group]:
-    """The group of the largest budget for each method, objective and fraction."""
-    largest: dict[tuple[str, str, float], Group] = {}
+    """The group of the largest budget for each method and setting."""
+    largest: dict[tuple[str, Setting], Group] = {}
     for group in groups:
-        key = (group.method, group.objective, group.fraction)
+        key = (group.method, group.setting)
         if key not in largest or int(group.budget.split()[0]) > int(largest[key].budget.split()[0]):
             largest[key] = group
     return list(largest.values())
@@ -78,8 +90,9 @@ def describe_fractions(groups: Sequence[Group]) -> list[Section]:
         return []
     numbers = _method_numbers(groups)
     figures = []
-    for objective in dict.fromkeys(group.objective for group in groups):
-        matching = [group for group in _largest_budget(groups) if group.objective == objective]
+    captions = {setting.without_fraction: caption for setting, caption in _captions(groups).items()}
+    for pooled, caption in captions.items():
+        matching = [group for group in _largest_budget(groups) if group.setting.without_fraction == pooled]
         eps = sorted({key[1] for group in matching for key in group.robust})
         for name, attacked_eps in [("clean", None), *((f"eps {format_eps(e)}", e) for e in eps)]:
             data = []
@@ -99,7 +112,7 @@ def describe_fractions(groups: Sequence[Group]) -> list[Section]:
                 )
             figures.append(
                 Figure(
-                    f"{objective}: accuracy, {name}, against the fraction kept",
+                    f"{caption}{pooled.objective}: accuracy, {name}, against the fraction kept",
                     data,
                     axes_layout("kept, %", f"accuracy, {name}, %"),
                 )
@@ -111,9 +124,10 @@ def draw_curves(groups: Sequence[Group]) -> list[Figure]:
     """Accuracy over eps, at the largest budgets."""
     numbers = _method_numbers(groups)
     figures = []
-    for objective, fraction in _settings(groups):
+    captions = _captions(groups)
+    for setting in _settings(groups):
         data = []
-        for group in _largest_budget(_in_setting(groups, objective, fraction)):
+        for group in _largest_budget(_in_setting(groups, setting)):
             eps = sorted({key[1] for key in group.robust})
             points = [(0.0, group.clean), *((e, at) for e in eps if (at := group.accuracy_at(e)) is not None)]
             data.append(
@@ -125,14 +139,15 @@ def draw_curves(groups: Sequence[Group]) -> list[Figure]:
                     error_y=error_bars([_standard_error(v, group.seeds) for _, v in points]),
                 )
             )
-        caption = f"{objective}, {format_percent(fraction)} kept: accuracy under attack over eps, largest budgets"
+        where = f"{captions[setting]}{setting.objective}, {format_percent(setting.fraction)} kept"
+        caption = f"{where}: accuracy under attack over eps, largest budgets"
         figures.append(Figure(caption, data, eps_layout(eps for curve in data for eps in curve["x"])))
     return figures
 
 
 def draw_cost(results: pa.Table) -> Figure:
     """Each cell's seconds and robust accuracy."""
-    rows = [row for row in results.to_pylist() if row["eps"] == row["main"]]
+    rows = [row for row in results.to_pylist() if row["eps"] == row["main"] and not row["strong"]]
     numbers = {name: i for i, name in enumerate(dict.fromkeys(["random", *(row["method"] for row in rows)]))}
     data = []
     for method in dict.fromkeys(row["method"] for row in rows):

@@ -5,22 +5,18 @@ from typing import Any
 
 from easycoreset.console import format_percent
 from easycoreset.reporting.page import DataTable, Section
-from easycoreset.statistics import PlannedContrast, list_starts
+from easycoreset.statistics import PlannedContrast
 
 DECLARED = (
     "Declared contrasts are those that the first start named, with their seeds, before any cell that they use was "
     "evaluated: one family of fixed size. What was added later (methods, contrasts, seeds) always stays exploratory in "
     "this folder."
 )
-FIRST_VERSION = (
-    "Version 0.1 wrote this record and kept only its last start: the declared contrasts are taken from that start, and "
-    "the record does not show what earlier starts added."
-)
 
 
 def describe_start_history(record: Mapping[str, Any]) -> Section:
     """The section "How this was run"."""
-    starts = list_starts(record)
+    starts: Sequence[Mapping[str, Any]] = record.get("starts", ())
     if not starts:
         return Section("How this was run", ["No record of its starts exists, so no contrast counts as declared."])
     table_rows = [_start_row(number, start) for number, start in enumerate(starts)]
@@ -37,10 +33,9 @@ def describe_start_history(record: Mapping[str, Any]) -> Section:
         "added",
         "command line",
     ]
-    texts = [DECLARED, *([FIRST_VERSION] if any("version" in start for start in starts) else [])]
     return Section(
         "How this was run",
-        texts,
+        [DECLARED],
         bullets=_describe_additions(starts),
         tables=[DataTable("starts", columns, table_rows)],
     )
@@ -73,9 +68,10 @@ def _describe_additions(starts: Sequence[Mapping[str, Any]]) -> list[str]:
             continue
         earlier_rows = {row for earlier in starts[:number] for row in earlier["rows"]}
         rows = [row for row in start["rows"] if row not in earlier_rows] if earlier_rows else []
-        seeds = max(earlier["seeds"] for earlier in starts[:number])
+        known_seeds = {seed for earlier in starts[:number] for seed in earlier["seeds"]}
+        seeds = [str(seed) for seed in start["seeds"] if seed not in known_seeds]
         parts = [f"the rows {', '.join(rows)}"] if rows else []
-        parts += [f"seeds {seeds} to {start['seeds'] - 1}"] if start["seeds"] > seeds else []
+        parts += [f"seeds {', '.join(seeds)}"] if seeds else []
         contrasts = [_contrast_name(PlannedContrast.from_json(line["contrast"])) for line in start["declared"]]
         parts += [f"the contrasts {', '.join(contrasts)}"] if contrasts else []
         if parts:

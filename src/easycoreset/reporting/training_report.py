@@ -67,13 +67,13 @@ def describe_evaluation(folder: Path) -> list[Section]:
 def describe_reproduction(folder: Path) -> list[Section]:
     """How to reproduce it: command, options, versions, fingerprint."""
     blocks: list[str] = []
-    for name in ("run.json", "evaluation.json"):
+    for name in ("plan.json", "run.json", "evaluation.json"):
         if not (folder / name).exists():
             continue
         record = read_record(folder / name)
         command = record.get("command_line") or f"easycoreset {record.get('command', '')}"
         facts: dict[str, Any] = {
-            key: record[key] for key in ("options", "experiment", "versions", "started", "finished") if key in record
+            key: record[key] for key in ("options", "versions", "started", "finished") if key in record
         }
         blocks.append(f"{command}\n\n{json.dumps(facts, indent=1)}")
     return [Section("How to reproduce it", code="\n\n".join(blocks), collapsed=True)] if blocks else []

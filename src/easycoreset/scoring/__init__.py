@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from easycoreset.console import format_eps, log, progress
+from easycoreset.console import log
 from easycoreset.errors import OtherRunError, UsageError
-from easycoreset.feature_extraction import save_features, saved_feature_kinds
 from easycoreset.hardness.exact import normalisation_std
-from easycoreset.models.saved import load_weights, save_model
+from easycoreset.models.saved import save_model
 from easycoreset.options import ScoreOptions, accept_options, defaults_json
 from easycoreset.process_group import broadcast, is_main_process, preserve_rng
 from easycoreset.recorder import HardnessRecorder
@@ -31,6 +30,7 @@ from easycoreset.scoring.measures import (
     spell_measure,
     supported_measures,
 )
+from easycoreset.scoring.measuring import measure, save_missing_features
 from easycoreset.scoring.passes import (
     due_measures,
     fold_trajectory,
@@ -56,7 +56,7 @@ from easycoreset.training import (
 from easycoreset.training.distributed import open_distributed_run_folder
 from easycoreset.training.setup import options_record
 
-__all__ = ["compare_early", "score", "scores_file", "trajectory_folder"]
+__all__ = ["compare_early", "measure", "score", "scores_file", "trajectory_folder"]
 
 
 @accept_options(ScoreOptions)
@@ -102,7 +102,7 @@ def score(options: ScoreOptions) -> Scores:
         else:
             log.info("%s: training is finished already", options.out)
         if options.save_features is not None and is_main_process():
-            _save_features(setup, options, run)
+            save_missing_features(setup, options, run.path, run.path / "model.safetensors")
         if options.split == "test":
             score_other_split(setup, options, measures, run)
         broadcast(None)  # a barrier: the files of the main process are complete
@@ -126,35 +126,6 @@ def _refuse_changed_data(setup: TrainingSetup, options: ScoreOptions) -> None:
         f"out: {options.out} was made with other data{changes}; give another --out, or --overwrite "
         "(the scores there can still be used with --allow-subset)"
     )
-
-
-def _save_features(setup: TrainingSetup, options: ScoreOptions, run: RunFolder) -> None:
-    """Save the requested features of the training split that are missing, with the weights of the finished run."""
-    kinds = ("clean", "adversarial") if options.save_features == "adversarial" else ("clean",)
-    missing = [kind for kind in kinds if kind not in saved_feature_kinds(run.path, setup.split, options.feature_layer)]
-    if not missing:
-        return
-    model = fresh_model(setup)
-    load_weights(model, run.path / "model.safetensors")
-    batch_size = options.scoring_batch_size
-    eps = getattr(setup.objective, "eps", 8 / 255)
-    if "adversarial" in missing:
-        log.info("adversarial features are computed on PGD examples with eps %s, linf", format_eps(eps))
-    for kind in missing:
-        with progress(f"{kind} features", -(-len(setup.split) // batch_size)) as bar:
-            save_features(
-                model,
-                setup.split,
-                run.path,
-                kind=kind,
-                model_name=setup.model_name,
-                device=setup.device,
-                feature_layer=options.feature_layer,
-                eps=eps,
-                seed=options.seed,
-                batch_size=batch_size,
-                advance=lambda samples: bar.advance(),
-            )
 
 
 def _train_and_score(setup: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder) -> None:

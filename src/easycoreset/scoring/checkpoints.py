@@ -112,7 +112,7 @@ def score_checkpoints(options: ScoreOptions, measures: Measures) -> Scores:
         file = scores_file(run.path, options.split)
         if not run.done:
             log_costs(setup, measures, len(files))
-            scores = _score_models(setup, options, measures, run, split, epoch_numbers, models)
+            scores = score_models(setup, options, measures, run, split, epoch_numbers, models)
             if is_main_process():
                 warn_zero_gradients(scores)
                 scores.write(file)
@@ -143,7 +143,7 @@ def _refuse_training_options(options: ScoreOptions) -> None:
         require(getattr(options, name) == option.default, name, "left out with checkpoints", getattr(options, name))
 
 
-def _score_models(
+def score_models(
     setup: TrainingSetup,
     options: ScoreOptions,
     measures: Measures,
@@ -235,6 +235,6 @@ def score_other_split(setup: TrainingSetup, options: ScoreOptions, measures: Mea
         delete_written(run.path / f"{VOG_PREFIX}{split.name}.npy")
     broadcast(None)  # a barrier: the main process has deleted them
     models = kept_models(setup, run.path / "checkpoints", epoch_numbers)
-    scores = _score_models(setup, options, measures, run, split, epoch_numbers, models)
+    scores = score_models(setup, options, measures, run, split, epoch_numbers, models)
     if is_main_process():
         scores.write(file)

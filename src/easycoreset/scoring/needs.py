@@ -1,5 +1,6 @@
 """The columns and features that a coreset method needs from a scoring run."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -50,7 +51,12 @@ def method_inputs(selector: Selector) -> MethodInputs:
 
 
 def check_needs(
-    method: str, selector: Selector, model: nn.Module, images: Tensor, feature_layer: str | None = None
+    method: str,
+    selector: Selector,
+    model: nn.Module,
+    images: Tensor,
+    feature_layer: str | None = None,
+    measured: Sequence[str] = (),
 ) -> MethodInputs:
     """Check that a scoring run of the model provides the inputs of a method, and return them.
 
@@ -60,13 +66,14 @@ def check_needs(
         model: the model of the scoring run.
         images: [B,C,H,W], to find the model's last layer.
         feature_layer: name of the layer whose input is the features; None for the last linear layer.
+        measured: further columns that the scoring run is asked for.
 
     Raises:
         UsageError: the method needs a column that no scoring run makes, or features that the model does not have.
     """
     needs = method_inputs(selector)
-    if needs.other:
-        raise UsageError(f"method {quote(method)} needs {quote(needs.other[0])}, which no scoring run makes")
+    if unknown := [name for name in needs.other if name not in measured]:
+        raise UsageError(f"method {quote(method)} needs {quote(unknown[0])}, which no scoring run makes")
     if needs.arrays or "grand" in needs.hardness:
         try:
             find_last_layer(model, images, feature_layer)

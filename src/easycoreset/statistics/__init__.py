@@ -5,7 +5,7 @@ from easycoreset.statistics.intervals import Estimate, estimate, holm, sign_flip
 from easycoreset.statistics.measurement import contrast_all
 from easycoreset.statistics.outcomes import Outcomes, Row
 from easycoreset.statistics.planned_contrasts import PlannedContrast
-from easycoreset.statistics.starts import Plans, list_starts, read_plans
+from easycoreset.statistics.starts import Plans, read_plans
 from easycoreset.statistics.summary import Group, group_results, mean_std
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "estimate",
     "group_results",
     "holm",
-    "list_starts",
     "mean_std",
     "read_plans",
     "sign_flip_p",

@@ -41,6 +41,7 @@ class Contrast:
         extreme: the seed whose gain lies farthest from the mean.
         without_extreme: the estimate without that seed; None with fewer than three seeds.
         strong: strong attack -> the estimate under that attack, on fewer images.
+        label: what its setting differs in from those of other contrasts, as text.
     """
 
     plan: PlannedContrast
@@ -58,6 +59,7 @@ class Contrast:
     extreme: int | None = None
     without_extreme: Estimate | None = None
     strong: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
+    label: str = ""
 
     @property
     def method(self) -> str:
@@ -118,7 +120,7 @@ class Contrast:
     def describe(self) -> str:
         """State the setting, the verdict and its figures."""
         plan = self.plan
-        setting = f"{plan.objective}, {format_percent(plan.fraction)} kept, eps {format_eps(plan.eps)}"
+        setting = f"{self.label}{plan.objective}, {format_percent(plan.fraction)} kept, eps {format_eps(plan.eps)}"
         matched_by = "at the same budget" if plan.kind == EQUAL_UPDATES else "at the same clean accuracy"
         against = "all data" if plan.against == FULL else plan.against
         prefix = "Primary contrast: " if self.primary else ""

@@ -26,6 +26,7 @@ from easycoreset.statistics.planned_contrasts import (
     Kind,
     PlannedContrast,
 )
+from easycoreset.statistics.settings import differing_fields, label_setting
 from easycoreset.statistics.starts import Plans
 
 
@@ -52,7 +53,8 @@ def contrast_all(outcomes: Outcomes, plans: Plans | None = None) -> list[Contras
         if (contrast.gains or contrast.problem) and (plan.question, tuple(contrast.gains)) not in seen:
             seen.add((plan.question, tuple(contrast.gains)))
             contrasts.append(contrast)
-    return contrasts
+    fields = differing_fields(contrast.plan.setting for contrast in contrasts)
+    return [dataclasses.replace(c, label=label_setting(c.plan.setting, fields)) for c in contrasts]
 
 
 def _correct(family: Sequence[Contrast]) -> list[Contrast]:
@@ -178,10 +180,7 @@ def _list_plans(outcomes: Outcomes, planned: Sequence[PlannedContrast]) -> Itera
                     method=method,
                     against=against,
                     kind=kind,
-                    data=setting[0],
-                    model=setting[1],
-                    objective=setting[2],
-                    fraction=setting[3],
+                    **setting._asdict(),
                     eps=eps,
                     size=budget,
                     unit=outcomes.budget_unit(setting),

@@ -10,15 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from easycoreset.data_specs import data_name
 from easycoreset.errors import UsageError
 from easycoreset.statistics.settings import Setting, group_by_setting
 
 Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
-OutcomeLoader = Callable[[str], pa.Table]  # cell name -> its outcomes: index, label, attack, eps, broken
+OutcomeLoader = Callable[[str], pa.Table]  # evaluation -> its outcomes: index, label, attack, eps, broken
 Seeds = dict[tuple[str, int], dict[int, list[str]]]  # (method, budget) -> seed -> cells
-STRONG_FILE = "predictions-strong.parquet"  # outcomes under the strong attacks, in a cell's folder
 
 
 @dataclass(frozen=True)
@@ -51,27 +49,36 @@ class Outcomes:
 
     Attributes:
         results: results table as `compare` writes it.
-        load: cell name -> the cell's outcomes.
-        load_strong: cell name -> outcomes of some images under the strong attacks; None if there were none.
+        load: key of an evaluation -> its outcomes.
     """
 
     results: pa.Table
     load: OutcomeLoader
-    load_strong: Callable[[str], pa.Table | None] = lambda name: None
     _row_cache: dict[Any, Row | None] = field(default_factory=dict[Any, Row | None])
 
     def __post_init__(self) -> None:
         self.load = cache(self.load)
-        self.load_strong = cache(self.load_strong)
 
     @cached_property
-    def _attack_rows(self) -> list[dict[str, Any]]:
+    def _all_rows(self) -> list[dict[str, Any]]:
         """The rows of the table, without those that summarise all attacks."""
         return [row for row in self.results.to_pylist() if row["attack"] != "worst"]
 
+    @cached_property
+    def _attack_rows(self) -> list[dict[str, Any]]:
+        """The rows of attacks that are part of the worst case."""
+        return [row for row in self._all_rows if not row["strong"]]
+
+    @cached_property
+    def _by_cell(self) -> dict[str, list[dict[str, Any]]]:
+        by_cell: dict[str, list[dict[str, Any]]] = {}
+        for row in self._all_rows:
+            by_cell.setdefault(row["cell"], []).append(row)
+        return by_cell
+
     def _rows_in(self, setting: Setting) -> list[dict[str, Any]]:
         """The table's rows of a setting, whatever its fraction."""
-        return [row for row in self._attack_rows if _setting(row)[:3] == setting[:3]]
+        return [row for row in self._attack_rows if _setting(row).without_fraction == setting.without_fraction]
 
     @cached_property
     def grid(self) -> dict[Setting, Seeds]:
@@ -101,9 +108,8 @@ class Outcomes:
 
     def strong_attacks(self, setting: Setting) -> list[str]:
         """The strong attacks that were run on any cell of the setting."""
-        cells = (cell for seeds in self.grid[setting].values() for seed_cells in seeds.values() for cell in seed_cells)
-        tables = (table for cell in cells if (table := self.load_strong(cell)) is not None)
-        return list(dict.fromkeys(name for table in tables for name in table["attack"].unique().to_pylist()))
+        cells = {cell for seeds in self.grid[setting].values() for group in seeds.values() for cell in group}
+        return list(dict.fromkeys(row["attack"] for row in self._all_rows if row["strong"] and row["cell"] in cells))
 
     def row(
         self,
@@ -150,30 +156,33 @@ class Outcomes:
 
     def _read_cell(self, cell: str, eps: float, strong: str | None) -> tuple[Integers, Integers, Bools, Bools] | None:
         """(images, labels, clean, robust) of a cell, each [N] as in `Row`; None without outcomes."""
-        table = self.load(cell)
-        index = table["index"].to_numpy()
-        eps_column = table["eps"].to_numpy()
-        broken = table["broken"].to_numpy(zero_copy_only=False)
-        labels = table["label"].to_numpy() if "label" in table.column_names else np.zeros(len(index), np.int64)
-        clean = _is_attack(table, "clean")
-        attacked = ~clean & np.isclose(eps_column, eps)
-        attacked_index = index[attacked]
-        attacked_broken = broken[attacked]
-        if strong is not None:
-            strong_table = self.load_strong(cell)
-            is_strong = _is_attack(strong_table, strong) if strong_table is not None else np.zeros(0, bool)
-            if strong_table is None or not is_strong.any():
-                return None
-            attacked_index = strong_table["index"].to_numpy()[is_strong]
-            attacked_broken = strong_table["broken"].to_numpy(zero_copy_only=False)[is_strong]
-        if not len(attacked_index):
+        rows = [row for row in self._by_cell[cell] if np.isclose(row["eps"], eps)]
+        rows = [row for row in rows if (not row["strong"] if strong is None else row["attack"] == strong)]
+        read = [_read_outcomes(self.load(key), eps, strong) for key in dict.fromkeys(row["evaluation"] for row in rows)]
+        if not read or not len(read[0][0]):
             return None
-        images = np.unique(attacked_index)
-        broken_images = np.zeros(len(images), bool)
-        np.logical_or.at(broken_images, np.searchsorted(images, attacked_index), attacked_broken)
-        order = np.argsort(index[clean])
-        clean_rows = order[np.searchsorted(index[clean][order], images)]
-        return images.astype(np.int64), labels[clean][clean_rows], ~broken[clean][clean_rows], ~broken_images
+        images, labels, clean, robust = read[0]
+        for other_images, _, _, other_robust in read[1:]:
+            if not np.array_equal(images, other_images):
+                raise UsageError(f"results: the attacks on cell {cell} at eps {eps:g} were on different images")
+            robust = robust & other_robust
+        return images, labels, clean, robust
+
+
+def _read_outcomes(table: pa.Table, eps: float, attack: str | None) -> tuple[Integers, Integers, Bools, Bools]:
+    """(images, labels, clean, robust) of one evaluation at one eps, under one of its attacks or all of them."""
+    index = table["index"].to_numpy()
+    broken = table["broken"].to_numpy(zero_copy_only=False)
+    labels = table["label"].to_numpy() if "label" in table.column_names else np.zeros(len(index), np.int64)
+    clean = _is_attack(table, "clean")
+    attacked = ~clean & np.isclose(table["eps"].to_numpy(), eps)
+    attacked &= True if attack is None else _is_attack(table, attack)
+    images = np.unique(index[attacked])
+    broken_images = np.zeros(len(images), bool)
+    np.logical_or.at(broken_images, np.searchsorted(images, index[attacked]), broken[attacked])
+    order = np.argsort(index[clean])
+    clean_rows = order[np.searchsorted(index[clean][order], images)]
+    return images.astype(np.int64), labels[clean][clean_rows], ~broken[clean][clean_rows], ~broken_images
 
 
 def _is_attack(table: pa.Table, name: str) -> Bools:
@@ -181,7 +190,7 @@ def _is_attack(table: pa.Table, name: str) -> Bools:
 
 
 def _setting(row: dict[str, Any]) -> Setting:
-    return data_name(row["data"]), row["model"], row["objective"], row["fraction"]
+    return Setting(row["data"], row["model"], row["objective"], row["fraction"], row["variant"])
 
 
 def _key(row: dict[str, Any]) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from easycoreset.errors import UsageError, quote
 from easycoreset.options.comparing import CONTROLS
+from easycoreset.statistics.settings import Setting
 
 BASELINE = "random"
 CONTROL_METHODS = (BASELINE, *CONTROLS)  # they are compared with random only where `--declare` names them
@@ -34,6 +35,7 @@ class PlannedContrast:
         model: model of the setting.
         objective: training objective of the setting.
         fraction: fraction of samples that is kept.
+        variant: the other options of the setting that are off their defaults, as text.
         eps: radius of the attack.
         size: the largest budget of `method` (at equal updates: the largest that both have), in `unit`.
         unit: updates or epochs.
@@ -56,11 +58,12 @@ class PlannedContrast:
     frontier: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
+    variant: str = ""
 
     @property
-    def setting(self) -> tuple[str, str | None, str, float]:
-        """Data, model, objective and fraction."""
-        return self.data, self.model, self.objective, self.fraction
+    def setting(self) -> Setting:
+        """What both rows share."""
+        return Setting(self.data, self.model, self.objective, self.fraction, self.variant)
 
     @property
     def rows(self) -> tuple[tuple[str, int], ...]:

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from easycoreset.statistics.settings import Setting
+
 
 @dataclass(frozen=True)
 class Group:
-    """All seeds of one method, at one fraction, objective and budget.
+    """All seeds of one method, at one fraction, objective and budget, in one setting.
 
     Attributes:
+        data: name of the data set.
+        model: the model.
+        variant: other options that are off their defaults, as text.
         method: spelling of the method.
         fraction: fraction of samples that is kept.
         objective: spelling of the objective.
@@ -22,6 +27,9 @@ class Group:
         robust: (attack, eps) -> (mean, standard deviation) of the accuracy under this attack.
     """
 
+    data: str
+    model: str | None
+    variant: str
     method: str
     fraction: float
     objective: str
@@ -30,15 +38,20 @@ class Group:
     clean: tuple[float, float]
     robust: dict[tuple[str, float], tuple[float, float]]
 
+    @property
+    def setting(self) -> Setting:
+        """What it shares with the rows that it is compared with."""
+        return Setting(self.data, self.model, self.objective, self.fraction, self.variant)
+
     def accuracy_at(self, eps: float) -> tuple[float, float] | None:
         """(mean, deviation) of the accuracy at one eps, under the strongest attack there; None if there was none."""
         by_attack = {attack: figures for (attack, radius), figures in self.robust.items() if radius == eps}
         return by_attack.get("worst") or min(by_attack.values(), default=None)
 
 
-def group_results(results: pa.Table) -> list[Group]:
-    """Summarise a results table over seeds, in the order in which its groups first appear."""
-    rows = results.to_pylist()
+def group_results(results: pa.Table, strong: bool = False) -> list[Group]:
+    """Summarise a results table over seeds, in the order in which its groups first appear; `strong`: strong attacks."""
+    rows = [row for row in results.to_pylist() if row["strong"] == strong]
     keys = list(dict.fromkeys(_key(row) for row in rows))
     groups: list[Group] = []
     for key in keys:
@@ -64,6 +77,6 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-def _key(row: dict[str, Any]) -> tuple[str, float, str, str]:
+def _key(row: dict[str, Any]) -> tuple[str, str | None, str, str, float, str, str]:
     budget = f"{row['updates']} updates" if row.get("updates") is not None else f"{row['epochs']} epochs"
-    return row["method"], row["fraction"], row["objective"], budget
+    return row["data"], row["model"], row["variant"], row["method"], row["fraction"], row["objective"], budget

@@ -137,17 +137,20 @@ def open_data(options: ComputeOptions) -> tuple[torch.device, Source]:
     Raises:
         UsageError: the device is not available or the data cannot be opened.
     """
+    reading = {name: getattr(options, name) for name in READING_FIELDS}
     device = choose_device(options.device)
-    image_size = options.image_size
-    if image_size is None and has_image_files(options.data):
-        image_size = 64 if device.type == "cpu" else 224
-    reading_options: dict[str, Any] = {name: getattr(options, name) for name in READING_FIELDS} | {
-        "image_size": image_size
-    }
-    source = open_source(options.data, num_workers=options.num_workers, download=options.download, **reading_options)
+    opening = {"num_workers": options.num_workers, "download": options.download}
+    return device, open_for_device(options.data, device, reading, **opening)
+
+
+def open_for_device(data: str, device: torch.device, reading: dict[str, Any], **opening: Any) -> Source:
+    """Open a data set; files are resized to 64 pixels, on a GPU to 224, unless `reading` says otherwise."""
+    if reading["image_size"] is None and has_image_files(data):
+        reading = reading | {"image_size": 64 if device.type == "cpu" else 224}
+    source = open_source(data, **reading, **opening)
     for note in source.notes if is_first_use(source) else ():
         log.info("%s: %s", source.name, note)
-    return device, source
+    return source
 
 
 Options = TypeVar("Options", bound=ComputeOptions)

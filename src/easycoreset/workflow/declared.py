@@ -1,24 +1,27 @@
-"""Declared contrasts: their specifications, resolved to the rows and cells of an experiment."""
+"""Declared contrasts: their specifications, resolved to the rows and cells of a grid."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from easycoreset.data import data_name
 from easycoreset.errors import UsageError, quote, suggest_name
-from easycoreset.experiment.cells import Cell, Experiment
 from easycoreset.objectives import load_objective
+from easycoreset.options import CompareOptions
 from easycoreset.options.comparing import FULL
 from easycoreset.selection import load_selector
 from easycoreset.statistics.planned_contrasts import (
     BASELINE,
     CONTROL_METHODS,
+    EQUAL_UPDATES,
+    MATCHED_CLEAN,
     ContrastSpec,
     Kind,
     PlannedContrast,
     parse_contrast,
 )
 from easycoreset.statistics.settings import Setting, group_by_setting
+from easycoreset.workflow.cells import Cell
+from easycoreset.workflow.grids import Grid, merge_cells
 
 Rows = dict[tuple[str, int], dict[int, Cell]]  # (method, budget) -> seed -> cell
 
@@ -38,24 +41,28 @@ class DeclaredContrasts:
     primary: PlannedContrast | None
 
 
-def resolve_contrasts(experiment: Experiment) -> DeclaredContrasts:
-    """Resolve the contrasts that an experiment declares: by its products, by `declares` and by `primary`.
+def resolve_contrasts(grid: Grid, by_product: Sequence[Sequence[Cell]]) -> DeclaredContrasts:
+    """Resolve the contrasts that a grid declares: by its products, by `declares` and by `primary`.
+
+    Args:
+        grid: the grid.
+        by_product: the cells of each of its products.
 
     Raises:
         UsageError: a contrast compares a row with itself, unknown rows, or rows in different settings; or the
             primary one matches several settings.
     """
-    grid = rows_by_setting(experiment)
+    rows = rows_by_setting(merge_cells(by_product))
     contrasts = [
         contrast
-        for product in experiment.products
-        for contrast in _against_random(product.contrast, product.cells(0), grid)
+        for product, cells in zip(grid.products, by_product, strict=True)
+        for contrast in _against_random(_kind_of(product), cells, rows)
     ]
-    for spec in experiment.declares:
-        contrasts += resolve_contrast(spec, grid)
+    for spec in grid.declares:
+        contrasts += resolve_contrast(spec, rows)
     primary_match: PlannedContrast | None = None
-    if spec := experiment.primary:
-        matches = resolve_contrast(spec, grid)
+    if spec := grid.primary:
+        matches = resolve_contrast(spec, rows)
         if len(matches) > 1:
             settings = ", ".join(f"for {c.objective} keeping {c.fraction:g}" for c in matches)
             raise UsageError(
@@ -67,16 +74,15 @@ def resolve_contrasts(experiment: Experiment) -> DeclaredContrasts:
     for contrast in contrasts:  # A against B and B against A are the same contrast
         sides = frozenset((contrast.method, contrast.against))
         distinct.setdefault((sides, *contrast.question[2:]), contrast)
-    cells = {contrast: tuple(cells_of(contrast, grid[contrast.setting])) for contrast in distinct.values()}
+    cells = {contrast: tuple(cells_of(contrast, rows[contrast.setting])) for contrast in distinct.values()}
     with_names = {c: dataclasses.replace(c, cells=tuple(cell.name for cell in used)) for c, used in cells.items()}
     primary = None if primary_match is None else with_names[primary_match]
     cells_used = {with_names[c]: used for c, used in cells.items()}
     return DeclaredContrasts(tuple(with_names.values()), cells_used, primary)
 
 
-def rows_by_setting(experiment: Experiment) -> dict[Setting, Rows]:
-    """The rows of an experiment by setting."""
-    cells = [_with_data_name(cell) for cell in experiment.cells()]
+def rows_by_setting(cells: Sequence[Cell]) -> dict[Setting, Rows]:
+    """The rows of a grid by setting."""
     grid: dict[Setting, Rows] = {}
     for setting, setting_cells in group_by_setting(cells, _setting, lambda cell: cell.method).items():
         rows = grid.setdefault(setting, {})
@@ -118,7 +124,7 @@ def cells_of(contrast: PlannedContrast, rows: Rows) -> Iterable[Cell]:
 def _against_random(kind: Kind | None, cells: Sequence[Cell], grid: dict[Setting, Rows]) -> list[PlannedContrast]:
     """The contrasts of each method of a product, except the controls, with random."""
     contrasts = list[PlannedContrast]()
-    for cell in map(_with_data_name, cells if kind else ()):
+    for cell in cells if kind else ():
         setting = _setting(cell)
         if cell.method not in CONTROL_METHODS and (BASELINE in (method for method, _ in grid[setting])):
             planned = _plan(ContrastSpec(cell.method, BASELINE, kind), setting, grid[setting])
@@ -126,10 +132,16 @@ def _against_random(kind: Kind | None, cells: Sequence[Cell], grid: dict[Setting
     return list(dict.fromkeys(contrasts))
 
 
+def _kind_of(product: CompareOptions) -> Kind | None:
+    """The kind of the contrast with random that a product declares for each of its methods."""
+    if product.contrast == "auto":
+        return MATCHED_CLEAN if len(product.epochs or product.updates) > 1 else EQUAL_UPDATES
+    return None if product.contrast == "none" else product.contrast
+
+
 def _plan(parsed: ContrastSpec, setting: Setting, rows: Rows) -> PlannedContrast | None:
     """A contrast in one setting, at the largest budget; None if the setting lacks a row."""
-    data, model, objective, fraction = setting
-    if parsed.objective not in (None, objective) or parsed.fraction not in (None, fraction):
+    if parsed.objective not in (None, setting.objective) or parsed.fraction not in (None, setting.fraction):
         return None
     budgets = {
         name: sorted(budget for method, budget in rows if method == name)
@@ -149,11 +161,8 @@ def _plan(parsed: ContrastSpec, setting: Setting, rows: Rows) -> PlannedContrast
         method=parsed.method,
         against=parsed.against,
         kind=kind,
-        data=data,
-        model=model,
-        objective=objective,
-        fraction=fraction,
-        eps=cell.contrast_eps,
+        **setting._asdict(),
+        eps=cell.main_eps,
         size=budget,
         unit="epochs" if cell.updates is None else "updates",
         frontier=frontier,
@@ -174,10 +183,5 @@ def _row_name(method: str, grid: dict[Setting, Rows], spec: str) -> str:
     return name
 
 
-def _with_data_name(cell: Cell) -> Cell:
-    """The cell with the name of its data set instead of its path, as in tables."""
-    return dataclasses.replace(cell, data=data_name(cell.data))
-
-
 def _setting(cell: Cell) -> Setting:
-    return cell.data, cell.model, cell.objective, cell.fraction
+    return Setting(cell.data.name, cell.model, cell.objective, cell.fraction, cell.variant)

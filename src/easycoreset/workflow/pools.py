@@ -1,42 +1,44 @@
-"""Pools that run the tasks of an experiment: worker processes of this machine, or a Ray cluster."""
+"""Pools that run steps: this process, worker processes of this machine, or a Ray cluster."""
 
 import multiprocessing
 import os
 import threading
 import time
+import warnings
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol
 
+from easycoreset.console import log, silence
 from easycoreset.data import enable_cache
-from easycoreset.errors import RunError
-from easycoreset.experiment.tasks import RunSettings, Task
-from easycoreset.experiment.worker import TaskReport, run_task
+from easycoreset.errors import EasycoresetWarning, RunError
+from easycoreset.workflow.steps import Step
+from easycoreset.workflow.worker import Machine, Report, run_step
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"  # environment variable
 
 
 class Pool(Protocol):
-    """The interface of a pool that `run_experiment` uses."""
+    """The interface of a pool that the runner uses."""
 
     @property
     def size(self) -> int:
-        """Number of tasks that run at once."""
+        """Number of steps that run at once."""
         ...
 
-    def submit(self, task: Task) -> Future[Any]:
-        """Start a task.
+    def submit(self, step: Step) -> Future[Any]:
+        """Start a step.
 
         Raises:
             BrokenProcessPool: a worker died; call `restart_workers` before submitting again.
         """
         ...
 
-    def result(self, future: Future[Any]) -> TaskReport:
-        """The report of a finished task; its results are in the experiment's folder.
+    def result(self, future: Future[Any]) -> Report:
+        """The report of a step that ended; its results are in the plan's folder.
 
         Raises:
-            BrokenProcessPool: a worker died, and all running tasks are lost.
+            BrokenProcessPool: a worker died, and all running steps are lost.
         """
         ...
 
@@ -53,48 +55,78 @@ class Pool(Protocol):
         ...
 
 
-def check_pool(on: str | None) -> None:
+def check_pool(on: str) -> None:
     """Check that the cluster that `on` names can be reached, before a folder is written.
 
     Raises:
         UsageError: Ray is not installed, or nothing listens at the address.
     """
-    if on is not None:
-        from easycoreset.experiment.cluster import check_reachable
+    from easycoreset.workflow.cluster import check_reachable
 
-        check_reachable(on.removeprefix("ray").removeprefix(":"))
+    check_reachable(on.removeprefix("ray").removeprefix(":"))
 
 
-def open_pool(on: str | None, workers: int | None, settings: RunSettings) -> Pool:
+def open_pool(on: str | None, workers: int | None, default: int, machine: Machine) -> Pool:
     """Open a pool: on this machine if `on` is None, on a Ray cluster if it is `ray` or `ray:ADDRESS`.
+
+    Args:
+        on: where.
+        workers: number of steps that run at once; None for `default` here, or for as many as the cluster has CPUs.
+        default: the number on this machine; 0 for this very process.
+        machine: the folder and the device.
 
     Raises:
         UsageError: Ray is not installed, or no cluster answers.
     """
     if on is None:
-        return LocalPool(workers or 2, settings)
-    from easycoreset.experiment.cluster import RayPool
+        size = default if workers is None else workers
+        return LocalPool(size, machine) if size else InlinePool(machine)
+    from easycoreset.workflow.cluster import RayPool
 
-    return RayPool(on.partition(":")[2], workers, settings)
+    return RayPool(on.partition(":")[2], workers, machine)
+
+
+class InlinePool:
+    """Runs one step after the other in this process."""
+
+    size = 1
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def submit(self, step: Step) -> Future[Report]:
+        """Run a step."""
+        log.info("step: %s", step.title)
+        return finished_future(run_step(step, self._machine))
+
+    def result(self, future: Future[Any]) -> Report:
+        """The report of a step."""
+        return future.result()
+
+    def restart_workers(self) -> None:
+        """Do nothing: there are no workers."""
+
+    def close(self) -> None:
+        """Do nothing: there are no workers."""
 
 
 class LocalPool:
     """Persistent worker processes of this machine, one thread (or one GPU) each."""
 
-    def __init__(self, workers: int, settings: RunSettings) -> None:
+    def __init__(self, workers: int, machine: Machine) -> None:
         self.size = workers
-        self._settings = settings
+        self._machine = machine
         self._failed_starts = 0
         self._other_child_pids = {child.pid for child in multiprocessing.active_children()}
         self._threads_before = os.environ.get(THREADS_VARIABLE)
         self._pool = self._open()
 
-    def submit(self, task: Task) -> Future[TaskReport]:
-        """Start a task."""
-        return self._pool.submit(run_task, task, self._settings)
+    def submit(self, step: Step) -> Future[Report]:
+        """Start a step."""
+        return self._pool.submit(run_step, step, self._machine)
 
-    def result(self, future: Future[Any]) -> TaskReport:
-        """The report of a finished task."""
+    def result(self, future: Future[Any]) -> Report:
+        """The report of a step."""
         return future.result()
 
     def restart_workers(self) -> None:
@@ -103,7 +135,7 @@ class LocalPool:
         self._failed_starts += not self._started.is_set()
         if self._failed_starts > 1:
             raise RunError(
-                "no worker process could start; the error is above. A script must call compare under "
+                "no worker process could start; the error is above. A script must call this under "
                 '`if __name__ == "__main__":`'
             )
         self._pool = self._open()
@@ -129,11 +161,25 @@ class LocalPool:
         )
 
 
+def be_quiet() -> None:
+    """Show nothing: the records of the steps keep what matters."""
+    silence()
+    warnings.simplefilter("ignore", EasycoresetWarning)
+
+
+def finished_future(report: Report) -> Future[Any]:
+    """A future whose result is there already."""
+    future: Future[Any] = Future()
+    future.set_result(report)
+    return future
+
+
 def _start_worker(parent_pid: int, worker_ids: "multiprocessing.Queue[int]", started: Event) -> None:
     """Set up a worker: one thread, a separate GPU if there are several, and exit when the parent process is gone."""
     import torch
 
     started.set()
+    be_quiet()
     torch.set_num_threads(1)
     enable_cache()
     worker_id = worker_ids.get(timeout=10)

@@ -1,0 +1,87 @@
+"""The folder of a plan: `plan.json`, and a folder for each step in `steps/`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from easycoreset.errors import UsageError, quote
+from easycoreset.files import SCHEMA_VERSION
+from easycoreset.folder_access import PLAN_RECORD
+from easycoreset.records import read_history, read_record, read_summary
+
+STEPS_FOLDER = "steps"
+STEP_RECORD = "step.json"
+RESULTS = "results.parquet"
+
+
+def step_folder(out: Path, kind: str, key: str) -> Path:
+    """The folder of a step."""
+    return out / STEPS_FOLDER / f"{kind}-{key}"
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """The record of a plan; empty where there is none.
+
+    Raises:
+        UsageError: it is damaged, or has another schema version.
+    """
+    file = folder / PLAN_RECORD
+    record = read_record(file) if file.exists() else {}
+    if record.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        version = quote(record["schema_version"])
+        raise UsageError(f"{file}: schema_version must be {SCHEMA_VERSION}; got {version}")
+    return record
+
+
+def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the finished steps of a cell say; None until its main evaluation is done.
+
+    Args:
+        folder: the plan's folder.
+        cell: the cell as `plan.json` describes it.
+
+    Returns:
+        The cell's description with `chosen` and `trained` (the summaries of both steps), `validation` (the
+        accuracies after the last epoch), `evaluated` (the summary of each finished evaluation, with its `key` and
+        whether it is `strong`), `training` and `scoring` (the options of both), `seconds` and `host`.
+    """
+    evaluated: list[dict[str, Any]] = []
+    seconds = 0.0
+    for entry in cell["evaluations"]:
+        place = step_folder(folder, "evaluate", entry["key"])
+        if (place / STEP_RECORD).exists():
+            summary = read_summary(place / "evaluation.json")
+            evaluated.append(summary | {"key": entry["key"], "strong": entry["strong"], "eps": entry["eps"]})
+            seconds += read_record(place / STEP_RECORD)["seconds"]
+    if not any(entry["eps"] == cell["main_eps"] and not entry["strong"] for entry in evaluated):
+        return None
+    trained = step_folder(folder, "train", cell["steps"]["train"])
+    record = read_record(trained / STEP_RECORD)
+    training = read_record(trained / "run.json")
+    chosen: dict[str, Any] = {}
+    if "select" in cell["steps"]:
+        place = step_folder(folder, "select", cell["steps"]["select"])
+        chosen = read_record(place / "run.json")["summary"]
+        seconds += chosen["selection_seconds"]
+    else:
+        counts = cell["classes"]
+        chosen = {"kept": sum(counts), "class_counts": {"before": counts, "after": counts}, "selection_seconds": 0.0}
+    history = read_history(trained / "history.jsonl")[-1:] if "val_fraction" in cell["options"] else []
+    return {
+        **cell,
+        "chosen": chosen,
+        "trained": training["summary"],
+        "training": training["options"],
+        "scoring": _scoring_options(folder, cell),
+        "validation": {name: line[name] for line in history for name in ("val_clean", "val_robust")},
+        "evaluated": evaluated,
+        "seconds": round(seconds + record["seconds"], 2),
+        "host": record["host"],
+    }
+
+
+def _scoring_options(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a cell's scoring run; empty where its method reads no scores."""
+    if "score" not in cell["steps"]:
+        return {}
+    return read_record(step_folder(folder, "score", cell["steps"]["score"]) / "run.json")["options"]

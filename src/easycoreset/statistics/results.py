@@ -1,0 +1,94 @@
+"""The results of a plan: one row per trained model, attack and eps, collected from finished steps."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from easycoreset.parquet import read_table
+from easycoreset.plan_folders import read_cell, step_folder
+from easycoreset.proportions import wilson_interval
+
+CELL_FIELDS = ("data", "model", "method", "fraction", "objective", "variant", "updates", "epochs", "seed")
+LINE_FIELDS = ("attack", "norm", "eps", "accuracy", "low", "high", "samples")
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("cell", "data", "model", "method")),
+        ("fraction", pa.float64()),
+        *((name, pa.string()) for name in ("objective", "variant")),
+        *((name, pa.int64()) for name in ("updates", "epochs", "seed", "kept")),
+        *((name, pa.float64()) for name in ("selection_seconds", "selection_mb", "seconds")),
+        ("weighted", pa.bool_()),
+        ("host", pa.string()),
+        *((name, pa.float64()) for name in ("val_clean", "val_robust", "clean")),
+        ("warnings", pa.int64()),
+        ("main", pa.float64()),
+        *((name, pa.string()) for name in ("attack", "norm")),
+        *((name, pa.float64()) for name in ("eps", "accuracy", "low", "high")),
+        ("samples", pa.int64()),
+        ("strong", pa.bool_()),
+        ("evaluation", pa.string()),
+    ]
+)
+
+
+def collect_results(folder: Path, cells: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """The results of the finished cells, with a column for each option that differs between them."""
+    cells = list(cells)
+    rows = [row for cell in cells if (record := read_cell(folder, cell)) is not None for row in cell_rows(folder, record)]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    options = {cell["name"]: cell["options"] for cell in cells}
+    for name in dict.fromkeys(name for values in options.values() for name in values):
+        values = [str(options[row["cell"]].get(name, "default")) for row in rows]
+        if len(set(values)) > 1 and name not in SCHEMA.names:
+            table = table.append_column(name, pa.array(values, pa.string()))
+    return table
+
+
+def cell_rows(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of one cell: one per attack and eps, and one for all attacks together where there are several."""
+    chosen, evaluated = record["chosen"], record["evaluated"]
+    weights = chosen.get("weights", (1.0, 1.0))
+    common = {"cell": record["name"], **{name: record[name] for name in CELL_FIELDS}}
+    common |= {"kept": chosen["kept"], "seconds": record["seconds"], "host": record["host"], "main": record["main_eps"]}
+    common |= {name: chosen.get(name) for name in ("selection_seconds", "selection_mb")}
+    common |= record["validation"]
+    common |= {"weighted": weights[0] != weights[1], "warnings": len(list_warnings(record))}
+    common |= {"clean": main_evaluation(record)["clean"]["accuracy"]}
+    rows = [
+        common | {name: line[name] for name in LINE_FIELDS} | {"strong": entry["strong"], "evaluation": entry["key"]}
+        for entry in evaluated
+        for line in entry["attacked"]
+    ]
+    for eps in dict.fromkeys(row["eps"] for row in rows if not row["strong"]):
+        same = [row for row in rows if row["eps"] == eps and not row["strong"]]
+        if len({row["attack"] for row in rows if not row["strong"]}) > 1:
+            rows.append(common | _worst_case(folder, same))
+    return rows
+
+
+def main_evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The evaluation at the main eps whose clean accuracy is the cell's."""
+    return next(entry for entry in record["evaluated"] if entry["eps"] == record["main_eps"] and not entry["strong"])
+
+
+def list_warnings(record: Mapping[str, Any]) -> list[str]:
+    """The warnings of choosing and of all evaluations, each once."""
+    texts = [*record["chosen"].get("warnings", ()), *(text for e in record["evaluated"] for text in e["warnings"])]
+    return list(dict.fromkeys(texts))
+
+
+def _worst_case(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The row of all attacks at one eps: an image is broken if any attack broke it."""
+    broken: dict[int, bool] = {}
+    for key in dict.fromkeys(row["evaluation"] for row in rows):
+        file = step_folder(folder, "evaluate", key) / "predictions.parquet"
+        table = read_table(file, {"index": "integer", "broken": "bool"}).filter(pc.field("attack") != "clean")
+        for index, value in zip(table["index"].to_pylist(), table["broken"].to_pylist(), strict=True):
+            broken[index] = broken.get(index, False) or value
+    survived = len(broken) - sum(broken.values())
+    low, high = wilson_interval(survived, len(broken))
+    facts = {"attack": "worst", "norm": rows[0]["norm"], "eps": rows[0]["eps"], "strong": False, "evaluation": None}
+    return facts | {"accuracy": survived / max(len(broken), 1), "low": low, "high": high, "samples": len(broken)}

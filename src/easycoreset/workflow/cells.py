@@ -1,0 +1,286 @@
+"""Cells: one training of a plan with its evaluations, as steps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from easycoreset.attacks import load_attack
+from easycoreset.errors import require
+from easycoreset.models import user_factory
+from easycoreset.objectives import load_objective
+from easycoreset.options import (
+    READING_FIELDS,
+    TrainingOptions,
+    ValidationOptions,
+    field_names,
+)
+from easycoreset.options.comparing import CONTROLS, FULL
+from easycoreset.options.groups import OPTIMIZER_DEFAULTS
+from easycoreset.selection import load_selector
+from easycoreset.workflow.inputs import Data, Inputs
+from easycoreset.workflow.steps import KINDS, Step, result_defaults
+
+SCORING_EPOCHS = 15
+TRAINING_ONLY = ("schedule", "ema")  # training options for which a scoring run uses its defaults
+SCORING_SEED = 1000  # added to the seed: the model that scores is another one than the model that is attacked
+CHECKPOINTS = {"checkpoint_minutes": 1.0}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """One training of a plan with its evaluations.
+
+    Attributes:
+        data: the data set.
+        model: the model.
+        method: the method in its canonical spelling, with what its scoring and choosing differ in; or `full`.
+        fraction: share of the samples that is kept.
+        objective: the objective in its canonical spelling.
+        epochs: budget in epochs (either this or updates).
+        updates: budget in updates.
+        seed: seed of selection, initialisation, order and augmentation.
+        options: all other options that are off their default, by `STEP.OPTION`.
+        main_eps: the radius at which contrasts are tested.
+        steps: the steps up to the training, by kind.
+        evaluations: evaluations of the model, each with whether its attack is not part of the worst case.
+    """
+
+    data: Data
+    model: str
+    method: str
+    fraction: float
+    objective: str
+    epochs: int | None
+    updates: int | None
+    seed: int
+    options: Mapping[str, Any]
+    main_eps: float
+    steps: Mapping[str, Step]
+    evaluations: tuple[tuple[Step, bool], ...]
+
+    @property
+    def name(self) -> str:
+        """The key of the training."""
+        return self.steps["train"].key
+
+    @property
+    def variant(self) -> str:
+        """The other options off their defaults, as text."""
+        return "; ".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+
+    @property
+    def targets(self) -> list[Step]:
+        """The training and its evaluations."""
+        return [self.steps["train"], *(step for step, _ in self.evaluations)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The cell as `plan.json` keeps it."""
+        names = ("model", "method", "fraction", "objective", "epochs", "updates", "seed", "main_eps", "variant")
+        return {
+            "name": self.name,
+            "data": self.data.name,
+            **{name: getattr(self, name) for name in names},
+            "options": dict(self.options),
+            "classes": self.data.class_counts,
+            "steps": {kind: step.key for kind, step in self.steps.items()},
+            "evaluations": [
+                {"key": step.key, "attack": step.options["attack"][0], "eps": step.options["eps"][0], "strong": strong}
+                for step, strong in self.evaluations
+            ],
+        }
+
+
+def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
+    """The cell of one value of every option.
+
+    Args:
+        values: the options of training by their names, those of other steps by `STEP.OPTION`, and `first_seed`,
+            whether the seed is the first: its evaluations have all checks.
+        inputs: opens the data, the model and the method.
+
+    Raises:
+        UsageError: an unknown method, objective or attack, or data or a model that do not fit.
+    """
+    data = inputs.open(values["data"], {name: values[name] for name in READING_FIELDS})
+    model, init, network = inputs.model(values["model"], values["init"], data)
+    training = _training_options(values, inputs)
+    shared = {
+        "options": {**data.reading, "model": model, **CHECKPOINTS},
+        "inputs": {"data": data.external} | ({} if init is None else {"init": init}),
+    }
+    seed = values["seed"]
+    objective = load_objective(values["objective"])[0]
+    method, fraction, published = values["method"], values["fraction"], {}
+    if method == FULL:
+        fraction = 1.0
+    elif method.startswith("file:"):
+        external, fraction = inputs.published(method, data)
+        method, published = external.value, {"method": external}
+    else:
+        method = load_selector(method)[0]
+    off = _off_default(values, training)
+    chosen_by = {name: off.pop(name) for name in list(off) if name.startswith(("score.", "select."))}
+    facts = f"{method} at {fraction:g}, {objective}, seed {seed}"
+    steps: dict[str, Step] = {}
+    if method != FULL:
+        own = _options_of("score", values)
+        requested = (values["method"], network, data, own.get("feature_layer"), own.get("hardness", ()))
+        needs = None if published else inputs.needs(*requested)
+        if not published and (needs is None or any(needs)):
+            steps["score"] = _scoring_step(values, training, shared, seed)
+        if needs is not None and (needs.expensive or needs.features):
+            steps["measure"] = _measuring_step(values, steps["score"], shared, needs.expensive, needs.features)
+        scores = {name: steps[kind] for name, kind in (("scores", "score"), ("measured", "measure")) if kind in steps}
+        choice = {"fraction": fraction, "seed": seed, "val_fraction": values["val_fraction"]}
+        choice |= {} if published else {"method": method}
+        steps["select"] = Step(
+            kind="select",
+            options={**data.reading, **choice, **_options_of("select", values)},
+            inputs={"data": data.external, **scores, **published},
+            title=f"choosing {facts}",
+        )
+    steps["train"] = Step(
+        kind="train",
+        options=shared["options"]
+        | training
+        | {"objective": objective, "seed": seed, "epochs": values["epochs"], "updates": values["updates"]},
+        inputs=shared["inputs"] | ({"coreset": steps["select"]} if "select" in steps else {}),
+        title=f"training on {facts}",
+    )
+    if chosen_by and {"score", "select"} & set(steps) and method not in ("random", *CONTROLS):
+        method = f"{method} ({', '.join(f'{name}={value}' for name, value in sorted(chosen_by.items()))})"
+    main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
+    return Cell(
+        data=data,
+        model=model,
+        method=method,
+        fraction=fraction,
+        objective=objective,
+        epochs=values["epochs"],
+        updates=values["updates"],
+        seed=seed,
+        options=off,
+        main_eps=main_eps,
+        steps=steps,
+        evaluations=tuple(_evaluations(values, steps["train"], data, model, main_eps, facts)),
+    )
+
+
+def _training_options(values: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:
+    """The options of training and validation; what is left to a default of the optimizer stays so."""
+    training = {name: values[name] for name in (*field_names(TrainingOptions), *field_names(ValidationOptions))}
+    for name, default in OPTIMIZER_DEFAULTS[training["optimizer"]].items():
+        training[name] = None if training[name] == default else training[name]
+    training["precision"] = inputs.precision if training["precision"] == "auto" else training["precision"]
+    return training
+
+
+def _scoring_step(
+    values: Mapping[str, Any], training: Mapping[str, Any], shared: Mapping[str, Any], seed: int
+) -> Step:
+    """The scoring run that all methods of a seed share; it follows training where nothing else is said."""
+    followed = {name: training[name] for name in field_names(TrainingOptions) if name not in TRAINING_ONLY}
+    own = _options_of("score", values)
+    epochs = own.get("epochs", SCORING_EPOCHS)
+    return Step(
+        kind="score",
+        options=shared["options"] | followed | own | {"epochs": epochs, "seed": SCORING_SEED + seed},
+        inputs=shared["inputs"],
+        title=f"scoring of seed {seed}",
+    )
+
+
+def _measuring_step(
+    values: Mapping[str, Any],
+    scoring: Step,
+    shared: Mapping[str, Any],
+    hardness: Sequence[str],
+    features: str | None,
+) -> Step:
+    """Columns and features that a method needs beyond those of the scoring run."""
+    options = {name: shared["options"][name] for name in READING_FIELDS if name in shared["options"]}
+    options |= {"hardness": tuple(hardness), "feature_layer": values.get("score.feature_layer")}
+    options |= {"save_features": features, "model": user_factory(shared["options"]["model"])}
+    what = ", ".join([*hardness, *([f"{features} features"] if features else [])])
+    return Step(
+        kind="measure",
+        options=options,
+        inputs={"data": shared["inputs"]["data"], "scores": scoring},
+        title=f"{what} for the {scoring.title}",
+    )
+
+
+def _evaluations(
+    values: Mapping[str, Any], trained: Step, data: Data, model: str, main_eps: float, facts: str
+) -> list[tuple[Step, bool]]:
+    """The evaluations of a model: each attack at each radius, and the strong ones at the main radius."""
+    limit = values["limit"]
+    has_main = values["main_eps"] is not None or (len(values["eps"]) > 1 and limit is not None)
+    parts = [(a, e, None if has_main and e == main_eps else limit, False) for a in values["attack"] for e in values["eps"]]
+    for attack, images in map(parse_strong_attack, values["strong"]):
+        if not has_main and limit is not None:
+            images = limit if images is None else min(limit, images)
+        parts.append((attack, main_eps, images, True))
+    evaluations: list[tuple[Step, bool]] = []
+    for attack, eps, images, strong in parts:
+        name = load_attack(attack, norm=values["norm"], eps=eps)[0]
+        on = "all test images" if images is None else f"{images} test images"
+        step = Step(
+            kind="evaluate",
+            options={
+                **data.reading,
+                **_options_of("evaluate", values),
+                "model": user_factory(model),
+                "attack": (name,),
+                "norm": values["norm"],
+                "eps": (eps,),
+                "limit": images,
+                "checks": "all" if values["first_seed"] and not strong else "quick",
+            },
+            inputs={"data": data.external, "weights": trained},
+            title=f"{name} at eps {eps:.4g} on {on} for {facts}",
+        )
+        evaluations.append((step, strong))
+    return evaluations
+
+
+def _options_of(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given for the steps of one kind alone."""
+    prefix = f"{kind}."
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+
+def _off_default(values: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, other than those that tables have a column for, that are off their default."""
+    defaults = vars(TrainingOptions()) | vars(ValidationOptions()) | {"precision": training["precision"]}
+    names = field_names(TrainingOptions, neutral=False) + field_names(ValidationOptions)
+    off = {name: training[name] for name in names if training[name] != defaults[name]}
+    own = {name: value for name, value in values.items() if "." in name and value != _default_of(name, training)}
+    reading = {name: values[name] for name in (*READING_FIELDS, "init") if values[name]}
+    norm = {} if values["norm"] == "linf" else {"norm": values["norm"]}
+    return off | own | reading | norm
+
+
+def _default_of(name: str, training: Mapping[str, Any]) -> Any:
+    """The value of `STEP.OPTION` where it is not given."""
+    kind, _, option = name.partition(".")
+    if kind == "score" and option == "epochs":
+        return SCORING_EPOCHS
+    followed = kind == "score" and option in training and option not in TRAINING_ONLY
+    return training[option] if followed else result_defaults(KINDS[kind].options).get(option)
+
+
+def parse_strong_attack(spec: str) -> tuple[str, int | None]:
+    """Split `ATTACK[@IMAGES]` into the attack and the number of images.
+
+    >>> parse_strong_attack("apgd@500"), parse_strong_attack("autoattack")
+    (('apgd', 500), ('autoattack', None))
+
+    Raises:
+        UsageError: IMAGES is not a whole number of at least 1.
+    """
+    attack, separator, images = spec.partition("@")
+    if not separator:
+        return attack, None
+    require(images.isdecimal() and int(images) >= 1, "strong", "ATTACK or ATTACK@IMAGES with IMAGES >= 1", spec)
+    return attack, int(images)

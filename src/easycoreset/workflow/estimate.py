@@ -1,0 +1,159 @@
+"""An estimate of what a plan's missing steps cost, from a few timed training steps."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from easycoreset.attacks import load_attack
+from easycoreset.evaluation.checks import LONGER_ATTACK_SAMPLES, longer_attack_steps
+from easycoreset.hardness.exact import forward_with_gradient
+from easycoreset.memory import peak_memory_gib
+from easycoreset.models.modes import frozen
+from easycoreset.options import READING_FIELDS, Device, ScoreOptions, TrainingOptions, TrainOptions, field_names
+from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
+from easycoreset.workflow.runner import missing_steps
+from easycoreset.workflow.steps import External, Step, is_done, with_inputs
+
+EXTRA_PASSES = {"curvature": 10, "vog": 1, "grand_full": 5}  # passes per sample and scored epoch, approximately
+FEATURE_PASSES = {"adversarial": 12, "clean": 1, None: 0}
+BOUNDARY_PASSES = 100  # of the last scored epoch
+TIMED_STEPS = 6  # updates of a timed run, after an untimed run of as many
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A timed training: its setup, seconds of a step and of one image's two passes, bytes of the weights."""
+
+    setup: TrainingSetup
+    step: float
+    image: float
+    size: int
+
+
+def estimate(targets: Sequence[Step], out: Path, device: Device = "auto", workers: int = 2) -> dict[str, Any]:
+    """Time a few training steps of each objective, and estimate the cost of the steps that are not done.
+
+    The duration is an upper bound: every attack is counted as if it ran all its steps on every image.
+
+    Returns:
+        The number of steps, and of missing ones by kind; their updates; those that are trained again because their
+        weights were discarded; seconds with all workers busy; the memory of all workers in GiB; and the disk in GiB.
+    """
+    steps = with_inputs(targets)
+    missing = missing_steps(targets, out)
+    timed: dict[tuple[Any, ...], Timed] = {}
+    seconds = 0.0
+    size = 0
+    updates = 0
+    for step in missing:
+        trained = _trained(step)
+        if trained is None:
+            continue  # choosing takes next to nothing
+        key = (trained.inputs["data"].key, trained.options["model"], trained.options["objective"])
+        if key not in timed:
+            timed[key] = _time_steps(trained, out, device)
+        facts = timed[key]
+        if step.kind == "train":
+            updates += count_updates(step, facts)
+        seconds += _seconds(step, trained, facts)
+        size += facts.size * {"train": 1, "score": 1 + len(scored_epochs(step))}.get(step.kind, 0)
+    result = {
+        "steps": len(steps),
+        "missing": len(missing),
+        "kinds": dict(Counter(step.kind for step in missing)),
+        "again": sum(is_done(step, out) for step in missing),
+        "updates": updates,
+        "workers": workers,
+        "seconds": round(seconds / workers, 1),
+        "memory_gb": round(peak_memory_gib() * workers, 2),
+        "disk_gb": round(size / 2**30, 2),
+    }
+    if torch.cuda.is_available():
+        result["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30 * workers, 2)
+    return result
+
+
+def _trained(step: Step) -> Step | None:
+    """The step whose model a step trains or runs; None for steps without a model."""
+    if step.kind in ("train", "score"):
+        return step
+    return next((other for name, other in step.steps.items() if name in ("weights", "scores") and step.kind != "select"), None)
+
+
+def _seconds(step: Step, trained: Step, facts: Timed) -> float:
+    """The seconds of one step, approximately."""
+    samples = len(facts.setup.split)
+    if step.kind == "train":
+        return count_updates(step, facts) * facts.step
+    if step.kind == "evaluate":
+        (spec,), (eps,), limit = step.options["attack"], step.options["eps"], step.options["limit"]
+        attack = load_attack(spec, norm=step.options["norm"], eps=eps)[1]
+        images = len(facts.setup.source.splits["test"])
+        longer = longer_attack_steps((spec,)) * min(LONGER_ATTACK_SAMPLES, images)
+        passes = min(limit or images, images) * _attack_passes(attack)
+        return (passes + (longer if step.options["checks"] == "all" else 0)) * facts.image
+    scored = len(scored_epochs(trained))
+    if step.kind == "score":
+        batches = step.options["epochs"] * samples / step.options["batch_size"]
+        return batches * facts.step + scored * samples * facts.image
+    hardness = set(step.options.get("hardness", ()))
+    passes = FEATURE_PASSES[step.options.get("save_features")] + BOUNDARY_PASSES * ("boundary" in hardness)
+    passes += scored * sum(EXTRA_PASSES.get(name, 1) for name in hardness - {"boundary"})
+    return samples * passes * facts.image
+
+
+def _attack_passes(attack: Any) -> float:
+    """Forward and backward passes per image of an attack, at most."""
+    default = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1) + 2
+    return getattr(attack, "passes", default)
+
+
+def count_updates(step: Step, facts: Timed) -> int:
+    """The updates of a training step."""
+    if step.options["updates"] is not None:
+        return step.options["updates"]
+    chosen = step.steps.get("coreset")
+    share = 1.0 if chosen is None else chosen.options["fraction"]
+    return step.options["epochs"] * -(-int(len(facts.setup.split) * share + 0.5) // step.options["batch_size"])
+
+
+def scored_epochs(step: Step) -> list[int]:
+    """The epochs after which a scoring step measures."""
+    names = set(field_names(ScoreOptions))
+    given: Mapping[str, Any] = {name: value for name, value in step.options.items() if name in names}
+    return ScoreOptions(**given, data="digits", out=Path("out")).scored_epochs() if step.kind == "score" else []
+
+
+def _time_steps(step: Step, out: Path, device: Device) -> Timed:
+    """Train for a few steps, and time a second such run."""
+    names = (*field_names(TrainingOptions), *READING_FIELDS, "model", "objective")
+    given = {name: step.options[name] for name in names if name in step.options} | {"warmup": None}
+    outside = {name: value.value for name, value in step.inputs.items() if isinstance(value, External)}
+    options = TrainOptions(**given, **outside, updates=TIMED_STEPS, device=device, threads=1, out=out)
+    setup = prepare(options, epochs=None, updates=TIMED_STEPS)
+    model = fresh_model(setup)
+    for _ in fit(setup, model):
+        pass
+    start = time.perf_counter()
+    for _ in fit(setup, model):
+        pass
+    seconds = (time.perf_counter() - start) / TIMED_STEPS
+    size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    return Timed(setup, seconds, _time_pass(model, setup), size)
+
+
+def _time_pass(model: torch.nn.Module, setup: TrainingSetup) -> float:
+    """Seconds of a forward and backward pass of one image, in a batch of at most 250."""
+    batch = next(setup.split.batches(np.arange(min(250, len(setup.split))), 250, setup.device))
+    with frozen(model):
+        forward_with_gradient(model, batch.x, batch.y, gradient=True)
+        start = time.perf_counter()
+        for _ in range(2):
+            forward_with_gradient(model, batch.x, batch.y, gradient=True).logits.sum().item()
+    return (time.perf_counter() - start) / 2 / len(batch.x)

@@ -1,0 +1,163 @@
+"""The inputs of a plan: data sets, models and methods, opened once and checked before anything runs."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from easycoreset.console import log
+from easycoreset.data import Source, data_name, has_image_files, make_path_absolute
+from easycoreset.data.unscored import unscored_table
+from easycoreset.errors import UsageError
+from easycoreset.hardness import load_all_hardness
+from easycoreset.models import build_model, choose_model
+from easycoreset.models.card import card_for
+from easycoreset.options import READING_FIELDS, Device
+from easycoreset.paths import sha256_of_file
+from easycoreset.scoring.needs import MethodInputs, check_needs
+from easycoreset.selection import load_selector, required_inputs
+from easycoreset.selection.published import read_published
+from easycoreset.training.initial_weights import PRETRAINED, model_name_in, read_initial_weights
+from easycoreset.training.setup import choose_device, open_for_device, use_autocast
+from easycoreset.user_modules import code_digest
+from easycoreset.workflow.steps import External, Step
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set of a plan.
+
+    Attributes:
+        source: the opened data set.
+        external: its path and the key of its content.
+        reading: the options with which it is read.
+    """
+
+    source: Source
+    external: External
+    reading: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the data set, without its path."""
+        return data_name(self.external.value)
+
+    @cached_property
+    def class_counts(self) -> list[int]:
+        """The number of training samples of each class."""
+        return np.bincount(self.source.splits["train"].labels, minlength=len(self.source.class_names)).tolist()
+
+    @cached_property
+    def images(self) -> Tensor:
+        """Two training images, [2,C,H,W]."""
+        return next(self.source.splits["train"].batches(np.arange(2), 2)).x
+
+
+@dataclass
+class Inputs:
+    """What the cells of a plan share: each data set, model and method is opened and checked once.
+
+    Attributes:
+        device: device of the models, as `--device` names it.
+        download: whether missing data sets may be downloaded.
+        num_workers: processes that decode images.
+    """
+
+    device: Device = "auto"
+    download: bool = False
+    num_workers: int = 2
+    _data: dict[Any, Data] = field(default_factory=dict[Any, Data])
+    _models: dict[Any, tuple[str, External | None, nn.Module]] = field(default_factory=dict[Any, Any])
+    _needs: dict[Any, MethodInputs | None] = field(default_factory=dict[Any, Any])
+    _published: dict[Any, tuple[External, float]] = field(default_factory=dict[Any, Any])
+
+    @cached_property
+    def precision(self) -> str:
+        """The precision that `auto` means on this device."""
+        return "bf16" if use_autocast("auto", choose_device(self.device)) else "fp32"
+
+    def open(self, data: str, reading: dict[str, Any]) -> Data:
+        """Open a data set.
+
+        Raises:
+            UsageError: it cannot be opened.
+        """
+        key = (data, *reading.values())
+        if key not in self._data:
+            opening: dict[str, Any] = {"num_workers": self.num_workers, "download": self.download}
+            source = open_for_device(data, choose_device(self.device), reading, **opening)
+            resolved = reading | ({"image_size": source.shape[1]} if has_image_files(data) else {})
+            self._data[key] = Data(source, External(make_path_absolute(data), _data_key(data, source)), resolved)
+        return self._data[key]
+
+    def model(self, name: str | None, init: str | None, data: Data) -> tuple[str, External | None, nn.Module]:
+        """The name of the model, its initial weights, and the model itself, built once.
+
+        Raises:
+            UsageError: the model does not fit the images, or the weights do not fit the model.
+        """
+        key = (name, init, data.external.key, *data.reading.values())
+        if key not in self._models:
+            chosen = name or model_name_in(init)
+            if chosen is None:
+                chosen = choose_model(data.source.shape, choose_device(self.device))
+                log.info("model %s is used (--model)", chosen)
+            card = card_for(chosen, data.source)
+            weights = None if init is None else External(init, init)
+            if init is not None and init != PRETRAINED:
+                weights = External(str(Path(init).absolute()), read_initial_weights(init, card).digest)
+            self._models[key] = (chosen, weights, build_model(card))
+        return self._models[key]
+
+    def needs(
+        self, method: str, model: nn.Module, data: Data, feature_layer: str | None, hardness: tuple[str, ...]
+    ) -> MethodInputs | None:
+        """What a method reads of a scoring run that measures `hardness`; None for a user's method that does not say.
+
+        Raises:
+            UsageError: a scoring run of this model does not provide it.
+        """
+        key = (method, id(model), data.external.key, feature_layer, hardness)
+        if key not in self._needs:
+            name, selector = load_selector(method)
+            measured = [measure.name for measure in load_all_hardness(hardness)] if hardness else []
+            needs = check_needs(name, selector, model, data.images, feature_layer, measured)
+            self._needs[key] = None if required_inputs(selector) is None else needs
+        return self._needs[key]
+
+    def published(self, method: str, data: Data) -> tuple[External, float]:
+        """The file of `file:PATH`, and the fraction that it keeps.
+
+        Raises:
+            UsageError: the file is missing, or not of this data.
+        """
+        key = (method, data.external.key)
+        if key not in self._published:
+            path = Path(method.removeprefix("file:")).resolve()
+            table = unscored_table(data.source)
+            fraction = len(read_published(path, table)) / len(table)
+            self._published[key] = External(f"file:{path}", sha256_of_file(path)), fraction
+        return self._published[key]
+
+
+def describe_other_data(step: Step) -> str:
+    """What is wrong with the data on this machine, if they are not those that a step was planned with; else empty."""
+    data = step.inputs.get("data")
+    if not isinstance(data, External):
+        return ""
+    reading = {name: value for name, value in step.options.items() if name in READING_FIELDS}
+    try:
+        found = Inputs().open(data.value, reading).external
+    except UsageError as error:
+        return str(error)
+    return "" if found.key == data.key else f"{data.value} is not the same data as where the plan was started"
+
+
+def _data_key(data: str, source: Source) -> str:
+    """What identifies the content of a data set: its name, its fingerprints, and the code of a user's own."""
+    fingerprints = [f"{name} {split.fingerprint}" for name, split in sorted(source.splits.items())]
+    return ", ".join([data_name(data), *fingerprints, *filter(None, [code_digest([data])])])
+

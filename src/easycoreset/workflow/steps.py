@@ -1,0 +1,201 @@
+"""Steps: one unit of work each, which writes one folder; a step is data, named by what determines its result."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from easycoreset.attacks import ATTACKS
+from easycoreset.hardness import HARDNESS
+from easycoreset.members import Table, find_member, split_spec
+from easycoreset.objectives import OBJECTIVES
+from easycoreset.options import (
+    AuditOptions,
+    ChooseOptions,
+    EvaluateOptions,
+    MeasureOptions,
+    ScoreOptions,
+    TrainOptions,
+)
+from easycoreset.plan_folders import STEP_RECORD, step_folder
+from easycoreset.selection import SELECTORS
+from easycoreset.user_modules import code_digest, is_user_spec
+
+MEMBERS: dict[str, Table] = {  # options that name members
+    "method": SELECTORS,
+    "objective": OBJECTIVES,
+    "attack": ATTACKS,
+    "hardness": HARDNESS,
+}
+
+
+class External(NamedTuple):
+    """An input from outside of the plan: a data set, or a file.
+
+    Attributes:
+        value: what the option is given.
+        key: what identifies its content.
+    """
+
+    value: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a step of one kind calls, and what it needs of the steps that are its inputs.
+
+    Attributes:
+        call: `module:function` of the command.
+        options: the command's options.
+        record: the file name of the command's record.
+        takes: option -> (path within the input's folder that it is given, path that must exist there).
+        counted: options that count in the key although they are neutral in a single command.
+        version: raised when the result of the same options changes.
+    """
+
+    call: str
+    options: Any
+    record: str = "run.json"
+    takes: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    counted: tuple[str, ...] = ()
+    version: int = 1
+
+
+KINDS = {
+    "score": Kind("easycoreset.scoring:score", ScoreOptions),
+    "measure": Kind("easycoreset.scoring:measure", MeasureOptions, takes={"scores": ("", "checkpoints")}),
+    "select": Kind(
+        "easycoreset.workflow.choosing:choose_coreset",
+        ChooseOptions,
+        takes={"scores": ("", "scores.parquet"), "measured": ("", "run.json")},
+    ),
+    "train": Kind(
+        "easycoreset.training:train", TrainOptions, takes={"coreset": ("coreset.parquet", "coreset.parquet")}
+    ),
+    "evaluate": Kind(
+        "easycoreset.evaluation:evaluate",
+        EvaluateOptions,
+        record="evaluation.json",
+        takes={"weights": ("", "model.safetensors")},
+        counted=("margins",),
+    ),
+    "audit": Kind("easycoreset.auditing:audit", AuditOptions, takes={"scores": ("", "scores.parquet")}),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """One call of a command, as data. Two steps of the same key are the same step.
+
+    Attributes:
+        kind: the name of the step's kind.
+        options: the command's options; those that are left out, or neutral, do not count in the key.
+        inputs: option -> the step, the data set or the file that it takes.
+        title: a description for messages.
+    """
+
+    kind: str
+    options: Mapping[str, Any]
+    inputs: Mapping[str, "Step | External"]
+    title: str
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits: the hash of the options off their defaults, of the inputs' keys, versions and users' code."""
+        kind = KINDS[self.kind]
+        defaults = result_defaults(kind.options) | dict.fromkeys(kind.counted, ())
+        options = {k: v for k, v in self.options.items() if k in defaults and v != defaults[k]}
+        specs = [(name, spec) for name in MEMBERS for spec in _as_tuple(self.options.get(name, ()))]
+        if self.kind == "score" and not self.options.get("hardness"):
+            specs += [("hardness", name) for name in HARDNESS]
+        own = [spec for _, spec in specs] + [m for m in [self.options.get("model")] if m is not None]
+        inputs = {name: value.key for name, value in self.inputs.items()}
+        identity = [self.kind, kind.version, options, inputs, _versions(tuple(specs)), _code(tuple(own))]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """The name of its folder and of its lock."""
+        return f"{self.kind}-{self.key}"
+
+    def folder(self, out: Path) -> Path:
+        """Its folder in a plan's folder."""
+        return step_folder(out, self.kind, self.key)
+
+    @property
+    def steps(self) -> dict[str, "Step"]:
+        """The inputs that are steps, by option."""
+        return {name: value for name, value in self.inputs.items() if isinstance(value, Step)}
+
+    def arguments(self, out: Path) -> dict[str, Any]:
+        """The options of the command, with the inputs."""
+        takes = KINDS[self.kind].takes
+        paths = {name: step.folder(out) / takes[name][0] for name, step in self.steps.items()}
+        values = {name: value.value for name, value in self.inputs.items() if isinstance(value, External)}
+        return {**self.options, **paths, **values}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**{item.name: getattr(self, item.name) for item in dataclasses.fields(self)}, "key": self.key}
+
+
+def is_done(step: Step, out: Path) -> bool:
+    """Whether a step has finished: its record of the plan is written last."""
+    return (step.folder(out) / STEP_RECORD).exists()
+
+
+def lacking_inputs(step: Step, out: Path) -> list[Step]:
+    """The inputs of a step that are not there: not computed yet, or discarded."""
+    takes = KINDS[step.kind].takes
+    return [
+        other
+        for name, other in step.steps.items()
+        if not (other.folder(out) / takes[name][1]).exists() or not is_done(other, out)
+    ]
+
+
+def with_inputs(targets: Sequence[Step]) -> list[Step]:
+    """The steps and all their inputs, each once and after its inputs."""
+    ordered: dict[str, Step] = {}
+
+    def visit(step: Step) -> Iterator[Step]:
+        for other in step.steps.values():
+            yield from visit(other)
+        yield step
+
+    for target in targets:
+        if target.key not in ordered:
+            for step in visit(target):
+                ordered.setdefault(step.key, step)
+    return list(ordered.values())
+
+
+@cache
+def result_defaults(options: Any) -> dict[str, Any]:
+    """The defaults of the options that determine a result; None for those without a default."""
+    fields = (item for item in dataclasses.fields(options) if not item.metadata.get("neutral"))
+    return {item.name: None if item.default is dataclasses.MISSING else item.default for item in fields}
+
+
+@cache
+def _versions(specs: tuple[tuple[str, str], ...]) -> dict[str, int]:
+    """The versions above 1 of members, by spelling."""
+    found = {
+        spec: getattr(find_member(kind, split_spec(spec)[0], MEMBERS[kind]), "version", 1)
+        for kind, spec in specs
+        if not spec.startswith("file:") and spec != "cheap"
+    }
+    return {spec: version for spec, version in found.items() if version > 1}
+
+
+@cache
+def _code(specs: tuple[str, ...]) -> str:
+    return code_digest(spec for spec in specs if is_user_spec(spec))
+
+
+def _as_tuple(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
