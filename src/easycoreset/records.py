@@ -135,7 +135,8 @@ GAIN = {"eps": float, "difference": float, "low": float, "high": float, "p": flo
 RECORDS: dict[str, Any] = {
     "run.json": RUN,
     "evaluation.json": BASE | {"summary?": EVALUATION},
-    "plan.json": BASE | {"started?": str, "summary?": {str: object}, "starts?": [START], "cells?": [PLAN_CELL], "steps?": {str: str}},
+    "plan.json": BASE
+    | {"started?": str, "summary?": {str: object}, "starts?": [START], "cells?": [PLAN_CELL], "steps?": {str: str}},
     "step.json": {"kind": str, "title": str, "seconds": float, "host": str, "files": {str: int}, "inputs": {str: str}},
     "comparison.json": {
         "rows": NonEmptyList(TRAINED),

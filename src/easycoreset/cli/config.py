@@ -52,7 +52,9 @@ def option_types_of(command: str) -> dict[str, Any]:
 def _read_file(file: Path) -> dict[Any, Any]:
     """Read a file of options; an empty file has none."""
     try:
-        require(file.stat().st_size <= MAX_BYTES, f"config: {file}:", f"at most {MAX_BYTES // 1024} KiB of options", "more")
+        require(
+            file.stat().st_size <= MAX_BYTES, f"config: {file}:", f"at most {MAX_BYTES // 1024} KiB of options", "more"
+        )
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"config: {file}: not readable: {error}") from None

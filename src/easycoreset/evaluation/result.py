@@ -89,9 +89,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         index, pred, broken = (columns[name][rows] for name in ("index", "pred", "broken"))
         stages = entry.get("stages", {})
         if not np.array_equal(index, outcomes[0].index if outcomes else index) or {len(index)} != sample_counts:
-            raise UsageError(
-                f"{folder / 'predictions.parquet'} does not hold the outcomes that evaluation.json lists"
-            )
+            raise UsageError(f"{folder / 'predictions.parquet'} does not hold the outcomes that evaluation.json lists")
         outcomes.append(Outcome(entry["attack"], entry["norm"], entry["eps"], index, pred, broken, stages))
     checks = [
         Check(**{field.name: check[field.name] for field in dataclasses.fields(Check)}) for check in summary["checks"]

@@ -92,8 +92,9 @@ class CompareOptions(
         return options
 
     def __post_init__(self) -> None:
-        if not isinstance(self.seeds, str):  # a number or several, from Python or YAML
-            seeds = self.seeds if isinstance(self.seeds, int) else ",".join(f"{seed}-{seed}" for seed in self.seeds)
+        given: Any = self.seeds
+        if not isinstance(given, str):  # a number or several, from Python or YAML
+            seeds = given if isinstance(given, int) else ",".join(f"{seed}-{seed}" for seed in given)
             object.__setattr__(self, "seeds", str(seeds))
         super().__post_init__()
         for name in ("dry_run", "overwrite"):
@@ -156,4 +157,3 @@ def _shard(text: str) -> tuple[int, int] | None:
     numbers = [int(part) for part in text.split("/") if part.isdecimal()]
     valid = text.count("/") == 1 and len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]
     return (numbers[0], numbers[1]) if valid else None
-

@@ -17,9 +17,7 @@ from easycoreset.options.groups import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineOptions(
-    AttackOptions, FractionOptions, SelectionOptions, ModelOptions, ComputeOptions, RunnerOptions
-):
+class PipelineOptions(AttackOptions, FractionOptions, SelectionOptions, ModelOptions, ComputeOptions, RunnerOptions):
     """Options of `run`."""
 
     per_class: bool = True

@@ -47,7 +47,20 @@ def describe_classes(outcomes: Outcomes) -> list[Section]:
             )
     if not worst:
         return []
-    columns = [*fields, "objective", "kept", "method", "budget", "eps", "seeds", "class", "robust", "low", "high", "images"]
+    columns = [
+        *fields,
+        "objective",
+        "kept",
+        "method",
+        "budget",
+        "eps",
+        "seeds",
+        "class",
+        "robust",
+        "low",
+        "high",
+        "images",
+    ]
     tables = [DataTable("robust accuracy in % of the worst class", [*columns, "all classes"], worst)]
     sections = [Section("Worst class", [WORST], tables=tables)]
     if all_rows:

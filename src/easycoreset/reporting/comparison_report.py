@@ -117,7 +117,9 @@ def _format_value(value: Any) -> str:
 
 MAIN_OPTIONS = ("batch_size", "lr", "weight_decay", "schedule")  # shown even at their defaults
 TRAINING_DEFAULTS = {
-    option.name: option.default for group in (TrainingOptions, ValidationOptions) for option in dataclasses.fields(group)
+    option.name: option.default
+    for group in (TrainingOptions, ValidationOptions)
+    for option in dataclasses.fields(group)
 }
 SCORING_DEFAULTS = {option.name: option.default for option in dataclasses.fields(ScoringOptions)}
 FRONTIER_NOTE = (
@@ -209,7 +211,14 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: Sequence[dict[str,
         numbers = [number for pair in pairs for number in pair]
         cost = costs[*group.setting, group.method]
         name = "full (RS2, up to order)" if group.method == FULL else group.method
-        setting = [*(getattr(group, name) for name in fields), group.objective, group.fraction, name, group.budget, group.seeds]
+        setting = [
+            *(getattr(group, name) for name in fields),
+            group.objective,
+            group.fraction,
+            name,
+            group.budget,
+            group.seeds,
+        ]
         rows.append([*setting, *numbers, *format_epochs(group, epochs), *cost])
     return DataTable("accuracies in %, mean and standard deviation over seeds", columns, rows)
 
@@ -224,6 +233,7 @@ def _class_counts(cells: Sequence[dict[str, Any]]) -> Section:
     several = len({data for data, _, _ in first}) > 1
     figures = []
     for (data_set, method, fraction), cell in sorted(first.items()):
+        where = f"{data_set}: " if several else ""
         counts = cell["chosen"]["class_counts"]
         if method in (BASELINE, FULL) or not counts["before"]:
             continue
@@ -234,7 +244,7 @@ def _class_counts(cells: Sequence[dict[str, Any]]) -> Section:
         ]
         figures.append(
             Figure(
-                f"{f'{data_set}: ' if several else ''}{method}, {format_percent(fraction)} kept, seed 0: samples of each class",
+                f"{where}{method}, {format_percent(fraction)} kept, seed 0: samples of each class",
                 data,
                 axes_layout("class", "samples"),
             )

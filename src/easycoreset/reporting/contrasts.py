@@ -101,7 +101,9 @@ def read_results(folder: Path) -> pa.Table:
     image_counts: dict[tuple[Any, ...], int] = {}
     facts_by_cell: dict[str, tuple[Any, ...]] = {}
     for row in table.to_pylist():
-        facts = tuple(row[name] for name in ("data", "model", "variant", "method", "objective", "fraction", "seed", "clean"))
+        facts = tuple(
+            row[name] for name in ("data", "model", "variant", "method", "objective", "fraction", "seed", "clean")
+        )
         if facts_by_cell.setdefault(row["cell"], facts) != facts:
             raise UsageError(f"{folder / RESULTS}: the rows of cell {row['cell']} contradict each other")
         names = ("data", "model", "variant", "objective", "fraction", "eps")

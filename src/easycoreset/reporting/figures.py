@@ -49,9 +49,7 @@ def draw_frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
     for setting in _settings(groups):
         eps = main_eps[setting]
         data = []
-        pairs = [
-            (g, robust) for g in _in_setting(groups, setting) if (robust := g.accuracy_at(eps)) is not None
-        ]
+        pairs = [(g, robust) for g in _in_setting(groups, setting) if (robust := g.accuracy_at(eps)) is not None]
         for method in dict.fromkeys(group.method for group, _ in pairs):
             points = sorted(((g, r) for g, r in pairs if g.method == method), key=lambda pair: pair[0].clean[0])
             data.append(

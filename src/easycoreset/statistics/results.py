@@ -37,7 +37,9 @@ SCHEMA = pa.schema(
 def collect_results(folder: Path, cells: Iterable[Mapping[str, Any]]) -> pa.Table:
     """The results of the finished cells, with a column for each option that differs between them."""
     cells = list(cells)
-    rows = [row for cell in cells if (record := read_cell(folder, cell)) is not None for row in cell_rows(folder, record)]
+    rows = [
+        row for cell in cells if (record := read_cell(folder, cell)) is not None for row in cell_rows(folder, record)
+    ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     options = {cell["name"]: cell["options"] for cell in cells}
     for name in dict.fromkeys(name for values in options.values() for name in values):

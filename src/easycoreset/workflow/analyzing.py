@@ -130,7 +130,13 @@ class Analysis:
                 shared = {**self.data.reading, "seed": 0, "split": split, "model": user_factory(model)}
                 attack = {"attack": tuple(options.attack), "eps": tuple(options.eps), "limit": options.limit}
                 # a cheap attack: only the margins are read
-                margins = {"attack": ("fgsm",), "norm": "l2", "eps": (0.5,), "limit": options.margins, "margins": ("fmn",)}
+                margins = {
+                    "attack": ("fgsm",),
+                    "norm": "l2",
+                    "eps": (0.5,),
+                    "limit": options.margins,
+                    "margins": ("fmn",),
+                }
                 for what, given in (("outcomes", attack), ("margins", margins)):
                     self.steps[f"{what} {name} {split}"] = Step(
                         kind="evaluate",

@@ -175,9 +175,7 @@ def _training_options(values: Mapping[str, Any], inputs: Inputs) -> dict[str, An
     return training
 
 
-def _scoring_step(
-    values: Mapping[str, Any], training: Mapping[str, Any], shared: Mapping[str, Any], seed: int
-) -> Step:
+def _scoring_step(values: Mapping[str, Any], training: Mapping[str, Any], shared: Mapping[str, Any], seed: int) -> Step:
     """The scoring run that all methods of a seed share; it follows training where nothing else is said."""
     followed = {name: training[name] for name in field_names(TrainingOptions) if name not in TRAINING_ONLY}
     own = _options_of("score", values)
@@ -216,7 +214,9 @@ def _evaluations(
     """The evaluations of a model: each attack at each radius, and the strong ones at the main radius."""
     limit = values["limit"]
     has_main = values["main_eps"] is not None or (len(values["eps"]) > 1 and limit is not None)
-    parts = [(a, e, None if has_main and e == main_eps else limit, False) for a in values["attack"] for e in values["eps"]]
+    parts = [
+        (a, e, None if has_main and e == main_eps else limit, False) for a in values["attack"] for e in values["eps"]
+    ]
     for attack, images in map(parse_strong_attack, values["strong"]):
         if not has_main and limit is not None:
             images = limit if images is None else min(limit, images)

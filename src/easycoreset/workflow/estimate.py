@@ -83,7 +83,9 @@ def _trained(step: Step) -> Step | None:
     """The step whose model a step trains or runs; None for steps without a model."""
     if step.kind in ("train", "score"):
         return step
-    return next((other for name, other in step.steps.items() if name in ("weights", "scores") and step.kind != "select"), None)
+    return next(
+        (other for name, other in step.steps.items() if name in ("weights", "scores") and step.kind != "select"), None
+    )
 
 
 def _seconds(step: Step, trained: Step, facts: Timed) -> float:
@@ -133,8 +135,8 @@ def scored_epochs(step: Step) -> list[int]:
 def _time_steps(step: Step, out: Path, device: Device) -> Timed:
     """Train for a few steps, and time a second such run."""
     names = (*field_names(TrainingOptions), *READING_FIELDS, "model", "objective")
-    given = {name: step.options[name] for name in names if name in step.options} | {"warmup": None}
-    outside = {name: value.value for name, value in step.inputs.items() if isinstance(value, External)}
+    given: dict[str, Any] = {name: step.options[name] for name in names if name in step.options} | {"warmup": None}
+    outside: dict[str, Any] = {name: value.value for name, value in step.inputs.items() if isinstance(value, External)}
     options = TrainOptions(**given, **outside, updates=TIMED_STEPS, device=device, threads=1, out=out)
     setup = prepare(options, epochs=None, updates=TIMED_STEPS)
     model = fresh_model(setup)

@@ -117,7 +117,9 @@ def _parse_axis(name: str, values: Any) -> tuple[Any, ...]:
         if option in AXES or option in ("seeds", "fraction", "method", "objective"):
             raise UsageError(f"vary: {option} has a flag of its own, which takes several values")
         if owners:
-            raise UsageError(f"vary: {option} is not an option of training; say {' or '.join(f'{o}.{option}' for o in owners)}")
+            raise UsageError(
+                f"vary: {option} is not an option of training; say {' or '.join(f'{o}.{option}' for o in owners)}"
+            )
         raise UsageError(f"vary: unknown option {quote(option)} of training: {suggest_name(option, TRAINING_AXES)}")
     elif kind not in STEP_AXES:
         raise UsageError(f"vary: unknown step {quote(kind)}: {suggest_name(kind, STEP_AXES)}")
@@ -141,13 +143,17 @@ def _parse_axis(name: str, values: Any) -> tuple[Any, ...]:
 def _axes_of(kind: str) -> list[str]:
     """The options of a step that an axis may name."""
     names = field_names(KINDS[kind].options)
-    neutral = set(names) - set(field_names(KINDS[kind].options, neutral=False)) - {"feature_layer", "scoring_batch_size"}
+    neutral = (
+        set(names) - set(field_names(KINDS[kind].options, neutral=False)) - {"feature_layer", "scoring_batch_size"}
+    )
     return [name for name in names if name not in OF_THE_PLAN[kind] | neutral]
 
 
 def _count_steps(product: CompareOptions) -> int:
     """At most how many steps a product comes to."""
-    axes = [len(getattr(product, name)) or 1 for name in AXES] + [len(values) for values in parse_axes(product).values()]
+    axes = [len(getattr(product, name)) or 1 for name in AXES] + [
+        len(values) for values in parse_axes(product).values()
+    ]
     cells = len(product.list_seeds())
     for size in axes:
         cells *= size
@@ -176,7 +182,7 @@ def _combinations(product: CompareOptions, axes: Mapping[str, tuple[Any, ...]]) 
     """One value of every axis but the seed."""
     methods = [*product.methods, *(name for name in product.controls if name not in product.methods)]
     names = {name: tuple(getattr(product, name)) for name in AXES} | {"methods": tuple(methods)}
-    several = {AXES[name]: values for name, values in names.items() if values} | axes
+    several: dict[str, tuple[Any, ...]] = {AXES[name]: values for name, values in names.items() if values} | dict(axes)
     several.setdefault("model", (None,))
     for values in itertools.product(*several.values()):
         yield dict(zip(several, values, strict=True))

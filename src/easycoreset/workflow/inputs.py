@@ -160,4 +160,3 @@ def _data_key(data: str, source: Source) -> str:
     """What identifies the content of a data set: its name, its fingerprints, and the code of a user's own."""
     fingerprints = [f"{name} {split.fingerprint}" for name, split in sorted(source.splits.items())]
     return ", ".join([data_name(data), *fingerprints, *filter(None, [code_digest([data])])])
-

@@ -28,7 +28,7 @@ def run_plan(
     summary_file: str,
     summarise: Callable[[Path], dict[str, Any]],
     on_done: Callable[[Step], Any] = lambda step: None,
-    links: Mapping[str, tuple[str, str]] = {},  # noqa: B006 - it is not changed
+    links: Mapping[str, tuple[str, str]] | None = None,
 ) -> dict[str, Any] | None:
     """Run the steps of a plan that are missing, and write its summary.
 
@@ -47,7 +47,8 @@ def run_plan(
     Raises:
         GridError: some steps failed; the others are done.
     """
-    assert isinstance(options, RunnerOptions) and isinstance(options, ComputeOptions)
+    assert isinstance(options, RunnerOptions)
+    assert isinstance(options, ComputeOptions)
     out = options.out
     targets = list(steps.values())
     check_runner(options, targets)
@@ -56,7 +57,7 @@ def run_plan(
         if folder.is_exclusive:
             delete_damaged(targets, out)
             folder.allow_others()
-        for link in links:
+        for link in links or {}:
             _check_link(out / link)
         start = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -74,7 +75,7 @@ def run_plan(
         threads = options.threads if options.workers is None and options.on is None else 1
         machine = Machine(out, options.device, options.num_workers, threads)
         run_steps(targets, options, machine, on_done, workers=0)
-        for link, (name, path) in links.items():
+        for link, (name, path) in (links or {}).items():
             if is_done(steps[name], out):
                 _link(out / link, steps[name].folder(out) / path)
         if not all(is_done(step, out) for step in targets):

@@ -1,4 +1,4 @@
-"""Recipes: grids as YAML files, in this package or a user's, with the flags that replace their values or add to them."""
+"""Recipes: grids as YAML files of this package or of a user; flags beside a recipe replace its values or add some."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,9 @@ def read_grid(options: CompareOptions) -> Grid:
         UsageError: an unknown recipe, key or value, or a value that cannot be added.
     """
     if options.recipe is None:
-        product = CompareOptions(**{name: getattr(options, name) for name in PRODUCT if name in options.given}, out=options.out)
+        product = CompareOptions(
+            **{name: getattr(options, name) for name in PRODUCT if name in options.given}, out=options.out
+        )
         return Grid(name="grid", products=(product,), declares=tuple(options.declare), primary=options.primary or "")
     recipe = read_yaml(recipe_text(options.recipe), f"recipe {options.recipe}")
     _refuse_unknown(recipe, TOP, options.recipe)
@@ -168,4 +170,3 @@ def _join_seeds(product: Mapping[str, Any], value: Any, options: CompareOptions)
     before = CompareOptions(**product, out=options.out).list_seeds()
     added = CompareOptions(**(dict(product) | {"seeds": value}), out=options.out).list_seeds()
     return ",".join(f"{seed}-{seed}" for seed in dict.fromkeys((*before, *added)))
-

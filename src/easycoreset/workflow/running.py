@@ -141,9 +141,7 @@ def _file(option: str, path: Path | None) -> dict[str, External]:
 def summarise(choices: RunDefaults, steps: Mapping[str, Step], out: Path) -> dict[str, Any]:
     """The comparison of the three models."""
     options = choices.options
-    results = {
-        name: read_evaluation(steps[f"evaluate {name}"].folder(out)) for name in ("coreset", "random", "all")
-    }
+    results = {name: read_evaluation(steps[f"evaluate {name}"].folder(out)) for name in ("coreset", "random", "all")}
     objectives = dict.fromkeys(results, options.objective) | {"all": "standard"}
     rows = [{"trained_on": n, "objective": objectives[n], **describe(result)} for n, result in results.items()]
     against = {name: compare_outcomes(results["coreset"], results[name]) for name in ("random", "all")}
