@@ -43,7 +43,7 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
     Returns:
         The cell's description with `chosen` and `trained` (the summaries of both steps), `validation` (the
         accuracies after the last epoch), `evaluated` (the summary of each finished evaluation, with its `key` and
-        whether it is `strong`), `training` and `scoring` (the options of both), `seconds` and `host`.
+        whether it is `strong`), `training_options`, `scoring_options`, `seconds` and `host`.
     """
     evaluated: list[dict[str, Any]] = []
     seconds = 0.0
@@ -71,8 +71,8 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
         **cell,
         "chosen": chosen,
         "trained": training["summary"],
-        "training": training["options"],
-        "scoring": _scoring_options(folder, cell),
+        "training_options": training["options"],
+        "scoring_options": _scoring_options(folder, cell),
         "validation": {name: line[name] for line in history for name in ("val_clean", "val_robust")},
         "evaluated": evaluated,
         "seconds": round(seconds + record["seconds"], 2),

@@ -70,6 +70,7 @@ PLANNED = dict.fromkeys(("method", "against", "data", "objective"), str) | {
     "seeds": [int],
     "cells?": [str],
     "variant?": str,
+    "scoring?": str,
 }
 START = dict.fromkeys(("cells", "done"), int) | {
     "seeds": [int],
@@ -96,6 +97,8 @@ PLAN_CELL = dict.fromkeys(("name", "data", "model", "method", "objective", "vari
     "seed": int,
     "options": {str: object},
     "classes": [int],
+    "superseded": bool,
+    "scoring": Nullable(str),
     "steps": {str: str},
     "evaluations": [{"key": str, "attack": str, "eps": float, "strong": bool}],
 }

@@ -169,3 +169,8 @@ class Bright(nn.Module):
 
 def nan_for_bright_images():
     return Bright()
+
+
+def fails(scores, count, seed):
+    """A selector that raises."""
+    raise ValueError("it does not work")

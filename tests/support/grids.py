@@ -1,5 +1,6 @@
 """Grids that tests run, and how."""
 
+import json
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ GRID = [
     "3",
     "--seeds",
     "3",
-    "--scoring-epochs",
+    "--score.epochs",
     "1",
     "--eps",
     "0.05,0.1",
@@ -45,7 +46,7 @@ SMALL = [
     "3",
     "--seeds",
     "2",
-    "--scoring-epochs",
+    "--score.epochs",
     "1",
     "--eps",
     "0.1",
@@ -79,5 +80,15 @@ def results(out, seeds=5):
     return kept.sort_by([("cell", "ascending"), ("attack", "ascending"), ("eps", "ascending")])
 
 
-def done(out):
-    return len(list((out / "cells").glob("[0-9a-f]*/cell.json")))
+def done(out, kind="evaluate"):
+    """The number of finished steps of a kind."""
+    return len(list((out / "steps").glob(f"{kind}-*/step.json")))
+
+
+def stamps(out):
+    """When each finished step was finished."""
+    return {file.parent.name: file.stat().st_mtime_ns for file in (out / "steps").glob("*/step.json")}
+
+
+def record(out):
+    return json.loads((out / "plan.json").read_text())

@@ -15,6 +15,7 @@ from cyclopts import CycloptsError, MissingArgumentError, Parameter, Token
 from easycoreset import console
 from easycoreset.cli.commands import app
 from easycoreset.cli.config import add_config_options
+from easycoreset.cli.grid_flags import expand_grid_flags
 from easycoreset.cli.launcher import (
     PROCESS_LOST,
     is_follower,
@@ -23,7 +24,7 @@ from easycoreset.cli.launcher import (
     refuse_undistributed,
     silence_follower,
 )
-from easycoreset.cli.listing import list_members
+from easycoreset.cli.listing import list_members, print_recipe
 from easycoreset.cli.output import Output
 from easycoreset.cli.unknown_arguments import describe_unknown, refuse_empty
 from easycoreset.console import escape_control
@@ -57,6 +58,7 @@ def launch(
     quiet: Annotated[bool, Parameter(negative=())] = False,
     debug: Annotated[bool, Parameter(negative=())] = False,
     list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
+    show_recipe: str | None = None,
 ) -> None:
     """Choose training data for robustness.
 
@@ -67,14 +69,18 @@ def launch(
         quiet: show only warnings, no progress.
         debug: show tracebacks.
         list_: list the methods, attacks, objectives etc. of the command, with their options.
+        show_recipe: print a recipe of `compare` as YAML, to start an own one from.
     """
+    if show_recipe is not None:
+        print_recipe(show_recipe)
+        return
     if list_:
         list_members(tokens, as_json=json)
         return
     arguments = add_config_options(list(tokens), config) if config else list(tokens)
     console.configure_output(quiet or "--quiet" in arguments)
     Output.as_json = json or "--json" in arguments
-    arguments = [token for token in arguments if token not in ("--json", "--quiet", "--debug")]
+    arguments = expand_grid_flags([token for token in arguments if token not in ("--json", "--quiet", "--debug")])
     refuse_empty(arguments)
     for flag, value in DEFAULT_VALUES.items():
         arguments = insert_default_values(arguments, flag, value)

@@ -95,7 +95,10 @@ def run(options: Annotated[PipelineOptions, Flat]) -> None:
 
 @app.command
 def compare(options: Annotated[CompareOptions, Flat]) -> None:
-    """Compare methods over fractions, objectives, budgets and seeds, on your data or with a recipe."""
+    """Compare methods over data, models, fractions, objectives, budgets, seeds and any option, or by a recipe.
+
+    Any option of another step is --STEP.OPTION (`--score.epochs 30`); several values of an option are an axis (--vary).
+    """
     from easycoreset.reporting import check_page_writable
     from easycoreset.reporting import report as run_report
     from easycoreset.workflow.comparing import WORKERS, plan_comparison, preregister_comparison, run_comparison

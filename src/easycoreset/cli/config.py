@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from easycoreset.cli.grid_flags import STEP_FLAG
 from easycoreset.conversion import convert, option_types
 from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options import OPTIONS
@@ -26,6 +27,9 @@ def add_config_options(tokens: Sequence[str], file: Path) -> list[str]:
         name = str(key).replace("-", "_")
         flag = f"--{name.replace('_', '-')}"
         if value is None or value == []:  # treated as absent
+            continue
+        if command == "compare" and STEP_FLAG.fullmatch(flag):
+            added += [] if flag in tokens else [flag, _to_text(value)]
             continue
         if name not in known:
             raise UsageError(
@@ -63,4 +67,6 @@ def _read_file(file: Path) -> dict[Any, Any]:
 
 def _to_text(value: Any) -> str:
     """Format a value as the value of a flag."""
-    return ",".join(map(_to_text, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, dict):
+        return ";".join(f"{name}={_to_text(item)}" for name, item in value.items())
+    return ",".join(map(_to_text, value)) if isinstance(value, tuple | list) else str(value)

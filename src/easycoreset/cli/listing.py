@@ -42,6 +42,10 @@ def list_members(tokens: Sequence[str], *, as_json: bool) -> None:
     """Print the members of the command in `tokens`."""
     command = next((token for token in tokens if not token.startswith("-")), "")
     members = {kind: describe_members(kind, table) for kind, table in _member_tables(command).items()}
+    if command == "compare":
+        from easycoreset.workflow.recipes import describe_recipes
+
+        members["recipe"] = describe_recipes()
     if as_json:
         print(json.dumps(members, indent=1))
         return
@@ -52,3 +56,10 @@ def list_members(tokens: Sequence[str], *, as_json: bool) -> None:
             details = [f"{key}: {record[key]}" for key in ("options", "needs", "cost") if record.get(key)]
             if details:
                 print(f"  {'':18} {'; '.join(details)}")
+
+
+def print_recipe(name: str) -> None:
+    """Print the YAML of a recipe."""
+    from easycoreset.workflow.recipes import recipe_text
+
+    print(recipe_text(name), end="")

@@ -95,7 +95,9 @@ def load_weights(network: nn.Module, file: Path) -> None:
     try:
         state = load_file(file)
     except FileNotFoundError:
-        raise UsageError(f"{file}: no such file") from None
+        discarded = " (its plan discarded the weights: run it again without --discard-weights)"
+        hint = discarded if (file.parent / "step.json").exists() else ""
+        raise UsageError(f"{file}: no such file{hint}") from None
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{file}: not a readable safetensors file: {error}") from None
     if differing := differing_keys(state, network.state_dict()):

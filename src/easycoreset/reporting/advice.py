@@ -204,5 +204,5 @@ def _higher_or_lower(contrast: Contrast) -> str:
 
 def _find_group(method: str, plan: PlannedContrast, groups: Sequence[Group]) -> Group | None:
     """The group of a method in the plan's setting and at its budget; None if there is none."""
-    key = (method, plan.setting, f"{plan.size} {plan.unit}")
-    return next((g for g in groups if (g.method, g.setting, g.budget) == key), None)
+    named = (g for g in groups if (g.method, g.budget) == (method, f"{plan.size} {plan.unit}"))
+    return next((g for g in named if plan.setting.holds(g.setting, method)), None)

@@ -47,8 +47,8 @@ def describe_comparison(folder: Path) -> list[Section]:
     names = _cell_names(results)
     cells = [c for cell in record["cells"] if cell["name"] in names and (c := read_cell(folder, cell)) is not None]
     return [
-        _verdict(results, contrasts, groups, len(record["cells"])),
-        Section("Clean against robust accuracy", [FRONTIER_NOTE], figures=draw_frontiers(results, groups)),
+        _verdict(results, contrasts, groups, sum(not cell["superseded"] for cell in record["cells"])),
+        Section("Clean against robust accuracy", [FRONTIER_NOTE], figures=draw_frontiers(groups)),
         *describe_fractions(groups),
         Section("Robustness over eps", figures=draw_curves(groups)),
         _setting(results, cells),
@@ -65,7 +65,7 @@ def describe_comparison(folder: Path) -> list[Section]:
             if declared
             else []
         ),
-        *describe_strong_attacks(results, outcomes),
+        *describe_strong_attacks(outcomes),
         *describe_classes(outcomes),
         Section("Every contrast", [EXPLORATORY_NOTE], tables=[make_contrast_table(contrasts)], collapsed=True),
         _class_counts(cells),
@@ -98,7 +98,10 @@ def _setting(results: pa.Table, cells: Sequence[dict[str, Any]]) -> Section:
 def _training_options(cells: Sequence[dict[str, Any]]) -> list[str]:
     """Values of the main options in any cell, and of all others that are off their default in any cell."""
     shown: list[str] = []
-    for kind, options, defaults in (("", "training", TRAINING_DEFAULTS), ("score.", "scoring", SCORING_DEFAULTS)):
+    for kind, options, defaults in (
+        ("", "training_options", TRAINING_DEFAULTS),
+        ("score.", "scoring_options", SCORING_DEFAULTS),
+    ):
         main = MAIN_OPTIONS if not kind else ("epochs",)
         for name in dict.fromkeys((*main, *defaults)):
             values = list(dict.fromkeys(cell[options][name] for cell in cells if name in cell[options]))

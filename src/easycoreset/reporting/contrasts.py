@@ -15,9 +15,10 @@ from easycoreset.console import format_eps, format_percent
 from easycoreset.errors import UsageError, quote
 from easycoreset.files import SCHEMA_VERSION, write_json
 from easycoreset.parquet import read_table
-from easycoreset.plan_folders import RESULTS, read_plan, step_folder
+from easycoreset.plan_folders import RESULTS, read_cell, read_plan, step_folder
 from easycoreset.reporting.page import DataTable
 from easycoreset.statistics import Contrast, Estimate, Outcomes, contrast_all, read_plans
+from easycoreset.statistics.results import cell_rows
 from easycoreset.statistics.settings import differing_fields
 
 CONTRASTS_FILE = "contrasts.json"
@@ -31,9 +32,16 @@ def measure_contrasts(folder: Path, results: pa.Table) -> list[Contrast]:
 
 
 def open_outcomes(folder: Path, results: pa.Table) -> Outcomes:
-    """The outcomes of every test image, read from the evaluations on demand."""
-    columns = [name for name in RESULT_COLUMNS if name in results.column_names]
-    return Outcomes(results.select(columns), partial(load_outcomes, folder))
+    """The outcomes of every test image, read from the evaluations on demand.
+
+    They include cells that declared contrasts use although others of the same facts have superseded them.
+    """
+    rows = results.select([name for name in RESULT_COLUMNS if name in results.column_names]).to_pylist()
+    for cell in read_plan(folder).get("cells", ()):
+        if cell["superseded"] and (record := read_cell(folder, cell)) is not None:
+            rows += cell_rows(folder, record)
+    table = pa.Table.from_pylist(rows) if rows else results
+    return Outcomes(table, partial(load_outcomes, folder))
 
 
 def write_contrasts(folder: Path) -> None:

@@ -23,8 +23,8 @@ def count_epochs(cells: Sequence[Mapping[str, Any]]) -> Counts:
     for cell in cells:
         total = sum(cell["chosen"]["class_counts"]["before"])
         updates, epochs = cell["updates"], cell["epochs"]
-        batch_size = cell["training"].get("batch_size")
-        scoring_epochs = cell["scoring"].get("epochs", 0)
+        batch_size = cell["training_options"].get("batch_size")
+        scoring_epochs = cell["scoring_options"].get("epochs", 0)
         if not total or batch_size is None:
             continue
         training = updates * batch_size / total if updates else epochs * cell["chosen"]["kept"] / total

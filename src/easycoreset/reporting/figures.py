@@ -8,17 +8,18 @@ from easycoreset.console import format_duration, format_eps, format_percent
 from easycoreset.options.comparing import FULL
 from easycoreset.reporting.page import Figure, Section, axes_layout, eps_layout, error_bars, line_trace
 from easycoreset.statistics import Group
-from easycoreset.statistics.settings import Setting, differing_fields, label_setting
+from easycoreset.statistics.settings import Setting, differing_fields, group_by_setting, label_setting
 
 
-def _settings(groups: Sequence[Group]) -> list[Setting]:
-    return list(dict.fromkeys(group.setting for group in groups if group.method != FULL))
+def _settings(groups: Sequence[Group]) -> dict[Setting, list[Group]]:
+    """The groups of each setting."""
+    return group_by_setting(groups, lambda group: group.setting, lambda group: group.method)
 
 
 def _captions(groups: Sequence[Group]) -> dict[Setting, str]:
     """What every setting differs in, for captions."""
-    fields = differing_fields(group.setting for group in groups)
-    return {group.setting: label_setting(group.setting, fields) for group in groups}
+    fields = differing_fields(_settings(groups))
+    return {setting: label_setting(setting, fields) for setting in _settings(groups)}
 
 
 def _method_numbers(groups: Sequence[Group]) -> dict[str, int]:
@@ -27,29 +28,19 @@ def _method_numbers(groups: Sequence[Group]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def _in_setting(groups: Sequence[Group], setting: Setting) -> list[Group]:
-    """The groups of a setting, training on all data among them."""
-    same = [group for group in groups if group.setting.without_fraction == setting.without_fraction]
-    return [group for group in same if group.fraction == setting.fraction or group.method == FULL]
-
-
 def _standard_error(mean_std: tuple[float, float], seeds: int) -> float:
     return 100 * mean_std[1] / seeds**0.5
 
 
-def draw_frontiers(results: pa.Table, groups: Sequence[Group]) -> list[Figure]:
+def draw_frontiers(groups: Sequence[Group]) -> list[Figure]:
     """Robust against clean accuracy, one line per method over its budgets."""
-    main_eps = {
-        Setting(*(row[name] for name in Setting._fields)): row["main"]
-        for row in results.select([*Setting._fields, "main"]).to_pylist()
-    }
     captions = _captions(groups)
     numbers = _method_numbers(groups)
     figures = []
-    for setting in _settings(groups):
-        eps = main_eps[setting]
+    for setting, in_setting in _settings(groups).items():
+        eps = in_setting[0].main_eps
         data = []
-        pairs = [(g, robust) for g in _in_setting(groups, setting) if (robust := g.accuracy_at(eps)) is not None]
+        pairs = [(g, robust) for g in in_setting if (robust := g.accuracy_at(eps)) is not None]
         for method in dict.fromkeys(group.method for group, _ in pairs):
             points = sorted(((g, r) for g, r in pairs if g.method == method), key=lambda pair: pair[0].clean[0])
             data.append(
@@ -88,9 +79,12 @@ def describe_fractions(groups: Sequence[Group]) -> list[Section]:
         return []
     numbers = _method_numbers(groups)
     figures = []
-    captions = {setting.without_fraction: caption for setting, caption in _captions(groups).items()}
+    captions = {setting.pooled: caption for setting, caption in _captions(groups).items()}
     for pooled, caption in captions.items():
-        matching = [group for group in _largest_budget(groups) if group.setting.without_fraction == pooled]
+        same = [
+            group for group in groups if pooled.holds(group.setting._replace(fraction=pooled.fraction), group.method)
+        ]
+        matching = _largest_budget(same)
         eps = sorted({key[1] for group in matching for key in group.robust})
         for name, attacked_eps in [("clean", None), *((f"eps {format_eps(e)}", e) for e in eps)]:
             data = []
@@ -123,9 +117,9 @@ def draw_curves(groups: Sequence[Group]) -> list[Figure]:
     numbers = _method_numbers(groups)
     figures = []
     captions = _captions(groups)
-    for setting in _settings(groups):
+    for setting, in_setting in _settings(groups).items():
         data = []
-        for group in _largest_budget(_in_setting(groups, setting)):
+        for group in _largest_budget(in_setting):
             eps = sorted({key[1] for key in group.robust})
             points = [(0.0, group.clean), *((e, at) for e in eps if (at := group.accuracy_at(e)) is not None)]
             data.append(

@@ -1,13 +1,14 @@
 """Results of a comparison's strong attacks, in a table of their own because they attacked fewer images."""
 
+import itertools
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from easycoreset.console import format_eps
+from easycoreset.options.comparing import FULL
 from easycoreset.reporting.page import DataTable, Section
-from easycoreset.statistics import Outcomes, group_results, mean_std
+from easycoreset.statistics import Outcomes, mean_std
 from easycoreset.statistics.settings import differing_fields
 
 FEWER = (
@@ -17,36 +18,33 @@ FEWER = (
 )
 
 
-def describe_strong_attacks(results: pa.Table, outcomes: Outcomes) -> list[Section]:
-    """One row per method, budget and strong attack: mean over seeds, and the table's attacks on the same images.
-
-    Args:
-        results: the table of results.
-        outcomes: the outcome of each image.
-    """
+def describe_strong_attacks(outcomes: Outcomes) -> list[Section]:
+    """One row per method, budget and strong attack: mean over seeds, and the table's attacks on the same images."""
     fields = differing_fields(outcomes.grid)
-    rows: list[list[Any]] = []
+    rows: dict[tuple[Any, ...], list[Any]] = {}
     names: dict[str, None] = {}
-    for group in group_results(results, strong=True):
-        budget = int(group.budget.split()[0])
-        for attack, eps in group.robust:
-            strong = outcomes.row(group.setting, (group.method, budget), eps, attack)
-            usual = outcomes.row(group.setting, (group.method, budget), eps)
+    for setting, keys in outcomes.grid.items():
+        eps = outcomes.main_eps(setting)
+        for (method, budget), attack in itertools.product(keys, outcomes.strong_attacks(setting)):
+            strong = outcomes.row(setting, (method, budget), eps, attack)
+            usual = outcomes.row(setting, (method, budget), eps)
             if strong is None or usual is None:
                 continue
             names[attack] = None
             same = usual.select_seeds(strong.seeds).robust[:, np.isin(usual.images, strong.images)]
-            pairs = list(zip(100 * strong.robust.mean(1), 100 * same.mean(1), strict=True))
-            strongest, std = mean_std([float(value) for value, _ in pairs])
-            usual_mean = float(np.mean([value for _, value in pairs]))
+            strongest, std = mean_std([float(100 * value) for value in strong.robust.mean(1)])
+            usual_mean = float(100 * same.mean(1).mean())
             rounded_std = None if std != std else round(std, 2)
-            where = [*(getattr(group, name) for name in fields), group.objective, group.fraction]
-            what = [group.method, group.budget, attack, format_eps(eps), len(strong.images), len(pairs)]
+            fraction = 1.0 if method == FULL else setting.fraction
+            where = [*(getattr(setting, name) for name in fields), setting.objective, fraction]
+            what = [method, f"{budget} {outcomes.budget_unit(setting)}", attack, format_eps(eps)]
             figures = [round(strongest, 2), rounded_std, round(usual_mean, 2), round(usual_mean - strongest, 2)]
-            rows.append([*where, *what, *figures])
+            rows[*where, *what] = [*where, *what, len(strong.images), len(strong.seeds), *figures]
     if not rows:
         return []
     columns = [*fields, "objective", "kept", "method", "budget", "attack", "eps", "images", "seeds"]
     columns += ["accuracy", "±", "table's attacks", "too high by"]
-    grid = DataTable("accuracy in % under strong attacks, mean and standard deviation over seeds", columns, rows)
+    grid = DataTable(
+        "accuracy in % under strong attacks, mean and standard deviation over seeds", columns, list(rows.values())
+    )
     return [Section(f"Strong attacks: {', '.join(names)}", [FEWER], tables=[grid])]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from easycoreset.errors import UsageError
+from easycoreset.options.comparing import FULL
 from easycoreset.statistics.settings import Setting, group_by_setting
 
 Bools = npt.NDArray[np.bool_]
@@ -78,7 +79,7 @@ class Outcomes:
 
     def _rows_in(self, setting: Setting) -> list[dict[str, Any]]:
         """The table's rows of a setting, whatever its fraction."""
-        return [row for row in self._attack_rows if _setting(row).without_fraction == setting.without_fraction]
+        return [row for row in self._attack_rows if setting.holds(_setting(row), FULL)]
 
     @cached_property
     def grid(self) -> dict[Setting, Seeds]:
@@ -190,7 +191,8 @@ def _is_attack(table: pa.Table, name: str) -> Bools:
 
 
 def _setting(row: dict[str, Any]) -> Setting:
-    return Setting(row["data"], row["model"], row["objective"], row["fraction"], row["variant"])
+    shared = (row["data"], row["model"], row["objective"], row["fraction"])
+    return Setting(*shared, row["variant"], row.get("scoring", ""))
 
 
 def _key(row: dict[str, Any]) -> tuple[str, int]:

@@ -35,7 +35,8 @@ class PlannedContrast:
         model: model of the setting.
         objective: training objective of the setting.
         fraction: fraction of samples that is kept.
-        variant: the other options of the setting that are off their defaults, as text.
+        variant: options of training and evaluation in the setting that are off their defaults, as text.
+        scoring: those of scoring and choosing.
         eps: radius of the attack.
         size: the largest budget of `method` (at equal updates: the largest that both have), in `unit`.
         unit: updates or epochs.
@@ -59,11 +60,12 @@ class PlannedContrast:
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
     variant: str = ""
+    scoring: str = ""
 
     @property
     def setting(self) -> Setting:
         """What both rows share."""
-        return Setting(self.data, self.model, self.objective, self.fraction, self.variant)
+        return Setting(self.data, self.model, self.objective, self.fraction, self.variant, self.scoring)
 
     @property
     def rows(self) -> tuple[tuple[str, int], ...]:

@@ -11,13 +11,13 @@ from easycoreset.parquet import read_table
 from easycoreset.plan_folders import read_cell, step_folder
 from easycoreset.proportions import wilson_interval
 
-CELL_FIELDS = ("data", "model", "method", "fraction", "objective", "variant", "updates", "epochs", "seed")
+CELL_FIELDS = ("data", "model", "method", "fraction", "objective", "variant", "scoring", "updates", "epochs", "seed")
 LINE_FIELDS = ("attack", "norm", "eps", "accuracy", "low", "high", "samples")
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("cell", "data", "model", "method")),
         ("fraction", pa.float64()),
-        *((name, pa.string()) for name in ("objective", "variant")),
+        *((name, pa.string()) for name in ("objective", "variant", "scoring")),
         *((name, pa.int64()) for name in ("updates", "epochs", "seed", "kept")),
         *((name, pa.float64()) for name in ("selection_seconds", "selection_mb", "seconds")),
         ("weighted", pa.bool_()),
@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 
 def collect_results(folder: Path, cells: Iterable[Mapping[str, Any]]) -> pa.Table:
     """The results of the finished cells, with a column for each option that differs between them."""
-    cells = list(cells)
+    cells = [cell for cell in cells if not cell["superseded"]]
     rows = [
         row for cell in cells if (record := read_cell(folder, cell)) is not None for row in cell_rows(folder, record)
     ]

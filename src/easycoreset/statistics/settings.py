@@ -16,7 +16,8 @@ class Setting(NamedTuple):
         model: the model.
         objective: the training objective.
         fraction: the share of the samples that is kept.
-        variant: the other options that are off their defaults, as text.
+        variant: the options of training and evaluation that are off their defaults, as text.
+        scoring: those of scoring and choosing; None for a row whose method reads no scores: it is in all such settings.
     """
 
     data: str
@@ -24,35 +25,51 @@ class Setting(NamedTuple):
     objective: str
     fraction: float
     variant: str = ""
+    scoring: str | None = ""
 
     @property
-    def without_fraction(self) -> "Setting":
+    def pooled(self) -> "Setting":
         """What the settings of all fractions share."""
         return self._replace(fraction=0.0)
+
+    def holds(self, other: "Setting", method: str) -> bool:
+        """Whether a row of another setting is compared in this one; training on all data fits all fractions.
+
+        >>> setting = Setting("digits", None, "standard", 0.1, scoring="score.epochs=30")
+        >>> setting.holds(setting._replace(scoring=None), "random"), setting.holds(setting._replace(scoring=""), "d2")
+        (True, False)
+        """
+        same = (self.data, self.model, self.objective, self.variant) == (
+            other.data,
+            other.model,
+            other.objective,
+            other.variant,
+        )
+        fraction_fits = method == FULL or other.fraction == self.fraction
+        return same and fraction_fits and other.scoring in (None, self.scoring)
 
 
 def group_by_setting(
     items: Iterable[Item], setting_of: Callable[[Item], Setting], method_of: Callable[[Item], str]
 ) -> dict[Setting, list[Item]]:
-    """Group cells, or rows of a table, by setting; training on all data is in the settings of all fractions.
+    """Group cells, or rows of a table, by setting; rows that fit several settings are in all of them.
 
     >>> cells = [("random", 0.1), ("random", 0.2), ("full", 1.0)]
     >>> groups = group_by_setting(cells, lambda c: Setting("digits", None, "standard", c[1]), lambda c: c[0])
     >>> [(setting.fraction, [method for method, _ in group]) for setting, group in groups.items()]
     [(0.1, ['random', 'full']), (0.2, ['random', 'full'])]
     """
+    listed = [(item, setting_of(item), method_of(item)) for item in items]
     groups: dict[Setting, list[Item]] = {}
-    on_all_data: list[Item] = []
-    for item in items:
-        if method_of(item) == FULL:
-            on_all_data.append(item)
-        else:
-            groups.setdefault(setting_of(item), []).append(item)
-    for item in on_all_data:
-        setting = setting_of(item)
-        same = [other for other in groups if other.without_fraction == setting.without_fraction]
-        for other in same or [setting]:
-            groups.setdefault(other, []).append(item)
+    for narrow in (True, False):  # settings of scored rows first, then of rows that fit none of these
+        for _, setting, method in listed:
+            is_narrow = method != FULL and setting.scoring is not None
+            if is_narrow == narrow and not any(other.holds(setting, method) for other in groups):
+                groups[setting._replace(scoring=setting.scoring or "")] = []
+    for item, setting, method in sorted(listed, key=lambda entry: entry[2] == FULL):
+        for other, group in groups.items():
+            if other.holds(setting, method):
+                group.append(item)
     return groups
 
 
@@ -62,8 +79,12 @@ def differing_fields(settings: Iterable[Setting]) -> list[str]:
     >>> differing_fields([Setting("a", "m", "standard", 0.1), Setting("b", "m", "trades", 0.1)])
     ['data']
     """
-    known = set(settings)
-    return [name for name in ("data", "model", "variant") if len({getattr(setting, name) for setting in known}) > 1]
+    known = {setting._replace(scoring=setting.scoring or "") for setting in settings}
+    return [
+        name
+        for name in ("data", "model", "variant", "scoring")
+        if len({getattr(setting, name) for setting in known}) > 1
+    ]
 
 
 def label_setting(setting: Setting, fields: Sequence[str]) -> str:

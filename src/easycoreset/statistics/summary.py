@@ -17,7 +17,8 @@ class Group:
     Attributes:
         data: name of the data set.
         model: the model.
-        variant: other options that are off their defaults, as text.
+        variant: options of training and evaluation that are off their defaults, as text.
+        scoring: those of scoring and choosing; None where the method reads no scores.
         method: spelling of the method.
         fraction: fraction of samples that is kept.
         objective: spelling of the objective.
@@ -25,11 +26,13 @@ class Group:
         seeds: number of seeds.
         clean: (mean, standard deviation with ddof 1) of the clean accuracy.
         robust: (attack, eps) -> (mean, standard deviation) of the accuracy under this attack.
+        main_eps: the radius at which contrasts are tested.
     """
 
     data: str
     model: str | None
     variant: str
+    scoring: str | None
     method: str
     fraction: float
     objective: str
@@ -37,11 +40,12 @@ class Group:
     seeds: int
     clean: tuple[float, float]
     robust: dict[tuple[str, float], tuple[float, float]]
+    main_eps: float
 
     @property
     def setting(self) -> Setting:
         """What it shares with the rows that it is compared with."""
-        return Setting(self.data, self.model, self.objective, self.fraction, self.variant)
+        return Setting(self.data, self.model, self.objective, self.fraction, self.variant, self.scoring)
 
     def accuracy_at(self, eps: float) -> tuple[float, float] | None:
         """(mean, deviation) of the accuracy at one eps, under the strongest attack there; None if there was none."""
@@ -49,13 +53,14 @@ class Group:
         return by_attack.get("worst") or min(by_attack.values(), default=None)
 
 
-def group_results(results: pa.Table, strong: bool = False) -> list[Group]:
-    """Summarise a results table over seeds, in the order in which its groups first appear; `strong`: strong attacks."""
-    rows = [row for row in results.to_pylist() if row["strong"] == strong]
+def group_results(results: pa.Table) -> list[Group]:
+    """Summarise a results table over seeds, in the order in which its groups first appear, without strong attacks."""
+    rows = [row for row in results.to_pylist() if not row["strong"]]
     keys = list(dict.fromkeys(_key(row) for row in rows))
     groups: list[Group] = []
     for key in keys:
         group_rows = [row for row in rows if _key(row) == key]
+        main_eps = group_rows[0]["main"]
         clean = {row["seed"]: row["clean"] for row in group_rows}
         attacks = list(dict.fromkeys((row["attack"], row["eps"]) for row in group_rows))
         robust = {
@@ -64,7 +69,9 @@ def group_results(results: pa.Table, strong: bool = False) -> list[Group]:
             )
             for attack, eps in attacks
         }
-        groups.append(Group(*key, seeds=len(clean), clean=mean_std(list(clean.values())), robust=robust))
+        groups.append(
+            Group(*key, seeds=len(clean), clean=mean_std(list(clean.values())), robust=robust, main_eps=main_eps)
+        )
     return groups
 
 
@@ -77,6 +84,7 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-def _key(row: dict[str, Any]) -> tuple[str, str | None, str, str, float, str, str]:
+def _key(row: dict[str, Any]) -> tuple[str, str | None, str, str | None, str, float, str, str]:
     budget = f"{row['updates']} updates" if row.get("updates") is not None else f"{row['epochs']} epochs"
-    return row["data"], row["model"], row["variant"], row["method"], row["fraction"], row["objective"], budget
+    where = (row["data"], row["model"], row["variant"], row.get("scoring", ""))
+    return *where, row["method"], row["fraction"], row["objective"], budget

@@ -14,9 +14,10 @@ from easycoreset.options import (
     ValidationOptions,
     field_names,
 )
-from easycoreset.options.comparing import CONTROLS, FULL
+from easycoreset.options.comparing import FULL
 from easycoreset.options.groups import OPTIMIZER_DEFAULTS
 from easycoreset.selection import load_selector
+from easycoreset.statistics.settings import Setting
 from easycoreset.workflow.inputs import Data, Inputs
 from easycoreset.workflow.steps import KINDS, Step, result_defaults
 
@@ -33,13 +34,14 @@ class Cell:
     Attributes:
         data: the data set.
         model: the model.
-        method: the method in its canonical spelling, with what its scoring and choosing differ in; or `full`.
+        method: the method in its canonical spelling, or `full`.
         fraction: share of the samples that is kept.
         objective: the objective in its canonical spelling.
         epochs: budget in epochs (either this or updates).
         updates: budget in updates.
         seed: seed of selection, initialisation, order and augmentation.
-        options: all other options that are off their default, by `STEP.OPTION`.
+        options: the options of training and evaluation that are off their default.
+        chosen_by: those of scoring and choosing, by `STEP.OPTION`; None where the method reads no scores.
         main_eps: the radius at which contrasts are tested.
         steps: the steps up to the training, by kind.
         evaluations: evaluations of the model, each with whether its attack is not part of the worst case.
@@ -54,6 +56,7 @@ class Cell:
     updates: int | None
     seed: int
     options: Mapping[str, Any]
+    chosen_by: Mapping[str, Any] | None
     main_eps: float
     steps: Mapping[str, Step]
     evaluations: tuple[tuple[Step, bool], ...]
@@ -65,8 +68,18 @@ class Cell:
 
     @property
     def variant(self) -> str:
-        """The other options off their defaults, as text."""
-        return "; ".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+        """The options of training and evaluation off their defaults, as text."""
+        return _as_text(self.options)
+
+    @property
+    def scoring(self) -> str | None:
+        """The options of scoring and choosing off their defaults, as text; None where no scores are read."""
+        return None if self.chosen_by is None else _as_text(self.chosen_by)
+
+    @property
+    def setting(self) -> Setting:
+        """What it shares with the cells that it is compared with."""
+        return Setting(self.data.name, self.model, self.objective, self.fraction, self.variant, self.scoring)
 
     @property
     def targets(self) -> list[Step]:
@@ -75,13 +88,25 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """The cell as `plan.json` keeps it."""
-        names = ("model", "method", "fraction", "objective", "epochs", "updates", "seed", "main_eps", "variant")
+        names = (
+            "model",
+            "method",
+            "fraction",
+            "objective",
+            "epochs",
+            "updates",
+            "seed",
+            "main_eps",
+            "variant",
+            "scoring",
+        )
         return {
             "name": self.name,
             "data": self.data.name,
             **{name: getattr(self, name) for name in names},
-            "options": dict(self.options),
+            "options": {**self.options, **(self.chosen_by or {})},
             "classes": self.data.class_counts,
+            "superseded": False,
             "steps": {kind: step.key for kind, step in self.steps.items()},
             "evaluations": [
                 {"key": step.key, "attack": step.options["attack"][0], "eps": step.options["eps"][0], "strong": strong}
@@ -147,8 +172,6 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         inputs=shared["inputs"] | ({"coreset": steps["select"]} if "select" in steps else {}),
         title=f"training on {facts}",
     )
-    if chosen_by and {"score", "select"} & set(steps) and method not in ("random", *CONTROLS):
-        method = f"{method} ({', '.join(f'{name}={value}' for name, value in sorted(chosen_by.items()))})"
     main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
     return Cell(
         data=data,
@@ -160,6 +183,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         updates=values["updates"],
         seed=seed,
         options=off,
+        chosen_by=chosen_by if "score" in steps else None,
         main_eps=main_eps,
         steps=steps,
         evaluations=tuple(_evaluations(values, steps["train"], data, model, main_eps, facts)),
@@ -242,6 +266,10 @@ def _evaluations(
         )
         evaluations.append((step, strong))
     return evaluations
+
+
+def _as_text(options: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}={value}" for name, value in sorted(options.items()))
 
 
 def _options_of(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -176,12 +176,16 @@ def _record_start(folder: SharedFolder, plan: GridPlan, earlier: dict[str, Any])
         products = [describe_product(product) for product in plan.grid.products]
         starts = known.get("starts", [])
         new = describe_start(plan.grid.name, products, plan.cells, plan.declared, out, starts)
-        cells = merge_records(record.get("cells", []), plan.cells)
+        cells = merge_records(record, plan.cells)
         return record | {"status": "running", "cells": cells, "starts": add_start(known, new)}
 
     record = update_record(out, add_this_start)
-    if other_count := len(record["cells"]) - len(plan.cells):
+    superseded = sum(cell["superseded"] for cell in record["cells"])
+    if other_count := len(record["cells"]) - superseded - len(plan.cells):
         log.info("%d cells of earlier starts stay in the table and on the page", other_count)
+    if superseded:
+        message = "%d cells of earlier starts are left out of the table: data or code of theirs have changed since"
+        log.warning(message, superseded)
     _warn_of_late_declarations(record, plan.declared)
     return record
 
@@ -225,9 +229,11 @@ def discard_weights(targets: Sequence[Step], out: Path) -> None:
 
 
 def prune_steps(out: Path, record: dict[str, Any]) -> None:
-    """Delete the steps that no cell of any start needs."""
+    """Delete the steps that no start needs: those of superseded cells go unless a declared contrast names them."""
+    plans = read_plans(record)
+    declared = {name for contrast in (*plans.family, *(c for c, _ in plans.later)) for name in contrast.cells}
     needed: set[str] = set()
-    for cell in record["cells"]:
+    for cell in (c for c in record["cells"] if not c["superseded"] or c["name"] in declared):
         needed |= {f"{kind}-{key}" for kind, key in cell["steps"].items()}
         needed |= {f"evaluate-{entry['key']}" for entry in cell["evaluations"]}
     for folder in sorted((out / STEPS_FOLDER).iterdir()):

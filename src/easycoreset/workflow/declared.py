@@ -84,7 +84,7 @@ def resolve_contrasts(grid: Grid, by_product: Sequence[Sequence[Cell]]) -> Decla
 def rows_by_setting(cells: Sequence[Cell]) -> dict[Setting, Rows]:
     """The rows of a grid by setting."""
     grid: dict[Setting, Rows] = {}
-    for setting, setting_cells in group_by_setting(cells, _setting, lambda cell: cell.method).items():
+    for setting, setting_cells in group_by_setting(cells, lambda cell: cell.setting, lambda cell: cell.method).items():
         rows = grid.setdefault(setting, {})
         for cell in setting_cells:
             budget: Any = cell.epochs if cell.updates is None else cell.updates
@@ -125,10 +125,10 @@ def _against_random(kind: Kind | None, cells: Sequence[Cell], grid: dict[Setting
     """The contrasts of each method of a product, except the controls, with random."""
     contrasts = list[PlannedContrast]()
     for cell in cells if kind else ():
-        setting = _setting(cell)
-        if cell.method not in CONTROL_METHODS and (BASELINE in (method for method, _ in grid[setting])):
-            planned = _plan(ContrastSpec(cell.method, BASELINE, kind), setting, grid[setting])
-            contrasts += [planned] if planned is not None else []
+        for setting, rows in grid.items() if cell.method not in CONTROL_METHODS else ():
+            if setting.holds(cell.setting, cell.method) and BASELINE in (method for method, _ in rows):
+                planned = _plan(ContrastSpec(cell.method, BASELINE, kind), setting, rows)
+                contrasts += [planned] if planned is not None else []
     return list(dict.fromkeys(contrasts))
 
 
@@ -181,7 +181,3 @@ def _row_name(method: str, grid: dict[Setting, Rows], spec: str) -> str:
             f"contrast {quote(spec)}: the grid has no row {quote(method)}: {suggest_name(name, row_names)}"
         )
     return name
-
-
-def _setting(cell: Cell) -> Setting:
-    return Setting(cell.data.name, cell.model, cell.objective, cell.fraction, cell.variant)

@@ -55,7 +55,7 @@ def estimate(targets: Sequence[Step], out: Path, device: Device = "auto", worker
         trained = _trained(step)
         if trained is None:
             continue  # choosing takes next to nothing
-        key = (trained.inputs["data"].key, trained.options["model"], trained.options["objective"])
+        key = (trained.inputs["data"].key, trained.options["model"], trained.options.get("objective"))
         if key not in timed:
             timed[key] = _time_steps(trained, out, device)
         facts = timed[key]

@@ -19,7 +19,7 @@ from easycoreset.workflow.declared import DeclaredContrasts
 from easycoreset.workflow.steps import is_done
 
 VOLATILE = ("time", "done", "declared", "again")
-FACTS = ("data", "model", "method", "fraction", "objective", "variant", "epochs", "updates", "seed")
+FACTS = ("data", "model", "method", "fraction", "objective", "variant", "scoring", "epochs", "updates", "seed")
 
 
 def describe_start(
@@ -85,22 +85,25 @@ def add_start(record: Mapping[str, Any], new: dict[str, Any]) -> list[dict[str, 
     return [*starts, new]
 
 
-def merge_records(earlier: Sequence[dict[str, Any]], cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """The cells of all starts, those of this start as it describes them.
+def merge_records(record: Mapping[str, Any], cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """The cells of all starts, first those of this start.
 
-    A cell replaces one of the same facts whose steps have other names (the data or code changed); the evaluations of
-    all starts are kept, and of two at the same attack and eps the later one.
+    The evaluations of all starts are kept, and of two at the same attack and eps the later one. A cell of an earlier
+    start is superseded by one of the same facts with another name (the data or code changed): it stays on record for
+    the contrasts that were declared on it, and is in no table.
     """
-    known = {cell["name"]: cell for cell in earlier}
-    new = {cell.name: cell.to_json() for cell in cells}
-    replaced = {tuple(cell[fact] for fact in FACTS) for cell in new.values()}
-    for name, cell in known.items():
-        if name in new:
-            entries = [*cell["evaluations"], *new[name]["evaluations"]]
+    earlier = {cell["name"]: cell for cell in record.get("cells", ())}
+    merged = {cell.name: cell.to_json() for cell in cells}
+    current = {tuple(cell[fact] for fact in FACTS) for cell in merged.values()}
+    for name, cell in earlier.items():
+        if name in merged:
+            entries = [*cell["evaluations"], *merged[name]["evaluations"]]
             by_attack = {(e["attack"], e["eps"], e["strong"]): e for e in entries}
-            new[name]["evaluations"] = list(by_attack.values())
-    left = [c for n, c in known.items() if n not in new and tuple(c[fact] for fact in FACTS) not in replaced]
-    return [*new.values(), *left]
+            merged[name]["evaluations"] = list(by_attack.values())
+        else:
+            superseded = tuple(cell[fact] for fact in FACTS) in current or cell["superseded"]
+            merged[name] = cell | {"superseded": superseded}
+    return list(merged.values())
 
 
 def read_earlier_starts(out: Path, command: str) -> dict[str, Any]:

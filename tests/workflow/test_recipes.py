@@ -135,7 +135,7 @@ def test_every_method_that_scoring_can_serve(tmp_path, cli, inline):
     methods = list(SELECTORS)
     methods += ["craig:gradients=adversarial", "gradmatch:gradients=adversarial", "stratified:per_class=true"]
     common = ["--methods", ",".join(methods), "--fractions", "0.1", "--updates", "2", "--seeds", "1"]
-    small = ["--scoring-epochs", "2", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--controls", "full"]
+    small = ["--score.epochs", "2", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--controls", "full"]
     assert cli("compare", "--data", "digits", *common, *small, "--out", tmp_path / "grid").code == 0
     rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
     assert [row["method"] for row in rows] == [*methods, "full"]
@@ -166,7 +166,7 @@ def test_every_objective_under_autoattack(tmp_path, cli, inline):
         "1",
         "--objectives",
         "standard,trades:steps=2,pgd-at:steps=2,mart:steps=2,fgsm-rs",
-        "--scoring-epochs",
+        "--score.epochs",
         "1",
         "--attack",
         "pgd:steps=5,autoattack:iterations=3:queries=10",

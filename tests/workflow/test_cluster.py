@@ -29,7 +29,7 @@ GRID = [
     "150",
     "--seeds",
     "1",
-    "--scoring-epochs",
+    "--score.epochs",
     "2",
     "--eps",
     "0.05",

@@ -1,0 +1,134 @@
+"""Plans against the same ones that were killed, shared or split: no step twice, the same results."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from grids import GRID, HALF, done, finish, record, results, start
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed run."""
+    out = tmp_path_factory.mktemp("whole") / "grid"
+    finish(start(out, GRID, "--workers", "2"))
+    assert done(out, "train") == 48  # 5 methods x 3 fractions x 3 seeds, and training on everything
+    assert done(out) == 96
+    return out
+
+
+@pytest.mark.slow
+def test_killed_four_times(whole, tmp_path):
+    rng = random.Random(0)
+    out = tmp_path / "grid"
+    kills = 0
+    while kills < 4:
+        process = start(out, GRID, "--workers", str(1 + kills % 2))
+        before = done(out)
+        while done(out) < before + 1 and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 1.0))
+        assert process.poll() is None, "it ended before it could be killed four times"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+        kills += 1
+    finish(start(out, GRID, "--workers", "2"))
+    assert results(out).equals(results(whole))
+
+
+@pytest.mark.slow
+def test_two_runs_on_one_folder_do_no_step_twice(whole, tmp_path):
+    out = tmp_path / "grid"
+    both = [start(out, HALF, "--workers", "1") for _ in range(2)]
+    for process in both:
+        finish(process)
+    assert results(out).equals(results(whole, seeds=2))
+    assert record(out)["status"] == "done"
+    begun = {path.name: path.read_text().split() for path in (out / "locks").glob("*-*")}
+    assert len([name for name in begun if name.startswith("train")]) == 32
+    assert all(len(pids) == 1 for pids in begun.values())
+    assert len({pid for pids in begun.values() for pid in pids}) == 2  # both had a share
+
+
+@pytest.mark.slow
+def test_shards_together_equal_the_whole(whole, tmp_path):
+    shards = [start(tmp_path / f"{number}", HALF, "--shard", f"{number}/3", "--workers", "1") for number in (1, 2, 3)]
+    for shard in shards:
+        finish(shard)
+    sizes = [done(tmp_path / f"{number}", "train") for number in (1, 2, 3)]
+    assert sorted(sizes) == [10, 11, 11]
+    together = tmp_path / "together"
+    for number in (1, 2, 3):
+        shutil.copytree(tmp_path / f"{number}", together, dirs_exist_ok=True)
+    finish(start(together, HALF, "--workers", "1"))
+    assert results(together).equals(results(whole, seeds=2))
+
+
+def test_outcomes_agree_with_the_results(whole):
+    table = pq.read_table(whole / "results.parquet").to_pylist()
+    for row in table[:20]:
+        file = whole / "steps" / f"evaluate-{row['evaluation']}" / "predictions.parquet"
+        outcomes = pq.read_table(file).to_pandas()
+        at = outcomes[(outcomes["attack"] == row["attack"]) & np.isclose(outcomes["eps"], row["eps"])]
+        assert 1 - at["broken"].mean() == pytest.approx(row["accuracy"]) and len(at) == row["samples"]
+        clean = outcomes[outcomes["attack"] == "clean"]
+        assert (clean["broken"] == (clean["pred"] != clean["label"])).all()
+        if row["eps"] == row["main"]:
+            assert 1 - clean["broken"].mean() == pytest.approx(row["clean"])
+
+
+RUN = ["run", "--data", "digits", "--epochs", "3", "--limit", "60", "--attack", "pgd:steps=5", "--eps", "0.05,0.1"]
+ANALYZE = ["analyze", "--data", "digits", "--epochs", "2", "--limit", "60", "--margins", "30", "--adversarial"]
+ANALYZE += ["trades:steps=2", "--eps", "0.05"]
+PLANS = {"run": (RUN, "comparison.json"), "analyze": (ANALYZE, "analysis.json")}
+
+
+def begin(command, out, *more):
+    line = [sys.executable, "-m", "easycoreset", *PLANS[command][0], "--quiet", *more, "--out", out]
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module", params=PLANS)
+def undisturbed(request, tmp_path_factory):
+    """The command, and what it sums up to when nothing disturbs it."""
+    out = tmp_path_factory.mktemp(request.param) / "plan"
+    finish(begin(request.param, out))
+    return request.param, out
+
+
+def summary(command, out):
+    return json.loads((out / PLANS[command][1]).read_text())
+
+
+@pytest.mark.slow
+def test_other_plans_are_killed_and_shared_too(undisturbed, tmp_path):
+    command, whole = undisturbed
+    rng = random.Random(1)
+    out = tmp_path / "killed"
+    steps = len(list((whole / "steps").iterdir()))
+    for kill in range(3):
+        process = begin(command, out, *(["--workers", "2"] if kill else []))
+        before = len(list(out.glob("steps/*/step.json")))
+        while len(list(out.glob("steps/*/step.json"))) < before + 1 and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5))
+        assert process.poll() is None, "it ended before it could be killed three times"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+    both = [begin(command, out, "--workers", "1") for _ in range(2)]
+    for process in both:
+        finish(process)
+    assert summary(command, out) == summary(command, whole)
+    assert len(list(out.glob("steps/*/step.json"))) == steps
+    for file in sorted(whole.glob("steps/*/*.parquet")):
+        assert pq.read_table(file).equals(pq.read_table(out / file.relative_to(whole))), file
