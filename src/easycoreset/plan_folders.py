@@ -34,7 +34,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the finished steps of a cell say; None until its main evaluation is done.
+    """What the finished steps of a cell say; None until its training and main evaluation are done.
 
     Args:
         folder: the plan's folder.
@@ -45,6 +45,9 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
         accuracies after the last epoch), `evaluated` (the summary of each finished evaluation, with its `key` and
         whether it is `strong`), `training_options`, `scoring_options`, `seconds` and `host`.
     """
+    trained = step_folder(folder, "train", cell["steps"]["train"])
+    if not (trained / STEP_RECORD).exists():
+        return None
     evaluated: list[dict[str, Any]] = []
     seconds = 0.0
     for entry in cell["evaluations"]:
@@ -55,7 +58,6 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
             seconds += read_record(place / STEP_RECORD)["seconds"]
     if not any(entry["eps"] == cell["main_eps"] and not entry["strong"] for entry in evaluated):
         return None
-    trained = step_folder(folder, "train", cell["steps"]["train"])
     record = read_record(trained / STEP_RECORD)
     training = read_record(trained / "run.json")
     chosen: dict[str, Any] = {}

@@ -1,16 +1,16 @@
 """Grids of several products, as recipes of a test: planned, or run."""
 
-import yaml
+import json
 
 from easycoreset.options import CompareOptions
 from easycoreset.workflow.comparing import plan_comparison, run_comparison
 
 
 def recipe(folder, *products, **top):
-    """A recipe file; `top` holds declare, primary and shared."""
+    """A recipe file (JSON is YAML); `top` holds declare, primary and shared."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{len(list(folder.glob('*.yaml')))}.yaml"
-    file.write_text(yaml.safe_dump({**top, "products": list(products)}))
+    file.write_text(json.dumps({**top, "products": list(products)}))
     return str(file)
 
 

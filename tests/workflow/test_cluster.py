@@ -9,12 +9,12 @@ import time
 from importlib.metadata import version
 
 import pytest
-from grids import SMALL, done, finish, results, start
-
-from easycoreset.data import cached_sources, make_path_absolute
 from easycoreset.experiment import Cell
 from easycoreset.experiment.cluster import read_files, run_remote_task, write_files
 from easycoreset.experiment.tasks import RunSettings, Task
+from grids import SMALL, done, finish, results, start
+
+from easycoreset.data import cached_sources, make_path_absolute
 from support.messages import named
 
 ray = pytest.importorskip("ray")

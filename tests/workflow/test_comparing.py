@@ -3,43 +3,54 @@
 import importlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from grids import SMALL, done, results
+from grids import SMALL, done, record, results, stamps
 
 from easycoreset import Coreset, open_source
-from easycoreset.experiment import run_experiment
 from easycoreset.options import CompareOptions
-from easycoreset.pipeline.experiment_options import build_experiment
-from easycoreset.run_folders import open_run_folder
 from easycoreset.statistics import read_plans
 from easycoreset.tables.coreset import kept_count
 from easycoreset.tables.holdout import hold_out
+from easycoreset.workflow.comparing import run_comparison
 from support.messages import named
 
 
 @pytest.mark.slow
-def test_a_grid_is_extended_and_other_grids_are_refused(tmp_path, cli, inline):
+def test_a_grid_is_extended(tmp_path, cli, inline):
+    """By methods, fractions, seeds, budgets, radii, attacks, models: each adds its own steps and touches no other."""
     out = tmp_path / "grid"
     assert cli("compare", *SMALL, "--out", out).code == 0
-    stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/cell.json")}
-    assert len(stamps) == 6
-    more = [
-        {"random,easycore": "random,easycore,hardest", "0.2": "0.2,0.3", "2": "3", "3": "3,4"}.get(a, a) for a in SMALL
-    ]
-    assert cli("compare", *more, "--out", out).code == 0
-    assert done(out) == 3 * 2 * 2 * 3 + 6 and all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
-    for old, new, match in [("0.1", "0.2", "eps"), ("fgsm", "noise", "attack"), ("digits-cnn", "thin-resnet", "model")]:
-        ran = cli("compare", *[new if a == old else a for a in SMALL], "--out", out)
-        assert ran.code == 2 and named(ran.err, "run.json", "bases[0].", match)
-    ran = cli("compare", "--recipe", "digits", "--out", out)
-    assert ran.code == 2 and named(ran.err, "run.json", "(now ")
+    assert (done(out, "score"), done(out, "select"), done(out, "train"), done(out)) == (2, 4, 6, 6)
+
+    def extend(change, **steps):
+        before = stamps(out)
+        line = [change.get((flag, a), a) for flag, a in zip(["", *SMALL], SMALL, strict=False)]
+        dry = cli("compare", *line, "--dry-run", "--json", "--out", out)
+        assert dry.code == 0 and dry.json["kinds"] == steps, dry.json
+        ran = cli("compare", *line, "--out", out)
+        assert ran.code == 0, ran.err
+        after = stamps(out)
+        assert {name: after[name] for name in before} == before
+        added = [name.partition("-")[0] for name in after if name not in before]
+        assert {kind: added.count(kind) for kind in set(added)} == steps
+
+    extend({("--eps", "0.1"): "0.1,0.2"}, evaluate=6)
+    extend({("--attack", "fgsm"): "fgsm,noise"}, evaluate=6)
+    extend({("--seeds", "2"): "3"}, score=1, select=2, train=3, evaluate=3)
+    methods = {("--methods", "random,easycore"): "random,easycore,hardest", ("--fractions", "0.2"): "0.2,0.3"}
+    extend(methods, select=8, train=8, evaluate=8)
+    extend({("--updates", "3"): "3,4"}, train=6, evaluate=6)
+    extend({("--model", "digits-cnn"): "thin-resnet"}, score=2, select=2, train=6, evaluate=6)
+    table = pq.read_table(out / "results.parquet").to_pylist()
+    assert {row["model"] for row in table} == {"digits-cnn", "thin-resnet"}  # the union of all starts
+    page = (out / "report.html").read_text()
+    assert "thin-resnet: standard, 20% kept" in page and "digits-cnn: standard, 20% kept" in page
+    assert {row["attack"] for row in table} == {"fgsm", "noise", "worst"} and len(record(out)["starts"]) == 7
 
 
 def test_from_python(tmp_path):
@@ -52,7 +63,7 @@ def test_from_python(tmp_path):
         "fractions": 0.2,
         "updates": 3,
         "seeds": 2,
-        "scoring_epochs": 1,
+        "vary": {"score.epochs": 1},
         "eps": 0.1,
         "attack": "fgsm",
         "out": tmp_path / "grid",
@@ -75,45 +86,43 @@ def test_a_script_without_a_guard_says_what_it_lacks(tmp_path):
 
 
 @pytest.mark.slow
-def test_spoilt_cells_are_computed_again(tmp_path, cli, inline):
+def test_spoilt_steps_are_computed_again(tmp_path, cli, inline):
     out = tmp_path / "grid"
     assert cli("compare", *SMALL, "--out", out).code == 0
     before = results(out)
-    cells = sorted((out / "cells").iterdir())
-    (cells[0] / "cell.json").write_text("{")
-    (cells[1] / "predictions.parquet").write_bytes(b"junk")
-    (cells[2] / "predictions.parquet").unlink()
+    evaluated = sorted((out / "steps").glob("evaluate-*"))
+    trained = sorted((out / "steps").glob("train-*"))
+    (evaluated[0] / "evaluation.json").write_text("{")
+    (evaluated[1] / "predictions.parquet").write_bytes(b"junk")
+    (evaluated[2] / "predictions.parquet").unlink()
+    (trained[0] / "step.json").write_text("{")
+    (trained[1] / "model.safetensors").write_bytes(b"junk")
     ran = cli("compare", *SMALL, "--out", out)
-    assert ran.code == 0 and ran.err.count("corrupt") == 3
+    assert ran.code == 0 and ran.err.count("corrupt") == 5
     assert results(out).equals(before)
 
 
 @pytest.mark.slow
-def test_a_kill_while_a_cell_is_tidied_up_loses_nothing(tmp_path, cli, inline):
+def test_a_kill_between_a_step_and_its_record_loses_nothing(tmp_path, cli, inline):
     out = tmp_path / "grid"
-    assert cli("compare", *SMALL, "--keep-weights", "--out", out).code == 0
+    assert cli("compare", *SMALL, "--out", out).code == 0
     before = results(out)
-    cells = sorted((out / "cells").iterdir())
-    for cell, gone in zip(
-        cells, (["model/run.json"], ["model/model.safetensors"], ["coreset.parquet"], ["cell.json"], []), strict=False
-    ):
-        cell.rename(cell.with_name(f".{cell.name}.tmp"))
-        work = cell.with_name(f".{cell.name}.tmp")
-        with open_run_folder(work / "evaluation-0", "evaluate", {"eps": [1]}, record="evaluation.json"):
-            pass
-        for name in gone:
-            (work / name).unlink(missing_ok=True)
-    assert cli("compare", *SMALL, "--keep-weights", "--out", out).code == 0
-    assert results(out).equals(before) and not list((out / "cells").glob(".*"))
+    gone = [min((out / "steps").glob(f"{kind}-*")) for kind in ("train", "evaluate")]
+    weights = {file: file.stat().st_mtime_ns for file in out.glob("steps/*/model.safetensors")}
+    for folder in gone:
+        (folder / "step.json").unlink()
+    assert cli("compare", *SMALL, "--out", out).code == 0
+    assert results(out).equals(before) and all((folder / "step.json").exists() for folder in gone)
+    assert {file: file.stat().st_mtime_ns for file in weights} == weights  # nothing was trained again
 
 
 def declared(out):
-    plans = read_plans(json.loads((out / "run.json").read_text()))
+    plans = read_plans(record(out))
     return [(contrast.method, contrast.kind, len(contrast.frontier)) for contrast in plans.family]
 
 
 @pytest.mark.slow
-def test_other_data_of_the_same_name_is_refused_and_the_first_declaration_stays(tmp_path, cli, inline):
+def test_other_data_of_the_same_name_supersede_and_the_first_declaration_stays(tmp_path, cli, inline):
     rng = np.random.default_rng(0)
     out = tmp_path / "grid"
     for place in ("a", "b"):
@@ -129,14 +138,18 @@ def test_other_data_of_the_same_name_is_refused_and_the_first_declaration_stays(
     assert declared(out) == [("easycore", "equal updates", 0)]  # and the other came later
     other = [{"digits": str(tmp_path / "b" / "my.npz")}.get(a, a) for a in SMALL]
     ran = cli("compare", *other, "--out", out)
-    assert ran.code == 2 and named(ran.err, out, "fingerprint")
+    assert ran.code == 0 and named(ran.err, "6 cells", "data")
+    assert declared(out) == [("easycore", "equal updates", 0)]
+    cells = {row["cell"] for row in pq.read_table(out / "results.parquet").to_pylist()}
+    kept = {cell["name"]: cell["superseded"] for cell in record(out)["cells"]}
+    assert len(cells) == 12 and sum(kept.values()) == 6 and not any(kept[name] for name in cells)
 
 
 @pytest.mark.slow
 def test_minutes_stop_in_time_and_the_next_start_goes_on(tmp_path, cli):
     out = tmp_path / "grid"
     ran = cli("compare", *SMALL, "--minutes", "0.05", "--out", out)
-    assert ran.code == 0 and named(ran.err, "of 6 cells") and done(out) < 6
+    assert ran.code == 0 and named(ran.err, "of 18 steps") and done(out) < 6
     assert cli("compare", *SMALL, "--out", out).code == 0
     assert done(out) == 6
 
@@ -200,8 +213,20 @@ def test_bad_lists(tmp_path, cli, name, content, match):
         ({"--minutes": "0"}, r"minutes.*\b0(\.0)?$"),
         ({"--workers": "0"}, r"workers.*\b0$"),
         ({"--main-eps": "0.3"}, r"main_eps.*\beps\b.*\b0\.3\b"),
-        ({"--recipe": "digits"}, "recipe 'digits'.*model"),
         ({"--recipe": "cifar10-quik"}, "'cifar10-quik'.*'cifar10-quick'"),
+        ({"--seeds": "+3"}, "extend.*recipe"),
+        ({"--seeds": "3-1"}, "seeds.*'3-1'"),
+        ({"--vary": "lr=0.1,0.1"}, "vary lr.*once.*'0.1,0.1'"),
+        ({"--vary": "lr=fast"}, "vary lr.*'fast'"),
+        ({"--vary": "momentum=0.9,2"}, r"vary momentum.*\b2(\.0)?$"),
+        ({"--vary": "momentun=0.9,1"}, "vary.*'momentun'.*'momentum'"),
+        ({"--vary": "every=1,2"}, r"vary.*every.*score\.every"),
+        ({"--vary": "scores.every=1,2"}, "vary.*'scores'.*'score'"),
+        ({"--vary": "score.evry=1,2"}, "vary.*'evry'.*'every'"),
+        ({"--vary": "methods=random"}, "vary.*methods"),
+        ({"--vary": "evaluate.seed=0,1", "--methods": "random", "--attack": "fgsm"}, None),
+        ({"--vary": "score.every=1,2", "--methods": "random"}, r"vary.*score\.every"),
+        ({"--seeds": "9999", "--fractions": "0.2,0.3", "--updates": "3,4"}, "100000.*$"),
         ({"--data": "digit"}, "'digit'.*'digits'"),
         ({"--controls": "half"}, "controls.*full, random:per_class=true.*'half'"),
         ({"--strong": "apgd@0"}, "strong.*ATTACK@IMAGES.*'apgd@0'"),
@@ -221,32 +246,23 @@ def test_wrong_use(tmp_path, cli, change, match):
             arguments[arguments.index(flag) + 1] = value
         else:
             arguments += [flag, value]
-    ran = cli("compare", *arguments, "--out", tmp_path / "grid")
-    assert ran.code == 2 and re.search(match, ran.err, re.M) and not (tmp_path / "grid").exists(), ran.err
+    ran = cli("compare", *arguments, "--dry-run", "--out", tmp_path / "grid")
+    assert not (tmp_path / "grid").exists()
+    assert ran.code == (0 if match is None else 2) and (match is None or re.search(match, ran.err, re.M)), ran.err
 
 
-def test_a_scoring_run_is_asked_for_the_features_that_are_missing(tmp_path, cli, inline):
-    assert cli("compare", *SMALL, "--out", tmp_path / "grid").code == 0
-    scores = min((tmp_path / "grid" / "scores").iterdir())
-    assert not (scores / "features.npy").exists()
-    stamp = (scores / "scores.parquet").stat().st_mtime_ns
-    more = [value if value != "random,easycore" else "random,easycore,herding" for value in SMALL]
-    assert cli("compare", *more, "--out", tmp_path / "grid").code == 0
-    assert (scores / "features.npy").exists() and (scores / "scores.parquet").stat().st_mtime_ns == stamp
-    assert pq.read_table(tmp_path / "grid" / "results.parquet").num_rows == 8
-
-
-def test_scores_of_an_older_version_without_a_column_are_made_anew(tmp_path, cli, inline):
-    grid = tmp_path / "grid"
-    assert cli("compare", *SMALL, "--out", grid).code == 0
-    for scored in (grid / "scores").iterdir():
-        table = pq.read_table(scored / "scores.parquet")
-        pq.write_table(table.drop_columns(["grand"]), scored / "scores.parquet")
-    given = [
-        v if v != "random,easycore" else "random,easycore,grand,tests.support.factories:by_features" for v in SMALL
-    ]
-    assert cli("compare", *given, "--out", grid).code == 0
-    assert pq.read_table(grid / "results.parquet").num_rows == 10
+def test_what_a_method_needs_besides_is_measured_with_the_kept_weights(tmp_path, cli, inline):
+    out = tmp_path / "grid"
+    assert cli("compare", *SMALL, "--out", out).code == 0
+    before = stamps(out)
+    more = [value if value != "random,easycore" else "random,easycore,herding,deepfool" for value in SMALL]
+    assert cli("compare", *more, "--out", out).code == 0
+    assert {name: stamps(out)[name] for name in before} == before and done(out, "measure") == 4
+    measured = {file.parent: pq.read_schema(file).names for file in out.glob("steps/measure-*/scores.parquet")}
+    assert sum((folder / "features.npy").exists() for folder in measured) == 2
+    assert sum("boundary" in names for names in measured.values()) == 2
+    assert not any("aign" in names for names in measured.values())  # those are in the scoring run's own file
+    assert pq.read_table(out / "results.parquet").num_rows == 10
 
 
 def test_methods_that_need_features_a_model_does_not_have(tmp_path, cli):
@@ -257,29 +273,47 @@ def test_methods_that_need_features_a_model_does_not_have(tmp_path, cli):
     assert "craig" in cli("compare", "--list").out
 
 
-def test_what_an_older_version_left_is_made_anew(tmp_path, cli, inline):
-    """An unfinished cell and a scoring run whose options had other names then."""
-    grid = tmp_path / "grid"
-    assert cli("compare", *SMALL, "--out", grid).code == 0
-    expected = results(grid)
-    place = min((grid / "cells").iterdir())
-    shutil.rmtree(place)
-    left = place.with_name(f".{place.name}.tmp") / "model"
-    left.mkdir(parents=True)
-    scored = min((grid / "scores").iterdir())
-    for folder in (left, scored):
-        record = json.loads((scored / "run.json").read_text())
-        old = {"command": "train" if folder is left else "score", "options": {"learning_rate": 1}}
-        (folder / "run.json").write_text(json.dumps(record | old | {"status": "running"}))
-    (scored / "scores.parquet").unlink()
-    assert (
-        cli(
-            "compare", *[v if v != "random,easycore" else "random,easycore,easiest:loss" for v in SMALL], "--out", grid
-        ).code
-        == 0
-    )
-    found = results(grid)
-    assert found.filter(pc.field("method") != "easiest:by=loss").equals(expected) and found.num_rows == 8
+def test_scoring_has_options_of_its_own(tmp_path, cli, inline):
+    """Variants of AIGN, objectives, axes of scoring: random reads no scores and is there once."""
+    out = tmp_path / "grid"
+    methods = [v if v != "random,easycore" else "random,easycore,easiest:aign_l1" for v in SMALL]
+    more = [
+        "--score.hardness",
+        "cheap,aign:norm=l1",
+        "--score.objective",
+        "trades:steps=1",
+        "--vary",
+        "score.every=1,2",
+    ]
+    methods[methods.index("--score.epochs") + 1] = "2"
+    ran = cli("compare", *methods, *more, "--out", out)
+    assert ran.code == 0, ran.err
+    table = pq.read_table(out / "results.parquet").to_pylist()
+    trained = {(row["method"], row["scoring"], row["seed"]): row["cell"] for row in table}
+    assert len(trained) == len(set(trained.values())) == 2 * (2 * 2 + 2)
+    assert {scoring is None for method, scoring, _ in trained if method in ("random", "full")} == {True}
+    assert {row["score.every"] for row in table} == {"2", "default"}
+    objectives = [json.loads(f.read_text())["options"]["objective"] for f in out.glob("steps/score-*/run.json")]
+    assert objectives == ["trades:steps=1"] * 4
+    declared = {(c.method, c.scoring.partition("every=")[2][:1]) for c in read_plans(record(out)).family}
+    assert declared == {(m, every) for m in ("easycore", "easiest:by=aign_l1") for every in ("", "2")}
+
+
+def test_several_data_sets_and_models(tmp_path, cli, inline):
+    """Contrasts are within one data set and model."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "my.npz", x=rng.integers(0, 256, (90, 8, 8), dtype=np.uint8), y=np.arange(90) % 3)
+    out = tmp_path / "grid"
+    changes = {"digits": f"digits,{tmp_path / 'my.npz'}", "digits-cnn": "digits-cnn,thin-resnet"}
+    assert cli("compare", *[changes.get(a, a) for a in SMALL], "--out", out).code == 0
+    table = pq.read_table(out / "results.parquet").to_pylist()
+    settings = {(row["data"], row["model"]) for row in table}
+    assert settings == {(d, m) for d in ("digits", "my.npz") for m in ("digits-cnn", "thin-resnet")}
+    contrasts = json.loads((out / "contrasts.json").read_text())["contrasts"]
+    assert {(c["data"], c["model"]) for c in contrasts if c["declared"]} == settings
+    assert all(f"{c['data']}, {c['model']}: " in c["says"] for c in contrasts)
+    groups = (out / "report.html").read_text()
+    assert "my.npz, thin-resnet: standard, 20% kept" in groups
 
 
 def test_columns_that_scoring_does_not_make_are_refused_before_anything_runs(tmp_path, cli):
@@ -296,30 +330,30 @@ def test_columns_that_scoring_does_not_make_are_refused_before_anything_runs(tmp
 def test_held_out_rows_leave_every_methods_pool(tmp_path, digits):
     folder = tmp_path / "g"
     labels = digits.splits["train"].labels
-    describe = CompareOptions(
+    options = CompareOptions(
         data="digits",
         methods=("easycore", "random"),
         fractions=(0.5,),
         updates=(5,),
         seeds=1,
-        scoring_epochs=1,
+        vary={"score.epochs": 1},
         val_fraction=0.1,
         eps=(0.1,),
         attack=("fgsm",),
         out=folder,
+        workers=1,
     )
-    run_experiment(build_experiment(describe), folder, keep_weights=True, workers=1)
+    run_comparison(options)
     pool, held = hold_out(labels, 0.1)
-    cells = {
-        json.loads(file.read_text())["options"]["method"]: file.parent for file in folder.glob("cells/*/cell.json")
-    }
+    cells = {cell["method"]: cell["steps"] for cell in record(folder)["cells"]}
     assert set(cells) == {"easycore", "random", "random:per_class=true", "full"}
     for name in ("easycore", "random"):
-        kept = Coreset.read(cells[name] / "coreset.parquet").keep
+        kept = Coreset.read(folder / "steps" / f"select-{cells[name]['select']}" / "coreset.parquet").keep
         assert not kept[held].any() and kept.sum() == kept_count(0.5, len(pool))
     table = pq.read_table(folder / "results.parquet")
     assert all(0 < value <= 1 for name in ("val_clean", "val_robust") for value in table[name].to_pylist())
-    assert json.loads((cells["full"] / "model" / "run.json").read_text())["summary"]["samples"] == len(pool)
+    trained = folder / "steps" / f"train-{cells['full']['train']}" / "run.json"
+    assert json.loads(trained.read_text())["summary"]["samples"] == len(pool)
 
 
 def test_open_source_is_what_cells_use(digits):
@@ -354,11 +388,12 @@ def test_a_users_own_code_names_its_cells(tmp_path, monkeypatch):
         seeds=1,
         fractions=[0.1],
         updates=[5],
-        scoring_epochs=1,
+        vary={"score.epochs": 1},
         eps=[0.1],
         attack=["fgsm"],
         limit=20,
         out=tmp_path / "grid",
+        workers=1,
     )
     (tmp_path / "mine_net.py").write_text(MINE.format(sign=""))
     kept = {}
@@ -367,7 +402,7 @@ def test_a_users_own_code_names_its_cells(tmp_path, monkeypatch):
         for name in [name for name in sys.modules if name.startswith("mine_pkg")]:
             del sys.modules[name]
         importlib.invalidate_caches()
-        rows = run_experiment(build_experiment(options), tmp_path / "grid", workers=1).to_pylist()
+        rows = run_comparison(options).to_pylist()
         kept[sign] = {row["method"]: row["cell"] for row in rows}
         assert {row["model"] for row in rows} == {"mine_net:net"} and {row["samples"] for row in rows} == {20}
     assert (

@@ -5,15 +5,15 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+from easycoreset.experiment import run_experiment
+from easycoreset.experiment.results import cell_folder
+from easycoreset.recipes import PAPER_METHODS, RECIPES
 from grids import SMALL
 
 from easycoreset import UsageError, recipes, report
-from easycoreset.experiment import run_experiment
-from easycoreset.experiment.results import cell_folder
 from easycoreset.members import load_attribute
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import CompareOptions, resolve_optimizer
-from easycoreset.recipes import PAPER_METHODS, RECIPES
 from easycoreset.selection import SELECTORS
 from support.messages import named
 from support.sources import write_cifar

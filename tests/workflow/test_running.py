@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from easycoreset.pipeline.defaults import choose_batch, choose_side
 from PIL import Image
 
 from easycoreset import Coreset, UsageError, run
-from easycoreset.pipeline.defaults import choose_batch, choose_side
 from support.messages import named
 
 

@@ -97,8 +97,8 @@ def accept_options(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Call
             return function(options(*args, **kwargs))
 
         hints = option_types(options)
-        signature = inspect.signature(options)
-        typed = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values()]
+        signature = inspect.signature(cast(Any, options).__init__)  # not of a class's own __new__
+        typed = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values() if p.name != "self"]
         signature = signature.replace(parameters=typed, return_annotation=inspect.signature(function).return_annotation)
         vars(call)["__signature__"] = signature
         vars(call)["__annotations__"] = {}

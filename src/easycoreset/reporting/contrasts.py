@@ -80,7 +80,7 @@ def _nan_to_null(value: Any) -> Any:
 
 RESULT_COLUMNS = {  # name -> type; `?` allows nulls
     **dict.fromkeys(("cell", "method", "objective", "attack", "data", "variant"), "text"),
-    **dict.fromkeys(("model", "evaluation"), "text?"),
+    **dict.fromkeys(("model", "evaluation", "scoring"), "text?"),
     "norm": "text?",
     **dict.fromkeys(("fraction", "clean", "eps", "accuracy", "main", "seconds", "selection_seconds"), "number"),
     **dict.fromkeys(("seed", "samples", "kept", "warnings"), "integer"),

@@ -23,7 +23,7 @@ from easycoreset.selection.published import read_published
 from easycoreset.training.initial_weights import PRETRAINED, model_name_in, read_initial_weights
 from easycoreset.training.setup import choose_device, open_for_device, use_autocast
 from easycoreset.user_modules import code_digest
-from easycoreset.workflow.steps import External, Step
+from easycoreset.workflow.steps import External, Step, forget_code
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,9 @@ class Inputs:
     _models: dict[Any, tuple[str, External | None, nn.Module]] = field(default_factory=dict[Any, Any])
     _needs: dict[Any, MethodInputs | None] = field(default_factory=dict[Any, Any])
     _published: dict[Any, tuple[External, float]] = field(default_factory=dict[Any, Any])
+
+    def __post_init__(self) -> None:
+        forget_code()
 
     @cached_property
     def precision(self) -> str:

@@ -192,6 +192,12 @@ def _versions(specs: tuple[tuple[str, str], ...]) -> dict[str, int]:
     return {spec: version for spec, version in found.items() if version > 1}
 
 
+def forget_code() -> None:
+    """Forget the code of users' modules, which may have changed since the last plan of this process."""
+    _code.cache_clear()
+    _versions.cache_clear()
+
+
 @cache
 def _code(specs: tuple[str, ...]) -> str:
     return code_digest(spec for spec in specs if is_user_spec(spec))
