@@ -9,12 +9,13 @@ import time
 from importlib.metadata import version
 
 import pytest
-from easycoreset.experiment import Cell
-from easycoreset.experiment.cluster import read_files, run_remote_task, write_files
-from easycoreset.experiment.tasks import RunSettings, Task
-from grids import SMALL, done, finish, results, start
+from grids import SMALL, done, finish, record, results, start
 
 from easycoreset.data import cached_sources, make_path_absolute
+from easycoreset.options import CompareOptions
+from easycoreset.workflow.cluster import read_files, run_remote_step, write_files
+from easycoreset.workflow.comparing import plan_comparison
+from easycoreset.workflow.worker import Machine
 from support.messages import named
 
 ray = pytest.importorskip("ray")
@@ -63,7 +64,7 @@ def cluster():
 
 @pytest.mark.slow
 def test_heads_share_a_folder_and_a_grid_is_extended(cluster, tmp_path):
-    """Scores are made once, by whichever head comes first, with what all cells need; a later start adds to them."""
+    """Scores are made once, by whichever head comes first; a later start measures what its methods need besides."""
     place = tmp_path / "ray"
     ray_on = ["--on", f"ray:{cluster[0].address}"]
 
@@ -71,12 +72,11 @@ def test_heads_share_a_folder_and_a_grid_is_extended(cluster, tmp_path):
     for head in heads:
         finish(head)
     assert done(place) == 4
-    began = [json.loads(file.read_text())["started"] for file in sorted(place.glob("scores/*/run.json"))]
+    began = {file: json.loads(file.read_text())["started"] for file in place.glob("steps/score-*/run.json")}
     finish(start(place, grid("random,moderate"), *ray_on))
-    files = sorted(place.glob("scores/*/run.json"))
-    assert [json.loads(file.read_text())["started"] for file in files] == began and len(began) == 1
-    for file in place.glob("cells/*/cell.json"):
-        assert json.loads(file.read_text())["options"]["data"] == "digits"
+    assert {file: json.loads(file.read_text())["started"] for file in began} == began and len(began) == 1
+    assert done(place, "score") == done(place, "measure") == 1 and done(place) == 5
+    assert {cell["data"] for cell in record(place)["cells"]} == {"digits"}
 
 
 @pytest.mark.slow
@@ -110,18 +110,27 @@ def test_spellings_mean_the_same_elsewhere(tmp_path, monkeypatch):
     ]
 
 
-@cached_sources()  # a task keeps its process's data open
+def first_step(method):
+    options = CompareOptions(data="digits", methods=method, controls="none", fractions=1, updates=1, seeds=1, out="x")
+    return plan_comparison(options).cells[0].steps["train"]
+
+
+@cached_sources()  # a step keeps its process's data open
 def test_a_task_that_fails_says_why(tmp_path, monkeypatch):
-    cell = Cell(data="digits", model="digits-cnn", method="full", updates=1)
-    found = run_remote_task(Task("cell", cell), RunSettings(tmp_path), None, "x", "0.0.0")
+    step = first_step("full")
+    found = run_remote_step(step, Machine(tmp_path), [], "x", "0.0.0")
     assert found[1] is None and found[0].status == "failed" and "0.0.0" in found[0].reason
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     old = tmp_path / f"easycoreset-{os.getuid()}" / "old"
     old.mkdir(parents=True)
     os.utime(old, (0, 0))
-    wrong = dataclasses.replace(cell, model="no-such")
-    found = run_remote_task(Task("cell", wrong), RunSettings(tmp_path), None, "x", version("easycoreset"))
+    wrong = dataclasses.replace(step, options={**step.options, "model": "no-such"})
+    found = run_remote_step(wrong, Machine(tmp_path), [], "x", version("easycoreset"))
     assert found[0].status == "failed" and "no-such" in found[0].reason and not old.exists()
+    inputs = step.inputs | {"data": step.inputs["data"]._replace(key="other")}
+    other = dataclasses.replace(step, inputs=inputs)
+    found = run_remote_step(other, Machine(tmp_path), [], "x", version("easycoreset"))
+    assert found[0].status == "failed" and "digits is not the same data" in found[0].reason
 
 
 def test_no_cluster_and_no_ray_are_one_line(cli, tmp_path, monkeypatch):

@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from easycoreset.pipeline.defaults import choose_batch, choose_side
 from PIL import Image
 
 from easycoreset import Coreset, UsageError, run
+from easycoreset.workflow.defaults import choose_batch, choose_side
 from support.messages import named
 
 
@@ -42,8 +42,8 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
     for said in (
         ("images", "32 pixels"),
         ("320 training", "80 test", "10 classes", "3x32x32", "thin-resnet"),
-        ("1 of 5: ",),
-        ("5 of 5: ", "all"),
+        ("step: scoring",),
+        ("step: evaluating", "all samples"),
     ):
         assert named(ran.err, *said)
     found = json.loads((tmp_path / "run" / "comparison.json").read_text())
@@ -77,20 +77,24 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
         assert title in page
     assert 'type="checkbox"' in page and pq.read_table(tmp_path / "run" / "audit" / "audit.parquet").num_rows == 320
     again = cli(*flags, "--out", tmp_path / "run")
-    assert again.code == 0 and named(again.err, tmp_path / "run", "finished") and "1 of 5" not in again.err
+    assert again.code == 0 and named(again.err, "nothing is missing", "9 steps") and "step: " not in again.err
     (tmp_path / "wrong.txt").write_text("1\n5\n")
     known = cli(*flags, "--wrong", tmp_path / "wrong.txt", "--out", tmp_path / "run")
-    assert known.code == 0 and "1 of 5" not in known.err  # the audit alone is made anew
+    assert known.code == 0 and named(known.err, "1 of 9") and known.err.count("step: ") == 1  # another audit alone
     assert json.loads((tmp_path / "run" / "audit" / "run.json").read_text())["summary"]["noise"]["wrong"] == 2
+    dry = cli(*flags, "--fraction", 0.3, "--dry-run", "--json", "--out", tmp_path / "run")
+    assert dry.code == 0 and dry.json["kinds"] == {"select": 2, "train": 2, "evaluate": 2}
     other = cli(*flags, "--fraction", 0.3, "--out", tmp_path / "run")
-    assert other.code == 2 and "fraction=0.5 (now 0.3)" in other.err
+    assert other.code == 0 and other.err.count("step: ") == 6  # the links now lead to the new coreset and models
+    assert len(Coreset.read(tmp_path / "run" / "coreset.parquet")) == 96
+    assert json.loads((tmp_path / "run" / "comparison.json").read_text())["fraction"] == 0.3
 
 
 def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    from easycoreset import pipeline
+    from easycoreset import evaluation
     from easycoreset.data import digits as arrays
 
-    original = pipeline.evaluate
+    original = evaluation.evaluate
     load = arrays.load_digits
     opened = []
     monkeypatch.setattr(arrays, "load_digits", lambda: opened.append(1) or load())
@@ -98,15 +102,39 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
     def cut_off(**more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "evaluate", cut_off)
+    monkeypatch.setattr(evaluation, "evaluate", cut_off)
     with pytest.raises(KeyboardInterrupt):
         run(data="digits", **OPTIONS, out=tmp_path / "run")
-    stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").glob("*/model.safetensors")}
+    stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").glob("steps/*/model.safetensors")}
     assert len(stamps) == 3
-    monkeypatch.setattr(pipeline, "evaluate", original)
+    monkeypatch.setattr(evaluation, "evaluate", original)
     found = run(data="digits", **OPTIONS, out=tmp_path / "run")
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps and len(found["rows"]) == 3
     assert len(opened) == 2  # once a start, whatever the number of steps
+
+
+FLAGS = ["run", "--data", "digits", "--epochs", 1, "--limit", 10, "--attack", "fgsm", "--eps", "0.1"]
+
+
+def test_a_failed_step_and_something_in_the_way_are_told(tmp_path, cli):
+    ran = cli(*FLAGS, "--method", "tests.support.factories:fails", "--no-per-class", "--out", tmp_path / "run")
+    assert ran.code == 3 and named(ran.err, "3 of 9 steps", "choosing the coreset", "it does not work")
+    assert (tmp_path / "run" / "random" / "model.safetensors").exists()  # the rest was done
+    (tmp_path / "other" / "model").mkdir(parents=True)
+    ran = cli(*FLAGS, "--out", tmp_path / "other")
+    assert ran.code == 2 and named(ran.err, tmp_path / "other", "plan.json")
+    assert cli(*FLAGS, "--out", tmp_path / "mine").code == 0
+    (tmp_path / "mine" / "model").unlink()
+    (tmp_path / "mine" / "model").write_text("mine")
+    ran = cli(*FLAGS, "--fraction", 0.3, "--out", tmp_path / "mine")
+    assert ran.code == 2 and named(ran.err, tmp_path / "mine" / "model", "in the way")
+    assert (tmp_path / "mine" / "model").read_text() == "mine"
+
+
+def test_the_time_may_be_up(tmp_path, cli):
+    ran = cli(*FLAGS, "--minutes", "0.00001", "--out", tmp_path / "run")
+    assert ran.code == 0 and named(ran.err, "time is up", "of 9 steps") and not ran.out
+    assert cli(*FLAGS, "--out", tmp_path / "run").code == 0
 
 
 @pytest.mark.parametrize(
@@ -183,9 +211,10 @@ def test_an_audit_of_data_that_changed(photos, tmp_path):
 def test_a_method_gets_what_it_needs(tmp_path):
     options = OPTIONS | {"epochs": 1, "limit": 10}
     found = run(data="digits", method="herding", **options, out=tmp_path / "herding")
-    assert found["method"] == "herding" and (tmp_path / "herding" / "scores" / "features.npy").exists()
+    assert found["method"] == "herding" and list((tmp_path / "herding").glob("steps/measure-*/features.npy"))
     run(data="digits", method="slocurves", **options, out=tmp_path / "slocurves")
-    assert "curvature" in pq.read_schema(tmp_path / "slocurves" / "scores" / "scores.parquet").names
+    (measured,) = (tmp_path / "slocurves").glob("steps/measure-*/scores.parquet")
+    assert "curvature" in pq.read_schema(measured).names
 
 
 def test_other_objectives_are_not_compared(tmp_path, cli):

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 from easycoreset.options.comparing import FULL
 
 Item = TypeVar("Item")
+FIELDS = ("data", "model", "variant", "scoring")
 
 
 class Setting(NamedTuple):
@@ -79,12 +80,10 @@ def differing_fields(settings: Iterable[Setting]) -> list[str]:
     >>> differing_fields([Setting("a", "m", "standard", 0.1), Setting("b", "m", "trades", 0.1)])
     ['data']
     """
-    known = {setting._replace(scoring=setting.scoring or "") for setting in settings}
-    return [
-        name
-        for name in ("data", "model", "variant", "scoring")
-        if len({getattr(setting, name) for setting in known}) > 1
-    ]
+    known = set(settings)
+    values = {name: [getattr(setting, name) for setting in known] for name in FIELDS}
+    values["scoring"] = [value for value in values["scoring"] if value is not None]  # such rows fit all
+    return [name for name, found in values.items() if len(set(found)) > 1]
 
 
 def label_setting(setting: Setting, fields: Sequence[str]) -> str:

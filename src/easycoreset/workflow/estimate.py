@@ -94,12 +94,12 @@ def _seconds(step: Step, trained: Step, facts: Timed) -> float:
     if step.kind == "train":
         return count_updates(step, facts) * facts.step
     if step.kind == "evaluate":
-        (spec,), (eps,), limit = step.options["attack"], step.options["eps"], step.options["limit"]
-        attack = load_attack(spec, norm=step.options["norm"], eps=eps)[1]
+        specs, norm = step.options["attack"], step.options.get("norm", "linf")
         images = len(facts.setup.source.splits["test"])
-        longer = longer_attack_steps((spec,)) * min(LONGER_ATTACK_SAMPLES, images)
-        passes = min(limit or images, images) * _attack_passes(attack)
-        return (passes + (longer if step.options["checks"] == "all" else 0)) * facts.image
+        per_image = sum(_attack_passes(load_attack(spec, norm=norm)[1]) for spec in specs) * len(step.options["eps"])
+        longer = longer_attack_steps(specs) * min(LONGER_ATTACK_SAMPLES, images)
+        passes = min(step.options["limit"] or images, images) * per_image
+        return (passes + (0 if step.options.get("checks") == "quick" else longer)) * facts.image
     scored = len(scored_epochs(trained))
     if step.kind == "score":
         batches = step.options["epochs"] * samples / step.options["batch_size"]
@@ -118,7 +118,7 @@ def _attack_passes(attack: Any) -> float:
 
 def count_updates(step: Step, facts: Timed) -> int:
     """The updates of a training step."""
-    if step.options["updates"] is not None:
+    if step.options.get("updates") is not None:
         return step.options["updates"]
     chosen = step.steps.get("coreset")
     share = 1.0 if chosen is None else chosen.options["fraction"]

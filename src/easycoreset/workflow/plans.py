@@ -74,10 +74,12 @@ def run_plan(
         update_record(out, lambda r: r | {"status": "running", "steps": named, "starts": add_start(r, start)})
         threads = options.threads if options.workers is None and options.on is None else 1
         machine = Machine(out, options.device, options.num_workers, threads)
-        run_steps(targets, options, machine, on_done, workers=0)
-        for link, (name, path) in (links or {}).items():
-            if is_done(steps[name], out):
-                _link(out / link, steps[name].folder(out) / path)
+        try:
+            run_steps(targets, options, machine, on_done, workers=0)
+        finally:
+            for link, (name, path) in (links or {}).items():
+                if is_done(steps[name], out):
+                    _link(out / link, steps[name].folder(out) / path)
         if not all(is_done(step, out) for step in targets):
             return None
         summary = summarise(out)
