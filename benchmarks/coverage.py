@@ -274,8 +274,10 @@ def as_results(rows: dict[tuple[str, int], Row]) -> tuple[pa.Table, dict[str, pa
             lines.append(
                 {
                     "cell": name,
+                    "evaluation": name,
                     "data": "d",
                     "model": "m",
+                    "variant": "",
                     "method": method,
                     "fraction": 0.5,
                     "objective": "standard",
@@ -285,6 +287,7 @@ def as_results(rows: dict[tuple[str, int], Row]) -> tuple[pa.Table, dict[str, pa
                     "main": 0.1,
                     "attack": "pgd",
                     "eps": 0.1,
+                    "strong": False,
                 }
             )
     return pa.Table.from_pylist(lines), outcomes

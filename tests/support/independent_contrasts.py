@@ -17,27 +17,35 @@ FIGURES = ("gains", "gain", "low", "high", "p", "seed_variance", "image_variance
 
 def run_key(case, **changes):
     case = case | changes | ({"fraction": 1.0} if (case | changes)["method"] == "full" else {})
-    return tuple(case[name] for name in ("data", "model", "objective", "fraction", "eps", "method", "size"))
+    names = ("data", "model", "variant", "objective", "fraction", "eps", "method", "size")
+    return tuple(case[name] for name in names)
 
 
-def read_results(folder, attack):
-    """The rows of one attack, and by run and seed 2 x images: right under attack, right when clean."""
-    rows = [row for row in pq.read_table(folder / "results.parquet").to_pylist() if row["attack"] == attack]
+def read_results(folder):
+    """A row for each run, seed and eps, and by run and seed 2 x images: right under every attack, right when clean."""
+    rows = {}
     results = {}
     images = {}
-    for row in rows:
-        row |= {"data": row["data"].partition(":")[0], "size": row["updates"] or row["epochs"]}
-        table = pq.read_table(folder / "cells" / row["cell"] / "predictions.parquet").sort_by("index")
-        columns = {name: table[name].to_numpy() for name in table.column_names}
-        attacked = (columns["attack"] == attack) & (np.abs(columns["eps"] - row["eps"]) < 1e-9)
+    for row in pq.read_table(folder / "results.parquet").to_pylist():
+        if row["strong"] or row["attack"] == "worst":
+            continue
+        row["size"] = row["updates"] or row["epochs"]
+        table = pq.read_table(folder / "steps" / f"evaluate-{row['evaluation']}" / "predictions.parquet")
+        columns = {name: table.sort_by("index")[name].to_numpy() for name in table.column_names}
+        attacked = columns["attack"] == row["attack"]
         index = columns["index"][attacked]
         clean = (columns["attack"] == "clean") & np.isin(columns["index"], index)
         outcomes = np.array([columns["broken"][attacked] == 0, (columns["pred"] == columns["label"])[clean]], float)
+        assert set(columns["attack"]) == {"clean", row["attack"]} and np.ptp(columns["eps"][attacked]) == 0
+        assert abs(columns["eps"][attacked][0] - row["eps"]) < 1e-9
         assert np.all(outcomes[0] <= outcomes[1]) and abs(outcomes[0].mean() - row["accuracy"]) < 1e-9
-        assert np.array_equal(index, images.setdefault((row["data"], row["objective"], row["eps"]), index))
-        assert row["seed"] not in results.setdefault(run_key(row), {}), f"two rows are one run: {row}"
-        results[run_key(row)][row["seed"]] = outcomes
-    return rows, results
+        assert np.array_equal(index, images.setdefault(run_key(row, fraction=0, method="", size=0), index))
+        runs = results.setdefault(run_key(row), {})
+        other = rows.setdefault((run_key(row), row["seed"]), row)
+        assert other["cell"] == row["cell"], f"two cells are one run: {row}"
+        assert other is row or other["attack"] != row["attack"], f"two rows are one attack: {row}"
+        runs[row["seed"]] = np.minimum(outcomes, runs.get(row["seed"], 1.0))
+    return list(rows.values()), results
 
 
 def contrast_runs(results, contrast):
@@ -51,26 +59,23 @@ def contrast_runs(results, contrast):
     return runs, sorted(set.intersection(*map(set, runs)))
 
 
-def possible_contrasts(rows, results, old_declared):
-    """The additional contrasts, and those that a run.json without starts declares as {objective: kind}."""
+def possible_contrasts(rows, results):
+    """The additional contrasts."""
     methods = dict.fromkeys(row["method"] for row in rows)
     sizes = sorted({row["size"] for row in rows})
     pairs = [(method, "random") for method in methods if method != "random"]
     pairs += [("easiest:by=loss", "easycore"), ("easycore", "full")]
     settings = {run_key(row, size=None): row for row in rows if row["method"] == "random"}.values()
     for row, (method, against) in itertools.product(settings, pairs):
-        kinds = [("equal updates", False)]
-        at_main_eps = row["eps"] == row["main"]
-        if at_main_eps and (method, against) in [("easiest:by=loss", "easycore"), ("full", "random")]:
-            kinds.append(("matched clean", False))
-        if at_main_eps and against == "random" and method != "full" and row["objective"] in old_declared:
-            kinds.append((old_declared[row["objective"]], True))
+        kinds = ["equal updates"]
+        if row["eps"] == row["main"] and (method, against) in [("easiest:by=loss", "easycore"), ("full", "random")]:
+            kinds.append("matched clean")
         frontier = [size for size in sizes if run_key(row, size=size) in results]
         size = max((size for size in sizes if run_key(row, method=method, size=size) in results), default=None)
-        for kind, declared in kinds:
+        for kind in kinds:
             contrast = row | {"method": method, "against": against, "kind": kind, "size": size, "frontier": frontier}
             if seeds := contrast_runs(results, contrast)[1]:
-                yield contrast | {"seeds": seeds, "declared": declared, "primary": False}
+                yield contrast | {"seeds": seeds, "declared": False, "primary": False}
 
 
 def image_gains(kind, runs, seeds):
@@ -126,7 +131,7 @@ def compute(results, contrast):
     (runs, finished) = contrast_runs(results, contrast)
     kind = contrast["kind"]
     seeds = contrast["seeds"] if set(contrast["seeds"]) <= set(finished) else []
-    names = ("method", "against", "objective", "kind", "eps", "seeds", "declared", "primary")
+    names = ("method", "against", "objective", "fraction", "kind", "eps", "size", "seeds", "declared", "primary")
     line = {name: contrast[name] for name in names} | estimate(kind, runs, seeds)
     rest = estimate(kind, runs, [seed for seed in seeds if seed != line["extreme"]])
     line["without_extreme"] = {"mean": rest["gain"]} | {name: rest[name] for name in ("low", "high", "p")}
@@ -145,12 +150,12 @@ def decide(family, may_claim=True):
 
 
 def main(folder, out):
-    run = json.loads((folder / "run.json").read_text())
-    rows, results = read_results(folder, run["experiment"]["products"][0]["base"]["attack"][0])
-    assert "starts" in run or run["planned"] == len({row["cell"] for row in rows}), "the grid is unfinished"
-    declared = [item for item in run.get("starts", [{"declared": []}])[0]["declared"] if item["evaluated"] == 0]
+    plan = json.loads((folder / "plan.json").read_text())
+    rows, results = read_results(folder)
+    assert {row["cell"] for row in rows} <= {cell["name"] for cell in plan["cells"]}, "a cell is not in the plan"
+    declared = [item for item in plan["starts"][0]["declared"] if item["evaluated"] == 0]
     contrasts = [item["contrast"] | {"declared": True, "primary": item["primary"]} for item in declared]
-    contrasts += possible_contrasts(rows, results, {} if "starts" in run else run["declared"])
+    contrasts += possible_contrasts(rows, results)
     lines = [compute(results, contrast) for contrast in contrasts]
     primary = [line for line in lines if line["primary"]]
     decide(primary)
