@@ -67,10 +67,10 @@ def possible_contrasts(rows, results):
     pairs += [("easiest:by=loss", "easycore"), ("easycore", "full")]
     settings = {run_key(row, size=None): row for row in rows if row["method"] == "random"}.values()
     for row, (method, against) in itertools.product(settings, pairs):
+        frontier = [size for size in sizes if run_key(row, size=size) in results]
         kinds = ["equal updates"]
         if row["eps"] == row["main"] and (method, against) in [("easiest:by=loss", "easycore"), ("full", "random")]:
-            kinds.append("matched clean")
-        frontier = [size for size in sizes if run_key(row, size=size) in results]
+            kinds += ["matched clean"] * (len(frontier) > 1)
         size = max((size for size in sizes if run_key(row, method=method, size=size) in results), default=None)
         for kind in kinds:
             contrast = row | {"method": method, "against": against, "kind": kind, "size": size, "frontier": frontier}
