@@ -7,7 +7,7 @@ import pytest
 
 from easycoreset.reporting.advice import advise
 from easycoreset.reporting.classes import estimate_by_class
-from easycoreset.reporting.epoch_counts import count_epochs, method_uses_scores
+from easycoreset.reporting.epoch_counts import count_epochs, format_epochs
 from easycoreset.statistics import Contrast, Group, PlannedContrast, Row, estimate
 from support.messages import named
 
@@ -36,8 +36,12 @@ def contrast(method, against, kind, gain, half, *, declared=True, p_holm=None, l
     )
 
 
-def group(method, clean, robust, fraction=0.5, objective="standard"):
-    return Group(method, fraction, objective, "9 updates", 5, (clean, 0.01), {("pgd", 0.1): (robust, 0.01)})
+def group(method, clean, robust, fraction=0.5, objective="standard", **more):
+    setting = {"data": "d", "model": "m", "variant": "", "scoring": "" if method == "easycore" else None}
+    known = {field.name for field in dataclasses.fields(Group)}
+    figures = {"clean": (clean, 0.01), "robust": {("pgd", 0.1): (robust, 0.01)}, "main_eps": 0.1}
+    facts = {"method": method, "fraction": fraction, "objective": objective, "budget": "9 updates", "seeds": 5}
+    return Group(**{name: value for name, value in (setting | facts | figures | more).items() if name in known})
 
 
 GROUPS = [group("random", 0.80, 0.30), group("easycore", 0.75, 0.36), group("full", 0.81, 0.31, 1.0)]
@@ -177,45 +181,20 @@ def test_other_settings_have_a_sentence_each():
 
 
 def test_compute_is_counted_in_passes_over_all_samples():
-    options = {
+    cell = {
+        "data": "d",
+        "model": "m",
+        "variant": "",
+        "scoring": "",
         "method": "easycore",
         "fraction": 0.5,
         "objective": "standard",
         "updates": 100,
         "epochs": None,
-        "batch_size": 50,
-        "scoring_epochs": 15,
+        "chosen": {"class_counts": {"before": [500, 500]}, "kept": 500},
+        "training": {"batch_size": 50},
     }
-    cells = {
-        "a": {"options": options, "class_counts": {"before": [500, 500]}, "kept": 500},
-        "b": {
-            "options": options | {"method": "random", "updates": None, "epochs": 8},
-            "class_counts": {"before": [500, 500]},
-            "kept": 250,
-        },
-    }
-    found = count_epochs(cells)
-    assert found["easycore", 0.5, "standard", "100 updates"] == (5.0, 35.0)  # 15 epochs of training and 15 of scoring
-    assert found["random", 0.5, "standard", "8 epochs"] == (2.0, 2.0)
-
-
-@pytest.mark.parametrize(
-    ("method", "uses"),
-    [
-        ("easycore", True),
-        ("easiest:by=loss", True),
-        ("herding", True),
-        ("random", False),
-        ("random:per_class=true", False),
-        ("full", False),
-        ("file:/a/list.txt", False),
-        ("some.module:mine", None),
-    ],
-)
-def test_which_methods_look_at_scores(method, uses):
-    assert method_uses_scores(method) is uses
-
-
+    scored = {"scoring": {"epochs": 15}}
 def test_every_class_has_its_own_interval():
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3
