@@ -5,10 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from easycoreset.options import CompareOptions
 from easycoreset.reporting.advice import advise
 from easycoreset.reporting.classes import estimate_by_class
 from easycoreset.reporting.epoch_counts import count_epochs, format_epochs
 from easycoreset.statistics import Contrast, Group, PlannedContrast, Row, estimate
+from easycoreset.statistics.settings import Setting
+from easycoreset.workflow.comparing import plan_comparison
 from support.messages import named
 
 SEEDS = tuple(range(5))
@@ -37,11 +40,11 @@ def contrast(method, against, kind, gain, half, *, declared=True, p_holm=None, l
 
 
 def group(method, clean, robust, fraction=0.5, objective="standard", **more):
-    setting = {"data": "d", "model": "m", "variant": "", "scoring": "" if method == "easycore" else None}
-    known = {field.name for field in dataclasses.fields(Group)}
+    scoring = "" if method == "easycore" else None  # the others read no scores
+    setting = {"data": "d", "model": "m", "variant": "", "scoring": scoring, "fraction": fraction}
+    facts = {"method": method, "objective": objective, "budget": "9 updates", "seeds": 5}
     figures = {"clean": (clean, 0.01), "robust": {("pgd", 0.1): (robust, 0.01)}, "main_eps": 0.1}
-    facts = {"method": method, "fraction": fraction, "objective": objective, "budget": "9 updates", "seeds": 5}
-    return Group(**{name: value for name, value in (setting | facts | figures | more).items() if name in known})
+    return Group(**setting | facts | figures | more)
 
 
 GROUPS = [group("random", 0.80, 0.30), group("easycore", 0.75, 0.36), group("full", 0.81, 0.31, 1.0)]
@@ -192,9 +195,53 @@ def test_compute_is_counted_in_passes_over_all_samples():
         "updates": 100,
         "epochs": None,
         "chosen": {"class_counts": {"before": [500, 500]}, "kept": 500},
-        "training": {"batch_size": 50},
+        "training_options": {"batch_size": 50},
+        "scoring_options": {"epochs": 15},
     }
-    scored = {"scoring": {"epochs": 15}}
+    random = cell | {"method": "random", "updates": None, "epochs": 8, "scoring": None, "scoring_options": {}}
+    random |= {"chosen": {"class_counts": {"before": [500, 500]}, "kept": 250}}
+    found = count_epochs([cell, random, cell | {"variant": "lr=1.0", "updates": 50}])
+    row = Setting("d", "m", "standard", 0.5, "", "")
+    assert found[row, "easycore", "100 updates"] == (5.0, 35.0)  # 15 epochs of training and 15 of scoring
+    assert found[row._replace(scoring=None), "random", "8 epochs"] == (2.0, 2.0)
+    assert found[row._replace(variant="lr=1.0"), "easycore", "50 updates"] == (2.5, 32.5)
+    assert format_epochs(group("easycore", 0.8, 0.3, budget="100 updates"), found) == [5.0, 35.0]
+    assert format_epochs(group("easycore", 0.8, 0.3, budget="50 updates"), found) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("method", "scored"),
+    [
+        ("easycore", True),
+        ("easiest:by=loss", True),
+        ("herding", True),
+        ("random", False),
+        ("random:per_class=true", False),
+        ("full", False),
+        ("file:list.txt", False),
+        ("factories:first_rows", True),  # it does not say what it reads
+    ],
+)
+def test_which_methods_look_at_scores(method, scored, tmp_path, monkeypatch):
+    """A cell's plan has a scoring run, whose epochs count, where its method reads scores."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("0\n1\n2\n")
+    grid = {"data": "digits", "model": "digits-cnn", "fractions": 0.5, "updates": 5, "seeds": 1, "eps": 0.1}
+    planned = plan_comparison(CompareOptions(**grid, methods=method, controls="none", out=tmp_path / "out"))
+    found = {cell.method.partition(":")[0]: cell for cell in planned.cells}[method.partition(":")[0]]
+    assert ("score" in found.steps) is scored and (found.scoring is not None) is scored
+
+
+def test_a_method_is_found_in_its_setting():
+    """Random of other data, or another learning rate, is not what a method's clean accuracy is compared with."""
+    other = [group("random", 0.50, 0.10, data="other"), group("random", 0.40, 0.20, variant="lr=1.0")]
+    said = advise([contrast("easycore", "random", "matched clean", 0.03, 0.01)], [*other, *GROUPS])
+    assert named(said, "At equal budgets", "5.0 points lower", "75.0%", "80.0%")
+    assert "At equal budgets" not in advise(
+        [contrast("easycore", "random", "matched clean", 0.03, 0.01)], [*other, *GROUPS[1:]]
+    )
+
+
 def test_every_class_has_its_own_interval():
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3

@@ -13,6 +13,7 @@ def row(method, seed, clean, accuracy, eps=0.1, strong=False):
         "data": "digits",
         "model": "m",
         "variant": "",
+        "scoring": None,
         "method": method,
         "fraction": 0.5,
         "objective": "standard",
@@ -38,9 +39,36 @@ def test_groups_are_means_and_deviations_over_seeds():
 
 def test_groups_of_other_data_models_and_variants_stand_apart():
     own = row("easycore", 0, 0.8, 0.6)
-    others = [own | {name: "other", "seed": 1} for name in ("data", "model", "variant")]
+    others = [own | {name: "other", "seed": 1} for name in ("data", "model", "variant", "scoring")]
     groups = group_results(pa.Table.from_pylist([own, *others]))
-    assert [group.seeds for group in groups] == [1] * 4 and len({group.setting for group in groups}) == 4
+    assert [group.seeds for group in groups] == [1] * 5 and len({group.setting for group in groups}) == 5
+
+
+def test_rows_without_scores_stand_in_the_settings_of_all_scoring_runs():
+    """Random and all data, which read no scores, beside easycore of two scoring runs; other data are another setting."""
+    common = {"evaluation": "e", "model": None, "objective": "standard", "variant": "", "updates": 3, "epochs": None}
+    common |= {"seed": 0, "main": 0.1, "attack": "pgd", "eps": 0.1, "strong": False}
+    lines = [
+        {"cell": f"{data} {method} {scoring}", "data": data, "method": method, "scoring": scoring, "fraction": fraction}
+        for data in ("a", "b")
+        for method, scoring, fraction in (
+            ("random", None, 0.5),
+            ("full", None, 1.0),
+            ("easycore", "", 0.5),
+            ("easycore", "score.epochs=30", 0.5),
+        )
+    ]
+    outcomes = Outcomes(pa.Table.from_pylist([common | line for line in lines]), {}.__getitem__)
+    for data in ("a", "b"):
+        for scoring in ("", "score.epochs=30"):
+            rows = outcomes.grid[Setting(data, None, "standard", 0.5, "", scoring)]
+            cells = {method: seeds[0] for (method, _), seeds in rows.items()}
+            assert cells == {
+                "random": [f"{data} random None"],
+                "full": [f"{data} full None"],
+                "easycore": [f"{data} easycore {scoring}"],
+            }
+    assert len(outcomes.grid) == 4
 
 
 def test_several_attacks_break_an_image_together():
