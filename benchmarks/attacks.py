@@ -1,8 +1,8 @@
 """How strong and how dear PGD-20, APGD and AutoAttack are on one trained model, on the same test images.
 
 `python -m benchmarks.attacks RESULT.json DATA EPS IMAGES WEIGHTS`: EPS as `--eps` spells it, WEIGHTS a folder that
-`train` wrote (a cell's `model/`); a row is added to what the result holds. Seconds are of the attacks' calls alone, one
-thread.
+`train` wrote (of a comparison `steps/train-KEY/`); a row is added to what the result holds. Seconds are of the
+attacks' calls alone, one thread.
 """
 
 import json

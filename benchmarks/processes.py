@@ -33,6 +33,8 @@ GRID = (
     "digits",
     "--methods",
     "random",
+    "--controls",
+    "none",
     "--fractions",
     "0.1,0.2,0.3,0.4",
     "--updates",

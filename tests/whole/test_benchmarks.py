@@ -16,12 +16,43 @@ from benchmarks import __main__ as runner
 from benchmarks import check, growth, timing
 from benchmarks.children import spend
 from benchmarks.figures import beside
-from benchmarks.grids import cheapest, compare_cell, read_experiment, rows_of
+from benchmarks.grids import cheapest, compare_cell, plan_again, rows_of
 from benchmarks.scatter import scatter
 
+from easycoreset.cli import main
+from easycoreset.plan_folders import read_plan
 from support.messages import named
 
 ROOT = Path(__file__).parents[2]
+COMMITTED = sorted(file.parent.name for file in (ROOT / "results").glob("*/plan.json"))
+COMMITTED = [name for name in COMMITTED if (ROOT / "results" / name / "results.parquet").exists()]
+DIGITS = [
+    "--data",
+    "digits",
+    "--model",
+    "digits-cnn",
+    "--methods",
+    "random,easycore",
+    "--fractions",
+    "0.1",
+    "--updates",
+    "40",
+    "--seeds",
+    "1",
+    "--vary",
+    "score.epochs=1",
+    "--vary",
+    "lr=0.1",
+    "--attack",
+    "pgd:steps=2",
+    "--eps",
+    "0.1,0.05",
+    "--strong",
+    "pgd:steps=3@50",
+    "--workers",
+    "1",
+    "--quiet",
+]
 APART = {"agreement", "attacks", "coverage", "noise", "selectors"}  # commands of their own, which write results
 LINE = {
     "attack": "pgd",
@@ -164,13 +195,29 @@ def test_a_cell_is_the_same_within_its_interval_or_does_not_hold():
 
 
 def test_the_cheapest_cell_needs_no_scores_and_no_adversarial_training():
-    for name, method in (("digits-methods", "random"), ("cifar10-quick", "random"), ("cifar10-objectives", "full")):
-        cells = {cell.name: cell for cell in read_experiment(ROOT / "results" / name).cells()}
-        table = pq.read_table(ROOT / "results" / name / "results.parquet")
-        seconds = {row["cell"]: row["seconds"] for row in table.to_pylist()}
-        free = [key for key in seconds if not cells[key].needs_scores and cells[key].objective == "standard"]
-        found = cheapest(table, cells)
-        assert cells[found].method == method and seconds[found] == min(seconds[key] for key in free)
+    facts = {
+        "a": (5.0, "standard", {"train": "a"}),
+        "b": (2.0, "trades:steps=5", {"select": "s", "train": "b"}),
+        "c": (1.0, "standard", {"score": "s", "select": "s", "train": "c"}),
+        "d": (4.0, "standard", {"select": "s", "train": "d"}),
+        "e": (0.1, "standard", {"train": "e"}),
+    }
+    cells = [{"name": name, "objective": objective, "steps": steps} for name, (_, objective, steps) in facts.items()]
+    table = pa.table({"cell": [*"abcd"] * 2, "seconds": [facts[name][0] for name in "abcd"] * 2})  # e is not finished
+    assert cheapest(table, cells) == "d"
+    assert cheapest(table.filter(pc.is_in(table["cell"], pa.array(["b", "c"]))), cells) == "b"
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_every_committed_comparison_has_a_cheapest_cell(name):
+    """It needs no scores, is of standard training if any is, and every finished cell is in the plan."""
+    table = pq.read_table(ROOT / "results" / name / "results.parquet")
+    cells = {cell["name"]: cell for cell in read_plan(ROOT / "results" / name)["cells"]}
+    seconds = {row["cell"]: row["seconds"] for row in table.to_pylist()}
+    assert set(seconds) <= set(cells)
+    free = [key for key in seconds if "score" not in cells[key]["steps"]]
+    free = [key for key in free if cells[key]["objective"] == "standard"] or free
+    assert seconds[cheapest(table, list(cells.values()))] == min(seconds[key] for key in free)
 
 
 def test_the_check_finds_a_changed_figure(tmp_path, monkeypatch, capsys):
@@ -211,15 +258,52 @@ def test_every_committed_result_has_its_check():
 def test_a_real_cell_is_done_again_and_a_changed_figure_of_it_is_found(tmp_path):
     """The recorded accuracies and their intervals are moved up by a fifth: what is found is what was there before."""
     folder = tmp_path / "digits-methods"
-    shutil.copytree(ROOT / "results" / "digits-methods", folder)
+    assert main(["compare", *DIGITS, "--out", str(folder)]) == 0
+    shutil.rmtree(folder / "locks")
     table = pq.read_table(folder / "results.parquet")
-    cells = {cell.name: cell for cell in read_experiment(folder).cells()}
-    first = rows_of(table, cheapest(table, cells))[0]
-    for name in ("accuracy", "low", "high"):
-        table = table.set_column(table.column_names.index(name), name, pc.add(table[name], pa.scalar(0.2)))
+    cells = {cell["name"]: cell for cell in read_plan(folder)["cells"]}
+    name = cheapest(table, list(cells.values()))
+    first = rows_of(table, name)[0]
+    assert cells[name]["method"] != "easycore" and len(rows_of(table, name)) == 2  # without the strong attack
+    verdict = check.check(folder, None, False)
+    assert verdict.holds and named(verdict.said, cells[name]["method"], "seed", "2 ")
+    for column in ("accuracy", "low", "high"):
+        table = table.set_column(table.column_names.index(column), column, pc.add(table[column], pa.scalar(0.2)))
     pq.write_table(table, folder / "results.parquet")
     verdict = check.check(folder, None, False)
     assert verdict.holds is False
     found = re.search(r"eps 0\.1: ([0-9.]+) .*? ([0-9.]+) ", verdict.said)
     assert found is not None and float(found[2]) == pytest.approx(first["accuracy"] + 0.2, abs=1e-4)
     assert float(found[1]) == pytest.approx(first["accuracy"], abs=0.05)  # another processor rounds otherwise
+    record = json.loads((folder / "plan.json").read_text())
+    for start in record["starts"]:
+        start["products"][0]["vary"]["lr"] = [0.5]
+    (folder / "plan.json").write_text(json.dumps(record))
+    verdict = check.check(folder, None, False)
+    assert verdict.holds is False and named(verdict.said, "named otherwise")
+
+
+def test_a_comparison_is_not_done_again_without_results_or_data(tmp_path):
+    folder = tmp_path / "cifar10-main"
+    assert main(["compare", *DIGITS, "--preregister", "--out", str(folder)]) == 0
+    verdict = check.check(folder, None, False)
+    assert verdict.holds is None and named(verdict.said, "preregistered")
+    plan = json.loads((folder / "plan.json").read_text())
+    pq.write_table(pa.table({"cell": [plan["cells"][0]["name"]]}), folder / "results.parquet")
+    plan["starts"][0]["products"][0]["data"] = ["cifar10:runs/data"]
+    (folder / "plan.json").write_text(json.dumps(plan))
+    verdict = check.check(folder, None, False)
+    assert verdict.holds is None and named(verdict.said, "EASYCORESET_DATA", "cifar10")
+
+
+@pytest.mark.real_data
+def test_a_comparison_of_files_is_planned_again_wherever_they_lie(tmp_path, data_root):
+    """The cells have the same names, whatever the folder of the data set was when they were recorded."""
+    arguments = [f"cifar10:{data_root}" if value == "digits" else value for value in DIGITS]
+    arguments = ["thin-resnet" if value == "digits-cnn" else value for value in arguments]
+    assert main(["compare", *arguments, "--preregister", "--out", str(tmp_path / "grid")]) == 0
+    plan = read_plan(tmp_path / "grid")
+    product = plan["starts"][0]["products"][0]
+    assert product["data"] == [f"cifar10:{data_root}"]
+    again = plan_again([product | {"data": ["cifar10:elsewhere"]}], data_root)
+    assert [cell.name for cell in again] == [cell["name"] for cell in plan["cells"]]
