@@ -24,7 +24,7 @@ FOLDER_MARK = "folder"
 TEMPORARY_MARK = "temporary"
 STATE_MARK = "state"
 DELETED_MARK = "deleted"
-MARK = re.compile(r"[0-9a-f]{64}|folder|temporary|state|deleted|step (run|evaluation|cell)\.json")
+MARK = re.compile(r"[0-9a-f]{64}|folder|temporary|state|deleted|step (run|evaluation|plan)\.json")
 HEADER = b'["easycoreset", "written"]\n'
 SUFFIX = ".written"
 TEMPORARY_NAME = re.compile(r"\..+\.[\w-]+-\d+-[0-9a-f]{12}\.tmp", re.DOTALL)
@@ -187,8 +187,8 @@ class FileList:
     def find_conflicts(self, names: tuple[str, ...] = ()) -> list[Path]:
         """Paths in the way of a run that deletes its listed files and then writes to `names` again.
 
-        These are listed files that were changed since (also in the folders of steps), unlisted files and links at
-        `names`, and unlisted files in the folder of a cell, which is replaced as a whole.
+        These are listed files that were changed since (also in the folders of steps), and unlisted files and links at
+        `names`.
         """
         conflicts: list[Path] = []
         for name, marks in self.entries().items():
@@ -196,11 +196,7 @@ class FileList:
                 conflicts.append(self.folder / name)
             elif path.is_dir():
                 for record in steps_of(marks):
-                    step_list = FileList(path, record)
-                    conflicts += [
-                        *step_list.find_conflicts(),
-                        *(step_list.unlisted() if record == "cell.json" else ()),
-                    ]
+                    conflicts += FileList(path, record).find_conflicts()
             elif os.path.lexists(path) and not self._owns(name, marks) and not TEMPORARY_NAME.fullmatch(path.name):
                 conflicts.append(path)
         listed = self.entries()

@@ -34,12 +34,29 @@ SCHEMA = pa.schema(
 )
 
 
-def collect_results(folder: Path, cells: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """The results of the finished cells, with a column for each option that differs between them."""
+Rows = list[dict[str, Any]]
+
+
+def collect_results(
+    folder: Path, cells: Iterable[Mapping[str, Any]], finished: dict[str, Rows] | None = None
+) -> pa.Table:
+    """The results of the finished cells, with a column for each option that differs between them.
+
+    Args:
+        folder: the plan's folder.
+        cells: the cells, as `plan.json` describes them.
+        finished: the rows of cells that are known to be finished, by name; those of others are added.
+    """
+    finished = {} if finished is None else finished
     cells = [cell for cell in cells if not cell["superseded"]]
-    rows = [
-        row for cell in cells if (record := read_cell(folder, cell)) is not None for row in cell_rows(folder, record)
-    ]
+    rows: Rows = []
+    for cell in cells:
+        known = finished.get(cell["name"])
+        if known is None and (record := read_cell(folder, cell)) is not None:
+            known = cell_rows(folder, record)
+            if len(record["evaluated"]) == len(cell["evaluations"]):
+                finished[cell["name"]] = known
+        rows += known or []
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     options = {cell["name"]: cell["options"] for cell in cells}
     for name in dict.fromkeys(name for values in options.values() for name in values):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from easycoreset.options.comparing import FULL
 from easycoreset.statistics.settings import Setting
 
 
@@ -54,7 +55,10 @@ class Group:
 
 
 def group_results(results: pa.Table) -> list[Group]:
-    """Summarise a results table over seeds, in the order in which its groups first appear, without strong attacks."""
+    """Summarise a results table over seeds, without strong attacks.
+
+    The groups are in the order in which they first appear, but training on all data is the last of its kind.
+    """
     rows = [row for row in results.to_pylist() if not row["strong"]]
     keys = list(dict.fromkeys(_key(row) for row in rows))
     groups: list[Group] = []
@@ -72,7 +76,8 @@ def group_results(results: pa.Table) -> list[Group]:
         groups.append(
             Group(*key, seeds=len(clean), clean=mean_std(list(clean.values())), robust=robust, main_eps=main_eps)
         )
-    return groups
+    kinds = list(dict.fromkeys(group.setting[:3] for group in groups))
+    return sorted(groups, key=lambda group: (kinds.index(group.setting[:3]), group.method == FULL))
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:

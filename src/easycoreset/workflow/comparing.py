@@ -19,7 +19,7 @@ from easycoreset.process_group import preserve_rng
 from easycoreset.reporting.contrasts import measure_contrasts
 from easycoreset.run_folders import SharedFolder, open_plan_folder
 from easycoreset.statistics import Contrast
-from easycoreset.statistics.results import collect_results
+from easycoreset.statistics.results import Rows, collect_results
 from easycoreset.statistics.starts import read_plans
 from easycoreset.workflow.cells import Cell
 from easycoreset.workflow.declared import DeclaredContrasts, resolve_contrasts
@@ -129,14 +129,15 @@ def run_comparison(
     earlier = read_earlier_starts(out, "compare") if options.overwrite else {}
     with open_plan_folder(out, "compare", overwrite=options.overwrite, output_names=OUTPUT_NAMES) as folder:
         record = _record_start(folder, plan, earlier)
+        finished: dict[str, Rows] = {}
 
         def on_done(step: Step) -> Any:
-            return render_progress(write_results(out, record)) if step.kind == "evaluate" else None
+            return render_progress(write_results(out, record, finished)) if step.kind == "evaluate" else None
 
         try:
             run_steps(shard, options, Machine(out, options.device, options.num_workers), on_done, WORKERS)
         finally:
-            table = write_results(out, record)
+            table = write_results(out, record, finished)
         if options.discard_weights:
             discard_weights(plan.targets, out)
         if options.prune:
@@ -211,9 +212,9 @@ def _warn_of_late_declarations(record: dict[str, Any], declared: DeclaredContras
         )
 
 
-def write_results(out: Path, record: dict[str, Any]) -> pa.Table:
-    """Collect the results of all starts' cells and write them."""
-    table = collect_results(out, record["cells"])
+def write_results(out: Path, record: dict[str, Any], finished: dict[str, Rows]) -> pa.Table:
+    """Collect the results of all starts' cells and write them; `finished` holds what was read before."""
+    table = collect_results(out, record["cells"], finished)
     write_table(table, out / RESULTS)
     return table
 
