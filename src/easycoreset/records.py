@@ -200,8 +200,6 @@ SUMMARY_SCHEMAS = {  # the schema of a finished run's summary, by command
     "train": TRAINING,
     "score": TRAINING,
     "predict": {"counts": {str: int}},
-    "run": RECORDS["comparison.json"],
-    "analyze": RECORDS["analysis.json"],
 }
 PROVENANCE = {
     "class_names?": [str],

@@ -119,16 +119,6 @@ def open_plan_folder(
             yield folder
 
 
-@contextlib.contextmanager
-def open_step_folder(path: Path, record: str) -> Iterator[FileList]:
-    """Write in a folder that no other process uses, as a step of a larger run; the files written are listed."""
-    with _listed_as_step(path, record):
-        make_writable_folder(path)
-        with FileList(path, record).active() as file_list:
-            file_list.delete_temporaries()
-            yield file_list
-
-
 def discard_step(path: Path, *records: str) -> None:
     """Delete the listed files of a step; damaged files, and files of versions without file lists, are moved aside.
 
