@@ -16,12 +16,12 @@ from easycoreset import RunError, UsageError, evaluate, load_model, train
 from easycoreset.attacks import load_attack
 from easycoreset.evaluation import attack_run, attack_split, checks, margins
 from easycoreset.evaluation.attack_run import AttackProgress, check_in_ball
-from easycoreset.evaluation.checks import check_model_behaviour, check_order
+from easycoreset.evaluation.checks import check_large_eps, check_model_behaviour, check_order
 from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome
-from easycoreset.proportions import wilson_interval
 from easycoreset.models.card import read_card
 from easycoreset.models.saved import save_model
 from easycoreset.options import EvaluateOptions
+from easycoreset.proportions import wilson_interval
 from support.messages import named
 
 
@@ -196,7 +196,9 @@ def test_a_bad_model_is_caught(name, trained, digits):
     model = Wrapped(load_model(trained), change)
     split = digits.splits["test"]
     rows = np.arange(359)
-    found = {c.name: c for c in check_model_behaviour(model, split, rows, rows[:200], 0)}
+    done = check_model_behaviour(model, split, rows, rows[:200], 0)
+    done += check_large_eps(model, split, rows[:200], "linf", 0)
+    found = {c.name: c for c in done}
     assert not found[check].passed and found[check].message
 
 
@@ -239,6 +241,21 @@ def test_an_attack_that_is_too_short_or_too_timid_is_found_out(trained, tmp_path
     assert warned("noise", ["noise"])[1] is None and warned("auto", ["pgd:steps=1", "autoattack"])[1] is None
     _, check = warned("where", "pgd:step_size=0.0005", (0.0001, 0.1))
     assert "at eps 0.1:" in check.message  # where accuracy is neither clean accuracy nor 0
+
+
+def test_quick_checks_attack_no_further_and_change_no_figure(trained, tmp_path, monkeypatch):
+    options = {"data": "digits", "weights": trained, "eps": 0.1, "attack": "pgd:steps=2", "limit": 40}
+    thorough = evaluate(**options, out=tmp_path / "all")
+    for name in ("check_large_eps", "check_longer_attack"):
+        monkeypatch.setattr(f"easycoreset.evaluation.{name}", None)
+    quick = evaluate(**options, checks="quick", out=tmp_path / "quick")
+    names = [check.name for check in quick.checks]
+    assert {check.name for check in thorough.checks} - set(names) == {"large_eps", "longer_attack"}
+    assert names == [check.name for check in thorough.checks if check.name in names]
+    tables = [pq.read_table(tmp_path / name / "predictions.parquet") for name in ("all", "quick")]
+    assert tables[0].equals(tables[1])
+    with pytest.raises(UsageError, match="checks"):  # another evaluation
+        evaluate(**options, out=tmp_path / "quick")
 
 
 def test_classes_that_are_others_than_the_models_are_told(trained, tmp_path, png_folder):
