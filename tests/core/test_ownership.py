@@ -14,7 +14,7 @@ from easycoreset import UsageError
 from easycoreset.exporting import export
 from easycoreset.file_lists import STATE_MARK, FileList, delete_run
 from easycoreset.files import write_atomic, write_json
-from easycoreset.run_folders import open_run_folder
+from easycoreset.run_folders import open_plan_folder, open_run_folder
 from support.messages import named
 
 SMALL = ("--data", "digits", "--model", "digits-cnn")
@@ -88,8 +88,8 @@ def commands(made):
             2,
             "--seeds",
             1,
-            "--scoring-epochs",
-            1,
+            "--vary",
+            "score.epochs=1",
             "--workers",
             1,
             *ATTACK,
@@ -99,11 +99,12 @@ def commands(made):
 
 
 COMMANDS = ("score", "train", "evaluate", "audit", "predict", "run", "analyze", "compare", "demo")
+PLANS = ("run", "analyze", "compare", "demo")  # whose record is plan.json
 
 
 def foreign_folders(root, made, precious, command):
     """Folders that no run of the command made, as (what, folder)."""
-    record = "evaluation.json" if command == "evaluate" else "run.json"
+    record = "evaluation.json" if command == "evaluate" else "plan.json" if command in PLANS else "run.json"
 
     def fresh(name, names=()):
         folder = root / name
@@ -132,12 +133,19 @@ def foreign_folders(root, made, precious, command):
         "options": {},
         "status": "running",
     }
-    (folder / record).write_text(json.dumps(versioned))
+    (folder / ("run.json" if command in PLANS else record)).write_text(json.dumps(versioned))
     yield "no list", folder
     other = "model" if command != "train" else "scores"
     shutil.copytree(made / other, root / "another command's")
     plant(root / "another command's", precious)
     yield "another command's", root / "another command's"
+    if command in PLANS:
+        folder = fresh("another plan's")
+        with open_plan_folder(root / "plan", "analyze" if command == "run" else "run"):
+            pass
+        for file in (root / "plan").iterdir():
+            shutil.copy(file, folder)
+        yield "another plan's", folder
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -18,8 +18,8 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 import easycoreset as ec
 from easycoreset import predicting
-from easycoreset.pipeline import defaults
 from easycoreset.training import setup
+from easycoreset.workflow import defaults, inputs
 
 NAME = "pretend"
 MIXED = {
@@ -132,7 +132,7 @@ class Draws(torch.Generator):
 
 def move_everything():
     """Let every command of this process work on the device."""
-    for module in (setup, defaults, predicting):
+    for module in (setup, defaults, inputs, predicting):
         module.choose_device = lambda name: torch.device(NAME, 0)
     torch.Generator = Draws
 
