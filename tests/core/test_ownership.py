@@ -167,7 +167,8 @@ def test_beginning_anew_deletes_what_the_run_wrote_and_nothing_else(cli, made, p
     assert cli(*arguments, "--out", out).code == 0
     plant(out, precious, ("scores of mine/scores.parquet", "checkpoints of mine/a.pt"))
     before = {**photograph(out)}
-    users = {name: content for name, content in before.items() if name not in _listed(out)}
+    ours = _listed(out) | _links_to_steps(out)
+    users = {name: content for name, content in before.items() if name not in ours}
     assert len(users) > 12
     other = "--weight-decay" if command == "compare" else "--seed"
     ran = cli(*arguments, other, 7, "--out", out, "--overwrite")
@@ -178,7 +179,7 @@ def test_beginning_anew_deletes_what_the_run_wrote_and_nothing_else(cli, made, p
     changed = next(
         out / name
         for name in sorted(_listed(out))
-        if name.endswith((".parquet", "analysis.json", "model.safetensors")) and "/" not in name
+        if name.endswith((".parquet", "analysis.json", "comparison.json", "model.safetensors")) and "/" not in name
     )
     changed.write_bytes(changed.read_bytes() + b"notes of mine")
     before = photograph(out)
@@ -199,6 +200,13 @@ def _listed(folder):
         elif path.name == ".lock":
             names.add(path.relative_to(folder).as_posix())
     return names
+
+
+def _links_to_steps(folder):
+    """The links that `run` makes, and the folder that holds some of them."""
+    made = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink()}
+    made -= {"link", "links"}  # the user's
+    return made | ({"evaluation"} if made else set())
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -514,41 +522,55 @@ def test_what_a_version_without_a_list_left_unfinished_is_refused_before_work_be
 
 
 @pytest.mark.slow
-def test_a_grid_of_a_version_that_kept_no_list_grows(cli, made, tmp_path):
+def test_a_grid_that_lost_its_lists_grows(cli, made, tmp_path):
     out = tmp_path / "grid"
     arguments = commands(made)["compare"]
     assert cli(*arguments, "--out", out).code == 0
     for file in out.rglob(".*.written"):
         file.unlink()
-    stamps = {file: file.stat().st_mtime_ns for file in out.glob("cells/*/cell.json")}
-    for name in ("report.html", "contrasts.json"):  # which of them are its own nobody can tell
+    stamps = {file: file.stat().st_mtime_ns for file in out.glob("steps/*/step.json")}
+    for name in ("report.html", "contrasts.json", "results.parquet"):  # which of them are its own nobody can tell
+        ran = cli(*arguments, "--out", out)
+        assert ran.code == 2 and f"{out / name} is in the way" in ran.err
         (out / name).unlink()
     more = [argument if argument != "random,easycore" else "random,easycore,hardest" for argument in arguments]
     ran = cli(*more, "--out", out)
     assert ran.code == 0, ran.err
-    assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
-    assert len(list(out.glob("cells/*/cell.json"))) == len(stamps) + 1
+    assert stamps and all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
+    assert len(list(out.glob("steps/train-*/step.json"))) == 1 + sum("train-" in str(file) for file in stamps)
     ran = cli(*arguments, "--out", out, "--overwrite")  # what it did not list is not deleted
     assert all(file.exists() for file in stamps)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_grid_of_version_01_is_refused(cli, made, tmp_path, overwrite):
+    out = tmp_path / "grid"
+    (out / "cells" / "0123456789abcdef").mkdir(parents=True)
+    (out / "cells" / "0123456789abcdef" / "cell.json").write_text("{}")
+    record = {"schema_version": 1, "command": "compare", "options": {}, "status": "done", "summary": {}}
+    (out / "run.json").write_text(json.dumps(record))
+    before = photograph(out)
+    ran = cli(*commands(made)["compare"], *["--overwrite"] * overwrite, "--out", out)
+    assert ran.code == 2 and named(ran.err, "plan.json", "run.json", "--out") and photograph(out) == before
 
 
 def test_a_spoilt_step_is_set_aside_and_a_users_file_in_it_is_not(tmp_path):
     from easycoreset.run_folders import discard_step, open_step_folder
 
-    cell = tmp_path / "cell"
-    with open_step_folder(cell, "cell.json"):
-        write_json(cell / "cell.json", {})
-        write_json(cell / "model" / "model.json", {})
-    (cell / "notes.txt").write_text("mine")
-    before = photograph(cell)
+    step = tmp_path / "train-0123456789abcdef"
+    with open_step_folder(step, "run.json"):
+        write_json(step / "run.json", {})
+        write_json(step / "trajectory" / "a.json", {})
+    (step / "notes.txt").write_text("mine")
+    before = photograph(step)
     with pytest.raises(UsageError, match=r"notes\.txt"):
-        discard_step(cell, "cell.json")
-    assert photograph(cell) == before
-    (cell / "notes.txt").unlink()
-    (cell / "cell.json").write_text("damaged")
-    discard_step(cell, "cell.json")
-    (aside,) = tmp_path.glob(".cell.*.aside")
-    assert photograph(aside)["cell.json"] == b"damaged" and not cell.exists()
+        discard_step(step, "run.json")
+    assert photograph(step) == before
+    (step / "notes.txt").unlink()
+    (step / "run.json").write_text("damaged")
+    discard_step(step, "run.json")
+    (aside,) = tmp_path.glob(".train-0123456789abcdef.*.aside")
+    assert photograph(aside)["run.json"] == b"damaged" and not step.exists()
 
 
 def test_what_is_left_of_a_run_is_known_by_its_name_only_while_it_is_listed(tmp_path):
@@ -573,40 +595,34 @@ def test_what_is_left_of_a_run_is_known_by_its_name_only_while_it_is_listed(tmp_
 
 
 @pytest.mark.slow
-def test_a_guest_in_a_cell_is_not_lost(cli, made, tmp_path):
-    out = tmp_path / "grid"
-    arguments = [*commands(made)["compare"], "--keep-weights"]
-    assert cli(*arguments, "--out", out).code == 0
-    model = next(out.glob("cells/*/model"))
-    assert cli("evaluate", "--data", "digits", "--weights", model, *ATTACK, "--out", model).code == 0
-    before = photograph(out)
-    ran = cli(*arguments, "--out", out, "--overwrite")
-    assert ran.code == 2 and "evaluation.json" in ran.err and photograph(out) == before
-
-
-@pytest.mark.slow
-def test_a_guest_in_a_step_and_an_edited_step(cli, made, tmp_path):
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_a_guest_in_a_step_and_an_edited_step(cli, made, tmp_path, command):
     """What will be in the way is found before anything is deleted, in the folders of steps too; a guest stays."""
     out = tmp_path / "out"
-    arguments = commands(made)["run"]
+    arguments = commands(made)[command]
     assert cli(*arguments, "--out", out).code == 0
-    evaluate = ["evaluate", "--data", "digits", "--weights", out / "model", *ATTACK, "--out", out / "model"]
-    assert cli(*evaluate).code == 0
+    models = sorted(file.parent for file in out.glob("steps/train-*/model.safetensors"))
+    for model in models:
+        evaluate = ["evaluate", "--data", "digits", "--weights", model, *ATTACK, "--out", model]
+        assert cli(*evaluate).code == 0
+    hosts = tuple(f"{model.relative_to(out).as_posix()}/" for model in models)
     guest = {
         name: content
         for name, content in photograph(out).items()
-        if "model/evaluation" in name or "predictions" in name
+        if name.startswith(hosts) and ("/evaluation" in name or "/predictions" in name)
     }
-    for seed in (3, 4):
-        ran = cli(*arguments, "--seed", seed, "--out", out, "--overwrite")
+    assert len(guest) == 2 * len(models) >= 4
+    other = "--weight-decay" if command == "compare" else "--seed"
+    for more in ((), (other, 3), (other, 4)):  # the same models again, and others
+        ran = cli(*arguments, *more, "--out", out, "--overwrite")
         assert ran.code == 0, ran.err
-        assert {name: photograph(out)[name] for name in guest if name.startswith("model/")} == {
-            name: content for name, content in guest.items() if name.startswith("model/")
-        }
-    (out / "scores" / "scores.parquet").write_bytes(b"edited")
+        after = photograph(out)
+        assert {name: after.get(name) for name in guest} == guest
+    edited = next(iter(sorted(out.glob("steps/score-*/scores.parquet"))))
+    edited.write_bytes(b"edited")
     before = photograph(out)
-    ran = cli(*arguments, "--seed", 5, "--out", out, "--overwrite")
-    assert ran.code == 2 and "scores/scores.parquet" in ran.err and photograph(out) == before
+    ran = cli(*arguments, other, 5, "--out", out, "--overwrite")
+    assert ran.code == 2 and edited.relative_to(out).as_posix() in ran.err and photograph(out) == before
 
 
 @pytest.mark.parametrize("content", [b"", b'["easycore'])
