@@ -1,6 +1,5 @@
 """Options: each defined once, and the same in Python, as a flag, in YAML and in a member's `key=value`."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -10,32 +9,41 @@ import torch
 from easycoreset import UsageError, train
 from easycoreset.attacks import load_attack
 from easycoreset.conversion import convert
-from easycoreset.experiment import Cell, run_experiment
 from easycoreset.models.saved import load_model
 from easycoreset.options import OPTIONS, CompareOptions, ScoreOptions, TrainOptions, field_names
-from easycoreset.pipeline.experiment_options import build_experiment
-from easycoreset.recipes import cifar10_main
 from easycoreset.reporting import report
+from easycoreset.workflow.comparing import run_comparison
+from easycoreset.workflow.grids import parse_axes
+from easycoreset.workflow.inputs import Inputs
+from easycoreset.workflow.recipes import read_grid
+from easycoreset.workflow.steps import KINDS, External, Step, result_defaults
 
-NOT_OF_A_GRID = {  # why `compare` does not take an option of `train` or `score`
+NOT_OF_A_GRID = {  # why `compare` does not take an option of `train`
     "objective": "an axis: objectives",
     "eps": "of the objective: trades:eps=0.1; a grid's eps is the evaluation's",
     "coreset": "the methods choose, and file:PATH is a method",
     "allow_subset": "of a coreset",
     "seed": "an axis: seeds",
-    "threads": "a cell has one",
+    "threads": "a step has one",
     "profile": "one run is profiled, not many at once",
-    "checkpoint_minutes": "a cell is kept by its folder",
-    "track": "the folder of a cell's training is temporary",
+    "checkpoint_minutes": "a step is resumed as it is",
+    "track": "of one run, not of many at once",
+}
+NOT_OF_SCORING = {  # why `compare` does not take an option of `score` as score.OPTION
+    "data": "an axis: data",
+    "model": "an axis: model",
+    "init": "of the whole grid",
+    "image_size": "of the whole grid",
+    "classes": "of the whole grid",
+    "group_by": "of the whole grid",
+    "skip_unreadable": "of the whole grid",
+    "coreset": "all samples are scored",
+    "split": "coresets are of the training split",
     "checkpoints": "a grid scores by its own runs",
     "input_mean": "of checkpoints",
     "input_std": "of checkpoints",
-    "mode": "methods look at the columns of the exact pass",
-    "agreement": "of mode online",
-    "hardness": "what the methods need is measured",
-    "save_features": "what the methods need is saved",
-    "split": "coresets are of the training split",
-    "keep_checkpoints": "keep_weights says it",
+    "seed": "an axis: seeds",
+    "out": "of the whole grid",
 }
 TINY = {
     "data": "digits",
@@ -43,20 +51,43 @@ TINY = {
     "methods": ("random", "easycore"),
     "fractions": (0.2,),
     "updates": (3,),
-    "seeds": 1,
-    "scoring_epochs": 2,
+    "seeds": "1",
     "limit": 20,
     "attack": ("pgd:steps=2",),
     "controls": ("none",),
 }
 
 
-@pytest.mark.parametrize("command", [TrainOptions, ScoreOptions])
-def test_compare_offers_every_option_of_training_and_scoring(command):
-    lacking = set(field_names(command)) - set(field_names(CompareOptions))
+def build_cells(**changes):
+    """The cells of a tiny grid."""
+    options = CompareOptions(**{**TINY, "methods": ("easycore",), "out": "out", **changes})
+    return [cell for cells in read_grid(options).build_cells(Inputs()) for cell in cells]
+
+
+def test_compare_offers_every_option_of_training():
+    lacking = set(field_names(TrainOptions)) - set(field_names(CompareOptions))
     assert lacking <= set(NOT_OF_A_GRID), "an option that cells can use, or whose absence has no reason"
     for name in set(NOT_OF_A_GRID) & set(field_names(CompareOptions)):
         assert name == "eps"
+
+
+def test_an_axis_may_be_any_option_of_scoring():
+    """But those that the grid gives, and those that change no result."""
+
+    def vary(name):
+        values = (
+            ["aign"]
+            if name == "hardness"
+            else [{"scoring_batch_size": 100}.get(name, result_defaults(ScoreOptions).get(name))]
+        )
+        parse_axes(CompareOptions(**TINY, vary={f"score.{name}": values}, out="out"))
+
+    result_options = set(field_names(ScoreOptions, neutral=False)) | {"scoring_batch_size", "feature_layer"}
+    for name in result_options - set(NOT_OF_SCORING):
+        vary(name)
+    for name in set(NOT_OF_SCORING) | set(field_names(ScoreOptions)) - result_options:
+        with pytest.raises(UsageError, match=rf"^vary\b.*'{name}'"):
+            vary(name)
 
 
 def test_every_option_is_documented_under_its_field():
@@ -118,30 +149,63 @@ def test_one_value_is_converted_alike_everywhere(cli, tmp_path):
     assert [("lr" in error, "eps" in error) for error in errors] == [(True, False)] * 3 + [(False, True)]
 
 
-def test_a_new_option_renames_no_finished_cell():
-    """The committed cells of `cifar10-main`, which version 0.1's code computed, are those of the recipe now."""
-    done = {path.name for path in Path("results/cifar10-main/cells").iterdir()}
-    assert done and done <= {cell.name for cell in cifar10_main("cifar10:somewhere").cells()}
+KEYS = {  # of steps with these options: another key would compute all finished steps again
+    "score": ({"model": "digits-cnn", "epochs": 15, "seed": 1000}, "c6800aa86f8971ae"),
+    "select": ({"method": "easycore:per_class=true", "fraction": 0.2}, "fe74d2b17b8eb8da"),
+    "train": ({"model": "digits-cnn", "updates": 3, "objective": "trades:eps=0.1"}, "675065238c7ad708"),
+    "evaluate": ({"attack": ("pgd:steps=2",), "eps": (0.1,), "limit": 20}, "a451dfb77589c6fa"),
+    "measure": ({"hardness": ("vog",), "save_features": "clean"}, "f57e44be72f4901c"),
+    "audit": ({"seed": 3}, "acc823801158ace0"),
+}
 
 
-def test_an_option_keeps_its_first_name_in_the_keys_of_cells():
-    assert Cell(data="photos", skip_unreadable=True).key() == {"data": "photos", "skip_broken": True}
+@pytest.mark.parametrize("kind", KEYS)
+def test_the_keys_of_finished_steps_stay(kind):
+    options, key = KEYS[kind]
+    step = Step(kind=kind, options=options, inputs={"data": External("some/where", "the content")}, title="a step")
+    assert step.key == key
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_new_option_renames_no_finished_step(kind):
+    """An option at its default does not count, and neither do titles, places, and options that change no result."""
+    options = KEYS[kind][0]
+    defaults = {name: value for name, value in result_defaults(KINDS[kind].options).items() if name not in options}
+    step = Step(kind=kind, options=options, inputs={"data": External("some/where", "the content")}, title="a step")
+    other = Step(
+        kind=kind,
+        options={**defaults, "device": "cuda", "threads": 7, **options},
+        inputs={"data": External("else/where", "the content")},
+        title="the same step",
+    )
+    assert other.key == step.key
+    changed = Step(kind=kind, options=options, inputs={"data": External("some/where", "other content")}, title="a step")
+    assert changed.key != step.key
 
 
 def test_an_optimizers_defaults_are_the_same_cell_whether_they_are_spelled_or_not():
-    plain = Cell(data="digits")
-    assert plain.name == Cell(data="digits", lr=0.1, weight_decay=5e-4).name
-    assert plain.name != Cell(data="digits", lr=0.001).name
-    adamw = Cell(data="digits", optimizer="adamw")
-    assert adamw.name == Cell(data="digits", optimizer="adamw", lr=0.001).name != plain.name
-    assert adamw.name != Cell(data="digits", optimizer="adamw", lr=0.1).name
+    (plain,) = build_cells()
+    spelled, slow = build_cells(weight_decay=5e-4, vary={"lr": [0.1, 0.001]})
+    assert plain.name == spelled.name != slow.name and plain.variant == spelled.variant == ""
+    (adamw,) = build_cells(optimizer="adamw")
+    spelled, fast = build_cells(optimizer="adamw", vary={"lr": [0.001, 0.1]})
+    assert adamw.name == spelled.name != plain.name and adamw.name != fast.name
+    assert {step.key for step in adamw.targets} == {step.key for step in spelled.targets}
 
 
 @pytest.mark.parametrize("change", [{"momentum": 0.5}, {"augment": "flip"}, {"optimizer": "adamw"}, {"warmup": 1.0}])
 def test_scoring_follows_training(change):
-    plain = Cell(data="digits")
-    assert dataclasses.replace(plain, **change).scoring_name != plain.scoring_name
-    assert dataclasses.replace(plain, ema=0.9, schedule="cosine").scoring_name == plain.scoring_name
+    def scoring(**changes):
+        (cell,) = build_cells(**changes)
+        return cell.steps["score"].key
+
+    assert scoring(**change) != scoring()
+    assert scoring(ema=0.9, schedule="cosine") == scoring()
+    name, value = next(iter(change.items()))
+    assert scoring(vary={f"score.{name}": [value]}) == scoring(**change)  # unless scoring has an option of its own
+    plain = getattr(TrainOptions(data="digits", epochs=1, out=Path("out")), name)
+    if plain is not None:
+        assert scoring(**change, vary={f"score.{name}": [plain]}) == scoring()
 
 
 def test_adamw_is_torchs(tmp_path):
@@ -167,48 +231,41 @@ def test_warmup_rises_to_the_peak(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 def test_cells_are_trained_and_scored_by_the_options_of_the_grid(tmp_path, inline):
     more = {
         "optimizer": "adamw",
         "ema": 0.5,
         "augment": "flip",
         "momentum": 0.8,
-        "every": 2,
         "precision": "fp32",
         "on_nan": "continue",
     }
-    run_experiment(build_experiment(CompareOptions(**TINY, **more, out=tmp_path)), tmp_path, keep_weights=True)
-    trained = [json.loads(path.read_text())["options"] for path in tmp_path.glob("cells/*/model/run.json")]
-    scored = [json.loads(path.read_text())["options"] for path in tmp_path.glob("scores/*/run.json")]
+    run_comparison(CompareOptions(**TINY, **more, vary={"score.every": [2], "score.epochs": [2]}, out=tmp_path))
+    trained = [json.loads(path.read_text())["options"] for path in tmp_path.glob("steps/train-*/run.json")]
+    scored = [json.loads(path.read_text())["options"] for path in tmp_path.glob("steps/score-*/run.json")]
     assert len(trained) == 2 and len(scored) == 1
     for options in trained:
-        assert {name: options[name] for name in more if name != "every"} == {
-            n: v for n, v in more.items() if n != "every"
-        }
-    of_scoring = {name: value for name, value in more.items() if name != "ema"}
+        assert {name: options[name] for name in more} == more
+    of_scoring = {name: value for name, value in more.items() if name != "ema"} | {"every": 2, "epochs": 2}
     assert {name: scored[0][name] for name in of_scoring} == of_scoring and scored[0]["ema"] is None
     (setting,) = (text for text in report(out=tmp_path).read_text().split("<li>") if text.startswith("Training: "))
     assert all(f"{name} {value}" in setting for name, value in more.items())
-    assert "lr 0.001, weight_decay 0.01, schedule auto" in setting and "warmup" not in setting
+    assert "lr 0.001, weight_decay 0.01, schedule onecycle" in setting and "warmup" not in setting
+    assert "score.epochs 2, score.every 2" in setting
 
 
 @pytest.mark.slow
 def test_cells_start_from_weights_by_their_content(tmp_path, inline):
     train(data="digits", model="digits-cnn", updates=5, out=tmp_path / "first")
-    grid = {**TINY, "methods": ("random",), "init": str(tmp_path / "first")}
-    del grid["model"]
-    cells = build_experiment(CompareOptions(**grid, out=tmp_path / "g")).cells()
+    grid = {"model": (), "methods": ("random",), "out": tmp_path / "g"}
+    cells = build_cells(**grid, init=str(tmp_path / "first"))
     (tmp_path / "first").rename(tmp_path / "moved")
-    moved = build_experiment(CompareOptions(**grid | {"init": str(tmp_path / "moved")}, out=tmp_path / "g")).cells()
+    grid["init"] = str(tmp_path / "moved")
+    moved = build_cells(**grid)
     assert [cell.name for cell in cells] == [cell.name for cell in moved] and cells[0].model == "digits-cnn"
-    run_experiment(
-        build_experiment(
-            CompareOptions(**grid | {"init": str(tmp_path / "moved"), "updates": (1,)}, lr=1e-9, out=tmp_path / "g")
-        ),
-        tmp_path / "g",
-        keep_weights=True,
-    )
-    (model,) = tmp_path.glob("g/cells/*/model")
+    run_comparison(CompareOptions(**TINY | grid | {"updates": (1,)}, lr=1e-9))
+    (model,) = tmp_path.glob("g/steps/train-*")
     first = load_model(tmp_path / "moved").state_dict()
     assert all(
         torch.allclose(value, first[name], atol=1e-6)
