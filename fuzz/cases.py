@@ -44,7 +44,7 @@ def run_case(kind: Kind, materials: Path, seed: int, seconds: int = 20) -> Outco
             source = materials / part
             (work / part).parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, work / part, copy_function=_link)
+                shutil.copytree(source, work / part, symlinks=True, copy_function=_link)
             else:
                 shutil.copy(source, work / part)
         (work / kind.file).unlink()
@@ -185,9 +185,11 @@ def warm_up() -> None:
     import easycoreset.cli
     import easycoreset.evaluation
     import easycoreset.exporting.folder
-    import easycoreset.pipeline.analyzing
     import easycoreset.predicting
-    import easycoreset.reporting  # noqa: F401
+    import easycoreset.reporting
+    import easycoreset.workflow.analyzing
+    import easycoreset.workflow.comparing
+    import easycoreset.workflow.running  # noqa: F401
 
     torch.set_num_threads(1)
     try:

@@ -42,6 +42,17 @@ FOLDER = f"train --data photos --image-size 8 --model digits-cnn {' '.join(TINY)
 EVALUATE = (
     f"evaluate --data digits.npz --weights train --attack fgsm --eps 0.1 --limit 20 --out out {' '.join(TINY[:4])}"
 )
+COMPARE = (
+    "compare --data digits.npz --model digits-cnn --methods random,easycore --fractions 0.3 --updates 2 --seeds 2 "
+    "--vary score.epochs=1 --eps 0.1 --attack fgsm --strong pgd:steps=2@20 --workers 1 --device cpu"
+)
+RUN = f"run {' '.join(DIGITS)} --epochs 1 --eps 0.1 --attack fgsm --limit 20 --out whole"
+KEYS = {  # of steps of the grid: names that are known beforehand
+    "train": "0123456789abcdef",
+    "select": "123456789abcdef0",
+    "evaluate": "23456789abcdef01",
+    "strong": "3456789abcdef012",
+}
 SELECT = "select --scores score/scores.parquet --fraction 0.3 --out half.parquet"
 KINDS = (
     _kind("scores, select", "score/scores.parquet", SELECT),
@@ -140,13 +151,31 @@ KINDS = (
     _kind("audit.parquet, export", "audit/audit.parquet", "export audit --format cleanlab --out c.csv"),
     _kind("run.json of audit", "audit/run.json", "report --out audit", "digits.npz"),
     _kind("results.parquet", "grid/results.parquet", "report --out grid"),
-    _kind("cell.json", "grid/cells/CELL/cell.json", "report --out grid"),
-    _kind("outcomes of a cell", "grid/cells/CELL/predictions.parquet", "report --out grid"),
-    _kind("outcomes under strong attacks", "grid/cells/CELL/predictions-strong.parquet", "report --out grid"),
-    _kind("run.json of a grid", "grid/run.json", "report --out grid"),
+    *(
+        _kind(f"{file} of {kind} in a grid", f"grid/steps/{name}/{file}", "report --out grid")
+        for kind, name, files in (
+            ("training", f"train-{KEYS['train']}", ("step.json", "run.json")),
+            ("choosing", f"select-{KEYS['select']}", ("run.json",)),
+            ("an evaluation", f"evaluate-{KEYS['evaluate']}", ("step.json", "evaluation.json", "predictions.parquet")),
+            ("a strong attack", f"evaluate-{KEYS['strong']}", ("evaluation.json", "predictions.parquet")),
+        )
+        for file in files
+    ),
+    _kind("plan.json of a grid, report", "grid/plan.json", "report --out grid"),
+    _kind("plan.json of a grid, compare", "again/plan.json", f"{COMPARE} --out again", "digits.npz"),
+    _kind("plan.json of a grid, preregister", "again/plan.json", f"{COMPARE} --preregister --out again", "digits.npz"),
+    _kind("list of a grid's files", "again/.plan.json.written", f"{COMPARE} --out again", "digits.npz"),
     _kind("contrasts.json", "grid/contrasts.json", "report --out grid"),
+    _kind("recipe", "recipe.yaml", "compare --recipe recipe.yaml --dry-run --out out", "digits.npz"),
     _kind("comparison.json", "whole/comparison.json", "report --out whole"),
+    _kind("plan.json of run, report", "whole/plan.json", "report --out whole"),
+    _kind("plan.json of run, run", "whole/plan.json", RUN, "digits.npz"),
+    *(
+        _kind(f"{file}, run", f"whole/{file}", RUN, "digits.npz")
+        for file in ("random/step.json", "random/run.json", "evaluation/random/evaluation.json")
+    ),
     _kind("analysis.json", "analysis/analysis.json", "report --out analysis"),
+    _kind("plan.json of analyze", "analysis/plan.json", "report --out analysis"),
     _kind(
         "export.json",
         "kept/export.json",
@@ -183,6 +212,21 @@ KINDS = (
 )
 
 
+RECIPE = """# A grid of somebody's
+data: digits.npz
+shared:
+  model: digits-cnn
+  methods: [random, easycore]
+  score.epochs: 1
+  eps: [0.1, 2/255]
+  attack: [fgsm, "pgd:steps=2"]
+products:
+  - {fractions: [0.3, 0.5], updates: [2, 4], seeds: 0-1}
+  - {fractions: 0.3, objectives: "trades:eps=0.1", epochs: 1, seeds: 1, lr: [0.1, 0.05]}
+declare: [random vs full]
+"""
+
+
 def make(folder: Path) -> None:
     """Make one file of every kind in an empty folder."""
     import os
@@ -204,34 +248,8 @@ def make(folder: Path) -> None:
     shutil.copy(next(Path("images/adversarial").iterdir()), "adversarial.safetensors")
     _run(*evaluate, "--attack", "fgsm", "--out", "evaluation")
     _run("audit", "--data", "digits.npz", "--scores", "score", "--device", "cpu", "--out", "audit")
-    _run(
-        "compare",
-        "--data",
-        "digits.npz",
-        "--model",
-        "digits-cnn",
-        "--methods",
-        "random,easycore",
-        "--fractions",
-        "0.3",
-        "--updates",
-        "2",
-        "--seeds",
-        "2",
-        "--scoring-epochs",
-        "1",
-        "--eps",
-        "0.1",
-        "--attack",
-        "fgsm",
-        "--strong",
-        "pgd:steps=2@20",
-        "--out",
-        "grid",
-        "--device",
-        "cpu",
-    )
-    _run("run", *DIGITS, "--epochs", "1", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--out", "whole")
+    _run(*COMPARE.split(), "--out", "grid")
+    _run(*RUN.split())
     _run(
         "analyze",
         *DIGITS,
@@ -252,11 +270,11 @@ def make(folder: Path) -> None:
         "--out",
         "analysis",
     )
-    for extra in ("analysis/scores", "analysis/attacked", "images", "photo-scores"):
+    for extra in ("analysis/steps", "images", "photo-scores"):
         shutil.rmtree(extra)
     _save_state_dict()
-    next(Path("grid/cells").iterdir()).rename("grid/cells/CELL")
-    _call_the_cell()
+    shutil.copytree("grid", "again")
+    _name_the_steps()
 
 
 def _run(*arguments: str, code: int = 0) -> None:
@@ -266,21 +284,26 @@ def _run(*arguments: str, code: int = 0) -> None:
         raise RuntimeError(f"{' '.join(arguments)} should end with {code}")
 
 
-def _call_the_cell() -> None:
-    """One cell of the grid has a name that is known beforehand."""
+def _name_the_steps() -> None:
+    """The steps of one cell of the grid have names that are known beforehand."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    text = Path("grid/plan.json").read_text()
+    cell = next(cell for cell in json.loads(text)["cells"] if cell["method"].startswith("easycore"))
+    old = {kind: cell["steps"][kind] for kind in ("train", "select")}
+    old |= {"strong" if entry["strong"] else "evaluate": entry["key"] for entry in cell["evaluations"]}
+    for kind, key in old.items():
+        folder = "evaluate" if kind == "strong" else kind
+        Path(f"grid/steps/{folder}-{key}").rename(f"grid/steps/{folder}-{KEYS[kind]}")
+        text = text.replace(key, KEYS[kind])
+    Path("grid/plan.json").write_text(text)
     table = pq.read_table("grid/results.parquet")
-    names = table["cell"].to_pylist()
-    missing = next(name for name in names if not Path(f"grid/cells/{name}").exists())
-    Path("grid/cells/CELL").rename(f"grid/cells/{CELL}")
-    column = pa.array([CELL if name == missing else name for name in names])
-    pq.write_table(table.set_column(table.column_names.index("cell"), "cell", column), "grid/results.parquet")
-
-
-CELL = "0123456789abcdef"
-KINDS = tuple(Kind(k.name, k.file.replace("CELL", CELL), k.command, k.needs) for k in KINDS)
+    for name in ("cell", "evaluation"):
+        renamed = {key: KEYS[kind] for kind, key in old.items()}
+        column = pa.array([renamed.get(key, key) for key in table[name].to_pylist()])
+        table = table.set_column(table.column_names.index(name), name, column)
+    pq.write_table(table, "grid/results.parquet")
 
 
 def _save_state_dict() -> None:
@@ -329,6 +352,7 @@ def _make_data() -> None:
         write(Path(f"indices.{form}"))
     options = {"data": "digits.npz", "model": "digits-cnn", "updates": 1, "lr": 0.1, "device": "cpu", "batch_size": 32}
     Path("options.yaml").write_text("".join(f"{name}: {value}\n" for name, value in options.items()))
+    Path("recipe.yaml").write_text(RECIPE)
 
 
 def _make_published(sizes: Sequence[int] = (20, 10)) -> None:

@@ -78,7 +78,7 @@ TRAIN = f"train {HOW} {{objective}} {{training}} --updates 2 --out out"
 EVALUATE = (
     "evaluate --data {data} --model {model} --attack {attack} --eps 0.1 --limit 20 {margins} --device cpu --threads 1"
 )
-GRID = "--methods random,easycore --fractions 0.3 --seeds 1 --scoring-epochs 1 --workers 1"
+GRID = "--methods random,easycore --fractions 0.3 --seeds 1 --vary score.epochs=1 --workers 1"
 CHAINS: tuple[tuple[str, ...], ...] = (
     (
         f"{SCORE} --epochs 1 {{scoring}}",
