@@ -78,6 +78,21 @@ def test_results_are_text_without_json(cli, scored, tmp_path):
     assert cli("doctor", "--json").json["speed"]["cpu"]["thin_resnet_images_per_second"] > 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param("run", marks=pytest.mark.xfail(reason="estimate._seconds expects one attack, as compare has")),
+        pytest.param("analyze", marks=pytest.mark.xfail(reason="estimate._seconds expects one attack, as compare has")),
+        "compare --methods easycore,random --fractions 0.5 --updates 3",
+    ],
+)
+def test_a_dry_run_estimates_and_writes_nothing(cli, tmp_path, command):
+    ran = cli(*command.split(), "--data", "digits", "--dry-run", "--json", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert ran.json["steps"] == ran.json["missing"] > 5 and ran.json["seconds"] > 0
+    assert not (tmp_path / "out").exists()
+
+
 def test_progress_goes_to_standard_error_and_quiet_silences_it(cli, tmp_path):
     ran = cli("train", "--data", "digits", "--epochs", 2, "--out", tmp_path / "a")
     assert "training: 20/24, " in ran.err and " left" in ran.err and "training:" not in ran.out

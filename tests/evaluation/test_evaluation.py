@@ -20,8 +20,10 @@ from easycoreset.evaluation.checks import check_large_eps, check_model_behaviour
 from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome
 from easycoreset.models.card import read_card
 from easycoreset.models.saved import save_model
-from easycoreset.options import EvaluateOptions
+from easycoreset.options import CompareOptions, EvaluateOptions
 from easycoreset.proportions import wilson_interval
+from easycoreset.reporting import report
+from easycoreset.workflow.comparing import run_comparison
 from support.messages import named
 
 
@@ -515,3 +517,15 @@ def test_margins_stay_and_saved_images_are_completed(trained, tmp_path):
     assert sorted((tmp_path / "e" / "adversarial").iterdir()) == files
     with pytest.raises(UsageError, match="^margins.*fmn"):
         evaluate(**{**given, "out": tmp_path / "x"}, margins=["fmn", "fmn:steps=100"])
+
+
+@pytest.mark.xfail(reason="every evaluation of a cell adds pgd:loss=margin: its rows are there several times")
+def test_the_margin_attack_that_is_added_is_in_a_grid_once(tmp_path, inline, monkeypatch):
+    """Where gradients vanish, each step would attack by the margin loss too."""
+    monkeypatch.setattr(checks, "_zero_gradient", lambda *a: checks.Check("zero_gradient", 0.5, False, "no gradient"))
+    grid = {"data": "digits", "model": "digits-cnn", "methods": ("random",), "fractions": (0.5,), "updates": (30,)}
+    grid |= {"attack": ("pgd:steps=2", "fgsm"), "eps": (0.1,), "strong": ("noise@20",), "controls": ("none",)}
+    results = run_comparison(CompareOptions(**grid, seeds="1", limit=40, out=tmp_path / "grid"))
+    rows = [(row["cell"], row["attack"], row["eps"]) for row in results.to_pylist()]
+    assert len(rows) == len(set(rows))
+    report(out=tmp_path / "grid")  # its attacks are on the same images
