@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CASES = 70  # one of each kind
+CASES = 82  # one of each kind
 
 
 @pytest.mark.slow
