@@ -308,3 +308,8 @@ def delete_written(path: Path) -> None:
 def steps_of(marks: list[str]) -> list[str]:
     """The file names of the records that the marks of a step's folder name."""
     return [mark.removeprefix(STEP_MARK) for mark in marks if mark.startswith(STEP_MARK)]
+
+
+def is_content(marks: list[str]) -> bool:
+    """Whether the marks are those of a file with a known content."""
+    return any(len(mark) == 64 for mark in marks)

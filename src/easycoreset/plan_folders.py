@@ -54,7 +54,7 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
         place = step_folder(folder, "evaluate", entry["key"])
         if (place / STEP_RECORD).exists():
             summary = read_summary(place / "evaluation.json")
-            evaluated.append(summary | {"key": entry["key"], "strong": entry["strong"], "eps": entry["eps"]})
+            evaluated.append({**summary, **entry})
             seconds += read_record(place / STEP_RECORD)["seconds"]
     if not any(entry["eps"] == cell["main_eps"] and not entry["strong"] for entry in evaluated):
         return None
@@ -63,7 +63,7 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
     chosen: dict[str, Any] = {}
     if "select" in cell["steps"]:
         place = step_folder(folder, "select", cell["steps"]["select"])
-        chosen = read_record(place / "run.json")["summary"]
+        chosen = read_summary(place / "run.json")
         seconds += chosen["selection_seconds"]
     else:
         counts = cell["classes"]
@@ -72,8 +72,8 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         **cell,
         "chosen": chosen,
-        "trained": training["summary"],
-        "training_options": training["options"],
+        "trained": read_summary(trained / "run.json"),
+        "training_options": training.get("options", {}),
         "scoring_options": _scoring_options(folder, cell),
         "validation": {name: line[name] for line in history for name in ("val_clean", "val_robust")},
         "evaluated": evaluated,
@@ -86,4 +86,4 @@ def _scoring_options(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a cell's scoring run; empty where its method reads no scores."""
     if "score" not in cell["steps"]:
         return {}
-    return read_record(step_folder(folder, "score", cell["steps"]["score"]) / "run.json")["options"]
+    return read_record(step_folder(folder, "score", cell["steps"]["score"]) / "run.json").get("options", {})

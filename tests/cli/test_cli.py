@@ -81,8 +81,8 @@ def test_results_are_text_without_json(cli, scored, tmp_path):
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param("run", marks=pytest.mark.xfail(reason="estimate._seconds expects one attack, as compare has")),
-        pytest.param("analyze", marks=pytest.mark.xfail(reason="estimate._seconds expects one attack, as compare has")),
+        "run",
+        "analyze",
         "compare --methods easycore,random --fractions 0.5 --updates 3",
     ],
 )

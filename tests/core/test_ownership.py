@@ -643,17 +643,9 @@ def finished(tmp_path_factory, made):
         ("model", "folder"),
         ("model", "link"),
         ("evaluation/all", "folder"),
-        pytest.param(
-            "model",
-            "link to steps",
-            marks=pytest.mark.xfail(reason="plans._check_link takes any link through a folder `steps` for its own"),
-        ),
-        pytest.param(
-            "evaluation", "link", marks=pytest.mark.xfail(reason="plans._link makes links through a user's link")
-        ),
-        pytest.param(
-            "evaluation", "file", marks=pytest.mark.xfail(reason="plans._link fails only when all steps are done")
-        ),
+        ("model", "link to steps"),
+        ("evaluation", "link"),
+        ("evaluation", "file"),
     ],
 )
 def test_what_lies_where_a_link_to_a_step_belongs_stays(cli, made, finished, precious, tmp_path, place, take):
@@ -674,7 +666,6 @@ def test_what_lies_where_a_link_to_a_step_belongs_stays(cli, made, finished, pre
     assert photograph(tmp_path) == before
 
 
-@pytest.mark.xfail(reason="worker.describe_step counts files that the step did not write")
 def test_a_users_file_in_a_step_may_change(cli, made, finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out", symlinks=True)
     (out / "model" / "notes.txt").write_text("mine")
@@ -685,7 +676,6 @@ def test_a_users_file_in_a_step_may_change(cli, made, finished, tmp_path):
     assert ran.code == 0, ran.err
 
 
-@pytest.mark.xfail(reason="run_folders.discard_step takes the page that `run` wrote there for somebody else's")
 def test_a_damaged_audit_is_made_again_beside_its_page(cli, made, finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out", symlinks=True)
     content = (out / "audit" / "audit.parquet").read_bytes()

@@ -519,7 +519,6 @@ def test_margins_stay_and_saved_images_are_completed(trained, tmp_path):
         evaluate(**{**given, "out": tmp_path / "x"}, margins=["fmn", "fmn:steps=100"])
 
 
-@pytest.mark.xfail(reason="every evaluation of a cell adds pgd:loss=margin: its rows are there several times")
 def test_the_margin_attack_that_is_added_is_in_a_grid_once(tmp_path, inline, monkeypatch):
     """Where gradients vanish, each step would attack by the margin loss too."""
     monkeypatch.setattr(checks, "_zero_gradient", lambda *a: checks.Check("zero_gradient", 0.5, False, "no gradient"))

@@ -39,7 +39,7 @@ def describe_comparison(folder: Path) -> list[Section]:
     results = read_results(folder)
     if not results.num_rows:
         return [Section("Results", ["No cell is finished yet."])]
-    record = read_plan(folder)
+    record = {"cells": []} | read_plan(folder)
     outcomes = open_outcomes(folder, results)
     contrasts = contrast_all(outcomes, read_plans(record))
     groups = group_results(results)

@@ -31,6 +31,7 @@ def describe_strong_attacks(outcomes: Outcomes) -> list[Section]:
             if strong is None or usual is None:
                 continue
             names[attack] = None
+            strong = strong.select_seeds([seed for seed in strong.seeds if seed in usual.seeds])
             same = usual.select_seeds(strong.seeds).robust[:, np.isin(usual.images, strong.images)]
             strongest, std = mean_std([float(100 * value) for value in strong.robust.mean(1)])
             usual_mean = float(100 * same.mean(1).mean())

@@ -76,16 +76,23 @@ def cell_rows(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     common |= record["validation"]
     common |= {"weighted": weights[0] != weights[1], "warnings": len(list_warnings(record))}
     common |= {"clean": main_evaluation(record)["clean"]["accuracy"]}
-    rows = [
-        common | {name: line[name] for name in LINE_FIELDS} | {"strong": entry["strong"], "evaluation": entry["key"]}
-        for entry in evaluated
-        for line in entry["attacked"]
-    ]
-    for eps in dict.fromkeys(row["eps"] for row in rows if not row["strong"]):
-        same = [row for row in rows if row["eps"] == eps and not row["strong"]]
-        if len({row["attack"] for row in rows if not row["strong"]}) > 1:
-            rows.append(common | _worst_case(folder, same))
-    return rows
+    rows: dict[tuple[str, float, bool], dict[str, Any]] = {}
+    for entry in evaluated:  # where gradients vanish, an evaluation has one attack more than was asked for
+        for line in entry["attacked"]:
+            if line["attack"] == entry["attack"] or not entry["strong"]:
+                facts = {"strong": entry["strong"], "evaluation": entry["key"]}
+                row = common | {name: line[name] for name in LINE_FIELDS} | facts
+                rows.setdefault((line["attack"], line["eps"], entry["strong"]), row)
+    return [*rows.values(), *_worst_rows(folder, common, list(rows.values()))]
+
+
+def _worst_rows(folder: Path, common: dict[str, Any], rows: Rows) -> Rows:
+    """The rows of all attacks together, one an eps, where there are several attacks."""
+    usual = [row for row in rows if not row["strong"]]
+    if len({row["attack"] for row in usual}) < 2:
+        return []
+    radii = dict.fromkeys(row["eps"] for row in usual)
+    return [common | _worst_case(folder, [row for row in usual if row["eps"] == eps]) for eps in radii]
 
 
 def main_evaluation(record: Mapping[str, Any]) -> dict[str, Any]:

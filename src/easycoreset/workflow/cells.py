@@ -19,7 +19,7 @@ from easycoreset.options.groups import OPTIMIZER_DEFAULTS
 from easycoreset.selection import load_selector
 from easycoreset.statistics.settings import Setting
 from easycoreset.workflow.inputs import Data, Inputs
-from easycoreset.workflow.steps import KINDS, Step, result_defaults
+from easycoreset.workflow.steps import KINDS, Step, check_options, result_defaults
 
 SCORING_EPOCHS = 15
 TRAINING_ONLY = ("schedule", "ema")  # training options for which a scoring run uses its defaults
@@ -172,6 +172,8 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         inputs=shared["inputs"] | ({"coreset": steps["select"]} if "select" in steps else {}),
         title=f"training on {facts}",
     )
+    for step in steps.values():
+        check_options(step)
     main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
     return Cell(
         data=data,

@@ -21,7 +21,10 @@ MAX_STEPS = 100_000
 TRAINING_AXES = (*field_names(TrainingOptions, neutral=False), *field_names(ValidationOptions))
 STEP_AXES = ("score", "select", "evaluate")  # kinds whose options an axis may name as STEP.OPTION
 OF_THE_PLAN = {  # options of these steps that the plan gives
-    "score": {"data", "model", "init", "seed", "coreset", "checkpoints", "split", "out", *READING_FIELDS},
+    "score": {
+        *("data", "model", "init", "seed", "coreset", "checkpoints", "split", "input_mean", "input_std", "out"),
+        *READING_FIELDS,
+    },
     "select": {
         *("data", "scores", "measured", "method", "exclude", "fraction", "seed", "val_fraction", "out"),
         *READING_FIELDS,

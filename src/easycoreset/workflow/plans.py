@@ -58,7 +58,7 @@ def run_plan(
             delete_damaged(targets, out)
             folder.allow_others()
         for link in links or {}:
-            _check_link(out / link)
+            _check_link(out, link)
         start = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command_line": command_line(),
@@ -88,13 +88,18 @@ def run_plan(
         return summary
 
 
-def _check_link(path: Path) -> None:
-    """Refuse a path that is taken by something else than our link to a step.
+def _check_link(out: Path, name: str) -> None:
+    """Refuse a path that is taken by something else than our link to a step, or that leads through a link.
 
     Raises:
         UsageError: it is taken.
     """
-    ours = path.is_symlink() and STEPS_FOLDER in Path(os.readlink(path)).parts
+    path = out / name
+    for parent in [out / parent for parent in Path(name).parents if parent.name]:
+        if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+            raise UsageError(f"out: {parent} is in the way: links to steps are written there; move it")
+    steps = (out / STEPS_FOLDER).resolve()
+    ours = path.is_symlink() and steps in Path(os.path.abspath(path.parent.resolve() / os.readlink(path))).parents
     if os.path.lexists(path) and not ours:
         raise UsageError(f"out: {path} is in the way: a link to a step is written there; move it")
 

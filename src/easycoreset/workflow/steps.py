@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -141,6 +142,22 @@ class Step:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{item.name: getattr(self, item.name) for item in dataclasses.fields(self)}, "key": self.key}
+
+
+def check_options(step: Step) -> None:
+    """Check the options of a step as its command would.
+
+    Raises:
+        UsageError: they do not fit together.
+    """
+    values = {name: value for name, value in step.options.items() if name != "seed"}
+    _check_options(step.kind, tuple(sorted(values.items())), tuple(step.steps))
+
+
+@cache
+def _check_options(kind: str, values: tuple[tuple[str, Any], ...], inputs: tuple[str, ...]) -> None:
+    nowhere = Path(os.devnull) / "step"
+    KINDS[kind].options(**dict(values), **dict.fromkeys(inputs, nowhere), data="digits", out=nowhere / "out")
 
 
 def is_done(step: Step, out: Path) -> bool:

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 
 from easycoreset.console import log
 from easycoreset.errors import OtherRunError, UsageError
-from easycoreset.file_lists import STATE_MARK, FileList
-from easycoreset.files import make_folder, process_name, read_json, write_json
+from easycoreset.file_lists import STATE_MARK, FileList, is_content
+from easycoreset.files import make_folder, process_name, write_json
 from easycoreset.locks import open_lock
 from easycoreset.members import load_attribute
 from easycoreset.options import Device
+from easycoreset.paths import is_plain_file, is_within
 from easycoreset.plan_folders import STEP_RECORD
+from easycoreset.records import read_record
+from easycoreset.reporting import LEDGER as PAGE_RECORD
 from easycoreset.run_folders import PLAN_RECORD, discard_step
 from easycoreset.workflow.steps import KINDS, Step, is_done, with_inputs
 
@@ -101,22 +104,23 @@ def _call(step: Step, machine: Machine) -> None:
         command(**arguments, overwrite=is_done(step, machine.out))
     except OtherRunError as error:
         log.info("%s; it is computed again", error)
-        discard_step(folder, kind.record)
+        discard_step(folder, kind.record, PAGE_RECORD)
         command(**arguments)
-    with FileList(folder, kind.record).active():
-        write_json(folder / STEP_RECORD, describe_step(step, folder, round(time.monotonic() - started, 2)))
+    with FileList(folder, kind.record).active() as file_list:
+        seconds = round(time.monotonic() - started, 2)
+        write_json(folder / STEP_RECORD, describe_step(step, file_list, seconds))
 
 
-def describe_step(step: Step, folder: Path, seconds: float) -> dict[str, Any]:
-    """What the plan keeps of a finished step: what it is, what it took, and the sizes of its files."""
-    files = {file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+def describe_step(step: Step, file_list: FileList, seconds: float) -> dict[str, Any]:
+    """What the plan keeps of a finished step: what it is, what it took, and the sizes of the files that it wrote."""
+    paths = {name: file_list.folder / name for name, marks in file_list.entries().items() if is_content(marks)}
     return {
         "kind": step.kind,
         "title": step.title,
         "inputs": {name: value.key for name, value in step.inputs.items()},
         "seconds": seconds,
         "host": platform.node(),
-        "files": {name: size for name, size in files.items() if not name.startswith(".") and name != STEP_RECORD},
+        "files": {n: p.stat().st_size for n, p in paths.items() if n != STEP_RECORD and is_plain_file(p)},
     }
 
 
@@ -124,10 +128,12 @@ def find_damage(step: Step, out: Path) -> str:
     """What is wrong with the files of a finished step; empty if nothing is, or if weights were discarded."""
     folder = step.folder(out)
     try:
-        files = read_json(folder / STEP_RECORD).get("files", {})
+        files = read_record(folder / STEP_RECORD)["files"]
     except UsageError as error:
         return str(error)
     for name, size in files.items():
+        if not is_within(name):
+            return f"{STEP_RECORD} names a file elsewhere"
         discardable = name.startswith(OUTPUTS.get(step.kind, "none"))
         if not (folder / name).exists() and not discardable:
             return f"{name} is missing"
@@ -141,4 +147,4 @@ def delete_damaged(targets: Sequence[Step], out: Path) -> None:
     for step in with_inputs(targets):
         if is_done(step, out) and (damage := find_damage(step, out)):
             log.warning("%s is corrupt and is computed again: %s: %s", step.title, step.folder(out), damage)
-            discard_step(step.folder(out), KINDS[step.kind].record)
+            discard_step(step.folder(out), KINDS[step.kind].record, PAGE_RECORD)
