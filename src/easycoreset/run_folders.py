@@ -127,7 +127,8 @@ def discard_step(path: Path, *records: str) -> None:
     """
     file_lists = [file_list for file_list in (FileList(path, record) for record in records) if file_list.exists()]
     list_files = {file_list.file for file_list in file_lists}
-    if file_lists and (foreign := [item for item in file_lists[0].unlisted() if item not in list_files]):
+    unlisted = [set(file_list.unlisted()) for file_list in file_lists]
+    if unlisted and (foreign := sorted(set.intersection(*unlisted) - list_files)):
         raise UsageError(f"{format_paths(foreign, path)} in {path} is in the way: the step did not write it; move it")
     delete_run(path, *records)
     if not os.path.lexists(path):

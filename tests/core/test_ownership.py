@@ -555,10 +555,12 @@ def test_a_grid_of_version_01_is_refused(cli, made, tmp_path, overwrite):
 
 
 def test_a_spoilt_step_is_set_aside_and_a_users_file_in_it_is_not(tmp_path):
-    from easycoreset.run_folders import discard_step, open_step_folder
+    from easycoreset.file_lists import FileList
+    from easycoreset.run_folders import discard_step
 
     step = tmp_path / "train-0123456789abcdef"
-    with open_step_folder(step, "run.json"):
+    step.mkdir()
+    with FileList(step, "run.json").active():
         write_json(step / "run.json", {})
         write_json(step / "trajectory" / "a.json", {})
     (step / "notes.txt").write_text("mine")

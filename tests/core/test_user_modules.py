@@ -16,7 +16,7 @@ SMALL = (
     2,
     "--seeds",
     1,
-    "--scoring-epochs",
+    "--score.epochs",
     1,
     "--attack",
     "fgsm",
