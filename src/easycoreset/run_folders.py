@@ -128,7 +128,7 @@ def discard_step(path: Path, *records: str) -> None:
     file_lists = [file_list for file_list in (FileList(path, record) for record in records) if file_list.exists()]
     list_files = {file_list.file for file_list in file_lists}
     unlisted = [set(file_list.unlisted()) for file_list in file_lists]
-    if unlisted and (foreign := sorted(set.intersection(*unlisted) - list_files)):
+    if unlisted and (foreign := sorted(unlisted[0].intersection(*unlisted[1:]) - list_files)):
         raise UsageError(f"{format_paths(foreign, path)} in {path} is in the way: the step did not write it; move it")
     delete_run(path, *records)
     if not os.path.lexists(path):

@@ -227,9 +227,9 @@ def test_a_changed_helper_makes_cells_anew(tmp_path, monkeypatch, cli):
         tmp_path / "g",
     )
     assert cli(*given).code == 0
-    assert "0 of 4 cells" in cli(*given, "--dry-run").out
+    assert "0 of 12 steps" in cli(*given, "--dry-run").out
     (package / "helper.py").write_text("ORDER = -1\n")
-    assert "1 of 4 cells" in cli(*given, "--dry-run").out
+    assert "3 of 12 steps" in cli(*given, "--dry-run").out
 
 
 def test_no_module_of_a_received_folder_is_imported(here, tmp_path):
