@@ -1,13 +1,14 @@
 """The analysis: known relations of hardness, outcomes and margins are found, and one command answers on real digits."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy.stats import spearmanr
 
-from easycoreset import Scores, UsageError, analyze
+from easycoreset import Scores, UsageError, analyze, train
 from easycoreset.analysis import agreement_matrix, correlate_with_margin, outcomes_by_quantile
 
 N = 400
@@ -115,11 +116,55 @@ def test_one_command_answers_all_questions(analysed):
     ]
     assert [row["epochs"] for row in found["early"]] == [1, 1]
     assert [row["method"] for row in found["transfer"]] == ["easycore", "easycore:per_class=true", "random"]
-    seeds = [json.loads(file.read_text())["options"]["seed"] for file in sorted(folder.glob("scores/*/run.json"))]
-    assert seeds[0] == 0 and seeds[1] != 0 and seeds[2] != 0  # attacked models have other seeds than the scored one
-    assert (folder / "scores" / "0-main" / "scores_test.parquet").exists()
+    named = json.loads((folder / "plan.json").read_text())["steps"]
+    runs = [folder / "steps" / named[name] / "run.json" for name in named if name.startswith("score ")]
+    seeds = [json.loads(file.read_text()).get("given", {}).get("seed") for file in runs]
+    assert seeds[0] == 0 and 0 not in seeds[1:3]  # attacked models have other seeds than the scored one
+    scores = {name: folder / "steps" / named[f"score {name}"] for name in ("main", "test")}
+    assert len(Scores.read(scores["main"] / "scores.parquet")) == 1438
+    assert len(Scores.read(scores["test"] / "scores_test.parquet")) == 359
     assert analyze(**COMMON, out=folder) == found  # it is read, not made again
-    assert len(Scores.read(folder / "scores" / "0-main" / "scores.parquet")) == 1438
+
+
+def test_scores_and_models_that_are_there_are_not_made_again(analysed, scored, tmp_path, cli):
+    """A finished scoring run and trained models take the place of those that an analysis would train."""
+    train(data="digits", model="digits-cnn", updates=20, seed=7, out=tmp_path / "other")
+    flags = (
+        "analyze",
+        "--data",
+        "digits",
+        "--scores",
+        scored,
+        "--attacked",
+        tmp_path / "other",
+        "--adversarial",
+        "none",
+    )
+    flags += ("--limit", 60, "--margins", 30, "--eps", "0.1", "--attack", "pgd:steps=2", "--epochs", 1)
+    ran = cli(*flags, "--dry-run", "--json", "--out", tmp_path / "x")
+    assert ran.code == 0 and ran.json["kinds"] == {"score": 1, "measure": 1, "evaluate": 4}, ran.err
+    ran = cli(*flags, "--json", "--out", tmp_path / "x")
+    assert ran.code == 0, ran.err
+    attacked = str(tmp_path / "other")
+    assert {row["attacked"] for row in ran.json["vulnerability"]} == {attacked}
+    assert str(scored) in ran.json["scored_by"] and set(ran.json["agreement"]["aign"]["names"]) == {
+        "main",
+        "another seed",
+    }
+    assert len(ran.json["early"]) > 1  # of the five epochs of that run
+    for change, match in (
+        (("--model", "thin-resnet"), "digits-cnn.*'thin-resnet'"),
+        (("--scores", tmp_path / "other"), r"scores\.parquet"),
+    ):
+        ran = cli(
+            *flags[:3],
+            *[flag for flag in flags[3:] if change[0] != "--scores" or flag not in ("--scores", scored)],
+            *change,
+            "--out",
+            tmp_path / "y",
+        )
+        assert ran.code == 2 and re.search(match, ran.err), ran.err
+    assert not (tmp_path / "y").exists()
 
 
 def test_its_page(analysed, cli):

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from easycoreset.analysis import agreement_matrix, correlate_with_margin, outcomes_by_quantile
 from easycoreset.data import cached_sources
+from easycoreset.errors import require
 from easycoreset.hardness import CHEAP
 from easycoreset.models import user_factory
 from easycoreset.models.card import read_card
@@ -20,6 +21,7 @@ from easycoreset.process_group import preserve_rng
 from easycoreset.records import read_summary
 from easycoreset.scoring import compare_early, scores_file
 from easycoreset.tables import Scores
+from easycoreset.tables.matching import require_same_data
 from easycoreset.workflow.inputs import Data, Inputs
 from easycoreset.workflow.option_checks import check_attacks
 from easycoreset.workflow.plans import run_plan
@@ -74,7 +76,7 @@ class Analysis:
         inputs = Inputs(options.device, options.download, options.num_workers)
         self.options = options
         self.data: Data = inputs.open(options.data, {name: getattr(options, name) for name in READING_FIELDS})
-        self.model = inputs.model(options.model, None, self.data)[0]
+        self.model = inputs.model(self._scored_model(), None, self.data)[0]
         for name in (*options.others, *filter(None, [options.transfer])):
             inputs.model(name, None, self.data)
         self.outside = {"data": self.data.external}
@@ -84,6 +86,22 @@ class Analysis:
         self.attacked = self._plan_attacked()
         self._plan_attacks()
         self.updates = self._plan_transfer()
+
+    def _scored_model(self) -> str | None:
+        """The model whose scores are analysed: as asked for, or that of the scores that are given.
+
+        Raises:
+            UsageError: the scores are of other data or another model, or their run kept no weights.
+        """
+        folder, model = self.options.scores, self.options.model
+        if folder is None:
+            return model
+        scores = Scores.read(scores_file(folder, "train"))
+        require_same_data(scores, self.data.source.splits["train"], f"scores {folder}")
+        require((folder / "checkpoints").is_dir(), "scores", "a run that kept its checkpoints", str(folder))
+        of_scores = str(scores.provenance.get("model"))
+        require(model in (None, of_scores), "model", f"{of_scores}, as the scores are of", model)
+        return of_scores
 
     def _plan_scores(self) -> dict[str, Step | External]:
         options = self.options
