@@ -29,6 +29,7 @@ class APGD:
     version: ClassVar[int] = 1
     draws_by_batch: ClassVar[bool] = True
     needs_gradient: ClassVar[bool] = True  # it fails on a model without input gradients
+    strength: ClassVar[tuple[int, ...]] = (3,)
     eps: float = 8 / 255
     norm: Norm = "linf"
     iterations: int = 100
@@ -37,6 +38,11 @@ class APGD:
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm, self.seed)
         require(self.iterations >= 1, "iterations", ">= 1", self.iterations)
+
+    @property
+    def reference(self) -> bool:
+        """Whether it runs with AutoAttack's settings."""
+        return self.iterations == APGD.iterations
 
     @property
     def passes(self) -> int:

@@ -32,6 +32,7 @@ class AutoAttack:
     version: ClassVar[int] = 1
     draws_by_batch: ClassVar[bool] = True
     needs_gradient: ClassVar[bool] = True  # its attacks fail on a model without input gradients
+    strength: ClassVar[tuple[int, ...]] = (4,)
     eps: float = 8 / 255
     norm: Norm = "linf"
     iterations: int = 100
@@ -46,6 +47,11 @@ class AutoAttack:
     def check_images(self, shape: tuple[int, ...]) -> None:
         """Refuse images that are too small for Square with l2."""
         check_images(self.norm, shape)
+
+    @property
+    def reference(self) -> bool:
+        """Whether it runs with the package's standard settings."""
+        return (self.iterations, self.queries) == (AutoAttack.iterations, AutoAttack.queries)
 
     @property
     def passes(self) -> int:
@@ -83,6 +89,8 @@ class Square:
 
     version: ClassVar[int] = 1
     draws_by_batch: ClassVar[bool] = True
+    strength: ClassVar[tuple[int, ...]] = (0, 1)
+    black_box: ClassVar[bool] = True  # thousands of queries may break more than one gradient step
     eps: float = 8 / 255
     norm: Norm = "linf"
     queries: int = 5000

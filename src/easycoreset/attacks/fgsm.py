@@ -15,6 +15,8 @@ class FGSM:
     """One step of length eps along the gradient's sign (Goodfellow et al. 2015), or along the gradient for l2."""
 
     version: ClassVar[int] = 1
+    strength: ClassVar[tuple[int, ...]] = (1,)
+    gradient_steps: ClassVar[int] = 1
     eps: float = 8 / 255
     norm: Norm = "linf"
     loss: Literal["ce", "margin"] = "ce"

@@ -16,6 +16,7 @@ class Noise:
     """The first of `draws` uniform random points of the ball that the model misclassifies, or else the last."""
 
     version: ClassVar[int] = 1
+    strength: ClassVar[tuple[int, ...]] = (0,)
     eps: float = 8 / 255
     norm: Norm = "linf"
     draws: int = 10

@@ -35,6 +35,16 @@ class PGD:
         require(self.restarts >= 1, "restarts", ">= 1", self.restarts)
         require(self.step_size is None or self.step_size > 0, "step_size", "> 0", self.step_size)
 
+    @property
+    def strength(self) -> tuple[int, ...]:
+        """How strong it is expected to be."""
+        return 2, self.steps, self.restarts
+
+    @property
+    def gradient_steps(self) -> int:
+        """Steps along the gradient from all starts."""
+        return self.steps * self.restarts
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         x = x.detach()
         index = torch.arange(len(x), device=x.device) if index is None else index

@@ -244,6 +244,7 @@ def describe_attacks(options: EvaluateOptions, specs: Sequence[str]) -> dict[str
         name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=(options.eps or (0.0,))[0])
         fields = dataclasses.asdict(attack) if dataclasses.is_dataclass(attack) else {}
         described[name] = {key: value for key, value in fields.items() if isinstance(value, str | int | float | None)}
+        described[name]["strength"] = list(getattr(attack, "strength", ()))
         if "step_size" in fields and fields["step_size"] is None:
             described[name]["step_size"] = fields["eps"] / 4
     return described

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from easycoreset.attack_order import find_excess
+from easycoreset.attacks import load_attack
 from easycoreset.attacks.pgd import PGD
 from easycoreset.console import format_eps
 from easycoreset.data import Split
 from easycoreset.data.content_hashes import find_training_samples
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.hardness.exact import forward_with_gradient
-from easycoreset.members import split_spec
 from easycoreset.models.modes import device_of, frozen, has_input_gradient
 
 BEHAVIOUR_SAMPLES = 256  # on which a model's behaviour is checked
@@ -120,44 +121,30 @@ def check_trained_on(trained_on: dict[str, Any] | None, split: Split, rows: np.n
 
 
 def expected_strength(attack: str) -> tuple[int, ...]:
-    """Expected strength of an attack, as a tuple that can be compared; () if unknown.
-
-    The order is noise, square, fgsm, pgd (by its steps, then its restarts), apgd, autoattack.
+    """How strong an attack is expected to be, as a tuple that can be compared; () if it does not say.
 
     >>> expected_strength("noise") < expected_strength("fgsm") < expected_strength("pgd:steps=10")
     True
     """
-    name, options = split_spec(attack)
-    if name == "pgd":
-        return 2, int(options.get("steps", PGD.steps)), int(options.get("restarts", PGD.restarts))
-    return {"noise": (0,), "square": (0, 1), "fgsm": (1,), "apgd": (3,), "autoattack": (4,)}.get(name, ())
+    return getattr(_member(attack), "strength", ())
+
+
+def _member(attack: str) -> Any:
+    """The attack of this spelling; None for saved images."""
+    return None if attack.startswith("file:") else load_attack(attack)[1]
 
 
 def check_order(attacked: Sequence[Outcome]) -> list[Check]:
-    """A weaker attack should not break more than a stronger one, nor a black-box attack more than a white-box one.
-
-    An exception to this order is possible, so a warning needs an excess of more than one point and of more than two
-    paired standard errors.
-    """
+    """A weaker attack should not break more than a stronger one, nor a black-box attack more than a white-box one."""
     checks: list[Check] = []
     for weak in attacked:
         for strong in attacked:
             if weak.eps != strong.eps or not () < expected_strength(weak.attack) < expected_strength(strong.attack):
                 continue
-            if weak.attack.startswith("square") and strong.attack.startswith("fgsm"):
-                continue  # thousands of queries may well break more samples than one gradient step
-            difference = weak.broken.astype(float) - strong.broken.astype(float)
-            excess = float(difference.mean())
-            error = float(difference.std() / np.sqrt(len(difference)))
-            checks.append(
-                Check(
-                    f"order:{weak.attack}<{strong.attack}@{weak.eps:.4g}",
-                    excess,
-                    excess <= max(0.01, 2 * error),
-                    f"{weak.attack} breaks {excess:.1%} more than {strong.attack} at eps {weak.eps:.4g}: gradients are "
-                    "masked; try more steps and restarts, loss=margin, or a black-box attack",
-                )
-            )
+            if getattr(_member(weak.attack), "black_box", False) and _steps(strong.attack) == 1:
+                continue
+            found = find_excess(weak.attack, strong.attack, weak.eps, weak.broken, strong.broken)
+            checks.append(Check(f"order:{weak.attack}<{strong.attack}@{weak.eps:.4g}", *found))
     return checks
 
 
@@ -203,18 +190,19 @@ def check_longer_attack(
 
 
 def longer_attack_steps(attacks: Iterable[str]) -> int:
-    """Five times the gradient steps of the longest attack; 0 without any, or with default APGD or AutoAttack.
+    """Five times the gradient steps of the longest attack; 0 without any, or with a reference among them.
 
     >>> longer_attack_steps(["fgsm", "pgd:steps=10:restarts=2"]), longer_attack_steps(["pgd", "autoattack"])
     (100, 0)
     """
-    longest = 0
-    for name, options in map(split_spec, attacks):
-        if name in ("apgd", "autoattack") and not options:
-            return 0
-        steps = int(options.get("steps", PGD.steps)) * int(options.get("restarts", PGD.restarts))
-        longest = max(longest, {"fgsm": 1, "pgd": steps}.get(name, 0))
-    return 5 * longest
+    named = list(attacks)
+    if any(getattr(_member(attack), "reference", False) for attack in named):
+        return 0
+    return 5 * max((_steps(attack) for attack in named), default=0)
+
+
+def _steps(attack: str) -> int:
+    return getattr(_member(attack), "gradient_steps", 0)
 
 
 def _draw_rows(rows: np.ndarray, seed: int, count: int = BEHAVIOUR_SAMPLES) -> np.ndarray:

@@ -18,7 +18,10 @@ OBJECTIVES = {
 
 
 class Objective(Protocol):
-    """The loss of one training batch."""
+    """The loss of one training batch.
+
+    One whose inner attack is a single step says so (`single_step`): training then looks for catastrophic overfitting.
+    """
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator

@@ -40,6 +40,7 @@ class FGSMTraining:
     """
 
     version: ClassVar[int] = 1
+    single_step: ClassVar[bool] = True  # it may overfit to its own attack
     eps: float = 8 / 255
     label_smoothing: float = 0.0
 

@@ -71,7 +71,7 @@ def describe_comparison(folder: Path) -> list[Section]:
         _class_counts(cells),
         describe_start_history(record),
         *_hardness(folder, record, groups),
-        _warnings(cells),
+        _warnings(folder, cells),
     ]
 
 
@@ -87,7 +87,8 @@ def _setting(results: pa.Table, cells: Sequence[dict[str, Any]]) -> Section:
     evaluated = (entry for cell in cells for entry in cell["evaluated"])
     attacks = {name: fields for entry in evaluated for name, fields in entry.get("attacks", {}).items()}
     for name, fields in attacks.items():
-        bullets.append(f"Attack {name}: {', '.join(f'{key} {_format_value(value)}' for key, value in fields.items())}.")
+        shown = [f"{key} {_format_value(value)}" for key, value in fields.items() if key != "strength"]
+        bullets.append(f"Attack {name}: {', '.join(shown)}.")
     image_counts = {(row["eps"], row["samples"]) for row in rows if not row["strong"]}
     if len({count for _, count in image_counts}) > 1:
         counts = ", ".join(f"{count} at eps {format_eps(eps)}" for eps, count in sorted(image_counts))
@@ -255,7 +256,7 @@ def _class_counts(cells: Sequence[dict[str, Any]]) -> Section:
     return Section("Classes before and after", figures=figures)
 
 
-def _warnings(cells: Sequence[dict[str, Any]]) -> Section:
+def _warnings(folder: Path, cells: Sequence[dict[str, Any]]) -> Section:
     longer_checks = [
         (cell["objective"], check)
         for cell in cells
@@ -272,7 +273,7 @@ def _warnings(cells: Sequence[dict[str, Any]]) -> Section:
             f"{overestimate}, at the eps where each was tried; try autoattack"
         )
     summarised = {check["message"] for _, check in longer_checks}
-    counted = Counter(text for cell in cells for text in list_warnings(cell) if text not in summarised)
+    counted = Counter(text for cell in cells for text in list_warnings(folder, cell) if text not in summarised)
     bullets += [f"{text} ({count} of {len(cells)} cells)" for text, count in counted.most_common()]
     return Section(
         "Warnings",

@@ -1,12 +1,15 @@
 """The results of a plan: one row per trained model, attack and eps, collected from finished steps."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from easycoreset.attack_order import find_excess
 from easycoreset.parquet import read_table
 from easycoreset.plan_folders import read_cell, step_folder
 from easycoreset.proportions import wilson_interval
@@ -74,7 +77,7 @@ def cell_rows(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     common |= {"kept": chosen["kept"], "seconds": record["seconds"], "host": record["host"], "main": record["main_eps"]}
     common |= {name: chosen.get(name) for name in ("selection_seconds", "selection_mb")}
     common |= record["validation"]
-    common |= {"weighted": weights[0] != weights[1], "warnings": len(list_warnings(record))}
+    common |= {"weighted": weights[0] != weights[1], "warnings": len(list_warnings(folder, record))}
     common |= {"clean": main_evaluation(record)["clean"]["accuracy"]}
     rows: dict[tuple[str, float, bool], dict[str, Any]] = {}
     for entry in evaluated:  # where gradients vanish, an evaluation has one attack more than was asked for
@@ -100,19 +103,47 @@ def main_evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
     return next(entry for entry in record["evaluated"] if entry["eps"] == record["main_eps"] and not entry["strong"])
 
 
-def list_warnings(record: Mapping[str, Any]) -> list[str]:
-    """The warnings of choosing and of all evaluations, each once."""
+def list_warnings(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """The warnings of choosing, of all evaluations, and of attacks that are out of order, each once."""
     texts = [*record["chosen"].get("warnings", ()), *(text for e in record["evaluated"] for text in e["warnings"])]
-    return list(dict.fromkeys(texts))
+    return list(dict.fromkeys([*texts, *_order_warnings(folder, record["evaluated"])]))
+
+
+def _order_warnings(folder: Path, evaluated: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Where an attack breaks more than a stronger one at the same eps on the same images."""
+    asked = [(entry, _strength(entry)) for entry in evaluated if entry["attack"] in entry.get("attacks", {})]
+    for weak, strong in itertools.permutations(asked, 2):
+        if weak[0]["eps"] != strong[0]["eps"] or not [] < weak[1] < strong[1] or (weak[1], strong[1]) == ([0, 1], [1]):
+            continue  # a black-box attack of thousands of queries may break more than one gradient step
+        tables = [_attacked_images(folder, entry["key"], entry["attack"]) for entry, _ in (weak, strong)]
+        images = sorted(set(tables[0]) & set(tables[1]))
+        broken = [np.array([table[image] for image in images]) for table in tables]
+        _, passed, message = find_excess(weak[0]["attack"], strong[0]["attack"], weak[0]["eps"], *broken)
+        if not passed:
+            yield message
+
+
+def _strength(entry: Mapping[str, Any]) -> list[int]:
+    return entry["attacks"][entry["attack"]].get("strength", [])
+
+
+def _attacked_images(folder: Path, key: str, attack: str | None = None) -> dict[int, bool]:
+    """Image -> whether it is broken, under one attack of an evaluation or under any."""
+    file = step_folder(folder, "evaluate", key) / "predictions.parquet"
+    table = read_table(file, {"index": "integer", "broken": "bool"})
+    of_attack = pc.field("attack") != "clean" if attack is None else pc.field("attack") == attack
+    table = table.filter(of_attack)
+    broken: dict[int, bool] = {}
+    for index, value in zip(table["index"].to_pylist(), table["broken"].to_pylist(), strict=True):
+        broken[index] = broken.get(index, False) or value
+    return broken
 
 
 def _worst_case(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The row of all attacks at one eps: an image is broken if any attack broke it."""
     broken: dict[int, bool] = {}
     for key in dict.fromkeys(row["evaluation"] for row in rows):
-        file = step_folder(folder, "evaluate", key) / "predictions.parquet"
-        table = read_table(file, {"index": "integer", "broken": "bool"}).filter(pc.field("attack") != "clean")
-        for index, value in zip(table["index"].to_pylist(), table["broken"].to_pylist(), strict=True):
+        for index, value in _attacked_images(folder, key).items():
             broken[index] = broken.get(index, False) or value
     survived = len(broken) - sum(broken.values())
     low, high = wilson_interval(survived, len(broken))

@@ -26,9 +26,9 @@ def validate_epoch(setup: TrainingSetup, model: nn.Module, history: History) -> 
     if len(setup.validation_indices):
         line["val_clean"] = accuracy(model, setup, setup.validation_indices)
         line["val_robust"] = _robust_accuracy(model, setup, setup.validation_indices)
-    elif setup.objective_name.startswith("fgsm-rs"):
+    elif getattr(setup.objective, "single_step", False):
         line["train_robust"] = _robust_accuracy(model, setup, setup.train_indices)
-    if setup.objective_name.startswith("fgsm-rs"):
+    if getattr(setup.objective, "single_step", False):
         _warn_of_collapse([past.get("val_robust", past.get("train_robust")) or 0.0 for past in history])
     if not len(setup.validation_indices):
         return False
