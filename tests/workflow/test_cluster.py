@@ -23,7 +23,7 @@ GRID = [
     "--data",
     "digits",
     "--methods",
-    "random,easycore,moderate",
+    "random,moderate",
     "--fractions",
     "0.3",
     "--updates",
@@ -37,7 +37,7 @@ GRID = [
     "--attack",
     "fgsm",
     "--controls",
-    "full",
+    "none",
     "--quiet",
 ]
 
@@ -86,11 +86,11 @@ def test_a_machine_is_lost_midway(cluster, tmp_path):
     while not done(tmp_path / "ray"):
         assert process.poll() is None, process.stderr.read().decode()
         time.sleep(0.05)
-    assert done(tmp_path / "ray") < 4
+    assert done(tmp_path / "ray") < 2
     both.remove_node(second, allow_graceful=False)
     finish(process)
     finish(start(tmp_path / "here", [*GRID, "--workers", "2"]))
-    assert done(tmp_path / "ray") == 4 and results(tmp_path / "ray").equals(results(tmp_path / "here"))
+    assert done(tmp_path / "ray") == 2 and results(tmp_path / "ray").equals(results(tmp_path / "here"))
     finish(start(tmp_path / "ray", [*GRID, "--on", "ray:127.0.0.1:1"]))  # nothing is left to do: nobody is asked
 
 

@@ -20,8 +20,7 @@ def whole(tmp_path_factory):
     """An undisturbed run."""
     out = tmp_path_factory.mktemp("whole") / "grid"
     finish(start(out, GRID, "--workers", "2"))
-    assert done(out, "train") == 48  # 5 methods x 3 fractions x 3 seeds, and training on everything
-    assert done(out) == 96
+    assert done(out, "train") == done(out) == 33  # 5 methods x 2 fractions x 3 seeds, and training on everything
     return out
 
 
@@ -54,7 +53,7 @@ def test_two_runs_on_one_folder_do_no_step_twice(whole, tmp_path):
     assert results(out).equals(results(whole, seeds=2))
     assert record(out)["status"] == "done"
     begun = {path.name: path.read_text().split() for path in (out / "locks").glob("*-*")}
-    assert len([name for name in begun if name.startswith("train")]) == 32
+    assert len([name for name in begun if name.startswith("train")]) == 22
     assert all(len(pids) == 1 for pids in begun.values())
     assert len({pid for pids in begun.values() for pid in pids}) == 2  # both had a share
 
@@ -65,7 +64,7 @@ def test_shards_together_equal_the_whole(whole, tmp_path):
     for shard in shards:
         finish(shard)
     sizes = [done(tmp_path / f"{number}", "train") for number in (1, 2, 3)]
-    assert sorted(sizes) == [10, 11, 11]
+    assert sorted(sizes) == [7, 7, 8]
     together = tmp_path / "together"
     for number in (1, 2, 3):
         shutil.copytree(tmp_path / f"{number}", together, dirs_exist_ok=True)
@@ -115,13 +114,13 @@ def test_other_plans_are_killed_and_shared_too(undisturbed, tmp_path):
     rng = random.Random(1)
     out = tmp_path / "killed"
     steps = len(list((whole / "steps").iterdir()))
-    for kill in range(3):
+    for kill in range(2):
         process = begin(command, out, *(["--workers", "2"] if kill else []))
         before = len(list(out.glob("steps/*/step.json")))
         while len(list(out.glob("steps/*/step.json"))) < before + 1 and process.poll() is None:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.5))
-        assert process.poll() is None, "it ended before it could be killed three times"
+        assert process.poll() is None, "it ended before it could be killed twice"
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         process.stderr.close()
