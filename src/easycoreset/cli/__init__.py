@@ -69,7 +69,7 @@ def launch(
         quiet: show only warnings, no progress.
         debug: show tracebacks.
         list_: list the methods, attacks, objectives etc. of the command, with their options.
-        show_recipe: print a recipe of `compare` as YAML, to start an own one from.
+        show_recipe: print a recipe of `compare` as YAML, as a start for a new one.
     """
     if show_recipe is not None:
         print_recipe(show_recipe)
