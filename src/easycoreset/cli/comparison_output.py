@@ -91,9 +91,13 @@ def results_table(results: "pa.Table") -> Table:
 
 def group_table(groups: "Sequence[Group]") -> Table:
     """A table of the accuracies of all groups, mean and standard deviation over seeds."""
+    from easycoreset.statistics.settings import differing_fields
+
     eps = sorted({key[1] for group in groups for key in group.robust})
     several_budgets = len({group.budget for group in groups}) > 1
+    fields = differing_fields(group.setting for group in groups)
     columns = [
+        *fields,
         "objective",
         "kept",
         "method",
@@ -112,6 +116,7 @@ def group_table(groups: "Sequence[Group]") -> Table:
         objective = format_objective(group.objective, (g.objective for g in groups))
         add_row(
             table,
+            *(_format_field(getattr(group, name)) for name in fields),
             objective,
             format_percent(group.fraction),
             group.method,
@@ -121,6 +126,11 @@ def group_table(groups: "Sequence[Group]") -> Table:
             *[_format_mean_std(group.accuracy_at(e)) for e in eps],
         )
     return table
+
+
+def _format_field(value: str | None) -> str:
+    """A part of a setting: options off their defaults, or what takes no part."""
+    return "-" if value is None else value or "defaults"
 
 
 def _format_mean_std(figures: tuple[float, float] | None) -> str:
