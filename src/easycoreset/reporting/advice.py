@@ -42,7 +42,7 @@ def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family_si
     plan = contrasts[0].plan
     kept = format_percent(plan.fraction)
     attack = f"against an attack of eps {format_eps(plan.eps)}"
-    where = f"After {plan.objective} training on {kept} of the samples"
+    where = f"After {plan.objective} training{_other_options(contrasts[0])} on {kept} of the samples"
     declared = [c for c in contrasts if c.declared and c.against == BASELINE and c.method not in CONTROL_METHODS]
     finished = [c for c in declared if not c.provisional]
     if not finished:
@@ -171,7 +171,8 @@ def _why_no_claim(contrast: Contrast, family_size: int) -> str:
 def _sum_up(contrasts: Sequence[Contrast]) -> str:
     """One sentence on a setting."""
     plan = contrasts[0].plan
-    where = f"With {plan.objective} training, {format_percent(plan.fraction)} kept and eps {format_eps(plan.eps)}"
+    training = f"{plan.objective} training{_other_options(contrasts[0])}"
+    where = f"With {training}, {format_percent(plan.fraction)} kept and eps {format_eps(plan.eps)}"
     winners = [c for c in contrasts if c.declared and c.verdict == "gain"]
     if winners:
         gains = [f"{c.method} over {'all data' if c.against == FULL else c.against} by {_points(c)}" for c in winners]
@@ -185,6 +186,11 @@ def _sum_up(contrasts: Sequence[Contrast]) -> str:
     return f"{where}, no method is shown to be better" + (
         f", and there are losses: {'; '.join(losses)}." if losses else "."
     )
+
+
+def _other_options(contrast: Contrast) -> str:
+    """What the setting differs in from others, in brackets; empty where there is one setting."""
+    return f" ({contrast.label.rstrip(': ')})" if contrast.label else ""
 
 
 def _points(contrast: Contrast, sign: int = 1) -> str:

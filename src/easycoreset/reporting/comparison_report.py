@@ -84,8 +84,9 @@ def _setting(results: pa.Table, cells: Sequence[dict[str, Any]]) -> Section:
         name, parameters = objective.partition(":")[::2]
         if name != "standard" and "." not in name and "eps=" not in parameters:
             bullets.append(f"{objective} was trained at its default eps, 8/255.")
-    evaluated = (entry for cell in cells for entry in cell["evaluated"])
-    attacks = {name: fields for entry in evaluated for name, fields in entry.get("attacks", {}).items()}
+    attacks: dict[str, dict[str, Any]] = {}
+    for entry in (entry for cell in cells for entry in cell["evaluated"]):
+        attacks = entry.get("attacks", {}) | attacks  # at the first eps
     for name, fields in attacks.items():
         shown = [f"{key} {_format_value(value)}" for key, value in fields.items() if key != "strength"]
         bullets.append(f"Attack {name}: {', '.join(shown)}.")
