@@ -65,14 +65,12 @@ def test_a_second_attack_on_the_first_seed_is_plain_yaml(cifar):
     assert strong[0] == {("apgd", 500), ("autoattack", 200)} and strong[1] == strong[9] == {("apgd", 500)}
 
 
-@pytest.mark.slow
 @WARNS
-def test_trades_of_the_whole_on_a_small_cifar(tmp_path, inline, cifar):
-    """ResNet-18 by `cifar10-trades` on a CIFAR-10 of 50 images, with fewer epochs and a smaller budget of attacks."""
-    attack = ("pgd:steps=1", "autoattack:iterations=1:queries=2")
-    changes = {"attack": attack, "epochs": 1, "data": cifar, "limit": 4}
-    rows = run_comparison(options("cifar10-trades", tmp_path / "grid", **changes)).to_pylist()
-    assert [row["attack"] for row in rows] == [*attack, "worst"] and rows[0]["epochs"] == 1
+def test_trades_of_the_whole_is_one_cell(cifar):
+    """By `cifar10-trades`; ResNet-18, TRADES and AutoAttack are run by other tests."""
+    (cell,) = plan("cifar10-trades", data=cifar).cells
+    assert (cell.model, cell.method, cell.objective, cell.epochs) == ("resnet18", "full", "trades", 30)
+    assert [step.options["attack"] for step, _ in cell.evaluations] == [("pgd",), ("autoattack",)]
 
 
 @pytest.mark.slow
