@@ -1,9 +1,23 @@
 """The order of attacks: a weaker one should not break more samples than a stronger one."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 Bools = npt.NDArray[np.bool_]
+
+
+def is_weaker(weak: Sequence[int], strong: Sequence[int]) -> bool:
+    """Whether an attack of one strength should break no more than one of another; unknown strengths are empty.
+
+    A search of thousands of queries without gradients (0, 1) may well break more than one gradient step (1,).
+
+    >>> is_weaker((1,), (2, 20, 1)), is_weaker((0, 1), (1,)), is_weaker((), (1,))
+    (True, False, False)
+    """
+    weaker = () < tuple(weak) < tuple(strong)
+    return weaker and (tuple(weak), tuple(strong)) != ((0, 1), (1,))
 
 
 def find_excess(

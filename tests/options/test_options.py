@@ -72,10 +72,10 @@ def test_compare_offers_every_option_of_training():
 
 
 def vary_scoring(name):
-    """Name an option of scoring as an axis with one value."""
+    """Name an option of scoring as an axis with one value; returns the axes."""
     values = {"hardness": ["aign"], "scoring_batch_size": [100], "input_mean": [0.5], "input_std": [0.5]}
     value = values.get(name, [result_defaults(ScoreOptions).get(name)])
-    parse_axes(CompareOptions(**TINY, vary={f"score.{name}": value}, out="out"))
+    return parse_axes(CompareOptions(**TINY, vary={f"score.{name}": value}, out="out"))
 
 
 SCORING_AXES = set(field_names(ScoreOptions, neutral=False)) - set(NOT_OF_SCORING) | {
@@ -86,7 +86,8 @@ SCORING_AXES = set(field_names(ScoreOptions, neutral=False)) - set(NOT_OF_SCORIN
 
 @pytest.mark.parametrize("name", sorted(SCORING_AXES))
 def test_an_axis_may_be_any_option_of_scoring(name):
-    vary_scoring(name)
+    axes = vary_scoring(name)
+    assert list(axes) == [f"score.{name}"] and len(axes[f"score.{name}"]) == 1
 
 
 @pytest.mark.parametrize("name", sorted(set(field_names(ScoreOptions)) - SCORING_AXES))

@@ -94,7 +94,7 @@ def test_a_worker_that_dies_is_retried(tmp_path, monkeypatch):
 def test_what_depends_on_a_failed_step_names_it(tmp_path):
     plan = plan_comparison(tiny(tmp_path))
     scoring = next(cell.steps["score"] for cell in plan.cells if "score" in cell.steps)
-    state = runner.RunState(tmp_path, waiting=[scoring], unfinished={scoring.key})
+    state = runner.RunState(waiting=[scoring], unfinished={scoring.key})
     state.fail(state.waiting.pop(), "no reason")
     state.waiting = [step for step in plan.targets if step.kind == "train"]
     first = runner._next_step(state, [], 1)

@@ -90,7 +90,6 @@ class Square:
     version: ClassVar[int] = 1
     draws_by_batch: ClassVar[bool] = True
     strength: ClassVar[tuple[int, ...]] = (0, 1)
-    black_box: ClassVar[bool] = True  # thousands of queries may break more than one gradient step
     eps: float = 8 / 255
     norm: Norm = "linf"
     queries: int = 5000

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from easycoreset.attack_order import find_excess
+from easycoreset.attack_order import find_excess, is_weaker
 from easycoreset.attacks import load_attack
 from easycoreset.attacks.pgd import PGD
 from easycoreset.console import format_eps
@@ -139,9 +139,8 @@ def check_order(attacked: Sequence[Outcome]) -> list[Check]:
     checks: list[Check] = []
     for weak in attacked:
         for strong in attacked:
-            if weak.eps != strong.eps or not () < expected_strength(weak.attack) < expected_strength(strong.attack):
-                continue
-            if getattr(_member(weak.attack), "black_box", False) and _steps(strong.attack) == 1:
+            strengths = expected_strength(weak.attack), expected_strength(strong.attack)
+            if weak.eps != strong.eps or not is_weaker(*strengths):
                 continue
             found = find_excess(weak.attack, strong.attack, weak.eps, weak.broken, strong.broken)
             checks.append(Check(f"order:{weak.attack}<{strong.attack}@{weak.eps:.4g}", *found))

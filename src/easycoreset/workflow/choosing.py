@@ -7,7 +7,8 @@ import numpy as np
 
 from easycoreset.data.unscored import unscored_table
 from easycoreset.memory import measure_peak
-from easycoreset.options import ChooseOptions, accept_options, options_json
+from easycoreset.options import ChooseOptions, ValidationOptions, accept_options, options_json, values_of
+from easycoreset.options.groups import FractionOptions, SelectionOptions
 from easycoreset.run_folders import open_run_folder
 from easycoreset.scoring import scores_file
 from easycoreset.selection import choose
@@ -15,6 +16,8 @@ from easycoreset.tables import Coreset, Scores
 from easycoreset.tables.coreset import find_lost_classes
 from easycoreset.tables.scores import ARRAYS
 from easycoreset.training.setup import open_data
+
+CHOICE = (SelectionOptions, FractionOptions, ValidationOptions)  # the groups of options that `choose` takes
 
 
 @accept_options(ChooseOptions)
@@ -29,13 +32,7 @@ def choose_coreset(options: ChooseOptions) -> Coreset:
     def choose_timed() -> tuple[Coreset, float]:
         start = time.monotonic()
         coreset = choose(
-            scores,
-            method=options.method,
-            fraction=options.fraction,
-            seed=options.seed,
-            val_fraction=options.val_fraction,
-            exclude=options.exclude,
-            keep_leaked=options.keep_leaked,
+            scores, seed=options.seed, **{k: v for group in CHOICE for k, v in values_of(options, group).items()}
         )
         return coreset, round(time.monotonic() - start, 3)
 

@@ -50,7 +50,7 @@ class Comparison:
     Attributes:
         results: one row per cell, attack and radius, as in `results.parquet`.
         contrasts: the declared contrasts first, then every method against random and all data; each has a `verdict` and
-            a `sentence()`.
+            is stated by `describe()`.
         out: the folder of the comparison, from which `report` writes its page.
     """
 

@@ -25,7 +25,6 @@ class RunState:
     """The steps of one start and their state.
 
     Attributes:
-        out: the plan's folder.
         deadline: when to stop, in seconds of the monotonic clock.
         waiting: steps that are not started, in order of importance.
         not_before: the earliest time at which a step that another process holds is tried again.
@@ -34,7 +33,6 @@ class RunState:
         unfinished: keys of the steps that wait or run.
     """
 
-    out: Path
     deadline: float = float("inf")
     waiting: list[Step] = field(default_factory=list[Step])
     not_before: dict[str, float] = field(default_factory=dict[str, float])
@@ -91,7 +89,7 @@ def run_steps(
         return
     minutes = float("inf") if options.minutes is None else options.minutes
     keys = {step.key for step in missing}
-    state = RunState(out, time.monotonic() + 60 * minutes, missing, unfinished=keys)
+    state = RunState(time.monotonic() + 60 * minutes, missing, unfinished=keys)
     with contextlib.closing(open_pool(options.on, options.workers, workers, machine)) as pool:
         if isinstance(pool, InlinePool):  # the steps show their own progress
             log.info("%d of %d steps are missing", len(missing), len(steps))

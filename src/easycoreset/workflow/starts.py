@@ -70,7 +70,7 @@ def describe_start(
 
 
 def is_evaluated(cell: Cell, out: Path) -> bool:
-    """Whether a cell's evaluation at the main eps is done."""
+    """Whether an evaluation of a cell is done that contrasts may use."""
     return any(is_done(step, out) for step, strong in cell.evaluations if not strong)
 
 

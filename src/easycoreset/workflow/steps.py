@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from easycoreset.attacks import ATTACKS
-from easycoreset.hardness import HARDNESS
+from easycoreset.hardness import CHEAP, HARDNESS
 from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import (
@@ -112,7 +112,7 @@ class Step:
         defaults = result_defaults(kind.options) | dict.fromkeys(kind.counted, ())
         options = {k: v for k, v in self.options.items() if k in defaults and v != defaults[k]}
         specs = [(name, spec) for name in MEMBERS for spec in _as_tuple(self.options.get(name, ()))]
-        if self.kind == "score" and not self.options.get("hardness"):
+        if self.kind == "score" and CHEAP in (self.options.get("hardness") or (CHEAP,)):
             specs += [("hardness", name) for name in HARDNESS]
         own = [spec for _, spec in specs] + [m for m in [self.options.get("model")] if m is not None]
         inputs = {name: value.key for name, value in self.inputs.items()}
@@ -204,7 +204,7 @@ def _versions(specs: tuple[tuple[str, str], ...]) -> dict[str, int]:
     found = {
         spec: getattr(find_member(kind, split_spec(spec)[0], MEMBERS[kind]), "version", 1)
         for kind, spec in specs
-        if not spec.startswith("file:") and spec != "cheap"
+        if not spec.startswith("file:") and spec != CHEAP
     }
     return {spec: version for spec, version in found.items() if version > 1}
 
