@@ -114,7 +114,7 @@ def save_features(
 def compute_features(model: nn.Module, batch: Batch, layer: LastLayer) -> tuple[Tensor, Tensor]:
     """Features [B, d] and probabilities [B, classes] of a batch, float32."""
     with frozen(model), full_float32(), layer.capture_inputs():
-        outputs = forward_with_gradient(model, batch.x, batch.y, gradient=False, layer=layer)
+        outputs = forward_with_gradient(model, batch.x, batch.y, gradient=None, layer=layer)
     assert outputs.features is not None
     return outputs.features.float(), outputs.p.float()
 

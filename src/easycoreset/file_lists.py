@@ -28,7 +28,7 @@ MARK = re.compile(r"[0-9a-f]{64}|folder|temporary|state|deleted|step (run|evalua
 HEADER = b'["easycoreset", "written"]\n'
 SUFFIX = ".written"
 TEMPORARY_NAME = re.compile(r"\..+\.[\w-]+-\d+-[0-9a-f]{12}\.tmp", re.DOTALL)
-STATE_NAME = re.compile(r"(.+/)?(checkpoint\.pt|locks/[\w-]+|\.evaluation/[^/]+|\.vog_\w+\.npy)")
+STATE_NAME = re.compile(r"(.+/)?(checkpoint\.pt|locks/[\w-]+|\.evaluation/[^/]+|\.unfinished_\w+\.npy)")
 LOCK = ".lock"
 
 _active: list["FileList"] = []

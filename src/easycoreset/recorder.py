@@ -10,7 +10,7 @@ from torch import Tensor
 
 from easycoreset.console import log
 from easycoreset.errors import EasycoresetWarning, RunError, UsageError, quote, require
-from easycoreset.hardness import ForwardHardness, Outputs
+from easycoreset.hardness import ForwardHardness, Outputs, provenance_of
 from easycoreset.hardness.accumulator import EpochAccumulator
 from easycoreset.hardness.folds import fold_state, load_fold_state
 from easycoreset.hardness.gradient import AIGN
@@ -95,7 +95,7 @@ class HardnessRecorder:
         self.feature_bias = feature_bias
         self.input_std = _std_tensor(input_std)
         self.model_std = _std_tensor(model_std)
-        measures = load_online(hardness)
+        self._measures = measures = load_online(hardness)
         prefix = "aign" if loss == "cross_entropy" else "grad_norm"
         self._gradient_measures = {m.name.replace("aign", prefix, 1): m for m in measures if isinstance(m, AIGN)}
         forward = {m.column: m for m in measures if isinstance(m, ForwardHardness)}
@@ -133,9 +133,9 @@ class HardnessRecorder:
         return self.epoch % self.every == 0 and (self.first is None or self.epoch <= self.first)
 
     @property
-    def needs_features(self) -> bool:
-        """Whether a measure needs features."""
-        return bool(self._feature_measures)
+    def feature_measures(self) -> list[str]:
+        """Names of the measures that need features."""
+        return [measure.name for measure in self._feature_measures.values()]
 
     def watch(self, x: Tensor, index: Any, scale: float = 1.0, in_place: bool = False) -> Tensor:
         """Record the gradient of `x` in the backward pass; use the returned tensor in place of `x`.
@@ -305,6 +305,7 @@ class HardnessRecorder:
                 "loss": self.loss,
                 "split": "train",
                 **({"labels": "not given"} if labels is None else {}),
+                **provenance_of(self._measures, "_online"),
             },
         )
 

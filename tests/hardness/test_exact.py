@@ -8,7 +8,7 @@ from torch import nn
 
 from conftest import close32
 from easycoreset import UsageError, input_gradient_norms, score
-from easycoreset.hardness import load_all_hardness, load_hardness
+from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import measure_all
 from easycoreset.models.digits_cnn import digits_cnn
 from easycoreset.models.folding import fold_batch_norm
@@ -184,7 +184,7 @@ def test_the_pass_does_without_batch_norm_unless_all_layers_are_looked_at(cnn, d
 
     def count(specs, layer=None):
         calls.clear()
-        measure_all(cnn, lambda: split.batches(np.arange(100), 10), 100, load_all_hardness(specs), feature_layer=layer)
+        measure_all(cnn, lambda: split.batches(np.arange(100), 10), 100, load_hardness(specs), feature_layer=layer)
         return len(calls)
 
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in cnn.modules())

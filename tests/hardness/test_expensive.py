@@ -11,9 +11,8 @@ from torch import nn
 
 from easycoreset import HardnessRecorder, Scores, UsageError, load_model, score
 from easycoreset.data.keyed_random import keyed_uniform
-from easycoreset.hardness import load_all_hardness
+from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import input_gradient_norms, measure_all
-from easycoreset.hardness.vog import measure_vog
 from easycoreset.models.digits_cnn import digits_cnn
 from easycoreset.models.saved import load_weights
 from easycoreset.tables.merging import standardise
@@ -35,7 +34,7 @@ def fresh(seed=0, dtype=torch.float64):
 
 
 def measured(spec, model, split, **more):
-    measures = load_all_hardness([spec])
+    measures = load_hardness([spec])
     rows = np.arange(N)
     found = measure_all(model, lambda: split.batches(rows, 8), N, measures, **more)
     return found[measures[0].name]
@@ -130,6 +129,17 @@ def test_vog_by_running_moments_equals_the_stored_stack(split):
         np.testing.assert_allclose(standardise(found, y)[y == k], z, rtol=1e-3, atol=1e-3)
 
 
+def measure_vog(models, batches, rows):
+    """`vog_raw` of some rows."""
+    (measure,) = load_hardness(["vog"])
+    fold = measure.fold()
+    row_of = torch.zeros(int(rows.max()) + 1, dtype=torch.int64)
+    row_of[rows] = torch.arange(len(rows))
+    for model in models:
+        fold.add(measure_all(model, batches, len(rows), [measure], row_of=row_of)[measure.column])
+    return fold.result()
+
+
 class TwoGradients(nn.Module):
     """Logit of class 0 is w . x."""
 
@@ -206,7 +216,7 @@ def test_prices_are_said_beforehand_and_kept_weights_go_where_nobody_wants_them(
         ("boundary", "2"),
     ):
         assert named(ran.err, *said)
-    assert not (tmp_path / "run" / "checkpoints").exists() and not list((tmp_path / "run").glob(".vog*"))
+    assert not (tmp_path / "run" / "checkpoints").exists() and not list((tmp_path / "run").glob(".unfinished*"))
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["summary"]["columns"] == ["curvature", "grand_full", "boundary", "vog_raw", "vog"]
 
@@ -227,21 +237,21 @@ def test_a_sweep_that_was_cut_off_goes_on(tmp_path, monkeypatch):
 
     options = {"data": "digits", "epochs": 2, "hardness": "vog"}
     whole = score(**options, out=tmp_path / "whole")
-    monkeypatch.setattr("easycoreset.hardness.vog.MEMORY", 16 * 64 * 500)  # three parts of the 1,438
-    original = passes.measure_vog
+    monkeypatch.setattr(passes, "WIDE_MEMORY", 20 * 64 * 500)  # three parts of the 1,438
+    original = passes.measure_all
     calls = []
 
-    def counted(*args):
+    def counted(*args, **kwargs):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 3:  # the first epoch of the second part
             raise KeyboardInterrupt
-        return original(*args)
+        return original(*args, **kwargs)
 
-    monkeypatch.setattr(passes, "measure_vog", counted)
+    monkeypatch.setattr(passes, "measure_all", counted)
     with pytest.raises(KeyboardInterrupt):
         score(**options, out=tmp_path / "cut")
     again = score(**options, out=tmp_path / "cut")
-    assert len(calls) == 2 + 2
+    assert len(calls) == 3 + 2 * 2
     np.testing.assert_allclose(again["vog_raw"], whole["vog_raw"], rtol=1e-6)
     assert dataclasses.is_dataclass(again)
 
@@ -259,26 +269,26 @@ def test_a_sweep_goes_on_in_other_parts_and_after_its_table_was_not_written(tmp_
     options = {"data": "digits", "epochs": 2, "hardness": "vog", "keep_checkpoints": False}
     whole = score(**options, out=tmp_path / "whole")
     assert (whole.n_obs == 2).all()
-    monkeypatch.setattr("easycoreset.hardness.vog.MEMORY", 16 * 64 * 400)
-    original = passes.measure_vog
+    monkeypatch.setattr(passes, "WIDE_MEMORY", 20 * 64 * 400)
+    original = passes.measure_all
     calls = []
 
-    def counted(*args):
+    def counted(*args, **kwargs):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 3:  # the first epoch of the second part
             raise KeyboardInterrupt
-        return original(*args)
+        return original(*args, **kwargs)
 
-    monkeypatch.setattr(passes, "measure_vog", counted)
+    monkeypatch.setattr(passes, "measure_all", counted)
     with pytest.raises(KeyboardInterrupt):
         score(**options, out=tmp_path / "cut")
-    monkeypatch.setattr("easycoreset.hardness.vog.MEMORY", 16 * 64 * 1000)
+    monkeypatch.setattr(passes, "WIDE_MEMORY", 20 * 64 * 1000)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Scores, "write", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         score(**options, out=tmp_path / "cut")
     again = score(**options, out=tmp_path / "cut")
     np.testing.assert_allclose(again["vog_raw"], whole["vog_raw"], rtol=1e-6)
-    assert not (tmp_path / "cut" / "checkpoints").exists() and not list((tmp_path / "cut").glob(".vog*"))
+    assert not (tmp_path / "cut" / "checkpoints").exists() and not list((tmp_path / "cut").glob(".unfinished*"))
 
 
 def test_vog_is_of_no_training_step():

@@ -11,7 +11,7 @@ from easycoreset import evaluate, input_gradient_norms, load_model, predict, sco
 from easycoreset.attacks import MARGINS
 from easycoreset.data import open_source
 from easycoreset.errors import RunError, UsageError
-from easycoreset.hardness import load_all_hardness
+from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import measure_all
 from easycoreset.members import load_member
 from easycoreset.models import build_model
@@ -155,7 +155,7 @@ def test_what_is_found_before_is_found_in_what_is_run(name, digits):
     torch.manual_seed(0)
     model = build_model(card).eval()
     split = digits.splits["train"]
-    columns = measure_all(model, lambda: split.batches(np.arange(20), 10), 20, load_all_hardness(["grand", "aign"]))
+    columns = measure_all(model, lambda: split.batches(np.arange(20), 10), 20, load_hardness(["grand", "aign"]))
     assert np.isfinite(columns["grand"]).all() and (columns["grand"] > 0).all()
     x = next(split.batches(np.arange(4), 4)).x
     with frozen(model):

@@ -77,7 +77,8 @@ def test_merging_seeds():
             "vog_raw": [1, 3, 5, 9],
             "vog": [9, 9, 9, 9],
             "loss": [0, 0, 0, 0],
-        }
+        },
+        counts=["forgetting"],
     )
     second = table({"aign": [3, 2, 3, nan], "forgetting": [2, 4, 1, nan], "vog_raw": [3, 5, 5, 1], "vog": [0, 0, 0, 0]})
     merged = Scores.merge([first, second])
@@ -130,6 +131,8 @@ def test_real_seeds_and_early_epochs(tmp_path):
     )
     merged = Scores.merge(runs)
     np.testing.assert_allclose(merged["aign"], (runs[0]["aign"] + runs[1]["aign"]) / 2, rtol=1e-6)
+    thrice = Scores.merge([merged, runs[1]])  # what counts events is known of a merged table too
+    np.testing.assert_array_equal(thrice["forgetting"], runs[0]["forgetting"] + 2 * runs[1]["forgetting"])
     assert merged.provenance["fingerprint"] == runs[0].provenance["fingerprint"]
     rows = compare_early(tmp_path / "0", first=[1, 2], every=[2])
     assert [(r["first"], r["every"], r["epochs"]) for r in rows] == [(1, None, 1), (2, None, 2), (None, 2, 2)]

@@ -43,7 +43,7 @@ def check_model_behaviour(
     device = device_of(model)
     batch = next(split.batches(_draw_rows(rows, seed), BEHAVIOUR_SAMPLES, device))
     with frozen(model):
-        outputs = forward_with_gradient(model, batch.x, batch.y, gradient=True)
+        outputs = forward_with_gradient(model, batch.x, batch.y, gradient="loss")
         with torch.no_grad():
             second_logits = model(batch.x)
             single_logits = logits_one_by_one(model, batch.x[:32], logits_like=second_logits)
@@ -227,7 +227,7 @@ def _logits_not_probabilities(logits: Tensor) -> Check:
 def _zero_gradient(model: nn.Module, split: Split, correct: np.ndarray, seed: int, device: torch.device) -> Check:
     batch = next(split.batches(_draw_rows(correct, seed), BEHAVIOUR_SAMPLES, device))
     with frozen(model):
-        gradient = forward_with_gradient(model, batch.x, batch.y, gradient=True).gradient
+        gradient = forward_with_gradient(model, batch.x, batch.y, gradient="loss").gradient
     assert gradient is not None
     share = float((gradient.flatten(1).abs().amax(1) == 0).float().mean())
     message = (

@@ -3,10 +3,11 @@
 Higher is always harder. Each family is one file, each hardness one line of `HARDNESS`.
 """
 
+import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +32,9 @@ HARDNESS = {
     "grand_full": "easycoreset.hardness.parameters:GrandFull",
     "vog": "easycoreset.hardness.vog:VoG",
 }
+Dtype = Literal["float32", "float64", "bfloat16"]
+Gradient = Literal["loss", "true_logit"] | None
+WIDE_MEMORY = 2**30  # bytes for the values and moments of a wide measure, in float32 and twice in float64
 CHEAP = "cheap"  # selects all measures that are not expensive
 
 
@@ -51,8 +55,8 @@ class Outputs:
     Attributes:
         logits: [B, classes], float32 or float64.
         y: [B] int64.
-        gradient: [B,C,H,W], gradient of each sample's cross-entropy with respect to its input in [0,1]; None
-            without a backward pass.
+        gradient: [B,C,H,W], gradient of each sample's cross-entropy, or of its true class's logit, with respect to its
+            input in [0,1]; None without a backward pass.
         input_std: [C] standard deviation of the model's normalisation; None without one.
         features: [B, d], the input of the last linear layer; None if no measure needs it.
         has_bias: whether that layer has a bias.
@@ -88,106 +92,88 @@ class Outputs:
         return self.log_p.exp()
 
 
-@runtime_checkable
-class Hardness(Protocol):
-    """A hardness measure that gives one value per sample and epoch, and folds the epochs into one number."""
+class Hardness(abc.ABC):
+    """A hardness measure: the values of every sample in one scored epoch, and a fold of the epochs into one number.
 
-    @property
-    def name(self) -> str:
-        """Its column in the scores."""
-        ...
+    Attributes:
+        name: its column in the scores.
+        column: the column of the trajectory that it folds.
+        dtype: the dtype that its pass needs.
+        gradient: of what its pass needs the gradient with respect to the input: the loss or the true class's logit.
+        needs_features: whether its pass needs the input of the last linear layer.
+        expensive: whether it is measured on request only; `describe_cost` then says why.
+        is_wide: whether a sample has many values in an epoch, [B, d]: there is no column of the trajectory then, and
+            they are folded after the training, from the weights of the scored epochs.
+        scored_epochs: the scored epochs in which it is measured.
+        standardised: whether the folded values are standardised within each class; before, they are `NAME_raw`.
+        counts_events: whether runs of several seeds are merged by the sum, not by the mean.
+    """
 
-    @property
-    def column(self) -> str:
-        """The column of the trajectory that it folds."""
-        ...
+    version: int = 1
+    name: str
+    column: str
+    dtype: Dtype = "float32"
+    gradient: Gradient = None
+    needs_features: bool = False
+    expensive: bool = False
+    is_wide: bool = False
+    scored_epochs: slice = slice(None)
+    standardised: bool = False
+    counts_events: bool = False
 
-    @property
-    def dtype(self) -> str:
-        """The dtype that its pass needs."""
-        ...
-
-    @property
-    def needs_gradient(self) -> bool:
-        """Whether its pass needs the input gradient."""
-        ...
-
-    @property
-    def needs_features(self) -> bool:
-        """Whether its pass needs the input of the last linear layer."""
-        ...
-
-    @property
-    def expensive(self) -> bool:
-        """Whether it is expensive and measured on request only; it then describes its cost in `price`."""
-        ...
-
-    @property
-    def scored_epochs(self) -> slice:
-        """The scored epochs in which it is measured."""
-        ...
-
+    @abc.abstractmethod
     def measure(self, outputs: Outputs) -> Tensor:
-        """The values of one epoch, [B]."""
-        ...
+        """The values of one epoch, [B], or [B, d] if they are wide."""
 
+    @abc.abstractmethod
     def fold(self) -> Fold:
         """Make an empty fold, to which epochs are added."""
-        ...
+
+    def describe_cost(self, workload: Workload) -> str:
+        """Its cost beside a pass of each scored epoch, as text for users; empty if there is none."""
+        return ""
+
+    def count_passes(self, epochs: int) -> int:
+        """The passes forward and back of a sample beside the one of each scored epoch, which all share."""
+        return 0
 
 
 @dataclass(frozen=True)
-class ForwardHardness:
+class ForwardHardness(Hardness):
     """A hardness that needs only a forward pass.
 
     Attributes:
         name: its column in the scores.
         column: the column of the trajectory that it folds.
         function: computes the values of one epoch, [B].
-        fold: makes an empty fold, to which epochs are added.
+        make_fold: makes an empty fold, to which epochs are added.
         description: what it measures, with the paper.
     """
 
     name: str
     column: str
     function: Callable[[Outputs], Tensor]
-    fold: Callable[[], Fold]
+    make_fold: Callable[[], Fold]
     description: str
-    dtype: str = "float32"
-    needs_gradient: bool = False
     needs_features: bool = False
-    expensive: bool = False
-    scored_epochs: ClassVar[slice] = slice(None)
+    counts_events: bool = False
 
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""
         return self.function(outputs)
 
-
-@runtime_checkable
-class ExpensiveHardness(Protocol):
-    """An expensive hardness, which is measured on request only."""
-
-    name: str
-
-    def describe_cost(self, workload: Workload) -> str:
-        """Its cost, as text for users."""
-        ...
+    def fold(self) -> Fold:
+        """Make an empty fold."""
+        return self.make_fold()
 
 
-class MultiEpochHardness(ExpensiveHardness, Protocol):
-    """An expensive hardness that needs the weights of all scored epochs together, instead of one value per epoch."""
-
-    expensive: bool
-
-
-def load_all_hardness(specs: Sequence[str]) -> list[Hardness | MultiEpochHardness]:
+def load_hardness(specs: Sequence[str]) -> list[Hardness]:
     """Load the measures named by `specs`; `cheap`, or no specs, means all of `HARDNESS` that are not expensive.
 
     Raises:
         UsageError: unknown measure or option, or a duplicate column.
     """
-    measures: list[Hardness | MultiEpochHardness] = []
+    measures: list[Hardness] = []
     for spec in specs or (CHEAP,):
         members = [load_member("hardness", name, HARDNESS) for name in (HARDNESS if spec == CHEAP else (spec,))]
         measures += [measure for measure in members if spec != CHEAP or not measure.expensive]
@@ -198,6 +184,7 @@ def load_all_hardness(specs: Sequence[str]) -> list[Hardness | MultiEpochHardnes
     return measures
 
 
-def load_hardness(specs: Sequence[str]) -> list[Hardness]:
-    """Load the measures named by `specs`, without those that need all epochs together."""
-    return [measure for measure in load_all_hardness(specs) if isinstance(measure, Hardness)]
+def provenance_of(measures: Sequence[Hardness], suffix: str = "") -> dict[str, list[str]]:
+    """What a table must know of its columns to be merged: those that count events, which are summed over seeds."""
+    counts = [f"{measure.name}{suffix}" for measure in measures if measure.counts_events]
+    return {"counts": counts} if counts else {}

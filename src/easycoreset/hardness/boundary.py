@@ -1,7 +1,6 @@
 """Hardness from the distance to the decision boundary."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,31 +8,32 @@ from torch import Tensor, nn
 
 from easycoreset.attacks.ball import l2_norms
 from easycoreset.attacks.fmn import FMN
-from easycoreset.hardness import Outputs, Workload
+from easycoreset.hardness import Hardness, Outputs, Workload
 from easycoreset.hardness.folds import Fold, Last
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boundary:
+class Boundary(Hardness):
     """Minus the l2 distance to the boundary of the last scored epoch's model; the loss for misclassified samples.
 
     The distance is an upper bound, found by FMN (Pintor et al. 2021); if FMN finds no adversarial point, it is the
     largest distance within the box. Measured on request: it costs about `steps` passes of the last scored epoch.
     """
 
-    version: ClassVar[int] = 2
-    name: ClassVar[str] = "boundary"
-    column: ClassVar[str] = "boundary"
-    dtype: ClassVar[str] = "float32"
-    needs_gradient: ClassVar[bool] = False
-    needs_features: ClassVar[bool] = False
-    expensive: ClassVar[bool] = True
-    scored_epochs: ClassVar[slice] = slice(-1, None)
+    version = 2
+    name = "boundary"
+    column = "boundary"
+    expensive = True
+    scored_epochs = slice(-1, None)
     steps: int = 100
 
     def describe_cost(self, workload: Workload) -> str:
         """Its cost, as text for users."""
         return f"about {self.steps} passes forward and back over {workload.samples} samples after the last scored epoch"
+
+    def count_passes(self, epochs: int) -> int:
+        """The steps of the attack."""
+        return self.steps
 
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""

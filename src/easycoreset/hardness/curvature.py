@@ -1,7 +1,6 @@
 """Hardness from the curvature of the loss: the change of the input gradient around a sample."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,36 +9,38 @@ from torch import Tensor
 from easycoreset.attacks.ball import gradient_of
 from easycoreset.data.keyed_random import keyed_uniform
 from easycoreset.errors import require
-from easycoreset.hardness import Outputs, Workload
+from easycoreset.hardness import Dtype, Hardness, Outputs, Workload
 from easycoreset.hardness.folds import Fold, Mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curvature:
+class Curvature(Hardness):
     """Mean change of the loss's input gradient over a short random step (Garg & Roy 2023).
 
     The mean over epochs of the mean over `draws` Rademacher vectors v of ||g(x + s v) - g(x)||_2, with s = `step` in
     pixel space (normalised space in the paper), x + s v not clipped; v is a function of (seed, index, epoch, draw).
     """
 
-    version: ClassVar[int] = 1
-    name: ClassVar[str] = "curvature"
-    column: ClassVar[str] = "curvature"
-    needs_gradient: ClassVar[bool] = True
-    needs_features: ClassVar[bool] = False
-    expensive: ClassVar[bool] = True
-    scored_epochs: ClassVar[slice] = slice(None)
+    name = "curvature"
+    column = "curvature"
+    gradient = "loss"
+    expensive = True
     draws: int = 10
     step: float = 1e-3
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         require(self.draws >= 1, "draws", ">= 1", self.draws)
         require(self.step > 0, "step", "> 0", self.step)
+        require(self.dtype != "bfloat16", "dtype", "float32 or float64", self.dtype)
 
     def describe_cost(self, workload: Workload) -> str:
         """Its cost, as text for users."""
         return f"{self.draws} more passes forward and back over {workload.samples} samples after every scored epoch"
+
+    def count_passes(self, epochs: int) -> int:
+        """One for each random vector in every epoch."""
+        return self.draws * epochs
 
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""

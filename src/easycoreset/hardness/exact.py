@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from easycoreset.attacks.ball import gradient_of
 from easycoreset.data import Batch
 from easycoreset.errors import UsageError
-from easycoreset.hardness import ForwardHardness, Hardness, Outputs
+from easycoreset.hardness import ForwardHardness, Gradient, Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.models.folding import fold_batch_norm
 from easycoreset.models.last_layer import LastLayer, find_last_layer
@@ -49,7 +49,7 @@ def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     hook = model.register_forward_hook(lambda _, __, logits: differentiable.append(logits.requires_grad))
     try:
         with frozen(model), full_float32(), _without_autocast(x.device.type):
-            outputs = forward_with_gradient(model, x, y, gradient=True)
+            outputs = forward_with_gradient(model, x, y, gradient="loss")
     finally:
         hook.remove()
     if not all(differentiable):
@@ -63,20 +63,30 @@ def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any
 
 
 def forward_with_gradient(
-    model: nn.Module, x: Tensor, y: Tensor, *, gradient: bool, layer: LastLayer | None = None, **fields: Any
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    gradient: Gradient,
+    layer: LastLayer | None = None,
+    **fields: Any,
 ) -> Outputs:
     """Run a `frozen` model: logits and, on request, input gradients and the inputs of a layer that captures them.
 
-    The cross-entropy is summed, so that each sample has the gradient of its own loss. `fields` are handed on to
-    the `Outputs`.
+    The cross-entropy, or the true class's logit, is summed, so that each sample has a gradient of its own. `fields`
+    are handed on to the `Outputs`.
     """
     if layer is not None:
         layer.captured.clear()  # drop inputs that were captured when a measure ran the model itself
-    with torch.set_grad_enabled(gradient):
-        x = x.detach().requires_grad_(gradient)
+    with torch.set_grad_enabled(gradient is not None):
+        x = x.detach().requires_grad_(gradient is not None)
         logits = model(x)
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        input_gradient = gradient_of(F.cross_entropy(logits, y, reduction="sum"), x) if gradient else None
+        input_gradient = None
+        if gradient == "loss":
+            input_gradient = gradient_of(F.cross_entropy(logits, y, reduction="sum"), x)
+        elif gradient == "true_logit":
+            input_gradient = gradient_of(logits.gather(1, y[:, None]).sum(), x).detach()
     features = None if layer is None else layer.pop_features(len(x))
     has_bias = layer is not None and layer.has_bias
     return Outputs(
@@ -94,13 +104,14 @@ def measure_all(
     epoch: int = 1,
     seed: int = 0,
     bf16: bool = False,
+    row_of: Tensor | None = None,
 ) -> dict[str, np.ndarray]:
     """Measure every sample with the model of one epoch.
 
     Args:
         model: the model of this epoch.
-        batches: called for the batches of the clean split, once per dtype of the measures.
-        size: N, the number of samples.
+        batches: called for the batches of the clean split, once for each pass.
+        size: N, the number of rows of the result.
         measures: what to measure.
         advance: called with the number of samples of each finished batch.
         feature_layer: name of the layer whose input is the features; None: the last linear layer.
@@ -108,13 +119,18 @@ def measure_all(
         seed: see `epoch`.
         bf16: run the model under bf16 autocast, if all measures of a dtype allow it (`works_on_folded_model`); logits,
             gradients and norms stay float32.
+        row_of: [number of samples] the row of each sample in the result; None: its index.
 
     Returns:
-        column of each measure -> [N] float32; NaN for a value that is not finite.
+        column of each measure -> [N] float32, or [N, d] for wide values; NaN for a value that is not finite.
     """
     columns: dict[str, np.ndarray] = {}
-    for dtype in dict.fromkeys(measure.dtype for measure in measures):
-        group = {measure.column: measure for measure in measures if measure.dtype == dtype}
+    for kind in dict.fromkeys(pass_of(measure) for measure in measures):
+        dtype = kind[0]
+        group = {measure.column: measure for measure in measures if pass_of(measure) == kind}
+        gradient: Gradient = next(
+            (measure.gradient for measure in group.values() if measure.gradient is not None), None
+        )
         network = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
         fields = {
             "epoch": epoch,
@@ -134,23 +150,30 @@ def measure_all(
                     layer_name = find_last_layer(network, x[:2], layer_name).name
                 if can_fold and not results:  # the first batch
                     network, layer_name = _fold_and_cast(network, x[:2], layer_name if needs_features else None, bf16)
-                needs_gradient = any(measure.needs_gradient for measure in group.values())
                 if layer is None and needs_features:
                     layer = stack.enter_context(find_last_layer(network, x[:2], layer_name).capture_inputs())
                 outputs = forward_with_gradient(
-                    network, x, batch.y, gradient=needs_gradient, layer=layer, index=batch.index, **fields
+                    network, x, batch.y, gradient=gradient, layer=layer, index=batch.index, **fields
                 )
                 nonfinite = ~torch.isfinite(outputs.logits).all(1)  # their gradient may be 0, which is no measurement
+                rows = batch.index if row_of is None else row_of[batch.index]
                 for column, measure in group.items():
+                    values = measure.measure(outputs).float()
                     if column not in results:
-                        results[column] = torch.full((size,), float("nan"), device=batch.x.device)
-                    results[column][batch.index] = measure.measure(outputs).float().masked_fill(nonfinite, float("nan"))
+                        results[column] = values.new_full((size, *values.shape[1:]), float("nan"))
+                    masked = nonfinite.view(-1, *[1] * (values.ndim - 1))
+                    results[column][rows] = values.masked_fill(masked, float("nan"))
                 advance(len(batch.index))
         columns |= {column: np.full(size, np.nan, np.float32) for column in group}  # if there are no batches
         columns |= {column: values.cpu().numpy() for column, values in results.items()}
     for values in columns.values():
         values[~np.isfinite(values)] = np.nan
     return columns
+
+
+def pass_of(measure: Hardness) -> tuple[str, bool]:
+    """What measures must share to be measured in one pass: the dtype, and whether the true logit is differentiated."""
+    return measure.dtype, measure.gradient == "true_logit"
 
 
 def _fold_and_cast(model: nn.Module, x: Tensor, layer_name: str | None, bf16: bool) -> tuple[nn.Module, str | None]:

@@ -1,37 +1,33 @@
 """AIGN: the norm of the loss's gradient with respect to the input, averaged over training."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from easycoreset.errors import UsageError
-from easycoreset.hardness import Outputs
+from easycoreset.hardness import Dtype, Hardness, Outputs
 from easycoreset.hardness.folds import Fold, Mean
 
 ORDERS = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class AIGN:
+class AIGN(Hardness):
     """Average input gradient norm (EasyCore, arXiv 2510.11018): mean over epochs of ||grad_x CE(f(x), y)||_2.
 
     In pixel space, unsquared, over all of C*H*W; options other than the default are in the name of the column.
     """
 
-    version: ClassVar[int] = 1
-    needs_gradient: ClassVar[bool] = True
-    needs_features: ClassVar[bool] = False
-    expensive: ClassVar[bool] = False
-    scored_epochs: ClassVar[slice] = slice(None)
+    gradient = "loss"
     norm: Literal["l1", "l2", "linf"] = "l2"
     squared: bool = False
     space: Literal["pixel", "model"] = "pixel"
-    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] (a read-only value)
         """Its column in the scores: aign, aign_l1_squared, ..."""
         parts = [
             "aign",
@@ -40,7 +36,7 @@ class AIGN:
         return "_".join(parts + ["squared"] * self.squared + ["model"] * (self.space == "model"))
 
     @property
-    def column(self) -> str:
+    def column(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] (a read-only value)
         """Its column of the trajectory, which has the same name."""
         return self.name
 

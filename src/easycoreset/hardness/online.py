@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from easycoreset.errors import UsageError, quote, require
-from easycoreset.hardness import ForwardHardness, Hardness, Outputs, load_all_hardness
+from easycoreset.hardness import ForwardHardness, Hardness, Outputs, load_hardness
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.tables import Ints
 
@@ -24,14 +24,13 @@ def load_online(specs: Sequence[str]) -> list[Hardness]:
     Raises:
         UsageError: a measure needs a separate pass.
     """
-    measures: list[Hardness] = []
-    for measure in load_all_hardness(specs):
+    measures = load_hardness(specs)
+    for measure in measures:
         if not isinstance(measure, AIGN | ForwardHardness) or measure.dtype != "float32" or measure.expensive:
             raise UsageError(
                 f"hardness recorded online must be computable in a training step, in float32; {quote(measure.name)} "
                 "is not"
             )
-        measures.append(cast(Hardness, measure))
     return measures
 
 

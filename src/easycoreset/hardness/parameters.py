@@ -1,34 +1,30 @@
 """Hardness from the gradient of all parameters."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from easycoreset.errors import UsageError, require
-from easycoreset.hardness import Outputs, Workload
+from easycoreset.hardness import Hardness, Outputs, Workload
 from easycoreset.hardness.folds import Fold, Mean
 
 EPOCHS = 10  # the first scored epochs, which alone are measured
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrandFull:
+class GrandFull(Hardness):
     """Mean gradient norm of all trainable parameters, first 10 scored epochs (Paul et al. 2021), eval mode.
 
     By `torch.func`, `chunk` samples at a time. The paper averages one early epoch over about 10 seeds: merge them.
     """
 
-    version: ClassVar[int] = 1
-    name: ClassVar[str] = "grand_full"
-    column: ClassVar[str] = "grand_full"
-    dtype: ClassVar[str] = "float32"
-    needs_gradient: ClassVar[bool] = False
-    needs_features: ClassVar[bool] = False
-    expensive: ClassVar[bool] = True
-    scored_epochs: ClassVar[slice] = slice(EPOCHS)
+    name = "grand_full"
+    column = "grand_full"
+    expensive = True
+    scored_epochs = slice(EPOCHS)
     chunk: int = 16
 
     def __post_init__(self) -> None:
@@ -41,6 +37,10 @@ class GrandFull:
             f"the gradient of {workload.parameters} parameters for each of {workload.samples} samples after each "
             f"of the first {EPOCHS} scored epochs, and {memory:.0f} MB of memory"
         )
+
+    def count_passes(self, epochs: int) -> int:
+        """Gradients of single samples take about four times as long as those of a batch."""
+        return 4 * epochs
 
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""

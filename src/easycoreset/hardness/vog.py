@@ -1,83 +1,81 @@
 """Variance of gradients: the change of the input gradient of the true class's logit over training."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import nn
+import numpy.typing as npt
+from torch import Tensor
 
-from easycoreset.attacks.ball import gradient_of
-from easycoreset.data import Batch
-from easycoreset.hardness import Workload
-from easycoreset.models.modes import frozen, full_float32
-from easycoreset.tables import Ints
+from easycoreset.hardness import WIDE_MEMORY, Hardness, Outputs, Workload
+from easycoreset.hardness.folds import Fold, Values
 
-MEMORY = 2**30  # bytes of running moments
+CHUNK = 256  # samples whose moments are updated at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class VoG:
+class VoG(Hardness):
     """Mean over pixels of the standard deviation over epochs of dz_y/dx, standardised within the class (column `vog`).
 
-    Agarwal et al. 2022, whose code averages channels first; `vog_raw` is the value before standardisation. The
-    moments run over the weights of the scored epochs, for one part of the samples at a time to limit memory.
+    Agarwal et al. 2022, whose code averages channels first; `vog_raw` is the value before standardisation.
     """
 
-    version: ClassVar[int] = 1
-    name: ClassVar[str] = "vog"
-    expensive: ClassVar[bool] = True
+    name = "vog"
+    column = "vog_raw"
+    gradient = "true_logit"
+    expensive = True
+    is_wide = True
+    standardised = True
 
     def describe_cost(self, workload: Workload) -> str:
         """Its cost, as text for users."""
-        memory = min(MEMORY, 16 * workload.samples * workload.pixels) / 2**20
+        memory = min(WIDE_MEMORY, 20 * workload.samples * workload.pixels) / 2**20
         disk = workload.epochs * workload.parameters * 4 / 2**20
         return (
             f"{workload.epochs} passes forward and back over {workload.samples} samples after training, up to "
             f"{memory:.0f} MB of memory, and {disk:.0f} MB for the weights of the scored epochs"
         )
 
+    def count_passes(self, epochs: int) -> int:
+        """One in every epoch."""
+        return epochs
 
-def split_rows(rows: Ints, pixels: int) -> list[Ints]:
-    """Split rows into parts whose running moments fit into memory."""
-    size = max(MEMORY // (16 * pixels), 1)
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    def measure(self, outputs: Outputs) -> Tensor:
+        """The gradients of one epoch, [B, C*H*W]."""
+        assert outputs.gradient is not None
+        return outputs.gradient.flatten(1)
+
+    def fold(self) -> Fold:
+        """The mean over pixels of the standard deviation over epochs."""
+        return DeviationPerPixel()
 
 
-def measure_vog(
-    models: Iterable[nn.Module],
-    batches: Callable[[], Iterable[Batch]],
-    rows: Ints,
-    advance: Callable[[int], None] = lambda samples: None,
-) -> np.ndarray:
-    """`vog_raw` of some samples, [n] in the order of `rows`, by Welford's algorithm; NaN if never finite.
+class DeviationPerPixel:
+    """The mean over the values of a sample of their standard deviation (ddof 0) over observed epochs (Welford 1962).
 
-    Args:
-        models: the models of the scored epochs, in order.
-        batches: called for the clean batches of `rows`, once per model.
-        rows: [n] indices.
-        advance: called with the number of samples of each finished batch.
+    >>> fold = DeviationPerPixel()
+    >>> fold.add(np.array([[0.0, 0.0]])); fold.add(np.array([[2.0, 6.0]]))
+    >>> fold.result().tolist()
+    [2.0]
     """
-    row_of = {int(index): row for row, index in enumerate(rows)}
-    mean = m2 = torch.zeros(0)
-    count = torch.zeros(len(rows), dtype=torch.float64)
-    for model in models:
-        with frozen(model), full_float32():
-            for batch in batches():
-                x = batch.x.detach().requires_grad_()
-                true_logit = model(x).gather(1, batch.y[:, None])
-                gradient = gradient_of(true_logit.sum(), x).detach().flatten(1).double().cpu()
-                if not len(mean):
-                    mean, m2 = (torch.zeros(len(rows), gradient.shape[1], dtype=torch.float64) for _ in range(2))
-                position = torch.tensor([row_of[index] for index in batch.index.tolist()])
-                finite = torch.isfinite(gradient).all(1)
-                position = position[finite]
-                gradient = gradient[finite]
-                count[position] += 1
-                delta = gradient - mean[position]
-                mean[position] += delta / count[position, None]
-                m2[position] += delta * (gradient - mean[position])
-                advance(len(batch.index))
-    deviation = (m2 / count.clamp_min(1)[:, None]).sqrt().mean(1)
-    return torch.where(count > 0, deviation, float("nan")).float().numpy()
+
+    def __init__(self) -> None:
+        self.mean = self.m2 = np.zeros((0, 0))
+        self.count = np.zeros(0)
+
+    def add(self, values: Values) -> None:
+        """Add one epoch, [n, d]; a sample with a value that is not finite is not observed in it."""
+        if not len(self.count):
+            self.mean, self.m2 = (np.zeros(values.shape) for _ in range(2))
+            self.count = np.zeros(len(values))
+        observed = np.flatnonzero(np.isfinite(values).all(1))
+        self.count[observed] += 1
+        for start in range(0, len(observed), CHUNK):
+            rows = observed[start : start + CHUNK]
+            new = values[rows].astype(np.float64)
+            delta = new - self.mean[rows]
+            self.mean[rows] += delta / self.count[rows, None]
+            self.m2[rows] += delta * (new - self.mean[rows])
+
+    def result(self) -> npt.NDArray[np.float32]:
+        deviation = np.sqrt(self.m2 / np.maximum(self.count, 1)[:, None]).mean(1)
+        return np.where(self.count > 0, deviation, np.nan).astype(np.float32)

@@ -69,7 +69,7 @@ class Observer:
 
     def _find_feature_layer(self, network: nn.Module, x: Tensor) -> LastLayer | None:
         """The feature layer, searched for once; if there is none, a message is logged and features are not observed."""
-        if not self._searched and self.recorder.needs_features:
+        if not self._searched and self.recorder.feature_measures:
             try:
                 self._layer = find_last_layer(network, x[:2].detach(), self.feature_layer)
                 self.recorder.feature_bias = self._layer.has_bias

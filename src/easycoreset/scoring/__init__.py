@@ -15,7 +15,7 @@ from easycoreset.recorder import HardnessRecorder
 from easycoreset.run_folders import RunFolder
 from easycoreset.scoring.agreement import ExactComparison, compare_early
 from easycoreset.scoring.checkpoints import (
-    add_multi_epoch_columns,
+    add_wide_columns,
     delete_temporary,
     score_checkpoints,
     score_other_split,
@@ -24,11 +24,11 @@ from easycoreset.scoring.files import OUTPUT_NAMES, scores_file, trajectory_fold
 from easycoreset.scoring.measures import (
     Measures,
     log_costs,
-    per_epoch_measures,
     requested_measures,
     require_clean_batch,
     spell_measure,
     supported_measures,
+    trajectory_measures,
 )
 from easycoreset.scoring.measuring import measure, save_missing_features
 from easycoreset.scoring.passes import (
@@ -86,7 +86,7 @@ def score(options: ScoreOptions) -> Scores:
     identity = setup.identity(options) | {"hardness": [spell_measure(measure) for measure in measures]}
     if options.mode == "online":
         identity["agreement"] = options.agreement
-    if options.feature_layer is not None and any(measure.needs_features for measure in per_epoch_measures(measures)):
+    if options.feature_layer is not None and any(measure.needs_features for measure in measures):
         identity["feature_layer"] = options.feature_layer
     if not options.overwrite:
         _refuse_changed_data(setup, options)
@@ -133,7 +133,7 @@ def _train_and_score(setup: TrainingSetup, options: ScoreOptions, measures: Meas
     model = fresh_model(setup)
     scored = options.scored_epochs()
     checkpoints = run.path / "checkpoints"
-    has_multi_epoch = len(measures) > len(per_epoch_measures(measures))
+    has_wide = any(measure.is_wide for measure in measures)
     recorder = _make_recorder(setup, options, measures, model) if options.mode == "online" else None
     comparison = ExactComparison.for_run(setup, options, measures, run) if recorder is not None else None
     history: History = []
@@ -146,11 +146,11 @@ def _train_and_score(setup: TrainingSetup, options: ScoreOptions, measures: Meas
             if comparison is not None:
                 comparison.measure_epoch(epoch.number, epoch.model)
         else:
-            due = due_measures(epoch.number, scored, per_epoch_measures(measures))
+            due = due_measures(epoch.number, scored, trajectory_measures(measures))
             columns = measure_split(setup, options, epoch.model, due, setup.split, epoch.number) if due else {}
         if columns:
             write_trajectory(trajectory_folder(run.path, "train"), epoch.number, columns)
-        if recorder is None and (options.keep_checkpoints or has_multi_epoch) and is_main_process():
+        if recorder is None and (options.keep_checkpoints or has_wide) and is_main_process():
             save_model(checkpoints / f"{epoch.number:04d}", epoch.model, setup.card())
     finish_training(setup, model, options, history)
     _write_scores(setup, options, measures, run, history, recorder, comparison)
@@ -172,15 +172,15 @@ def _write_scores(
     if recorder is not None:
         summary_extra["nonfinite"] = recorder.nonfinite
         online = recorder.scores(setup.split.labels, setup.split.sample_ids)
-        scores = make_table(setup, options, setup.split, online.columns, online.n_obs)
+        scores = make_table(setup, options, setup.split, online.columns, online.n_obs, online.provenance)
         if comparison is not None:
             summary_extra["agreement"] = comparison.compare_columns(scores)
     else:
         folder = trajectory_folder(run.path, "train")
         scores, summary_extra["nonfinite"] = fold_trajectory(
-            setup, options, per_epoch_measures(measures), folder, setup.split, scored
+            setup, options, trajectory_measures(measures), folder, setup.split, scored
         )
-        scores = add_multi_epoch_columns(setup, options, measures, run, setup.split, scores)
+        scores = add_wide_columns(setup, options, measures, run, setup.split, scores)
     if not is_main_process():
         run.finish()
         return

@@ -15,7 +15,7 @@ from easycoreset.hardness import Hardness, load_hardness
 from easycoreset.options import ScoreOptions
 from easycoreset.parquet import read_table
 from easycoreset.run_folders import RunFolder
-from easycoreset.scoring.measures import Measures, per_epoch_measures
+from easycoreset.scoring.measures import Measures, trajectory_measures
 from easycoreset.scoring.passes import due_measures, measure_split, write_trajectory
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.agreement import Agreement, compare_columns
@@ -49,7 +49,7 @@ class ExactComparison:
             return None
         rng = np.random.default_rng(derive_seed(options.seed, "agreement"))
         rows = np.sort(rng.permutation(setup.train_indices)[: options.agreement]).astype(np.int64)
-        return cls(setup, options, per_epoch_measures(measures), rows, run.path / "agreement")
+        return cls(setup, options, trajectory_measures(measures), rows, run.path / "agreement")
 
     def measure_epoch(self, number: int, model: nn.Module) -> None:
         """Measure the samples exactly after an epoch, and write the values."""

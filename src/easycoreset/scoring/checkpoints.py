@@ -21,10 +21,10 @@ from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import broadcast, is_main_process
 from easycoreset.run_folders import RunFolder
 from easycoreset.scoring.files import OUTPUT_NAMES, scores_file, trajectory_folder
-from easycoreset.scoring.measures import Measures, log_costs, per_epoch_measures, spell_measure, supported_measures
+from easycoreset.scoring.measures import Measures, log_costs, spell_measure, supported_measures, trajectory_measures
 from easycoreset.scoring.passes import (
-    compute_vog,
     due_measures,
+    fold_models,
     fold_trajectory,
     measure_split,
     warn_zero_gradients,
@@ -37,7 +37,7 @@ from easycoreset.training.distributed import open_distributed_run_folder
 from easycoreset.training.setup import check_model, options_record, require_gradient, to_device
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-VOG_PREFIX = ".vog_"  # names of files with unfinished VoG values start with it
+UNFINISHED = ".unfinished_"  # names of files with values of wide measures that are not complete start with it
 Models = Callable[[], Iterator[nn.Module]]  # iterates over the models of the scored epochs
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # names of weight files in folders that hold one epoch each
 
@@ -154,17 +154,17 @@ def score_models(
 ) -> Scores:
     """Measure a split with the models of its scored epochs; epochs already written are not measured again."""
     folder = trajectory_folder(run.path, split.name)
-    per_epoch = per_epoch_measures(measures)
+    per_epoch = trajectory_measures(measures)
     for number, model in zip(epoch_numbers, models(), strict=True):
         due = due_measures(number, epoch_numbers, per_epoch)
         if due and not broadcast((folder / f"{number:04d}.parquet").exists()):
             write_trajectory(folder, number, measure_split(setup, options, model, due, split, number))
     broadcast(None)  # a barrier: the main process has written the last epoch
     scores, _ = fold_trajectory(setup, options, per_epoch, folder, split, epoch_numbers)
-    return _add_multi_epoch(setup, options, measures, run, split, scores, models, len(epoch_numbers))
+    return _add_wide(setup, options, measures, run, split, scores, models, epoch_numbers)
 
 
-def _add_multi_epoch(
+def _add_wide(
     setup: TrainingSetup,
     options: ScoreOptions,
     measures: Measures,
@@ -172,15 +172,16 @@ def _add_multi_epoch(
     split: Split,
     scores: Scores,
     models: Models,
-    epochs: int,
+    epoch_numbers: Sequence[int],
 ) -> Scores:
-    """Add the columns of the measures that need all scored epochs together."""
-    if len(measures) == len(per_epoch_measures(measures)):
-        return scores
-    columns = compute_vog(setup, options, models, epochs, split, run.path / f"{VOG_PREFIX}{split.name}.npy")
-    has_vog = np.isfinite(columns["vog_raw"])
-    n_obs = scores.n_obs if per_epoch_measures(measures) else (epochs * has_vog).astype(np.int32)
-    return replace(scores, columns=scores.columns | columns, n_obs=n_obs)
+    """Add the columns of the wide measures, which are folded over the models of the scored epochs."""
+    for measure in (measure for measure in measures if measure.is_wide):
+        file = run.path / f"{UNFINISHED}{measure.name}_{split.name}.npy"
+        columns = fold_models(setup, options, measure, models, epoch_numbers, split, file)
+        observed = np.isfinite(next(iter(columns.values())))
+        n_obs = scores.n_obs if scores.columns else (len(epoch_numbers) * observed).astype(np.int32)
+        scores = replace(scores, columns=scores.columns | columns, n_obs=n_obs)
+    return scores
 
 
 def kept_models(setup: TrainingSetup, folder: Path, epoch_numbers: Sequence[int]) -> Models:
@@ -195,20 +196,19 @@ def kept_models(setup: TrainingSetup, folder: Path, epoch_numbers: Sequence[int]
     return models
 
 
-def add_multi_epoch_columns(
+def add_wide_columns(
     setup: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder, split: Split, scores: Scores
 ) -> Scores:
-    """Add the columns of the measures that need all scored epochs, from the weights that the run kept."""
+    """Add the columns of the wide measures, from the weights that the run kept."""
     folder = run.path / "checkpoints"
     epoch_numbers = options.scored_epochs()
-    return _add_multi_epoch(
-        setup, options, measures, run, split, scores, kept_models(setup, folder, epoch_numbers), len(epoch_numbers)
-    )
+    models = kept_models(setup, folder, epoch_numbers)
+    return _add_wide(setup, options, measures, run, split, scores, models, epoch_numbers)
 
 
 def delete_temporary(run: RunFolder, options: ScoreOptions) -> None:
     """Delete the temporary files of a finished run."""
-    for path in (run.path / CHECKPOINT_FILE, *run.path.glob(f"{VOG_PREFIX}*")):
+    for path in (run.path / CHECKPOINT_FILE, *run.path.glob(f"{UNFINISHED}*")):
         delete_written(path)
     if not options.keep_checkpoints:
         delete_written(run.path / "checkpoints")
@@ -232,7 +232,8 @@ def score_other_split(setup: TrainingSetup, options: ScoreOptions, measures: Mea
         )
     if is_main_process():  # files of an earlier scoring may be of another version of the split
         delete_written(trajectory_folder(run.path, split.name))
-        delete_written(run.path / f"{VOG_PREFIX}{split.name}.npy")
+        for unfinished in run.path.glob(f"{UNFINISHED}*_{split.name}.npy"):
+            delete_written(unfinished)
     broadcast(None)  # a barrier: the main process has deleted them
     models = kept_models(setup, run.path / "checkpoints", epoch_numbers)
     scores = score_models(setup, options, measures, run, split, epoch_numbers, models)

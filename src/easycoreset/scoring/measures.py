@@ -8,14 +8,7 @@ import numpy as np
 from easycoreset.console import log
 from easycoreset.errors import UsageError, require
 from easycoreset.feature_extraction import compute_features
-from easycoreset.hardness import (
-    ExpensiveHardness,
-    ForwardHardness,
-    Hardness,
-    MultiEpochHardness,
-    Workload,
-    load_all_hardness,
-)
+from easycoreset.hardness import ForwardHardness, Hardness, Workload, load_hardness
 from easycoreset.hardness.exact import normalisation_std
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.hardness.online import load_online
@@ -26,7 +19,7 @@ from easycoreset.records import read_record
 from easycoreset.training import TrainingSetup, fresh_model
 from easycoreset.training.observed_model import uses_clean_batch
 
-Measures = Sequence[Hardness | MultiEpochHardness]
+Measures = Sequence[Hardness]
 
 
 def requested_measures(options: ScoreOptions) -> Measures:
@@ -38,7 +31,7 @@ def requested_measures(options: ScoreOptions) -> Measures:
         UsageError: a measure or option is unknown, or the mode cannot give the measure.
     """
     online = options.mode == "online"
-    measures: Measures = load_online(options.hardness) if online else load_all_hardness(options.hardness)
+    measures: Measures = load_online(options.hardness) if online else load_hardness(options.hardness)
     file = options.out / "run.json"
     if options.hardness or options.overwrite or not file.exists():
         return measures
@@ -50,16 +43,16 @@ def requested_measures(options: ScoreOptions) -> Measures:
     return same if same and [measure.name for measure in same] == started_with else measures
 
 
-def spell_measure(measure: Hardness | MultiEpochHardness) -> str:
+def spell_measure(measure: Hardness) -> str:
     """The spelling of a measure with its options other than the default; it identifies a run."""
     if isinstance(measure, ForwardHardness) or not dataclasses.is_dataclass(measure):
         return measure.name
     return spell_member("aign" if isinstance(measure, AIGN) else measure.name, measure)
 
 
-def per_epoch_measures(measures: Measures) -> list[Hardness]:
-    """The measures that are folds of one value per epoch."""
-    return [measure for measure in measures if isinstance(measure, Hardness)]
+def trajectory_measures(measures: Measures) -> list[Hardness]:
+    """The measures of one value per epoch, which the trajectory holds."""
+    return [measure for measure in measures if not measure.is_wide]
 
 
 def supported_measures(setup: TrainingSetup, options: ScoreOptions, measures: Measures) -> Measures:
@@ -68,10 +61,9 @@ def supported_measures(setup: TrainingSetup, options: ScoreOptions, measures: Me
     Raises:
         UsageError: a requested measure is not possible.
     """
-    foldable = per_epoch_measures(measures)
-    if any(getattr(m, "space", "") == "model" for m in foldable) and normalisation_std(fresh_model(setup)) is None:
+    if any(getattr(m, "space", "") == "model" for m in measures) and normalisation_std(fresh_model(setup)) is None:
         raise UsageError("hardness aign:space=model needs a model whose first layer is our normalisation")
-    with_features = [measure.name for measure in foldable if measure.needs_features]
+    with_features = [measure.name for measure in measures if measure.needs_features]
     if not with_features and options.save_features is None:
         require(
             options.feature_layer is None,
@@ -102,8 +94,8 @@ def log_costs(setup: TrainingSetup, measures: Measures, epochs: int) -> None:
             samples=len(setup.split), pixels=int(np.prod(setup.source.shape)), parameters=parameters, epochs=epochs
         )
         for measure in measures:
-            if isinstance(measure, ExpensiveHardness):
-                log.info("hardness %s costs %s", measure.name, measure.describe_cost(workload))
+            if cost := measure.describe_cost(workload):
+                log.info("hardness %s costs %s", measure.name, cost)
 
 
 def require_clean_batch(setup: TrainingSetup) -> None:

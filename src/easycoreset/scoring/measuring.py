@@ -7,7 +7,7 @@ from typing import Any
 from easycoreset.console import format_eps, log, progress
 from easycoreset.errors import require
 from easycoreset.feature_extraction import save_features, saved_feature_kinds
-from easycoreset.hardness import load_all_hardness
+from easycoreset.hardness import load_hardness
 from easycoreset.models import user_factory
 from easycoreset.models.saved import load_weights
 from easycoreset.options import MeasureOptions, ScoreOptions, accept_options, options_json
@@ -36,7 +36,7 @@ def measure(options: MeasureOptions) -> Scores:
     weights = [options.scores / "checkpoints" / f"{number:04d}" / "model.safetensors" for number in epochs]
     require(all(file.exists() for file in weights), "scores", "a run that kept its checkpoints", str(options.scores))
     setup = prepare(given, epochs=given.epochs, updates=None)
-    measures = supported_measures(setup, given, load_all_hardness(options.hardness) if options.hardness else [])
+    measures = supported_measures(setup, given, load_hardness(options.hardness) if options.hardness else [])
     identity = options_json(options, neutral=False) | {"data": setup.split.fingerprint}
     identity["scores"] = sha256_of_file(scores_file(options.scores, "train"))
     with open_run_folder(

@@ -74,7 +74,7 @@ def check_needs(
     needs = method_inputs(selector)
     if unknown := [name for name in needs.other if name not in measured]:
         raise UsageError(f"method {quote(method)} needs {quote(unknown[0])}, which no scoring run makes")
-    if needs.arrays or "grand" in needs.hardness:
+    if needs.arrays or any(load_hardness([name])[0].needs_features for name in needs.hardness):
         try:
             find_last_layer(model, images, feature_layer)
         except UsageError as error:

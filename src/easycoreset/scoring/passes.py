@@ -1,8 +1,9 @@
 """Scoring passes: measure a split with the model of an epoch, write the trajectory, and fold it into a table."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,8 @@ from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.data.content_hashes import find_leaked
 from easycoreset.files import write_atomic
-from easycoreset.hardness import Hardness, load_hardness
-from easycoreset.hardness.exact import measure_all, works_on_folded_model
-from easycoreset.hardness.vog import measure_vog, split_rows
+from easycoreset.hardness import WIDE_MEMORY, Hardness, load_hardness, provenance_of
+from easycoreset.hardness.exact import measure_all, pass_of, works_on_folded_model
 from easycoreset.options import ScoreOptions, options_json
 from easycoreset.parquet import read_table, write_table
 from easycoreset.process_group import all_reduce_sum, broadcast, is_main_process, rank, world_size
@@ -52,7 +52,7 @@ def measure_split(
         log.warning("epoch %d is scored in fp32: some of these measures run the model itself", epoch)
         bf16 = False
     bf16 = bf16 and _bf16_keeps_ranks(setup, options, model, split, local_rows, epoch)
-    passes = len({measure.dtype for measure in measures})
+    passes = len({pass_of(measure) for measure in measures})
     with progress(f"scoring {split.name}, epoch {epoch}", passes * -(-len(local_rows) // size)) as bar:
         columns = measure_all(
             model,
@@ -129,7 +129,7 @@ def fold_trajectory(
     nonfinite = dict[str, int]()
     # n_obs counts the finite values of one column, which is measured in every scored epoch if any is
     cheap = [m for m in measures if not m.expensive] or measures
-    counted_column = next((m.column for m in cheap if m.needs_gradient), cheap[0].column) if cheap else ""
+    counted_column = next((m.column for m in cheap if m.gradient == "loss"), cheap[0].column) if cheap else ""
     for number in scored:
         due = due_measures(number, scored, measures)
         if not due:
@@ -144,8 +144,10 @@ def fold_trajectory(
     nonfinite = {name: count for name, count in nonfinite.items() if count}
     for name, count in nonfinite.items():
         log.warning("warning: %d values of %s in %d epochs are not finite and left out", count, name, len(scored))
-    columns = {name: fold.result() for name, fold in folds.items()}
-    return make_table(setup, options, split, columns, observed), nonfinite
+    columns = dict[str, np.ndarray]()
+    for measure in measures:
+        columns |= name_columns(measure, folds[measure.name].result(), split.labels)
+    return make_table(setup, options, split, columns, observed, provenance_of(measures)), nonfinite
 
 
 def warn_zero_gradients(scores: Scores) -> None:
@@ -161,9 +163,14 @@ def warn_zero_gradients(scores: Scores) -> None:
 
 
 def make_table(
-    setup: TrainingSetup, options: ScoreOptions, split: Split, columns: dict[str, np.ndarray], observed: np.ndarray
+    setup: TrainingSetup,
+    options: ScoreOptions,
+    split: Split,
+    columns: dict[str, np.ndarray],
+    observed: np.ndarray,
+    column_facts: Mapping[str, Any],
 ) -> Scores:
-    """The scores of a split, with their provenance."""
+    """The scores of a split, with their provenance; of `column_facts`, what `provenance_of` says is kept."""
     provenance = {
         "fingerprint": split.fingerprint,
         "split": split.name,
@@ -173,6 +180,7 @@ def make_table(
         "objective": setup.objective_name,
         "shape": list(setup.source.shape),
         "options": options_json(options, neutral=False),
+        **{name: value for name, value in column_facts.items() if name == "counts"},
     }
     return Scores(
         sample_ids=split.sample_ids,
@@ -185,38 +193,58 @@ def make_table(
     )
 
 
-def compute_vog(
+def fold_models(
     setup: TrainingSetup,
     options: ScoreOptions,
+    measure: Hardness,
     models: Callable[[], Iterator[nn.Module]],
-    epochs: int,
+    epoch_numbers: Sequence[int],
     split: Split,
     file: Path,
 ) -> dict[str, np.ndarray]:
-    """Compute `vog_raw` and `vog` of a split from the models of its scored epochs; `file` holds finished parts.
+    """Fold a wide measure over the models of the scored epochs, as many samples at a time as memory allows.
 
     Args:
         setup: the data and the device.
         options: for the batch size.
-        models: called for the models of the scored epochs, once per part.
-        epochs: the number of scored epochs.
+        measure: what to measure.
+        models: called for the models of the scored epochs, once per part of the samples.
+        epoch_numbers: the scored epochs.
         split: the split to measure.
         file: an .npy file of the values so far.
+
+    Returns:
+        column of the scores -> [N] float32.
     """
     size = options.scoring_batch_size
-    raw = np.full(len(split), np.nan, np.float32)
-    if file.exists():
-        raw = np.array(open_npy(file))
+    raw = np.array(open_npy(file)) if file.exists() else np.full(len(split), np.nan, np.float32)
     rows = np.arange(len(split), dtype=np.int64)[rank() :: world_size()]
     rows = rows[~np.isfinite(raw[rows])]
-    with progress(f"vog of {split.name}", epochs * len(rows)) as bar:
-        for part in split_rows(rows, int(np.prod(setup.source.shape))):
+    per_part = max(1, WIDE_MEMORY // (20 * int(np.prod(setup.source.shape))))
+    with progress(f"{measure.name} of {split.name}", len(epoch_numbers) * len(rows)) as bar:
+        for part in (rows[start : start + per_part] for start in range(0, len(rows), per_part)):
+            row_of = torch.zeros(len(split), dtype=torch.int64, device=setup.device)
+            row_of[torch.from_numpy(part).to(setup.device)] = torch.arange(len(part), device=setup.device)
             batches = functools.partial(split.batches, part, size, setup.device)
-            raw[part] = measure_vog(models(), batches, part, bar.advance)
+            fold = measure.fold()
+            for number, model in zip(epoch_numbers, models(), strict=True):
+                layer, seed = options.feature_layer, options.seed
+                values = measure_all(
+                    model, batches, len(part), [measure], bar.advance, layer, number, seed, row_of=row_of
+                )
+                fold.add(values[measure.column])
+            raw[part] = fold.result()
             if world_size() == 1:
                 write_atomic(file, lambda path: _save_array(path, raw))
-    raw = merge_processes({"vog_raw": raw}, setup.device)["vog_raw"]
-    return {"vog_raw": raw, "vog": standardise(raw, split.labels)}
+    raw = merge_processes({measure.name: raw}, setup.device)[measure.name]
+    return name_columns(measure, raw, split.labels)
+
+
+def name_columns(measure: Hardness, values: np.ndarray, labels: Ints) -> dict[str, np.ndarray]:
+    """The columns of a measure's folded values."""
+    if not measure.standardised:
+        return {measure.name: values}
+    return {f"{measure.name}_raw": values, measure.name: standardise(values, labels)}
 
 
 def _save_array(path: Path, array: np.ndarray) -> None:

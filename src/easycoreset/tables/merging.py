@@ -17,8 +17,9 @@ T = TypeVar("T")  # always Scores, which cannot be imported here: its module imp
 def merge(tables: Sequence[T]) -> T:
     """Merge tables of the same samples (seeds) or of samples that do not overlap (shards).
 
-    Seeds: unweighted means over the finite values; `forgetting` and `n_obs` are summed; `vog` is standardised again
-    from the mean `vog_raw`. Shards: rows are concatenated and indices continue.
+    Seeds: unweighted means over the finite values; `n_obs` and columns that count events are summed; a column that
+    was standardised is standardised again, from the mean of its raw values. Shards: rows are concatenated and indices
+    continue.
 
     Raises:
         UsageError: no table, tables of other data, overlapping shards, or different classes.
@@ -69,15 +70,14 @@ def _average(tables: Sequence[Any]) -> Any:
         )
         check_same_data(provenance, fingerprint, split, f"merge: table {number}", samples, expected)
     columns = {
-        name: _average_column(name, [table.columns[name] for table in tables]) for name in _shared_columns(tables)
+        name: _average_column([table.columns[name] for table in tables], name in first.provenance.get("counts", ()))
+        for name in _shared_columns(tables)
     }
-    for name in columns:
-        if name == "vog" and "vog_raw" in columns:
-            columns[name] = standardise(columns["vog_raw"], first.labels)
+    _standardise_again(columns, first.labels)
     n_obs = np.sum([table.n_obs for table in tables], axis=0, dtype=np.int32)
     provenance = {
         key: first.provenance[key]
-        for key in ("fingerprint", "split", "data", "shape", "labels")
+        for key in ("fingerprint", "split", "data", "shape", "labels", "counts")
         if key in first.provenance
     }
     return _replace(first, columns=columns, n_obs=n_obs, provenance=provenance | _history(tables))
@@ -89,13 +89,20 @@ def _replace(table: Any, **fields: Any) -> Any:
     return replace(table, **no_arrays, **fields)
 
 
-def _average_column(name: str, values: Sequence[Floats]) -> Floats:
-    """The mean over the finite values; the sum for columns that count events."""
+def _standardise_again(columns: dict[str, Floats], labels: npt.NDArray[np.int64]) -> None:
+    """Compute the columns that are standardised within each class anew from their raw values."""
+    for name in columns:
+        if f"{name}_raw" in columns:
+            columns[name] = standardise(columns[f"{name}_raw"], labels)
+
+
+def _average_column(values: Sequence[Floats], counts_events: bool) -> Floats:
+    """The mean over the finite values; the sum for a column that counts events."""
     stacked = np.stack(values).astype(np.float64)
     finite = np.isfinite(stacked)
     total = np.where(finite, stacked, 0).sum(0)
     count = finite.sum(0)
-    divisor = np.minimum(count, 1) if name.startswith("forgetting") else count
+    divisor = np.minimum(count, 1) if counts_events else count
     return np.where(count > 0, total / np.maximum(divisor, 1), np.nan).astype(np.float32)
 
 
@@ -108,10 +115,9 @@ def _concatenate(tables: Sequence[Any]) -> Any:
         )
     columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in _shared_columns(tables)}
     labels = np.concatenate([table.labels for table in tables])
-    if "vog" in columns and "vog_raw" in columns:
-        columns["vog"] = standardise(columns["vog_raw"], labels)
+    _standardise_again(columns, labels)
     ids = [sample_id for table in tables for sample_id in table.sample_ids]
-    split = {"split": first.provenance["split"]} if "split" in first.provenance else {}
+    kept = {name: first.provenance[name] for name in ("split", "counts") if name in first.provenance}
     masks = [table.in_test if table.in_test is not None else np.zeros(len(table), np.bool_) for table in tables]
     in_test = np.concatenate(masks) if any(mask.any() for mask in masks) else None
     return _replace(
@@ -121,7 +127,7 @@ def _concatenate(tables: Sequence[Any]) -> Any:
         in_test=in_test,
         n_obs=np.concatenate([table.n_obs for table in tables]),
         columns=columns,
-        provenance=split | _history(tables),
+        provenance=kept | _history(tables),
     )
 
 

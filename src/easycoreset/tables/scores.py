@@ -118,7 +118,7 @@ class Scores:
     def merge(tables: Sequence["Scores"]) -> "Scores":
         """Merge several seeds of the same samples, or several shards that do not overlap.
 
-        Seeds are averaged (`forgetting` and `n_obs` summed, `vog` standardised again), shards are concatenated.
+        Seeds are averaged (counts of events and `n_obs` summed), shards are concatenated.
 
         Raises:
             UsageError: tables of other data, or overlapping shards.

@@ -57,15 +57,18 @@ def wrap_model(
 ) -> ObservedModel:
     """Wrap `train_model`, which is `model` or compiled from it; a compiled one gives no features."""
     layer = None
-    if recorder.needs_features and train_model is model:
+    if recorder.feature_measures and train_model is model:
         batch = next(setup.split.batches(np.arange(min(2, len(setup.split))), 2, setup.device))
         try:
             layer = find_last_layer(model, batch.x, feature_layer)
             recorder.feature_bias = layer.has_bias
         except UsageError as error:
-            log.info("hardness 'grand' (GraNd) is left out: %s", error)
-    elif recorder.needs_features:
-        log.info("hardness 'grand' (GraNd) is left out: features of a compiled model cannot be read in training")
+            log.info("hardness %s left out: %s", ", ".join(recorder.feature_measures), error)
+    elif recorder.feature_measures:
+        log.info(
+            "hardness %s left out: features of a compiled model cannot be read in training",
+            ", ".join(recorder.feature_measures),
+        )
     return ObservedModel(train_model, recorder, layer).train(model.training)
 
 

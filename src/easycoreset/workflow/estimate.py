@@ -12,6 +12,7 @@ import torch
 
 from easycoreset.attacks import load_attack
 from easycoreset.evaluation.checks import LONGER_ATTACK_SAMPLES, longer_attack_steps
+from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import forward_with_gradient
 from easycoreset.memory import peak_memory_gib
 from easycoreset.models.modes import frozen
@@ -20,9 +21,7 @@ from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
 from easycoreset.workflow.runner import missing_steps
 from easycoreset.workflow.steps import External, Step, is_done, with_inputs
 
-EXTRA_PASSES = {"curvature": 10, "vog": 1, "grand_full": 5}  # passes per sample and scored epoch, approximately
 FEATURE_PASSES = {"adversarial": 12, "clean": 1, None: 0}
-BOUNDARY_PASSES = 100  # of the last scored epoch
 TIMED_STEPS = 6  # updates of a timed run, after an untimed run of as many
 
 
@@ -103,11 +102,17 @@ def _seconds(step: Step, trained: Step, facts: Timed) -> float:
     scored = len(scored_epochs(trained))
     if step.kind == "score":
         batches = step.options["epochs"] * samples / step.options["batch_size"]
-        return batches * facts.step + scored * samples * facts.image
-    hardness = set(step.options.get("hardness", ()))
-    passes = FEATURE_PASSES[step.options.get("save_features")] + BOUNDARY_PASSES * ("boundary" in hardness)
-    passes += scored * sum(EXTRA_PASSES.get(name, 1) for name in hardness - {"boundary"})
+        return batches * facts.step + _scoring_passes(step, scored) * samples * facts.image
+    passes = FEATURE_PASSES[step.options.get("save_features")] + _scoring_passes(step, scored)
     return samples * passes * facts.image
+
+
+def _scoring_passes(step: Step, scored: int) -> int:
+    """Forward and backward passes per sample of a scoring or measuring step."""
+    specs = step.options.get("hardness", ())
+    if step.kind == "measure" and not specs:
+        return 0
+    return scored + sum(measure.count_passes(scored) for measure in load_hardness(specs))
 
 
 def _attack_passes(attack: Any) -> float:
@@ -154,8 +159,8 @@ def _time_pass(model: torch.nn.Module, setup: TrainingSetup) -> float:
     """Seconds of a forward and backward pass of one image, in a batch of at most 250."""
     batch = next(setup.split.batches(np.arange(min(250, len(setup.split))), 250, setup.device))
     with frozen(model):
-        forward_with_gradient(model, batch.x, batch.y, gradient=True)
+        forward_with_gradient(model, batch.x, batch.y, gradient="loss")
         start = time.perf_counter()
         for _ in range(2):
-            forward_with_gradient(model, batch.x, batch.y, gradient=True).logits.sum().item()
+            forward_with_gradient(model, batch.x, batch.y, gradient="loss").logits.sum().item()
     return (time.perf_counter() - start) / 2 / len(batch.x)

@@ -12,7 +12,7 @@ from easycoreset.console import log
 from easycoreset.data import Source, data_name, has_image_files, make_path_absolute
 from easycoreset.data.unscored import unscored_table
 from easycoreset.errors import UsageError
-from easycoreset.hardness import load_all_hardness
+from easycoreset.hardness import load_hardness
 from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import card_for
 from easycoreset.options import READING_FIELDS, Device
@@ -126,7 +126,7 @@ class Inputs:
         key = (method, id(model), data.external.key, feature_layer, hardness)
         if key not in self._needs:
             name, selector = load_selector(method)
-            measured = [measure.name for measure in load_all_hardness(hardness)] if hardness else []
+            measured = [measure.name for measure in load_hardness(hardness)] if hardness else []
             needs = check_needs(name, selector, model, data.images, feature_layer, measured)
             self._needs[key] = None if required_inputs(selector) is None else needs
         return self._needs[key]
