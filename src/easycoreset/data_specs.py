@@ -1,12 +1,82 @@
-"""Parse the value of `--data`: the kind, the name and the paths of a data set, without opening it."""
+"""The kinds of data sets that `--data` may name: how each is spelled, where it lies and what it takes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from easycoreset.user_modules import is_user_spec
 
 MANIFESTS = (".csv", ".tsv", ".parquet")
+
+
+def is_saved_dataset(location: str) -> bool:
+    """Whether a Hugging Face data set is on this disk: a folder written by `save_to_disk`, or a Parquet file."""
+    path = Path(location)
+    saved = any((path / file).is_file() for file in ("dataset_dict.json", "state.json"))
+    return saved or (path.suffix == ".parquet" and path.is_file())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataKind:
+    """One kind of data set.
+
+    Attributes:
+        load: `module:function`, called with the location and a `Reading`; returns a `Source`.
+        location: what follows the kind's name and a colon: nothing, a folder or a name.
+        folder: the folder of its files below the location.
+        of_any_size: whether its images may have any size, so that `image_size` is needed to resize them.
+        own_classes: whether its classes are known, so that `classes` does not apply.
+        image_files: whether it is image files, which may be unreadable.
+        is_local: whether a location is on this disk, so that opening it needs no network.
+    """
+
+    load: str
+    location: Literal["", "DIR", "NAME"] = "DIR"
+    folder: str = ""
+    of_any_size: bool = False
+    own_classes: bool = False
+    image_files: bool = False
+    is_local: Callable[[str], bool] = os.path.exists
+
+
+DATA = {
+    "digits": DataKind(
+        load="easycoreset.data.digits:load_digits", location="", own_classes=True, is_local=lambda location: True
+    ),
+    "cifar10": DataKind(load="easycoreset.data.cifar:load_cifar10", folder="cifar-10-batches-py", own_classes=True),
+    "cifar100": DataKind(load="easycoreset.data.cifar:load_cifar100", folder="cifar-100-python", own_classes=True),
+    "mnist": DataKind(load="easycoreset.data.mnist:load_mnist", folder="MNIST", own_classes=True),
+    "fashion-mnist": DataKind(
+        load="easycoreset.data.mnist:load_fashion_mnist", folder="FashionMNIST", own_classes=True
+    ),
+    "hf": DataKind(
+        load="easycoreset.data.huggingface:load_hf", location="NAME", of_any_size=True, is_local=is_saved_dataset
+    ),
+}
+FOLDER = DataKind(load="easycoreset.data.folder:load_folder", of_any_size=True, image_files=True)
+MANIFEST = DataKind(load="easycoreset.data.manifest:load_manifest", of_any_size=True, image_files=True)
+ARRAYS = DataKind(load="easycoreset.data.arrays:load_npz")
+USER = DataKind(load="easycoreset.data.user_data:load_user_data", is_local=lambda location: False)
+
+
+def split_data(data: str) -> tuple[DataKind | None, str]:
+    """The kind of a data set, None if it is unknown, and its location.
+
+    >>> split_data("cifar10:some/where")[1], split_data("nothing")
+    ('some/where', (None, 'nothing'))
+    """
+    name, _, location = data.partition(":")
+    if name in DATA:
+        return DATA[name], location
+    if os.path.isdir(data):
+        return FOLDER, data
+    if is_manifest(data):
+        return MANIFEST, data
+    if Path(data).suffix == ".npz":
+        return ARRAYS, data
+    return USER if is_user_spec(data) and not os.path.exists(data) else None, data
 
 
 def data_name(data: str) -> str:
@@ -15,43 +85,30 @@ def data_name(data: str) -> str:
     >>> data_name("cifar10:/some/where"), data_name("photos/cats/"), data_name("digits"), data_name("hf:owner/birds")
     ('cifar10', 'cats', 'digits', 'hf:birds')
     """
-    name, colon, rest = data.partition(":")
-    if name == "hf":
-        return f"hf:{Path(rest).name}"
-    if is_user_data(data):
+    kind, location = split_data(data)
+    name, colon, _ = data.partition(":")
+    if kind is USER:
         return data
+    if kind is not None and kind.location == "NAME":
+        return f"{name}:{Path(location).name}"
     return name if colon and "/" not in name else Path(data).name
-
-
-def is_user_data(data: str) -> bool:
-    """Whether `data` is a function of a user's own module."""
-    return (
-        data.partition(":")[0] not in ("hf", *TORCHVISION_FOLDERS) and not os.path.exists(data) and is_user_spec(data)
-    )
 
 
 def is_manifest(data: str) -> bool:
     """Whether `data` is a table that lists image files."""
-    path = Path(data)
-    return path.suffix.lower() in MANIFESTS and os.path.isfile(path)
+    return Path(data).suffix.lower() in MANIFESTS and os.path.isfile(data)
 
 
 def has_image_files(data: str) -> bool:
     """Whether `data` is image files, in a folder or listed by a manifest."""
-    return os.path.isdir(data) or is_manifest(data)
+    kind, _ = split_data(data)
+    return kind is not None and kind.image_files
 
 
 def needs_image_size(data: str) -> bool:
     """Whether the images of `data` may have any size, so that `image_size` is needed to resize them."""
-    return data.startswith("hf:") or has_image_files(data)
-
-
-TORCHVISION_FOLDERS = {  # the folder of a torchvision data set below its root
-    "cifar10": "cifar-10-batches-py",
-    "cifar100": "cifar-100-python",
-    "mnist": "MNIST",
-    "fashion-mnist": "FashionMNIST",
-}
+    kind, _ = split_data(data)
+    return kind is not None and kind.of_any_size
 
 
 def data_paths(data: str) -> list[Path]:
@@ -60,26 +117,17 @@ def data_paths(data: str) -> list[Path]:
     >>> data_paths("cifar10:nowhere"), data_paths("digits"), data_paths("photos")
     ([PosixPath('nowhere/cifar-10-batches-py')], [], [PosixPath('photos')])
     """
-    name, colon, location = data.partition(":")
-    if colon and name in TORCHVISION_FOLDERS:
-        subfolder = Path(location) / TORCHVISION_FOLDERS[name]
-        return [subfolder if subfolder.exists() or not os.path.isdir(location) else Path(location)]
-    if is_user_data(data):
+    kind, location = split_data(data)
+    if kind is USER or not location:
         return []
-    return [Path(location if name == "hf" else data)] if data != "digits" else []
+    below = Path(location) / (kind.folder if kind is not None else "")
+    return [below if below.exists() or not os.path.isdir(location) else Path(location)]
 
 
 def is_local(data: str) -> bool:
-    """Whether a data set is on this disk, so that opening it needs no network: a data set named in a received file is
-    opened only then.
-
-    A local Hugging Face data set is a folder written by `save_to_disk`, or a Parquet file.
-    """
-    name, _, location = data.partition(":")
-    if name == "hf":
-        saved = any((Path(location) / file).is_file() for file in ("dataset_dict.json", "state.json"))
-        return saved or (Path(location).suffix == ".parquet" and Path(location).is_file())
-    return data == "digits" or any(os.path.exists(path) for path in data_paths(data))
+    """Whether a data set is on this disk; one that is named in a received file is opened only then."""
+    kind, location = split_data(data)
+    return kind is not None and kind.is_local(location)
 
 
 def image_file_paths(data: str, sample_ids: Sequence[str]) -> list[Path]:

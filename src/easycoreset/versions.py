@@ -13,12 +13,23 @@ PACKAGES = ("easycoreset", "torch", "torchvision", "numpy", "pyarrow", "scikit-l
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    result = {"python": platform.python_version(), "platform": platform.platform(), **source_commit()}
+    """Versions of Python, of the source and of the packages that results depend on."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **source_commit(),
+        **package_versions(),
+    }
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    found: dict[str, str] = {}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            result[name] = version(name)
-    return result
+            found[name] = version(name)
+    return found
 
 
 def command_line() -> str | None:

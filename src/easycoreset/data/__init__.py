@@ -1,19 +1,28 @@
-"""Data sets: batches of images with stable indices, ids and labels. One file and one line of `DATA` per kind."""
+"""Data sets: batches of images with stable indices, ids and labels. One file per kind, and one entry of `DATA`."""
 
 import os
 import re
-from pathlib import Path
 
 from easycoreset.data.cache import add_to_cache, cached_sources, enable_cache, get_cached
-from easycoreset.data.source import Batch, Source, Split
-from easycoreset.data_specs import MANIFESTS, data_name, has_image_files, is_manifest, needs_image_size
+from easycoreset.data.source import Batch, Reading, Source, Split
+from easycoreset.data_specs import (
+    DATA,
+    MANIFESTS,
+    DataKind,
+    data_name,
+    has_image_files,
+    is_manifest,
+    needs_image_size,
+    split_data,
+)
 from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.members import load_attribute
-from easycoreset.user_modules import is_user_spec
 
 __all__ = [
     "DATA",
     "Batch",
+    "DataKind",
+    "Reading",
     "Source",
     "Split",
     "cached_sources",
@@ -25,15 +34,6 @@ __all__ = [
     "needs_image_size",
     "open_source",
 ]
-
-DATA = {
-    "digits": "easycoreset.data.digits:load_digits",
-    "cifar10": "easycoreset.data.cifar:load_cifar10",
-    "cifar100": "easycoreset.data.cifar:load_cifar100",
-    "mnist": "easycoreset.data.mnist:load_mnist",
-    "fashion-mnist": "easycoreset.data.mnist:load_fashion_mnist",
-    "hf": "easycoreset.data.huggingface:load_hf",
-}
 
 
 def make_path_absolute(data: str) -> str:
@@ -70,68 +70,42 @@ def open_source(
     >>> open_source("digits").shape
     (1, 8, 8)
     """
-    if not data:
-        raise UsageError("data must be named; got ''")
-    if image_size is not None and not needs_image_size(data):
+    kind, location = _find_kind(data)
+    if image_size is not None and not kind.of_any_size:
         raise UsageError(
             f"image_size is for image folders, manifests and hf:NAME; got {image_size} for data {quote(data)}"
         )
-    if skip_unreadable and not has_image_files(data):
+    if skip_unreadable and not kind.image_files:
         raise UsageError(f"skip_unreadable is for image folders and manifests; got data {quote(data)}")
-    if classes is not None and data.partition(":")[0] in DATA and not data.startswith("hf:"):
+    if classes is not None and kind.own_classes:
         raise UsageError(f"classes must be left out for data {quote(data)}, which has its own; got {quote(classes)}")
-    key = (data, image_size, num_workers, skip_unreadable, classes)
+    reading = Reading(image_size, num_workers, skip_unreadable, classes, download)
+    key = (data, *reading[:4])
     cached = get_cached(key)
-    return add_to_cache(key, _open(*key, download)) if cached is None else cached
+    return add_to_cache(key, load_attribute("data", kind.load)(location, reading)) if cached is None else cached
 
 
-def _open(
-    data: str, image_size: int | None, num_workers: int, skip_unreadable: bool, classes: str | None, download: bool
-) -> Source:
-    """Open a data set; its spelling decides which loader is used."""
-    path = Path(data)
-    if data.partition(":")[0] in DATA:
-        return _open_named(data, image_size, num_workers, classes, download)
-    if has_image_files(data):
-        from easycoreset.data.folder import load_folder
-        from easycoreset.data.image_files import ReadOptions
-        from easycoreset.data.manifest import load_manifest
+def _find_kind(data: str) -> tuple[DataKind, str]:
+    """The kind and the location of a data set that can be opened.
 
-        reading = ReadOptions(
-            image_size=image_size or 64, num_workers=num_workers, skip_unreadable=skip_unreadable, classes=classes
-        )
-        return load_folder(path, reading) if path.is_dir() else load_manifest(path, reading)
-    if path.suffix == ".npz":
-        from easycoreset.data.arrays import load_npz
-
-        return load_npz(path, classes)
-    if is_user_spec(data):
-        from easycoreset.data.user_data import load_user_data
-
-        return load_user_data(data, classes)
-    if os.path.exists(path):
+    Raises:
+        UsageError: the kind is unknown, or a location is missing or given where there is none.
+    """
+    if not data:
+        raise UsageError("data must be named; got ''")
+    kind, location = split_data(data)
+    name = data.partition(":")[0]
+    if kind is not None and name in DATA and bool(location) != bool(kind.location):
+        what = {"DIR": "folder", "NAME": "name"}.get(kind.location)
+        if what is None:
+            raise UsageError(f"data: {name} is bundled and takes no folder; got {quote(location)}")
+        raise UsageError(f"data: {name} needs its {what}, as in {name}:{kind.location}")
+    if kind is not None:
+        return kind, location
+    if os.path.exists(data):
         raise UsageError(
             f"data: {quote(data)} is neither a folder nor an .npz file nor a manifest ({', '.join(MANIFESTS)})"
         )
-    name = data.partition(":")[0]
     if re.fullmatch(r"[\w-]+", name):
         raise UsageError(f"data: no folder and no data set {quote(name)}: {suggest_name(name, DATA)}")
     raise UsageError(f"data: {quote(data)}: no such file or folder")
-
-
-def _open_named(data: str, image_size: int | None, num_workers: int, classes: str | None, download: bool) -> Source:
-    """Open a data set listed in `DATA`."""
-    name, _, folder = data.partition(":")
-    load = load_attribute("data", DATA[name])
-    if name == "digits":
-        if folder:
-            raise UsageError(f"data: digits is bundled and takes no folder; got {quote(folder)}")
-        return load()
-    if not folder:
-        raise UsageError(
-            f"data: {name} needs its {'name' if name == 'hf' else 'folder'}, as in {name}:"
-            f"{'NAME' if name == 'hf' else 'DIR'}"
-        )
-    if name == "hf":
-        return load(folder, image_size=image_size, num_workers=num_workers, classes=classes)
-    return load(Path(folder), download=download)

@@ -8,7 +8,7 @@ import numpy as np
 from easycoreset.arrays import list_npz, read_npz
 from easycoreset.data.classes import number_classes
 from easycoreset.data.images import channel_statistics, memory_split
-from easycoreset.data.source import Ints, Source
+from easycoreset.data.source import Ints, Reading, Source
 from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.tables.holdout import hold_out
 
@@ -21,11 +21,12 @@ ARRAY_NAMES = (  # names of the arrays: training images and labels, test images 
 )
 
 
-def load_npz(path: Path, classes: str | None = None) -> Source:
+def load_npz(location: str, reading: Reading) -> Source:
     """Open images uint8 [N,H,W] or [N,H,W,C] or float in [0,1], and labels [N]; pickled arrays are never loaded.
 
     The arrays are named x and y (x_test, y_test), or as in `SPELLINGS`.
     """
+    path = Path(location)
     array_names = list_npz(path)
     names = next((names for names in ARRAY_NAMES if set(names[:2]) <= set(array_names)), None)
     if names is None:
@@ -37,7 +38,7 @@ def load_npz(path: Path, classes: str | None = None) -> Source:
     parts: dict[str, Part] = {"train": (*_check(path, arrays, *names[:2]), names[0])}
     if set(names[2:]) & set(arrays):
         parts["test"] = (*_check(path, arrays, *names[2:]), names[2])
-    source = make_array_source(str(path), parts, classes)
+    source = make_array_source(str(path), parts, reading.classes)
     unused = [name for name in array_names if name in ("val_images", "x_val", "x_valid") and "test" in parts]
     return replace(
         source, notes=[*source.notes, *(f"{name} is not used: {names[2]} is the test split" for name in unused)]

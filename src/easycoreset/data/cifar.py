@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from easycoreset.data.images import memory_split
-from easycoreset.data.source import Source
+from easycoreset.data.source import Reading, Source
 from easycoreset.errors import EasycoresetWarning, UsageError, quote, shorten
 
 CIFAR10 = {
@@ -30,10 +30,11 @@ CIFAR100 = {
 }
 
 
-def load_cifar10(folder: Path, download: bool = False) -> Source:
+def load_cifar10(location: str, reading: Reading) -> Source:
     """60,000 colour images of 32x32 pixels in 10 classes."""
+    folder = Path(location)
     root = folder / "cifar-10-batches-py"
-    _fetch("CIFAR10", folder, root, CIFAR10, download)
+    _fetch("CIFAR10", folder, root, CIFAR10, reading.download)
     files = {name: _read(root / name, md5) for name, md5 in CIFAR10.items()}
     parts = {"train": [files[f"data_batch_{k}"] for k in range(1, 6)], "test": [files["test_batch"]]}
     names = _names(files["batches.meta"], b"label_names", root)
@@ -42,10 +43,11 @@ def load_cifar10(folder: Path, download: bool = False) -> Source:
     )
 
 
-def load_cifar100(folder: Path, download: bool = False) -> Source:
+def load_cifar100(location: str, reading: Reading) -> Source:
     """60,000 colour images of 32x32 pixels in 100 classes."""
+    folder = Path(location)
     root = folder / "cifar-100-python"
-    _fetch("CIFAR100", folder, root, CIFAR100, download)
+    _fetch("CIFAR100", folder, root, CIFAR100, reading.download)
     files = {name: _read(root / name, md5) for name, md5 in CIFAR100.items()}
     parts = {"train": [files["train"]], "test": [files["test"]]}
     names = _names(files["meta"], b"fine_label_names", root)

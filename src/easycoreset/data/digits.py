@@ -3,11 +3,11 @@
 import numpy as np
 
 from easycoreset.data.images import memory_split
-from easycoreset.data.source import Source
+from easycoreset.data.source import Reading, Source
 from easycoreset.tables.holdout import hold_out
 
 
-def load_digits() -> Source:
+def load_digits(location: str, reading: Reading) -> Source:
     """1,797 grey images of 8x8 pixels in 10 classes; a stratified fifth is the test split."""
     from sklearn import datasets
 

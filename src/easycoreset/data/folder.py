@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import features
 
 from easycoreset.data.classes import format_names, number_classes
-from easycoreset.data.image_files import ListedImages, ReadOptions, hold_out_listed, open_listed
-from easycoreset.data.source import Source
+from easycoreset.data.image_files import ListedImages, hold_out_listed, open_listed
+from easycoreset.data.source import Reading, Source
 from easycoreset.data.split_names import choose_splits, normalise_name, parse_split_name
 from easycoreset.errors import UsageError
 
@@ -19,7 +19,7 @@ HIDDEN = (".", "__MACOSX", "Thumbs.db", "desktop.ini")  # name prefixes of files
 MAX_SHOWN = 6  # kinds of skipped files listed in a message
 
 
-def load_folder(root: Path, reading: ReadOptions) -> Source:
+def load_folder(location: str, reading: Reading) -> Source:
     """Open a folder of class folders of images.
 
     The folders of splits are recognised by their usual names (`split_names.py`) if they contain folders and no images.
@@ -27,6 +27,7 @@ def load_folder(root: Path, reading: ReadOptions) -> Source:
     Raises:
         UsageError: no images, an empty class, folders whose role is unclear, or unreadable images.
     """
+    root = Path(location)
     notes: list[str] = []
     train, test = _find_splits(root, notes)
     names = _class_names(root if train is None else root / train)

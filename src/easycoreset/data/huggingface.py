@@ -12,7 +12,7 @@ from easycoreset.data import images
 from easycoreset.data.classes import number_classes
 from easycoreset.data.image_files import IMAGENET_MEAN, IMAGENET_STD, map_images, white_note
 from easycoreset.data.images import FileImages, MemoryImages, channel_statistics
-from easycoreset.data.source import Images, Ints, Source, Split
+from easycoreset.data.source import Images, Ints, Reading, Source, Split
 from easycoreset.data.split_names import choose_splits
 from easycoreset.errors import UsageError, quote
 from easycoreset.image_decoding import ORIENTATION, decode_image, find_white_value, open_image
@@ -28,8 +28,8 @@ T = TypeVar("T")
 ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
-def load_hf(name: str, image_size: int | None = None, num_workers: int = 2, classes: str | None = None) -> Source:
-    """Open the data set `name`; images of several sizes are resized and cropped to `image_size`.
+def load_hf(name: str, reading: Reading) -> Source:
+    """Open the data set `name`; images of several sizes are resized and cropped to `reading.image_size`.
 
     Raises:
         UsageError: the extra, the data set or its image or label column is missing, or images are unreadable.
@@ -45,7 +45,7 @@ def load_hf(name: str, image_size: int | None = None, num_workers: int = 2, clas
     chosen = {"train": train[0], **({"test": labelled[0]} if labelled else {})}
     named = getattr(features[label], "names", None) or ()
     part_labels = {part: all_labels[split] for part, split in chosen.items()}
-    names, labels, notes = number_classes(part_labels, f"hf:{name}", classes, known_names=named)
+    names, labels, notes = number_classes(part_labels, f"hf:{name}", reading.classes, known_names=named)
     parts = {part: (dataset[split], np.arange(len(dataset[split]), dtype=np.int64)) for part, split in chosen.items()}
     if not labelled:
         part_rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
@@ -57,7 +57,7 @@ def load_hf(name: str, image_size: int | None = None, num_workers: int = 2, clas
     elif labelled[0] != "test":
         notes.append(f"split {quote(labelled[0])} is the test split")
     files = {part: EncodedImages(data, image, rows) for part, (data, rows) in parts.items()}
-    images_of, shape = _decode(files, image_size, num_workers, notes)
+    images_of, shape = _decode(files, reading.image_size, reading.num_workers, notes)
     splits: dict[str, Split] = {}
     for part, (data, rows) in parts.items():
         ids = _ids(data, rows)

@@ -14,7 +14,7 @@ import torch
 from easycoreset.console import log, printable_name
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages
-from easycoreset.data.source import Images, Ints, Source, Split
+from easycoreset.data.source import Images, Ints, Reading, Source, Split
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.image_decoding import (
     decode_image,
@@ -28,6 +28,7 @@ from easycoreset.tables.holdout import hold_out_by_id
 
 K = TypeVar("K")
 T = TypeVar("T")
+IMAGE_SIZE = 64  # pixels, unless it is said otherwise
 MAX_FULL_CHECK = 50_000  # images; a large data set up to this size is decoded once to find unreadable ones
 BIT_DEPTH_SAMPLE = 1000  # images of a very large data set whose bit depth is examined
 MAX_QUEUED = 1000  # images that are handed to the threads at a time, to bound memory
@@ -49,16 +50,6 @@ class ListedImages:
         return ListedImages([self.paths[row] for row in rows], self.labels[rows], [self.ids[row] for row in rows])
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReadOptions:
-    """Options for reading image files: side in pixels, workers, skipping of unreadable images, `--classes N|FILE`."""
-
-    image_size: int = 64
-    num_workers: int = 2
-    skip_unreadable: bool = False
-    classes: str | None = None
-
-
 def hold_out_listed(samples: ListedImages) -> tuple[dict[str, ListedImages], str]:
     """Divide samples that have no test split into a training and a test split; returns also a note for the user."""
     train, test = hold_out_by_id(samples.labels, samples.ids)
@@ -70,7 +61,7 @@ def open_listed(
     name: str,
     parts: dict[str, ListedImages],
     class_names: Sequence[str],
-    reading: ReadOptions,
+    reading: Reading,
     notes: list[str],
     augmentation: Literal["none", "flip"] = "none",
 ) -> Source:
@@ -80,7 +71,7 @@ def open_listed(
         UsageError: images are unreadable (all are named); with `skip_unreadable`, only if more than half of the images
             or all images of a class are.
     """
-    size = reading.image_size
+    size = reading.image_size or IMAGE_SIZE
     notes = [f"images are resized and cropped to {size} pixels (--image-size)", *notes]
     paths = [path for part in parts.values() for path in part.paths]
     small = len(paths) * size**2 * 3 <= images.MEMORY_LIMIT

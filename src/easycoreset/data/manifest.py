@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from easycoreset.console import printable_name
 from easycoreset.data.classes import format_names, number_classes
-from easycoreset.data.image_files import ListedImages, ReadOptions, hold_out_listed, open_listed
-from easycoreset.data.source import Source
+from easycoreset.data.image_files import ListedImages, hold_out_listed, open_listed
+from easycoreset.data.source import Reading, Source
 from easycoreset.data.split_names import TEST, TRAIN, choose_splits, parse_split_name
 from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.parquet import read_table
@@ -24,7 +24,7 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 Columns = dict[str, list[Any]]
 
 
-def load_manifest(file: Path, reading: ReadOptions) -> Source:
+def load_manifest(location: str, reading: Reading) -> Source:
     """Open the images that a manifest lists; sample ids are the paths as written in it.
 
     `number_classes` interprets the labels; without test rows a seeded, stratified fifth is held out. Column names may
@@ -34,6 +34,7 @@ def load_manifest(file: Path, reading: ReadOptions) -> Source:
         UsageError: an unreadable table, invalid columns, paths, labels or splits, or unreadable images; the message
             names them.
     """
+    file = Path(location)
     columns = _read(file)
     notes: list[str] = []
     rows = _distinct_rows(file, columns, notes)

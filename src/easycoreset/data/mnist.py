@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from easycoreset.data.images import memory_split
-from easycoreset.data.source import Source, Split
+from easycoreset.data.source import Reading, Source, Split
 from easycoreset.errors import UsageError, quote
 
 MAX_BYTES = 2**30  # of the arrays in a file
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
-def load_mnist(folder: Path, download: bool = False) -> Source:
-    """70,000 grey 28x28 images of handwritten digits; `folder` holds MNIST/raw/ or its files, gzipped or not."""
-    names = [str(k) for k in range(10)]
-    return Source(f"mnist:{folder}", _splits("MNIST", folder, download), names, (1, 28, 28), (0.1307,), (0.3081,))
+def load_mnist(location: str, reading: Reading) -> Source:
+    """70,000 grey 28x28 images of handwritten digits; `location` holds MNIST/raw/ or its files, gzipped or not."""
+    splits = _splits("MNIST", Path(location), reading.download)
+    return Source(f"mnist:{location}", splits, [str(k) for k in range(10)], (1, 28, 28), (0.1307,), (0.3081,))
 
 
-def load_fashion_mnist(folder: Path, download: bool = False) -> Source:
-    """70,000 grey 28x28 images of clothes; `folder` holds FashionMNIST/raw/ or the files, gzipped or not."""
-    splits = _splits("FashionMNIST", folder, download)
-    return Source(f"fashion-mnist:{folder}", splits, FASHION, (1, 28, 28), (0.286,), (0.353,), "crop-flip")
+def load_fashion_mnist(location: str, reading: Reading) -> Source:
+    """70,000 grey 28x28 images of clothes; `location` holds FashionMNIST/raw/ or the files, gzipped or not."""
+    splits = _splits("FashionMNIST", Path(location), reading.download)
+    return Source(f"fashion-mnist:{location}", splits, FASHION, (1, 28, 28), (0.286,), (0.353,), "crop-flip")
 
 
 def _splits(kind: str, folder: Path, download: bool) -> dict[str, Split]:

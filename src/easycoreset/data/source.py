@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,24 @@ class Batch:
     index: Tensor
     x: Tensor
     y: Tensor
+
+
+class Reading(NamedTuple):
+    """How a data set is read.
+
+    Attributes:
+        image_size: side in pixels to which images of any size are resized and cropped; None: see the kind of data set.
+        num_workers: worker processes that decode images too large for memory.
+        skip_unreadable: leave out images that cannot be read.
+        classes: number of classes, or a file of their names in order; None for the classes that occur.
+        download: let the source download missing files.
+    """
+
+    image_size: int | None = None
+    num_workers: int = 2
+    skip_unreadable: bool = False
+    classes: str | None = None
+    download: bool = False
 
 
 class Images(Protocol):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from easycoreset.data.arrays import check_arrays, make_array_source
-from easycoreset.data.source import Source
+from easycoreset.data.source import Reading, Source
 from easycoreset.data.split_names import choose_splits
 from easycoreset.errors import UsageError, quote
 from easycoreset.members import load_attribute
@@ -15,7 +15,7 @@ from easycoreset.members import load_attribute
 Part = tuple[np.ndarray, np.ndarray]  # images [N,H,W,C], labels [N]
 
 
-def load_user_data(data: str, classes: str | None = None) -> Source:
+def load_user_data(data: str, reading: Reading) -> Source:
     """Call `module:function` and load its result into memory.
 
     The result is a map-style data set of (image, label), or arrays (x, y): x [N,H,W], [N,H,W,C] or [N,C,H,W], uint8 or
@@ -35,7 +35,7 @@ def load_user_data(data: str, classes: str | None = None) -> Source:
     except Exception as error:  # a user's function may raise anything
         message = " ".join(str(error).split())
         raise UsageError(f"data {quote(data)} cannot be read: {type(error).__name__}: {message}") from None
-    return make_array_source(data, {split: (*part, split) for split, part in parts.items()}, classes)
+    return make_array_source(data, {split: (*part, split) for split, part in parts.items()}, reading.classes)
 
 
 def _parts(result: Any) -> dict[str, Any]:

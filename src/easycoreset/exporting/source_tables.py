@@ -135,10 +135,8 @@ def find_data(options: ExportOptions, tables: SourceTables) -> str | None:
     if not tables.coreset_or_scores.provenance.get("fingerprint"):  # the data set in the record could not be verified
         return None
     run = read_record_beside(tables.scores_file, "run.json")
-    scored_data = run.get("given", {}).get("data")
-    scored_data = scored_data if scored_data and is_local(scored_data) else None
-    data_name = tables.coreset_or_scores.provenance.get("data")
-    return scored_data or (data_name if data_name == "digits" else None)
+    recorded = (run.get("given", {}).get("data"), tables.coreset_or_scores.provenance.get("data"))
+    return next((data for data in recorded if isinstance(data, str) and is_local(data)), None)
 
 
 def _table_kind(file: Path) -> str:
