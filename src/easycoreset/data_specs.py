@@ -121,7 +121,7 @@ def data_paths(data: str) -> list[Path]:
     if kind is USER or not location:
         return []
     below = Path(location) / (kind.folder if kind is not None else "")
-    return [below if below.exists() or not os.path.isdir(location) else Path(location)]
+    return [below if os.path.exists(below) or not os.path.isdir(location) else Path(location)]
 
 
 def is_local(data: str) -> bool:

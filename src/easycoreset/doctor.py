@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from easycoreset.documents import DataTable, Section
 from easycoreset.models.thin_resnet import thin_resnet
 from easycoreset.versions import versions
 
@@ -60,3 +61,23 @@ def measure_speed(device: torch.device, seconds: float = 1.0) -> dict[str, float
         return {"thin_resnet_images_per_second": round(128 * n_steps / (time.perf_counter() - start), 1)}
     finally:
         torch.set_num_threads(threads)
+
+
+def describe_diagnosis(diagnosis: dict[str, Any]) -> Section:
+    """A diagnosis as a table."""
+    rows = [
+        ["" if number else part, name, value]
+        for part, facts in diagnosis.items()
+        for number, (name, value) in enumerate(_flatten_facts(facts))
+    ]
+    return Section("Diagnosis", tables=[DataTable("", ["part", "what", "found"], rows)], brief=True)
+
+
+def _flatten_facts(facts: Any, name: str = "") -> list[tuple[str, str]]:
+    """Name and value of every fact, including nested ones, as text."""
+    if isinstance(facts, dict):
+        return [pair for key, value in facts.items() for pair in _flatten_facts(value, f"{name} {key}".strip())]
+    if isinstance(facts, list):
+        facts = ", ".join(map(str, facts)) or None
+    words = {True: "yes", False: "no", None: "none"}
+    return [(name, words[facts] if facts is None or isinstance(facts, bool) else str(facts))]

@@ -195,7 +195,7 @@ def test_the_command(noisy, tmp_path, cli):
         "--out",
         tmp_path / "audit",
     )
-    assert ran.code == 0 and "mislabelled" in ran.out and named(ran.out, "at 60", "aum", "0."), ran.err
+    assert ran.code == 0 and "mislabelled" in ran.out and named(ran.out, "aum", " 60 ", "0."), ran.err
     page = (tmp_path / "audit" / "report.html").read_text()
     summary = json.loads((tmp_path / "audit" / "run.json").read_text())["summary"]
     suspects = summary["likely_mislabelled"]

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from easycoreset import Coreset, Scores, UsageError, audit, evaluate, export, open_source, select, train
+from easycoreset.console import format_percent
 from easycoreset.exporting import FORMATS
 from easycoreset.options.exporting import SUFFIXES, Form
 from support.messages import FEW_SAMPLES, named
@@ -384,7 +385,7 @@ class TestCards:
         assert text.startswith("# Data card: ") and named(text.splitlines()[0], "719", "1438", "digits")
         before, after = coreset.class_counts()
         for k in range(10):
-            assert f"| {k} | {before[k]} | {after[k]} | {after[k] / before[k]:.1%} |" in text
+            assert f"| {k} | {before[k]} | {after[k]} | {format_percent(after[k] / before[k])} |" in text
         middle = np.median(scores["aign"][~coreset.keep].astype(float))
         (line,) = [line for line in text.splitlines() if line.startswith("| aign | dropped |")]
         assert line.split(" | ")[4] == f"{middle:.4g}"
@@ -394,7 +395,7 @@ class TestCards:
         _, file, scores = odd
         export(file, format="card", out=tmp_path / "card.md")
         text = (tmp_path / "card.md").read_text()
-        assert '| d"o g | 4 | 1 | 25.0% |' in text and "| loss | dropped | 1 | 3.25 | 4.5 | 5.5 | 7 | 1 |" in text
+        assert '| d"o g | 4 | 1 | 25% |' in text and "| loss | dropped | 1 | 3.25 | 4.5 | 5.5 | 7 | 1 |" in text
         (tmp_path / "scores.parquet").unlink()
         names = ["<b>|x", "`y`"]
         plain = Scores(
@@ -403,7 +404,7 @@ class TestCards:
         Coreset.from_order(np.array([0]), plain, np.array([2.0], np.float32)).write(file)
         export(file, format="card", out=tmp_path / "again.md")
         text = (tmp_path / "again.md").read_text()
-        assert r"| &lt;b>\|x | 4 | 1 | 25.0% |" in text and named(text, "No sample", r"class \`y\`")
+        assert r"| &lt;b>\|x | 4 | 1 | 25% |" in text and named(text, "No sample", r"class \`y\`")
         assert "| loss |" not in text and "| fraction |" not in text
 
     def test_of_a_model_and_of_an_evaluation(self, half, tmp_path):
@@ -421,7 +422,7 @@ class TestCards:
         text = (tmp_path / "again.md").read_text()
         summary = result.summary()
         for line in (summary["clean"], *summary["attacked"]):
-            assert " | ".join(f"{100 * line[key]:.2f}" for key in ("accuracy", "low", "high")) in text
+            assert " | ".join(f"{100 * line[key]:.4g}" for key in ("accuracy", "low", "high")) in text
         assert all(
             said in text for said in ("digits-cnn", "| updates | 5 |", "trades:eps=0.1:steps=1", "| seed | 0 |", "719")
         )

@@ -13,7 +13,7 @@ from plans import plan, recipe, run
 import easycoreset as ec
 from easycoreset import UsageError
 from easycoreset.options import CompareOptions
-from easycoreset.reporting.contrasts import measure_contrasts, read_results
+from easycoreset.reporting.contrasts import ComparisonResults, read_results
 from easycoreset.statistics import read_plans
 from easycoreset.workflow import recipes
 from easycoreset.workflow.comparing import plan_comparison
@@ -287,7 +287,7 @@ def test_a_changed_method_is_not_the_one_that_was_declared(tiny, tmp_path, monke
             del sys.modules[name]
         importlib.invalidate_caches()
         run(tiny("declared_mine:pick"), out)
-        declared.append(measure_contrasts(out, read_results(out)))
+        declared.append(ComparisonResults(out).contrasts)
     first, second = (next(c for c in found if c.declared) for found in declared)
     assert first.verdict != "provisional" and second.gains == first.gains  # of the cells that were declared
     assert any(c.note.startswith("added on") and len(c.gains) == 2 and c.gains != first.gains for c in declared[1])
@@ -295,7 +295,7 @@ def test_a_changed_method_is_not_the_one_that_was_declared(tiny, tmp_path, monke
     table = read_results(out).to_pylist()
     assert len({row["cell"] for row in table if row["method"] == "declared_mine:pick"}) == 2  # of the new code
     run(tiny("declared_mine:pick"), out, prune=True)  # the declared contrast still names the old cells
-    assert next(c for c in measure_contrasts(out, read_results(out)) if c.declared).gains == first.gains
+    assert next(c for c in ComparisonResults(out).contrasts if c.declared).gains == first.gains
 
 
 MINE = """
@@ -311,9 +311,9 @@ def pick(scores, count, seed):
 def test_a_contrast_in_updates_does_not_rest_on_epochs(tiny, tmp_path, inline):
     out = tmp_path / "grid"
     run(tiny("hardest"), out)
-    before = measure_contrasts(out, read_results(out))[0]
+    before = ComparisonResults(out).contrasts[0]
     run(tiny("hardest", updates=[], epochs=2), out)
-    found = measure_contrasts(out, read_results(out))
+    found = ComparisonResults(out).contrasts
     assert found[0].declared and found[0].plan.unit == "updates" and found[0].gains == before.gains
     assert {(c.plan.unit, c.declared) for c in found} >= {("updates", True), ("epochs", False)}
 
@@ -321,9 +321,9 @@ def test_a_contrast_in_updates_does_not_rest_on_epochs(tiny, tmp_path, inline):
 def test_what_a_later_start_leaves_out_stays(tiny, tmp_path, inline):
     out = tmp_path / "grid"
     run(tiny("hardest"), out)
-    before = measure_contrasts(out, read_results(out))[0]
+    before = ComparisonResults(out).contrasts[0]
     run(tiny("middle"), out)
-    after = measure_contrasts(out, read_results(out))
+    after = ComparisonResults(out).contrasts
     assert {"hardest", "middle"} <= set(read_results(out)["method"].to_pylist())  # the page shows the union
     assert (after[0].method, after[0].declared, after[0].gains) == ("hardest", True, before.gains)
 

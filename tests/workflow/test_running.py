@@ -97,7 +97,7 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
     original = evaluation.evaluate
     load = arrays.load_digits
     opened = []
-    monkeypatch.setattr(arrays, "load_digits", lambda: opened.append(1) or load())
+    monkeypatch.setattr(arrays, "load_digits", lambda *place: opened.append(1) or load(*place))
 
     def cut_off(**more):
         raise KeyboardInterrupt

@@ -5,21 +5,11 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from easycoreset.cli.comparison_output import results_table, show_comparison, show_declared, show_demo, show_estimate
 from easycoreset.cli.flags import convert_flag, show_default
-from easycoreset.cli.output import (
-    Output,
-    show_analysis,
-    show_audit,
-    show_doctor,
-    show_evaluation,
-    show_prediction,
-    show_report,
-    show_run,
-    show_run_comparison,
-    show_selection,
-)
-from easycoreset.errors import GridError, RunError
+from easycoreset.cli.output import Output, show
+from easycoreset.cli.plans import NEXT, run_grid, show_declared, show_dry_run
+from easycoreset.documents import DataTable, Section
+from easycoreset.errors import RunError
 from easycoreset.options import (
     AnalyzeOptions,
     AuditOptions,
@@ -63,34 +53,25 @@ def demo(*, out: Path, workers: int = 2, overwrite: Annotated[bool, Parameter(ne
         workers: number of worker processes, one thread each.
         overwrite: replace another experiment in the folder.
     """
-    from easycoreset.reporting import check_page_writable
-    from easycoreset.reporting import report as run_report
-    from easycoreset.workflow.comparing import run_comparison
-
-    check_page_writable(out)
-    results = run_comparison(CompareOptions(recipe="digits", workers=workers, overwrite=overwrite, out=out))
-    run_report(out=out)
-    show_demo(results, out)
+    options = CompareOptions(recipe="digits", workers=workers, overwrite=overwrite, out=out)
+    run_grid(options, *NEXT)
 
 
 @app.command
 def run(options: Annotated[PipelineOptions, Flat]) -> None:
     """Make a report from a folder of labelled images: score, audit, select, train, evaluate."""
-    from easycoreset.reporting import check_page_writable
-    from easycoreset.reporting import report as run_report
-    from easycoreset.workflow.estimate import estimate
+    from easycoreset.reporting import check_page_writable, write_report
     from easycoreset.workflow.running import plan_run
     from easycoreset.workflow.running import run as run_all
 
     if options.dry_run:
-        steps = list(plan_run(options)[1].values())
-        show_estimate(estimate(steps, options.out, options.device, options.workers or 1))
+        show_dry_run(list(plan_run(options)[1].values()), options)
         return
     check_page_writable(options.out)
     comparison = run_all(**vars(options))
     if comparison is not None:
-        run_report(out=options.out)
-        show_run_comparison(comparison, options.out)
+        value = {**comparison, "folder": str(options.out)}
+        show(value, write_report(options.out), options.out / "report.html")
 
 
 @app.command
@@ -99,63 +80,64 @@ def compare(options: Annotated[CompareOptions, Flat]) -> None:
 
     Any option of another step is --STEP.OPTION (`--score.epochs 30`); several values of an option are an axis (--vary).
     """
-    from easycoreset.reporting import check_page_writable
-    from easycoreset.reporting import report as run_report
-    from easycoreset.workflow.comparing import WORKERS, plan_comparison, preregister_comparison, run_comparison
-    from easycoreset.workflow.estimate import estimate
+    from easycoreset.workflow.comparing import WORKERS, plan_comparison, preregister_comparison
 
     if options.dry_run:
-        plan = plan_comparison(options)
-        show_estimate(estimate(plan.targets, options.out, options.device, options.workers or WORKERS))
-        return
-    check_page_writable(options.out)
-    if options.preregister:
+        show_dry_run(plan_comparison(options).targets, options, WORKERS)
+    elif options.preregister:
         show_declared(preregister_comparison(options), options.out)
-        return
-    try:
-        run_comparison(options, render_progress=results_table)
-    except GridError:  # the finished cells are still reported
-        run_report(out=options.out)
-        raise
-    run_report(out=options.out)
-    show_comparison(options.out)
+    else:
+        run_grid(options)
 
 
 @app.command
 def score(options: Annotated[ScoreOptions, Flat]) -> None:
     """Train a model and score how hard every sample is."""
+    from easycoreset.documents.summaries import describe_run_summary, summarise_hardness
     from easycoreset.scoring import score as run_scoring
     from easycoreset.scoring import scores_file
 
     scores = run_scoring(**vars(options))
-    show_run(read_record(options.out / "run.json"), scores_file(options.out, options.split), scores)
+    record, file = read_record(options.out / "run.json"), scores_file(options.out, options.split)
+    text, table = describe_run_summary(record["summary"]), summarise_hardness(scores.columns)
+    show({**record, "file": str(file)}, [Section("Scores", [text], tables=[table], brief=True)], file)
 
 
 @app.command
 def select(options: Annotated[SelectOptions, Flat]) -> None:
     """Select a coreset by scores."""
+    from easycoreset.documents.summaries import count_classes
     from easycoreset.selection import select as run_selection
 
     coreset = run_selection(**vars(options))
-    show_selection(read_record(options.out.with_suffix(".json")), coreset, options.out)
+    value = read_record(options.out.with_suffix(".json")) | {"file": str(options.out), "kept": len(coreset)}
+    before, after = (counts.tolist() for counts in coreset.class_counts())
+    names = coreset.provenance.get("class_names", ())
+    table = count_classes([*names, *map(str, range(len(names), len(before)))], before, after)
+    text = f"{coreset.provenance['method']} keeps {len(coreset)} of {len(coreset.keep)} samples"
+    show(value, [Section("Coreset", [text], tables=[table], brief=True)], options.out)
 
 
 @app.command
 def train(options: Annotated[TrainOptions, Flat]) -> None:
     """Train on a coreset or on all data, by an objective."""
+    from easycoreset.documents.summaries import describe_run_summary
     from easycoreset.training import train as run_training
 
     run_training(**vars(options))
-    show_run(read_record(options.out / "run.json"), options.out / "model.safetensors")
+    record, file = read_record(options.out / "run.json"), options.out / "model.safetensors"
+    show({**record, "file": str(file)}, [], describe_run_summary(record["summary"]), file)
 
 
 @app.command
 def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
     """Measure clean and adversarial accuracy, with checks of the attack."""
+    from easycoreset.documents.summaries import describe_outcomes
     from easycoreset.evaluation import evaluate as run_evaluation
 
     result = run_evaluation(**vars(options))
-    show_evaluation(read_record(options.out / "evaluation.json"), options.out)
+    record, file = read_record(options.out / "evaluation.json"), options.out / "evaluation.json"
+    show({**record, "folder": str(options.out)}, describe_outcomes(record["summary"]), file)
     if options.strict and result.warnings:
         raise RunError(f"strict: {len(result.warnings)} of {len(result.checks)} checks give a warning")
 
@@ -163,34 +145,29 @@ def evaluate(options: Annotated[EvaluateOptions, Flat]) -> None:
 @app.command
 def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
     """Test whether easy samples are less vulnerable, far from the boundary, and easy for every model."""
-    from easycoreset.reporting import check_page_writable
-    from easycoreset.reporting import report as run_report
+    from easycoreset.reporting import check_page_writable, write_report
     from easycoreset.workflow.analyzing import Analysis
     from easycoreset.workflow.analyzing import analyze as run_analysis
-    from easycoreset.workflow.estimate import estimate
 
     if options.dry_run:
-        steps = list(Analysis(options).steps.values())
-        show_estimate(estimate(steps, options.out, options.device, options.workers or 1))
+        show_dry_run(list(Analysis(options).steps.values()), options)
         return
     check_page_writable(options.out)
     analysis = run_analysis(**vars(options))
     if analysis is not None:
-        run_report(out=options.out)
-        show_analysis(analysis, options.out)
+        show({**analysis, "folder": str(options.out)}, write_report(options.out), options.out / "report.html")
 
 
 @app.command
 def audit(options: Annotated[AuditOptions, Flat]) -> None:
     """Find hard, likely mislabelled, duplicate and unreadable samples; nothing is deleted."""
     from easycoreset.auditing import audit as run_audit
-    from easycoreset.reporting import check_page_writable
-    from easycoreset.reporting import report as run_report
+    from easycoreset.reporting import check_page_writable, write_report
 
     check_page_writable(options.out)
-    table = run_audit(**vars(options))
-    run_report(out=options.out)
-    show_audit(read_record(options.out / "run.json"), table, options.out)
+    run_audit(**vars(options))
+    value = read_record(options.out / "run.json") | {"folder": str(options.out)}
+    show(value, write_report(options.out), options.out / "report.html")
 
 
 @app.command
@@ -199,15 +176,18 @@ def predict(options: Annotated[PredictOptions, Flat]) -> None:
     from easycoreset.predicting import predict as run_prediction
 
     run_prediction(**vars(options))
-    show_prediction(read_record(options.out / "run.json"), options.out / "labels.parquet")
+    record, file = read_record(options.out / "run.json"), options.out / "labels.parquet"
+    table = DataTable("", ["class", "images"], list(record["summary"]["counts"].items()))
+    show({**record, "file": str(file)}, [Section("Predictions", tables=[table], brief=True)], file)
 
 
 @app.command
 def report(options: Annotated[ReportOptions, Flat]) -> None:
-    """Write one offline HTML page of the results in a folder."""
+    """Write a report of the results in a folder: one offline HTML page, Markdown, or the tables as LaTeX."""
     from easycoreset.reporting import report as run_report
 
-    show_report(run_report(**vars(options)))
+    file = run_report(**vars(options))
+    show({"file": str(file)}, [], file)
 
 
 @app.command
@@ -215,15 +195,17 @@ def export(options: Annotated[ExportOptions, Flat]) -> None:
     """Export results in a format that other tools read."""
     from easycoreset.exporting import export as run_export
 
-    show_report(run_export(**vars(options)))
+    path = run_export(**vars(options))
+    show({"file": str(path)}, [], path)
 
 
 @app.command
 def doctor() -> None:
     """Show versions, devices, threads, optional packages, and the speed of this machine."""
-    from easycoreset.doctor import diagnose
+    from easycoreset.doctor import describe_diagnosis, diagnose
 
-    show_doctor(diagnose())
+    found = diagnose()
+    show(found, [describe_diagnosis(found)])
 
 
 __all__ = ["Output", "app"]

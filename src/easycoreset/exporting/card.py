@@ -1,5 +1,6 @@
 """Cards: what a user should know about a coreset or a model before using it."""
 
+from easycoreset.documents.markdown import render_markdown
 from easycoreset.exporting.data_card import describe_coreset
 from easycoreset.exporting.model_card import describe_model, is_model_folder
 from easycoreset.exporting.source_tables import read_tables
@@ -16,7 +17,7 @@ def write_card(options: ExportOptions) -> None:
         UsageError: the source holds neither, or its evaluation is of another model.
     """
     if options.source.is_dir() and is_model_folder(options.source):
-        text = describe_model(options.source)
+        card = describe_model(options.source)
     else:
-        text = describe_coreset(read_tables(options))
-    write_new(options.out, lambda path: path.write_text(text, encoding="utf-8"))
+        card = describe_coreset(read_tables(options))
+    write_new(options.out, lambda path: path.write_text(render_markdown(card), encoding="utf-8"))

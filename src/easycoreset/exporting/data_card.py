@@ -5,85 +5,73 @@ from typing import Any
 
 import numpy as np
 
+from easycoreset.documents import DataTable, Document, Section, list_facts
+from easycoreset.documents.summaries import count_classes, summarise_hardness
 from easycoreset.errors import quote
-from easycoreset.exporting.markdown import bullet_list, card_page, code_block, key_value_table, markdown_table
+from easycoreset.exporting.model_card import describe_commands
 from easycoreset.exporting.source_tables import SourceTables, read_coreset_record, read_record_beside
 from easycoreset.tables import Coreset, Scores
 from easycoreset.tables.coreset import find_lost_classes
 
-QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 REPRODUCED_OPTIONS = ("scores", "method", "by", "fraction", "per_class", "val_fraction", "exclude", "seed")
 
 
-def describe_coreset(tables: SourceTables) -> str:
-    """The card's text: data, fingerprint, method, class counts, hardness of kept and dropped samples, command, limits.
+def describe_coreset(tables: SourceTables) -> Document:
+    """The card: data, fingerprint, method, class counts, hardness of kept and dropped samples, commands, limits.
 
     Raises:
         UsageError: the source holds no coreset.
     """
     coreset = tables.require_coreset("card")
-    total = len(coreset.keep)
+    before, after = (counts.tolist() for counts in coreset.class_counts())
     data = coreset.provenance.get("data", "a data set without a name")
-    return card_page(
-        f"Data card: {len(coreset)} of {total} samples of {data}",
-        {
-            "Summary": _summary(coreset, tables.scores),
-            "Classes": _classes(coreset, tables.class_names),
-            "Hardness of kept and dropped samples": _hardness(coreset, tables.scores),
-            "How to reproduce it": _reproduce(tables),
-            "Limits": bullet_list(_limits(coreset, tables)),
-        },
+    return Document(
+        f"Data card: {len(coreset)} of {len(coreset.keep)} samples of {data}",
+        [
+            Section("Summary", tables=[_summary(coreset, tables.scores)]),
+            Section("Classes", tables=[count_classes(tables.class_names, before, after)]),
+            _hardness(coreset, tables.scores),
+            _reproduce(tables),
+            Section("Limits", bullets=_limits(coreset, tables)),
+        ],
     )
 
 
-def _summary(coreset: Coreset, scores: Scores | None) -> str:
+def _summary(coreset: Coreset, scores: Scores | None) -> DataTable:
     provenance = coreset.provenance
     weights = coreset.weight[coreset.keep]
     is_uniform = bool(np.all(weights == weights[0]))
     scoring = scores.provenance if scores is not None else {}
-    return key_value_table(
+    return list_facts(
         {
-            "data": provenance.get("data"),
-            "split": provenance.get("split"),
-            "fingerprint": provenance.get("fingerprint"),
-            "method": provenance.get("method"),
-            "fraction": provenance.get("fraction"),
+            **{name: provenance.get(name) for name in ("data", "split", "fingerprint", "method", "fraction")},
             "kept": f"{len(coreset)} of {len(coreset.keep)} samples",
             "fraction held out for validation": provenance.get("val_fraction"),
             "samples excluded from selection": provenance.get("excluded"),
             "seed": provenance.get("seed"),
             "weights": f"all {weights[0]:.4g}" if is_uniform else f"{weights.min():.4g} to {weights.max():.4g}, mean 1",
-            "scoring model": scoring.get("model"),
-            "scoring objective": scoring.get("objective"),
-            "scoring mode": scoring.get("mode"),
+            **{f"scoring {name}": scoring.get(name) for name in ("model", "objective", "mode")},
             "scored epochs": None if scores is None else int(scores.n_obs.max()),
         }
     )
 
 
-def _classes(coreset: Coreset, names: list[str]) -> str:
-    before, after = coreset.class_counts()
-    rows = [
-        [name, n, kept, f"{kept / n:.1%}" if n else None]
-        for name, n, kept in zip(names, before.tolist(), after.tolist(), strict=False)
-    ]
-    return markdown_table(["class", "before", "kept", "share"], rows)
-
-
-def _hardness(coreset: Coreset, scores: Scores | None) -> str:
+def _hardness(coreset: Coreset, scores: Scores | None) -> Section:
+    title = "Hardness of kept and dropped samples"
     if scores is None:
-        return "The scores that it was selected from were not found, so the hardness is not known.\n"
+        return Section(title, ["The scores that it was selected from were not found, so the hardness is not known."])
     rows: list[list[Any]] = []
-    for name, values in scores.columns.items():
-        for part, mask in (("kept", coreset.keep), ("dropped", ~coreset.keep)):
-            finite = values[mask & np.isfinite(values)].astype(np.float64)
-            quantiles = np.quantile(finite, QUANTILES).tolist() if len(finite) else [None] * len(QUANTILES)
-            rows.append([name, part, *quantiles, int(mask.sum()) - len(finite)])
-    columns = ["hardness", "samples", "easiest", "quarter", "median", "three quarters", "hardest", "not defined"]
-    return "Higher is harder in every column.\n\n" + markdown_table(columns, rows)
+    parts = {
+        part: summarise_hardness({name: values[mask] for name, values in scores.columns.items()})
+        for part, mask in (("kept", coreset.keep), ("dropped", ~coreset.keep))
+    }
+    for lines in zip(*(table.rows for table in parts.values()), strict=True):
+        rows += [[line[0], part, *line[1:]] for part, line in zip(parts, lines, strict=True)]
+    names = ["hardness", "samples", *parts["kept"].columns[1:]]
+    return Section(title, ["Higher is harder in every column."], tables=[DataTable("hardness", names, rows)])
 
 
-def _reproduce(tables: SourceTables) -> str:
+def _reproduce(tables: SourceTables) -> Section:
     record = read_coreset_record(tables)
     run = read_record_beside(tables.scores_file, "run.json")
     options: dict[str, Any] = record.get("options", {})
@@ -96,9 +84,7 @@ def _reproduce(tables: SourceTables) -> str:
             if value is not None:
                 parts += ([flag] if value else [f"--no-{flag[2:]}"]) if isinstance(value, bool) else [flag, str(value)]
         lines.append(shlex.join([*parts, "--out", str(options.get("out", "coreset.parquet"))]))
-    text = code_block(lines) if lines else "No record of the commands was found beside the coreset.\n"
-    package_versions = record.get("versions") or run.get("versions") or {}
-    return text + ("\n" + key_value_table(package_versions) if package_versions else "")
+    return describe_commands([record, run], lines or ["no record of the commands was found beside the coreset"])
 
 
 def _limits(coreset: Coreset, tables: SourceTables) -> list[str]:

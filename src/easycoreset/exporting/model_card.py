@@ -1,19 +1,13 @@
 """The card of a trained model, or of an evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from easycoreset.console import format_eps
+from easycoreset.documents import DataTable, Document, Section, list_facts
+from easycoreset.documents.summaries import describe_outcomes
 from easycoreset.errors import UsageError
-from easycoreset.exporting.markdown import (
-    bullet_list,
-    card_page,
-    code_block,
-    escape_cell,
-    key_value_table,
-    markdown_table,
-)
 from easycoreset.models.card import ModelCard, read_card
 from easycoreset.paths import sha256_of_file
 from easycoreset.records import read_record
@@ -27,8 +21,8 @@ def is_model_folder(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("model.json", "evaluation.json"))
 
 
-def describe_model(folder: Path) -> str:
-    """The card's text: architecture, training, accuracies with intervals, checks, versions and limits.
+def describe_model(folder: Path) -> Document:
+    """The card: architecture, training, accuracies with intervals, checks, versions and limits.
 
     Raises:
         UsageError: a file cannot be read, or the evaluation is of other weights than the folder's.
@@ -40,16 +34,16 @@ def describe_model(folder: Path) -> str:
     if card is not None and summary:
         _check_weights(folder, record)
     model = card.model if card is not None else summary.get("model")
-    return card_page(
+    unknown = Section("Evaluation", ["The folder holds no finished evaluation: its accuracy is not known."])
+    return Document(
         f"Model card: {model or 'a model without a name'}",
-        {
-            "Architecture": _architecture(card, model),
-            "Training": _training(card, run),
-            "Accuracy": _accuracy(summary),
-            "Checks and warnings": _checks(summary),
-            "How to reproduce it": _reproduce(run, record),
-            "Limits": bullet_list(_limits(card, summary)),
-        },
+        [
+            Section("Architecture", tables=[_architecture(card, model)]),
+            _training(card, run),
+            *(describe_outcomes(summary) if summary else [unknown]),
+            describe_commands([run, record]),
+            Section("Limits", bullets=_limits(card, summary)),
+        ],
     )
 
 
@@ -61,10 +55,10 @@ def _check_weights(folder: Path, record: Json) -> None:
         raise UsageError(f"source: {folder / 'evaluation.json'} is of other weights than {file}")
 
 
-def _architecture(card: ModelCard | None, model: str | None) -> str:
+def _architecture(card: ModelCard | None, model: str | None) -> DataTable:
     if card is None:
-        return key_value_table({"architecture": model})
-    return key_value_table(
+        return list_facts({"architecture": model})
+    return list_facts(
         {
             "architecture": card.model,
             "input": f"{' x '.join(map(str, card.shape))} (channels, height, width), in [0, 1]",
@@ -75,69 +69,35 @@ def _architecture(card: ModelCard | None, model: str | None) -> str:
     )
 
 
-def _training(card: ModelCard | None, run: Json) -> str:
+def _training(card: ModelCard | None, run: Json) -> Section:
     if card is None:
-        return "The folder holds only an evaluation, so it is not known how the model was trained.\n"
+        return Section("Training", ["The folder holds only an evaluation, so it is not known how it was trained."])
     summary: Json = run.get("summary", {})
     resolved: Json = run.get("options", {}) or card.provenance.get("options", {})
     given: Json = card.provenance.get("options", {})
-    return key_value_table(
-        {
-            "data": summary.get("data", resolved.get("data")),
-            "fingerprint": card.provenance.get("fingerprint"),
-            "samples": summary.get("samples"),
-            "coreset": (resolved["coreset"] or "none: all samples") if "coreset" in resolved else None,
-            "coreset file": given.get("coreset"),
-            "objective": summary.get("objective", resolved.get("objective")),
-            "eps": None if card.eps is None else format_eps(card.eps),
-            "epochs": summary.get("epochs", resolved.get("epochs")),
-            "updates": summary.get("updates", resolved.get("updates")),
-            "seed": resolved.get("seed"),
-            **{name.replace("_", " "): resolved.get(name) for name in RECIPE},
-            "last training loss": summary.get("loss"),
-        }
-    )
+    facts = {
+        "data": summary.get("data", resolved.get("data")),
+        "fingerprint": card.provenance.get("fingerprint"),
+        "samples": summary.get("samples"),
+        "coreset": (resolved["coreset"] or "none: all samples") if "coreset" in resolved else None,
+        "coreset file": given.get("coreset"),
+        "objective": summary.get("objective", resolved.get("objective")),
+        "eps": None if card.eps is None else format_eps(card.eps),
+        "epochs": summary.get("epochs", resolved.get("epochs")),
+        "updates": summary.get("updates", resolved.get("updates")),
+        "seed": resolved.get("seed"),
+        **{name.replace("_", " "): resolved.get(name) for name in RECIPE},
+        "last training loss": summary.get("loss"),
+    }
+    return Section("Training", tables=[list_facts(facts)])
 
 
-def _accuracy(summary: Json) -> str:
-    if not summary:
-        return "The folder holds no finished evaluation: its accuracy is not known.\n"
-    lines = [summary["clean"], *summary["attacked"], *(summary["worst"] if len(summary["attacked"]) > 1 else ())]
-    rows = [
-        [
-            line["attack"],
-            line["norm"] or None,
-            format_eps(line["eps"]),
-            *[f"{100 * line[key]:.2f}" for key in ("accuracy", "low", "high")],
-            line["samples"],
-        ]
-        for line in lines
-    ]
-    split, data = escape_cell(summary["split"]), escape_cell(summary["data"])
-    text = f"On split {split} of {data}, in %, with 95% Wilson intervals.\n\n"
-    text += markdown_table(["attack", "norm", "eps", "accuracy", "low", "high", "samples"], rows)
-    for line in summary.get("margins", ()):
-        median = line["median_upper_bound"]
-        text += (
-            f"\n{escape_cell(line['attack'])}: the median {line['norm']} distance to the boundary is "
-            + ("not known" if median is None else f"at most {median:.4g}")
-            + f"; a distance was found for {line['found']:.1%} of {line['samples']} samples.\n"
-        )
-    return text
-
-
-def _checks(summary: Json) -> str:
-    if not summary:
-        return ""
-    warnings = bullet_list(summary["warnings"]) if summary["warnings"] else "Every check passed.\n"
-    rows = [[check["name"], check["figure"], "passed" if check["passed"] else "FAILED"] for check in summary["checks"]]
-    return warnings + "\n" + markdown_table(["check", "figure", "result"], rows)
-
-
-def _reproduce(run: Json, record: Json) -> str:
-    lines = [source["command_line"] for source in (run, record) if source.get("command_line")]
-    package_versions: Json = run.get("versions") or record.get("versions") or {}
-    return (code_block(lines) + "\n" if lines else "") + (key_value_table(package_versions) if package_versions else "")
+def describe_commands(records: Sequence[Json], commands: Sequence[str] = ()) -> Section:
+    """How to reproduce it: the command lines of some records, or the given ones, and the versions of the packages."""
+    lines = [record["command_line"] for record in records if record.get("command_line")]
+    versions = next((record["versions"] for record in records if record.get("versions")), {})
+    tables = [list_facts(versions)] if versions else []
+    return Section("How to reproduce it", tables=tables, code="\n".join(commands or lines))
 
 
 def _limits(card: ModelCard | None, summary: Json) -> list[str]:

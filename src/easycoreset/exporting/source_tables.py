@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from easycoreset.console import log
-from easycoreset.data_specs import is_local
+from easycoreset.data_specs import DATA, is_local
 from easycoreset.errors import UsageError, quote
 from easycoreset.options import ExportOptions
 from easycoreset.parquet import read_shape, read_table
@@ -135,8 +135,11 @@ def find_data(options: ExportOptions, tables: SourceTables) -> str | None:
     if not tables.coreset_or_scores.provenance.get("fingerprint"):  # the data set in the record could not be verified
         return None
     run = read_record_beside(tables.scores_file, "run.json")
-    recorded = (run.get("given", {}).get("data"), tables.coreset_or_scores.provenance.get("data"))
-    return next((data for data in recorded if isinstance(data, str) and is_local(data)), None)
+    scored_data = run.get("given", {}).get("data")
+    if scored_data and is_local(scored_data):
+        return scored_data
+    name = tables.coreset_or_scores.provenance.get("data")
+    return name if name in DATA and not DATA[name].location else None
 
 
 def _table_kind(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from easycoreset.errors import require
 from easycoreset.options.groups import CommandOptions
@@ -12,7 +13,9 @@ class ReportOptions(CommandOptions):
     """Options of `report`."""
 
     out: Path
-    """Folder of results; report.html is written into it."""
+    """Folder of results; the report is written into it."""
+    format: Literal["html", "markdown", "latex"] = "html"
+    """html: one offline page, report.html; markdown: report.md, without figures; latex: report.tex, the tables."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,72 +1,86 @@
-"""Reports: one offline HTML page about the contents of a folder."""
+"""Reports: one document about the contents of a folder, as an offline HTML page, Markdown or LaTeX."""
 
 import os
 from pathlib import Path
 
+from easycoreset.documents import Document, Section
+from easycoreset.documents.latex import render_latex
+from easycoreset.documents.markdown import render_markdown
+from easycoreset.documents.page import render_page
 from easycoreset.errors import UsageError
 from easycoreset.file_lists import FileList
-from easycoreset.files import write_atomic
+from easycoreset.files import write_atomic, write_json
 from easycoreset.options import ReportOptions, accept_options
+from easycoreset.plan_folders import RESULTS
 from easycoreset.reporting.analysis import describe_analysis
 from easycoreset.reporting.audit import describe_audit
-from easycoreset.reporting.comparison_report import describe_comparison
-from easycoreset.reporting.contrasts import CONTRASTS_FILE, write_contrasts
-from easycoreset.reporting.page import Section, render
+from easycoreset.reporting.comparison_report import ComparisonResults, describe_comparison
+from easycoreset.reporting.contrasts import CONTRASTS_FILE, contrasts_record
 from easycoreset.reporting.run_report import describe_run
 from easycoreset.reporting.score_report import describe_scores
 from easycoreset.reporting.training_report import describe_evaluation, describe_reproduction, describe_training
 
-__all__ = ["Section", "check_page_writable", "report"]
+__all__ = ["Section", "check_page_writable", "report", "write_report"]
 
-PAGE = "report.html"
+PAGES = {"html": "report.html", "markdown": "report.md", "latex": "report.tex"}
 LEDGER = "report"  # apart from the file list of the run that wrote the folder
 TITLE = "easycoreset: "
 
 DESCRIBERS = {
     "comparison.json": describe_run,
-    "results.parquet": describe_comparison,
     "analysis.json": describe_analysis,
     "audit.parquet": describe_audit,
     "scores.parquet": describe_scores,
     "history.jsonl": describe_training,
     "evaluation.json": describe_evaluation,
 }
+RENDERERS = {"html": render_page, "markdown": render_markdown, "latex": render_latex}
 
 
 @accept_options(ReportOptions)
 def report(options: ReportOptions) -> Path:
-    """Write `report.html` into a folder that a command wrote; for a comparison also `contrasts.json`.
+    """Write `report.html` (`.md`, `.tex`) into a folder that a command wrote; for a comparison also `contrasts.json`.
 
     Returns:
-        The page's path.
+        The report's path.
 
     Raises:
         UsageError: the folder holds nothing to report on.
     """
-    folder = options.out
-    check_page_writable(folder)
-    sections = [
-        section for file, describe in DESCRIBERS.items() if (folder / file).exists() for section in describe(folder)
-    ]
-    if not sections:
-        raise UsageError(f"out: {folder} holds nothing to report on: none of {', '.join(DESCRIBERS)}")
+    write_report(options.out, options.format)
+    return options.out / PAGES[options.format]
+
+
+def write_report(folder: Path, form: str = "html") -> list[Section]:
+    """Write the report of a folder; returns its sections.
+
+    Raises:
+        UsageError: the folder holds nothing to report on, or the report's file is not ours.
+    """
+    check_page_writable(folder, form)
+    files = [file for file in (RESULTS, *DESCRIBERS) if (folder / file).exists()]
+    if not files:
+        raise UsageError(f"out: {folder} holds nothing to report on: none of {', '.join((RESULTS, *DESCRIBERS))}")
+    found = ComparisonResults(folder) if RESULTS in files else None
+    sections = [] if found is None else describe_comparison(found)
+    sections += [section for file in files if file != RESULTS for section in DESCRIBERS[file](folder)]
+    document = Document(f"{TITLE}{folder.resolve().name}", [*sections, *describe_reproduction(folder)])
     with FileList(folder, LEDGER).active():
-        if (folder / "results.parquet").exists():
-            write_contrasts(folder)
-        sections += describe_reproduction(folder)
-        html = render(f"{TITLE}{folder.resolve().name}", sections)
-        write_atomic(folder / PAGE, lambda path: path.write_text(html, encoding="utf-8"))
-    return folder / PAGE
+        if found is not None:
+            write_json(folder / CONTRASTS_FILE, contrasts_record(found.contrasts))
+        text = RENDERERS[form](document)
+        write_atomic(folder / PAGES[form], lambda path: path.write_text(text, encoding="utf-8"))
+    return sections
 
 
-def check_page_writable(folder: Path) -> None:
-    """Refuse a folder in which `report` did not write `report.html` or `contrasts.json`, or in which they were changed.
+def check_page_writable(folder: Path, form: str = "html") -> None:
+    """Refuse a folder in which `report` did not write its report or `contrasts.json`, or in which they were changed.
 
     Raises:
         UsageError: one of these files is in the way.
     """
     file_list = FileList(folder, LEDGER)
-    for name in (PAGE, *([CONTRASTS_FILE] if (folder / "results.parquet").exists() else ())):
+    for name in (PAGES[form], *([CONTRASTS_FILE] if (folder / RESULTS).exists() else ())):
         if os.path.lexists(folder / name) and not file_list.is_unchanged_own_file(folder / name):
             raise UsageError(
                 f"out: {folder / name} is in the way: `report` did not write it (or version 0.1 did, which "

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.console import format_eps
+from easycoreset.documents import DataTable, Figure, Section
+from easycoreset.documents.plots import axes_layout, error_bars, line_trace
 from easycoreset.records import read_record
-from easycoreset.reporting.page import DataTable, Figure, Section, axes_layout, error_bars, line_trace
 
 ATTACKED_MODELS = (
     "The attacked models have other seeds than the scored model, and one has another architecture: within one model, "
@@ -34,6 +35,7 @@ def describe_analysis(folder: Path) -> list[Section]:
             [MARGINS],
             figures=[_margins(analysis, hardness)],
             tables=[_margin_table(analysis)],
+            brief=True,
         ),
         Section(
             "Is hardness a property of the data?",
@@ -133,15 +135,21 @@ def _margins(analysis: dict[str, Any], hardness: str) -> Figure:
 
 
 def _margin_table(analysis: dict[str, Any]) -> DataTable:
-    rows = [
-        [row["hardness"], _model_and_split(row), row["spearman"], *(row["interval"] or [None, None]), row["samples"]]
-        for row in analysis["margins"]
-    ]
-    return DataTable(
-        "rank correlation of hardness and margin, with 95% bootstrap intervals",
-        ["hardness", "attacked", "Spearman", "low", "high", "samples"],
-        rows,
-    )
+    """One row per hardness, attacked model and split."""
+    radii = sorted({row["eps"] for row in analysis["vulnerability"]})
+    eps = radii[len(radii) // 2]
+    rows: list[list[Any]] = []
+    for row in analysis["margins"]:
+        names = ("hardness", "attacked", "split")
+        same = (other for other in analysis["vulnerability"] if all(other[name] == row[name] for name in names))
+        bins = next(other["bins"] for other in same if other["eps"] == eps)
+        robust = [100 * bins[number]["robust"] for number in (0, -1)]
+        interval = row["interval"] or [None, None]
+        rows.append([row["hardness"], _model_and_split(row), row["spearman"], *interval, row["samples"], *robust])
+    caption = "rank correlation of hardness and margin, with 95% bootstrap intervals; accuracy in % of the easiest and "
+    caption += f"the hardest bin at eps {format_eps(eps)}"
+    names = ["hardness", "attacked", "Spearman", "low", "high", "samples", "robust, easiest", "robust, hardest"]
+    return DataTable(caption, names, rows, details=("samples",))
 
 
 def _matrix(agreement: dict[str, Any], hardness: str) -> Figure:

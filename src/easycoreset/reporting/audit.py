@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from easycoreset.documents import DataTable, SampleImage, Section
 from easycoreset.errors import UsageError
 from easycoreset.parquet import read_provenance, read_table
 from easycoreset.records import SUMMARY_SCHEMAS, read_record, read_summary
-from easycoreset.reporting.page import DataTable, SampleImage, Section
 from easycoreset.reporting.score_report import open_images
 from easycoreset.schemas import check_record
 
 MAX_SUSPECTS = 60  # images of the most suspect samples
+LISTED = 10  # samples in the table of the most suspect
 IMAGES_PER_CLASS = 8  # images of the hardest samples of a class
 MAX_CLASSES = 20  # classes that are shown
 INSTRUCTIONS = (
@@ -55,15 +56,10 @@ def describe_audit(folder: Path) -> list[Section]:
         points.append(
             "The predictions are those of the finished model, which may have memorised the labels it was trained on."
         )
-    tables = [_noise(summary["noise"])] if "noise" in summary else []
+    tables = [_most_suspect(table, summary), *([_noise(summary["noise"])] if "noise" in summary else [])]
     return [
-        Section(
-            "Audit",
-            [instructions],
-            bullets=points,
-            tables=tables,
-            tickable_galleries=_ticks(table, image_url, names, summary),
-        ),
+        Section("Audit", bullets=points, tables=tables, brief=True),
+        Section("Samples to look at", [instructions], tickable_galleries=_ticks(table, image_url, names, summary)),
         Section("Duplicates", tables=[_duplicates(table)], collapsed=True),
         *([Section("Unreadable images", bullets=summary["unreadable"])] if summary["unreadable"] else []),
     ]
@@ -103,20 +99,33 @@ def _suspects(summary: dict[str, Any]) -> str:
     column = summary["suspect_by"]
     count = summary["likely_mislabelled"]
     if count is None:
-        return f"How many samples are mislabelled is not known from {column}, which has no threshold."
+        return (
+            f"How many of {summary['samples']} samples are mislabelled is not known from {column}: it has no threshold."
+        )
     criterion = CRITERIA[column.removesuffix("_online")]
     return f"{count} of {summary['samples']} samples are likely mislabelled, or very hard: {criterion} ({column})."
+
+
+def _find_suspects(table: pa.Table, summary: dict[str, Any]) -> np.ndarray:
+    """Rows of the likely mislabelled samples, or of all where there is no threshold, the most suspect first."""
+    rows = np.arange(table.num_rows)
+    if summary["likely_mislabelled"] is not None:
+        rows = np.flatnonzero(table["likely_mislabelled"].fill_null(False).to_numpy(zero_copy_only=False))
+    return rows[np.argsort(-table["suspicion"].to_numpy()[rows], kind="stable")]
+
+
+def _most_suspect(table: pa.Table, summary: dict[str, Any]) -> DataTable:
+    names = ("index", "sample_id", "label_name", "pred_name", summary["suspect_by"])
+    lines = table.take(_find_suspects(table, summary)[:LISTED]).to_pylist()
+    columns = ["index", "sample", "label", "predicted", summary["suspect_by"]]
+    return DataTable("the most suspect samples", columns, [[line.get(name) for name in names] for line in lines])
 
 
 def _ticks(
     table: pa.Table, image_url: Any, names: Sequence[str], summary: dict[str, Any]
 ) -> dict[str, list[SampleImage]]:
     """Title -> images that can be ticked."""
-    suspicion = table["suspicion"].to_numpy()
-    has_threshold = summary["likely_mislabelled"] is not None
-    likely = np.flatnonzero(table["likely_mislabelled"].fill_null(False).to_numpy(zero_copy_only=False))
-    likely = likely if has_threshold else np.arange(table.num_rows)
-    order = likely[np.argsort(-suspicion[likely], kind="stable")][:MAX_SUSPECTS]
+    order = _find_suspects(table, summary)[:MAX_SUSPECTS]
     images = {f"most suspect, by {summary['suspect_by']}": _to_images(table, order, image_url)}
     images["identical images with different labels"] = _to_images(
         table, _contradictions(table)[:MAX_SUSPECTS], image_url

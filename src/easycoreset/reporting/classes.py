@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from easycoreset.console import format_eps
-from easycoreset.reporting.page import DataTable, Section
+from easycoreset.documents import DataTable, Section
 from easycoreset.statistics import Estimate, Outcomes, Row, estimate
 from easycoreset.statistics.settings import differing_fields
 

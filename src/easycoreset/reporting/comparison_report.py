@@ -9,69 +9,58 @@ from typing import Any
 
 import pyarrow as pa
 
-from easycoreset.console import format_eps, format_percent
+from easycoreset.console import format_eps, format_objective, format_percent
+from easycoreset.documents import DataTable, Figure, MeanStd, Section, Share, without_brief
+from easycoreset.documents.plots import COLOURS, axes_layout
 from easycoreset.options import ScoringOptions, TrainingOptions, ValidationOptions
 from easycoreset.options.comparing import FULL
-from easycoreset.plan_folders import read_cell, read_plan, step_folder
+from easycoreset.plan_folders import read_cell, step_folder
 from easycoreset.reporting.advice import advise
 from easycoreset.reporting.classes import describe_classes
 from easycoreset.reporting.contrasts import (
+    ComparisonResults,
     make_contrast_table,
     make_sensitivity_table,
-    open_outcomes,
-    read_results,
     verdict_sentences,
 )
 from easycoreset.reporting.epoch_counts import EPOCHS_NOTE, count_epochs, format_epochs
 from easycoreset.reporting.figures import describe_fractions, draw_cost, draw_curves, draw_frontiers
-from easycoreset.reporting.page import COLOURS, DataTable, Figure, Section, axes_layout
 from easycoreset.reporting.score_report import describe_scores
 from easycoreset.reporting.start_history import describe_start_history
 from easycoreset.reporting.strong_attacks import describe_strong_attacks
-from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, contrast_all, group_results, read_plans
+from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, group_results
 from easycoreset.statistics.planned_contrasts import BASELINE
 from easycoreset.statistics.results import list_warnings
 from easycoreset.statistics.settings import Setting, differing_fields
 
 
-def describe_comparison(folder: Path) -> list[Section]:
-    """The sections of an experiment's folder."""
-    results = read_results(folder)
+def describe_comparison(found: ComparisonResults) -> list[Section]:
+    """The sections of a comparison."""
+    results, record, contrasts, outcomes = found.results, found.record, found.contrasts, found.outcomes
     if not results.num_rows:
-        return [Section("Results", ["No cell is finished yet."])]
-    record = {"cells": []} | read_plan(folder)
-    outcomes = open_outcomes(folder, results)
-    contrasts = contrast_all(outcomes, read_plans(record))
+        return [Section("Results", ["No cell is finished yet."], brief=True)]
     groups = group_results(results)
     declared = [contrast for contrast in contrasts if contrast.declared]
     names = _cell_names(results)
-    cells = [c for cell in record["cells"] if cell["name"] in names and (c := read_cell(folder, cell)) is not None]
+    described = (read_cell(found.folder, cell) for cell in record["cells"] if cell["name"] in names)
+    cells = [cell for cell in described if cell is not None]
+    planned = sum(not cell["superseded"] for cell in record["cells"])
+    sensitivity = [make_sensitivity_table(declared)] if declared else []
     return [
-        _verdict(results, contrasts, groups, sum(not cell["superseded"] for cell in record["cells"])),
+        _verdict(results, contrasts, groups, planned),
         Section("Clean against robust accuracy", [FRONTIER_NOTE], figures=draw_frontiers(groups)),
         *describe_fractions(groups),
         Section("Robustness over eps", figures=draw_curves(groups)),
         _setting(results, cells),
-        Section("Cost", figures=[draw_cost(results)]),
-        Section("All results", [EPOCHS_NOTE, RS2_NOTE], tables=[_table(groups, results, cells)]),
-        *(
-            [
-                Section(
-                    "Sensitivity of the declared contrasts",
-                    [SENSITIVITY_NOTE],
-                    tables=[make_sensitivity_table(declared)],
-                )
-            ]
-            if declared
-            else []
-        ),
+        Section("Cost", [EPOCHS_NOTE, RS2_NOTE], figures=[draw_cost(results)], tables=[_costs(groups, results, cells)]),
+        *([Section("Sensitivity of the declared contrasts", [SENSITIVITY_NOTE], tables=sensitivity)] * bool(declared)),
         *describe_strong_attacks(outcomes),
         *describe_classes(outcomes),
         Section("Every contrast", [EXPLORATORY_NOTE], tables=[make_contrast_table(contrasts)], collapsed=True),
         _class_counts(cells),
         describe_start_history(record),
-        *_hardness(folder, record, groups),
-        _warnings(folder, cells),
+        *_hardness(found.folder, record, groups),
+        _warnings(found.folder, cells),
     ]
 
 
@@ -151,7 +140,7 @@ def _hardness(folder: Path, record: dict[str, Any], groups: Sequence[Group]) -> 
     folders = [step_folder(folder, "score", key) for key in keys]
     scored = next((scored for scored in folders if (scored / "scores.parquet").exists()), None)
     fractions = sorted({group.fraction for group in groups if group.fraction < 1})
-    return [] if scored is None else describe_scores(scored, fractions)
+    return [] if scored is None else without_brief(describe_scores(scored, fractions))
 
 
 def _cell_names(results: pa.Table) -> list[str]:
@@ -171,7 +160,8 @@ def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[
         intro += f" Fewer than {ENOUGH_SEEDS} seeds: a first look, not a finding."
     if not declared:
         intro += " No contrast was declared before the run."
-    return Section("Verdict", [*([advice] if advice else []), intro], bullets=declared)
+    paragraphs = [*([advice] if advice else []), intro]
+    return Section("Verdict", paragraphs, bullets=declared, tables=[summarise_groups(groups)], brief=True)
 
 
 def _selection_costs(results: pa.Table) -> dict[tuple[Any, ...], list[float | None]]:
@@ -189,9 +179,11 @@ def _selection_costs(results: pa.Table) -> dict[tuple[Any, ...], list[float | No
 COST_COLUMNS = ("selection_seconds", "selection_mb")
 
 
-def _table(groups: Sequence[Group], results: pa.Table, cells: Sequence[dict[str, Any]]) -> DataTable:
+def summarise_groups(groups: Sequence[Group]) -> DataTable:
+    """The accuracies of all rows, mean and standard deviation over seeds."""
     eps = sorted({key[1] for group in groups for key in group.robust})
     fields = differing_fields(group.setting for group in groups)
+    objectives = [group.objective for group in groups]
     columns = [
         *fields,
         "objective",
@@ -200,37 +192,36 @@ def _table(groups: Sequence[Group], results: pa.Table, cells: Sequence[dict[str,
         "budget",
         "seeds",
         "clean",
-        "±",
-        *(column for e in eps for column in (f"eps {format_eps(e)}", "±")),
-        "epochs of training",
-        "and of scoring",
-        "selection, s",
-        "selection, MB",
+        *(f"eps {format_eps(e)}" for e in eps),
     ]
-    costs = _selection_costs(results)
-    epochs = count_epochs(cells)
+    rows: list[list[Any]] = []
+    for group in groups:
+        accuracies = [None if f is None else MeanStd(100 * f[0], 100 * f[1]) for f in map(group.accuracy_at, eps)]
+        clean = MeanStd(100 * group.clean[0], 100 * group.clean[1])
+        setting = [_format_field(getattr(group, name)) for name in fields]
+        what = [format_objective(group.objective, objectives), Share(group.fraction), group.method, group.budget]
+        rows.append([*setting, *what, group.seeds, clean, *accuracies])
+    caption = "accuracy in %, mean ± standard deviation over seeds"
+    details = ["budget"] if len({group.budget for group in groups}) == 1 else []
+    return DataTable(caption, columns, rows, details=details, blocks=("objective", "kept"))
+
+
+def _format_field(value: str | None) -> str | None:
+    """A part of a setting: options off their defaults, or None for what takes no part."""
+    return "defaults" if value == "" else value
+
+
+def _costs(groups: Sequence[Group], results: pa.Table, cells: Sequence[dict[str, Any]]) -> DataTable:
+    """The compute of all rows."""
+    fields = differing_fields(group.setting for group in groups)
+    costs, epochs = _selection_costs(results), count_epochs(cells)
     rows = []
     for group in groups:
-        figures = [group.clean, *(group.accuracy_at(e) for e in eps)]
-        pairs = [(None, None) if f is None else (round(100 * f[0], 2), _rounded(100 * f[1])) for f in figures]
-        numbers = [number for pair in pairs for number in pair]
-        cost = costs[*group.setting, group.method]
-        name = "full (RS2, up to order)" if group.method == FULL else group.method
-        setting = [
-            *(getattr(group, name) for name in fields),
-            group.objective,
-            group.fraction,
-            name,
-            group.budget,
-            group.seeds,
-        ]
-        rows.append([*setting, *numbers, *format_epochs(group, epochs), *cost])
-    return DataTable("accuracies in %, mean and standard deviation over seeds", columns, rows)
-
-
-def _rounded(value: float) -> float | None:
-    """Round to two digits; None for NaN."""
-    return None if value != value else round(value, 2)
+        setting = [*(_format_field(getattr(group, name)) for name in fields), group.objective, Share(group.fraction)]
+        what = ["full (RS2, up to order)" if group.method == FULL else group.method, group.budget]
+        rows.append([*setting, *what, *format_epochs(group, epochs), *costs[*group.setting, group.method]])
+    names = [*fields, "objective", "kept", "method", "budget", "epochs of training", "and of scoring"]
+    return DataTable("compute", [*names, "selection, s", "selection, MB"], rows)
 
 
 def _class_counts(cells: Sequence[dict[str, Any]]) -> Section:

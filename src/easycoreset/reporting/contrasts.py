@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from easycoreset.console import format_eps, format_percent
+from easycoreset.documents import DataTable
 from easycoreset.errors import UsageError, quote
-from easycoreset.files import SCHEMA_VERSION, write_json
+from easycoreset.files import SCHEMA_VERSION
 from easycoreset.parquet import read_table
 from easycoreset.plan_folders import RESULTS, read_cell, read_plan, step_folder
-from easycoreset.reporting.page import DataTable
 from easycoreset.statistics import Contrast, Estimate, Outcomes, contrast_all, read_plans
 from easycoreset.statistics.results import cell_rows
 from easycoreset.statistics.settings import differing_fields
@@ -26,9 +26,23 @@ OUTCOME_COLUMNS = {"index": "integer", "label": "integer", "attack": "text", "ep
 MAX_SENTENCES = 12  # declared contrasts that have a sentence each
 
 
-def measure_contrasts(folder: Path, results: pa.Table) -> list[Contrast]:
-    """Every contrast in a plan's folder, the declared ones first."""
-    return contrast_all(open_outcomes(folder, results), read_plans(read_plan(folder)))
+class ComparisonResults:
+    """The results of a comparison's folder, each computed once.
+
+    Attributes:
+        folder: the folder.
+        results: its table.
+        record: its plan.
+        outcomes: the outcomes of every test image, read on demand.
+        contrasts: the declared contrasts first, then every method against random and all data.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = read_results(folder)
+        self.record: dict[str, Any] = {"cells": []} | read_plan(folder)
+        self.outcomes = open_outcomes(folder, self.results)
+        self.contrasts = contrast_all(self.outcomes, read_plans(self.record)) if self.results.num_rows else []
 
 
 def open_outcomes(folder: Path, results: pa.Table) -> Outcomes:
@@ -44,10 +58,9 @@ def open_outcomes(folder: Path, results: pa.Table) -> Outcomes:
     return Outcomes(table, partial(load_outcomes, folder))
 
 
-def write_contrasts(folder: Path) -> None:
-    """Write `contrasts.json`: the gains, intervals, p values and verdicts that the page shows."""
-    values = [contrast_to_json(contrast) for contrast in measure_contrasts(folder, read_results(folder))]
-    write_json(folder / CONTRASTS_FILE, {"schema_version": SCHEMA_VERSION, "contrasts": values})
+def contrasts_record(contrasts: Sequence[Contrast]) -> dict[str, Any]:
+    """What `contrasts.json` holds: the gains, intervals, p values and verdicts that the page shows."""
+    return {"schema_version": SCHEMA_VERSION, "contrasts": [contrast_to_json(contrast) for contrast in contrasts]}
 
 
 def contrast_to_json(contrast: Contrast) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from easycoreset.console import format_duration, format_eps, format_percent
+from easycoreset.documents import Figure, Section
+from easycoreset.documents.plots import axes_layout, eps_layout, error_bars, line_trace
 from easycoreset.options.comparing import FULL
-from easycoreset.reporting.page import Figure, Section, axes_layout, eps_layout, error_bars, line_trace
 from easycoreset.statistics import Group
 from easycoreset.statistics.settings import Setting, differing_fields, group_by_setting, label_setting
 

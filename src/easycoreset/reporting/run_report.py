@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.console import format_eps
+from easycoreset.documents import DataTable, Figure, Section, without_brief
+from easycoreset.documents.plots import eps_layout
+from easycoreset.documents.summaries import accuracy_trace, count_classes
 from easycoreset.records import read_record
 from easycoreset.reporting.audit import describe_audit
-from easycoreset.reporting.page import DataTable, Figure, Section, eps_layout, error_bars, line_trace
 from easycoreset.reporting.score_report import describe_scores
 from easycoreset.reporting.training_report import describe_evaluation
 
@@ -17,14 +19,13 @@ NAMES = {"coreset": "coreset", "random": "random, same size", "all": "all sample
 def describe_run(folder: Path) -> list[Section]:
     """The sections of a folder that `run` wrote."""
     comparison = read_record(folder / "comparison.json")
-    sections = [_comparison_section(comparison)]
-    if (folder / "audit" / "audit.parquet").exists():
-        sections += describe_audit(folder / "audit")
-    sections += describe_scores(folder / "scores", [comparison["fraction"]])
-    return [*sections, *describe_evaluation(folder / "evaluation" / "coreset")]
+    more = describe_audit(folder / "audit") if (folder / "audit" / "audit.parquet").exists() else []
+    more += describe_scores(folder / "scores", [comparison["fraction"]])
+    more += describe_evaluation(folder / "evaluation" / "coreset")
+    return [*_describe_effect(comparison), *without_brief(more)]
 
 
-def _comparison_section(comparison: dict[str, Any]) -> Section:
+def _describe_effect(comparison: dict[str, Any]) -> list[Section]:
     rows = comparison["rows"]
     classes = comparison.get("classes", [])
     pool = "of every class" if comparison["per_class"] else "of all samples together"
@@ -37,14 +38,16 @@ def _comparison_section(comparison: dict[str, Any]) -> Section:
     emptied = [row["class"] for row in classes if row["before"] and not row["after"]]
     if emptied:
         bullets.append(f"The coreset holds no sample of {len(emptied)} classes: {', '.join(emptied[:MAX_NAMED])}.")
-    counts = DataTable("samples of each class", ["class", "before", "kept"], [list(row.values()) for row in classes])
-    return Section(
+    effect = Section(
         "Effect of the coreset",
-        [summary, ONE_SEED_NOTE, TERMS_NOTE],
+        [summary, ONE_SEED_NOTE],
         bullets=bullets,
         figures=[_figure(rows)],
-        tables=[_table(rows), *([counts] if classes else [])],
+        tables=[_table(rows)],
+        brief=True,
     )
+    facts = [[row[name] for row in classes] for name in ("class", "before", "after")]
+    return [effect, Section("Terms and classes", [TERMS_NOTE], tables=[count_classes(*facts)] if classes else [])]
 
 
 ONE_SEED_NOTE = (
@@ -93,22 +96,12 @@ def _differs(gain: dict[str, float]) -> bool:
 
 
 def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
-    data: list[dict[str, Any]] = []
-    for number, row in enumerate(rows):
-        entries = [row["clean"], *row["worst"]]
-        bars = error_bars([100 * (e["high"] - e["accuracy"]) for e in entries])
-        bars |= {"symmetric": False, "arrayminus": [100 * (e["accuracy"] - e["low"]) for e in entries]}
-        data.append(
-            line_trace(
-                NAMES[row["trained_on"]],
-                number,
-                [e["eps"] for e in entries],
-                [100 * e["accuracy"] for e in entries],
-                error_y=bars,
-            )
-        )
+    traces = [
+        accuracy_trace(NAMES[row["trained_on"]], number, [row["clean"], *row["worst"]])
+        for number, row in enumerate(rows)
+    ]
     radii = [e["eps"] for row in rows for e in row["worst"]]
-    return Figure("accuracy under the worst attack over eps, with 95% intervals", data, eps_layout(radii))
+    return Figure("accuracy under the worst attack over eps, with 95% intervals", traces, eps_layout(radii))
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> DataTable:
@@ -118,4 +111,6 @@ def _table(rows: Sequence[dict[str, Any]]) -> DataTable:
         accuracies = [row["clean"]["accuracy"], *(e["accuracy"] for e in row["worst"])]
         percentages = [round(100 * value, 1) for value in accuracies]
         table_rows.append([NAMES[row["trained_on"]], row["objective"], *percentages, len(row["warnings"])])
-    return DataTable("accuracy in %", ["trained on", "objective", "clean", *eps, "warnings"], table_rows)
+    return DataTable(
+        "accuracy in % under the worst attack", ["trained on", "objective", "clean", *eps, "warnings"], table_rows
+    )

@@ -11,10 +11,12 @@ from PIL import Image
 
 from easycoreset.console import log
 from easycoreset.data_specs import has_image_files, is_local, needs_image_size
+from easycoreset.documents import Figure, SampleImage, Section
+from easycoreset.documents.plots import COLOURS, axes_layout, escape_plotly_text
+from easycoreset.documents.summaries import summarise_hardness
 from easycoreset.errors import UsageError
 from easycoreset.image_decoding import decode_image, find_white_value
 from easycoreset.records import read_record
-from easycoreset.reporting.page import COLOURS, DataTable, Figure, SampleImage, Section, axes_layout, escape_plotly_text
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.image_paths import find_image_files
 
@@ -33,10 +35,17 @@ def describe_scores(folder: Path, fractions: Sequence[float] = (0.3, 0.5, 0.7)) 
     text = f"{len(scores)} samples in {len(scores.class_names)} classes, {int(scores.n_obs.max())} scored epochs; "
     text += f"higher is harder. {int((scores.n_obs == 0).sum())} were never observed."
     if not np.isfinite(scores[main]).any():
-        return [Section("Hardness", [f"{text} No sample has a finite {main}."], tables=[_table(scores)])]
+        return [
+            Section(
+                "Hardness",
+                [f"{text} No sample has a finite {main}."],
+                tables=[summarise_hardness(scores.columns)],
+                brief=True,
+            )
+        ]
     figures = [draw_histogram(scores, main, fractions), draw_class_boxes(scores, main)]
     return [
-        Section("Hardness", [text], figures=figures, tables=[_table(scores)]),
+        Section("Hardness", [text], figures=figures, tables=[summarise_hardness(scores.columns)], brief=True),
         describe_gallery(folder, scores, main),
     ]
 
@@ -106,16 +115,6 @@ def draw_class_boxes(scores: Scores, name: str) -> Figure:
     layout = axes_layout("class", name)
     layout["xaxis"]["type"] = "category"
     return Figure(f"{name} of each class: median, quartiles, 5th and 95th percentile", data, layout)
-
-
-def _table(scores: Scores) -> DataTable:
-    rows = []
-    for name, values in scores.columns.items():
-        finite = values[np.isfinite(values)].astype(float)
-        quantiles = np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]).tolist() if len(finite) else [None] * 5
-        rows.append([name, *quantiles, len(values) - len(finite)])
-    columns = ["hardness", "easiest", "1st quartile", "median", "3rd quartile", "hardest", "undefined"]
-    return DataTable("every hardness", columns, rows)
 
 
 def describe_gallery(folder: Path, scores: Scores, name: str) -> Section:

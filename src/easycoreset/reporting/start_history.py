@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from easycoreset.console import format_percent
-from easycoreset.reporting.page import DataTable, Section
+from easycoreset.documents import DataTable, Section
 from easycoreset.statistics import PlannedContrast
 
 DECLARED = (

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from easycoreset.console import format_eps
+from easycoreset.documents import DataTable, Section
 from easycoreset.options.comparing import FULL
-from easycoreset.reporting.page import DataTable, Section
 from easycoreset.statistics import Outcomes, mean_std
 from easycoreset.statistics.settings import differing_fields
 

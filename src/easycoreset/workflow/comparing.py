@@ -16,7 +16,7 @@ from easycoreset.options import CompareOptions, accept_options
 from easycoreset.parquet import write_table
 from easycoreset.plan_folders import RESULTS, STEPS_FOLDER
 from easycoreset.process_group import preserve_rng
-from easycoreset.reporting.contrasts import measure_contrasts
+from easycoreset.reporting.contrasts import ComparisonResults
 from easycoreset.run_folders import SharedFolder, open_plan_folder
 from easycoreset.statistics import Contrast
 from easycoreset.statistics.results import Rows, collect_results
@@ -93,7 +93,7 @@ def compare(options: CompareOptions) -> Comparison:
     for name in ("dry_run", "preregister"):
         require(not getattr(options, name), name, "left to the command line", True)
     results = run_comparison(options)
-    return Comparison(results=results, contrasts=measure_contrasts(options.out, results), out=options.out)
+    return Comparison(results=results, contrasts=ComparisonResults(options.out).contrasts, out=options.out)
 
 
 @preserve_rng()

@@ -1,0 +1,98 @@
+"""What an evaluation, a training run, scores and a coreset say, for the terminal, the page and the cards."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from easycoreset.console import format_eps
+from easycoreset.documents import DataTable, Figure, Section, Share
+from easycoreset.documents.plots import eps_layout, error_bars, line_trace
+
+Json = Mapping[str, Any]
+QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def describe_outcomes(summary: Json) -> list[Section]:
+    """The sections of a finished evaluation: accuracies with intervals, distances, warnings and checks."""
+    attacked, checks = summary["attacked"], summary["checks"]
+    lines = [summary["clean"], *attacked, *(summary["worst"] if len({e["attack"] for e in attacked}) > 1 else ())]
+    rows = [
+        [e["attack"], e["norm"] or None, format_eps(e["eps"]), *(round(100 * e[k], 2) for k in SHARES), e["samples"]]
+        for e in lines
+    ]
+    caption = f"accuracy in % on split {summary['split']} of {summary['data']}, with 95% Wilson intervals"
+    accuracies = DataTable(caption, ["attack", "norm", "eps", *SHARES, "samples"], rows)
+    worst = ", ".join(f"{100 * e['accuracy']:.1f}% at eps {format_eps(e['eps'])}" for e in summary["worst"])
+    passed = sum(check["passed"] for check in checks)
+    paragraphs = [
+        f"Clean accuracy {100 * summary['clean']['accuracy']:.1f}%; under the worst attack {worst}.",
+        *map(_describe_margins, summary.get("margins", ())),
+        f"{passed} of {len(checks)} checks passed.",
+    ]
+    check_rows = [
+        [c["name"], c["figure"], "passed" if c["passed"] else "FAILED", "" if c["passed"] else c["message"]]
+        for c in checks
+    ]
+    attacks = dict.fromkeys(e["attack"] for e in attacked)
+    traces = [
+        accuracy_trace(name, number, [summary["clean"], *(e for e in attacked if e["attack"] == name)])
+        for number, name in enumerate(attacks)
+    ]
+    plot = Figure("accuracy under attack over eps, with 95% Wilson intervals", traces, eps_layout(radii_of(attacked)))
+    warnings = [f"warning: {text}" for text in summary["warnings"]]
+    tables = [DataTable("checks", ["check", "figure", "result", "meaning"], check_rows)]
+    return [
+        Section("Evaluation", paragraphs, bullets=warnings, figures=[plot], tables=[accuracies], brief=True),
+        Section("Checks of the evaluation", tables=tables),
+    ]
+
+
+SHARES = ("accuracy", "low", "high")
+
+
+def radii_of(lines: Sequence[Json]) -> list[float]:
+    """The radii of some accuracies."""
+    return [line["eps"] for line in lines]
+
+
+def accuracy_trace(name: str, number: int, lines: Sequence[Json]) -> dict[str, Any]:
+    """A line of accuracies in % over eps, with the bars of their intervals."""
+    lines = sorted(lines, key=lambda line: line["eps"])
+    bars = error_bars([100 * (line["high"] - line["accuracy"]) for line in lines])
+    bars |= {"symmetric": False, "arrayminus": [100 * (line["accuracy"] - line["low"]) for line in lines]}
+    return line_trace(name, number, radii_of(lines), [100 * line["accuracy"] for line in lines], error_y=bars)
+
+
+def _describe_margins(line: Json) -> str:
+    median = line["median_upper_bound"]
+    distance = "not known" if median is None else f"at most {median:.4g}"
+    found = f"a distance was found for {line['found']:.1%} of {line['samples']} samples"
+    return f"{line['attack']}: the median {line['norm']} distance to the boundary is {distance}; {found}."
+
+
+def describe_run_summary(summary: Json) -> str:
+    """What a training or scoring run did, in a sentence."""
+    start = f"{summary['model']} on {summary['samples']} samples of {summary['data']}"
+    if "checkpoints" in summary:
+        return f"{start}, by {len(summary['checkpoints'])} checkpoints."
+    loss = "no finite loss" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
+    seconds = f"{summary['seconds']:.0f} s of training"
+    return f"{start}, {summary['objective']}: {summary['updates']} updates, {loss}, {seconds}."
+
+
+def summarise_hardness(columns: Mapping[str, np.ndarray]) -> DataTable:
+    """The quartiles of every hardness."""
+    rows: list[list[Any]] = []
+    for name, values in columns.items():
+        finite = values[np.isfinite(values)].astype(float)
+        quartiles = np.quantile(finite, QUARTILES).tolist() if len(finite) else [None] * len(QUARTILES)
+        rows.append([name, *quartiles, len(values) - len(finite)])
+    names = ["hardness", "easiest", "1st quartile", "median", "3rd quartile", "hardest", "undefined"]
+    return DataTable("every hardness; higher is harder", names, rows, details=("1st quartile", "3rd quartile"))
+
+
+def count_classes(names: Sequence[str], before: Sequence[int], kept: Sequence[int]) -> DataTable:
+    """The samples of each class, and how many of them a coreset keeps."""
+    rows = [[name, n, k, Share(k / n) if n else None] for name, n, k in zip(names, before, kept, strict=False)]
+    return DataTable("samples of each class", ["class", "before", "kept", "share"], rows)
