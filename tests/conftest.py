@@ -41,12 +41,22 @@ def scored(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def inline(monkeypatch):
-    """Compute cells in this process."""
+@pytest.fixture(autouse=True, scope="session")
+def _few_processes():
+    """Steps run in this process where nothing is said of workers: starting processes takes seconds."""
     from support import inline_pool
 
-    inline_pool.use(monkeypatch)
+    with pytest.MonkeyPatch.context() as patch:
+        inline_pool.use(patch, always=False)
+        yield
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    """Compute cells in this process, whatever is said of workers."""
+    from support import inline_pool
+
+    inline_pool.use(monkeypatch, always=True)
 
 
 @dataclass

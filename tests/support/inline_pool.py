@@ -15,5 +15,12 @@ class QuietPool(pools.InlinePool):
             return super().submit(step)
 
 
-def use(monkeypatch):
-    monkeypatch.setattr(runner, "open_pool", lambda on, workers, default, machine: QuietPool(machine))
+def use(monkeypatch, always):
+    """Run steps in this process: always, or where nothing is said of workers or a cluster."""
+    original = pools.open_pool
+
+    def open_pool(on, workers, default, machine):
+        here = always or (on is None and workers is None)
+        return QuietPool(machine) if here else original(on, workers, default, machine)
+
+    monkeypatch.setattr(runner, "open_pool", open_pool)
