@@ -123,12 +123,8 @@ def check_whole(file: Path, root: Path | None) -> Verdict:
 CHECKS = {
     "budgets-cpu.json": check_budgets,
     "cifar10-main": check_grid,
-    "cifar10-objectives": check_grid,
-    "cifar10-quick": check_grid,
     "cifar100-main": check_grid,
-    "cifar100-quick": check_grid,
     "coverage.json": check_coverage,
-    "digits-methods": check_grid,
     "fuzz.json": check_fuzz,
     "growth-cpu.json": check_growth,
     "selection-cifar10.json": check_selection,

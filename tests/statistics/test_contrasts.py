@@ -384,19 +384,19 @@ shared:
   controls: [full]
   seeds: 3
 products:
-  - updates: [10, 80]
+  - updates: [10, 40]
     fractions: [0.3]
     attack: "pgd:steps=3"
     eps: [0.05, 0.1]
     main-eps: 0.1
-    limit: 200
+    limit: 120
     strong: ["pgd:steps=10@100"]
   - updates: [40]
     fractions: [0.2]
     objectives: ["trades:steps=1"]
     attack: [fgsm, "pgd:steps=3"]
     eps: [0.1]
-    limit: 200
+    limit: 120
 declare: ["easiest:loss vs easycore for standard"]
 primary: easycore vs random at matched clean for standard
 """

@@ -13,6 +13,7 @@ from grids import SMALL, done, record, results, stamps
 
 from easycoreset import Coreset, open_source
 from easycoreset.options import CompareOptions
+from easycoreset.reporting.contrasts import ComparisonResults, make_overview_table
 from easycoreset.statistics import read_plans
 from easycoreset.tables.coreset import kept_count
 from easycoreset.tables.holdout import hold_out
@@ -299,6 +300,11 @@ def test_scoring_has_options_of_its_own(tmp_path, cli, inline):
     assert declared == {(m, every) for m in ("easycore", "easiest:by=aign_l1") for every in ("", "2")}
 
 
+def settings_of(contrasts):
+    """Data and model of the contrasts, in their order."""
+    return list(dict.fromkeys((contrast.plan.data, contrast.plan.model) for contrast in contrasts))
+
+
 def test_several_data_sets_and_models(tmp_path, cli, inline):
     """Contrasts are within one data set and model."""
     rng = np.random.default_rng(0)
@@ -312,6 +318,20 @@ def test_several_data_sets_and_models(tmp_path, cli, inline):
     contrasts = json.loads((out / "contrasts.json").read_text())["contrasts"]
     assert {(c["data"], c["model"]) for c in contrasts if c["declared"]} == settings
     assert all(f"{c['data']}, {c['model']}: " in c["says"] for c in contrasts)
+    found = ComparisonResults(out).contrasts
+    table = make_overview_table(found)
+    assert len(table.columns) == len(table.rows[0]) and table.columns[-5:-1] == [
+        ", ".join(s) for s in settings_of(found)
+    ]
+    for row in table.rows:
+        verdicts = {cell and cell.split(",")[0] for cell in row[-5:-1]}
+        assert row[-1] == (f"{verdicts.pop()} in all" if len(verdicts) == 1 and None not in verdicts else "")
+    digits_alone = [
+        contrast for contrast in found if (contrast.plan.data, contrast.plan.model) == ("digits", "digits-cnn")
+    ]
+    assert make_overview_table(digits_alone) is None
+    declared = [contrast for contrast in found if contrast.declared]
+    assert len(table.rows) * 4 >= len(declared) > 0
     groups = (out / "report.html").read_text()
     assert "my.npz, thin-resnet: standard, 20% kept" in groups
 

@@ -20,6 +20,7 @@ from easycoreset.reporting.classes import describe_classes
 from easycoreset.reporting.contrasts import (
     ComparisonResults,
     make_contrast_table,
+    make_overview_table,
     make_sensitivity_table,
     verdict_sentences,
 )
@@ -45,9 +46,11 @@ def describe_comparison(found: ComparisonResults) -> list[Section]:
     described = (read_cell(found.folder, cell) for cell in record["cells"] if cell["name"] in names)
     cells = [cell for cell in described if cell is not None]
     planned = sum(not cell["superseded"] for cell in record["cells"])
+    overview = make_overview_table(contrasts)
     sensitivity = [make_sensitivity_table(declared)] if declared else []
     return [
         _verdict(results, contrasts, groups, planned),
+        *([] if overview is None else [Section("Over data sets and models", [OVERVIEW_NOTE], tables=[overview])]),
         Section("Clean against robust accuracy", [FRONTIER_NOTE], figures=draw_frontiers(groups)),
         *describe_fractions(groups),
         Section("Robustness over eps", figures=draw_curves(groups)),
@@ -119,6 +122,10 @@ SCORING_DEFAULTS = {option.name: option.default for option in dataclasses.fields
 FRONTIER_NOTE = (
     "Training for fewer updates also raises robustness at small eps and lowers clean accuracy: a method is better only "
     "where it lies above the line of random subsets. Bars are standard errors over seeds."
+)
+OVERVIEW_NOTE = (
+    "Each contrast is within one data set and model. A method that gains in all of them gains in each by its own "
+    "interval; nothing is pooled."
 )
 EXPLORATORY_NOTE = (
     "Contrasts that were not declared before the run are exploratory: there are many, and p is not corrected for that."

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from easycoreset.console import format_eps, format_percent
-from easycoreset.documents import DataTable
+from easycoreset.documents import DataTable, Share
 from easycoreset.errors import UsageError, quote
 from easycoreset.files import SCHEMA_VERSION
 from easycoreset.parquet import read_table
@@ -203,6 +203,38 @@ def make_contrast_table(contrasts: Sequence[Contrast]) -> DataTable:
             ]
         )
     return DataTable("gains in robust accuracy", columns, rows)
+
+
+def make_overview_table(contrasts: Sequence[Contrast]) -> DataTable | None:
+    """What each method gains on every data set and model, and whether in all; None where there is only one of them.
+
+    Contrasts are within one data set and model; this table lists their verdicts side by side and tests nothing more.
+    """
+    places = {(contrast.plan.data, contrast.plan.model): None for contrast in contrasts}
+    if len(places) < 2:
+        return None
+    by_row: dict[tuple[Any, ...], dict[tuple[str, str | None], Contrast]] = {}
+    for contrast in contrasts:
+        plan = contrast.plan
+        setting = plan.setting._replace(data="", model="")
+        row = by_row.setdefault((setting, plan.method, plan.against, plan.kind, plan.size, plan.unit), {})
+        row.setdefault((plan.data, plan.model), contrast)  # the declared ones come first
+    fields = differing_fields(key[0] for key in by_row)
+    rows: list[list[Any]] = []
+    for (setting, method, against, kind, size, unit), found in by_row.items():
+        verdicts = [found[place].verdict if place in found else "not compared" for place in places]
+        cells = [f"{found[place].verdict}{_signed(found[place].gain)}" if place in found else None for place in places]
+        in_all = f"{verdicts[0]} in all" if len(set(verdicts)) == 1 else ""
+        where = [*(getattr(setting, name) for name in fields), setting.objective, Share(setting.fraction)]
+        rows.append([method, against, *where, f"{size} {unit}", kind, *cells, in_all])
+    columns = ["method", "against", *fields, "objective", "kept", "budget", "compared at"]
+    columns += [", ".join(map(str, place)) for place in places]
+    return DataTable("verdict and gain in points on each data set and model", [*columns, "in all"], rows)
+
+
+def _signed(gain: float) -> str:
+    """A gain in points after its verdict; empty if it is not measurable."""
+    return f", {100 * gain:+.1f}" if math.isfinite(gain) else ""
 
 
 def make_sensitivity_table(declared: Sequence[Contrast]) -> DataTable:
