@@ -14,7 +14,7 @@ import torch
 from easycoreset.versions import versions
 
 NAMES = ("augmentation", "contrasts", "exact", "naive", "online", "rows", "selection", "startup", "trades")
-LONG = ("growth", "processes", "throughput")  # run only when named
+LONG = ("growth", "plans", "processes", "throughput")  # run only when named
 FOLDER = Path("runs/bench")
 
 

@@ -32,9 +32,9 @@ def _member_tables(command: str) -> dict[str, Table]:
     if command == "analyze":
         return {**_member_tables("train"), **_member_tables("evaluate")}
     if command == "export":
-        from easycoreset.exporting import FORMATS
+        from easycoreset.options.exporting import FORMATS
 
-        return {"format": FORMATS}
+        return {"format": {name: form.write for name, form in FORMATS.items()}}
     raise UsageError(f"--list belongs to a command: {suggest_name(command, WITH_LISTS)}")
 
 

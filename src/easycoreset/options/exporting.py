@@ -2,32 +2,40 @@
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
-from easycoreset.errors import UsageError, quote, require
+from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options.fields import validate
 from easycoreset.options.overlap import require_disjoint
 
-Form = Literal["csv", "index", "folder", "hf", "fiftyone", "cleanlab", "card", "robustbench", "onnx"]
-SUFFIXES: dict[str, tuple[str, ...]] = {
-    "csv": (".csv",),
-    "index": (".txt", ".npz"),
-    "folder": (),
-    "hf": (),
-    "fiftyone": (".json",),
-    "cleanlab": (".csv",),
-    "card": (".md",),
-    "robustbench": (".json",),
-    "onnx": (".onnx",),
+
+class ExportFormat(NamedTuple):
+    """A format of `export`.
+
+    Attributes:
+        write: `module:function`, called with the options.
+        suffixes: suffixes of the output file; empty for a folder.
+        options: the options, besides source, out and format, that apply.
+        of_model: whether the source is a folder of a model.
+    """
+
+    write: str
+    suffixes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    of_model: bool = False
+
+
+FORMATS = {
+    "csv": ExportFormat("easycoreset.exporting.csv:write_csv", (".csv",), ("scores", "raw")),
+    "index": ExportFormat("easycoreset.exporting.index:write_index", (".txt", ".npz")),
+    "folder": ExportFormat("easycoreset.exporting.folder:write_folder", (), ("data", "copy")),
+    "hf": ExportFormat("easycoreset.exporting.huggingface:write_dataset", (), ("scores",)),
+    "fiftyone": ExportFormat("easycoreset.exporting.fiftyone:write_samples", (".json",), ("data", "scores")),
+    "cleanlab": ExportFormat("easycoreset.exporting.cleanlab:write_issues", (".csv",), ("raw",)),
+    "card": ExportFormat("easycoreset.exporting.card:write_card", (".md",), ("scores",)),
+    "robustbench": ExportFormat("easycoreset.exporting.robustbench:write_model_information", (".json",), of_model=True),
+    "onnx": ExportFormat("easycoreset.exporting.onnx:write_onnx", (".onnx",), ("model",), of_model=True),
 }
-FORMATS_OF_OPTION = {
-    "data": ("folder", "fiftyone"),
-    "scores": ("csv", "hf", "fiftyone", "card"),
-    "copy": ("folder",),
-    "raw": ("csv", "cleanlab"),
-    "model": ("onnx",),
-}
-MODEL_FORMATS = ("robustbench", "onnx")
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class ExportOptions:
     source: Path
     """A scores.parquet, a coreset, an audit.parquet, or a folder written by a command."""
     _: KW_ONLY
-    format: Form
+    format: str
     """Output format; `export --list` describes them."""
     out: Path
     """Output file (.txt or .npz for index, .json for fiftyone and robustbench, .md for card, .csv, .onnx); for folder
@@ -55,19 +63,22 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         validate(self)
-        if self.format in MODEL_FORMATS:
+        if self.format not in FORMATS:
+            raise UsageError(f"unknown format {quote(self.format)}: {suggest_name(self.format, FORMATS)}")
+        form = FORMATS[self.format]
+        if form.of_model:
             require(
                 self.source.is_dir(), "source", f"a folder that a command wrote, for {self.format}", str(self.source)
             )
         require(self.source.exists(), "source", "an existing file or folder", str(self.source))
-        suffixes = SUFFIXES[self.format]
-        if suffixes:
-            require(self.out.suffix in suffixes, "out", f"a {' or '.join(suffixes)} file", str(self.out))
+        if form.suffixes:
+            require(self.out.suffix in form.suffixes, "out", f"a {' or '.join(form.suffixes)} file", str(self.out))
             require(not self.out.is_dir(), "out", "a file, not a folder", str(self.out))
         require(self.out.resolve() != self.source.resolve(), "out", "a path other than source", str(self.out))
-        if not suffixes:
+        if not form.suffixes:
             require_disjoint(self)
-        for name, formats in FORMATS_OF_OPTION.items():
+        for name in sorted({name for known in FORMATS.values() for name in known.options}):
             value = getattr(self, name)
-            if value not in (None, False) and self.format not in formats:
-                raise UsageError(f"{name} is for format {' and '.join(formats)}; got {quote(value)} for {self.format}")
+            if value not in (None, False) and name not in form.options:
+                others = " and ".join(other for other, known in FORMATS.items() if name in known.options)
+                raise UsageError(f"{name} is for format {others}; got {quote(value)} for {self.format}")
