@@ -24,22 +24,23 @@ def whole(tmp_path_factory):
     return out
 
 
+def kill_midway(process, out, seed):
+    """Kill a run at a random moment after it has finished a step."""
+    before = done(out, "*")
+    while done(out, "*") == before and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(random.Random(seed).uniform(0, 0.5))
+    assert process.poll() is None, "it ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+
+
 @pytest.mark.slow
 def test_killed_three_times(whole, tmp_path):
-    rng = random.Random(0)
     out = tmp_path / "grid"
-    kills = 0
-    while kills < 3:
-        process = start(out, GRID, "--workers", str(1 + kills % 2))
-        before = done(out)
-        while done(out) < before + 1 and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 1.0))
-        assert process.poll() is None, "it ended before it could be killed three times"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
-        kills += 1
+    for number in range(3):
+        kill_midway(start(out, GRID, "--workers", str(1 + number % 2)), out, seed=number)
     finish(start(out, GRID, "--workers", "2"))
     assert results(out).equals(results(whole))
 
@@ -111,19 +112,10 @@ def summary(command, out):
 @pytest.mark.slow
 def test_other_plans_are_killed_and_shared_too(undisturbed, tmp_path):
     command, whole = undisturbed
-    rng = random.Random(1)
     out = tmp_path / "killed"
     steps = len(list((whole / "steps").iterdir()))
-    for kill in range(2):
-        process = begin(command, out, *(["--workers", "2"] if kill else []))
-        before = len(list(out.glob("steps/*/step.json")))
-        while len(list(out.glob("steps/*/step.json"))) < before + 1 and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.5))
-        assert process.poll() is None, "it ended before it could be killed twice"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
+    for number in range(2):
+        kill_midway(begin(command, out, *(["--workers", "2"] * number)), out, seed=number)
     both = [begin(command, out, "--workers", "1") for _ in range(2)]
     for process in both:
         finish(process)
