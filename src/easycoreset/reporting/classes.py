@@ -6,8 +6,8 @@ import numpy as np
 
 from easycoreset.console import format_eps
 from easycoreset.documents import DataTable, Section
+from easycoreset.reporting.setting_cells import SettingCells
 from easycoreset.statistics import Estimate, Outcomes, Row, estimate
-from easycoreset.statistics.settings import differing_fields
 
 WORST = (
     "The worst class has the lowest mean robust accuracy over seeds. Choosing the lowest of several makes it look "
@@ -20,7 +20,7 @@ def describe_classes(outcomes: Outcomes) -> list[Section]:
     """The worst class of every row at the main eps and largest budget; all classes where there are not too many."""
     worst: list[list[Any]] = []
     all_rows: list[list[Any]] = []
-    fields = differing_fields(outcomes.grid)
+    settings = SettingCells(outcomes.grid)
     for setting, rows in outcomes.grid.items():
         eps = outcomes.main_eps(setting)
         for method in dict.fromkeys(method for method, _ in rows):
@@ -29,9 +29,7 @@ def describe_classes(outcomes: Outcomes) -> list[Section]:
             if row is None:
                 continue
             head = [
-                *(getattr(setting, name) for name in fields),
-                setting.objective,
-                setting.fraction,
+                *settings.of(setting, method),
                 method,
                 f"{size} {outcomes.budget_unit(setting)}",
                 format_eps(eps),
@@ -48,9 +46,7 @@ def describe_classes(outcomes: Outcomes) -> list[Section]:
     if not worst:
         return []
     columns = [
-        *fields,
-        "objective",
-        "kept",
+        *settings.columns,
         "method",
         "budget",
         "eps",

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from easycoreset.console import format_eps, format_objective, format_percent
-from easycoreset.documents import DataTable, Figure, MeanStd, Section, Share, without_brief
+from easycoreset.console import format_eps, format_percent
+from easycoreset.documents import DataTable, Figure, MeanStd, Section, without_brief
 from easycoreset.documents.plots import COLOURS, axes_layout
 from easycoreset.options import ScoringOptions, TrainingOptions, ValidationOptions
 from easycoreset.options.comparing import FULL
@@ -27,12 +27,13 @@ from easycoreset.reporting.contrasts import (
 from easycoreset.reporting.epoch_counts import EPOCHS_NOTE, count_epochs, format_epochs
 from easycoreset.reporting.figures import describe_fractions, draw_cost, draw_curves, draw_frontiers
 from easycoreset.reporting.score_report import describe_scores
+from easycoreset.reporting.setting_cells import SettingCells
 from easycoreset.reporting.start_history import describe_start_history
 from easycoreset.reporting.strong_attacks import describe_strong_attacks
 from easycoreset.statistics import ENOUGH_SEEDS, Contrast, Group, group_results
 from easycoreset.statistics.planned_contrasts import BASELINE
 from easycoreset.statistics.results import list_warnings
-from easycoreset.statistics.settings import Setting, differing_fields
+from easycoreset.statistics.settings import Setting
 
 
 def describe_comparison(found: ComparisonResults) -> list[Section]:
@@ -189,45 +190,29 @@ COST_COLUMNS = ("selection_seconds", "selection_mb")
 def summarise_groups(groups: Sequence[Group]) -> DataTable:
     """The accuracies of all rows, mean and standard deviation over seeds."""
     eps = sorted({key[1] for group in groups for key in group.robust})
-    fields = differing_fields(group.setting for group in groups)
-    objectives = [group.objective for group in groups]
-    columns = [
-        *fields,
-        "objective",
-        "kept",
-        "method",
-        "budget",
-        "seeds",
-        "clean",
-        *(f"eps {format_eps(e)}" for e in eps),
-    ]
+    settings = SettingCells(group.setting for group in groups)
     rows: list[list[Any]] = []
     for group in groups:
-        accuracies = [None if f is None else MeanStd(100 * f[0], 100 * f[1]) for f in map(group.accuracy_at, eps)]
-        clean = MeanStd(100 * group.clean[0], 100 * group.clean[1])
-        setting = [_format_field(getattr(group, name)) for name in fields]
-        what = [format_objective(group.objective, objectives), Share(group.fraction), group.method, group.budget]
-        rows.append([*setting, *what, group.seeds, clean, *accuracies])
-    caption = "accuracy in %, mean ± standard deviation over seeds"
+        figures = [group.clean, *map(group.accuracy_at, eps)]
+        accuracies = [None if f is None else MeanStd(100 * f[0], 100 * f[1]) for f in figures]
+        where = settings.of(group.setting, group.method)
+        rows.append([*where, group.method, group.budget, group.seeds, *accuracies])
+    columns = [*settings.columns, "method", "budget", "seeds", "clean", *(f"eps {format_eps(e)}" for e in eps)]
     details = ["budget"] if len({group.budget for group in groups}) == 1 else []
+    caption = "accuracy in %, mean ± standard deviation over seeds"
     return DataTable(caption, columns, rows, details=details, blocks=("objective", "kept"))
-
-
-def _format_field(value: str | None) -> str | None:
-    """A part of a setting: options off their defaults, or None for what takes no part."""
-    return "defaults" if value == "" else value
 
 
 def _costs(groups: Sequence[Group], results: pa.Table, cells: Sequence[dict[str, Any]]) -> DataTable:
     """The compute of all rows."""
-    fields = differing_fields(group.setting for group in groups)
+    settings = SettingCells(group.setting for group in groups)
     costs, epochs = _selection_costs(results), count_epochs(cells)
     rows = []
     for group in groups:
-        setting = [*(_format_field(getattr(group, name)) for name in fields), group.objective, Share(group.fraction)]
-        what = ["full (RS2, up to order)" if group.method == FULL else group.method, group.budget]
-        rows.append([*setting, *what, *format_epochs(group, epochs), *costs[*group.setting, group.method]])
-    names = [*fields, "objective", "kept", "method", "budget", "epochs of training", "and of scoring"]
+        name = "full (RS2, up to order)" if group.method == FULL else group.method
+        where = [*settings.of(group.setting, group.method), name, group.budget]
+        rows.append([*where, *format_epochs(group, epochs), *costs[*group.setting, group.method]])
+    names = [*settings.columns, "method", "budget", "epochs of training", "and of scoring"]
     return DataTable("compute", [*names, "selection, s", "selection, MB"], rows)
 
 

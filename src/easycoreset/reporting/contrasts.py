@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from easycoreset.console import format_eps, format_percent
-from easycoreset.documents import DataTable, Share
+from easycoreset.documents import DataTable
 from easycoreset.errors import UsageError, quote
 from easycoreset.files import SCHEMA_VERSION
 from easycoreset.parquet import read_table
 from easycoreset.plan_folders import RESULTS, read_cell, read_plan, step_folder
+from easycoreset.reporting.setting_cells import SettingCells
 from easycoreset.statistics import Contrast, Estimate, Outcomes, contrast_all, read_plans
 from easycoreset.statistics.results import cell_rows
-from easycoreset.statistics.settings import differing_fields
 
 CONTRASTS_FILE = "contrasts.json"
 OUTCOME_COLUMNS = {"index": "integer", "label": "integer", "attack": "text", "eps": "number", "broken": "bool"}
@@ -158,13 +158,11 @@ def verdict_sentences(declared: Sequence[Contrast]) -> list[str]:
 
 def make_contrast_table(contrasts: Sequence[Contrast]) -> DataTable:
     """The table of all contrasts."""
-    fields = differing_fields(contrast.plan.setting for contrast in contrasts)
+    settings = SettingCells(contrast.plan.setting for contrast in contrasts)
     columns = [
         "method",
         "against",
-        *fields,
-        "objective",
-        "kept",
+        *settings.columns,
         "budget",
         "eps",
         "compared at",
@@ -187,9 +185,7 @@ def make_contrast_table(contrasts: Sequence[Contrast]) -> DataTable:
             [
                 plan.method,
                 plan.against,
-                *(getattr(plan, name) for name in fields),
-                plan.objective,
-                plan.fraction,
+                *settings.of(plan.setting),
                 f"{plan.size} {plan.unit}",
                 format_eps(plan.eps),
                 plan.kind,
@@ -219,15 +215,14 @@ def make_overview_table(contrasts: Sequence[Contrast]) -> DataTable | None:
         setting = plan.setting._replace(data="", model="")
         row = by_row.setdefault((setting, plan.method, plan.against, plan.kind, plan.size, plan.unit), {})
         row.setdefault((plan.data, plan.model), contrast)  # the declared ones come first
-    fields = differing_fields(key[0] for key in by_row)
+    settings = SettingCells(key[0] for key in by_row)
     rows: list[list[Any]] = []
     for (setting, method, against, kind, size, unit), found in by_row.items():
         verdicts = [found[place].verdict if place in found else "not compared" for place in places]
         cells = [f"{found[place].verdict}{_signed(found[place].gain)}" if place in found else None for place in places]
         in_all = f"{verdicts[0]} in all" if len(set(verdicts)) == 1 else ""
-        where = [*(getattr(setting, name) for name in fields), setting.objective, Share(setting.fraction)]
-        rows.append([method, against, *where, f"{size} {unit}", kind, *cells, in_all])
-    columns = ["method", "against", *fields, "objective", "kept", "budget", "compared at"]
+        rows.append([method, against, *settings.of(setting), f"{size} {unit}", kind, *cells, in_all])
+    columns = ["method", "against", *settings.columns, "budget", "compared at"]
     columns += [", ".join(map(str, place)) for place in places]
     return DataTable("verdict and gain in points on each data set and model", [*columns, "in all"], rows)
 
@@ -242,13 +237,11 @@ def make_sensitivity_table(declared: Sequence[Contrast]) -> DataTable:
     seeds = sorted({seed for contrast in declared for seed in contrast.gains})
     attacks = list(dict.fromkeys(name for contrast in declared for name in contrast.strong))
     strong_columns = [f"{name}: {statistic}" for name in attacks for statistic in ("gain", "low", "high", "images")]
-    fields = differing_fields(contrast.plan.setting for contrast in declared)
+    settings = SettingCells(contrast.plan.setting for contrast in declared)
     columns = [
         "method",
         "against",
-        *fields,
-        "objective",
-        "kept",
+        *settings.columns,
         *(f"seed {seed}" for seed in seeds),
         "gain",
         "low",
@@ -264,8 +257,7 @@ def make_sensitivity_table(declared: Sequence[Contrast]) -> DataTable:
     for c in declared:
         trimmed = c.without_extreme
         trimmed_figures = (None, None, None) if trimmed is None else (trimmed.mean, trimmed.low, trimmed.high)
-        setting = [*(getattr(c.plan, name) for name in fields), c.plan.objective, c.plan.fraction]
-        row: list[Any] = [c.method, c.against, *setting]
+        row: list[Any] = [c.method, c.against, *settings.of(c.plan.setting)]
         row += [_in_points(c.gains.get(seed, math.nan)) for seed in seeds]
         row += [
             *map(_in_points, (c.gain, c.low, c.high)),

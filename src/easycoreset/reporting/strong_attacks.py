@@ -7,9 +7,8 @@ import numpy as np
 
 from easycoreset.console import format_eps
 from easycoreset.documents import DataTable, Section
-from easycoreset.options.comparing import FULL
+from easycoreset.reporting.setting_cells import SettingCells
 from easycoreset.statistics import Outcomes, mean_std
-from easycoreset.statistics.settings import differing_fields
 
 FEWER = (
     "These attacks ran on fewer images (and perhaps seeds) than the results above and are no part of the worst case "
@@ -20,7 +19,7 @@ FEWER = (
 
 def describe_strong_attacks(outcomes: Outcomes) -> list[Section]:
     """One row per method, budget and strong attack: mean over seeds, and the table's attacks on the same images."""
-    fields = differing_fields(outcomes.grid)
+    settings = SettingCells(outcomes.grid)
     rows: dict[tuple[Any, ...], list[Any]] = {}
     names: dict[str, None] = {}
     for setting, keys in outcomes.grid.items():
@@ -36,14 +35,13 @@ def describe_strong_attacks(outcomes: Outcomes) -> list[Section]:
             strongest, std = mean_std([float(100 * value) for value in strong.robust.mean(1)])
             usual_mean = float(100 * same.mean(1).mean())
             rounded_std = None if std != std else round(std, 2)
-            fraction = 1.0 if method == FULL else setting.fraction
-            where = [*(getattr(setting, name) for name in fields), setting.objective, fraction]
+            where = settings.of(setting, method)
             what = [method, f"{budget} {outcomes.budget_unit(setting)}", attack, format_eps(eps)]
             figures = [round(strongest, 2), rounded_std, round(usual_mean, 2), round(usual_mean - strongest, 2)]
             rows[*where, *what] = [*where, *what, len(strong.images), len(strong.seeds), *figures]
     if not rows:
         return []
-    columns = [*fields, "objective", "kept", "method", "budget", "attack", "eps", "images", "seeds"]
+    columns = [*settings.columns, "method", "budget", "attack", "eps", "images", "seeds"]
     columns += ["accuracy", "±", "table's attacks", "too high by"]
     grid = DataTable(
         "accuracy in % under strong attacks, mean and standard deviation over seeds", columns, list(rows.values())
