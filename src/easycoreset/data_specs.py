@@ -24,7 +24,7 @@ class DataKind:
 
     Attributes:
         load: `module:function`, called with the location and a `Reading`; returns a `Source`.
-        location: what follows the kind's name and a colon: nothing, a folder or a name.
+        location: what follows the kind's name and a colon: nothing for data that are bundled, a folder or a name.
         folder: the folder of its files below the location.
         of_any_size: whether its images may have any size, so that `image_size` is needed to resize them.
         own_classes: whether its classes are known, so that `classes` does not apply.
@@ -42,9 +42,7 @@ class DataKind:
 
 
 DATA = {
-    "digits": DataKind(
-        load="easycoreset.data.digits:load_digits", location="", own_classes=True, is_local=lambda location: True
-    ),
+    "digits": DataKind(load="easycoreset.data.digits:load_digits", location="", own_classes=True),
     "cifar10": DataKind(load="easycoreset.data.cifar:load_cifar10", folder="cifar-10-batches-py", own_classes=True),
     "cifar100": DataKind(load="easycoreset.data.cifar:load_cifar100", folder="cifar-100-python", own_classes=True),
     "mnist": DataKind(load="easycoreset.data.mnist:load_mnist", folder="MNIST", own_classes=True),
@@ -127,7 +125,7 @@ def data_paths(data: str) -> list[Path]:
 def is_local(data: str) -> bool:
     """Whether a data set is on this disk; one that is named in a received file is opened only then."""
     kind, location = split_data(data)
-    return kind is not None and kind.is_local(location)
+    return kind is not None and (not kind.location or kind.is_local(location))
 
 
 def image_file_paths(data: str, sample_ids: Sequence[str]) -> list[Path]:

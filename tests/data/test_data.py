@@ -14,14 +14,33 @@ from easycoreset import RunError, UsageError, open_source
 from easycoreset.data import cached_sources, images
 from easycoreset.data.augment import augment
 from easycoreset.data.keyed_random import keyed_normal, keyed_uniform, make_generator
+from easycoreset.data_specs import DATA, data_name, data_paths, is_local
 from easycoreset.errors import EasycoresetWarning
 from easycoreset.tables.holdout import hold_out
 from support.messages import FEW_SAMPLES
 from support.sources import check_source, write_cifar
 
 
+@pytest.mark.parametrize("name", [name for name, kind in DATA.items() if not kind.location])
+def test_every_bundled_data_set(name):
+    check_source(open_source(name))
+    assert is_local(name) and data_paths(name) == [] and data_name(name) == name
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", [name for name, kind in DATA.items() if kind.location == "DIR" and name != "mnist"])
+def test_every_data_set_in_a_folder(name, data_root):
+    data = f"{name}:{data_root}"
+    source = open_source(data)
+    check_source(source)
+    assert is_local(data) and data_paths(data) == [data_root / DATA[name].folder] and data_name(data) == name
+    with pytest.raises(UsageError, match=rf"^data: {name} needs its folder.*{name}:DIR"):
+        open_source(name)
+    with pytest.raises(UsageError, match=r"^classes\b.*'2'"):
+        open_source(data, classes="2")
+
+
 def test_digits(digits):
-    check_source(digits)
     assert [len(s) for s in digits.splits.values()] == [1438, 359]
     assert (np.bincount(digits.splits["test"].labels) >= 34).all()
     assert open_source("digits").splits["train"].fingerprint == digits.splits["train"].fingerprint

@@ -3,10 +3,16 @@
 import json
 from collections.abc import Sequence
 
-from easycoreset.errors import UsageError, suggest_name
+from easycoreset.data_specs import DATA
+from easycoreset.errors import UsageError, quote
 from easycoreset.members import Table, describe_members
 
 WITH_LISTS = ("select", "train", "score", "evaluate", "compare", "run", "analyze", "export")
+PARTS = ("select", "score", "train", "evaluate")  # of a plan
+
+
+def _data_table() -> dict[str, Table]:
+    return {"data": {name: kind.load for name, kind in DATA.items()}}
 
 
 def _member_tables(command: str) -> dict[str, Table]:
@@ -17,25 +23,25 @@ def _member_tables(command: str) -> dict[str, Table]:
     if command == "train":
         from easycoreset.objectives import OBJECTIVES
 
-        return {"objective": OBJECTIVES}
+        return {"objective": OBJECTIVES, **_data_table()}
     if command == "score":
         from easycoreset.hardness import HARDNESS
         from easycoreset.objectives import OBJECTIVES
 
-        return {"hardness": HARDNESS, "objective": OBJECTIVES}
+        return {"hardness": HARDNESS, "objective": OBJECTIVES, **_data_table()}
     if command == "evaluate":
         from easycoreset.attacks import ATTACKS, MARGINS
 
-        return {"attack": ATTACKS, "margins": MARGINS}
+        return {"attack": ATTACKS, "margins": MARGINS, **_data_table()}
     if command in ("compare", "run"):
-        return {**_member_tables("select"), **_member_tables("train"), **_member_tables("evaluate")}
+        return {name: table for other in PARTS for name, table in _member_tables(other).items()}
     if command == "analyze":
         return {**_member_tables("train"), **_member_tables("evaluate")}
     if command == "export":
         from easycoreset.options.exporting import FORMATS
 
         return {"format": {name: form.write for name, form in FORMATS.items()}}
-    raise UsageError(f"--list belongs to a command: {suggest_name(command, WITH_LISTS)}")
+    raise UsageError(f"--list is for {', '.join(WITH_LISTS)}; got {quote(command)}")
 
 
 def list_members(tokens: Sequence[str], *, as_json: bool) -> None:

@@ -24,7 +24,7 @@ ARRAY_NAMES = (  # names of the arrays: training images and labels, test images 
 def load_npz(location: str, reading: Reading) -> Source:
     """Open images uint8 [N,H,W] or [N,H,W,C] or float in [0,1], and labels [N]; pickled arrays are never loaded.
 
-    The arrays are named x and y (x_test, y_test), or as in `SPELLINGS`.
+    The arrays are named x and y (x_test, y_test), or as in `ARRAY_NAMES`.
     """
     path = Path(location)
     array_names = list_npz(path)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from easycoreset.documents import DataTable, Document, format_value
+from easycoreset.documents import DataTable, Document, format_value, sort_key
 
 ESCAPED = {
     "\\": r"\textbackslash{}",
@@ -13,13 +13,15 @@ ESCAPED = {
     "|": r"\textbar{}",
     "±": r"$\pm$",
     "–": "--",
+    "-": "{-}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
 
 def render_latex(document: Document) -> str:
     """Render the tables of a document, without their details."""
-    tables = [table.without_details() for section in document.sections for table in section.tables if table.rows]
+    shown = [section for section in document.sections if not section.collapsed]
+    tables = [table.without_details() for section in shown for table in section.tables if table.rows]
     lines = [f"% {' '.join(document.title.split())}; needs \\usepackage{{booktabs}}"]
     return "\n\n".join([*lines, *map(_table, tables)]) + "\n"
 
@@ -34,6 +36,7 @@ def _table(table: DataTable) -> str:
     return "\n".join(
         [
             r"\begin{table}",
+            r"\centering\small",
             rf"\caption{{{escape(table.caption)}}}",
             rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}",
             r"\toprule",
@@ -55,4 +58,5 @@ def escape(value: Any) -> str:
     >>> print(escape("50% of a_b"))
     50\% of a\_b
     """
-    return "".join(ESCAPED.get(character, character) for character in " ".join(format_value(value).split()))
+    text = "".join(ESCAPED.get(character, character) for character in " ".join(format_value(value).split()))
+    return f"$-${text.removeprefix('{-}')}" if sort_key(value) is not None and text.startswith("{-}") else text

@@ -9,17 +9,22 @@ from easycoreset.versions import versions
 
 def render_markdown(document: Document) -> str:
     """Render a document without its figures and galleries; sections without content are left out."""
-    sections = [(section, "\n\n".join(_parts(section))) for section in document.sections]
+    shown = [s for s in document.sections if s.tables or s.bullets or s.code or not _has_pictures(s)]
+    sections = [(section, "\n\n".join(_parts(section))) for section in shown]
     texts = [f"## {escape(section.title)}\n\n{text}\n" for section, text in sections if text]
     footer = f"Written by easycoreset {versions().get('easycoreset', '')}.\n"
     return "\n".join([f"# {escape(document.title)}\n", *texts, footer])
+
+
+def _has_pictures(section: Section) -> bool:
+    return bool(section.figures or section.galleries or section.tickable_galleries)
 
 
 def _parts(section: Section) -> Iterator[str]:
     yield from (escape(text) for text in section.paragraphs)
     if section.bullets:
         yield "\n".join(f"- {escape(text)}" for text in section.bullets)
-    yield from (_table(table) for table in section.tables)
+    yield from (_table(table) for table in section.tables if table.rows)
     if section.code:
         fence = "```"
         while fence in section.code:
@@ -28,9 +33,10 @@ def _parts(section: Section) -> Iterator[str]:
 
 
 def _table(table: DataTable) -> str:
+    caption = f"{escape(table.caption)}:\n\n" if table.caption else ""
     rows = [[escape(name) for name in table.columns], ["---"] * len(table.columns)]
     rows += [[escape(value) for value in row] for row in table.rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return caption + "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def escape(value: Any) -> str:

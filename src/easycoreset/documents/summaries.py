@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from easycoreset.console import format_eps
+from easycoreset.data_specs import data_name
 from easycoreset.documents import DataTable, Figure, Section, Share
 from easycoreset.documents.plots import eps_layout, error_bars, line_trace
 
@@ -21,7 +22,7 @@ def describe_outcomes(summary: Json) -> list[Section]:
         [e["attack"], e["norm"] or None, format_eps(e["eps"]), *(round(100 * e[k], 2) for k in SHARES), e["samples"]]
         for e in lines
     ]
-    caption = f"accuracy in % on split {summary['split']} of {summary['data']}, with 95% Wilson intervals"
+    caption = f"accuracy in % on split {summary['split']} of {data_name(summary['data'])}, with 95% Wilson intervals"
     accuracies = DataTable(caption, ["attack", "norm", "eps", *SHARES, "samples"], rows)
     worst = ", ".join(f"{100 * e['accuracy']:.1f}% at eps {format_eps(e['eps'])}" for e in summary["worst"])
     passed = sum(check["passed"] for check in checks)

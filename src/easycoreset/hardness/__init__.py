@@ -103,7 +103,8 @@ class Hardness(abc.ABC):
         needs_features: whether its pass needs the input of the last linear layer.
         expensive: whether it is measured on request only; `describe_cost` then says why.
         is_wide: whether a sample has many values in an epoch, [B, d]: there is no column of the trajectory then, and
-            they are folded after the training, from the weights of the scored epochs.
+            they are folded after the training, from the weights of the scored epochs, as many samples at a time as fit
+            where the fold keeps 16 bytes a value.
         scored_epochs: the scored epochs in which it is measured.
         standardised: whether the folded values are standardised within each class; before, they are `NAME_raw`.
         counts_events: whether runs of several seeds are merged by the sum, not by the mean.

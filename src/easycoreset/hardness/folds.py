@@ -16,7 +16,7 @@ class Fold(Protocol):
     """Reduces epochs to one number per sample."""
 
     def add(self, values: Values) -> None:
-        """Add the values of one epoch, [N]."""
+        """Add the values of one epoch, [N]; of a wide measure [n, d]."""
         ...
 
     def result(self) -> npt.NDArray[np.float32]:

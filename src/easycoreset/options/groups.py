@@ -87,8 +87,7 @@ class ComputeOptions(MachineOptions, ReadingOptions, SeedOptions, CommandOptions
     host_option: ClassVar[str | None] = None  # name of an option whose folder may also be `out`
 
     data: str
-    """digits, cifar10:DIR, cifar100:DIR, mnist:DIR, fashion-mnist:DIR, hf:NAME, an image folder, a manifest (.csv or
-    .parquet of filepath, label[, split]), or an .npz file."""
+    """A named data set (`--list`), as digits or cifar10:DIR; an image folder, a manifest (.csv, .parquet) or .npz."""
     threads: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
     """CPU threads of this process; default: 1 for the small built-in models, else PyTorch's default."""
 
@@ -215,7 +214,7 @@ class AttackOptions:
     """The attacks on a model."""
 
     attack: Sequence[str] = field(default=("pgd",), metadata=UNIQUE)
-    """Attacks, comma-separated: fgsm, pgd, noise, square, apgd, autoattack[:key=value]..., file:PATH (images)."""
+    """Attacks (`--list`), comma-separated: NAME[:key=value]..., file:PATH (images)."""
     eps: Sequence[float] = field(default=DEFAULT_EPS, metadata=UNIQUE | AT_LEAST_0)
     """Radii, comma-separated."""
     limit: int | None = field(default=None, metadata=AT_LEAST_1)

@@ -177,7 +177,10 @@ def _sum_up(contrasts: Sequence[Contrast]) -> str:
     if winners:
         gains = [f"{c.method} over {'all data' if c.against == FULL else c.against} by {_points(c)}" for c in winners]
         return f"{where}, there are gains: {'; '.join(gains)}."
-    if all(c.provisional for c in contrasts if c.declared):
+    declared = [c for c in contrasts if c.declared]
+    if not declared:
+        return f"{where}, no contrast was declared before the run."
+    if all(c.provisional for c in declared):
         return f"{where}, nothing can be concluded yet."
     losers = [c for c in contrasts if c.declared and c.verdict == "loss"]
     losses = [

@@ -91,8 +91,8 @@ def _format_gain(gain: dict[str, float]) -> str:
 
 
 def _differs(gain: dict[str, float]) -> bool:
-    """Whether the interval excludes 0."""
-    return not gain["low"] <= 0 <= gain["high"]
+    """Whether the interval excludes 0, and the exact test (McNemar's) agrees."""
+    return not gain["low"] <= 0 <= gain["high"] and gain.get("p", 0.0) < 0.05
 
 
 def _figure(rows: Sequence[dict[str, Any]]) -> Figure:

@@ -71,7 +71,7 @@ def _describe_additions(starts: Sequence[Mapping[str, Any]]) -> list[str]:
         known_seeds = {seed for earlier in starts[:number] for seed in earlier["seeds"]}
         seeds = [str(seed) for seed in start["seeds"] if seed not in known_seeds]
         parts = [f"the rows {', '.join(rows)}"] if rows else []
-        parts += [f"seeds {', '.join(seeds)}"] if seeds else []
+        parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"] if seeds else []
         contrasts = [_contrast_name(PlannedContrast.from_json(line["contrast"])) for line in start["declared"]]
         parts += [f"the contrasts {', '.join(contrasts)}"] if contrasts else []
         if parts:
@@ -83,7 +83,7 @@ def _describe_additions(starts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _contrast_name(plan: PlannedContrast) -> str:
+    where = [plan.objective, f"{format_percent(plan.fraction)} kept", plan.variant, plan.scoring]
     return (
-        f"{plan.method} against {plan.against} ({plan.kind}, {plan.objective}, {format_percent(plan.fraction)} kept, "
-        f"{len(plan.seeds)} seeds)"
+        f"{plan.method} against {plan.against} ({plan.kind}, {', '.join(filter(None, where))}, {len(plan.seeds)} seeds)"
     )

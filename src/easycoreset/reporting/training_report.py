@@ -36,7 +36,8 @@ def describe_reproduction(folder: Path) -> list[Section]:
         if not (folder / name).exists():
             continue
         record = read_record(folder / name)
-        command = record.get("command_line") or f"easycoreset {record.get('command', '')}"
+        starts = [start["command_line"] for start in record.get("starts", ()) if start.get("command_line")]
+        command = "\n".join(starts or [record.get("command_line") or f"easycoreset {record.get('command', '')}"])
         facts: dict[str, Any] = {
             key: record[key] for key in ("options", "versions", "started", "finished") if key in record
         }

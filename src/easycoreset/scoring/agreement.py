@@ -100,7 +100,7 @@ def fold_columns(
 
 
 def compare_early(
-    folder: Path, *, hardness: str = "aign", first: Sequence[int] = (), every: Sequence[int] = ()
+    folder: Path | str, *, hardness: str = "aign", first: Sequence[int] = (), every: Sequence[int] = ()
 ) -> list[dict[str, Any]]:
     """Compare a hardness of few epochs with that of all, from the trajectory of a run, without new training.
 
@@ -117,11 +117,11 @@ def compare_early(
     Raises:
         UsageError: there is no trajectory, or it lacks that hardness.
     """
-    trajectory = folder / "trajectory"
+    trajectory = Path(folder) / "trajectory"
     numbers = sorted(int(file.stem) for file in trajectory.glob("*.parquet"))
     require(bool(numbers), "folder", "of a scoring run, with trajectory/", str(folder))
     measures = load_hardness([hardness])
-    require(len(measures) == 1, "hardness", "one that is measured epoch by epoch", hardness)
+    require(len(measures) == 1 and not measures[0].is_wide, "hardness", "one that is measured epoch by epoch", hardness)
     all_epochs = fold_columns(trajectory, measures)[measures[0].name]
     require(len(all_epochs) > 0, "hardness", "in the trajectory", hardness)
     labels = np.zeros(len(all_epochs), np.int64)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from easycoreset.errors import UsageError, quote
+from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.hardness import HARDNESS, load_hardness
 from easycoreset.models.last_layer import find_last_layer
 from easycoreset.selection import Selector, required_inputs
@@ -73,7 +73,8 @@ def check_needs(
     """
     needs = method_inputs(selector)
     if unknown := [name for name in needs.other if name not in measured]:
-        raise UsageError(f"method {quote(method)} needs {quote(unknown[0])}, which no scoring run makes")
+        suggestion = suggest_name(unknown[0], HARDNESS)
+        raise UsageError(f"method {quote(method)} needs {quote(unknown[0])}, which no scoring run makes: {suggestion}")
     if needs.arrays or any(load_hardness([name])[0].needs_features for name in needs.hardness):
         try:
             find_last_layer(model, images, feature_layer)
