@@ -375,7 +375,11 @@ def test_contrasts_are_spelled_with_their_setting():
 # ---- against others
 
 
-COMMITTED = sorted(folder.name for folder in (REPOSITORY / "results").iterdir() if (folder / "steps").is_dir())
+COMMITTED = sorted(
+    folder.name
+    for folder in (REPOSITORY / "results").iterdir()
+    if {"plan.json", "results.parquet"} <= {file.name for file in folder.glob("*")}
+)
 RECIPE = """\
 shared:
   data: digits
@@ -432,6 +436,8 @@ def test_an_independent_script_finds_the_same_figures(name, tmp_path, request):
     assert sum(line["declared"] for line in theirs) == len(plans.family) >= 4 and len(theirs) > 20
     for line in theirs:
         mine = known[identify(line)]
+        if mine.verdict == "provisional":  # the script gives no figures before all seeds are done
+            continue
         assert (line["low"] is None) == (mine.verdict == "not measurable")
         assert mine.declared or not line["declared"]  # it lists some of the declared ones among the others too
         if line["low"] is None:
