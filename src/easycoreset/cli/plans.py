@@ -31,9 +31,9 @@ def show_dry_run(targets: "Sequence[Step]", options: Any, workers: int = 1) -> N
     if found["again"]:
         lines.append(f"{found['again']} of them are done again, because their weights were discarded")
     needs = f"{found['memory_gb']} GB of memory, {found['disk_gb']} GB of disk"
-    lines.append(
-        f"about {format_duration(found['seconds'])} on an idle machine, with {found['workers']} workers; {needs}"
-    )
+    count = found["workers"]
+    workers = f"{count} worker{'s' * (count > 1)}"
+    lines.append(f"about {format_duration(found['seconds'])} on an idle machine, with {workers}; {needs}")
     show(found, [], *lines)
 
 

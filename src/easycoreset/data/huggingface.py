@@ -29,7 +29,7 @@ ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def load_hf(name: str, reading: Reading) -> Source:
-    """Open the data set `name`; images of several sizes are resized and cropped to `reading.image_size`.
+    """A data set of Hugging Face's hub or on this disk; images of several sizes are resized and cropped.
 
     Raises:
         UsageError: the extra, the data set or its image or label column is missing, or images are unreadable.
