@@ -242,6 +242,13 @@ def test_the_check_finds_a_changed_figure(tmp_path, monkeypatch, capsys):
         check.main(["other"], tmp_path)
 
 
+def test_committed_results_are_small_and_name_no_place_of_a_machine():
+    for file in (path for path in (ROOT / "results").rglob("*") if path.is_file()):
+        assert file.stat().st_size < 2**20, file
+        if file.suffix in (".json", ".jsonl"):
+            assert re.search(r'[":](/[\w.-]+){2,}', file.read_text()) is None, file
+
+
 def test_every_committed_result_has_its_check():
     """Of those of a CPU; a folder of images that no file here makes is known to be one that nothing does again."""
     unchecked = {

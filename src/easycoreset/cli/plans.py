@@ -32,8 +32,8 @@ def show_dry_run(targets: "Sequence[Step]", options: Any, workers: int = 1) -> N
         lines.append(f"{found['again']} of them are done again, because their weights were discarded")
     needs = f"{found['memory_gb']} GB of memory, {found['disk_gb']} GB of disk"
     count = found["workers"]
-    pool = f"{count} worker{'s' * (count > 1)}"
-    lines.append(f"about {format_duration(found['seconds'])} on an idle machine, with {pool}; {needs}")
+    workers_text = f"{count} worker{'s' * (count > 1)}"
+    lines.append(f"about {format_duration(found['seconds'])} on an idle machine, with {workers_text}; {needs}")
     show(found, [], *lines)
 
 
