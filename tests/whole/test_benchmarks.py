@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from benchmarks import __main__ as runner
-from benchmarks import check, growth, timing
+from benchmarks import carry, check, growth, timing
 from benchmarks.children import spend
 from benchmarks.figures import beside
 from benchmarks.grids import cheapest, compare_cell, plan_again, rows_of
@@ -292,6 +292,35 @@ def test_a_real_cell_is_done_again_and_a_changed_figure_of_it_is_found(tmp_path)
     (folder / "plan.json").write_text(json.dumps(record))
     verdict = check.check(folder, None, False)
     assert verdict.holds is False and named(verdict.said, "named otherwise")
+
+
+@pytest.mark.slow
+def test_a_carried_plan_goes_on(tmp_path):
+    """Its cells stay done; a method that reads scores scores again, whose files were not carried."""
+    plan, carried, gone_on = tmp_path / "plan", tmp_path / "carried", tmp_path / "plans" / "on"
+    assert main(["compare", *DIGITS, "--out", str(plan)]) == 0
+    table = pq.read_table(plan / "results.parquet")
+    count = carry.pack(plan, carried)
+    names = {path.name for path in carried.rglob("*") if path.is_file()}
+    assert not names & {"model.safetensors", "coreset.parquet", "scores.parquet"}
+    assert carry.unpack(carried, gone_on) == count == len(list((plan / "steps").iterdir()))
+    before = list_records(gone_on)
+    again = [*DIGITS, "--out", str(gone_on)]
+    assert main(["compare", *again]) == 0 and list_records(gone_on) == before
+    assert pq.read_table(gone_on / "results.parquet").equals(table)
+    more = [value.replace("random,easycore", "random,easycore,easiest:loss") for value in again]
+    assert main(["compare", *more]) == 0
+    changed = {name.partition("-")[0] for name, _ in list_records(gone_on) - before}
+    assert changed == {"score", "select", "train", "evaluate"}
+    cells = pa.array(table["cell"].unique())
+    extended = pq.read_table(gone_on / "results.parquet")
+    assert len(extended) > len(table) and extended.filter(pc.is_in(extended["cell"], cells)).equals(table)
+    assert main(["compare", *again, "--overwrite"]) == 0  # what was unpacked is listed as the plan's own
+
+
+def list_records(plan):
+    """The steps' records with their times."""
+    return {(path.parent.name, path.stat().st_mtime_ns) for path in plan.glob("steps/*/step.json")}
 
 
 def test_a_comparison_is_not_done_again_without_results_or_data(tmp_path):

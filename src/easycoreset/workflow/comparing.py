@@ -37,10 +37,11 @@ from easycoreset.workflow.starts import (
     update_record,
 )
 from easycoreset.workflow.steps import KINDS, Step, is_done, with_inputs
-from easycoreset.workflow.worker import OUTPUTS, Machine, delete_damaged
+from easycoreset.workflow.worker import Machine, delete_damaged
 
 OUTPUT_NAMES = (STEPS_FOLDER, "locks", RESULTS)  # the paths that a plan may write
 WORKERS = 2  # unless the options say
+WEIGHTS = ("train", "score")  # kinds of steps whose output `--discard-weights` deletes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,9 +225,9 @@ def discard_weights(targets: Sequence[Step], out: Path) -> None:
     steps = with_inputs(targets)
     needed = {other.key for step in steps if not is_done(step, out) for other in step.steps.values()}
     for step in steps:
-        if step.kind in OUTPUTS and step.key not in needed and is_done(step, out):
+        if step.kind in WEIGHTS and step.key not in needed and is_done(step, out):
             with FileList(step.folder(out), KINDS[step.kind].record).active():
-                delete_written(step.folder(out) / OUTPUTS[step.kind])
+                delete_written(step.folder(out) / KINDS[step.kind].output)
 
 
 def prune_steps(out: Path, record: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ class Kind:
         options: the command's options.
         record: the file name of the command's record.
         takes: option -> (path within the input's folder that it is given, path that must exist there).
+        output: path of what other steps take, which may be lacking: weights are discarded, folders carried in part.
         counted: options that count in the key although they are neutral in a single command.
         version: raised when the result of the same options changes.
     """
@@ -63,20 +64,25 @@ class Kind:
     options: Any
     record: str = "run.json"
     takes: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    output: str = ""
     counted: tuple[str, ...] = ()
     version: int = 1
 
 
 KINDS = {
-    "score": Kind("easycoreset.scoring:score", ScoreOptions),
+    "score": Kind("easycoreset.scoring:score", ScoreOptions, output="checkpoints"),
     "measure": Kind("easycoreset.scoring:measure", MeasureOptions, takes={"scores": ("", "checkpoints")}),
     "select": Kind(
         "easycoreset.workflow.choosing:choose_coreset",
         ChooseOptions,
         takes={"scores": ("", "scores.parquet"), "measured": ("", "run.json")},
+        output="coreset.parquet",
     ),
     "train": Kind(
-        "easycoreset.training:train", TrainOptions, takes={"coreset": ("coreset.parquet", "coreset.parquet")}
+        "easycoreset.training:train",
+        TrainOptions,
+        takes={"coreset": ("coreset.parquet", "coreset.parquet")},
+        output="model.safetensors",
     ),
     "evaluate": Kind(
         "easycoreset.evaluation:evaluate",

@@ -23,8 +23,6 @@ from easycoreset.reporting import LEDGER as PAGE_RECORD
 from easycoreset.run_folders import PLAN_RECORD, discard_step
 from easycoreset.workflow.steps import KINDS, Step, is_done, with_inputs
 
-OUTPUTS = {"train": "model.safetensors", "score": "checkpoints"}  # kind -> what `--discard-weights` may have deleted
-
 
 @dataclass(frozen=True)
 class Machine:
@@ -82,8 +80,8 @@ def lock_step(step: Step, out: Path) -> Iterator[bool]:
 
 
 def is_complete(step: Step, out: Path) -> bool:
-    """Whether a step is done and nothing of it was discarded."""
-    return is_done(step, out) and (step.folder(out) / OUTPUTS.get(step.kind, "")).exists()
+    """Whether a step is done and nothing that other steps take was discarded."""
+    return is_done(step, out) and (step.folder(out) / KINDS[step.kind].output).exists()
 
 
 def _call(step: Step, machine: Machine) -> None:
@@ -134,7 +132,8 @@ def find_damage(step: Step, out: Path) -> str:
     for name, size in files.items():
         if not is_within(name):
             return f"{STEP_RECORD} names a file elsewhere"
-        discardable = name.startswith(OUTPUTS.get(step.kind, "none"))
+        output = KINDS[step.kind].output
+        discardable = output and name.startswith(output)
         if not (folder / name).exists() and not discardable:
             return f"{name} is missing"
         if (folder / name).exists() and (folder / name).stat().st_size != size:
