@@ -374,5 +374,5 @@ def test_a_disk_that_fills_up_during_the_work_is_one_line(tmp_path):
 
 
 def test_version(cli):
-    assert cli("--version").out.strip() == "0.1.0"
+    assert cli("--version").out.strip() == "0.2.0.dev0"
     assert app.name[0] == "easycoreset"

@@ -15,6 +15,7 @@ from easycoreset.workflow.comparing import plan_comparison
 from support.messages import named
 
 SEEDS = tuple(range(5))
+CLEAN = {("easycore", "random"): (0.75, 0.80), ("easycore", "full"): (0.75, 0.81)}
 
 
 def contrast(method, against, kind, gain, half, *, declared=True, p_holm=None, lacking=(), **setting):
@@ -33,6 +34,7 @@ def contrast(method, against, kind, gain, half, *, declared=True, p_holm=None, l
         plan=plan,
         declared=declared,
         gains=dict.fromkeys(SEEDS, gain),
+        clean=CLEAN.get((method, against)),
         estimate=figures,
         lacking=lacking,
         p_holm=(0.02 if clear else 1.0) if p_holm is None else p_holm,
@@ -47,9 +49,6 @@ def group(method, clean, robust, fraction=0.5, objective="standard", **more):
     return Group(**setting | facts | figures | more)
 
 
-GROUPS = [group("random", 0.80, 0.30), group("easycore", 0.75, 0.36), group("full", 0.81, 0.31, 1.0)]
-
-
 def test_a_gain_is_told_with_its_price():
     said = advise(
         [
@@ -57,7 +56,6 @@ def test_a_gain_is_told_with_its_price():
             contrast("easycore", "random", "equal updates", 0.06, 0.01, declared=False),
             contrast("easycore", "full", "equal updates", 0.05, 0.01, declared=False),
         ],
-        GROUPS,
     )
     assert said.startswith("Keep the 50%")
     assert named(said, "easycore", "eps 0.1", "3.0 points (2.0 to 4.0)", "random", "clean accuracy")
@@ -72,7 +70,6 @@ def test_a_gain_that_shorter_training_gives_too_is_no_reason_to_choose():
             contrast("easycore", "random", "matched clean", 0.005, 0.02),
             contrast("easycore", "random", "equal updates", 0.06, 0.01, declared=False),
         ],
-        GROUPS,
     )
     assert "no method" in said and "keep random" in said and "Keep the" not in said
     assert named(said, "Random samples", "fewer updates", "clean accuracy")
@@ -80,7 +77,7 @@ def test_a_gain_that_shorter_training_gives_too_is_no_reason_to_choose():
 
 
 def test_a_gain_that_falls_to_the_correction_is_said_to_be_too_little():
-    said = advise([contrast("easycore", "random", "matched clean", 0.03, 0.02, p_holm=0.2)], GROUPS)
+    said = advise([contrast("easycore", "random", "matched clean", 0.03, 0.02, p_holm=0.2)])
     assert "Keep the" not in said and named(said, "too little", "1 declared")
 
 
@@ -90,7 +87,6 @@ def test_all_data_that_do_as_well_are_said():
             contrast("easycore", "random", "equal updates", 0.05, 0.01),
             contrast("easycore", "full", "equal updates", 0.00, 0.02),
         ],
-        GROUPS,
     )
     assert "Keep the 50%" in said and named(said, "Whether", "all data", "0.0 points")
     worse = advise(
@@ -98,14 +94,13 @@ def test_all_data_that_do_as_well_are_said():
             contrast("easycore", "random", "equal updates", 0.05, 0.01),
             contrast("easycore", "full", "equal updates", -0.04, 0.02),
         ],
-        GROUPS,
     )
     assert named(worse, "4.0 points (2.0 to 6.0) lower", "all data") and "does as well" not in worse
 
 
 def test_losses_are_told_as_losses():
     lost = [contrast(m, "random", "equal updates", -0.05, 0.01) for m in ("easycore", "hardest")]
-    said = advise([*lost, contrast("easycore", "random", "equal updates", -0.04, 0.02, objective="trades")], GROUPS)
+    said = advise([*lost, contrast("easycore", "random", "equal updates", -0.04, 0.02, objective="trades")])
     assert named(said, "less robust", "easycore, hardest") and "keep random" in said
     assert named(said, "trades", "losses", "easycore", "random", "4.0 points (2.0 to 6.0)")
 
@@ -116,24 +111,24 @@ def test_all_data_that_make_no_difference_need_no_subset():
             contrast("easycore", "random", "equal updates", 0.05, 0.01),
             contrast("easycore", "full", "equal updates", 0.0, 0.005),
         ],
-        GROUPS,
     )
     assert named(said, "ll data", "does as well", "subset")
 
 
 def test_the_price_is_that_of_the_same_budget():
-    """Random has a larger budget, of which the method has none."""
-    more = [*GROUPS, dataclasses.replace(group("random", 0.90, 0.10), budget="36 updates")]
-    said = advise([contrast("easycore", "random", "matched clean", 0.03, 0.01)], more)
-    assert named(said, "At equal budgets", "5.0 points lower", "75.0%", "80.0%")
-    assert "At equal budgets" not in advise([contrast("easycore", "random", "matched clean", 0.03, 0.01)], more[1:])
+    """Other budgets have contrasts too; where random has not this budget, nothing is compared at it."""
+    matched = contrast("easycore", "random", "matched clean", 0.03, 0.01)
+    other = contrast("easycore", "random", "equal updates", -0.2, 0.01, declared=False, size=4)
+    said = advise([matched, dataclasses.replace(other, clean=(0.5, 0.9))])
+    assert named(said, "At equal budgets", "5.0 points lower", "75.0%", "80.0%") and "20.0" not in said
+    assert "At equal budgets" not in advise([dataclasses.replace(matched, clean=None)])
 
 
 def test_what_cannot_be_measured_is_said_with_its_reason():
     lost = dataclasses.replace(
         contrast("easycore", "random", "matched clean", 0.0, 0.0), estimate=None, problem="it lies off the frontier"
     )
-    said = advise([lost], GROUPS)
+    said = advise([lost])
     assert named(said, "easycore", "random", "off the frontier") and "keep random" not in said
 
 
@@ -143,25 +138,24 @@ def test_finished_contrasts_are_told_beside_unfinished_ones():
             contrast("easycore", "random", "equal updates", 0.05, 0.01),
             contrast("hardest", "random", "equal updates", -0.2, 0.01, lacking=(4,)),
         ],
-        GROUPS,
     )
     assert said.startswith("Keep the 50%") and named(said, "easycore", "1 of 2 comparisons")
 
 
 def test_a_grid_without_random_recommends_no_random():
-    said = advise([contrast("easycore", "hardest", "equal updates", 0.3, 0.01)], GROUPS)
+    said = advise([contrast("easycore", "hardest", "equal updates", 0.3, 0.01)])
     assert named(said, "gains", "easycore", "hardest", "30.0 points") and "keep random" not in said
-    assert "declared" in advise([contrast("full", "random", "equal updates", 0.0, 0.01, declared=False)], GROUPS)
+    assert "declared" in advise([contrast("full", "random", "equal updates", 0.0, 0.01, declared=False)])
 
 
 def test_the_primary_contrast_comes_first():
     lesser = dataclasses.replace(contrast("easycore", "random", "equal updates", 0.03, 0.01), primary=True)
-    said = advise([contrast("hardest", "random", "equal updates", 0.04, 0.01), lesser], GROUPS)
+    said = advise([contrast("hardest", "random", "equal updates", 0.04, 0.01), lesser])
     assert said.startswith("Keep the 50%") and named(said, "easycore", "hardest", "4.0 points")
 
 
 def test_unfinished_grids_claim_nothing():
-    said = advise([contrast("easycore", "random", "matched clean", 0.05, 0.01, lacking=(3, 4))], GROUPS)
+    said = advise([contrast("easycore", "random", "matched clean", 0.05, 0.01, lacking=(3, 4))])
     assert "3 of 5 seeds" in said and "Keep" not in said
 
 
@@ -173,11 +167,10 @@ def test_other_settings_have_a_sentence_each():
             contrast("easycore", "random", "equal updates", 0.05, 0.01, **trades),
             contrast("easycore", "random", "equal updates", 0.0, 0.01, objective="mart"),
         ],
-        GROUPS,
     )
     assert named(said, "trades", "50%", "eps 0.1", "gains", "easycore", "random", "5.0 points (4.0 to 6.0)")
     assert named(said, "mart", "50%", "eps 0.1", "no method")
-    assert advise([], []) == ""
+    assert advise([]) == ""
 
 
 # ---- compute and classes
@@ -230,16 +223,6 @@ def test_which_methods_look_at_scores(method, scored, tmp_path, monkeypatch):
     planned = plan_comparison(CompareOptions(**grid, methods=method, controls="none", out=tmp_path / "out"))
     found = {cell.method.partition(":")[0]: cell for cell in planned.cells}[method.partition(":")[0]]
     assert ("score" in found.steps) is scored and (found.scoring is not None) is scored
-
-
-def test_a_method_is_found_in_its_setting():
-    """Random of other data, or another learning rate, is not what a method's clean accuracy is compared with."""
-    other = [group("random", 0.50, 0.10, data="other"), group("random", 0.40, 0.20, variant="lr=1.0")]
-    said = advise([contrast("easycore", "random", "matched clean", 0.03, 0.01)], [*other, *GROUPS])
-    assert named(said, "At equal budgets", "5.0 points lower", "75.0%", "80.0%")
-    assert "At equal budgets" not in advise(
-        [contrast("easycore", "random", "matched clean", 0.03, 0.01)], [*other, *GROUPS[1:]]
-    )
 
 
 def test_every_class_has_its_own_interval():

@@ -111,13 +111,14 @@ def summary(command, out):
 
 @pytest.mark.slow
 def test_other_plans_are_killed_and_shared_too(undisturbed, tmp_path):
+    """Killed in its own process, with workers and on Ray, then finished by one process with workers and one on Ray."""
+    pytest.importorskip("ray")
     command, whole = undisturbed
     out = tmp_path / "killed"
     steps = len(list((whole / "steps").iterdir()))
-    for number in range(2):
-        kill_midway(begin(command, out, *(["--workers", "2"] * number)), out, seed=number)
-    both = [begin(command, out, "--workers", "1") for _ in range(2)]
-    for process in both:
+    for number, where in enumerate([[], ["--workers", "2"], ["--on", "ray"]]):
+        kill_midway(begin(command, out, *where), out, seed=number)
+    for process in [begin(command, out, *where) for where in (["--workers", "1"], ["--on", "ray"])]:
         finish(process)
     assert summary(command, out) == summary(command, whole)
     assert len(list(out.glob("steps/*/step.json"))) == steps

@@ -61,9 +61,9 @@ class CompareOptions(
     eps: Sequence[float] = with_default(AttackOptions, "eps", (8 / 255,))
     """Radii of the evaluation, comma-separated; the first is the main one unless main_eps names another."""
     main_eps: float | None = None
-    """The radius that is evaluated on all test images and at which contrasts are tested."""
+    """The radius at which contrasts are tested, evaluated on all test images; left out, the first on as many as all."""
     limit: int | None = with_default(AttackOptions, "limit", None)
-    """Number of test images at the other radii, or at the only one; default: all."""
+    """Number of test images, of all radii but main_eps; default: all."""
     strong: Sequence[str] = field(default=(), metadata=UNIQUE)
     """Attacks at the main radius only, comma-separated, as ATTACK or ATTACK@IMAGES (`apgd@500`, at most limit)."""
     contrast: Literal["auto", "matched clean", "equal updates", "none"] = "auto"

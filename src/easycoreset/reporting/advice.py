@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from easycoreset.console import format_eps, format_percent
 from easycoreset.options.comparing import FULL
-from easycoreset.statistics import Contrast, Group, PlannedContrast
+from easycoreset.statistics import Contrast
 from easycoreset.statistics.planned_contrasts import BASELINE, CONTROL_METHODS, EQUAL_UPDATES, MATCHED_CLEAN
 from easycoreset.statistics.settings import Setting
 
 MAX_OTHER_SETTINGS = 3  # further settings that have a sentence each
 
 
-def advise(contrasts: Sequence[Contrast], groups: Sequence[Group]) -> str:
+def advise(contrasts: Sequence[Contrast]) -> str:
     """One paragraph that says which samples to keep, then a sentence on each of the other settings.
 
     It recommends samples for the setting of the first declared contrast (the primary one, if there is one), or else
@@ -22,7 +22,7 @@ def advise(contrasts: Sequence[Contrast], groups: Sequence[Group]) -> str:
     if not settings:
         return ""
     first, *rest = settings
-    sentences = _recommend(_in_setting(contrasts, first), groups, len(declared))
+    sentences = _recommend(_in_setting(contrasts, first), len(declared))
     for setting in rest[:MAX_OTHER_SETTINGS]:
         sentences.append(_sum_up(_in_setting(contrasts, setting)))
     if len(rest) > MAX_OTHER_SETTINGS:
@@ -37,7 +37,7 @@ def _in_setting(contrasts: Sequence[Contrast], setting: Setting) -> list[Contras
     return [contrast for contrast in contrasts if contrast.plan.eps == eps]
 
 
-def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family_size: int) -> list[str]:
+def _recommend(contrasts: Sequence[Contrast], family_size: int) -> list[str]:
     """Sentences on which samples to keep, at which cost, and whether random samples or all data would do as well."""
     plan = contrasts[0].plan
     kept = format_percent(plan.fraction)
@@ -77,7 +77,7 @@ def _recommend(contrasts: Sequence[Contrast], groups: Sequence[Group], family_si
     is_gain_stated = bool(winners) and best.plan.kind == EQUAL_UPDATES  # the comparison with random at equal budgets
     return [
         *sentences,
-        *(text for text in (nearest, _compare_at_equal_budgets(best, contrasts, groups, is_gain_stated)) if text),
+        *(text for text in (nearest, _compare_at_equal_budgets(best, contrasts, is_gain_stated)) if text),
         *_compare_alternatives(best, contrasts, family_size),
     ]
 
@@ -97,20 +97,17 @@ def _matched_by(contrast: Contrast) -> str:
     return " at the same clean accuracy" if contrast.plan.kind == MATCHED_CLEAN else " at the same budget"
 
 
-def _compare_at_equal_budgets(
-    best: Contrast, contrasts: Sequence[Contrast], groups: Sequence[Group], is_gain_stated: bool
-) -> str:
+def _compare_at_equal_budgets(best: Contrast, contrasts: Sequence[Contrast], is_gain_stated: bool) -> str:
     """A sentence comparing with random at equal budgets; empty if a row of this budget is missing."""
-    plan = best.plan
-    group, random = (_find_group(name, plan, groups) for name in (best.method, BASELINE))
-    equal = next(
-        (c for c in contrasts if c.method == best.method and c.against == BASELINE and c.plan.kind == EQUAL_UPDATES),
-        None,
-    )
-    if group is None or random is None:
+    same_rows = (best.method, BASELINE, best.plan.size)
+    at_equal = (c for c in contrasts if c.plan.kind == EQUAL_UPDATES)
+    equal = next((c for c in at_equal if (c.method, c.against, c.plan.size) == same_rows), None)
+    accuracies = best.clean if equal is None else equal.clean
+    if accuracies is None:
         return ""
-    change = 100 * (group.clean[0] - random.clean[0])
-    clean = f"{100 * group.clean[0]:.1f}% instead of {100 * random.clean[0]:.1f}%"
+    of_method, of_random = (100 * accuracy for accuracy in accuracies)
+    change = of_method - of_random
+    clean = f"{of_method:.1f}% instead of {of_random:.1f}%"
     difference = f"{abs(change):.1f} points {'lower' if change < 0 else 'higher'} ({clean})"
     if equal is None or equal.estimate is None or is_gain_stated:
         return f"At equal budgets its clean accuracy is {difference}."
@@ -209,9 +206,3 @@ def _higher_or_lower(contrast: Contrast) -> str:
     sign, word = (1, "higher") if value > -0.05 else (-1, "lower")  # -0.05 rounds to 0.0
     bounds = sorted((sign * low, sign * high))
     return f"{abs(value):.1f} points" + (f" ({bounds[0]:.1f} to {bounds[1]:.1f})" if low == low else "") + f" {word}"
-
-
-def _find_group(method: str, plan: PlannedContrast, groups: Sequence[Group]) -> Group | None:
-    """The group of a method in the plan's setting and at its budget; None if there is none."""
-    named = (g for g in groups if (g.method, g.budget) == (method, f"{plan.size} {plan.unit}"))
-    return next((g for g in named if plan.setting.holds(g.setting, method)), None)

@@ -158,7 +158,7 @@ def _cell_names(results: pa.Table) -> list[str]:
 def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[Group], planned: int | None) -> Section:
     seeds = min(group.seeds for group in groups)
     declared = verdict_sentences([contrast for contrast in contrasts if contrast.declared])
-    advice = advise(contrasts, groups)
+    advice = advise(contrasts)
     seed_count = f"{seeds} seed{'s' * (seeds > 1)}"
     methods = len({group.method for group in groups})
     intro = f"{len(_cell_names(results))} cells of {methods} method{'s' * (methods > 1)}, at least {seed_count} each."

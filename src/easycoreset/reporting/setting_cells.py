@@ -6,7 +6,7 @@ from typing import Any
 from easycoreset.console import format_objective
 from easycoreset.documents import Share
 from easycoreset.options.comparing import FULL
-from easycoreset.statistics.settings import Setting, differing_fields
+from easycoreset.statistics.settings import Setting, differing_fields, differing_options
 
 
 class SettingCells:
@@ -18,13 +18,15 @@ class SettingCells:
 
     def __init__(self, settings: Iterable[Setting]) -> None:
         known = list(settings)
-        self._fields = differing_fields(known)
+        self._fields = [name for name in differing_fields(known) if name in ("data", "model")]
+        self._options = differing_options(known)
         self._objectives = [setting.objective for setting in known]
-        self.columns: Sequence[str] = [*self._fields, "objective", "kept"]
+        self.columns: Sequence[str] = [*self._fields, *self._options, "objective", "kept"]
 
     def of(self, setting: Setting, method: str = "") -> list[Any]:
         """The cells of a row in a setting; training on everything keeps everything."""
         values = [getattr(setting, name) for name in self._fields]
+        options = [setting.options.get(name, "default") for name in self._options]
         objective = format_objective(setting.objective, self._objectives)
         share = Share(1.0 if method == FULL else setting.fraction)
-        return [*("defaults" if value == "" else value for value in values), objective, share]
+        return [*values, *options, objective, share]

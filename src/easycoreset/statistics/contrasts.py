@@ -31,6 +31,7 @@ class Contrast:
         primary: whether it is tested alone at 5%; other declared contrasts can be a gain or a loss only if it is one.
         note: when and why an exploratory contrast was added; empty where no start named it.
         gains: seed -> gain in robust accuracy.
+        clean: mean clean accuracy of the two rows over the same seeds, at the same budget; None where one is missing.
         lacking: declared seeds that are not finished.
         off: seeds whose clean accuracy lies beyond random's frontier.
         problem: why it is not measurable; empty if it is.
@@ -49,6 +50,7 @@ class Contrast:
     primary: bool = False
     note: str = ""
     gains: dict[int, float] = field(default_factory=dict[int, float])
+    clean: tuple[float, float] | None = None
     lacking: tuple[int, ...] = ()
     off: tuple[int, ...] = ()
     problem: str = ""

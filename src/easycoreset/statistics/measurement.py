@@ -83,6 +83,7 @@ def _measure(plan: PlannedContrast, outcomes: Outcomes, **status: Any) -> Contra
     contrast = Contrast(
         plan=plan,
         gains=gain_by_seed,
+        clean=_mean_clean(plan, outcomes, gains.seeds),
         lacking=_unfinished_seeds(plan, outcomes),
         off=gains.off_frontier,
         estimate=estimate(gains.by_image),
@@ -138,6 +139,13 @@ def _planned_row(
     row = outcomes.row(plan.setting, key, plan.eps, strong, plan.cells)
     seeds = [] if row is None else [seed for seed in row.seeds if seed in plan.seeds]
     return row.select_seeds(seeds) if row is not None and seeds else None
+
+
+def _mean_clean(plan: PlannedContrast, outcomes: Outcomes, seeds: Sequence[int]) -> tuple[float, float] | None:
+    """Mean clean accuracy of the method and of what it is compared with, over some seeds, at the plan's budget."""
+    found = [_planned_row(plan, outcomes, (name, plan.size)) for name in (plan.method, plan.against)]
+    rows = [row.select_seeds(seeds) for row in found if row is not None and set(seeds) <= set(row.seeds)]
+    return (float(rows[0].clean.mean()), float(rows[1].clean.mean())) if len(rows) == 2 else None
 
 
 def _require_same_images(*rows: Row) -> None:

@@ -7,6 +7,7 @@ from easycoreset.options.comparing import FULL
 
 Item = TypeVar("Item")
 FIELDS = ("data", "model", "variant", "scoring")
+STEP_PREFIXES = ("score.", "select.")  # of the options in `scoring`
 
 
 class Setting(NamedTuple):
@@ -32,6 +33,16 @@ class Setting(NamedTuple):
     def pooled(self) -> "Setting":
         """What the settings of all fractions share."""
         return self._replace(fraction=0.0)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options that are off their defaults, by name.
+
+        >>> Setting("digits", None, "standard", 0.1, "lr=0.1; momentum=0.8", "score.epochs=30").options
+        {'lr': '0.1', 'momentum': '0.8', 'score.epochs': '30'}
+        """
+        texts = [text for field in (self.variant, self.scoring or "") for text in field.split("; ") if text]
+        return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
     def holds(self, other: "Setting", method: str) -> bool:
         """Whether a row of another setting is compared in this one; training on all data fits all fractions.
@@ -84,6 +95,22 @@ def differing_fields(settings: Iterable[Setting]) -> list[str]:
     values = {name: [getattr(setting, name) for setting in known] for name in FIELDS}
     values["scoring"] = [value for value in values["scoring"] if value is not None]  # such rows fit all
     return [name for name, found in values.items() if len(set(found)) > 1]
+
+
+def differing_options(settings: Iterable[Setting]) -> list[str]:
+    """The options off their defaults in which settings differ; a setting without scores fits those of all.
+
+    >>> differing_options([Setting("a", "m", "standard", 0.1), Setting("a", "m", "standard", 0.1, "lr=0.1; ema=0.9")])
+    ['lr', 'ema']
+    """
+    known = set(settings)
+    scored = [setting for setting in known if setting.scoring is not None]
+    names = dict.fromkeys(name for setting in sorted(known, key=str) for name in setting.options)
+    return [
+        name
+        for name in names
+        if len({s.options.get(name) for s in (scored if name.startswith(STEP_PREFIXES) else known)}) > 1
+    ]
 
 
 def label_setting(setting: Setting, fields: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from easycoreset.options import (
 from easycoreset.options.comparing import FULL
 from easycoreset.options.groups import OPTIMIZER_DEFAULTS
 from easycoreset.selection import load_selector
-from easycoreset.statistics.settings import Setting
+from easycoreset.statistics.settings import STEP_PREFIXES, Setting
 from easycoreset.workflow.inputs import Data, Inputs
 from easycoreset.workflow.steps import KINDS, Step, check_options, result_defaults
 
@@ -144,7 +144,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
     else:
         method = load_selector(method)[0]
     off = _off_default(values, training)
-    chosen_by = {name: off.pop(name) for name in list(off) if name.startswith(("score.", "select."))}
+    chosen_by = {name: off.pop(name) for name in list(off) if name.startswith(STEP_PREFIXES)}
     facts = f"{method} at {fraction:g}, {objective}, seed {seed}"
     steps: dict[str, Step] = {}
     if method != FULL:
@@ -239,7 +239,7 @@ def _evaluations(
 ) -> list[tuple[Step, bool]]:
     """The evaluations of a model: each attack at each radius, and the strong ones at the main radius."""
     limit = values["limit"]
-    has_main = values["main_eps"] is not None or (len(values["eps"]) > 1 and limit is not None)
+    has_main = values["main_eps"] is not None
     parts = [
         (a, e, None if has_main and e == main_eps else limit, False) for a in values["attack"] for e in values["eps"]
     ]
