@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from easycoreset.errors import require
 from easycoreset.options.groups import ComputeOptions, InferenceOptions
 
 
@@ -23,7 +22,3 @@ class AuditOptions(InferenceOptions, ComputeOptions):
     """Accept scores of data that has changed since; samples are matched by sample_id, and counts are reported."""
     wrong: Path | None = None
     """A list of samples (indices or ids) known to be mislabelled, to report precision and recall of every column."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.scores.exists(), "scores", "a folder that score wrote, or a scores.parquet", str(self.scores))

@@ -232,8 +232,9 @@ def find_scores(path: Path) -> Path:
     """The score file of a path: the path itself, or the file that `score` or `run` wrote into the folder.
 
     Raises:
-        UsageError: the path is a folder without a score file.
+        UsageError: there is no such path, or it is a folder without a score file.
     """
+    require(path.exists(), "scores", "a folder that score wrote, or a scores.parquet", str(path))
     candidates = [path / "scores.parquet", path / "scores" / "scores.parquet"] if path.is_dir() else [path]
     file = next((candidate for candidate in candidates if candidate.exists()), None)
     if file is None and path.is_dir():

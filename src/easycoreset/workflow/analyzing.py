@@ -25,7 +25,7 @@ from easycoreset.tables.matching import require_same_data
 from easycoreset.workflow.inputs import Data, Inputs
 from easycoreset.workflow.option_checks import check_attacks
 from easycoreset.workflow.plans import run_plan
-from easycoreset.workflow.steps import External, Step
+from easycoreset.workflow.steps import External, Step, check_options
 
 SPLITS = ("train", "test")
 ANALYSIS = "analysis.json"
@@ -86,6 +86,8 @@ class Analysis:
         self.attacked = self._plan_attacked()
         self._plan_attacks()
         self.updates = self._plan_transfer()
+        for step in self.steps.values():
+            check_options(step)
 
     def _scored_model(self) -> str | None:
         """The model whose scores are analysed: as asked for, or that of the scores that are given.

@@ -172,9 +172,10 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         inputs=shared["inputs"] | ({"coreset": steps["select"]} if "select" in steps else {}),
         title=f"training on {facts}",
     )
-    for step in steps.values():
-        check_options(step)
     main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
+    evaluations = _evaluations(values, steps["train"], data, model, main_eps, facts)
+    for step in (*steps.values(), *(step for step, _ in evaluations)):
+        check_options(step)
     return Cell(
         data=data,
         model=model,
@@ -188,7 +189,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         chosen_by=chosen_by if "score" in steps else None,
         main_eps=main_eps,
         steps=steps,
-        evaluations=tuple(_evaluations(values, steps["train"], data, model, main_eps, facts)),
+        evaluations=tuple(evaluations),
     )
 
 

@@ -20,7 +20,7 @@ from easycoreset.workflow.defaults import RunDefaults, choose_defaults
 from easycoreset.workflow.inputs import Inputs
 from easycoreset.workflow.option_checks import check_attacks, check_sample_list
 from easycoreset.workflow.plans import run_plan
-from easycoreset.workflow.steps import External, Step
+from easycoreset.workflow.steps import External, Step, check_options
 
 COMPARISON = "comparison.json"
 LINKS = {  # path in the folder -> (step, path within it)
@@ -125,6 +125,8 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
             inputs=outside | {"weights": weights},
             title=f"evaluating the model of {names[name]}",
         )
+    for step in steps.values():
+        check_options(step)
     return choices, steps
 
 

@@ -156,8 +156,9 @@ def check_options(step: Step) -> None:
     Raises:
         UsageError: they do not fit together.
     """
-    values = {name: value for name, value in step.options.items() if name != "seed"}
-    _check_options(step.kind, tuple(sorted(values.items())), tuple(step.steps))
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in step.options.items()}
+    values.pop("seed", None)  # checked once for all seeds
+    _check_options(step.kind, tuple(sorted(values.items())), tuple(name for name in step.inputs if name != "data"))
 
 
 @cache
