@@ -77,6 +77,7 @@ def save_features(
     probe = next(split.batches(order[:2], 2, device))
     layer = find_last_layer(model, probe.x, feature_layer)
 
+    @full_float32()
     def attack_batch(batch: Batch) -> Batch:
         start = random_point(batch.x, batch.index, eps, "linf", seed)
         x_adv = maximise_loss(

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,13 +12,40 @@ from easycoreset.errors import UsageError, describe_error, quote
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Disable TF32, which keeps only 10 bits of a float32's mantissa, inside the `with` block."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    """Compute float32 in full inside the `with` block: no TF32 or bfloat16, whichever way the user allowed them."""
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in _float32_settings()]
     try:
+        for owner, name, full in _float32_settings():
+            setattr(owner, name, full)
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
+def _float32_settings() -> list[tuple[Any, str, Any]]:
+    """(owner, name, value for full float32) of every setting of PyTorch that lets float32 be computed in fewer bits.
+
+    Since PyTorch 2.9 each kind of operation has its own, beside which the older names must not be used.
+    """
+    backends: Any = torch.backends
+    if not hasattr(backends.cudnn, "conv"):
+        return [(backends.cudnn, "allow_tf32", False), (_MatrixProducts(), "precision", "highest")]
+    owners = [backends.cuda.matmul, *(getattr(backends.cudnn, name) for name in ("conv", "rnn"))]
+    owners += [getattr(backends.mkldnn, name) for name in ("matmul", "conv", "rnn")]
+    return [(owner, "fp32_precision", "ieee") for owner in owners]
+
+
+class _MatrixProducts:
+    """The precision of matrix products, before PyTorch 2.9."""
+
+    @property
+    def precision(self) -> str:
+        return torch.get_float32_matmul_precision()
+
+    @precision.setter
+    def precision(self, value: str) -> None:
+        torch.set_float32_matmul_precision(value)
 
 
 @contextlib.contextmanager

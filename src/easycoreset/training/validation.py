@@ -61,7 +61,8 @@ def accuracy(model: nn.Module, setup: TrainingSetup, rows: Ints, attack: PGD | N
     """Share of the rows that the model classifies correctly, in eval mode, under an attack if one is given."""
     correct = torch.zeros((), dtype=torch.int64, device=setup.device)
     for batch in setup.split.batches(np.sort(rows), setup.options.batch_size, setup.device):
-        x = batch.x if attack is None else attack(model, batch.x, batch.y, batch.index)
-        with frozen(model), full_float32(), torch.no_grad():
-            correct += (model(x).argmax(1) == batch.y).sum()
+        with frozen(model), full_float32():
+            x = batch.x if attack is None else attack(model, batch.x, batch.y, batch.index)
+            with torch.no_grad():
+                correct += (model(x).argmax(1) == batch.y).sum()
     return int(correct) / len(rows)
