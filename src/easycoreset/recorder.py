@@ -120,7 +120,7 @@ class HardnessRecorder:
         self._watch_calls = 0
         # Of the watched batch; empty until `observe` fills them in:
         self._sample_weights: list[Tensor] = []  # one tensor, [B]
-        self._nonfinite_rows = torch.zeros(0, dtype=torch.bool)  # [B], whether the logits are not finite
+        self._nonfinite_rows: list[Tensor] = []  # one tensor, [B]: whether the logits are not finite
 
     @property
     def columns(self) -> list[str]:
@@ -162,8 +162,7 @@ class HardnessRecorder:
         self._watch_calls += 1
         self._must_check_loss = not self._recorded_columns and cross_entropy
         self._scale = scale
-        nonfinite_rows = torch.zeros(0, dtype=torch.bool, device=x.device)  # `observe` fills it in
-        self._nonfinite_rows = nonfinite_rows
+        self._nonfinite_rows = nonfinite_rows = list[Tensor]()
         watched = x if in_place else x.view_as(x) if x.requires_grad else x.detach()
         x = watched.requires_grad_()
         size = len(x)
@@ -181,8 +180,8 @@ class HardnessRecorder:
             factor = loss_divisor(size, self.reduction, weights, self.weighted) / scale
             arguments = gradient.detach(), factor, self.input_std, self.model_std
             values = [online_norm(measure, *arguments) for measure in self._gradient_measures.values()]
-            if len(nonfinite_rows) == len(gradient):  # a sample with such logits may get the gradient 0
-                values = [value.masked_fill(nonfinite_rows, float("nan")) for value in values]
+            for rows in (rows for rows in nonfinite_rows if len(rows) == size):  # their gradient may be 0
+                values = [value.masked_fill(rows, float("nan")) for value in values]
             self._accumulators["gradients"].add(values, index)
 
         x.register_hook(record)
@@ -220,8 +219,8 @@ class HardnessRecorder:
             logits.register_hook(make_reduction_hook(outputs, list(self._sample_weights), self.reduction, self._scale))
         self._loss_checked = self._loss_checked or self._must_check_loss
         self._must_check_loss = False
-        if not len(self._nonfinite_rows):
-            self._nonfinite_rows.resize_(len(detached)).copy_(~torch.isfinite(detached).all(1))
+        if not self._nonfinite_rows:
+            self._nonfinite_rows.append(~torch.isfinite(detached).all(1))
         with torch.no_grad():
             self._accumulators["logits"].add(
                 [measure.measure(outputs) for measure in self._logit_measures.values()], index

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
+from safetensors.torch import load_file
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -91,6 +93,9 @@ def compute(op, *args, **kwargs):
         gradient, x, weight, *settings, mask = lowered
         found = torch.ops.aten.convolution_backward.default(gradient, x, weight, [len(weight)], *settings, mask)
         return tuple(part if part is None else There(part) for part in found)
+    result = op(*lowered, **named)
+    for tensor in theirs:  # a wrapper keeps its shape
+        assert tensor.shape == tensor.raw.shape, f"{name} gave a tensor another shape in place: {tensor.raw.shape}"
     wrappers = {id(t.raw): t for t in theirs}  # what was changed in place stays itself
 
     def lift(part):
@@ -98,7 +103,7 @@ def compute(op, *args, **kwargs):
             return part
         return wrappers[id(part)] if id(part) in wrappers else There(part)
 
-    return tree_map(lift, op(*lowered, **named))
+    return tree_map(lift, result)
 
 
 def lower(part):
@@ -119,8 +124,16 @@ def note(what):
     waits[f"{what} in {place}"] += 1
 
 
+def make_range(*bounds, dtype=None, layout=None, device=None, pin_memory=None):
+    """`arange` as a whole: PyTorch's makes an empty tensor and gives it another shape in place."""
+    return There(torch.arange(*bounds, dtype=dtype))
+
+
 everywhere = torch.library.Library("_", "IMPL")
 everywhere.fallback(compute, "PrivateUse1")
+ranges = torch.library.Library("aten", "IMPL")
+for overload in ("arange", "arange.start", "arange.start_step"):
+    ranges.impl(overload, make_range, "PrivateUse1")
 
 
 class Draws(torch.Generator):
@@ -147,6 +160,65 @@ def per_epoch(work):
     return dict(found[1] - found[0])
 
 
+OBJECTIVES = ("trades:steps=2", "pgd-at:steps=2", "mart:steps=2", "fgsm-rs")
+ATTACKS = {
+    "linf": [
+        "pgd:steps=8",
+        "pgd:steps=12:loss=margin:restarts=2",
+        "pgd:steps=6:loss=targeted:restarts=2",
+        "fgsm",
+        "noise",
+        "square:queries=20",
+        "apgd:iterations=5",
+        "autoattack:iterations=3:queries=5",
+    ],
+    "l2": ["pgd:steps=8", "fgsm", "noise", "apgd:iterations=5"],
+}
+MARGINS = {"linf": ["fmn:steps=10", "deepfool:steps=5"], "l2": ["fmn:steps=10", "ddn:steps=10"]}
+EPS = {"linf": 0.15, "l2": 0.8}
+
+
+def measure(small, out, trained):
+    """Score with every measure, train by every objective, and attack the model of `trained`, or this one's."""
+    hardness = ["cheap", "vog", "curvature", "grand_full", "boundary"]
+    ec.score(**small, epochs=2, save_features="adversarial", out=out / "scores", hardness=hardness)
+    for objective in OBJECTIVES:
+        ec.train(**small, updates=3, objective=objective, out=out / objective.partition(":")[0])
+    for norm, attacks in ATTACKS.items():
+        for number, attack in enumerate(attacks):
+            ec.evaluate(
+                data=small["data"],
+                weights=(trained or out) / "scores",
+                attack=[attack],
+                norm=norm,
+                eps=[EPS[norm]],
+                margins=MARGINS[norm] if not number else (),
+                save_adversarial=not number,
+                out=out / norm / attack,
+            )
+
+
+def compare(here, there):
+    """How far the two are apart: in every score, feature and weight, and in the outcomes of every attack."""
+    scores = [ec.Scores.read(out / "scores" / "scores.parquet") for out in (here, there)]
+    apart = {name: np.nanmax(np.abs(scores[0][name] - scores[1][name])) for name in scores[0].columns}
+    for name in ("features.npy", "features_adv.npy", "probabilities_adv.npy"):
+        arrays = [np.load(out / "scores" / name).astype(np.float32) for out in (here, there)]
+        apart[name] = np.abs(arrays[0] - arrays[1]).max()
+    for objective in (objective.partition(":")[0] for objective in OBJECTIVES):
+        weights = [load_file(out / objective / "model.safetensors") for out in (here, there)]
+        apart[objective] = max(float((w - weights[1][name]).abs().max()) for name, w in weights[0].items())
+    outcomes: dict[str, dict[str, int]] = {}
+    for norm, attacks in ATTACKS.items():
+        for attack in attacks:
+            tables = [pq.read_table(out / norm / attack / "predictions.parquet").to_pandas() for out in (here, there)]
+            changed = tables[0]["broken"] != tables[1]["broken"]
+            clean = tables[1]["attack"] == "clean"
+            broken = int(tables[1]["broken"][~clean].sum()), int(tables[1]["broken"][clean].sum())
+            outcomes[f"{norm} {attack}"] = {"changed": int(changed.sum()), "broken": broken[0], "clean": broken[1]}
+    return {"apart": {name: float(value) for name, value in apart.items()}, "outcomes": outcomes}
+
+
 def main(out):
     """Do what the commands do; returns what `test_devices.py` looks at."""
     x = torch.ones(3).to(NAME)
@@ -162,17 +234,12 @@ def main(out):
     labels = split.labels
     np.savez(out / "some.npz", x=pixels[:144], y=labels[:144], x_test=pixels[144:160], y_test=labels[144:160])
     small = {"data": str(out / "some.npz"), "model": "digits-cnn", "batch_size": 8, "precision": "fp32"}
-    ec.score(**small, epochs=2, out=out / "cpu")
+    np.savez(out / "few.npz", x=pixels[:64], y=labels[:64], x_test=pixels[144:168], y_test=labels[144:168])
+    few = small | {"data": str(out / "few.npz")}
+    measure(few, out / "cpu", None)
     move_everything()
-    there = ec.score(
-        **small,
-        epochs=2,
-        save_features="adversarial",
-        out=out / "scores",
-        hardness=["cheap", "vog", "curvature", "grand_full", "boundary"],
-    )
-    here = ec.Scores.read(out / "cpu" / "scores.parquet")
-    facts["apart"] = max(float(np.nanmax(np.abs(here[name] - there[name]))) for name in here.columns)
+    measure(few, out / "there", out / "cpu")
+    facts |= compare(out / "cpu", out / "there")
     made = partial(ec.train, **small, overwrite=True)
     facts["waits"] = {
         "online": per_epoch(
@@ -181,7 +248,7 @@ def main(out):
         "averaged": per_epoch(lambda n: made(epochs=n, ema=0.9, augment="crop-flip", out=out / "averaged")),
         **{
             name: per_epoch(lambda n, name=name: made(epochs=n, objective=name, out=out / "robust"))
-            for name in ("trades:steps=2", "pgd-at:steps=2", "mart:steps=2", "fgsm-rs")
+            for name in OBJECTIVES
         },
     }
     facts["exact"] = per_epoch(
@@ -189,29 +256,11 @@ def main(out):
             **small, scoring_batch_size=8, keep_checkpoints=False, epochs=n, overwrite=True, out=out / "exact"
         )
     )
-    ec.select(scores=out / "scores" / "scores.parquet", method="craig", fraction=0.5, out=out / "weighted.parquet")
-    ec.train(**small, coreset=out / "weighted.parquet", updates=3, out=out / "weighted")
+    scored = out / "there" / "scores"
+    ec.select(scores=scored / "scores.parquet", method="craig", fraction=0.5, out=out / "weighted.parquet")
+    ec.train(**few, coreset=out / "weighted.parquet", updates=3, out=out / "weighted")
     ec.train(**small, updates=3, val_fraction=0.1, out=out / "validated")
-    attacked = {"data": small["data"], "weights": out / "scores"}
-    ec.evaluate(
-        **attacked,
-        attack=[
-            "pgd",
-            "pgd:loss=margin:restarts=2",
-            "fgsm",
-            "noise",
-            "square:queries=20",
-            "autoattack:iterations=3:queries=5",
-        ],
-        eps=[0.1],
-        save_adversarial=True,
-        margins=["fmn", "deepfool"],
-        out=out / "linf",
-    )
-    ec.evaluate(**attacked, attack=["pgd"], norm="l2", eps=[0.5], margins=["fmn", "ddn"], out=out / "l2")
-    ec.score(
-        data=small["data"], model="digits-cnn", checkpoints=out / "scores" / "checkpoints", out=out / "checkpoints"
-    )
+    ec.score(data=few["data"], model="digits-cnn", checkpoints=scored / "checkpoints", out=out / "checkpoints")
     ec.run(data=small["data"], epochs=1, attack=["fgsm"], eps=[0.1], out=out / "run")
     return facts
 

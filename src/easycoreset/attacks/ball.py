@@ -45,9 +45,9 @@ def steepest_step(gradient: Tensor, norm: Norm) -> Tensor:
     if norm == "linf":
         return gradient.sign()
     length = l2_norms(gradient)
-    if bool((length < TINY).any()):  # tiny gradients of a confident model still have a direction
-        gradient = torch.where(per_sample_view(length < TINY), gradient / per_sample_view(max_abs(gradient)), gradient)
-        length = l2_norms(gradient)
+    is_tiny = per_sample_view(length < TINY)  # tiny gradients of a confident model still have a direction
+    gradient = torch.where(is_tiny, gradient / per_sample_view(max_abs(gradient)), gradient)
+    length = l2_norms(gradient)
     return gradient / per_sample_view(length.clamp_min(TINY))
 
 

@@ -6,7 +6,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from easycoreset.attacks.ball import Norm, attack_loss, check_ball, gradient_of, project, random_point, steepest_step
+from easycoreset.attacks.ball import (
+    Norm,
+    attack_loss,
+    check_ball,
+    gradient_of,
+    project,
+    random_point,
+    steepest_step,
+)
+from easycoreset.attacks.open_rows import OpenRows, write_rows
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
@@ -49,51 +58,61 @@ class PGD:
         x = x.detach()
         index = torch.arange(len(x), device=x.device) if index is None else index
         result = x.clone()
-        robust = torch.arange(len(x), device=x.device)
+        rows = torch.arange(len(x), device=x.device)
+        done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         with frozen(model), torch.enable_grad():
             other_classes = rank_other_classes(model, x, y) if self.loss == "targeted" else None
             for restart in range(self.restarts):
                 target = None if other_classes is None else other_classes[:, restart % other_classes.shape[1]]
-                if len(robust):
-                    robust = self._restart(model, x, y, target, index, restart, result, robust)
+                rows, done = self._restart(model, (x, y, index), target, restart, result, rows, done)
+                if not len(rows):
+                    break
         return result
 
     def _restart(
         self,
         model: nn.Module,
-        x: Tensor,
-        y: Tensor,
+        samples: tuple[Tensor, Tensor, Tensor],
         target: Tensor | None,
-        index: Tensor,
         restart: int,
         result: Tensor,
         rows: Tensor,
-    ) -> Tensor:
-        """Attack `rows` from one random start, fill in `result`, and return the rows that stay robust."""
+        done: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Attack `rows` from one random start and fill in `result`.
+
+        Args:
+            model: in eval mode.
+            samples: inputs, labels and indices of the whole batch.
+            target: its target classes.
+            restart: its number.
+            result: [B,C,H,W], the iterates that broke their samples.
+            rows: positions in the batch; those that are not attacked any more may have been left out.
+            done: whether each of them is broken.
+
+        Returns:
+            The remaining rows, and whether each is broken.
+        """
         step_size = self.eps / 4 if self.step_size is None else self.step_size
-        x = x[rows]
-        y = y[rows]
-        adv = random_point(x, index[rows], self.eps, self.norm, self.seed, restart)
+        x, y, index = (part[rows] for part in samples)
+        target = None if target is None else target[rows]
+        adv = random_point(x, index, self.eps, self.norm, self.seed, restart)
+        open_rows = OpenRows()
         for step in range(self.steps + 1):
             adv = adv.detach().requires_grad_(step < self.steps)
             logits = model(adv)
-            broken = logits.argmax(1) != y
-            if step == self.steps:
-                result[rows] = adv.detach()
-                return rows[~broken]
-            target_rows = None if target is None else target[rows]
-            gradient = gradient_of(attack_loss(logits, y, self.loss, target_rows).sum(), adv)
+            broken = (logits.argmax(1) != y) & ~done
+            reached = broken if step < self.steps else ~done
+            write_rows(result, rows, reached, adv.detach())
+            done = done | broken
+            kept = open_rows.select(done, step)
+            if step == self.steps or (kept is not None and not len(kept)):
+                return (rows, done) if kept is None else (rows[kept], done[kept])
+            gradient = gradient_of(attack_loss(logits, y, self.loss, target).sum(), adv)
             adv = adv.detach()
-            if broken.any():
-                result[rows[broken]] = adv[broken]
-                robust = ~broken
-                rows = rows[robust]
-                x = x[robust]
-                y = y[robust]
-                adv = adv[robust]
-                gradient = gradient[robust]
-                if not len(rows):
-                    return rows
+            if kept is not None:
+                rows, x, y, adv, gradient, done = (part[kept] for part in (rows, x, y, adv, gradient, done))
+                target = None if target is None else target[kept]
             adv = project(adv + step_size * steepest_step(gradient, self.norm), x, self.eps, self.norm)
         raise AssertionError("the last step returns")
 
