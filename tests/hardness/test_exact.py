@@ -1,5 +1,7 @@
 """Exact AIGN against a naive loop over single samples, and against the closed form of a softmax-linear model."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from easycoreset import UsageError, input_gradient_norms, score
 from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import measure_all
 from easycoreset.models.digits_cnn import digits_cnn
-from easycoreset.models.folding import fold_batch_norm
+from easycoreset.models.folding import RTOL, fold_batch_norm
 from easycoreset.models.modes import frozen
 from easycoreset.models.normalize import Normalize
 
@@ -174,6 +176,24 @@ def test_batch_norm_is_folded_where_it_is_the_same(cnn, digits):
     for model in (Looking(cnn), Noisy(cnn), Whitened(cnn), Straight(cnn), linear):
         with frozen(model):
             assert fold_batch_norm(model, x[:2]) is model
+
+
+def test_batch_norm_is_folded_where_values_lie_at_kinks():
+    """Every unit is 0 but for rounding: in float32 the copy's have other signs, and so other gradients."""
+    torch.manual_seed(0)
+    convolution, norm = nn.Conv2d(1, 64, 3), nn.BatchNorm2d(64)
+    nn.init.normal_(norm.running_mean)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    x = torch.rand(1, 1, 3, 3).expand(2, 1, 3, 3)
+    with torch.no_grad():
+        units = copy.deepcopy(nn.Sequential(convolution, norm)).double().eval()(x.double())[0].flatten()
+        norm.bias -= units.float()
+    model = nn.Sequential(convolution, norm, nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+    with frozen(model):
+        folded = fold_batch_norm(model, x)
+    assert folded is not model
+    norms = [input_gradient_norms(network, x, torch.zeros(2, dtype=torch.int64)) for network in (folded, model)]
+    assert not torch.allclose(*norms, rtol=RTOL)  # compared in float32 the copy would be refused
 
 
 def test_the_pass_does_without_batch_norm_unless_all_layers_are_looked_at(cnn, digits, monkeypatch):

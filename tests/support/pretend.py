@@ -219,6 +219,26 @@ def compare(here, there):
     return {"apart": {name: float(value) for name, value in apart.items()}, "outcomes": outcomes}
 
 
+def count_attack_waits(folder, split):
+    """The waits of one batch under attacks of 20 steps or more."""
+    from easycoreset.attacks import load_attack
+    from easycoreset.attacks.fmn import DDN, FMN
+
+    model = ec.load_model(folder).to(NAME)
+    batch = next(split.batches(np.arange(64), 64, torch.device("cpu")))
+    x, y = batch.x.to(NAME), batch.y.to(NAME)
+    attacks = {
+        spec: load_attack(spec, norm="linf", eps=0.05)[1] for spec in ("pgd", "pgd:loss=margin", "fgsm", "noise")
+    }
+    attacks |= {"l2": load_attack("pgd", norm="l2", eps=0.5)[1], "fmn": FMN(), "ddn": DDN()}
+    found = {}
+    for name, attack in attacks.items():
+        waits.clear()
+        attack(model, x, y)
+        found[name] = dict(waits)
+    return found
+
+
 def main(out):
     """Do what the commands do; returns what `test_devices.py` looks at."""
     x = torch.ones(3).to(NAME)
@@ -257,6 +277,7 @@ def main(out):
         )
     )
     scored = out / "there" / "scores"
+    facts["attacks"] = count_attack_waits(scored, split)
     ec.select(scores=scored / "scores.parquet", method="craig", fraction=0.5, out=out / "weighted.parquet")
     ec.train(**few, coreset=out / "weighted.parquet", updates=3, out=out / "weighted")
     ec.train(**small, updates=3, val_fraction=0.1, out=out / "validated")

@@ -24,6 +24,7 @@ from easycoreset.options import TrainOptions
 from easycoreset.tables.holdout import hold_out
 from easycoreset.training import fit, fresh_model, prepare
 from easycoreset.training.schedule import learning_rate
+from easycoreset.training.setup import use_autocast
 from easycoreset.training.validation import _robust_accuracy, _warn_of_collapse
 from support.messages import named
 
@@ -161,6 +162,16 @@ def test_compiled_training_gives_the_same_model_within_rounding(objective, tmp_p
     compiled = train(data="digits", updates=12, objective=objective, compile=True, out=tmp_path / "compiled")
     for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("in_hardware", [True, False])
+def test_auto_asks_whether_the_card_has_bf16_in_hardware(in_hardware, monkeypatch):
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or in_hardware
+    )
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert use_autocast("auto", cuda) is in_hardware and not use_autocast("auto", cpu)
+    assert use_autocast("bf16", cuda) and not use_autocast("fp32", cuda)
 
 
 def test_bf16(tmp_path, digits):

@@ -25,5 +25,7 @@ def test_everything_runs_on_another_device_without_waiting(tmp_path):
     assert max(found["apart"].values()) < 5e-3, found["apart"]
     for attack, outcome in found["outcomes"].items():
         assert not outcome["changed"] and outcome["broken"] > outcome["clean"], (attack, outcome)
+    for attack, waits in found["attacks"].items():
+        assert sum(waits.values()) <= 1, (attack, waits)
     for name, waits in found["waits"].items():
         assert waits and max(waits.values()) < STEPS, (name, waits)

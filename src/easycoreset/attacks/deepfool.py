@@ -59,5 +59,5 @@ class DeepFool:
                 step = -per_sample_view(distance / l2_norms(gradient).clamp_min(1e-12)) * gradient
             closer = distance.detach() < nearest
             nearest = torch.where(closer, distance.detach(), nearest)
-            best_step[closer] = step[closer].detach()
+            best_step = torch.where(per_sample_view(closer), step.detach(), best_step)
         return best_step

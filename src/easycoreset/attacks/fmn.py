@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from easycoreset.annealing import anneal
 from easycoreset.attacks.ball import Norm, attack_loss, l2_norms, per_sample_view, steepest_step
+from easycoreset.attacks.open_rows import LateCount
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
@@ -47,6 +48,7 @@ class FMN:
         eps = torch.zeros(len(x), device=x.device, dtype=x.dtype)
         with frozen(model), torch.enable_grad():
             slopes = class_slopes(model, x, y, self.norm)
+            unbroken = LateCount()
             for step in range(self.steps + 1):
                 adv = adv.detach().requires_grad_()
                 class_distances = signed_distances(model(adv), y, slopes)
@@ -54,7 +56,7 @@ class FMN:
                     class_distances, y, "margin"
                 )  # of distances, not of logits; above 0 where adversarial
                 boundary_estimate = eps  # a placeholder: unused once every sample has an adversarial point
-                if not bool(torch.isfinite(best_norm).all()):
+                if unbroken.bound(best_norm.isinf()):
                     (margin_gradient,) = torch.autograd.grad(margin.sum(), adv, retain_graph=True)
                     boundary_estimate = boundary_distance(margin.detach().to(x.dtype), margin_gradient, self.norm)
                 (gradient,) = torch.autograd.grad(ascent_loss(class_distances, y, margin, step).sum(), adv)
@@ -63,7 +65,7 @@ class FMN:
                 perturbation_norm = perturbation_norms(adv - x, self.norm)
                 broken = margin > 0
                 closer = broken & (perturbation_norm < best_norm)
-                best[closer] = adv[closer]
+                best = torch.where(per_sample_view(closer), adv, best)
                 best_norm = torch.where(closer, perturbation_norm, best_norm)
                 if step == self.steps:
                     break
@@ -117,7 +119,7 @@ class DDN:
                 perturbation_norm = l2_norms(adv - x)
                 broken = margin.detach() > 0
                 closer = broken & (perturbation_norm < best_norm)
-                best[closer] = adv[closer]
+                best = torch.where(per_sample_view(closer), adv, best)
                 best_norm = torch.where(closer, perturbation_norm, best_norm)
                 if step == self.steps:
                     break

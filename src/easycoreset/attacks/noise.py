@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.attacks.ball import Norm, check_ball, random_point
+from easycoreset.attacks.open_rows import OpenRows, write_rows
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
@@ -30,10 +31,15 @@ class Noise:
         index = torch.arange(len(x), device=x.device) if index is None else index
         result = x.detach().clone()
         rows = torch.arange(len(x), device=x.device)
+        done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        open_rows = OpenRows()
         with frozen(model), torch.no_grad():
             for draw in range(self.draws):
                 if not len(rows):
                     break
-                result[rows] = random_point(x[rows].detach(), index[rows], self.eps, self.norm, self.seed, draw)
-                rows = rows[model(result[rows]).argmax(1) == y[rows]]
+                points = random_point(x[rows].detach(), index[rows], self.eps, self.norm, self.seed, draw)
+                write_rows(result, rows, ~done, points)
+                done = done | (model(points).argmax(1) != y[rows])
+                if (kept := open_rows.select(done)) is not None:
+                    rows, done = rows[kept], done[kept]
         return result

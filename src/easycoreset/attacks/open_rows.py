@@ -5,38 +5,51 @@ from torch import Tensor
 
 from easycoreset.attacks.ball import per_sample_view
 
-DROP_EVERY = 5  # steps on a device; on the CPU broken rows are dropped at once
+COUNT_EVERY = 5  # steps between two counts on a device
 SHARES = 8  # a batch on a device is only ever cut to eighths of its size, so that few shapes occur
 
 
-class OpenRows:
-    """Selects the rows that are not broken yet.
+class LateCount:
+    """Counts the true values of a mask that only ever loses some.
 
-    On the CPU these are all of them after each step. On a device, where knowing their number would make the host wait,
-    the number of `DROP_EVERY` steps before is used: it has arrived meanwhile, and there are no more of them now.
+    On the CPU it is their number. On a device, where knowing it would make the host wait, it is their number at least
+    `COUNT_EVERY` calls before, which has arrived meanwhile and is at least as large.
     """
 
     def __init__(self) -> None:
-        self._full = 0
-        self._counted: tuple[Tensor, torch.cuda.Event | None] | None = None
+        self._calls = 0
+        self._known: int | None = None
+        self._copied: tuple[Tensor, torch.cuda.Event | None] | None = None
 
-    def select(self, done: Tensor, step: int) -> Tensor | None:
+    def bound(self, mask: Tensor) -> int:
+        """At most how many values of a mask [B] are true."""
+        if mask.device.type == "cpu":
+            return int(mask.sum())
+        if self._calls % COUNT_EVERY == 0:
+            self._known = None if self._copied is None else _finish_copy(*self._copied)
+            self._copied = _start_copy(mask.sum())
+        self._calls += 1
+        return len(mask) if self._known is None else self._known
+
+
+class OpenRows:
+    """Selects the rows of a batch that are not broken yet; on a device with some broken ones among them."""
+
+    def __init__(self) -> None:
+        self._count = LateCount()
+        self._share = 0
+
+    def select(self, done: Tensor) -> Tensor | None:
         """The positions of the rows to keep, open ones first; None to keep all.
 
         Args:
-            done: [B] bool.
-            step: number of the step.
+            done: [B] bool, of the rows that were kept before.
         """
+        count = self._count.bound(~done)
         if done.device.type == "cpu":
-            return (~done).nonzero().squeeze(1) if bool(done.any()) else None
-        self._full = self._full or len(done)
-        if step % DROP_EVERY != DROP_EVERY - 1:
-            return None
-        count, self._counted = self._counted, _start_count(~done)
-        if count is None:
-            return None
-        share = -(-self._full // SHARES)
-        size = min(-(-_finish_count(*count) // share) * share, len(done))
+            return None if count == len(done) else (~done).nonzero().squeeze(1)
+        self._share = self._share or -(-len(done) // SHARES)
+        size = min(-(-count // self._share) * self._share, len(done))
         return None if size == len(done) else done.byte().argsort(stable=True)[:size]
 
 
@@ -49,17 +62,17 @@ def write_rows(result: Tensor, rows: Tensor, chosen: Tensor, values: Tensor) -> 
         result[rows] = torch.where(per_sample_view(chosen), values, result[rows])
 
 
-def _start_count(mask: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """Begin to copy the number of true values to the host."""
-    count = mask.sum().to("cpu", non_blocking=True)
-    if not mask.is_cuda:
-        return count, None
+def _start_copy(count: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """Begin to copy a number to the host."""
+    copied = count.to("cpu", non_blocking=True)
+    if not count.is_cuda:
+        return copied, None
     event = torch.cuda.Event()
     event.record()
-    return count, event
+    return copied, event
 
 
-def _finish_count(count: Tensor, event: torch.cuda.Event | None) -> int:
+def _finish_copy(copied: Tensor, event: torch.cuda.Event | None) -> int:
     if event is not None:
         event.synchronize()
-    return int(count)
+    return int(copied)

@@ -105,7 +105,7 @@ class PGD:
             reached = broken if step < self.steps else ~done
             write_rows(result, rows, reached, adv.detach())
             done = done | broken
-            kept = open_rows.select(done, step)
+            kept = open_rows.select(done)
             if step == self.steps or (kept is not None and not len(kept)):
                 return (rows, done) if kept is None else (rows[kept], done[kept])
             gradient = gradient_of(attack_loss(logits, y, self.loss, target).sum(), adv)

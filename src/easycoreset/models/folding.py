@@ -1,11 +1,15 @@
 """Batch norm folded into the convolution before it: the same function in eval mode, with less work."""
 
+import copy
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
+from easycoreset.console import log
+from easycoreset.errors import describe_error
 from easycoreset.models.last_layer import find_last_layer
 
 RTOL = 1e-3  # relative to each value; folding changes only rounding
@@ -24,7 +28,8 @@ def fold_batch_norm(model: nn.Module, x: Tensor, layer: str | None = None) -> nn
     """Copy a model in eval mode, with each batch norm that follows a convolution folded into it.
 
     The model itself is returned where it cannot be traced or has no batch norm, or where the copy gives other logits,
-    input gradients (a trace drops `no_grad` and custom backward passes) or features.
+    input gradients (a trace drops `no_grad` and custom backward passes) or features. They are compared in float64: in
+    float32 another rounding puts a value on the other side of a ReLU's kink now and then.
 
     Args:
         model: in eval mode, with frozen parameters; it is not changed.
@@ -38,13 +43,26 @@ def fold_batch_norm(model: nn.Module, x: Tensor, layer: str | None = None) -> nn
         graph = tracer.trace(model)
         traced: Any = fx.GraphModule(tracer.root, graph)
         folded = fuse(traced, no_trace=True)
-        pairs = zip(_outputs(folded, x, layer), _outputs(model, x, layer), strict=True)
+        exact = x if x.device.type == "mps" else x.double()  # which has no float64
+        models = [copy.deepcopy(network).to(exact.dtype) for network in (traced, model)]
+        outputs = [_outputs(network, exact, layer) for network in (fuse(models[0], no_trace=True), models[1])]
         same = all(
-            torch.allclose(copied, original, RTOL, ATOL * float(original.abs().max())) for copied, original in pairs
+            torch.allclose(copied, original, RTOL, ATOL * float(original.abs().max()))
+            for copied, original in zip(*outputs, strict=True)
         )
-    except Exception:  # tracing calls the user's code with proxies: it may raise anything
+    except Exception as error:  # tracing calls the user's code with proxies: it may raise anything
+        _say_unfolded(type(model).__name__, describe_error(error))
         return model
-    return folded if same else model
+    if not same:
+        _say_unfolded(type(model).__name__, "the folded copy computes something else")
+        return model
+    return folded
+
+
+@cache
+def _say_unfolded(name: str, reason: str) -> None:
+    """Say, once a process, that scoring passes take longer."""
+    log.info("batch norm of %s is not folded (%s): scoring passes take longer", name, reason)
 
 
 def _outputs(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, ...]:

@@ -127,7 +127,7 @@ class TrainingOptions:
     augment: Literal["auto", "none", "flip", "crop-flip"] = "auto"
     """Augmentation of training batches; auto is the data set's default."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the model; auto is bf16 autocast on CUDA and fp32 elsewhere."""
+    """Precision of the model; auto is bf16 autocast on CUDA devices that have it in hardware, and fp32 elsewhere."""
     ema: float | None = field(default=None, metadata=INNER_SHARE)
     """Decay of the moving average of weights (e.g. 0.999) that becomes the trained model; default: no average."""
     on_nan: Literal["stop", "continue"] = "stop"

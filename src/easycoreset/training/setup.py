@@ -287,8 +287,10 @@ def warmup_share(options: RecipeOptions, steps: int, updates: int) -> float | No
 
 
 def use_autocast(precision: str, device: torch.device) -> bool:
-    """Whether the model runs under bf16 autocast."""
-    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    """Whether the model runs under bf16 autocast; auto: on a GPU that has bf16 in hardware, rather than emulated."""
+    if precision == "auto" and device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16"
 
 
 def fresh_model(setup: TrainingSetup) -> nn.Module:
