@@ -27,11 +27,12 @@ def pack(plan: Path, folder: Path, data: str = "") -> int:
 
     Args:
         plan: the plan's folder.
-        folder: where to; files that lie there are replaced.
+        folder: where to; steps that lie there already are left as they are.
         data: where the data lie on this machine, which records keep; it is shortened to `runs/data`.
     """
     finished = sorted(path.parent for path in (plan / STEPS_FOLDER).glob(f"*/{STEP_RECORD}"))
-    files = [step / name for step in finished for name in CARRIED if (step / name).exists()]
+    new = [step for step in finished if not (folder / STEPS_FOLDER / step.name / STEP_RECORD).exists()]
+    files = [step / name for step in new for name in CARRIED if (step / name).exists()]
     files += [plan / name for name in (PLAN_RECORD, RESULTS) if (plan / name).exists()]
     for file in files:
         require(file.stat().st_size < LONGEST, "plan", f"files below {LONGEST} bytes", str(file))
