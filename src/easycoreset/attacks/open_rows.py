@@ -64,7 +64,7 @@ def write_rows(result: Tensor, rows: Tensor, chosen: Tensor, values: Tensor) -> 
 
 def _start_copy(count: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
     """Begin to copy a number to the host."""
-    copied = count.to("cpu", non_blocking=True)
+    copied = count.to("cpu", non_blocking=count.device.type != "mps")  # which has no event to wait for
     if not count.is_cuda:
         return copied, None
     event = torch.cuda.Event()
