@@ -194,6 +194,7 @@ def measure(small, out, trained):
                 eps=[EPS[norm]],
                 margins=MARGINS[norm] if not number else (),
                 save_adversarial=not number,
+                checks="quick",
                 out=out / norm / attack,
             )
 
