@@ -68,5 +68,5 @@ def list_files(folder: Path, record: str) -> None:
 
 if __name__ == "__main__":
     verb, source, target, *rest = sys.argv[1:]
-    count = pack(Path(source), Path(target), *rest) if verb == "pack" else unpack(Path(source), Path(target))
-    print(json.dumps({"steps": count}))
+    carry = {"pack": pack, "unpack": unpack}[verb]
+    print(json.dumps({"steps": carry(Path(source), Path(target), *rest)}))

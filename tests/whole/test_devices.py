@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 from torch.utils import backend_registration
 
+ROUNDED = {  # what follows the sign of gradients that are almost 0, steps to a boundary, and float16
+    "trades": 5e-3,
+    "boundary": 1e-3,
+    "features_adv.npy": 1e-3,
+}
 STEPS = 18  # of an epoch, and batches of an exact pass
 
 
@@ -22,7 +27,8 @@ def test_everything_runs_on_another_device_without_waiting(tmp_path):
     assert ran.returncode == 0, ran.stderr[-3000:]
     found = json.loads(ran.stdout.splitlines()[-1])
     assert found["refused"] == 2 and list(found["noticed"].values()) == [2]  # the device is strict, and it counts
-    assert max(found["apart"].values()) < 5e-3, found["apart"]
+    for name, apart in found["apart"].items():  # scores and weights are the CPU's
+        assert apart < ROUNDED.get(name, 1e-5), (name, apart)
     for attack, outcome in found["outcomes"].items():
         assert not outcome["changed"] and outcome["broken"] > outcome["clean"], (attack, outcome)
     for attack, waits in found["attacks"].items():
