@@ -1,5 +1,6 @@
 """Features once: what `score --save-features` writes, what the last-layer measures are, and what selectors find."""
 
+import copy
 import json
 import shutil
 
@@ -16,8 +17,9 @@ from easycoreset.attacks.ball import project, random_point
 from easycoreset.data import Split
 from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import measure_all
-from easycoreset.models.last_layer import find_last_layer
+from easycoreset.models.last_layer import find_last_layer, float32_logits
 from support.messages import named
+from support.odd_models import HeadTwice, Plain, TiedWeights
 
 
 @pytest.fixture(scope="module")
@@ -274,3 +276,25 @@ def test_absent_features_are_asked_for(scored, cli, tmp_path):
     assert ran.code == 2 and "--save-features adversarial" in ran.err
     ran = cli(*common, "--method", "herding:per_class=false")
     assert ran.code == 2 and named(ran.err, "per_class ", "herding")
+
+
+def all_convolutional():
+    return nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
+
+
+@pytest.mark.parametrize("make", [Plain, HeadTwice, TiedWeights, all_convolutional])
+def test_a_models_logits_leave_autocast_for_a_while(make, caplog):
+    caplog.set_level("INFO", "easycoreset")
+    model = make()
+    x = torch.rand(4, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(x)
+        with float32_logits(model, x):
+            inside = copy.deepcopy(model)(x), model(x)
+        assert torch.equal(model(x), rounded)
+    has_head = isinstance(model, Plain)
+    assert {logits.dtype for logits in inside} == {torch.float32 if has_head else torch.bfloat16}
+    assert has_head or named(caplog.text, "Sequential", "bf16")
+    assert torch.equal(*inside) and torch.allclose(inside[0].float(), rounded.float(), atol=0.02, rtol=0.02)
+    assert rounded.dtype == torch.bfloat16
+    assert {type(module) for module in model.modules()} == {type(module) for module in make().modules()}

@@ -47,6 +47,20 @@ def die_once(scores, count, seed):
     return first_rows(scores, count, seed)
 
 
+def lose_the_gpu_once(scores, count, seed):
+    """A selector in whose process the GPU fails the first time it is called."""
+    from tests.support.factories import first_rows
+
+    marker = os.environ["DIE_ONCE"] + "-gpu"
+    if os.environ.get("LOST") == str(os.getpid()):
+        raise AssertionError("a process goes on after its GPU failed")
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        os.environ["LOST"] = str(os.getpid())
+        raise RuntimeError("CUDA error: unspecified launch failure")
+    return first_rows(scores, count, seed)
+
+
 def die_always(scores, count, seed):
     """A selector whose process is always killed."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -83,9 +97,11 @@ def test_a_failed_step_stops_no_other_and_is_tried_again(tmp_path):
 @pytest.mark.slow
 def test_a_worker_that_dies_is_retried(tmp_path, monkeypatch):
     monkeypatch.setenv("DIE_ONCE", str(tmp_path / "marker"))
-    once, always = (f"tests.workflow.test_runner:die_{how}" for how in ("once", "always"))
-    results = run_comparison(tiny(tmp_path / "run", methods=("random", once), workers=2))
-    assert set(results["method"].to_pylist()) == {"random", once}
+    once, lost, always = (
+        f"tests.workflow.test_runner:{how}" for how in ("die_once", "lose_the_gpu_once", "die_always")
+    )
+    results = run_comparison(tiny(tmp_path / "run", methods=("random", once, lost), workers=2))
+    assert set(results["method"].to_pylist()) == {"random", once, lost}
     with pytest.raises(GridError, match=r"4 of \d+ steps\b.*\bworker\b"):
         run_comparison(tiny(tmp_path / "dead", methods=("random", always, "easycore", "hardest"), workers=2))
     assert done(tmp_path / "dead", "train") == 3  # the others are done

@@ -28,6 +28,7 @@ from easycoreset.cli.listing import list_members, print_recipe
 from easycoreset.cli.output import Output
 from easycoreset.cli.unknown_arguments import describe_unknown, refuse_empty
 from easycoreset.console import escape_control
+from easycoreset.devices import describe_gpu_error
 from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageError, shorten
 
 __all__ = ["app", "main"]
@@ -138,8 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     except Exception as error:  # our own bug: also one line, and how to see the traceback
-        if is_process_loss(error):
-            return _fail(PROCESS_LOST, EXIT_FAILED, tokens)
+        if said := (PROCESS_LOST if is_process_loss(error) else describe_gpu_error(error)):
+            return _fail(said, EXIT_FAILED, tokens)
         return _fail(f"{type(error).__name__}: {error} (a bug; --debug shows where)", EXIT_FAILED, tokens)
     finally:
         leave_process_group()

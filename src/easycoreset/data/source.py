@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from easycoreset.devices import with_index
 from easycoreset.errors import UsageError, quote
 
 Ints = npt.NDArray[np.int64]
@@ -90,7 +91,7 @@ class Split:
             skip: number of batches to skip at the start.
             shard: (i, n): the i-th of n parts of each batch; batches of fewer than 2 n samples are not split.
         """
-        device = torch.device(device)
+        device = with_index(torch.device(device))
         chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][skip:]
         chunks = [chunk if len(chunk) < 2 * shard[1] else chunk[shard[0] :: shard[1]] for chunk in chunks]
         rows = np.concatenate(chunks) if chunks else np.empty(0, np.int64)

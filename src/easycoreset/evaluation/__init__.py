@@ -15,6 +15,7 @@ from easycoreset.attacks import Attack, load_attack
 from easycoreset.console import format_eps, log
 from easycoreset.data import Source, Split, data_name
 from easycoreset.data_specs import split_weights_path
+from easycoreset.devices import halve_until_it_fits
 from easycoreset.errors import require
 from easycoreset.evaluation.attack_run import attack_split, check_saved_images
 from easycoreset.evaluation.checks import (
@@ -107,9 +108,16 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         run.record["unreadable"] = list(source.unreadable)
         checks = check_class_names(options, card.class_names, source.class_names)
         checks += check_trained_on(card.trained_on, split, rows)
-        result = _evaluate(options, source, split, rows, model, run, checks)
-        _add_margins(options, margins, split, model, result.clean, run)
-        return result
+
+        def evaluate_in_batches(size: int) -> Evaluation:
+            sized = dataclasses.replace(options, batch_size=size)
+            result = _evaluate(sized, source, split, rows, model, run, checks)
+            _add_margins(sized, margins, split, model, result.clean, run)
+            return result
+
+        if "batch_size" in identity:  # its attacks draw other random numbers in other batches
+            return evaluate_in_batches(options.batch_size)
+        return halve_until_it_fits(evaluate_in_batches, options.batch_size, "batch_size")
 
 
 def _check_data(options: EvaluateOptions, source: Source, card: ModelCard) -> None:

@@ -16,7 +16,7 @@ from easycoreset.errors import UsageError
 from easycoreset.hardness import ForwardHardness, Gradient, Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.models.folding import fold_batch_norm
-from easycoreset.models.last_layer import LastLayer, find_last_layer
+from easycoreset.models.last_layer import LastLayer, find_last_layer, float32_logits
 from easycoreset.models.modes import frozen, full_float32
 from easycoreset.models.normalize import Normalize
 
@@ -149,7 +149,11 @@ def measure_all(
                 if needs_features and not results:  # found now, because folding may rename layers
                     layer_name = find_last_layer(network, x[:2], layer_name).name
                 if can_fold and not results:  # the first batch
-                    network, layer_name = _fold_and_cast(network, x[:2], layer_name if needs_features else None, bf16)
+                    network = fold_batch_norm(network, x[:2], layer_name if needs_features else None)
+                    if bf16:
+                        stack.enter_context(float32_logits(network, x[:2]))
+                        network = Bf16Autocast(network)
+                        layer_name = layer_name and f"model.{layer_name}"
                 if layer is None and needs_features:
                     layer = stack.enter_context(find_last_layer(network, x[:2], layer_name).capture_inputs())
                 outputs = forward_with_gradient(
@@ -174,14 +178,6 @@ def measure_all(
 def pass_of(measure: Hardness) -> tuple[str, bool]:
     """What measures must share to be measured in one pass: the dtype, and whether the true logit is differentiated."""
     return measure.dtype, measure.gradient == "true_logit"
-
-
-def _fold_and_cast(model: nn.Module, x: Tensor, layer_name: str | None, bf16: bool) -> tuple[nn.Module, str | None]:
-    """The model prepared for scoring, and the name of the feature layer in it."""
-    model = fold_batch_norm(model, x, layer_name)
-    if not bf16:
-        return model, layer_name
-    return Bf16Autocast(model), None if layer_name is None else f"model.{layer_name}"
 
 
 class Bf16Autocast(nn.Module):

@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from easycoreset.console import log
 from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.models.modes import frozen
 
@@ -98,6 +100,42 @@ def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> Las
         )
     last = executed[-1][0]
     return LastLayer(last, linear[last], linear[last].bias is not None)
+
+
+class Float32Linear(nn.Linear):
+    """A linear layer that computes outside autocast, in the dtype of its weights."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))
+
+
+@contextlib.contextmanager
+def float32_logits(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Let the layer that gives the logits of `x` compute in float32 inside the `with` block, also under autocast.
+
+    In bfloat16 logits have 8 bits: margins, and what is counted by them, would take few values. A model whose logits
+    do not come out of an `nn.Linear` stays as it is.
+    """
+    try:
+        layer = find_last_layer(model, x).module
+    except UsageError:
+        layer = None
+    if type(layer) is not nn.Linear:
+        _say_rounded(type(model).__name__)
+        yield
+        return
+    layer.__class__ = Float32Linear
+    try:
+        yield
+    finally:
+        layer.__class__ = nn.Linear
+
+
+@cache
+def _say_rounded(name: str) -> None:
+    """Say, once a process, that measures of logits take few values."""
+    log.info("logits of %s stay in bf16: they do not come out of a plain nn.Linear", name)
 
 
 def extract_logits(output: Any) -> Tensor:

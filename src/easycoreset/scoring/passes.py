@@ -14,6 +14,7 @@ from easycoreset.arrays import open_npy
 from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.data.content_hashes import find_leaked
+from easycoreset.devices import halve_until_it_fits
 from easycoreset.files import write_atomic
 from easycoreset.hardness import WIDE_MEMORY, Hardness, load_hardness, provenance_of
 from easycoreset.hardness.exact import measure_all, pass_of, works_on_folded_model
@@ -45,7 +46,6 @@ def measure_split(
 ) -> dict[str, np.ndarray]:
     """Measure all samples of a split, or its `rows`; each process measures a part. Returns column -> [N]."""
     order = np.arange(len(split), dtype=np.int64) if rows is None else rows
-    size = options.scoring_batch_size
     local_rows = order[rank() :: world_size()]
     bf16 = options.scoring_precision == "bf16"
     if bf16 and not all(works_on_folded_model(measure) for measure in measures):
@@ -53,18 +53,22 @@ def measure_split(
         bf16 = False
     bf16 = bf16 and _bf16_keeps_ranks(setup, options, model, split, local_rows, epoch)
     passes = len({pass_of(measure) for measure in measures})
-    with progress(f"scoring {split.name}, epoch {epoch}", passes * -(-len(local_rows) // size)) as bar:
-        columns = measure_all(
-            model,
-            lambda: split.batches(local_rows, size, setup.device),
-            len(split),
-            measures,
-            lambda samples: bar.advance(),
-            options.feature_layer,
-            epoch,
-            options.seed,
-            bf16,
-        )
+
+    def measure_in_batches(size: int) -> dict[str, np.ndarray]:
+        with progress(f"scoring {split.name}, epoch {epoch}", passes * -(-len(local_rows) // size)) as bar:
+            return measure_all(
+                model,
+                lambda: split.batches(local_rows, size, setup.device),
+                len(split),
+                measures,
+                lambda samples: bar.advance(),
+                options.feature_layer,
+                epoch,
+                options.seed,
+                bf16,
+            )
+
+    columns = halve_until_it_fits(measure_in_batches, options.scoring_batch_size, "scoring_batch_size")
     return merge_processes(columns, setup.device)
 
 

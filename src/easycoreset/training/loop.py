@@ -16,7 +16,9 @@ from easycoreset.console import Progress, log, progress
 from easycoreset.data import Batch
 from easycoreset.data.augment import augment
 from easycoreset.data.keyed_random import derive_seed, make_generator
-from easycoreset.errors import MAX_MESSAGE, RunError, UsageError, shorten
+from easycoreset.devices import is_out_of_memory
+from easycoreset.errors import MAX_MESSAGE, RunError, UsageError, describe_error, shorten
+from easycoreset.models.last_layer import float32_logits
 from easycoreset.process_group import (
     all_reduce_sum,
     broadcast,
@@ -91,12 +93,29 @@ def fit(
         RunError: the loss is not finite, with `on_nan` stop.
     """
     state = _Training(setup, model, recorder, feature_layer, folder, [] if history is None else history)
-    with progress("training", setup.updates, state.updates_done) as bar, contextlib.closing(state):
+    logits = float32_logits(model, setup.two_images) if setup.autocast else contextlib.nullcontext()
+    with progress("training", setup.updates, state.updates_done) as bar, contextlib.closing(state), logits:
         for number in range(state.epoch, setup.epochs + 1):
-            state.run_epoch(bar)
+            _run_epoch(state, bar)
             yield Epoch(number, model, state.history[-1], state.trained)
             state.save()
     state.load_average()
+
+
+def _run_epoch(state: "_Training", bar: Progress) -> None:
+    """Run an epoch.
+
+    Raises:
+        RunError: a GPU's memory does not suffice for a batch.
+    """
+    try:
+        state.run_epoch(bar)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        size = state.setup.options.batch_size
+        reason = f"batch_size {size} is too much for the GPU: a smaller --batch-size needs less"
+        raise RunError(f"{reason} ({describe_error(error)})") from None
 
 
 class _Training:

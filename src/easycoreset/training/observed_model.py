@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -58,9 +57,8 @@ def wrap_model(
     """Wrap `train_model`, which is `model` or compiled from it; a compiled one gives no features."""
     layer = None
     if recorder.feature_measures and train_model is model:
-        batch = next(setup.split.batches(np.arange(min(2, len(setup.split))), 2, setup.device))
         try:
-            layer = find_last_layer(model, batch.x, feature_layer)
+            layer = find_last_layer(model, setup.two_images, feature_layer)
             recorder.feature_bias = layer.has_bias
         except UsageError as error:
             log.info("hardness %s left out: %s", ", ".join(recorder.feature_measures), error)

@@ -23,6 +23,7 @@ from easycoreset.data import (
 from easycoreset.data.cache import is_first_use
 from easycoreset.data.content_hashes import training_data_record
 from easycoreset.data.keyed_random import derive_seed
+from easycoreset.devices import with_index
 from easycoreset.errors import EasycoresetWarning, UsageError, describe_error, quote, require
 from easycoreset.models import MODELS, SMALL_MODELS, build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for
@@ -94,6 +95,11 @@ class TrainingSetup:
     def split(self) -> Split:
         """The training split."""
         return self.source.splits["train"]
+
+    @cached_property
+    def two_images(self) -> Tensor:
+        """Two images of the training split on the device, to run a model on, [2,C,H,W]."""
+        return next(self.split.batches(np.arange(min(2, len(self.split))), 2, self.device)).x
 
     def card(self, provenance: dict[str, Any] | None = None) -> ModelCard:
         """The card of the model that is trained."""
@@ -183,7 +189,14 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(
             f"device must be available; got {quote(name)}, which this machine (or this build of torch) lacks"
         )
-    return torch.device(name, local_rank()) if name == "cuda" and has_launcher() else torch.device(name)
+    if name != "cuda" or not has_launcher():
+        return with_index(torch.device(name))
+    gpus = torch.cuda.device_count()
+    if local_rank() >= gpus:
+        raise UsageError(
+            f"device: this machine has {gpus} GPUs; start no more processes on it (--nproc-per-node {gpus})"
+        )
+    return torch.device(name, local_rank())
 
 
 def set_threads(threads: int | None, model_name: str, device: torch.device) -> None:

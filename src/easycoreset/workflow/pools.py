@@ -2,16 +2,19 @@
 
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import warnings
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol
 
 from easycoreset.console import log, silence
 from easycoreset.data import enable_cache
 from easycoreset.errors import EasycoresetWarning, RunError
+from easycoreset.training.setup import choose_device
 from easycoreset.workflow.steps import Step
 from easycoreset.workflow.worker import Machine, Report, run_step
 
@@ -115,7 +118,7 @@ class LocalPool:
 
     def __init__(self, workers: int, machine: Machine) -> None:
         self.size = workers
-        self._machine = machine
+        self._machine = replace(machine, device=choose_device(machine.device).type)  # also in a worker after a lost GPU
         self._failed_starts = 0
         self._other_child_pids = {child.pid for child in multiprocessing.active_children()}
         self._threads_before = os.environ.get(THREADS_VARIABLE)
@@ -123,7 +126,7 @@ class LocalPool:
 
     def submit(self, step: Step) -> Future[Report]:
         """Start a step."""
-        return self._pool.submit(run_step, step, self._machine)
+        return self._pool.submit(run_step_or_exit, step, self._machine)
 
     def result(self, future: Future[Any]) -> Report:
         """The report of a step."""
@@ -159,6 +162,15 @@ class LocalPool:
         return ProcessPoolExecutor(
             self.size, context, initializer=_start_worker, initargs=(os.getpid(), worker_ids, self._started)
         )
+
+
+def run_step_or_exit(step: Step, machine: Machine) -> Report:
+    """Run a step in a worker; the process ends if its GPU failed, because only another one can use a GPU again."""
+    report = run_step(step, machine)
+    if report.lost_device:
+        print(f"worker: {report.reason}", file=sys.stderr, flush=True)
+        os._exit(1)
+    return report
 
 
 def be_quiet() -> None:

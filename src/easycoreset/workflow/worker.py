@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from easycoreset.console import log
+from easycoreset.devices import describe_gpu_error, is_device_loss
 from easycoreset.errors import OtherRunError, UsageError
 from easycoreset.file_lists import STATE_MARK, FileList, is_content
 from easycoreset.files import make_folder, process_name, write_json
@@ -42,10 +43,11 @@ class Machine:
 
 
 class Report(NamedTuple):
-    """How a step ended: done, busy (another process holds it) or failed."""
+    """How a step ended: done, busy (another process holds it) or failed; `lost_device` if its GPU failed."""
 
     status: str
     reason: str = ""
+    lost_device: bool = False
 
 
 def run_step(step: Step, machine: Machine) -> Report:
@@ -56,7 +58,9 @@ def run_step(step: Step, machine: Machine) -> Report:
         try:
             _call(step, machine)
         except (Exception, SystemExit) as error:  # a user's own selector or model may raise anything
-            return Report("failed", f"{type(error).__name__}: {error}".replace("\n", " "))
+            said = describe_gpu_error(error) if isinstance(error, Exception) else ""
+            reason = said or f"{type(error).__name__}: {error}".replace("\n", " ")
+            return Report("failed", reason, lost_device=isinstance(error, Exception) and is_device_loss(error))
     return Report("done")
 
 

@@ -1,0 +1,63 @@
+"""GPUs: one name for each, and what is said and done when one is full or lost."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from easycoreset.console import log
+from easycoreset.errors import RunError, describe_error
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+def with_index(device: "torch.device") -> "torch.device":
+    """`cuda` as the GPU that it means, so that a device has one name."""
+    import torch
+
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def halve_until_it_fits(work: Callable[[int], T], batch_size: int, option: str) -> T:
+    """Call `work(batch_size)`; where the GPU's memory does not suffice, again with half the size, down to 1.
+
+    Args:
+        work: gives the same result for every batch size, and goes on from what it has saved.
+        batch_size: the first size.
+        option: the name of the option that gives it.
+
+    Raises:
+        RunError: the memory does not suffice for one sample.
+    """
+    while True:
+        try:
+            return work(batch_size)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if batch_size == 1:
+                raise RunError(f"{option} 1 is too much for the GPU: {describe_error(error)}") from None
+        batch_size //= 2  # here the failed attempt's tensors are free: the exception, which held them, is gone
+        log.warning("warning: the GPU's memory does not suffice; going on with %s %d", option, batch_size)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a GPU's memory did not suffice."""
+    return type(error).__name__ == "OutOfMemoryError"
+
+
+def is_device_loss(error: Exception) -> bool:
+    """Whether a GPU failed, after which a process can use it no more."""
+    return type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error")
+
+
+def describe_gpu_error(error: Exception) -> str:
+    """What a full or a lost GPU means for the user, on one line; empty for another error."""
+    if is_out_of_memory(error):
+        return f"the GPU's memory does not suffice: a smaller --batch-size needs less ({describe_error(error)})"
+    if is_device_loss(error):
+        return f"the GPU failed during the work: the same command resumes on one that works ({describe_error(error)})"
+    return ""
