@@ -28,6 +28,8 @@ from easycoreset.hardness.online import (
 )
 from easycoreset.tables import Scores
 
+CHECK_EVERY = 20  # steps between two checks of the declared loss, each of which waits for the device
+
 
 class HardnessRecorder:
     """Records hardness in the steps of a training loop: `watch` the input, `observe` the logits.
@@ -159,8 +161,9 @@ class HardnessRecorder:
         index = check_index("watch", index, x, self.num_samples)
         cross_entropy = self.loss == "cross_entropy" or self.weighted
         self._sample_weights = list[Tensor]()
+        due = self._watch_calls % CHECK_EVERY == 0
+        self._must_check_loss = due and cross_entropy and not self._recorded_columns
         self._watch_calls += 1
-        self._must_check_loss = not self._recorded_columns and cross_entropy
         self._scale = scale
         self._nonfinite_rows = nonfinite_rows = list[Tensor]()
         watched = x if in_place else x.view_as(x) if x.requires_grad else x.detach()
@@ -191,7 +194,7 @@ class HardnessRecorder:
         """Record the measures of the logits of a step; call it between the forward and the backward pass.
 
         In the first recorded epoch, if the declared loss is cross-entropy (also with class weights), the gradient at
-        the logits must fit the declared reduction and scale.
+        the logits of every 20th step must fit the declared reduction and scale, beginning with the first.
 
         Args:
             logits: [B, classes].

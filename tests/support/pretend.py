@@ -150,12 +150,12 @@ def move_everything():
     torch.Generator = Draws
 
 
-def per_epoch(work):
+def per_epoch(work, amounts=(1, 2)):
     """The waits that each further epoch of `work(epochs)` brings, by their lines."""
     found = []
-    for epochs in (1, 2):
+    for amount in amounts:
         waits.clear()
-        work(epochs)
+        work(amount)
         found.append(Counter(waits))
     return dict(found[1] - found[0])
 
@@ -223,6 +223,7 @@ def compare(here, there):
 def count_attack_waits(folder, split):
     """The waits of one batch under attacks of 20 steps or more."""
     from easycoreset.attacks import load_attack
+    from easycoreset.attacks.deepfool import DeepFool
     from easycoreset.attacks.fmn import DDN, FMN
 
     model = ec.load_model(folder).to(NAME)
@@ -231,7 +232,7 @@ def count_attack_waits(folder, split):
     attacks = {
         spec: load_attack(spec, norm="linf", eps=0.05)[1] for spec in ("pgd", "pgd:loss=margin", "fgsm", "noise")
     }
-    attacks |= {"l2": load_attack("pgd", norm="l2", eps=0.5)[1], "fmn": FMN(), "ddn": DDN()}
+    attacks |= {"l2": load_attack("pgd", norm="l2", eps=0.5)[1], "fmn": FMN(), "ddn": DDN(), "deepfool": DeepFool()}
     found = {}
     for name, attack in attacks.items():
         waits.clear()
@@ -253,8 +254,9 @@ def main(out):
     split = ec.open_source("digits").splits["train"]
     pixels = split.images.pixels.numpy()
     labels = split.labels
-    np.savez(out / "some.npz", x=pixels[:144], y=labels[:144], x_test=pixels[144:160], y_test=labels[144:160])
-    small = {"data": str(out / "some.npz"), "model": "digits-cnn", "batch_size": 8, "precision": "fp32"}
+    for n in (72, 144):
+        np.savez(out / f"{n}.npz", x=pixels[:n], y=labels[:n], x_test=pixels[144:160], y_test=labels[144:160])
+    small = {"data": str(out / "144.npz"), "model": "digits-cnn", "batch_size": 8, "precision": "fp32"}
     np.savez(out / "few.npz", x=pixels[:64], y=labels[:64], x_test=pixels[144:168], y_test=labels[144:168])
     few = small | {"data": str(out / "few.npz")}
     measure(few, out / "cpu", None)
@@ -272,6 +274,12 @@ def main(out):
             for name in OBJECTIVES
         },
     }
+    facts["first epoch"] = per_epoch(
+        lambda n: ec.score(
+            **(small | {"data": str(out / f"{n}.npz")}), mode="online", agreement=0, epochs=1, out=out / f"first-{n}"
+        ),
+        (72, 144),
+    )
     facts["exact"] = per_epoch(
         lambda n: ec.score(
             **small, scoring_batch_size=8, keep_checkpoints=False, epochs=n, overwrite=True, out=out / "exact"

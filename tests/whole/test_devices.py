@@ -33,5 +33,6 @@ def test_everything_runs_on_another_device_without_waiting(tmp_path):
         assert not outcome["changed"] and outcome["broken"] > outcome["clean"], (attack, outcome)
     for attack, waits in found["attacks"].items():
         assert sum(waits.values()) <= 1, (attack, waits)
+    assert sum(found["first epoch"].values()) <= 1, found["first epoch"]  # of nine more steps
     for name, waits in found["waits"].items():
         assert waits and max(waits.values()) < STEPS, (name, waits)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.attacks.ball import Norm, l2_norms, per_sample_view
+from easycoreset.attacks.open_rows import OpenRows, write_rows
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
@@ -31,13 +32,18 @@ class DeepFool:
         x = x.detach()
         adv = x.clone()
         rows = torch.arange(len(x), device=x.device)
+        open_rows = OpenRows()
         with frozen(model), torch.enable_grad():
             for _ in range(self.steps):
-                rows = rows[model(adv[rows]).argmax(1) == y[rows]]
+                done = model(adv[rows]).argmax(1) != y[rows]
+                kept = open_rows.select(done)
+                if kept is not None:
+                    rows, done = rows[kept], done[kept]
                 if not len(rows):
                     break
                 step = self._step(model, adv[rows], y[rows])
-                adv[rows] = (adv[rows] + (1 + self.overshoot) * step).clamp(0, 1).detach()
+                moved = (adv[rows] + (1 + self.overshoot) * step).clamp(0, 1).detach()
+                write_rows(adv, rows, ~done, moved)
         return adv
 
     def _step(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

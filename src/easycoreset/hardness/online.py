@@ -172,17 +172,18 @@ def make_reduction_hook(
     divisor = loss_divisor(len(outputs.y), reduction, weights, bool(weights)) / scale
 
     def check(gradient: Tensor) -> None:
-        expected = outputs.p.clone()
-        expected[torch.arange(len(expected)), outputs.y] -= 1
+        expected = outputs.p.scatter_add(1, outputs.y[:, None], outputs.p.new_full((len(outputs.y), 1), -1))
         expected = expected * weights[0][:, None] if weights else expected
         actual = gradient.float() * divisor
         norm = expected.norm(dim=1)
-        outliers = ((actual - expected).norm(dim=1) > TOLERANCE * norm)[norm > MIN_NORM]
-        ratio = float(actual.norm() / expected.norm())
-        if len(outliers) and math.isfinite(ratio) and float(outliers.float().mean()) > MAX_OUTLIERS:
+        compared = norm > MIN_NORM
+        outliers = compared & ((actual - expected).norm(dim=1) > TOLERANCE * norm)
+        share = outliers.sum() / compared.sum().clamp_min(1)
+        share, ratio = torch.stack([share, actual.norm() / expected.norm()]).tolist()
+        if math.isfinite(ratio) and share > MAX_OUTLIERS:
             raise UsageError(
                 f"the gradient at the logits is not the gradient of cross-entropy with {reduction=} and "
-                f"scale={scale:g} (it is {ratio:.4g} times as large; {float(outliers.float().mean()):.0%} of the "
+                f"scale={scale:g} (it is {ratio:.4g} times as large; {share:.0%} of the "
                 "samples differ): declare the reduction and scale of the loop, or loss=NAME if it is not plain "
                 "cross-entropy (class_weight if it weights classes)"
             )
