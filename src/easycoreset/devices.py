@@ -1,6 +1,7 @@
 """GPUs: one name for each, and what is said and done when one is full or lost."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from easycoreset.console import log
@@ -12,6 +13,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+PASS_BATCH = 250  # samples per batch of a pass without training
+MAX_PASS_BATCH = 2000  # on a GPU
+PASS_VALUES = 2**24  # values of the images of a batch on a GPU
+
+
+def pass_batch_size(given: int | None, device: "torch.device", shape: Sequence[int]) -> int:
+    """The samples per batch of a pass over images [C,H,W]: as given, or 250, or what keeps a GPU busy.
+
+    >>> import torch
+    >>> [pass_batch_size(None, torch.device(kind), (3, 224, 224)) for kind in ("cpu", "cuda")]
+    [250, 111]
+    """
+    if given is not None or device.type != "cuda":
+        return given or PASS_BATCH
+    return min(MAX_PASS_BATCH, max(1, PASS_VALUES // math.prod(shape)))
+
+
 def with_index(device: "torch.device") -> "torch.device":
     """`cuda` as the GPU that it means, so that a device has one name."""
     import torch
@@ -19,6 +37,14 @@ def with_index(device: "torch.device") -> "torch.device":
     if device.type != "cuda" or device.index is not None:
         return device
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def synchronize(device: "torch.device") -> None:
+    """Wait until a GPU has done all its work."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def halve_until_it_fits(work: Callable[[int], T], batch_size: int, option: str) -> T:

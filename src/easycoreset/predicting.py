@@ -15,6 +15,7 @@ from easycoreset.console import log, printable_name, progress
 from easycoreset.data.arrays import ARRAY_NAMES, check_arrays
 from easycoreset.data.folder import check_utf8_name, list_images
 from easycoreset.data.keyed_random import derive_seed
+from easycoreset.devices import pass_batch_size
 from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
 from easycoreset.image_decoding import decode_image, describe_read_error, find_white_value
@@ -49,7 +50,7 @@ def predict(options: PredictOptions) -> pa.Table:
     card = read_card(options.weights)
     device = choose_device(options.device)
     set_threads(options.threads, card.model, device)
-    ids, batches = open_images(Path(options.data), card, options.batch_size)
+    ids, batches = open_images(Path(options.data), card, pass_batch_size(options.batch_size, device, card.shape))
     model = to_device(load_model(options.weights, options.model), device)
     weights = sha256_of_file(options.weights / "model.safetensors")
     images_digest = derive_seed(*ids, *sizes_of(Path(options.data), ids))

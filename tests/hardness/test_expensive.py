@@ -12,7 +12,7 @@ from torch import nn
 from easycoreset import HardnessRecorder, Scores, UsageError, load_model, score
 from easycoreset.data.keyed_random import keyed_uniform
 from easycoreset.hardness import load_hardness
-from easycoreset.hardness.exact import input_gradient_norms, measure_all
+from easycoreset.hardness.exact import input_gradient_norms, measure_all, measure_on_device
 from easycoreset.models.digits_cnn import digits_cnn
 from easycoreset.models.saved import load_weights
 from easycoreset.tables.merging import standardise
@@ -136,7 +136,7 @@ def measure_vog(models, batches, rows):
     row_of = torch.zeros(int(rows.max()) + 1, dtype=torch.int64)
     row_of[rows] = torch.arange(len(rows))
     for model in models:
-        fold.add(measure_all(model, batches, len(rows), [measure], row_of=row_of)[measure.column])
+        fold.add(measure_on_device(model, batches, len(rows), [measure], row_of=row_of)[measure.column])
     return fold.result()
 
 
@@ -241,7 +241,7 @@ def test_a_sweep_that_was_cut_off_goes_on(tmp_path, monkeypatch):
     options = {"data": "digits", "epochs": 2, "hardness": "vog"}
     whole = score(**options, out=tmp_path / "whole")
     monkeypatch.setattr(passes, "WIDE_MEMORY", 20 * 64 * 500)  # three parts of the 1,438
-    original = passes.measure_all
+    original = passes.measure_on_device
     calls = []
 
     def counted(*args, **kwargs):
@@ -250,7 +250,7 @@ def test_a_sweep_that_was_cut_off_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(passes, "measure_all", counted)
+    monkeypatch.setattr(passes, "measure_on_device", counted)
     with pytest.raises(KeyboardInterrupt):
         score(**options, out=tmp_path / "cut")
     again = score(**options, out=tmp_path / "cut")
@@ -273,7 +273,7 @@ def test_a_sweep_goes_on_in_other_parts_and_after_its_table_was_not_written(tmp_
     whole = score(**options, out=tmp_path / "whole")
     assert (whole.n_obs == 2).all()
     monkeypatch.setattr(passes, "WIDE_MEMORY", 20 * 64 * 400)
-    original = passes.measure_all
+    original = passes.measure_on_device
     calls = []
 
     def counted(*args, **kwargs):
@@ -282,7 +282,7 @@ def test_a_sweep_goes_on_in_other_parts_and_after_its_table_was_not_written(tmp_
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(passes, "measure_all", counted)
+    monkeypatch.setattr(passes, "measure_on_device", counted)
     with pytest.raises(KeyboardInterrupt):
         score(**options, out=tmp_path / "cut")
     monkeypatch.setattr(passes, "WIDE_MEMORY", 20 * 64 * 1000)

@@ -135,10 +135,10 @@ def test_every_measure_gives_a_finite_value_that_depends_on_its_sample_alone(nam
     np.testing.assert_allclose(whole, parts, rtol=2e-3, atol=1e-5)
     fold = measure.fold()
     for _ in range(2):
-        fold.add(whole)
+        fold.add(torch.from_numpy(whole) if measure.is_wide else whole)
     assert fold.result().shape == (12,) and fold.result().dtype == np.float32 and np.isfinite(fold.result()).all()
     never = measure.fold()
-    never.add(np.full_like(whole, np.nan))
+    never.add(torch.full(whole.shape, np.nan) if measure.is_wide else np.full_like(whole, np.nan))
     assert np.isnan(never.result()).all()
     assert measure.expensive == bool(measure.describe_cost(Workload(samples=10, pixels=64, parameters=99, epochs=3)))
     assert measure.count_passes(4) >= 0 and (measure.expensive or not measure.count_passes(4))

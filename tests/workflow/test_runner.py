@@ -6,14 +6,17 @@ import signal
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from grids import done, stamps
 
 from easycoreset import UsageError
 from easycoreset.errors import GridError
-from easycoreset.options import CompareOptions
-from easycoreset.workflow import runner
+from easycoreset.options import CompareOptions, RunnerOptions
+from easycoreset.workflow import pools, runner
 from easycoreset.workflow.comparing import plan_comparison, run_comparison
+from easycoreset.workflow.estimate import estimate
 from easycoreset.workflow.worker import Machine, run_step
+from support.messages import named
 
 VOLATILE = ("seconds", "selection_seconds", "selection_mb")
 
@@ -154,7 +157,57 @@ def test_workers_are_told_of_the_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "check_pool", lambda on: None)
     with pytest.raises(ZeroDivisionError):
         run_comparison(tiny(tmp_path, workers=3, device="cpu", num_workers=7, on="ray"))
-    assert seen == [("ray", 3, 2, Machine(tmp_path, "cpu", 7, 1))]
+    ((options, *rest),) = seen
+    assert (options.on, options.workers, *rest) == ("ray", 3, 2, Machine(tmp_path, "cpu", 7, 1))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "given", "default", "workers"),
+    [
+        (0, {}, 2, 2),
+        (0, {}, 0, 0),
+        (0, {"workers": 5}, 2, 5),
+        (1, {}, 2, 1),
+        (1, {}, 0, 0),
+        (1, {"workers_per_gpu": 3}, 0, 3),
+        (4, {}, 0, 4),
+        (4, {"workers_per_gpu": 2}, 2, 8),
+        (4, {"workers_per_gpu": 2, "workers": 3}, 2, 3),
+    ],
+)
+def test_each_gpu_has_a_worker_or_several(gpus, given, default, workers, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert pools.count_workers(RunnerOptions(out=tmp_path, **given), default, "auto") == workers
+    assert pools.count_gpus("cpu") == 0
+
+
+def test_workers_share_no_gpu_that_is_not_there(tmp_path, cli):
+    given = ("compare", "--data", "digits", "--methods", "random", "--fractions", 0.5, "--updates", 2)
+    ran = cli(*given, "--workers-per-gpu", 2, "--out", tmp_path / "a")
+    assert ran.code == 2 and named(ran.err, "workers_per_gpu", "GPU") and not (tmp_path / "a").exists()
+    ran = cli(*given, "--compile", "--cuda-graphs", "--out", tmp_path / "a")
+    assert ran.code == 2 and named(ran.err, "cuda_graphs", "GPU") and not (tmp_path / "a").exists()
+
+
+def test_options_of_the_machine_reach_the_steps_and_change_no_name(tmp_path):
+    plain = plan_comparison(tiny(tmp_path)).cells[0]
+    vary = {"score.epochs": 2, "score.scoring_batch_size": 700, "evaluate.batch_size": 900}
+    passed = plan_comparison(tiny(tmp_path, vary=vary, compile=True)).cells[0]
+    assert passed.steps["score"].options["scoring_batch_size"] == 700
+    assert all(step.options["batch_size"] == 900 for step, _ in passed.evaluations)
+    assert passed.steps["train"].options["compile"] and passed.steps["score"].options["compile"]
+    assert [step.key for step in passed.targets] == [step.key for step in plain.targets]
+    assert passed.setting == plain.setting and passed.options == plain.options
+    with pytest.raises(UsageError, match=r"evaluate\.batch_size.*nothing"):
+        plan_comparison(tiny(tmp_path, vary={"score.epochs": 2, "evaluate.batch_size": (300, 900)}))
+
+
+def test_workers_that_share_a_processor_are_not_counted_twice(tmp_path):
+    targets = plan_comparison(tiny(tmp_path, seeds=4)).targets
+    seconds = {n: estimate(targets, tmp_path, "cpu", n, 2)["seconds"] for n in (1, 2, 8)}
+    assert seconds[2] < 0.8 * seconds[1] and 0.6 * seconds[2] < seconds[8] < 1.7 * seconds[2]
 
 
 @pytest.mark.slow
@@ -164,7 +217,6 @@ def test_weights_that_were_discarded_are_trained_again(tmp_path, cli, inline):
     assert not list(out.glob("steps/train-*/model.safetensors")) and not list(out.glob("steps/score-*/checkpoints/*"))
     before = pq.read_table(out / "results.parquet")
     options = tiny(out, eps=(0.1, 0.2), limit=None, main_eps=None, workers=1)
-    from easycoreset.workflow.estimate import estimate
 
     told = estimate(plan_comparison(options).targets, out, "cpu", 1)
     assert told["again"] == told["kinds"]["train"] == 2 and told["kinds"]["evaluate"] == 8

@@ -14,6 +14,7 @@ from easycoreset.auditing.noise import measure_noise
 from easycoreset.auditing.suspects import has_threshold, rank_hardest_first, suspicion
 from easycoreset.console import log, progress
 from easycoreset.data import Split
+from easycoreset.devices import PASS_BATCH, pass_batch_size
 from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
@@ -79,7 +80,7 @@ def audit(options: AuditOptions) -> pa.Table:
         set_threads(options.threads, str(scores.provenance.get("model", "")), device)
         models = find_models(file.parent)
         p = predict_probabilities(options, models, split, device)
-        duplicate_of, in_test = find_duplicates(split, source.splits.get("test"), options.batch_size)
+        duplicate_of, in_test = find_duplicates(split, source.splits.get("test"), PASS_BATCH)
         table = tabulate(scores, p, by, suspect_by, duplicate_of, in_test)
         held_out = {name: len(part) for name, part in source.splits.items() if name != split.name}
         summary: dict[str, Any] = {
@@ -132,10 +133,11 @@ def predict_probabilities(
     rows = np.arange(len(split), dtype=np.int64)
     mean_p = np.zeros((0, 0), np.float32)
     with progress("predicting", len(split) * len(folders)) as bar, torch.no_grad():
+        size = pass_batch_size(options.batch_size, device, next(split.batches(rows[:1], 1)).x.shape[1:])
         for folder in folders:
             model = to_device(load_model(folder, options.model), device)
             with frozen(model):
-                for batch in split.batches(rows, options.batch_size, device):
+                for batch in split.batches(rows, size, device):
                     p = F.softmax(model(batch.x).float(), 1).cpu().numpy()
                     mean_p = mean_p if len(mean_p) else np.zeros((len(split), p.shape[1]), np.float32)
                     mean_p[batch.index.cpu().numpy()] += p / len(folders)

@@ -23,15 +23,20 @@ NEXT = (
 def show_dry_run(targets: "Sequence[Step]", options: Any, workers: int = 1) -> None:
     """Show what the missing steps of a plan cost, for `--dry-run`."""
     from easycoreset.workflow.estimate import estimate
+    from easycoreset.workflow.pools import count_workers
 
-    found = estimate(targets, options.out, options.device, options.workers or workers)
+    if options.on is None:
+        processors, count = None, count_workers(options, workers, options.device) or 1
+    else:
+        processors, count = -(-options.workers // (options.workers_per_gpu or 1)), options.workers
+    found = estimate(targets, options.out, options.device, count, processors)
     kinds = ", ".join(f"{count} {kind}" for kind, count in found["kinds"].items())
     lines = [f"{found['missing']} of {found['steps']} steps are missing"]
     lines[0] += f": {kinds}; {found['updates']} updates" if kinds else ""
     if found["again"]:
         lines.append(f"{found['again']} of them are done again, because their weights were discarded")
     needs = f"{found['memory_gb']} GB of memory, {found['disk_gb']} GB of disk"
-    count = found["workers"]
+    needs += f", {found['gpu_memory_gb']} GB of each GPU" if "gpu_memory_gb" in found else ""
     workers_text = f"{count} worker{'s' * (count > 1)}"
     lines.append(f"about {format_duration(found['seconds'])} on an idle machine, with {workers_text}; {needs}")
     show(found, [], *lines)

@@ -15,7 +15,7 @@ from easycoreset.attacks import Attack, load_attack
 from easycoreset.console import format_eps, log
 from easycoreset.data import Source, Split, data_name
 from easycoreset.data_specs import split_weights_path
-from easycoreset.devices import halve_until_it_fits
+from easycoreset.devices import halve_until_it_fits, pass_batch_size
 from easycoreset.errors import require
 from easycoreset.evaluation.attack_run import attack_split, check_saved_images
 from easycoreset.evaluation.checks import (
@@ -86,8 +86,9 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         "image_size": card.shape[1],
         "data": data_name(options.data),
     }
+    batch_size = pass_batch_size(options.batch_size, device, source.shape)
     if any(getattr(attack, "draws_by_batch", False) for attack in loaded):
-        identity["batch_size"] = options.batch_size
+        identity["batch_size"] = batch_size
     margins = [load_margin(spec, options.norm) for spec in options.margins]
     margin_names = [name for name, _ in margins]
     require(len(set(margin_names)) == len(margin_names), "margins", "named once each", margin_names)
@@ -116,8 +117,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
             return result
 
         if "batch_size" in identity:  # its attacks draw other random numbers in other batches
-            return evaluate_in_batches(options.batch_size)
-        return halve_until_it_fits(evaluate_in_batches, options.batch_size, "batch_size")
+            return evaluate_in_batches(batch_size)
+        return halve_until_it_fits(evaluate_in_batches, batch_size, "batch_size")
 
 
 def _check_data(options: EvaluateOptions, source: Source, card: ModelCard) -> None:
@@ -154,7 +155,9 @@ def _add_margins(
         if name not in measured:
             partial_file = run.path / PARTIAL / f"margins-{name.replace(':', '-')}-{options.norm}.parquet"
             tables.append(
-                measure_margins(name, attack, options.norm, model, split, clean, options.batch_size, partial_file)
+                measure_margins(
+                    name, attack, options.norm, model, split, clean, options.samples_per_batch, partial_file
+                )
             )
     if tables and margins:
         combined = with_provenance(pa.concat_tables([table.replace_schema_metadata() for table in tables]), provenance)
@@ -189,7 +192,7 @@ def _evaluate(
     state_before = {
         name: value.clone() for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)
     }
-    clean = predict_split(model, split, rows, options.batch_size)
+    clean = predict_split(model, split, rows, options.samples_per_batch)
     correct = rows[~clean.broken]
     checks = [*first_checks, check_above_chance(clean, split.labels)]
     checks += check_normalisation(options, source, split, model, clean)

@@ -148,7 +148,7 @@ def _run_stage(
     last_save = time.monotonic()
     interval = SAVE_INTERVAL
     with progress(f"{label} eps {eps:.4g}", len(indices), state.samples_done) as bar:
-        for batch in split.batches(indices[state.samples_done :], options.batch_size, device):
+        for batch in split.batches(indices[state.samples_done :], options.samples_per_batch, device):
             x_adv = attack(model, batch.x, batch.y, batch.index)
             check_in_ball(label, x_adv, batch.x, eps, options.norm)
             with frozen(model), torch.no_grad():
@@ -182,7 +182,7 @@ def check_saved_images(spec: str, split: Split, rows: np.ndarray, options: Evalu
         return
     for eps in options.eps or ():
         name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
-        for batch in split.batches(rows, options.batch_size):
+        for batch in split.batches(rows, options.samples_per_batch):
             x_adv = attack(nn.Identity(), batch.x, batch.y, batch.index)
             try:
                 check_in_ball(name, x_adv, batch.x, eps, options.norm)
@@ -219,4 +219,4 @@ def _load_or_reset_images(
     state.broken_by = fresh.broken_by
     state.stages_done = 0
     state.samples_done = 0
-    return torch.cat([batch.x.contiguous() for batch in split.batches(clean.index, options.batch_size)])
+    return torch.cat([batch.x.contiguous() for batch in split.batches(clean.index, options.samples_per_batch)])

@@ -86,7 +86,7 @@ def check_normalisation(
     for mean, std in ((source.mean, source.std), (half, half), (zero, byte)):
         name = f"--input-mean {_format_numbers(mean)} --input-std {_format_numbers(std)}"
         normalised_correct = _predict_correct(
-            prepend_normalisation(model, source.shape[0], mean, std), split, rows, options.batch_size
+            prepend_normalisation(model, source.shape[0], mean, std), split, rows, options.samples_per_batch
         )
         gain = normalised_correct.astype(float) - correct
         significant = gain.mean() > max(0.01, 2 * gain.std() / np.sqrt(len(gain)))

@@ -104,9 +104,29 @@ def measure_all(
     epoch: int = 1,
     seed: int = 0,
     bf16: bool = False,
-    row_of: Tensor | None = None,
 ) -> dict[str, np.ndarray]:
-    """Measure every sample with the model of one epoch.
+    """Measure every sample with the model of one epoch: column -> [N] float32, NaN for a value that is not finite.
+
+    The arguments are those of `measure_on_device`, all samples at their own index.
+    """
+    found = measure_on_device(model, batches, size, measures, advance, feature_layer, epoch, seed, bf16)
+    columns: dict[str, np.ndarray] = {m.column: np.full(size, np.nan, np.float32) for m in measures}  # of no batches
+    return columns | {column: values.cpu().numpy() for column, values in found.items()}
+
+
+def measure_on_device(
+    model: nn.Module,
+    batches: Callable[[], Iterable[Batch]],
+    size: int,
+    measures: Sequence[Hardness],
+    advance: Callable[[int], None] = lambda samples: None,
+    feature_layer: str | None = None,
+    epoch: int = 1,
+    seed: int = 0,
+    bf16: bool = False,
+    row_of: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Measure every sample with the model of one epoch, and leave the values where the model is.
 
     Args:
         model: the model of this epoch.
@@ -122,9 +142,10 @@ def measure_all(
         row_of: [number of samples] the row of each sample in the result; None: its index.
 
     Returns:
-        column of each measure -> [N] float32, or [N, d] for wide values; NaN for a value that is not finite.
+        column of each measure -> [N] float32, or [N, d] for wide values; NaN for a value that is not finite; nothing
+        if there are no batches.
     """
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, Tensor] = {}
     for kind in dict.fromkeys(pass_of(measure) for measure in measures):
         dtype = kind[0]
         group = {measure.column: measure for measure in measures if pass_of(measure) == kind}
@@ -168,11 +189,8 @@ def measure_all(
                     masked = nonfinite.view(-1, *[1] * (values.ndim - 1))
                     results[column][rows] = values.masked_fill(masked, float("nan"))
                 advance(len(batch.index))
-        columns |= {column: np.full(size, np.nan, np.float32) for column in group}  # if there are no batches
-        columns |= {column: values.cpu().numpy() for column, values in results.items()}
-    for values in columns.values():
-        values[~np.isfinite(values)] = np.nan
-    return columns
+        columns |= results
+    return {column: values.where(torch.isfinite(values), float("nan")) for column, values in columns.items()}
 
 
 def pass_of(measure: Hardness) -> tuple[str, bool]:

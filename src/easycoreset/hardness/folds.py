@@ -15,8 +15,8 @@ Values = npt.NDArray[np.floating]
 class Fold(Protocol):
     """Reduces epochs to one number per sample."""
 
-    def add(self, values: Values) -> None:
-        """Add the values of one epoch, [N]; of a wide measure [n, d]."""
+    def add(self, values: Any) -> None:
+        """Add the values of one epoch, an array [N]; of a wide measure a tensor [n, d] on the device."""
         ...
 
     def result(self) -> npt.NDArray[np.float32]:

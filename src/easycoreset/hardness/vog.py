@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from easycoreset.hardness import WIDE_MEMORY, Hardness, Outputs, Workload
-from easycoreset.hardness.folds import Fold, Values
+from easycoreset.hardness.folds import Fold
 
 CHUNK = 256  # samples whose moments are updated at a time
 
@@ -52,30 +53,32 @@ class VoG(Hardness):
 class DeviationPerPixel:
     """The mean over the values of a sample of their standard deviation (ddof 0) over observed epochs (Welford 1962).
 
+    It is computed where the values are: on a GPU they stay there.
+
     >>> fold = DeviationPerPixel()
-    >>> fold.add(np.array([[0.0, 0.0]])); fold.add(np.array([[2.0, 6.0]]))
+    >>> fold.add(torch.tensor([[0.0, 0.0]])); fold.add(torch.tensor([[2.0, 6.0]]))
     >>> fold.result().tolist()
     [2.0]
     """
 
     def __init__(self) -> None:
-        self.mean = self.m2 = np.zeros((0, 0))
-        self.count = np.zeros(0)
+        self.mean = self.m2 = torch.zeros(0, 0)
+        self.count = torch.zeros(0)
 
-    def add(self, values: Values) -> None:
+    def add(self, values: Tensor) -> None:
         """Add one epoch, [n, d]; a sample with a value that is not finite is not observed in it."""
+        dtype = torch.float32 if values.device.type == "mps" else torch.float64  # which has no float64
         if not len(self.count):
-            self.mean, self.m2 = (np.zeros(values.shape) for _ in range(2))
-            self.count = np.zeros(len(values))
-        observed = np.flatnonzero(np.isfinite(values).all(1))
-        self.count[observed] += 1
-        for start in range(0, len(observed), CHUNK):
-            rows = observed[start : start + CHUNK]
-            new = values[rows].astype(np.float64)
-            delta = new - self.mean[rows]
-            self.mean[rows] += delta / self.count[rows, None]
-            self.m2[rows] += delta * (new - self.mean[rows])
+            self.mean, self.m2 = (torch.zeros(values.shape, dtype=dtype, device=values.device) for _ in range(2))
+            self.count = torch.zeros(len(values), dtype=dtype, device=values.device)
+        for part in torch.arange(len(values), device=values.device).split(CHUNK):
+            new = values[part].to(dtype)
+            observed = torch.isfinite(new).all(1, keepdim=True)
+            self.count[part] += observed.squeeze(1)
+            delta = torch.where(observed, new - self.mean[part], 0)
+            self.mean[part] += delta / self.count[part, None].clamp_min(1)
+            self.m2[part] += torch.where(observed, delta * (new - self.mean[part]), 0)
 
     def result(self) -> npt.NDArray[np.float32]:
-        deviation = np.sqrt(self.m2 / np.maximum(self.count, 1)[:, None]).mean(1)
-        return np.where(self.count > 0, deviation, np.nan).astype(np.float32)
+        deviation = (self.m2 / self.count.clamp_min(1)[:, None]).sqrt().mean(1)
+        return torch.where(self.count > 0, deviation, float("nan")).float().cpu().numpy()

@@ -168,8 +168,8 @@ class ScoringOptions:
     """Score only epochs k, 2k, ..."""
     first: int | None = field(default=None, metadata=AT_LEAST_1)
     """Score only the first k epochs; the schedule is unchanged."""
-    scoring_batch_size: int = field(default=250, metadata=NEUTRAL | AT_LEAST_1)
-    """Samples per batch of an exact scoring pass."""
+    scoring_batch_size: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
+    """Samples per batch of an exact scoring pass; default: 250, on a GPU up to 2000 by the size of the images."""
     scoring_precision: Literal["fp32", "bf16"] | None = None
     """Precision of the exact pass; bf16: autocast with float32 norms, in epochs where AIGN keeps its ranks (0.999)."""
     feature_layer: str | None = field(default=None, metadata=NEUTRAL)
@@ -243,7 +243,9 @@ class RunnerOptions(CommandOptions):
     on: str | None = field(default=None, metadata=NEUTRAL)
     """`ray` or `ray:HOST:PORT`: run the steps on a Ray cluster; default: on this machine."""
     workers: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
-    """Steps run at once, each in a process with one thread (or GPU); with Ray, default: one per CPU (or GPU)."""
+    """Steps run at once, each in a process with one thread; default: one per GPU, else 2; with Ray, one per CPU."""
+    workers_per_gpu: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
+    """Steps run at once on each GPU, as many as its memory holds; default: 1."""
     minutes: float | None = field(default=None, metadata=NEUTRAL | ABOVE_0)
     """Stop after this many minutes; the same command resumes."""
     dry_run: bool = field(default=False, metadata=NEUTRAL)
@@ -263,8 +265,13 @@ class RunnerOptions(CommandOptions):
 class InferenceOptions:
     """How a model is run without training."""
 
-    batch_size: int = field(default=250, metadata=NEUTRAL | AT_LEAST_1)
-    """Samples per batch."""
+    batch_size: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
+    """Samples per batch; default: 250, on a GPU up to 2000 by the size of the images."""
+
+    @property
+    def samples_per_batch(self) -> int:
+        """Samples per batch where nothing is known of the device."""
+        return self.batch_size or 250
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from easycoreset.console import log
+from easycoreset.devices import pass_batch_size
 from easycoreset.errors import UsageError, require
 from easycoreset.feature_extraction import compute_features
 from easycoreset.hardness import ForwardHardness, Hardness, Workload, load_hardness
@@ -74,7 +75,7 @@ def supported_measures(setup: TrainingSetup, options: ScoreOptions, measures: Me
         return measures
     requested = {split_spec(spec)[0] for spec in options.hardness} & set(with_features)
     model = fresh_model(setup)
-    rows = np.arange(min(options.scoring_batch_size, len(setup.split)))
+    rows = np.arange(min(scoring_batch_size(setup, options), len(setup.split)))
     batch = next(setup.split.batches(rows, len(rows), setup.device))
     try:
         compute_features(model, batch, find_last_layer(model, batch.x[:2], options.feature_layer))
@@ -84,6 +85,11 @@ def supported_measures(setup: TrainingSetup, options: ScoreOptions, measures: Me
         log.info("%s left out: %s", ", ".join(with_features), error)
         return [measure for measure in measures if measure.name not in with_features]
     return measures
+
+
+def scoring_batch_size(setup: TrainingSetup, options: ScoreOptions) -> int:
+    """The samples per batch of a scoring pass."""
+    return pass_batch_size(options.scoring_batch_size, setup.device, setup.source.shape)
 
 
 def log_costs(setup: TrainingSetup, measures: Measures, epochs: int) -> None:

@@ -1,10 +1,12 @@
 """Measuring further columns and features of a finished scoring run, with the weights that it kept."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 from easycoreset.console import format_eps, log, progress
+from easycoreset.devices import halve_until_it_fits
 from easycoreset.errors import require
 from easycoreset.feature_extraction import save_features, saved_feature_kinds
 from easycoreset.hardness import load_hardness
@@ -17,7 +19,7 @@ from easycoreset.records import read_record
 from easycoreset.run_folders import open_run_folder
 from easycoreset.scoring.checkpoints import delete_temporary, kept_models, score_models
 from easycoreset.scoring.files import OUTPUT_NAMES, scores_file
-from easycoreset.scoring.measures import log_costs, supported_measures
+from easycoreset.scoring.measures import log_costs, scoring_batch_size, supported_measures
 from easycoreset.tables import Scores
 from easycoreset.training import TrainingSetup, fresh_model, prepare
 
@@ -73,11 +75,11 @@ def save_missing_features(setup: TrainingSetup, options: ScoreOptions, folder: P
         return
     model = fresh_model(setup)
     load_weights(model, weights)
-    batch_size = options.scoring_batch_size
     eps = getattr(setup.objective, "eps", 8 / 255)
     if "adversarial" in missing:
         log.info("adversarial features are computed on PGD examples with eps %s, linf", format_eps(eps))
-    for kind in missing:
+
+    def save(kind: str, batch_size: int) -> None:
         with progress(f"{kind} features", -(-len(setup.split) // batch_size)) as bar:
             save_features(
                 model,
@@ -92,3 +94,7 @@ def save_missing_features(setup: TrainingSetup, options: ScoreOptions, folder: P
                 batch_size=batch_size,
                 advance=lambda samples: bar.advance(),
             )
+
+    for kind in missing:
+        first_size = scoring_batch_size(setup, options)
+        halve_until_it_fits(functools.partial(save, kind), first_size, "scoring_batch_size")

@@ -17,10 +17,11 @@ from easycoreset.data.content_hashes import find_leaked
 from easycoreset.devices import halve_until_it_fits
 from easycoreset.files import write_atomic
 from easycoreset.hardness import WIDE_MEMORY, Hardness, load_hardness, provenance_of
-from easycoreset.hardness.exact import measure_all, pass_of, works_on_folded_model
+from easycoreset.hardness.exact import measure_all, measure_on_device, pass_of, works_on_folded_model
 from easycoreset.options import ScoreOptions, options_json
 from easycoreset.parquet import read_table, write_table
 from easycoreset.process_group import all_reduce_sum, broadcast, is_main_process, rank, world_size
+from easycoreset.scoring.measures import scoring_batch_size
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.agreement import spearman
 from easycoreset.tables.merging import standardise
@@ -68,7 +69,7 @@ def measure_split(
                 bf16,
             )
 
-    columns = halve_until_it_fits(measure_in_batches, options.scoring_batch_size, "scoring_batch_size")
+    columns = halve_until_it_fits(measure_in_batches, scoring_batch_size(setup, options), "scoring_batch_size")
     return merge_processes(columns, setup.device)
 
 
@@ -81,7 +82,7 @@ def _bf16_keeps_ranks(
     values = [
         measure_all(
             model,
-            lambda: split.batches(subset, options.scoring_batch_size, setup.device),
+            lambda: split.batches(subset, scoring_batch_size(setup, options), setup.device),
             len(split),
             [aign],
             bf16=bf16,
@@ -220,7 +221,7 @@ def fold_models(
     Returns:
         column of the scores -> [N] float32.
     """
-    size = options.scoring_batch_size
+    size = scoring_batch_size(setup, options)
     raw = np.array(open_npy(file)) if file.exists() else np.full(len(split), np.nan, np.float32)
     rows = np.arange(len(split), dtype=np.int64)[rank() :: world_size()]
     rows = rows[~np.isfinite(raw[rows])]
@@ -233,7 +234,7 @@ def fold_models(
             fold = measure.fold()
             for number, model in zip(epoch_numbers, models(), strict=True):
                 layer, seed = options.feature_layer, options.seed
-                values = measure_all(
+                values = measure_on_device(
                     model, batches, len(part), [measure], bar.advance, layer, number, seed, row_of=row_of
                 )
                 fold.add(values[measure.column])

@@ -286,7 +286,9 @@ def _off_default(values: Mapping[str, Any], training: Mapping[str, Any]) -> dict
     defaults = vars(TrainingOptions()) | vars(ValidationOptions()) | {"precision": training["precision"]}
     names = field_names(TrainingOptions, neutral=False) + field_names(ValidationOptions)
     off = {name: training[name] for name in names if training[name] != defaults[name]}
-    own = {name: value for name, value in values.items() if "." in name and value != _default_of(name, training)}
+    of_machine = {f"{kind}.{name}" for kind in KINDS for name in KINDS[kind].of_machine}
+    named = {name: value for name, value in values.items() if "." in name and name not in of_machine}
+    own = {name: value for name, value in named.items() if value != _default_of(name, training)}
     reading = {name: values[name] for name in (*READING_FIELDS, "init") if values[name]}
     norm = {} if values["norm"] == "linf" else {"norm": values["norm"]}
     return off | own | reading | norm

@@ -44,9 +44,9 @@ Files = dict[str, bytes]  # path within a folder -> content
 
 
 class RayPool:
-    """Runs steps on a Ray cluster, one CPU (or one GPU) each; their files are copied back when they end."""
+    """Runs steps on a Ray cluster, each on a CPU or a share of a GPU; their files are copied back when they end."""
 
-    def __init__(self, address: str, workers: int | None, machine: Machine) -> None:
+    def __init__(self, address: str, workers: int | None, workers_per_gpu: int, machine: Machine) -> None:
         """Join the cluster at `address`; if it is empty, a cluster that runs on this machine, or else start one there.
 
         Raises:
@@ -58,8 +58,9 @@ class RayPool:
         self._running: dict[Future[Any], tuple[Step, Any, contextlib.ExitStack]] = {}  # (step, Ray reference, lock)
         self._sent: dict[tuple[str, bool], Any] = {}  # (step, whether with its epochs) -> Ray reference of its files
         uses_gpus = machine.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= 1
-        self._resource = "GPU" if uses_gpus else "CPU"
-        resources: dict[str, Any] = {"num_gpus": 1} if uses_gpus else {"num_cpus": 1, "num_gpus": 0}
+        self._resource, self._per_unit = ("GPU", workers_per_gpu) if uses_gpus else ("CPU", 1)
+        of_gpu: dict[str, Any] = {"num_gpus": 1 / workers_per_gpu}
+        resources = of_gpu if uses_gpus else {"num_cpus": 1, "num_gpus": 0}
         self._remote = self._ray.remote(max_retries=RETRIES, **resources)(run_remote_step)
         machines = sum(bool(node["Alive"]) for node in self._ray.nodes())
         log.info("Ray: %d machine%s, %d steps at once", machines, "s" * (machines > 1), self.size)
@@ -67,7 +68,7 @@ class RayPool:
     @property
     def size(self) -> int:
         """Number of steps that run at once: as requested, or as many as the cluster now has CPUs (or GPUs)."""
-        return self._workers or max(1, int(self._ray.cluster_resources().get(self._resource, 1)))
+        return self._workers or max(1, int(self._per_unit * self._ray.cluster_resources().get(self._resource, 1)))
 
     def submit(self, step: Step) -> Future[Any]:
         """Start a step, unless another process of this machine holds it or has done it."""

@@ -21,6 +21,7 @@ from easycoreset.run_folders import SharedFolder, open_plan_folder
 from easycoreset.statistics import Contrast
 from easycoreset.statistics.results import Rows, collect_results
 from easycoreset.statistics.starts import read_plans
+from easycoreset.training.setup import choose_device
 from easycoreset.workflow.cells import Cell
 from easycoreset.workflow.declared import DeclaredContrasts, resolve_contrasts
 from easycoreset.workflow.grids import Grid, describe_product, merge_cells
@@ -107,6 +108,8 @@ def plan_comparison(options: CompareOptions) -> GridPlan:
     """
     grid = read_grid(options)
     inputs = Inputs(options.device, options.download, options.num_workers)
+    has_gpu = choose_device(options.device).type == "cuda"
+    require(has_gpu or not options.cuda_graphs, "cuda_graphs", "left out without a GPU", True)
     by_product = grid.build_cells(inputs)
     return GridPlan(grid, merge_cells(by_product), resolve_contrasts(grid, by_product))
 
@@ -126,7 +129,7 @@ def run_comparison(
     plan = plan_comparison(options)
     first, count = options.parse_shard()
     shard = [step for cell in plan.cells[first - 1 :: count] for step in cell.targets]
-    check_runner(options, shard)
+    check_runner(options, options.device, shard)
     earlier = read_earlier_starts(out, "compare") if options.overwrite else {}
     with open_plan_folder(out, "compare", overwrite=options.overwrite, output_names=OUTPUT_NAMES) as folder:
         record = _record_start(folder, plan, earlier)

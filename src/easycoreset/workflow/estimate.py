@@ -1,5 +1,6 @@
 """An estimate of what a plan's missing steps cost, from a few timed training steps."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from easycoreset.attacks import load_attack
+from easycoreset.devices import synchronize
 from easycoreset.evaluation.checks import LONGER_ATTACK_SAMPLES, longer_attack_steps
 from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import forward_with_gradient
@@ -18,6 +20,7 @@ from easycoreset.memory import peak_memory_gib
 from easycoreset.models.modes import frozen
 from easycoreset.options import READING_FIELDS, Device, ScoreOptions, TrainingOptions, TrainOptions, field_names
 from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
+from easycoreset.workflow.pools import count_gpus
 from easycoreset.workflow.runner import missing_steps
 from easycoreset.workflow.steps import External, Step, is_done, with_inputs
 
@@ -35,15 +38,27 @@ class Timed:
     size: int
 
 
-def estimate(targets: Sequence[Step], out: Path, device: Device = "auto", workers: int = 2) -> dict[str, Any]:
+def estimate(
+    targets: Sequence[Step], out: Path, device: Device = "auto", workers: int = 2, processors: int | None = None
+) -> dict[str, Any]:
     """Time a few training steps of each objective, and estimate the cost of the steps that are not done.
 
-    The duration is an upper bound: every attack is counted as if it ran all its steps on every image.
+    The duration is an upper bound: every attack is counted as if it ran all its steps on every image, and workers that
+    share a GPU or a CPU as if each had its part of it.
+
+    Args:
+        targets: the steps that are wanted.
+        out: the plan's folder.
+        device: where the steps run.
+        workers: how many run at once.
+        processors: the GPUs, or else CPUs, that the workers share; None for this machine's.
 
     Returns:
         The number of steps, and of missing ones by kind; their updates; those that are trained again because their
-        weights were discarded; seconds with all workers busy; the memory of all workers in GiB; and the disk in GiB.
+        weights were discarded; seconds with all workers busy; the memory of all workers and, with a GPU, that of each
+        GPU's workers in GiB; and the disk in GiB.
     """
+    processors = processors or count_gpus(device) or os.cpu_count() or 1
     steps = with_inputs(targets)
     missing = missing_steps(targets, out)
     timed: dict[tuple[Any, ...], Timed] = {}
@@ -69,12 +84,13 @@ def estimate(targets: Sequence[Step], out: Path, device: Device = "auto", worker
         "again": sum(is_done(step, out) for step in missing),
         "updates": updates,
         "workers": workers,
-        "seconds": round(seconds / workers, 1),
+        "seconds": round(seconds / min(workers, processors), 1),
         "memory_gb": round(peak_memory_gib() * workers, 2),
         "disk_gb": round(size / 2**30, 2),
     }
     if torch.cuda.is_available():
-        result["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30 * workers, 2)
+        per_gpu = -(-workers // processors)
+        result["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30 * per_gpu, 2)
     return result
 
 
@@ -147,9 +163,11 @@ def _time_steps(step: Step, out: Path, device: Device) -> Timed:
     model = fresh_model(setup)
     for _ in fit(setup, model):
         pass
+    synchronize(setup.device)
     start = time.perf_counter()
     for _ in fit(setup, model):
         pass
+    synchronize(setup.device)
     seconds = (time.perf_counter() - start) / TIMED_STEPS
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     return Timed(setup, seconds, _time_pass(model, setup), size)
@@ -159,7 +177,7 @@ def _time_pass(model: torch.nn.Module, setup: TrainingSetup) -> float:
     """Seconds of a forward and backward pass of one image, in a batch of at most 250."""
     batch = next(setup.split.batches(np.arange(min(250, len(setup.split))), 250, setup.device))
     with frozen(model):
-        forward_with_gradient(model, batch.x, batch.y, gradient="loss")
+        forward_with_gradient(model, batch.x, batch.y, gradient="loss").logits.sum().item()
         start = time.perf_counter()
         for _ in range(2):
             forward_with_gradient(model, batch.x, batch.y, gradient="loss").logits.sum().item()

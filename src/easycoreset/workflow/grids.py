@@ -146,10 +146,9 @@ def _parse_axis(name: str, values: Any) -> tuple[Any, ...]:
 def _axes_of(kind: str) -> list[str]:
     """The options of a step that an axis may name."""
     names = field_names(KINDS[kind].options)
-    neutral = (
-        set(names) - set(field_names(KINDS[kind].options, neutral=False)) - {"feature_layer", "scoring_batch_size"}
-    )
-    return [name for name in names if name not in OF_THE_PLAN[kind] | neutral]
+    neutral = set(names) - set(field_names(KINDS[kind].options, neutral=False))
+    left_out = neutral - {"feature_layer", *KINDS[kind].of_machine}
+    return [name for name in names if name not in OF_THE_PLAN[kind] | left_out]
 
 
 def _count_steps(product: CompareOptions) -> int:

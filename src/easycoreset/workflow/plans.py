@@ -51,7 +51,7 @@ def run_plan(
     assert isinstance(options, ComputeOptions)
     out = options.out
     targets = list(steps.values())
-    check_runner(options, targets)
+    check_runner(options, options.device, targets)
     names = (STEPS_FOLDER, "locks", summary_file)
     with open_plan_folder(out, command, overwrite=options.overwrite, output_names=names) as folder:
         if folder.is_exclusive:

@@ -11,9 +11,12 @@ from dataclasses import replace
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol
 
+import torch
+
 from easycoreset.console import log, silence
 from easycoreset.data import enable_cache
-from easycoreset.errors import EasycoresetWarning, RunError
+from easycoreset.errors import EasycoresetWarning, RunError, require
+from easycoreset.options import Device, RunnerOptions
 from easycoreset.training.setup import choose_device
 from easycoreset.workflow.steps import Step
 from easycoreset.workflow.worker import Machine, Report, run_step
@@ -69,24 +72,42 @@ def check_pool(on: str) -> None:
     check_reachable(on.removeprefix("ray").removeprefix(":"))
 
 
-def open_pool(on: str | None, workers: int | None, default: int, machine: Machine) -> Pool:
-    """Open a pool: on this machine if `on` is None, on a Ray cluster if it is `ray` or `ray:ADDRESS`.
+def open_pool(options: RunnerOptions, default: int, machine: Machine) -> Pool:
+    """Open the pool that the options name: on this machine, or on a Ray cluster.
 
     Args:
-        on: where.
-        workers: number of steps that run at once; None for `default` here, or for as many as the cluster has CPUs.
-        default: the number on this machine; 0 for this very process.
+        options: where the steps run, and how many at once.
+        default: how many on this machine's CPU; 0 for this very process.
         machine: the folder and the device.
 
     Raises:
         UsageError: Ray is not installed, or no cluster answers.
     """
-    if on is None:
-        size = default if workers is None else workers
+    if options.on is None:
+        size = count_workers(options, default, machine.device)
         return LocalPool(size, machine) if size else InlinePool(machine)
     from easycoreset.workflow.cluster import RayPool
 
-    return RayPool(on.partition(":")[2], workers, machine)
+    return RayPool(options.on.partition(":")[2], options.workers, options.workers_per_gpu or 1, machine)
+
+
+def count_workers(options: RunnerOptions, default: int, device: Device) -> int:
+    """The number of steps that run at once on this machine; 0 for this very process.
+
+    Raises:
+        UsageError: `workers_per_gpu` without a GPU.
+    """
+    gpus = count_gpus(device)
+    require(gpus > 0 or options.workers_per_gpu is None, "workers_per_gpu", "left out without a GPU", True)
+    if options.workers is not None or not gpus:
+        return default if options.workers is None else options.workers
+    workers = gpus * (options.workers_per_gpu or 1)
+    return workers if workers > 1 else min(default, 1)
+
+
+def count_gpus(device: Device) -> int:
+    """The number of GPUs that workers on this machine share."""
+    return torch.cuda.device_count() if choose_device(device).type == "cuda" else 0
 
 
 class InlinePool:
@@ -188,8 +209,6 @@ def finished_future(report: Report) -> Future[Any]:
 
 def _start_worker(parent_pid: int, worker_ids: "multiprocessing.Queue[int]", started: Event) -> None:
     """Set up a worker: one thread, a separate GPU if there are several, and exit when the parent process is gone."""
-    import torch
-
     started.set()
     be_quiet()
     torch.set_num_threads(1)

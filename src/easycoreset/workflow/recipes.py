@@ -11,12 +11,12 @@ from easycoreset.data import data_name
 from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options import CompareOptions, field_names
 from easycoreset.selection import load_selector
-from easycoreset.workflow.grids import AXES, TRAINING_AXES, Grid
+from easycoreset.workflow.grids import AXES, NEUTRAL_TRAINING, TRAINING_AXES, Grid
 from easycoreset.yaml_files import read_yaml
 
 FOLDER = resources.files("easycoreset.workflow") / "recipes"
 PLAN_OPTIONS = ("recipe", "out", "extend", "declare", "primary")  # not of a product
-PRODUCT = tuple(name for name in field_names(CompareOptions, neutral=False) if name not in PLAN_OPTIONS)
+PRODUCT = (*(set(field_names(CompareOptions, neutral=False)) - set(PLAN_OPTIONS)), *NEUTRAL_TRAINING)
 TOP = ("data", "needs", "shared", "products", "declare", "primary")
 EXTENDABLE = (*AXES, "seeds", "eps", "attack", "strong")
 

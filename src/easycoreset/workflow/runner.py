@@ -11,8 +11,8 @@ from typing import Any
 
 from easycoreset.console import log, progress
 from easycoreset.errors import GridError
-from easycoreset.options import RunnerOptions
-from easycoreset.workflow.pools import InlinePool, Pool, check_pool, open_pool
+from easycoreset.options import Device, RunnerOptions
+from easycoreset.workflow.pools import InlinePool, Pool, check_pool, count_workers, open_pool
 from easycoreset.workflow.steps import Step, is_done, lacking_inputs, with_inputs
 from easycoreset.workflow.worker import Machine, Report
 
@@ -76,7 +76,7 @@ def run_steps(
         options: where the steps run, and for how long.
         machine: the folder and the device.
         on_done: called after each step; what it returns is shown above the progress bar.
-        workers: the number of steps that run at once unless `options` says; 0 for this very process.
+        workers: the number of steps that run at once on a CPU unless `options` says; 0 for this very process.
 
     Raises:
         GridError: some steps failed; the others are done.
@@ -90,7 +90,7 @@ def run_steps(
     minutes = float("inf") if options.minutes is None else options.minutes
     keys = {step.key for step in missing}
     state = RunState(time.monotonic() + 60 * minutes, missing, unfinished=keys)
-    with contextlib.closing(open_pool(options.on, options.workers, workers, machine)) as pool:
+    with contextlib.closing(open_pool(options, workers, machine)) as pool:
         if isinstance(pool, InlinePool):  # the steps show their own progress
             log.info("%d of %d steps are missing", len(missing), len(steps))
             _run(state, pool, on_done)
@@ -104,12 +104,14 @@ def run_steps(
         log.warning(message, len(state.waiting), len(steps))
 
 
-def check_runner(options: RunnerOptions, targets: Sequence[Step]) -> None:
-    """Check that a cluster can be reached, where one is named and a step is missing, before a folder is written.
+def check_runner(options: RunnerOptions, device: Device, targets: Sequence[Step]) -> None:
+    """Check where the steps run, before a folder is written: that a cluster answers, where one is named and needed.
 
     Raises:
-        UsageError: Ray is not installed, or no cluster answers.
+        UsageError: Ray is not installed, no cluster answers, or workers share a GPU that is not there.
     """
+    if options.on is None:
+        count_workers(options, 1, device)
     if options.on is not None and missing_steps(targets, options.out):
         check_pool(options.on)
 

@@ -57,6 +57,7 @@ class Kind:
         takes: option -> (path within the input's folder that it is given, path that must exist there).
         output: path of what other steps take, which may be lacking: weights are discarded, folders carried in part.
         counted: options that count in the key although they are neutral in a single command.
+        of_machine: options that do not change results, which a plan passes on.
         version: raised when the result of the same options changes.
     """
 
@@ -66,11 +67,12 @@ class Kind:
     takes: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     output: str = ""
     counted: tuple[str, ...] = ()
+    of_machine: tuple[str, ...] = ()
     version: int = 1
 
 
 KINDS = {
-    "score": Kind("easycoreset.scoring:score", ScoreOptions, output="checkpoints"),
+    "score": Kind("easycoreset.scoring:score", ScoreOptions, output="checkpoints", of_machine=("scoring_batch_size",)),
     "measure": Kind("easycoreset.scoring:measure", MeasureOptions, takes={"scores": ("", "checkpoints")}),
     "select": Kind(
         "easycoreset.workflow.choosing:choose_coreset",
@@ -90,6 +92,7 @@ KINDS = {
         record="evaluation.json",
         takes={"weights": ("", "model.safetensors")},
         counted=("margins",),
+        of_machine=("batch_size",),
     ),
     "audit": Kind("easycoreset.auditing:audit", AuditOptions, takes={"scores": ("", "scores.parquet")}),
 }
