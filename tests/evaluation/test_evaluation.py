@@ -14,11 +14,13 @@ from torch import nn
 
 from easycoreset import RunError, UsageError, evaluate, load_model, train
 from easycoreset.attacks import load_attack
+from easycoreset.attacks.climbing import Judge
 from easycoreset.evaluation import attack_run, attack_split, checks, margins
 from easycoreset.evaluation.attack_run import AttackProgress, check_in_ball
 from easycoreset.evaluation.checks import check_large_eps, check_model_behaviour, check_order
 from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome
 from easycoreset.models.card import read_card
+from easycoreset.models.modes import Bf16Autocast
 from easycoreset.models.saved import save_model
 from easycoreset.options import CompareOptions, EvaluateOptions
 from easycoreset.proportions import wilson_interval
@@ -528,3 +530,57 @@ def test_the_margin_attack_that_is_added_is_in_a_grid_once(tmp_path, inline, mon
     rows = [(row["cell"], row["attack"], row["eps"]) for row in results.to_pylist()]
     assert len(rows) == len(set(rows))
     report(out=tmp_path / "grid")  # its attacks are on the same images
+
+
+@pytest.mark.parametrize("attack", ["pgd", "pgd:loss=margin:restarts=2", "pgd:steps=7:loss=targeted", "fgsm"])
+def test_climbing_in_bf16_breaks_as_many(attack, trained, tmp_path):
+    """Judged in float32: no sample counts as broken that float32 gets right; few outcomes differ from climbing there."""
+    broken = {}
+    for precision in ("fp32", "bf16"):
+        given = {
+            "attack": attack,
+            "eps": 0.1,
+            "attack_precision": precision,
+            "checks": "quick",
+            "save_adversarial": True,
+        }
+        found = evaluate(data="digits", weights=trained, out=tmp_path / precision, **given)
+        (outcome,) = found.attacked
+        broken[precision] = outcome.broken
+        (images,) = (tmp_path / precision / "adversarial").glob("*.safetensors")
+        with torch.no_grad():
+            pred = load_model(trained)(load_file(images)["x"]).argmax(1).numpy()
+        np.testing.assert_array_equal(pred, outcome.pred)
+    assert 20 < broken["fp32"].sum() < 340
+    assert (broken["bf16"] != broken["fp32"]).mean() <= 0.012  # at most four of 359
+    assert broken["bf16"].sum() >= broken["fp32"].sum() - 2
+
+
+def test_the_judge_keeps_what_bf16_found_between_two_judgements():
+    """A sample that is broken in one step alone is found, and what only bf16 finds broken is not."""
+
+    class Sign(nn.Module):
+        def forward(self, x):
+            x = x.flatten(1)
+            return torch.cat([x, -x], 1)
+
+    judge = Judge(Bf16Autocast(Sign()))
+    y = torch.zeros(3, dtype=torch.int64)
+    seen = []
+    for step in range(7):
+        x = torch.tensor([[1.0], [-1.0 if step == 1 else 1.0], [1.0]])
+        says = torch.tensor([[1.0, 0], [0.0 if step == 1 else 1, 0.5], [0.0, 1.0]])  # of the third it is wrong
+        seen.append(judge.look(x[:, :, None, None], says, y, last=step == 6))
+    assert [found is not None for found in seen] == [False] * 4 + [True, False, True]
+    assert seen[4][1].tolist() == [False, True, False] and not seen[6][1].any()
+
+
+def test_attack_precision_is_in_the_record_and_older_records_are_float32s(trained, tmp_path):
+    given = {"data": "digits", "weights": trained, "attack": "fgsm", "eps": 0.1, "out": tmp_path}
+    evaluate(**given)
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    assert record["options"].pop("attack_precision") == "fp32"
+    (tmp_path / "evaluation.json").write_text(json.dumps(record))
+    evaluate(**given)
+    with pytest.raises(UsageError, match="attack_precision"):
+        evaluate(**given, attack_precision="bf16")

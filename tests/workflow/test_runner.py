@@ -204,6 +204,20 @@ def test_options_of_the_machine_reach_the_steps_and_change_no_name(tmp_path):
         plan_comparison(tiny(tmp_path, vary={"score.epochs": 2, "evaluate.batch_size": (300, 900)}))
 
 
+def test_evaluations_that_climb_in_bf16_are_others(tmp_path, monkeypatch):
+    def keys(vary=None):
+        (cell,) = plan_comparison(tiny(tmp_path, methods="random", vary=vary or {}, precision="fp32")).cells
+        return [step.key for step, _ in cell.evaluations], cell.options
+
+    here = keys()
+    assert keys({"evaluate.attack_precision": "fp32"}) == here
+    assert keys({"evaluate.attack_precision": "bf16"})[1] == {"evaluate.attack_precision": "bf16"}
+    monkeypatch.setattr("easycoreset.workflow.inputs.use_autocast", lambda precision, device: True)
+    on_a_gpu = keys()
+    assert not set(on_a_gpu[0]) & set(here[0]) and on_a_gpu == keys({"evaluate.attack_precision": "bf16"})
+    assert keys({"evaluate.attack_precision": "fp32"})[0] == here[0]
+
+
 def test_workers_that_share_a_processor_are_not_counted_twice(tmp_path):
     targets = plan_comparison(tiny(tmp_path, seeds=4)).targets
     seconds = {n: estimate(targets, tmp_path, "cpu", n, 2)["seconds"] for n in (1, 2, 8)}

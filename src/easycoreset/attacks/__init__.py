@@ -27,7 +27,8 @@ class Attack(Protocol):
 
     An attack may say how strong it is expected to be, as `strength`: a tuple that can be compared with those of others
     (noise (0,), square (0, 1), fgsm (1,), pgd (2, steps, restarts), apgd (3,), autoattack (4,)); how many
-    `gradient_steps` it takes; and that it is a `reference`, which no longer attack need check.
+    `gradient_steps` it takes; that it is a `reference`, which no longer attack need check; and that it
+    `climbs_in_bf16`: it may get a model in bf16, and rests no verdict of its own on it (see `climbing.Judge`).
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:

@@ -15,6 +15,7 @@ class FGSM:
     """One step of length eps along the gradient's sign (Goodfellow et al. 2015), or along the gradient for l2."""
 
     version: ClassVar[int] = 1
+    climbs_in_bf16: ClassVar[bool] = True
     strength: ClassVar[tuple[int, ...]] = (1,)
     gradient_steps: ClassVar[int] = 1
     eps: float = 8 / 255

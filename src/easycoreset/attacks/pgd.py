@@ -15,6 +15,7 @@ from easycoreset.attacks.ball import (
     random_point,
     steepest_step,
 )
+from easycoreset.attacks.climbing import Judge
 from easycoreset.attacks.open_rows import OpenRows, write_rows
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
@@ -24,12 +25,14 @@ from easycoreset.models.modes import frozen
 class PGD:
     """Steps along the gradient from random starts (Madry et al. 2018); every iterate counts, also the last.
 
-    A broken sample's result is the first iterate that broke it. Random starts are keyed by (seed, restart, index),
+    A broken sample's result is the first iterate that broke it; where the attack climbs in bf16, the first that was
+    judged in float32 and broke it. Random starts are keyed by (seed, restart, index),
     so a sample's result does not depend on its batch. `loss=targeted` ascends z_t - z_y, where t is
     the likeliest other class at x in the first restart, the second likeliest in the second, and so on.
     """
 
     version: ClassVar[int] = 1
+    climbs_in_bf16: ClassVar[bool] = True
     eps: float = 8 / 255
     norm: Norm = "linf"
     steps: int = 20
@@ -98,21 +101,27 @@ class PGD:
         target = None if target is None else target[rows]
         adv = random_point(x, index, self.eps, self.norm, self.seed, restart)
         open_rows = OpenRows()
+        judge = Judge(model)
         for step in range(self.steps + 1):
-            adv = adv.detach().requires_grad_(step < self.steps)
+            last = step == self.steps
+            adv = adv.detach().requires_grad_(not last)
             logits = model(adv)
-            broken = (logits.argmax(1) != y) & ~done
-            reached = broken if step < self.steps else ~done
-            write_rows(result, rows, reached, adv.detach())
-            done = done | broken
+            judged = judge.look(adv.detach(), logits.detach(), y, last)
+            if judged is not None:
+                broken = judged[1] & ~done
+                write_rows(result, rows, broken, judged[0])
+                done = done | broken
+            if last:
+                write_rows(result, rows, ~done, adv.detach())
             kept = open_rows.select(done)
-            if step == self.steps or (kept is not None and not len(kept)):
+            if last or (kept is not None and not len(kept)):
                 return (rows, done) if kept is None else (rows[kept], done[kept])
             gradient = gradient_of(attack_loss(logits, y, self.loss, target).sum(), adv)
             adv = adv.detach()
             if kept is not None:
                 rows, x, y, adv, gradient, done = (part[kept] for part in (rows, x, y, adv, gradient, done))
                 target = None if target is None else target[kept]
+                judge.keep(kept)
             adv = project(adv + step_size * steepest_step(gradient, self.norm), x, self.eps, self.norm)
         raise AssertionError("the last step returns")
 

@@ -40,7 +40,7 @@ from easycoreset.parquet import read_provenance, read_table, with_provenance, wr
 from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
 from easycoreset.run_folders import RunFolder, open_run_folder
-from easycoreset.training.setup import check_model, require_gradient, set_threads, to_device
+from easycoreset.training.setup import check_model, require_gradient, set_threads, to_device, use_autocast
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]
 
@@ -79,6 +79,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     model = to_device(model, device)
     check_model(model, source, device)
     file, key = split_weights_path(file)
+    precision = options.attack_precision or ("bf16" if use_autocast("auto", device) else "fp32")
+    options = dataclasses.replace(options, attack_precision=precision)
     identity = options_json(options, neutral=False) | {
         "weights": f"{sha256_of_file(file)}:{key}" if key else sha256_of_file(file),
         "attack": attacks,
@@ -103,6 +105,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         record="evaluation.json",
         output_names=OUTPUT_NAMES,
         host=weights_folder,
+        defaults={"attack_precision": "fp32"},
     )
     with run_folder as run, full_float32():
         run.record["model"] = card.model

@@ -1,5 +1,6 @@
 """One attack on one split at one eps: batch by batch, stage by stage for an ensemble, resumed after a kill."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from easycoreset.attacks import Attack, load_attack
 from easycoreset.attacks.ball import l2_norms
+from easycoreset.attacks.climbing import climber
 from easycoreset.console import log, progress
 from easycoreset.data import Split
 from easycoreset.errors import RunError, UsageError, quote
@@ -147,9 +149,14 @@ def _run_stage(
     """Attack the samples `indices`; batches do not depend on which samples this stage has broken so far."""
     last_save = time.monotonic()
     interval = SAVE_INTERVAL
-    with progress(f"{label} eps {eps:.4g}", len(indices), state.samples_done) as bar:
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(progress(f"{label} eps {eps:.4g}", len(indices), state.samples_done))
+        climbed = model
+        if options.attack_precision == "bf16" and getattr(attack, "climbs_in_bf16", False):
+            few = next(split.batches(np.arange(min(2, len(split))), 2, device))
+            climbed = stack.enter_context(climber(model, few.x))
         for batch in split.batches(indices[state.samples_done :], options.samples_per_batch, device):
-            x_adv = attack(model, batch.x, batch.y, batch.index)
+            x_adv = attack(climbed, batch.x, batch.y, batch.index)
             check_in_ball(label, x_adv, batch.x, eps, options.norm)
             with frozen(model), torch.no_grad():
                 pred = model(x_adv).argmax(1).cpu().numpy()

@@ -17,7 +17,7 @@ from easycoreset.hardness import ForwardHardness, Gradient, Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.models.folding import fold_batch_norm
 from easycoreset.models.last_layer import LastLayer, find_last_layer, float32_logits
-from easycoreset.models.modes import frozen, full_float32
+from easycoreset.models.modes import Bf16Autocast, frozen, full_float32
 from easycoreset.models.normalize import Normalize
 
 
@@ -196,19 +196,6 @@ def measure_on_device(
 def pass_of(measure: Hardness) -> tuple[str, bool]:
     """What measures must share to be measured in one pass: the dtype, and whether the true logit is differentiated."""
     return measure.dtype, measure.gradient == "true_logit"
-
-
-class Bf16Autocast(nn.Module):
-    """A model under bf16 autocast, with float32 logits."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            logits = self.model(x)
-        return logits.float()
 
 
 def works_on_folded_model(measure: Hardness) -> bool:

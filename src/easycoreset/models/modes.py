@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from easycoreset.errors import UsageError, describe_error, quote
 
@@ -46,6 +46,19 @@ class _MatrixProducts:
     @precision.setter
     def precision(self, value: str) -> None:
         torch.set_float32_matmul_precision(value)
+
+
+class Bf16Autocast(nn.Module):
+    """A model under bf16 autocast, with float32 logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            logits = self.model(x)
+        return logits.float()
 
 
 @contextlib.contextmanager

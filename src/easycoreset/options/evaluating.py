@@ -33,6 +33,8 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
     attack: Sequence[str] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
     eps: Sequence[float] = with_default(AttackOptions, "eps", ())
     """Radii, comma-separated; default: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
+    attack_precision: Literal["fp32", "bf16"] | None = None
+    """Precision of the gradients of pgd and fgsm; float32 judges what is broken; default: bf16 on a GPU that has it."""
     split: Literal["train", "test"] = "test"
     """Split to evaluate on."""
     margins: Sequence[str] = field(default=(), metadata=NEUTRAL)

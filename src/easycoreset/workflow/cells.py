@@ -143,7 +143,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         method, published = external.value, {"method": external}
     else:
         method = load_selector(method)[0]
-    off = _off_default(values, training)
+    off = _off_default(values, training, {"evaluate.attack_precision": inputs.precision})
     chosen_by = {name: off.pop(name) for name in list(off) if name.startswith(STEP_PREFIXES)}
     facts = f"{method} at {fraction:g}, {objective}, seed {seed}"
     steps: dict[str, Step] = {}
@@ -173,7 +173,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         title=f"training on {facts}",
     )
     main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
-    evaluations = _evaluations(values, steps["train"], data, model, main_eps, facts)
+    evaluations = _evaluations(values, steps["train"], data, model, main_eps, inputs.precision, facts)
     for step in (*steps.values(), *(step for step, _ in evaluations)):
         check_options(step)
     return Cell(
@@ -236,7 +236,7 @@ def _measuring_step(
 
 
 def _evaluations(
-    values: Mapping[str, Any], trained: Step, data: Data, model: str, main_eps: float, facts: str
+    values: Mapping[str, Any], trained: Step, data: Data, model: str, main_eps: float, precision: str, facts: str
 ) -> list[tuple[Step, bool]]:
     """The evaluations of a model: each attack at each radius, and the strong ones at the main radius."""
     limit = values["limit"]
@@ -256,6 +256,7 @@ def _evaluations(
             kind="evaluate",
             options={
                 **data.reading,
+                "attack_precision": precision,
                 **_options_of("evaluate", values),
                 "model": user_factory(model),
                 "attack": (name,),
@@ -281,14 +282,14 @@ def _options_of(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
-def _off_default(values: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+def _off_default(values: Mapping[str, Any], training: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
     """The options, other than those that tables have a column for, that are off their default."""
     defaults = vars(TrainingOptions()) | vars(ValidationOptions()) | {"precision": training["precision"]}
     names = field_names(TrainingOptions, neutral=False) + field_names(ValidationOptions)
     off = {name: training[name] for name in names if training[name] != defaults[name]}
     of_machine = {f"{kind}.{name}" for kind in KINDS for name in KINDS[kind].of_machine}
     named = {name: value for name, value in values.items() if "." in name and name not in of_machine}
-    own = {name: value for name, value in named.items() if value != _default_of(name, training)}
+    own = {n: value for n, value in named.items() if value != resolved.get(n, _default_of(n, training))}
     reading = {name: values[name] for name in (*READING_FIELDS, "init") if values[name]}
     norm = {} if values["norm"] == "linf" else {"norm": values["norm"]}
     return off | own | reading | norm

@@ -58,6 +58,7 @@ class Kind:
         output: path of what other steps take, which may be lacking: weights are discarded, folders carried in part.
         counted: options that count in the key although they are neutral in a single command.
         of_machine: options that do not change results, which a plan passes on.
+        formerly: of options that came later, the value that all earlier steps had; it does not count in the key.
         version: raised when the result of the same options changes.
     """
 
@@ -68,6 +69,7 @@ class Kind:
     output: str = ""
     counted: tuple[str, ...] = ()
     of_machine: tuple[str, ...] = ()
+    formerly: Mapping[str, Any] = field(default_factory=dict[str, Any])
     version: int = 1
 
 
@@ -93,6 +95,7 @@ KINDS = {
         takes={"weights": ("", "model.safetensors")},
         counted=("margins",),
         of_machine=("batch_size",),
+        formerly={"attack_precision": "fp32"},
     ),
     "audit": Kind("easycoreset.auditing:audit", AuditOptions, takes={"scores": ("", "scores.parquet")}),
 }
@@ -119,7 +122,9 @@ class Step:
         """16 hex digits: the hash of the options off their defaults, of the inputs' keys, versions and users' code."""
         kind = KINDS[self.kind]
         defaults = result_defaults(kind.options) | dict.fromkeys(kind.counted, ())
-        options = {k: v for k, v in self.options.items() if k in defaults and v != defaults[k]}
+        given = {name: value for name, value in self.options.items() if name in defaults}
+        uncounted = {name: (default, kind.formerly.get(name, default)) for name, default in defaults.items()}
+        options = {name: value for name, value in given.items() if value not in uncounted[name]}
         specs = [(name, spec) for name in MEMBERS for spec in _as_tuple(self.options.get(name, ()))]
         if self.kind == "score" and CHEAP in (self.options.get("hardness") or (CHEAP,)):
             specs += [("hardness", name) for name in HARDNESS]

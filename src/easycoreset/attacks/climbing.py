@@ -1,0 +1,64 @@
+"""Attacks climb in bf16 and are judged in float32."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from easycoreset.attacks.ball import per_sample_view
+from easycoreset.models.last_layer import float32_logits
+from easycoreset.models.modes import Bf16Autocast
+
+JUDGE_EVERY = 5  # steps between two judgements, each of which is a forward pass in float32
+
+
+@contextlib.contextmanager
+def climber(model: nn.Module, x: Tensor) -> Iterator[nn.Module]:
+    """The model for an attack to climb in bf16; `x` are a few inputs."""
+    with float32_logits(model, x):
+        yield Bf16Autocast(model)
+
+
+class Judge:
+    """Says which samples are broken: at once by a model's own logits, every few steps by a climber's float32 model.
+
+    Until then it remembers of each sample the latest iterate that bf16 found broken, or else the latest.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model.model if isinstance(model, Bf16Autocast) else None
+        self._steps = 0
+        self._iterate: Tensor | None = None
+        self._suspected: Tensor | None = None
+
+    def look(self, x_adv: Tensor, logits: Tensor, y: Tensor, last: bool) -> tuple[Tensor, Tensor] | None:
+        """Look at the iterates of a step.
+
+        Args:
+            x_adv: [B,C,H,W].
+            logits: [B, classes] of them.
+            y: [B] int64.
+            last: whether it is the last step.
+
+        Returns:
+            The iterates that are judged, and which of them are broken, [B]; None in a step without a judgement.
+        """
+        broken = logits.argmax(1) != y
+        if self._model is None:
+            return x_adv, broken
+        if self._iterate is not None and self._suspected is not None:
+            x_adv = torch.where(per_sample_view(broken | ~self._suspected), x_adv, self._iterate)
+            broken = broken | self._suspected
+        self._steps += 1
+        if self._steps % JUDGE_EVERY and not last:
+            self._iterate, self._suspected = x_adv, broken
+            return None
+        self._iterate = self._suspected = None
+        with torch.no_grad():
+            return x_adv, self._model(x_adv).argmax(1) != y
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some rows of the batch."""
+        if self._iterate is not None and self._suspected is not None:
+            self._iterate, self._suspected = self._iterate[rows], self._suspected[rows]
