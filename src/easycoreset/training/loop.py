@@ -30,8 +30,9 @@ from easycoreset.process_group import (
 )
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from easycoreset.training.compiled_model import FixedShape
 from easycoreset.training.distributed import all_finite, all_reduce_gradients, batch_share
-from easycoreset.training.observed_model import wrap_model
+from easycoreset.training.observed_model import ObservedModel, wrap_model
 from easycoreset.training.optimizer import build_optimizer
 from easycoreset.training.profiling import Profile, profile_iteration
 from easycoreset.training.schedule import learning_rate
@@ -140,10 +141,8 @@ class _Training:
         self.peak_lr = self.optimizer.param_groups[0]["lr"]
         self.average = None if options.ema is None else WeightAverage(model, options.ema)
         mode = "reduce-overhead" if options.cuda_graphs else None
-        self.train_model: Any = torch.compile(model, mode=mode) if options.compile else model
-        self.observed_model = (
-            None if recorder is None else wrap_model(self.train_model, model, recorder, setup, feature_layer)
-        )
+        network = FixedShape(model, options.batch_size, mode) if options.compile else model
+        self.train_model = network if recorder is None else wrap_model(network, model, recorder, setup, feature_layer)
         self.epoch = 1
         self.step = 0
         self.epoch_seconds = 0.0
@@ -242,14 +241,14 @@ class _Training:
             torch.compiler.cudagraph_mark_step_begin()
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak_lr * learning_rate(setup.schedule, self.updates_done / setup.updates, setup.warmup)
-        x = batch.x if self.observed_model is None else self.observed_model.train().watch(batch, loss_weight)
+        x = batch.x
+        if isinstance(self.train_model, ObservedModel):
+            x = self.train_model.train().watch(batch, loss_weight)
         sample_weights = None if setup.weight is None else setup.weight[batch.index]
         generator = torch.Generator(setup.device).manual_seed(step_seed)
         autocast = torch.autocast(setup.device.type, torch.bfloat16) if setup.autocast else contextlib.nullcontext()
         with record_function("forward"), autocast:
-            loss = loss_weight * setup.objective(
-                self.observed_model or self.train_model, x, batch.y, sample_weights, generator
-            )
+            loss = loss_weight * setup.objective(self.train_model, x, batch.y, sample_weights, generator)
         self.optimizer.zero_grad(set_to_none=True)
         with record_function("backward"):
             loss.backward()
