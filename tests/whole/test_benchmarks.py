@@ -2,9 +2,12 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from benchmarks import __main__ as runner
-from benchmarks import carry, check, growth, timing
+from benchmarks import carry, check, growth, pieces, timing
 from benchmarks.children import spend
 from benchmarks.figures import beside
 from benchmarks.grids import cheapest, compare_cell, plan_again, rows_of
@@ -53,6 +56,7 @@ DIGITS = [
     "1",
     "--quiet",
 ]
+VOLATILE = ["seconds", "selection_seconds", "selection_mb"]
 APART = {"agreement", "attacks", "coverage", "noise", "selectors"}  # commands of their own, which write results
 LINE = {
     "attack": "pgd",
@@ -316,6 +320,29 @@ def test_a_carried_plan_goes_on(tmp_path):
     extended = pq.read_table(gone_on / "results.parquet")
     assert len(extended) > len(table) and extended.filter(pc.is_in(extended["cell"], cells)).equals(table)
     assert main(["compare", *again, "--overwrite"]) == 0  # what was unpacked is listed as the plan's own
+
+
+@pytest.mark.slow
+def test_a_grid_in_pieces_on_bare_machines(tmp_path):
+    """Two calls, the first of which does half; the machine of the second is bare, but for what travels."""
+    travels, finished, flags = tmp_path / "travels", tmp_path / "finished", [f for f in DIGITS if f != "--quiet"]
+    data = flags[flags.index("--data") + 1]
+    flags = [f for f in flags if f not in ("--data", data)]
+    steps = []
+    for number, part in enumerate((["--shard", "1/2"], [])):
+        pieces.gather(travels, finished, None, 1)
+        line = [ROOT / "benchmarks" / "piece.sh", travels, tmp_path / f"out{number}", 5, data, *flags, *part]
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        bare = os.environ | {"PATH": path, "PIECES_HOME": str(tmp_path / f"home{number}"), "OMP_NUM_THREADS": "1"}
+        ran = subprocess.run([*map(str, line)], env=bare, cwd=ROOT, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        steps.append(pieces.take(tmp_path / f"out{number}" / pieces.PACKED, finished))
+    assert min(steps) > 0
+    assert main(["compare", *DIGITS, "--out", str(tmp_path / "plan")]) == 0
+    tables = [pq.read_table(folder / "results.parquet").drop(VOLATILE) for folder in (tmp_path / "plan", finished)]
+    assert tables[0].equals(tables[1])
+    with tarfile.open(tmp_path / "out1" / pieces.PACKED) as archive:
+        assert max(member.size for member in archive.getmembers()) < 2**18
 
 
 def list_records(plan):

@@ -17,7 +17,7 @@ from easycoreset.workflow.recipes import read_grid, recipe_names, recipe_text
 from support.messages import named
 from support.sources import write_cifar
 
-PAPER = {"cifar10-paper", "cifar100-paper", "imagenet-paper"}
+PAPER = {"cifar10-paper", "cifar10-paper-hour", "cifar100-paper", "imagenet-paper"}
 SMALL_RECIPES = {"digits", "cifar10-quick", "cifar100-quick", "cifar10-objectives", "cifar10-trades"}
 WARNS = pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 
@@ -63,6 +63,18 @@ def test_a_second_attack_on_the_first_seed_is_plain_yaml(cifar):
         found = [(*s.options["attack"], s.options["limit"]) for s, is_strong in cell.evaluations if is_strong]
         strong.setdefault(cell.seed, set()).update(found)
     assert strong[0] == {("apgd", 500), ("autoattack", 200)} and strong[1] == strong[9] == {("apgd", 500)}
+
+
+@WARNS
+def test_the_papers_table_in_an_hour(cifar):
+    """All methods of the paper's table, in order of importance; every budget has as many updates."""
+    cells = plan("cifar10-paper-hour", data=cifar).cells
+    methods = {cell.method for cell in plan("cifar10-paper", data=cifar).cells}
+    assert {cell.method for cell in cells if cell.objective == "standard"} == methods
+    assert {cell.method for cell in cells if cell.objective == "trades"} == {"random", "easycore", "full"}
+    assert {cell.updates for cell in cells} == {5880} and [cell.method for cell in cells[:2]] == ["random", "easycore"]
+    strong = {(c.objective, c.method, c.seed) for c in cells for _, is_strong in c.evaluations if is_strong}
+    assert strong == {(o, m, 0) for o in ("standard", "trades") for m in ("random", "easycore", "full")}
 
 
 @WARNS
