@@ -3,8 +3,10 @@ BIN := .venv/bin
 OUT ?= runs/demo
 BENCH ?= all
 JOBS ?= 2
+OLDEST := "torch==2.5.*" "torchvision==0.20.*"
+CORE := tests/attacks tests/hardness tests/models/test_modes.py tests/objectives tests/scoring tests/training
 
-.PHONY: install demo test check bench results-check clean
+.PHONY: install demo test test-oldest check bench results-check clean
 
 install: .venv/.installed
 
@@ -24,6 +26,15 @@ demo: .venv/.package
 test: .venv/.installed
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" $(CORE)
+
+.venv-oldest/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
+	.venv-oldest/bin/python -m pip install --quiet $(OLDEST) --editable . pytest pytest-xdist
+	touch $@
+
 check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -33,8 +44,17 @@ check: .venv/.installed
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks $(BENCH)
 
-results-check: .venv/.installed
+results-test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" $(CORE)
+
+.venv-oldest/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
+	.venv-oldest/bin/python -m pip install --quiet $(OLDEST) --editable . pytest pytest-xdist
+	touch $@
+
+check: .venv/.installed
 	$(BIN)/python -m benchmarks.check $(RESULTS)
 
 clean:
-	rm -rf .venv runs dist build
+	rm -rf .venv .venv-oldest runs dist build

@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "real_data" in item.keywords and not os.environ.get("EASYCORESET_DATA"):
             item.add_marker(pytest.mark.skip(reason=reason))
+    if "SLOW_TESTS_ORDER" in os.environ:  # the files in an order of their own, by this text
+        files = sorted({item.path for item in items})
+        random.Random(os.environ["SLOW_TESTS_ORDER"]).shuffle(files)
+        items.sort(key=lambda item: files.index(item.path))
+
+
+def pytest_runtest_setup(item):
+    until = float(os.environ.get("SLOW_TESTS_UNTIL", "inf"))
+    if "slow" in item.keywords and time.time() > until:
+        pytest.skip("no time is left for slow tests (SLOW_TESTS_UNTIL)")
 
 
 @pytest.fixture(scope="session")

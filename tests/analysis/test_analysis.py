@@ -96,6 +96,7 @@ def analysed(tmp_path_factory):
     return folder, analyze(**COMMON, out=folder)
 
 
+@pytest.mark.slow
 def test_one_command_answers_all_questions(analysed):
     folder, found = analysed
     assert json.loads((folder / "analysis.json").read_text()) == json.loads(json.dumps(found))
@@ -126,6 +127,7 @@ def test_one_command_answers_all_questions(analysed):
     assert analyze(**COMMON, out=folder) == found  # it is read, not made again
 
 
+@pytest.mark.slow
 def test_scores_and_models_that_are_there_are_not_made_again(analysed, scored, tmp_path, cli):
     """A finished scoring run and trained models take the place of those that an analysis would train."""
     train(data="digits", model="digits-cnn", updates=20, seed=7, out=tmp_path / "other")

@@ -61,6 +61,7 @@ class TestContract:
         parameter.grad = None
         trained.eval()
 
+    @pytest.mark.slow
     def test_neither_batch_size_nor_order_changes_a_sample(self, spec, norm, trained, batch):
         if spec in CHEAP.values():
             return  # the package draws its random numbers batch by batch

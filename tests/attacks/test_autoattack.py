@@ -59,6 +59,7 @@ def test_it_is_the_package_called_directly(scored, batch, norm, eps):
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.6)])
+@pytest.mark.slow
 def test_apgd_is_the_first_two_attacks_of_the_package_bit_by_bit(scored, batch, norm, eps):
     """As the package's standard version sets them, at its full 100 iterations."""
     model = load_model(scored)

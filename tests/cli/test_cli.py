@@ -202,6 +202,7 @@ def test_full_and_forbidden_places(cli, tmp_path, monkeypatch):
     assert ran.code == 2 and "0 MB free" in ran.err
 
 
+@pytest.mark.slow
 def test_a_really_full_disk(tmp_path):
     """A file system of 200 kB, where the machine lets us mount one: the run ends with one line, the last state kept."""
     place = tmp_path / "small"
@@ -364,6 +365,7 @@ def test_names_in_brackets_are_no_markup(cli, tmp_path):
     assert ran.code == 0 and "8/255" in ran.out
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_during_the_work_is_one_line(tmp_path):
     command = f"ulimit -f 40; exec {sys.executable} -m easycoreset train --data digits --epochs 3 --model thin-resnet --out {tmp_path / 'run'}"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True)

@@ -65,6 +65,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize("limit", [60_000, 20_000])
+@pytest.mark.slow
 def test_a_file_size_limit_is_named(tmp_path, limit):
     arguments = ["train", "--data", "digits", "--updates", "2", "--out", str(tmp_path / "t")]
     done = subprocess.run(

@@ -150,6 +150,7 @@ def foreign_folders(root, made, precious, command):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_a_folder_of_somebody_else_is_not_touched(cli, made, precious, tmp_path, command, overwrite):
     arguments = [*commands(made)[command], *["--overwrite"] * overwrite]
     for what, out in foreign_folders(tmp_path / "foreign", made, precious, command):

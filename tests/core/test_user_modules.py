@@ -103,6 +103,7 @@ def test_what_is_an_own_module(here):
         assert not is_user_spec(spec)
 
 
+@pytest.mark.slow
 def test_every_kind_of_member_in_the_working_folder(here, tmp_path, cli):
     small = [f"{here}:Still" if value == "fgsm" else value for value in SMALL]
     ran = cli(
@@ -145,6 +146,7 @@ def test_what_is_no_data_set(here, name, match):
         open_source(f"{here}:{name}")
 
 
+@pytest.mark.slow
 def test_analyze_takes_what_compare_takes(here, tmp_path, cli):
     ran = cli(
         "analyze",
@@ -203,6 +205,7 @@ def test_the_digest_covers_every_module_that_is_imported(tmp_path, monkeypatch, 
         before = code_digest(spec)
 
 
+@pytest.mark.slow
 def test_a_changed_helper_makes_cells_anew(tmp_path, monkeypatch, cli):
     number = abs(hash(str(tmp_path))) % 10**9
     package = tmp_path / f"pack{number}"

@@ -252,6 +252,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_no_image_takes_more_than_a_gibibyte(tmp_path):
     """Strips, alpha, 16 and 32 bits, palettes, progressive JPEG: what is beyond the bound is refused, unread."""
     images = {

@@ -217,6 +217,7 @@ def test_a_model_that_wants_other_input_is_caught(trained, tmp_path):
 
 
 @pytest.mark.parametrize("objective", ["standard", "trades:eps=0.1:steps=5"])
+@pytest.mark.slow
 def test_good_models_pass_every_check(objective, tmp_path):
     train(data="digits", updates=100, objective=objective, out=tmp_path / "run")
     result = evaluate(
@@ -225,6 +226,7 @@ def test_good_models_pass_every_check(objective, tmp_path):
     assert result.warnings == [] and len(result.checks) >= 12
 
 
+@pytest.mark.slow
 def test_an_attack_that_is_too_short_or_too_timid_is_found_out(trained, tmp_path):
     """Steps of the wrong scale pass every other check; a longer attack tells, and is not asked where AutoAttack was."""
 

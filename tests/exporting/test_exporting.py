@@ -13,6 +13,7 @@ from easycoreset import UsageError, evaluate, export, load_model, train
 from support.messages import named
 
 
+@pytest.mark.slow
 def test_export_for_robustbench(scored, tmp_path, cli):
     given = {"data": "digits", "weights": scored, "limit": 20, "batch_size": 20, "out": tmp_path / "e"}
     result = evaluate(**given, attack=["pgd", "autoattack"], eps=[8 / 255])

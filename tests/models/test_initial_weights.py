@@ -167,6 +167,7 @@ def run_offline(tmp_path, model):
 
 
 @pytest.mark.parametrize("model", ["torchvision:resnet18", "timm:resnet18"])
+@pytest.mark.slow
 def test_without_a_network_published_weights_are_one_clear_line(tmp_path, model):
     if model.startswith("timm"):
         pytest.importorskip("timm")

@@ -166,6 +166,7 @@ trainer.save_checkpoint(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_real_lightning_trainer(tmp_path, cli, monkeypatch):
     pytest.importorskip("lightning")
     file = tmp_path / "last.ckpt"

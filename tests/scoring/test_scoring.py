@@ -193,6 +193,7 @@ def test_values_that_are_not_finite_are_counted_and_left_out(mode, tmp_path, dig
     assert torch.isfinite(load_model(tmp_path / "run", model).linear.weight).all()
 
 
+@pytest.mark.slow
 def test_the_pass_in_bf16_where_the_ranks_stay(tmp_path, monkeypatch, cli):
     common = {"data": "digits", "epochs": 2, "hardness": ("aign", "loss")}
     plain = score(**common, out=tmp_path / "a")

@@ -94,6 +94,7 @@ class TestContract:
         always = getattr(load_selector(method)[1], "per_class", False)
         assert (counts == 25).all() if per_class or always else (counts > 10).all()
 
+    @pytest.mark.slow
     def test_one_sample_a_class_and_200_classes(self, method, per_class):
         many = full_table(np.arange(200), np.arange(200))
         assert len(choose(many, method=method, fraction=0.5, per_class=per_class)) == 100

@@ -166,6 +166,7 @@ def test_online_scoring_of_an_objective_that_never_sees_the_clean_batch(objectiv
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_after_the_fact(tmp_path, cli):
     """Checkpoints of our own run, renamed as others name them, give its scores."""
     own = score(data="digits", epochs=11, hardness=["cheap", "vog"], out=tmp_path / "own")

@@ -373,6 +373,7 @@ def test_the_best_epoch_on_held_out_rows_is_kept_beside_the_last(tmp_path, digit
 
 
 @pytest.mark.parametrize("objective", ["trades:eps=0.1:steps=2", "mart:eps=0.1:steps=2"])
+@pytest.mark.slow
 def test_bf16_trains_adversarially_with_finite_losses(tmp_path, objective):
     train(data="digits", updates=25, objective=objective, precision="bf16", out=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
@@ -394,6 +395,7 @@ def test_one_step_training_is_watched(tmp_path):
     assert all(0 <= line["train_robust"] <= 1 for line in lines) and not (tmp_path / "best").exists()
 
 
+@pytest.mark.slow
 def test_a_profile_says_where_the_time_goes(tmp_path, cli):
     line = ("train", "--data", "digits", "--epochs", 3, "--objective", "trades:eps=0.1:steps=2", "--profile")
     ran = cli(*line, "--out", tmp_path / "t")

@@ -10,7 +10,7 @@ from easycoreset.devices import halve_until_it_fits, with_index
 from easycoreset.training.setup import choose_device
 from support.messages import named
 
-MODEL = "tests.core.test_devices:small_memory"
+MODEL = "tests.core.test_gpu_failures:small_memory"
 FITTING = 256  # images; as many as the checks of an evaluation run at once
 
 
@@ -66,7 +66,7 @@ def test_a_pass_that_does_not_fit_goes_on_with_half_the_batch(tmp_path, caplog):
 def test_training_that_does_not_fit_names_the_batch(tmp_path, cli):
     with pytest.raises(RunError, match=r"batch_size 300\b.*--batch-size"):
         train(data="digits", model=MODEL, updates=2, batch_size=300, out=tmp_path / "a")
-    given = ("train", "--data", "digits", "--model", "tests.core.test_devices:failing", "--updates", 2)
+    given = ("train", "--data", "digits", "--model", "tests.core.test_gpu_failures:failing", "--updates", 2)
     ran = cli(*given, "--out", tmp_path / "b")
     assert ran.code == 1 and named(ran.err, "GPU", "unspecified launch failure") and "bug" not in ran.err
     assert len(ran.err.strip().splitlines()[-1]) < 400
