@@ -14,6 +14,8 @@ import torch
 from easycoreset import open_source, score
 from easycoreset.cli import main
 
+MUST_RUN = {"real_data", "browser"}  # marks of tests that need what only some machines have
+
 torch.set_num_threads(1)
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's library: no test fetches anything
 
@@ -23,15 +25,18 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "real_data" in item.keywords and not os.environ.get("EASYCORESET_DATA"):
             item.add_marker(pytest.mark.skip(reason=reason))
-    if "SLOW_TESTS_ORDER" in os.environ:  # the files in an order of their own, by this text
+    if (
+        "SLOW_TESTS_ORDER" in os.environ
+    ):  # the files in an order of their own, by this text, but first those that must run
         files = sorted({item.path for item in items})
         random.Random(os.environ["SLOW_TESTS_ORDER"]).shuffle(files)
-        items.sort(key=lambda item: files.index(item.path))
+        needed = {item.path for item in items if MUST_RUN & set(item.keywords)}
+        items.sort(key=lambda item: (item.path not in needed, files.index(item.path)))
 
 
 def pytest_runtest_setup(item):
     until = float(os.environ.get("SLOW_TESTS_UNTIL", "inf"))
-    if "slow" in item.keywords and time.time() > until:
+    if "slow" in item.keywords and time.time() > until and not MUST_RUN & set(item.keywords):
         pytest.skip("no time is left for slow tests (SLOW_TESTS_UNTIL)")
 
 
