@@ -168,29 +168,12 @@ def grids(probe: Probe) -> dict[str, Any]:
     found = {}
     for workers in probe.workers:
         line = ["--data", probe.data, "--model", probe.model, "--methods", "random,easycore", "--fractions", "0.5"]
-        line += [
-            "--updates",
-            "10" if probe.tiny else "400",
-            "--seeds",
-            "2",
-            "--score.epochs",
-            "1",
-            "--controls",
-            "none",
-        ]
-        line += [
-            "--controls",
-            "none",
-            "--attack",
-            "pgd:steps=5",
-            "--limit",
-            str(probe.images),
-            "--workers",
-            str(workers),
-        ]
+        line += ["--updates", "10" if probe.tiny else "400", "--seeds", "2", "--score.epochs", "1", "--quiet"]
+        line += ["--attack", "pgd:steps=5", "--limit", str(probe.images), "--workers", str(workers)]
+        line += ["--controls", "none"]
         out = probe.folder / f"grid-{workers}"
         start = time.monotonic()
-        command = [sys.executable, "-m", "easycoreset", "compare", *line, "--quiet", "--out", str(out)]
+        command = [sys.executable, "-m", "easycoreset", "compare", *line, "--out", str(out)]
         code = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL).returncode
         found[f"{workers} workers"] = {"seconds": round(time.monotonic() - start, 1), "exit_code": code}
     return found | {"holds": all(line["exit_code"] == 0 for line in found.values())}

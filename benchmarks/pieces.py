@@ -50,7 +50,7 @@ def gather(folder: Path, finished: Path | None, sheets: Path | None, part: int) 
     return size
 
 
-def run(home: Path, out: Path, minutes: float, data: str, flags: list[str]) -> int:
+def run_piece(home: Path, out: Path, minutes: float, data: str, flags: list[str]) -> int:
     """Go on with a grid for some minutes, and pack what is finished since; returns the exit code of `compare`."""
     plan, finished = home / "plan", home / FINISHED
     if not plan.exists() and (finished / PLAN_RECORD).exists():
@@ -105,7 +105,7 @@ def main() -> int:
         three.add_argument(name, type=Path)
     given, flags = parser.parse_known_args()
     if given.verb == "run":
-        return run(given.home, given.out, given.minutes, given.data, flags)
+        return run_piece(given.home, given.out, given.minutes, given.data, flags)
     if given.verb == "gather":
         print(f"{gather(given.folder, given.finished, given.data, given.part) / 2**20:.1f} MiB in {given.folder}")
     else:

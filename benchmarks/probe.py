@@ -33,6 +33,7 @@ class Probe:
             "model": self.model,
             "updates": self.steps,
             "device": self.device.type,
+            "out": self.folder / "unused",
         }
         options = TrainOptions(**(given | changes))
         return prepare(options, epochs=None, updates=options.updates)

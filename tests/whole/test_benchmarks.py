@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from benchmarks import __main__ as runner
-from benchmarks import carry, check, growth, pieces, timing
+from benchmarks import carry, check, first_minutes, growth, hour, pieces, timing
 from benchmarks.children import spend
 from benchmarks.figures import beside
 from benchmarks.grids import cheapest, compare_cell, plan_again, rows_of
@@ -25,6 +25,7 @@ from benchmarks.scatter import scatter
 from easycoreset.cli import main
 from easycoreset.plan_folders import read_plan
 from support.messages import named
+from support.sources import write_cifar
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = sorted(file.parent.name for file in (ROOT / "results").glob("*/plan.json"))
@@ -374,3 +375,27 @@ def test_a_comparison_of_files_is_planned_again_wherever_they_lie(tmp_path, data
     assert product["data"] == [f"cifar10:{data_root}"]
     again = plan_again([product | {"data": ["cifar10:elsewhere"]}], data_root)
     assert [cell.name for cell in again] == [cell["name"] for cell in plan["cells"]]
+
+
+@pytest.mark.slow
+def test_the_first_minutes_are_tried_without_a_gpu(tmp_path):
+    """Every part runs and holds on the CPU, and the rates are those that the estimate of an hour reads."""
+    line = [sys.executable, "-m", "benchmarks", "first_minutes", "--tiny", "--out", tmp_path / "found.json"]
+    ran = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert all(found[part].get("holds", True) and "left_out" not in found[part] for part in first_minutes.PARTS)
+    assert set(found[first_minutes.RATES]) <= set(hour.ASSUMED) and found["tiny"]
+    assert found["kill and resume"]["apart"] == 0 and found["kill and resume"]["killed_while_running"]
+    assert found["rightness"]["aign folded"]["spearman"] == 1
+
+
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_the_hour_is_counted_from_the_steps(tmp_path):
+    data = write_cifar(tmp_path / "data", copies=1)
+    found = hour.estimate("cifar10-paper-hour", data, hour.ASSUMED)
+    assert found["cells"] == 21 and found["steps"]["train trades"] == 3 and found["steps"]["evaluate autoattack"] == 6
+    trades = 3 * (hour.STARTUP + 5880 * 128 * (2 / hour.ASSUMED["training"] + 10 / hour.ASSUMED["ascent"]))
+    assert found["seconds"]["train trades"] == pytest.approx(trades, abs=1)
+    twice = hour.estimate("cifar10-paper-hour", data, {k: 2 * v for k, v in hour.ASSUMED.items()})
+    assert twice["minutes"] < 0.7 * found["minutes"]

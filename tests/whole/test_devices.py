@@ -34,5 +34,5 @@ def test_everything_runs_on_another_device_without_waiting(tmp_path):
     for attack, waits in found["attacks"].items():
         assert sum(waits.values()) <= 1, (attack, waits)
     assert sum(found["first epoch"].values()) <= 1, found["first epoch"]  # of nine more steps
-    for name, waits in found["waits"].items():
+    for name, waits in (*found["waits"].items(), ("exact", found["exact"])):
         assert waits and max(waits.values()) < STEPS, (name, waits)
