@@ -24,7 +24,7 @@ class Probe:
         self.batches = (32,) if tiny else (128, 512, 1024)
         self.pass_sizes = (32,) if tiny else (250, 500, 1000, 2000)
         self.steps = 3 if tiny else 40  # updates that are timed
-        self.workers = (1, 2) if tiny else (1, 2, 3)
+        self.workers = (2,) if tiny else (1, 2, 3)
 
     def setup(self, **changes: Any) -> TrainingSetup:
         """A training run that is not run as a command."""

@@ -78,6 +78,7 @@ def test_from_python(tmp_path):
         ec.compare(**grid, dry_run=True)
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_says_what_it_lacks(tmp_path):
     call = f"import easycoreset as ec; ec.compare(data='digits', methods='random', fractions=[0.1, 0.2, 0.3, 0.4], updates=1, out={str(tmp_path / 'g')!r})"
     (tmp_path / "script.py").write_text(call)
@@ -252,6 +253,7 @@ def test_wrong_use(tmp_path, cli, change, match):
     assert ran.code == (0 if match is None else 2) and (match is None or re.search(match, ran.err, re.M)), ran.err
 
 
+@pytest.mark.slow
 def test_what_a_method_needs_besides_is_measured_with_the_kept_weights(tmp_path, cli, inline):
     out = tmp_path / "grid"
     assert cli("compare", *SMALL, "--out", out).code == 0

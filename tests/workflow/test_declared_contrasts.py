@@ -328,6 +328,7 @@ def test_what_a_later_start_leaves_out_stays(tiny, tmp_path, inline):
     assert (after[0].method, after[0].declared, after[0].gains) == ("hardest", True, before.gains)
 
 
+@pytest.mark.slow
 def test_overwriting_what_was_looked_at_forgets_no_start(tiny, tmp_path, inline):
     out = tmp_path / "grid"
     run(tiny("hardest"), out)

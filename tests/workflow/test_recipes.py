@@ -259,6 +259,7 @@ def test_every_method_that_scoring_can_serve(tmp_path, cli, inline):
     assert "selection, MB" in page and "gradmatch:gradients=adversarial" in page
 
 
+@pytest.mark.slow
 def test_every_objective_under_autoattack(tmp_path, cli, inline):
     """All of them as an axis of the grid, and an ensemble as an attack of its cells."""
     grid = [
