@@ -156,3 +156,21 @@ def test_files_travel(tmp_path):
     write_files({"y": b"3"}, tmp_path / "c" / "new")  # whoever comes second gives way
     assert read_files(tmp_path / "c" / "new") == files
     assert os.listdir(tmp_path / "c") == ["new"]
+
+
+@pytest.mark.slow
+def test_steps_share_a_gpu_of_the_cluster(tmp_path):
+    """A machine that tells Ray of one GPU, which PyTorch does not find there: the steps compute on its CPU, two at once."""
+    from ray.cluster_utils import Cluster
+
+    machine = {"num_cpus": 2, "num_gpus": 1, "include_dashboard": False, "object_store_memory": 100_000_000}
+    found = Cluster(initialize_head=True, head_node_args=machine)
+    try:
+        for given, at_once in (((), 1), (("--workers-per-gpu", "2"), 2)):
+            line = [value for value in grid("random") if value != "--quiet"]
+            head = start(tmp_path / str(at_once), line, "--on", f"ray:{found.address}", *given)
+            _, said = head.communicate()
+            assert head.returncode == 0 and named(said.decode(), f"1 machine, {at_once} steps at once"), said.decode()
+            assert done(tmp_path / str(at_once)) > 0
+    finally:
+        found.shutdown()
