@@ -44,16 +44,7 @@ check: .venv/.installed
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks $(BENCH)
 
-results-test-oldest: .venv-oldest/.installed
-	.venv-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" $(CORE)
-
-.venv-oldest/.installed: pyproject.toml
-	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
-	.venv-oldest/bin/python -m pip install --quiet $(OLDEST) --editable . pytest pytest-xdist
-	touch $@
-
-check: .venv/.installed
+results-check: .venv/.installed
 	$(BIN)/python -m benchmarks.check $(RESULTS)
 
 clean:
