@@ -68,7 +68,8 @@ def rightness(probe: Probe) -> dict[str, Any]:
     found["pgd-20 broken"] = {name: float(b.mean()) for name, b in broken.items()}
     easy = found["aign folded"]
     same = found["pgd-20 outcomes as on the CPU"]
-    found["holds"] = easy["spearman"] > 0.9999 and min(same.values()) >= 0.995 - 1 / len(rows)
+    ranked = found["aign unfolded"]["spearman"] > 0.9999 and found["aign bf16"]["spearman"] > 0.999
+    found["holds"] = ranked and easy["spearman"] > 0.9999 and min(same.values()) >= 0.995 - 1 / len(rows)
     return found
 
 
@@ -153,7 +154,8 @@ def kill_and_resume(probe: Probe) -> dict[str, Any]:
     models = [ec.load_model(out) for out in (killed, probe.folder / "undisturbed")]
     pairs = zip(*(model.state_dict().values() for model in models), strict=True)
     apart = max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
-    return {"killed_while_running": was_running, "exit_codes": codes, "apart": apart, "holds": codes == [0, 0]}
+    holds = codes == [0, 0] and was_running and apart < 0.05  # where a GPU's sums may differ in the last bits
+    return {"killed_while_running": was_running, "exit_codes": codes, "apart": apart, "holds": holds}
 
 
 def everything(probe: Probe) -> dict[str, Any]:

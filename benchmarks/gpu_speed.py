@@ -137,7 +137,7 @@ def bare_pass(model: nn.Module, x: Tensor, y: Tensor, precision: str) -> Callabl
     network = Bf16Autocast(model) if precision == "bf16" else model
 
     def work() -> None:
-        tf32 = precision == "tf32" and x.is_cuda
+        tf32 = precision == "tf32" and x.is_cuda and hasattr(torch.backends.cudnn, "conv")  # since PyTorch 2.9
         with frozen(model), full_float32():
             if tf32:
                 torch.backends.cuda.matmul.fp32_precision = "tf32"  # restored by full_float32

@@ -104,6 +104,8 @@ def main() -> int:
     for name in ("file", "folder"):
         three.add_argument(name, type=Path)
     given, flags = parser.parse_known_args()
+    if flags and given.verb != "run":
+        parser.error(f"unknown: {' '.join(flags)}")
     if given.verb == "run":
         return run_piece(given.home, given.out, given.minutes, given.data, flags)
     if given.verb == "gather":

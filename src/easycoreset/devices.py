@@ -72,18 +72,22 @@ def halve_until_it_fits(work: Callable[[int], T], batch_size: int, option: str) 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether a GPU's memory did not suffice."""
-    return type(error).__name__ == "OutOfMemoryError"
+    text = str(error)
+    of_library = text.startswith("CUDA error") and ("out of memory" in text or "ALLOC_FAILED" in text)
+    return type(error).__name__ == "OutOfMemoryError" or of_library
 
 
 def is_device_loss(error: Exception) -> bool:
     """Whether a GPU failed, after which a process can use it no more."""
+    if is_out_of_memory(error):
+        return False
     return type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error")
 
 
 def describe_gpu_error(error: Exception) -> str:
     """What a full or a lost GPU means for the user, on one line; empty for another error."""
     if is_out_of_memory(error):
-        return f"the GPU's memory does not suffice: a smaller --batch-size needs less ({describe_error(error)})"
-    if is_device_loss(error):
+        return f"the GPU's memory does not suffice: smaller batches need less ({describe_error(error)})"
+    if is_device_loss(error) and "device-side assert" not in str(error):  # which is a wrong index, of whoever wrote it
         return f"the GPU failed during the work: the same command resumes on one that works ({describe_error(error)})"
     return ""

@@ -6,7 +6,13 @@ import torch
 from torch import nn
 
 from easycoreset import RunError, UsageError, evaluate, score, train
-from easycoreset.devices import halve_until_it_fits, with_index
+from easycoreset.devices import (
+    describe_gpu_error,
+    halve_until_it_fits,
+    is_device_loss,
+    is_out_of_memory,
+    with_index,
+)
 from easycoreset.training.setup import choose_device
 from support.messages import named
 
@@ -70,6 +76,22 @@ def test_training_that_does_not_fit_names_the_batch(tmp_path, cli):
     ran = cli(*given, "--out", tmp_path / "b")
     assert ran.code == 1 and named(ran.err, "GPU", "unspecified launch failure") and "bug" not in ran.err
     assert len(ran.err.strip().splitlines()[-1]) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "full", "lost", "said"),
+    [
+        ("CUDA error: out of memory", True, False, "smaller"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling", True, False, "smaller"),
+        ("CUDA error: an illegal memory access was encountered", False, True, "resumes"),
+        ("CUDA error: device-side assert triggered", False, True, ""),
+        ("shape mismatch", False, False, ""),
+    ],
+)
+def test_a_full_gpu_is_no_lost_one(text, full, lost, said):
+    error = RuntimeError(text)
+    assert (is_out_of_memory(error), is_device_loss(error)) == (full, lost)
+    assert said in describe_gpu_error(error) and bool(said) == bool(describe_gpu_error(error))
 
 
 def test_no_batch_is_smaller_than_one_sample():

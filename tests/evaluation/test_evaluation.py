@@ -575,6 +575,9 @@ def test_the_judge_keeps_what_bf16_found_between_two_judgements():
         seen.append(judge.look(x[:, :, None, None], says, y, last=step == 6))
     assert [found is not None for found in seen] == [False] * 4 + [True, False, True]
     assert seen[4][1].tolist() == [False, True, False] and not seen[6][1].any()
+    judge.look(torch.ones(3, 1, 1, 1), torch.tensor([[0.0, 1.0]] * 3), y, last=False)  # suspected, and right in float32
+    x_adv, broken = judge.look(-torch.ones(3, 1, 1, 1), torch.tensor([[1.0, 0.0]] * 3), y, last=True)
+    assert broken.all() and (x_adv == -1).all()  # which bf16 did not find
 
 
 def test_attack_precision_is_in_the_record_and_older_records_are_float32s(trained, tmp_path):

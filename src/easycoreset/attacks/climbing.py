@@ -23,7 +23,8 @@ def climber(model: nn.Module, x: Tensor) -> Iterator[nn.Module]:
 class Judge:
     """Says which samples are broken: at once by a model's own logits, every few steps by a climber's float32 model.
 
-    Until then it remembers of each sample the latest iterate that bf16 found broken, or else the latest.
+    Until then it remembers of each sample the latest iterate that bf16 found broken, or else the latest. The last one
+    is judged in any case.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -47,6 +48,7 @@ class Judge:
         broken = logits.argmax(1) != y
         if self._model is None:
             return x_adv, broken
+        latest = x_adv
         if self._iterate is not None and self._suspected is not None:
             x_adv = torch.where(per_sample_view(broken | ~self._suspected), x_adv, self._iterate)
             broken = broken | self._suspected
@@ -56,7 +58,11 @@ class Judge:
             return None
         self._iterate = self._suspected = None
         with torch.no_grad():
-            return x_adv, self._model(x_adv).argmax(1) != y
+            broken = self._model(x_adv).argmax(1) != y
+            if not last or x_adv is latest:
+                return x_adv, broken
+            at_the_end = self._model(latest).argmax(1) != y
+        return torch.where(per_sample_view(at_the_end), latest, x_adv), broken | at_the_end
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some rows of the batch."""

@@ -79,7 +79,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     model = to_device(model, device)
     check_model(model, source, device)
     file, key = split_weights_path(file)
-    precision = options.attack_precision or ("bf16" if use_autocast("auto", device) else "fp32")
+    climbs = any(getattr(attack, "climbs_in_bf16", False) for attack in loaded)
+    precision = options.attack_precision or ("bf16" if climbs and use_autocast("auto", device) else "fp32")
     options = dataclasses.replace(options, attack_precision=precision)
     identity = options_json(options, neutral=False) | {
         "weights": f"{sha256_of_file(file)}:{key}" if key else sha256_of_file(file),
@@ -90,6 +91,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     }
     batch_size = pass_batch_size(options.batch_size, device, source.shape)
     if any(getattr(attack, "draws_by_batch", False) for attack in loaded):
+        batch_size = options.samples_per_batch  # the same on every device
         identity["batch_size"] = batch_size
     margins = [load_margin(spec, options.norm) for spec in options.margins]
     margin_names = [name for name, _ in margins]

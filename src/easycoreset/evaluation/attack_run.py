@@ -111,6 +111,7 @@ def attack_split(
     stages = {name: attack} if split_into_stages is None else split_into_stages(_count_classes(model, split, device))
     if "pgd-margin" in stages:  # AutoAttack has it where APGD-T lacks classes
         log.info("%s: with fewer than 4 classes PGD with the margin loss replaces APGD-T", name)
+    climbs = options.attack_precision == "bf16" and getattr(attack, "climbs_in_bf16", False)  # no stage of another does
     state = AttackProgress.resume_or_begin(clean, file)
     stage_accuracy = dict[str, float]()
     images = _load_or_reset_images(split, clean, options, file, state) if options.save_adversarial else None
@@ -121,9 +122,11 @@ def attack_split(
                 state.broken_by >= number
             ]  # also those that this stage broke before a kill: same batches
             label = f"{name} {stage_name}" if len(stages) > 1 else name
-            _run_stage(
-                label, stage_attack, indices, number, eps, model, split, state, row_of, images, options, device, file
-            )
+            with climber(model, _two_images(split, device)) if climbs else contextlib.nullcontext(model) as climbed:
+                attacked = (stage_attack, climbed)
+                _run_stage(
+                    label, attacked, indices, number, eps, model, split, state, row_of, images, options, device, file
+                )
         stage_accuracy[stage_name] = float(np.mean(state.broken_by > number))
     outcome = Outcome(
         name, options.norm, eps, clean.index, state.pred, state.broken, stage_accuracy if len(stages) > 1 else {}
@@ -133,7 +136,7 @@ def attack_split(
 
 def _run_stage(
     label: str,
-    attack: Attack,
+    attacked: tuple[Attack, nn.Module],
     indices: np.ndarray,
     number: int,
     eps: float,
@@ -146,15 +149,14 @@ def _run_stage(
     device: torch.device,
     file: Path | None,
 ) -> None:
-    """Attack the samples `indices`; batches do not depend on which samples this stage has broken so far."""
+    """Attack the samples `indices`; batches do not depend on which samples this stage has broken so far.
+
+    `attacked` are the attack and the model whose gradients it takes, which may be `model` in bf16.
+    """
+    attack, climbed = attacked
     last_save = time.monotonic()
     interval = SAVE_INTERVAL
-    with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(progress(f"{label} eps {eps:.4g}", len(indices), state.samples_done))
-        climbed = model
-        if options.attack_precision == "bf16" and getattr(attack, "climbs_in_bf16", False):
-            few = next(split.batches(np.arange(min(2, len(split))), 2, device))
-            climbed = stack.enter_context(climber(model, few.x))
+    with progress(f"{label} eps {eps:.4g}", len(indices), state.samples_done) as bar:
         for batch in split.batches(indices[state.samples_done :], options.samples_per_batch, device):
             x_adv = attack(climbed, batch.x, batch.y, batch.index)
             check_in_ball(label, x_adv, batch.x, eps, options.norm)
@@ -208,9 +210,12 @@ def check_in_ball(name: str, x_adv: Tensor, x: Tensor, eps: float, norm: str) ->
 
 
 def _count_classes(model: nn.Module, split: Split, device: torch.device) -> int:
-    batch = next(split.batches(np.arange(min(2, len(split))), 2, device))
     with frozen(model), torch.no_grad():
-        return model(batch.x).shape[1]
+        return model(_two_images(split, device)).shape[1]
+
+
+def _two_images(split: Split, device: torch.device) -> Tensor:
+    return next(split.batches(np.arange(min(2, len(split))), 2, device)).x
 
 
 def _load_or_reset_images(

@@ -52,7 +52,13 @@ def measure_split(
     if bf16 and not all(works_on_folded_model(measure) for measure in measures):
         log.warning("epoch %d is scored in fp32: some of these measures run the model itself", epoch)
         bf16 = False
-    bf16 = bf16 and _bf16_keeps_ranks(setup, options, model, split, local_rows, epoch)
+    first_size = scoring_batch_size(setup, options)
+    if bf16:
+        bf16 = halve_until_it_fits(
+            lambda size: _bf16_keeps_ranks(setup, size, model, split, local_rows, epoch),
+            first_size,
+            "scoring_batch_size",
+        )
     passes = len({pass_of(measure) for measure in measures})
 
     def measure_in_batches(size: int) -> dict[str, np.ndarray]:
@@ -69,20 +75,18 @@ def measure_split(
                 bf16,
             )
 
-    columns = halve_until_it_fits(measure_in_batches, scoring_batch_size(setup, options), "scoring_batch_size")
+    columns = halve_until_it_fits(measure_in_batches, first_size, "scoring_batch_size")
     return merge_processes(columns, setup.device)
 
 
-def _bf16_keeps_ranks(
-    setup: TrainingSetup, options: ScoreOptions, model: nn.Module, split: Split, rows: Ints, epoch: int
-) -> bool:
+def _bf16_keeps_ranks(setup: TrainingSetup, size: int, model: nn.Module, split: Split, rows: Ints, epoch: int) -> bool:
     """Whether AIGN ranks a subset of the rows in bf16 almost as in fp32; the main process decides."""
     subset = rows[:: max(1, len(rows) // BF16_SAMPLES)]
     (aign,) = load_hardness(["aign"])
     values = [
         measure_all(
             model,
-            lambda: split.batches(subset, scoring_batch_size(setup, options), setup.device),
+            lambda: split.batches(subset, size, setup.device),
             len(split),
             [aign],
             bf16=bf16,

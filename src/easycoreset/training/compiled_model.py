@@ -5,19 +5,21 @@ from torch import Tensor, nn
 
 
 class FixedShape(nn.Module):
-    """Runs a compiled model on full batches, and the model itself on others, as an epoch's last batch may be.
+    """Runs a compiled model on full batches, and the model itself on smaller ones, as an epoch's last batch may be.
+
+    Full is the largest batch so far: of several processes each has a part of a batch.
 
     Args:
         model: the model; its parameters stay its own.
-        batch_size: samples of a full batch.
         mode: of `torch.compile`.
     """
 
-    def __init__(self, model: nn.Module, batch_size: int, mode: str | None = None) -> None:
+    def __init__(self, model: nn.Module, mode: str | None = None) -> None:
         super().__init__()
         self.model = model
-        self.batch_size = batch_size
+        self.largest = 0
         self.compiled = torch.compile(model, mode=mode, dynamic=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.compiled(x) if len(x) == self.batch_size else self.model(x)
+        self.largest = max(self.largest, len(x))
+        return self.compiled(x) if len(x) == self.largest else self.model(x)

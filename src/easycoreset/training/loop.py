@@ -141,7 +141,7 @@ class _Training:
         self.peak_lr = self.optimizer.param_groups[0]["lr"]
         self.average = None if options.ema is None else WeightAverage(model, options.ema)
         mode = "reduce-overhead" if options.cuda_graphs else None
-        network = FixedShape(model, options.batch_size, mode) if options.compile else model
+        network = FixedShape(model, mode) if options.compile else model
         self.train_model = network if recorder is None else wrap_model(network, model, recorder, setup, feature_layer)
         self.epoch = 1
         self.step = 0

@@ -250,13 +250,13 @@ def _evaluations(
         parts.append((attack, main_eps, images, True))
     evaluations: list[tuple[Step, bool]] = []
     for attack, eps, images, strong in parts:
-        name = load_attack(attack, norm=values["norm"], eps=eps)[0]
+        name, loaded = load_attack(attack, norm=values["norm"], eps=eps)
         on = "all test images" if images is None else f"{images} test images"
         step = Step(
             kind="evaluate",
             options={
                 **data.reading,
-                "attack_precision": precision,
+                "attack_precision": precision if getattr(loaded, "climbs_in_bf16", False) else "fp32",
                 **_options_of("evaluate", values),
                 "model": user_factory(model),
                 "attack": (name,),

@@ -58,6 +58,8 @@ class RayPool:
         self._running: dict[Future[Any], tuple[Step, Any, contextlib.ExitStack]] = {}  # (step, Ray reference, lock)
         self._sent: dict[tuple[str, bool], Any] = {}  # (step, whether with its epochs) -> Ray reference of its files
         uses_gpus = machine.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= 1
+        if workers_per_gpu > 1 and not uses_gpus:
+            raise UsageError("workers_per_gpu must be left out where the cluster has no GPU, or device is cpu")
         self._resource, self._per_unit = ("GPU", workers_per_gpu) if uses_gpus else ("CPU", 1)
         of_gpu: dict[str, Any] = {"num_gpus": 1 / workers_per_gpu}
         resources = of_gpu if uses_gpus else {"num_cpus": 1, "num_gpus": 0}

@@ -108,7 +108,7 @@ def plan_comparison(options: CompareOptions) -> GridPlan:
     """
     grid = read_grid(options)
     inputs = Inputs(options.device, options.download, options.num_workers)
-    has_gpu = choose_device(options.device).type == "cuda"
+    has_gpu = options.on is not None or choose_device(options.device).type == "cuda"
     require(has_gpu or not options.cuda_graphs, "cuda_graphs", "left out without a GPU", True)
     by_product = grid.build_cells(inputs)
     return GridPlan(grid, merge_cells(by_product), resolve_contrasts(grid, by_product))

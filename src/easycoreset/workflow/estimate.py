@@ -88,7 +88,7 @@ def estimate(
         "memory_gb": round(peak_memory_gib() * workers, 2),
         "disk_gb": round(size / 2**30, 2),
     }
-    if torch.cuda.is_available():
+    if count_gpus(device):
         per_gpu = -(-workers // processors)
         result["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30 * per_gpu, 2)
     return result

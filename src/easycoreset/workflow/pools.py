@@ -98,10 +98,11 @@ def count_workers(options: RunnerOptions, default: int, device: Device) -> int:
         UsageError: `workers_per_gpu` without a GPU.
     """
     gpus = count_gpus(device)
-    require(gpus > 0 or options.workers_per_gpu is None, "workers_per_gpu", "left out without a GPU", True)
+    shared = options.workers_per_gpu
+    require(gpus > 0 or shared is None, "workers_per_gpu", "left out without a GPU", shared)
     if options.workers is not None or not gpus:
         return default if options.workers is None else options.workers
-    workers = gpus * (options.workers_per_gpu or 1)
+    workers = gpus * (shared or 1)
     return workers if workers > 1 else min(default, 1)
 
 
