@@ -25,10 +25,10 @@ from easycoreset.models.modes import frozen
 class PGD:
     """Steps along the gradient from random starts (Madry et al. 2018); every iterate counts, also the last.
 
-    A broken sample's result is the first iterate that broke it; where the attack climbs in bf16, the first that was
-    judged in float32 and broke it. Random starts are keyed by (seed, restart, index),
-    so a sample's result does not depend on its batch. `loss=targeted` ascends z_t - z_y, where t is
-    the likeliest other class at x in the first restart, the second likeliest in the second, and so on.
+    A broken sample's result is the first iterate that broke it. Climbing in bf16, one iterate in five and
+    the last are judged, in float32. Random starts are keyed by (seed, restart, index), so a sample's result does not
+    depend on its batch. `loss=targeted` ascends z_t - z_y, where t is the likeliest other class at x in the first
+    restart, the second likeliest in the second, and so on.
     """
 
     version: ClassVar[int] = 1

@@ -2,8 +2,9 @@
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from easycoreset.models.folding import fold_batch_norm
 from easycoreset.models.last_layer import LastLayer, find_last_layer, float32_logits
 from easycoreset.models.modes import Bf16Autocast, frozen, full_float32
 from easycoreset.models.normalize import Normalize
+
+P = ParamSpec("P")
 
 
 def input_gradient_norms(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -94,26 +97,6 @@ def forward_with_gradient(
     )
 
 
-def measure_all(
-    model: nn.Module,
-    batches: Callable[[], Iterable[Batch]],
-    size: int,
-    measures: Sequence[Hardness],
-    advance: Callable[[int], None] = lambda samples: None,
-    feature_layer: str | None = None,
-    epoch: int = 1,
-    seed: int = 0,
-    bf16: bool = False,
-) -> dict[str, np.ndarray]:
-    """Measure every sample with the model of one epoch: column -> [N] float32, NaN for a value that is not finite.
-
-    The arguments are those of `measure_on_device`, all samples at their own index.
-    """
-    found = measure_on_device(model, batches, size, measures, advance, feature_layer, epoch, seed, bf16)
-    columns: dict[str, np.ndarray] = {m.column: np.full(size, np.nan, np.float32) for m in measures}  # of no batches
-    return columns | {column: values.cpu().numpy() for column, values in found.items()}
-
-
 def measure_on_device(
     model: nn.Module,
     batches: Callable[[], Iterable[Batch]],
@@ -142,8 +125,7 @@ def measure_on_device(
         row_of: [number of samples] the row of each sample in the result; None: its index.
 
     Returns:
-        column of each measure -> [N] float32, or [N, d] for wide values; NaN for a value that is not finite; nothing
-        if there are no batches.
+        column of each measure -> [N] float32, or [N, d] for wide values; NaN for a value that is not finite.
     """
     columns: dict[str, Tensor] = {}
     for kind in dict.fromkeys(pass_of(measure) for measure in measures):
@@ -189,8 +171,19 @@ def measure_on_device(
                     masked = nonfinite.view(-1, *[1] * (values.ndim - 1))
                     results[column][rows] = values.masked_fill(masked, float("nan"))
                 advance(len(batch.index))
-        columns |= results
+        columns |= {column: torch.full((size,), float("nan")) for column in group} | results  # of no batches: NaN
     return {column: values.where(torch.isfinite(values), float("nan")) for column, values in columns.items()}
+
+
+def _to_host(measure: Callable[P, dict[str, Tensor]]) -> Callable[P, dict[str, np.ndarray]]:
+    @functools.wraps(measure)
+    def measure_to_host(*args: P.args, **kwargs: P.kwargs) -> dict[str, np.ndarray]:
+        return {column: values.cpu().numpy() for column, values in measure(*args, **kwargs).items()}
+
+    return measure_to_host
+
+
+measure_all = _to_host(measure_on_device)
 
 
 def pass_of(measure: Hardness) -> tuple[str, bool]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from easycoreset.devices import PASS_BATCH
 from easycoreset.errors import UsageError, require
 from easycoreset.options.fields import (
     ABOVE_0,
@@ -271,7 +272,7 @@ class InferenceOptions:
     @property
     def samples_per_batch(self) -> int:
         """Samples per batch where nothing is known of the device."""
-        return self.batch_size or 250
+        return self.batch_size or PASS_BATCH
 
 
 @dataclass(frozen=True, kw_only=True)
