@@ -98,7 +98,6 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     require(len(set(margin_names)) == len(margin_names), "margins", "named once each", margin_names)
     if options.margins or any(getattr(attack, "needs_gradient", False) for attack in loaded):
         require_gradient(model, source, device, card.model)
-    weights_folder = options.weights if options.weights.is_dir() else options.weights.parent
     run_folder = open_run_folder(
         options.out,
         "evaluate",
@@ -106,7 +105,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         overwrite=options.overwrite,
         record="evaluation.json",
         output_names=OUTPUT_NAMES,
-        host=weights_folder,
+        host=options.weights if options.weights.is_dir() else options.weights.parent,
         defaults={"attack_precision": "fp32"},
     )
     with run_folder as run, full_float32():
