@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from easycoreset import UsageError, load_model
-from easycoreset.objectives import OBJECTIVES, load_objective
+from easycoreset.objectives import OBJECTIVES, Adversarial, LogitObjective, check_losses, load_objective
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def boosted(logits, y):
 def test_at_eps_0_it_is_its_clean_form(name, model, batch):
     spec = name if name == "standard" else f"{name}:eps=0"
     objective = load_objective(spec)[1]
-    loss = objective(model, batch.x, batch.y, None, generator())
+    loss = objective(model, batch.x, batch.y, generator()).mean()
     logits = model(batch.x)
     expected = boosted(logits, batch.y) if name == "mart" else F.cross_entropy(logits, batch.y)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
@@ -48,7 +48,7 @@ def test_at_eps_0_it_is_its_clean_form(name, model, batch):
 @pytest.mark.parametrize("name", ["standard", "trades", "pgd-at", "fgsm-rs"])
 def test_label_smoothing(name, model, batch):
     spec = f"{name}:label_smoothing=0.1" + ("" if name == "standard" else ":eps=0")
-    loss = load_objective(spec)[1](model, batch.x, batch.y, None, generator())
+    loss = load_objective(spec)[1](model, batch.x, batch.y, generator()).mean()
     expected = F.cross_entropy(model(batch.x), batch.y, label_smoothing=0.1)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
 
@@ -70,7 +70,7 @@ def test_pgd_at_and_fgsm_rs_are_cross_entropy_at_their_examples(model, batch):
         start = batch.x + eps * (torch.rand(batch.x.shape, generator=generator()) * 2 - 1)
         start = torch.clamp(torch.min(torch.max(start, batch.x - eps), batch.x + eps), 0, 1)
         x_adv = plain_pgd(model, batch.x, batch.y, start, eps, steps, step_size)
-        loss = load_objective(name, eps)[1](model, batch.x, batch.y, None, generator())
+        loss = load_objective(name, eps)[1](model, batch.x, batch.y, generator()).mean()
         torch.testing.assert_close(loss, F.cross_entropy(model(x_adv), batch.y), rtol=1e-5, atol=1e-6)
 
 
@@ -83,7 +83,7 @@ def test_mart_is_its_published_loss(model, batch):
     q = adversarial.softmax(1)
     own = p.gather(1, batch.y[:, None]).squeeze(1)
     divergence = ((p * (p.log() - q.log())).sum(1) * (1 - own)).mean()
-    loss = load_objective("mart:eps=0.1")[1](model, batch.x, batch.y, None, generator())
+    loss = load_objective("mart:eps=0.1")[1](model, batch.x, batch.y, generator()).mean()
     torch.testing.assert_close(loss, boosted(adversarial, batch.y) + 5 * divergence, rtol=1e-4, atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_trades_reference_batch_norm_sees_x_twice(scored, batch):
     seen = {}
     for bn in ("once", "reference"):
         model = load_model(scored).train()
-        loss = load_objective(f"trades:eps=0.1:bn={bn}")[1](model, batch.x, batch.y, None, generator())
+        loss = load_objective(f"trades:eps=0.1:bn={bn}")[1](model, batch.x, batch.y, generator()).mean()
         updates = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).num_batches_tracked
         seen[bn] = float(loss.detach()), int(updates)
     before = next(m for m in load_model(scored).modules() if isinstance(m, nn.BatchNorm2d)).num_batches_tracked
@@ -105,20 +105,34 @@ def test_confident_batches_give_finite_gradients(name):
     layer[1].weight.data *= 1e4
     x = torch.rand(64, 1, 2, 2)
     y = torch.arange(64) % 3
-    loss = load_objective(name, 0.1)[1](layer, x, y, None, generator())
+    loss = load_objective(name, 0.1)[1](layer, x, y, generator()).mean()
     assert torch.isfinite(loss) and torch.isfinite(torch.autograd.grad(loss, layer[1].weight)[0]).all()
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_weights_scale_samples_and_the_model_keeps_its_mode(name, model, batch):
+def test_a_loss_for_each_sample_and_the_model_keeps_its_mode(name, model, batch):
     objective = load_objective(name)[1]
-    weight = torch.zeros(64)
-    weight[:32] = 2
-    weighted = objective(model, batch.x, batch.y, weight, generator())
-    assert weighted.ndim == 0 and weighted.requires_grad and model.training
-    ones = objective(model, batch.x, batch.y, torch.ones(64), generator())
-    torch.testing.assert_close(ones, objective(model, batch.x, batch.y, None, generator()), rtol=1e-4, atol=1e-6)
-    assert not torch.isclose(weighted, ones)
+    losses = objective(model, batch.x, batch.y, generator())
+    assert losses.shape == (64,) and losses.requires_grad and model.training
+    model.eval()  # no statistics of the batch: a sample's loss is then its own
+    alone = objective(model, batch.x[:1], batch.y[:1], generator())
+    torch.testing.assert_close(alone, objective(model, batch.x, batch.y, generator())[:1], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_losses_follow_from_logits_at_the_examples_that_it_perturbs(name, model, batch):
+    objective = load_objective(name)[1]
+    assert isinstance(objective, LogitObjective) and isinstance(objective, Adversarial) == (name != "standard")
+    losses = objective(model, batch.x, batch.y, generator())
+    x_adv = batch.x if name == "standard" else objective.perturb(model, batch.x, batch.y, generator())
+    torch.testing.assert_close(objective.logit_losses(model(batch.x), model(x_adv), batch.y), losses)
+
+
+def test_what_is_no_loss_per_sample_is_refused():
+    check_losses(torch.zeros(3), 3)
+    for wrong in (torch.zeros(()), torch.zeros(2), 0.5):
+        with pytest.raises(UsageError, match="objective"):
+            check_losses(wrong, 3)
 
 
 def reference_examples(model, x, steps, eps, step_size):
@@ -141,18 +155,18 @@ def reference_examples(model, x, steps, eps, step_size):
 def test_trades_examples_are_bit_identical_to_the_reference(model, batch):
     objective = load_objective("trades:steps=10:eps=0.1:step_size=0.02")[1]
     expected = reference_examples(model, batch.x, 10, 0.1, 0.02)
-    assert torch.equal(objective.perturb(model, batch.x, generator()), expected)
+    assert torch.equal(objective.perturb(model, batch.x, batch.y, generator()), expected)
     assert (expected - batch.x).abs().max() > 0.09
 
 
 def test_trades_loss_is_the_reference_loss(model, batch):
     objective = load_objective("trades:eps=0.1")[1]
-    x_adv = objective.perturb(model, batch.x, generator())
+    x_adv = objective.perturb(model, batch.x, batch.y, generator())
     kl = nn.KLDivLoss(reduction="sum")
     natural = model(batch.x)
     robust = kl(F.log_softmax(model(x_adv), 1), F.softmax(natural, 1)) / len(batch.x)
     expected = F.cross_entropy(natural, batch.y) + 6 * robust
-    torch.testing.assert_close(objective(model, batch.x, batch.y, None, generator()), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(objective(model, batch.x, batch.y, generator()).mean(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_trades_gradient_stays_finite_where_probabilities_underflow():
@@ -162,7 +176,7 @@ def test_trades_gradient_stays_finite_where_probabilities_underflow():
     y = torch.zeros(8, dtype=torch.long)
     plain = nn.KLDivLoss(reduction="sum")(F.log_softmax(layer(x * 0.9), 1), F.softmax(layer(x), 1))
     plain_gradient = torch.autograd.grad(plain, layer[1].weight)[0]
-    loss = load_objective("trades:eps=0.1")[1](layer, x, y, None, generator())
+    loss = load_objective("trades:eps=0.1")[1](layer, x, y, generator()).mean()
     gradient = torch.autograd.grad(loss, layer[1].weight)[0]
     assert torch.isfinite(loss) and torch.isfinite(gradient).all()
     assert torch.isnan(plain_gradient).any() or torch.isfinite(plain_gradient).all()

@@ -1,11 +1,11 @@
 """Objectives: the losses that a training step minimises. Each objective has one line in `OBJECTIVES`."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from easycoreset.errors import require
+from easycoreset.errors import UsageError, require
 from easycoreset.members import load_member, spell_member, split_spec
 
 OBJECTIVES = {
@@ -18,23 +18,38 @@ OBJECTIVES = {
 
 
 class Objective(Protocol):
-    """The loss of one training batch.
+    """The loss of each sample of a training batch; a step minimises their mean, each times its sample's weight.
 
     One whose inner attack is a single step says so (`single_step`): training then looks for catastrophic overfitting.
     """
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
-    ) -> Tensor:
-        """Compute the loss, a scalar that is the mean over the batch.
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Compute the losses, [B].
 
         Args:
             model: in train mode, maps [B,C,H,W] in [0,1] to logits.
             x: [B,C,H,W].
             y: [B] int64.
-            weight: [B] sample weights, or None.
             generator: for random draws, on the device of `x`.
         """
+        ...
+
+
+@runtime_checkable
+class LogitObjective(Protocol):
+    """An objective whose losses are a function of logits: of the clean samples, and of perturbed ones if it has any."""
+
+    def logit_losses(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
+        """The losses [B] from logits [B, classes]; `adversarial` are the clean ones where nothing is perturbed."""
+        ...
+
+
+@runtime_checkable
+class Adversarial(Protocol):
+    """An objective that perturbs its samples."""
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Craft the perturbed samples [B,C,H,W] in eval mode."""
         ...
 
 
@@ -59,6 +74,17 @@ def check_ascent(eps: float, steps: int, step_size: float | None) -> None:
 def check_smoothing(label_smoothing: float) -> None:
     """Validate label smoothing."""
     require(0 <= label_smoothing < 1, "label_smoothing", "in [0, 1)", label_smoothing)
+
+
+def check_losses(losses: object, size: int) -> None:
+    """Raise unless an objective returned one loss per sample.
+
+    Raises:
+        UsageError: it returned something else.
+    """
+    if not isinstance(losses, Tensor) or losses.shape != (size,):
+        received = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        raise UsageError(f"an objective must return the loss of each sample, [{size}]; got {received}")
 
 
 def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:

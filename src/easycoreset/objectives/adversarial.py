@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from easycoreset.objectives import check_ascent, check_smoothing, weighted_mean
+from easycoreset.objectives import check_ascent, check_smoothing
 from easycoreset.objectives.inner_maximisation import maximise_loss, uniform_start
 
 
@@ -25,11 +25,17 @@ class PGDTraining:
         check_ascent(self.eps, self.steps, self.step_size)
         check_smoothing(self.label_smoothing)
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
-    ) -> Tensor:
-        x_adv = perturb(model, x, y, generator, self.eps, self.steps, self.step_size)
-        return adversarial_loss(model, x_adv, y, weight, self.label_smoothing)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        logits = model(self.perturb(model, x, y, generator)).float()
+        return self.logit_losses(logits, logits, y)
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Craft PGD examples [B,C,H,W] in eval mode."""
+        return perturb_by_pgd(model, x, y, generator, self.eps, self.steps, self.step_size)
+
+    def logit_losses(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy of each adversarial example, [B]."""
+        return F.cross_entropy(adversarial, y, reduction="none", label_smoothing=self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +54,20 @@ class FGSMTraining:
         check_ascent(self.eps, 1, None)
         check_smoothing(self.label_smoothing)
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
-    ) -> Tensor:
-        x_adv = perturb(model, x, y, generator, self.eps, 1, 1.25 * self.eps)
-        return adversarial_loss(model, x_adv, y, weight, self.label_smoothing)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        logits = model(self.perturb(model, x, y, generator)).float()
+        return self.logit_losses(logits, logits, y)
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Craft examples [B,C,H,W] by one step in eval mode."""
+        return perturb_by_pgd(model, x, y, generator, self.eps, 1, 1.25 * self.eps)
+
+    def logit_losses(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy of each adversarial example, [B]."""
+        return F.cross_entropy(adversarial, y, reduction="none", label_smoothing=self.label_smoothing)
 
 
-def perturb(
+def perturb_by_pgd(
     model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, eps: float, steps: int, step_size: float | None
 ) -> Tensor:
     """Craft PGD examples [B,C,H,W] in eval mode, by cross-entropy from random starts."""
@@ -69,11 +81,3 @@ def perturb(
         steps=steps,
         step_size=step_size,
     )
-
-
-def adversarial_loss(
-    model: nn.Module, x_adv: Tensor, y: Tensor, weight: Tensor | None, label_smoothing: float
-) -> Tensor:
-    """Weighted mean cross-entropy at adversarial examples."""
-    losses = F.cross_entropy(model(x_adv).float(), y, reduction="none", label_smoothing=label_smoothing)
-    return weighted_mean(losses, weight)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from easycoreset.errors import require
-from easycoreset.objectives import check_ascent, weighted_mean
+from easycoreset.objectives import check_ascent
 from easycoreset.objectives.inner_maximisation import gaussian_start, maximise_loss
 from easycoreset.objectives.trades import kl_divergences
 
@@ -31,11 +31,15 @@ class MART:
         check_ascent(self.eps, self.steps, self.step_size)
         require(self.beta >= 0, "beta", ">= 0", self.beta)
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         x = x.detach()
-        x_adv = maximise_loss(
+        x_adv = self.perturb(model, x, y, generator)
+        return self.logit_losses(model(x).float(), model(x_adv).float(), y)
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Craft PGD examples [B,C,H,W] in eval mode."""
+        x = x.detach()
+        return maximise_loss(
             model,
             x,
             gaussian_start(x, generator),
@@ -44,13 +48,13 @@ class MART:
             steps=self.steps,
             step_size=self.step_size,
         )
-        clean = model(x).float()
-        adversarial = model(x_adv).float()
+
+    def logit_losses(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
+        """The loss of each sample, [B]."""
         error_probability = 1 - F.softmax(clean, 1).gather(1, y[:, None]).squeeze(1)
-        losses = (
+        return (
             boosted_cross_entropy(adversarial, y) + self.beta * kl_divergences(adversarial, clean) * error_probability
         )
-        return weighted_mean(losses, weight)
 
 
 def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from easycoreset.objectives import check_smoothing, weighted_mean
+from easycoreset.objectives import check_smoothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +20,10 @@ class Standard:
     def __post_init__(self) -> None:
         check_smoothing(self.label_smoothing)
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         logits = model(x).float()
-        return weighted_mean(F.cross_entropy(logits, y, reduction="none", label_smoothing=self.label_smoothing), weight)
+        return self.logit_losses(logits, logits, y)
+
+    def logit_losses(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy of each sample, [B]."""
+        return F.cross_entropy(clean, y, reduction="none", label_smoothing=self.label_smoothing)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
-from easycoreset.objectives import check_ascent, check_smoothing, weighted_mean
+from easycoreset.objectives import check_ascent, check_smoothing
 from easycoreset.objectives.inner_maximisation import gaussian_start, maximise_loss
 
 
@@ -36,19 +36,22 @@ class TRADES:
         check_smoothing(self.label_smoothing)
         require(self.beta >= 0, "beta", ">= 0", self.beta)
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, weight: Tensor | None, generator: torch.Generator
-    ) -> Tensor:
-        x_adv = self.perturb(model, x.detach(), generator)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        x_adv = self.perturb(model, x.detach(), y, generator)
         clean = model(x).float()
         adversarial = model(x_adv).float()
         kl_clean = model(x).float() if self.bn == "reference" else clean
-        divergence = kl_divergences(adversarial, kl_clean)
-        losses = F.cross_entropy(clean, y, reduction="none", label_smoothing=self.label_smoothing)
-        return weighted_mean(losses + self.beta * divergence, weight)
+        return self._cross_entropy(clean, y) + self.beta * kl_divergences(adversarial, kl_clean)
 
-    def perturb(self, model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Craft x' [B,C,H,W] in eval mode."""
+    def logit_losses(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
+        """The loss of each sample, [B]."""
+        return self._cross_entropy(clean, y) + self.beta * kl_divergences(adversarial, clean)
+
+    def _cross_entropy(self, clean: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(clean, y, reduction="none", label_smoothing=self.label_smoothing)
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Craft x' [B,C,H,W] in eval mode; labels play no part."""
         with frozen(model), torch.no_grad():
             target = F.softmax(model(x).float(), 1)
         return maximise_loss(

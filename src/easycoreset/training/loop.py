@@ -19,6 +19,7 @@ from easycoreset.data.keyed_random import derive_seed, make_generator
 from easycoreset.devices import is_out_of_memory
 from easycoreset.errors import MAX_MESSAGE, RunError, UsageError, describe_error, shorten
 from easycoreset.models.last_layer import float32_logits
+from easycoreset.objectives import weighted_mean
 from easycoreset.process_group import (
     all_reduce_sum,
     broadcast,
@@ -248,7 +249,8 @@ class _Training:
         generator = torch.Generator(setup.device).manual_seed(step_seed)
         autocast = torch.autocast(setup.device.type, torch.bfloat16) if setup.autocast else contextlib.nullcontext()
         with record_function("forward"), autocast:
-            loss = loss_weight * setup.objective(self.train_model, x, batch.y, sample_weights, generator)
+            losses = setup.objective(self.train_model, x, batch.y, generator)
+            loss = loss_weight * weighted_mean(losses, sample_weights)
         self.optimizer.zero_grad(set_to_none=True)
         with record_function("backward"):
             loss.backward()

@@ -81,6 +81,6 @@ def uses_clean_batch(setup: TrainingSetup) -> bool:
 
     batch = next(setup.split.batches(setup.train_indices[:2], 2, setup.device))
     setup.objective(
-        Probe(), batch.x.requires_grad_(), torch.zeros_like(batch.y), None, torch.Generator(setup.device).manual_seed(0)
+        Probe(), batch.x.requires_grad_(), torch.zeros_like(batch.y), torch.Generator(setup.device).manual_seed(0)
     )
     return any(seen_clean)

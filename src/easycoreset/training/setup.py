@@ -29,7 +29,7 @@ from easycoreset.models import MODELS, SMALL_MODELS, build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for
 from easycoreset.models.modes import check_input_gradient, frozen
 from easycoreset.models.saved import check_savable
-from easycoreset.objectives import Objective, is_standard, load_objective
+from easycoreset.objectives import Objective, check_losses, is_standard, load_objective
 from easycoreset.options import (
     READING_FIELDS,
     ComputeOptions,
@@ -274,10 +274,11 @@ def _check_train_mode(model: nn.Module, setup: TrainingSetup) -> None:
     generator = torch.Generator(setup.device).manual_seed(0)
     try:
         with torch.no_grad() if is_standard(setup.objective_name) else torch.enable_grad():
-            setup.objective(model.train(), batch.x, batch.y, None, generator)
+            losses = setup.objective(model.train(), batch.x, batch.y, generator)
     except Exception as error:  # a user's model or objective may raise any exception
         reason = f"cannot train on batches of {len(rows)}: {describe_error(error)}"
         raise UsageError(f"model {quote(setup.model_name)} {reason}") from None
+    check_losses(losses, len(rows))
 
 
 def log_few_updates(setup: TrainingSetup) -> None:
