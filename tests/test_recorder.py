@@ -257,7 +257,9 @@ def test_every_cheap_measure_equals_the_exact_pass(images, model):
     measures = load_hardness(())
     batch = Batch(torch.arange(N), x, y)
     columns = measure_all(model, lambda: [batch], N, measures)
-    assert list(scores.columns) == recorder.columns == [f"{m.name}_online" for m in measures]
+    names = [*(measure.name for measure in measures), "objective_loss"]
+    assert list(scores.columns) == recorder.columns == [f"{name}_online" for name in names]
+    np.testing.assert_array_equal(scores["objective_loss_online"], scores["loss_online"])  # plain cross-entropy
     for measure in measures:
         fold = measure.fold()
         for _ in range(3):
@@ -291,6 +293,31 @@ def test_a_sample_seen_twice_keeps_whether_it_was_right_first():
         assert last["p_y_online"][0] == pytest.approx(float(torch.tensor([3.0, 0.0]).softmax(0)[0]))
         both = torch.stack([torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])])
         assert last["loss_online"][0] == pytest.approx(float(F.cross_entropy(both, y)))
+
+
+def test_present_values_are_those_of_the_last_epoch_that_saw_the_sample():
+    recorder = HardnessRecorder(4, loss="mine", hardness=["objective_loss"])
+    assert recorder.columns == ["objective_loss_online"]
+    with pytest.raises(UsageError, match="objective_loss_online"):
+        recorder.latest("objective_loss_online")
+    for rows, values in (([0, 1, 1], [1.0, 2.0, 4.0]), ([1, 2], [7.0, float("inf")]), ([3], [5.0])):
+        recorder.observe_losses(torch.tensor(values), torch.tensor(rows))
+        recorder.end_epoch()
+    np.testing.assert_array_equal(recorder.latest("objective_loss_online"), [1, 7, np.nan, 5])
+    assert recorder.age("objective_loss_online").tolist() == [2, 1, -1, 0]
+    assert recorder.nonfinite == {"objective_loss_online": 1}
+    np.testing.assert_array_equal(recorder.scores()["objective_loss_online"], [1, 5, np.nan, 5])  # means of epochs
+    recorder.set_latest("objective_loss_online", np.array([np.nan, 0, 9, np.nan], np.float32))
+    np.testing.assert_array_equal(recorder.latest("objective_loss_online"), [1, 0, 9, 5])
+    again = HardnessRecorder(4, loss="mine", hardness=["objective_loss"])
+    again.load_state_dict(pickle.loads(pickle.dumps(recorder.state_dict())))
+    np.testing.assert_array_equal(again.latest("objective_loss_online"), [1, 0, 9, 5])
+    assert again.age("objective_loss_online").tolist() == [2, 0, 0, 0]
+    for wrong in (lambda: recorder.latest("aum_online"), lambda: recorder.set_latest("aum_online", np.zeros(4))):
+        with pytest.raises(UsageError, match="aum_online"):
+            wrong()
+    with pytest.raises(UsageError, match="observe_losses"):
+        recorder.observe_losses(torch.tensor(0.5), torch.tensor([0]))
 
 
 def test_misuse_of_observe_is_named(model, images):
@@ -420,7 +447,7 @@ def test_the_whole_state_survives_a_checkpoint_within_an_epoch(images, model, tm
         recorder.end_epoch()
     a = whole.scores(labels=y)
     b = second.scores(labels=y)
-    assert list(a.columns) == list(b.columns) and len(a.columns) == 10 and (b.n_obs == 2).all()
+    assert list(a.columns) == list(b.columns) and len(a.columns) == 11 and (b.n_obs == 2).all()
     for name, values in a.columns.items():
         np.testing.assert_array_equal(values, b[name])
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from easycoreset.console import log
-from easycoreset.errors import EasycoresetWarning, RunError, UsageError, quote, require
+from easycoreset.errors import EasycoresetWarning, RunError, UsageError, quote, require, suggest_name
 from easycoreset.hardness import ForwardHardness, Outputs, provenance_of
 from easycoreset.hardness.accumulator import EpochAccumulator
 from easycoreset.hardness.folds import fold_state, load_fold_state
@@ -26,7 +26,8 @@ from easycoreset.hardness.online import (
     read_class_weight,
     sample_weights,
 )
-from easycoreset.tables import Scores
+from easycoreset.hardness.present_values import PresentValues
+from easycoreset.tables import Floats, Ints, Scores
 
 CHECK_EVERY = 20  # steps between two checks of the declared loss, each of which waits for the device
 
@@ -107,14 +108,16 @@ class HardnessRecorder:
             "gradients": EpochAccumulator(list(self._gradient_measures), num_samples),
             "logits": EpochAccumulator(list(self._logit_measures), num_samples, first=("correct", "p_y")),
             "features": EpochAccumulator(list(self._feature_measures), num_samples),
+            "losses": EpochAccumulator([m.column for m in measures if m.recorded_only], num_samples),
         }
         # column of the scores, without "_online" -> (column of the trajectory, its fold)
         self._folds = {name: (name, m.fold()) for name, m in self._gradient_measures.items()}
-        self._folds |= {m.name: (m.column, m.fold()) for m in measures if isinstance(m, ForwardHardness)}
+        self._folds |= {m.name: (m.column, m.fold()) for m in measures if not isinstance(m, AIGN)}
         self.epoch = 1
         self.nonfinite = dict[str, int]()
         self._observed = np.zeros(num_samples, np.int32)
         self._last_values: dict[str, np.ndarray] | None = None
+        self._present = PresentValues(num_samples)
         self._recorded_columns: set[str] = set()  # trajectory columns with values from any epoch
         self._must_check_loss = False
         self._loss_checked = False
@@ -231,6 +234,24 @@ class HardnessRecorder:
             if features is not None:
                 self._accumulators["features"].add([m.measure(outputs) for m in self._feature_measures.values()], index)
 
+    def observe_losses(self, losses: Tensor, index: Any) -> None:
+        """Record each sample's own term of what the step minimises, before its weight.
+
+        A loop whose loss is plain cross-entropy need not call it: `observe` gives the same.
+
+        Args:
+            losses: [B].
+            index: [B] integers, the samples' indices.
+
+        Raises:
+            UsageError: losses that are not [B], an index (on the CPU) out of range.
+        """
+        if not self.recording or not self._accumulators["losses"].columns:
+            return
+        require(losses.ndim == 1, "observe_losses: losses", "[B], one of each sample", tuple(losses.shape))
+        index = check_index("observe_losses", index, losses, self.num_samples)
+        self._accumulators["losses"].add([losses.detach().float()], index)
+
     def end_epoch(self) -> None:
         """Fold the epoch; a sample seen twice gets the mean of its values (of `correct` and `p_y` the first)."""
         gradients = self._accumulators["gradients"]
@@ -262,6 +283,10 @@ class HardnessRecorder:
                     values = accumulator.values().float().cpu().numpy()
                     self._last_values |= dict(zip(accumulator.columns, values, strict=True))
                 accumulator.clear()
+            if self.loss == "cross_entropy" and "loss" in self._last_values:
+                for column in self._accumulators["losses"].columns:
+                    self._last_values.setdefault(column, self._last_values["loss"])
+            self._present.update(self._last_values, self.epoch)
             for column, fold in self._folds.values():
                 if column in self._last_values:
                     fold.add(self._last_values[column])
@@ -275,6 +300,47 @@ class HardnessRecorder:
         if self._last_values is None:
             raise UsageError("no recorded epoch has ended yet")
         return {f"{name}_online": values for name, values in self._last_values.items()}
+
+    def latest(self, column: str) -> Floats:
+        """The present values of a column, such as `objective_loss_online`, [N] float32.
+
+        A sample's value is that of the last recorded epoch that trained on it; NaN if none did.
+
+        Raises:
+            UsageError: the column is not recorded, or no epoch has ended yet.
+        """
+        return self._present.values[self._recorded(column)].copy()
+
+    def age(self, column: str) -> Ints:
+        """Epochs since each present value of a column, [N], 0 for the last epoch's; -1 for samples never trained on.
+
+        Raises:
+            UsageError: the column is not recorded, or no epoch has ended yet.
+        """
+        return self._present.ages(self._recorded(column), self.epoch - 1)
+
+    def set_latest(self, column: str, values: Floats) -> None:
+        """Replace the present values of a column by those of a pass over samples, [N]; NaN keeps the old value.
+
+        Raises:
+            UsageError: the column is not one that this recorder records.
+        """
+        name = column.removesuffix("_online")
+        known = {column for column, _ in self._folds.values()}
+        require(name in known, "column", f"one of {', '.join(f'{known}_online' for known in sorted(known))}", column)
+        self._present.update({name: values}, self.epoch - 1)
+
+    def _recorded(self, column: str) -> str:
+        """The name of a column without its ending."""
+        name = column.removesuffix("_online")
+        if name not in self._present.values:
+            known = [f"{known}_online" for known in self._present.values]
+            raise UsageError(
+                f"no epoch has recorded {quote(column)}: {suggest_name(column, known)}"
+                if known
+                else f"no recorded epoch has ended yet, so {quote(column)} has no values"
+            )
+        return name
 
     def scores(self, labels: Any = None, sample_ids: Sequence[str] | None = None) -> Scores:
         """The folded values of the recorded epochs, as a table for `select`.
@@ -323,6 +389,7 @@ class HardnessRecorder:
             "recorded": sorted(self._recorded_columns),
             "gathered": {name: accumulator.state_dict() for name, accumulator in self._accumulators.items()},
             "folds": {name: fold_state(fold) for name, (_, fold) in self._folds.items()},
+            "present": self._present.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -344,6 +411,7 @@ class HardnessRecorder:
                 accumulator.load_state_dict(state["gathered"][name])
             for name, (_, fold) in self._folds.items():
                 load_fold_state(fold, state["folds"][name])
+            self._present.load_state_dict(state.get("present", {}))
             self.epoch = state["epoch"]
             self.nonfinite = dict(state["nonfinite"])
             self._recorded_columns = set(state["recorded"])

@@ -124,7 +124,11 @@ def test_every_measure_gives_a_finite_value_that_depends_on_its_sample_alone(nam
     """One value a sample, or many if it is wide; the same in other batches; a sample without an observation is NaN."""
     torch.manual_seed(0)
     cnn = digits_cnn(1, 10)
-    (measure,) = load_hardness([name])
+    (measure,) = load_hardness([name], in_training=True)
+    if measure.recorded_only:
+        with pytest.raises(UsageError, match=name):
+            load_hardness([name])
+        return
     split = digits.splits["train"]
     rows = np.arange(12)
     whole, parts = (

@@ -92,7 +92,9 @@ def test_online_equals_exact_where_nothing_moves(tmp_path):
     common = {"data": "digits", "model": "tests.support.factories:plain", "epochs": 2, "lr": 0, "weight_decay": 0}
     online = score(**common, mode="online", out=tmp_path / "online")
     exact = score(**common, out=tmp_path / "exact")
-    assert list(online.columns) == [f"{name}_online" for name in exact.columns] and len(exact.columns) == 10
+    names = [*exact.columns, "objective_loss"]
+    assert list(online.columns) == [f"{name}_online" for name in names] and len(exact.columns) == 10
+    np.testing.assert_allclose(online["objective_loss_online"], online["loss_online"], rtol=1e-5, atol=1e-6)
     for name in exact.columns:
         np.testing.assert_allclose(online[f"{name}_online"], exact[name], rtol=1e-4, atol=1e-6)
     variants = score(**common, mode="online", hardness=["aign:norm=l1"], out=tmp_path / "variants")

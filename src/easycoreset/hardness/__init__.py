@@ -31,6 +31,7 @@ HARDNESS = {
     "curvature": "easycoreset.hardness.curvature:Curvature",
     "grand_full": "easycoreset.hardness.parameters:GrandFull",
     "vog": "easycoreset.hardness.vog:VoG",
+    "objective_loss": "easycoreset.hardness.objective_loss:ObjectiveLoss",
 }
 Dtype = Literal["float32", "float64", "bfloat16"]
 Gradient = Literal["loss", "true_logit"] | None
@@ -102,6 +103,7 @@ class Hardness(abc.ABC):
         gradient: of what its pass needs the gradient with respect to the input: the loss or the true class's logit.
         needs_features: whether its pass needs the input of the last linear layer.
         expensive: whether it is measured on request only; `describe_cost` then says why.
+        recorded_only: whether only a training step gives it, and no pass over clean samples.
         is_wide: whether a sample has many values in an epoch, [B, d]: there is no column of the trajectory then, and
             they are folded after the training, from the weights of the scored epochs, as many samples at a time as fit
             where the fold keeps 16 bytes a value.
@@ -117,6 +119,7 @@ class Hardness(abc.ABC):
     gradient: Gradient = None
     needs_features: bool = False
     expensive: bool = False
+    recorded_only: bool = False
     is_wide: bool = False
     scored_epochs: slice = slice(None)
     standardised: bool = False
@@ -168,16 +171,23 @@ class ForwardHardness(Hardness):
         return self.make_fold()
 
 
-def load_hardness(specs: Sequence[str]) -> list[Hardness]:
+def load_hardness(specs: Sequence[str], in_training: bool = False) -> list[Hardness]:
     """Load the measures named by `specs`; `cheap`, or no specs, means all of `HARDNESS` that are not expensive.
 
+    Args:
+        specs: names with their options.
+        in_training: whether training steps are measured, rather than passes over clean samples.
+
     Raises:
-        UsageError: unknown measure or option, or a duplicate column.
+        UsageError: unknown measure or option, a duplicate column, or one that only training steps give.
     """
     measures: list[Hardness] = []
     for spec in specs or (CHEAP,):
         members = [load_member("hardness", name, HARDNESS) for name in (HARDNESS if spec == CHEAP else (spec,))]
-        measures += [measure for measure in members if spec != CHEAP or not measure.expensive]
+        possible = [measure for measure in members if in_training or not measure.recorded_only]
+        if spec != CHEAP and not possible:
+            raise UsageError(f"hardness {quote(spec)} is recorded in training steps only (--mode online)")
+        measures += [measure for measure in possible if spec != CHEAP or not measure.expensive]
     names = [measure.name for measure in measures]
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate:

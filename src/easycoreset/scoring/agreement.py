@@ -45,11 +45,12 @@ class ExactComparison:
         cls, setup: TrainingSetup, options: ScoreOptions, measures: Measures, run: RunFolder
     ) -> "ExactComparison | None":
         """Make the comparison of a run; None if its options disable it."""
-        if not options.agreement:
+        comparable = [measure for measure in trajectory_measures(measures) if not measure.recorded_only]
+        if not options.agreement or not comparable:
             return None
         rng = np.random.default_rng(derive_seed(options.seed, "agreement"))
         rows = np.sort(rng.permutation(setup.train_indices)[: options.agreement]).astype(np.int64)
-        return cls(setup, options, trajectory_measures(measures), rows, run.path / "agreement")
+        return cls(setup, options, comparable, rows, run.path / "agreement")
 
     def measure_epoch(self, number: int, model: nn.Module) -> None:
         """Measure the samples exactly after an epoch, and write the values."""

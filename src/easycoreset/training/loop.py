@@ -251,6 +251,8 @@ class _Training:
         with record_function("forward"), autocast:
             losses = setup.objective(self.train_model, x, batch.y, generator)
             loss = loss_weight * weighted_mean(losses, sample_weights)
+        if self.recorder is not None:
+            self.recorder.observe_losses(losses, batch.index)
         self.optimizer.zero_grad(set_to_none=True)
         with record_function("backward"):
             loss.backward()

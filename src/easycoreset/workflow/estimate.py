@@ -128,7 +128,7 @@ def _scoring_passes(step: Step, scored: int) -> int:
     specs = step.options.get("hardness", ())
     if step.kind == "measure" and not specs:
         return 0
-    return scored + sum(measure.count_passes(scored) for measure in load_hardness(specs))
+    return scored + sum(measure.count_passes(scored) for measure in load_hardness(specs, in_training=True))
 
 
 def _attack_passes(attack: Any) -> float:

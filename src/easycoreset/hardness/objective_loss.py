@@ -1,0 +1,31 @@
+"""The loss that training minimises, of each sample: only the training step itself can give it."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from easycoreset.errors import UsageError
+from easycoreset.hardness import Hardness, Outputs
+from easycoreset.hardness.folds import Fold, Mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveLoss(Hardness):
+    """Mean of the sample's term of what the step minimises, before its weight; recorded online only."""
+
+    name: ClassVar[str] = "objective_loss"
+    column: ClassVar[str] = "objective_loss"
+    recorded_only: ClassVar[bool] = True
+
+    def measure(self, outputs: Outputs) -> Tensor:
+        """Raise: no pass over clean samples gives it.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("hardness objective_loss is recorded in training steps only")
+
+    def fold(self) -> Fold:
+        """Make an empty fold."""
+        return Mean()
