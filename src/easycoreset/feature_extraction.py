@@ -77,22 +77,9 @@ def save_features(
     probe = next(split.batches(order[:2], 2, device))
     layer = find_last_layer(model, probe.x, feature_layer)
 
-    @full_float32()
-    def attack_batch(batch: Batch) -> Batch:
-        start = random_point(batch.x, batch.index, eps, "linf", seed)
-        x_adv = maximise_loss(
-            model,
-            batch.x,
-            start,
-            lambda logits: F.cross_entropy(logits, batch.y, reduction="sum"),
-            eps=eps,
-            steps=PGD_STEPS,
-        )
-        return Batch(batch.index, x_adv, batch.y)
-
     def computed_batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for batch in split.batches(order, batch_size, device):
-            inputs = batch if kind == "clean" else attack_batch(batch)
+            inputs = batch if kind == "clean" else perturb_batch(model, batch, eps, seed)
             yield batch.index, *compute_features(model, inputs, layer)
             advance(len(batch.index))
 
@@ -110,6 +97,21 @@ def save_features(
             "kinds": kinds,
         },
     )
+
+
+@full_float32()
+def perturb_batch(model: nn.Module, batch: Batch, eps: float, seed: int) -> Batch:
+    """PGD examples of a batch: cross-entropy, 10 steps, linf, a random start by (seed, index)."""
+    start = random_point(batch.x, batch.index, eps, "linf", seed)
+    x_adv = maximise_loss(
+        model,
+        batch.x,
+        start,
+        lambda logits: F.cross_entropy(logits, batch.y, reduction="sum"),
+        eps=eps,
+        steps=PGD_STEPS,
+    )
+    return Batch(batch.index, x_adv, batch.y)
 
 
 def compute_features(model: nn.Module, batch: Batch, layer: LastLayer) -> tuple[Tensor, Tensor]:

@@ -211,6 +211,8 @@ class HardnessRecorder:
         """
         if not self.recording or not torch.is_grad_enabled():  # a pass over validation data is not a training step
             return
+        if not self._folds.keys() - set(self._accumulators["losses"].columns):
+            return  # the loss of the objective alone is recorded
         check_output(logits, y)
         index = check_index("observe", index, logits, self.num_samples)
         self._sample_weights[:] = sample_weights(self.class_weight, y, logits.shape[1])
@@ -307,40 +309,32 @@ class HardnessRecorder:
         A sample's value is that of the last recorded epoch that trained on it; NaN if none did.
 
         Raises:
-            UsageError: the column is not recorded, or no epoch has ended yet.
+            UsageError: the column is not recorded.
         """
-        return self._present.values[self._recorded(column)].copy()
+        return self._present.latest(self._column_name(column))
 
     def age(self, column: str) -> Ints:
         """Epochs since each present value of a column, [N], 0 for the last epoch's; -1 for samples never trained on.
 
         Raises:
-            UsageError: the column is not recorded, or no epoch has ended yet.
+            UsageError: the column is not recorded.
         """
-        return self._present.ages(self._recorded(column), self.epoch - 1)
+        return self._present.ages(self._column_name(column), self.epoch - 1)
 
     def set_latest(self, column: str, values: Floats) -> None:
         """Replace the present values of a column by those of a pass over samples, [N]; NaN keeps the old value.
 
         Raises:
-            UsageError: the column is not one that this recorder records.
+            UsageError: the column is not recorded.
         """
-        name = column.removesuffix("_online")
-        known = {column for column, _ in self._folds.values()}
-        require(name in known, "column", f"one of {', '.join(f'{known}_online' for known in sorted(known))}", column)
-        self._present.update({name: values}, self.epoch - 1)
+        self._present.update({self._column_name(column): values}, self.epoch - 1)
 
-    def _recorded(self, column: str) -> str:
-        """The name of a column without its ending."""
-        name = column.removesuffix("_online")
-        if name not in self._present.values:
-            known = [f"{known}_online" for known in self._present.values]
-            raise UsageError(
-                f"no epoch has recorded {quote(column)}: {suggest_name(column, known)}"
-                if known
-                else f"no recorded epoch has ended yet, so {quote(column)} has no values"
-            )
-        return name
+    def _column_name(self, column: str) -> str:
+        """The name of a recorded column without its ending."""
+        known = {f"{name}_online": name for name, _ in self._folds.values()}
+        if column not in known:
+            raise UsageError(f"{quote(column)} is not recorded here: {suggest_name(column, known)}")
+        return known[column]
 
     def scores(self, labels: Any = None, sample_ids: Sequence[str] | None = None) -> Scores:
         """The folded values of the recorded epochs, as a table for `select`.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +93,7 @@ class Split:
         """
         device = with_index(torch.device(device))
         chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][skip:]
-        chunks = [chunk if len(chunk) < 2 * shard[1] else chunk[shard[0] :: shard[1]] for chunk in chunks]
+        chunks = [take_shard(chunk, shard) for chunk in chunks]
         rows = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
         sizes = [
             len(chunk) for chunk in chunks
@@ -103,6 +103,15 @@ class Split:
             x = images if transform is None else transform(images, skip + number)
             x = x.float().div_(255) if x.dtype == torch.uint8 else x
             yield Batch(index[number], x.permute(0, 3, 1, 2), y[number])
+
+
+def take_shard(batch: Any, shard: tuple[int, int]) -> Any:
+    """The i-th of n parts of a batch, with `shard` (i, n); a batch of fewer than 2 n samples is not split.
+
+    >>> take_shard([1, 2, 3, 4, 5], (1, 2)), take_shard([1, 2, 3], (1, 2))
+    ([2, 4], [1, 2, 3])
+    """
+    return batch if len(batch) < 2 * shard[1] else batch[shard[0] :: shard[1]]
 
 
 @dataclass(frozen=True)

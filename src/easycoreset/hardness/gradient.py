@@ -13,6 +13,24 @@ from easycoreset.hardness.folds import Fold, Mean
 ORDERS = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
 
 
+def spec_of_column(name: str) -> str:
+    """The spelling of the measure that gives a column.
+
+    >>> spec_of_column("aign_l1_squared"), spec_of_column("loss")
+    ('aign:norm=l1:squared=true', 'loss')
+    """
+    words = {
+        "squared": "squared=true",
+        "model": "space=model",
+        "float64": "dtype=float64",
+        "bfloat16": "dtype=bfloat16",
+    }
+    words |= {norm: f"norm={norm}" for norm in ORDERS}
+    first, *parts = name.split("_")
+    is_variant = first == "aign" and all(part in words for part in parts)
+    return ":".join([first, *(words[part] for part in parts)]) if is_variant else name
+
+
 @dataclass(frozen=True, kw_only=True)
 class AIGN(Hardness):
     """Average input gradient norm (EasyCore, arXiv 2510.11018): mean over epochs of ||grad_x CE(f(x), y)||_2.

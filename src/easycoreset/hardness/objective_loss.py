@@ -1,7 +1,6 @@
 """The loss that training minimises, of each sample: only the training step itself can give it."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,9 +13,9 @@ from easycoreset.hardness.folds import Fold, Mean
 class ObjectiveLoss(Hardness):
     """Mean of the sample's term of what the step minimises, before its weight; recorded online only."""
 
-    name: ClassVar[str] = "objective_loss"
-    column: ClassVar[str] = "objective_loss"
-    recorded_only: ClassVar[bool] = True
+    name = "objective_loss"
+    column = "objective_loss"
+    recorded_only = True
 
     def measure(self, outputs: Outputs) -> Tensor:
         """Raise: no pass over clean samples gives it.

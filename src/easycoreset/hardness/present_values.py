@@ -1,4 +1,4 @@
-"""The present value of each sample in each recorded column: that of the last epoch in which the sample was trained on."""
+"""Present values: each sample's value in a recorded column in the last epoch that trained on it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,15 +24,19 @@ class PresentValues:
         """Take over the finite values of an epoch; the other samples keep their old ones."""
         for name, new in columns.items():
             values = self.values.setdefault(name, np.full(self.size, np.nan, np.float32))
-            epochs = self.epochs.setdefault(name, np.zeros(self.size, np.int32))
+            epochs = self.epochs.setdefault(name, np.full(self.size, -1, np.int32))
             seen = np.isfinite(new)
             values[seen] = new[seen]
             epochs[seen] = epoch
 
+    def latest(self, name: str) -> Floats:
+        """The values of a column, [N]."""
+        return self.values[name].copy() if name in self.values else np.full(self.size, np.nan, np.float32)
+
     def ages(self, name: str, epoch: int) -> Ints:
         """Epochs since each sample's value, [N]; -1 for samples that were never seen."""
-        epochs = self.epochs[name].astype(np.int64)
-        return np.where(epochs > 0, epoch - epochs, -1)
+        epochs = self.epochs.get(name, np.full(self.size, -1, np.int32)).astype(np.int64)
+        return np.where(epochs >= 0, epoch - epochs, -1)
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint."""

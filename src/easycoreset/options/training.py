@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from easycoreset.errors import UsageError, require
-from easycoreset.options.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, NEUTRAL
+from easycoreset.options.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, NEUTRAL, SHARE
 from easycoreset.options.groups import ComputeOptions, ModelOptions, TrainingOptions, ValidationOptions, check_training
 
 
@@ -42,9 +42,15 @@ class TrainOptions(ValidationOptions, RecipeOptions):
     """Epochs to train (give either epochs or updates)."""
     updates: int | None = field(default=None, metadata=AT_LEAST_1)
     """Training steps (give either updates or epochs)."""
+    method: str | None = None
+    """A dynamic method, which chooses the samples of each epoch (see `train --list`), instead of a coreset."""
+    fraction: float | None = field(default=None, metadata=SHARE)
+    """With method: share of the samples that an epoch trains on, in (0, 1]; some methods have a share of their own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.method is None or self.coreset is None, "method", "left out with a coreset", self.method)
+        require(self.method is not None or self.fraction is None, "fraction", "given with a method", self.fraction)
         if (self.epochs is None) == (self.updates is None):
             received = "both" if self.epochs is not None else "neither"
             raise UsageError(f"exactly one of epochs and updates must be given; got {received}")

@@ -20,12 +20,13 @@ from easycoreset.hardness import WIDE_MEMORY, Hardness, load_hardness, provenanc
 from easycoreset.hardness.exact import measure_all, measure_on_device, pass_of, works_on_folded_model
 from easycoreset.options import ScoreOptions, options_json
 from easycoreset.parquet import read_table, write_table
-from easycoreset.process_group import all_reduce_sum, broadcast, is_main_process, rank, world_size
+from easycoreset.process_group import broadcast, is_main_process, rank, world_size
 from easycoreset.scoring.measures import scoring_batch_size
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.agreement import spearman
 from easycoreset.tables.merging import standardise
 from easycoreset.training import TrainingSetup
+from easycoreset.training.distributed import merge_processes
 
 BF16_SAMPLES = 2000  # samples on which bf16 is checked
 BF16_CORRELATION = 0.999  # bf16 is used if its rank correlation with fp32 is higher
@@ -98,18 +99,6 @@ def _bf16_keeps_ranks(setup: TrainingSetup, size: int, model: nn.Module, split: 
         message = "epoch %d is scored in fp32: in bf16 the rank correlation of AIGN with fp32 is %.4f, not above %g"
         log.warning(message, epoch, correlation, BF16_CORRELATION)
     return correlation > BF16_CORRELATION
-
-
-def merge_processes(columns: dict[str, np.ndarray], device: torch.device) -> dict[str, np.ndarray]:
-    """Combine the parts that the processes measured; NaN where no process has a value."""
-    if world_size() == 1:
-        return columns
-    for name, values in columns.items():
-        total = torch.from_numpy(np.nan_to_num(values, nan=0.0)).to(device)
-        count = torch.from_numpy(np.isfinite(values).astype(np.int32)).to(device)
-        all_reduce_sum(total, count)
-        columns[name] = torch.where(count > 0, total / count.clamp_min(1), float("nan")).cpu().numpy()
-    return columns
 
 
 def write_trajectory(folder: Path, epoch: int, columns: dict[str, np.ndarray]) -> None:

@@ -1,5 +1,7 @@
 """Features, last-layer gradients and distances in float32, for one class or chunk at a time."""
 
+import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,17 +60,43 @@ class Gradients:
     error: Floats
     inputs: Floats
 
+
+@dataclass(frozen=True)
+class GradientSum:
+    """Gradients that are sums of such products: of a clean and of an adversarial pass, for one.
+
+    Attributes:
+        terms: the products, of the same n rows.
+    """
+
+    terms: tuple[Gradients, ...]
+
+    def take(self, rows: Ints) -> "GradientSum":
+        """Those of some rows."""
+        return GradientSum(tuple(Gradients(term.error[rows], term.inputs[rows]) for term in self.terms))
+
     def pair_distances(self) -> Floats:
         """Squared distances of all pairs, [n, n], by inner products, without forming the outer products."""
-        inputs = self.inputs.astype(np.float64)
-        error = self.error.astype(np.float64)
-        norms = np.einsum("nd,nd->n", inputs, inputs) * np.einsum("nc,nc->n", error, error)
+        terms = [(term.inputs.astype(np.float64), term.error.astype(np.float64)) for term in self.terms]
+        pairs = list(itertools.product(terms, terms))
+        products = (np.einsum("nd,nd->n", a, b) * np.einsum("nc,nc->n", e, f) for (a, e), (b, f) in pairs)
+        norms: npt.NDArray[np.float64] = functools.reduce(np.add, products)
         distances = np.empty((len(norms), len(norms)), np.float32)
         for (rows,) in in_chunks(np.arange(len(norms))):
-            inner = (inputs[rows] @ inputs.T) * (error[rows] @ error.T)
+            products = ((a[rows] @ b.T) * (e[rows] @ f.T) for (a, e), (b, f) in pairs)
+            inner = functools.reduce(np.add, products)
             distances[rows] = np.maximum(norms[rows, None] + norms - 2 * inner, 0)
         np.fill_diagonal(distances, 0)
         return distances
+
+    def mean(self) -> Floats:
+        """Their mean, [classes * d]."""
+        total = functools.reduce(np.add, (term.error.T @ term.inputs for term in self.terms))
+        return (total.ravel() / len(self.terms[0].error)).astype(np.float32)
+
+    def of_logit(self, label: int) -> Floats:
+        """The part that belongs to one logit, [n, d]."""
+        return functools.reduce(np.add, (term.error[:, label, None] * term.inputs for term in self.terms))
 
 
 def read_gradients(scores: Scores, rows: Ints, *, adversarial: bool = False) -> Gradients:

@@ -9,7 +9,7 @@ import numpy as np
 
 from easycoreset.console import progress
 from easycoreset.errors import require
-from easycoreset.selection.geometry import gradient_arrays, read_gradients, read_rows, squared_distances
+from easycoreset.selection.geometry import GradientSum, gradient_arrays, read_gradients, read_rows, squared_distances
 from easycoreset.selection.row_selection import choose_rows, in_parts, no_progress, require_classes
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
@@ -102,7 +102,7 @@ class CRAIG:
             def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
                 rows = rng.permutation(rows)
                 gradients = read_gradients(scores, rows, adversarial=self.gradients == "adversarial")
-                similarity = to_similarity(gradients.pair_distances())
+                similarity = to_similarity(GradientSum((gradients,)).pair_distances())
                 chosen = maximise_coverage(similarity, n, bar.advance)
                 weight[rows[chosen]] = cluster_sizes(similarity, chosen)
                 return rows[chosen]

@@ -16,6 +16,7 @@ from easycoreset.tracking import track_epochs
 from easycoreset.training.checkpoint import CHECKPOINT_FILE
 from easycoreset.training.distributed import open_distributed_run_folder
 from easycoreset.training.loop import Epoch, History, fit
+from easycoreset.training.sampling import DynamicSampling, check_method, make_loss_recorder
 from easycoreset.training.setup import TrainingSetup, fresh_model, log_few_updates, prepare
 from easycoreset.training.validation import validate_epoch
 
@@ -49,6 +50,8 @@ def train(options: TrainOptions) -> nn.Module:
         RunError: the loss is not finite.
     """
     setup = prepare(options, epochs=options.epochs, updates=options.updates)
+    if setup.method is not None:
+        check_method(setup)
     identity = setup.identity(options)
     folder_options: dict[str, Any] = {
         "overwrite": options.overwrite,
@@ -62,11 +65,17 @@ def train(options: TrainOptions) -> nn.Module:
         log_few_updates(setup)
         model = fresh_model(setup)
         history: History = []
-        for epoch in track_epochs(fit(setup, model, folder=run.path, history=history), options, run.path):
+        sampling = None if setup.method is None else DynamicSampling(setup, make_loss_recorder(setup, model))
+        recorder = None if sampling is None else sampling.recorder
+        epochs = fit(setup, model, recorder=recorder, sampling=sampling, folder=run.path, history=history)
+        for epoch in track_epochs(epochs, options, run.path):
             if validate_epoch(setup, epoch.trained, history) and is_main_process():
                 save_model(run.path / "best", epoch.trained, setup.card({"epoch": epoch.number}))
         finish_training(setup, model, options, history)
-        run.finish(summary=training_summary(setup, history), options=run.record["options"])
+        summary = training_summary(setup, history)
+        if sampling is not None:
+            summary |= {"sampling": sampling.summary()}
+        run.finish(summary=summary, options=run.record["options"])
         if is_main_process():
             delete_written(run.path / CHECKPOINT_FILE)
         broadcast(None)  # a barrier: the files of the main process are complete
@@ -104,7 +113,7 @@ def training_summary(setup: TrainingSetup, history: History) -> dict[str, object
         "data": setup.source.name,
         "samples": len(setup.train_indices),
         "objective": setup.objective_name,
-        "updates": setup.updates,
+        "updates": history[-1]["updates"] if history else 0,
         "processes": world_size(),
         "epochs": len(history),
         "loss": history[-1]["loss"] if history else None,

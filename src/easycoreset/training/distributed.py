@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -76,3 +77,15 @@ def all_finite(loss: Tensor) -> bool:
     nonfinite = (~torch.isfinite(loss.detach())).long()
     all_reduce_sum(nonfinite)
     return not bool(nonfinite)
+
+
+def merge_processes(columns: dict[str, np.ndarray], device: torch.device) -> dict[str, np.ndarray]:
+    """Combine the parts that the processes measured; NaN where no process has a value."""
+    if world_size() == 1:
+        return columns
+    for name, values in columns.items():
+        total = torch.from_numpy(np.nan_to_num(values, nan=0.0)).to(device)
+        count = torch.from_numpy(np.isfinite(values).astype(np.int32)).to(device)
+        all_reduce_sum(total, count)
+        columns[name] = torch.where(count > 0, total / count.clamp_min(1), float("nan")).cpu().numpy()
+    return columns

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from easycoreset.training.distributed import all_finite, all_reduce_gradients, b
 from easycoreset.training.observed_model import ObservedModel, wrap_model
 from easycoreset.training.optimizer import build_optimizer
 from easycoreset.training.profiling import Profile, profile_iteration
+from easycoreset.training.sampling import EpochOrder, Sampling, StaticSampling
 from easycoreset.training.schedule import learning_rate
 from easycoreset.training.setup import TrainingSetup
 from easycoreset.training.weight_average import WeightAverage
@@ -66,6 +68,7 @@ def fit(
     model: nn.Module,
     *,
     recorder: HardnessRecorder | None = None,
+    sampling: Sampling | None = None,
     feature_layer: str | None = None,
     folder: Path | None = None,
     history: History | None = None,
@@ -86,6 +89,7 @@ def fit(
         setup: the resolved options and data.
         model: the model, on the setup's device.
         recorder: records every batch and its logits.
+        sampling: gives the samples of each epoch; None: the setup's, all in each.
         feature_layer: name of the layer whose input the recorder gets as features; None: the last linear layer.
         folder: where the checkpoint is; None for no checkpoints.
         history: filled with the metrics of every epoch, including those before a resume.
@@ -94,12 +98,13 @@ def fit(
         UsageError: the checkpoint is corrupt.
         RunError: the loss is not finite, with `on_nan` stop.
     """
-    state = _Training(setup, model, recorder, feature_layer, folder, [] if history is None else history)
+    sampling = sampling or StaticSampling(setup)
+    state = _Training(setup, model, recorder, sampling, feature_layer, folder, [] if history is None else history)
     logits = float32_logits(model, setup.two_images) if setup.autocast else contextlib.nullcontext()
     with progress("training", setup.updates, state.updates_done) as bar, contextlib.closing(state), logits:
-        for number in range(state.epoch, setup.epochs + 1):
+        while not state.finished:
             _run_epoch(state, bar)
-            yield Epoch(number, model, state.history[-1], state.trained)
+            yield Epoch(state.epoch - 1, model, state.history[-1], state.trained)
             state.save()
     state.load_average()
 
@@ -128,6 +133,7 @@ class _Training:
         setup: TrainingSetup,
         model: nn.Module,
         recorder: HardnessRecorder | None,
+        sampling: Sampling,
         feature_layer: str | None,
         folder: Path | None,
         history: History,
@@ -135,6 +141,9 @@ class _Training:
         self.setup = setup
         self.model = model
         self.recorder = recorder
+        self.sampling = sampling
+        self.order: EpochOrder | None = None  # of the current epoch, once it has begun
+        self.updates_before = 0  # of the current epoch
         self.folder = folder
         self.history = history
         options = setup.options
@@ -171,17 +180,33 @@ class _Training:
     @property
     def updates_done(self) -> int:
         """The number of updates so far."""
-        return (self.epoch - 1) * self.setup.steps_per_epoch + self.step
+        return self.updates_before + self.step
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent."""
+        if self.setup.ends_by_epochs:
+            return self.epoch > self.setup.epochs
+        return self.updates_done >= self.setup.updates
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is done."""
+        if not self.setup.ends_by_epochs:
+            return self.updates_done / self.setup.updates
+        steps = self.order.steps if self.order is not None else 1
+        return (self.epoch - 1 + self.step / steps) / self.setup.epochs
 
     def run_epoch(self, bar: Progress) -> None:
         """Run the remaining steps of the current epoch."""
         setup = self.setup
         epoch = self.epoch
-        steps = min(setup.steps_per_epoch, setup.updates - (epoch - 1) * setup.steps_per_epoch)
-        permutation = torch.randperm(
-            len(setup.train_indices), generator=make_generator(setup.options.seed, "order", epoch)
-        ).numpy()
-        order = setup.train_indices[permutation][: steps * setup.options.batch_size]
+        size = setup.options.batch_size
+        if self.order is None:
+            steps_left = sys.maxsize if setup.ends_by_epochs else setup.updates - self.updates_before
+            self.order = self.sampling.begin_epoch(epoch, self.progress, steps_left, self.model)
+        steps = self.order.steps
+        order = self.order.index[: steps * size]
 
         def transform(images: Tensor, step: int) -> Tensor:
             return augment(
@@ -189,12 +214,12 @@ class _Training:
             )
 
         self.model.train()
-        size = setup.options.batch_size
         shard = (rank(), world_size())
         batches = setup.split.batches(order, size, setup.device, transform, skip=self.step, shard=shard)
         for batch in profile_iteration("batch", batches):
             global_size = min(size, len(order) - self.step * size)
-            loss = self._update(batch, batch_share(len(batch.x), global_size))
+            sample_weights = self.order.batch_weight(self.step, size)
+            loss = self._update(batch, batch_share(len(batch.x), global_size), sample_weights)
             finite = torch.isfinite(loss)
             self.loss_sum += torch.where(finite, loss, 0)
             self.nonfinite_steps += ~finite
@@ -215,9 +240,11 @@ class _Training:
         mean = self._mean_loss_or_stop()
         loss = None if math.isnan(mean) else mean
         metrics = {"epoch": self.epoch, "updates": self.updates_done, "loss": loss, "lr": lr, "seconds": seconds}
-        self.history.append(metrics)
+        self.history.append(metrics | self.sampling.end_epoch())
         self.epoch += 1
+        self.updates_before = self.updates_done
         self.step = 0
+        self.order = None
         self.epoch_seconds = 0.0
         self.loss_sum.zero_()
         self.nonfinite_steps.zero_()
@@ -232,7 +259,7 @@ class _Training:
             return due
         return loss_was_reduced and broadcast(due)
 
-    def _update(self, batch: Batch, loss_weight: float) -> Tensor:
+    def _update(self, batch: Batch, loss_weight: float, sample_weights: Tensor | None) -> Tensor:
         """Do one update; returns `loss_weight` times the mean loss of this process's samples, on the device."""
         setup = self.setup
         options = self.setup.options
@@ -241,11 +268,10 @@ class _Training:
         if options.cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.peak_lr * learning_rate(setup.schedule, self.updates_done / setup.updates, setup.warmup)
+            group["lr"] = self.peak_lr * learning_rate(setup.schedule, self.progress, setup.warmup)
         x = batch.x
         if isinstance(self.train_model, ObservedModel):
             x = self.train_model.train().watch(batch, loss_weight)
-        sample_weights = None if setup.weight is None else setup.weight[batch.index]
         generator = torch.Generator(setup.device).manual_seed(step_seed)
         autocast = torch.autocast(setup.device.type, torch.bfloat16) if setup.autocast else contextlib.nullcontext()
         with record_function("forward"), autocast:
@@ -319,6 +345,8 @@ class _Training:
                     "history": self.history,
                     "seconds": self.epoch_seconds,
                     "recorder": recorder_state,
+                    "updates": self.updates_before,
+                    "sampling": self.sampling.state_dict(),
                     "average": None if self.average is None else self.average.state_dict(),
                 },
             )
@@ -332,6 +360,9 @@ class _Training:
             self.loss_sum.copy_(saved["loss_sum"])
         self.epoch = saved["epoch"]
         self.step = saved["step"]
+        self.updates_before = saved.get("updates", (self.epoch - 1) * self.setup.steps_per_epoch)
+        order = self.sampling.load_state_dict(saved.get("sampling", {}))
+        self.order = order if self.step else None
         self.epoch_seconds = saved["seconds"]
         self.history[:] = saved["history"]
         if self.average is not None:

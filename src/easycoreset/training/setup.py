@@ -24,6 +24,7 @@ from easycoreset.data.cache import is_first_use
 from easycoreset.data.content_hashes import training_data_record
 from easycoreset.data.keyed_random import derive_seed
 from easycoreset.devices import with_index
+from easycoreset.dynamic import load_dynamic_method
 from easycoreset.errors import EasycoresetWarning, UsageError, describe_error, quote, require
 from easycoreset.models import MODELS, SMALL_MODELS, build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for
@@ -39,7 +40,7 @@ from easycoreset.options import (
     resolve_optimizer,
 )
 from easycoreset.process_group import has_launcher, init_process_group, local_rank
-from easycoreset.tables import Coreset, Ints
+from easycoreset.tables import Coreset, Ints, kept_count
 from easycoreset.tracking import check_tracker
 from easycoreset.training.initial_weights import InitialWeights, model_name_in, read_initial_weights
 from easycoreset.training.rows import hold_out_rows, training_rows
@@ -71,6 +72,9 @@ class TrainingSetup:
         steps_per_epoch: the updates of a full epoch.
         warmup: the share of all updates in which the learning rate rises; None for the schedule's default.
         initial_weights: the initial weights, or None for random ones.
+        method: the dynamic method in its canonical spelling, or None.
+        fraction: the share of the samples that an epoch of it trains on, for methods that take one.
+        ends_by_epochs: whether the budget is a number of epochs whose updates are not known before.
     """
 
     options: RecipeOptions
@@ -90,6 +94,9 @@ class TrainingSetup:
     steps_per_epoch: int
     warmup: float | None = None
     initial_weights: InitialWeights | None = None
+    method: str | None = None
+    fraction: float | None = None
+    ends_by_epochs: bool = False
 
     @property
     def split(self) -> Split:
@@ -132,6 +139,8 @@ class TrainingSetup:
             resolved["coreset"] = (
                 f"{len(self.train_indices)} samples, {derive_seed(str(self.train_indices.tobytes()), str(weight)):x}"
             )
+        if self.method is not None:
+            resolved["method"] = self.method
         if self.initial_weights is not None:
             resolved["init"] = f"weights {self.initial_weights.digest}"
         return options_json(options, neutral=False) | resolve_optimizer(options) | resolved
@@ -221,9 +230,13 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     index, weight = training_rows(options, source)
     index, validation = hold_out_rows(options, source, index)
     size = options.batch_size
-    remainder = len(index) % size
-    drop_last = len(index) > size and (remainder == 1 or 0 < MIN_LAST_BATCH_DIVISOR * remainder < size)
-    steps = math.ceil(len(index) / size) - drop_last
+    spec: str | None = getattr(options, "method", None)
+    fraction: float | None = getattr(options, "fraction", None)
+    method = None if spec is None else load_dynamic_method(spec, fraction)[0]
+    if method is None:
+        steps = _count_steps(len(index), size)
+    else:  # the updates of an epoch without samples that the last one left over
+        steps = max(1, (len(index) if fraction is None else kept_count(fraction, len(index))) // size)
     updates = updates if updates is not None else steps * (epochs or 0)
     model_name = options.model or model_name_in(options.init) or choose_model(source.shape, device)
     if options.model is None:
@@ -249,6 +262,9 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         updates=updates,
         steps_per_epoch=steps,
         warmup=warmup_share(options, steps, updates),
+        method=method,
+        fraction=fraction,
+        ends_by_epochs=method is not None and epochs is not None,
     )
     if options.init is not None:
         setup = _with_initial_weights(setup, options.init)
@@ -262,6 +278,13 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
         check_savable(model, setup.card())
     _check_train_mode(model, setup)
     return setup
+
+
+def _count_steps(samples: int, size: int) -> int:
+    """The updates of an epoch of all samples; a last batch that is too small is left out."""
+    remainder = samples % size
+    drop_last = samples > size and (remainder == 1 or 0 < MIN_LAST_BATCH_DIVISOR * remainder < size)
+    return math.ceil(samples / size) - drop_last
 
 
 def _check_train_mode(model: nn.Module, setup: TrainingSetup) -> None:

@@ -1,0 +1,99 @@
+"""Methods that rank all rows by a present value: the easiest of now, and a share that grows or shrinks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from easycoreset.dynamic import LOSS, EpochChoice, EpochState
+from easycoreset.errors import require
+from easycoreset.selection.row_selection import class_quotas, sort_rows
+from easycoreset.tables import Floats, Ints, kept_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Present values of all rows, taken by a pass in the first and in every `every`-th epoch after it.
+
+    Options that methods by present values share; without passes, rows that are not trained on would keep old values,
+    and the first choice would stay for ever.
+    """
+
+    by: str = LOSS
+    every: int = 1
+    refresh: Literal["objective", "clean"] = "objective"
+    per_class: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.every >= 1, "every", ">= 1", self.every)
+        is_loss = self.by == LOSS
+        require(is_loss or self.refresh == "objective", "refresh", f"left out with by={self.by}", self.refresh)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column that rows are ranked by."""
+        return (self.by,)
+
+    def rank(self, state: EpochState, name: str, pick: Callable[[Floats, Ints, int], Ints], count: int) -> EpochChoice:
+        """Choose `count` rows, or a quota within each class, by `pick(values, rows, count)`."""
+        due = (state.epoch - 1) % self.every == 0
+        if not due and self.refresh == "clean" and state.previous is not None:
+            return state.previous  # training's own losses are of another kind: nothing is known that was not before
+        values = state.values(self.by)
+        if due:
+            values = state.require_passes(name).refresh(self.by, self.refresh == "clean")
+        rows = np.arange(len(values), dtype=np.int64)
+        if not self.per_class:
+            return EpochChoice(pick(values, rows, count))
+        quotas = class_quotas(np.bincount(state.labels), count, state.rng())
+        return EpochChoice(
+            np.concatenate([pick(values, rows[state.labels == k], int(q)) for k, q in enumerate(quotas)])
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EasiestNow(Ranking):
+    """The rows of lowest present loss; with `end=hard` of the highest.
+
+    `by` is any recorded column. Class balance (`per_class`) is advised: the easiest rows of a young model are of few
+    classes.
+    """
+
+    takes_fraction: ClassVar[bool] = True
+    has_weights: ClassVar[bool] = False
+    end: Literal["easy", "hard"] = "easy"
+
+    def __call__(self, state: EpochState) -> EpochChoice:
+        sign = 1 if self.end == "easy" else -1
+        return self.rank(state, "easiest-now", lowest(state, sign), state.count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfPaced(Ranking):
+    """The easiest share, which grows from `start` to all by the share `full` of the budget (Kumar et al. 2010).
+
+    They relax a threshold of the loss; here the share is set. `reverse` begins with all and ends with the easiest
+    `start`.
+    """
+
+    takes_fraction: ClassVar[bool] = False
+    has_weights: ClassVar[bool] = False
+    start: float = 0.5
+    full: float = 0.5
+    reverse: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.start <= 1, "start", "in (0, 1]", self.start)
+        require(0 < self.full <= 1, "full", "in (0, 1]", self.full)
+
+    def __call__(self, state: EpochState) -> EpochChoice:
+        grown = min(1.0, state.progress / self.full)
+        share = 1 - (1 - self.start) * grown if self.reverse else self.start + (1 - self.start) * grown
+        return self.rank(state, "self-paced", lowest(state, 1), kept_count(share, len(state.labels)))
+
+
+def lowest(state: EpochState, sign: int) -> Callable[[Floats, Ints, int], Ints]:
+    """Pick the lowest values times `sign`, NaN last, ties in seeded order."""
+    return lambda values, rows, count: sort_rows(sign * values, rows, state.rng(state.epoch))[:count]

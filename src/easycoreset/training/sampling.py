@@ -1,0 +1,325 @@
+"""What the epochs of a training run are trained on: the same samples in each, or what a dynamic method chooses."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from easycoreset.data import Batch
+from easycoreset.data.keyed_random import make_generator
+from easycoreset.data.source import take_shard
+from easycoreset.dynamic import LOSS, EpochChoice, columns_of, load_dynamic_method
+from easycoreset.dynamic.chooser import DynamicChooser
+from easycoreset.errors import RunError, UsageError
+from easycoreset.hardness.exact import normalisation_std
+from easycoreset.hardness.gradient import spec_of_column
+from easycoreset.process_group import broadcast, rank, world_size
+from easycoreset.recorder import HardnessRecorder
+from easycoreset.tables import Floats, Ints
+from easycoreset.training.passes import ModelPasses
+from easycoreset.training.setup import TrainingSetup, fresh_model
+
+Metrics = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The samples of an epoch in the order of their batches.
+
+    Attributes:
+        index: [m] indices of the training split.
+        weight: [m] weights of their losses, on the device; None for 1.
+        steps: number of updates, each of a batch.
+    """
+
+    index: Ints
+    weight: Tensor | None
+    steps: int
+
+    def batch_weight(self, step: int, batch_size: int) -> Tensor | None:
+        """The weights of this process's part of a batch."""
+        if self.weight is None:
+            return None
+        return take_shard(self.weight[step * batch_size : (step + 1) * batch_size], (rank(), world_size()))
+
+
+class Sampling(Protocol):
+    """Gives the order of each epoch; what it needs for a resume is in its state."""
+
+    def begin_epoch(self, epoch: int, progress: float, steps_left: int, model: nn.Module) -> EpochOrder:
+        """The order of an epoch that begins, of at most `steps_left` updates."""
+        ...
+
+    def end_epoch(self) -> Metrics:
+        """Note that the epoch is over; what is told of it, for the history."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state for a checkpoint."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> EpochOrder | None:
+        """Restore it; returns the order of the epoch that was interrupted, if the state holds one."""
+        ...
+
+
+class StaticSampling:
+    """The same samples in every epoch, in a new order; a last batch that is too small is left out."""
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        self.setup = setup
+
+    def begin_epoch(self, epoch: int, progress: float, steps_left: int, model: nn.Module) -> EpochOrder:
+        """All training samples in the order of (seed, epoch)."""
+        setup = self.setup
+        steps = min(setup.steps_per_epoch, steps_left)
+        index = shuffle(setup.train_indices, setup, epoch)[: steps * setup.options.batch_size]
+        return EpochOrder(index, None if setup.weight is None else setup.weight[torch.from_numpy(index)], steps)
+
+    def end_epoch(self) -> Metrics:
+        """Nothing."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the order follows from seed and epoch."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> EpochOrder | None:
+        """Nothing."""
+        return None
+
+
+class DynamicSampling:
+    """What a dynamic method chooses before each epoch; rows that make no full batch come first in the next epoch.
+
+    Args:
+        setup: the training run; its training samples are the pool.
+        recorder: gives the present values.
+    """
+
+    def __init__(self, setup: TrainingSetup, recorder: HardnessRecorder) -> None:
+        assert setup.method is not None
+        options = setup.options
+        self.setup = setup
+        self.recorder = recorder
+        self.pool = setup.train_indices
+        labels = setup.split.labels[self.pool]
+        self.chooser = DynamicChooser(setup.method, labels, setup.fraction, options.seed, options.batch_size)
+        self.columns = columns_of(self.chooser.method)
+        self.times = np.zeros(len(setup.split), np.int32)  # how often each sample was trained on
+        self.passes = 0.0
+        self.seconds = 0.0
+        self.left = EpochOrder(np.zeros(0, np.int64), None, 0)  # chosen, and not trained on yet
+        self.order = self.left
+        self.metrics: Metrics = {}
+
+    def begin_epoch(self, epoch: int, progress: float, steps_left: int, model: nn.Module) -> EpochOrder:
+        """Choose the rows of the epoch; of several processes the main one's choice counts.
+
+        Raises:
+            UsageError: in the first epoch, a choice that is none; later a RunError.
+        """
+        start = time.monotonic()
+        passes = self._passes(model, epoch)
+        try:
+            choice = self.chooser.choose(epoch, progress, self._present(), passes)
+        except UsageError as error:
+            if epoch == 1:
+                raise
+            raise RunError(str(error)) from None
+        choice = broadcast(choice)
+        seconds = time.monotonic() - start
+        self.passes += passes.count
+        self.seconds += seconds
+        self.metrics = self._describe(choice) | {
+            "selection_passes": passes.count,
+            "selection_seconds": seconds,
+        }
+        self.chooser.previous = choice
+        self.order = self._arrange(choice, epoch, steps_left)
+        return self.order
+
+    def end_epoch(self) -> Metrics:
+        """Count what was trained on; what was chosen, and what choosing cost."""
+        size = self.setup.options.batch_size
+        trained = self.order.index[: self.order.steps * size]
+        np.add.at(self.times, trained, 1)
+        weight = None if self.order.weight is None else self.order.weight[len(trained) :]
+        self.left = EpochOrder(self.order.index[len(trained) :], weight, 0)
+        return self.metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Choices, counts and costs."""
+        previous = self.chooser.state_dict()
+        return {
+            "order": _order_state(self.order),
+            "left": _order_state(self.left),
+            "previous": None if previous is None else {name: _to_tensor(value) for name, value in previous.items()},
+            "times": torch.from_numpy(self.times.copy()),
+            "passes": self.passes,
+            "seconds": self.seconds,
+            "metrics": dict(self.metrics),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> EpochOrder | None:
+        """Restore them."""
+        previous = state["previous"]
+        self.chooser.load_state_dict(
+            None if previous is None else {name: _to_array(value) for name, value in previous.items()}
+        )
+        self.order, self.left = (self._load_order(state[name]) for name in ("order", "left"))
+        self.times = state["times"].numpy().copy()
+        self.passes = state["passes"]
+        self.seconds = state["seconds"]
+        self.metrics = dict(state["metrics"])
+        return self.order
+
+    def summary(self) -> dict[str, Any]:
+        """What training saw, for `run.json`: how many samples were trained on how often, and the cost of choosing."""
+        times = self.times[self.pool]
+        values, counts = np.unique(times, return_counts=True)
+        return {
+            "method": self.chooser.name,
+            "distinct_samples": int((times > 0).sum()),
+            "times_trained": dict(zip(map(str, values.tolist()), counts.tolist(), strict=True)),
+            "selection_passes": round(self.passes, 3),
+            "selection_seconds": round(self.seconds, 2),
+        }
+
+    def _present(self) -> dict[str, Floats]:
+        """The present values of the pool's rows; NaN before the first epoch."""
+        return {column: self.recorder.latest(column)[self.pool] for column in self.columns}
+
+    def _passes(self, model: nn.Module, epoch: int) -> ModelPasses:
+        setup = self.setup
+        row_of = torch.full((len(setup.split),), -1, device=setup.device)
+        row_of[torch.from_numpy(self.pool).to(setup.device)] = torch.arange(len(self.pool), device=setup.device)
+
+        def batches() -> Iterator[Batch]:
+            local = self.pool[rank() :: world_size()]
+            for batch in setup.split.batches(local, setup.options.batch_size, setup.device):
+                yield Batch(row_of[batch.index], batch.x, batch.y)
+
+        def store(column: str, values: Floats) -> None:
+            everything = np.full(len(setup.split), np.nan, np.float32)
+            everything[self.pool] = values
+            self.recorder.set_latest(column, everything)
+
+        return ModelPasses(
+            model,
+            batches,
+            self.chooser.labels,
+            setup.objective,
+            seed=setup.options.seed,
+            epoch=epoch,
+            autocast=setup.autocast,
+            on_refresh=store,
+        )
+
+    def _arrange(self, choice: EpochChoice, epoch: int, steps_left: int) -> EpochOrder:
+        """What was left over, then the chosen rows in the order of (seed, epoch)."""
+        setup = self.setup
+        positions = shuffle(np.arange(len(choice.rows), dtype=np.int64), setup, epoch)
+        index = np.concatenate([self.left.index, self.pool[choice.rows[positions]]])
+        weight = None
+        if choice.weight is not None or self.left.weight is not None:
+            new = np.ones(len(choice.rows), np.float32) if choice.weight is None else choice.weight
+            old = torch.ones(len(self.left.index)) if self.left.weight is None else self.left.weight.cpu()
+            weight = torch.cat([old, torch.from_numpy(new[positions])]).to(setup.device)
+        return EpochOrder(index, weight, min(max(1, len(index) // setup.options.batch_size), steps_left))
+
+    def _describe(self, choice: EpochChoice) -> Metrics:
+        """The share of the pool, how much of it is new, the loss of what was chosen, and how old these losses are."""
+        rows = np.unique(choice.rows)
+        before = self.chooser.previous
+        loss = self.recorder.latest(LOSS)[self.pool]  # a pass may have renewed them
+        ages = self.recorder.age(LOSS)[self.pool]
+        seen = ages >= 0
+        return {
+            "share": len(choice.rows) / len(self.pool),
+            "changed": None if before is None else float(1 - np.isin(rows, before.rows).mean()),
+            "present_loss": _finite_mean(loss[choice.rows]),
+            "present_loss_of_all": _finite_mean(loss),
+            "median_age": float(np.median(ages[seen])) if seen.any() else None,
+        }
+
+    def _load_order(self, state: dict[str, Any]) -> EpochOrder:
+        weight = state["weight"]
+        return EpochOrder(
+            state["index"].numpy().copy(), None if weight is None else weight.to(self.setup.device), state["steps"]
+        )
+
+
+def make_loss_recorder(setup: TrainingSetup, model: nn.Module) -> HardnessRecorder:
+    """A recorder of the columns that the setup's dynamic method reads.
+
+    Raises:
+        UsageError: the method reads a column that training steps do not give.
+    """
+    assert setup.method is not None
+    method: Any = load_dynamic_method(setup.method, setup.fraction)[1]
+    plain = setup.objective_name == "standard" and getattr(method, "has_weights", None) is False
+    std = normalisation_std(model)
+    columns = columns_of(method)
+    recorder = HardnessRecorder(
+        len(setup.split),
+        "mean",
+        "cross_entropy" if plain else f"{setup.objective_name}, weighted",
+        hardness=[spec_of_column(name.removesuffix("_online")) for name in columns],
+        model_std=None if std is None else std.tolist(),
+    )
+    for column in columns:
+        if not column.endswith("_online"):
+            raise UsageError(
+                f"method {setup.method}: a present value is a recorded column, {column}_online; got {column}"
+            )
+        recorder.latest(column)  # raises for `aign_online` of another loss, which is `grad_norm_online`
+    return recorder
+
+
+def check_method(setup: TrainingSetup) -> None:
+    """Try what the setup's dynamic method asks of the model, on a few samples.
+
+    Raises:
+        UsageError: the model, the objective or a training step does not give it.
+    """
+    assert setup.method is not None
+    method: Any = load_dynamic_method(setup.method, setup.fraction)[1]
+    model = fresh_model(setup)
+    make_loss_recorder(setup, model)
+    rows = setup.train_indices[:8]
+    batch = next(setup.split.batches(rows, len(rows), setup.device))
+    few = Batch(torch.arange(len(rows), device=setup.device), batch.x, batch.y)
+    passes = ModelPasses(model, lambda: [few], setup.split.labels[rows], setup.objective, seed=0, epoch=1)
+    if hasattr(method, "selector"):
+        passes.table(method.selector())
+    if getattr(method, "uses_gradients", False):
+        passes.gradients()
+
+
+def shuffle(values: Ints, setup: TrainingSetup, epoch: int) -> Ints:
+    """The values in the order of (seed, epoch)."""
+    generator = make_generator(setup.options.seed, "order", epoch)
+    return values[torch.randperm(len(values), generator=generator).numpy()]
+
+
+def _finite_mean(values: Floats) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean(dtype=np.float64)) if len(finite) else None
+
+
+def _order_state(order: EpochOrder) -> dict[str, Any]:
+    weight = None if order.weight is None else order.weight.cpu()
+    return {"index": torch.from_numpy(order.index.copy()), "weight": weight, "steps": order.steps}
+
+
+def _to_tensor(value: Any) -> Any:
+    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+
+
+def _to_array(value: Any) -> Any:
+    return value.numpy().copy() if isinstance(value, Tensor) else value
