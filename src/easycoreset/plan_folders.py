@@ -60,6 +60,7 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     record = read_record(trained / STEP_RECORD)
     training = read_record(trained / "run.json")
+    summary = read_summary(trained / "run.json")
     chosen: dict[str, Any] = {}
     if "select" in cell["steps"]:
         place = step_folder(folder, "select", cell["steps"]["select"])
@@ -67,12 +68,15 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
         seconds += chosen["selection_seconds"]
     else:
         counts = cell["classes"]
-        chosen = {"kept": sum(counts), "class_counts": {"before": counts, "after": counts}, "selection_seconds": 0.0}
+        sampling = summary.get("sampling", {"mean_share": 1.0, "selection_seconds": 0.0})  # of a dynamic method
+        kept = round(sampling["mean_share"] * summary["samples"])
+        chosen = {"kept": kept, "class_counts": {"before": counts, "after": counts}}
+        chosen |= {"selection_seconds": sampling["selection_seconds"], "weights": sampling.get("weights", (1.0, 1.0))}
     history = read_history(trained / "history.jsonl")[-1:] if "val_fraction" in cell["options"] else []
     return {
         **cell,
         "chosen": chosen,
-        "trained": read_summary(trained / "run.json"),
+        "trained": summary,
         "training_options": training.get("options", {}),
         "scoring_options": _scoring_options(folder, cell),
         "validation": {name: line[name] for line in history for name in ("val_clean", "val_robust")},

@@ -22,6 +22,8 @@ NOT_OF_A_GRID = {  # why `compare` does not take an option of `train`
     "objective": "an axis: objectives",
     "eps": "of the objective: trades:eps=0.1; a grid's eps is the evaluation's",
     "coreset": "the methods choose, and file:PATH is a method",
+    "method": "an axis: methods, dynamic ones among them",
+    "fraction": "an axis: fractions",
     "allow_subset": "of a coreset",
     "seed": "an axis: seeds",
     "threads": "a step has one",

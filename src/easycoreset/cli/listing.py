@@ -21,9 +21,10 @@ def _member_tables(command: str) -> dict[str, Table]:
 
         return {"method": SELECTORS}
     if command == "train":
+        from easycoreset.dynamic import DYNAMIC_METHODS
         from easycoreset.objectives import OBJECTIVES
 
-        return {"objective": OBJECTIVES, **_data_table()}
+        return {"dynamic method": DYNAMIC_METHODS, "objective": OBJECTIVES, **_data_table()}
     if command == "score":
         from easycoreset.hardness import HARDNESS
         from easycoreset.objectives import OBJECTIVES
@@ -36,7 +37,8 @@ def _member_tables(command: str) -> dict[str, Table]:
     if command in ("compare", "run"):
         return {name: table for other in PARTS for name, table in _member_tables(other).items()}
     if command == "analyze":
-        return {**_member_tables("train"), **_member_tables("evaluate")}
+        tables = {**_member_tables("train"), **_member_tables("evaluate")}
+        return {name: table for name, table in tables.items() if name != "dynamic method"}
     if command == "export":
         from easycoreset.options.exporting import FORMATS
 

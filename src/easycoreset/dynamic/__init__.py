@@ -1,5 +1,6 @@
 """Dynamic methods choose the samples of each epoch before it begins. One file per family, one line each below."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -7,10 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from easycoreset.errors import UsageError, quote, require, suggest_name
-from easycoreset.members import load_member, spell_member, split_spec
-from easycoreset.selection import SELECTORS, Selector
+from easycoreset.members import find_member, load_member, spell_member, split_spec
+from easycoreset.selection import SELECTORS, Selector, load_selector
 from easycoreset.selection.geometry import GradientSum
 from easycoreset.tables import Coreset, Floats, Ints, Scores, kept_count
+from easycoreset.user_modules import is_user_spec
 
 DYNAMIC_METHODS = {
     "rs2": "easycoreset.dynamic.rs2:RS2",
@@ -152,11 +154,11 @@ class DynamicMethod(Protocol):
         ...
 
 
-def load_dynamic_method(spec: str, fraction: float | None = None) -> tuple[str, DynamicMethod]:
+def load_dynamic_method(spec: str) -> tuple[str, DynamicMethod]:
     """Load a dynamic method; return its canonical spelling and the method.
 
     Raises:
-        UsageError: unknown method or option; a fraction that the method does not take, or lacks.
+        UsageError: unknown method or option.
     """
     name = split_spec(spec)[0]
     if name in SELECTORS:
@@ -165,12 +167,39 @@ def load_dynamic_method(spec: str, fraction: float | None = None) -> tuple[str, 
             f"train with reselect:method={name}"
         )
     method: Any = load_member("method", spec, DYNAMIC_METHODS)
-    takes_fraction = getattr(method, "takes_fraction", None)
-    require(
-        takes_fraction is not False or fraction is None, "fraction", f"left out: {name} has its own share", fraction
-    )
-    require(takes_fraction is not True or fraction is not None, "fraction", f"given for {name}", fraction)
     return spell_member(name, method), method
+
+
+def has_own_share(method: DynamicMethod) -> bool:
+    """Whether the share that a method trains on comes out, rather than being asked for."""
+    return getattr(method, "takes_fraction", None) is False
+
+
+def check_fraction(name: str, method: DynamicMethod, fraction: float | None) -> None:
+    """Raise for a fraction that a method does not take, or that it lacks.
+
+    Raises:
+        UsageError: it is so.
+    """
+    require(fraction is None or not has_own_share(method), "fraction", f"left out: {name} has its own share", fraction)
+    lacks = fraction is None and getattr(method, "takes_fraction", False)
+    require(not lacks, "fraction", f"given for {name}", fraction)
+
+
+def is_dynamic(spec: str) -> bool:
+    """Whether a method chooses each epoch: one of `DYNAMIC_METHODS`, or a user's that takes one argument, the state."""
+    name = split_spec(spec)[0]
+    if name in DYNAMIC_METHODS or not is_user_spec(spec):
+        return name in DYNAMIC_METHODS
+    member = find_member("method", name, {})
+    call = member.__call__ if isinstance(member, type) else member
+    required = [p for p in inspect.signature(call).parameters.values() if p.default is p.empty and p.name != "self"]
+    return len(required) == 1
+
+
+def canonical_method(spec: str) -> str:
+    """The canonical spelling of a method, dynamic or static."""
+    return (load_dynamic_method(spec) if is_dynamic(spec) else load_selector(spec))[0]
 
 
 def columns_of(method: DynamicMethod) -> tuple[str, ...]:

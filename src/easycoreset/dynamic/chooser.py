@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from easycoreset.dynamic import EpochChoice, EpochState, Passes, check_choice, load_dynamic_method
+from easycoreset.dynamic import EpochChoice, EpochState, Passes, check_choice, check_fraction, load_dynamic_method
 from easycoreset.tables import Floats, Ints
 
 
@@ -22,7 +22,8 @@ class DynamicChooser:
     """
 
     def __init__(self, method: str, labels: Ints, fraction: float | None, seed: int, batch_size: int) -> None:
-        self.name, self.method = load_dynamic_method(method, fraction)
+        self.name, self.method = load_dynamic_method(method)
+        check_fraction(self.name, self.method, fraction)
         self.labels = labels
         self.fraction = fraction
         self.seed = seed

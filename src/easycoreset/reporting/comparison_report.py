@@ -24,6 +24,7 @@ from easycoreset.reporting.contrasts import (
     make_sensitivity_table,
     verdict_sentences,
 )
+from easycoreset.reporting.dynamic_methods import describe_dynamic_methods
 from easycoreset.reporting.epoch_counts import EPOCHS_NOTE, count_epochs, format_epochs
 from easycoreset.reporting.figures import describe_fractions, draw_cost, draw_curves, draw_frontiers
 from easycoreset.reporting.score_report import describe_scores
@@ -56,6 +57,7 @@ def describe_comparison(found: ComparisonResults) -> list[Section]:
         *describe_fractions(groups),
         Section("Robustness over eps", figures=draw_curves(groups)),
         _setting(results, cells),
+        *describe_dynamic_methods(cells),
         Section("Cost", [EPOCHS_NOTE, RS2_NOTE], figures=[draw_cost(results)], tables=[_costs(groups, results, cells)]),
         *([Section("Sensitivity of the declared contrasts", [SENSITIVITY_NOTE], tables=sensitivity)] * bool(declared)),
         *describe_strong_attacks(outcomes),
@@ -147,7 +149,7 @@ def _hardness(folder: Path, record: dict[str, Any], groups: Sequence[Group]) -> 
     keys = [cell["steps"]["score"] for cell in record["cells"] if "score" in cell["steps"]]
     folders = [step_folder(folder, "score", key) for key in keys]
     scored = next((scored for scored in folders if (scored / "scores.parquet").exists()), None)
-    fractions = sorted({group.fraction for group in groups if group.fraction < 1})
+    fractions = sorted({group.fraction for group in groups if 0 < group.fraction < 1})
     return [] if scored is None else without_brief(describe_scores(scored, fractions))
 
 
@@ -212,7 +214,7 @@ def _costs(groups: Sequence[Group], results: pa.Table, cells: Sequence[dict[str,
         name = "full (RS2, up to order)" if group.method == FULL else group.method
         where = [*settings.of(group.setting, group.method), name, group.budget]
         rows.append([*where, *format_epochs(group, epochs), *costs[*group.setting, group.method]])
-    names = [*settings.columns, "method", "budget", "epochs of training", "and of scoring"]
+    names = [*settings.columns, "method", "budget", "epochs of training", "and of choosing"]
     return DataTable("compute", [*names, "selection, s", "selection, MB"], rows)
 
 
@@ -223,7 +225,7 @@ def _class_counts(cells: Sequence[dict[str, Any]]) -> Section:
     for (data_set, method, fraction), cell in sorted(first.items()):
         where = f"{data_set}: " if several else ""
         counts = cell["chosen"]["class_counts"]
-        if method in (BASELINE, FULL) or not counts["before"]:
+        if method in (BASELINE, FULL) or "select" not in cell["steps"] or not counts["before"]:
             continue
         classes = list(range(len(counts["before"])))
         data = [

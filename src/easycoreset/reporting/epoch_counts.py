@@ -8,9 +8,10 @@ from easycoreset.statistics.settings import Setting
 
 EPOCHS_NOTE = (
     "Compute is counted in epochs, which are passes over all training samples: those of training alone, and together "
-    "with the scoring run, whose training and scoring epochs count the same; one scoring run serves all methods of its "
-    "seed. An epoch of adversarial training costs more by a factor of about its inner steps; passes for further "
-    "hardnesses are not counted."
+    "with what choosing took. That is the scoring run, whose training and scoring epochs count the same (one serves "
+    "all methods of its seed), or, for methods that choose while they train, their passes over all samples. An epoch "
+    "of adversarial training, and a pass with an attack, cost more by a factor of about their inner steps; passes for "
+    "further hardnesses are not counted."
 )
 
 
@@ -18,19 +19,20 @@ Counts = dict[tuple[Setting, str, str], tuple[float, float | None]]
 
 
 def count_epochs(cells: Sequence[Mapping[str, Any]]) -> Counts:
-    """(setting, method, budget) -> epochs of training, and with scoring (None if unknown)."""
+    """(setting, method, budget) -> epochs of training, and with scoring and passes (None if unknown)."""
     epochs_by_row: Counts = {}
     for cell in cells:
         total = sum(cell["chosen"]["class_counts"]["before"])
         updates, epochs = cell["updates"], cell["epochs"]
         batch_size = cell["training_options"].get("batch_size")
         scoring_epochs = cell["scoring_options"].get("epochs", 0)
+        passes = cell["trained"].get("sampling", {}).get("selection_passes", 0)
         if not total or batch_size is None:
             continue
         training = updates * batch_size / total if updates else epochs * cell["chosen"]["kept"] / total
         budget = f"{updates} updates" if updates else f"{epochs} epochs"
         setting = Setting(*(cell[name] for name in Setting._fields))
-        epochs_by_row[setting, cell["method"], budget] = (training, training + 2 * scoring_epochs)
+        epochs_by_row[setting, cell["method"], budget] = (training, training + 2 * scoring_epochs + passes)
     return epochs_by_row
 
 

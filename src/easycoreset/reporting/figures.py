@@ -9,7 +9,7 @@ from easycoreset.documents import Figure, Section
 from easycoreset.documents.plots import axes_layout, eps_layout, error_bars, line_trace
 from easycoreset.options.comparing import FULL
 from easycoreset.statistics import Group
-from easycoreset.statistics.settings import Setting, differing_fields, group_by_setting, label_setting
+from easycoreset.statistics.settings import OWN_SHARE, Setting, differing_fields, group_by_setting, label_setting
 
 
 def _settings(groups: Sequence[Group]) -> dict[Setting, list[Group]]:
@@ -76,6 +76,7 @@ def _largest_budget(groups: Sequence[Group]) -> list[Group]:
 
 def describe_fractions(groups: Sequence[Group]) -> list[Section]:
     """Accuracy against the fraction kept, where there are several."""
+    groups = [group for group in groups if group.fraction != OWN_SHARE]
     if len({group.fraction for group in groups if group.method != FULL}) < 2:
         return []
     numbers = _method_numbers(groups)

@@ -6,7 +6,7 @@ from typing import Any
 from easycoreset.console import format_objective
 from easycoreset.documents import Share
 from easycoreset.options.comparing import FULL
-from easycoreset.statistics.settings import Setting, differing_fields, differing_options
+from easycoreset.statistics.settings import OWN_SHARE, Setting, differing_fields, differing_options
 
 
 class SettingCells:
@@ -28,5 +28,6 @@ class SettingCells:
         values = [getattr(setting, name) for name in self._fields]
         options = [setting.options.get(name, "default") for name in self._options]
         objective = format_objective(setting.objective, self._objectives)
-        share = Share(1.0 if method == FULL else setting.fraction)
+        fraction = 1.0 if method == FULL else setting.fraction
+        share = "its own" if fraction == OWN_SHARE else Share(fraction)
         return [*values, *options, objective, share]

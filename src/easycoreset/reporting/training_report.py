@@ -8,6 +8,7 @@ from easycoreset.documents import Figure, Section
 from easycoreset.documents.plots import axes_layout, line_trace
 from easycoreset.documents.summaries import describe_outcomes, describe_run_summary
 from easycoreset.records import read_history, read_record
+from easycoreset.reporting.dynamic_methods import describe_sampling
 
 
 def describe_training(folder: Path) -> list[Section]:
@@ -18,7 +19,8 @@ def describe_training(folder: Path) -> list[Section]:
     summary = read_record(folder / "run.json").get("summary") if (folder / "run.json").exists() else None
     text = [] if summary is None else [describe_run_summary(summary)]
     plot = Figure("training loss by epoch", traces, axes_layout("epoch", "loss"))
-    return [Section("Training", text, figures=[plot], brief=True)]
+    training = Section("Training", text, figures=[plot], brief=True)
+    return [training, *(describe_sampling(summary, history) if summary is not None else [])]
 
 
 def describe_evaluation(folder: Path) -> list[Section]:

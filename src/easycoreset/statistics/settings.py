@@ -7,7 +7,13 @@ from easycoreset.options.comparing import FULL
 
 Item = TypeVar("Item")
 FIELDS = ("data", "model", "variant", "scoring")
+OWN_SHARE = 0.0  # as fraction: the method's share comes out, and is not asked for
 STEP_PREFIXES = ("score.", "select.")  # of the options in `scoring`
+
+
+def fits_all_fractions(method: str, fraction: float) -> bool:
+    """Whether a row is compared with those of every fraction: all data, or a method with a share of its own."""
+    return method == FULL or fraction == OWN_SHARE
 
 
 class Setting(NamedTuple):
@@ -17,7 +23,7 @@ class Setting(NamedTuple):
         data: the name of the data set.
         model: the model.
         objective: the training objective.
-        fraction: the share of the samples that is kept.
+        fraction: the share of the samples that is kept, or OWN_SHARE.
         variant: the options of training and evaluation that are off their defaults, as text.
         scoring: those of scoring and choosing; None for a row whose method reads no scores: it is in all such settings.
     """
@@ -57,7 +63,7 @@ class Setting(NamedTuple):
             other.objective,
             other.variant,
         )
-        fraction_fits = method == FULL or other.fraction == self.fraction
+        fraction_fits = fits_all_fractions(method, other.fraction) or other.fraction == self.fraction
         return same and fraction_fits and other.scoring in (None, self.scoring)
 
 
@@ -73,16 +79,20 @@ def group_by_setting(
     """
     listed = [(item, setting_of(item), method_of(item)) for item in items]
     groups: dict[Setting, list[Item]] = {}
-    for narrow in (True, False):  # settings of scored rows first, then of rows that fit none of these
-        for _, setting, method in listed:
-            is_narrow = method != FULL and setting.scoring is not None
-            if is_narrow == narrow and not any(other.holds(setting, method) for other in groups):
-                groups[setting._replace(scoring=setting.scoring or "")] = []
-    for item, setting, method in sorted(listed, key=lambda entry: entry[2] == FULL):
+    # settings of scored rows first, then of rows that fit none of these
+    for _, setting, method in sorted(listed, key=lambda entry: _breadth(entry[1], entry[2])):
+        if not any(other.holds(setting, method) for other in groups):
+            groups[setting._replace(scoring=setting.scoring or "")] = []
+    for item, setting, method in sorted(listed, key=lambda entry: fits_all_fractions(entry[2], entry[1].fraction)):
         for other, group in groups.items():
             if other.holds(setting, method):
                 group.append(item)
     return groups
+
+
+def _breadth(setting: Setting, method: str) -> int:
+    """0 for a row of one setting, 1 for one that reads no scores, 2 for one that fits all fractions."""
+    return 2 if fits_all_fractions(method, setting.fraction) else int(setting.scoring is None)
 
 
 def differing_fields(settings: Iterable[Setting]) -> list[str]:

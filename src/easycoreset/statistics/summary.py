@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from easycoreset.options.comparing import FULL
-from easycoreset.statistics.settings import Setting
+from easycoreset.statistics.settings import Setting, fits_all_fractions
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ def group_results(results: pa.Table) -> list[Group]:
             Group(*key, seeds=len(clean), clean=mean_std(list(clean.values())), robust=robust, main_eps=main_eps)
         )
     kinds = list(dict.fromkeys(group.setting[:3] for group in groups))
-    return sorted(groups, key=lambda group: (kinds.index(group.setting[:3]), group.method == FULL))
+    return sorted(
+        groups,
+        key=lambda g: (kinds.index(g.setting[:3]), fits_all_fractions(g.method, g.fraction), g.method == FULL),
+    )
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:

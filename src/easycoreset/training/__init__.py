@@ -74,7 +74,7 @@ def train(options: TrainOptions) -> nn.Module:
         finish_training(setup, model, options, history)
         summary = training_summary(setup, history)
         if sampling is not None:
-            summary |= {"sampling": sampling.summary()}
+            summary |= {"sampling": sampling.summary(history)}
         run.finish(summary=summary, options=run.record["options"])
         if is_main_process():
             delete_written(run.path / CHECKPOINT_FILE)

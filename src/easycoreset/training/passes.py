@@ -45,7 +45,8 @@ class ModelPasses:
         on_refresh: is given each refreshed column's name and values.
 
     Attributes:
-        count: forward passes over all rows so far, the steps of attacks among them.
+        count: passes over all rows so far.
+        forward: forward passes of the model in them, the steps of attacks among them.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class ModelPasses:
         self.autocast = autocast
         self.feature_layer = feature_layer
         self.on_refresh = on_refresh
-        self.count = 0.0
+        self.count = 0
+        self.forward = 0.0
 
     def refresh(self, column: str, clean: bool) -> Floats:
         """Measure a column of all rows, [n]: of the objective's losses with its attack, unless `clean`.
@@ -197,7 +199,9 @@ class ModelPasses:
             epoch=self.epoch,
             seed=self.seed,
         )
-        self.count += len({pass_of(measure) for measure in measures})
+        passes = len({pass_of(measure) for measure in measures})
+        self.count += passes
+        self.forward += passes
         merged = merge_processes(columns, device_of(self.model))
         folded: dict[str, Floats] = {}
         for measure in measures:
@@ -235,7 +239,8 @@ class ModelPasses:
             yield
         finally:
             handle.remove()
-            self.count += samples * world_size() / len(self.labels)
+            self.count += 1
+            self.forward += samples * world_size() / len(self.labels)
 
     def _last_layer(self) -> LastLayer:
         """The layer whose input is the features, found by two samples."""

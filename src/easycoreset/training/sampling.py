@@ -1,7 +1,7 @@
 """What the epochs of a training run are trained on: the same samples in each, or what a dynamic method chooses."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -111,8 +111,10 @@ class DynamicSampling:
         self.chooser = DynamicChooser(setup.method, labels, setup.fraction, options.seed, options.batch_size)
         self.columns = columns_of(self.chooser.method)
         self.times = np.zeros(len(setup.split), np.int32)  # how often each sample was trained on
-        self.passes = 0.0
+        self.passes = 0
+        self.forward_passes = 0.0  # the steps of attacks among them
         self.seconds = 0.0
+        self.weights = [1.0, 1.0]  # the lowest and the highest of any epoch
         self.left = EpochOrder(np.zeros(0, np.int64), None, 0)  # chosen, and not trained on yet
         self.order = self.left
         self.metrics: Metrics = {}
@@ -134,11 +136,15 @@ class DynamicSampling:
         choice = broadcast(choice)
         seconds = time.monotonic() - start
         self.passes += passes.count
+        self.forward_passes += passes.forward
         self.seconds += seconds
         self.metrics = self._describe(choice) | {
             "selection_passes": passes.count,
             "selection_seconds": seconds,
         }
+        if choice.weight is not None:
+            lowest, highest = float(choice.weight.min()), float(choice.weight.max())
+            self.weights = [min(self.weights[0], lowest), max(self.weights[1], highest)]
         self.chooser.previous = choice
         self.order = self._arrange(choice, epoch, steps_left)
         return self.order
@@ -161,7 +167,9 @@ class DynamicSampling:
             "previous": None if previous is None else {name: _to_tensor(value) for name, value in previous.items()},
             "times": torch.from_numpy(self.times.copy()),
             "passes": self.passes,
+            "forward_passes": self.forward_passes,
             "seconds": self.seconds,
+            "weights": list(self.weights),
             "metrics": dict(self.metrics),
         }
 
@@ -174,19 +182,31 @@ class DynamicSampling:
         self.order, self.left = (self._load_order(state[name]) for name in ("order", "left"))
         self.times = state["times"].numpy().copy()
         self.passes = state["passes"]
+        self.forward_passes = state["forward_passes"]
+        self.weights = list(state["weights"])
         self.seconds = state["seconds"]
         self.metrics = dict(state["metrics"])
         return self.order
 
-    def summary(self) -> dict[str, Any]:
-        """What training saw, for `run.json`: how many samples were trained on how often, and the cost of choosing."""
+    def summary(self, history: Sequence[Metrics]) -> dict[str, Any]:
+        """What training saw, for `run.json`: how many samples were trained on how often, and the cost of choosing.
+
+        Means are over the epochs of `history`; `changed` over those in which the choice did change.
+        """
         times = self.times[self.pool]
         values, counts = np.unique(times, return_counts=True)
+        shares = [line["share"] or 0.0 for line in history]
+        changed = [line["changed"] for line in history if line["changed"]]
         return {
             "method": self.chooser.name,
+            "weights": self.weights,
+            "mean_share": float(np.mean(shares)),
             "distinct_samples": int((times > 0).sum()),
             "times_trained": dict(zip(map(str, values.tolist()), counts.tolist(), strict=True)),
-            "selection_passes": round(self.passes, 3),
+            "changed": float(np.mean(changed)) if changed else 0.0,
+            **{name: mean_of(history, name) for name in ("present_loss", "present_loss_of_all", "median_age")},
+            "selection_passes": self.passes,
+            "forward_passes": round(self.forward_passes, 3),
             "selection_seconds": round(self.seconds, 2),
         }
 
@@ -261,7 +281,7 @@ def make_loss_recorder(setup: TrainingSetup, model: nn.Module) -> HardnessRecord
         UsageError: the method reads a column that training steps do not give.
     """
     assert setup.method is not None
-    method: Any = load_dynamic_method(setup.method, setup.fraction)[1]
+    method: Any = load_dynamic_method(setup.method)[1]
     plain = setup.objective_name == "standard" and getattr(method, "has_weights", None) is False
     std = normalisation_std(model)
     columns = columns_of(method)
@@ -288,7 +308,7 @@ def check_method(setup: TrainingSetup) -> None:
         UsageError: the model, the objective or a training step does not give it.
     """
     assert setup.method is not None
-    method: Any = load_dynamic_method(setup.method, setup.fraction)[1]
+    method: Any = load_dynamic_method(setup.method)[1]
     model = fresh_model(setup)
     make_loss_recorder(setup, model)
     rows = setup.train_indices[:8]
@@ -305,6 +325,12 @@ def shuffle(values: Ints, setup: TrainingSetup, epoch: int) -> Ints:
     """The values in the order of (seed, epoch)."""
     generator = make_generator(setup.options.seed, "order", epoch)
     return values[torch.randperm(len(values), generator=generator).numpy()]
+
+
+def mean_of(history: Sequence[Metrics], name: str) -> float | None:
+    """Mean of a metric over the epochs that have it."""
+    values = [value for line in history if (value := line[name]) is not None]
+    return float(np.mean(values)) if values else None
 
 
 def _finite_mean(values: Floats) -> float | None:

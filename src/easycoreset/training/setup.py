@@ -24,7 +24,7 @@ from easycoreset.data.cache import is_first_use
 from easycoreset.data.content_hashes import training_data_record
 from easycoreset.data.keyed_random import derive_seed
 from easycoreset.devices import with_index
-from easycoreset.dynamic import load_dynamic_method
+from easycoreset.dynamic.chooser import DynamicChooser
 from easycoreset.errors import EasycoresetWarning, UsageError, describe_error, quote, require
 from easycoreset.models import MODELS, SMALL_MODELS, build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for
@@ -232,7 +232,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     size = options.batch_size
     spec: str | None = getattr(options, "method", None)
     fraction: float | None = getattr(options, "fraction", None)
-    method = None if spec is None else load_dynamic_method(spec, fraction)[0]
+    method = None if spec is None else DynamicChooser(spec, source.splits["train"].labels, fraction, 0, size).name
     if method is None:
         steps = _count_steps(len(index), size)
     else:  # the updates of an epoch without samples that the last one left over

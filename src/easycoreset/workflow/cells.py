@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from easycoreset.attacks import load_attack
+from easycoreset.dynamic import has_own_share, is_dynamic, load_dynamic_method
 from easycoreset.errors import require
 from easycoreset.models import user_factory
 from easycoreset.objectives import load_objective
@@ -17,7 +18,7 @@ from easycoreset.options import (
 from easycoreset.options.comparing import FULL
 from easycoreset.options.groups import OPTIMIZER_DEFAULTS
 from easycoreset.selection import load_selector
-from easycoreset.statistics.settings import STEP_PREFIXES, Setting
+from easycoreset.statistics.settings import OWN_SHARE, STEP_PREFIXES, Setting
 from easycoreset.workflow.inputs import Data, Inputs
 from easycoreset.workflow.steps import KINDS, Step, check_options, result_defaults
 
@@ -35,7 +36,7 @@ class Cell:
         data: the data set.
         model: the model.
         method: the method in its canonical spelling, or `full`.
-        fraction: share of the samples that is kept.
+        fraction: share of the samples that is kept; OWN_SHARE for a method that is not asked.
         objective: the objective in its canonical spelling.
         epochs: budget in epochs (either this or updates).
         updates: budget in updates.
@@ -136,8 +137,13 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
     seed = values["seed"]
     objective = load_objective(values["objective"])[0]
     method, fraction, published = values["method"], values["fraction"], {}
+    dynamic: dict[str, Any] = {}  # the options of training by a method that chooses each epoch
     if method == FULL:
         fraction = 1.0
+    elif is_dynamic(method):
+        method, loaded = load_dynamic_method(method)
+        dynamic = {"method": method} | ({} if has_own_share(loaded) else {"fraction": fraction})
+        fraction = dynamic.get("fraction", OWN_SHARE)
     elif method.startswith("file:"):
         external, fraction = inputs.published(method, data)
         method, published = external.value, {"method": external}
@@ -145,9 +151,9 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         method = load_selector(method)[0]
     off = _off_default(values, training, {"evaluate.attack_precision": inputs.precision})
     chosen_by = {name: off.pop(name) for name in list(off) if name.startswith(STEP_PREFIXES)}
-    facts = f"{method} at {fraction:g}, {objective}, seed {seed}"
+    facts = f"{method} at {fraction:g}, {objective}, seed {seed}" if fraction else f"{method}, {objective}, seed {seed}"
     steps: dict[str, Step] = {}
-    if method != FULL:
+    if method != FULL and not dynamic:
         own = _options_of("score", values)
         requested = (values["method"], network, data, own.get("feature_layer"), own.get("hardness", ()))
         needs = None if published else inputs.needs(*requested)
@@ -168,6 +174,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         kind="train",
         options=shared["options"]
         | training
+        | dynamic
         | {"objective": objective, "seed": seed, "epochs": values["epochs"], "updates": values["updates"]},
         inputs=shared["inputs"] | ({"coreset": steps["select"]} if "select" in steps else {}),
         title=f"training on {facts}",

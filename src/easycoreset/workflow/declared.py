@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from easycoreset.dynamic import canonical_method
 from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.objectives import load_objective
 from easycoreset.options import CompareOptions
 from easycoreset.options.comparing import FULL
-from easycoreset.selection import load_selector
 from easycoreset.statistics.planned_contrasts import (
     BASELINE,
     CONTROL_METHODS,
@@ -175,7 +175,7 @@ def _row_name(method: str, grid: dict[Setting, Rows], spec: str) -> str:
     """The canonical name of a row's method."""
     row_names = dict.fromkeys(name for rows in grid.values() for name, _ in rows)
     is_canonical = method in row_names or method == FULL or method.startswith("file:")
-    name = method if is_canonical else load_selector(method)[0]
+    name = method if is_canonical else canonical_method(method)
     if name not in row_names:
         raise UsageError(
             f"contrast {quote(spec)}: the grid has no row {quote(method)}: {suggest_name(name, row_names)}"

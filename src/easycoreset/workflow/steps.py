@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from easycoreset.attacks import ATTACKS
+from easycoreset.dynamic import DYNAMIC_METHODS
 from easycoreset.hardness import CHEAP, HARDNESS
 from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
@@ -28,6 +29,7 @@ from easycoreset.user_modules import code_digest, is_user_spec
 
 MEMBERS: dict[str, Table] = {  # options that name members
     "method": SELECTORS,
+    "dynamic": DYNAMIC_METHODS,
     "objective": OBJECTIVES,
     "attack": ATTACKS,
     "hardness": HARDNESS,
@@ -125,7 +127,9 @@ class Step:
         given = {name: value for name, value in self.options.items() if name in defaults}
         uncounted = {name: (default, kind.formerly.get(name, default)) for name, default in defaults.items()}
         options = {name: value for name, value in given.items() if value not in uncounted[name]}
-        specs = [(name, spec) for name in MEMBERS for spec in _as_tuple(self.options.get(name, ()))]
+        specs = [(name, spec) for name in MEMBERS for spec in _as_tuple(self.options.get(name) or ())]
+        if self.kind == "train":
+            specs = [part for name, spec in specs for part in ([(name, spec)] if name != "method" else _dynamic(spec))]
         if self.kind == "score" and CHEAP in (self.options.get("hardness") or (CHEAP,)):
             specs += [("hardness", name) for name in HARDNESS]
         own = [spec for _, spec in specs] + [m for m in [self.options.get("model")] if m is not None]
@@ -233,6 +237,12 @@ def forget_code() -> None:
 @cache
 def _code(specs: tuple[str, ...]) -> str:
     return code_digest(spec for spec in specs if is_user_spec(spec))
+
+
+def _dynamic(spec: str) -> list[tuple[str, str]]:
+    """The dynamic method that training names, and the static one that it uses."""
+    static = split_spec(spec)[1].get("method")
+    return [("dynamic", spec), *([] if static is None else [("method", static.replace("/", ":"))])]
 
 
 def _as_tuple(value: Any) -> tuple[str, ...]:
