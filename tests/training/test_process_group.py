@@ -220,3 +220,29 @@ def test_other_commands_are_refused(tmp_path):
     _, err = process.communicate()
     assert process.returncode != 0 and named(err, "compare", "torchrun", "score", "train")
     assert not (tmp_path / "grid").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "fraction"),
+    [("rs2", 0.3), ("infobatch", None), ("acs-craig:every=2:warm=0.3", 0.3), ("easiest-now", 0.3), ("seta", None)],
+)
+def test_two_processes_train_on_the_rows_of_one(tmp_path, method, fraction):
+    """A model without batch norm: choices, counts and, up to rounding, weights of a single process."""
+    options = ["--data", "digits", "--model", "tests.support.dynamic:plain", "--epochs", "4", "--method", method]
+    options += [] if fraction is None else ["--fraction", fraction]
+    finish(torchrun(2, "-m", "easycoreset", "train", *options, "--quiet", "--out", tmp_path / "two"))
+    train(
+        data="digits",
+        model="tests.support.dynamic:plain",
+        epochs=4,
+        method=method,
+        fraction=fraction,
+        out=tmp_path / "one",
+    )
+    facts = [json.loads((tmp_path / n / "run.json").read_text())["summary"]["sampling"] for n in ("one", "two")]
+    for name in ("mean_share", "distinct_samples", "times_trained", "changed", "selection_passes"):
+        assert facts[0][name] == facts[1][name], name
+    assert facts[0]["present_loss_of_all"] == pytest.approx(facts[1]["present_loss_of_all"], rel=1e-4)
+    one, two = (load_model(tmp_path / n, "tests.support.dynamic:plain").state_dict() for n in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
