@@ -95,7 +95,17 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
         if key in values and values[key] != parsed:
             raise UsageError(f"{kind} {quote(spec)}: {key} is given twice, as {quote(values[key])} and {quote(parsed)}")
         values[key] = parsed
+    for key in required_fields(member):
+        if key not in values:
+            raise UsageError(f"{kind} {quote(name)} needs {key}: give {name}:{key}=VALUE")
     return typing.cast(Any, member)(**values)
+
+
+def required_fields(member: Any) -> list[str]:
+    """The options of a member's dataclass that have no default."""
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(member)
+    return [f.name for f in fields if f.init and f.default is missing and f.default_factory is missing]
 
 
 def spell_member(name: str, member: Any) -> str:
@@ -121,10 +131,12 @@ def describe_members(kind: str, table: Table) -> list[dict[str, str]]:
         member = find_member(kind, name, table)
         record = {"name": name, "options": "", "is": ""}
         if isinstance(member, type) and dataclasses.is_dataclass(member):
-            record["options"] = " ".join(f"{f.name}={f.default}" for f in dataclasses.fields(member) if f.init)
-            member = typing.cast(Any, member)()
+            required = required_fields(member)
+            fields = [f for f in dataclasses.fields(member) if f.init]
+            record["options"] = " ".join(f"{f.name}={'...' if f.name in required else f.default}" for f in fields)
+            member = typing.cast(Any, member) if required else typing.cast(Any, member)()
         record["is"] = getattr(member, "description", None) or (member.__doc__ or "").strip().split("\n")[0]
-        if hasattr(member, "needs"):
+        if hasattr(member, "needs") and not isinstance(member.needs, property):
             record |= {"needs": ", ".join(member.needs) or "nothing", "cost": member.cost}
         records.append(record)
     return records

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from easycoreset.console import log
 from easycoreset.errors import EasycoresetWarning, RunError, UsageError, quote, require, suggest_name
-from easycoreset.hardness import ForwardHardness, Outputs, provenance_of
+from easycoreset.hardness import Outputs, provenance_of
 from easycoreset.hardness.accumulator import EpochAccumulator
 from easycoreset.hardness.folds import fold_state, load_fold_state
 from easycoreset.hardness.gradient import AIGN
@@ -27,6 +27,7 @@ from easycoreset.hardness.online import (
     sample_weights,
 )
 from easycoreset.hardness.present_values import PresentValues
+from easycoreset.hardness.tdds import DifferenceWindows, RecordedChanges
 from easycoreset.tables import Floats, Ints, Scores
 
 CHECK_EVERY = 20  # steps between two checks of the declared loss, each of which waits for the device
@@ -101,7 +102,8 @@ class HardnessRecorder:
         self._measures = measures = load_online(hardness)
         prefix = "aign" if loss == "cross_entropy" else "grad_norm"
         self._gradient_measures = {m.name.replace("aign", prefix, 1): m for m in measures if isinstance(m, AIGN)}
-        forward = {m.column: m for m in measures if isinstance(m, ForwardHardness)}
+        forward = {m.column: m for m in measures if not isinstance(m, AIGN) and not (m.recorded_only or m.is_wide)}
+        self._changes = RecordedChanges(num_samples) if any(m.is_wide for m in measures) else None
         self._logit_measures = {name: m for name, m in forward.items() if not m.needs_features}
         self._feature_measures = {name: m for name, m in forward.items() if m.needs_features}
         self._accumulators = {
@@ -112,7 +114,8 @@ class HardnessRecorder:
         }
         # column of the scores, without "_online" -> (column of the trajectory, its fold)
         self._folds = {name: (name, m.fold()) for name, m in self._gradient_measures.items()}
-        self._folds |= {m.name: (m.column, m.fold()) for m in measures if not isinstance(m, AIGN)}
+        others = [m for m in measures if not isinstance(m, AIGN)]
+        self._folds |= {m.name: (m.column, DifferenceWindows() if m.is_wide else m.fold()) for m in others}
         self.epoch = 1
         self.nonfinite = dict[str, int]()
         self._observed = np.zeros(num_samples, np.int32)
@@ -233,6 +236,8 @@ class HardnessRecorder:
             self._accumulators["logits"].add(
                 [measure.measure(outputs) for measure in self._logit_measures.values()], index
             )
+            if self._changes is not None:
+                self._changes.add(outputs.p, index)
             if features is not None:
                 self._accumulators["features"].add([m.measure(outputs) for m in self._feature_measures.values()], index)
 
@@ -285,6 +290,9 @@ class HardnessRecorder:
                     values = accumulator.values().float().cpu().numpy()
                     self._last_values |= dict(zip(accumulator.columns, values, strict=True))
                 accumulator.clear()
+            changes = None if self._changes is None else self._changes.end_epoch()
+            if changes is not None:
+                self._last_values["tdds"] = changes
             if self.loss == "cross_entropy" and "loss" in self._last_values:
                 for column in self._accumulators["losses"].columns:
                     self._last_values.setdefault(column, self._last_values["loss"])
@@ -384,6 +392,7 @@ class HardnessRecorder:
             "gathered": {name: accumulator.state_dict() for name, accumulator in self._accumulators.items()},
             "folds": {name: fold_state(fold) for name, (_, fold) in self._folds.items()},
             "present": self._present.state_dict(),
+            "changes": None if self._changes is None else self._changes.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -406,6 +415,8 @@ class HardnessRecorder:
             for name, (_, fold) in self._folds.items():
                 load_fold_state(fold, state["folds"][name])
             self._present.load_state_dict(state.get("present", {}))
+            if self._changes is not None:
+                self._changes.load_state_dict(state["changes"])
             self.epoch = state["epoch"]
             self.nonfinite = dict(state["nonfinite"])
             self._recorded_columns = set(state["recorded"])

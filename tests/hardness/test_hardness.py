@@ -138,7 +138,7 @@ def test_every_measure_gives_a_finite_value_that_depends_on_its_sample_alone(nam
     assert len(whole) == 12 and whole.ndim == 1 + measure.is_wide and np.isfinite(whole).all()
     np.testing.assert_allclose(whole, parts, rtol=2e-3, atol=1e-5)
     fold = measure.fold()
-    for _ in range(2):
+    for _ in range(10):
         fold.add(torch.from_numpy(whole) if measure.is_wide else whole)
     assert fold.result().shape == (12,) and fold.result().dtype == np.float32 and np.isfinite(fold.result()).all()
     never = measure.fold()

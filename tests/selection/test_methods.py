@@ -8,15 +8,19 @@ one), where the seed decides.
 import contextlib
 import itertools
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import nnls
 from scipy.spatial.distance import cdist
+from scipy.stats import beta as beta_distribution
 from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 
 from easycoreset import Coreset, EasycoresetWarning, Scores, UsageError, choose
+from easycoreset.hardness import load_hardness
 
 pytestmark = pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")  # lost classes are not the question
 
@@ -425,7 +429,7 @@ def test_stratified_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("fraction", "dropped"), [(0.7, 0), (0.5, 0), (0.49, 10), (0.2, 10), (0.15, 10), (0.14, 30), (0.1, 30)]
+    ("fraction", "dropped"), [(0.7, 0), (0.5, 0), (0.4, 0), (0.39, 10), (0.2, 10), (0.15, 10), (0.14, 30), (0.1, 30)]
 )
 def test_beta_left_out_follows_the_fraction(fraction, dropped):
     values = np.random.default_rng(0).permutation(100).astype(float)
@@ -1176,3 +1180,138 @@ def test_more_rows(method):
                 assert score[pick] >= score[left].max() - 1e-5
                 left[pick] = False
                 score[near[pick]] -= weight[pick] * score[pick]
+
+
+def test_ccs_takes_the_cutoffs_of_its_data_set(caplog):
+    for data, fraction, beta in (
+        ("cifar100:DIR", 0.7, 0.1),
+        ("cifar100:DIR", 0.5, 0.2),
+        ("cifar100:DIR", 0.1, 0.5),
+        ("hf:imagenet-1k", 0.3, 0.2),
+        ("hf:imagenet-1k", 0.1, 0.3),
+        ("cifar10:DIR", 0.3, 0.1),
+        ("photos", 0.3, 0.1),
+    ):
+        scores = table(columns={"aum": np.arange(100)})
+        scores.provenance["data"] = data
+        caplog.clear()
+        with caplog.at_level("INFO", "easycoreset"):
+            choose(scores, method="ccs", fraction=fraction)
+        assert f"beta={beta:g}," in caplog.text, (data, fraction)
+
+
+# DUAL, TDDS, both ends, quotas by recall
+
+
+def naive_dual(p, first=30):
+    """Mean over windows of 10 of the first epochs of the deviation times the mean error, for one sample."""
+    p = np.asarray(p, np.float64)[:first]
+    windows = [p[k : k + 10] for k in range(len(p) - 9)] if len(p) >= 10 else [p]
+    return np.mean([np.std(w, ddof=1) * (1 - np.mean(w)) for w in windows])
+
+
+def folded(name, values):
+    """The fold of a measure, of values [epochs, N]."""
+    fold = load_hardness([name])[0].fold()
+    for epoch in values:
+        fold.add(epoch)
+    return fold.result()
+
+
+def test_dual_is_the_windows_deviation_times_its_mean_error():
+    np.testing.assert_allclose(folded("dual", np.array([[0.2], [0.6]])), [0.4 / np.sqrt(2) * 0.6], rtol=1e-6)
+    rng = np.random.default_rng(0)
+    for epochs in (2, 9, 10, 11, 29, 30, 31, 50):
+        p = rng.random((epochs, 20))
+        np.testing.assert_allclose(folded("dual", p), [naive_dual(row) for row in p.T], rtol=1e-5)
+        np.testing.assert_allclose(folded("dual:first=15", p), [naive_dual(row, 15) for row in p.T], rtol=1e-5)
+        np.testing.assert_allclose(folded("mean_error", p), 1 - p[:30].mean(0), rtol=1e-5)
+    gaps = rng.random((12, 1))
+    with_gap = np.insert(gaps, 5, np.nan, axis=0)
+    np.testing.assert_array_equal(folded("dual", gaps), folded("dual", with_gap))
+    assert np.isnan(folded("dual", np.array([[0.5]]))).all()
+
+
+def naive_tdds(p):
+    """As the authors' code computes it, for one sample's probabilities [epochs, classes]."""
+    p = np.asarray(p, np.float64)
+    d = [np.abs(p[t] * np.log((p[t] + 1e-8) / (p[t - 1] + 1e-8))).sum() for t in range(1, len(p))]
+    values = [np.linalg.norm(np.array(d[k : k + 9]) - np.mean(d[k : k + 9])) for k in range(len(d) - 8)]
+    count = len(values)
+    return sum(0.9 * 0.1 ** (count - 1 - j) * value for j, value in enumerate(values)) if values else np.nan
+
+
+def test_tdds_is_the_authors_moving_average_of_windows():
+    rng = np.random.default_rng(1)
+    for epochs in (9, 10, 11, 25):
+        p = rng.dirichlet(np.ones(4), (epochs, 6))
+        expected = [naive_tdds(p[:, i]) for i in range(6)]
+        np.testing.assert_allclose(folded("tdds", torch.from_numpy(p)), expected, rtol=1e-5)
+        assert np.isnan(expected).all() == (epochs == 9)
+    still = np.tile(rng.dirichlet(np.ones(4), (1, 3)), (12, 1, 1))
+    np.testing.assert_allclose(folded("tdds", torch.from_numpy(still)), 0, atol=1e-12)
+    steady = np.array([[[0.5 + 0.4 * (-1) ** t, 0.5 - 0.4 * (-1) ** t]] for t in range(12)])
+    np.testing.assert_allclose(folded("tdds", torch.from_numpy(steady)), 0, atol=1e-6)  # always as much
+
+
+def test_dual_draws_by_score_and_density():
+    """Over 4,000 draws of one of three samples: in proportion to score * Beta(m; a, b), by its standard errors."""
+    score = np.array([0.1, 0.2, 0.3])
+    m = np.array([0.2, 0.6, 0.9])
+    scores = table(columns={"dual": score, "mean_error": 1 - m})
+    b = 15 * (1 - m.mean()) * (1 - (2 / 3) ** 4)
+    weights = score * beta_distribution.pdf(m, 16 - b, b)
+    expected = weights / weights.sum()
+    draws = [int(choose(scores, method="dual", fraction=1 / 3, seed=seed).index[0]) for seed in range(4000)]
+    share = np.bincount(draws, minlength=3) / 4000
+    assert (np.abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / 4000) + 1e-9).all()
+    assert choose(scores, method="dual:sample=false", fraction=2 / 3).index.tolist() == [1, 2]
+    unseen = table(columns={"dual": [np.nan, 0.0, 0.3], "mean_error": [np.nan, 0.5, 0.5]})
+    for seed in range(20):
+        assert choose(unseen, method="dual", fraction=2 / 3, seed=seed).index.tolist() == [1, 2]
+
+
+def test_dual_prunes_towards_easier_samples_the_more_it_prunes():
+    rng = np.random.default_rng(0)
+    error = rng.random(400)
+    scores = table(columns={"dual": rng.random(400), "mean_error": error})
+    kept = {
+        f: np.mean([error[choose(scores, method="dual", fraction=f, seed=s).index].mean() for s in range(20)])
+        for f in (0.1, 0.5)
+    }
+    assert kept[0.1] < kept[0.5]
+
+
+def test_double_end_drops_the_hardest_then_keeps_the_hardest_of_the_rest():
+    scores = table(columns={"aign": np.arange(10), "aum": -np.arange(10)})
+    assert choose(scores, method="double-end:beta=0.25", fraction=0.3).index.tolist() == [5, 6, 7]
+    assert choose(scores, method="double-end:beta=0.0:by=aum", fraction=0.3).index.tolist() == [0, 1, 2]
+    assert choose(scores, method="double-end:beta=0.5", fraction=0.5).index.tolist() == [0, 1, 2, 3, 4]
+    for method in ("double-end", "double-end:beta=1.0", "double-end:beta=0.6"):
+        with pytest.raises(UsageError, match="beta"):
+            choose(scores, method=method, fraction=0.5)
+
+
+def test_quotas_by_recall_keep_more_of_what_is_misclassified():
+    labels = np.repeat([0, 1, 2], [20, 20, 10])
+    error = np.r_[np.full(20, 0.1), np.full(20, 0.3), np.full(10, 0.8)]
+    columns = {"mean_error": error, "aign": np.arange(50)}
+    scores = table(columns=columns, labels=labels)
+    recall = [(20 * 0.9 + 0.5) / 21, (20 * 0.7 + 0.5) / 21, (10 * 0.2 + 0.5) / 11]
+    demand = np.array([20, 20, 10]) * (1 - np.array(recall))
+    expected = 15 * demand / demand.sum()
+    kept = choose(scores, method="easycore:quota=recall", fraction=0.3)
+    counts = np.bincount(labels[kept.keep])
+    assert (np.abs(counts - expected) < 1).all() and counts.sum() == 15
+    for label in range(3):  # within each class the method's own choice
+        rows = np.flatnonzero(labels == label)
+        assert kept.index[labels[kept.index] == label].tolist() == rows[: counts[label]].tolist()
+    capped = choose(scores, method="random:quota=recall", fraction=0.8)
+    assert np.bincount(labels[capped.keep])[2] == 10 and len(capped) == 40
+    assert kept.provenance["method"] == "easycore:quota=recall"
+    p = np.tile([0.6, 0.3, 0.1], (50, 1))  # class 0 is right, the others wrong
+    robust = choose(replace(scores, probabilities_adv=p), method="random:quota=recall:recall=robust", fraction=0.4)
+    assert np.bincount(labels[robust.keep], minlength=3)[0] <= 1
+    for method in ("random:quota=all", "random:quota=recall:recall=mine", "random:recall=robust"):
+        with pytest.raises(UsageError, match="quota|recall"):
+            choose(scores, method=method, fraction=0.3)

@@ -19,6 +19,8 @@ from support.messages import named
 
 ALL_COLUMNS = (*HARDNESS, "curvature", "vog")  # the last two are planted until their measures are built
 
+REQUIRED = {"double-end": ":beta=0.0"}  # options without a default
+
 
 def table(values, labels=None, columns=()):
     values = np.asarray(values, np.float32)
@@ -62,7 +64,7 @@ def random_table():
 
 
 @pytest.mark.parametrize("per_class", [False, True])
-@pytest.mark.parametrize("method", SELECTORS)
+@pytest.mark.parametrize("method", [f"{name}{REQUIRED.get(name, '')}" for name in SELECTORS])
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 class TestContract:
     def test_size_range_order_and_seed(self, method, per_class, random_table):

@@ -31,12 +31,15 @@ HARDNESS = {
     "curvature": "easycoreset.hardness.curvature:Curvature",
     "grand_full": "easycoreset.hardness.parameters:GrandFull",
     "vog": "easycoreset.hardness.vog:VoG",
+    "dual": "easycoreset.hardness.confidence:Dual",
+    "mean_error": "easycoreset.hardness.confidence:MeanError",
+    "tdds": "easycoreset.hardness.tdds:TDDS",
     "objective_loss": "easycoreset.hardness.objective_loss:ObjectiveLoss",
 }
 Dtype = Literal["float32", "float64", "bfloat16"]
 Gradient = Literal["loss", "true_logit"] | None
 WIDE_MEMORY = 2**30  # bytes for the values and moments of a wide measure, in float32 and twice in float64
-CHEAP = "cheap"  # selects all measures that are not expensive
+CHEAP = "cheap"  # selects all measures that are neither expensive nor on request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,9 @@ class Hardness(abc.ABC):
         gradient: of what its pass needs the gradient with respect to the input: the loss or the true class's logit.
         needs_features: whether its pass needs the input of the last linear layer.
         expensive: whether it is measured on request only; `describe_cost` then says why.
+        online: whether a training step gives it, by its logits, features, input gradients or losses; a pass over clean
+            samples then needs no more either.
+        on_request: whether it is measured on request only although it costs nothing.
         recorded_only: whether only a training step gives it, and no pass over clean samples.
         is_wide: whether a sample has many values in an epoch, [B, d]: there is no column of the trajectory then, and
             they are folded after the training, from the weights of the scored epochs, as many samples at a time as fit
@@ -119,6 +125,8 @@ class Hardness(abc.ABC):
     gradient: Gradient = None
     needs_features: bool = False
     expensive: bool = False
+    online: bool = False
+    on_request: bool = False
     recorded_only: bool = False
     is_wide: bool = False
     scored_epochs: slice = slice(None)
@@ -161,6 +169,7 @@ class ForwardHardness(Hardness):
     description: str
     needs_features: bool = False
     counts_events: bool = False
+    online: bool = True
 
     def measure(self, outputs: Outputs) -> Tensor:
         """The values of one epoch, [B]."""
@@ -187,7 +196,7 @@ def load_hardness(specs: Sequence[str], in_training: bool = False) -> list[Hardn
         possible = [measure for measure in members if in_training or not measure.recorded_only]
         if spec != CHEAP and not possible:
             raise UsageError(f"hardness {quote(spec)} is recorded in training steps only (--mode online)")
-        measures += [measure for measure in possible if spec != CHEAP or not measure.expensive]
+        measures += [m for m in possible if spec != CHEAP or not (m.expensive or m.on_request)]
     names = [measure.name for measure in measures]
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate:

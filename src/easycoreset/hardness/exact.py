@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from easycoreset.attacks.ball import gradient_of
 from easycoreset.data import Batch
 from easycoreset.errors import UsageError
-from easycoreset.hardness import ForwardHardness, Gradient, Hardness, Outputs
+from easycoreset.hardness import Gradient, Hardness, Outputs
 from easycoreset.hardness.gradient import AIGN
 from easycoreset.models.folding import fold_batch_norm
 from easycoreset.models.last_layer import LastLayer, find_last_layer, float32_logits
@@ -193,7 +193,7 @@ def pass_of(measure: Hardness) -> tuple[str, bool]:
 
 def works_on_folded_model(measure: Hardness) -> bool:
     """Whether a measure is built in and does not run the model: it uses logits, features or input gradients."""
-    return isinstance(measure, AIGN | ForwardHardness) and not measure.expensive
+    return measure.online
 
 
 def normalisation_std(model: nn.Module) -> Tensor | None:

@@ -105,7 +105,8 @@ class ForgettingEvents:
 class WindowedDeviation:
     """Mean standard deviation (ddof 1) over all windows of 10 observed epochs; one window if there are fewer epochs.
 
-    He et al. 2023, whose code drops the last window. NaN if fewer than two epochs were observed.
+    He et al. 2023, whose code drops the last window. NaN if fewer than two epochs were observed. With `limit` only the
+    first observed epochs count; with `times_error` each window's deviation is multiplied by 1 minus its mean.
 
     >>> fold = WindowedDeviation()
     >>> fold.add(np.array([0.2])); fold.add(np.array([0.6]))
@@ -113,8 +114,10 @@ class WindowedDeviation:
     True
     """
 
-    def __init__(self, window: int = 10) -> None:
+    def __init__(self, window: int = 10, limit: int | None = None, times_error: bool = False) -> None:
         self.window = window
+        self.limit = limit
+        self.times_error = times_error
         self.ring = np.zeros((window, 0))
         self.sum = np.zeros(0)
         self.count = np.zeros(0, np.int64)
@@ -124,20 +127,26 @@ class WindowedDeviation:
             self.ring = np.zeros((self.window, len(values)))
             self.sum = np.zeros(len(values))
             self.count = np.zeros(len(values), np.int64)
-        rows = np.flatnonzero(np.isfinite(values))
+        seen = np.isfinite(values)
+        rows = np.flatnonzero(seen if self.limit is None else seen & (self.count < self.limit))
         self.ring[self.count[rows] % self.window, rows] = values[rows]
         self.count[rows] += 1
         full = rows[self.count[rows] >= self.window]
-        self.sum[full] += self.ring[:, full].std(0, ddof=1)
+        self.sum[full] += self._value(self.ring[:, full])
 
     def result(self) -> npt.NDArray[np.float32]:
         result = self.sum / np.maximum(self.count - self.window + 1, 1)
         for count in range(2, self.window):
             short = self.count == count
             if short.any():
-                result[short] = self.ring[:count, short].std(0, ddof=1)
+                result[short] = self._value(self.ring[:count, short])
         result[self.count < 2] = np.nan
         return result.astype(np.float32)
+
+    def _value(self, window: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The value of windows [epochs, n]."""
+        deviation = window.std(0, ddof=1)
+        return deviation * (1 - window.mean(0)) if self.times_error else deviation
 
 
 def fold_state(fold: Fold) -> dict[str, Any]:

@@ -16,9 +16,12 @@ ORDERS = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
 def spec_of_column(name: str) -> str:
     """The spelling of the measure that gives a column.
 
-    >>> spec_of_column("aign_l1_squared"), spec_of_column("loss")
-    ('aign:norm=l1:squared=true', 'loss')
+    >>> spec_of_column("aign_l1_squared"), spec_of_column("loss"), spec_of_column("dual_60")
+    ('aign:norm=l1:squared=true', 'loss', 'dual:first=60')
     """
+    start, _, number = name.rpartition("_")
+    if start and number.isdecimal():
+        return f"{start}:first={number}"
     words = {
         "squared": "squared=true",
         "model": "space=model",
@@ -39,6 +42,7 @@ class AIGN(Hardness):
     """
 
     gradient = "loss"
+    online = True
     norm: Literal["l1", "l2", "linf"] = "l2"
     squared: bool = False
     space: Literal["pixel", "model"] = "pixel"

@@ -16,6 +16,7 @@ class ObjectiveLoss(Hardness):
     name = "objective_loss"
     column = "objective_loss"
     recorded_only = True
+    online = True
 
     def measure(self, outputs: Outputs) -> Tensor:
         """Raise: no pass over clean samples gives it.

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from easycoreset.errors import UsageError, quote, require
-from easycoreset.hardness import ForwardHardness, Hardness, Outputs, load_hardness
+from easycoreset.hardness import Hardness, Outputs, load_hardness
 from easycoreset.hardness.gradient import AIGN
-from easycoreset.hardness.objective_loss import ObjectiveLoss
 from easycoreset.tables import Ints
 
 TOLERANCE = 0.015  # relative error of a sample's gradient against the declared loss's gradient (bf16 rounds)
@@ -27,11 +26,7 @@ def load_online(specs: Sequence[str]) -> list[Hardness]:
     """
     measures = load_hardness(specs, in_training=True)
     for measure in measures:
-        if (
-            not isinstance(measure, AIGN | ForwardHardness | ObjectiveLoss)
-            or measure.dtype != "float32"
-            or measure.expensive
-        ):
+        if not measure.online or measure.dtype != "float32":
             raise UsageError(
                 f"hardness recorded online must be computable in a training step, in float32; {quote(measure.name)} "
                 "is not"

@@ -97,7 +97,8 @@ def score(options: ScoreOptions) -> Scores:
     }
     with open_distributed_run_folder(options.out, "score", identity, **folder_options) as run:
         if not run.done:
-            log_costs(setup, measures, len(options.scored_epochs()))
+            if options.mode == "exact":
+                log_costs(setup, measures, len(options.scored_epochs()))
             _train_and_score(setup, options, measures, run)
         else:
             log.info("%s: training is finished already", options.out)

@@ -11,7 +11,7 @@ from easycoreset.errors import UsageError, require
 from easycoreset.feature_extraction import compute_features
 from easycoreset.hardness import ForwardHardness, Hardness, Workload, load_hardness
 from easycoreset.hardness.exact import normalisation_std
-from easycoreset.hardness.gradient import AIGN
+from easycoreset.hardness.gradient import spec_of_column
 from easycoreset.hardness.online import load_online
 from easycoreset.members import spell_member, split_spec
 from easycoreset.models.last_layer import find_last_layer
@@ -48,7 +48,7 @@ def spell_measure(measure: Hardness) -> str:
     """The spelling of a measure with its options other than the default; it identifies a run."""
     if isinstance(measure, ForwardHardness) or not dataclasses.is_dataclass(measure):
         return measure.name
-    return spell_member("aign" if isinstance(measure, AIGN) else measure.name, measure)
+    return spell_member(split_spec(spec_of_column(measure.name))[0], measure)
 
 
 def trajectory_measures(measures: Measures) -> list[Hardness]:

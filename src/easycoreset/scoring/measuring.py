@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,21 @@ from easycoreset.hardness import load_hardness
 from easycoreset.models import user_factory
 from easycoreset.models.saved import load_weights
 from easycoreset.options import MeasureOptions, ScoreOptions, accept_options, options_json
+from easycoreset.parquet import read_table
 from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
 from easycoreset.records import read_record
-from easycoreset.run_folders import open_run_folder
+from easycoreset.run_folders import RunFolder, open_run_folder
 from easycoreset.scoring.checkpoints import delete_temporary, kept_models, score_models
-from easycoreset.scoring.files import OUTPUT_NAMES, scores_file
-from easycoreset.scoring.measures import log_costs, scoring_batch_size, supported_measures
+from easycoreset.scoring.files import OUTPUT_NAMES, scores_file, trajectory_folder
+from easycoreset.scoring.measures import (
+    Measures,
+    log_costs,
+    scoring_batch_size,
+    supported_measures,
+    trajectory_measures,
+)
+from easycoreset.scoring.passes import write_trajectory
 from easycoreset.tables import Scores
 from easycoreset.training import TrainingSetup, fresh_model, prepare
 
@@ -46,6 +55,7 @@ def measure(options: MeasureOptions) -> Scores:
     ) as run:
         if not run.done:
             log_costs(setup, measures, len(epochs))
+            _copy_trajectory(options, run, measures, epochs)
             models = kept_models(setup, options.scores / "checkpoints", epochs)
             split = setup.source.splits[options.split]
             scores = score_models(setup, given, measures, run, split, epochs, models)
@@ -55,6 +65,23 @@ def measure(options: MeasureOptions) -> Scores:
             run.finish(summary={"columns": list(scores.columns), "rows": len(scores)}, provenance=scores.provenance)
             delete_temporary(run, given)
         return Scores.read(scores_file(run.path, options.split))
+
+
+def _copy_trajectory(options: MeasureOptions, run: RunFolder, measures: Measures, epochs: Sequence[int]) -> None:
+    """Copy the values of the run's trajectory, if it has all that the measures fold: no pass is needed then."""
+    columns = list(dict.fromkeys(measure.column for measure in trajectory_measures(measures)))
+    if not columns or any(measure.expensive for measure in trajectory_measures(measures)):
+        return
+    for number in epochs:
+        file = trajectory_folder(options.scores, options.split) / f"{number:04d}.parquet"
+        if not file.exists():
+            return
+        table = read_table(file, {"index": "integer"})
+        if not set(columns) <= set(table.column_names):
+            return
+        if not (trajectory_folder(run.path, options.split) / file.name).exists():
+            values = {column: table[column].to_numpy() for column in columns}
+            write_trajectory(trajectory_folder(run.path, options.split), number, values)
 
 
 def _scoring_options(record: dict[str, Any], options: MeasureOptions) -> ScoreOptions:

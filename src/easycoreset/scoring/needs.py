@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.hardness import HARDNESS, load_hardness
+from easycoreset.hardness.gradient import spec_of_column
+from easycoreset.members import split_spec
 from easycoreset.models.last_layer import find_last_layer
 from easycoreset.selection import Selector, required_inputs
 from easycoreset.tables.scores import ARRAYS
@@ -19,7 +21,7 @@ class MethodInputs(NamedTuple):
 
     Attributes:
         hardness: columns that a scoring run measures.
-        expensive: the columns of `hardness` that a scoring run measures on request only.
+        expensive: the measures of `hardness` that a scoring run measures on request only.
         arrays: names of saved features and probabilities.
         other: columns that no scoring run makes.
     """
@@ -41,12 +43,12 @@ def method_inputs(selector: Selector) -> MethodInputs:
     """The inputs that a selector declares; none for a user's selector that does not declare its inputs."""
     names = required_inputs(selector) or ()
     cheap = {measure.name for measure in load_hardness(())}
-    hardness = tuple(name for name in names if name in HARDNESS)
+    hardness = tuple(name for name in names if split_spec(spec_of_column(name))[0] in HARDNESS)
     return MethodInputs(
         hardness=hardness,
-        expensive=tuple(name for name in hardness if name not in cheap),
+        expensive=tuple(spec_of_column(name) for name in hardness if name not in cheap),
         arrays=tuple(name for name in names if name in ARRAYS),
-        other=tuple(name for name in names if name not in (*HARDNESS, *ARRAYS)),
+        other=tuple(name for name in names if name not in (*hardness, *ARRAYS)),
     )
 
 
@@ -75,7 +77,7 @@ def check_needs(
     if unknown := [name for name in needs.other if name not in measured]:
         suggestion = suggest_name(unknown[0], HARDNESS)
         raise UsageError(f"method {quote(method)} needs {quote(unknown[0])}, which no scoring run makes: {suggestion}")
-    if needs.arrays or any(load_hardness([name])[0].needs_features for name in needs.hardness):
+    if needs.arrays or any(load_hardness([spec_of_column(name)])[0].needs_features for name in needs.hardness):
         try:
             find_last_layer(model, images, feature_layer)
         except UsageError as error:

@@ -1,6 +1,7 @@
 """Selectors: (scores, count, seed) -> Coreset. One file per family, one line of `SELECTORS` per selector."""
 
 import os
+import typing
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from easycoreset.options import SelectOptions, accept_options, options_json
 from easycoreset.paths import is_plain_file, sha256_of_file
 from easycoreset.records import read_record
 from easycoreset.selection.published import read_published, read_sample_list
+from easycoreset.selection.recall_quota import OPTIONS as QUOTA_OPTIONS
+from easycoreset.selection.recall_quota import Recall, RecallQuota
 from easycoreset.tables import Coreset, Scores, kept_count
 from easycoreset.tables.coreset import find_lost_classes
 from easycoreset.tables.holdout import hold_out
@@ -53,6 +56,9 @@ SELECTORS = {
     "least_confidence": "easycoreset.selection.columns:LeastConfidence",
     "prob_gap": "easycoreset.selection.columns:ProbGap",
     "deepfool": "easycoreset.selection.columns:DeepFool",
+    "dual": "easycoreset.selection.dual:Dual",
+    "tdds": "easycoreset.selection.columns:TDDS",
+    "double-end": "easycoreset.selection.extremes:DoubleEnd",
 }
 
 
@@ -60,7 +66,7 @@ class Selector(Protocol):
     """Chooses `count` samples of a table; the same seed gives the same choice.
 
     Built-in selectors declare in `needs` the columns and arrays that they read, and in `cost` how their work grows
-    with n rows and d features.
+    with n rows and d features. Every method also takes `quota=recall` (see `RecallQuota`), a user's too.
     """
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -77,8 +83,18 @@ def load_selector(method: str, by: str | None = None, per_class: bool | None = N
     Raises:
         UsageError: unknown method or option, or an option that does not apply.
     """
-    selector = load_member("method", method, SELECTORS, by=by, per_class=per_class or None)
-    return spell_member(split_spec(method)[0], selector), selector
+    name, options = split_spec(method)
+    quota = {key: options.pop(key) for key in QUOTA_OPTIONS if key in options}
+    spec = ":".join([name, *(f"{key}={value}" for key, value in options.items())])
+    selector = load_member("method", spec, SELECTORS, by=by, per_class=per_class or None)
+    spelled = spell_member(name, selector)
+    if not quota:
+        return spelled, selector
+    require(quota.get("quota") == "recall", "quota", "recall, or left out", quota.get("quota"))
+    recall = quota.get("recall", "clean")
+    require(recall in ("clean", "robust"), "recall", "clean or robust", recall)
+    ending = "" if recall == "clean" else f":recall={recall}"
+    return f"{spelled}:quota=recall{ending}", RecallQuota(method=selector, recall=typing.cast(Recall, recall))
 
 
 def choose(

@@ -87,3 +87,9 @@ class DeepFool(HardEnd):
     """Keeps the smallest margin (Ducoffe & Precioso 2018), by FMN, which is tighter than their DeepFool."""
 
     column = "boundary"
+
+
+class TDDS(HardEnd):
+    """Keeps the samples whose predictions move least evenly within windows of 10 epochs (Zhang et al. 2024)."""
+
+    column = "tdds"

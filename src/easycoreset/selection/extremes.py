@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from easycoreset.console import log
+from easycoreset.errors import require
 from easycoreset.selection.row_selection import ColumnSelector, choose_rows, require_classes, sort_rows
 from easycoreset.tables import Coreset, Ints, Scores
 
@@ -84,6 +85,28 @@ class SLoCurves:
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         return Easiest(by="curvature", per_class=True)(scores, count, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubleEnd(ColumnSelector):
+    """Drops the hardest share `beta`, then keeps the hardest of the rest (ELFS, Zheng et al. 2025)."""
+
+    beta: float
+
+    def __post_init__(self) -> None:
+        require(0 <= self.beta < 1, "beta", "in [0, 1)", self.beta)
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        values = -scores[self.by]
+
+        def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
+            ordered = sort_rows(values, rows, rng)
+            dropped = int(np.floor(self.beta * len(rows)))
+            rule = f"at most {1 - n / len(rows):.4g}, so that {n} of {len(rows)} samples remain"
+            require(len(rows) - dropped >= n, "beta", rule, self.beta)
+            return ordered[dropped : dropped + n]
+
+        return choose_rows(scores, count, seed, order, per_class=self.per_class)
 
 
 def middle_out(n: int) -> Ints:

@@ -11,6 +11,12 @@ from easycoreset.selection.row_selection import ColumnSelector, choose_rows, int
 from easycoreset.tables import Coreset, Ints, Scores
 
 STRATA = 50
+BOUNDS = (0.6, 0.4, 0.25, 0.15, 0.0)  # between the published shares 70, 50, 30, 20 and 10%
+BETAS = {
+    "cifar10": (0.0, 0.0, 0.1, 0.1, 0.3),
+    "cifar100": (0.1, 0.2, 0.2, 0.4, 0.5),
+    "imagenet": (0.0, 0.1, 0.2, 0.2, 0.3),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +24,13 @@ class CCS:
     """Drops the hardest share beta, then keeps equal shares of strata of equal width (Zheng et al. 2023).
 
     Strata of the hardness `by` (AUM, as in the paper); the quota that a small one cannot fill goes to larger ones.
-    `beta` defaults to the paper's for CIFAR-10: 0 from half of the data on, 0.1 down to 15%, 0.3 below. Departures: the
-    last stratum is closed (the authors' `max * 1.0001` loses the hardest row if hardness is negative); never observed
-    samples belong to no stratum.
+    `beta` defaults to the paper's cutoff at the nearest published share, by data set: CIFAR-100's, ImageNet's, and
+    CIFAR-10's for all others (theirs are by AUM, whatever `by`; only that of CIFAR-10 at 10% was verified). Departures:
+    the last stratum is closed (the authors' `max * 1.0001` loses the hardest row if hardness is negative); samples that
+    were never observed belong to no stratum.
     """
 
+    version: ClassVar[int] = 2
     cost: ClassVar[str] = "n log n"
     by: str = "aum"
     beta: float | None = None
@@ -38,9 +46,10 @@ class CCS:
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]
-        beta = choose_beta(count / len(scores)) if self.beta is None else self.beta
-        if self.beta is None:
-            log.info("ccs: the hardest %.0f%% are dropped first (beta=%g)", 100 * beta, beta)
+        beta = self.beta
+        if beta is None:
+            published, beta = choose_beta(count / len(scores), str(scores.provenance.get("data", "")))
+            log.info("ccs: the hardest %.0f%% are dropped first (beta=%g, of %s)", 100 * beta, beta, published)
         observed = int(np.sum(~np.isnan(values)))
         remaining = observed - int(np.floor(beta * observed))
         if remaining < count <= observed:
@@ -76,9 +85,15 @@ class Stratified(ColumnSelector):
         return choose_rows(scores, count, seed, order, per_class=self.per_class)
 
 
-def choose_beta(fraction: float) -> float:
-    """The paper's beta for CIFAR-10 when `fraction` is kept."""
-    return 0.0 if fraction >= 0.5 else 0.1 if fraction >= 0.15 else 0.3
+def choose_beta(fraction: float, data: str) -> tuple[str, float]:
+    """The data set whose beta is taken, and the paper's beta at the published share nearest to `fraction`.
+
+    >>> choose_beta(0.3, "cifar100:data"), choose_beta(0.5, "photos"), choose_beta(0.1, "cifar10")
+    (('cifar100', 0.2), ('cifar10', 0.0), ('cifar10', 0.3))
+    """
+    name = data.partition(":")[0]
+    known = name if name in BETAS else "imagenet" if "imagenet" in data.lower() else "cifar10"
+    return known, next(beta for bound, beta in zip(BOUNDS, BETAS[known], strict=True) if fraction >= bound)
 
 
 def equal_width(values: np.ndarray, strata: int) -> Ints:
