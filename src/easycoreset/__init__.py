@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from easycoreset.tables import Coreset, Scores
     from easycoreset.tables.indexed import with_index
     from easycoreset.training import train
+    from easycoreset.training.epoch_sampler import EpochSampler
     from easycoreset.workflow.analyzing import analyze
     from easycoreset.workflow.comparing import Comparison, compare
     from easycoreset.workflow.running import run
@@ -33,6 +34,7 @@ _MODULES = {
     "Comparison": "workflow.comparing",
     "Coreset": "tables",
     "EasycoresetWarning": "errors",
+    "EpochSampler": "training.epoch_sampler",
     "Evaluation": "evaluation",
     "HardnessRecorder": "recorder",
     "RunError": "errors",
@@ -60,6 +62,7 @@ __all__ = [
     "Comparison",
     "Coreset",
     "EasycoresetWarning",
+    "EpochSampler",
     "Evaluation",
     "HardnessRecorder",
     "RunError",

@@ -136,6 +136,11 @@ class HardnessRecorder:
         return [f"{name}_online" for name in self._folds]
 
     @property
+    def present_columns(self) -> list[str]:
+        """Columns that have a value in each epoch, for `latest`."""
+        return list(dict.fromkeys(f"{column}_online" for column, _ in self._folds.values()))
+
+    @property
     def recording(self) -> bool:
         """Whether this epoch is recorded."""
         return self.epoch % self.every == 0 and (self.first is None or self.epoch <= self.first)
@@ -339,10 +344,10 @@ class HardnessRecorder:
 
     def _column_name(self, column: str) -> str:
         """The name of a recorded column without its ending."""
-        known = {f"{name}_online": name for name, _ in self._folds.values()}
+        known = self.present_columns
         if column not in known:
             raise UsageError(f"{quote(column)} is not recorded here: {suggest_name(column, known)}")
-        return known[column]
+        return column.removesuffix("_online")
 
     def scores(self, labels: Any = None, sample_ids: Sequence[str] | None = None) -> Scores:
         """The folded values of the recorded epochs, as a table for `select`.

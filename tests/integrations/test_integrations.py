@@ -384,6 +384,17 @@ def test_accelerate_equals_the_plain_loop(accumulate, lr):
     assert_same(found, expected)
 
 
+@THIRD_PARTY
+def test_the_examples_of_dynamic_methods_learn_with_fewer_steps():
+    pytest.importorskip("lightning")
+    from examples import dynamic_lightning, dynamic_loop
+
+    for method, fraction in (("infobatch", None), ("rs2", 0.5)):
+        assert dynamic_loop.main(method, fraction, epochs=8) > 0.9
+    sampler = dynamic_lightning.main(epochs=4)
+    assert sampler.recorder.epoch == 5 and np.isfinite(sampler.recorder.latest("objective_loss_online")).all()
+
+
 @pytest.mark.parametrize(
     ("module", "library", "extra"), [("lightning", "lightning", "lightning"), ("huggingface", "transformers", "hf")]
 )

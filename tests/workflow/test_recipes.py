@@ -29,7 +29,7 @@ def cifar(tmp_path):
 
 @WARNS
 def test_recipes_are_fixed(cifar):
-    assert set(recipe_names()) == {*SMALL_RECIPES, *PAPER, "cifar10-main", "cifar100-main"}
+    assert set(recipe_names()) == {*SMALL_RECIPES, *PAPER, "cifar10-main", "cifar100-main", "cifar10-dynamic"}
     cells = plan("cifar10-quick", data=cifar).cells
     assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
     assert {(c.main_eps, c.variant, c.scoring or "") for c in cells} == {
@@ -237,10 +237,10 @@ def test_dry_run_writes_nothing(tmp_path, cli):
 
 @pytest.mark.slow
 def test_every_method_that_scoring_can_serve(tmp_path, cli, inline):
-    methods = list(SELECTORS)
+    methods = [f"{name}:beta=0.1" if name == "double-end" else name for name in SELECTORS]
     methods += ["craig:gradients=adversarial", "gradmatch:gradients=adversarial", "stratified:per_class=true"]
     common = ["--methods", ",".join(methods), "--fractions", "0.1", "--updates", "2", "--seeds", "1"]
-    small = ["--score.epochs", "2", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--controls", "full"]
+    small = ["--score.epochs", "10", "--eps", "0.1", "--attack", "fgsm", "--limit", "20", "--controls", "full"]
     assert cli("compare", "--data", "digits", *common, *small, "--out", tmp_path / "grid").code == 0
     rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
     assert [row["method"] for row in rows] == [*methods, "full"]

@@ -20,6 +20,7 @@ class InfoBatch:
     in the last eighth of the budget everything is trained on. `normalise` divides the weights by their mean.
     """
 
+    columns: ClassVar[tuple[str, ...]] = (LOSS,)
     takes_fraction: ClassVar[bool] = False
     has_weights: ClassVar[bool] = True
     drop: float = 0.5

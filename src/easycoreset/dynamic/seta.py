@@ -19,6 +19,7 @@ class SeTa:
     eighth of the budget the random share is trained on whole. Rows never seen are trained on.
     """
 
+    columns: ClassVar[tuple[str, ...]] = (LOSS,)
     takes_fraction: ClassVar[bool] = False
     has_weights: ClassVar[bool] = False
     drop: float = 0.1

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from easycoreset.errors import UsageError, require
@@ -50,6 +51,10 @@ class CompareOptions(
     """Controls added to the methods: all data at the same budgets, class-balanced random, both, or none."""
     fractions: Sequence[float] = field(default=(), metadata=UNIQUE | SHARE)
     """Shares of the samples that are kept, comma-separated."""
+    scores: str | None = None
+    """Scores instead of a scoring run: a score table or its folder; `{seed}` in the path stands for the seed."""
+    features: Path | None = None
+    """Features from elsewhere, for methods that read features: .npy in index order, or .parquet with sample ids."""
     objectives: Sequence[str] = field(default=("standard",), metadata=UNIQUE)
     """Training objectives, comma-separated."""
     epochs: Sequence[int] = field(default=(), metadata=UNIQUE | AT_LEAST_1)

@@ -200,6 +200,8 @@ class SelectionOptions:
     """A list of indices or sample ids that are not selected, as an audit's page writes it."""
     keep_leaked: bool = False
     """Also select from samples whose exact copies are in the test split; without it they are left out."""
+    features: Path | None = None
+    """Features from elsewhere, for methods that read features: .npy in index order, or .parquet with sample ids."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,7 @@ def check_needs(
     images: Tensor,
     feature_layer: str | None = None,
     measured: Sequence[str] = (),
+    has_features: bool = False,
 ) -> MethodInputs:
     """Check that a scoring run of the model provides the inputs of a method, and return them.
 
@@ -69,11 +70,14 @@ def check_needs(
         images: [B,C,H,W], to find the model's last layer.
         feature_layer: name of the layer whose input is the features; None for the last linear layer.
         measured: further columns that the scoring run is asked for.
+        has_features: whether the clean features come from elsewhere.
 
     Raises:
         UsageError: the method needs a column that no scoring run makes, or features that the model does not have.
     """
     needs = method_inputs(selector)
+    if has_features:
+        needs = needs._replace(arrays=tuple(name for name in needs.arrays if name != "features"))
     if unknown := [name for name in needs.other if name not in measured]:
         suggestion = suggest_name(unknown[0], HARDNESS)
         raise UsageError(f"method {quote(method)} needs {quote(unknown[0])}, which no scoring run makes: {suggestion}")

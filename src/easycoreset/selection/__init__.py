@@ -22,6 +22,7 @@ from easycoreset.selection.recall_quota import OPTIONS as QUOTA_OPTIONS
 from easycoreset.selection.recall_quota import Recall, RecallQuota
 from easycoreset.tables import Coreset, Scores, kept_count
 from easycoreset.tables.coreset import find_lost_classes
+from easycoreset.tables.foreign_features import with_features
 from easycoreset.tables.holdout import hold_out
 from easycoreset.versions import versions
 
@@ -108,6 +109,7 @@ def choose(
     val_fraction: float | None = None,
     exclude: Path | None = None,
     keep_leaked: bool = False,
+    features: Path | None = None,
 ) -> Coreset:
     """Choose a coreset in memory.
 
@@ -121,6 +123,7 @@ def choose(
         val_fraction: share held out for validation, as in `train`; `fraction` is of the rest.
         exclude: file with indices or sample ids to leave out; `fraction` is of the rest.
         keep_leaked: do not leave out samples that are also in the test split.
+        features: file of features from elsewhere (`with_features` says which).
 
     Raises:
         UsageError: unknown method, column or option; fraction outside (0, 1].
@@ -131,6 +134,8 @@ def choose(
         "left out with method file:, which reads a finished coreset",
         exclude,
     )
+    if features is not None:
+        scores = with_features(scores, features)
     eligible = _eligible(scores, val_fraction, exclude)
     require(bool(eligible.any()), "exclude", "a list that does not exclude all samples", str(exclude))
     pool = eligible if scores.in_test is None or keep_leaked else eligible & ~scores.in_test
@@ -226,6 +231,7 @@ def select(options: SelectOptions) -> Coreset:
         val_fraction=options.val_fraction,
         exclude=options.exclude,
         keep_leaked=options.keep_leaked,
+        features=options.features,
     )
     make_writable_folder(options.out.parent)
     record = {

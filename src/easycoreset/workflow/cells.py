@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from easycoreset.attacks import load_attack
 from easycoreset.dynamic import has_own_share, is_dynamic, load_dynamic_method
 from easycoreset.errors import require
@@ -17,10 +19,11 @@ from easycoreset.options import (
 )
 from easycoreset.options.comparing import FULL
 from easycoreset.options.groups import OPTIMIZER_DEFAULTS
-from easycoreset.selection import load_selector
+from easycoreset.paths import sha256_of_file
+from easycoreset.selection import load_selector, required_inputs
 from easycoreset.statistics.settings import OWN_SHARE, STEP_PREFIXES, Setting
 from easycoreset.workflow.inputs import Data, Inputs
-from easycoreset.workflow.steps import KINDS, Step, check_options, result_defaults
+from easycoreset.workflow.steps import KINDS, External, Step, check_options, result_defaults
 
 SCORING_EPOCHS = 15
 TRAINING_ONLY = ("schedule", "ema")  # training options for which a scoring run uses its defaults
@@ -154,14 +157,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
     facts = f"{method} at {fraction:g}, {objective}, seed {seed}" if fraction else f"{method}, {objective}, seed {seed}"
     steps: dict[str, Step] = {}
     if method != FULL and not dynamic:
-        own = _options_of("score", values)
-        requested = (values["method"], network, data, own.get("feature_layer"), own.get("hardness", ()))
-        needs = None if published else inputs.needs(*requested)
-        if not published and (needs is None or any(needs)):
-            steps["score"] = _scoring_step(values, training, shared, seed)
-        if needs is not None and (needs.expensive or needs.features):
-            steps["measure"] = _measuring_step(values, steps["score"], shared, needs.expensive, needs.features)
-        scores = {name: steps[kind] for name, kind in (("scores", "score"), ("measured", "measure")) if kind in steps}
+        scores = {} if published else _scores_of(values, training, shared, inputs, network, data, steps)
         choice = {"fraction": fraction, "seed": seed, "val_fraction": values["val_fraction"]}
         choice |= {} if published else {"method": method}
         steps["select"] = Step(
@@ -179,6 +175,8 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         inputs=shared["inputs"] | ({"coreset": steps["select"]} if "select" in steps else {}),
         title=f"training on {facts}",
     )
+    read = {"scores", "features"} & set(steps["select"].inputs) if "select" in steps else set[str]()
+    given = {f"select.{name}": str(values[name]) for name in read if values[name]}
     main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
     evaluations = _evaluations(values, steps["train"], data, model, main_eps, inputs.precision, facts)
     for step in (*steps.values(), *(step for step, _ in evaluations)):
@@ -193,11 +191,40 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         updates=values["updates"],
         seed=seed,
         options=off,
-        chosen_by=chosen_by if "score" in steps else None,
+        chosen_by=chosen_by | given if read else None,
         main_eps=main_eps,
         steps=steps,
         evaluations=tuple(evaluations),
     )
+
+
+def _scores_of(
+    values: Mapping[str, Any],
+    training: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    inputs: Inputs,
+    network: nn.Module,
+    data: Data,
+    steps: dict[str, Step],
+) -> dict[str, Step | External]:
+    """The scores and features that a method chooses by, as inputs of its step; new steps are added to `steps`."""
+    method, seed, features = values["method"], values["seed"], values["features"]
+    own = _options_of("score", values)
+    requested = (method, network, data, own.get("feature_layer"), own.get("hardness", ()))
+    needs = None if values["scores"] else inputs.needs(*requested, has_features=features is not None)
+    reads = required_inputs(load_selector(method)[1])
+    given: dict[str, Step | External] = {}
+    if features is not None and (reads is None or "features" in reads):
+        given["features"] = External(str(features.resolve()), sha256_of_file(features))
+    if values["scores"]:
+        if reads is None or reads:
+            given["scores"] = inputs.given_scores(values["scores"], seed, method, data, "features" in given)
+        return given
+    if needs is None or any(needs):
+        steps["score"] = _scoring_step(values, training, shared, seed)
+    if needs is not None and (needs.expensive or needs.features):
+        steps["measure"] = _measuring_step(values, steps["score"], shared, needs.expensive, needs.features)
+    return given | {name: steps[kind] for name, kind in (("scores", "score"), ("measured", "measure")) if kind in steps}
 
 
 def _training_options(values: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:

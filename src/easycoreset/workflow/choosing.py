@@ -58,7 +58,7 @@ def _read_scores(options: ChooseOptions) -> Scores:
     """The table that the method reads."""
     if options.scores is None:
         return unscored_table(open_data(options)[1])
-    scores = Scores.read(scores_file(options.scores, "train"))
+    scores = Scores.read(options.scores)
     if options.measured is None:
         return scores
     measured = Scores.read(scores_file(options.measured, "train"))

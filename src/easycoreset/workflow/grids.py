@@ -26,7 +26,7 @@ OF_THE_PLAN = {  # options of these steps that the plan gives
         *READING_FIELDS,
     },
     "select": {
-        *("data", "scores", "measured", "method", "exclude", "fraction", "seed", "val_fraction", "out"),
+        *("data", "scores", "measured", "method", "exclude", "features", "fraction", "seed", "val_fraction", "out"),
         *READING_FIELDS,
     },
     "evaluate": {
@@ -43,7 +43,19 @@ AXES = {  # option of `compare` with several values -> the option of a cell with
     "updates": "updates",
     "epochs": "epochs",
 }
-SHARED = (*TRAINING_AXES, *READING_FIELDS, "init", "norm", "attack", "eps", "main_eps", "limit", "strong")
+SHARED = (
+    *TRAINING_AXES,
+    *READING_FIELDS,
+    "init",
+    "scores",
+    "features",
+    "norm",
+    "attack",
+    "eps",
+    "main_eps",
+    "limit",
+    "strong",
+)
 Combination = tuple[Any, ...]  # the seed, then (option, value) of every axis
 NEUTRAL_TRAINING = tuple(set(field_names(TrainingOptions)) - set(TRAINING_AXES))
 

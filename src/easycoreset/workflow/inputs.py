@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from easycoreset.console import log
 from easycoreset.data import Source, data_name, has_image_files, make_path_absolute
 from easycoreset.data.unscored import unscored_table
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, quote
 from easycoreset.hardness import load_hardness
 from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import card_for
@@ -20,6 +20,8 @@ from easycoreset.paths import sha256_of_file
 from easycoreset.scoring.needs import MethodInputs, check_needs
 from easycoreset.selection import load_selector, required_inputs
 from easycoreset.selection.published import read_published
+from easycoreset.tables import Scores, check_same_data
+from easycoreset.tables.scores import ARRAYS, find_scores
 from easycoreset.training.initial_weights import PRETRAINED, model_name_in, read_initial_weights
 from easycoreset.training.setup import choose_device, open_for_device, use_autocast
 from easycoreset.user_modules import code_digest
@@ -72,6 +74,7 @@ class Inputs:
     _data: dict[Any, Data] = field(default_factory=dict[Any, Data])
     _models: dict[Any, tuple[str, External | None, nn.Module]] = field(default_factory=dict[Any, Any])
     _needs: dict[Any, MethodInputs | None] = field(default_factory=dict[Any, Any])
+    _given: dict[Path, tuple[External, Scores]] = field(default_factory=dict[Path, Any])
     _published: dict[Any, tuple[External, float]] = field(default_factory=dict[Any, Any])
 
     def __post_init__(self) -> None:
@@ -116,18 +119,26 @@ class Inputs:
         return self._models[key]
 
     def needs(
-        self, method: str, model: nn.Module, data: Data, feature_layer: str | None, hardness: tuple[str, ...]
+        self,
+        method: str,
+        model: nn.Module,
+        data: Data,
+        feature_layer: str | None,
+        hardness: tuple[str, ...],
+        has_features: bool = False,
     ) -> MethodInputs | None:
         """What a method reads of a scoring run that measures `hardness`; None for a user's method that does not say.
+
+        With `has_features`, features themselves come from elsewhere.
 
         Raises:
             UsageError: a scoring run of this model does not provide it.
         """
-        key = (method, id(model), data.external.key, feature_layer, hardness)
+        key = (method, id(model), data.external.key, feature_layer, hardness, has_features)
         if key not in self._needs:
             name, selector = load_selector(method)
             measured = [measure.name for measure in load_hardness(hardness)] if hardness else []
-            needs = check_needs(name, selector, model, data.images, feature_layer, measured)
+            needs = check_needs(name, selector, model, data.images, feature_layer, measured, has_features)
             self._needs[key] = None if required_inputs(selector) is None else needs
         return self._needs[key]
 
@@ -144,6 +155,36 @@ class Inputs:
             fraction = len(read_published(path, table)) / len(table)
             self._published[key] = External(f"file:{path}", sha256_of_file(path)), fraction
         return self._published[key]
+
+    def given_scores(self, path: str, seed: int, method: str, data: Data, has_features: bool) -> External:
+        """The scores that are given for a seed, for a method that they must suffice for.
+
+        Raises:
+            UsageError: the file is missing, not of this data, or lacks what the method reads.
+        """
+        file = find_scores(Path(path.replace("{seed}", str(seed))))
+        if file not in self._given:
+            scores = Scores.read(file)
+            split = data.source.splits["train"]
+            check_same_data(
+                scores.provenance,
+                split.fingerprint,
+                "train",
+                f"scores {file}",
+                (scores.sample_ids, scores.labels),
+                (split.sample_ids, split.labels),
+            )
+            self._given[file] = (External(str(file.resolve()), sha256_of_file(file)), scores)
+        external, scores = self._given[file]
+        name, selector = load_selector(method)
+        for column in required_inputs(selector) or ():
+            has_array = column in ARRAYS and (
+                getattr(scores, column) is not None or (column == "features" and has_features)
+            )
+            is_online = name.startswith("easycore") and f"{column}_online" in scores.columns
+            if not (has_array or is_online or column in scores.columns):
+                raise UsageError(f"method {quote(name)} needs {quote(column)}, which the given scores {file} lack")
+        return external
 
 
 def describe_other_data(step: Step) -> str:

@@ -75,7 +75,7 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
     check_attacks(options.attack, options.eps)
     choices = choose_defaults(options)
     options = choices.options
-    for name in ("exclude", "wrong"):
+    for name in ("exclude", "wrong", "features"):
         check_sample_list(name, getattr(options, name), choices.source)
     inputs = Inputs(options.device, options.download, options.num_workers)
     data = inputs.open(options.data, {name: getattr(options, name) for name in READING_FIELDS})
@@ -94,18 +94,19 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
         title="auditing",
     )
     method = load_selector(options.method, per_class=options.per_class or None)[0]
-    needs = inputs.needs(method, network, data, None, ())
+    needs = inputs.needs(method, network, data, None, (), has_features=options.features is not None)
     if needs is not None and (needs.expensive or needs.features):
         steps["measure"] = _measuring_step(machine, needs, outside | scores, model)
     methods = {"coreset": method, "random": load_selector("random", per_class=options.per_class or None)[0]}
     names = {"coreset": "the coreset", "random": "as many random samples", "all": "all samples"}
     for name, chosen_method in methods.items():
+        features = _file("features", options.features) if name == "coreset" else {}
         measured = {"measured": steps["measure"]} if "measure" in steps and name == "coreset" else {}
         choice = {"method": chosen_method, "fraction": options.fraction, "keep_leaked": options.keep_leaked}
         steps[f"choose {name}"] = Step(
             kind="select",
             options=machine | choice,
-            inputs=outside | scores | measured | _file("exclude", options.exclude),
+            inputs=outside | scores | measured | _file("exclude", options.exclude) | features,
             title=f"choosing {names[name]}",
         )
         steps[f"train {name}"] = Step(
