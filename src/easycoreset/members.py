@@ -136,7 +136,9 @@ def describe_members(kind: str, table: Table) -> list[dict[str, str]]:
             record["options"] = " ".join(f"{f.name}={'...' if f.name in required else f.default}" for f in fields)
             member = typing.cast(Any, member) if required else typing.cast(Any, member)()
         record["is"] = getattr(member, "description", None) or (member.__doc__ or "").strip().split("\n")[0]
-        if hasattr(member, "needs") and not isinstance(member.needs, property):
-            record |= {"needs": ", ".join(member.needs) or "nothing", "cost": member.cost}
+        if hasattr(member, "needs"):
+            needs: Any = member.needs
+            names = needs.fget(member) if isinstance(needs, property) else needs  # of a class: its fields' defaults
+            record |= {"needs": ", ".join(names) or "nothing", "cost": member.cost}
         records.append(record)
     return records

@@ -22,7 +22,6 @@ from easycoreset.errors import MAX_MESSAGE, RunError, UsageError, describe_error
 from easycoreset.models.last_layer import float32_logits
 from easycoreset.objectives import weighted_mean
 from easycoreset.process_group import (
-    all_reduce_sum,
     broadcast,
     is_distributed,
     is_main_process,
@@ -34,6 +33,7 @@ from easycoreset.recorder import HardnessRecorder
 from easycoreset.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from easycoreset.training.compiled_model import FixedShape
 from easycoreset.training.distributed import all_finite, all_reduce_gradients, batch_share
+from easycoreset.training.loss_meter import LossMeter
 from easycoreset.training.observed_model import ObservedModel, wrap_model
 from easycoreset.training.optimizer import build_optimizer
 from easycoreset.training.profiling import Profile, profile_iteration
@@ -156,9 +156,7 @@ class _Training:
         self.epoch = 1
         self.step = 0
         self.epoch_seconds = 0.0
-        self._reported_nonfinite = 0  # nonfinite steps in the last warning of this epoch
-        self.loss_sum = torch.zeros((), dtype=torch.float32, device=setup.device)
-        self.nonfinite_steps = torch.zeros((), dtype=torch.int64, device=setup.device)
+        self.losses = LossMeter(setup.device, stops=options.on_nan == "stop")
         profiled = options.profile and is_main_process()
         self.profile = Profile(folder, setup.device) if profiled and folder is not None else None
         saved = broadcast(load_checkpoint(folder) if folder is not None and is_main_process() else None)
@@ -214,20 +212,19 @@ class _Training:
             )
 
         self.model.train()
-        shard = (rank(), world_size())
-        batches = setup.split.batches(order, size, setup.device, transform, skip=self.step, shard=shard)
+        batches = setup.split.batches(
+            order, size, setup.device, transform, skip=self.step, shard=(rank(), world_size())
+        )
         for batch in profile_iteration("batch", batches):
             global_size = min(size, len(order) - self.step * size)
             sample_weights = self.order.batch_weight(self.step, size)
             loss = self._update(batch, batch_share(len(batch.x), global_size), sample_weights)
-            finite = torch.isfinite(loss)
-            self.loss_sum += torch.where(finite, loss, 0)
-            self.nonfinite_steps += ~finite
+            self.losses.add(loss)
             self.step += 1
             if self.profile is not None:
                 self.profile.step()
             loss_read = self.step % LOSS_EVERY == 0 or self.step == steps
-            bar.advance(1, f"epoch {epoch} loss {self._mean_loss_or_stop():.3f}" if loss_read else None)
+            bar.advance(1, f"epoch {epoch} loss {self._mean_loss():.3f}" if loss_read else None)
             if self.step < steps and self._save_due(loss_was_reduced=loss_read):
                 self.save()
         self._end_epoch()
@@ -236,19 +233,16 @@ class _Training:
         """Write the epoch's metrics to the history, and go on to the next epoch."""
         sync_model(self.model)  # the running statistics of batch norm differ between processes
         seconds = self.epoch_seconds + time.monotonic() - self._timer_start
-        lr = self.optimizer.param_groups[0]["lr"]
-        mean = self._mean_loss_or_stop()
-        loss = None if math.isnan(mean) else mean
-        metrics = {"epoch": self.epoch, "updates": self.updates_done, "loss": loss, "lr": lr, "seconds": seconds}
+        loss = self._mean_loss()
+        metrics = {"epoch": self.epoch, "updates": self.updates_done, "loss": None if math.isnan(loss) else loss}
+        metrics |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds}
         self.history.append(metrics | self.sampling.end_epoch())
         self.epoch += 1
         self.updates_before = self.updates_done
         self.step = 0
         self.order = None
         self.epoch_seconds = 0.0
-        self.loss_sum.zero_()
-        self.nonfinite_steps.zero_()
-        self._reported_nonfinite = 0
+        self.losses.clear()
         if self.recorder is not None:
             self.recorder.end_epoch()
 
@@ -303,34 +297,15 @@ class _Training:
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
 
-    def _mean_loss_or_stop(self) -> float:
-        """Mean of the epoch's finite losses so far, NaN if there are none.
-
-        Raises:
-            RunError: a loss is not finite, with `on_nan` stop.
-        """
-        total_nonfinite = self.nonfinite_steps.clone()
-        total = self.loss_sum.clone()
-        all_reduce_sum(total_nonfinite, total)
-        nonfinite_steps = math.ceil(int(total_nonfinite) / world_size())  # each process counts the step
-        if nonfinite_steps and self.setup.options.on_nan == "stop":
-            position = f"by update {self.updates_done} (epoch {self.epoch})"
-            raise RunError(f"loss must be finite; it was not {position}: try a lower --lr, or --on-nan continue")
-        if nonfinite_steps and nonfinite_steps != self._reported_nonfinite:
-            log.warning(
-                "loss is not finite in %d of %d steps of epoch %d; continuing", nonfinite_steps, self.step, self.epoch
-            )
-            self._reported_nonfinite = nonfinite_steps
-        return float(total) / (self.step - nonfinite_steps) if self.step > nonfinite_steps else math.nan
+    def _mean_loss(self) -> float:
+        """Mean of the epoch's finite losses so far, NaN if there are none; raises as `LossMeter.mean`."""
+        return self.losses.mean(self.epoch, self.step, self.updates_done)
 
     def save(self) -> None:
         """Write a checkpoint."""
         if self.step:  # within an epoch; at its end its seconds are already in the history
             self.epoch_seconds += time.monotonic() - self._timer_start
-        loss_sum = self.loss_sum.clone()
-        nonfinite_steps = self.nonfinite_steps.clone()
-        all_reduce_sum(loss_sum, nonfinite_steps)
-        nonfinite_steps = (nonfinite_steps + world_size() - 1) // world_size()  # each process counts the step
+        loss_state = self.losses.state_dict()
         recorder_state = self.recorder.state_dict() if self.recorder else None
         if self.folder is not None and is_main_process():
             save_checkpoint(
@@ -338,8 +313,7 @@ class _Training:
                 {
                     "model": self.model.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
-                    "loss_sum": loss_sum,
-                    "bad_steps": nonfinite_steps,
+                    **loss_state,
                     "epoch": self.epoch,
                     "step": self.step,
                     "history": self.history,
@@ -355,9 +329,7 @@ class _Training:
     def _load(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.nonfinite_steps.copy_(saved["bad_steps"])
-        if is_main_process():  # the saved loss is a sum over the processes
-            self.loss_sum.copy_(saved["loss_sum"])
+        self.losses.load_state_dict(saved)
         self.epoch = saved["epoch"]
         self.step = saved["step"]
         self.updates_before = saved.get("updates", (self.epoch - 1) * self.setup.steps_per_epoch)
