@@ -13,7 +13,7 @@ import torch
 
 from easycoreset.versions import versions
 
-NAMES = ("augmentation", "contrasts", "exact", "naive", "online", "rows", "selection", "startup", "trades")
+NAMES = ("augmentation", "contrasts", "dynamic", "exact", "naive", "online", "rows", "selection", "startup", "trades")
 LONG = ("growth", "plans", "processes", "throughput")  # run only when named
 FOLDER = Path("runs/bench")
 
