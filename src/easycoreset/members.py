@@ -137,9 +137,9 @@ def describe_members(kind: str, table: Table) -> list[dict[str, str]]:
             member = typing.cast(Any, member) if required else typing.cast(Any, member)()
         record["is"] = getattr(member, "description", None) or (member.__doc__ or "").strip().split("\n")[0]
         if hasattr(member, "needs"):
-            names: Any = member.needs
-            if isinstance(names, property) and names.fget is not None:
-                names = names.fget(member)  # of a class, which has its fields' defaults
-            record |= {"needs": ", ".join(names) or "nothing", "cost": member.cost}
+            needs = member.needs
+            if isinstance(needs, property):
+                needs = typing.cast(Any, needs.fget)(member)  # of a class, which has its fields' defaults
+            record |= {"needs": ", ".join(needs) or "nothing", "cost": member.cost}
         records.append(record)
     return records
