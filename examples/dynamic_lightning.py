@@ -21,7 +21,7 @@ class Classifier(lightning.LightningModule):
         x, y, index = batch
         losses = F.cross_entropy(self.network(x), y, reduction="none")
         self.recorder.observe_losses(losses, index)
-        return (self.sampler.weights[index.cpu()].to(losses) * losses).mean()
+        return (self.sampler.weight_of(index) * losses).mean()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)

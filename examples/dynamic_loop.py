@@ -25,7 +25,7 @@ def main(method: str = "infobatch", fraction: float | None = None, epochs: int =
             losses = F.cross_entropy(model(x), y, reduction="none")
             recorder.observe_losses(losses, index)
             optimizer.zero_grad()
-            (sampler.weights[index] * losses).mean().backward()
+            (sampler.weight_of(index) * losses).mean().backward()
             optimizer.step()
             steps += 1
         recorder.end_epoch()

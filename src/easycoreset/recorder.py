@@ -14,6 +14,7 @@ from easycoreset.hardness import Outputs, provenance_of
 from easycoreset.hardness.accumulator import EpochAccumulator
 from easycoreset.hardness.folds import fold_state, load_fold_state
 from easycoreset.hardness.gradient import AIGN
+from easycoreset.hardness.logits import LOSS
 from easycoreset.hardness.online import (
     check_index,
     check_input,
@@ -103,6 +104,8 @@ class HardnessRecorder:
         prefix = "aign" if loss == "cross_entropy" else "grad_norm"
         self._gradient_measures = {m.name.replace("aign", prefix, 1): m for m in measures if isinstance(m, AIGN)}
         forward = {m.column: m for m in measures if not isinstance(m, AIGN) and not (m.recorded_only or m.is_wide)}
+        if loss == "cross_entropy" and any(m.recorded_only for m in measures):
+            forward.setdefault("loss", LOSS)  # which is the objective's
         self._changes = RecordedChanges(num_samples) if any(m.is_wide for m in measures) else None
         self._logit_measures = {name: m for name, m in forward.items() if not m.needs_features}
         self._feature_measures = {name: m for name, m in forward.items() if m.needs_features}
@@ -219,7 +222,7 @@ class HardnessRecorder:
         """
         if not self.recording or not torch.is_grad_enabled():  # a pass over validation data is not a training step
             return
-        if not self._folds.keys() - set(self._accumulators["losses"].columns):
+        if not (self._logit_measures or self._feature_measures or self._gradient_measures or self._changes):
             return  # the loss of the objective alone is recorded
         check_output(logits, y)
         index = check_index("observe", index, logits, self.num_samples)
@@ -416,9 +419,11 @@ class HardnessRecorder:
             )
         try:
             for name, accumulator in self._accumulators.items():
-                accumulator.load_state_dict(state["gathered"][name])
+                if name != "losses" or name in state["gathered"]:  # which came later
+                    accumulator.load_state_dict(state["gathered"][name])
             for name, (_, fold) in self._folds.items():
-                load_fold_state(fold, state["folds"][name])
+                if name != "objective_loss" or name in state["folds"]:
+                    load_fold_state(fold, state["folds"][name])
             self._present.load_state_dict(state.get("present", {}))
             if self._changes is not None:
                 self._changes.load_state_dict(state["changes"])

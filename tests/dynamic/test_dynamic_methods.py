@@ -7,7 +7,6 @@ from easycoreset import UsageError
 from easycoreset.dynamic import (
     DYNAMIC_METHODS,
     LOSS,
-    EpochChoice,
     EpochState,
     canonical_method,
     check_choice,
@@ -172,14 +171,27 @@ def test_easiest_now_follows_the_losses_of_now():
     assert sorted(np.bincount(by_class.rows % 3).tolist()) == [3, 3, 4] and by_class.rows.min() >= 28
 
 
-def test_easiest_now_with_clean_losses_keeps_its_choice_until_the_next_pass():
+def test_easiest_now_with_clean_losses_ranks_the_last_passs_losses_again():
+    """Losses that training records are of another kind, and play no part."""
     passes = PlantedPasses(loss=np.arange(N)[::-1])
     stale = {LOSS: np.arange(N).astype(np.float32)}
-    before = EpochChoice(np.arange(5))
-    kept = choose("easiest-now:refresh=clean:every=2", epoch=2, present=stale, passes=passes, previous=before)
-    assert kept.rows.tolist() == list(range(5)) and not passes.asked
-    choose("easiest-now:refresh=clean:every=2", epoch=3, present=stale, passes=passes, previous=before)
-    assert passes.asked == [(LOSS, True)]
+    first = choose("easiest-now:refresh=clean:every=2", present=stale, passes=passes)
+    assert sorted(first.rows.tolist()) == list(range(30, 40)) and passes.asked == [(LOSS, True)]
+    passes.loss = passes.loss[::-1]
+    again = choose("easiest-now:refresh=clean:every=2", epoch=2, present=stale, passes=passes, previous=first)
+    assert sorted(again.rows.tolist()) == list(range(30, 40)) and len(passes.asked) == 1
+    fresh = choose("easiest-now:refresh=clean:every=2", epoch=3, present=stale, passes=passes, previous=again)
+    assert sorted(fresh.rows.tolist()) == list(range(10))
+    grown = choose(
+        "self-paced:refresh=clean:every=9", fraction=None, epoch=5, progress=0.5, present=stale, previous=first
+    )
+    assert len(grown.rows) == N  # the share follows the progress
+
+
+def test_a_loss_that_is_not_finite_keeps_the_old_value():
+    passes = PlantedPasses(loss=np.r_[np.nan, np.arange(1, N)])
+    old = {LOSS: np.r_[0.1, np.full(N - 1, 50.0)].astype(np.float32)}
+    assert 0 in choose("easiest-now", present=old, passes=passes).rows
 
 
 @pytest.mark.parametrize(
@@ -244,6 +256,14 @@ def test_reselect_waits_then_keeps_its_choice_for_some_epochs():
     assert weighted.weight.mean() == pytest.approx(1) and weighted.weight.std() > 0
     nested = load_dynamic_method("reselect:method=ccs/by=aign/beta=0.1:every=2")[1]
     assert nested.selector().by == "aign" and nested.selector().beta == 0.1
+
+
+def test_a_static_method_within_one_has_one_spelling():
+    for spec in ("reselect:method=easiest", "reselect:method=easiest/aign", "reselect:method=easiest/by=aign"):
+        assert load_dynamic_method(spec)[0] == "reselect:method=easiest"
+    for spec in ("reselect", "reselect:method=craig/gradients=clean"):
+        assert load_dynamic_method(spec)[0] == "reselect"
+    assert load_dynamic_method("reselect:method=easiest/loss")[0] == "reselect:method=easiest/by=loss"
 
 
 def test_acs_by_rows_is_the_static_method_on_its_gradients():

@@ -190,6 +190,7 @@ def test_compute_is_counted_in_passes_over_all_samples():
         "chosen": {"class_counts": {"before": [500, 500]}, "kept": 500},
         "training_options": {"batch_size": 50},
         "scoring_options": {"epochs": 15},
+        "trained": {},
     }
     random = cell | {"method": "random", "updates": None, "epochs": 8, "scoring": None, "scoring_options": {}}
     random |= {"chosen": {"class_counts": {"before": [500, 500]}, "kept": 250}}

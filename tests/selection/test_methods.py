@@ -1315,3 +1315,40 @@ def test_quotas_by_recall_keep_more_of_what_is_misclassified():
     for method in ("random:quota=all", "random:quota=recall:recall=mine", "random:recall=robust"):
         with pytest.raises(UsageError, match="quota|recall"):
             choose(scores, method=method, fraction=0.3)
+
+
+def test_ccs_by_recall_has_one_beta_for_all_classes(caplog):
+    labels = np.repeat([0, 1], [100, 100])
+    columns = {"mean_error": np.repeat([0.1, 0.6], 100), "aum": np.tile(np.arange(100), 2)}
+    scores = table(columns=columns, labels=labels)
+    with caplog.at_level("INFO", "easycoreset"):
+        kept = choose(scores, method="ccs:quota=recall", fraction=0.15)
+    assert caplog.text.count("beta=") == 1 and "beta=0.1," in caplog.text
+    assert len(kept) == 30 and scores["aum"][kept.keep].max() < 90
+
+
+def test_double_end_counts_observed_rows():
+    aign = np.r_[np.arange(10.0), np.full(10, np.nan)]
+    assert choose(table(columns={"aign": aign}), method="double-end:beta=0.4", fraction=0.3).index.tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+
+
+def test_dual_warns_of_short_schedules(caplog):
+    scores = table(columns={"dual": np.random.default_rng(0).random(20), "mean_error": np.full(20, 0.5)})
+    for epochs, warns in ((15, True), (60, False)):
+        scores.provenance["options"] = {"epochs": epochs}
+        caplog.clear()
+        choose(scores, method="dual", fraction=0.5)
+        assert ("60 epochs" in caplog.text) == warns
+
+
+def test_features_that_no_method_reads_are_refused(tmp_path):
+    np.save(tmp_path / "h.npy", np.zeros((20, 2)))
+    with pytest.raises(UsageError, match="features"):
+        choose(table(columns={"aign": np.arange(20)}), method="easycore", fraction=0.5, features=tmp_path / "h.npy")

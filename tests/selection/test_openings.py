@@ -69,6 +69,7 @@ def test_features_that_do_not_fit(featured, tmp_path):
     other = pa.table({"index": np.arange(n), "h": np.zeros(n)})
     other = other.replace_schema_metadata({"easycoreset": json.dumps({"fingerprint": "of other data"})})
     pq.write_table(other, tmp_path / "other.parquet")
+    pq.write_table(pa.table({"index": np.zeros(n, np.int64), "h": np.zeros(n)}), tmp_path / "repeated.parquet")
     for name, rule in (
         ("missing.npy", "no such file"),
         ("missing.parquet", "missing"),
@@ -83,6 +84,7 @@ def test_features_that_do_not_fit(featured, tmp_path):
         ("empty.parquet", "no column of numbers"),
         ("ragged.parquet", "one length"),
         ("other.parquet", "fingerprint"),
+        ("repeated.parquet", "once each"),
     ):
         with pytest.raises(UsageError, match=rule), warnings.catch_warnings():
             warnings.simplefilter("ignore", EasycoresetWarning)
@@ -125,7 +127,7 @@ def test_a_grid_by_given_scores_and_features(featured, tmp_path):
             method=cell["method"],
             fraction=0.1,
             seed=cell["seed"],
-            features=tmp_path / "features.npy",
+            features=tmp_path / "features.npy" if cell["method"] == "kcenter" else None,
         )
         np.testing.assert_array_equal(kept, by_hand.keep)
     with pytest.raises(UsageError, match="vog"):
@@ -143,3 +145,35 @@ def test_features_alone_need_no_scoring_run(featured, tmp_path):
         **(GRID | {"seeds": "1"}), features=tmp_path / "features.npy", methods=["random", "kcenter"], out=tmp_path / "g"
     )
     assert {kind for cell in read_plan(tmp_path / "g")["cells"] for kind in cell["steps"]} == {"select", "train"}
+
+
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_methods_with_and_without_given_features_are_compared(featured, tmp_path):
+    from easycoreset.options import CompareOptions
+    from easycoreset.workflow.comparing import plan_comparison
+
+    np.save(tmp_path / "features.npy", np.random.default_rng(0).random((len(Scores.read(featured)), 3)))
+    common = GRID | {
+        "methods": ["random", "easycore", "kcenter"],
+        "declare": ["easycore vs kcenter"],
+        "out": tmp_path / "g",
+    }
+    plan = plan_comparison(CompareOptions(**common, features=tmp_path / "features.npy"))
+    assert len({cell.setting.scoring for cell in plan.cells if cell.setting.scoring is not None}) == 1
+    np.save(tmp_path / "short.npy", np.zeros((3, 2)))
+    for wrong, rule in ((tmp_path / "nowhere.npy", "no such file"), (tmp_path / "short.npy", "numbers")):
+        with pytest.raises(UsageError, match=rule):
+            plan_comparison(CompareOptions(**common, features=wrong))
+
+
+def test_run_takes_features(featured, tmp_path):
+    from easycoreset.options import PipelineOptions
+    from easycoreset.workflow.running import plan_run
+
+    np.save(tmp_path / "features.npy", np.random.default_rng(0).random((len(Scores.read(featured)), 3)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EasycoresetWarning)
+        steps = plan_run(
+            PipelineOptions(data="digits", method="kcenter", features=tmp_path / "features.npy", out=tmp_path / "run")
+        )[1]
+    assert "features" in steps["choose coreset"].inputs and "features" not in steps["choose random"].inputs

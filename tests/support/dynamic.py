@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from easycoreset import Coreset
 from easycoreset.dynamic import EpochChoice
 
 ROWS = 128
@@ -38,6 +39,22 @@ def none(state):
 
 def bad_weights(state):
     return np.arange(4), np.array([1.0, 1.0])
+
+
+def static(scores, count, seed):
+    """A selector, not a dynamic method."""
+    return Coreset.from_order(np.arange(count), scores)
+
+
+def raises(state):
+    raise ValueError("a mistake of mine")
+
+
+def own_attack(model, x, y, generator):
+    """Cross-entropy after a step of the gradient's sign."""
+    x = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(x), y), x)
+    return F.cross_entropy(model((x + 0.1 * gradient.sign()).clamp(0, 1).detach()), y, reduction="none")
 
 
 def plain():

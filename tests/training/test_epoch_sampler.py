@@ -63,6 +63,7 @@ def test_any_method_in_a_plain_loop(name, data):
         seen, weights = run_epoch(model, recorder, sampler, data, optimizer)
         assert sorted(seen) == sorted(expected) and len(sampler) >= 1
         assert dict(zip(seen, weights, strict=True)) == pytest.approx(expected)
+        assert sampler.weight_of(torch.tensor(seen)).tolist() == weights
     assert np.isfinite(recorder.latest(LOSS)[seen]).all()
 
 
@@ -83,6 +84,23 @@ def test_two_lines_give_the_loss_of_a_plain_recorder(data):
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
     below = (loss < loss.mean()).sum()
     assert len(list(sampler)) == N - int(below * 0.5) and sampler.weights.max() > 1.9
+
+
+def test_observe_gives_the_loss_where_it_alone_is_asked_for(data):
+    """Plain cross-entropy, recorded every second epoch: the first has nothing yet, which is no mistake."""
+    model = network()
+    recorder = HardnessRecorder(N, hardness=["objective_loss"], every=2)
+    sampler = EpochSampler("infobatch", recorder)
+    lengths = []
+    for _ in range(3):
+        for x, y, index in DataLoader(with_index(data), batch_size=16, sampler=sampler):
+            logits = model(x)
+            recorder.observe(logits, y, index)
+            F.cross_entropy(logits, y).backward()
+        lengths.append(len(sampler))
+        recorder.end_epoch()
+    assert lengths[:2] == [N, N] and lengths[2] < N and np.isfinite(recorder.latest(LOSS)).all()
+    assert recorder.columns == ["objective_loss_online"] == list(recorder.scores().columns)
 
 
 def test_rs2_covers_everything_and_its_length_is_known_before(data):
@@ -127,6 +145,7 @@ def test_wrong_use(data):
         ({"method": "rs2:per_class=true", "fraction": 0.5}, "labels"),
         ({"method": "acs-craig:unit=row", "fraction": 0.5}, "labels"),
         ({"method": "rs2", "fraction": 0.5, "labels": labels[:5]}, "labels"),
+        ({"method": "reselect:method=moderate", "fraction": 0.5}, "labels"),
         ({"method": "rs2", "fraction": 0.5, "epochs": 0}, "epochs"),
         ({"method": "easiest-now", "fraction": 0.5, "model": network()}, "data"),
         ({"method": "easiest-now", "fraction": 0.5, "model": network(), "data": Stream()}, "map-style"),

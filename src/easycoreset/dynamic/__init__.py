@@ -35,11 +35,13 @@ class EpochChoice:
         rows: [m] rows of the pool; one that comes twice is trained on twice.
         weight: [m] weights of their losses, or None for 1.
         since: the epoch in which they were chosen, for methods that keep a choice for several epochs; else 0.
+        values: [n] what all rows were ranked by, for methods that rank by them again; None for others.
     """
 
     rows: Ints
     weight: Floats | None = None
     since: int = 0
+    values: Floats | None = None
 
     @classmethod
     def from_coreset(cls, coreset: Coreset, since: int) -> "EpochChoice":
@@ -145,8 +147,9 @@ class DynamicMethod(Protocol):
 
     A method may declare `columns`, the recorded columns that it reads (by default the objective's loss),
     `takes_fraction`, whether the share that it trains on is asked for (by default it may be), `has_weights`, whether
-    its choices have weights (by default they may have), `uses_gradients`, and a `selector()`, the static method that
-    it uses: so that what a pass cannot give is found before training.
+    its choices have weights (by default they may have), `uses_gradients`, `refreshes`, whether it renews its `columns`
+    by passes, and a `selector()`, the static method that it uses: so that what a pass cannot give is found before
+    training.
     """
 
     def __call__(self, state: EpochState) -> EpochChoice:
@@ -165,6 +168,10 @@ def load_dynamic_method(spec: str) -> tuple[str, DynamicMethod]:
         raise UsageError(
             f"method {quote(name)} chooses once, before training: select it and give --coreset, or "
             f"train with reselect:method={name}"
+        )
+    if not is_dynamic(spec) and is_user_spec(spec):
+        raise UsageError(
+            f"method {quote(name)} must take one argument, the state; one of (scores, count, seed) is static"
         )
     method: Any = load_member("method", spec, DYNAMIC_METHODS)
     return spell_member(name, method), method
@@ -221,9 +228,9 @@ def check_choice(choice: Any, n: int, name: str) -> EpochChoice:
     if rows.min() < 0 or rows.max() >= n:
         raise UsageError(f"method {quote(name)} must return rows in 0..{n - 1}; got {rows.min()}..{rows.max()}")
     if choice.weight is None:
-        return EpochChoice(rows.astype(np.int64), None, choice.since)
+        return EpochChoice(rows.astype(np.int64), None, choice.since, choice.values)
     weight = np.asarray(choice.weight, np.float32)
     if weight.shape != rows.shape or not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         rule = f"weights, one of each of its {len(rows)} rows, finite, >= 0 and not all 0"
         raise UsageError(f"method {quote(name)} must return {rule}; got {quote(choice.weight)}")
-    return EpochChoice(rows.astype(np.int64), weight, choice.since)
+    return EpochChoice(rows.astype(np.int64), weight, choice.since, choice.values)

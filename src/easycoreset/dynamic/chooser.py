@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from easycoreset.dynamic import EpochChoice, EpochState, Passes, check_choice, check_fraction, load_dynamic_method
+from easycoreset.errors import RunError, UsageError, describe_error, quote
 from easycoreset.tables import Floats, Ints
+from easycoreset.user_modules import is_user_spec
 
 
 class DynamicChooser:
@@ -49,7 +51,15 @@ class DynamicChooser:
             previous=self.previous,
             passes=passes,
         )
-        return check_choice(self.method(state), len(self.labels), self.name)
+        try:
+            choice: Any = self.method(state)
+        except (UsageError, RunError):
+            raise
+        except Exception as error:
+            if not is_user_spec(self.name):
+                raise
+            raise UsageError(f"method {quote(self.name)} failed: {describe_error(error)}") from error
+        return check_choice(choice, len(self.labels), self.name)
 
     def state_dict(self) -> dict[str, Any] | None:
         """The last choice, for a checkpoint."""

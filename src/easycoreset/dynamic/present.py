@@ -20,6 +20,7 @@ class Ranking:
     and the first choice would stay for ever.
     """
 
+    refreshes: ClassVar[bool] = True
     by: str = LOSS
     every: int = 1
     refresh: Literal["objective", "clean"] = "objective"
@@ -37,19 +38,21 @@ class Ranking:
 
     def rank(self, state: EpochState, name: str, pick: Callable[[Floats, Ints, int], Ints], count: int) -> EpochChoice:
         """Choose `count` rows, or a quota within each class, by `pick(values, rows, count)`."""
-        due = (state.epoch - 1) % self.every == 0
-        if not due and self.refresh == "clean" and state.previous is not None:
-            return state.previous  # training's own losses are of another kind: nothing is known that was not before
+        clean = self.refresh == "clean"
         values = state.values(self.by)
-        if due:
-            values = state.require_passes(name).refresh(self.by, self.refresh == "clean")
+        if clean:  # training's own losses are of another kind: the last pass's are ranked again
+            before = None if state.previous is None else state.previous.values
+            values = np.full_like(values, np.nan) if before is None else before
+        if (state.epoch - 1) % self.every == 0:
+            new = state.require_passes(name).refresh(self.by, clean)
+            values = np.where(np.isfinite(new), new, values)
+        kept = values if clean else None
         rows = np.arange(len(values), dtype=np.int64)
         if not self.per_class:
-            return EpochChoice(pick(values, rows, count))
+            return EpochChoice(pick(values, rows, count), values=kept)
         quotas = class_quotas(np.bincount(state.labels), count, state.rng())
-        return EpochChoice(
-            np.concatenate([pick(values, rows[state.labels == k], int(q)) for k, q in enumerate(quotas)])
-        )
+        chosen = [pick(values, rows[state.labels == k], int(quota)) for k, quota in enumerate(quotas)]
+        return EpochChoice(np.concatenate(chosen), values=kept)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,8 +41,10 @@ class Reselect(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(not self.method.startswith("file"), "method", "one that chooses, not a finished coreset", self.method)
-        self.selector()
+        is_file = self.method.replace(":", "/").partition("/")[0] == "file"
+        require(not is_file, "method", "one that chooses, not a finished coreset", self.method)
+        name = load_selector(self.method.replace("/", ":"))[0]
+        object.__setattr__(self, "method", name.replace(":", "/"))  # one spelling, one row
 
     def selector(self) -> Selector:
         """The static method."""

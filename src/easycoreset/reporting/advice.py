@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from easycoreset.console import format_eps, format_percent
+from easycoreset.dynamic import DYNAMIC_METHODS
+from easycoreset.members import split_spec
 from easycoreset.options.comparing import FULL
 from easycoreset.statistics import Contrast
 from easycoreset.statistics.planned_contrasts import BASELINE, CONTROL_METHODS, EQUAL_UPDATES, MATCHED_CLEAN
-from easycoreset.statistics.settings import Setting
+from easycoreset.statistics.settings import OWN_SHARE, Setting, describe_share
 
 MAX_OTHER_SETTINGS = 3  # further settings that have a sentence each
 
@@ -40,7 +42,7 @@ def _in_setting(contrasts: Sequence[Contrast], setting: Setting) -> list[Contras
 def _recommend(contrasts: Sequence[Contrast], family_size: int) -> list[str]:
     """Sentences on which samples to keep, at which cost, and whether random samples or all data would do as well."""
     plan = contrasts[0].plan
-    kept = format_percent(plan.fraction)
+    kept = "their own shares" if plan.fraction == OWN_SHARE else format_percent(plan.fraction)
     attack = f"against an attack of eps {format_eps(plan.eps)}"
     where = f"After {plan.objective} training{_other_options(contrasts[0])} on {kept} of the samples"
     declared = [c for c in contrasts if c.declared and c.against == BASELINE and c.method not in CONTROL_METHODS]
@@ -53,16 +55,16 @@ def _recommend(contrasts: Sequence[Contrast], family_size: int) -> list[str]:
     if winners:
         best, *others = winners
         sentences += [
-            f"Keep the {kept} that {best.method} selects: {attack} the model is {_points(best)} more robust than "
-            f"one of as many random samples{_matched_by(best)}."
+            f"{_recommend_method(best.method, kept)}: {attack} the model is {_points(best)} more robust than "
+            f"one of {_random_samples([best], kept)}{_matched_by(best)}."
         ]
         sentences += [
             f"{c.method} also gains {_points(c)}; these contrasts do not compare the two methods." for c in others
         ]
     elif measured:
         sentences += [
-            f"{where}, no method is shown to make the model more robust {attack} than as many random "
-            f"samples{_matched_by(measured[0])}: keep random ones."
+            f"{where}, no method is shown to make the model more robust {attack} than "
+            f"{_random_samples(measured, kept)}{_matched_by(measured[0])}: keep random ones."
         ]
         losers = [c.method for c in measured if c.verdict == "loss"]
         sentences += [f"Shown to make it less robust: {', '.join(losers)}."] if losers else []
@@ -80,6 +82,21 @@ def _recommend(contrasts: Sequence[Contrast], family_size: int) -> list[str]:
         *(text for text in (nearest, _compare_at_equal_budgets(best, contrasts, is_gain_stated)) if text),
         *_compare_alternatives(best, contrasts, family_size),
     ]
+
+
+def _is_dynamic(method: str) -> bool:
+    """Whether a method chooses while it trains."""
+    return split_spec(method)[0] in DYNAMIC_METHODS
+
+
+def _recommend_method(method: str, kept: str) -> str:
+    """What to do where a method gains: it keeps samples, or chooses them while training."""
+    return f"Train with {method}" if _is_dynamic(method) else f"Keep the {kept} that {method} selects"
+
+
+def _random_samples(contrasts: Sequence[Contrast], kept: str) -> str:
+    """What methods are compared with; a method that chooses while it trains sees other numbers of samples."""
+    return f"a random {kept}" if any(_is_dynamic(c.method) for c in contrasts) else "as many random samples"
 
 
 def _say_unfinished(where: str, declared: Sequence[Contrast], contrasts: Sequence[Contrast]) -> str:
@@ -169,7 +186,7 @@ def _sum_up(contrasts: Sequence[Contrast]) -> str:
     """One sentence on a setting."""
     plan = contrasts[0].plan
     training = f"{plan.objective} training{_other_options(contrasts[0])}"
-    where = f"With {training}, {format_percent(plan.fraction)} kept and eps {format_eps(plan.eps)}"
+    where = f"With {training}, {describe_share(plan.fraction)} and eps {format_eps(plan.eps)}"
     winners = [c for c in contrasts if c.declared and c.verdict == "gain"]
     if winners:
         gains = [f"{c.method} over {'all data' if c.against == FULL else c.against} by {_points(c)}" for c in winners]

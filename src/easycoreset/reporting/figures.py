@@ -4,12 +4,19 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from easycoreset.console import format_duration, format_eps, format_percent
+from easycoreset.console import format_duration, format_eps
 from easycoreset.documents import Figure, Section
 from easycoreset.documents.plots import axes_layout, eps_layout, error_bars, line_trace
 from easycoreset.options.comparing import FULL
 from easycoreset.statistics import Group
-from easycoreset.statistics.settings import OWN_SHARE, Setting, differing_fields, group_by_setting, label_setting
+from easycoreset.statistics.settings import (
+    OWN_SHARE,
+    Setting,
+    describe_share,
+    differing_fields,
+    group_by_setting,
+    label_setting,
+)
 
 
 def _settings(groups: Sequence[Group]) -> dict[Setting, list[Group]]:
@@ -56,7 +63,7 @@ def draw_frontiers(groups: Sequence[Group]) -> list[Figure]:
                     hovertemplate="%{text}<br>clean %{x:.1f}, robust %{y:.1f}",
                 )
             )
-        where = f"{captions[setting]}{setting.objective}, {format_percent(setting.fraction)} kept"
+        where = f"{captions[setting]}{setting.objective}, {describe_share(setting.fraction)}"
         caption = f"{where}: accuracy at eps {format_eps(eps)} against clean accuracy"
         figures.append(
             Figure(caption, data, axes_layout("clean accuracy, %", f"robust accuracy at eps {format_eps(eps)}, %"))
@@ -133,7 +140,7 @@ def draw_curves(groups: Sequence[Group]) -> list[Figure]:
                     error_y=error_bars([_standard_error(v, group.seeds) for _, v in points]),
                 )
             )
-        where = f"{captions[setting]}{setting.objective}, {format_percent(setting.fraction)} kept"
+        where = f"{captions[setting]}{setting.objective}, {describe_share(setting.fraction)}"
         caption = f"{where}: accuracy under attack over eps, largest budgets"
         figures.append(Figure(caption, data, eps_layout(eps for curve in data for eps in curve["x"])))
     return figures

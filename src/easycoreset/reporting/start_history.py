@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from easycoreset.console import format_percent
 from easycoreset.documents import DataTable, Section
 from easycoreset.statistics import PlannedContrast
+from easycoreset.statistics.settings import describe_share
 
 DECLARED = (
     "Declared contrasts are those that the first start named, with their seeds, before any cell that they use was "
@@ -83,7 +83,7 @@ def _describe_additions(starts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _contrast_name(plan: PlannedContrast) -> str:
-    where = [plan.objective, f"{format_percent(plan.fraction)} kept", plan.variant, plan.scoring]
+    where = [plan.objective, describe_share(plan.fraction), plan.variant, plan.scoring]
     return (
         f"{plan.method} against {plan.against} ({plan.kind}, {', '.join(filter(None, where))}, {len(plan.seeds)} seeds)"
     )

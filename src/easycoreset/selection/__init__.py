@@ -135,6 +135,11 @@ def choose(
         exclude,
     )
     if features is not None:
+        needs = None if method.startswith("file:") else required_inputs(load_selector(method)[1])
+        rule = f"left out with {method}, which reads none"
+        require(
+            (needs is None or "features" in needs) and not method.startswith("file:"), "features", rule, str(features)
+        )
         scores = with_features(scores, features)
     eligible = _eligible(scores, val_fraction, exclude)
     require(bool(eligible.any()), "exclude", "a list that does not exclude all samples", str(exclude))

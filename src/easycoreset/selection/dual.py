@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from easycoreset.console import log
 from easycoreset.errors import require
 from easycoreset.selection.row_selection import choose_rows, sort_rows
 from easycoreset.tables import Coreset, Ints, Scores
@@ -13,6 +14,7 @@ from easycoreset.tables import Coreset, Ints, Scores
 HARDEST = 10  # samples whose mean confidence places the draw
 TOTAL = 16.0  # a + b of the beta distribution
 SMALL = 1e-6
+PUBLISHED_EPOCHS = 60  # the shortest schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,10 @@ class Dual:
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         score, error = (scores[name] for name in self.needs)
+        epochs = scores.provenance.get("options", {}).get("epochs")
+        if isinstance(epochs, int) and epochs < PUBLISHED_EPOCHS:
+            message = "warning: dual was published for schedules of at least %d epochs; this scoring run has %d"
+            log.warning(message, PUBLISHED_EPOCHS, epochs)
 
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             keys = score[rows].astype(np.float64)

@@ -101,10 +101,12 @@ class DoubleEnd(ColumnSelector):
 
         def order(rows: Ints, n: int, rng: np.random.Generator) -> Ints:
             ordered = sort_rows(values, rows, rng)
-            dropped = int(np.floor(self.beta * len(rows)))
-            rule = f"at most {1 - n / len(rows):.4g}, so that {n} of {len(rows)} samples remain"
-            require(len(rows) - dropped >= n, "beta", rule, self.beta)
-            return ordered[dropped : dropped + n]
+            observed = int(np.sum(~np.isnan(values[rows])))
+            dropped = int(np.floor(self.beta * observed))
+            rule = f"at most {max(0.0, 1 - n / max(observed, 1)):.4g}, so that {n} of {observed} samples remain"
+            require(observed - dropped >= n or n > observed, "beta", rule, self.beta)
+            rest = np.concatenate([ordered[dropped:observed], ordered[observed:], ordered[:dropped]])
+            return rest[:n]
 
         return choose_rows(scores, count, seed, order, per_class=self.per_class)
 

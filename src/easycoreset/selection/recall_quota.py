@@ -20,8 +20,8 @@ class RecallQuota:
 
     DRoP (Vysogorets et al. 2025), who draw at random within classes. r_k is the mean of p_y over the first 30 scored
     epochs, as (sum + 0.5) / (n + 1); with `recall=robust` it is the accuracy at the PGD examples that
-    `score --save-features adversarial` saves. A departure: both are of the scored samples, since a scoring run trains
-    on those held out too.
+    `score --save-features adversarial` saves. Departures: both are of the scored samples, since a scoring run trains
+    on those held out too, and of no more than 30 epochs.
 
     Attributes:
         method: the method.
@@ -37,21 +37,24 @@ class RecallQuota:
         return self.method.cost
 
     @property
-    def needs(self) -> tuple[str, ...] | None:
-        """What the method reads, and what gives the recall; None if the method does not say."""
+    def needs(self) -> tuple[str, ...]:
+        """What the method says that it reads, and what gives the recall."""
         own = getattr(self.method, "needs", None)
         extra = "mean_error" if self.recall == "clean" else "probabilities_adv"
-        return None if own is None else tuple(dict.fromkeys([*((own,) if isinstance(own, str) else own), extra]))
+        names = () if own is None else (own,) if isinstance(own, str) else own
+        return tuple(dict.fromkeys([*names, extra]))
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         rng = np.random.default_rng(seed)
         sizes = np.bincount(scores.labels)
         quotas = recall_quotas(sizes, self._recalls(scores, sizes), count, rng)
         weight = np.ones(len(scores), np.float32)
+        resolve = getattr(self.method, "resolve", None)  # defaults that follow from the share of all samples
+        method = self.method if resolve is None else resolve(scores, count)
         orders: list[Ints] = []
         for label in np.flatnonzero(quotas):
             rows = np.flatnonzero(scores.labels == label).astype(np.int64)
-            chosen = self.method(scores.take_rows(rows), int(quotas[label]), seed)
+            chosen = method(scores.take_rows(rows), int(quotas[label]), seed)
             order = np.argsort(np.where(chosen.keep, chosen.rank, len(rows)), kind="stable")[: len(chosen)]
             if np.ptp(chosen.weight[order]) > 0:  # weights that stand for numbers of samples do so across classes
                 weight[rows[order]] = chosen.weight[order] * len(rows) / len(order)

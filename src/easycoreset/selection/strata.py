@@ -1,6 +1,6 @@
 """Coverage of the hardness range: equal shares of its strata (CCS, and strata of equal count)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -44,12 +44,20 @@ class CCS:
         """The column."""
         return (self.by,)
 
+    def resolve(self, scores: Scores, count: int) -> "CCS":
+        """The same within classes, with the beta of the share that is kept of all samples."""
+        return replace(self, beta=self._choose_beta(scores, count), per_class=True)
+
+    def _choose_beta(self, scores: Scores, count: int) -> float:
+        if self.beta is not None:
+            return self.beta
+        published, beta = choose_beta(count / len(scores), str(scores.provenance.get("data", "")))
+        log.info("ccs: the hardest %.0f%% are dropped first (beta=%g, of %s)", 100 * beta, beta, published)
+        return beta
+
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]
-        beta = self.beta
-        if beta is None:
-            published, beta = choose_beta(count / len(scores), str(scores.provenance.get("data", "")))
-            log.info("ccs: the hardest %.0f%% are dropped first (beta=%g, of %s)", 100 * beta, beta, published)
+        beta = self._choose_beta(scores, count)
         observed = int(np.sum(~np.isnan(values)))
         remaining = observed - int(np.floor(beta * observed))
         if remaining < count <= observed:
@@ -91,8 +99,8 @@ def choose_beta(fraction: float, data: str) -> tuple[str, float]:
     >>> choose_beta(0.3, "cifar100:data"), choose_beta(0.5, "photos"), choose_beta(0.1, "cifar10")
     (('cifar100', 0.2), ('cifar10', 0.0), ('cifar10', 0.3))
     """
-    name = data.partition(":")[0]
-    known = name if name in BETAS else "imagenet" if "imagenet" in data.lower() else "cifar10"
+    name = data.lower().replace("-", "")
+    known = next((published for published in ("cifar100", "imagenet") if published in name), "cifar10")
     return known, next(beta for bound, beta in zip(BOUNDS, BETAS[known], strict=True) if fraction >= bound)
 
 

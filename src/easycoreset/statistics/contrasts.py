@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from easycoreset.console import format_eps, format_percent
+from easycoreset.console import format_eps
 from easycoreset.options.comparing import FULL
 from easycoreset.statistics.intervals import NAN, Estimate
 from easycoreset.statistics.planned_contrasts import EQUAL_UPDATES, PlannedContrast
+from easycoreset.statistics.settings import describe_share
 
 EQUIVALENCE_MARGIN = 0.01  # accuracy; an interval that contains 0 and stays within this distance is no difference
 ENOUGH_SEEDS = 5
@@ -122,7 +123,7 @@ class Contrast:
     def describe(self) -> str:
         """State the setting, the verdict and its figures."""
         plan = self.plan
-        setting = f"{self.label}{plan.objective}, {format_percent(plan.fraction)} kept, eps {format_eps(plan.eps)}"
+        setting = f"{self.label}{plan.objective}, {describe_share(plan.fraction)}, eps {format_eps(plan.eps)}"
         matched_by = "at the same budget" if plan.kind == EQUAL_UPDATES else "at the same clean accuracy"
         against = "all data" if plan.against == FULL else plan.against
         prefix = "Primary contrast: " if self.primary else ""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
+from easycoreset.console import format_percent
 from easycoreset.options.comparing import FULL
 
 Item = TypeVar("Item")
@@ -14,6 +15,15 @@ STEP_PREFIXES = ("score.", "select.")  # of the options in `scoring`
 def fits_all_fractions(method: str, fraction: float) -> bool:
     """Whether a row is compared with those of every fraction: all data, or a method with a share of its own."""
     return method == FULL or fraction == OWN_SHARE
+
+
+def describe_share(fraction: float) -> str:
+    """The share that is kept, in words.
+
+    >>> describe_share(0.5), describe_share(OWN_SHARE)
+    ('50% kept', 'shares of their own')
+    """
+    return "shares of their own" if fraction == OWN_SHARE else f"{format_percent(fraction)} kept"
 
 
 class Setting(NamedTuple):

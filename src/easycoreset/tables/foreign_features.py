@@ -69,7 +69,10 @@ def _read(path: Path, scores: Scores) -> tuple[npt.NDArray[Any], str, bool]:
             raise UsageError(f"features: {path} lacks {len(lacking)} samples, {quote(lacking[0])} among them")
         order = np.array([row_of[name] for name in scores.sample_ids], np.int64)
     elif "index" in table.column_names:
-        order = np.argsort(integer_column(table, "index", path), kind="stable")
+        index = integer_column(table, "index", path)
+        if not np.array_equal(np.sort(index), np.arange(len(index))):
+            raise UsageError(f"features: {path}: index must hold 0..{len(index) - 1} once each")
+        order = np.argsort(index)
     else:
         raise UsageError(f"features: {path} needs a column sample_id or index")
     return _matrix(table, path)[order], fingerprint, has_ids

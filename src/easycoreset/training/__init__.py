@@ -51,7 +51,9 @@ def train(options: TrainOptions) -> nn.Module:
     """
     setup = prepare(options, epochs=options.epochs, updates=options.updates)
     if setup.method is not None:
-        check_method(setup)
+        few = setup.train_indices[:8]
+        batch = next(setup.split.batches(few, len(few), setup.device))
+        check_method(setup.method, setup.objective, setup.objective_name, fresh_model(setup), batch)
     identity = setup.identity(options)
     folder_options: dict[str, Any] = {
         "overwrite": options.overwrite,

@@ -44,8 +44,8 @@ class EpochSampler(Sampler[int]):
         objective: for these: what the loop minimises.
 
     Attributes:
-        weights: [N] weights of the losses of this epoch's samples, by index; a step minimises the mean of
-            `weights[index] * losses`.
+        weights: [N] weights of the losses of this epoch's samples, by index, on the CPU; a step minimises the mean of
+            `sampler.weight_of(index) * losses`.
 
     Raises:
         UsageError: unknown method or option, a fraction that does not fit, or data that are not map-style.
@@ -80,12 +80,15 @@ class EpochSampler(Sampler[int]):
         self.data = data
         self.objective = load_objective(objective)[1]
         self.weights = torch.ones(size)
+        self._on_device: Tensor | None = None  # the weights, where batches are
         self.passes = 0
         self._chooser = DynamicChooser(method, y, fraction, seed, batch_size)
-        within_classes = (
-            getattr(self._chooser.method, "per_class", False) or getattr(self._chooser.method, "unit", "") == "row"
+        chosen_by_labels = (
+            hasattr(self._chooser.method, "selector")
+            or getattr(self._chooser.method, "per_class", False)
+            or getattr(self._chooser.method, "unit", "") == "row"
         )
-        require(labels is not None or not within_classes, "labels", f"given for {method}", None)
+        require(labels is not None or not chosen_by_labels, "labels", f"given for {method}", None)
         self._epoch = 0  # for which `_order` was chosen
         self._order = torch.zeros(0, dtype=torch.int64)
         self._begun = 0  # the last epoch that was iterated over
@@ -113,6 +116,14 @@ class EpochSampler(Sampler[int]):
         is_all = fraction is None or has_own_share(self._chooser.method)
         return (size if is_all else kept_count(fraction or 1, size)) // world_size()
 
+    def weight_of(self, index: Tensor) -> Tensor:
+        """The weights of a batch's losses, [B], on the device of `index` [B]."""
+        if index.device.type == "cpu":
+            return self.weights[index]
+        if self._on_device is None or self._on_device.device != index.device:
+            self._on_device = self.weights.to(index.device)
+        return self._on_device[index]
+
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint, beside the recorder's."""
         previous = self._chooser.state_dict() or {}
@@ -125,6 +136,7 @@ class EpochSampler(Sampler[int]):
         self._chooser.load_state_dict(previous or None)
         self._epoch = state["epoch"]
         self._order = state["order"]
+        self._on_device = None
         self.weights.copy_(state["weights"])
 
     def _choose(self) -> None:
@@ -133,7 +145,7 @@ class EpochSampler(Sampler[int]):
             return
         present = {column: self.recorder.latest(column) for column in self.recorder.present_columns}
         for column in getattr(self._chooser.method, "columns", ()):
-            if epoch > 1 and column in present and not np.isfinite(present[column]).any():
+            if epoch > self.recorder.every and column in present and not np.isfinite(present[column]).any():
                 raise UsageError(
                     f"{self._chooser.name} reads {column}, and the loop has recorded none: call recorder.observe("
                     "logits, y, index), or recorder.observe_losses(losses, index), in every step"
@@ -145,6 +157,7 @@ class EpochSampler(Sampler[int]):
         self._chooser.previous = choice
         rows = torch.from_numpy(choice.rows)
         self._order = rows[torch.randperm(len(rows), generator=make_generator(self._chooser.seed, "order", epoch))]
+        self._on_device = None
         self.weights.fill_(1.0)
         if choice.weight is not None:
             self.weights[rows] = torch.from_numpy(choice.weight)

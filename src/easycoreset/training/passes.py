@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from easycoreset.console import log
 from easycoreset.data import Batch
 from easycoreset.data.keyed_random import derive_seed
-from easycoreset.errors import UsageError, quote
+from easycoreset.errors import RunError, UsageError, quote
 from easycoreset.feature_extraction import compute_features, perturb_batch
 from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import measure_all, pass_of
@@ -42,6 +43,7 @@ class ModelPasses:
         epoch: the epoch that is chosen for.
         autocast: whether training runs the model under bf16 autocast; losses are then taken under it too.
         feature_layer: the layer whose input is the features; None for the last linear layer.
+        data_name: name of the data set, by which some methods choose defaults.
         on_refresh: is given each refreshed column's name and values.
 
     Attributes:
@@ -60,6 +62,7 @@ class ModelPasses:
         epoch: int,
         autocast: bool = False,
         feature_layer: str | None = None,
+        data_name: str = "",
         on_refresh: Callable[[str, Floats], None] = lambda column, values: None,
     ) -> None:
         self.model = model
@@ -70,6 +73,7 @@ class ModelPasses:
         self.epoch = epoch
         self.autocast = autocast
         self.feature_layer = feature_layer
+        self.data_name = data_name
         self.on_refresh = on_refresh
         self.count = 0
         self.forward = 0.0
@@ -85,7 +89,10 @@ class ModelPasses:
             values = self._collect(lambda batch: self._losses(batch, clean))[name]
         else:
             values = self._measure([spec_of_column(name)])[name]
-        self.on_refresh(column, values)
+        if lost := int(np.sum(~np.isfinite(values))):
+            log.warning("warning: %d values of %s are not finite: these samples keep their old ones", lost, column)
+        if not clean:  # clean losses are of another kind than those that training records
+            self.on_refresh(column, values)
         return values
 
     def table(self, selector: Selector) -> Scores:
@@ -97,7 +104,7 @@ class ModelPasses:
         needs = required_inputs(selector)
         arrays = [name for name in needs or () if name in ARRAYS]
         names = [name for name in needs or () if name not in ARRAYS]
-        columns = {} if arrays and not names else self._measure([spec_of_column(name) for name in names])
+        columns = {} if needs is not None and not names else self._measure([spec_of_column(name) for name in names])
         facts: dict[str, Any] = {}
         if arrays:
             layer = self._last_layer()
@@ -113,6 +120,7 @@ class ModelPasses:
             class_names=[str(label) for label in range(int(self.labels.max()) + 1)],
             n_obs=np.ones(n, np.int32),
             columns=columns,
+            provenance={"data": self.data_name},
             **facts,
         )
 
@@ -124,6 +132,7 @@ class ModelPasses:
 
         Raises:
             UsageError: the losses of the objective are not a function of logits, or there is no last linear layer.
+            RunError: a gradient is not finite.
         """
         if not isinstance(self.objective, LogitObjective):
             raise UsageError(
@@ -132,18 +141,21 @@ class ModelPasses:
             )
         layer = self._last_layer()
         values = self._collect(lambda batch: self._gradient_parts(batch, layer))
+        lost = int(np.sum(~np.all([np.isfinite(array).all(1) for array in values.values()], axis=0)))
+        if lost:
+            raise RunError(f"the last layer's gradients of {lost} samples are not finite: use a smaller --lr")
         terms = [term for term in ("", "_adv") if f"error{term}" in values]
         return GradientSum(tuple(Gradients(values[f"error{term}"], values[f"inputs{term}"]) for term in terms))
 
     def _losses(self, batch: Batch, clean: bool) -> dict[str, Tensor]:
         device_type = batch.x.device.type
         autocast = torch.autocast(device_type, torch.bfloat16) if self.autocast else contextlib.nullcontext()
-        with frozen(self.model), torch.no_grad(), autocast:
+        with frozen(self.model), autocast:
             if clean:
                 losses = F.cross_entropy(self.model(batch.x).float(), batch.y, reduction="none")
-            else:
+            else:  # a user's may need gradients with respect to its input
                 losses = self.objective(self.model, batch.x, batch.y, self._generator(batch))
-        return {"objective_loss": losses.float()}
+        return {"objective_loss": losses.detach().float()}
 
     def _gradient_parts(self, batch: Batch, layer: LastLayer) -> dict[str, Tensor]:
         """Gradients at the logits, and the inputs of the last layer, of the batch and of its examples."""
@@ -208,9 +220,9 @@ class ModelPasses:
             fold = measure.fold()
             fold.add(merged[measure.column])
             folded[measure.name] = fold.result()
-            if not np.isfinite(folded[measure.name]).any():
+            if specs and not np.isfinite(folded[measure.name]).any():
                 raise UsageError(f"column {quote(measure.name)} has no value after one pass over the samples")
-        return folded
+        return {name: values for name, values in folded.items() if np.isfinite(values).any()}
 
     def _collect(self, compute: Callable[[Batch], dict[str, Tensor]]) -> dict[str, Floats]:
         """Compute tensors [B, ...] for every batch, put into the rows of arrays [n, ...]."""

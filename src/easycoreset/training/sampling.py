@@ -14,14 +14,16 @@ from easycoreset.data.keyed_random import make_generator
 from easycoreset.data.source import take_shard
 from easycoreset.dynamic import LOSS, EpochChoice, columns_of, load_dynamic_method
 from easycoreset.dynamic.chooser import DynamicChooser
-from easycoreset.errors import RunError, UsageError
+from easycoreset.errors import RunError, UsageError, quote
+from easycoreset.hardness import load_hardness
 from easycoreset.hardness.exact import normalisation_std
 from easycoreset.hardness.gradient import spec_of_column
+from easycoreset.objectives import Objective
 from easycoreset.process_group import broadcast, rank, world_size
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.tables import Floats, Ints
 from easycoreset.training.passes import ModelPasses
-from easycoreset.training.setup import TrainingSetup, fresh_model
+from easycoreset.training.setup import TrainingSetup
 
 Metrics = dict[str, float | None]
 
@@ -237,6 +239,7 @@ class DynamicSampling:
             seed=setup.options.seed,
             epoch=epoch,
             autocast=setup.autocast,
+            data_name=setup.source.name,
             on_refresh=store,
         )
 
@@ -275,50 +278,60 @@ class DynamicSampling:
 
 
 def make_loss_recorder(setup: TrainingSetup, model: nn.Module) -> HardnessRecorder:
-    """A recorder of the columns that the setup's dynamic method reads.
+    """A recorder of the columns that the setup's dynamic method reads."""
+    assert setup.method is not None
+    return _make_recorder(setup.method, setup.objective_name, model, len(setup.split))
+
+
+def _make_recorder(method_name: str, objective_name: str, model: nn.Module, size: int) -> HardnessRecorder:
+    """A recorder of `size` samples for a method.
 
     Raises:
         UsageError: the method reads a column that training steps do not give.
     """
-    assert setup.method is not None
-    method: Any = load_dynamic_method(setup.method)[1]
-    plain = setup.objective_name == "standard" and getattr(method, "has_weights", None) is False
-    std = normalisation_std(model)
+    method: Any = load_dynamic_method(method_name)[1]
     columns = columns_of(method)
-    recorder = HardnessRecorder(
-        len(setup.split),
+    for column in columns:
+        rule = f"a recorded column of one value an epoch, as aign_online; got {quote(column)}"
+        if not column.endswith("_online") or column.startswith("grad_norm"):
+            raise UsageError(f"method {quote(method_name)} must read {rule}")
+        measure = load_hardness([spec_of_column(column.removesuffix("_online"))], in_training=True)[0]
+        if measure.column != measure.name or measure.is_wide:
+            raise UsageError(f"method {quote(method_name)} must read {rule}")
+    plain = objective_name == "standard" and getattr(method, "has_weights", None) is False
+    reads_gradients = any(column.startswith("aign") for column in columns)
+    if reads_gradients and not plain:
+        raise UsageError(
+            f"method {quote(method_name)} reads aign_online, the gradient of plain cross-entropy without weights; "
+            f"{objective_name} minimises another loss"
+        )
+    std = normalisation_std(model)
+    return HardnessRecorder(
+        size,
         "mean",
-        "cross_entropy" if plain else f"{setup.objective_name}, weighted",
+        "cross_entropy" if reads_gradients else objective_name,
         hardness=[spec_of_column(name.removesuffix("_online")) for name in columns],
         model_std=None if std is None else std.tolist(),
     )
-    for column in columns:
-        if not column.endswith("_online"):
-            raise UsageError(
-                f"method {setup.method}: a present value is a recorded column, {column}_online; got {column}"
-            )
-        recorder.latest(column)  # raises for `aign_online` of another loss, which is `grad_norm_online`
-    return recorder
 
 
-def check_method(setup: TrainingSetup) -> None:
-    """Try what the setup's dynamic method asks of the model, on a few samples.
+def check_method(method_name: str, objective: Objective, objective_name: str, model: nn.Module, few: Batch) -> None:
+    """Try what a dynamic method asks of a model, on a few samples.
 
     Raises:
         UsageError: the model, the objective or a training step does not give it.
     """
-    assert setup.method is not None
-    method: Any = load_dynamic_method(setup.method)[1]
-    model = fresh_model(setup)
-    make_loss_recorder(setup, model)
-    rows = setup.train_indices[:8]
-    batch = next(setup.split.batches(rows, len(rows), setup.device))
-    few = Batch(torch.arange(len(rows), device=setup.device), batch.x, batch.y)
-    passes = ModelPasses(model, lambda: [few], setup.split.labels[rows], setup.objective, seed=0, epoch=1)
+    method: Any = load_dynamic_method(method_name)[1]
+    _make_recorder(method_name, objective_name, model, len(few.x))
+    rows = Batch(torch.arange(len(few.x), device=few.x.device), few.x, few.y)
+    passes = ModelPasses(model, lambda: [rows], few.y.cpu().numpy(), objective, seed=0, epoch=1)
     if hasattr(method, "selector"):
         passes.table(method.selector())
     if getattr(method, "uses_gradients", False):
         passes.gradients()
+    if getattr(method, "refreshes", False):
+        for column in method.columns:
+            passes.refresh(column, clean=False)
 
 
 def shuffle(values: Ints, setup: TrainingSetup, epoch: int) -> Ints:

@@ -19,7 +19,6 @@ from easycoreset.options import (
 )
 from easycoreset.options.comparing import FULL
 from easycoreset.options.groups import OPTIMIZER_DEFAULTS
-from easycoreset.paths import sha256_of_file
 from easycoreset.selection import load_selector, required_inputs
 from easycoreset.statistics.settings import OWN_SHARE, STEP_PREFIXES, Setting
 from easycoreset.workflow.inputs import Data, Inputs
@@ -147,6 +146,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         method, loaded = load_dynamic_method(method)
         dynamic = {"method": method} | ({} if has_own_share(loaded) else {"fraction": fraction})
         fraction = dynamic.get("fraction", OWN_SHARE)
+        inputs.check_dynamic(method, objective, network, data)
     elif method.startswith("file:"):
         external, fraction = inputs.published(method, data)
         method, published = external.value, {"method": external}
@@ -176,7 +176,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         title=f"training on {facts}",
     )
     read = {"scores", "features"} & set(steps["select"].inputs) if "select" in steps else set[str]()
-    given = {f"select.{name}": str(values[name]) for name in read if values[name]}
+    given = {f"select.{name}": str(values[name]) for name in ("scores", "features") if read and values[name]}
     main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
     evaluations = _evaluations(values, steps["train"], data, model, main_eps, inputs.precision, facts)
     for step in (*steps.values(), *(step for step, _ in evaluations)):
@@ -215,7 +215,7 @@ def _scores_of(
     reads = required_inputs(load_selector(method)[1])
     given: dict[str, Step | External] = {}
     if features is not None and (reads is None or "features" in reads):
-        given["features"] = External(str(features.resolve()), sha256_of_file(features))
+        given["features"] = inputs.given_features(features, data)
     if values["scores"]:
         if reads is None or reads:
             given["scores"] = inputs.given_scores(values["scores"], seed, method, data, "features" in given)

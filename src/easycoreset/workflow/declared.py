@@ -19,7 +19,7 @@ from easycoreset.statistics.planned_contrasts import (
     PlannedContrast,
     parse_contrast,
 )
-from easycoreset.statistics.settings import Setting, group_by_setting
+from easycoreset.statistics.settings import Setting, fits_all_fractions, group_by_setting
 from easycoreset.workflow.cells import Cell
 from easycoreset.workflow.grids import Grid, merge_cells
 
@@ -62,7 +62,7 @@ def resolve_contrasts(grid: Grid, by_product: Sequence[Sequence[Cell]]) -> Decla
         contrasts += resolve_contrast(spec, rows)
     primary_match: PlannedContrast | None = None
     if spec := grid.primary:
-        matches = resolve_contrast(spec, rows)
+        matches = list({_identity(match, rows): match for match in reversed(resolve_contrast(spec, rows))}.values())
         if len(matches) > 1:
             settings = ", ".join(f"for {c.objective} keeping {c.fraction:g}" for c in matches)
             raise UsageError(
@@ -71,14 +71,25 @@ def resolve_contrasts(grid: Grid, by_product: Sequence[Sequence[Cell]]) -> Decla
         primary_match = matches[0]
         contrasts.insert(0, primary_match)
     distinct = dict[tuple[object, ...], PlannedContrast]()
-    for contrast in contrasts:  # A against B and B against A are the same contrast
-        sides = frozenset((contrast.method, contrast.against))
-        distinct.setdefault((sides, *contrast.question[2:]), contrast)
+    for contrast in contrasts:
+        distinct.setdefault(_identity(contrast, rows), contrast)
     cells = {contrast: tuple(cells_of(contrast, rows[contrast.setting])) for contrast in distinct.values()}
     with_names = {c: dataclasses.replace(c, cells=tuple(cell.name for cell in used)) for c, used in cells.items()}
     primary = None if primary_match is None else with_names[primary_match]
     cells_used = {with_names[c]: used for c, used in cells.items()}
     return DeclaredContrasts(tuple(with_names.values()), cells_used, primary)
+
+
+def _identity(contrast: PlannedContrast, rows: dict[Setting, Rows]) -> tuple[object, ...]:
+    """What makes a contrast another one: A against B and B against A are the same.
+
+    So are those of several fractions where all rows fit all of them.
+    """
+    used = cells_of(contrast, rows[contrast.setting])
+    fits_all = all(fits_all_fractions(cell.method, cell.fraction) for cell in used)
+    setting = contrast.setting.pooled if fits_all else contrast.setting
+    sides = frozenset((contrast.method, contrast.against))
+    return sides, contrast.kind, setting, contrast.eps, contrast.size, contrast.unit
 
 
 def rows_by_setting(cells: Sequence[Cell]) -> dict[Setting, Rows]:

@@ -15,14 +15,17 @@ from easycoreset.errors import UsageError, quote
 from easycoreset.hardness import load_hardness
 from easycoreset.models import build_model, choose_model
 from easycoreset.models.card import card_for
+from easycoreset.objectives import load_objective
 from easycoreset.options import READING_FIELDS, Device
 from easycoreset.paths import sha256_of_file
 from easycoreset.scoring.needs import MethodInputs, check_needs
 from easycoreset.selection import load_selector, required_inputs
 from easycoreset.selection.published import read_published
 from easycoreset.tables import Scores, check_same_data
+from easycoreset.tables.foreign_features import with_features
 from easycoreset.tables.scores import ARRAYS, find_scores
 from easycoreset.training.initial_weights import PRETRAINED, model_name_in, read_initial_weights
+from easycoreset.training.sampling import check_method
 from easycoreset.training.setup import choose_device, open_for_device, use_autocast
 from easycoreset.user_modules import code_digest
 from easycoreset.workflow.steps import External, Step, forget_code
@@ -74,7 +77,8 @@ class Inputs:
     _data: dict[Any, Data] = field(default_factory=dict[Any, Data])
     _models: dict[Any, tuple[str, External | None, nn.Module]] = field(default_factory=dict[Any, Any])
     _needs: dict[Any, MethodInputs | None] = field(default_factory=dict[Any, Any])
-    _given: dict[Path, tuple[External, Scores]] = field(default_factory=dict[Path, Any])
+    _given: dict[Any, tuple[External, Scores]] = field(default_factory=dict[Any, Any])
+    _dynamic: set[Any] = field(default_factory=set[Any])
     _published: dict[Any, tuple[External, float]] = field(default_factory=dict[Any, Any])
 
     def __post_init__(self) -> None:
@@ -156,6 +160,31 @@ class Inputs:
             self._published[key] = External(f"file:{path}", sha256_of_file(path)), fraction
         return self._published[key]
 
+    def given_features(self, path: Path, data: Data) -> External:
+        """The features that are given.
+
+        Raises:
+            UsageError: the file is missing, or does not fit the data.
+        """
+        key = (path, data.external.key)
+        if key not in self._given:
+            table = with_features(unscored_table(data.source), path)
+            self._given[key] = (External(str(path.resolve()), sha256_of_file(path)), table)
+        return self._given[key][0]
+
+    def check_dynamic(self, method: str, objective: str, model: nn.Module, data: Data) -> None:
+        """Check that training by an objective gives a dynamic method what it asks for.
+
+        Raises:
+            UsageError: it does not.
+        """
+        key = (method, objective, id(model), data.external.key)
+        if key not in self._dynamic:
+            split = data.source.splits["train"]
+            few = next(split.batches(np.arange(min(8, len(split))), 8))
+            check_method(method, load_objective(objective)[1], objective, model, few)
+            self._dynamic.add(key)
+
     def given_scores(self, path: str, seed: int, method: str, data: Data, has_features: bool) -> External:
         """The scores that are given for a seed, for a method that they must suffice for.
 
@@ -163,7 +192,8 @@ class Inputs:
             UsageError: the file is missing, not of this data, or lacks what the method reads.
         """
         file = find_scores(Path(path.replace("{seed}", str(seed))))
-        if file not in self._given:
+        key = (file, data.external.key)
+        if key not in self._given:
             scores = Scores.read(file)
             split = data.source.splits["train"]
             check_same_data(
@@ -174,8 +204,8 @@ class Inputs:
                 (scores.sample_ids, scores.labels),
                 (split.sample_ids, split.labels),
             )
-            self._given[file] = (External(str(file.resolve()), sha256_of_file(file)), scores)
-        external, scores = self._given[file]
+            self._given[key] = (External(str(file.resolve()), sha256_of_file(file)), scores)
+        external, scores = self._given[key]
         name, selector = load_selector(method)
         for column in required_inputs(selector) or ():
             has_array = column in ARRAYS and (

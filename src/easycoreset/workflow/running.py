@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.data import cached_sources
+from easycoreset.data.unscored import unscored_table
 from easycoreset.evaluation.result import Evaluation, read_evaluation
 from easycoreset.models import user_factory
 from easycoreset.objectives import load_objective
@@ -16,6 +17,7 @@ from easycoreset.scoring.needs import MethodInputs
 from easycoreset.selection import load_selector
 from easycoreset.statistics.intervals import paired_difference
 from easycoreset.tables import Coreset
+from easycoreset.tables.foreign_features import with_features
 from easycoreset.workflow.defaults import RunDefaults, choose_defaults
 from easycoreset.workflow.inputs import Inputs
 from easycoreset.workflow.option_checks import check_attacks, check_sample_list
@@ -75,8 +77,10 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
     check_attacks(options.attack, options.eps)
     choices = choose_defaults(options)
     options = choices.options
-    for name in ("exclude", "wrong", "features"):
+    for name in ("exclude", "wrong"):
         check_sample_list(name, getattr(options, name), choices.source)
+    if options.features is not None:
+        with_features(unscored_table(choices.source), options.features)  # raises if they do not fit
     inputs = Inputs(options.device, options.download, options.num_workers)
     data = inputs.open(options.data, {name: getattr(options, name) for name in READING_FIELDS})
     model, init, network = inputs.model(options.model, options.init, data)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from easycoreset.attacks import ATTACKS
-from easycoreset.dynamic import DYNAMIC_METHODS
+from easycoreset.dynamic import DYNAMIC_METHODS, load_dynamic_method
 from easycoreset.hardness import CHEAP, HARDNESS
 from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
@@ -241,7 +241,7 @@ def _code(specs: tuple[str, ...]) -> str:
 
 def _dynamic(spec: str) -> list[tuple[str, str]]:
     """The dynamic method that training names, and the static one that it uses."""
-    static = split_spec(spec)[1].get("method")
+    static: str | None = getattr(load_dynamic_method(spec)[1], "method", None)
     return [("dynamic", spec), *([] if static is None else [("method", static.replace("/", ":"))])]
 
 
