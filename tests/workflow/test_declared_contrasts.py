@@ -252,7 +252,7 @@ def test_the_page_tells_compute_classes_controls_and_strong_attacks(tmp_path, cl
     for text in (
         "full (RS2, up to order)",
         "epochs of training",
-        "and of scoring",
+        "with choosing",
         "Worst class",
         "Every class",
         "How this was run",

@@ -214,7 +214,7 @@ def _costs(groups: Sequence[Group], results: pa.Table, cells: Sequence[dict[str,
         name = "full (RS2, up to order)" if group.method == FULL else group.method
         where = [*settings.of(group.setting, group.method), name, group.budget]
         rows.append([*where, *format_epochs(group, epochs), *costs[*group.setting, group.method]])
-    names = [*settings.columns, "method", "budget", "epochs of training", "and of choosing"]
+    names = [*settings.columns, "method", "budget", "epochs of training", "with choosing"]
     return DataTable("compute", [*names, "selection, s", "selection, MB"], rows)
 
 

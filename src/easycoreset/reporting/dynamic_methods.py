@@ -6,7 +6,7 @@ from typing import Any
 from easycoreset.documents import DataTable, Figure, Section, Share
 from easycoreset.documents.plots import axes_layout, escape_plotly_text, line_trace
 from easycoreset.reporting.setting_cells import SettingCells
-from easycoreset.statistics.settings import Setting
+from easycoreset.statistics.settings import OWN_SHARE, Setting, describe_share
 
 NOTE = (
     "Methods that choose while they train see other samples in each epoch. Present losses are what a step minimises "
@@ -32,12 +32,7 @@ def describe_dynamic_methods(cells: Sequence[Mapping[str, Any]]) -> list[Section
         for cell in first.values()
     ]
     table = DataTable("what was trained on, first seed", [*settings.columns, "method", "budget", *COLUMNS], rows)
-    figures = [
-        draw_times(
-            cell["trained"]["sampling"], ", ".join([*map(str, settings.of(_setting(cell))[:-1]), cell["method"]])
-        )
-        for cell in first.values()
-    ]
+    figures = [draw_times(cell["trained"]["sampling"], _name(settings, cell)) for cell in first.values()]
     return [Section("Methods that choose while they train", [NOTE], tables=[table], figures=figures)]
 
 
@@ -77,7 +72,23 @@ def _row(summary: Mapping[str, Any]) -> list[Any]:
     ]
     shares = [sampling["mean_share"], sampling["distinct_samples"] / summary["samples"], sampling["changed"]]
     costs = [sampling["selection_passes"], round(sampling["forward_passes"], 1), sampling["selection_seconds"]]
-    return [*map(Share, shares), *losses, sampling["median_age"], *costs]
+    age = None if sampling["median_age"] is None else round(sampling["median_age"], 1)
+    return [*map(Share, shares), *losses, age, *costs]
+
+
+def _name(settings: SettingCells, cell: Mapping[str, Any]) -> str:
+    """A row in words, for a caption."""
+    setting = _setting(cell)
+    where = [*map(str, settings.of(setting)[:-1])]
+    share = [] if setting.fraction == OWN_SHARE else [describe_share(setting.fraction)]
+    return ", ".join(
+        [
+            *where,
+            *share,
+            cell["method"],
+            f"{cell['updates']} updates" if cell["updates"] else f"{cell['epochs']} epochs",
+        ]
+    )
 
 
 def _percent(share: float | None) -> float | None:
