@@ -15,6 +15,7 @@ from easycoreset.dynamic import (
     has_own_share,
     is_dynamic,
     load_dynamic_method,
+    require_static,
 )
 from easycoreset.dynamic.chooser import DynamicChooser
 from easycoreset.selection.geometry import Gradients, GradientSum
@@ -328,6 +329,11 @@ def test_wrong_use_is_named():
     ):
         with pytest.raises(UsageError, match=name):
             load_dynamic_method(spec)
+    for spec in ("rs2", "reselect:method=craig"):
+        with pytest.raises(UsageError, match="method"):
+            require_static(spec)
+    require_static("easycore")
+    require_static("file:nowhere.txt")
     labels = np.zeros(N, np.int64)
     for name, fraction in (("infobatch", 0.5), ("self-paced", 0.5), ("seta", 0.5), ("rs2", None), ("acs-craig", None)):
         with pytest.raises(UsageError, match="fraction"):

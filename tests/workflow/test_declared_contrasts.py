@@ -204,6 +204,44 @@ LITTLE = SHARED | {"limit": 20, "score.epochs": 1, "updates": 3, "contrast": "eq
 
 
 @pytest.mark.slow
+def test_rows_that_fit_all_fractions_are_one_contrast_and_others_one_each(grid):
+    """infobatch has a share of its own, and full is all data: what they say to each other is one question."""
+    shared = SHARED | {"fractions": [0.3, 0.5], "updates": 6}
+    rows = {"methods": ["random", "infobatch", "rs2", "full"]}
+    both = resolve(
+        grid(rows, shared=shared, primary="infobatch vs full", declare=["rs2 vs full", "infobatch vs random"])
+    )
+    told_sides = [(c.method, c.against, c.fraction) for c in both.contrasts]
+    assert (
+        told_sides[0][:2] == ("infobatch", "full") and len([t for t in told_sides if t[:2] == told_sides[0][:2]]) == 1
+    )
+    assert set(told_sides[1:]) == {(m, a, f) for m, a in (("rs2", "full"), ("infobatch", "random")) for f in (0.3, 0.5)}
+    assert both.primary is not None and len(both.cells[both.contrasts[0]]) == 4
+
+
+@pytest.mark.slow
+def test_a_grid_of_dynamic_methods_and_its_page(tmp_path, cli, inline):
+    """One cell a seed where the share is the method's own; the page tells what was trained on, and has no 0% kept."""
+    methods = ["--methods", "random,rs2,infobatch,acs-craig:every=2:warm=0.2,reselect:method=easycore:every=2"]
+    small = ["--fractions", "0.3,0.5", "--updates", "24", "--seeds", "2", "--limit", "30", "--controls", "full"]
+    common = [*methods, *small, "--eps", "0.1", "--attack", "fgsm", "--data", "digits", "--out", tmp_path / "grid"]
+    assert cli("compare", *common, "--quiet").code == 0
+    rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
+    counts = {m: sum(row["method"] == m for row in rows) for m in {row["method"] for row in rows}}
+    assert counts["infobatch"] == counts["full"] == 2 and counts["rs2"] == counts["random"] == 4
+    kept = {(row["method"], row["fraction"]): row["kept"] for row in rows}
+    assert kept["rs2", 0.3] == 431 and 719 < kept["infobatch", 0.0] <= 1438
+    assert {row["weighted"] for row in rows if row["method"] == "infobatch"} == {True}
+    page = (tmp_path / "grid" / "report.html").read_text()
+    assert "Methods that choose while they train" in page and "0% kept" not in page.replace("30% kept", "").replace(
+        "50% kept", ""
+    )
+    for form in ("markdown", "latex"):
+        assert cli("report", "--out", tmp_path / "grid", "--format", form).code == 0
+    again = cli("compare", *common, "--dry-run")
+    assert again.code == 0 and again.out.startswith("0 of ")
+
+
 def test_contrasts_declared_over_finished_cells_are_exploratory(grid, tmp_path, inline):
     """Cells without a record of their start, as where somebody copied them: nothing that rests on them is declared."""
     run(grid(METHODS | {"methods": "random"}, shared=LITTLE), tmp_path / "grid")

@@ -109,8 +109,10 @@ def score(options: Annotated[ScoreOptions, Flat]) -> None:
 def select(options: Annotated[SelectOptions, Flat]) -> None:
     """Select a coreset by scores."""
     from easycoreset.documents.summaries import count_classes
+    from easycoreset.dynamic import require_static
     from easycoreset.selection import select as run_selection
 
+    require_static(options.method)
     coreset = run_selection(**vars(options))
     value = read_record(options.out.with_suffix(".json")) | {"file": str(options.out), "kept": len(coreset)}
     before, after = (counts.tolist() for counts in coreset.class_counts())

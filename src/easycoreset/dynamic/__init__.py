@@ -204,6 +204,16 @@ def is_dynamic(spec: str) -> bool:
     return len(required) == 1
 
 
+def require_static(spec: str) -> None:
+    """Refuse a method that chooses while it trains, where a coreset is chosen.
+
+    Raises:
+        UsageError: the method does.
+    """
+    rule = "one that chooses once, before training; `train --method` and `compare` take those that choose in each epoch"
+    require(not is_dynamic(spec), "method", rule, spec)
+
+
 def canonical_method(spec: str) -> str:
     """The canonical spelling of a method, dynamic or static."""
     return (load_dynamic_method(spec) if is_dynamic(spec) else load_selector(spec))[0]

@@ -6,6 +6,7 @@ from typing import Any
 
 from easycoreset.data import cached_sources
 from easycoreset.data.unscored import unscored_table
+from easycoreset.dynamic import require_static
 from easycoreset.evaluation.result import Evaluation, read_evaluation
 from easycoreset.models import user_factory
 from easycoreset.objectives import load_objective
@@ -73,6 +74,7 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
         UsageError: wrong use.
     """
     objective = load_objective(options.objective)[0]
+    require_static(options.method)
     load_selector(options.method, per_class=options.per_class or None)
     check_attacks(options.attack, options.eps)
     choices = choose_defaults(options)
