@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from easycoreset.console import format_eps
+from easycoreset.console import format_eps, format_percent
 from easycoreset.data_specs import data_name
 from easycoreset.documents import DataTable, Figure, Section, Share
 from easycoreset.documents.plots import eps_layout, error_bars, line_trace
@@ -79,7 +79,17 @@ def describe_run_summary(summary: Json) -> str:
         return f"{start}, by {len(summary['checkpoints'])} checkpoints."
     loss = "no finite loss" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
     seconds = f"{summary['seconds']:.0f} s of training"
-    return f"{start}, {summary['objective']}: {summary['updates']} updates, {loss}, {seconds}."
+    done = f"{start}, {summary['objective']}: {summary['updates']} updates, {loss}, {seconds}."
+    return f"{done} {_describe_sampling(summary)}" if "sampling" in summary else done
+
+
+def _describe_sampling(summary: Json) -> str:
+    """What a dynamic method trained on, and what choosing cost."""
+    sampling = summary["sampling"]
+    share = f"{sampling['method']} trained on {format_percent(sampling['mean_share'])} of the samples in an epoch"
+    seen = f"{format_percent(sampling['distinct_samples'] / summary['samples'])} in all"
+    cost = f"{sampling['selection_passes']} passes over all samples, {sampling['selection_seconds']:.0f} s"
+    return f"{share}, {seen}; choosing took {cost}."
 
 
 def summarise_hardness(columns: Mapping[str, np.ndarray]) -> DataTable:
