@@ -20,12 +20,14 @@ from easycoreset.hardness.online import (
     check_input,
     check_output,
     check_recorded_labels,
+    check_recording,
     load_online,
     loss_divisor,
     make_reduction_hook,
     online_norm,
     read_class_weight,
     sample_weights,
+    std_tensor,
 )
 from easycoreset.hardness.present_values import PresentValues
 from easycoreset.hardness.tdds import DifferenceWindows, RecordedChanges
@@ -83,11 +85,7 @@ class HardnessRecorder:
         feature_bias: bool = True,
         class_weight: Sequence[float] | None = None,
     ) -> None:
-        require(num_samples >= 1, "num_samples", ">= 1", num_samples)
-        require(reduction in ("mean", "sum", "none"), "reduction", "mean, sum or none", reduction)
-        require(every >= 1, "every", ">= 1", every)
-        require(first is None or first >= 1, "first", ">= 1", first)
-        require(input_std is None or min(input_std) > 0, "input_std", "> 0", input_std)
+        check_recording(num_samples, reduction, every, first, input_std)
         require(loss != "weighted" or class_weight is not None, "class_weight", "given for the loss 'weighted'", None)
         loss = loss if class_weight is None else "weighted"
         self.num_samples = num_samples
@@ -98,8 +96,8 @@ class HardnessRecorder:
         self.every = every
         self.first = first
         self.feature_bias = feature_bias
-        self.input_std = _std_tensor(input_std)
-        self.model_std = _std_tensor(model_std)
+        self.input_std = std_tensor(input_std)
+        self.model_std = std_tensor(model_std)
         self._measures = measures = load_online(hardness)
         prefix = "aign" if loss == "cross_entropy" else "grad_norm"
         self._gradient_measures = {m.name.replace("aign", prefix, 1): m for m in measures if isinstance(m, AIGN)}
@@ -451,7 +449,3 @@ class HardnessRecorder:
     def __repr__(self) -> str:
         """The number of samples, the epoch and the columns."""
         return f"HardnessRecorder of {self.num_samples} samples, epoch {self.epoch}: {', '.join(self.columns)}"
-
-
-def _std_tensor(values: Sequence[float] | None) -> Tensor | None:
-    return None if values is None else torch.tensor(values, dtype=torch.float32)

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from easycoreset.errors import require
 from easycoreset.hardness import Hardness, Outputs
-from easycoreset.hardness.folds import Fold, Values, WindowedDeviation
+from easycoreset.hardness.folds import Fold, Mean, WindowedDeviation
 from easycoreset.hardness.logits import p_y
 
 FIRST = 30  # scored epochs
@@ -63,34 +61,4 @@ class MeanError(Hardness):
 
     def fold(self) -> Fold:
         """The mean error."""
-        return ErrorMean(self.first)
-
-
-class ErrorMean:
-    """1 minus the mean over the first observed epochs.
-
-    >>> fold = ErrorMean(2)
-    >>> for values in (0.5, 0.75, 0.0):
-    ...     fold.add(np.array([values]))
-    >>> fold.result().tolist()
-    [0.375]
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.sum = np.zeros(0)
-        self.count = np.zeros(0, np.int64)
-
-    def add(self, values: Values) -> None:
-        """Add one epoch, [N]."""
-        if not len(self.sum):
-            self.sum = np.zeros(len(values))
-            self.count = np.zeros(len(values), np.int64)
-        seen = np.isfinite(values) & (self.count < self.limit)
-        self.sum[seen] += values[seen]
-        self.count += seen
-
-    def result(self) -> npt.NDArray[np.float32]:
-        """The mean errors, [N]."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (1 - self.sum / self.count).astype(np.float32)
+        return Mean(self.first, complement=True)

@@ -25,7 +25,7 @@ class Fold(Protocol):
 
 
 class Mean:
-    """The mean over observed epochs, or over the first `limit` of them.
+    """The mean over observed epochs, or over the first `limit` of them; with `complement` 1 minus it.
 
     >>> fold = Mean()
     >>> fold.add(np.array([1.0, np.nan])); fold.add(np.array([2.0, np.nan]))
@@ -33,8 +33,9 @@ class Mean:
     [1.5, nan]
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, complement: bool = False) -> None:
         self.limit = limit
+        self.complement = complement
         self.sum = np.zeros(0)
         self.count = np.zeros(0, np.int64)
 
@@ -50,7 +51,8 @@ class Mean:
 
     def result(self) -> npt.NDArray[np.float32]:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (self.sum / self.count).astype(np.float32)
+            mean = self.sum / self.count
+            return (1 - mean if self.complement else mean).astype(np.float32)
 
 
 class Last:

@@ -34,6 +34,22 @@ def load_online(specs: Sequence[str]) -> list[Hardness]:
     return measures
 
 
+def check_recording(
+    num_samples: int, reduction: str, every: int, first: int | None, input_std: Sequence[float] | None
+) -> None:
+    """Validate the options of a recorder."""
+    require(num_samples >= 1, "num_samples", ">= 1", num_samples)
+    require(reduction in ("mean", "sum", "none"), "reduction", "mean, sum or none", reduction)
+    require(every >= 1, "every", ">= 1", every)
+    require(first is None or first >= 1, "first", ">= 1", first)
+    require(input_std is None or min(input_std) > 0, "input_std", "> 0", input_std)
+
+
+def std_tensor(values: Sequence[float] | None) -> Tensor | None:
+    """Standard deviations as float32; None stays None."""
+    return None if values is None else torch.tensor(values, dtype=torch.float32)
+
+
 def check_index(caller: str, index: Any, batch: Tensor, num_samples: int) -> Tensor:
     """Convert to [B] int64 indices on the device of the batch.
 
