@@ -122,6 +122,7 @@ def check_whole(file: Path, root: Path | None) -> Verdict:
 
 CHECKS = {
     "budgets-cpu.json": check_budgets,
+    "cifar10-dynamic": check_grid,
     "cifar10-main": check_grid,
     "cifar100-main": check_grid,
     "coverage.json": check_coverage,
