@@ -132,14 +132,20 @@ class EpochState:
 
     def without_scores(self) -> Scores:
         """The pool as a table without any column, for helpers of static methods."""
-        n = len(self.labels)
-        return Scores(
-            sample_ids=[str(row) for row in range(n)],
-            labels=self.labels,
-            class_names=[str(label) for label in range(int(self.labels.max()) + 1)],
-            n_obs=np.zeros(n, np.int32),
-            columns={},
-        )
+        return pool_table(self.labels, {})
+
+
+def pool_table(labels: Ints, columns: Mapping[str, Floats], **facts: Any) -> Scores:
+    """A table of the pool, with columns of the present model; `facts` are further fields of `Scores`."""
+    n = len(labels)
+    return Scores(
+        sample_ids=[str(row) for row in range(n)],
+        labels=labels,
+        class_names=[str(label) for label in range(int(labels.max()) + 1)],
+        n_obs=np.full(n, bool(columns), np.int32),
+        columns=dict(columns),
+        **facts,
+    )
 
 
 class DynamicMethod(Protocol):
@@ -200,7 +206,10 @@ def is_dynamic(spec: str) -> bool:
         return name in DYNAMIC_METHODS
     member = find_member("method", name, {})
     call = member.__call__ if isinstance(member, type) else member
-    required = [p for p in inspect.signature(call).parameters.values() if p.default is p.empty and p.name != "self"]
+    parameters = [p for p in inspect.signature(call).parameters.values() if p.name != "self"]
+    required = [
+        p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
     return len(required) == 1
 
 

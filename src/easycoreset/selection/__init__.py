@@ -135,11 +135,7 @@ def choose(
         exclude,
     )
     if features is not None:
-        needs = None if method.startswith("file:") else required_inputs(load_selector(method)[1])
-        rule = f"left out with {method}, which reads none"
-        require(
-            (needs is None or "features" in needs) and not method.startswith("file:"), "features", rule, str(features)
-        )
+        require_reads_features(method, features)
         scores = with_features(scores, features)
     eligible = _eligible(scores, val_fraction, exclude)
     require(bool(eligible.any()), "exclude", "a list that does not exclude all samples", str(exclude))
@@ -288,6 +284,17 @@ def required_inputs(selector: Selector) -> tuple[str, ...] | None:
     """The columns and arrays of the scores that a selector reads; None if a user's selector does not declare them."""
     needs = getattr(selector, "needs", None)
     return (needs,) if isinstance(needs, str) else needs
+
+
+def require_reads_features(method: str, features: Path) -> None:
+    """Refuse features from elsewhere for a method that says that it reads none.
+
+    Raises:
+        UsageError: it does.
+    """
+    needs = () if method.startswith("file:") else required_inputs(load_selector(method)[1])
+    reads = needs is None or "features" in needs
+    require(reads, "features", f"left out with {method}, which reads none", str(features))
 
 
 def _column_of(name: str, scores: Scores) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from easycoreset.console import log
 from easycoreset.data import Batch
 from easycoreset.data.keyed_random import derive_seed
+from easycoreset.dynamic import pool_table
 from easycoreset.errors import RunError, UsageError, quote
 from easycoreset.feature_extraction import compute_features, perturb_batch
 from easycoreset.hardness import load_hardness
@@ -113,16 +114,7 @@ class ModelPasses:
                 facts |= self._features(layer, "_adv")
             if any(not name.endswith("_adv") for name in arrays):
                 facts |= self._features(layer, "")
-        n = len(self.labels)
-        return Scores(
-            sample_ids=[str(row) for row in range(n)],
-            labels=self.labels,
-            class_names=[str(label) for label in range(int(self.labels.max()) + 1)],
-            n_obs=np.ones(n, np.int32),
-            columns=columns,
-            provenance={"data": self.data_name},
-            **facts,
-        )
+        return pool_table(self.labels, columns, provenance={"data": self.data_name}, **facts)
 
     def gradients(self) -> GradientSum:
         """The gradients of the objective's losses with respect to the last linear layer.

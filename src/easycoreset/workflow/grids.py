@@ -189,6 +189,10 @@ def _cells_of(product: CompareOptions, inputs: Inputs) -> dict[Combination, Cell
             for method in controls if cell.method.startswith("file:") else ():  # at the fraction that the file keeps
                 compared = values | {"method": method, "fraction": cell.fraction}
                 cells[seed, *compared.items()] = build_cell(shared | compared, inputs)
+    for option in ("scores", "features"):
+        given = getattr(product, option)
+        read = any(option in cell.steps["select"].inputs for cell in cells.values() if "select" in cell.steps)
+        require(given is None or read, option, "left out where no method reads them", str(given))
     return cells
 
 

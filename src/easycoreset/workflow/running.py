@@ -15,7 +15,7 @@ from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
 from easycoreset.reporting import report
 from easycoreset.scoring.needs import MethodInputs
-from easycoreset.selection import load_selector
+from easycoreset.selection import load_selector, require_reads_features
 from easycoreset.statistics.intervals import paired_difference
 from easycoreset.tables import Coreset
 from easycoreset.tables.foreign_features import with_features
@@ -82,6 +82,7 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
     for name in ("exclude", "wrong"):
         check_sample_list(name, getattr(options, name), choices.source)
     if options.features is not None:
+        require_reads_features(options.method, options.features)
         with_features(unscored_table(choices.source), options.features)  # raises if they do not fit
     inputs = Inputs(options.device, options.download, options.num_workers)
     data = inputs.open(options.data, {name: getattr(options, name) for name in READING_FIELDS})
