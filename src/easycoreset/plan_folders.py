@@ -12,6 +12,7 @@ from easycoreset.records import read_history, read_record, read_summary
 STEPS_FOLDER = "steps"
 STEP_RECORD = "step.json"
 RESULTS = "results.parquet"
+CHECKPOINT = "evaluate.checkpoint"  # the option of a cell that says which epoch is evaluated
 
 
 def step_folder(out: Path, kind: str, key: str) -> Path:
@@ -42,7 +43,7 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
 
     Returns:
         The cell's description with `chosen` and `trained` (the summaries of both steps), `validation` (the
-        accuracies after the last epoch), `evaluated` (the summary of each finished evaluation, with its `key` and
+        accuracies after the evaluated epoch), `evaluated` (the summary of each finished evaluation, with its `key` and
         whether it is `strong`), `training_options`, `scoring_options`, `seconds` and `host`.
     """
     trained = step_folder(folder, "train", cell["steps"]["train"])
@@ -72,18 +73,26 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
         kept = round(sampling["mean_share"] * summary["samples"])
         chosen = {"kept": kept, "class_counts": {"before": counts, "after": counts}}
         chosen |= {"selection_seconds": sampling["selection_seconds"], "weights": sampling.get("weights", (1.0, 1.0))}
-    history = read_history(trained / "history.jsonl")[-1:] if "val_fraction" in cell["options"] else []
     return {
         **cell,
         "chosen": chosen,
         "trained": summary,
         "training_options": training.get("options", {}),
         "scoring_options": _scoring_options(folder, cell),
-        "validation": {name: line[name] for line in history for name in ("val_clean", "val_robust")},
+        "validation": _validation(trained, summary, cell["options"]),
         "evaluated": evaluated,
         "seconds": round(seconds + record["seconds"], 2),
         "host": record["host"],
     }
+
+
+def _validation(trained: Path, summary: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, float]:
+    """The accuracies on held-out samples after the epoch that is evaluated; empty without such samples."""
+    if "val_fraction" not in options:
+        return {}
+    number = summary["best_epoch"] if options.get(CHECKPOINT) == "best" else summary["epochs"]
+    line = read_history(trained / "history.jsonl")[number - 1]
+    return {name: line[name] for name in ("val_clean", "val_robust")}
 
 
 def _scoring_options(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:

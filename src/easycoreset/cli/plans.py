@@ -68,6 +68,7 @@ def run_grid(options: "CompareOptions", *lines: object) -> None:
     from easycoreset.documents.terminal import to_rich
     from easycoreset.errors import GridError
     from easycoreset.reporting import check_page_writable, write_report
+    from easycoreset.reporting.best_epochs import without_best_epochs
     from easycoreset.reporting.comparison_report import summarise_groups
     from easycoreset.statistics import group_results
     from easycoreset.workflow.comparing import run_comparison
@@ -75,7 +76,9 @@ def run_grid(options: "CompareOptions", *lines: object) -> None:
     folder = options.out
     check_page_writable(folder)
     try:
-        results = run_comparison(options, render_progress=lambda table: to_rich(summarise_groups(group_results(table))))
+        results = run_comparison(
+            options, render_progress=lambda table: to_rich(summarise_groups(group_results(without_best_epochs(table))))
+        )
     except GridError:  # the finished cells are still reported
         write_report(folder)
         raise

@@ -17,6 +17,7 @@ from easycoreset.models.card import ModelCard, card_for, read_card
 from easycoreset.models.foreign import load_foreign, prepend_normalisation
 from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions
+from easycoreset.options.evaluating import BEST_FOLDER
 from easycoreset.training.setup import open_data
 
 NORMALISATION_SAMPLES = 1000  # on which other normalisations are tried
@@ -24,8 +25,14 @@ NORMALISATION_SAMPLES = 1000  # on which other normalisations are tried
 
 def open_inputs(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCard]:
     """Open the device, the data, and the model's card: from its folder, or made for a foreign state dict."""
-    if options.weights.is_dir():
-        card = read_card(options.weights)
+    require(
+        options.checkpoint == "last" or options.model_path.is_dir(),
+        "checkpoint",
+        f"last, or best of a training with --val-fraction, whose folder holds {BEST_FOLDER}/",
+        f"{options.checkpoint}, and weights {options.weights}",
+    )
+    if options.model_path.is_dir():
+        card = read_card(options.model_path)
         require(
             not options.input_mean, "input_mean", "left out for a folder, whose model takes [0, 1]", options.input_mean
         )
@@ -50,7 +57,7 @@ def check_class_names(options: EvaluateOptions, model_names: Sequence[str], data
     Case, and characters other than letters and digits, are ignored.
     """
     numbered = any(all(name.isdigit() for name in names) for names in (model_names, data_names))
-    if numbered or not options.weights.is_dir():
+    if numbered or not options.model_path.is_dir():
         return []
     pairs = [(a, b) for a, b in zip(model_names, data_names, strict=True) if _plain_name(a) != _plain_name(b)]
     example = f"{quote(pairs[0][0])} where the data have {quote(pairs[0][1])}" if pairs else ""
@@ -64,9 +71,9 @@ def _plain_name(name: str) -> str:
 
 def open_model(options: EvaluateOptions, card: ModelCard) -> tuple[nn.Module, Path]:
     """Load the model; also return the file of its weights."""
-    if not options.weights.is_dir():
+    if not options.model_path.is_dir():
         return load_foreign(options.weights, card, options.input_mean, options.input_std), options.weights
-    return load_model(options.weights, options.model), options.weights / "model.safetensors"
+    return load_model(options.model_path, options.model), options.model_path / "model.safetensors"
 
 
 def check_normalisation(
@@ -76,7 +83,7 @@ def check_normalisation(
 
     It tries the data's mean and standard deviation, 0.5 and 0.5, and 0..255, on up to 1,000 samples.
     """
-    if options.weights.is_dir():
+    if options.model_path.is_dir():
         return []
     positions = np.sort(np.random.default_rng(0).permutation(len(clean.index))[:NORMALISATION_SAMPLES])
     rows = clean.index[positions]

@@ -17,6 +17,7 @@ from easycoreset.options.groups import (
     check_radii,
 )
 
+BEST_FOLDER = "best"  # in a training's folder: the model of its best epoch
 RADII = {"linf": DEFAULT_EPS, "l2": (0.25, 0.5, 1.0)}  # default radii by norm
 
 
@@ -28,6 +29,8 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
 
     weights: Path
     """Folder of a model written by `train` or `score`, or a state dict from elsewhere (with --model)."""
+    checkpoint: Literal["last", "best"] = "last"
+    """The epoch of a training with --val-fraction: its last, or the best on the held-out samples."""
     model: str | None = None
     """Model of a state dict; for a folder only its package.module:factory, imported only if named here again."""
     attack: Sequence[str] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
@@ -51,3 +54,8 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
         check_normalisation(self)
         object.__setattr__(self, "eps", self.eps or RADII[self.norm])
         check_radii(self.eps, self.norm)
+
+    @property
+    def model_path(self) -> Path:
+        """Where the model of the checkpoint lies."""
+        return self.weights / BEST_FOLDER if self.checkpoint == "best" else self.weights

@@ -14,8 +14,9 @@ from easycoreset.documents import DataTable, Figure, MeanStd, Section, without_b
 from easycoreset.documents.plots import COLOURS, axes_layout
 from easycoreset.options import ScoringOptions, TrainingOptions, ValidationOptions
 from easycoreset.options.comparing import FULL
-from easycoreset.plan_folders import read_cell, step_folder
+from easycoreset.plan_folders import CHECKPOINT, read_cell, step_folder
 from easycoreset.reporting.advice import advise
+from easycoreset.reporting.best_epochs import describe_best_epochs, without_best_epochs
 from easycoreset.reporting.classes import describe_classes
 from easycoreset.reporting.contrasts import (
     ComparisonResults,
@@ -42,12 +43,15 @@ def describe_comparison(found: ComparisonResults) -> list[Section]:
     results, record, contrasts, outcomes = found.results, found.record, found.contrasts, found.outcomes
     if not results.num_rows:
         return [Section("Results", ["No cell is finished yet."], brief=True)]
+    results = without_best_epochs(results)
     groups = group_results(results)
     declared = [contrast for contrast in contrasts if contrast.declared]
-    names = _cell_names(results)
+    names = _cell_names(found.results)
     described = (read_cell(found.folder, cell) for cell in record["cells"] if cell["name"] in names)
-    cells = [cell for cell in described if cell is not None]
-    planned = sum(not cell["superseded"] for cell in record["cells"])
+    all_cells = [cell for cell in described if cell is not None]
+    names = _cell_names(results)
+    cells = [cell for cell in all_cells if cell["name"] in names]
+    planned = len({cell["steps"]["train"] for cell in record["cells"] if not cell["superseded"]})
     overview = make_overview_table(contrasts)
     sensitivity = [make_sensitivity_table(declared)] if declared else []
     return [
@@ -60,6 +64,7 @@ def describe_comparison(found: ComparisonResults) -> list[Section]:
         *describe_dynamic_methods(cells),
         Section("Cost", [EPOCHS_NOTE, RS2_NOTE], figures=[draw_cost(results)], tables=[_costs(groups, results, cells)]),
         *([Section("Sensitivity of the declared contrasts", [SENSITIVITY_NOTE], tables=sensitivity)] * bool(declared)),
+        *describe_best_epochs(outcomes, all_cells),
         *describe_strong_attacks(outcomes),
         *describe_classes(outcomes),
         Section("Every contrast", [EXPLORATORY_NOTE], tables=[make_contrast_table(contrasts)], collapsed=True),
@@ -160,7 +165,7 @@ def _cell_names(results: pa.Table) -> list[str]:
 def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[Group], planned: int | None) -> Section:
     seeds = min(group.seeds for group in groups)
     declared = verdict_sentences([contrast for contrast in contrasts if contrast.declared])
-    advice = advise(contrasts)
+    advice = advise([c for c in contrasts if c.declared or c.plan.setting.options.get(CHECKPOINT) != "best"])
     seed_count = f"{seeds} seed{'s' * (seeds > 1)}"
     methods = len({group.method for group in groups})
     intro = f"{len(_cell_names(results))} cells of {methods} method{'s' * (methods > 1)}, at least {seed_count} each."

@@ -23,12 +23,12 @@ def describe_dynamic_methods(cells: Sequence[Mapping[str, Any]]) -> list[Section
     dynamic = [cell for cell in cells if "sampling" in cell["trained"]]
     if not dynamic:
         return []
-    settings = SettingCells(_setting(cell) for cell in dynamic)
+    settings = SettingCells(Setting.of(cell) for cell in dynamic)
     first: dict[Any, Mapping[str, Any]] = {}
     for cell in sorted(dynamic, key=lambda cell: cell["seed"]):
-        first.setdefault((_setting(cell), cell["method"], cell["updates"], cell["epochs"]), cell)
+        first.setdefault((Setting.of(cell), cell["method"], cell["updates"], cell["epochs"]), cell)
     rows = [
-        [*settings.of(_setting(cell)), cell["method"], cell["updates"] or cell["epochs"], *_row(cell["trained"])]
+        [*settings.of(Setting.of(cell)), cell["method"], cell["updates"] or cell["epochs"], *_row(cell["trained"])]
         for cell in first.values()
     ]
     table = DataTable("what was trained on, first seed", [*settings.columns, "method", "budget", *COLUMNS], rows)
@@ -78,7 +78,7 @@ def _row(summary: Mapping[str, Any]) -> list[Any]:
 
 def _name(settings: SettingCells, cell: Mapping[str, Any]) -> str:
     """A row in words, for a caption."""
-    setting = _setting(cell)
+    setting = Setting.of(cell)
     where = [*map(str, settings.of(setting)[:-1])]
     share = [] if setting.fraction == OWN_SHARE else [describe_share(setting.fraction)]
     return ", ".join(
@@ -93,7 +93,3 @@ def _name(settings: SettingCells, cell: Mapping[str, Any]) -> str:
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
-
-
-def _setting(cell: Mapping[str, Any]) -> Setting:
-    return Setting(*(cell[name] for name in Setting._fields))

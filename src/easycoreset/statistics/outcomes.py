@@ -79,7 +79,7 @@ class Outcomes:
 
     def _rows_in(self, setting: Setting) -> list[dict[str, Any]]:
         """The table's rows of a setting, whatever its fraction."""
-        return [row for row in self._attack_rows if setting.holds(_setting(row), FULL)]
+        return [row for row in self._attack_rows if setting.holds(Setting.of(row), FULL)]
 
     @cached_property
     def grid(self) -> dict[Setting, Seeds]:
@@ -88,7 +88,7 @@ class Outcomes:
         A seed has several cells if the code changed in between; the current one comes first.
         """
         cells_by_setting: dict[Setting, Seeds] = {}
-        for setting, rows in group_by_setting(self._attack_rows, _setting, lambda row: row["method"]).items():
+        for setting, rows in group_by_setting(self._attack_rows, Setting.of, lambda row: row["method"]).items():
             seeds = cells_by_setting.setdefault(setting, {})
             for row in rows:
                 cells = seeds.setdefault(_key(row), {}).setdefault(row["seed"], [])
@@ -188,11 +188,6 @@ def _read_outcomes(table: pa.Table, eps: float, attack: str | None) -> tuple[Int
 
 def _is_attack(table: pa.Table, name: str) -> Bools:
     return np.asarray(pc.equal(table["attack"], name).to_numpy(zero_copy_only=False), bool)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _setting(row: dict[str, Any]) -> Setting:
-    shared = (row["data"], row["model"], row["objective"], row["fraction"])
-    return Setting(*shared, row["variant"], row.get("scoring", ""))
 
 
 def _key(row: dict[str, Any]) -> tuple[str, int]:

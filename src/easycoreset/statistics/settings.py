@@ -1,7 +1,7 @@
 """Settings: what the rows of a comparison must share to be compared."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from easycoreset.console import format_percent
 from easycoreset.options.comparing import FULL
@@ -45,10 +45,24 @@ class Setting(NamedTuple):
     variant: str = ""
     scoring: str | None = ""
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Setting":
+        """The setting of a row of results, or of a cell."""
+        return cls(*(row.get(name, "") for name in cls._fields))
+
     @property
     def pooled(self) -> "Setting":
         """What the settings of all fractions share."""
         return self._replace(fraction=0.0)
+
+    def without(self, option: str) -> "Setting":
+        """The setting with an option of training or evaluation at its default.
+
+        >>> Setting("digits", None, "standard", 0.1, "lr=0.1; momentum=0.8").without("lr").variant
+        'momentum=0.8'
+        """
+        others = [text for text in self.variant.split("; ") if text.partition("=")[0] != option]
+        return self._replace(variant="; ".join(others))
 
     @property
     def options(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from easycoreset.file_lists import delete_written
 from easycoreset.files import write_atomic
 from easycoreset.models.saved import load_model, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, accept_options, defaults_json, options_json
+from easycoreset.options.evaluating import BEST_FOLDER
 from easycoreset.process_group import broadcast, is_main_process, preserve_rng, world_size
 from easycoreset.tracking import track_epochs
 from easycoreset.training.checkpoint import CHECKPOINT_FILE
@@ -18,7 +19,7 @@ from easycoreset.training.distributed import open_distributed_run_folder
 from easycoreset.training.loop import Epoch, History, fit
 from easycoreset.training.sampling import DynamicSampling, check_method, make_loss_recorder
 from easycoreset.training.setup import TrainingSetup, fresh_model, log_few_updates, prepare
-from easycoreset.training.validation import validate_epoch
+from easycoreset.training.validation import best_epoch, validate_epoch
 
 __all__ = ["Epoch", "History", "TrainingSetup", "fit", "fresh_model", "log_few_updates", "prepare", "train"]
 
@@ -31,7 +32,7 @@ MODEL_FILES = (
     "profile.txt",
     "profile.json",
 )
-OUTPUT_NAMES = (*MODEL_FILES, "best")  # the files and folders that `train` may write
+OUTPUT_NAMES = (*MODEL_FILES, BEST_FOLDER)  # the files and folders that `train` may write
 
 
 @accept_options(TrainOptions)
@@ -72,7 +73,7 @@ def train(options: TrainOptions) -> nn.Module:
         epochs = fit(setup, model, recorder=recorder, sampling=sampling, folder=run.path, history=history)
         for epoch in track_epochs(epochs, options, run.path):
             if validate_epoch(setup, epoch.trained, history) and is_main_process():
-                save_model(run.path / "best", epoch.trained, setup.card({"epoch": epoch.number}))
+                save_model(run.path / BEST_FOLDER, epoch.trained, setup.card({"epoch": epoch.number}))
         finish_training(setup, model, options, history)
         summary = training_summary(setup, history)
         if sampling is not None:
@@ -120,5 +121,6 @@ def training_summary(setup: TrainingSetup, history: History) -> dict[str, object
         "epochs": len(history),
         "loss": history[-1]["loss"] if history else None,
         "seconds": round(seconds, 2),
+        **({"best_epoch": best_epoch(setup, history)} if len(setup.validation_indices) and history else {}),
         **({"unreadable": setup.source.unreadable} if setup.source.unreadable else {}),
     }

@@ -32,9 +32,14 @@ def validate_epoch(setup: TrainingSetup, model: nn.Module, history: History) -> 
         _warn_of_collapse([past.get("val_robust", past.get("train_robust")) or 0.0 for past in history])
     if not len(setup.validation_indices):
         return False
+    return best_epoch(setup, history) == len(history)
+
+
+def best_epoch(setup: TrainingSetup, history: History) -> int:
+    """The number of the epoch with the highest accuracy on held-out rows, the earliest of several."""
     name = "val_robust" if hasattr(setup.objective, "eps") else "val_clean"
-    *before, now = (past[name] or 0.0 for past in history)
-    return now > max(before, default=-1.0)
+    accuracies = [line[name] or 0.0 for line in history]
+    return 1 + accuracies.index(max(accuracies))
 
 
 def _robust_accuracy(model: nn.Module, setup: TrainingSetup, rows: Ints) -> float:

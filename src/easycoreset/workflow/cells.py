@@ -1,5 +1,6 @@
 """Cells: one training of a plan with its evaluations, as steps."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +20,16 @@ from easycoreset.options import (
 )
 from easycoreset.options.comparing import FULL
 from easycoreset.options.groups import OPTIMIZER_DEFAULTS
+from easycoreset.plan_folders import CHECKPOINT
 from easycoreset.selection import load_selector, required_inputs
 from easycoreset.statistics.settings import OWN_SHARE, STEP_PREFIXES, Setting
 from easycoreset.workflow.inputs import Data, Inputs
-from easycoreset.workflow.steps import KINDS, External, Step, check_options, result_defaults
+from easycoreset.workflow.steps import KINDS, External, Step, check_options, hash_json, result_defaults
 
 SCORING_EPOCHS = 15
 TRAINING_ONLY = ("schedule", "ema")  # training options for which a scoring run uses its defaults
 SCORING_SEED = 1000  # added to the seed: the model that scores is another one than the model that is attacked
+JUDGING = "evaluate."  # prefix of the options of evaluation
 CHECKPOINTS = {"checkpoint_minutes": 1.0}
 
 
@@ -66,8 +69,10 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The key of the training."""
-        return self.steps["train"].key
+        """The key of the training, or its hash with the options of evaluation that are off their default."""
+        key = self.steps["train"].key
+        evaluation = [part for part in sorted(self.options.items()) if part[0] == "norm" or part[0].startswith(JUDGING)]
+        return hash_json([key, evaluation]) if evaluation else key
 
     @property
     def variant(self) -> str:
@@ -152,6 +157,8 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         method, published = external.value, {"method": external}
     else:
         method = load_selector(method)[0]
+    checkpoint = values.get(CHECKPOINT, "last")
+    require(checkpoint == "last" or bool(values["val_fraction"]), CHECKPOINT, "last without val_fraction", checkpoint)
     off = _off_default(values, training, {"evaluate.attack_precision": inputs.precision})
     chosen_by = {name: off.pop(name) for name in list(off) if name.startswith(STEP_PREFIXES)}
     facts = f"{method} at {fraction:g}, {objective}, seed {seed}" if fraction else f"{method}, {objective}, seed {seed}"
@@ -304,6 +311,22 @@ def _evaluations(
         )
         evaluations.append((step, strong))
     return evaluations
+
+
+def at_best_epoch(cell: Cell) -> Cell:
+    """The same training at its best epoch instead of its last, evaluated at the main radius."""
+
+    def evaluate_best(step: Step) -> Step:
+        changed = {"checkpoint": "best", "checks": "quick"}
+        title = f"{step.title}, at its best epoch"
+        return Step(kind=step.kind, options={**step.options, **changed}, inputs=step.inputs, title=title)
+
+    evaluations = [
+        (evaluate_best(step), strong)
+        for step, strong in cell.evaluations
+        if not strong and step.options["eps"] == (cell.main_eps,)
+    ]
+    return dataclasses.replace(cell, options={**cell.options, CHECKPOINT: "best"}, evaluations=tuple(evaluations))
 
 
 def _as_text(options: Mapping[str, Any]) -> str:

@@ -42,7 +42,6 @@ from easycoreset.workflow.worker import Machine, delete_damaged
 
 OUTPUT_NAMES = (STEPS_FOLDER, "locks", RESULTS)  # the paths that a plan may write
 WORKERS = 2  # unless the options say
-WEIGHTS = ("train", "score")  # kinds of steps whose output `--discard-weights` deletes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +110,8 @@ def plan_comparison(options: CompareOptions) -> GridPlan:
     has_gpu = options.on is not None or choose_device(options.device).type == "cuda"
     require(has_gpu or not options.cuda_graphs, "cuda_graphs", "left out without a GPU", True)
     by_product = grid.build_cells(inputs)
-    return GridPlan(grid, merge_cells(by_product), resolve_contrasts(grid, by_product))
+    cells = merge_cells([*by_product, *grid.at_best_epochs(by_product)])
+    return GridPlan(grid, cells, resolve_contrasts(grid, by_product))
 
 
 def run_comparison(
@@ -228,9 +228,11 @@ def discard_weights(targets: Sequence[Step], out: Path) -> None:
     steps = with_inputs(targets)
     needed = {other.key for step in steps if not is_done(step, out) for other in step.steps.values()}
     for step in steps:
-        if step.kind in WEIGHTS and step.key not in needed and is_done(step, out):
-            with FileList(step.folder(out), KINDS[step.kind].record).active():
-                delete_written(step.folder(out) / KINDS[step.kind].output)
+        kind = KINDS[step.kind]
+        if kind.weights and step.key not in needed and is_done(step, out):
+            with FileList(step.folder(out), kind.record).active():
+                for name in kind.weights:
+                    delete_written(step.folder(out) / name)
 
 
 def prune_steps(out: Path, record: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options import READING_FIELDS, CompareOptions, TrainingOptions, ValidationOptions, field_names
 from easycoreset.options.comparing import FULL
 from easycoreset.options.fields import check_rule
-from easycoreset.workflow.cells import Cell, build_cell
+from easycoreset.plan_folders import CHECKPOINT
+from easycoreset.workflow.cells import Cell, at_best_epoch, build_cell
 from easycoreset.workflow.inputs import Inputs
 from easycoreset.workflow.steps import KINDS
 
@@ -87,6 +88,14 @@ class Grid:
         built = [_cells_of(product, inputs) for product in self.products]
         _refuse_idle_axes([(parse_axes(p), cells) for p, cells in zip(self.products, built, strict=True)])
         return [list(cells.values()) for cells in built]
+
+    def at_best_epochs(self, by_product: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+        """The cells that hold out validation rows at their best epoch, of products that do not vary the checkpoint."""
+        return [
+            [at_best_epoch(cell) for cell in cells if "val_fraction" in cell.options]
+            for product, cells in zip(self.products, by_product, strict=True)
+            if CHECKPOINT not in product.vary
+        ]
 
 
 def merge_cells(by_product: Sequence[Sequence[Cell]]) -> list[Cell]:

@@ -23,6 +23,7 @@ from easycoreset.options import (
     ScoreOptions,
     TrainOptions,
 )
+from easycoreset.options.evaluating import BEST_FOLDER
 from easycoreset.plan_folders import STEP_RECORD, step_folder
 from easycoreset.selection import SELECTORS
 from easycoreset.user_modules import code_digest, is_user_spec
@@ -58,6 +59,7 @@ class Kind:
         record: the file name of the command's record.
         takes: option -> (path within the input's folder that it is given, path that must exist there).
         output: path of what other steps take, which may be lacking: weights are discarded, folders carried in part.
+        weights: paths that `--discard-weights` deletes.
         counted: options that count in the key although they are neutral in a single command.
         of_machine: options that do not change results, which a plan passes on.
         formerly: of options that came later, the value that all earlier steps had; it does not count in the key.
@@ -69,6 +71,7 @@ class Kind:
     record: str = "run.json"
     takes: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     output: str = ""
+    weights: tuple[str, ...] = ()
     counted: tuple[str, ...] = ()
     of_machine: tuple[str, ...] = ()
     formerly: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -76,7 +79,13 @@ class Kind:
 
 
 KINDS = {
-    "score": Kind("easycoreset.scoring:score", ScoreOptions, output="checkpoints", of_machine=("scoring_batch_size",)),
+    "score": Kind(
+        "easycoreset.scoring:score",
+        ScoreOptions,
+        output="checkpoints",
+        weights=("checkpoints",),
+        of_machine=("scoring_batch_size",),
+    ),
     "measure": Kind("easycoreset.scoring:measure", MeasureOptions, takes={"scores": ("", "checkpoints")}),
     "select": Kind(
         "easycoreset.workflow.choosing:choose_coreset",
@@ -89,6 +98,7 @@ KINDS = {
         TrainOptions,
         takes={"coreset": ("coreset.parquet", "coreset.parquet")},
         output="model.safetensors",
+        weights=("model.safetensors", BEST_FOLDER),
     ),
     "evaluate": Kind(
         "easycoreset.evaluation:evaluate",
@@ -135,7 +145,7 @@ class Step:
         own = [spec for _, spec in specs] + [m for m in [self.options.get("model")] if m is not None]
         inputs = {name: value.key for name, value in self.inputs.items()}
         identity = [self.kind, kind.version, options, inputs, _versions(tuple(specs)), _code(tuple(own))]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return hash_json(identity)
 
     @property
     def name(self) -> str:
@@ -160,6 +170,11 @@ class Step:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{item.name: getattr(self, item.name) for item in dataclasses.fields(self)}, "key": self.key}
+
+
+def hash_json(value: Any) -> str:
+    """16 hex digits of the SHA-256 of a value as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def check_options(step: Step) -> None:

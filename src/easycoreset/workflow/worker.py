@@ -136,8 +136,8 @@ def find_damage(step: Step, out: Path) -> str:
     for name, size in files.items():
         if not is_within(name):
             return f"{STEP_RECORD} names a file elsewhere"
-        output = KINDS[step.kind].output
-        discardable = output and name.startswith(output)
+        kind = KINDS[step.kind]
+        discardable = name.startswith(tuple(path for path in (kind.output, *kind.weights) if path))
         if not (folder / name).exists() and not discardable:
             return f"{name} is missing"
         if (folder / name).exists() and (folder / name).stat().st_size != size:
