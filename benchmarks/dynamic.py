@@ -8,7 +8,8 @@ import numpy as np
 from benchmarks.timing import ratio
 from easycoreset.options import TrainOptions
 from easycoreset.training import fit, fresh_model, prepare
-from easycoreset.training.sampling import DynamicSampling, make_loss_recorder
+from easycoreset.training.dynamic_requirements import make_loss_recorder
+from easycoreset.training.dynamic_sampling import DynamicSampling
 
 UPDATES = 40
 

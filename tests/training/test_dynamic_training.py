@@ -26,9 +26,10 @@ from easycoreset.objectives import OBJECTIVES, Adversarial, load_objective
 from easycoreset.options import TrainOptions
 from easycoreset.selection import load_selector
 from easycoreset.training import fresh_model, prepare
+from easycoreset.training.dynamic_requirements import make_loss_recorder
+from easycoreset.training.dynamic_sampling import DynamicSampling
 from easycoreset.training.loop import fit
 from easycoreset.training.passes import ModelPasses
-from easycoreset.training.sampling import DynamicSampling, make_loss_recorder
 
 FAST = {
     "rs2": 0.3,

@@ -16,8 +16,9 @@ from easycoreset.process_group import broadcast, is_main_process, preserve_rng, 
 from easycoreset.tracking import track_epochs
 from easycoreset.training.checkpoint import CHECKPOINT_FILE
 from easycoreset.training.distributed import open_distributed_run_folder
+from easycoreset.training.dynamic_requirements import check_method, make_loss_recorder
+from easycoreset.training.dynamic_sampling import DynamicSampling
 from easycoreset.training.loop import Epoch, History, fit
-from easycoreset.training.sampling import DynamicSampling, check_method, make_loss_recorder
 from easycoreset.training.setup import TrainingSetup, fresh_model, log_few_updates, prepare
 from easycoreset.training.validation import best_epoch, validate_epoch
 

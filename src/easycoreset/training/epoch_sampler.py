@@ -19,6 +19,7 @@ from easycoreset.objectives import load_objective
 from easycoreset.process_group import broadcast, rank, world_size
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.tables import kept_count
+from easycoreset.training.array_state import with_arrays, with_tensors
 from easycoreset.training.passes import ModelPasses
 
 
@@ -127,13 +128,16 @@ class EpochSampler(Sampler[int]):
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint, beside the recorder's."""
         previous = self._chooser.state_dict() or {}
-        tensors = {n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in previous.items()}
-        return {"previous": tensors, "epoch": self._epoch, "order": self._order, "weights": self.weights.clone()}
+        return {
+            "previous": with_tensors(previous),
+            "epoch": self._epoch,
+            "order": self._order,
+            "weights": self.weights.clone(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
-        previous = {n: v.numpy() if isinstance(v, Tensor) else v for n, v in state["previous"].items()}
-        self._chooser.load_state_dict(previous or None)
+        self._chooser.load_state_dict(with_arrays(state["previous"]) or None)
         self._epoch = state["epoch"]
         self._order = state["order"]
         self._on_device = None

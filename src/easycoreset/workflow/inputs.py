@@ -24,8 +24,8 @@ from easycoreset.selection.published import read_published
 from easycoreset.tables import Scores, check_same_data
 from easycoreset.tables.foreign_features import with_features
 from easycoreset.tables.scores import ARRAYS, find_scores
+from easycoreset.training.dynamic_requirements import check_method
 from easycoreset.training.initial_weights import PRETRAINED, model_name_in, read_initial_weights
-from easycoreset.training.sampling import check_method
 from easycoreset.training.setup import choose_device, open_for_device, use_autocast
 from easycoreset.user_modules import code_digest
 from easycoreset.workflow.steps import External, Step, forget_code
