@@ -166,6 +166,26 @@ def test_methods_with_and_without_given_features_are_compared(featured, tmp_path
             plan_comparison(CompareOptions(**common, features=wrong))
 
 
+def test_other_features_beside_the_same_scores_are_another_choice(featured, tmp_path):
+    import shutil
+
+    from easycoreset.options import CompareOptions
+    from easycoreset.workflow.comparing import plan_comparison
+
+    shutil.copytree(featured, tmp_path / "scored")
+    common = GRID | {"methods": ["easycore", "kcenter"], "seeds": "1", "out": tmp_path / "g"}
+
+    def keys():
+        cells = plan_comparison(CompareOptions(**common, scores=str(tmp_path / "scored"))).cells
+        return {cell.method: cell.steps["select"].key for cell in cells}
+
+    before = keys()
+    features = np.load(tmp_path / "scored" / "features.npy")
+    np.save(tmp_path / "scored" / "features.npy", features[::-1])
+    after = keys()
+    assert after["easycore"] == before["easycore"] and after["kcenter"] != before["kcenter"]
+
+
 def test_run_takes_features(featured, tmp_path):
     from easycoreset.options import PipelineOptions
     from easycoreset.workflow.running import plan_run

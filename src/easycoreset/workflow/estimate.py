@@ -142,7 +142,7 @@ def count_updates(step: Step, facts: Timed) -> int:
     if step.options.get("updates") is not None:
         return step.options["updates"]
     chosen = step.steps.get("coreset")
-    share = 1.0 if chosen is None else chosen.options["fraction"]
+    share = step.options.get("fraction", 1.0) if chosen is None else chosen.options["fraction"]
     return step.options["epochs"] * -(-int(len(facts.setup.split) * share + 0.5) // step.options["batch_size"])
 
 

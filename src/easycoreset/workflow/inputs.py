@@ -77,6 +77,7 @@ class Inputs:
     _data: dict[Any, Data] = field(default_factory=dict[Any, Data])
     _models: dict[Any, tuple[str, External | None, nn.Module]] = field(default_factory=dict[Any, Any])
     _needs: dict[Any, MethodInputs | None] = field(default_factory=dict[Any, Any])
+    _digests: dict[Path, str] = field(default_factory=dict[Path, str])  # of arrays beside given scores
     _given: dict[Any, tuple[External, Scores]] = field(default_factory=dict[Any, Any])
     _dynamic: set[Any] = field(default_factory=set[Any])
     _published: dict[Any, tuple[External, float]] = field(default_factory=dict[Any, Any])
@@ -207,7 +208,12 @@ class Inputs:
             self._given[key] = (External(str(file.resolve()), sha256_of_file(file)), scores)
         external, scores = self._given[key]
         name, selector = load_selector(method)
-        for column in required_inputs(selector) or ():
+        needs = required_inputs(selector)
+        arrays = [file.with_name(f"{part}.npy") for part in ARRAYS if needs is None or part in needs]
+        for array in (array for array in arrays if array.exists() and array not in self._digests):
+            self._digests[array] = sha256_of_file(array)
+        external = external._replace(key=" ".join([external.key, *(self._digests.get(array, "") for array in arrays)]))
+        for column in needs or ():
             has_array = column in ARRAYS and (
                 getattr(scores, column) is not None or (column == "features" and has_features)
             )
