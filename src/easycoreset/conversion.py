@@ -44,6 +44,11 @@ def option_types(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
+def is_sequence(hint: Any) -> bool:
+    """Whether an option takes several values."""
+    return typing.get_origin(hint) in (tuple, Sequence)
+
+
 def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
     """Convert a value to the type of its option.
 
@@ -71,7 +76,7 @@ def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
             return None
         inner = next(kind for kind in typing.get_args(hint) if kind is not type(None))
         return convert(option, value, inner, text=text)
-    if origin in (tuple, Sequence):
+    if is_sequence(hint):
         if text:
             value = str(value).split(",")
         items = [value] if isinstance(value, int | float | str) else _list(option, value)

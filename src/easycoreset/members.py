@@ -12,6 +12,7 @@ from typing import Any
 
 from easycoreset.conversion import convert, option_types
 from easycoreset.errors import MAX_MESSAGE, UsageError, quote, shorten, suggest_name
+from easycoreset.python_objects import find_object, is_object_spec
 from easycoreset.user_modules import USER_MODULE_HINT, is_user_spec
 
 Table = Mapping[str, str]
@@ -39,11 +40,13 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
 
 
 def load_attribute(kind: str, path: str) -> Any:
-    """Import `module:attribute`.
+    """Import `module:attribute`, or find the object of Python that a spelling stands for.
 
     Raises:
         UsageError: the module cannot be imported or lacks the attribute.
     """
+    if is_object_spec(path):
+        return find_object(kind, path)
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

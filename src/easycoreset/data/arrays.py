@@ -1,5 +1,6 @@
 """Arrays in an .npz file: images, labels and an optional test split."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from easycoreset.arrays import list_npz, read_npz
 from easycoreset.data.classes import number_classes
 from easycoreset.data.images import channel_statistics, memory_split
-from easycoreset.data.source import Ints, Reading, Source
+from easycoreset.data.source import Ints, Reading, Source, Split
 from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.tables.holdout import hold_out
 
@@ -45,7 +46,9 @@ def load_npz(location: str, reading: Reading) -> Source:
     )
 
 
-def make_array_source(what: str, parts: dict[str, Part], classes: str | None) -> Source:
+def make_array_source(
+    what: str, parts: dict[str, Part], classes: str | None, known_names: Sequence[str] = ()
+) -> Source:
     """Make an in-memory data set of images [N,H,W,C], labels [N] and a prefix of the sample ids for each split.
 
     Without a test split, a seeded, stratified fifth of the samples is held out.
@@ -53,7 +56,9 @@ def make_array_source(what: str, parts: dict[str, Part], classes: str | None) ->
     Raises:
         UsageError: invalid labels, or images of several shapes.
     """
-    names, labels, notes = number_classes({split: part[1] for split, part in parts.items()}, what, classes)
+    names, labels, notes = number_classes(
+        {split: part[1] for split, part in parts.items()}, what, classes, known_names=known_names
+    )
     rows: dict[str, Ints] = {split: np.arange(len(part[1])) for split, part in parts.items()}
     if "test" not in parts:
         parts = parts | {"test": parts["train"]}
@@ -63,12 +68,11 @@ def make_array_source(what: str, parts: dict[str, Part], classes: str | None) ->
     shapes = {x.shape[1:] for x, _, _ in parts.values()}
     if len(shapes) > 1:
         raise UsageError(f"data: {what}: training and test split must have images of one shape; got {sorted(shapes)}")
-    splits = {
-        split: memory_split(
-            split, x[rows[split]], labels[split][rows[split]], [f"{prefix}/{row}" for row in rows[split]]
-        )
-        for split, (x, _, prefix) in parts.items()
-    }
+    splits: dict[str, Split] = {}
+    for split, (x, _, prefix) in parts.items():
+        chosen = rows[split]
+        pixels = x if len(chosen) == len(x) else x[chosen]
+        splits[split] = memory_split(split, pixels, labels[split][chosen], [f"{prefix}/{row}" for row in chosen])
     x = parts["train"][0]
     height, width, channels = x.shape[1:]
     return Source(what, splits, names, (channels, height, width), *channel_statistics(x), notes=notes)
@@ -117,5 +121,19 @@ def check_arrays(
     if len(invalid):
         raise UsageError(
             f"{what}: {x_name} must be finite and in [0, 1]; {len(invalid)} rows are not (first: {invalid[0]})"
+            f"{_explain_range(x)}"
         )
-    return x.astype(np.float32), y
+    return x.astype(np.float32, copy=False), y
+
+
+def _explain_range(x: np.ndarray) -> str:
+    """What images outside of [0, 1] probably are, and what to do."""
+    low, high = float(np.nanmin(x)), float(np.nanmax(x))
+    if low >= 0 and 2 < high <= 255:
+        return ": they are in 0..255, divide them by 255"
+    if -3 <= low < 0 < high <= 3:
+        return (
+            f": they lie in [{low:.3g}, {high:.3g}], as after a normalisation: leave it out of the data (a built-in "
+            "model normalises by itself; for weights that expect it, input_mean and input_std of evaluate and score)"
+        )
+    return ""

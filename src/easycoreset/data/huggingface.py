@@ -34,10 +34,25 @@ def load_hf(name: str, reading: Reading) -> Source:
     Raises:
         UsageError: the extra, the data set or its image or label column is missing, or images are unreadable.
     """
-    dataset = _load(name)
+    return open_hf(f"hf:{name}", _load(name), reading)
+
+
+def is_hf_dataset(value: Any) -> bool:
+    """Whether an object is a data set of `datasets`, or a dictionary of several."""
+    parts = list(value.values()) if isinstance(value, dict) else [value]
+    return bool(parts) and all(type(part).__module__.startswith("datasets.") for part in parts)
+
+
+def open_hf(name: str, dataset: Any, reading: Reading) -> Source:
+    """Open a data set of `datasets`, or a dictionary of its splits, under a name.
+
+    Raises:
+        UsageError: the image or label column or the training split is missing, or images are unreadable.
+    """
+    dataset = dataset if isinstance(dataset, dict) else {"train": dataset}
     train, tests = choose_splits(dataset)
     if not train:
-        raise UsageError(f"data: hf:{name}: holds no split 'train' (but {', '.join(dataset)})")
+        raise UsageError(f"data: {name}: holds no split 'train' (but {', '.join(dataset)})")
     features = dataset[train[0]].features
     image, label = find_columns(name, features)
     all_labels = {split: _labels(data, label) for split, data in dataset.items() if split in (train[0], *tests)}
@@ -45,7 +60,7 @@ def load_hf(name: str, reading: Reading) -> Source:
     chosen = {"train": train[0], **({"test": labelled[0]} if labelled else {})}
     named = getattr(features[label], "names", None) or ()
     part_labels = {part: all_labels[split] for part, split in chosen.items()}
-    names, labels, notes = number_classes(part_labels, f"hf:{name}", reading.classes, known_names=named)
+    names, labels, notes = number_classes(part_labels, name, reading.classes, known_names=named)
     parts = {part: (dataset[split], np.arange(len(dataset[split]), dtype=np.int64)) for part, split in chosen.items()}
     if not labelled:
         part_rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
@@ -68,7 +83,7 @@ def load_hf(name: str, reading: Reading) -> Source:
     std = IMAGENET_STD
     if isinstance(train_images, MemoryImages):
         mean, std = channel_statistics(train_images.pixels.numpy())
-    return Source(f"hf:{name}", splits, names, shape, mean, std, notes=notes)
+    return Source(name, splits, names, shape, mean, std, notes=notes)
 
 
 class EncodedImages:
@@ -106,7 +121,7 @@ def find_columns(name: str, features: Any) -> tuple[str, str]:
     images = [c for c, kind in features.items() if isinstance(kind, ImageFeature) or set(_fields(kind)) == encoded]
     if len(images) != 1:
         raise UsageError(
-            f"data: hf:{name}: must have one column of images; got {', '.join(images) or 'none'} among "
+            f"data: {name}: must have one column of images; got {', '.join(images) or 'none'} among "
             f"{', '.join(features)}"
         )
     classes = [column for column, kind in features.items() if isinstance(kind, ClassLabel)]
@@ -114,7 +129,7 @@ def find_columns(name: str, features: Any) -> tuple[str, str]:
     label = named[0] if named else classes[0] if len(classes) == 1 else None
     if label is None:
         raise UsageError(
-            f"data: hf:{name}: must have a column of labels (a ClassLabel, or one named "
+            f"data: {name}: must have a column of labels (a ClassLabel, or one named "
             f"{', '.join(LABELS)}); got {', '.join(classes or features)}"
         )
     return images[0], label

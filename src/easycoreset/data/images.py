@@ -19,7 +19,7 @@ MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a data set is kept i
 
 
 class MemoryImages:
-    """Images as one tensor [N,H,W,C], uint8 or float32 in [0,1]; a copy stays on the device if it fits."""
+    """Images as one tensor [N,H,W,C], uint8 or float32 in [0,1], in any order in memory; a copy stays on the device."""
 
     def __init__(self, pixels: Tensor) -> None:
         self.pixels = pixels
@@ -37,7 +37,7 @@ class MemoryImages:
         pixels = self.on(device)
         rows = torch.from_numpy(np.concatenate(chunks)) if chunks else torch.empty(0, dtype=torch.int64)
         for chunk in rows.to(pixels.device).split([len(chunk) for chunk in chunks]):
-            yield _to_device(pixels[chunk], device)
+            yield _to_device(pixels[chunk].contiguous(), device)
 
 
 def _to_device(images: Tensor, device: torch.device) -> Tensor:
@@ -102,7 +102,7 @@ def _collate(images: list[Tensor | str]) -> Tensor | str:
 def memory_split(name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: Sequence[str]) -> Split:
     """Make a split of images in memory, [N,H,W,C] uint8 or float32 in [0,1], fingerprinted by content."""
     labels = np.asarray(labels, np.int64)
-    pixels = np.ascontiguousarray(pixels)
+    pixels = pixels if pixels.flags.writeable else pixels.copy()  # a tensor of a read-only array would be writable
     digest = fingerprint(sample_ids, labels, (image.tobytes() for image in pixels))
     return Split(name, MemoryImages(torch.from_numpy(pixels)), labels, sample_ids, digest)
 

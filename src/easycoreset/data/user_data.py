@@ -1,22 +1,39 @@
-"""A user-defined data set: a function `module:function` that returns arrays or map-style data sets."""
+"""Data sets of Python: what a user's `module:function` returns, or objects that are given in place of a name."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from easycoreset.data.arrays import check_arrays, make_array_source
+from easycoreset.data.huggingface import is_hf_dataset, open_hf
 from easycoreset.data.source import Reading, Source
 from easycoreset.data.split_names import choose_splits
 from easycoreset.errors import UsageError, quote
 from easycoreset.members import load_attribute
 
-Part = tuple[np.ndarray, np.ndarray]  # images [N,H,W,C], labels [N]
+ARRAY_PREFIXES = {"train": "x", "test": "x_test"}  # of sample ids, as in an .npz file
+
+
+class Part(NamedTuple):
+    """One split.
+
+    Attributes:
+        x: images [N,H,W,C], uint8 or float32 in [0,1].
+        y: labels [N].
+        prefix: prefix of the sample ids.
+        names: the names of the classes 0, 1, ... where the data set has them.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    prefix: str
+    names: Sequence[str] = ()
 
 
 def load_user_data(data: str, reading: Reading) -> Source:
-    """Call `module:function` and load its result into memory.
+    """Call `module:function`, or take the object that `data` stands for, and load the result into memory.
 
     The result is a map-style data set of (image, label), or arrays (x, y): x [N,H,W], [N,H,W,C] or [N,C,H,W], uint8 or
     float in [0,1]; a pair of either, for training and test; or a dictionary of them with keys "train" and "test".
@@ -29,44 +46,108 @@ def load_user_data(data: str, reading: Reading) -> Source:
         result = load() if callable(load) else load
         if isinstance(result, Source):
             return result
-        parts = {split: _read(part, data) for split, part in _parts(result).items()}
+        if is_hf_dataset(result):
+            return open_hf(data, result, reading)
+        parts = read_parts(result, data)
     except UsageError:
         raise
     except Exception as error:  # a user's function may raise anything
         message = " ".join(str(error).split())
         raise UsageError(f"data {quote(data)} cannot be read: {type(error).__name__}: {message}") from None
-    return make_array_source(data, {split: (*part, split) for split, part in parts.items()}, reading.classes)
+    arrays = {split: (part.x, part.y, part.prefix) for split, part in parts.items()}
+    return make_array_source(data, arrays, reading.classes, parts["train"].names)
 
 
-def _parts(result: Any) -> dict[str, Any]:
-    """The function's result by split."""
-    if isinstance(result, Mapping):
-        by_name = cast("dict[str, Any]", result)
+def read_parts(value: Any, data: str) -> dict[str, Part]:
+    """Images and labels of the splits of a data set.
+
+    Raises:
+        UsageError: it is none; the message says which objects are.
+    """
+    return {
+        split: part if isinstance(part, Part) else _read(part, data, split) for split, part in _split(value).items()
+    }
+
+
+def _split(value: Any) -> dict[str, Any]:
+    """The parts of a data set by split."""
+    if isinstance(value, Mapping):
+        by_name = cast("dict[str, Any]", value)
         train, test = choose_splits(map(str, by_name))
         if len(train) != 1:
             raise UsageError(f"data: a dictionary must hold one training split; got {quote(sorted(map(str, by_name)))}")
         return {"train": by_name[train[0]], **({"test": by_name[test[0]]} if test else {})}
-    if not isinstance(result, tuple | list) or _is_arrays(result):
-        return {"train": result}
-    if len(result) == 4:
-        return {"train": result[:2], "test": result[2:]}
-    if len(result) == 2:
-        return {"train": result[0], "test": result[1]}
-    return {"train": result}
+    if not isinstance(value, tuple | list) or is_pair_of_arrays(value):
+        return {"train": value}
+    if len(value) == 4:
+        return {"train": value[:2], "test": value[2:]}
+    if len(value) == 2:
+        return {"train": value[0], "test": value[1]}
+    return {"train": value}
 
 
-def _is_arrays(value: Any) -> bool:
-    """Whether a pair is arrays (x, y)."""
-    return len(value) == 2 and getattr(value[0], "ndim", 0) in (3, 4) and getattr(value[1], "ndim", 1) <= 2
+def is_pair_of_arrays(value: Any) -> bool:
+    """Whether a value is arrays (x, y)."""
+    is_pair = isinstance(value, tuple | list) and len(cast("list[Any]", value)) == 2
+    return is_pair and getattr(value[0], "ndim", 0) in (3, 4) and getattr(value[1], "ndim", 1) <= 2
 
 
-def _read(part: Any, data: str) -> Part:
+def _read(part: Any, data: str, split: str) -> Part:
     """Images and labels of one split."""
-    if isinstance(part, tuple | list) and len(part) == 2 and _is_arrays(part):
-        return check_arrays(f"data {quote(data)}", _array(part[0]), np.asarray(_array(part[1])))
-    pairs = [part[row] for row in range(len(part))]
-    labels = np.array([pair[1].item() if hasattr(pair[1], "item") else pair[1] for pair in pairs])
-    return check_arrays(f"data {quote(data)}", np.stack([_array(pair[0]) for pair in pairs]), labels)
+    what = f"data {quote(data)}"
+    if is_pair_of_arrays(part):
+        return Part(*check_arrays(what, _array(part[0]), np.asarray(_array(part[1]))), ARRAY_PREFIXES[split])
+    x, y = _read_items(part, what)
+    names = getattr(part, "classes", ())
+    names = names if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else ()
+    return Part(*check_arrays(what, x, y), split, tuple(names))
+
+
+def _read_items(dataset: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """The items of a map-style data set, stacked; floats that are bytes divided by 255 become these bytes again.
+
+    Raises:
+        UsageError: it has no length, is no map-style data set of (image, label), or gives other images each time.
+    """
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise UsageError(
+            f"{what} must be a map-style data set (with __len__ and __getitem__), arrays (x, y), a pair of either, or "
+            f"a dictionary of train and test; got {type(dataset).__name__}"
+        )
+    if not len(dataset):
+        raise UsageError(f"{what} is empty")
+    images: list[np.ndarray] = []
+    labels: list[Any] = []
+    for row in range(len(dataset)):
+        item = dataset[row]
+        if not isinstance(item, tuple | list) or len(cast("list[Any]", item)) < 2:
+            raise UsageError(f"{what} must have items (image, label); item {row} is {type(item).__name__}")
+        image, label = _array(item[0]), item[1]
+        if images and image.shape != images[0].shape:
+            raise UsageError(
+                f"{what} must have images of one shape; item 0 is {images[0].shape}, item {row} {image.shape}: resize "
+                "them in its transform"
+            )
+        images.append(_as_bytes(image))
+        labels.append(label.item() if hasattr(label, "item") else label)
+    again = [_as_bytes(_array(dataset[0][0])) for _ in range(2)]
+    if not all(np.array_equal(images[0], image) for image in again):
+        raise UsageError(
+            f"{what} gives another image each time: leave random transforms out (augmentation is an option of training)"
+        )
+    kinds = {image.dtype for image in images}
+    if len(kinds) > 1:  # an image of floats that are not all bytes
+        images = [_array(dataset[row][0]) for row in range(len(dataset))]
+    return np.stack(images), np.array(labels)
+
+
+def _as_bytes(image: np.ndarray) -> np.ndarray:
+    """Bytes where all values are bytes divided by 255, as `ToTensor` makes them; these are read back bit for bit."""
+    if not np.issubdtype(image.dtype, np.floating) or not ((image >= 0) & (image <= 1)).all():
+        return image
+    values = np.rint(image * 255).astype(np.uint8)
+    back = values.astype(np.float32) / np.float32(255)
+    return values if image.dtype == np.float32 and np.array_equal(back, image) else image
 
 
 def _array(image: Any) -> np.ndarray:

@@ -105,7 +105,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         overwrite=options.overwrite,
         record="evaluation.json",
         output_names=OUTPUT_NAMES,
-        host=options.weights if options.weights.is_dir() else options.weights.parent,
+        host=options.weights if options.weights_path.is_dir() else options.weights_path.parent,
         defaults={"attack_precision": "fp32"},
     )
     with run_folder as run, full_float32():

@@ -13,11 +13,13 @@ from easycoreset.data_specs import split_weights_path
 from easycoreset.errors import UsageError, quote, require
 from easycoreset.evaluation.checks import Check
 from easycoreset.evaluation.outcomes import Outcome, predict_split
+from easycoreset.models import build_model
 from easycoreset.models.card import ModelCard, card_for, read_card
 from easycoreset.models.foreign import load_foreign, prepend_normalisation
 from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions
 from easycoreset.options.evaluating import BEST_FOLDER
+from easycoreset.python_objects import is_object_spec
 from easycoreset.training.setup import open_data
 
 NORMALISATION_SAMPLES = 1000  # on which other normalisations are tried
@@ -40,15 +42,30 @@ def open_inputs(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCa
         size = options.image_size or (card.shape[1] if needs_image_size(options.data) and square else None)
         return *open_data(dataclasses.replace(options, image_size=size)), card
     require(
-        split_weights_path(options.weights)[0].is_file(),
+        split_weights_path(options.weights_path)[0].is_file(),
         "weights",
         "a trained model's folder, or a file of weights",
-        str(options.weights),
+        str(options.weights_path),
     )
     if options.model is None:
         raise UsageError(f"weights: {options.weights} is a file: give the folder that holds it, or its model (--model)")
     device, source = open_data(options)
+    if is_object_spec(options.data) and options.classes is None:
+        source = _fix_classes(options, source)
     return device, source, card_for(options.model, source)
+
+
+def _fix_classes(options: EvaluateOptions, source: Source) -> Source:
+    """Number the labels by the model's outputs where the data do not have all classes."""
+    if not all(name.isdecimal() for name in source.class_names):
+        return source
+    network = build_model(card_for(str(options.model), source)).eval()
+    with torch.no_grad():
+        logits = network(next(source.splits["test"].batches(np.arange(1), 1)).x)
+    outputs = logits.shape[-1] if isinstance(logits, torch.Tensor) and logits.ndim == 2 else 0
+    if outputs <= len(source.class_names):
+        return source
+    return open_data(dataclasses.replace(options, classes=str(outputs)))[1]
 
 
 def check_class_names(options: EvaluateOptions, model_names: Sequence[str], data_names: Sequence[str]) -> list[Check]:
@@ -72,7 +89,7 @@ def _plain_name(name: str) -> str:
 def open_model(options: EvaluateOptions, card: ModelCard) -> tuple[nn.Module, Path]:
     """Load the model; also return the file of its weights."""
     if not options.model_path.is_dir():
-        return load_foreign(options.weights, card, options.input_mean, options.input_std), options.weights
+        return load_foreign(options.weights_path, card, options.input_mean, options.input_std), options.weights_path
     return load_model(options.model_path, options.model), options.model_path / "model.safetensors"
 
 

@@ -1,7 +1,9 @@
 """Trained models on disk: safetensors for the weights, JSON for the card from which the model is built."""
 
+import dataclasses
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,7 +14,11 @@ from easycoreset.errors import EasycoresetWarning, UsageError, quote
 from easycoreset.files import write_atomic
 from easycoreset.models import build_model, user_factory
 from easycoreset.models.card import ModelCard, read_card, write_card
+from easycoreset.models.in_memory import name_model
 from easycoreset.models.weights import describe_differences, differing_keys
+from easycoreset.python_objects import is_object_spec
+
+CARD = "easycoreset_card"  # attribute of a module that was trained or loaded here
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
@@ -20,6 +26,12 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
     state = savable_state(model)
     write_atomic(folder / "model.safetensors", lambda path: save_file(state, path))
     write_card(folder, card)
+
+
+def mark_with_card(network: nn.Module, card: ModelCard) -> nn.Module:
+    """Let a module know its card, for a later evaluation of the module itself."""
+    setattr(network, CARD, card)
+    return network
 
 
 def savable_state(model: nn.Module) -> dict[str, Tensor]:
@@ -60,12 +72,13 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
-def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
+def load_model(folder: str | Path, model: Any = None) -> nn.Module:
     """Load a trained model, as `score` and `train` wrote it, in eval mode on the CPU.
 
     Args:
         folder: holds `model.json` and `model.safetensors`.
-        model: if the card names a `package.module:factory`, the same again; it is imported only then.
+        model: if the card names a `package.module:factory`, the same again; it is imported only then. Of a model that
+            was an object, such an object: a module, or a class or function that makes one.
 
     Raises:
         UsageError: files missing or unreadable, weights of another architecture (which keys differ), or a factory
@@ -73,6 +86,10 @@ def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
     """
     folder = Path(folder)
     card = read_card(folder)
+    if model is not None and not isinstance(model, str):
+        model = name_model(model)
+    if user_factory(card.model) and is_object_spec(model):
+        card = dataclasses.replace(card, model=model)
     if user_factory(card.model) and model != card.model:
         raise UsageError(
             f"{folder / 'model.json'} names the factory {quote(card.model)}: repeat it as model to have it imported"
@@ -83,7 +100,7 @@ def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
         warnings.simplefilter("ignore", EasycoresetWarning)
         network = build_model(card)
     load_weights(network, folder / "model.safetensors")
-    return network.eval()
+    return mark_with_card(network, card).eval()
 
 
 def load_weights(network: nn.Module, file: Path) -> None:

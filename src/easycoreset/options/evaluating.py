@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from easycoreset.errors import require
 from easycoreset.options.fields import NEUTRAL, with_default
 from easycoreset.options.groups import (
     DEFAULT_EPS,
@@ -16,6 +17,7 @@ from easycoreset.options.groups import (
     check_normalisation,
     check_radii,
 )
+from easycoreset.options.objects import MODEL, store_network
 
 BEST_FOLDER = "best"  # in a training's folder: the model of its best epoch
 RADII = {"linf": DEFAULT_EPS, "l2": (0.25, 0.5, 1.0)}  # default radii by norm
@@ -27,11 +29,11 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
 
     host_option = "weights"  # the evaluation may be written into this option's folder
 
-    weights: Path
-    """Folder of a model written by `train` or `score`, or a state dict from elsewhere (with --model)."""
+    weights: Path | None = None
+    """Required: folder of a model written by `train` or `score`, or a state dict from elsewhere (with --model)."""
     checkpoint: Literal["last", "best"] = "last"
     """The epoch of a training with --val-fraction: its last, or the best on the held-out samples."""
-    model: str | None = None
+    model: str | None = field(default=None, metadata=MODEL)
     """Model of a state dict; for a folder only its package.module:factory, imported only if named here again."""
     attack: Sequence[str] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
     eps: Sequence[float] = with_default(AttackOptions, "eps", ())
@@ -50,6 +52,13 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
     """Also write the adversarial images."""
 
     def __post_init__(self) -> None:
+        network = self.model if self.weights is None else self.weights
+        if hasattr(network, "state_dict"):
+            alone = self.weights is None or self.model is None
+            require(alone, "model", "left out with a module as weights", self.model)
+            for name, value in store_network(network, self.data).items():
+                object.__setattr__(self, name, value)
+        require(self.weights is not None, "weights", "given", None)
         super().__post_init__()
         check_normalisation(self)
         object.__setattr__(self, "eps", self.eps or RADII[self.norm])
@@ -58,4 +67,10 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
     @property
     def model_path(self) -> Path:
         """Where the model of the checkpoint lies."""
-        return self.weights / BEST_FOLDER if self.checkpoint == "best" else self.weights
+        return self.weights_path / BEST_FOLDER if self.checkpoint == "best" else self.weights_path
+
+    @property
+    def weights_path(self) -> Path:
+        """The folder or the file of the weights."""
+        assert self.weights is not None  # checked in __post_init__
+        return self.weights

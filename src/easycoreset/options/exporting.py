@@ -1,11 +1,12 @@
 """Options of `export`."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options.fields import validate
+from easycoreset.options.objects import DATA, MODEL, SCORES
 from easycoreset.options.overlap import require_disjoint
 
 
@@ -50,15 +51,15 @@ class ExportOptions:
     out: Path
     """Output file (.txt or .npz for index, .json for fiftyone and robustbench, .md for card, .csv, .onnx); for folder
     and hf a folder that is new, empty, or from an earlier export."""
-    data: str | None = None
+    data: str | None = field(default=None, metadata=DATA)
     """Where the data set is now, for folder and fiftyone; default: where it was scored."""
-    scores: Path | None = None
+    scores: Path | None = field(default=None, metadata=SCORES)
     """Scores of a coreset's samples; default: those it was chosen from, if they still exist there."""
     copy: bool = False
     """Copy the images of an image folder or a manifest; default: symbolic links."""
     raw: bool = False
     """Leave text in CSV unchanged; without it, text that looks like a spreadsheet formula gets a leading '."""
-    model: str | None = None
+    model: str | None = field(default=None, metadata=MODEL)
     """package.module:factory of the model, for onnx; it is imported only if named here again."""
 
     def __post_init__(self) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast
 
-from easycoreset.conversion import convert, option_types
+from easycoreset.conversion import convert, is_sequence, option_types
 from easycoreset.errors import quote, require, suggest_name
+from easycoreset.options.objects import name_objects
 
 P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741 - the options
@@ -50,7 +51,8 @@ def validate(options: Any) -> None:
     """
     hints = option_types(cast(Any, type(options)))
     for item in dataclasses.fields(options):
-        value = convert(item.name, getattr(options, item.name), hints[item.name])
+        given = name_objects(getattr(options, item.name), item.metadata, is_sequence(hints[item.name]))
+        value = convert(item.name, given, hints[item.name])
         object.__setattr__(options, item.name, value)
         check_rule(item.name, value, item.metadata)
 

@@ -14,6 +14,7 @@ from easycoreset.options.groups import (
     SelectionOptions,
     check_radii,
 )
+from easycoreset.options.objects import MEMBER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class PipelineOptions(AttackOptions, FractionOptions, SelectionOptions, ModelOpt
 
     per_class: bool = True
     """Keep the fraction within each class; --no-per-class keeps it over all classes together, as the paper does."""
-    objective: str = "standard"
+    objective: str = field(default="standard", metadata=MEMBER)
     """Training objective: standard, trades, ...[:key=value]... (`trades:eps=4/255`)."""
     epochs: int | None = field(default=None, metadata=AT_LEAST_1)
     """Epochs of the scoring run; later trainings take as many updates; default: by the size of the data."""

@@ -15,6 +15,7 @@ from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
 from easycoreset.files import SCHEMA_VERSION, make_writable_folder, write_json
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.options import SelectOptions, accept_options, options_json
+from easycoreset.options.objects import MEMBER, name_objects
 from easycoreset.paths import is_plain_file, sha256_of_file
 from easycoreset.records import read_record
 from easycoreset.selection.published import read_published, read_sample_list
@@ -101,7 +102,7 @@ def load_selector(method: str, by: str | None = None, per_class: bool | None = N
 def choose(
     scores: Scores,
     *,
-    method: str,
+    method: "str | Selector",
     fraction: float,
     by: str | None = None,
     per_class: bool | None = None,
@@ -115,7 +116,7 @@ def choose(
 
     Args:
         scores: the table to choose from.
-        method: `NAME[:key=value]...` of `SELECTORS`, or `package.module:name`.
+        method: `NAME[:key=value]...` of `SELECTORS`, `package.module:name`, or a selector.
         fraction: share of samples to keep, in (0, 1].
         by: column that easiest, hardest and the like rank by.
         per_class: keep the fraction within each class.
@@ -128,14 +129,15 @@ def choose(
     Raises:
         UsageError: unknown method, column or option; fraction outside (0, 1].
     """
+    spec: str = name_objects(method, MEMBER, False)
     require(
-        exclude is None or not method.startswith("file:"),
+        exclude is None or not spec.startswith("file:"),
         "exclude",
         "left out with method file:, which reads a finished coreset",
         exclude,
     )
     if features is not None:
-        require_reads_features(method, features)
+        require_reads_features(spec, features)
         scores = with_features(scores, features)
     eligible = _eligible(scores, val_fraction, exclude)
     require(bool(eligible.any()), "exclude", "a list that does not exclude all samples", str(exclude))
@@ -145,32 +147,32 @@ def choose(
             "warning: all samples are also in the test split: none is left out, and evaluations are meaningless"
         )
         pool = eligible
-    if not method.startswith("file:") and not pool.all():
+    if not spec.startswith("file:") and not pool.all():
         if leaked := int(eligible.sum() - pool.sum()):
             log.warning(
                 "warning: %d samples that are also in the test split are left out (keep_leaked keeps them)", leaked
             )
         rows = np.flatnonzero(pool).astype(np.int64)
         count = min(kept_count(fraction, int(eligible.sum())), len(rows))  # the fraction counts leaked samples too
-        chosen = _choose(scores.take_rows(rows), method, count, fraction, by, per_class, seed)
+        chosen = _choose(scores.take_rows(rows), spec, count, fraction, by, per_class, seed)
         facts = {"val_fraction": val_fraction, "excluded": int((~eligible).sum()), "leaked": leaked}
         return replace(chosen.to_full_table(rows, scores), provenance=chosen.provenance | facts)
     count = kept_count(fraction, len(scores))
-    if method.startswith("file:"):
-        coreset = read_published(Path(method[5:]), scores)
-        require(len(coreset) == count, "fraction", f"{len(coreset) / len(scores):.6g}, as {method} keeps", fraction)
+    if spec.startswith("file:"):
+        coreset = read_published(Path(spec[5:]), scores)
+        require(len(coreset) == count, "fraction", f"{len(coreset) / len(scores):.6g}, as {spec} keeps", fraction)
         held_out = 0 if val_fraction is None else int(coreset.keep[hold_out(scores.labels, val_fraction)[1]].sum())
         require(
             held_out == 0,
             "method",
             "a coreset without any of the held-out rows (val_fraction)",
-            f"{method}, {held_out} rows",
+            f"{spec}, {held_out} rows",
         )
         in_test = 0 if scores.in_test is None else int(np.sum(coreset.keep & scores.in_test))
         if in_test:
             warnings.warn(f"{in_test} of the kept samples are also in the test split", EasycoresetWarning, stacklevel=2)
-        return _finish(coreset, scores, method, count, fraction, seed, ())
-    return _choose(scores, method, count, fraction, by, per_class, seed)
+        return _finish(coreset, scores, spec, count, fraction, seed, ())
+    return _choose(scores, spec, count, fraction, by, per_class, seed)
 
 
 def _eligible(scores: Scores, val_fraction: float | None, exclude: Path | None) -> npt.NDArray[np.bool_]:

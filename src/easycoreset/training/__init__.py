@@ -9,7 +9,7 @@ from easycoreset.console import log
 from easycoreset.errors import RunError
 from easycoreset.file_lists import delete_written
 from easycoreset.files import write_atomic
-from easycoreset.models.saved import load_model, save_model
+from easycoreset.models.saved import load_model, mark_with_card, save_model
 from easycoreset.options import RecipeOptions, TrainOptions, accept_options, defaults_json, options_json
 from easycoreset.options.evaluating import BEST_FOLDER
 from easycoreset.process_group import broadcast, is_main_process, preserve_rng, world_size
@@ -83,7 +83,7 @@ def train(options: TrainOptions) -> nn.Module:
         if is_main_process():
             delete_written(run.path / CHECKPOINT_FILE)
         broadcast(None)  # a barrier: the files of the main process are complete
-    return model.eval()
+    return mark_with_card(model, setup.card({})).eval()
 
 
 def finish_training(setup: TrainingSetup, model: nn.Module, options: RecipeOptions, history: History) -> None:

@@ -1,0 +1,108 @@
+"""Data sets in memory in place of a name: arrays, tensors, data sets of PyTorch or Hugging Face, DataFrames."""
+
+import csv
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from easycoreset.data.huggingface import EncodedImages, find_columns, is_hf_dataset
+from easycoreset.data.source import Source
+from easycoreset.data.user_data import Part, is_pair_of_arrays, read_parts
+from easycoreset.errors import UsageError, quote
+from easycoreset.files import write_atomic
+from easycoreset.object_digests import digest_object
+from easycoreset.python_objects import find_object, is_object_spec, keep_object, stored_file
+
+COLUMNS = ("filepath", "label", "split")  # of a DataFrame that lists image files
+
+
+def name_data(value: Any) -> str:
+    """Keep a data set, and return the spelling that stands for it in options; its images are read once, now.
+
+    Args:
+        value: arrays or tensors (x, y), a map-style data set of (image, label), a data set of Hugging Face, a pair or a
+            dictionary of these for training and test, a pandas DataFrame with the columns filepath and label, what
+            `open_source` returns, or a function that returns one of these.
+
+    Raises:
+        UsageError: it is none of these, or its images or labels are not valid.
+    """
+    name = type(value).__name__
+    if isinstance(value, Source):
+        return keep_object(name, _digest([split.fingerprint for split in value.splits.values()]), value)
+    if hasattr(value, "to_csv") and hasattr(value, "columns"):
+        return _store_manifest(value)
+    if is_hf_dataset(value):
+        parts: Mapping[str, Any] = value if isinstance(value, dict) else {"train": value}
+        digests = (content for split, data in parts.items() for content in (split, *_encoded_contents(name, data)))
+        return keep_object(name, _digest(digests), value)
+    if callable(value) and not hasattr(value, "__getitem__"):
+        return keep_object(getattr(value, "__name__", name), digest_object(value), value)
+    if isinstance(value, str | bytes | int | float):
+        raise UsageError(f"data must be a name, a path or a data set; got {quote(value)}")
+    parts = read_parts(value, name)
+    if isinstance(value, tuple | list):
+        first = value if is_pair_of_arrays(value) else value[0]
+        name = "arrays" if is_pair_of_arrays(first) else type(first).__name__
+    return keep_object(name, _digest(_array_contents(parts)), parts)
+
+
+def name_test_data(value: Any) -> str:
+    """Keep a data set for the evaluation of a module that was not trained here: without a test split, all of it counts.
+
+    Raises:
+        UsageError: as `name_data`.
+    """
+    data = name_data(value)
+    kept = find_object("data", data) if is_object_spec(data) else None
+    parts = {"train": kept} if is_hf_dataset(kept) and not isinstance(kept, dict) else kept
+    if not isinstance(parts, dict) or set(parts) != {"train"}:
+        return data
+    return keep_object(f"{type(value).__name__}_test", _digest([data]), {**parts, "test": parts["train"]})
+
+
+def _digest(contents: Any) -> str:
+    state = hashlib.sha256()
+    for content in contents:
+        state.update(content.encode() if isinstance(content, str) else content)
+    return state.hexdigest()
+
+
+def _array_contents(parts: Mapping[str, Part]) -> Iterator[Any]:
+    for split, part in parts.items():
+        yield f"{split} {part.prefix} {part.x.dtype} {part.x.shape} {part.y.dtype} {list(part.names)}"
+        yield from (np.ascontiguousarray(image).data for image in part.x)
+        yield repr(part.y.tolist()) if part.y.dtype.hasobject else np.ascontiguousarray(part.y).tobytes()
+
+
+def _encoded_contents(name: str, data: Any) -> Iterator[Any]:
+    image, label = find_columns(name, data.features)
+    yield repr(list(data.with_format(None)[label][:]))
+    encoded = EncodedImages(data, image, np.arange(len(data)))
+    yield from (encoded[row].getvalue() for row in range(len(encoded)))
+
+
+def _store_manifest(frame: Any) -> str:
+    """Write the image files that a DataFrame lists into a manifest of absolute paths; returns its path."""
+    import os
+
+    missing = [name for name in COLUMNS[:2] if name not in frame.columns]
+    if missing:
+        raise UsageError(
+            f"data: a DataFrame must have the columns filepath and label; it lacks {quote(missing[0])}, and has "
+            f"{', '.join(map(str, frame.columns))}"
+        )
+    names = [name for name in COLUMNS if name in frame.columns]
+    rows = [[*map(str, row)] for row in cast(Any, frame[names].to_numpy())]
+    rows = [[os.path.abspath(row[0]), *row[1:]] for row in rows]
+    file = stored_file(f"images-{_digest(map(repr, rows))[:16]}.csv")
+
+    def write(path: Any) -> None:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([names, *rows])
+
+    if not file.exists():
+        write_atomic(file, write)
+    return str(file)

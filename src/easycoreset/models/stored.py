@@ -1,0 +1,39 @@
+"""Models in memory, written into the temporary folder of this process: a folder with a card, or a file of weights."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+
+from easycoreset.files import write_atomic
+from easycoreset.models import user_factory
+from easycoreset.models.card import ModelCard
+from easycoreset.models.in_memory import name_model, unwrap
+from easycoreset.models.saved import CARD, save_model
+from easycoreset.object_digests import digest_object
+from easycoreset.python_objects import stored_file
+
+
+def store_model(module: nn.Module) -> dict[str, Any]:
+    """Write a module into the temporary folder of this process; returns the options `weights` and `model` for it.
+
+    One that `train` or `load_model` returned is written with its card, so that nothing is lost of what is known of it.
+    """
+    network = unwrap(module)
+    card: ModelCard | None = getattr(network, CARD, None)
+    if card is None:
+        return {"weights": _store_weights(network), "model": name_model(network)}
+    folder = stored_file(f"model-{digest_object([vars(card), network.state_dict()])[:16]}")
+    folder.mkdir(exist_ok=True)
+    save_model(folder, network, card)
+    factory = user_factory(card.model)
+    return {"weights": folder} | ({} if factory is None else {"model": factory})
+
+
+def _store_weights(network: nn.Module) -> Path:
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    file = stored_file(f"weights-{digest_object(state)[:16]}.safetensors")
+    if not file.exists():
+        write_atomic(file, lambda path: save_file(state, path))
+    return file

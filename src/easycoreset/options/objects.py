@@ -1,0 +1,61 @@
+"""Objects in place of names: options that name a thing take the thing itself from Python callers."""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from easycoreset.object_digests import digest_object
+from easycoreset.python_objects import keep_object
+
+NAMERS = {  # kind of thing -> function (object) -> the spelling or the path that stands for it
+    "data": "easycoreset.data.in_memory:name_data",
+    "model": "easycoreset.models.in_memory:name_model",
+    "member": "easycoreset.options.objects:name_member",
+    "scores": "easycoreset.tables.in_memory:store_scores",
+    "coreset": "easycoreset.tables.in_memory:store_coreset",
+}
+
+
+def takes(kind: str) -> dict[str, Any]:
+    """The metadata of a field that names a thing, and takes the thing too."""
+    return {"takes": kind}
+
+
+DATA, MODEL, MEMBER, SCORES, CORESET = map(takes, ("data", "model", "member", "scores", "coreset"))
+
+
+def name_objects(value: Any, metadata: Mapping[str, Any], is_sequence: bool) -> Any:
+    """The value of an option, with names and paths in place of objects.
+
+    Args:
+        value: what the caller gave.
+        metadata: the metadata of the option's field.
+        is_sequence: whether the option takes several names.
+
+    Raises:
+        UsageError: an object of another kind.
+    """
+    kind = metadata.get("takes")
+    if kind is None or value is None or isinstance(value, str | Path):
+        return value
+    several = cast("list[Any]", value) if isinstance(value, list | tuple) else []
+    if is_sequence and several and (kind != "data" or any(isinstance(item, str) for item in several)):
+        return [name_objects(item, metadata, False) for item in several]
+    module, _, name = NAMERS[kind].partition(":")
+    return getattr(importlib.import_module(module), name)(value)
+
+
+def store_network(network: Any, data: Any) -> dict[str, Any]:
+    """The options `weights` and `model` of an evaluation of a module, and `data` where these are in memory too."""
+    module = importlib.import_module("easycoreset.models.stored")
+    options: dict[str, Any] = module.store_model(network)
+    if options["weights"].is_file() and not isinstance(data, str | Path):  # it was not trained here
+        options["data"] = importlib.import_module("easycoreset.data.in_memory").name_test_data(data)
+    return options
+
+
+def name_member(value: Any) -> Any:
+    """Keep an attack, a method, an objective or a hardness: a function, or an object that is called."""
+    name = getattr(value, "__name__", type(value).__name__)
+    return keep_object(name, digest_object(value), value) if callable(value) else value

@@ -1,0 +1,81 @@
+"""Objects of Python in place of names: each is kept under a spelling of its type and content, which options hold.
+
+The spelling, `python.TYPE:xDIGEST`, is read like that of a user's module. It is recorded in place of the object, so a
+run goes on with the same object and refuses another one.
+"""
+
+import atexit
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from easycoreset.errors import UsageError, quote
+
+PREFIX = "python."
+DIGITS = 16  # hexadecimal digits of a digest that are part of a spelling
+_objects: dict[str, Any] = {}  # spelling -> object
+_folders: list[Path] = []  # the temporary folder of this process, once it is needed
+
+
+def keep_object(name: str, digest: str, value: Any) -> str:
+    """Keep an object for this process.
+
+    Args:
+        name: the name of its type or of its function.
+        digest: hexadecimal digits that identify its content.
+        value: the object.
+
+    Returns:
+        Its spelling.
+
+    >>> keep_object("<lambda>", "0123456789abcdef", print)
+    'python.lambda:x0123456789abcdef'
+    """
+    spelling = f"{PREFIX}{re.sub(r'[^A-Za-z0-9_]', '', name) or 'object'}:x{digest[:DIGITS]}"
+    _objects[spelling] = value
+    return spelling
+
+
+def is_object_spec(spec: str | None) -> bool:
+    """Whether a spelling stands for an object of Python."""
+    return spec is not None and spec.startswith(PREFIX)
+
+
+def find_object(option: str, spec: str) -> Any:
+    """The object of a spelling.
+
+    Raises:
+        UsageError: it is not in this process.
+    """
+    name = ":".join(spec.split(":")[:2])
+    if name not in _objects:
+        raise UsageError(f"{option} {quote(name)} was an object of Python, which this process lacks: give it again")
+    return _objects[name]
+
+
+def kept_objects() -> dict[str, Any]:
+    """The objects that this process keeps, by their spellings."""
+    return dict(_objects)
+
+
+def restore_objects(objects: Mapping[str, Any]) -> None:
+    """Keep the objects of another process."""
+    _objects.update(objects)
+
+
+def make_temporary_folder(prefix: str) -> Path:
+    """A new folder below the temporary folder of this process, which goes when the process ends."""
+    if not _folders:
+        _folders.append(Path(tempfile.mkdtemp(prefix="easycoreset-")))
+        atexit.register(shutil.rmtree, _folders[0], ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=_folders[0]))
+
+
+def stored_file(name: str) -> Path:
+    """The path of a file that stands for an object, in the temporary folder of this process; it may exist already."""
+    if not _folders:
+        make_temporary_folder("objects")
+    return _folders[0] / name

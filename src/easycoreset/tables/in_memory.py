@@ -1,0 +1,64 @@
+"""Scores and coresets in memory in place of a path: written into the temporary folder of this process."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from easycoreset.errors import UsageError
+from easycoreset.files import write_json
+from easycoreset.object_digests import digest_object
+from easycoreset.python_objects import stored_file
+from easycoreset.tables.coreset import Coreset
+from easycoreset.tables.features import RECORD, feature_file_names
+from easycoreset.tables.scores import ARRAYS, Scores
+
+
+def store_scores(value: Any) -> Path:
+    """Write a table of scores, and its features beside it; returns the file.
+
+    Raises:
+        UsageError: it is no table of scores.
+    """
+    if not isinstance(value, Scores):
+        raise UsageError(f"scores must be a path or a table of scores (Scores); got {type(value).__name__}")
+    file = _stored(value) / "scores.parquet"
+    if file.exists():
+        return file
+    present = [name for name in ARRAYS if getattr(value, name) is not None]
+    for name in present:
+        np.save(file.with_name(f"{name}.npy"), np.asarray(getattr(value, name)[:]))
+    if present:
+        kinds = [kind for kind in ("clean", "adversarial") if f"{feature_file_names(kind)[0]}" in _files(present)]
+        facts = {name: value.provenance[name] for name in ("split", "fingerprint") if name in value.provenance}
+        write_json(file.with_name(RECORD), {**facts, "bias": value.bias, "kinds": {kind: {} for kind in kinds}})
+    value.write(file)
+    return file
+
+
+def store_coreset(value: Any) -> Path:
+    """Write a coreset; returns the file.
+
+    Raises:
+        UsageError: it is no coreset.
+    """
+    if not isinstance(value, Coreset):
+        raise UsageError(f"coreset must be a path or a coreset (Coreset); got {type(value).__name__}")
+    file = _stored(value) / "coreset.parquet"
+    if not file.exists():
+        value.write(file)
+    return file
+
+
+def _stored(value: Scores | Coreset) -> Path:
+    """The folder of a table, made by its content."""
+    content = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+    content |= {name: np.asarray(content[name][:]) for name in ARRAYS if content.get(name) is not None}
+    folder = stored_file(f"{type(value).__name__.lower()}-{digest_object(content)[:16]}")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _files(names: list[str]) -> list[str]:
+    return [f"{name}.npy" for name in names]
