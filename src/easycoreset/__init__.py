@@ -10,6 +10,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from easycoreset.attacks.crafting import attack
     from easycoreset.auditing import audit
     from easycoreset.data import open_source
     from easycoreset.errors import EasycoresetWarning, RunError, UsageError
@@ -41,6 +42,7 @@ _MODULES = {
     "Scores": "tables",
     "UsageError": "errors",
     "analyze": "workflow.analyzing",
+    "attack": "attacks.crafting",
     "audit": "auditing",
     "choose": "selection",
     "compare": "workflow.comparing",
@@ -69,6 +71,7 @@ __all__ = [
     "Scores",
     "UsageError",
     "analyze",
+    "attack",
     "audit",
     "choose",
     "compare",

@@ -5,7 +5,9 @@ frozen dataclass with a field per option; a member without options is a function
 """
 
 import dataclasses
+import functools
 import importlib
+import inspect
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -85,9 +87,7 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
     member = find_member(kind, name, table)
     extra = {key: value for key, value in extra.items() if value is not None}
     if not (isinstance(member, type) and dataclasses.is_dataclass(member)):
-        for key in [*options, *extra]:
-            raise UsageError(f"{kind} {quote(name)} takes no option {quote(key)}")
-        return member
+        return _with_options(kind, name, member, {**options, **extra})
     fields = {field.name: field for field in dataclasses.fields(member) if field.init}
     hints = option_types(member)
     values: dict[str, Any] = {}
@@ -104,6 +104,32 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
     return typing.cast(Any, member)(**values)
 
 
+def _with_options(kind: str, name: str, member: Any, options: Mapping[str, Any]) -> Any:
+    """A function with some of its keyword arguments, or an object of a dataclass with other values.
+
+    Raises:
+        UsageError: it does not take an option.
+    """
+    is_instance = dataclasses.is_dataclass(member)
+    known = [field.name for field in dataclasses.fields(member)] if is_instance else accepted_keywords(member)
+    for key in options:
+        if key not in known:
+            raise UsageError(f"{kind} {quote(name)} takes no option {quote(key)}")
+    if not options:
+        return member
+    return (
+        dataclasses.replace(typing.cast(Any, member), **options)
+        if is_instance
+        else functools.partial(member, **options)
+    )
+
+
+def accepted_keywords(function: Any) -> list[str]:
+    """The keyword-only arguments of a function or of an object's call."""
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
 def required_fields(member: Any) -> list[str]:
     """The options of a member's dataclass that have no default."""
     missing = dataclasses.MISSING
@@ -117,7 +143,8 @@ def spell_member(name: str, member: Any) -> str:
     >>> spell_member("random", print)
     'random'
     """
-    if not dataclasses.is_dataclass(member) or isinstance(member, type):
+    is_plain = not dataclasses.is_dataclass(member) or isinstance(member, type)
+    if is_plain or (is_object_spec(name) and not isinstance(find_object(name, name), type)):
         return name
     parts = [name]
     for field in dataclasses.fields(member):

@@ -19,8 +19,8 @@ def use(monkeypatch, always):
     """Run steps in this process: always, or where nothing is said of workers or a cluster."""
     original = pools.open_pool
 
-    def open_pool(options, default, machine):
+    def open_pool(options, default, machine, steps):
         here = always or (options.on is None and options.workers is None)
-        return QuietPool(machine) if here else original(options, default, machine)
+        return QuietPool(machine) if here else original(options, default, machine, steps)
 
     monkeypatch.setattr(runner, "open_pool", open_pool)

@@ -1,11 +1,13 @@
 """Attacks: (model, x, y, index) -> x_adv inside the eps ball and [0,1]. Each attack has one line in `ATTACKS`."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from easycoreset.members import load_member, spell_member, split_spec
+from easycoreset.errors import require
+from easycoreset.members import accepted_keywords, load_member, spell_member, split_spec
 
 ATTACKS = {
     "fgsm": "easycoreset.attacks.fgsm:FGSM",
@@ -58,4 +60,8 @@ def load_attack(spec: str, **options: Any) -> tuple[str, Attack]:
         path = Path(spec[5:])
         return f"file:{path.name}", SavedImages(path, **options)
     base = load_member("attack", spec, ATTACKS)
+    if not dataclasses.is_dataclass(base):  # a function of a user's
+        known = accepted_keywords(base)
+        require("eps" in known, "attack", "a function (model, x, y, index, *, eps), or a dataclass with eps", spec)
+        options = {name: value for name, value in options.items() if name in known}
     return spell_member(split_spec(spec)[0], base), load_member("attack", spec, ATTACKS, **options)

@@ -34,7 +34,7 @@ __all__ = ["audit"]
 MAX_MODELS = 8  # models of scored epochs over which predictions are averaged, at most
 
 
-@accept_options(AuditOptions)
+@accept_options(AuditOptions, temporary_out="audit")
 @preserve_rng()
 def audit(options: AuditOptions) -> pa.Table:
     """Audit the samples of a split, and write `audit.parquet` and `run.json` to `out`.

@@ -48,7 +48,7 @@ PARTIAL = ".evaluation"  # folder of unfinished work
 OUTPUT_NAMES = ("predictions.parquet", "margins.parquet", "adversarial", PARTIAL)  # what `evaluate` may write
 
 
-@accept_options(EvaluateOptions)
+@accept_options(EvaluateOptions, temporary_out="evaluation")
 @preserve_rng()
 def evaluate(options: EvaluateOptions) -> Evaluation:
     """Attack a trained model and write `evaluation.json` and `predictions.parquet` to `out`.

@@ -1,10 +1,13 @@
 """Metadata and validation of option fields, and a decorator for functions that take an options object."""
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import inspect
 import itertools
+import shutil
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast
@@ -12,6 +15,7 @@ from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast
 from easycoreset.conversion import convert, is_sequence, option_types
 from easycoreset.errors import quote, require, suggest_name
 from easycoreset.options.objects import name_objects
+from easycoreset.python_objects import make_temporary_folder
 
 P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741 - the options
@@ -83,10 +87,17 @@ def values_of(options: Any, group: Any) -> dict[str, Any]:
     return {name: getattr(options, name) for name in field_names(group)}
 
 
-def accept_options(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
+def accept_options(
+    options: Callable[P, O], temporary_out: str | None = None
+) -> Callable[[Callable[[O], R]], Callable[P, R]]:
     """Let callers of a function of one options object pass the options as keyword arguments.
 
     The docstrings of the fields are added to the function's docstring.
+
+    Args:
+        options: the class of the options.
+        temporary_out: where `out` may be left out: the name of the result in a temporary folder, which goes with the
+            object that the function returns.
     """
 
     def decorate(function: Callable[[O], R]) -> Callable[P, R]:
@@ -96,11 +107,19 @@ def accept_options(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Call
             if unknown is not None:
                 suggestion = suggest_name(unknown, signature.parameters)
                 raise TypeError(f"{function.__name__}() has no option {quote(unknown)}: {suggestion}")
-            return function(options(*args, **kwargs))
+            if temporary_out is None or kwargs.get("out") is not None:
+                return function(options(*args, **kwargs))
+            folder = make_temporary_folder(function.__name__)
+            result = function(cast(Any, options)(*args, **{**kwargs, "out": folder / temporary_out}))
+            with contextlib.suppress(TypeError):  # a dictionary, which has all that it needs; the folder goes at exit
+                weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
+            return result
 
         hints = option_types(options)
         signature = inspect.signature(cast(Any, options).__init__)  # not of a class's own __new__
         typed = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values() if p.name != "self"]
+        if temporary_out is not None:
+            typed = [p.replace(default=None) if p.name == "out" else p for p in typed]
         signature = signature.replace(parameters=typed, return_annotation=inspect.signature(function).return_annotation)
         vars(call)["__signature__"] = signature
         vars(call)["__annotations__"] = {}

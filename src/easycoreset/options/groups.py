@@ -246,8 +246,9 @@ class RunnerOptions(CommandOptions):
 
     on: str | None = field(default=None, metadata=NEUTRAL)
     """`ray` or `ray:HOST:PORT`: run the steps on a Ray cluster; default: on this machine."""
-    workers: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
-    """Steps run at once, each in a process with one thread; default: one per GPU, else 2; with Ray, one per CPU."""
+    workers: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_0)
+    """Steps run at once, each in a process with one thread; 0: one after the other in this process; default: one per
+    GPU, else 2; with Ray, one per CPU."""
     workers_per_gpu: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
     """Steps run at once on each GPU, as many as its memory holds; default: 1."""
     minutes: float | None = field(default=None, metadata=NEUTRAL | ABOVE_0)
@@ -259,6 +260,7 @@ class RunnerOptions(CommandOptions):
         super().__post_init__()
         name, _, address = (self.on or "ray").partition(":")
         require(name == "ray" and not address.startswith("/"), "on", "ray or ray:HOST:PORT", self.on)
+        require(self.on is None or self.workers != 0, "workers", ">= 1 with on", self.workers)
         if self.on is not None and self.dry_run and self.workers is None:
             raise UsageError(
                 "workers must be given with on and dry_run: an estimate does not ask a cluster for its size"

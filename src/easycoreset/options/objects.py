@@ -39,8 +39,9 @@ def name_objects(value: Any, metadata: Mapping[str, Any], is_sequence: bool) -> 
     kind = metadata.get("takes")
     if kind is None or value is None or isinstance(value, str | Path):
         return value
-    several = cast("list[Any]", value) if isinstance(value, list | tuple) else []
-    if is_sequence and several and (kind != "data" or any(isinstance(item, str) for item in several)):
+    several = cast("list[Any]", value) if isinstance(value, list | tuple) else [value]
+    is_one = kind == "data" and isinstance(value, tuple) and not any(isinstance(item, str) for item in several)
+    if is_sequence and not is_one:  # a tuple of arrays or of data sets is one data set with its parts
         return [name_objects(item, metadata, False) for item in several]
     module, _, name = NAMERS[kind].partition(":")
     return getattr(importlib.import_module(module), name)(value)

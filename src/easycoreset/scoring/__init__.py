@@ -59,7 +59,7 @@ from easycoreset.training.setup import options_record
 __all__ = ["compare_early", "measure", "score", "scores_file", "trajectory_folder"]
 
 
-@accept_options(ScoreOptions)
+@accept_options(ScoreOptions, temporary_out="scores")
 @preserve_rng()
 def score(options: ScoreOptions) -> Scores:
     """Train a model and score every sample of a split; repeating the call resumes, or returns the finished scores.

@@ -215,7 +215,7 @@ def _finish(
     return coreset
 
 
-@accept_options(SelectOptions)
+@accept_options(SelectOptions, temporary_out="coreset.parquet")
 def select(options: SelectOptions) -> Coreset:
     """Choose a coreset from a score file and write it to `out`, with a JSON beside it.
 

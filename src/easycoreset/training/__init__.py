@@ -36,7 +36,7 @@ MODEL_FILES = (
 OUTPUT_NAMES = (*MODEL_FILES, BEST_FOLDER)  # the files and folders that `train` may write
 
 
-@accept_options(TrainOptions)
+@accept_options(TrainOptions, temporary_out="model")
 @preserve_rng()
 def train(options: TrainOptions) -> nn.Module:
     """Train a model and write it to the folder `out`; repeating the call resumes, or returns the finished model.

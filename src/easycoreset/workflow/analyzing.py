@@ -32,7 +32,7 @@ ANALYSIS = "analysis.json"
 TRANSFERRED = ("easycore", "easycore:per_class=true", "random")
 
 
-@accept_options(AnalyzeOptions)
+@accept_options(AnalyzeOptions, temporary_out="analysis")
 @preserve_rng()
 @cached_sources()
 def analyze(options: AnalyzeOptions) -> dict[str, Any] | None:

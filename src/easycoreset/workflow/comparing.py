@@ -80,7 +80,7 @@ class GridPlan:
         return [step for cell in self.cells for step in cell.targets]
 
 
-@accept_options(CompareOptions)
+@accept_options(CompareOptions, temporary_out="comparison")
 def compare(options: CompareOptions) -> Comparison:
     """Compare coreset methods over data, models, fractions, objectives, budgets, seeds and any option of the steps.
 

@@ -58,6 +58,7 @@ def estimate(
         weights were discarded; seconds with all workers busy; the memory of all workers and, with a GPU, that of each
         GPU's workers in GiB; and the disk in GiB.
     """
+    workers = max(workers, 1)
     processors = processors or count_gpus(device) or os.cpu_count() or 1
     steps = with_inputs(targets)
     missing = missing_steps(targets, out)

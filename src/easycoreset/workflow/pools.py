@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import pickle
 import sys
 import threading
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing.synchronize import Event
@@ -16,9 +18,11 @@ import torch
 from easycoreset.console import log, silence
 from easycoreset.data import enable_cache
 from easycoreset.errors import EasycoresetWarning, RunError, require
+from easycoreset.models.in_memory import CopyOf
 from easycoreset.options import Device, RunnerOptions
+from easycoreset.python_objects import restore_objects
 from easycoreset.training.setup import choose_device
-from easycoreset.workflow.steps import Step
+from easycoreset.workflow.steps import Step, objects_of
 from easycoreset.workflow.worker import Machine, Report, run_step
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"  # environment variable
@@ -72,23 +76,56 @@ def check_pool(on: str) -> None:
     check_reachable(on.removeprefix("ray").removeprefix(":"))
 
 
-def open_pool(options: RunnerOptions, default: int, machine: Machine) -> Pool:
+def open_pool(options: RunnerOptions, default: int, machine: Machine, steps: Sequence[Step]) -> Pool:
     """Open the pool that the options name: on this machine, or on a Ray cluster.
 
     Args:
         options: where the steps run, and how many at once.
         default: how many on this machine's CPU; 0 for this very process.
         machine: the folder and the device.
+        steps: the steps that it will run; objects in memory that they name are sent to worker processes.
 
     Raises:
         UsageError: Ray is not installed, or no cluster answers.
     """
     if options.on is None:
+        objects = objects_of(steps)
         size = count_workers(options, default, machine.device)
-        return LocalPool(size, machine) if size else InlinePool(machine)
+        if size and (reason := find_unsendable(objects)):
+            log.info("the steps run in this process: %s", reason)
+            size = 0
+        return LocalPool(size, machine, objects) if size else InlinePool(machine)
     from easycoreset.workflow.cluster import RayPool
 
     return RayPool(options.on.partition(":")[2], options.workers, options.workers_per_gpu or 1, machine)
+
+
+def check_objects(options: RunnerOptions, steps: Sequence[Step]) -> None:
+    """Check that objects in memory which steps name reach the processes that run them.
+
+    Raises:
+        UsageError: they do not.
+    """
+    objects = objects_of(steps)
+    require(options.on is None or not objects, "on", "left out with objects in memory", ", ".join(objects))
+    reason = find_unsendable(objects) if options.workers else ""
+    require(not reason, "workers", f"0 (this process) where {reason}", options.workers)
+
+
+def find_unsendable(objects: Mapping[str, Any]) -> str:
+    """Why other processes cannot get an object, or this program; empty if they can."""
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    if main is not None and not os.path.exists(main):
+        return f"the program is read from {main}, which other processes cannot import"
+    for name, value in objects.items():
+        kind = value.module if isinstance(value, CopyOf) else value
+        if main is None and getattr(kind, "__module__", "") == "__main__":
+            return f"{name} is defined in a notebook, which other processes cannot import"
+        try:
+            pickle.dumps(value)
+        except Exception as error:  # pickling calls what users wrote
+            return f"{name} cannot be sent to other processes ({' '.join(str(error).split())})"
+    return ""
 
 
 def count_workers(options: RunnerOptions, default: int, device: Device) -> int:
@@ -138,8 +175,9 @@ class InlinePool:
 class LocalPool:
     """Persistent worker processes of this machine, one thread (or one GPU) each."""
 
-    def __init__(self, workers: int, machine: Machine) -> None:
+    def __init__(self, workers: int, machine: Machine, objects: Mapping[str, Any] | None = None) -> None:
         self.size = workers
+        self._objects = dict(objects or {})
         self._machine = replace(machine, device=choose_device(machine.device).type)  # also in a worker after a lost GPU
         self._failed_starts = 0
         self._other_child_pids = {child.pid for child in multiprocessing.active_children()}
@@ -182,7 +220,10 @@ class LocalPool:
         for worker_id in range(self.size):
             worker_ids.put(worker_id)
         return ProcessPoolExecutor(
-            self.size, context, initializer=_start_worker, initargs=(os.getpid(), worker_ids, self._started)
+            self.size,
+            context,
+            initializer=_start_worker,
+            initargs=(os.getpid(), worker_ids, self._started, self._objects),
         )
 
 
@@ -208,9 +249,12 @@ def finished_future(report: Report) -> Future[Any]:
     return future
 
 
-def _start_worker(parent_pid: int, worker_ids: "multiprocessing.Queue[int]", started: Event) -> None:
+def _start_worker(
+    parent_pid: int, worker_ids: "multiprocessing.Queue[int]", started: Event, objects: Mapping[str, Any]
+) -> None:
     """Set up a worker: one thread, a separate GPU if there are several, and exit when the parent process is gone."""
     started.set()
+    restore_objects(objects)
     be_quiet()
     torch.set_num_threads(1)
     enable_cache()

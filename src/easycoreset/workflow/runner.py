@@ -12,7 +12,7 @@ from typing import Any
 from easycoreset.console import log, progress
 from easycoreset.errors import GridError
 from easycoreset.options import Device, RunnerOptions
-from easycoreset.workflow.pools import InlinePool, Pool, check_pool, count_workers, open_pool
+from easycoreset.workflow.pools import InlinePool, Pool, check_objects, check_pool, count_workers, open_pool
 from easycoreset.workflow.steps import Step, is_done, lacking_inputs, with_inputs
 from easycoreset.workflow.worker import Machine, Report
 
@@ -90,7 +90,7 @@ def run_steps(
     minutes = float("inf") if options.minutes is None else options.minutes
     keys = {step.key for step in missing}
     state = RunState(time.monotonic() + 60 * minutes, missing, unfinished=keys)
-    with contextlib.closing(open_pool(options, workers, machine)) as pool:
+    with contextlib.closing(open_pool(options, workers, machine, missing)) as pool:
         if isinstance(pool, InlinePool):  # the steps show their own progress
             log.info("%d of %d steps are missing", len(missing), len(steps))
             _run(state, pool, on_done)
@@ -110,6 +110,7 @@ def check_runner(options: RunnerOptions, device: Device, targets: Sequence[Step]
     Raises:
         UsageError: Ray is not installed, no cluster answers, or workers share a GPU that is not there.
     """
+    check_objects(options, with_inputs(targets))
     if options.on is None:
         count_workers(options, 1, device)
     if options.on is not None and missing_steps(targets, options.out):

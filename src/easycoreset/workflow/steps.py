@@ -25,6 +25,7 @@ from easycoreset.options import (
 )
 from easycoreset.options.evaluating import BEST_FOLDER
 from easycoreset.plan_folders import STEP_RECORD, step_folder
+from easycoreset.python_objects import kept_objects
 from easycoreset.selection import SELECTORS
 from easycoreset.user_modules import code_digest, is_user_spec
 
@@ -172,6 +173,17 @@ class Step:
         return {**{item.name: getattr(self, item.name) for item in dataclasses.fields(self)}, "key": self.key}
 
 
+def objects_of(steps: Sequence[Step]) -> dict[str, Any]:
+    """The objects in memory that steps name in their options and inputs, by their spellings."""
+    kept = kept_objects()
+    named: set[str] = set()
+    for step in steps if kept else ():
+        inputs = [value.value for value in step.inputs.values() if isinstance(value, External)]
+        values = [part for value in (*step.options.values(), *inputs) for part in _parts(value)]
+        named |= {":".join(str(part).split(":")[:2]) for part in values}
+    return {name: value for name, value in kept.items() if name in named}
+
+
 def hash_json(value: Any) -> str:
     """16 hex digits of the SHA-256 of a value as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -258,6 +270,10 @@ def _dynamic(spec: str) -> list[tuple[str, str]]:
     """The dynamic method that training names, and the static one that it uses."""
     static: str | None = getattr(load_dynamic_method(spec)[1], "method", None)
     return [("dynamic", spec), *([] if static is None else [("method", static.replace("/", ":"))])]
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _as_tuple(value: Any) -> tuple[str, ...]:
