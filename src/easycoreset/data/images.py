@@ -15,6 +15,7 @@ from easycoreset.errors import RunError
 from easycoreset.image_decoding import EncodedImage, decode_image, describe_read_error
 from easycoreset.tables.fingerprint import fingerprint
 
+CHUNK = 100  # images of which statistics are computed at once
 MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a data set is kept in memory
 
 
@@ -109,7 +110,11 @@ def memory_split(name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: 
 
 def channel_statistics(pixels: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel in [0,1], from about 10,000 of the images [N,H,W,C]."""
-    sample = pixels[:: max(len(pixels) // 10_000, 1)].astype(np.float64) / (255 if pixels.dtype == np.uint8 else 1)
-    mean = sample.mean((0, 1, 2))
-    std = sample.std((0, 1, 2))
+    scale = 255 if pixels.dtype == np.uint8 else 1
+    sample = pixels[:: max(len(pixels) // 10_000, 1)]
+    chunks = [sample[start : start + CHUNK] for start in range(0, len(sample), CHUNK)]  # as float64 they are large
+    count = sample[..., 0].size
+    mean = np.sum([(chunk.astype(np.float64) / scale).sum((0, 1, 2)) for chunk in chunks], 0) / count
+    squares = np.sum([((chunk.astype(np.float64) / scale - mean) ** 2).sum((0, 1, 2)) for chunk in chunks], 0)
+    std = np.sqrt(squares / count)
     return tuple(mean.round(4).tolist()), tuple(np.maximum(std, 0.01).round(4).tolist())

@@ -42,10 +42,10 @@ def name_data(value: Any) -> str:
         return keep_object(getattr(value, "__name__", name), digest_object(value), value)
     if isinstance(value, str | bytes | int | float):
         raise UsageError(f"data must be a name, a path or a data set; got {quote(value)}")
-    parts = read_parts(value, name)
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list) and value:
         first = value if is_pair_of_arrays(value) else value[0]
         name = "arrays" if is_pair_of_arrays(first) else type(first).__name__
+    parts = read_parts(value, name)
     return keep_object(name, _digest(_array_contents(parts)), parts)
 
 

@@ -16,7 +16,7 @@ from easycoreset.models import build_model, user_factory
 from easycoreset.models.card import ModelCard, read_card, write_card
 from easycoreset.models.in_memory import name_model
 from easycoreset.models.weights import describe_differences, differing_keys
-from easycoreset.python_objects import is_object_spec
+from easycoreset.python_objects import is_object_spec, kept_objects
 
 CARD = "easycoreset_card"  # attribute of a module that was trained or loaded here
 
@@ -90,6 +90,7 @@ def load_model(folder: str | Path, model: Any = None) -> nn.Module:
         model = name_model(model)
     if user_factory(card.model) and is_object_spec(model):
         card = dataclasses.replace(card, model=model)
+    model = card.model if model is None and card.model in kept_objects() else model
     if user_factory(card.model) and model != card.model:
         raise UsageError(
             f"{folder / 'model.json'} names the factory {quote(card.model)}: repeat it as model to have it imported"

@@ -1,10 +1,12 @@
 """Objects in place of names: options that name a thing take the thing itself from Python callers."""
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from easycoreset.members import spell_member
 from easycoreset.object_digests import digest_object
 from easycoreset.python_objects import keep_object
 
@@ -47,6 +49,27 @@ def name_objects(value: Any, metadata: Mapping[str, Any], is_sequence: bool) -> 
     return getattr(importlib.import_module(module), name)(value)
 
 
+TABLES = (
+    "easycoreset.attacks:ATTACKS",
+    "easycoreset.dynamic:DYNAMIC_METHODS",
+    "easycoreset.hardness:HARDNESS",
+    "easycoreset.objectives:OBJECTIVES",
+    "easycoreset.selection:SELECTORS",
+)
+
+
+def _spell_builtin(value: Any) -> str | None:
+    """The spelling of a built-in member's class, object or function; None for a user's."""
+    definition = value if isinstance(value, type) or not dataclasses.is_dataclass(value) else type(value)
+    path = f"{getattr(definition, '__module__', '')}:{getattr(definition, '__qualname__', '')}"
+    for table in TABLES if path.startswith("easycoreset.") else ():
+        module, _, name = table.partition(":")
+        for member, place in getattr(importlib.import_module(module), name).items():
+            if place == path:
+                return member if definition is value else spell_member(member, value)
+    return None
+
+
 def store_network(network: Any, data: Any) -> dict[str, Any]:
     """The options `weights` and `model` of an evaluation of a module, and `data` where these are in memory too."""
     module = importlib.import_module("easycoreset.models.stored")
@@ -57,6 +80,8 @@ def store_network(network: Any, data: Any) -> dict[str, Any]:
 
 
 def name_member(value: Any) -> Any:
-    """Keep an attack, a method, an objective or a hardness: a function, or an object that is called."""
+    """The spelling of a built-in attack, method, objective or hardness; a user's function or callable is kept."""
+    if (builtin := _spell_builtin(value)) is not None:
+        return builtin
     name = getattr(value, "__name__", type(value).__name__)
     return keep_object(name, digest_object(value), value) if callable(value) else value

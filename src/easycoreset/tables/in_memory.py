@@ -23,9 +23,13 @@ def store_scores(value: Any) -> Path:
     """
     if not isinstance(value, Scores):
         raise UsageError(f"scores must be a path or a table of scores (Scores); got {type(value).__name__}")
-    file = _stored(value) / "scores.parquet"
+    digest = _digest(value)
+    if value.file is not None and value.file.exists() and _digest(Scores.read(value.file)) == digest:
+        return value.file  # beside its features, its models and its record
+    file = stored_file(f"scores-{digest[:16]}") / "scores.parquet"
     if file.exists():
         return file
+    file.parent.mkdir(exist_ok=True)
     present = [name for name in ARRAYS if getattr(value, name) is not None]
     for name in present:
         np.save(file.with_name(f"{name}.npy"), np.asarray(getattr(value, name)[:]))
@@ -45,19 +49,19 @@ def store_coreset(value: Any) -> Path:
     """
     if not isinstance(value, Coreset):
         raise UsageError(f"coreset must be a path or a coreset (Coreset); got {type(value).__name__}")
-    file = _stored(value) / "coreset.parquet"
+    file = stored_file(f"coreset-{_digest(value)[:16]}.parquet")
     if not file.exists():
         value.write(file)
     return file
 
 
-def _stored(value: Scores | Coreset) -> Path:
-    """The folder of a table, made by its content."""
-    content = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-    content |= {name: np.asarray(content[name][:]) for name in ARRAYS if content.get(name) is not None}
-    folder = stored_file(f"{type(value).__name__.lower()}-{digest_object(content)[:16]}")
-    folder.mkdir(exist_ok=True)
-    return folder
+def _digest(value: Scores | Coreset) -> str:
+    """The digest of a table's content; arrays on disk count by their file and its time of change."""
+    content = {item.name: getattr(value, item.name) for item in dataclasses.fields(value) if item.name != "file"}
+    for name in (name for name in ARRAYS if content.get(name) is not None):
+        path = getattr(content[name], "filename", None)
+        content[name] = np.asarray(content[name][:]) if path is None else [str(path), Path(path).stat().st_mtime_ns]
+    return digest_object(content)
 
 
 def _files(names: list[str]) -> list[str]:

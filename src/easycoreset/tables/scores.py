@@ -52,6 +52,7 @@ class Scores:
         bias: whether the last linear layer has a bias: its gradient is then (p - 1_y) x (h, 1), else (p - 1_y) x h.
         features_problem: error message if the saved features cannot be used, else empty.
         in_test: [N] whether an exact copy is in the test split; None if no sample has one, or if it is not known.
+        file: the file that it was read from, or None.
     """
 
     sample_ids: Sequence[str]
@@ -67,6 +68,7 @@ class Scores:
     bias: bool = True
     features_problem: str = ""
     in_test: npt.NDArray[np.bool_] | None = None
+    file: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         arrays = {"sample_ids": self.sample_ids, "n_obs": self.n_obs}
@@ -224,6 +226,7 @@ class Scores:
             columns=columns,
             provenance=provenance,
             in_test=in_test,
+            file=path,
             **read_features(path.parent, provenance, len(index)),
         )
 

@@ -1,0 +1,341 @@
+"""Objects in place of names: the same tables as through files, bit for bit, and clear errors for what does not fit."""
+
+import copy
+import sys
+import tracemalloc
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+import easycoreset as ec
+from easycoreset.attacks.pgd import PGD
+from easycoreset.data.in_memory import name_data
+from easycoreset.object_digests import digest_object
+from easycoreset.objectives.standard import Standard
+from easycoreset.options import CompareOptions, EvaluateOptions, ScoreOptions
+from easycoreset.python_objects import find_object
+from easycoreset.workflow import pools
+
+USER_CODE = """
+import numpy as np
+import torch
+from torch import nn
+from easycoreset import Coreset
+from sklearn.datasets import load_digits
+
+
+def arrays():
+    digits = load_digits()
+    return (digits.images[:400] * 15.9375).astype(np.uint8), digits.target[:400]
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 8, 3, padding=1)
+        self.linear = nn.Linear(8 * 64, 10)
+
+    def forward(self, x):
+        return self.linear(torch.relu(self.convolution(x)).flatten(1))
+
+
+def easiest(scores, count, seed):
+    return Coreset.from_order(np.argsort(scores["aign"])[:count], scores)
+
+
+def flip(model, x, y, index=None, *, eps):
+    signs = torch.ones_like(x)
+    signs[..., ::2] = -1
+    return (x + eps * signs).clamp(0, 1)
+"""
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """A user's module in a folder of Python's path, and its data as an .npz file."""
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "in_hand.py").write_text(USER_CODE)
+    sys.path.insert(0, str(folder))
+    import in_hand
+
+    x, y = in_hand.arrays()
+    np.savez(folder / "data.npz", x=x, y=y)
+    yield in_hand, folder
+    sys.path.remove(str(folder))
+
+
+def tables(folder):
+    return {file.name: pq.read_table(file) for file in sorted(folder.glob("*.parquet"))}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys() and one
+    for name, table in one.items():
+        assert table.replace_schema_metadata().equals(other[name].replace_schema_metadata()), name
+
+
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_every_function_gives_the_same_tables_with_files_and_with_objects(mine, tmp_path):
+    module, folder = mine
+    files = {"data": str(folder / "data.npz"), "model": "in_hand:Net"}
+    objects = {"data": module.arrays(), "model": module.Net}
+    scored = {"epochs": 2, "save_features": "clean", "hardness": ("cheap",), "objective": "standard"}
+    by_file = ec.score(**files, **scored, out=tmp_path / "s")
+    by_object = ec.score(**objects, **scored | {"objective": Standard()}, out=tmp_path / "so")
+    assert_same(tables(tmp_path / "s"), tables(tmp_path / "so"))
+    for method, given in (("in_hand:easiest", module.easiest), ("herding", "herding")):
+        name = method.replace(":", "")
+        chosen = ec.select(scores=tmp_path / "s", method=method, fraction=0.4, out=tmp_path / f"{name}.parquet")
+        same = ec.select(scores=by_object, method=given, fraction=0.4)
+        in_memory = ec.choose(by_file, method=given, fraction=0.4)
+        for coreset in (same, in_memory):
+            np.testing.assert_array_equal(chosen.keep, coreset.keep)
+            np.testing.assert_array_equal(chosen.rank, coreset.rank)
+    trained = {"updates": 4, "objective": "pgd-at:steps=1"}
+    ec.train(**files, **trained, coreset=tmp_path / "herding.parquet", out=tmp_path / "t")
+    network = ec.train(**objects, **trained, coreset=chosen, out=tmp_path / "to")
+    for name, value in ec.load_model(tmp_path / "t", model="in_hand:Net").state_dict().items():
+        assert torch.equal(value, network.state_dict()[name])
+    attacked = {"eps": (0.05, 0.1), "attack": ("pgd:steps=2",)}
+    ec.evaluate(data=files["data"], weights=tmp_path / "t", model="in_hand:Net", **attacked, out=tmp_path / "e")
+    by_hand = attacked | {"attack": (PGD(steps=2),)}
+    loaded = ec.load_model(tmp_path / "to", model=module.Net)
+    results = [ec.evaluate(data=objects["data"], model=net, **attacked) for net in (network, loaded)]
+    ec.evaluate(data=objects["data"], weights=network, **by_hand, out=tmp_path / "eo")
+    frame, other = (pq.read_table(tmp_path / name / "predictions.parquet") for name in ("e", "eo"))
+    assert frame.equals(other)
+    assert all(f"{result}" == f"{results[0]}" for result in results)
+    assert not any("trained on" in text for result in results for text in result.warnings)  # of the held-out fifth
+    audited = ec.audit(**files, scores=tmp_path / "s", out=tmp_path / "a")
+    assert audited.equals(ec.audit(data=objects["data"], scores=by_object))
+    assert ec.score(**objects, **scored, out=tmp_path / "so")["aign"].tolist() == by_object["aign"].tolist()  # resumed
+
+
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_a_grid_of_objects_is_that_of_files(mine, tmp_path):
+    module, folder = mine
+    shared = {"fractions": 0.4, "updates": 3, "seeds": 1, "eps": 0.1, "vary": {"score.epochs": 1}, "workers": 0}
+    files = {"data": str(folder / "data.npz"), "model": "in_hand:Net", "methods": ["random", "in_hand:easiest"]}
+    objects = {"data": module.arrays(), "model": module.Net, "methods": ["random", module.easiest]}
+    one = ec.compare(**files, **shared, attack="fgsm", out=tmp_path / "g")
+    other = ec.compare(**objects, **shared, attack=["fgsm"])
+    names = ["fraction", "seed", "kept", "clean", "accuracy", "eps", "samples"]
+    assert one.results.select(names).equals(other.results.select(names)) and other.results.num_rows == 4
+
+
+def test_a_resumed_run_refuses_other_objects(mine, tmp_path):
+    module, _ = mine
+    x, y = module.arrays()
+    given = {"model": module.Net, "updates": 2, "out": tmp_path / "t"}
+    ec.train(data=(x, y), **given)
+    ec.train(data=(x.copy(), y.copy()), **given)  # the same content
+    changed = x.copy()
+    changed[7, 0, 0] ^= 1
+    with pytest.raises(ec.UsageError, match="data="):
+        ec.train(data=(changed, y), **given)
+    with pytest.raises(ec.UsageError, match="model"):
+        ec.train(data=(x, y), **given | {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))})
+
+
+def test_a_module_begins_with_its_weights_and_is_left_alone(mine, tmp_path):
+    module, _ = mine
+    network = module.Net().train()
+    before = copy.deepcopy(network.state_dict())
+    trained = ec.train(data=module.arrays(), model=network, updates=1, lr=0.0, weight_decay=0.0)
+    for name, value in before.items():
+        assert torch.equal(value, network.state_dict()[name]) and torch.equal(value, trained.state_dict()[name])
+    assert network.training and all(p.grad is None for p in network.parameters())
+
+
+def test_attack_gives_what_the_attack_gives(mine):
+    module, _ = mine
+    x, y = module.arrays()
+    images, labels = torch.from_numpy(x[:30, None]).float() / 255, torch.from_numpy(y[:30])
+    network = module.Net().train()
+    expected = PGD(eps=0.1, steps=3, seed=5)(network.eval(), images, labels, torch.arange(30))
+    network.train()
+    with pytest.raises(ec.UsageError, match="eps is given twice"):
+        ec.attack(network, images, labels, PGD(eps=0.3), eps=0.1)
+    for given in ("pgd:steps=3", PGD(steps=3), PGD(steps=3, eps=0.1)):
+        found = ec.attack(network, images.numpy(), y[:30], given, eps=0.1, seed=5, batch_size=7)
+        assert torch.equal(found, expected)
+    flipped = ec.attack(network, images, labels, module.flip, eps=0.1)
+    assert torch.equal(flipped, module.flip(network, images, labels, eps=0.1))
+    assert network.training and all(p.grad is None and p.requires_grad for p in network.parameters())
+    for wrong, rule in (
+        ({"x": images[0]}, "x"),
+        ({"x": images * 255}, r"x.*\[0, 1\]"),
+        ({"x": x[:30, None]}, r"x.*255"),
+        ({"y": labels.float()}, "y"),
+        ({"y": labels[:3]}, "y"),
+        ({"attack": lambda model, x, y, index: x}, "attack.*eps"),
+        ({"eps": -1.0}, "eps"),
+    ):
+        with pytest.raises(ec.UsageError, match=rule):
+            ec.attack(network, **{"x": images, "y": labels} | wrong)
+
+
+class Items(Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, row):
+        item = self.items[row]
+        return item() if callable(item) else item
+
+
+def test_data_sets_of_every_kind_are_the_same_data(mine):
+    module, folder = mine
+    x, y = module.arrays()
+    fifth = {"train": (x[:300], y[:300]), "test": (x[300:], y[300:])}
+    images = torch.from_numpy(x[:, None])
+    parts = [TensorDataset(images[:300] / 255, torch.from_numpy(y[:300])), Items([*zip(x[300:], y[300:], strict=True)])]
+    pixels = {}
+    for name, value in {
+        "arrays": ((x[:300], y[:300]), (x[300:], y[300:])),
+        "dictionary": fifth,
+        "four": (x[:300], y[:300], x[300:], y[300:]),
+        "tensors": ((images[:300], torch.from_numpy(y[:300])), (images[300:], torch.from_numpy(y[300:]))),
+        "data sets": tuple(parts),
+        "function": lambda: fifth,
+        "source": ec.open_source(name_data(fifth)),
+    }.items():
+        source = ec.open_source(name_data(value))
+        pixels[name] = {split: part.images.pixels.numpy() for split, part in source.splits.items()}
+        assert [part.labels.tolist() for part in source.splits.values()] == [y[:300].tolist(), y[300:].tolist()]
+        assert all(np.array_equal(pixels[name][split], pixels["arrays"][split]) for split in ("train", "test")), name
+    by_file = ec.open_source(str(folder / "data.npz"))
+    assert ec.open_source(name_data((x, y))).splits["train"].fingerprint == by_file.splits["train"].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (Items([(np.zeros((8, 8), np.uint8), 0), (np.zeros((9, 9), np.uint8), 1)]), "one shape.*item 1"),
+        (Items([np.zeros((8, 8), np.uint8)] * 2), r"\(image, label\).*item 0"),
+        (Items([lambda: (np.random.default_rng().random((8, 8)), 0)] * 3), "another image each time"),
+        (Items([]), "empty"),
+        (type("Stream", (IterableDataset,), {"__iter__": lambda self: iter(())})(), "map-style.*Stream"),
+        (
+            (np.random.default_rng(0).normal(size=(9, 8, 8, 3)).clip(-2.1, 2.6), np.arange(9) % 3),
+            r"\[0, 1\].*normalisation.*input_mean",
+        ),
+        ((np.full((9, 8, 8, 3), 200.0), np.arange(9) % 3), r"\[0, 1\].*255"),
+        ((np.zeros((9, 8, 8), np.uint8), np.arange(8)), "same length"),
+        ((np.zeros((9, 8, 8), np.uint8), np.arange(9) / 2), "label"),
+        (7, "data"),
+    ],
+)
+def test_bad_data(value, rule, tmp_path):
+    with pytest.raises(ec.UsageError, match=rule):
+        ec.score(data=value, epochs=1, out=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_labels_that_are_whole_floats_are_numbers_as_in_files(mine):
+    module, _ = mine
+    x, y = module.arrays()
+    one, other = (ec.open_source(name_data((x, labels))) for labels in (y, y.astype(float)))
+    np.testing.assert_array_equal(one.splits["train"].labels, other.splits["train"].labels)
+
+
+def test_evaluated_modules_in_any_state_give_the_same(mine):
+    """In train mode, wrapped, in half precision; all of a foreign module's data are evaluated, by the model's classes."""
+    module, _ = mine
+    x, y = module.arrays()
+    few = np.flatnonzero(y != 3)[:40]  # one class does not occur
+    network = module.Net()
+    given = {"data": (x[few], y[few]), "attack": ["fgsm"], "eps": 0.1, "checks": "quick"}
+    expected = ec.evaluate(model=network.eval(), **given)
+    clean = network(torch.from_numpy(x[few, None]).float() / 255).argmax(1).numpy()
+    assert len(expected.clean.index) == 40 and expected.clean.accuracy == pytest.approx((clean == y[few]).mean())
+    half = copy.deepcopy(network).half()
+    for other in (network.train(), nn.DataParallel(network), torch.compile(network, backend="eager")):
+        np.testing.assert_array_equal(ec.evaluate(weights=other, **given).clean.pred, expected.clean.pred)
+    assert len(ec.evaluate(model=half, **given).clean.index) == 40 and half.linear.weight.dtype == torch.float16
+    with pytest.raises(ec.UsageError, match="model"):
+        ec.evaluate(model=module.Net, weights=network, **given)
+    with pytest.raises(ec.UsageError, match="weights"):
+        ec.evaluate(**given)
+    with pytest.raises(ec.UsageError, match="model.*7"):
+        ec.score(data=(x, y), model=7, epochs=1)
+
+
+def test_objects_reach_worker_processes_or_the_caller_is_told(mine, tmp_path, monkeypatch):
+    module, _ = mine
+    given = {"data": module.arrays(), "model": module.Net, "fractions": 0.4, "updates": 2, "seeds": 1, "out": tmp_path}
+    pick = lambda scores, count, seed: module.easiest(scores, count, seed)  # noqa: E731
+    with pytest.raises(ec.UsageError, match="workers.*0"):
+        ec.compare(**given, methods=["random", pick], workers=2)
+    with pytest.raises(ec.UsageError, match="on"):
+        ec.compare(**given, methods=["random"], on="ray")
+    with pytest.raises(ec.UsageError, match="workers"):
+        CompareOptions(**given, methods=["random"], workers=-1)
+    assert pools.find_unsendable({"a": module.easiest, "b": module.Net}) == ""
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    module.easiest.__module__, home = "__main__", module.easiest.__module__
+    assert "notebook" in pools.find_unsendable({"a": module.easiest})
+    module.easiest.__module__ = home
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_worker_processes_choose_by_objects(mine, tmp_path):
+    module, _ = mine
+    given = {"data": module.arrays(), "model": module.Net, "methods": ["random", module.easiest], "attack": ["fgsm"]}
+    given |= {"fractions": 0.4, "updates": 2, "seeds": 1, "eps": 0.1, "vary": {"score.epochs": 1}}
+    tables = [ec.compare(**given, workers=workers).results for workers in (0, 2)]
+    names = ["cell", "method", "accuracy", "clean", "evaluation"]
+    assert tables[0].select(names).equals(tables[1].select(names))
+
+
+def test_left_out_results_go_with_their_object(mine):
+    module, _ = mine
+    scores = ec.score(data=module.arrays(), model=module.Net, epochs=1, save_features="clean")
+    folder = scores.features.filename and __import__("pathlib").Path(scores.features.filename).parent
+    assert (folder / "scores.parquet").exists()
+    del scores
+    assert not folder.exists()
+
+
+def test_digests_follow_content():
+    def add(amount):
+        return lambda x: x + amount
+
+    assert digest_object(add(1)) == digest_object(add(1)) != digest_object(add(2))
+    assert digest_object(np.arange(3)) != digest_object(np.arange(3.0))
+    assert digest_object(PGD(steps=2)) != digest_object(PGD(steps=3))
+    assert digest_object(nn.Linear) != digest_object(nn.Conv2d)
+    a, b = (type("Net", (nn.Module,), {"forward": function}) for function in (lambda s, x: x, lambda s, x: x + 1))
+    assert digest_object(a) != digest_object(b)
+
+
+def test_options_hold_names(mine, tmp_path):
+    module, _ = mine
+    options = ScoreOptions(data=module.arrays(), model=module.Net, epochs=1, out=tmp_path)
+    assert options.data.startswith("python.arrays:x") and options.model.startswith("python.Net:x")
+    assert find_object("model", options.model) is module.Net
+    with pytest.raises(ec.UsageError, match="again"):
+        find_object("model", "python.Net:x0123456789abcdef")
+    assert EvaluateOptions(data="digits", weights=module.Net(), out=tmp_path).model.startswith("python.Net:x")
+
+
+def test_images_in_memory_are_not_copied():
+    """Bytes as [N,C,H,W], of which a data set is made: what is allocated is less than a quarter of the images."""
+    x = np.random.default_rng(0).integers(0, 256, (16_000, 3, 32, 32), np.uint8)
+    y = np.arange(16_000) % 10
+    tracemalloc.start()
+    source = ec.open_source(name_data(((x, y), (x[:100], y[:100]))))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    pixels = source.splits["train"].images.pixels
+    assert np.shares_memory(pixels.numpy(), x) and peak < 0.25 * x.nbytes
+    batch = next(source.splits["train"].batches(np.arange(5), 5))
+    assert torch.equal(batch.x, torch.from_numpy(x[:5]).float() / 255)
