@@ -129,7 +129,7 @@ def test_progress_goes_to_standard_error_and_quiet_silences_it(cli, tmp_path):
         ("select --scores SCORES --fraction 0.5 --method random --by loss --out {}/c.parquet", "'random'.*'by'"),
         ("select --scores SCORES --fraction 0.5 --method easiest --by lss --out {}/c.parquet", "'lss'.*'loss'"),
         ("evaluate --data digits --weights SCORED --eps 8/x --out {}", "eps.*'8/x'"),
-        ("demo --out {} --workers 0", "workers.* 0$"),
+        ("demo --out {} --workers -1", "workers.* -1$"),
         ("--list", "--list"),
     ],
 )

@@ -213,7 +213,7 @@ def test_bad_lists(tmp_path, cli, name, content, match):
         ({"--updates": "3,x"}, "updates.*'x'"),
         ({"--shard": "3/2"}, "shard.*'3/2'"),
         ({"--minutes": "0"}, r"minutes.*\b0(\.0)?$"),
-        ({"--workers": "0"}, r"workers.*\b0$"),
+        ({"--workers": "-1"}, r"workers.*-1$"),
         ({"--main-eps": "0.3"}, r"main_eps.*\beps\b.*\b0\.3\b"),
         ({"--recipe": "cifar10-quik"}, "'cifar10-quik'.*'cifar10-quick'"),
         ({"--seeds": "+3"}, "extend.*recipe"),

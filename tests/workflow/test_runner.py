@@ -158,8 +158,8 @@ def test_workers_are_told_of_the_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "check_pool", lambda on: None)
     with pytest.raises(ZeroDivisionError):
         run_comparison(tiny(tmp_path, workers=3, device="cpu", num_workers=7, on="ray"))
-    ((options, *rest),) = seen
-    assert (options.on, options.workers, *rest) == ("ray", 3, 2, Machine(tmp_path, "cpu", 7, 1))
+    ((options, *rest, steps),) = seen
+    assert (options.on, options.workers, *rest) == ("ray", 3, 2, Machine(tmp_path, "cpu", 7, 1)) and steps
 
 
 @pytest.mark.parametrize(

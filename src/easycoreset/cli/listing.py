@@ -42,7 +42,7 @@ def _member_tables(command: str) -> dict[str, Table]:
     if command == "export":
         from easycoreset.options.exporting import FORMATS
 
-        return {"format": {name: form.write for name, form in FORMATS.items()}}
+        return {"format": {name: form.write or form.write_comparison for name, form in FORMATS.items()}}
     raise UsageError(f"--list is for {', '.join(WITH_LISTS)}; got {quote(command)}")
 
 

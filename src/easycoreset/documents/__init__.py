@@ -100,6 +100,20 @@ class MeanStd(NamedTuple):
     std: float
 
 
+class MeanInterval(NamedTuple):
+    """A mean and its interval, NaN where there is none; sorted by the mean."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Emphasized(NamedTuple):
+    """A value that stands out."""
+
+    value: Any
+
+
 class Share(float):
     """A share, shown in percent."""
 
@@ -110,10 +124,14 @@ def format_value(value: Any) -> str:
     >>> format_value(None), format_value(0.123456), format_value(MeanStd(97.25, 0.5)), format_value(Share(0.5))
     ('–', '0.1235', '97.25 ± 0.50', '50%')
     """
+    if isinstance(value, Emphasized):
+        return format_value(value.value)
     if value is None or value != value:
         return "–"
     if isinstance(value, MeanStd):
         return f"{value.mean:.2f}" + (f" ± {value.std:.2f}" if value.std == value.std else "")
+    if isinstance(value, MeanInterval):
+        return f"{value.mean:.2f}" + (f" [{value.low:.2f}, {value.high:.2f}]" if value.low == value.low else "")
     if isinstance(value, Share):
         return format_percent(value)
     if isinstance(value, list | tuple):
@@ -123,7 +141,8 @@ def format_value(value: Any) -> str:
 
 def sort_key(value: Any) -> float | None:
     """The number by which a table's value is sorted; None for text."""
-    number = value.mean if isinstance(value, MeanStd) else value
+    value = value.value if isinstance(value, Emphasized) else value
+    number = value.mean if isinstance(value, MeanStd | MeanInterval) else value
     return float(number) if isinstance(number, int | float) and not isinstance(number, bool) else None
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from easycoreset.documents import DataTable, Document, format_value, sort_key
+from easycoreset.documents import DataTable, Document, Emphasized, format_value, sort_key
 
 ESCAPED = {
     "\\": r"\textbackslash{}",
@@ -59,4 +59,5 @@ def escape(value: Any) -> str:
     50\% of a\_b
     """
     text = "".join(ESCAPED.get(character, character) for character in " ".join(format_value(value).split()))
-    return f"$-${text.removeprefix('{-}')}" if sort_key(value) is not None and text.startswith("{-}") else text
+    text = f"$-${text.removeprefix('{-}')}" if sort_key(value) is not None and text.startswith("{-}") else text
+    return rf"\textbf{{{text}}}" if isinstance(value, Emphasized) else text

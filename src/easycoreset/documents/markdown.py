@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from easycoreset.documents import DataTable, Document, Section, format_value
+from easycoreset.documents import DataTable, Document, Emphasized, Section, format_value
 from easycoreset.versions import versions
 
 
@@ -24,7 +24,7 @@ def _parts(section: Section) -> Iterator[str]:
     yield from (escape(text) for text in section.paragraphs)
     if section.bullets:
         yield "\n".join(f"- {escape(text)}" for text in section.bullets)
-    yield from (_table(table) for table in section.tables if table.rows)
+    yield from (render_table(table) for table in section.tables if table.rows)
     if section.code:
         fence = "```"
         while fence in section.code:
@@ -32,7 +32,8 @@ def _parts(section: Section) -> Iterator[str]:
         yield f"{fence}\n{section.code}\n{fence}"
 
 
-def _table(table: DataTable) -> str:
+def render_table(table: DataTable) -> str:
+    """A table with its caption."""
     caption = f"{escape(table.caption)}:\n\n" if table.caption else ""
     rows = [[escape(name) for name in table.columns], ["---"] * len(table.columns)]
     rows += [[escape(value) for value in row] for row in table.rows]
@@ -48,4 +49,5 @@ def escape(value: Any) -> str:
     text = " ".join(format_value(value).split())
     for character in "\\`*_[]|":
         text = text.replace(character, f"\\{character}")
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    return f"**{text}**" if isinstance(value, Emphasized) else text

@@ -22,7 +22,8 @@ def describe_outcomes(summary: Json) -> list[Section]:
         [e["attack"], e["norm"] or None, format_eps(e["eps"]), *(round(100 * e[k], 2) for k in SHARES), e["samples"]]
         for e in lines
     ]
-    caption = f"accuracy in % on split {summary['split']} of {data_name(summary['data'])}, with 95% Wilson intervals"
+    where = f" on split {summary['split']} of {data_name(summary['data'])}" if "data" in summary else ""
+    caption = f"accuracy in %{where}, with 95% Wilson intervals"
     accuracies = DataTable(caption, ["attack", "norm", "eps", *SHARES, "samples"], rows)
     worst = ", ".join(f"{100 * e['accuracy']:.1f}% at eps {format_eps(e['eps'])}" for e in summary["worst"])
     passed = sum(check["passed"] for check in checks)

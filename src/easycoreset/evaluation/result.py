@@ -13,6 +13,7 @@ from easycoreset.console import format_eps
 from easycoreset.errors import UsageError
 from easycoreset.evaluation.checks import Check
 from easycoreset.evaluation.outcomes import Outcome, summarise_outcome
+from easycoreset.members import load_attribute
 from easycoreset.parquet import read_table
 from easycoreset.records import read_summary
 
@@ -42,6 +43,13 @@ class Evaluation:
         """The accuracies, in one line."""
         worst = ", ".join(f"{format_eps(outcome.eps)}: {outcome.accuracy:.4f}" for outcome in self.worst)
         return f"Evaluation of {len(self.clean.index)} samples: clean {self.clean.accuracy:.4f}, under attack {worst}"
+
+    def _repr_html_(self) -> str:
+        return load_attribute("result", "easycoreset.reporting.notebook:show_evaluation")(self)
+
+    def plot(self) -> Any:
+        """A plotly figure: accuracy over eps with 95% Wilson intervals, a line for each attack."""
+        return load_attribute("result", "easycoreset.reporting.notebook:plot_evaluation")(self)
 
     def summary(self) -> dict[str, Any]:
         """The outcomes and checks as JSON values, with 95% Wilson intervals."""

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from easycoreset.errors import require
 from easycoreset.members import load_attribute
 from easycoreset.options import ExportOptions, accept_options
 from easycoreset.options.exporting import FORMATS
+from easycoreset.plan_folders import RESULTS
 
 __all__ = ["export"]
 
@@ -19,5 +21,9 @@ def export(options: ExportOptions) -> Path:
     Raises:
         UsageError: the source lacks data that the format needs; nothing is written.
     """
-    load_attribute("format", FORMATS[options.format].write)(options)
+    form = FORMATS[options.format]
+    is_comparison = (options.source / RESULTS).is_file()
+    writer = form.write_comparison if is_comparison and form.write_comparison else form.write
+    require(bool(writer), "source", f"the folder of a comparison, for {options.format}", str(options.source))
+    load_attribute("format", writer)(options)
     return options.out

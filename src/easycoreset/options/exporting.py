@@ -2,7 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options.fields import validate
@@ -18,16 +18,28 @@ class ExportFormat(NamedTuple):
         suffixes: suffixes of the output file; empty for a folder.
         options: the options, besides source, out and format, that apply.
         of_model: whether the source is a folder of a model.
+        write_comparison: `module:function` for the folder of a comparison; empty where there is none.
     """
 
-    write: str
+    write: str = ""
     suffixes: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     of_model: bool = False
+    write_comparison: str = ""
 
 
 FORMATS = {
-    "csv": ExportFormat("easycoreset.exporting.csv:write_csv", (".csv",), ("scores", "raw")),
+    "csv": ExportFormat(
+        "easycoreset.exporting.csv:write_csv",
+        (".csv",),
+        ("scores", "raw", "spread"),
+        write_comparison="easycoreset.reporting.paper_table:write_csv",
+    ),
+    "latex": ExportFormat("", (".tex",), ("spread",), write_comparison="easycoreset.reporting.paper_table:write_latex"),
+    "markdown": ExportFormat(
+        "", (".md",), ("spread",), write_comparison="easycoreset.reporting.paper_table:write_markdown"
+    ),
+    "figures": ExportFormat("", write_comparison="easycoreset.exporting.figures:write_figures"),
     "index": ExportFormat("easycoreset.exporting.index:write_index", (".txt", ".npz")),
     "folder": ExportFormat("easycoreset.exporting.folder:write_folder", (), ("data", "copy")),
     "hf": ExportFormat("easycoreset.exporting.huggingface:write_dataset", (), ("scores",)),
@@ -44,7 +56,7 @@ class ExportOptions:
     """Options of `export`."""
 
     source: Path
-    """A scores.parquet, a coreset, an audit.parquet, or a folder written by a command."""
+    """A scores.parquet, a coreset, an audit.parquet, or a folder written by a command, as a comparison's for latex."""
     _: KW_ONLY
     format: str
     """Output format; `export --list` describes them."""
@@ -57,6 +69,8 @@ class ExportOptions:
     """Scores of a coreset's samples; default: those it was chosen from, if they still exist there."""
     copy: bool = False
     """Copy the images of an image folder or a manifest; default: symbolic links."""
+    spread: Literal["std", "interval"] = "std"
+    """Beside each mean of a comparison: standard deviation over seeds, or 95% interval over seeds and test images."""
     raw: bool = False
     """Leave text in CSV unchanged; without it, text that looks like a spreadsheet formula gets a leading '."""
     model: str | None = field(default=None, metadata=MODEL)
@@ -80,6 +94,6 @@ class ExportOptions:
             require_disjoint(self)
         for name in sorted({name for known in FORMATS.values() for name in known.options}):
             value = getattr(self, name)
-            if value not in (None, False) and name not in form.options:
+            if value not in (None, False, "std") and name not in form.options:
                 others = " and ".join(other for other, known in FORMATS.items() if name in known.options)
                 raise UsageError(f"{name} is for format {others}; got {quote(value)} for {self.format}")

@@ -42,7 +42,7 @@ def name_objects(value: Any, metadata: Mapping[str, Any], is_sequence: bool) -> 
     if kind is None or value is None or isinstance(value, str | Path):
         return value
     several = cast("list[Any]", value) if isinstance(value, list | tuple) else [value]
-    is_one = kind == "data" and isinstance(value, tuple) and not any(isinstance(item, str) for item in several)
+    is_one = kind == "data" and isinstance(value, tuple) and several and not any(isinstance(v, str) for v in several)
     if is_sequence and not is_one:  # a tuple of arrays or of data sets is one data set with its parts
         return [name_objects(item, metadata, False) for item in several]
     module, _, name = NAMERS[kind].partition(":")

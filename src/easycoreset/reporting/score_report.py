@@ -16,6 +16,7 @@ from easycoreset.documents.plots import COLOURS, axes_layout, escape_plotly_text
 from easycoreset.documents.summaries import summarise_hardness
 from easycoreset.errors import UsageError
 from easycoreset.image_decoding import decode_image, find_white_value
+from easycoreset.python_objects import kept_objects
 from easycoreset.records import read_record
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.image_paths import find_image_files
@@ -31,7 +32,7 @@ DEFAULT_SIDE = 64  # pixels, where the size of images in training is unknown
 def describe_scores(folder: Path, fractions: Sequence[float] = (0.3, 0.5, 0.7)) -> list[Section]:
     """The sections of a folder that `score` wrote; the histogram marks the cuts of `fractions`."""
     scores = Scores.read(folder / "scores.parquet")
-    main = next((name for name in ("aign", "aign_online") if name in scores.columns), next(iter(scores.columns)))
+    main = main_column(scores)
     text = f"{len(scores)} samples in {len(scores.class_names)} classes, {int(scores.n_obs.max())} scored epochs; "
     text += f"higher is harder. {int((scores.n_obs == 0).sum())} were never observed."
     if not np.isfinite(scores[main]).any():
@@ -48,6 +49,11 @@ def describe_scores(folder: Path, fractions: Sequence[float] = (0.3, 0.5, 0.7)) 
         Section("Hardness", [text], figures=figures, tables=[summarise_hardness(scores.columns)], brief=True),
         describe_gallery(folder, scores, main),
     ]
+
+
+def main_column(scores: Scores) -> str:
+    """The hardness that is shown first."""
+    return next((name for name in ("aign", "aign_online") if name in scores.columns), next(iter(scores.columns)))
 
 
 def draw_histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Figure:
@@ -154,7 +160,7 @@ def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[st
     options = record.get("given", record.get("options", {}))
     data = options.get("data")
     size = options.get("image_size")
-    if not isinstance(data, str) or not known or not is_local(data):
+    if not isinstance(data, str) or not known or not (is_local(data) or data in kept_objects()):
         return None
     if not isinstance(size, int | None) or (size is not None and not 8 <= size <= MAX_SIDE):
         return None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from easycoreset.errors import UsageError, quote
+from easycoreset.members import load_attribute
 from easycoreset.parquet import integer_column, read_provenance, read_table, string_column, with_provenance, write_table
 from easycoreset.tables.same_data import Floats, Ints
 from easycoreset.tables.scores import Scores
@@ -81,6 +82,13 @@ class Coreset:
     def __repr__(self) -> str:
         """One line with its size and method."""
         return f"Coreset of {len(self)} of {len(self.keep)} samples by {self.provenance.get('method', 'hand')}"
+
+    def _repr_html_(self) -> str:
+        return load_attribute("result", "easycoreset.reporting.notebook:show_coreset")(self)
+
+    def plot(self) -> Any:
+        """A plotly figure: the samples of each class, before and after."""
+        return load_attribute("result", "easycoreset.reporting.notebook:plot_coreset")(self)
 
     def to_full_table(self, rows: Ints, scores: Scores) -> "Coreset":
         """The same kept samples as a coreset of the whole table `scores`; this coreset is of its rows `rows` only."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from easycoreset.console import log
 from easycoreset.errors import UsageError, quote, require, suggest_name
+from easycoreset.members import load_attribute
 from easycoreset.parquet import integer_column, read_provenance, read_table, string_column, with_provenance, write_table
 from easycoreset.tables.agreement import Agreement, compare_columns
 from easycoreset.tables.features import read_features
@@ -89,6 +90,13 @@ class Scores:
     def __repr__(self) -> str:
         """One line with its size and columns."""
         return f"Scores of {len(self)} samples: {', '.join(self.columns) or 'no hardness'}"
+
+    def _repr_html_(self) -> str:
+        return load_attribute("result", "easycoreset.reporting.notebook:show_scores")(self)
+
+    def plot(self, column: str | None = None) -> Any:
+        """A plotly histogram of a hardness, by default of AIGN, with the cuts of 30, 50 and 70%."""
+        return load_attribute("result", "easycoreset.reporting.notebook:plot_scores")(self, column)
 
     def __getitem__(self, name: str) -> Floats:
         """[N] float32 in index order.

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from easycoreset.console import log
 from easycoreset.data import cached_sources
-from easycoreset.errors import require
+from easycoreset.errors import UsageError, require
 from easycoreset.file_lists import FileList, check_free, delete_run, delete_written
+from easycoreset.members import load_attribute
 from easycoreset.options import CompareOptions, accept_options
 from easycoreset.parquet import write_table
 from easycoreset.plan_folders import RESULTS, STEPS_FOLDER
@@ -64,6 +65,20 @@ class Comparison:
         cells = len(set(self.results["cell"].to_pylist()))
         declared = [contrast.describe() for contrast in self.contrasts if contrast.declared]
         return "\n".join([f"Comparison of {cells} cells in {self.out}", *declared])
+
+    def _repr_html_(self) -> str:
+        return load_attribute("result", "easycoreset.reporting.notebook:show_comparison")(self)
+
+    def plot(self, number: int = 0) -> Any:
+        """A plotly figure: robust against clean accuracy; `number` names the setting where there are several."""
+        return load_attribute("result", "easycoreset.reporting.notebook:plot_comparison")(self, number)
+
+    def to_pandas(self) -> Any:
+        """The results as a pandas DataFrame, one row per cell, attack and radius (needs the extra `pandas`)."""
+        try:
+            return self.results.to_pandas()
+        except ImportError:
+            raise UsageError("to_pandas needs pandas: pip install easycoreset[pandas]") from None
 
 
 @dataclass(frozen=True)

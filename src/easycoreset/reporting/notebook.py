@@ -1,0 +1,104 @@
+"""Results in a notebook: what their cells show, and plotly figures of them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from easycoreset.console import format_percent
+from easycoreset.documents import Figure, Section
+from easycoreset.documents.fragment import render_fragment
+from easycoreset.documents.plots import COLOURS, axes_layout, escape_plotly_text
+from easycoreset.documents.summaries import count_classes, describe_outcomes, summarise_hardness
+from easycoreset.errors import UsageError
+from easycoreset.reporting.best_epochs import without_best_epochs
+from easycoreset.reporting.comparison_report import describe_comparison
+from easycoreset.reporting.contrasts import ComparisonResults
+from easycoreset.reporting.figures import draw_frontiers
+from easycoreset.reporting.score_report import describe_gallery, draw_histogram, main_column
+from easycoreset.statistics import group_results
+
+FRACTIONS = (0.3, 0.5, 0.7)  # whose cuts a histogram marks
+
+
+def show_scores(scores: Any) -> str:
+    """The quartiles of every hardness; the easiest and the hardest images of each class, where the data are at hand."""
+    text = f"{len(scores)} samples in {len(scores.class_names)} classes; higher is harder."
+    sections = [Section("Scores", [text], tables=[summarise_hardness(scores.columns)])]
+    if scores.file is not None and scores.columns:
+        gallery = describe_gallery(scores.file.parent, scores, main_column(scores))
+        sections += [gallery] if gallery.galleries else []
+    return render_fragment(sections)
+
+
+def show_coreset(coreset: Any) -> str:
+    """How many samples are kept, by which method, and of each class."""
+    method = coreset.provenance.get("method", "hand")
+    kept = f"{len(coreset)} of {len(coreset.keep)} samples ({format_percent(len(coreset) / len(coreset.keep))})"
+    return render_fragment([Section("Coreset", [f"{kept}, by {method}."], tables=[count_classes(*_counts(coreset))])])
+
+
+def show_evaluation(evaluation: Any) -> str:
+    """The accuracies with their intervals, the warnings and the checks."""
+    return render_fragment(describe_outcomes(evaluation.summary()))
+
+
+def show_comparison(comparison: Any) -> str:
+    """The verdict and the table of accuracies."""
+    found = ComparisonResults(comparison.out)
+    return render_fragment([section for section in describe_comparison(found) if section.brief])
+
+
+def plot_scores(scores: Any, column: str | None = None) -> Any:
+    """A histogram of a hardness, by default of the first of aign, aign_online and all others."""
+    name = main_column(scores) if column is None else column
+    return to_plotly(draw_histogram(scores, name, FRACTIONS))
+
+
+def plot_coreset(coreset: Any) -> Any:
+    """The samples of each class, before and after."""
+    names, before, kept = _counts(coreset)
+    traces = [
+        {"type": "bar", "name": name, "x": list(map(escape_plotly_text, names)), "y": list(counts)}
+        | {"marker": {"color": COLOURS[number]}}
+        for number, (name, counts) in enumerate((("before", before), ("kept", kept)))
+    ]
+    return to_plotly(Figure("samples of each class", traces, axes_layout("class", "samples")))
+
+
+def plot_evaluation(evaluation: Any) -> Any:
+    """Accuracy over eps with its intervals, a line for each attack."""
+    return to_plotly(describe_outcomes(evaluation.summary())[0].figures[0])
+
+
+def plot_comparison(comparison: Any, number: int = 0) -> Any:
+    """Robust against clean accuracy of the methods over their budgets; `number` says of which setting.
+
+    Raises:
+        UsageError: there are fewer settings.
+    """
+    figures = draw_frontiers(group_results(without_best_epochs(comparison.results)))
+    if not 0 <= number < len(figures):
+        raise UsageError(f"number must be in 0..{len(figures) - 1}, one for each setting; got {number}")
+    return to_plotly(figures[number])
+
+
+def draw_comparison(folder: Path) -> list[tuple[str, Any]]:
+    """The figures of a comparison's page in plotly, each with the title of its section."""
+    sections = describe_comparison(ComparisonResults(folder))
+    return [(section.title, to_plotly(figure)) for section in sections for figure in section.figures]
+
+
+def to_plotly(figure: Figure) -> Any:
+    """A figure of plotly, with the caption as its title."""
+    import plotly.graph_objects as go
+
+    return go.Figure(data=figure.traces, layout={**figure.layout, "title": {"text": figure.caption}})
+
+
+def _counts(coreset: Any) -> tuple[list[str], list[int], list[int]]:
+    """The names of the classes, and how many samples of each there are and are kept."""
+    classes = int(coreset.labels.max()) + 1
+    names = coreset.provenance.get("class_names") or [str(label) for label in range(classes)]
+    before = np.bincount(coreset.labels, minlength=len(names))
+    return list(names), before.tolist(), np.bincount(coreset.labels[coreset.keep], minlength=len(names)).tolist()
