@@ -24,7 +24,7 @@ def _parts(section: Section) -> Iterator[str]:
             'style="width:48px;display:inline-block;margin:1px;image-rendering:pixelated">'
             for image in images
         )
-        yield f"<div><small>{escape(title)}</small><br>{shown}</div>"
+        yield f'<div style="display:inline-block;margin-right:2em"><small>{escape(title)}</small><br>{shown}</div>'
 
 
 def _table(table: DataTable) -> str:
