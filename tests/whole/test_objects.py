@@ -339,3 +339,40 @@ def test_images_in_memory_are_not_copied():
     assert np.shares_memory(pixels.numpy(), x) and peak < 0.25 * x.nbytes
     batch = next(source.splits["train"].batches(np.arange(5), 5))
     assert torch.equal(batch.x, torch.from_numpy(x[:5]).float() / 255)
+
+
+def test_signatures_and_help_say_how_functions_are_called():
+    import inspect
+
+    text = ec.score.__doc__
+    assert text.index("\n\nArgs:\n    ") < text.index("\n\nRaises:") and "\n    data: A named data set" in text
+    assert "data set" in str(inspect.signature(ec.score).parameters["data"])
+    with pytest.raises(TypeError, match=r"score\(\) takes its options by name.*score\(data=\.\.\.\)"):
+        ec.score("digits")
+    with pytest.raises(TypeError, match="'dta'.*'data'"):
+        ec.score(dta="digits")
+
+
+def test_a_users_method_that_fails_is_named(scored):
+    def broken(scores, count, seed):
+        raise KeyError("no such thing")
+
+    with pytest.raises(ec.UsageError, match=r"method 'python\.broken:x.*no such thing"):
+        ec.choose(ec.Scores.read(scored), method=broken, fraction=0.5)
+
+
+@pytest.mark.parametrize(
+    ("order", "weight", "rule"),
+    [
+        ([0, -1], None, "order.*0.."),
+        ([0, 10**6], None, "order.*0.."),
+        ([0, 0], None, "order.*once"),
+        ([0.0, 1.0], None, "order.*integers"),
+        ([0, 1], [1.0, np.nan], "weight.*finite"),
+        ([0, 1], [1.0], "weight"),
+        ([0, 1], [0.0, 0.0], "weight"),
+    ],
+)
+def test_orders_that_are_no_coreset(scored, order, weight, rule):
+    with pytest.raises(ec.UsageError, match=rule):
+        ec.Coreset.from_order(np.array(order), ec.Scores.read(scored), None if weight is None else np.array(weight))

@@ -14,24 +14,24 @@ from easycoreset.options.groups import (
     RunnerOptions,
     check_radii,
 )
-from easycoreset.options.objects import MODEL
+from easycoreset.options.objects import MODEL, Named
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions, RunnerOptions):
     """Options of `analyze`, whose scoring runs, models and evaluations are steps in `out`."""
 
-    model: str | None = field(default=None, metadata=MODEL)
+    model: Named | None = field(default=None, metadata=MODEL)
     """The model whose scores are analysed; default: chosen by the data."""
     scores: Path | None = None
     """The folder of a finished scoring run of `model` (with its checkpoints), which is then not trained again."""
     attacked: Sequence[Path] = field(default=(), metadata=UNIQUE)
     """Folders of trained models that are attacked, comma-separated, instead of models trained for that."""
-    others: Sequence[str] = field(default=(), metadata=UNIQUE | MODEL)
+    others: Sequence[Named] = field(default=(), metadata=UNIQUE | MODEL)
     """Other architectures whose scores are compared, comma-separated; the first is also attacked."""
     adversarial: str | None = "trades"
     """An adversarial objective whose scores are also compared; `none` for none."""
-    transfer: str | None = field(default=None, metadata=MODEL)
+    transfer: Named | None = field(default=None, metadata=MODEL)
     """A larger model, which is trained on the coreset chosen by the scores of `model`; default: none."""
     epochs: int = field(default=15, metadata=AT_LEAST_1)
     """Epochs of every scoring run."""

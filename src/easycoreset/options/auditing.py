@@ -4,16 +4,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from easycoreset.options.groups import ComputeOptions, InferenceOptions
-from easycoreset.options.objects import MODEL, SCORES
+from easycoreset.options.objects import MODEL, SCORES, Named, PathOrTable
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions(InferenceOptions, ComputeOptions):
     """Options of `audit`."""
 
-    scores: Path = field(metadata=SCORES)
+    scores: PathOrTable = field(metadata=SCORES)
     """A folder written by `score` (its model makes the predictions), or a scores.parquet."""
-    model: str | None = field(default=None, metadata=MODEL)
+    model: Named | None = field(default=None, metadata=MODEL)
     """package.module:factory of the folder's model; it is imported only if named here again."""
     by: str | None = None
     """Column that ranks samples by hardness; default: aign."""

@@ -19,7 +19,7 @@ from easycoreset.options.groups import (
     check_radii,
     check_training,
 )
-from easycoreset.options.objects import DATA, MEMBER, MODEL, SCORES
+from easycoreset.options.objects import DATA, MEMBER, MODEL, SCORES, Named
 from easycoreset.options.overlap import require_disjoint
 
 FULL = "full"  # training on all data
@@ -40,23 +40,23 @@ class CompareOptions(
 
     recipe: str | None = None
     """A grid by name (`compare --list`), or a YAML file like `compare --show-recipe NAME` prints."""
-    data: Sequence[str] = field(default=(), metadata=UNIQUE | DATA)
+    data: Sequence[Named] = field(default=(), metadata=UNIQUE | DATA)
     """Data sets, comma-separated, as `score` takes them."""
-    model: Sequence[str] = field(default=(), metadata=UNIQUE | MODEL)
+    model: Sequence[Named] = field(default=(), metadata=UNIQUE | MODEL)
     """Models, comma-separated: resnet18, ..., torchvision:NAME, timm:NAME; default: chosen by the data."""
     init: str | None = None
     """Initial weights: a trained model's folder, a file of weights, or pretrained (published weights, downloaded)."""
-    methods: Sequence[str] = field(default=(), metadata=UNIQUE | MEMBER)
+    methods: Sequence[Named] = field(default=(), metadata=UNIQUE | MEMBER)
     """Coreset methods (see `compare --list`), comma-separated; also file:PATH (a coreset, or indices or ids)."""
     controls: Sequence[str] = CONTROLS
     """Controls added to the methods: all data at the same budgets, class-balanced random, both, or none."""
     fractions: Sequence[float] = field(default=(), metadata=UNIQUE | SHARE)
     """Shares of the samples that are kept, comma-separated."""
-    scores: str | None = field(default=None, metadata=SCORES)
+    scores: Named | None = field(default=None, metadata=SCORES)
     """Scores instead of a scoring run: a score table or its folder; `{seed}` in the path stands for the seed."""
     features: Path | None = None
     """Features from elsewhere, for methods that read features: .npy in index order, or .parquet with sample ids."""
-    objectives: Sequence[str] = field(default=("standard",), metadata=UNIQUE | MEMBER)
+    objectives: Sequence[Named] = field(default=("standard",), metadata=UNIQUE | MEMBER)
     """Training objectives, comma-separated."""
     epochs: Sequence[int] = field(default=(), metadata=UNIQUE | AT_LEAST_1)
     """Budgets in epochs, comma-separated (give either epochs or updates)."""

@@ -17,7 +17,7 @@ from easycoreset.options.groups import (
     check_normalisation,
     check_radii,
 )
-from easycoreset.options.objects import MODEL, store_network
+from easycoreset.options.objects import MODEL, Named, PathOrTable, store_network
 
 BEST_FOLDER = "best"  # in a training's folder: the model of its best epoch
 RADII = {"linf": DEFAULT_EPS, "l2": (0.25, 0.5, 1.0)}  # default radii by norm
@@ -29,13 +29,13 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
 
     host_option = "weights"  # the evaluation may be written into this option's folder
 
-    weights: Path | None = None
+    weights: PathOrTable | None = None
     """Required: folder of a model written by `train` or `score`, or a state dict from elsewhere (with --model)."""
     checkpoint: Literal["last", "best"] = "last"
     """The epoch of a training with --val-fraction: its last, or the best on the held-out samples."""
-    model: str | None = field(default=None, metadata=MODEL)
+    model: Named | None = field(default=None, metadata=MODEL)
     """Model of a state dict; for a folder only its package.module:factory, imported only if named here again."""
-    attack: Sequence[str] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
+    attack: Sequence[Named] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
     eps: Sequence[float] = with_default(AttackOptions, "eps", ())
     """Radii, comma-separated; default: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
     attack_precision: Literal["fp32", "bf16"] | None = None

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options.fields import validate
-from easycoreset.options.objects import DATA, MODEL, SCORES
+from easycoreset.options.objects import DATA, MODEL, SCORES, Named, PathOrTable
 from easycoreset.options.overlap import require_disjoint
 
 
@@ -63,9 +63,9 @@ class ExportOptions:
     out: Path
     """Output file (.txt or .npz for index, .json for fiftyone and robustbench, .md for card, .csv, .onnx); for folder
     and hf a folder that is new, empty, or from an earlier export."""
-    data: str | None = field(default=None, metadata=DATA)
+    data: Named | None = field(default=None, metadata=DATA)
     """Where the data set is now, for folder and fiftyone; default: where it was scored."""
-    scores: Path | None = field(default=None, metadata=SCORES)
+    scores: PathOrTable | None = field(default=None, metadata=SCORES)
     """Scores of a coreset's samples; default: those it was chosen from, if they still exist there."""
     copy: bool = False
     """Copy the images of an image folder or a manifest; default: symbolic links."""
@@ -73,7 +73,7 @@ class ExportOptions:
     """Beside each mean of a comparison: standard deviation over seeds, or 95% interval over seeds and test images."""
     raw: bool = False
     """Leave text in CSV unchanged; without it, text that looks like a spreadsheet formula gets a leading '."""
-    model: str | None = field(default=None, metadata=MODEL)
+    model: Named | None = field(default=None, metadata=MODEL)
     """package.module:factory of the model, for onnx; it is imported only if named here again."""
 
     def __post_init__(self) -> None:

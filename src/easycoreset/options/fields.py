@@ -7,6 +7,7 @@ import functools
 import inspect
 import itertools
 import shutil
+import textwrap
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast
 
 from easycoreset.conversion import convert, is_sequence, option_types
 from easycoreset.errors import quote, require, suggest_name
-from easycoreset.options.objects import name_objects
+from easycoreset.options.objects import GIVEN, name_objects
 from easycoreset.python_objects import make_temporary_folder
 
 P = ParamSpec("P")
@@ -103,6 +104,10 @@ def accept_options(
     def decorate(function: Callable[[O], R]) -> Callable[P, R]:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if len(args) > sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature.parameters.values()):
+                required = [p.name for p in signature.parameters.values() if p.default is p.empty]
+                names = ", ".join(f"{name}=..." for name in required)
+                raise TypeError(f"{function.__name__}() takes its options by name, as in {function.__name__}({names})")
             unknown = next((name for name in kwargs if name not in signature.parameters), None)
             if unknown is not None:
                 suggestion = suggest_name(unknown, signature.parameters)
@@ -117,17 +122,35 @@ def accept_options(
 
         hints = option_types(options)
         signature = inspect.signature(cast(Any, options).__init__)  # not of a class's own __new__
-        typed = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values() if p.name != "self"]
+        given = {
+            item.name: GIVEN.get(item.metadata.get("takes", "")) for item in dataclasses.fields(cast(Any, options))
+        }
+        typed = [
+            p.replace(annotation=given[p.name] or hints[p.name])
+            for p in signature.parameters.values()
+            if p.name != "self"
+        ]
         if temporary_out is not None:
             typed = [p.replace(default=None) if p.name == "out" else p for p in typed]
         signature = signature.replace(parameters=typed, return_annotation=inspect.signature(function).return_annotation)
         vars(call)["__signature__"] = signature
         vars(call)["__annotations__"] = {}
-        described = "".join(f"\n        {name}: {text}" for name, text in describe_fields(options).items())
-        call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:{described}\n"
+        call.__doc__ = _with_arguments(inspect.cleandoc(function.__doc__ or ""), describe_fields(options))
         return call
 
     return decorate
+
+
+def _with_arguments(text: str, described: Mapping[str, str]) -> str:
+    """A docstring with its arguments: before the sections on what is returned and raised."""
+    lines = [f"{name}: {' '.join(words.split())}" for name, words in described.items()]
+    arguments = "\n".join(["Args:", *(line for long in lines for line in textwrap.wrap(long, 100, **INDENTS))])
+    start = min((text.find(f"\n\n{title}:") for title in SECTIONS if f"\n\n{title}:" in text), default=len(text))
+    return f"{text[:start]}\n\n{arguments}{text[start:]}\n"
+
+
+INDENTS: dict[str, Any] = {"initial_indent": "    ", "subsequent_indent": "        "}
+SECTIONS = ("Returns", "Raises")
 
 
 def describe_fields(options: Any) -> dict[str, str]:

@@ -22,7 +22,7 @@ from easycoreset.options.fields import (
     rule,
     validate,
 )
-from easycoreset.options.objects import DATA, MEMBER, MODEL
+from easycoreset.options.objects import DATA, MEMBER, MODEL, Named
 from easycoreset.options.overlap import require_disjoint
 
 Optimizer = Literal["sgd", "adamw"]
@@ -88,7 +88,7 @@ class ComputeOptions(MachineOptions, ReadingOptions, SeedOptions, CommandOptions
 
     host_option: ClassVar[str | None] = None  # name of an option whose folder may also be `out`
 
-    data: str = field(metadata=DATA)
+    data: Named = field(metadata=DATA)
     """A named data set (`--list`), as digits or cifar10:DIR; an image folder, a manifest (.csv, .parquet) or .npz."""
     threads: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
     """CPU threads of this process; default: 1 for the small built-in models, else PyTorch's default."""
@@ -102,7 +102,7 @@ class ComputeOptions(MachineOptions, ReadingOptions, SeedOptions, CommandOptions
 class ModelOptions:
     """Which model is trained."""
 
-    model: str | None = field(default=None, metadata=MODEL)
+    model: Named | None = field(default=None, metadata=MODEL)
     """Built-in (resnet18, ...), torchvision:NAME, timm:NAME or package.module:factory; default: chosen by the data."""
     init: str | None = None
     """Initial weights: a trained model's folder, a file of weights, or pretrained (published weights, downloaded)."""
@@ -195,7 +195,7 @@ def scored_epochs(options: ScoringOptions, epochs: int) -> list[int]:
 class SelectionOptions:
     """Which samples are kept."""
 
-    method: str = field(default="easycore", metadata=MEMBER)
+    method: Named = field(default="easycore", metadata=MEMBER)
     """easycore, random, herding, ...[:key=value]... (see `select --list`), file:PATH, or package.module:name."""
     exclude: Path | None = None
     """A list of indices or sample ids that are not selected, as an audit's page writes it."""
@@ -217,7 +217,7 @@ class FractionOptions:
 class AttackOptions:
     """The attacks on a model."""
 
-    attack: Sequence[str] = field(default=("pgd",), metadata=UNIQUE | MEMBER)
+    attack: Sequence[Named] = field(default=("pgd",), metadata=UNIQUE | MEMBER)
     """Attacks (`--list`), comma-separated: NAME[:key=value]..., file:PATH (images)."""
     eps: Sequence[float] = field(default=DEFAULT_EPS, metadata=UNIQUE | AT_LEAST_0)
     """Radii, comma-separated."""

@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from easycoreset.members import spell_member
 from easycoreset.object_digests import digest_object
@@ -16,6 +16,20 @@ NAMERS = {  # kind of thing -> function (object) -> the spelling or the path tha
     "member": "easycoreset.options.objects:name_member",
     "scores": "easycoreset.tables.in_memory:store_scores",
     "coreset": "easycoreset.tables.in_memory:store_coreset",
+}
+
+if TYPE_CHECKING:  # what callers may give; options hold the name, or the path, that stands for it
+    Named = str | Any
+    PathOrTable = Path | Any
+else:
+    Named = str
+    PathOrTable = Path
+GIVEN = {  # kind of thing -> what a signature shows
+    "data": "str | data set | arrays",
+    "model": "str | nn.Module | Callable[[], nn.Module]",
+    "member": "str | Callable",
+    "scores": "str | Path | Scores",
+    "coreset": "str | Path | Coreset",
 }
 
 

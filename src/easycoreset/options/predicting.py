@@ -5,7 +5,7 @@ from pathlib import Path
 
 from easycoreset.errors import require
 from easycoreset.options.groups import ComputeOptions, InferenceOptions
-from easycoreset.options.objects import MODEL
+from easycoreset.options.objects import MODEL, Named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class PredictOptions(InferenceOptions, ComputeOptions):
     """A folder of images, with or without class folders, or an .npz with x; labels are ignored."""
     weights: Path
     """Folder of a model written by `train` or `score`."""
-    model: str | None = field(default=None, metadata=MODEL)
+    model: Named | None = field(default=None, metadata=MODEL)
     """package.module:factory of the model; it is imported only if named here again."""
     raw: bool = False
     """Leave names in labels.csv unchanged; without it, names that look like a formula get a leading '."""

@@ -14,7 +14,7 @@ from easycoreset.options.groups import (
     SelectionOptions,
     check_radii,
 )
-from easycoreset.options.objects import MEMBER
+from easycoreset.options.objects import MEMBER, Named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,13 @@ class PipelineOptions(AttackOptions, FractionOptions, SelectionOptions, ModelOpt
 
     per_class: bool = True
     """Keep the fraction within each class; --no-per-class keeps it over all classes together, as the paper does."""
-    objective: str = field(default="standard", metadata=MEMBER)
+    objective: Named = field(default="standard", metadata=MEMBER)
     """Training objective: standard, trades, ...[:key=value]... (`trades:eps=4/255`)."""
     epochs: int | None = field(default=None, metadata=AT_LEAST_1)
     """Epochs of the scoring run; later trainings take as many updates; default: by the size of the data."""
     batch_size: int | None = field(default=None, metadata=AT_LEAST_1)
     """Samples per training step; default: by the size of the data."""
-    attack: Sequence[str] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
+    attack: Sequence[Named] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
     limit: int | None = with_default(AttackOptions, "limit", 1000)
     """Number of test images that are attacked."""
     wrong: Path | None = field(default=None, metadata=NEUTRAL)

@@ -1,24 +1,23 @@
 """Options of `train`, and of every command that trains one model."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from easycoreset.errors import UsageError, require
 from easycoreset.options.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, NEUTRAL, SHARE
 from easycoreset.options.groups import ComputeOptions, ModelOptions, TrainingOptions, ValidationOptions, check_training
-from easycoreset.options.objects import CORESET, MEMBER
+from easycoreset.options.objects import CORESET, MEMBER, Named, PathOrTable
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeOptions(TrainingOptions, ModelOptions, ComputeOptions):
     """How a model is trained: shared by `score` and `train`."""
 
-    coreset: Path | None = field(default=None, metadata=CORESET)
+    coreset: PathOrTable | None = field(default=None, metadata=CORESET)
     """A coreset.parquet to train on; default: the whole training split."""
     allow_subset: bool = field(default=False, metadata=NEUTRAL)
     """Accept a coreset of data that has changed since; samples are matched by sample_id, and counts are reported."""
-    objective: str = field(default="standard", metadata=MEMBER)
+    objective: Named = field(default="standard", metadata=MEMBER)
     """Training objective: standard, trades, pgd-at, mart or fgsm-rs[:key=value]..."""
     eps: float | None = field(default=None, metadata=AT_LEAST_0)
     """Radius of the objective's inner attack (a number, or a fraction like 8/255)."""
@@ -43,7 +42,7 @@ class TrainOptions(ValidationOptions, RecipeOptions):
     """Epochs to train (give either epochs or updates)."""
     updates: int | None = field(default=None, metadata=AT_LEAST_1)
     """Training steps (give either updates or epochs)."""
-    method: str | None = field(default=None, metadata=MEMBER)
+    method: Named | None = field(default=None, metadata=MEMBER)
     """A dynamic method, which chooses the samples of each epoch (see `train --list`), instead of a coreset."""
     fraction: float | None = field(default=None, metadata=SHARE)
     """With method: share of the samples that an epoch trains on, in (0, 1]; some methods have a share of their own."""

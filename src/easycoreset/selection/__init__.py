@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from easycoreset.console import log
-from easycoreset.errors import EasycoresetWarning, UsageError, quote, require
+from easycoreset.errors import EasycoresetWarning, UsageError, describe_error, quote, require
 from easycoreset.files import SCHEMA_VERSION, make_writable_folder, write_json
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.options import SelectOptions, accept_options, options_json
@@ -25,6 +25,7 @@ from easycoreset.tables import Coreset, Scores, kept_count
 from easycoreset.tables.coreset import find_lost_classes
 from easycoreset.tables.foreign_features import with_features
 from easycoreset.tables.holdout import hold_out
+from easycoreset.user_modules import is_user_spec
 from easycoreset.versions import versions
 
 SELECTORS = {
@@ -192,7 +193,13 @@ def _choose(
     if scores.provenance.get("labels") == "not given" and getattr(selector, "per_class", False):
         raise UsageError(f"{name} with per_class needs labels: pass them to recorder.scores(labels=...)")
     _require_values(scores, needs)
-    return _finish(selector(scores, count, seed), scores, name, count, fraction, seed, needs)
+    try:
+        chosen = selector(scores, count, seed)
+    except Exception as error:
+        if isinstance(error, UsageError) or not is_user_spec(name):
+            raise
+        raise UsageError(f"method {quote(name)} fails: {describe_error(error)}") from error
+    return _finish(chosen, scores, name, count, fraction, seed, needs)
 
 
 def _finish(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from easycoreset.errors import UsageError, quote
+from easycoreset.errors import UsageError, quote, require
 from easycoreset.members import load_attribute
 from easycoreset.parquet import integer_column, read_provenance, read_table, string_column, with_provenance, write_table
 from easycoreset.tables.same_data import Floats, Ints
@@ -59,7 +59,23 @@ class Coreset:
 
     @classmethod
     def from_order(cls, order: Ints, scores: Scores, weight: Floats | None = None) -> "Coreset":
-        """Make the coreset that keeps the samples `order`, first choice first, with their weights `weight`."""
+        """Make the coreset that keeps the samples `order`, first choice first, with their weights `weight`.
+
+        Raises:
+            UsageError: indices that are not of the table or given twice, or weights that are not finite and >= 0.
+        """
+        order = np.asarray(order)
+        is_index = order.ndim == 1 and np.issubdtype(order.dtype, np.integer)
+        require(bool(is_index), "order", "[n] integers", f"{order.dtype} {order.shape}")
+        outside = order[(order < 0) | (order >= len(scores))]
+        require(not len(outside), "order", f"indices in 0..{len(scores) - 1}", outside[:1].tolist())
+        require(
+            len(np.unique(order)) == len(order), "order", "indices given once each", f"{len(order)} with repetitions"
+        )
+        if weight is not None:
+            values = np.asarray(weight, np.float64)
+            valid = values.shape == order.shape and bool((np.isfinite(values) & (values >= 0)).all()) and values.any()
+            require(bool(valid), "weight", "[n], finite, >= 0 and not all 0", values)
         rank = np.full(len(scores), -1, np.int64)
         rank[order] = np.arange(len(order))
         weights = np.full(len(scores), np.nan, np.float32)
