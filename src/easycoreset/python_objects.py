@@ -16,6 +16,8 @@ from easycoreset.errors import UsageError, quote
 
 PREFIX = "python."
 DIGITS = 16  # hexadecimal digits of a digest that are part of a spelling
+SPELLING = re.compile(rf"python\.\w+:x[0-9a-f]{{{DIGITS}}}(:|$)")
+KEPT = 64  # objects; of more the oldest is forgotten
 _objects: dict[str, Any] = {}  # spelling -> object
 _folders: list[Path] = []  # the temporary folder of this process, once it is needed
 
@@ -35,13 +37,16 @@ def keep_object(name: str, digest: str, value: Any) -> str:
     'python.lambda:x0123456789abcdef'
     """
     spelling = f"{PREFIX}{re.sub(r'[^A-Za-z0-9_]', '', name) or 'object'}:x{digest[:DIGITS]}"
+    _objects.pop(spelling, None)
     _objects[spelling] = value
+    while len(_objects) > KEPT:
+        _objects.pop(next(iter(_objects)))
     return spelling
 
 
 def is_object_spec(spec: str | None) -> bool:
     """Whether a spelling stands for an object of Python."""
-    return spec is not None and spec.startswith(PREFIX)
+    return spec is not None and SPELLING.match(spec) is not None
 
 
 def find_object(option: str, spec: str) -> Any:

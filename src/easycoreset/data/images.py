@@ -103,7 +103,8 @@ def _collate(images: list[Tensor | str]) -> Tensor | str:
 def memory_split(name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: Sequence[str]) -> Split:
     """Make a split of images in memory, [N,H,W,C] uint8 or float32 in [0,1], fingerprinted by content."""
     labels = np.asarray(labels, np.int64)
-    pixels = pixels if pixels.flags.writeable else pixels.copy()  # a tensor of a read-only array would be writable
+    if not pixels.flags.writeable or min(pixels.strides) < 0:  # of which a tensor can be made only by a copy
+        pixels = pixels.copy()
     digest = fingerprint(sample_ids, labels, (image.tobytes() for image in pixels))
     return Split(name, MemoryImages(torch.from_numpy(pixels)), labels, sample_ids, digest)
 

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from easycoreset.data import open_source
 from easycoreset.data.huggingface import EncodedImages, find_columns, is_hf_dataset
 from easycoreset.data.source import Source
 from easycoreset.data.user_data import Part, is_pair_of_arrays, read_parts
-from easycoreset.errors import UsageError, quote
+from easycoreset.errors import UsageError, describe_error, quote
 from easycoreset.files import write_atomic
 from easycoreset.object_digests import digest_object
 from easycoreset.python_objects import find_object, is_object_spec, keep_object, stored_file
@@ -31,9 +32,11 @@ def name_data(value: Any) -> str:
     """
     name = type(value).__name__
     if isinstance(value, Source):
-        return keep_object(name, _digest([split.fingerprint for split in value.splits.values()]), value)
+        return keep_object(name, digest_object(_source_facts(value)), value)
     if hasattr(value, "to_csv") and hasattr(value, "columns"):
         return _store_manifest(value)
+    if isinstance(value, tuple | list) and len(value) == 2 and all(map(is_hf_dataset, value)):
+        value = dict(zip(("train", "test"), value, strict=True))
     if is_hf_dataset(value):
         parts: Mapping[str, Any] = value if isinstance(value, dict) else {"train": value}
         digests = (content for split, data in parts.items() for content in (split, *_encoded_contents(name, data)))
@@ -45,22 +48,40 @@ def name_data(value: Any) -> str:
     if isinstance(value, tuple | list) and value:
         first = value if is_pair_of_arrays(value) else value[0]
         name = "arrays" if is_pair_of_arrays(first) else type(first).__name__
-    parts = read_parts(value, name)
+    try:
+        parts = read_parts(value, name)
+    except UsageError:
+        raise
+    except Exception as error:  # a user's data set may raise anything
+        raise UsageError(f"data {quote(name)} cannot be read: {describe_error(error)}") from error
     return keep_object(name, _digest(_array_contents(parts)), parts)
 
 
-def name_test_data(value: Any) -> str:
-    """Keep a data set for the evaluation of a module that was not trained here: without a test split, all of it counts.
+def name_test_data(value: Any, trained_on: str = "") -> str:
+    """Keep a data set for the evaluation of a module: without a test split, all of it counts.
+
+    Args:
+        value: as `name_data` takes it; of image files in a DataFrame a part is held out as ever.
+        trained_on: the fingerprint of the training split of a module that was trained here; if it is of these data, the
+            part that was held out counts.
 
     Raises:
         UsageError: as `name_data`.
     """
-    data = name_data(value)
+    is_function = callable(value) and not hasattr(value, "__getitem__")
+    data = name_data(value() if is_function else value)
+    if trained_on and open_source(data).splits["train"].fingerprint == trained_on:
+        return data
     kept = find_object("data", data) if is_object_spec(data) else None
     parts = {"train": kept} if is_hf_dataset(kept) and not isinstance(kept, dict) else kept
     if not isinstance(parts, dict) or set(parts) != {"train"}:
         return data
     return keep_object(f"{type(value).__name__}_test", _digest([data]), {**parts, "test": parts["train"]})
+
+
+def _source_facts(source: Source) -> list[Any]:
+    prints = [(name, split.fingerprint) for name, split in source.splits.items()]
+    return [prints, list(source.class_names), source.shape, source.mean, source.std, source.augmentation]
 
 
 def _digest(contents: Any) -> str:
@@ -95,6 +116,9 @@ def _store_manifest(frame: Any) -> str:
             f"{', '.join(map(str, frame.columns))}"
         )
     names = [name for name in COLUMNS if name in frame.columns]
+    nulls = [name for name in names if frame[name].isna().any()]
+    if nulls:
+        raise UsageError(f"data: column {quote(nulls[0])} of the DataFrame must hold no missing values")
     rows = [[*map(str, row)] for row in cast(Any, frame[names].to_numpy())]
     rows = [[os.path.abspath(row[0]), *row[1:]] for row in rows]
     file = stored_file(f"images-{_digest(map(repr, rows))[:16]}.csv")

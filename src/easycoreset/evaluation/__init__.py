@@ -106,7 +106,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         record="evaluation.json",
         output_names=OUTPUT_NAMES,
         host=options.weights if options.weights_path.is_dir() else options.weights_path.parent,
-        defaults={"attack_precision": "fp32"},
+        defaults={"attack_precision": "fp32", "checkpoint": "last"},
     )
     with run_folder as run, full_float32():
         run.record["model"] = card.model

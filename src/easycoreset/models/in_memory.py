@@ -12,6 +12,8 @@ from easycoreset.errors import UsageError, quote
 from easycoreset.object_digests import digest_object
 from easycoreset.python_objects import keep_object
 
+CARD = "easycoreset_card"  # attribute of a module that was trained or loaded here
+
 
 @dataclass(frozen=True)
 class CopyOf:
@@ -36,10 +38,24 @@ def name_model(value: Any) -> str:
     if isinstance(value, nn.Module):
         network = unwrap(value)
         name = type(network).__name__
-        return keep_object(name, digest_object([type(network), repr(network), network.state_dict()]), CopyOf(network))
+        return keep_object(name, digest_object(_contents(network)), CopyOf(network))
     if not callable(value):
         raise UsageError(f"model must be a name, a module, or a class or function that makes one; got {quote(value)}")
     return keep_object(getattr(value, "__name__", type(value).__name__), digest_object(value), value)
+
+
+def _contents(network: nn.Module) -> list[Any]:
+    """What a module is: the classes, the attributes and the hooks of its modules, its weights and its buffers."""
+    modules: list[Any] = []
+    for name, module in network.named_modules():
+        attributes = {key: value for key, value in vars(module).items() if key not in BOOKKEEPING}
+        hooks = [list(vars(module).get(key, {}).values()) for key in HOOKS]
+        modules.append([name, type(module), attributes, hooks])
+    return [modules, dict(network.named_parameters()), dict(network.named_buffers())]
+
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+BOOKKEEPING = {*vars(nn.Module()), CARD}  # attributes that every module has
 
 
 def unwrap(module: nn.Module) -> nn.Module:

@@ -14,11 +14,9 @@ from easycoreset.errors import EasycoresetWarning, UsageError, quote
 from easycoreset.files import write_atomic
 from easycoreset.models import build_model, user_factory
 from easycoreset.models.card import ModelCard, read_card, write_card
-from easycoreset.models.in_memory import name_model
+from easycoreset.models.in_memory import CARD, name_model
 from easycoreset.models.weights import describe_differences, differing_keys
 from easycoreset.python_objects import is_object_spec, kept_objects
-
-CARD = "easycoreset_card"  # attribute of a module that was trained or loaded here
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:

@@ -9,26 +9,29 @@ from torch import nn
 from easycoreset.files import write_atomic
 from easycoreset.models import user_factory
 from easycoreset.models.card import ModelCard
-from easycoreset.models.in_memory import name_model, unwrap
-from easycoreset.models.saved import CARD, save_model
+from easycoreset.models.in_memory import CARD, name_model, unwrap
+from easycoreset.models.saved import save_model
 from easycoreset.object_digests import digest_object
 from easycoreset.python_objects import stored_file
 
 
 def store_model(module: nn.Module) -> dict[str, Any]:
-    """Write a module into the temporary folder of this process; returns the options `weights` and `model` for it.
+    """Write a module into the temporary folder of this process; returns the options `weights` and `model` for it,
+    and the fingerprint `trained_on` of the training split, empty where it is not known.
 
     One that `train` or `load_model` returned is written with its card, so that nothing is lost of what is known of it.
     """
     network = unwrap(module)
     card: ModelCard | None = getattr(network, CARD, None)
     if card is None:
-        return {"weights": _store_weights(network), "model": name_model(network)}
+        return {"weights": _store_weights(network), "model": name_model(network), "trained_on": ""}
     folder = stored_file(f"model-{digest_object([vars(card), network.state_dict()])[:16]}")
     folder.mkdir(exist_ok=True)
     save_model(folder, network, card)
-    factory = user_factory(card.model)
-    return {"weights": folder} | ({} if factory is None else {"model": factory})
+    trained_on = str((card.trained_on or {}).get("fingerprint", ""))
+    return {"weights": folder, "trained_on": trained_on} | (
+        {} if user_factory(card.model) is None else {"model": name_model(network)}
+    )
 
 
 def _store_weights(network: nn.Module) -> Path:

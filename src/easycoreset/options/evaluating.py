@@ -56,9 +56,10 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
         if hasattr(network, "state_dict"):
             alone = self.weights is None or self.model is None
             require(alone, "model", "left out with a module as weights", self.model)
+            require(self.checkpoint == "last", "checkpoint", "last with a module as weights", self.checkpoint)
             for name, value in store_network(network, self.data).items():
                 object.__setattr__(self, name, value)
-        require(self.weights is not None, "weights", "given", None)
+        require(self.weights is not None, "weights", "given (--weights)", None)
         super().__post_init__()
         check_normalisation(self)
         object.__setattr__(self, "eps", self.eps or RADII[self.norm])

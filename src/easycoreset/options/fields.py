@@ -115,7 +115,11 @@ def accept_options(
             if temporary_out is None or kwargs.get("out") is not None:
                 return function(options(*args, **kwargs))
             folder = make_temporary_folder(function.__name__)
-            result = function(cast(Any, options)(*args, **{**kwargs, "out": folder / temporary_out}))
+            try:
+                result = function(cast(Any, options)(*args, **{**kwargs, "out": folder / temporary_out}))
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             with contextlib.suppress(TypeError):  # a dictionary, which has all that it needs; the folder goes at exit
                 weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
             return result

@@ -56,7 +56,9 @@ def name_objects(value: Any, metadata: Mapping[str, Any], is_sequence: bool) -> 
     if kind is None or value is None or isinstance(value, str | Path):
         return value
     several = cast("list[Any]", value) if isinstance(value, list | tuple) else [value]
-    is_one = kind == "data" and isinstance(value, tuple) and several and not any(isinstance(v, str) for v in several)
+    is_one = (
+        kind == "data" and isinstance(value, tuple) and several and not any(isinstance(v, str | Path) for v in several)
+    )
     if is_sequence and not is_one:  # a tuple of arrays or of data sets is one data set with its parts
         return [name_objects(item, metadata, False) for item in several]
     module, _, name = NAMERS[kind].partition(":")
@@ -88,8 +90,10 @@ def store_network(network: Any, data: Any) -> dict[str, Any]:
     """The options `weights` and `model` of an evaluation of a module, and `data` where these are in memory too."""
     module = importlib.import_module("easycoreset.models.stored")
     options: dict[str, Any] = module.store_model(network)
-    if options["weights"].is_file() and not isinstance(data, str | Path):  # it was not trained here
-        options["data"] = importlib.import_module("easycoreset.data.in_memory").name_test_data(data)
+    if not isinstance(data, str | Path):
+        trained_on = options.pop("trained_on")
+        options["data"] = importlib.import_module("easycoreset.data.in_memory").name_test_data(data, trained_on)
+    options.pop("trained_on", None)
     return options
 
 

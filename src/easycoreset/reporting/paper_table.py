@@ -43,7 +43,10 @@ def write_markdown(options: ExportOptions) -> None:
 def write_csv(options: ExportOptions) -> None:
     """Write the table as CSV: means and spreads in columns of their own, as numbers."""
     table = _make(options)
-    rows = [_flatten(dict(zip(table.columns, row, strict=True))) for row in table.rows]
+    flat = [_flatten(dict(zip(table.columns, row, strict=True))) for row in table.rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    spread = [name for name in table.columns if f"{name} mean" in names]
+    rows = [{name: row.get(name) for name in names if name not in spread} for row in flat]
     write_new(options.out, lambda path: fill_csv(pa.Table.from_pylist(rows), path, options.raw))
 
 

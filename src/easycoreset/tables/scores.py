@@ -121,6 +121,7 @@ class Scores:
             n_obs=self.n_obs[rows],
             columns={name: values[rows] for name, values in self.columns.items()},
             **arrays,
+            file=None,
             in_test=None if self.in_test is None else self.in_test[rows],
         )
 

@@ -14,6 +14,7 @@ from easycoreset.errors import UsageError, require
 from easycoreset.file_lists import FileList, check_free, delete_run, delete_written
 from easycoreset.members import load_attribute
 from easycoreset.options import CompareOptions, accept_options
+from easycoreset.options.evaluating import BEST_FOLDER
 from easycoreset.parquet import write_table
 from easycoreset.plan_folders import RESULTS, STEPS_FOLDER
 from easycoreset.process_group import preserve_rng
@@ -125,8 +126,16 @@ def plan_comparison(options: CompareOptions) -> GridPlan:
     has_gpu = options.on is not None or choose_device(options.device).type == "cuda"
     require(has_gpu or not options.cuda_graphs, "cuda_graphs", "left out without a GPU", True)
     by_product = grid.build_cells(inputs)
-    cells = merge_cells([*by_product, *grid.at_best_epochs(by_product)])
+    best = [[cell for cell in cells if _has_weights(cell, options.out)] for cells in grid.at_best_epochs(by_product)]
+    cells = merge_cells([*by_product, *best])
     return GridPlan(grid, cells, resolve_contrasts(grid, by_product))
+
+
+def _has_weights(cell: Cell, out: Path) -> bool:
+    """Whether a finished cell's weights are there, or its best epoch is evaluated; else it would be trained again."""
+    trained = cell.steps["train"]
+    is_lost = is_done(trained, out) and not (trained.folder(out) / BEST_FOLDER).exists()
+    return not is_lost or all(is_done(step, out) for step, _ in cell.evaluations)
 
 
 def run_comparison(

@@ -6,19 +6,19 @@ import pickle
 import sys
 import threading
 import time
+import types
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing.synchronize import Event
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 
 from easycoreset.console import log, silence
 from easycoreset.data import enable_cache
 from easycoreset.errors import EasycoresetWarning, RunError, require
-from easycoreset.models.in_memory import CopyOf
 from easycoreset.options import Device, RunnerOptions
 from easycoreset.python_objects import restore_objects
 from easycoreset.training.setup import choose_device
@@ -118,14 +118,30 @@ def find_unsendable(objects: Mapping[str, Any]) -> str:
     if main is not None and not os.path.exists(main):
         return f"the program is read from {main}, which other processes cannot import"
     for name, value in objects.items():
-        kind = value.module if isinstance(value, CopyOf) else value
-        if main is None and getattr(kind, "__module__", "") == "__main__":
-            return f"{name} is defined in a notebook, which other processes cannot import"
         try:
-            pickle.dumps(value)
+            TrialPickler(is_main_importable=main is not None).dump(value)
         except Exception as error:  # pickling calls what users wrote
             return f"{name} cannot be sent to other processes ({' '.join(str(error).split())})"
     return ""
+
+
+class TrialPickler(pickle.Pickler):
+    """Pickles an object into nothing, and refuses what other processes cannot import."""
+
+    def __init__(self, is_main_importable: bool) -> None:
+        super().__init__(cast(Any, self))
+        self.is_main_importable = is_main_importable
+
+    def write(self, data: bytes) -> int:
+        """Forget what is written."""
+        return len(data)
+
+    def reducer_override(self, value: Any) -> Any:
+        """Refuse the functions and classes of a notebook."""
+        is_definition = isinstance(value, type | types.FunctionType)
+        if is_definition and not self.is_main_importable and value.__module__ == "__main__":
+            raise pickle.PicklingError(f"{value.__qualname__} is defined in a notebook, which they cannot import")
+        return NotImplemented
 
 
 def count_workers(options: RunnerOptions, default: int, device: Device) -> int:
