@@ -1,6 +1,7 @@
 """Objects in place of names: the same tables as through files, bit for bit, and clear errors for what does not fit."""
 
 import copy
+import subprocess
 import sys
 import tracemalloc
 
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 import easycoreset as ec
 from easycoreset.attacks.pgd import PGD
 from easycoreset.data.in_memory import name_data
+from easycoreset.models.in_memory import name_model
 from easycoreset.object_digests import digest_object
 from easycoreset.objectives.standard import Standard
 from easycoreset.options import CompareOptions, EvaluateOptions, ScoreOptions
@@ -160,6 +162,11 @@ def test_attack_gives_what_the_attack_gives(mine):
     network.train()
     with pytest.raises(ec.UsageError, match="eps is given twice"):
         ec.attack(network, images, labels, PGD(eps=0.3), eps=0.1)
+    of_object = ec.attack(network, images, labels, PGD(eps=0.3, norm="l2", seed=5))
+    network.eval()
+    assert torch.equal(of_object, PGD(eps=0.3, norm="l2", seed=5)(network, images, labels, torch.arange(30)))
+    assert torch.equal(ec.attack(network, images, labels, eps="1/10"), ec.attack(network, images, labels, eps=0.1))
+    network.train()
     for given in ("pgd:steps=3", PGD(steps=3), PGD(steps=3, eps=0.1)):
         found = ec.attack(network, images.numpy(), y[:30], given, eps=0.1, seed=5, batch_size=7)
         assert torch.equal(found, expected)
@@ -174,6 +181,10 @@ def test_attack_gives_what_the_attack_gives(mine):
         ({"y": labels[:3]}, "y"),
         ({"attack": lambda model, x, y, index: x}, "attack.*eps"),
         ({"eps": -1.0}, "eps"),
+        ({"y": labels + 1}, r"y.*0\.\.9"),
+        ({"x": torch.rand(30, 3, 8, 8)}, "model.*float32 images"),
+        ({"y": "labels"}, "y"),
+        ({"attack": module.flip, "norm": "l2"}, "norm.*linf"),
     ):
         with pytest.raises(ec.UsageError, match=rule):
             ec.attack(network, **{"x": images, "y": labels} | wrong)
@@ -237,6 +248,34 @@ def test_bad_data(value, rule, tmp_path):
     with pytest.raises(ec.UsageError, match=rule):
         ec.score(data=value, epochs=1, out=tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_views_and_lists_are_read_as_they_are(mine):
+    module, _ = mine
+    x, y = module.arrays()
+    rgb = np.stack([x, x // 2, x // 3], -1)
+    source = ec.open_source(name_data((rgb[..., ::-1], y, rgb[..., ::-1], y)))
+    assert np.array_equal(source.splits["test"].images.pixels.numpy(), rgb[..., ::-1])
+    items = [(image, int(label)) for image, label in zip(x[:40], y[:40], strict=True)]
+    splits = ec.open_source(name_data(items)).splits
+    assert sum(map(len, splits.values())) == 40 and len(splits["train"]) == 30  # about a fifth is held out, by class
+
+
+def test_a_module_is_judged_as_it_is_and_on_all_that_is_given(mine):
+    module, _ = mine
+    x, y = module.arrays()
+    given = {"attack": ["fgsm"], "eps": 0.1, "checks": "quick"}
+    network = ec.train(data=(x, y), model=module.Net, updates=5)
+    assert len(ec.evaluate(model=network, data=(x, y), **given).clean.index) == 80  # what was held out of training
+    assert len(ec.evaluate(model=network, data=(x[:50], y[:50]), **given).clean.index) == 50
+    assert len(ec.evaluate(model=network, data=lambda: (x[:50], y[:50]), **given).clean.index) == 50
+    before = ec.evaluate(model=network, data=(x, y), **given).clean.pred
+    network.forward = lambda x: -module.Net.forward(network, x)
+    with torch.no_grad():
+        network.linear.weight.mul_(-1)
+        network.linear.bias.mul_(-1)
+    del network.forward
+    assert not np.array_equal(ec.evaluate(model=network, data=(x, y), **given).clean.pred, before)
 
 
 def test_labels_that_are_whole_floats_are_numbers_as_in_files(mine):
@@ -303,6 +342,75 @@ def test_left_out_results_go_with_their_object(mine):
     assert (folder / "scores.parquet").exists()
     del scores
     assert not folder.exists()
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+
+SIGN = 1
+CODE = """
+import functools
+from torch import nn
+{lines}
+class Net(nn.Module):
+    {body}
+"""
+
+
+def defined(body, lines=""):
+    """A class of a module with this code, as a notebook's cell defines it."""
+    space = {"__name__": "a_notebook"}
+    exec(CODE.format(body=body, lines=lines), space)
+    return space["Net"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("f = staticmethod(lambda x: x + 1)", "f = staticmethod(lambda x: x + 2)"),
+        ("f = property(lambda self: 1)", "f = property(lambda self: 2)"),
+        ("f = functools.lru_cache(lambda self: 1)", "f = functools.lru_cache(lambda self: 2)"),
+        ("f = classmethod(lambda cls: [1 for _ in range(3)])", "f = classmethod(lambda cls: [2 for _ in range(3)])"),
+        ("f = lambda self: (lambda: 1)()", "f = lambda self: (lambda: 2)()"),
+        ("kind = [[1], 2]", "kind = [[1, 2]]"),
+        ("class Inner: x = 0", "class Inner: x = 1"),
+    ],
+)
+def test_every_part_of_a_class_counts(one, other):
+    assert digest_object(defined(one)) == digest_object(defined(one)) != digest_object(defined(other))
+
+
+def test_globals_count_where_they_are_read():
+    inner = "f = lambda self: [SIGN for _ in range(3)]"
+    assert digest_object(defined(inner, "SIGN = 1")) != digest_object(defined(inner, "SIGN = 2"))
+    attribute = "f = lambda self, x: x.labels"
+    assert digest_object(defined(attribute, "labels = 1")) == digest_object(defined(attribute, "labels = 2"))
+
+
+def test_modules_count_with_what_is_no_weight():
+    def net(**changes):
+        torch.manual_seed(0)
+        made = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        vars(made).update(changes)
+        return name_model(made)
+
+    assert net() == net() and len({net(), net(k=1), net(k=-1), net(act=torch.relu), net(act=torch.tanh)}) == 5
+    assert net(mean=torch.zeros(2)) != net(mean=torch.ones(2)) and net(k=Slotted(1)) != net(k=Slotted(2))
+
+
+def test_digests_are_the_same_in_another_process():
+    code = (
+        "import numpy as np, torch; from torch import nn; from easycoreset.object_digests import digest_object\n"
+        "class Net(nn.Module):\n    size = property(lambda self: 3)\n    def forward(self, x): return {'a', 'b', 'c'}\n"
+        "value = [Net, nn.Linear, {'x', 'y', 'z'}, np.random.default_rng(3), np.float32(2), torch.ones(2).bfloat16()]\n"
+        "print(digest_object(value))"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
+    assert runs[0].stdout == runs[1].stdout and len(runs[0].stdout.strip()) == 64
 
 
 def test_digests_follow_content():

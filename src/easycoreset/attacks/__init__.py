@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from easycoreset.errors import require
 from easycoreset.members import accepted_keywords, load_member, spell_member, split_spec
+from easycoreset.user_modules import is_user_spec
 
 ATTACKS = {
     "fgsm": "easycoreset.attacks.fgsm:FGSM",
@@ -60,8 +61,11 @@ def load_attack(spec: str, **options: Any) -> tuple[str, Attack]:
         path = Path(spec[5:])
         return f"file:{path.name}", SavedImages(path, **options)
     base = load_member("attack", spec, ATTACKS)
-    if not dataclasses.is_dataclass(base):  # a function of a user's
-        known = accepted_keywords(base)
+    if is_user_spec(spec):
+        is_options = dataclasses.is_dataclass(base)
+        known = [item.name for item in dataclasses.fields(base)] if is_options else accepted_keywords(base)
         require("eps" in known, "attack", "a function (model, x, y, index, *, eps), or a dataclass with eps", spec)
+        is_linf = options.get("norm") in (None, "linf")
+        require(is_linf or "norm" in known, "norm", f"linf for {spec}, which takes no norm", options.get("norm"))
         options = {name: value for name, value in options.items() if name in known}
     return spell_member(split_spec(spec)[0], base), load_member("attack", spec, ATTACKS, **options)

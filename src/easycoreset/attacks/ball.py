@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from easycoreset.data.keyed_random import keyed_normal, keyed_uniform
-from easycoreset.errors import require
+from easycoreset.errors import RunError, quote, require
 
 Norm = Literal["linf", "l2"]
+TOLERANCE = 2e-6  # relative to the larger of 1 and the ball's radius, for float32's rounding
 TINY = 1e-12  # nothing is divided by a length below it
 
 
@@ -86,3 +87,13 @@ def attack_loss(logits: Tensor, y: Tensor, loss: str, target: Tensor | None = No
         return logits.gather(1, target[:, None]).squeeze(1) - true_logit
     others = logits.scatter(1, y[:, None], float("-inf"))
     return others.amax(1) - true_logit
+
+
+def check_in_ball(name: str, x_adv: Tensor, x: Tensor, eps: float, norm: str) -> None:
+    """Refuse images outside the ball or [0,1]."""
+    delta = (x_adv - x).double()
+    distance = l2_norms(delta).max() if norm == "l2" else delta.abs().max()
+    if not (float(distance) <= eps + TOLERANCE * max(1.0, eps) and 0 <= float(x_adv.min()) <= float(x_adv.max()) <= 1):
+        raise RunError(
+            f"attack {quote(name)} left the {norm} ball of {eps:.4g} or [0, 1]: it reached {float(distance):.9g}"
+        )

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from easycoreset.attacks import Attack, load_attack
-from easycoreset.errors import UsageError, require
+from easycoreset.attacks.ball import check_in_ball
+from easycoreset.conversion import parse_number
+from easycoreset.errors import UsageError, describe_error, require
 from easycoreset.models.modes import device_of, frozen, full_float32
 from easycoreset.options.objects import MEMBER, name_objects
+
+DEFAULT_EPS = 8 / 255
 
 
 def attack(
@@ -17,9 +21,9 @@ def attack(
     y: Any,
     attack: str | Attack | type[Attack] = "pgd",
     *,
-    eps: float = 8 / 255,
-    norm: Literal["linf", "l2"] = "linf",
-    seed: int = 0,
+    eps: float | str | None = None,
+    norm: Literal["linf", "l2"] | None = None,
+    seed: int | None = None,
     batch_size: int = 250,
 ) -> Tensor:
     """Attack images with a model; the model, its modes and its `.grad` stay as they are.
@@ -29,9 +33,9 @@ def attack(
         x: [N,C,H,W], floating, in [0,1]; an array or a tensor.
         y: [N] integers, the true classes.
         attack: NAME[:key=value]... as `evaluate` takes it, or an attack.
-        eps: radius of the ball.
-        norm: norm of the ball.
-        seed: seed of random starts.
+        eps: radius of the ball, a number or a fraction like "8/255"; default: the attack's, 8/255.
+        norm: norm of the ball; default: the attack's, linf.
+        seed: seed of random starts; default: the attack's, 0.
         batch_size: images attacked at once.
 
     Returns:
@@ -44,20 +48,54 @@ def attack(
     >>> attack(linear, torch.full((3, 1, 2, 2), 0.5), torch.tensor([0, 1, 0]), "fgsm", eps=0.1).shape
     torch.Size([3, 1, 2, 2])
     """
-    images, labels = torch.as_tensor(x), torch.as_tensor(y)
+    images, labels = _as_tensor("x", x), _as_tensor("y", y)
     _check(images, labels)
-    require(eps >= 0, "eps", ">= 0", eps)
+    require(isinstance(model, nn.Module), "model", "a module", type(model).__name__)
+    radius = None if eps is None else parse_number(eps)
+    require(radius is None or radius >= 0, "eps", ">= 0", eps)
     require(batch_size >= 1, "batch_size", ">= 1", batch_size)
-    loaded = load_attack(name_objects(attack, MEMBER, False), norm=norm, eps=eps, seed=seed)[1]
+    spec = name_objects(attack, MEMBER, False)
+    loaded = load_attack(spec, norm=norm, eps=radius, seed=seed)[1]
+    if radius is None and not hasattr(loaded, "eps"):  # a function, which has no radius of its own
+        loaded = load_attack(spec, norm=norm, eps=DEFAULT_EPS, seed=seed)[1]
     device = device_of(model)
     index = torch.arange(len(images), device=device)
     parts: list[Tensor] = []
     with frozen(model), full_float32():
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
-            batch = images[rows].to(device, torch.float32), labels[rows].to(device, torch.int64)
-            parts.append(loaded(model, *batch, index[rows]).to(images.device))
+            clean, y_true = images[rows].to(device, torch.float32), labels[rows].to(device, torch.int64)
+            if not start:
+                _check_model(model, clean, labels)
+            x_adv = loaded(model, clean, y_true, index[rows])
+            check_in_ball(type(loaded).__name__, x_adv, clean, *_ball_of(loaded, radius, norm))
+            parts.append(x_adv.to(images.device))
     return torch.cat(parts)
+
+
+def _ball_of(attack: Any, eps: float | None, norm: str | None) -> tuple[float, str]:
+    """The radius and the norm of an attack, as it was loaded."""
+    return getattr(attack, "eps", DEFAULT_EPS if eps is None else eps), getattr(attack, "norm", norm or "linf")
+
+
+def _check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Refuse a model that does not map images to logits of all classes that occur."""
+    try:
+        with torch.no_grad():
+            logits = model(x[:2])
+    except Exception as error:  # a user's model may raise anything
+        raise UsageError(f"model must run on float32 images {tuple(x.shape[1:])}: {describe_error(error)}") from None
+    is_logits = isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == len(x[:2])
+    require(is_logits, "model", "one that gives logits [B, classes]", getattr(logits, "shape", type(logits).__name__))
+    low, high = int(y.min()), int(y.max())
+    require(0 <= low <= high < logits.shape[1], "y", f"classes in 0..{logits.shape[1] - 1}", f"{low}..{high}")
+
+
+def _as_tensor(name: str, value: Any) -> Tensor:
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{name} must be an array or a tensor: {describe_error(error)}") from None
 
 
 def _check(x: Tensor, y: Tensor) -> None:

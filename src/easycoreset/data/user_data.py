@@ -77,7 +77,7 @@ def _split(value: Any) -> dict[str, Any]:
         if len(train) != 1:
             raise UsageError(f"data: a dictionary must hold one training split; got {quote(sorted(map(str, by_name)))}")
         return {"train": by_name[train[0]], **({"test": by_name[test[0]]} if test else {})}
-    if not isinstance(value, tuple | list) or is_pair_of_arrays(value):
+    if not isinstance(value, tuple | list) or is_pair_of_arrays(value) or any(map(_is_item, value)):
         return {"train": value}
     if len(value) == 4:
         return {"train": value[:2], "test": value[2:]}
@@ -90,6 +90,12 @@ def is_pair_of_arrays(value: Any) -> bool:
     """Whether a value is arrays (x, y)."""
     is_pair = isinstance(value, tuple | list) and len(cast("list[Any]", value)) == 2
     return is_pair and getattr(value[0], "ndim", 0) in (3, 4) and getattr(value[1], "ndim", 1) <= 2
+
+
+def _is_item(value: Any) -> bool:
+    """Whether a value is an item (image, label) of a data set that is a list."""
+    is_pair = isinstance(value, tuple | list) and len(cast("list[Any]", value)) == 2
+    return is_pair and getattr(value[1], "ndim", 0) == 0 and not hasattr(value[1], "__len__")
 
 
 def _read(part: Any, data: str, split: str) -> Part:
@@ -130,8 +136,8 @@ def _read_items(dataset: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
             )
         images.append(_as_bytes(image))
         labels.append(label.item() if hasattr(label, "item") else label)
-    again = [_as_bytes(_array(dataset[0][0])) for _ in range(2)]
-    if not all(np.array_equal(images[0], image) for image in again):
+    few = range(min(8, len(dataset)))
+    if not all(np.array_equal(images[row], _as_bytes(_array(dataset[row][0]))) for row in few):
         raise UsageError(
             f"{what} gives another image each time: leave random transforms out (augmentation is an option of training)"
         )

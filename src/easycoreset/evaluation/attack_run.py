@@ -13,18 +13,17 @@ from safetensors.torch import save_file as save_images
 from torch import Tensor, nn
 
 from easycoreset.attacks import Attack, load_attack
-from easycoreset.attacks.ball import l2_norms
+from easycoreset.attacks.ball import check_in_ball
 from easycoreset.attacks.climbing import climber
 from easycoreset.console import log, progress
 from easycoreset.data import Split
-from easycoreset.errors import RunError, UsageError, quote
+from easycoreset.errors import RunError, UsageError
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.files import write_atomic
 from easycoreset.models.modes import frozen
 from easycoreset.options import EvaluateOptions
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 
-TOLERANCE = 2e-6  # relative to the larger of 1 and the ball's radius, for float32's rounding
 SAVE_INTERVAL = 5.0  # seconds between two saves of the progress, at least
 SAVE_INTERVAL_FACTOR = 20  # with images, the interval is also at least so many times the last save's duration
 UNBROKEN = 127  # `broken_by` of a sample that is not broken
@@ -197,16 +196,6 @@ def check_saved_images(spec: str, split: Split, rows: np.ndarray, options: Evalu
                 check_in_ball(name, x_adv, batch.x, eps, options.norm)
             except RunError as error:
                 raise UsageError(str(error)) from None
-
-
-def check_in_ball(name: str, x_adv: Tensor, x: Tensor, eps: float, norm: str) -> None:
-    """Refuse images outside the ball or [0,1]."""
-    delta = (x_adv - x).double()
-    distance = l2_norms(delta).max() if norm == "l2" else delta.abs().max()
-    if not (float(distance) <= eps + TOLERANCE * max(1.0, eps) and 0 <= float(x_adv.min()) <= float(x_adv.max()) <= 1):
-        raise RunError(
-            f"attack {quote(name)} left the {norm} ball of {eps:.4g} or [0, 1]: it reached {float(distance):.9g}"
-        )
 
 
 def _count_classes(model: nn.Module, split: Split, device: torch.device) -> int:
