@@ -110,3 +110,15 @@ def test_results_show_themselves_in_notebooks(grid, scored, tmp_path):
         scores.plot("alien")
     named = Coreset.from_order(np.arange(3), Scores(**vars(scores) | {"class_names": ["<i>"] * 10}))
     assert "&lt;i&gt;" in named._repr_html_() and "<i>" not in named._repr_html_()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_figures_are_drawn_as_svg_and_pdf(grid, tmp_path):
+    folder = export(grid, format="figures", out=tmp_path / "figures")
+    names = sorted(file.stem for file in folder.glob("*.svg"))
+    assert names == sorted(file.stem for file in folder.glob("*.pdf")) and "01-clean-against-robust-accuracy" in names
+    captions = (folder / "captions.md").read_text()
+    assert all(f"`{name}`" in captions for name in names)
+    assert all((folder / f"{name}.pdf").read_bytes().startswith(b"%PDF") for name in names)
+    assert "robust accuracy at eps" in (folder / "01-clean-against-robust-accuracy.svg").read_text()
