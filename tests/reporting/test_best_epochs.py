@@ -1,6 +1,7 @@
 """The best epoch beside the last: the evaluations of `best/` in a grid, and their section of the page."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -93,6 +94,12 @@ def test_discarded_weights_of_the_best_epoch_are_trained_again(tmp_path):
     assert stamps(tmp_path / "grid") == before
     run_comparison(CompareOptions(**options | {"attack": ("noise",)}))
     assert done(tmp_path / "grid") == 4 and not (trained / "best").exists()
+    (best,) = (cell for cell in record(tmp_path / "grid")["cells"] if "evaluate.checkpoint" in cell["options"])
+    for entry in best["evaluations"]:  # as a plan of before best epochs were evaluated left it
+        shutil.rmtree(tmp_path / "grid" / "steps" / f"evaluate-{entry['key']}")
+    before = stamps(tmp_path / "grid")
+    run_comparison(CompareOptions(**options | {"attack": ("noise",)}))
+    assert stamps(tmp_path / "grid") == before  # nothing is trained for them
 
 
 def test_options_of_evaluations_are_axes_of_their_own(tmp_path):

@@ -126,16 +126,24 @@ def plan_comparison(options: CompareOptions) -> GridPlan:
     has_gpu = options.on is not None or choose_device(options.device).type == "cuda"
     require(has_gpu or not options.cuda_graphs, "cuda_graphs", "left out without a GPU", True)
     by_product = grid.build_cells(inputs)
-    best = [[cell for cell in cells if _has_weights(cell, options.out)] for cells in grid.at_best_epochs(by_product)]
+    needed = {cell.steps["train"].key for cells in by_product for cell in cells if not _is_evaluated(cell, options.out)}
+    best = [
+        [cell for cell in cells if cell.steps["train"].key in needed or not _must_train(cell, options.out)]
+        for cells in grid.at_best_epochs(by_product)
+    ]
     cells = merge_cells([*by_product, *best])
     return GridPlan(grid, cells, resolve_contrasts(grid, by_product))
 
 
-def _has_weights(cell: Cell, out: Path) -> bool:
-    """Whether a finished cell's weights are there, or its best epoch is evaluated; else it would be trained again."""
+def _is_evaluated(cell: Cell, out: Path) -> bool:
+    return all(is_done(step, out) for step, _ in cell.evaluations)
+
+
+def _must_train(cell: Cell, out: Path) -> bool:
+    """Whether the evaluation of a best epoch would train a finished model again, whose weights were discarded."""
     trained = cell.steps["train"]
-    is_lost = is_done(trained, out) and not (trained.folder(out) / BEST_FOLDER).exists()
-    return not is_lost or all(is_done(step, out) for step, _ in cell.evaluations)
+    lacks_weights = is_done(trained, out) and not (trained.folder(out) / BEST_FOLDER).exists()
+    return lacks_weights and not _is_evaluated(cell, out)
 
 
 def run_comparison(
