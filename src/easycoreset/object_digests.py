@@ -77,7 +77,7 @@ class _Digests:
     def _definition(self, value: Any) -> list[str]:
         """A function or a class: by its code, unless it is installed."""
         name = str(getattr(value, "__qualname__", type(value).__name__))
-        if is_installed(value) and not _is_wrapper(value):
+        if _is_installed(value) and not _is_wrapper(value):
             return ["installed", str(getattr(value, "__module__", "")), name]
         parts = ["defined", name]
         if isinstance(value, type):
@@ -178,7 +178,7 @@ def _is_filled(cell: types.CellType) -> bool:
     return True
 
 
-def is_installed(value: Any) -> bool:
+def _is_installed(value: Any) -> bool:
     """Whether a function or a class is Python's own or of an installed package."""
     module = sys.modules.get(str(getattr(value, "__module__", "")))
     if module is None:

@@ -16,7 +16,7 @@ from easycoreset.errors import UsageError, quote
 
 PREFIX = "python."
 DIGITS = 16  # hexadecimal digits of a digest that are part of a spelling
-SPELLING = re.compile(rf"python\.\w+:x[0-9a-f]{{{DIGITS}}}(:|$)")
+SPELLING = re.compile(rf"{re.escape(PREFIX)}\w+:x[0-9a-f]{{{DIGITS}}}(:|$)")
 KEPT = 64  # objects; of more the oldest is forgotten
 _objects: dict[str, Any] = {}  # spelling -> object
 _folders: list[Path] = []  # the temporary folder of this process, once it is needed

@@ -17,6 +17,13 @@ NAMERS = {  # kind of thing -> function (object) -> the spelling or the path tha
     "scores": "easycoreset.tables.in_memory:store_scores",
     "coreset": "easycoreset.tables.in_memory:store_coreset",
 }
+TABLES = (  # of built-in members
+    "easycoreset.attacks:ATTACKS",
+    "easycoreset.dynamic:DYNAMIC_METHODS",
+    "easycoreset.hardness:HARDNESS",
+    "easycoreset.objectives:OBJECTIVES",
+    "easycoreset.selection:SELECTORS",
+)
 
 if TYPE_CHECKING:  # what callers may give; options hold the name, or the path, that stands for it
     Named = str | Any
@@ -63,15 +70,6 @@ def name_objects(value: Any, metadata: Mapping[str, Any], is_sequence: bool) -> 
         return [name_objects(item, metadata, False) for item in several]
     module, _, name = NAMERS[kind].partition(":")
     return getattr(importlib.import_module(module), name)(value)
-
-
-TABLES = (
-    "easycoreset.attacks:ATTACKS",
-    "easycoreset.dynamic:DYNAMIC_METHODS",
-    "easycoreset.hardness:HARDNESS",
-    "easycoreset.objectives:OBJECTIVES",
-    "easycoreset.selection:SELECTORS",
-)
 
 
 def _spell_builtin(value: Any) -> str | None:
