@@ -3,6 +3,8 @@ BIN := .venv/bin
 OUT ?= runs/demo
 BENCH ?= all
 JOBS ?= 2
+# uv takes half the time of pip, which knows the machine's own indexes where uv finds nothing
+packages = $(BIN)/uv pip install --quiet --compile-bytecode --python $(1)/bin/python $(2) || $(1)/bin/python -m pip install --quiet $(2)
 OLDEST := "torch==2.5.*" "torchvision==0.20.*"
 CORE := tests/attacks tests/hardness tests/models/test_modes.py tests/objectives tests/scoring tests/training
 
@@ -12,12 +14,12 @@ install: .venv/.installed
 
 .venv/.package: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	$(call packages,.venv,--editable .)
 	touch $@
 
 .venv/.installed: .venv/.package
-	$(BIN)/python -m pip install --quiet --group dev
+	$(call packages,.venv,--group dev)
 	touch $@
 
 demo: .venv/.package
@@ -29,10 +31,9 @@ test: .venv/.installed
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" $(CORE)
 
-.venv-oldest/.installed: pyproject.toml
+.venv-oldest/.installed: .venv/.package
 	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
-	.venv-oldest/bin/python -m pip install --quiet $(OLDEST) --editable . pytest pytest-xdist
+	$(call packages,.venv-oldest,$(OLDEST) --editable . pytest pytest-xdist)
 	touch $@
 
 check: .venv/.installed

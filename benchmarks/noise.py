@@ -37,7 +37,7 @@ def main() -> None:
     (RUN / "flipped.txt").write_text("".join(f"{row}\n" for row in flipped))
     common = {"data": str(RUN / "noisy.npz")}
     score(**common, model="thin-resnet", epochs=epochs, augment="crop-flip", keep_checkpoints=False, out=RUN / "scores")
-    table = audit(**common, scores=RUN / "scores", wrong=RUN / "flipped.txt", out=RUN / "audit")
+    table = audit(**common, scores=RUN / "scores", wrong=RUN / "flipped.txt", out=RUN / "audit").table
     summary = json.loads((RUN / "audit" / "run.json").read_text())["summary"]
     suspect = np.flatnonzero(table["likely_mislabelled"].to_numpy(zero_copy_only=False))
     found = np.isin(suspect, flipped).sum()

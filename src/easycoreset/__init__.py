@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from easycoreset.attacks.crafting import attack
-    from easycoreset.auditing import audit
+    from easycoreset.auditing import Audit, audit
     from easycoreset.data import open_source
     from easycoreset.errors import EasycoresetWarning, RunError, UsageError
     from easycoreset.evaluation import Evaluation, evaluate
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from easycoreset.workflow.running import run
 
 _MODULES = {
+    "Audit": "auditing",
     "Comparison": "workflow.comparing",
     "Coreset": "tables",
     "EasycoresetWarning": "errors",
@@ -61,6 +62,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Audit",
     "Comparison",
     "Coreset",
     "EasycoresetWarning",

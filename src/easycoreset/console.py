@@ -1,14 +1,12 @@
-"""Notes, progress and the remaining time for the user, all on standard error.
+"""Notes for the user on standard error, and how figures and names are written.
 
 The command line calls `configure_output`. Without it, only warnings appear (by Python's logging);
 a worker prints nothing.
 """
 
-import contextlib
 import logging
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 log = logging.getLogger("easycoreset")
@@ -24,6 +22,11 @@ def configure_output(quiet: bool = False) -> None:
     handler.setFormatter(_Printable("%(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def is_output_configured() -> bool:
+    """Whether notes and progress are shown, as by the command line without --quiet."""
+    return _shown
 
 
 def silence() -> None:
@@ -97,77 +100,3 @@ def escape_control(text: object) -> str:
 class _Printable(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return escape_control(super().format(record))
-
-
-class Progress:
-    """Progress towards a known total; the remaining time appears after 20 steps."""
-
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
-        self.label = label
-        self.total = max(total, 1)
-        self.done = done
-        self.text = ""
-        self._first = done
-        self._calls = 0
-        self._start = time.monotonic()
-        self._printed = time.monotonic()
-        self._bar = _rich_bar() if _shown and sys.stderr.isatty() else None
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task(label, total=self.total, completed=done, text="")
-
-    def advance(self, steps: int = 1, text: str | None = None, above: Any = None) -> None:
-        """Count `steps` as done; `text` is shown beside the count, `above` is shown above a terminal's bar."""
-        self.done += steps
-        self.text = self.text if text is None else text
-        if self._bar is not None:
-            self._bar.above = self._bar.above if above is None else above
-            self._bar.update(self._task, completed=self.done, text=self.text)
-        elif _shown:
-            self._print_line()
-
-    def _print_line(self) -> None:
-        """Print a line after 20 steps, and then every 15 seconds."""
-        self._calls += 1
-        now = time.monotonic()
-        if self._calls != 20 and now - self._printed < 15:
-            return
-        self._printed = now
-        left = (now - self._start) / (self.done - self._first) * (self.total - self.done)
-        remaining_text = f", {format_duration(left)} left" if self._calls >= 20 else ""
-        line = f"{self.label}: {self.done}/{self.total}{remaining_text}{'  ' + self.text if self.text else ''}"
-        print(escape_control(line), file=sys.stderr)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-
-
-def _rich_bar() -> Any:
-    """A progress bar on standard error that can show a renderable above itself."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    class Bar(RichProgress):
-        above: Any = None
-
-        def get_renderables(self) -> Iterator[Any]:  # rich's hook
-            if self.above is not None:
-                yield self.above
-            yield from super().get_renderables()
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    text_column = TextColumn("{task.fields[text]}", markup=False)
-    return Bar(*columns, TimeRemainingColumn(), text_column, console=Console(stderr=True), transient=True)
-
-
-@contextlib.contextmanager
-def progress(label: str, total: int, done: int = 0) -> Iterator[Progress]:
-    """Show a `Progress` during a `with` block."""
-    bar = Progress(label, total, done)
-    try:
-        yield bar
-    finally:
-        bar.close()

@@ -79,7 +79,7 @@ def convert(option: str, value: Any, hint: Any, *, text: bool = False) -> Any:
     if is_sequence(hint):
         if text:
             value = str(value).split(",")
-        items = [value] if isinstance(value, int | float | str) else _list(option, value)
+        items = [value] if isinstance(value, int | float | str | Path) else _list(option, value)
         return tuple(convert(option, item, typing.get_args(hint)[0], text=text) for item in items)
     if origin is Mapping:
         return _convert_mapping(option, value, text)

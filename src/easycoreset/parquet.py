@@ -78,6 +78,18 @@ def read_table(path: Path, needs: dict[str, str]) -> pa.Table:
     return table
 
 
+def to_pandas(table: pa.Table) -> Any:
+    """A table as a pandas DataFrame.
+
+    Raises:
+        UsageError: pandas is not installed.
+    """
+    try:
+        return table.to_pandas()
+    except ImportError:
+        raise UsageError("to_pandas needs pandas: pip install easycoreset[pandas]") from None
+
+
 def read_shape(path: Path) -> tuple[list[str], int]:
     """Read the column names and the number of rows of a Parquet file; the rows are not read.
 

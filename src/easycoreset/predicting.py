@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from easycoreset.arrays import read_npz
-from easycoreset.console import log, printable_name, progress
+from easycoreset.console import log, printable_name
+from easycoreset.data import open_source
 from easycoreset.data.arrays import ARRAY_NAMES, check_arrays
 from easycoreset.data.folder import check_utf8_name, list_images
 from easycoreset.data.keyed_random import derive_seed
@@ -26,6 +27,8 @@ from easycoreset.options import PredictOptions, accept_options, options_json
 from easycoreset.parquet import read_table, write_table
 from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
+from easycoreset.progress import progress
+from easycoreset.python_objects import is_object_spec
 from easycoreset.run_folders import open_run_folder
 from easycoreset.spreadsheet import write_csv
 from easycoreset.training.setup import choose_device, set_threads, to_device
@@ -35,7 +38,7 @@ CSV = "labels.csv"
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # weights of red, green and blue
 
 
-@accept_options(PredictOptions)
+@accept_options(PredictOptions, temporary_out="predictions")
 @preserve_rng()
 def predict(options: PredictOptions) -> pa.Table:
     """Label images with a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
@@ -50,11 +53,10 @@ def predict(options: PredictOptions) -> pa.Table:
     card = read_card(options.weights)
     device = choose_device(options.device)
     set_threads(options.threads, card.model, device)
-    ids, batches = open_images(Path(options.data), card, pass_batch_size(options.batch_size, device, card.shape))
+    ids, digest, batches = open_images(options.data, card, pass_batch_size(options.batch_size, device, card.shape))
     model = to_device(load_model(options.weights, options.model), device)
     weights = sha256_of_file(options.weights / "model.safetensors")
-    images_digest = derive_seed(*ids, *sizes_of(Path(options.data), ids))
-    identity = options_json(options, neutral=False) | {"images": images_digest, "weights": weights}
+    identity = options_json(options, neutral=False) | {"images": digest, "weights": weights}
     with open_run_folder(
         options.out, "predict", identity, overwrite=options.overwrite, output_names=(TABLE, CSV)
     ) as run:
@@ -98,25 +100,27 @@ def predict(options: PredictOptions) -> pa.Table:
         return table
 
 
-def sizes_of(path: Path, ids: Sequence[str]) -> list[int]:
-    """The size of each image in bytes; for arrays, the size of their file."""
-    return [(path / name if path.is_dir() else path).stat().st_size for name in ids]
-
-
 Batches = Iterator[tuple[np.ndarray, Tensor, list[str]]]  # (rows, images [B,C,H,W] in [0,1], unreadable files)
 
 
-def open_images(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
-    """Names and batches of the images in a folder (with its subfolders), or in the array `x` of an .npz file.
+def open_images(data: str, card: ModelCard, batch_size: int) -> tuple[Sequence[str], int | str, Batches]:
+    """The images in a folder (with its subfolders), in the array `x` of an .npz file, or in memory.
+
+    Returns:
+        Their names, a digest of what they are, and batches of them.
 
     Raises:
         UsageError: there are no images, or they do not have the shape that the model takes.
     """
+    path = Path(data)
+    if is_object_spec(data):
+        return _open_object(data, card, batch_size)
     takes_image_files = card.shape[1] == card.shape[2] and card.shape[0] in (1, 3)
     if path.is_dir() and not takes_image_files:
         raise UsageError(f"data must be an .npz file for a model of shape {card.shape}; got the folder {str(path)!r}")
     if path.suffix == ".npz":
-        return _open_arrays(path, card, batch_size)
+        names, batches = _open_arrays(path, card, batch_size)
+        return names, derive_seed(*names, *[path.stat().st_size] * len(names)), batches
     if not path.is_dir():
         raise UsageError(f"data must be a folder of images or an .npz file; got {str(path)!r}")
     files, _ = list_images(path)
@@ -124,7 +128,19 @@ def open_images(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str]
         raise UsageError(f"data: {path}: holds no images")
     for file in files:
         check_utf8_name(file)
-    return [file.relative_to(path).as_posix() for file in files], _decode_batches(path, files, card, batch_size)
+    names = [file.relative_to(path).as_posix() for file in files]
+    sizes = (file.stat().st_size for file in files)
+    return names, derive_seed(*names, *sizes), _decode_batches(path, files, card, batch_size)
+
+
+def _open_object(data: str, card: ModelCard, batch_size: int) -> tuple[Sequence[str], str, Batches]:
+    source = open_source(data)
+    split = source.splits["test"]
+    if source.shape != card.shape:
+        raise UsageError(f"data must hold images of shape {card.shape}, as the model takes; got {source.shape}")
+    rows = np.arange(len(split))
+    batches = ((batch.index.numpy(), batch.x, list[str]()) for batch in split.batches(rows, batch_size))
+    return split.sample_ids, split.fingerprint, batches
 
 
 def _open_arrays(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:

@@ -35,7 +35,7 @@ def noisy(tmp_path_factory, digits):
 
 
 def run(folder, out, **more):
-    return audit(data=str(folder / "noisy.npz"), scores=folder / "scores", out=out, **more)
+    return audit(data=str(folder / "noisy.npz"), scores=folder / "scores", out=out, **more).table
 
 
 def test_what_was_planted_is_found(noisy, tmp_path):
@@ -150,7 +150,7 @@ def test_wrong_use(noisy, tmp_path, digits):
 def test_scores_without_a_model_are_audited_without_predictions(noisy, tmp_path):
     folder, _ = noisy
     Scores.read(folder / "scores" / "scores.parquet").write(tmp_path / "alone.parquet")
-    table = audit(data=str(folder / "noisy.npz"), scores=tmp_path / "alone.parquet", out=tmp_path / "audit")
+    table = audit(data=str(folder / "noisy.npz"), scores=tmp_path / "alone.parquet", out=tmp_path / "audit").table
     assert table["pred"].null_count == len(table) and table["duplicate_of"].null_count == len(table) - 5
 
 

@@ -89,7 +89,7 @@ def test_empty_classes_change_no_verdict(tmp_path, digits):
         data = str(tmp_path / f"{factor}.npz")
         np.savez(data, x=x, y=y * factor)
         score(data=data, epochs=3, model="digits-cnn", out=tmp_path / f"s{factor}")
-        table = audit(data=data, scores=tmp_path / f"s{factor}", out=tmp_path / f"a{factor}")
+        table = audit(data=data, scores=tmp_path / f"s{factor}", out=tmp_path / f"a{factor}").table
         found.add(tuple(table["likely_mislabelled"].to_pylist()))
     assert len(found) == 1 and sum(found.pop()) > 10
 

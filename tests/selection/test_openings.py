@@ -104,6 +104,7 @@ GRID = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 def test_a_grid_by_given_scores_and_features(featured, tmp_path):
     """No scoring run: methods choose what they choose by hand from the file; each seed may have one of its own."""
@@ -138,6 +139,7 @@ def test_a_grid_by_given_scores_and_features(featured, tmp_path):
         compare(**GRID, scores=str(tmp_path / "nowhere.parquet"), methods=["easycore"], out=tmp_path / "other")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 def test_features_alone_need_no_scoring_run(featured, tmp_path):
     np.save(tmp_path / "features.npy", np.random.default_rng(0).random((len(Scores.read(featured)), 3)))

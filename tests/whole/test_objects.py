@@ -13,10 +13,12 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 import easycoreset as ec
+from easycoreset.attacks.fgsm import FGSM
 from easycoreset.attacks.pgd import PGD
 from easycoreset.data.in_memory import name_data
 from easycoreset.models.in_memory import name_model
 from easycoreset.object_digests import digest_object
+from easycoreset.objectives.adversarial import PGDTraining
 from easycoreset.objectives.standard import Standard
 from easycoreset.options import CompareOptions, EvaluateOptions, ScoreOptions
 from easycoreset.python_objects import find_object
@@ -113,7 +115,7 @@ def test_every_function_gives_the_same_tables_with_files_and_with_objects(mine, 
     assert all(f"{result}" == f"{results[0]}" for result in results)
     assert not any("trained on" in text for result in results for text in result.warnings)  # of the held-out fifth
     audited = ec.audit(**files, scores=tmp_path / "s", out=tmp_path / "a")
-    assert audited.equals(ec.audit(data=objects["data"], scores=by_object))
+    assert audited.table.equals(ec.audit(data=objects["data"], scores=by_object).table)
     assert ec.score(**objects, **scored, out=tmp_path / "so")["aign"].tolist() == by_object["aign"].tolist()  # resumed
 
 
@@ -484,3 +486,72 @@ def test_a_users_method_that_fails_is_named(scored):
 def test_orders_that_are_no_coreset(scored, order, weight, rule):
     with pytest.raises(ec.UsageError, match=rule):
         ec.Coreset.from_order(np.array(order), ec.Scores.read(scored), None if weight is None else np.array(weight))
+
+
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_trained_modules_and_results_in_place_of_folders(mine, tmp_path):
+    module, folder = mine
+    x, y = module.arrays()
+    files = {"data": str(folder / "data.npz"), "model": "in_hand:Net"}
+    network = ec.train(data=(x, y), model=module.Net, updates=3)
+    ec.train(**files, updates=3, out=tmp_path / "t")
+    by_file = ec.predict(data=files["data"], weights=tmp_path / "t", model="in_hand:Net", out=tmp_path / "p")
+    for images in (x, torch.from_numpy(x), (x, y)):
+        predicted = ec.predict(data=images, weights=network)
+        assert predicted.drop_columns("sample_id").equals(by_file.drop_columns("sample_id"))
+    assert predicted["sample_id"].to_pylist() == by_file["sample_id"].to_pylist()
+    with pytest.raises(ec.UsageError, match=r"train or load_model.*Net"):
+        ec.predict(data=x, weights=module.Net())
+    with pytest.raises(ec.UsageError, match=r"shape \(1, 8, 8\).*\(1, 8, 7\)"):
+        ec.predict(data=x[..., :7], weights=network)
+
+    again = {"updates": 2, "lr": 0.01}
+    ec.train(**files, **again, init=str(tmp_path / "t"), out=tmp_path / "u")
+    for init in (network, module.Net()):
+        further = ec.train(data=(x, y), model=module.Net, init=init, **again, out=tmp_path / type(init).__name__)
+        equal = torch.equal(further.linear.weight, ec.load_model(tmp_path / "u", model=module.Net).linear.weight)
+        assert equal == (init is network)
+        (tmp_path / "Net").rename(tmp_path / f"used-{equal}")
+    ec.train(data=(x, y), model=module.Net, init=network, **again, out=tmp_path / "used-True")  # finished: not refused
+    with pytest.raises(ec.UsageError, match=r"init must be .*; got list"):
+        ec.train(data=(x, y), model=module.Net, init=[1], updates=1)
+
+    scores = ec.score(data=(x, y), model=module.Net, epochs=1)
+    ec.score(**files, epochs=1, out=tmp_path / "s")
+    coreset = ec.choose(scores, method="easycore", fraction=0.2)
+    ec.select(scores=tmp_path / "s", method="easycore", fraction=0.2, out=tmp_path / "c.parquet")
+    audit = ec.audit(data=(x, y), scores=scores)
+    ec.audit(**files, scores=tmp_path / "s", out=tmp_path / "a")
+    pairs = [(scores, tmp_path / "s"), (coreset, tmp_path / "c.parquet"), (audit, tmp_path / "a")]
+    for number, pair in enumerate(pairs):
+        tables = [ec.export(source, format="csv", out=tmp_path / f"{number}{k}.csv") for k, source in enumerate(pair)]
+        assert tables[0].read_bytes() == tables[1].read_bytes()
+    with pytest.raises(ec.UsageError, match=r"source must be .*; got int"):
+        ec.export(5, format="csv", out=tmp_path / "5.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+def test_an_analysis_and_a_run_of_objects_are_those_of_files(mine, tmp_path):
+    module, folder = mine
+    data = module.arrays()
+    files = {"data": str(folder / "data.npz"), "model": "in_hand:Net"}
+    scored = [ec.score(**files, epochs=2, out=tmp_path / "s"), ec.score(data=data, model=module.Net, epochs=2)]
+    network = ec.train(data=data, model=module.Net, updates=3)
+    ec.train(**files, updates=3, out=tmp_path / "t")
+    shared = {"epochs": 2, "eps": 0.1, "limit": 50, "margins": 20, "bins": 3, "workers": 0}
+    of_files = {"scores": tmp_path / "s", "attacked": tmp_path / "t", "adversarial": "pgd-at:steps=1", "attack": "fgsm"}
+    one = ec.analyze(**files, **shared, **of_files, out=tmp_path / "y")
+    of_objects = {"scores": scored[1], "attacked": [network], "adversarial": PGDTraining(steps=1), "attack": FGSM()}
+    other = ec.analyze(data=data, model=module.Net, **shared, **of_objects)
+    for part in ("vulnerability", "margins"):
+        rows = [[{**row, "attacked": "", "model": ""} for row in found[part]] for found in (one, other)]
+        assert rows[0] == rows[1] and rows[0]
+    shared = {"epochs": 2, "limit": 20, "fraction": 0.5, "eps": 0.1, "workers": 0}
+    ec.run(**files, **shared, attack="fgsm", out=tmp_path / "r")
+    ec.run(data=data, model=module.Net, **shared, attack=FGSM(), out=tmp_path / "ro")
+    judged = [f"evaluation/{name}/predictions.parquet" for name in ("coreset", "random", "all")]
+    for name in ("scores/scores.parquet", "coreset.parquet", "audit/audit.parquet", *judged):
+        one, other = (pq.read_table(tmp_path / folder / name) for folder in ("r", "ro"))
+        differing = [column for column in one.column_names if not one[column].equals(other[column])]
+        assert one.column_names == other.column_names and not differing, name

@@ -331,7 +331,7 @@ LONG = {
     "no date": "lr: 2020-13-45\n",
     "no integer": "lr: !!int ''\n",
     "digits": f"lr: {'9' * 6000}\n",
-    "brackets": f"lr: {'[' * 3000}{']' * 3000}\n",
+    "brackets": f"lr: {'[' * 1000}{']' * 1000}\n",
     "keys": "".join(f"k{n}: 1\n" for n in range(20_000)),
     "an object": "lr: !!python/object/apply:os.system ['touch owned']\n",
     "a long value": f"lr: {'x' * 5000}\n",

@@ -276,6 +276,7 @@ def test_methods_that_need_features_a_model_does_not_have(tmp_path, cli):
     assert "craig" in cli("compare", "--list").out
 
 
+@pytest.mark.slow
 def test_scoring_has_options_of_its_own(tmp_path, cli, inline):
     """Variants of AIGN, objectives, axes of scoring: random reads no scores and is there once."""
     out = tmp_path / "grid"
@@ -307,6 +308,7 @@ def settings_of(contrasts):
     return list(dict.fromkeys((contrast.plan.data, contrast.plan.model) for contrast in contrasts))
 
 
+@pytest.mark.slow
 def test_several_data_sets_and_models(tmp_path, cli, inline):
     """Contrasts are within one data set and model."""
     rng = np.random.default_rng(0)

@@ -346,6 +346,7 @@ def pick(scores, count, seed):
 """
 
 
+@pytest.mark.slow
 def test_a_contrast_in_updates_does_not_rest_on_epochs(tiny, tmp_path, inline):
     out = tmp_path / "grid"
     run(tiny("hardest"), out)

@@ -73,6 +73,7 @@ def test_shards_together_equal_the_whole(whole, tmp_path):
     assert results(together).equals(results(whole, seeds=2))
 
 
+@pytest.mark.slow
 def test_outcomes_agree_with_the_results(whole):
     table = pq.read_table(whole / "results.parquet").to_pylist()
     for row in table[:20]:

@@ -204,7 +204,7 @@ def test_an_audit_of_data_that_changed(photos, tmp_path):
     options = {"data": str(folder), "image_size": 32, "scores": tmp_path / "scores"}
     with pytest.raises(UsageError, match=rf"\b{len(ids)}\b.*\b{len(ids) - 3}\b"):
         audit(**options, out=tmp_path / "x")
-    table = audit(**options, allow_subset=True, out=tmp_path / "audit")
+    table = audit(**options, allow_subset=True, out=tmp_path / "audit").table
     assert not set(ids[:3]) & set(table["sample_id"].to_pylist()) and table.num_rows > 300
 
 

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 
 from easycoreset.auditing.duplicates import find_duplicates
 from easycoreset.auditing.noise import measure_noise
+from easycoreset.auditing.result import Audit
 from easycoreset.auditing.suspects import has_threshold, rank_hardest_first, suspicion
-from easycoreset.console import log, progress
+from easycoreset.console import log
 from easycoreset.data import Split
 from easycoreset.devices import PASS_BATCH, pass_batch_size
 from easycoreset.errors import UsageError, quote, suggest_name
@@ -22,6 +23,8 @@ from easycoreset.options import AuditOptions, accept_options, options_json
 from easycoreset.parquet import read_table, with_provenance, write_table
 from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
+from easycoreset.progress import progress
+from easycoreset.records import read_summary
 from easycoreset.run_folders import open_run_folder
 from easycoreset.selection.published import read_sample_list
 from easycoreset.tables import Scores
@@ -29,14 +32,14 @@ from easycoreset.tables.matching import match_scores, require_same_data
 from easycoreset.tables.scores import find_scores
 from easycoreset.training.setup import match_image_size, open_data, options_record, set_threads, to_device
 
-__all__ = ["audit"]
+__all__ = ["Audit", "audit"]
 
 MAX_MODELS = 8  # models of scored epochs over which predictions are averaged, at most
 
 
 @accept_options(AuditOptions, temporary_out="audit")
 @preserve_rng()
-def audit(options: AuditOptions) -> pa.Table:
+def audit(options: AuditOptions) -> Audit:
     """Audit the samples of a split, and write `audit.parquet` and `run.json` to `out`.
 
     One row per sample: `index, sample_id, label, label_name, pred, pred_name, probability, self_confidence` (from the
@@ -45,7 +48,7 @@ def audit(options: AuditOptions) -> pa.Table:
     sample with the same image) and `in_test` (the image is in the test split too).
 
     Returns:
-        The table.
+        The table, the counts and the folder.
 
     Raises:
         UsageError: the scores are of other data, or lack a column.
@@ -76,7 +79,8 @@ def audit(options: AuditOptions) -> pa.Table:
     ) as run:
         if run.done:
             log.info("%s is finished already", options.out)
-            return read_table(run.path / "audit.parquet", {"index": "integer"})
+            table = read_table(run.path / "audit.parquet", {"index": "integer"})
+            return Audit(table=table, summary=read_summary(run.path / "run.json"), out=options.out)
         set_threads(options.threads, str(scores.provenance.get("model", "")), device)
         models = find_models(file.parent)
         p = predict_probabilities(options, models, split, device)
@@ -92,8 +96,9 @@ def audit(options: AuditOptions) -> pa.Table:
         if wrong is not None:
             summary["noise"] = measure_noise(scores, wrong, p)
         write_table(with_provenance(table, {"class_names": list(scores.class_names)}), run.path / "audit.parquet")
-        run.finish(summary=summarise(table, by, suspect_by) | summary, given=options_record(options))
-        return table
+        summary = summarise(table, by, suspect_by) | summary
+        run.finish(summary=summary, given=options_record(options))
+        return Audit(table=table, summary=summary, out=options.out)
 
 
 def choose_column(scores: Scores, name: str | None, defaults: tuple[str, ...], option: str) -> str:

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from easycoreset.console import progress
 from easycoreset.data import Split
+from easycoreset.progress import progress
 
 
 def find_duplicates(

@@ -79,6 +79,17 @@ def name_test_data(value: Any, trained_on: str = "") -> str:
     return keep_object(f"{type(value).__name__}_test", _digest([data]), {**parts, "test": parts["train"]})
 
 
+def name_images(value: Any) -> str:
+    """Keep images whose labels do not count: arrays or tensors of images alone, or what `name_data` takes.
+
+    Raises:
+        UsageError: as `name_data`.
+    """
+    if getattr(value, "ndim", 0) in (3, 4):
+        value = (value, np.arange(len(value)) % 2)  # a data set has two classes at least
+    return name_test_data(value)
+
+
 def _source_facts(source: Source) -> list[Any]:
     prints = [(name, split.fingerprint) for name, split in source.splits.items()]
     return [prints, list(source.class_names), source.shape, source.mean, source.std, source.augmentation]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from easycoreset.attacks import Attack, load_attack
 from easycoreset.attacks.ball import check_in_ball
 from easycoreset.attacks.climbing import climber
-from easycoreset.console import log, progress
+from easycoreset.console import log
 from easycoreset.data import Split
 from easycoreset.errors import RunError, UsageError
 from easycoreset.evaluation.outcomes import Outcome
@@ -23,6 +23,7 @@ from easycoreset.files import write_atomic
 from easycoreset.models.modes import frozen
 from easycoreset.options import EvaluateOptions
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
+from easycoreset.progress import progress
 
 SAVE_INTERVAL = 5.0  # seconds between two saves of the progress, at least
 SAVE_INTERVAL_FACTOR = 20  # with images, the interval is also at least so many times the last save's duration

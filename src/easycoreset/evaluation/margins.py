@@ -12,7 +12,6 @@ from torch import nn
 
 from easycoreset.attacks import MARGINS
 from easycoreset.attacks.fmn import perturbation_norms
-from easycoreset.console import progress
 from easycoreset.data import Split
 from easycoreset.errors import UsageError, quote
 from easycoreset.evaluation.attack_run import SAVE_INTERVAL
@@ -21,6 +20,7 @@ from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.models.modes import device_of, frozen
 from easycoreset.options import Norm
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
+from easycoreset.progress import progress
 
 CURVE_POINTS = 50  # values of eps on the accuracy curve
 

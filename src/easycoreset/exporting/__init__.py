@@ -25,5 +25,6 @@ def export(options: ExportOptions) -> Path:
     is_comparison = (options.source / RESULTS).is_file()
     writer = form.write_comparison if is_comparison and form.write_comparison else form.write
     require(bool(writer), "source", f"the folder of a comparison, for {options.format}", str(options.source))
+    require(is_comparison or options.spread == "std", "spread", "for a comparison", options.spread)
     load_attribute("format", writer)(options)
     return options.out

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from easycoreset.console import log, progress
+from easycoreset.console import log
 from easycoreset.data import data_name, has_image_files, is_manifest, open_source
 from easycoreset.data.source import Split
 from easycoreset.errors import EasycoresetWarning, RunError, UsageError, quote
@@ -17,6 +17,7 @@ from easycoreset.exporting.image_names import name_image
 from easycoreset.exporting.output_folders import check_replaceable, new_output_folder
 from easycoreset.exporting.source_tables import SourceTables, find_data, read_tables
 from easycoreset.options import ExportOptions
+from easycoreset.progress import progress
 from easycoreset.tables import Coreset, check_same_data
 from easycoreset.tables.coreset import find_lost_classes
 from easycoreset.tables.image_paths import find_image_files, require_images

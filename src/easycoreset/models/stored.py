@@ -6,6 +6,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
+from easycoreset.errors import UsageError
 from easycoreset.files import write_atomic
 from easycoreset.models import user_factory
 from easycoreset.models.card import ModelCard
@@ -32,6 +33,26 @@ def store_model(module: nn.Module) -> dict[str, Any]:
     return {"weights": folder, "trained_on": trained_on} | (
         {} if user_factory(card.model) is None else {"model": name_model(network)}
     )
+
+
+def store_trained(module: nn.Module) -> Path:
+    """Write a module that was trained here into the temporary folder of this process; returns its folder.
+
+    Raises:
+        UsageError: its classes are not known.
+    """
+    folder: Path = store_model(module)["weights"]
+    if not folder.is_dir():
+        name = type(module).__name__
+        raise UsageError(f"a module must come from train or load_model, so that its classes are known; got {name}")
+    return folder
+
+
+def store_initial_weights(module: nn.Module) -> str:
+    """Write the weights of a module into the temporary folder of this process; returns their path."""
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"init must be pretrained, a path or a module; got {type(module).__name__}")
+    return str(store_model(module)["weights"])
 
 
 def _store_weights(network: nn.Module) -> Path:

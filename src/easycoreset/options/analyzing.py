@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from easycoreset.errors import require
 from easycoreset.options.fields import ABOVE_0, AT_LEAST_1, UNIQUE, rule, with_default
@@ -14,7 +13,7 @@ from easycoreset.options.groups import (
     RunnerOptions,
     check_radii,
 )
-from easycoreset.options.objects import MODEL, Named
+from easycoreset.options.objects import MEMBER, MODEL, SCORES, TRAINED_MODEL, Named, PathOrTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +22,13 @@ class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions, RunnerOptio
 
     model: Named | None = field(default=None, metadata=MODEL)
     """The model whose scores are analysed; default: chosen by the data."""
-    scores: Path | None = None
+    scores: PathOrTable | None = field(default=None, metadata=SCORES)
     """The folder of a finished scoring run of `model` (with its checkpoints), which is then not trained again."""
-    attacked: Sequence[Path] = field(default=(), metadata=UNIQUE)
+    attacked: Sequence[PathOrTable] = field(default=(), metadata=UNIQUE | TRAINED_MODEL)
     """Folders of trained models that are attacked, comma-separated, instead of models trained for that."""
     others: Sequence[Named] = field(default=(), metadata=UNIQUE | MODEL)
     """Other architectures whose scores are compared, comma-separated; the first is also attacked."""
-    adversarial: str | None = "trades"
+    adversarial: Named | None = field(default="trades", metadata=MEMBER)
     """An adversarial objective whose scores are also compared; `none` for none."""
     transfer: Named | None = field(default=None, metadata=MODEL)
     """A larger model, which is trained on the coreset chosen by the scores of `model`; default: none."""
@@ -51,6 +50,8 @@ class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions, RunnerOptio
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "adversarial", None if self.adversarial == "none" else self.adversarial)
+        if self.scores is not None and self.scores.is_file():  # of a table that was read from its folder
+            object.__setattr__(self, "scores", self.scores.parent)
         check_radii(self.eps, "linf")
         require(self.model not in self.others, "others", "other models than model", self.others)
         require(self.transfer is not None or self.updates is None, "updates", "left out without transfer", self.updates)

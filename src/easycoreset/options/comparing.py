@@ -19,7 +19,7 @@ from easycoreset.options.groups import (
     check_radii,
     check_training,
 )
-from easycoreset.options.objects import DATA, MEMBER, MODEL, SCORES, Named
+from easycoreset.options.objects import DATA, INITIAL_WEIGHTS, MEMBER, MODEL, SCORES, Named
 from easycoreset.options.overlap import require_disjoint
 
 FULL = "full"  # training on all data
@@ -44,7 +44,7 @@ class CompareOptions(
     """Data sets, comma-separated, as `score` takes them."""
     model: Sequence[Named] = field(default=(), metadata=UNIQUE | MODEL)
     """Models, comma-separated: resnet18, ..., torchvision:NAME, timm:NAME; default: chosen by the data."""
-    init: str | None = None
+    init: Named | None = field(default=None, metadata=INITIAL_WEIGHTS)
     """Initial weights: a trained model's folder, a file of weights, or pretrained (published weights, downloaded)."""
     methods: Sequence[Named] = field(default=(), metadata=UNIQUE | MEMBER)
     """Coreset methods (see `compare --list`), comma-separated; also file:PATH (a coreset, or indices or ids)."""

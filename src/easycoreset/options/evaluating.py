@@ -17,7 +17,7 @@ from easycoreset.options.groups import (
     check_normalisation,
     check_radii,
 )
-from easycoreset.options.objects import MODEL, Named, PathOrTable, store_network
+from easycoreset.options.objects import MODEL, Named, PathOrTable, name_test_data, store_network
 
 BEST_FOLDER = "best"  # in a training's folder: the model of its best epoch
 RADII = {"linf": DEFAULT_EPS, "l2": (0.25, 0.5, 1.0)}  # default radii by norm
@@ -57,7 +57,11 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
             alone = self.weights is None or self.model is None
             require(alone, "model", "left out with a module as weights", self.model)
             require(self.checkpoint == "last", "checkpoint", "last with a module as weights", self.checkpoint)
-            for name, value in store_network(network, self.data).items():
+            options = store_network(network)
+            trained_on = options.pop("trained_on")
+            if not isinstance(self.data, str | Path):
+                options["data"] = name_test_data(self.data, trained_on)
+            for name, value in options.items():
                 object.__setattr__(self, name, value)
         require(self.weights is not None, "weights", "given (--weights)", None)
         super().__post_init__()

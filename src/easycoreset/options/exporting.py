@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options.fields import validate
-from easycoreset.options.objects import DATA, MODEL, SCORES, Named, PathOrTable
+from easycoreset.options.objects import DATA, MODEL, RESULT, SCORES, Named, PathOrTable
 from easycoreset.options.overlap import require_disjoint
 
 
@@ -55,7 +55,7 @@ FORMATS = {
 class ExportOptions:
     """Options of `export`."""
 
-    source: Path
+    source: PathOrTable = field(metadata=RESULT)
     """A scores.parquet, a coreset, an audit.parquet, or a folder written by a command, as a comparison's for latex."""
     _: KW_ONLY
     format: str

@@ -22,7 +22,7 @@ from easycoreset.options.fields import (
     rule,
     validate,
 )
-from easycoreset.options.objects import DATA, MEMBER, MODEL, Named
+from easycoreset.options.objects import DATA, INITIAL_WEIGHTS, MEMBER, MODEL, Named
 from easycoreset.options.overlap import require_disjoint
 
 Optimizer = Literal["sgd", "adamw"]
@@ -104,7 +104,7 @@ class ModelOptions:
 
     model: Named | None = field(default=None, metadata=MODEL)
     """Built-in (resnet18, ...), torchvision:NAME, timm:NAME or package.module:factory; default: chosen by the data."""
-    init: str | None = None
+    init: Named | None = field(default=None, metadata=INITIAL_WEIGHTS)
     """Initial weights: a trained model's folder, a file of weights, or pretrained (published weights, downloaded)."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from easycoreset.errors import UsageError
 from easycoreset.members import spell_member
 from easycoreset.object_digests import digest_object
 from easycoreset.python_objects import keep_object
@@ -16,6 +17,10 @@ NAMERS = {  # kind of thing -> function (object) -> the spelling or the path tha
     "member": "easycoreset.options.objects:name_member",
     "scores": "easycoreset.tables.in_memory:store_scores",
     "coreset": "easycoreset.tables.in_memory:store_coreset",
+    "images": "easycoreset.data.in_memory:name_images",
+    "initial weights": "easycoreset.models.stored:store_initial_weights",
+    "trained model": "easycoreset.models.stored:store_trained",
+    "result": "easycoreset.options.objects:store_result",
 }
 TABLES = (  # of built-in members
     "easycoreset.attacks:ATTACKS",
@@ -37,6 +42,10 @@ GIVEN = {  # kind of thing -> what a signature shows
     "member": "str | Callable",
     "scores": "str | Path | Scores",
     "coreset": "str | Path | Coreset",
+    "images": "str | data set | arrays",
+    "initial weights": "str | nn.Module",
+    "trained model": "str | Path | nn.Module",
+    "result": "str | Path | Scores | Coreset | Audit | Comparison | nn.Module",
 }
 
 
@@ -46,6 +55,8 @@ def takes(kind: str) -> dict[str, Any]:
 
 
 DATA, MODEL, MEMBER, SCORES, CORESET = map(takes, ("data", "model", "member", "scores", "coreset"))
+IMAGES, INITIAL_WEIGHTS, TRAINED_MODEL = map(takes, ("images", "initial weights", "trained model"))
+RESULT = takes("result")
 
 
 def name_objects(value: Any, metadata: Mapping[str, Any], is_sequence: bool) -> Any:
@@ -84,15 +95,28 @@ def _spell_builtin(value: Any) -> str | None:
     return None
 
 
-def store_network(network: Any, data: Any) -> dict[str, Any]:
-    """The options `weights` and `model` of an evaluation of a module, and `data` where these are in memory too."""
-    module = importlib.import_module("easycoreset.models.stored")
-    options: dict[str, Any] = module.store_model(network)
-    if not isinstance(data, str | Path):
-        trained_on = options.pop("trained_on")
-        options["data"] = importlib.import_module("easycoreset.data.in_memory").name_test_data(data, trained_on)
-    options.pop("trained_on", None)
-    return options
+def store_network(network: Any) -> dict[str, Any]:
+    """The options `weights` and `model` for a module, and the fingerprint `trained_on` of its data, '' if unknown."""
+    return importlib.import_module("easycoreset.models.stored").store_model(network)
+
+
+def name_test_data(data: Any, trained_on: str) -> str:
+    """The spelling of data in memory on which a module is evaluated."""
+    return importlib.import_module("easycoreset.data.in_memory").name_test_data(data, trained_on)
+
+
+def store_result(value: Any) -> Path:
+    """The file or folder of a result, which is written if it is only in memory.
+
+    Raises:
+        UsageError: it is no result of a command.
+    """
+    if isinstance(getattr(value, "out", None), Path):  # of an audit or a comparison
+        return value.out
+    kind = {"Scores": "scores", "Coreset": "coreset"}.get(type(value).__name__)
+    if kind is None and not hasattr(value, "state_dict"):
+        raise UsageError(f"source must be a path or a result: {GIVEN['result']}; got {type(value).__name__}")
+    return name_objects(value, takes(kind or "trained model"), False)
 
 
 def name_member(value: Any) -> Any:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from easycoreset.documents import DataTable, SampleImage, Section
+from easycoreset.documents import DataTable, Figure, SampleImage, Section
+from easycoreset.documents.plots import COLOURS, axes_layout
 from easycoreset.errors import UsageError
 from easycoreset.parquet import read_provenance, read_table
 from easycoreset.records import SUMMARY_SCHEMAS, read_record, read_summary
-from easycoreset.reporting.score_report import open_images
+from easycoreset.reporting.score_report import even_edges, open_images
 from easycoreset.schemas import check_record
 
 MAX_SUSPECTS = 60  # images of the most suspect samples
@@ -63,6 +64,26 @@ def describe_audit(folder: Path) -> list[Section]:
         Section("Duplicates", tables=[_duplicates(table)], collapsed=True),
         *([Section("Unreadable images", bullets=summary["unreadable"])] if summary["unreadable"] else []),
     ]
+
+
+def draw_suspicion(table: pa.Table, summary: dict[str, Any]) -> Figure:
+    """A histogram of the column that flags likely wrong labels, those that are flagged in a colour of their own."""
+    column = summary["suspect_by"]
+    values = table[column].to_numpy().astype(float)
+    flagged = table["likely_mislabelled"].fill_null(False).to_numpy(zero_copy_only=False)
+    edges = even_edges(values[np.isfinite(values)])
+    traces = [
+        {
+            "type": "bar",
+            "name": name,
+            "x": ((edges[:-1] + edges[1:]) / 2).tolist(),
+            "y": np.histogram(values[rows & np.isfinite(values)], edges)[0].tolist(),
+            "width": np.diff(edges).tolist(),
+            "marker": {"color": COLOURS[number]},
+        }
+        for number, (name, rows) in enumerate((("others", ~flagged), ("likely mislabelled", flagged)))
+    ]
+    return Figure(f"samples by {column}", traces, axes_layout(column, "samples", barmode="stack", bargap=0))
 
 
 COLUMNS = {

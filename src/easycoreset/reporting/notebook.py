@@ -1,5 +1,6 @@
 """Results in a notebook: what their cells show, and plotly figures of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from easycoreset.documents.fragment import render_fragment
 from easycoreset.documents.plots import COLOURS, axes_layout, escape_plotly_text
 from easycoreset.documents.summaries import count_classes, describe_outcomes, summarise_hardness
 from easycoreset.errors import UsageError
+from easycoreset.reporting.audit import describe_audit, draw_suspicion
 from easycoreset.reporting.best_epochs import without_best_epochs
 from easycoreset.reporting.comparison_report import describe_comparison
 from easycoreset.reporting.contrasts import ComparisonResults
@@ -18,6 +20,7 @@ from easycoreset.reporting.figures import draw_frontiers
 from easycoreset.reporting.score_report import describe_gallery, draw_histogram, main_column
 from easycoreset.statistics import group_results
 
+SHOWN = 24  # images of suspect samples
 FRACTIONS = (0.3, 0.5, 0.7)  # whose cuts a histogram marks
 
 
@@ -41,6 +44,14 @@ def show_coreset(coreset: Any) -> str:
 def show_evaluation(evaluation: Any) -> str:
     """The accuracies with their intervals, the warnings and the checks."""
     return render_fragment(describe_outcomes(evaluation.summary()))
+
+
+def show_audit(audit: Any) -> str:
+    """What was found, the most suspect samples, and their images where the data are at hand."""
+    found, to_look_at, *_ = describe_audit(audit.out)
+    galleries = {title: images[:SHOWN] for title, images in list(to_look_at.tickable_galleries.items())[:1]}
+    shown = all(image.url for images in galleries.values() for image in images)
+    return render_fragment([replace(found, galleries=galleries if shown else {})])
 
 
 def show_comparison(comparison: Any) -> str:
@@ -69,6 +80,11 @@ def plot_coreset(coreset: Any) -> Any:
 def plot_evaluation(evaluation: Any) -> Any:
     """Accuracy over eps with its intervals, a line for each attack."""
     return to_plotly(describe_outcomes(evaluation.summary())[0].figures[0])
+
+
+def plot_audit(audit: Any) -> Any:
+    """A histogram of the column that flags likely wrong labels."""
+    return to_plotly(draw_suspicion(audit.table, audit.summary))
 
 
 def plot_comparison(comparison: Any, number: int = 0) -> Any:

@@ -60,7 +60,7 @@ def draw_histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Fig
     """A histogram, whose size does not depend on the number of samples, with the cuts of some fractions."""
     values = scores[name][np.isfinite(scores[name])].astype(float)
     positive = len(values) > 0 and 0 < values.min() * (1 + 1e-6) < values.max()
-    edges = np.geomspace(values.min(), values.max(), BINS + 1) if positive else _even_edges(values)
+    edges = np.geomspace(values.min(), values.max(), BINS + 1) if positive else even_edges(values)
     counts = np.histogram(values, edges)[0]
     middles = np.sqrt(edges[:-1] * edges[1:]) if positive else (edges[:-1] + edges[1:]) / 2
     shapes = []
@@ -89,7 +89,7 @@ def draw_histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Fig
     return Figure(caption, data, layout)
 
 
-def _even_edges(values: np.ndarray) -> np.ndarray:
+def even_edges(values: np.ndarray) -> np.ndarray:
     """Edges of bins of equal width, which is positive even where all values are equal."""
     low = float(values.min())
     high = float(values.max())

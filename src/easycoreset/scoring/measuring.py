@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from easycoreset.console import format_eps, log, progress
+from easycoreset.console import format_eps, log
 from easycoreset.devices import halve_until_it_fits
 from easycoreset.errors import require
 from easycoreset.feature_extraction import save_features, saved_feature_kinds
@@ -17,6 +17,7 @@ from easycoreset.options import MeasureOptions, ScoreOptions, accept_options, op
 from easycoreset.parquet import read_table
 from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
+from easycoreset.progress import progress
 from easycoreset.records import read_record
 from easycoreset.run_folders import RunFolder, open_run_folder
 from easycoreset.scoring.checkpoints import delete_temporary, kept_models, score_models

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from easycoreset.arrays import open_npy
-from easycoreset.console import log, progress
+from easycoreset.console import log
 from easycoreset.data import Split
 from easycoreset.data.content_hashes import find_leaked
 from easycoreset.devices import halve_until_it_fits
@@ -21,6 +21,7 @@ from easycoreset.hardness.exact import measure_all, measure_on_device, pass_of, 
 from easycoreset.options import ScoreOptions, options_json
 from easycoreset.parquet import read_table, write_table
 from easycoreset.process_group import broadcast, is_main_process, rank, world_size
+from easycoreset.progress import progress
 from easycoreset.scoring.measures import scoring_batch_size
 from easycoreset.tables import Ints, Scores
 from easycoreset.tables.agreement import spearman

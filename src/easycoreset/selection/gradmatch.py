@@ -8,8 +8,8 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from easycoreset.console import progress
 from easycoreset.errors import require
+from easycoreset.progress import progress
 from easycoreset.selection.geometry import gradient_arrays, read_gradients
 from easycoreset.selection.row_selection import choose_rows, in_parts, no_progress, require_classes
 from easycoreset.tables import Coreset, Ints, Scores

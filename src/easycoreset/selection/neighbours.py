@@ -13,8 +13,9 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
-from easycoreset.console import log, progress
+from easycoreset.console import log
 from easycoreset.errors import EasycoresetWarning, require
+from easycoreset.progress import progress
 from easycoreset.selection.geometry import CHUNK, in_chunks, normalise_rows, read_rows
 from easycoreset.selection.row_selection import choose_rows, in_parts, sort_rows
 from easycoreset.tables import Coreset, Floats, Ints, Scores

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from easycoreset.console import progress
 from easycoreset.errors import require
+from easycoreset.progress import progress
 from easycoreset.selection.geometry import GradientSum, gradient_arrays, read_gradients, read_rows, squared_distances
 from easycoreset.selection.row_selection import choose_rows, in_parts, no_progress, require_classes
 from easycoreset.tables import Coreset, Floats, Ints, Scores

@@ -16,7 +16,15 @@ import pyarrow as pa
 from easycoreset.console import log
 from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.members import load_attribute
-from easycoreset.parquet import integer_column, read_provenance, read_table, string_column, with_provenance, write_table
+from easycoreset.parquet import (
+    integer_column,
+    read_provenance,
+    read_table,
+    string_column,
+    to_pandas,
+    with_provenance,
+    write_table,
+)
 from easycoreset.tables.agreement import Agreement, compare_columns
 from easycoreset.tables.features import read_features
 from easycoreset.tables.merging import merge
@@ -179,10 +187,7 @@ class Scores:
 
     def to_pandas(self) -> Any:
         """Convert to a pandas DataFrame (needs the extra `pandas`)."""
-        try:
-            return self.to_table().to_pandas()
-        except ImportError:
-            raise UsageError("to_pandas needs pandas: pip install easycoreset[pandas]") from None
+        return to_pandas(self.to_table())
 
     def write(self, path: str | Path) -> None:
         """Write as Parquet, provenance in the file's metadata."""

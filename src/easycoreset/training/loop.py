@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from easycoreset.console import Progress, log, progress
+from easycoreset.console import log
 from easycoreset.data import Batch
 from easycoreset.data.augment import augment
 from easycoreset.data.keyed_random import derive_seed, make_generator
@@ -29,6 +29,7 @@ from easycoreset.process_group import (
     sync_model,
     world_size,
 )
+from easycoreset.progress import Progress, progress
 from easycoreset.recorder import HardnessRecorder
 from easycoreset.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from easycoreset.training.compiled_model import FixedShape

@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from easycoreset.console import log
 from easycoreset.data import cached_sources
-from easycoreset.errors import UsageError, require
+from easycoreset.errors import require
 from easycoreset.file_lists import FileList, check_free, delete_run, delete_written
 from easycoreset.members import load_attribute
 from easycoreset.options import CompareOptions, accept_options
 from easycoreset.options.evaluating import BEST_FOLDER
-from easycoreset.parquet import write_table
+from easycoreset.parquet import to_pandas, write_table
 from easycoreset.plan_folders import RESULTS, STEPS_FOLDER
 from easycoreset.process_group import preserve_rng
 from easycoreset.reporting.contrasts import ComparisonResults
@@ -76,10 +76,7 @@ class Comparison:
 
     def to_pandas(self) -> Any:
         """The results as a pandas DataFrame, one row per cell, attack and radius (needs the extra `pandas`)."""
-        try:
-            return self.results.to_pandas()
-        except ImportError:
-            raise UsageError("to_pandas needs pandas: pip install easycoreset[pandas]") from None
+        return to_pandas(self.results)
 
 
 @dataclass(frozen=True)

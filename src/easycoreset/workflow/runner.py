@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from easycoreset.console import log, progress
+from easycoreset.console import log
 from easycoreset.errors import GridError
 from easycoreset.options import Device, RunnerOptions
+from easycoreset.progress import progress
 from easycoreset.workflow.pools import InlinePool, Pool, check_objects, check_pool, count_workers, open_pool
 from easycoreset.workflow.steps import Step, is_done, lacking_inputs, with_inputs
 from easycoreset.workflow.worker import Machine, Report
