@@ -40,6 +40,7 @@ check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tests.support.documented_code build/documented
 	$(BIN)/pyright
 
 bench: .venv/.installed

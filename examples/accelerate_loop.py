@@ -40,5 +40,5 @@ def main(epochs: int = 10, samples: int = 1438, lr: float = 0.1, accumulate: int
 
 if __name__ == "__main__":
     scores = main()
-    same = spearmanr(scores["aign_online"], scores["loss_online"]).statistic
+    same = spearmanr(scores["aign_online"], scores["loss_online"])[0]
     print(f"{len(scores)} samples; Spearman of input gradient and loss: {same:.3f}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from easycoreset.models.saved import load_model
     from easycoreset.predicting import predict
     from easycoreset.recorder import HardnessRecorder
-    from easycoreset.reporting import report
+    from easycoreset.reporting import Report, report
     from easycoreset.scoring import score
     from easycoreset.selection import choose, select
     from easycoreset.tables import Coreset, Scores
@@ -39,6 +39,7 @@ _MODULES = {
     "EpochSampler": "training.epoch_sampler",
     "Evaluation": "evaluation",
     "HardnessRecorder": "recorder",
+    "Report": "reporting",
     "RunError": "errors",
     "Scores": "tables",
     "UsageError": "errors",
@@ -69,6 +70,7 @@ __all__ = [
     "EpochSampler",
     "Evaluation",
     "HardnessRecorder",
+    "Report",
     "RunError",
     "Scores",
     "UsageError",

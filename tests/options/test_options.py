@@ -257,7 +257,7 @@ def test_cells_are_trained_and_scored_by_the_options_of_the_grid(tmp_path, inlin
         assert {name: options[name] for name in more} == more
     of_scoring = {name: value for name, value in more.items() if name != "ema"} | {"every": 2, "epochs": 2}
     assert {name: scored[0][name] for name in of_scoring} == of_scoring and scored[0]["ema"] is None
-    (setting,) = (text for text in report(out=tmp_path).read_text().split("<li>") if text.startswith("Training: "))
+    (setting,) = (text for text in report(out=tmp_path).path.read_text().split("<li>") if text.startswith("Training: "))
     assert all(f"{name} {value}" in setting for name, value in more.items())
     assert "lr 0.001, weight_decay 0.01, schedule onecycle" in setting and "warmup" not in setting
     assert "score.epochs 2, score.every 2" in setting

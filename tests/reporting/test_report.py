@@ -113,7 +113,7 @@ def show(browser):
 @browser_test
 @pytest.mark.slow
 def test_figures_hold_the_data(grid, show):
-    page = show(report(out=grid))
+    page = show(report(out=grid).path)
     rows = pq.read_table(grid / "results.parquet").to_pylist()
     figures = page.evaluate(
         "[...document.querySelectorAll('.plot')].map(p => ({label: p.getAttribute('aria-label'), traces: p.data.map(t => [t.name, t.x.length])}))"
@@ -143,7 +143,7 @@ def test_figures_hold_the_data(grid, show):
 @browser_test
 @pytest.mark.slow
 def test_the_table_sorts_and_filters_by_keyboard_alone(grid, show):
-    page = show(report(out=grid))
+    page = show(report(out=grid).path)
     table = page.locator(".filterable").first
     place = table.locator("th button").all_text_contents().index("clean")
     cells = f"rows => rows.filter(r => !r.hidden).map(r => r.cells[{place}].textContent)"
@@ -171,7 +171,7 @@ def test_the_table_sorts_and_filters_by_keyboard_alone(grid, show):
 @browser_test
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
 def test_a_run_is_readable_at_any_width_and_in_the_dark(run_folder, show, width, scheme):
-    page = show(report(out=run_folder), width, scheme)
+    page = show(report(out=run_folder).path, width, scheme)
     titles = page.locator("h2").all_text_contents()
     assert titles[:4] == ["Hardness", "Easiest and hardest", "Training", "Evaluation"]
     assert titles[4:] == ["Checks of the evaluation", "How to reproduce it"]
@@ -200,7 +200,7 @@ def test_hostile_names_stay_text(tmp_path, show):
         for k in range(6):
             Image.new("RGB", (8, 8), (40 * k, 60 * number, 9)).save(tmp_path / "images" / name / f"{k}<b>.png")
     score(data=str(tmp_path / "images"), epochs=1, image_size=8, out=tmp_path / "run")
-    page = show(report(out=tmp_path / "run"))
+    page = show(report(out=tmp_path / "run").path)
     page.on("dialog", lambda dialog: pytest.fail("a name was run as code"))
     page.wait_for_timeout(300)
     assert "<img src=x onerror=alert(2)>" in page.locator("main").text_content()
@@ -244,7 +244,7 @@ def test_an_image_that_cannot_be_read_is_named(png_folder, tmp_path, monkeypatch
             path = png_folder / name
             path.write_bytes(path.read_bytes()[:20].ljust(path.stat().st_size, b"x"))
     monkeypatch.setattr("easycoreset.data.open_source", None)  # only images that are shown are read
-    html = report(out=tmp_path / "run").read_text()
+    html = report(out=tmp_path / "run").path.read_text()
     assert html.count("cannot be read") >= 4 and html.count("data:image/png") >= 8
 
 
@@ -262,7 +262,7 @@ def test_radii_are_named_as_people_write_them():
 
 
 def test_the_verdict_comes_first_and_the_command_last(grid):
-    html = report(out=grid).read_text()
+    html = report(out=grid).path.read_text()
     assert html.index('<h2 id="title-1">Verdict') < html.index('<h2 id="title-2">Clean against robust')
     verdict = html[html.index('<h2 id="title-1">') : html.index('<h2 id="title-2">')]
     assert all(name in verdict for name in ("easycore", "hardest", "clean accuracy", "first look"))

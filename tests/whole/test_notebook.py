@@ -59,7 +59,10 @@ def test_a_notebook_and_files_give_the_same_numbers(tmp_path, monkeypatch):
     streams = [o["text"] for o in shown if o["output_type"] == "stream" and o["name"] == "stdout"]
     numbers = json.loads(streams[-1])
     kinds = [kind for output in shown for kind in output.get("data", {})]
-    assert kinds.count("text/html") >= 4 and kinds.count("application/vnd.plotly.v1+json") == 3
+    bars = "".join(o["text"] for o in shown if o["output_type"] == "stream" and o["name"] == "stderr")
+    assert all(f"{label}: " in bars and "100%" in bars for label in ("training", "pgd eps 0.007843"))
+    assert sum("<iframe srcdoc=" in output.get("data", {}).get("text/html", "") for output in shown) == 1  # the report
+    assert kinds.count("text/html") >= 6 and kinds.count("application/vnd.plotly.v1+json") == 3
     assert not any(output["output_type"] == "error" for output in shown)
 
     (tmp_path / "in_file.py").write_text(source + LOAD)

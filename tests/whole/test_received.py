@@ -79,16 +79,16 @@ class TestAFolderThatNamesOthersPictures:
         Image.new("RGB", (8, 8), (1, 254, 77)).save(photos / "private" / "passport.png")
         name = name.format(absolute=photos / "private" / "passport.png")
         rewrite(photos / "run" / "scores.parquet", sample_id=lambda known: name)
-        page = report(out=photos / "run").read_text()
+        page = report(out=photos / "run").path.read_text()
         assert SHOWN not in page and re.search(r"\bno images\b", page)
 
     def test_the_page_shows_no_image_of_data_that_are_not_the_scores(self, photos):
-        before = report(out=photos / "run").read_text()
+        before = report(out=photos / "run").path.read_text()
         assert before.count(SHOWN) > 4
         Image.new("RGB", (9, 9)).resize((90, 90)).save(photos / "photos" / "class 0" / "00.png")
-        assert SHOWN not in report(out=photos / "run").read_text()
+        assert SHOWN not in report(out=photos / "run").path.read_text()
         rewrite(photos / "run" / "scores.parquet", lambda facts: {**facts, "fingerprint": ""})
-        assert SHOWN not in report(out=photos / "run").read_text()
+        assert SHOWN not in report(out=photos / "run").path.read_text()
 
     @pytest.mark.parametrize(
         "data", ["hf:evil/x", "hf:{folder}", "mnist:/nowhere", "https://evil.example/x.npz", "digits"]
@@ -97,7 +97,7 @@ class TestAFolderThatNamesOthersPictures:
         (photos / "hub").mkdir()
         (photos / "hub" / "README.md").write_text("---\nconfigs:\n- data_files: https://evil.example/x.parquet\n---\n")
         edit(photos / "run" / "run.json", given={"data": data.format(folder=photos / "hub")})
-        assert SHOWN not in report(out=photos / "run").read_text()
+        assert SHOWN not in report(out=photos / "run").path.read_text()
         assert no_network == []
 
     def test_an_export_of_arrays_asks_nobody(self, photos, no_network):

@@ -397,7 +397,7 @@ def test_strong_attacks_take_no_more_images_than_the_table_has(grid, tmp_path, i
     run(grid(product, shared={name: value for name, value in shared.items() if name != "eps"}), tmp_path / "grid")
     rows = read_results(tmp_path / "grid").to_pylist()
     assert [(row["attack"], row["samples"]) for row in rows if row["strong"]] == [("fgsm", 20), ("noise", 20)]
-    assert ec.report(out=tmp_path / "grid").exists()
+    assert ec.report(out=tmp_path / "grid").path.exists()
 
 
 def test_one_question_is_declared_once_whichever_way_it_is_asked(grid):

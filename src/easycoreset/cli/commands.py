@@ -190,7 +190,7 @@ def report(options: Annotated[ReportOptions, Flat]) -> None:
     """Write a report of the results in a folder: one offline HTML page, Markdown, or the tables as LaTeX."""
     from easycoreset.reporting import report as run_report
 
-    file = run_report(**vars(options))
+    file = run_report(**vars(options)).path
     show({"file": str(file)}, [], file)
 
 

@@ -1,6 +1,5 @@
 """Options of `analyze`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from easycoreset.errors import require
@@ -13,7 +12,7 @@ from easycoreset.options.groups import (
     RunnerOptions,
     check_radii,
 )
-from easycoreset.options.objects import MEMBER, MODEL, SCORES, TRAINED_MODEL, Named, PathOrTable
+from easycoreset.options.objects import MEMBER, MODEL, SCORES, TRAINED_MODEL, GivenPath, Named, Several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +21,11 @@ class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions, RunnerOptio
 
     model: Named | None = field(default=None, metadata=MODEL)
     """The model whose scores are analysed; default: chosen by the data."""
-    scores: PathOrTable | None = field(default=None, metadata=SCORES)
+    scores: GivenPath | None = field(default=None, metadata=SCORES)
     """The folder of a finished scoring run of `model` (with its checkpoints), which is then not trained again."""
-    attacked: Sequence[PathOrTable] = field(default=(), metadata=UNIQUE | TRAINED_MODEL)
+    attacked: Several[GivenPath] = field(default=(), metadata=UNIQUE | TRAINED_MODEL)
     """Folders of trained models that are attacked, comma-separated, instead of models trained for that."""
-    others: Sequence[Named] = field(default=(), metadata=UNIQUE | MODEL)
+    others: Several[Named] = field(default=(), metadata=UNIQUE | MODEL)
     """Other architectures whose scores are compared, comma-separated; the first is also attacked."""
     adversarial: Named | None = field(default="trades", metadata=MEMBER)
     """An adversarial objective whose scores are also compared; `none` for none."""
@@ -36,7 +35,7 @@ class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions, RunnerOptio
     """Epochs of every scoring run."""
     batch_size: int = field(default=128, metadata=AT_LEAST_1)
     """Samples per training step."""
-    eps: Sequence[float] = field(default=DEFAULT_EPS, metadata=UNIQUE | ABOVE_0)
+    eps: Several[float] = field(default=DEFAULT_EPS, metadata=UNIQUE | ABOVE_0)
     """Radii (linf), comma-separated."""
     limit: int | None = with_default(AttackOptions, "limit", 2000)
     """Number of samples of each split that are attacked."""

@@ -1,17 +1,16 @@
 """Options of `audit`."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from easycoreset.options.groups import ComputeOptions, InferenceOptions
-from easycoreset.options.objects import MODEL, SCORES, Named, PathOrTable
+from easycoreset.options.objects import MODEL, SCORES, GivenPath, Named
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions(InferenceOptions, ComputeOptions):
     """Options of `audit`."""
 
-    scores: PathOrTable = field(metadata=SCORES)
+    scores: GivenPath = field(metadata=SCORES)
     """A folder written by `score` (its model makes the predictions), or a scores.parquet."""
     model: Named | None = field(default=None, metadata=MODEL)
     """package.module:factory of the folder's model; it is imported only if named here again."""
@@ -21,5 +20,5 @@ class AuditOptions(InferenceOptions, ComputeOptions):
     """Column that flags likely mislabelled samples (loss: above ln(classes); aum: above 0); default: loss."""
     allow_subset: bool = False
     """Accept scores of data that has changed since; samples are matched by sample_id, and counts are reported."""
-    wrong: Path | None = None
+    wrong: GivenPath | None = None
     """A list of samples (indices or ids) known to be mislabelled, to report precision and recall of every column."""

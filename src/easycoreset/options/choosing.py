@@ -1,11 +1,11 @@
 """Options of the steps of a plan that have no command: choosing a coreset, measuring further columns."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from easycoreset.options.groups import ComputeOptions, FractionOptions, SelectionOptions, ValidationOptions
+from easycoreset.options.objects import Several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class MeasureOptions(ComputeOptions):
     """The folder of the scoring run."""
     model: str | None = None
     """The model's package.module:factory, where it is one."""
-    hardness: Sequence[str] = ()
+    hardness: Several[str] = ()
     """Hardness measures, comma-separated."""
     save_features: Literal["clean", "adversarial"] | None = None
     """Also write penultimate features and probabilities; adversarial: also at PGD examples."""

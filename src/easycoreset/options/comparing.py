@@ -1,9 +1,8 @@
 """Options of `compare`, which are also those of a recipe's products."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from easycoreset.errors import UsageError, require
@@ -19,7 +18,7 @@ from easycoreset.options.groups import (
     check_radii,
     check_training,
 )
-from easycoreset.options.objects import DATA, INITIAL_WEIGHTS, MEMBER, MODEL, SCORES, Named
+from easycoreset.options.objects import DATA, INITIAL_WEIGHTS, MEMBER, MODEL, SCORES, GivenPath, Named, Several
 from easycoreset.options.overlap import require_disjoint
 
 FULL = "full"  # training on all data
@@ -40,37 +39,37 @@ class CompareOptions(
 
     recipe: str | None = None
     """A grid by name (`compare --list`), or a YAML file like `compare --show-recipe NAME` prints."""
-    data: Sequence[Named] = field(default=(), metadata=UNIQUE | DATA)
+    data: Several[Named] = field(default=(), metadata=UNIQUE | DATA)
     """Data sets, comma-separated, as `score` takes them."""
-    model: Sequence[Named] = field(default=(), metadata=UNIQUE | MODEL)
+    model: Several[Named] = field(default=(), metadata=UNIQUE | MODEL)
     """Models, comma-separated: resnet18, ..., torchvision:NAME, timm:NAME; default: chosen by the data."""
     init: Named | None = field(default=None, metadata=INITIAL_WEIGHTS)
     """Initial weights: a trained model's folder, a file of weights, or pretrained (published weights, downloaded)."""
-    methods: Sequence[Named] = field(default=(), metadata=UNIQUE | MEMBER)
+    methods: Several[Named] = field(default=(), metadata=UNIQUE | MEMBER)
     """Coreset methods (see `compare --list`), comma-separated; also file:PATH (a coreset, or indices or ids)."""
-    controls: Sequence[str] = CONTROLS
+    controls: Several[str] = CONTROLS
     """Controls added to the methods: all data at the same budgets, class-balanced random, both, or none."""
-    fractions: Sequence[float] = field(default=(), metadata=UNIQUE | SHARE)
+    fractions: Several[float] = field(default=(), metadata=UNIQUE | SHARE)
     """Shares of the samples that are kept, comma-separated."""
     scores: Named | None = field(default=None, metadata=SCORES)
     """Scores instead of a scoring run: a score table or its folder; `{seed}` in the path stands for the seed."""
-    features: Path | None = None
+    features: GivenPath | None = None
     """Features from elsewhere, for methods that read features: .npy in index order, or .parquet with sample ids."""
-    objectives: Sequence[Named] = field(default=("standard",), metadata=UNIQUE | MEMBER)
+    objectives: Several[Named] = field(default=("standard",), metadata=UNIQUE | MEMBER)
     """Training objectives, comma-separated."""
-    epochs: Sequence[int] = field(default=(), metadata=UNIQUE | AT_LEAST_1)
+    epochs: Several[int] = field(default=(), metadata=UNIQUE | AT_LEAST_1)
     """Budgets in epochs, comma-separated (give either epochs or updates)."""
-    updates: Sequence[int] = field(default=(), metadata=UNIQUE | AT_LEAST_1)
+    updates: Several[int] = field(default=(), metadata=UNIQUE | AT_LEAST_1)
     """Budgets in updates, comma-separated, each trained with a full schedule."""
-    seeds: str = field(default="3", metadata=rule("N, FROM-TO or a list like 0,3", lambda text: bool(_seeds(text))))
+    seeds: Named = field(default="3", metadata=rule("N, FROM-TO or a list like 0,3", lambda text: bool(_seeds(text))))
     """Seeds of every combination: a number of seeds (0, 1, ...), or 5-9, or 0,3."""
-    eps: Sequence[float] = with_default(AttackOptions, "eps", (8 / 255,))
+    eps: Several[float] = with_default(AttackOptions, "eps", (8 / 255,))
     """Radii of the evaluation, comma-separated; the first is the main one unless main_eps names another."""
     main_eps: float | None = None
     """The radius at which contrasts are tested, evaluated on all test images; left out, the first on as many as all."""
     limit: int | None = with_default(AttackOptions, "limit", None)
     """Number of test images, of all radii but main_eps; default: all."""
-    strong: Sequence[str] = field(default=(), metadata=UNIQUE)
+    strong: Several[str] = field(default=(), metadata=UNIQUE)
     """Attacks at the main radius only, comma-separated, as ATTACK or ATTACK@IMAGES (`apgd@500`, at most limit)."""
     contrast: Literal["auto", "matched clean", "equal updates", "none"] = "auto"
     """The test of each method; auto: matched clean if there are several budgets, else equal updates."""
@@ -78,7 +77,7 @@ class CompareOptions(
     """An axis of any option of training, or of another step as STEP.OPTION: `lr=0.05,0.1`; repeatable."""
     extend: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Values added to those of a recipe, as OPTION=V,V; `--seeds +3-4` is short for `--extend seeds=3-4`."""
-    declare: Sequence[str] = field(default=(), metadata=NEUTRAL | UNIQUE)
+    declare: Several[str] = field(default=(), metadata=NEUTRAL | UNIQUE)
     """Contrasts in addition to each method against random, comma-separated: 'easiest:loss vs easycore'."""
     primary: str | None = field(default=None, metadata=NEUTRAL)
     """The contrast that is tested first, alone, written like those of declare; others can claim only if it does."""

@@ -1,6 +1,5 @@
 """Options of `evaluate`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,7 @@ from easycoreset.options.groups import (
     check_normalisation,
     check_radii,
 )
-from easycoreset.options.objects import MODEL, Named, PathOrTable, name_test_data, store_network
+from easycoreset.options.objects import MODEL, GivenPath, Named, Several, name_test_data, store_network
 
 BEST_FOLDER = "best"  # in a training's folder: the model of its best epoch
 RADII = {"linf": DEFAULT_EPS, "l2": (0.25, 0.5, 1.0)}  # default radii by norm
@@ -29,20 +28,20 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
 
     host_option = "weights"  # the evaluation may be written into this option's folder
 
-    weights: PathOrTable | None = None
+    weights: GivenPath | None = None
     """Required: folder of a model written by `train` or `score`, or a state dict from elsewhere (with --model)."""
     checkpoint: Literal["last", "best"] = "last"
     """The epoch of a training with --val-fraction: its last, or the best on the held-out samples."""
     model: Named | None = field(default=None, metadata=MODEL)
     """Model of a state dict; for a folder only its package.module:factory, imported only if named here again."""
-    attack: Sequence[Named] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
-    eps: Sequence[float] = with_default(AttackOptions, "eps", ())
+    attack: Several[Named] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
+    eps: Several[float] = with_default(AttackOptions, "eps", ())
     """Radii, comma-separated; default: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
     attack_precision: Literal["fp32", "bf16"] | None = None
     """Precision of the gradients of pgd and fgsm; float32 judges what is broken; default: bf16 on a GPU that has it."""
     split: Literal["train", "test"] = "test"
     """Split to evaluate on."""
-    margins: Sequence[str] = field(default=(), metadata=NEUTRAL)
+    margins: Several[str] = field(default=(), metadata=NEUTRAL)
     """Also measure each sample's distance to the decision boundary: fmn (also the flag alone), ddn, deepfool."""
     checks: Literal["all", "quick"] = "all"
     """quick: without the checks that run further attacks (beyond all bounds, and a longer one)."""

@@ -1,12 +1,11 @@
 """Options of `export`."""
 
 from dataclasses import KW_ONLY, dataclass, field
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options.fields import validate
-from easycoreset.options.objects import DATA, MODEL, RESULT, SCORES, Named, PathOrTable
+from easycoreset.options.objects import DATA, MODEL, RESULT, SCORES, GivenPath, Named
 from easycoreset.options.overlap import require_disjoint
 
 
@@ -55,17 +54,17 @@ FORMATS = {
 class ExportOptions:
     """Options of `export`."""
 
-    source: PathOrTable = field(metadata=RESULT)
+    source: GivenPath = field(metadata=RESULT)
     """A scores.parquet, a coreset, an audit.parquet, or a folder written by a command, as a comparison's for latex."""
     _: KW_ONLY
     format: str
     """Output format; `export --list` describes them."""
-    out: Path
+    out: GivenPath
     """Output file (.txt or .npz for index, .json for fiftyone and robustbench, .md for card, .csv, .onnx); for folder
     and hf a folder that is new, empty, or from an earlier export."""
     data: Named | None = field(default=None, metadata=DATA)
     """Where the data set is now, for folder and fiftyone; default: where it was scored."""
-    scores: PathOrTable | None = field(default=None, metadata=SCORES)
+    scores: GivenPath | None = field(default=None, metadata=SCORES)
     """Scores of a coreset's samples; default: those it was chosen from, if they still exist there."""
     copy: bool = False
     """Copy the images of an image folder or a manifest; default: symbolic links."""

@@ -78,6 +78,11 @@ def with_default(group: Any, name: str, default: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def out_field() -> Any:
+    """The field `out`, which the command line requires; type checkers take it for one that may be left out."""
+    return dataclasses.field(metadata=NEUTRAL)
+
+
 def field_names(group: Any, *, neutral: bool = True) -> tuple[str, ...]:
     """The names of a group's fields; without the neutral ones if `neutral` is False."""
     return tuple(item.name for item in dataclasses.fields(group) if neutral or not item.metadata.get("neutral"))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from easycoreset.devices import PASS_BATCH
@@ -19,10 +18,11 @@ from easycoreset.options.fields import (
     Device,
     Norm,
     field_names,
+    out_field,
     rule,
     validate,
 )
-from easycoreset.options.objects import DATA, INITIAL_WEIGHTS, MEMBER, MODEL, Named
+from easycoreset.options.objects import DATA, INITIAL_WEIGHTS, MEMBER, MODEL, GivenPath, Named, Several
 from easycoreset.options.overlap import require_disjoint
 
 Optimizer = Literal["sgd", "adamw"]
@@ -38,7 +38,7 @@ DEFAULT_EPS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 class CommandOptions:
     """Options of every command that writes results."""
 
-    out: Path = field(metadata=NEUTRAL)
+    out: GivenPath = out_field()
     """Where the results are written."""
 
     def __post_init__(self) -> None:
@@ -197,11 +197,11 @@ class SelectionOptions:
 
     method: Named = field(default="easycore", metadata=MEMBER)
     """easycore, random, herding, ...[:key=value]... (see `select --list`), file:PATH, or package.module:name."""
-    exclude: Path | None = None
+    exclude: GivenPath | None = None
     """A list of indices or sample ids that are not selected, as an audit's page writes it."""
     keep_leaked: bool = False
     """Also select from samples whose exact copies are in the test split; without it they are left out."""
-    features: Path | None = None
+    features: GivenPath | None = None
     """Features from elsewhere, for methods that read features: .npy in index order, or .parquet with sample ids."""
 
 
@@ -217,9 +217,9 @@ class FractionOptions:
 class AttackOptions:
     """The attacks on a model."""
 
-    attack: Sequence[Named] = field(default=("pgd",), metadata=UNIQUE | MEMBER)
+    attack: Several[Named] = field(default=("pgd",), metadata=UNIQUE | MEMBER)
     """Attacks (`--list`), comma-separated: NAME[:key=value]..., file:PATH (images)."""
-    eps: Sequence[float] = field(default=DEFAULT_EPS, metadata=UNIQUE | AT_LEAST_0)
+    eps: Several[float] = field(default=DEFAULT_EPS, metadata=UNIQUE | AT_LEAST_0)
     """Radii, comma-separated."""
     limit: int | None = field(default=None, metadata=AT_LEAST_1)
     """Attack a random subset (seeded) of this many samples; default: all."""
@@ -284,9 +284,9 @@ class InferenceOptions:
 class NormalisationOptions:
     """The input normalisation of weights from elsewhere."""
 
-    input_mean: Sequence[float] = ()
+    input_mean: Several[float] = ()
     """Mean to subtract from the input, one number or one per channel; default: the model takes [0,1]."""
-    input_std: Sequence[float] = field(default=(), metadata=ABOVE_0)
+    input_std: Several[float] = field(default=(), metadata=ABOVE_0)
     """Standard deviation to divide the input by, one number or one per channel."""
 
 

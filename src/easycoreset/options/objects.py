@@ -2,9 +2,9 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from easycoreset.errors import UsageError
 from easycoreset.members import spell_member
@@ -30,12 +30,15 @@ TABLES = (  # of built-in members
     "easycoreset.selection:SELECTORS",
 )
 
-if TYPE_CHECKING:  # what callers may give; options hold the name, or the path, that stands for it
+T = TypeVar("T")
+if TYPE_CHECKING:  # callers may also give text for a path, or the thing; options hold the name or the path of it
     Named = str | Any
-    PathOrTable = Path | Any
+    Several = Sequence[T] | Any  # one, or several
+    GivenPath = Path | Any
 else:
     Named = str
-    PathOrTable = Path
+    Several = Sequence
+    GivenPath = Path
 GIVEN = {  # kind of thing -> what a signature shows
     "data": "str | data set | arrays",
     "model": "str | nn.Module | Callable[[], nn.Module]",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from easycoreset.errors import require
 from easycoreset.options.groups import ComputeOptions, InferenceOptions
-from easycoreset.options.objects import IMAGES, MODEL, TRAINED_MODEL, Named, PathOrTable, store_network
+from easycoreset.options.objects import IMAGES, MODEL, TRAINED_MODEL, GivenPath, Named, store_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,7 @@ class PredictOptions(InferenceOptions, ComputeOptions):
 
     data: Named = field(metadata=IMAGES)
     """A folder of images, with or without class folders, or an .npz with x; labels are ignored."""
-    weights: PathOrTable = field(metadata=TRAINED_MODEL)
+    weights: GivenPath = field(metadata=TRAINED_MODEL)
     """Folder of a model written by `train` or `score`."""
     model: Named | None = field(default=None, metadata=MODEL)
     """package.module:factory of the model; it is imported only if named here again."""

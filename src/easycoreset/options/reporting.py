@@ -1,18 +1,18 @@
 """Options of `report`."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Literal
 
 from easycoreset.errors import require
 from easycoreset.options.groups import CommandOptions
+from easycoreset.options.objects import RESULT, GivenPath
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(CommandOptions):
     """Options of `report`."""
 
-    out: Path
+    out: GivenPath = field(metadata=RESULT)
     """Folder of results; the report is written into it."""
     format: Literal["html", "markdown", "latex"] = "html"
     """html: one offline page, report.html; markdown: report.md, without figures; latex: report.tex, the tables."""

@@ -1,8 +1,6 @@
 """Options of `run`: from data to a report."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from easycoreset.options.fields import AT_LEAST_1, NEUTRAL, with_default
 from easycoreset.options.groups import (
@@ -14,7 +12,7 @@ from easycoreset.options.groups import (
     SelectionOptions,
     check_radii,
 )
-from easycoreset.options.objects import MEMBER, Named
+from easycoreset.options.objects import MEMBER, GivenPath, Named, Several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +27,10 @@ class PipelineOptions(AttackOptions, FractionOptions, SelectionOptions, ModelOpt
     """Epochs of the scoring run; later trainings take as many updates; default: by the size of the data."""
     batch_size: int | None = field(default=None, metadata=AT_LEAST_1)
     """Samples per training step; default: by the size of the data."""
-    attack: Sequence[Named] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
+    attack: Several[Named] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
     limit: int | None = with_default(AttackOptions, "limit", 1000)
     """Number of test images that are attacked."""
-    wrong: Path | None = field(default=None, metadata=NEUTRAL)
+    wrong: GivenPath | None = field(default=None, metadata=NEUTRAL)
     """A list of samples known to be mislabelled, for the audit."""
 
     def __post_init__(self) -> None:

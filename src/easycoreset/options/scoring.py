@@ -1,15 +1,13 @@
 """Options of `score`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from easycoreset.errors import UsageError, require
 from easycoreset.options import groups
 from easycoreset.options.fields import AT_LEAST_0, AT_LEAST_1, NEUTRAL
 from easycoreset.options.groups import NormalisationOptions, ScoringOptions, check_normalisation, check_scoring
-from easycoreset.options.objects import MEMBER, Named
+from easycoreset.options.objects import MEMBER, GivenPath, Named, Several
 from easycoreset.options.training import RecipeOptions
 
 AGREEMENT = 2000  # samples
@@ -21,11 +19,11 @@ class ScoreOptions(NormalisationOptions, ScoringOptions, RecipeOptions):
 
     epochs: int | None = field(default=None, metadata=AT_LEAST_1)
     """Epochs to train (give either epochs or checkpoints)."""
-    checkpoints: Path | None = None
+    checkpoints: GivenPath | None = None
     """A folder of weights saved by another training, one file per scored epoch, to score without training."""
     mode: Literal["exact", "online"] = "exact"
     """exact: gradients of all clean samples after each scored epoch; online: of each training batch during its step."""
-    hardness: Sequence[Named] = field(default=(), metadata=MEMBER)
+    hardness: Several[Named] = field(default=(), metadata=MEMBER)
     """Hardness measures, comma-separated; default (or `cheap`): all that need no additional pass."""
     split: Literal["train", "test"] = field(default="train", metadata=NEUTRAL)
     """Split to score; test reuses the finished run of the folder."""

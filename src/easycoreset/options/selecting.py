@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from easycoreset.errors import require
 from easycoreset.options.fields import SHARE
 from easycoreset.options.groups import CommandOptions, SeedOptions, SelectionOptions, ValidationOptions
-from easycoreset.options.objects import SCORES, PathOrTable
+from easycoreset.options.objects import SCORES, GivenPath
 from easycoreset.options.overlap import find_inputs
 
 
@@ -13,7 +13,7 @@ from easycoreset.options.overlap import find_inputs
 class SelectOptions(ValidationOptions, SelectionOptions, SeedOptions, CommandOptions):
     """Options of `select`; `out` is one .parquet file."""
 
-    scores: PathOrTable = field(metadata=SCORES)
+    scores: GivenPath = field(metadata=SCORES)
     """A scores.parquet written by `score`."""
     fraction: float = field(metadata=SHARE)
     """Share of the samples that is kept, in (0, 1]; with val_fraction, of those not held out."""

@@ -6,14 +6,14 @@ from typing import Literal
 from easycoreset.errors import UsageError, require
 from easycoreset.options.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, NEUTRAL, SHARE
 from easycoreset.options.groups import ComputeOptions, ModelOptions, TrainingOptions, ValidationOptions, check_training
-from easycoreset.options.objects import CORESET, MEMBER, Named, PathOrTable
+from easycoreset.options.objects import CORESET, MEMBER, GivenPath, Named
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeOptions(TrainingOptions, ModelOptions, ComputeOptions):
     """How a model is trained: shared by `score` and `train`."""
 
-    coreset: PathOrTable | None = field(default=None, metadata=CORESET)
+    coreset: GivenPath | None = field(default=None, metadata=CORESET)
     """A coreset.parquet to train on; default: the whole training split."""
     allow_subset: bool = field(default=False, metadata=NEUTRAL)
     """Accept a coreset of data that has changed since; samples are matched by sample_id, and counts are reported."""

@@ -1,6 +1,8 @@
 """Reports: one document about the contents of a folder, as an offline HTML page, Markdown or LaTeX."""
 
 import os
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from easycoreset.documents import Document, Section
@@ -20,11 +22,12 @@ from easycoreset.reporting.run_report import describe_run
 from easycoreset.reporting.score_report import describe_scores
 from easycoreset.reporting.training_report import describe_evaluation, describe_reproduction, describe_training
 
-__all__ = ["Section", "check_page_writable", "report", "write_report"]
+__all__ = ["Report", "Section", "check_page_writable", "report", "write_report"]
 
 PAGES = {"html": "report.html", "markdown": "report.md", "latex": "report.tex"}
 LEDGER = "report"  # apart from the file list of the run that wrote the folder
 TITLE = "easycoreset: "
+FRAME_STYLE = "width:100%;height:700px;border:1px solid #ccc"  # of a page within a notebook
 
 DESCRIBERS = {
     "comparison.json": describe_run,
@@ -37,18 +40,38 @@ DESCRIBERS = {
 RENDERERS = {"html": render_page, "markdown": render_markdown, "latex": render_latex}
 
 
+@dataclass(frozen=True)
+class Report:
+    """A report that was written; a notebook shows the page.
+
+    Attributes:
+        path: its file.
+    """
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def _repr_html_(self) -> str:
+        text = escape(self.path.read_text(encoding="utf-8"))
+        if self.path.suffix != ".html":
+            return f"<pre>{text}</pre>"
+        return f'<iframe srcdoc="{text}" title="{escape(self.path.name)}" style="{FRAME_STYLE}"></iframe>'
+
+
 @accept_options(ReportOptions)
-def report(options: ReportOptions) -> Path:
+def report(options: ReportOptions) -> Report:
     """Write `report.html` (`.md`, `.tex`) into a folder that a command wrote; for a comparison also `contrasts.json`.
 
     Returns:
-        The report's path.
+        The report, whose `path` is its file; a notebook shows the page.
 
     Raises:
         UsageError: the folder holds nothing to report on.
     """
     write_report(options.out, options.format)
-    return options.out / PAGES[options.format]
+    return Report(options.out / PAGES[options.format])
 
 
 def write_report(folder: Path, form: str = "html") -> list[Section]:

@@ -7,13 +7,16 @@ from easycoreset.errors import UsageError
 from easycoreset.tables.coreset import SubsetView
 
 
-def with_index(dataset: Any) -> "IndexedDataset":
+def with_index(dataset: Any) -> Any:
     """Add the index to each sample of a map-style data set: (x, y) becomes (x, y, index).
 
     A sample that is a dict gets the item `index`.
 
     For a result of `Coreset.apply`, indices are those of the whole data set; Hugging Face selections do not keep
     them, so use `coreset.apply(with_index(dataset))` there.
+
+    Returns:
+        A map-style data set, which data loaders take.
 
     Raises:
         UsageError: the data set is not map-style, or its samples already have an item `index`.

@@ -199,17 +199,16 @@ class _Training:
     def run_epoch(self, bar: Progress) -> None:
         """Run the remaining steps of the current epoch."""
         setup = self.setup
-        epoch = self.epoch
         size = setup.options.batch_size
         if self.order is None:
             steps_left = sys.maxsize if setup.ends_by_epochs else setup.updates - self.updates_before
-            self.order = self.sampling.begin_epoch(epoch, self.progress, steps_left, self.model)
+            self.order = self.sampling.begin_epoch(self.epoch, self.progress, steps_left, self.model)
         steps = self.order.steps
         order = self.order.index[: steps * size]
 
         def transform(images: Tensor, step: int) -> Tensor:
             return augment(
-                images, setup.augment, make_generator(setup.options.seed, "augmentation", *_rng_keys(epoch, step))
+                images, setup.augment, make_generator(setup.options.seed, "augmentation", *_rng_keys(self.epoch, step))
             )
 
         self.model.train()
@@ -225,7 +224,7 @@ class _Training:
             if self.profile is not None:
                 self.profile.step()
             loss_read = self.step % LOSS_EVERY == 0 or self.step == steps
-            bar.advance(1, f"epoch {epoch} loss {self._mean_loss():.3f}" if loss_read else None)
+            bar.advance(1, f"epoch {self.epoch} loss {self._mean_loss():.3f}" if loss_read else None)
             if self.step < steps and self._save_due(loss_was_reduced=loss_read):
                 self.save()
         self._end_epoch()
