@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from easycoreset.console import escape_control, format_duration, is_output_configured
 
 LINE_SECONDS = 15  # between two lines where no bar can be drawn
+DELAY = 1  # seconds before a notebook shows a bar, whose text stays in a saved one
 FIRST_STEPS = 20  # calls before the first line
 
 
@@ -134,7 +135,7 @@ class _NotebookBar:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a missing ipywidgets
             from tqdm.autonotebook import tqdm
-        self._bar: Any = tqdm(desc=label, total=total, initial=done, leave=False, mininterval=0.2)
+        self._bar: Any = tqdm(desc=label, total=total, initial=done, leave=False, mininterval=0.2, delay=DELAY)
 
     def show(self, done: int, text: str, above: Any) -> None:
         """Move the bar."""

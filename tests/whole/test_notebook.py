@@ -22,6 +22,15 @@ IN_NOTEBOOK = """
 numbers["attacked"] = float((model(x_adv).argmax(1) == y).float().mean())
 print(json.dumps(numbers))
 """
+SLOW_WORK = """
+import time
+from easycoreset.progress import progress
+for label, seconds in (("quick work", 0), ("slow work", 0.8)):
+    with progress(label, 3) as bar:
+        for _ in range(3):
+            time.sleep(seconds)
+            bar.advance()
+"""
 LOAD = """
 
 def load():
@@ -52,7 +61,7 @@ def test_a_notebook_and_files_give_the_same_numbers(tmp_path, monkeypatch):
 
     notebook = nbformat.read(NOTEBOOK, 4)
     source = "\n\n".join(cell.source for cell in notebook.cells[1:3])
-    notebook.cells.append(nbformat.v4.new_code_cell(NUMBERS + IN_NOTEBOOK))
+    notebook.cells += [nbformat.v4.new_code_cell(code) for code in (SLOW_WORK, NUMBERS + IN_NOTEBOOK)]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # both are processes of their own, with one thread
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
@@ -60,7 +69,7 @@ def test_a_notebook_and_files_give_the_same_numbers(tmp_path, monkeypatch):
     numbers = json.loads(streams[-1])
     kinds = [kind for output in shown for kind in output.get("data", {})]
     bars = "".join(o["text"] for o in shown if o["output_type"] == "stream" and o["name"] == "stderr")
-    assert all(f"{label}: " in bars and "100%" in bars for label in ("training", "pgd eps 0.007843"))
+    assert "slow work:  67%" in bars and "2/3" in bars and "quick work" not in bars
     assert sum("<iframe srcdoc=" in output.get("data", {}).get("text/html", "") for output in shown) == 1  # the report
     assert kinds.count("text/html") >= 6 and kinds.count("application/vnd.plotly.v1+json") == 3
     assert not any(output["output_type"] == "error" for output in shown)

@@ -104,7 +104,10 @@ def _read(part: Any, data: str, split: str) -> Part:
     if is_pair_of_arrays(part):
         return Part(*check_arrays(what, _array(part[0]), np.asarray(_array(part[1]))), ARRAY_PREFIXES[split])
     x, y = _read_items(part, what)
-    names = getattr(part, "classes", ())
+    whole = part
+    while isinstance(whole, torch.utils.data.Subset):
+        whole = whole.dataset
+    names = getattr(whole, "classes", ())
     names = names if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else ()
     return Part(*check_arrays(what, x, y), split, tuple(names))
 
