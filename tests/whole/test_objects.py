@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -555,3 +556,39 @@ def test_an_analysis_and_a_run_of_objects_are_those_of_files(mine, tmp_path):
         one, other = (pq.read_table(tmp_path / folder / name) for folder in ("r", "ro"))
         differing = [column for column in one.column_names if not one[column].equals(other[column])]
         assert one.column_names == other.column_names and not differing, name
+
+
+PEAK = """
+import numpy as np
+import torch
+import easycoreset as ec
+
+def status(key):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
+
+def growth(call):
+    open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+    before = status("VmRSS")
+    call()
+    return (status("VmHWM") - before) / x.nbytes
+
+torch.set_num_threads(1)
+x = np.random.default_rng(0).random((50_000, 3, 32, 32), np.float32)
+y = np.arange(50_000) % 10
+net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+ec.score(data=(x[:500], y[:500]), model=net, epochs=1)  # whatever is imported counts here
+ec.evaluate(model=net, data=(x[:500], y[:500]), attack="fgsm", eps=0.01)
+for data in ((x, y), ((x, y), (x[:300], y[:300]))):
+    print(growth(lambda: ec.score(data=data, model=net, epochs=1)))
+print(growth(lambda: ec.evaluate(model=net, data=(x, y), attack="fgsm", eps=0.01, checks="quick")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no peak of memory that begins anew")
+def test_scoring_and_evaluating_in_memory_copies_no_images():
+    """50,000 float images of 3 x 32 x 32 (586 MB): memory grows by less than a quarter of that."""
+    command = [sys.executable, "-W", "ignore", "-c", PEAK]
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    grown = [float(line) for line in done.stdout.split()]
+    assert len(grown) == 3 and max(grown) < 0.25, grown

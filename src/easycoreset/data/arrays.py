@@ -8,7 +8,7 @@ import numpy as np
 
 from easycoreset.arrays import list_npz, read_npz
 from easycoreset.data.classes import number_classes
-from easycoreset.data.images import channel_statistics, memory_split
+from easycoreset.data.images import CHUNK, as_writeable, channel_statistics, memory_split
 from easycoreset.data.source import Ints, Reading, Source, Split
 from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.tables.holdout import hold_out
@@ -61,7 +61,8 @@ def make_array_source(
     )
     rows: dict[str, Ints] = {split: np.arange(len(part[1])) for split, part in parts.items()}
     if "test" not in parts:
-        parts = parts | {"test": parts["train"]}
+        x, y, prefix = parts["train"]
+        parts = dict.fromkeys(("train", "test"), (as_writeable(x), y, prefix))
         labels = labels | {"test": labels["train"]}
         rows["train"], rows["test"] = hold_out(labels["train"])
         notes.append(f"no test split: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
@@ -71,8 +72,8 @@ def make_array_source(
     splits: dict[str, Split] = {}
     for split, (x, _, prefix) in parts.items():
         chosen = rows[split]
-        pixels = x if len(chosen) == len(x) else x[chosen]
-        splits[split] = memory_split(split, pixels, labels[split][chosen], [f"{prefix}/{row}" for row in chosen])
+        ids = [f"{prefix}/{row}" for row in chosen]
+        splits[split] = memory_split(split, x, labels[split][chosen], ids, None if len(chosen) == len(x) else chosen)
     x = parts["train"][0]
     height, width, channels = x.shape[1:]
     return Source(what, splits, names, (channels, height, width), *channel_statistics(x), notes=notes)
@@ -117,7 +118,8 @@ def check_arrays(
         return x, y
     if not np.issubdtype(x.dtype, np.floating):
         raise UsageError(f"{what}: {x_name} must be uint8, or float in [0, 1]; got {x.dtype}")
-    invalid = np.flatnonzero(~((x >= 0) & (x <= 1)).all((1, 2, 3)))
+    chunks = (x[start : start + CHUNK] for start in range(0, len(x), CHUNK))  # masks of all would be large
+    invalid = np.flatnonzero(~np.concatenate([((part >= 0) & (part <= 1)).all((1, 2, 3)) for part in chunks]))
     if len(invalid):
         raise UsageError(
             f"{what}: {x_name} must be finite and in [0, 1]; {len(invalid)} rows are not (first: {invalid[0]})"

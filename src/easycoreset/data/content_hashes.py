@@ -18,9 +18,9 @@ def hash_images(split: Split, rows: Ints | None = None) -> list[bytes] | None:
     """Hash the pixels of the samples `rows` (None for all); None if the images are not in memory."""
     if not isinstance(split.images, MemoryImages):
         return None
-    pixels = split.images.pixels.numpy()
+    images = split.images
     order: Sequence[int] = range(len(split)) if rows is None else rows.tolist()
-    return [hashlib.blake2b(pixels[row].tobytes(), digest_size=DIGEST_SIZE).digest() for row in order]
+    return [hashlib.blake2b(images.image(row).numpy().tobytes(), digest_size=DIGEST_SIZE).digest() for row in order]
 
 
 def find_leaked(source: Source) -> npt.NDArray[np.bool_] | None:

@@ -20,23 +20,45 @@ MEMORY_LIMIT = 2**30  # bytes of decoded pixels up to which a data set is kept i
 
 
 class MemoryImages:
-    """Images as one tensor [N,H,W,C], uint8 or float32 in [0,1], in any order in memory; a copy stays on the device."""
+    """Images in memory; a copy stays on the device.
 
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
-        self._resident: dict[torch.device, Tensor] = {torch.device("cpu"): pixels}
+    Args:
+        whole: one tensor [N,H,W,C], uint8 or float32 in [0,1], in any order in memory.
+        rows: the images among them, which are not copied; None: all.
+    """
 
-    def on(self, device: torch.device) -> Tensor:
-        """The pixels on `device`, or on the CPU if they would take over a quarter of its free memory."""
+    def __init__(self, whole: Tensor, rows: Ints | None = None) -> None:
+        self._whole = whole
+        self._rows = None if rows is None else torch.from_numpy(rows)
+        self._resident: dict[torch.device, Tensor] = {}
+
+    @property
+    def pixels(self) -> Tensor:
+        """The images [N,H,W,C]; a copy where they are rows among others."""
+        return self._whole if self._rows is None else self._whole[self._rows]
+
+    def image(self, row: int) -> Tensor:
+        """One image [H,W,C]."""
+        return self._whole[row if self._rows is None else self._rows[row]]
+
+    def on(self, device: torch.device) -> Tensor | None:
+        """The pixels on `device`; None for the CPU, and where they would take over a quarter of its free memory."""
+        if device.type == "cpu":
+            return None
         if device not in self._resident:
-            fits = device.type != "cuda" or self.pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 4
-            self._resident[device] = self.pixels.to(device) if fits else self.pixels
+            count = len(self._whole if self._rows is None else self._rows)
+            size = self._whole[:1].nbytes * count
+            if device.type == "cuda" and size >= torch.cuda.mem_get_info(device)[0] // 4:
+                return None
+            self._resident[device] = self.pixels.to(device)
         return self._resident[device]
 
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
         """Yield the images of each chunk."""
-        pixels = self.on(device)
+        resident = self.on(device)
+        pixels = self._whole if resident is None else resident
         rows = torch.from_numpy(np.concatenate(chunks)) if chunks else torch.empty(0, dtype=torch.int64)
+        rows = rows if resident is not None or self._rows is None else self._rows[rows]
         for chunk in rows.to(pixels.device).split([len(chunk) for chunk in chunks]):
             yield _to_device(pixels[chunk].contiguous(), device)
 
@@ -100,13 +122,28 @@ def _collate(images: list[Tensor | str]) -> Tensor | str:
     )
 
 
-def memory_split(name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: Sequence[str]) -> Split:
-    """Make a split of images in memory, [N,H,W,C] uint8 or float32 in [0,1], fingerprinted by content."""
+def memory_split(
+    name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: Sequence[str], rows: Ints | None = None
+) -> Split:
+    """Make a split of images in memory, fingerprinted by content.
+
+    Args:
+        name: of the split.
+        pixels: images [N,H,W,C], uint8 or float32 in [0,1].
+        labels: of its samples.
+        sample_ids: of its samples.
+        rows: of its samples among `pixels`, which are not copied; None: all.
+    """
     labels = np.asarray(labels, np.int64)
-    if not pixels.flags.writeable or min(pixels.strides) < 0:  # of which a tensor can be made only by a copy
-        pixels = pixels.copy()
-    digest = fingerprint(sample_ids, labels, (image.tobytes() for image in pixels))
-    return Split(name, MemoryImages(torch.from_numpy(pixels)), labels, sample_ids, digest)
+    pixels = as_writeable(pixels)
+    contents = (image.tobytes() for image in pixels) if rows is None else (pixels[row].tobytes() for row in rows)
+    digest = fingerprint(sample_ids, labels, contents)
+    return Split(name, MemoryImages(torch.from_numpy(pixels), rows), labels, sample_ids, digest)
+
+
+def as_writeable(pixels: np.ndarray) -> np.ndarray:
+    """The array, or a copy where a tensor can be made only of a copy."""
+    return pixels if pixels.flags.writeable and min(pixels.strides) >= 0 else pixels.copy()
 
 
 def channel_statistics(pixels: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
