@@ -288,7 +288,7 @@ def test_labels_that_are_whole_floats_are_numbers_as_in_files(mine):
     np.testing.assert_array_equal(one.splits["train"].labels, other.splits["train"].labels)
 
 
-def test_evaluated_modules_in_any_state_give_the_same(mine):
+def test_evaluated_modules_in_any_state_give_the_same(mine, tmp_path):
     """In train mode, wrapped, in half precision; all of a foreign module's data are evaluated, by the model's classes."""
     module, _ = mine
     x, y = module.arrays()
@@ -299,7 +299,10 @@ def test_evaluated_modules_in_any_state_give_the_same(mine):
     clean = network(torch.from_numpy(x[few, None]).float() / 255).argmax(1).numpy()
     assert len(expected.clean.index) == 40 and expected.clean.accuracy == pytest.approx((clean == y[few]).mean())
     half = copy.deepcopy(network).half()
-    for other in (network.train(), nn.DataParallel(network), torch.compile(network, backend="eager")):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    distributed = nn.parallel.DistributedDataParallel(network)
+    torch.distributed.destroy_process_group()
+    for other in (network.train(), nn.DataParallel(network), distributed, torch.compile(network, backend="eager")):
         np.testing.assert_array_equal(ec.evaluate(weights=other, **given).clean.pred, expected.clean.pred)
     assert len(ec.evaluate(model=half, **given).clean.index) == 40 and half.linear.weight.dtype == torch.float16
     with pytest.raises(ec.UsageError, match="model"):
