@@ -11,7 +11,7 @@ from typing import Any
 
 log = logging.getLogger("easycoreset")
 
-_shown = False
+_shown: bool | None = None  # None: nobody has said
 
 
 def configure_output(quiet: bool = False) -> None:
@@ -24,13 +24,15 @@ def configure_output(quiet: bool = False) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def is_output_configured() -> bool:
-    """Whether notes and progress are shown, as by the command line without --quiet."""
+def is_output_shown() -> bool | None:
+    """Whether notes and progress are shown, as by the command line without --quiet; None where nobody has said."""
     return _shown
 
 
 def silence() -> None:
     """Print nothing: a worker writes its progress to the experiment's records."""
+    global _shown
+    _shown = False
     log.handlers[:] = [logging.NullHandler()]
 
 

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from easycoreset.arrays import read_npz
 from easycoreset.console import log, printable_name
-from easycoreset.data import open_source
 from easycoreset.data.arrays import ARRAY_NAMES, check_arrays
 from easycoreset.data.folder import check_utf8_name, list_images
 from easycoreset.data.keyed_random import derive_seed
 from easycoreset.devices import pass_batch_size
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, require
 from easycoreset.files import write_atomic
 from easycoreset.image_decoding import decode_image, describe_read_error, find_white_value
 from easycoreset.models.card import ModelCard, read_card
@@ -28,7 +27,7 @@ from easycoreset.parquet import read_table, write_table
 from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
 from easycoreset.progress import progress
-from easycoreset.python_objects import is_object_spec
+from easycoreset.python_objects import is_object_spec, take_object
 from easycoreset.run_folders import open_run_folder
 from easycoreset.spreadsheet import write_csv
 from easycoreset.training.setup import choose_device, set_threads, to_device
@@ -44,18 +43,18 @@ def predict(options: PredictOptions) -> pa.Table:
     """Label images with a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
 
     Returns:
-        `sample_id, pred, label_name, probability`, a row per image; for an unreadable image, which a warning names,
-        all but its id are null.
+        `sample_id, pred` (the number of a class of the model), `label_name, probability`, a row per image; for an
+        unreadable image, which a warning names, all but its id are null.
 
     Raises:
         UsageError: there are no images, or they do not fit the model.
     """
-    card = read_card(options.weights)
+    card = read_card(options.model_path)
     device = choose_device(options.device)
     set_threads(options.threads, card.model, device)
     ids, digest, batches = open_images(options.data, card, pass_batch_size(options.batch_size, device, card.shape))
-    model = to_device(load_model(options.weights, options.model), device)
-    weights = sha256_of_file(options.weights / "model.safetensors")
+    model = to_device(load_model(options.model_path, options.model), device)
+    weights = sha256_of_file(options.model_path / "model.safetensors")
     identity = options_json(options, neutral=False) | {"images": digest, "weights": weights}
     with open_run_folder(
         options.out, "predict", identity, overwrite=options.overwrite, output_names=(TABLE, CSV)
@@ -134,13 +133,10 @@ def open_images(data: str, card: ModelCard, batch_size: int) -> tuple[Sequence[s
 
 
 def _open_object(data: str, card: ModelCard, batch_size: int) -> tuple[Sequence[str], str, Batches]:
-    source = open_source(data)
-    split = source.splits["test"]
-    if source.shape != card.shape:
-        raise UsageError(f"data must hold images of shape {card.shape}, as the model takes; got {source.shape}")
-    rows = np.arange(len(split))
-    batches = ((batch.index.numpy(), batch.x, list[str]()) for batch in split.batches(rows, batch_size))
-    return split.sample_ids, split.fingerprint, batches
+    images = take_object("data", data)
+    pixels = images.pixels
+    _check_shape("data", pixels, card)
+    return [f"x/{row}" for row in range(len(pixels))], images.digest, _batch_arrays(pixels, batch_size)
 
 
 def _open_arrays(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
@@ -151,17 +147,20 @@ def _open_arrays(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str
     name, pixels = next(iter(arrays.items()))
     no_labels = np.zeros(len(pixels))
     pixels, _ = check_arrays(f"data: {path}", pixels, no_labels, name)
+    _check_shape(f"data: {path}: x", pixels, card)
+    return [f"{name}/{row}" for row in range(len(pixels))], _batch_arrays(pixels, batch_size)
+
+
+def _check_shape(what: str, pixels: np.ndarray, card: ModelCard) -> None:
     shape = (pixels.shape[3], *pixels.shape[1:3])
-    if shape != card.shape:
-        raise UsageError(f"data: {path}: x must hold images of shape {card.shape}, as the model takes; got {shape}")
+    require(shape == card.shape, what, f"images of shape {card.shape}, as the model takes", shape)
 
-    def batches() -> Batches:
-        for start in range(0, len(pixels), batch_size):
-            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_size]))
-            x = batch.float().div(255) if batch.dtype == torch.uint8 else batch.float()
-            yield np.arange(start, start + len(batch)), x.permute(0, 3, 1, 2), []
 
-    return [f"{name}/{row}" for row in range(len(pixels))], batches()
+def _batch_arrays(pixels: np.ndarray, batch_size: int) -> Batches:
+    for start in range(0, len(pixels), batch_size):
+        batch = torch.from_numpy(np.array(pixels[start : start + batch_size]))
+        x = batch.float().div(255) if batch.dtype == torch.uint8 else batch.float()
+        yield np.arange(start, start + len(batch)), x.permute(0, 3, 1, 2), []
 
 
 def _decode_batches(path: Path, files: Sequence[Path], card: ModelCard, batch_size: int) -> Batches:

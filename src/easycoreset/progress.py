@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from easycoreset.console import escape_control, format_duration, is_output_configured
+from easycoreset.console import escape_control, format_duration, is_output_shown, printable_name
 
 LINE_SECONDS = 15  # between two lines where no bar can be drawn
 DELAY = 1  # seconds before a notebook shows a bar, whose text stays in a saved one
@@ -31,12 +31,12 @@ class Progress:
         self.total = max(total, 1)
         self.done = done
         self.text = ""
-        self._display = _open_display(label, self.total, done)
+        self._display = _open_display(printable_name(label), self.total, done)
 
     def advance(self, steps: int = 1, text: str | None = None, above: Any = None) -> None:
         """Count `steps` as done; `text` is shown beside the count, `above` is shown above a terminal's bar."""
         self.done += steps
-        self.text = self.text if text is None else text
+        self.text = self.text if text is None else printable_name(text)
         if self._display is not None:
             self._display.show(self.done, self.text, above)
 
@@ -57,9 +57,10 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Progress]:
 
 
 def _open_display(label: str, total: int, done: int) -> _Display | None:
-    if is_output_configured():
+    is_shown = is_output_shown()
+    if is_shown:
         return _TerminalBar(label, total, done) if sys.stderr.isatty() else _Lines(label, total, done)
-    return _NotebookBar(label, total, done) if is_in_notebook() else None
+    return _NotebookBar(label, total, done) if is_shown is None and is_in_notebook() else None
 
 
 def is_in_notebook() -> bool:

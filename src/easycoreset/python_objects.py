@@ -17,6 +17,8 @@ from easycoreset.errors import UsageError, quote
 PREFIX = "python."
 DIGITS = 16  # hexadecimal digits of a digest that are part of a spelling
 SPELLING = re.compile(rf"{re.escape(PREFIX)}\w+:x[0-9a-f]{{{DIGITS}}}(:|$)")
+MENTIONED = re.compile(rf"{re.escape(PREFIX)}([\w\\]+):x([0-9a-f]{{{DIGITS}}})")  # in a text, escaped or not
+BRIEF_DIGITS = 4
 KEPT = 64  # objects; of more the oldest is forgotten
 _objects: dict[str, Any] = {}  # spelling -> object
 _folders: list[Path] = []  # the temporary folder of this process, once it is needed
@@ -49,6 +51,22 @@ def is_object_spec(spec: str | None) -> bool:
     return spec is not None and SPELLING.match(spec) is not None
 
 
+def name_briefly(text: str) -> str:
+    """A text for people with names in place of spellings; with some digits where a name stands for several things.
+
+    >>> name_briefly("python.Net:x0123456789abcdef beats python.Other:x0123456789abcdef, but not Other")
+    'Net beats Other:x0123, but not Other'
+    """
+    digests: dict[str, set[str]] = {}
+    for name, digest in MENTIONED.findall(text):
+        digests.setdefault(name, set()).add(digest)
+    others = MENTIONED.sub("", text)
+    unclear = {name for name in digests if len(digests[name]) > 1 or re.search(rf"\b{re.escape(name)}\b", others)}
+    return MENTIONED.sub(
+        lambda found: f"{found[1]}:x{found[2][:BRIEF_DIGITS]}" if found[1] in unclear else found[1], text
+    )
+
+
 def find_object(option: str, spec: str) -> Any:
     """The object of a spelling.
 
@@ -59,6 +77,22 @@ def find_object(option: str, spec: str) -> Any:
     if name not in _objects:
         raise UsageError(f"{option} {quote(name)} was an object of Python, which this process lacks: give it again")
     return _objects[name]
+
+
+def take_object(option: str, spec: str) -> Any:
+    """The object of a spelling, which this process keeps no longer.
+
+    Raises:
+        UsageError: it is not in this process.
+    """
+    value = find_object(option, spec)
+    del _objects[":".join(spec.split(":")[:2])]
+    return value
+
+
+def is_stored(path: Path) -> bool:
+    """Whether a path is in the temporary folder of this process, and its name that of a content."""
+    return bool(_folders) and path.parent == _folders[0]
 
 
 def kept_objects() -> dict[str, Any]:

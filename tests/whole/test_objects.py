@@ -1,6 +1,9 @@
 """Objects in place of names: the same tables as through files, bit for bit, and clear errors for what does not fit."""
 
 import copy
+import json
+import pickle
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -25,6 +28,7 @@ from easycoreset.options import CompareOptions, EvaluateOptions, ScoreOptions
 from easycoreset.python_objects import find_object
 from easycoreset.workflow import pools
 
+pytestmark = pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")  # a fifth is held out
 USER_CODE = """
 import numpy as np
 import torch
@@ -500,14 +504,26 @@ def test_trained_modules_and_results_in_place_of_folders(mine, tmp_path):
     network = ec.train(data=(x, y), model=module.Net, updates=3)
     ec.train(**files, updates=3, out=tmp_path / "t")
     by_file = ec.predict(data=files["data"], weights=tmp_path / "t", model="in_hand:Net", out=tmp_path / "p")
-    for images in (x, torch.from_numpy(x), (x, y)):
-        predicted = ec.predict(data=images, weights=network)
-        assert predicted.drop_columns("sample_id").equals(by_file.drop_columns("sample_id"))
-    assert predicted["sample_id"].to_pylist() == by_file["sample_id"].to_pylist()
-    with pytest.raises(ec.UsageError, match=r"train or load_model.*Net"):
-        ec.predict(data=x, weights=module.Net())
-    with pytest.raises(ec.UsageError, match=r"shape \(1, 8, 8\).*\(1, 8, 7\)"):
-        ec.predict(data=x[..., :7], weights=network)
+    items = [torch.from_numpy(image)[None] / 255 for image in x]
+    for images in (
+        x,
+        torch.from_numpy(x),
+        (x, y),
+        (x, np.full(len(x), np.nan)),
+        items,
+        list(zip(items, y, strict=True)),
+    ):
+        assert ec.predict(data=images, weights=network).equals(by_file)
+    assert ec.predict(data=x[:1], model=network).equals(by_file.slice(0, 1))  # of one class, or none
+    for wrong, rule in (
+        ({"data": x, "weights": module.Net()}, r"train or load_model.*Net"),
+        ({"data": x, "weights": 5}, "weights.*int"),
+        ({"data": x[..., :7], "weights": network}, r"shape \(1, 8, 8\).*\(1, 8, 7\)"),
+        ({"data": ((x, y), (x, y)), "weights": network}, "images that are meant"),
+        ({"data": ec.open_source("digits"), "weights": network}, "images that are meant"),
+    ):
+        with pytest.raises(ec.UsageError, match=rule):
+            ec.predict(**wrong)
 
     again = {"updates": 2, "lr": 0.01}
     ec.train(**files, **again, init=str(tmp_path / "t"), out=tmp_path / "u")
@@ -517,7 +533,7 @@ def test_trained_modules_and_results_in_place_of_folders(mine, tmp_path):
         assert equal == (init is network)
         (tmp_path / "Net").rename(tmp_path / f"used-{equal}")
     ec.train(data=(x, y), model=module.Net, init=network, **again, out=tmp_path / "used-True")  # finished: not refused
-    with pytest.raises(ec.UsageError, match=r"init must be .*; got list"):
+    with pytest.raises(ec.UsageError, match=r"init must be .*; got 'list'"):
         ec.train(data=(x, y), model=module.Net, init=[1], updates=1)
 
     scores = ec.score(data=(x, y), model=module.Net, epochs=1)
@@ -532,6 +548,12 @@ def test_trained_modules_and_results_in_place_of_folders(mine, tmp_path):
         assert tables[0].read_bytes() == tables[1].read_bytes()
     with pytest.raises(ec.UsageError, match=r"source must be .*; got int"):
         ec.export(5, format="csv", out=tmp_path / "5.csv")
+    assert "<iframe" in ec.report(out=ec.audit(data=(x, y), scores=scores))._repr_html_()  # whose folder is gone
+    assert ec.report(out=scores).path.parent == scores.file.parent
+    for wrong in (coreset, network, 5):
+        with pytest.raises(ec.UsageError, match="out must be a folder"):
+            ec.report(out=wrong)
+    assert audit.plot().data and "likely mislabelled" in audit._repr_html_() and {audit}
 
 
 @pytest.mark.slow
@@ -548,6 +570,11 @@ def test_an_analysis_and_a_run_of_objects_are_those_of_files(mine, tmp_path):
     one = ec.analyze(**files, **shared, **of_files, out=tmp_path / "y")
     of_objects = {"scores": scored[1], "attacked": [network], "adversarial": PGDTraining(steps=1), "attack": FGSM()}
     other = ec.analyze(data=data, model=module.Net, **shared, **of_objects)
+    assert len(repr(one)) < 400 and "<h4>" in one._repr_html_()
+    assert not any("/tmp" in str(row["attacked"]) for row in other["vulnerability"])
+    scored[0].write(tmp_path / "s" / "other.parquet")
+    with pytest.raises(ec.UsageError, match=r"scores\.parquet"):
+        ec.analyze(**files, **shared, **of_files | {"scores": tmp_path / "s" / "other.parquet"}, out=tmp_path / "z")
     for part in ("vulnerability", "margins"):
         rows = [[{**row, "attacked": "", "model": ""} for row in found[part]] for found in (one, other)]
         assert rows[0] == rows[1] and rows[0]
@@ -595,3 +622,79 @@ def test_scoring_and_evaluating_in_memory_copies_no_images():
     done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     grown = [float(line) for line in done.stdout.split()]
     assert len(grown) == 3 and max(grown) < 0.25, grown
+
+
+def test_data_without_a_part_for_testing_say_which_rows_are_theirs(mine):
+    module, _ = mine
+    x, y = module.arrays()
+    with pytest.warns(ec.EasycoresetWarning, match=r"arrays: no test split.*80 samples.*x/399 is row 399"):
+        scores = ec.score(data=(x, y), model=module.Net, epochs=1)
+    rows = [int(name.removeprefix("x/")) for name in scores.sample_ids]
+    assert len(rows) == 320 and np.array_equal(scores.labels, y[rows])
+
+
+def test_images_of_floats_are_known_as_the_bytes_they_were(mine):
+    module, _ = mine
+    x, y = module.arrays()
+    floats = torch.from_numpy(x[:, None]).float() / 255
+    for trained, judged in ((x, floats), (floats, x)):
+        network = ec.train(data=((trained, y), (trained[:40], y[:40])), model=module.Net, updates=1)
+        result = ec.evaluate(model=network, data=(judged, y), attack="fgsm", eps=0.1, checks="quick")
+        assert any("trained on 400 of the 400" in text for text in result.warnings)
+
+
+def test_splits_of_one_array_share_one_tensor(mine):
+    module, _ = mine
+    x, y = module.arrays()
+    x.flags.writeable = False  # as of a memory map
+    source = ec.open_source(name_data((x, y)))
+    assert len(pickle.dumps(source)) < 1.5 * x.nbytes + 40_000
+    assert torch.equal(
+        source.splits["test"].images.pixels[0, ..., 0], torch.from_numpy(np.array(x[rows_of(source)[0]]))
+    )
+
+
+def rows_of(source):
+    return [int(name.removeprefix("x/")) for name in source.splits["test"].sample_ids]
+
+
+def test_names_stand_for_objects_where_people_read(mine, tmp_path):
+    module, _ = mine
+    shared = {"fractions": 0.4, "updates": 2, "seeds": 2, "eps": 0.1, "vary": {"score.epochs": 1}, "workers": 0}
+    found = ec.compare(
+        data=module.arrays(), model=module.Net, methods=["random", module.easiest], attack="fgsm", **shared
+    )
+    page = ec.report(out=found).text
+    texts = [page, found._repr_html_(), repr(found)]
+    for form, suffix in (("latex", "tex"), ("markdown", "md"), ("csv", "csv")):
+        texts.append(ec.export(found, format=form, out=tmp_path / f"t.{suffix}").read_text())
+    assert all("easiest" in text for text in texts) and not any(re.search(r":x[0-9a-f]{16}", text) for text in texts)
+    assert "easiest" in json.dumps(found.plot().to_dict(), default=str)
+
+
+def test_data_frames_for_training_and_testing(png_folder):
+    pandas = pytest.importorskip("pandas")
+    files = sorted(png_folder.glob("*/*.png"))
+    frame = pandas.DataFrame({"filepath": [str(file) for file in files], "label": [file.parent.name for file in files]})
+    source = ec.open_source(name_data((frame.drop(frame.index[::3]), frame[::3])), image_size=16)
+    assert [len(source.splits[name]) for name in ("train", "test")] == [24, 12] and len(source.class_names) == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        (lambda: ec.score(model="resnet18"), r"score\(\) needs data="),
+        (lambda: ec.run(data="digits"), r"run\(\) needs out="),
+        (lambda: ec.select(), r"needs scores= and fraction="),
+        (lambda: ec.compare(**{"score.epochs": 1}), r"give vary=\{'score.epochs': \.\.\.\}"),
+    ],
+)
+def test_calls_that_lack_or_mistake_an_option(call, rule):
+    with pytest.raises(TypeError, match=rule):
+        call()
+
+
+def test_a_measure_that_is_a_function_is_refused(mine, tmp_path):
+    module, _ = mine
+    with pytest.raises(ec.UsageError, match=r"hardness.*Hardness.*function"):
+        ec.score(data=module.arrays(), model=module.Net, epochs=1, hardness=module.arrays)

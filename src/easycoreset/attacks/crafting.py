@@ -9,6 +9,7 @@ from easycoreset.attacks import Attack, load_attack
 from easycoreset.attacks.ball import check_in_ball
 from easycoreset.conversion import parse_number
 from easycoreset.errors import UsageError, describe_error, require
+from easycoreset.models.in_memory import unwrap
 from easycoreset.models.modes import device_of, frozen, full_float32
 from easycoreset.options.objects import MEMBER, name_objects
 
@@ -58,6 +59,8 @@ def attack(
     loaded = load_attack(spec, norm=norm, eps=radius, seed=seed)[1]
     if radius is None and not hasattr(loaded, "eps"):  # a function, which has no radius of its own
         loaded = load_attack(spec, norm=norm, eps=DEFAULT_EPS, seed=seed)[1]
+    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
+        model = unwrap(model).to(device_of(model))  # a copy in float32
     device = device_of(model)
     index = torch.arange(len(images), device=device)
     parts: list[Tensor] = []

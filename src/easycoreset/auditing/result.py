@@ -10,7 +10,7 @@ from easycoreset.members import load_attribute
 from easycoreset.parquet import to_pandas
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Audit:
     """The result of an audit.
 

@@ -17,6 +17,7 @@ from easycoreset.data_specs import (
 )
 from easycoreset.errors import UsageError, quote, suggest_name
 from easycoreset.members import load_attribute
+from easycoreset.user_modules import is_user_spec
 
 __all__ = [
     "DATA",
@@ -71,7 +72,7 @@ def open_source(
     (1, 8, 8)
     """
     kind, location = _find_kind(data)
-    if image_size is not None and not kind.of_any_size:
+    if image_size is not None and not kind.of_any_size and not is_user_spec(data):
         raise UsageError(
             f"image_size is for image folders, manifests and hf:NAME; got {image_size} for data {quote(data)}"
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from easycoreset.arrays import list_npz, read_npz
 from easycoreset.data.classes import number_classes
-from easycoreset.data.images import CHUNK, as_writeable, channel_statistics, memory_split
+from easycoreset.data.images import CHUNK, channel_statistics, memory_split, to_tensor
 from easycoreset.data.source import Ints, Reading, Source, Split
 from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.tables.holdout import hold_out
@@ -61,19 +61,26 @@ def make_array_source(
     )
     rows: dict[str, Ints] = {split: np.arange(len(part[1])) for split, part in parts.items()}
     if "test" not in parts:
-        x, y, prefix = parts["train"]
-        parts = dict.fromkeys(("train", "test"), (as_writeable(x), y, prefix))
+        prefix = parts["train"][2]
+        parts = parts | {"test": parts["train"]}
         labels = labels | {"test": labels["train"]}
         rows["train"], rows["test"] = hold_out(labels["train"])
-        notes.append(f"no test split: a seeded, stratified fifth ({len(rows['test'])} samples) is held out")
+        last = rows["train"][-1]
+        notes.append(
+            f"no test split: a seeded, stratified fifth ({len(rows['test'])} samples) is held out; indices are those "
+            f"of the others, whose ids name their rows ({prefix}/{last} is row {last})"
+        )
     shapes = {x.shape[1:] for x, _, _ in parts.values()}
     if len(shapes) > 1:
         raise UsageError(f"data: {what}: training and test split must have images of one shape; got {sorted(shapes)}")
     splits: dict[str, Split] = {}
+    tensors = {id(x): to_tensor(x) for x in {id(x): x for x, _, _ in parts.values()}.values()}
     for split, (x, _, prefix) in parts.items():
         chosen = rows[split]
         ids = [f"{prefix}/{row}" for row in chosen]
-        splits[split] = memory_split(split, x, labels[split][chosen], ids, None if len(chosen) == len(x) else chosen)
+        splits[split] = memory_split(
+            split, tensors[id(x)], labels[split][chosen], ids, None if len(chosen) == len(x) else chosen
+        )
     x = parts["train"][0]
     height, width, channels = x.shape[1:]
     return Source(what, splits, names, (channels, height, width), *channel_statistics(x), notes=notes)

@@ -8,19 +8,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from easycoreset.data.images import MemoryImages
+from easycoreset.data.images import MemoryImages, as_bytes
 from easycoreset.data.source import Ints, Source, Split
 
 DIGEST_SIZE = 8  # bytes per hash
 
 
 def hash_images(split: Split, rows: Ints | None = None) -> list[bytes] | None:
-    """Hash the pixels of the samples `rows` (None for all); None if the images are not in memory."""
+    """Hash the pixels of the samples `rows` (None for all); None if the images are not in memory.
+
+    Images of floats that are bytes divided by 255 have the hashes of these bytes.
+    """
     if not isinstance(split.images, MemoryImages):
         return None
     images = split.images
     order: Sequence[int] = range(len(split)) if rows is None else rows.tolist()
-    return [hashlib.blake2b(images.image(row).numpy().tobytes(), digest_size=DIGEST_SIZE).digest() for row in order]
+    return [
+        hashlib.blake2b(as_bytes(images.image(row).numpy()).tobytes(), digest_size=DIGEST_SIZE).digest()
+        for row in order
+    ]
 
 
 def find_leaked(source: Source) -> npt.NDArray[np.bool_] | None:

@@ -115,6 +115,25 @@ def find_columns(name: str, features: Any) -> tuple[str, str]:
         UsageError: no column fits, or several do.
     """
     from datasets import ClassLabel
+
+    image = find_image_column(name, features)
+    classes = [column for column, kind in features.items() if isinstance(kind, ClassLabel)]
+    named = [column for column in LABELS if column in (classes or features)]
+    label = named[0] if named else classes[0] if len(classes) == 1 else None
+    if label is None:
+        raise UsageError(
+            f"data: {name}: must have a column of labels (a ClassLabel, or one named "
+            f"{', '.join(LABELS)}); got {', '.join(classes or features)}"
+        )
+    return image, label
+
+
+def find_image_column(name: str, features: Any) -> str:
+    """Find the image column.
+
+    Raises:
+        UsageError: no column fits, or several do.
+    """
     from datasets import Image as ImageFeature
 
     encoded = {"bytes", "path"}  # fields of an image in a Parquet file without the types of `datasets`
@@ -124,15 +143,7 @@ def find_columns(name: str, features: Any) -> tuple[str, str]:
             f"data: {name}: must have one column of images; got {', '.join(images) or 'none'} among "
             f"{', '.join(features)}"
         )
-    classes = [column for column, kind in features.items() if isinstance(kind, ClassLabel)]
-    named = [column for column in LABELS if column in (classes or features)]
-    label = named[0] if named else classes[0] if len(classes) == 1 else None
-    if label is None:
-        raise UsageError(
-            f"data: {name}: must have a column of labels (a ClassLabel, or one named "
-            f"{', '.join(LABELS)}); got {', '.join(classes or features)}"
-        )
-    return images[0], label
+    return images[0]
 
 
 def _fields(kind: Any) -> dict[str, Any]:

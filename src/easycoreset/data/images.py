@@ -30,7 +30,7 @@ class MemoryImages:
     def __init__(self, whole: Tensor, rows: Ints | None = None) -> None:
         self._whole = whole
         self._rows = None if rows is None else torch.from_numpy(rows)
-        self._resident: dict[torch.device, Tensor] = {}
+        self._resident: dict[torch.device, Tensor | None] = {}  # None: it does not fit
 
     @property
     def pixels(self) -> Tensor:
@@ -48,9 +48,8 @@ class MemoryImages:
         if device not in self._resident:
             count = len(self._whole if self._rows is None else self._rows)
             size = self._whole[:1].nbytes * count
-            if device.type == "cuda" and size >= torch.cuda.mem_get_info(device)[0] // 4:
-                return None
-            self._resident[device] = self.pixels.to(device)
+            fits = device.type != "cuda" or size < torch.cuda.mem_get_info(device)[0] // 4
+            self._resident[device] = self.pixels.to(device) if fits else None
         return self._resident[device]
 
     def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
@@ -123,7 +122,7 @@ def _collate(images: list[Tensor | str]) -> Tensor | str:
 
 
 def memory_split(
-    name: str, pixels: np.ndarray, labels: np.ndarray, sample_ids: Sequence[str], rows: Ints | None = None
+    name: str, pixels: np.ndarray | Tensor, labels: np.ndarray, sample_ids: Sequence[str], rows: Ints | None = None
 ) -> Split:
     """Make a split of images in memory, fingerprinted by content.
 
@@ -135,15 +134,24 @@ def memory_split(
         rows: of its samples among `pixels`, which are not copied; None: all.
     """
     labels = np.asarray(labels, np.int64)
-    pixels = as_writeable(pixels)
-    contents = (image.tobytes() for image in pixels) if rows is None else (pixels[row].tobytes() for row in rows)
-    digest = fingerprint(sample_ids, labels, contents)
-    return Split(name, MemoryImages(torch.from_numpy(pixels), rows), labels, sample_ids, digest)
+    whole = pixels if isinstance(pixels, Tensor) else to_tensor(pixels)
+    array = whole.numpy()
+    contents = (array[row].tobytes() for row in (range(len(array)) if rows is None else rows))
+    return Split(name, MemoryImages(whole, rows), labels, sample_ids, fingerprint(sample_ids, labels, contents))
 
 
-def as_writeable(pixels: np.ndarray) -> np.ndarray:
-    """The array, or a copy where a tensor can be made only of a copy."""
-    return pixels if pixels.flags.writeable and min(pixels.strides) >= 0 else pixels.copy()
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """A tensor of the same memory, or of a copy where that is read-only or in steps backwards."""
+    return torch.from_numpy(pixels if pixels.flags.writeable and min(pixels.strides) >= 0 else pixels.copy())
+
+
+def as_bytes(image: np.ndarray) -> np.ndarray:
+    """Bytes where all values are bytes divided by 255, as `ToTensor` makes them; these are read back bit for bit."""
+    if not np.issubdtype(image.dtype, np.floating) or not ((image >= 0) & (image <= 1)).all():
+        return image
+    values = np.rint(image * 255).astype(np.uint8)
+    back = values.astype(np.float32) / np.float32(255)
+    return values if image.dtype == np.float32 and np.array_equal(back, image) else image
 
 
 def channel_statistics(pixels: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -2,7 +2,8 @@
 
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from easycoreset.files import write_atomic
 from easycoreset.object_digests import digest_object
 from easycoreset.python_objects import find_object, is_object_spec, keep_object, stored_file
 
+SPLITS = ("train", "test")
 COLUMNS = ("filepath", "label", "split")  # of a DataFrame that lists image files
 
 
@@ -33,8 +35,9 @@ def name_data(value: Any) -> str:
     name = type(value).__name__
     if isinstance(value, Source):
         return keep_object(name, digest_object(_source_facts(value)), value)
-    if hasattr(value, "to_csv") and hasattr(value, "columns"):
-        return _store_manifest(value)
+    frames = value if isinstance(value, tuple | list) and len(value) == 2 else (value,)
+    if all(hasattr(frame, "to_csv") and hasattr(frame, "columns") for frame in frames):
+        return _store_manifest(frames)
     if isinstance(value, tuple | list) and len(value) == 2 and all(map(is_hf_dataset, value)):
         value = dict(zip(("train", "test"), value, strict=True))
     if is_hf_dataset(value):
@@ -79,17 +82,6 @@ def name_test_data(value: Any, trained_on: str = "") -> str:
     return keep_object(f"{type(value).__name__}_test", _digest([data]), {**parts, "test": parts["train"]})
 
 
-def name_images(value: Any) -> str:
-    """Keep images whose labels do not count: arrays or tensors of images alone, or what `name_data` takes.
-
-    Raises:
-        UsageError: as `name_data`.
-    """
-    if getattr(value, "ndim", 0) in (3, 4):
-        value = (value, np.arange(len(value)) % 2)  # a data set has two classes at least
-    return name_test_data(value)
-
-
 def _source_facts(source: Source) -> list[Any]:
     prints = [(name, split.fingerprint) for name, split in source.splits.items()]
     return [prints, list(source.class_names), source.shape, source.mean, source.std, source.augmentation]
@@ -116,22 +108,20 @@ def _encoded_contents(name: str, data: Any) -> Iterator[Any]:
     yield from (encoded[row].getvalue() for row in range(len(encoded)))
 
 
-def _store_manifest(frame: Any) -> str:
-    """Write the image files that a DataFrame lists into a manifest of absolute paths; returns its path."""
-    import os
+def _store_manifest(frames: Sequence[Any]) -> str:
+    """Write the image files that DataFrames list into a manifest of absolute paths.
 
-    missing = [name for name in COLUMNS[:2] if name not in frame.columns]
-    if missing:
-        raise UsageError(
-            f"data: a DataFrame must have the columns filepath and label; it lacks {quote(missing[0])}, and has "
-            f"{', '.join(map(str, frame.columns))}"
-        )
-    names = [name for name in COLUMNS if name in frame.columns]
-    nulls = [name for name in names if frame[name].isna().any()]
-    if nulls:
-        raise UsageError(f"data: column {quote(nulls[0])} of the DataFrame must hold no missing values")
-    rows = [[*map(str, row)] for row in cast(Any, frame[names].to_numpy())]
-    rows = [[os.path.abspath(row[0]), *row[1:]] for row in rows]
+    Args:
+        frames: one, or those of training and test.
+
+    Returns:
+        The path of the manifest.
+    """
+    tables = [_list_images(frame, COLUMNS[: 3 if len(frames) == 1 else 2]) for frame in frames]
+    names, rows = tables[0]
+    if len(frames) == 2:
+        names = COLUMNS
+        rows = [[*row, split] for split, (_, listed) in zip(SPLITS, tables, strict=True) for row in listed]
     file = stored_file(f"images-{_digest(map(repr, rows))[:16]}.csv")
 
     def write(path: Any) -> None:
@@ -141,3 +131,19 @@ def _store_manifest(frame: Any) -> str:
     if not file.exists():
         write_atomic(file, write)
     return str(file)
+
+
+def _list_images(frame: Any, columns: Sequence[str]) -> tuple[Sequence[str], list[list[str]]]:
+    """The columns of a manifest that a DataFrame has, and their rows with absolute paths."""
+    missing = [name for name in COLUMNS[:2] if name not in frame.columns]
+    if missing:
+        raise UsageError(
+            f"data: a DataFrame must have the columns filepath and label; it lacks {quote(missing[0])}, and has "
+            f"{', '.join(map(str, frame.columns))}"
+        )
+    names = [name for name in columns if name in frame.columns]
+    nulls = [name for name in names if frame[name].isna().any()]
+    if nulls:
+        raise UsageError(f"data: column {quote(nulls[0])} of the DataFrame must hold no missing values")
+    rows = [[*map(str, row)] for row in cast(Any, frame[names].to_numpy())]
+    return names, [[os.path.abspath(row[0]), *row[1:]] for row in rows]

@@ -1,6 +1,6 @@
 """Data sets of Python: what a user's `module:function` returns, or objects that are given in place of a name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -8,9 +8,10 @@ import torch
 
 from easycoreset.data.arrays import check_arrays, make_array_source
 from easycoreset.data.huggingface import is_hf_dataset, open_hf
+from easycoreset.data.images import as_bytes
 from easycoreset.data.source import Reading, Source
 from easycoreset.data.split_names import choose_splits
-from easycoreset.errors import UsageError, quote
+from easycoreset.errors import UsageError, quote, require
 from easycoreset.members import load_attribute
 
 ARRAY_PREFIXES = {"train": "x", "test": "x_test"}  # of sample ids, as in an .npz file
@@ -48,6 +49,8 @@ def load_user_data(data: str, reading: Reading) -> Source:
             return result
         if is_hf_dataset(result):
             return open_hf(data, result, reading)
+        size = reading.image_size
+        require(size is None, "image_size", f"left out for data {quote(data)}, whose images have a size", size)
         parts = read_parts(result, data)
     except UsageError:
         raise
@@ -102,10 +105,10 @@ def _read(part: Any, data: str, split: str) -> Part:
     """Images and labels of one split."""
     what = f"data {quote(data)}"
     if is_pair_of_arrays(part):
-        return Part(*check_arrays(what, _array(part[0]), np.asarray(_array(part[1]))), ARRAY_PREFIXES[split])
+        return Part(*check_arrays(what, as_array(part[0]), np.asarray(as_array(part[1]))), ARRAY_PREFIXES[split])
     x, y = _read_items(part, what)
     whole = part
-    while isinstance(whole, torch.utils.data.Subset):
+    while isinstance(whole, torch.utils.data.Subset) and not hasattr(whole, "classes"):
         whole = whole.dataset
     names = getattr(whole, "classes", ())
     names = names if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else ()
@@ -113,10 +116,38 @@ def _read(part: Any, data: str, split: str) -> Part:
 
 
 def _read_items(dataset: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """The items of a map-style data set, stacked; floats that are bytes divided by 255 become these bytes again.
+    """The items (image, label) of a map-style data set, stacked.
 
     Raises:
-        UsageError: it has no length, is no map-style data set of (image, label), or gives other images each time.
+        UsageError: as `read_images`, or its items are no pairs.
+    """
+    labels: list[Any] = []
+
+    def image_of(row: int, item: Any) -> Any:
+        if not isinstance(item, tuple | list) or len(cast("list[Any]", item)) < 2:
+            raise UsageError(f"{what} must have items (image, label); item {row} is {type(item).__name__}")
+        if row == len(labels):
+            labels.append(item[1].item() if hasattr(item[1], "item") else item[1])
+        return item[0]
+
+    return read_images(dataset, what, image_of), np.array(labels)
+
+
+def _first(row: int, item: Any) -> Any:
+    """The image of an item, with or without a label."""
+    return item[0] if isinstance(item, tuple | list) else item
+
+
+def read_images(dataset: Any, what: str, image_of: Callable[[int, Any], Any] = _first) -> np.ndarray:
+    """The images of a map-style data set, stacked; floats that are bytes divided by 255 become these bytes again.
+
+    Args:
+        dataset: the data set.
+        what: what it is, for messages.
+        image_of: gives the image of an item, called with its row and the item.
+
+    Raises:
+        UsageError: it has no length, is no map-style data set, or gives other images each time.
     """
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise UsageError(
@@ -126,38 +157,25 @@ def _read_items(dataset: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
     if not len(dataset):
         raise UsageError(f"{what} is empty")
     images: list[np.ndarray] = []
-    labels: list[Any] = []
     for row in range(len(dataset)):
-        item = dataset[row]
-        if not isinstance(item, tuple | list) or len(cast("list[Any]", item)) < 2:
-            raise UsageError(f"{what} must have items (image, label); item {row} is {type(item).__name__}")
-        image, label = _array(item[0]), item[1]
+        image = as_array(image_of(row, dataset[row]))
         if images and image.shape != images[0].shape:
             raise UsageError(
                 f"{what} must have images of one shape; item 0 is {images[0].shape}, item {row} {image.shape}: resize "
                 "them in its transform"
             )
-        images.append(_as_bytes(image))
-        labels.append(label.item() if hasattr(label, "item") else label)
+        images.append(as_bytes(image))
     few = range(min(8, len(dataset)))
-    if not all(np.array_equal(images[row], _as_bytes(_array(dataset[row][0]))) for row in few):
+    if not all(np.array_equal(images[row], as_bytes(as_array(image_of(row, dataset[row])))) for row in few):
         raise UsageError(
             f"{what} gives another image each time: leave random transforms out (augmentation is an option of training)"
         )
     kinds = {image.dtype for image in images}
     if len(kinds) > 1:  # an image of floats that are not all bytes
-        images = [_array(dataset[row][0]) for row in range(len(dataset))]
-    return np.stack(images), np.array(labels)
+        images = [as_array(image_of(row, dataset[row])) for row in range(len(dataset))]
+    return np.stack(images)
 
 
-def _as_bytes(image: np.ndarray) -> np.ndarray:
-    """Bytes where all values are bytes divided by 255, as `ToTensor` makes them; these are read back bit for bit."""
-    if not np.issubdtype(image.dtype, np.floating) or not ((image >= 0) & (image <= 1)).all():
-        return image
-    values = np.rint(image * 255).astype(np.uint8)
-    back = values.astype(np.float32) / np.float32(255)
-    return values if image.dtype == np.float32 and np.array_equal(back, image) else image
-
-
-def _array(image: Any) -> np.ndarray:
+def as_array(image: Any) -> np.ndarray:
+    """An array of numpy; a tensor's memory is shared where it is on the CPU."""
     return image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)

@@ -5,11 +5,12 @@ from html import escape
 from typing import Any
 
 from easycoreset.documents import DataTable, Emphasized, Section, format_value
+from easycoreset.python_objects import name_briefly
 
 
 def render_fragment(sections: Sequence[Section]) -> str:
     """Render the text, the tables and the images of sections; all text is escaped."""
-    return "\n".join(part for section in sections for part in _parts(section))
+    return name_briefly("\n".join(part for section in sections for part in _parts(section)))
 
 
 def _parts(section: Section) -> Iterator[str]:

@@ -130,9 +130,8 @@ def _check_data(options: EvaluateOptions, source: Source, card: ModelCard) -> No
     require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
     model_classes = len(card.class_names)
     data_classes = len(source.class_names)
-    require(
-        data_classes == model_classes, "data", f"of {model_classes} classes, as the model (--classes)", data_classes
-    )
+    rule = f"of {model_classes} classes, as the model (classes={model_classes} counts those that do not occur)"
+    require(data_classes == model_classes, "data", rule, data_classes)
     diameter = float(np.sqrt(np.prod(card.shape)))
     for eps in options.eps or ():
         require(options.norm == "linf" or eps <= diameter, "eps", f"in [0, {diameter:.1f}] for l2 on such images", eps)

@@ -115,12 +115,12 @@ def check_normalisation(
             prepend_normalisation(model, source.shape[0], mean, std), split, rows, options.samples_per_batch
         )
         gain = normalised_correct.astype(float) - correct
-        significant = gain.mean() > max(0.01, 2 * gain.std() / np.sqrt(len(gain)))
+        significant = gain.mean() > max(0.01, 4 * gain.std() / np.sqrt(len(gain)))
         gains[name] = float(gain.mean()) if significant else 0.0
     best = max(gains, key=lambda name: gains[name])
     message = (
-        f"the model is right on {gains[best]:.1%} more of the clean samples when they are normalised: it was trained "
-        f"on such input; add {best}"
+        f"the model is right on {gains[best]:.1%} more of the clean samples when they are normalised: was it trained "
+        f"on such input? Then add {best}"
     )
     return [Check("input_normalisation", gains[best], gains[best] <= 0, message)]
 

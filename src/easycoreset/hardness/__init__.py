@@ -193,6 +193,12 @@ def load_hardness(specs: Sequence[str], in_training: bool = False) -> list[Hardn
     measures: list[Hardness] = []
     for spec in specs or (CHEAP,):
         members = [load_member("hardness", name, HARDNESS) for name in (HARDNESS if spec == CHEAP else (spec,))]
+        foreign = next((m for m in members if not isinstance(m, Hardness)), None)
+        if foreign is not None:
+            raise UsageError(
+                f"hardness {quote(spec)} must be an object of a class below easycoreset.hardness.Hardness; got "
+                f"{type(foreign).__name__}"
+            )
         possible = [measure for measure in members if in_training or not measure.recorded_only]
         if spec != CHEAP and not possible:
             raise UsageError(f"hardness {quote(spec)} is recorded in training steps only (--mode online)")

@@ -6,7 +6,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, require
 from easycoreset.files import write_atomic
 from easycoreset.models import user_factory
 from easycoreset.models.card import ModelCard
@@ -22,6 +22,8 @@ def store_model(module: nn.Module) -> dict[str, Any]:
 
     One that `train` or `load_model` returned is written with its card, so that nothing is lost of what is known of it.
     """
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"weights must be a path or a module; got {type(module).__name__}")
     network = unwrap(module)
     card: ModelCard | None = getattr(network, CARD, None)
     if card is None:
@@ -44,14 +46,16 @@ def store_trained(module: nn.Module) -> Path:
     folder: Path = store_model(module)["weights"]
     if not folder.is_dir():
         name = type(module).__name__
-        raise UsageError(f"a module must come from train or load_model, so that its classes are known; got {name}")
+        raise UsageError(
+            "weights must be a folder, or a module that train or load_model returned, whose classes are known; got "
+            f"{name}"
+        )
     return folder
 
 
 def store_initial_weights(module: nn.Module) -> str:
     """Write the weights of a module into the temporary folder of this process; returns their path."""
-    if not isinstance(module, nn.Module):
-        raise UsageError(f"init must be pretrained, a path or a module; got {type(module).__name__}")
+    require(isinstance(module, nn.Module), "init", "pretrained, a path or a module", type(module).__name__)
     return str(store_model(module)["weights"])
 
 

@@ -49,7 +49,9 @@ class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions, RunnerOptio
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "adversarial", None if self.adversarial == "none" else self.adversarial)
-        if self.scores is not None and self.scores.is_file():  # of a table that was read from its folder
+        if self.scores is not None and self.scores.is_file():
+            of_run = self.scores.name == "scores.parquet"
+            require(of_run, "scores", "the folder of a scoring run, or its scores.parquet", str(self.scores))
             object.__setattr__(self, "scores", self.scores.parent)
         check_radii(self.eps, "linf")
         require(self.model not in self.others, "others", "other models than model", self.others)

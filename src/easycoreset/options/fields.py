@@ -116,7 +116,13 @@ def accept_options(
             unknown = next((name for name in kwargs if name not in signature.parameters), None)
             if unknown is not None:
                 suggestion = suggest_name(unknown, signature.parameters)
+                if "." in unknown and "vary" in signature.parameters:
+                    suggestion = f"give vary={{{unknown!r}: ...}}"
                 raise TypeError(f"{function.__name__}() has no option {quote(unknown)}: {suggestion}")
+            bound = signature.bind_partial(*args, **kwargs).arguments
+            missing = [p.name for p in signature.parameters.values() if p.default is p.empty and p.name not in bound]
+            if missing:
+                raise TypeError(f"{function.__name__}() needs {' and '.join(f'{name}=' for name in missing)}")
             if temporary_out is None or kwargs.get("out") is not None:
                 return function(options(*args, **kwargs))
             folder = make_temporary_folder(function.__name__)
@@ -144,10 +150,16 @@ def accept_options(
         signature = signature.replace(parameters=typed, return_annotation=inspect.signature(function).return_annotation)
         vars(call)["__signature__"] = signature
         vars(call)["__annotations__"] = {}
-        call.__doc__ = _with_arguments(inspect.cleandoc(function.__doc__ or ""), describe_fields(options))
+        described = {name: _with_given(text, given.get(name)) for name, text in describe_fields(options).items()}
+        call.__doc__ = _with_arguments(inspect.cleandoc(function.__doc__ or ""), described)
         return call
 
     return decorate
+
+
+def _with_given(text: str, given: str | None) -> str:
+    """The description of an option, with what is taken in place of a name or a path."""
+    return text if given is None else f"{text} In Python: {given}."
 
 
 def _with_arguments(text: str, described: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from easycoreset.options.fields import (
     rule,
     validate,
 )
-from easycoreset.options.objects import DATA, INITIAL_WEIGHTS, MEMBER, MODEL, GivenPath, Named, Several
+from easycoreset.options.objects import CLASSES, DATA, INITIAL_WEIGHTS, MEMBER, MODEL, GivenPath, Named, Several
 from easycoreset.options.overlap import require_disjoint
 
 Optimizer = Literal["sgd", "adamw"]
@@ -61,7 +61,7 @@ class ReadingOptions:
     """Side in pixels to which images of files or hf:NAME are resized; default: 64 for files, 224 with a GPU."""
     skip_unreadable: bool = False
     """Leave out unreadable images of a folder or a manifest and list them; without it they are an error."""
-    classes: str | None = None
+    classes: Named | None = field(default=None, metadata=CLASSES)
     """Number of classes, or a file of their names in order (or a model.json); default: the classes that occur."""
 
 
@@ -123,7 +123,7 @@ class TrainingOptions:
     weight_decay: float | None = field(default=None, metadata=FINITE_AT_LEAST_0)
     """Weight decay; default: 0.0005 for sgd, 0.01 for adamw."""
     schedule: Schedule = "auto"
-    """Learning rate schedule; auto is onecycle for standard training and step decay for adversarial training."""
+    """Learning rate schedule; auto is onecycle for the objective standard, and step decay for all others."""
     warmup: float | None = field(default=None, metadata=FINITE_AT_LEAST_0)
     """Epochs in which the learning rate rises to its peak; default: 30% of the epochs for onecycle, else none."""
     augment: Literal["auto", "none", "flip", "crop-flip"] = "auto"

@@ -17,10 +17,12 @@ NAMERS = {  # kind of thing -> function (object) -> the spelling or the path tha
     "member": "easycoreset.options.objects:name_member",
     "scores": "easycoreset.tables.in_memory:store_scores",
     "coreset": "easycoreset.tables.in_memory:store_coreset",
-    "images": "easycoreset.data.in_memory:name_images",
+    "images": "easycoreset.data.unlabelled:name_images",
     "initial weights": "easycoreset.models.stored:store_initial_weights",
     "trained model": "easycoreset.models.stored:store_trained",
     "result": "easycoreset.options.objects:store_result",
+    "folder": "easycoreset.options.objects:find_folder",
+    "classes": "easycoreset.options.objects:name_classes",
 }
 TABLES = (  # of built-in members
     "easycoreset.attacks:ATTACKS",
@@ -46,9 +48,11 @@ GIVEN = {  # kind of thing -> what a signature shows
     "scores": "str | Path | Scores",
     "coreset": "str | Path | Coreset",
     "images": "str | data set | arrays",
-    "initial weights": "str | nn.Module",
+    "initial weights": "str | Path | nn.Module",
     "trained model": "str | Path | nn.Module",
     "result": "str | Path | Scores | Coreset | Audit | Comparison | nn.Module",
+    "folder": "str | Path | Scores | Audit | Comparison",
+    "classes": "int | str",
 }
 
 
@@ -59,7 +63,7 @@ def takes(kind: str) -> dict[str, Any]:
 
 DATA, MODEL, MEMBER, SCORES, CORESET = map(takes, ("data", "model", "member", "scores", "coreset"))
 IMAGES, INITIAL_WEIGHTS, TRAINED_MODEL = map(takes, ("images", "initial weights", "trained model"))
-RESULT = takes("result")
+RESULT, FOLDER, CLASSES = map(takes, ("result", "folder", "classes"))
 
 
 def name_objects(value: Any, metadata: Mapping[str, Any], is_sequence: bool) -> Any:
@@ -120,6 +124,24 @@ def store_result(value: Any) -> Path:
     if kind is None and not hasattr(value, "state_dict"):
         raise UsageError(f"source must be a path or a result: {GIVEN['result']}; got {type(value).__name__}")
     return name_objects(value, takes(kind or "trained model"), False)
+
+
+def find_folder(value: Any) -> Path:
+    """The folder of a result that a command wrote.
+
+    Raises:
+        UsageError: it is no such result.
+    """
+    file = getattr(value, "file", None)  # of scores that were read
+    folder = getattr(value, "out", file.parent if isinstance(file, Path) else None)
+    if not isinstance(folder, Path):
+        raise UsageError(f"out must be a folder that a command wrote, or its result; got {type(value).__name__}")
+    return folder
+
+
+def name_classes(value: Any) -> Any:
+    """The number of classes as text."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def name_member(value: Any) -> Any:

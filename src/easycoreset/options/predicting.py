@@ -1,6 +1,7 @@
 """Options of `predict`."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from easycoreset.errors import require
 from easycoreset.options.groups import ComputeOptions, InferenceOptions
@@ -13,16 +14,27 @@ class PredictOptions(InferenceOptions, ComputeOptions):
 
     data: Named = field(metadata=IMAGES)
     """A folder of images, with or without class folders, or an .npz with x; labels are ignored."""
-    weights: GivenPath = field(metadata=TRAINED_MODEL)
-    """Folder of a model written by `train` or `score`."""
+    weights: GivenPath | None = field(default=None, metadata=TRAINED_MODEL)
+    """Required: folder of a model written by `train` or `score`."""
     model: Named | None = field(default=None, metadata=MODEL)
     """package.module:factory of the model; it is imported only if named here again."""
     raw: bool = False
     """Leave names in labels.csv unchanged; without it, names that look like a formula get a leading '."""
 
     def __post_init__(self) -> None:
-        if hasattr(self.weights, "state_dict"):
-            require(self.model is None, "model", "left out with a module as weights", self.model)
-            object.__setattr__(self, "model", store_network(self.weights).get("model"))
+        network = self.model if self.weights is None else self.weights
+        if hasattr(network, "state_dict"):
+            alone = self.weights is None or self.model is None
+            require(alone, "model", "left out with a module as weights", self.model)
+            options = store_network(network)
+            object.__setattr__(self, "model", options.get("model"))
+            object.__setattr__(self, "weights", options["weights"] if options["weights"].is_dir() else network)
         super().__post_init__()
-        require(self.weights.is_dir(), "weights", "a trained model's folder", str(self.weights))
+        require(self.weights is not None, "weights", "given (--weights)", None)
+        require(self.model_path.is_dir(), "weights", "a trained model's folder", str(self.weights))
+
+    @property
+    def model_path(self) -> Path:
+        """The folder of the model."""
+        assert self.weights is not None  # checked in __post_init__
+        return self.weights

@@ -5,14 +5,14 @@ from typing import Literal
 
 from easycoreset.errors import require
 from easycoreset.options.groups import CommandOptions
-from easycoreset.options.objects import RESULT, GivenPath
+from easycoreset.options.objects import FOLDER, GivenPath
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(CommandOptions):
     """Options of `report`."""
 
-    out: GivenPath = field(metadata=RESULT)
+    out: GivenPath = field(metadata=FOLDER)
     """Folder of results; the report is written into it."""
     format: Literal["html", "markdown", "latex"] = "html"
     """html: one offline page, report.html; markdown: report.md, without figures; latex: report.tex, the tables."""

@@ -19,6 +19,7 @@ from easycoreset.options.objects import MEMBER, GivenPath, Named, Several
 class PipelineOptions(AttackOptions, FractionOptions, SelectionOptions, ModelOptions, ComputeOptions, RunnerOptions):
     """Options of `run`."""
 
+    out: GivenPath = field(metadata=NEUTRAL)
     per_class: bool = True
     """Keep the fraction within each class; --no-per-class keeps it over all classes together, as the paper does."""
     objective: Named = field(default="standard", metadata=MEMBER)

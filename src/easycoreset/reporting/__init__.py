@@ -1,7 +1,7 @@
 """Reports: one document about the contents of a folder, as an offline HTML page, Markdown or LaTeX."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from easycoreset.file_lists import FileList
 from easycoreset.files import write_atomic, write_json
 from easycoreset.options import ReportOptions, accept_options
 from easycoreset.plan_folders import RESULTS
+from easycoreset.python_objects import name_briefly
 from easycoreset.reporting.analysis import describe_analysis
 from easycoreset.reporting.audit import describe_audit
 from easycoreset.reporting.comparison_report import ComparisonResults, describe_comparison
@@ -45,16 +46,18 @@ class Report:
     """A report that was written; a notebook shows the page.
 
     Attributes:
-        path: its file.
+        path: its file, which goes with a result in a temporary folder.
+        text: what it holds.
     """
 
     path: Path
+    text: str = field(repr=False)
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     def _repr_html_(self) -> str:
-        text = escape(self.path.read_text(encoding="utf-8"))
+        text = escape(self.text)
         if self.path.suffix != ".html":
             return f"<pre>{text}</pre>"
         return f'<iframe srcdoc="{text}" title="{escape(self.path.name)}" style="{FRAME_STYLE}"></iframe>'
@@ -71,7 +74,8 @@ def report(options: ReportOptions) -> Report:
         UsageError: the folder holds nothing to report on.
     """
     write_report(options.out, options.format)
-    return Report(options.out / PAGES[options.format])
+    path = options.out / PAGES[options.format]
+    return Report(path, path.read_text(encoding="utf-8"))
 
 
 def write_report(folder: Path, form: str = "html") -> list[Section]:
@@ -91,7 +95,7 @@ def write_report(folder: Path, form: str = "html") -> list[Section]:
     with FileList(folder, LEDGER).active():
         if found is not None:
             write_json(folder / CONTRASTS_FILE, contrasts_record(found.contrasts))
-        text = RENDERERS[form](document)
+        text = name_briefly(RENDERERS[form](document))
         write_atomic(folder / PAGES[form], lambda path: path.write_text(text, encoding="utf-8"))
     return sections
 

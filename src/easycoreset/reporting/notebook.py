@@ -1,5 +1,6 @@
 """Results in a notebook: what their cells show, and plotly figures of them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from easycoreset.documents.fragment import render_fragment
 from easycoreset.documents.plots import COLOURS, axes_layout, escape_plotly_text
 from easycoreset.documents.summaries import count_classes, describe_outcomes, summarise_hardness
 from easycoreset.errors import UsageError
+from easycoreset.python_objects import name_briefly
 from easycoreset.reporting.audit import describe_audit, draw_suspicion
 from easycoreset.reporting.best_epochs import without_best_epochs
 from easycoreset.reporting.comparison_report import describe_comparison
@@ -58,6 +60,14 @@ def show_comparison(comparison: Any) -> str:
     """The verdict and the table of accuracies."""
     found = ComparisonResults(comparison.out)
     return render_fragment([section for section in describe_comparison(found) if section.brief])
+
+
+def show_folder(folder: Path) -> str:
+    """What the report of a folder says in brief."""
+    from easycoreset.reporting import DESCRIBERS
+
+    found = [section for file in DESCRIBERS if (folder / file).exists() for section in DESCRIBERS[file](folder)]
+    return render_fragment([section for section in found if section.brief] or found[:1])
 
 
 def plot_scores(scores: Any, column: str | None = None) -> Any:
@@ -109,7 +119,8 @@ def to_plotly(figure: Figure) -> Any:
     """A figure of plotly, with the caption as its title."""
     import plotly.graph_objects as go
 
-    return go.Figure(data=figure.traces, layout={**figure.layout, "title": {"text": figure.caption}})
+    layout = {**figure.layout, "title": {"text": figure.caption}}
+    return go.Figure(**json.loads(name_briefly(json.dumps({"data": figure.traces, "layout": layout}))))
 
 
 def _counts(coreset: Any) -> tuple[list[str], list[int], list[int]]:

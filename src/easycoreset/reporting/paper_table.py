@@ -1,5 +1,6 @@
 """The results of a comparison as one table for a paper: LaTeX, Markdown or CSV."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from easycoreset.documents.markdown import render_table
 from easycoreset.files import write_new
 from easycoreset.options import ExportOptions
 from easycoreset.plan_folders import CHECKPOINT, read_cell
+from easycoreset.python_objects import name_briefly
 from easycoreset.reporting.contrasts import ComparisonResults
 from easycoreset.reporting.setting_cells import SettingCells
 from easycoreset.spreadsheet import write_csv as fill_csv
@@ -47,6 +49,7 @@ def write_csv(options: ExportOptions) -> None:
     names = list(dict.fromkeys(name for row in flat for name in row))
     spread = [name for name in table.columns if f"{name} mean" in names]
     rows = [{name: row.get(name) for name in names if name not in spread} for row in flat]
+    rows = json.loads(name_briefly(json.dumps(rows)))
     write_new(options.out, lambda path: fill_csv(pa.Table.from_pylist(rows), path, options.raw))
 
 
@@ -141,7 +144,7 @@ def _make(options: ExportOptions) -> DataTable:
 
 
 def _write(options: ExportOptions, render: Any) -> None:
-    text = render(_make(options))
+    text = name_briefly(render(_make(options)))
     write_new(options.out, lambda path: path.write_text(text, encoding="utf-8"))
 
 

@@ -208,7 +208,9 @@ def _finish(
     """Check a method's coreset, add its provenance, and warn of lost classes and unobserved samples."""
     if not isinstance(coreset, Coreset) or len(coreset) != count:
         kept = len(coreset) if isinstance(coreset, Coreset) else type(coreset).__name__
-        raise UsageError(f"method {quote(name)} must return a Coreset of {count} samples; got {kept}")
+        raise UsageError(
+            f"method {quote(name)} must return a Coreset of {count} samples (Coreset.from_order); got {kept}"
+        )
     before, after = coreset.class_counts()
     coreset.provenance.update(
         method=name,

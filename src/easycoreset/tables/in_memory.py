@@ -48,7 +48,10 @@ def store_coreset(value: Any) -> Path:
         UsageError: it is no coreset.
     """
     if not isinstance(value, Coreset):
-        raise UsageError(f"coreset must be a path or a coreset (Coreset); got {type(value).__name__}")
+        raise UsageError(
+            "coreset must be a path or a Coreset (as of Coreset.from_order(indices, scores)); got "
+            f"{type(value).__name__}"
+        )
     file = stored_file(f"coreset-{_digest(value)[:16]}.parquet")
     if not file.exists():
         value.write(file)

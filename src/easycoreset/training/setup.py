@@ -40,6 +40,7 @@ from easycoreset.options import (
     resolve_optimizer,
 )
 from easycoreset.process_group import has_launcher, init_process_group, local_rank
+from easycoreset.python_objects import is_object_spec, name_briefly
 from easycoreset.tables import Coreset, Ints, kept_count
 from easycoreset.tracking import check_tracker
 from easycoreset.training.initial_weights import InitialWeights, model_name_in, read_initial_weights
@@ -164,7 +165,10 @@ def open_for_device(data: str, device: torch.device, reading: dict[str, Any], **
         reading = reading | {"image_size": 64 if device.type == "cpu" else 224}
     source = open_source(data, **reading, **opening)
     for note in source.notes if is_first_use(source) else ():
-        log.info("%s: %s", source.name, note)
+        if is_object_spec(data):  # whose owner did not choose what is said of files
+            warnings.warn(f"data {name_briefly(source.name)}: {note}", EasycoresetWarning, stacklevel=2)
+        else:
+            log.info("%s: %s", source.name, note)
     return source
 
 

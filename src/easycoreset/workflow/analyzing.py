@@ -18,6 +18,7 @@ from easycoreset.options import READING_FIELDS, AnalyzeOptions, accept_options
 from easycoreset.parquet import read_table
 from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
+from easycoreset.python_objects import is_stored
 from easycoreset.records import read_summary
 from easycoreset.scoring import compare_early, scores_file
 from easycoreset.tables import Scores
@@ -139,7 +140,8 @@ class Analysis:
     def _plan_attacked(self) -> dict[str, tuple[Step | External, str]]:
         options = self.options
         if options.attacked:
-            return {str(folder): (_model_folder(folder), read_card(folder).model) for folder in options.attacked}
+            names = {folder: folder.name if is_stored(folder) else str(folder) for folder in options.attacked}
+            return {name: (_model_folder(folder), read_card(folder).model) for folder, name in names.items()}
         names = ("another seed", *options.others[:1])
         return {name: (self.scored[name], name if name in options.others else self.model) for name in names}
 

@@ -18,6 +18,7 @@ from easycoreset.options.evaluating import BEST_FOLDER
 from easycoreset.parquet import to_pandas, write_table
 from easycoreset.plan_folders import RESULTS, STEPS_FOLDER
 from easycoreset.process_group import preserve_rng
+from easycoreset.python_objects import name_briefly
 from easycoreset.reporting.contrasts import ComparisonResults
 from easycoreset.run_folders import SharedFolder, open_plan_folder
 from easycoreset.statistics import Contrast
@@ -65,7 +66,7 @@ class Comparison:
         """The declared contrasts, one per line."""
         cells = len(set(self.results["cell"].to_pylist()))
         declared = [contrast.describe() for contrast in self.contrasts if contrast.declared]
-        return "\n".join([f"Comparison of {cells} cells in {self.out}", *declared])
+        return name_briefly("\n".join([f"Comparison of {cells} cells in {self.out}", *declared]))
 
     def _repr_html_(self) -> str:
         return load_attribute("result", "easycoreset.reporting.notebook:show_comparison")(self)

@@ -9,6 +9,7 @@ from typing import Any
 from easycoreset.console import log
 from easycoreset.errors import UsageError
 from easycoreset.files import write_json
+from easycoreset.members import load_attribute
 from easycoreset.options import ComputeOptions, RunnerOptions
 from easycoreset.plan_folders import STEPS_FOLDER
 from easycoreset.run_folders import open_plan_folder
@@ -21,6 +22,25 @@ from easycoreset.workflow.worker import Machine, delete_damaged
 Steps = Mapping[str, Step]  # name -> step
 
 
+class Summary(dict[str, Any]):
+    """What a plan sums up to, as its file holds it; a notebook shows it in brief.
+
+    Attributes:
+        out: the folder of the plan, from which `report` writes its page.
+    """
+
+    def __init__(self, values: Mapping[str, Any], out: Path) -> None:
+        super().__init__(values)
+        self.out = out
+
+    def __repr__(self) -> str:
+        """Its names, in one line."""
+        return f"summary in {self.out}: {', '.join(self)}"
+
+    def _repr_html_(self) -> str:
+        return load_attribute("result", "easycoreset.reporting.notebook:show_folder")(self.out)
+
+
 def run_plan(
     command: str,
     steps: Steps,
@@ -29,7 +49,7 @@ def run_plan(
     summarise: Callable[[Path], dict[str, Any]],
     on_done: Callable[[Step], Any] = lambda step: None,
     links: Mapping[str, tuple[str, str]] | None = None,
-) -> dict[str, Any] | None:
+) -> Summary | None:
     """Run the steps of a plan that are missing, and write its summary.
 
     Args:
@@ -85,7 +105,7 @@ def run_plan(
         summary = summarise(out)
         write_json(out / summary_file, summary)
         update_record(out, lambda record: record | completion_record(**summary))
-        return summary
+        return Summary(summary, out)
 
 
 def _check_link(out: Path, name: str) -> None:
