@@ -1,0 +1,126 @@
+"""Which labels are probably wrong: a judge's calibration and a matrix of label noise, fitted together by EM."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # of the prior, times the samples of a class
+NOISE = 0.05  # share of wrong labels before any is seen,
+NOISE_SAMPLES = 20  # which counts as that many samples
+FOLDS = 3
+MAX_VALUES = 10**6  # rows times classes to which the model is fitted
+ROWS = (2_000, 20_000)  # to which it is fitted, at least and at most
+ITERATIONS = 60
+SLOPE = 1e-6  # gain of the mean log-likelihood at which EM ends
+FLOOR = 1e-8  # of a probability
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """A model of the labels.
+
+    Attributes:
+        scale: what the judge's log-probabilities are multiplied by; below 1 where it is too confident.
+        shift: [K] what is added to them.
+        transition: [K,K] the probability of each given label (column), given the true one (row).
+    """
+
+    scale: float
+    shift: Floats
+    transition: Floats
+
+    def log_joint(self, log_p: Floats, labels: Ints) -> Floats:
+        """[N,K], the log-probability of each true label together with the given one."""
+        calibrated = log_softmax(self.scale * log_p + self.shift, axis=1)
+        return calibrated + np.log(self.transition[:, labels].T)
+
+    def log_likelihood(self, log_p: Floats, labels: Ints) -> Floats:
+        """[N], the log-probability of each given label."""
+        return np.logaddexp.reduce(self.log_joint(log_p, labels), axis=1)
+
+    def probability_wrong(self, p: npt.NDArray[np.floating], labels: Ints) -> Floats:
+        """[N], the probability that each label is wrong, of a judge's out-of-sample probabilities [N,K]."""
+        joint = self.log_joint(_log(p), labels)
+        right = joint[np.arange(len(labels)), labels] - np.logaddexp.reduce(joint, axis=1)
+        return 1 - np.exp(right)
+
+
+def fit_label_noise(p: npt.NDArray[np.floating], labels: Ints, seed: int = 0) -> LabelNoise:
+    """Fit the model: true labels are drawn from the calibrated judge, given ones from them by the transition matrix.
+
+    The prior pulls the matrix to noise that is uniform over the other classes; its strength is the one whose fit gives
+    left-out samples the highest likelihood. So confusions count where the labels show them, and not otherwise.
+
+    Args:
+        p: [N,K], out-of-sample probabilities of a judge.
+        labels: [N], the given labels.
+        seed: of the samples that are drawn where there are many, and of the folds.
+    """
+    rng = np.random.default_rng(seed)
+    count = int(np.clip(MAX_VALUES // p.shape[1], *ROWS))
+    rows = rng.permutation(len(labels))[:count]
+    log_p, given = _log(p[rows]), labels[rows]
+    fold = np.arange(len(rows)) % FOLDS
+
+    def held_out_likelihood(strength: float) -> float:
+        parts = ((fold != number, fold == number) for number in range(FOLDS))
+        return sum(
+            float(_fit(log_p[fitted], given[fitted], strength).log_likelihood(log_p[rest], given[rest]).sum())
+            for fitted, rest in parts
+        )
+
+    return _fit(log_p, given, max(STRENGTHS, key=held_out_likelihood))
+
+
+def _log(p: npt.NDArray[np.floating]) -> Floats:
+    return np.log(p.astype(np.float64) + FLOOR)
+
+
+def _fit(log_p: Floats, labels: Ints, strength: float) -> LabelNoise:
+    """Fit by EM, with the calibration improved by some steps of L-BFGS in every M step."""
+    n, classes = log_p.shape
+    model = LabelNoise(1.0, np.zeros(classes), _uniform_noise(NOISE, classes))
+    last = -np.inf
+    for _ in range(ITERATIONS):
+        joint = model.log_joint(log_p, labels)
+        total = np.logaddexp.reduce(joint, axis=1)
+        if total.mean() - last < SLOPE:
+            break
+        last = total.mean()
+        true = np.exp(joint - total[:, None])  # [N,K], the probability of each true label
+        counts = np.stack([np.bincount(labels, true[:, k], minlength=classes) for k in range(classes)])
+        wrong = counts.sum() - np.trace(counts)
+        share = (wrong + NOISE * NOISE_SAMPLES) / (n + NOISE_SAMPLES)
+        transition = counts + strength * n / classes * _uniform_noise(share, classes)
+        scale, shift = _calibrate(log_p, true, model.scale, model.shift)
+        model = LabelNoise(scale, shift, transition / transition.sum(1, keepdims=True))
+    return model
+
+
+def _uniform_noise(share: float, classes: int) -> Floats:
+    return np.where(np.eye(classes, dtype=bool), 1 - share, share / (classes - 1))
+
+
+def _calibrate(log_p: Floats, true: Floats, scale: float, shift: Floats) -> tuple[float, Floats]:
+    """Improve scale and shift: the cross-entropy to the true labels, with a unit prior on the shift."""
+    n = len(log_p)
+
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        factor, added = np.exp(theta[0]), theta[1:]
+        log_q = log_softmax(factor * log_p + added, axis=1)
+        error = true - np.exp(log_q)
+        value = -(true * log_q).sum() + 0.5 * (added**2).sum()
+        gradient = np.concatenate([[-factor * (error * log_p).sum()], added - error.sum(0)])
+        return value / n, gradient / n
+
+    theta = minimize(loss, np.concatenate([[np.log(scale)], shift]), jac=True, method="L-BFGS-B", options=STEPS).x
+    return float(np.exp(theta[0])), theta[1:]
+
+
+STEPS = {"maxiter": 10}
