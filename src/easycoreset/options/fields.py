@@ -141,7 +141,7 @@ def accept_options(
             item.name: GIVEN.get(item.metadata.get("takes", "")) for item in dataclasses.fields(cast(Any, options))
         }
         typed = [
-            p.replace(annotation=given[p.name] or hints[p.name])
+            p.replace(annotation=given[p.name] or PATHS.get(hints[p.name], hints[p.name]))
             for p in signature.parameters.values()
             if p.name != "self"
         ]
@@ -171,6 +171,7 @@ def _with_arguments(text: str, described: Mapping[str, str]) -> str:
 
 
 INDENTS: dict[str, Any] = {"initial_indent": "    ", "subsequent_indent": "        "}
+PATHS: dict[Any, str] = {Path: "str | Path", Path | None: "str | Path | None"}  # what a signature shows
 SECTIONS = ("Returns", "Raises")
 
 
