@@ -1,6 +1,7 @@
 """Objects in place of names: the same tables as through files, bit for bit, and clear errors for what does not fit."""
 
 import copy
+import dataclasses
 import json
 import pickle
 import re
@@ -550,6 +551,9 @@ def test_trained_modules_and_results_in_place_of_folders(mine, tmp_path):
         ec.export(5, format="csv", out=tmp_path / "5.csv")
     assert "<iframe" in ec.report(out=ec.audit(data=(x, y), scores=scores))._repr_html_()  # whose folder is gone
     assert ec.report(out=scores).path.parent == scores.file.parent
+    assert (
+        len(scores.plot("aign").layout.images) == 12 and not dataclasses.replace(scores, file=None).plot().layout.images
+    )
     for wrong in (coreset, network, 5):
         with pytest.raises(ec.UsageError, match="out must be a folder"):
             ec.report(out=wrong)

@@ -19,9 +19,11 @@ from easycoreset.reporting.best_epochs import without_best_epochs
 from easycoreset.reporting.comparison_report import describe_comparison
 from easycoreset.reporting.contrasts import ComparisonResults
 from easycoreset.reporting.figures import draw_frontiers
-from easycoreset.reporting.score_report import describe_gallery, draw_histogram, main_column
+from easycoreset.reporting.score_report import describe_gallery, draw_histogram, main_column, open_scored_images
 from easycoreset.statistics import group_results
 
+PLOTTED = 6  # easiest and hardest images above a histogram
+WIDTH = 0.08  # of one of them, as a share of the figure's
 SHOWN = 24  # images of suspect samples
 FRACTIONS = (0.3, 0.5, 0.7)  # whose cuts a histogram marks
 
@@ -71,9 +73,37 @@ def show_folder(folder: Path) -> str:
 
 
 def plot_scores(scores: Any, column: str | None = None) -> Any:
-    """A histogram of a hardness, by default of the first of aign, aign_online and all others."""
+    """A histogram of a hardness, by default of the first of aign, aign_online and all others.
+
+    Above it are the easiest and the hardest images, where the data are at hand.
+    """
     name = main_column(scores) if column is None else column
-    return to_plotly(draw_histogram(scores, name, FRACTIONS))
+    figure = to_plotly(draw_histogram(scores, name, FRACTIONS))
+    images = None if scores.file is None else open_scored_images(scores.file.parent, scores)
+    if images is not None:
+        _add_images(figure, scores[name], images)
+    return figure
+
+
+def _add_images(figure: Any, hardness: Any, images: Any) -> None:
+    """Add the easiest images above the left of a figure, and the hardest above its right."""
+    order = np.argsort(hardness, kind="stable")
+    order = order[np.isfinite(hardness[order])]
+    count = min(PLOTTED, len(order) // 2)
+    figure.update_layout(margin={"t": 190}, height=560)
+    for end, left, rows in (
+        ("easiest", 0.0, order[:count]),
+        ("hardest", 1 - count * WIDTH, order[len(order) - count :]),
+    ):
+        words = {"text": end, "x": left, "y": 1.22, "xanchor": "left", "yanchor": "bottom"}
+        figure.add_annotation(**words, xref="paper", yref="paper", showarrow=False)
+        for position, row in enumerate(rows.tolist()):
+            try:
+                source = images(row)
+            except Exception:  # an unreadable image raises almost anything
+                continue
+            place = {"x": left + position * WIDTH, "y": 1.03, "sizex": 0.9 * WIDTH, "sizey": 0.18, "yanchor": "bottom"}
+            figure.add_layout_image(source=source, xref="paper", yref="paper", **place)
 
 
 def plot_coreset(coreset: Any) -> Any:

@@ -125,9 +125,7 @@ def draw_class_boxes(scores: Scores, name: str) -> Figure:
 
 def describe_gallery(folder: Path, scores: Scores, name: str) -> Section:
     """The easiest and the hardest samples of each class, with their ids; unreadable images are listed."""
-    record = read_record(folder / "run.json") if (folder / "run.json").exists() else {}
-    fingerprint = str(scores.provenance.get("fingerprint", ""))
-    images = open_images(record, scores.provenance.get("split", "train"), scores.sample_ids, scores.labels, fingerprint)
+    images = open_scored_images(folder, scores)
     if images is None:
         return Section("Easiest and hardest", ["There are no images: the data set was moved, removed or changed."])
     order = np.argsort(scores[name], kind="stable")
@@ -149,6 +147,13 @@ def describe_gallery(folder: Path, scores: Scores, name: str) -> Section:
     if len(scores.class_names) > CLASSES:
         text += f" Shown are the first {CLASSES} of {len(scores.class_names)} classes."
     return Section("Easiest and hardest", [text], bullets=unreadable, galleries=galleries)
+
+
+def open_scored_images(folder: Path, scores: Scores) -> Any:
+    """A function from a row of the scores of a folder to a data URL; None where their images are not at hand."""
+    record = read_record(folder / "run.json") if (folder / "run.json").exists() else {}
+    fingerprint = str(scores.provenance.get("fingerprint", ""))
+    return open_images(record, scores.provenance.get("split", "train"), scores.sample_ids, scores.labels, fingerprint)
 
 
 def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[str], labels: Ints, known: str) -> Any:
@@ -175,7 +180,9 @@ def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[st
     from easycoreset.data import open_source
 
     try:
-        split = open_source(data, image_size=size if needs_image_size(data) else None).splits[split_name]
+        split = open_source(data, image_size=size if needs_image_size(data) or data in kept_objects() else None).splits[
+            split_name
+        ]
     except Exception as error:  # the data may be removed, moved or damaged
         log.info("no images: %s", error)
         return None
