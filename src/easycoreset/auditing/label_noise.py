@@ -18,7 +18,7 @@ MAX_VALUES = 10**6  # rows times classes to which the model is fitted
 ROWS = (2_000, 20_000)  # to which it is fitted, at least and at most
 ITERATIONS = 60
 SLOPE = 1e-6  # gain of the mean log-likelihood at which EM ends
-FLOOR = 1e-8  # of a probability
+FLOOR = 1e-12  # of a probability; a higher one cuts what a judge that is too confident says
 
 
 @dataclass(frozen=True)
