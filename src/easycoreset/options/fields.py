@@ -109,20 +109,7 @@ def accept_options(
     def decorate(function: Callable[[O], R]) -> Callable[P, R]:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if len(args) > sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature.parameters.values()):
-                required = [p.name for p in signature.parameters.values() if p.default is p.empty]
-                names = ", ".join(f"{name}=..." for name in required)
-                raise TypeError(f"{function.__name__}() takes its options by name, as in {function.__name__}({names})")
-            unknown = next((name for name in kwargs if name not in signature.parameters), None)
-            if unknown is not None:
-                suggestion = suggest_name(unknown, signature.parameters)
-                if "." in unknown and "vary" in signature.parameters:
-                    suggestion = f"give vary={{{unknown!r}: ...}}"
-                raise TypeError(f"{function.__name__}() has no option {quote(unknown)}: {suggestion}")
-            bound = signature.bind_partial(*args, **kwargs).arguments
-            missing = [p.name for p in signature.parameters.values() if p.default is p.empty and p.name not in bound]
-            if missing:
-                raise TypeError(f"{function.__name__}() needs {' and '.join(f'{name}=' for name in missing)}")
+            _check_arguments(function.__name__, signature, args, kwargs)
             if temporary_out is None or kwargs.get("out") is not None:
                 return function(options(*args, **kwargs))
             folder = make_temporary_folder(function.__name__)
@@ -131,7 +118,7 @@ def accept_options(
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            with contextlib.suppress(TypeError):  # a dictionary, which has all that it needs; the folder goes at exit
+            with contextlib.suppress(TypeError):  # None where the time was up; the folder goes at exit
                 weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
             return result
 
@@ -155,6 +142,28 @@ def accept_options(
         return call
 
     return decorate
+
+
+def _check_arguments(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Refuse options that are given by position, unknown or missing.
+
+    Raises:
+        TypeError: as for any function, with what to do.
+    """
+    if len(args) > sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature.parameters.values()):
+        required = [p.name for p in signature.parameters.values() if p.default is p.empty]
+        names = ", ".join(f"{key}=..." for key in required)
+        raise TypeError(f"{name}() takes its options by name, as in {name}({names})")
+    unknown = next((key for key in kwargs if key not in signature.parameters), None)
+    if unknown is not None:
+        suggestion = suggest_name(unknown, signature.parameters)
+        if "." in unknown and "vary" in signature.parameters:
+            suggestion = f"give vary={{{unknown!r}: ...}}"
+        raise TypeError(f"{name}() has no option {quote(unknown)}: {suggestion}")
+    bound = signature.bind_partial(*args, **kwargs).arguments
+    missing = [p.name for p in signature.parameters.values() if p.default is p.empty and p.name not in bound]
+    if missing:
+        raise TypeError(f"{name}() needs {' and '.join(f'{key}=' for key in missing)}")
 
 
 def _with_given(text: str, given: str | None) -> str:
