@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from easycoreset.errors import EasycoresetWarning, RunError, UsageError
     from easycoreset.evaluation import Evaluation, evaluate
     from easycoreset.exporting import export
+    from easycoreset.exporting.cleaning import clean
     from easycoreset.hardness.exact import input_gradient_norms
     from easycoreset.models.saved import load_model
     from easycoreset.predicting import predict
@@ -47,6 +48,7 @@ _MODULES = {
     "attack": "attacks.crafting",
     "audit": "auditing",
     "choose": "selection",
+    "clean": "exporting.cleaning",
     "compare": "workflow.comparing",
     "evaluate": "evaluation",
     "export": "exporting",
@@ -78,6 +80,7 @@ __all__ = [
     "attack",
     "audit",
     "choose",
+    "clean",
     "compare",
     "evaluate",
     "export",

@@ -66,20 +66,49 @@ def decode_image(path: EncodedImage, size: int | None, white: int | None = None)
     Raises:
         Exception: of almost any type, if the file is damaged; a ValueError if it is too large.
     """
+    if size is not None:
+        return np.array(ImageOps.fit(_decode(path, size, white), (size, size), Image.Resampling.BILINEAR))
     with open_image(path) as image:
-        pixels = image.width * image.height
-        white = (declared_white(image, path) if is_16_bit(image.mode) else None) or white or 65535
-        if pixels <= LARGE_PIXELS:
-            if size is not None:
-                image.draft(None, (2 * size, 2 * size))  # a JPEG is decoded at a fraction of its size
-            with _large_lock if pixels > COSTLY_PIXELS and image.mode not in PLAIN_MODES else contextlib.nullcontext():
-                rgb = to_rgb(image, white)
-        else:
+        if image.width * image.height > LARGE_PIXELS:
             with _large_lock:
-                if size is None:
-                    return _decode_large(image, white)
-                rgb = to_rgb(_shrink(image, size), white)
-    return np.array(rgb if size is None else ImageOps.fit(rgb, (size, size), Image.Resampling.BILINEAR))
+                return _decode_large(image, _white_in(image, path, white))
+    return np.array(_decode(path, None, white))
+
+
+def decode_reduced(path: EncodedImage, side: int, white: int | None = None) -> Image.Image:
+    """Decode a whole image, whose shorter side then has at most `side` pixels, as `decode_image` does otherwise."""
+    rgb = _decode(path, side, white)
+    scale = side / min(rgb.size)
+    if scale >= 1:
+        return rgb
+    width, height = (max(1, round(length * scale)) for length in rgb.size)
+    return rgb.resize((width, height), Image.Resampling.BOX)
+
+
+def read_size(path: EncodedImage) -> tuple[int, int]:
+    """Width and height of an image, rotated by its EXIF orientation, from its header alone."""
+    with open_image(path) as image:
+        width, height = image.size
+        return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
+
+
+def _white_in(image: Image.Image, path: EncodedImage, white: int | None) -> int:
+    """The white value of an image of 16 bits: that of its file, or else the given one."""
+    return (declared_white(image, path) if is_16_bit(image.mode) else None) or white or 65535
+
+
+def _decode(path: EncodedImage, size: int | None, white: int | None) -> Image.Image:
+    """An image in RGB, rotated; with `size` it may be reduced, to at least twice that on its shorter side."""
+    with open_image(path) as image:
+        white = _white_in(image, path, white)
+        pixels = image.width * image.height
+        if pixels > LARGE_PIXELS and size is not None:
+            with _large_lock:
+                return to_rgb(_shrink(image, size), white)
+        if size is not None:
+            image.draft(None, (2 * size, 2 * size))  # a JPEG is decoded at a fraction of its size
+        with _large_lock if pixels > COSTLY_PIXELS and image.mode not in PLAIN_MODES else contextlib.nullcontext():
+            return to_rgb(image, white)
 
 
 def find_white_value(files: Sequence[EncodedImage]) -> int | None:

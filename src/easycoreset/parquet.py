@@ -62,7 +62,7 @@ def write_table(table: pa.Table, path: Path, before: Callable[[Path], object] = 
 
 
 def read_table(path: Path, needs: dict[str, str]) -> pa.Table:
-    """Read a Parquet file with the columns `needs`, name -> integer, number, bool or text, with `?` to allow nulls.
+    """Read a Parquet file with the columns `needs`, name -> a type of `KINDS`, with `?` to allow nulls.
 
     Raises:
         UsageError: the file is missing, not Parquet, truncated, or has another schema.
@@ -143,6 +143,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 KINDS = {"integer": pa.types.is_integer, "bool": pa.types.is_boolean, "number": _is_number, "text": _is_text}
+KINDS |= {"binary": pa.types.is_binary}
 
 
 def integer_column(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:

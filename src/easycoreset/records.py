@@ -46,17 +46,21 @@ BASE = {
 }
 CUT = {"k": int, "precision": float, "recall": float}
 AUDIT = {
-    "samples": int,
+    "samples": {str: int},
     "by": str,
-    "suspect_by": str,
-    "likely_mislabelled": Nullable(int),
-    "duplicates": int,
+    "issues": {str: {str: int}},
+    "likely_mislabelled": int,
     "duplicates_with_another_label": int,
-    "also_in_test": int,
-    "split": str,
     "unreadable": [str],
-    "not_audited?": {str: int},
-    "models?": int,
+    "judge": {
+        "kind": {"folds", "epochs", "features"},
+        "accuracy": float,
+        "accuracy_per_class": {str: Nullable(float)},
+        "weak_classes": [str],
+        "scale": float,
+        "expected_wrong": float,
+        "expected_precision": Nullable(float),
+    },
     "noise?": {"wrong": int, "columns": {str: [CUT]}},
 }
 PLANNED = dict.fromkeys(("method", "against", "data", "objective"), str) | {

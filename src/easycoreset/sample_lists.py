@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from easycoreset.arrays import list_npz, open_npy, read_npz
+from easycoreset.decisions import is_decisions, read_decisions
 from easycoreset.errors import UsageError, quote, shorten
 
 INDICES = ("index", "idx", "indices", "kept")
@@ -23,7 +24,8 @@ def read_list_file(path: Path, option: str, size: int) -> list[Any]:
     """Read the indices or sample ids that a file lists, or the indices where its mask is true.
 
     Args:
-        path: .npy or .npz (one array, or one with a usual name), .json (a list), or text: one value per line, or values
+        path: .npy or .npz (one array, or one with a usual name), .json (a list, or decisions of an audit's page, of
+            which those count that leave a training sample out), or text: one value per line, or values
             separated by commas, semicolons, tabs or blanks, with comments after #, with or without a header. In a
             table with several columns, the column with a usual name is read.
         option: the option and the file, for messages.
@@ -47,6 +49,8 @@ def read_list_file(path: Path, option: str, size: int) -> list[Any]:
         raise
     except Exception as error:  # a damaged file raises almost anything
         raise UsageError(f"{option}: not a list of indices or ids: {shorten(str(error))}") from None
+    if is_decisions(content):
+        return [one.sample_id for one in read_decisions(path) if one.leave_out and one.part == "train"]
     if not isinstance(content, list):
         raise UsageError(f"{option}: not a list of indices or ids: not a JSON list")
     values = cast("list[Any]", content)

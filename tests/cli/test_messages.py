@@ -22,7 +22,8 @@ LINES = {
         ("score", "--dat", "digits", "--out", "x"),
         ["--data ", "--dat ", "--data?"],
     ),
-    "a folder by itself": (("run", "photos"), ["--data photos?"]),
+    "a folder that is not there": (("run", "photos"), ["'photos'"]),
+    "a folder by itself": (("score", "photos"), ["--data photos?"]),
     "empty out": (("score", "--data", "digits", "--epochs", "1", "--out", ""), [": out ", "''"]),
     "empty coreset": (
         ("train", "--data", "digits", "--updates", "1", "--out", "x", "--coreset", ""),
@@ -92,7 +93,7 @@ def test_audit_and_select_take_a_runs_folder_alike(tmp_path, cli, scored):
     for place in (scored, scored / "scores.parquet"):
         ran = cli("select", "--scores", place, "--fraction", 0.5, "--method", "random", "--out", tmp_path / "c.parquet")
         assert ran.code == 0, ran.err
-        ran = cli("audit", "--data", "digits", "--scores", place, "--out", tmp_path / f"a-{place.name}")
+        ran = cli("audit", "--data", "digits", "--scores", place, "--epochs", 1, "--out", tmp_path / f"a-{place.name}")
         assert ran.code == 0, ran.err
     ran = cli("select", "--scores", tmp_path, "--fraction", 0.5, "--out", tmp_path / "d.parquet")
     assert ran.code == 2 and named(ran.err, tmp_path, "scores.parquet")

@@ -78,7 +78,7 @@ def test_a_missing_label_is_named(tmp_path, kind):
 
 
 def test_empty_classes_change_no_verdict(tmp_path, digits):
-    """719 digits of four classes: the same suspects whatever their labels are multiplied by."""
+    """719 digits of four classes: the same labels are called wrong whatever their numbers are multiplied by."""
     split = digits.splits["train"]
     rows = np.flatnonzero(split.labels < 4)
     x = split.images.pixels[rows].numpy()
@@ -89,7 +89,7 @@ def test_empty_classes_change_no_verdict(tmp_path, digits):
         data = str(tmp_path / f"{factor}.npz")
         np.savez(data, x=x, y=y * factor)
         score(data=data, epochs=3, model="digits-cnn", out=tmp_path / f"s{factor}")
-        table = audit(data=data, scores=tmp_path / f"s{factor}", out=tmp_path / f"a{factor}").table
+        table = audit(data=data, scores=tmp_path / f"s{factor}", judge="epochs", out=tmp_path / f"a{factor}").table
         found.add(tuple(table["likely_mislabelled"].to_pylist()))
     assert len(found) == 1 and sum(found.pop()) > 10
 

@@ -347,7 +347,7 @@ class TestCleanlab:
     def test_an_audit_speaks_for_itself(self, scored, tmp_path):
         import pyarrow.parquet as pq
 
-        found = audit(data="digits", scores=scored, out=tmp_path / "a").table
+        found = audit(data="digits", scores=scored, judge="epochs", out=tmp_path / "a").table
         export(tmp_path / "a", format="cleanlab", out=tmp_path / "i.csv")
         table = pd.read_csv(tmp_path / "i.csv")
         for ours, theirs in (
@@ -362,12 +362,6 @@ class TestCleanlab:
         assert list(pd.read_csv(tmp_path / "a.csv")) == found.column_names
         with pytest.raises(UsageError, match=r"source.*\baudit\b"):
             export(tmp_path / "a", format="hf", out=tmp_path / "no")
-        bare = tmp_path / "bare"
-        bare.mkdir()
-        (bare / "scores.parquet").write_bytes((scored / "scores.parquet").read_bytes())
-        found = audit(data="digits", scores=bare, out=tmp_path / "b").table
-        with pytest.raises(UsageError, match=r"source: .*\baudit\b.*\bmodel\b"):
-            export(tmp_path / "b", format="cleanlab", out=tmp_path / "no.csv")
         pq.write_table(found.drop_columns(["pred"]), tmp_path / "audit.parquet")
         with pytest.raises(UsageError, match=r"source.*\bpred\b.*cleanlab"):
             export(tmp_path / "audit.parquet", format="cleanlab", out=tmp_path / "no.csv")

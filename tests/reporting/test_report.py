@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +11,7 @@ from PIL import Image
 
 from easycoreset import UsageError, evaluate, report, score
 from easycoreset.documents import Document, Figure, Section
-from easycoreset.documents.page import render_page, to_script_json
+from easycoreset.documents.page import figure_json, render_page
 from easycoreset.documents.plots import eps_layout
 from support.messages import FEW_SAMPLES, named
 
@@ -209,7 +208,7 @@ def test_hostile_names_stay_text(tmp_path, show):
 
 def test_json_inside_a_script_cannot_end_it():
     figure = Figure(EVIL, [{"type": "bar", "x": [EVIL, "]]>", "<!--", "\u2028"], "y": [1, 2, 3, 4]}])
-    inside = to_script_json(figure)
+    inside = figure_json(figure)
     assert not set("<>&\u2028") & set(inside) and json.loads(inside)["data"][0]["x"][0] == EVIL
     html = render_page(Document(EVIL, [Section(EVIL, [EVIL], bullets=[EVIL], figures=[figure], code=EVIL)]))
     assert EVIL not in html.replace("<script>", "<script>", 1).split("</style>")[1].split('<script>\n"use strict"')[
@@ -271,41 +270,3 @@ def test_the_verdict_comes_first_and_the_command_last(grid):
     cells = len(list((grid / "steps").glob("train-*")))
     assert cells == 28 and html.count(f" {cells} cells (") == 1  # its steps are far too small
     assert "steps, margin" not in html  # one sentence for all cells
-
-
-@browser_test
-@pytest.mark.slow
-def test_ticking_writes_the_list_by_keyboard_alone(tmp_path, show, scored):
-    from easycoreset import audit, select
-
-    audit(data="digits", scores=scored, out=tmp_path / "audit")
-    report(out=tmp_path / "audit")
-    table = pq.read_table(tmp_path / "audit" / "audit.parquet")
-    page = show(tmp_path / "audit" / "report.html")
-    boxes = page.locator("input[data-index]")
-    assert boxes.count() >= 10 * 8 and page.locator(".ticked output").inner_text() == "0 ticked"
-    assert page.locator(".write").is_disabled()
-    wanted = []
-    for _ in range(400):  # Tab through the page to the first images, and tick three of them
-        page.keyboard.press("Tab")
-        index = page.evaluate("document.activeElement.dataset.index")
-        if index is not None and int(index) not in wanted and len(wanted) < 3:
-            page.keyboard.press("Space")
-            wanted.append(int(index))
-        if len(wanted) == 3 and page.evaluate("document.activeElement.className") == "write":
-            break
-    assert page.locator(".ticked output").inner_text() == "3 ticked"
-    with page.expect_download() as download:
-        page.keyboard.press("Enter")
-    text = Path(download.value.path()).read_text()
-    ids = [table["sample_id"][index].as_py() for index in sorted(wanted)]
-    assert json.loads(text) == ids and download.value.suggested_filename == "ticked.json"
-    (tmp_path / "ticked.json").write_text(text)
-    kept = select(
-        scores=scored / "scores.parquet", fraction=1, exclude=tmp_path / "ticked.json", out=tmp_path / "c.parquet"
-    )
-    assert np.flatnonzero(~kept.keep).tolist() == sorted(wanted)
-    same = [b for b in range(boxes.count()) if int(boxes.nth(b).get_attribute("data-index")) in wanted]
-    assert all(boxes.nth(b).is_checked() for b in same) and len(table) == 1438
-    page.locator(".clear").click()
-    assert page.locator("input[data-index]:checked").count() == 0

@@ -158,7 +158,7 @@ class TestTheTerminal:
                 "--out",
                 hostile / "run" / "coreset.parquet",
             ],
-            ["audit", *data, "--scores", hostile / "run", "--out", hostile / "audit"],
+            ["audit", *data, "--scores", hostile / "run", "--epochs", 1, "--out", hostile / "audit"],
             ["predict", "--data", hostile / "inbox", "--weights", hostile / "run", "--out", hostile / "labels"],
             [
                 "export",

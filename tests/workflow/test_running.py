@@ -73,9 +73,14 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
         )
     assert page.count(" points clean (") == 2 and "samples of each class" in page
     assert [row["after"] for row in found["classes"]] == after.tolist()
-    for title in ("Effect of the coreset", "Audit", "Hardness", "Easiest and hardest", "Evaluation"):
+    for title in ("Effect of the coreset", "What was found", "Hardness", "Easiest and hardest", "Evaluation"):
         assert title in page
-    assert 'type="checkbox"' in page and pq.read_table(tmp_path / "run" / "audit" / "audit.parquet").num_rows == 320
+    pictures = (tmp_path / "run" / "audit" / "report.html").read_text()
+    assert (
+        'class="review"' in pictures
+        and 'class="review"' not in page
+        and pq.read_table(tmp_path / "run" / "audit" / "audit.parquet").num_rows == 320
+    )
     again = cli(*flags, "--out", tmp_path / "run")
     assert again.code == 0 and named(again.err, "nothing is missing", "9 steps") and "step: " not in again.err
     (tmp_path / "wrong.txt").write_text("1\n5\n")
@@ -201,7 +206,7 @@ def test_an_audit_of_data_that_changed(photos, tmp_path):
     ids = pq.read_table(tmp_path / "scores" / "scores.parquet")["sample_id"].to_pylist()
     for name in ids[:3]:
         (folder / name).unlink()
-    options = {"data": str(folder), "image_size": 32, "scores": tmp_path / "scores"}
+    options = {"data": str(folder), "image_size": 32, "scores": tmp_path / "scores", "epochs": 1}
     with pytest.raises(UsageError, match=rf"\b{len(ids)}\b.*\b{len(ids) - 3}\b"):
         audit(**options, out=tmp_path / "x")
     table = audit(**options, allow_subset=True, out=tmp_path / "audit").table

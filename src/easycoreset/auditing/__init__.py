@@ -1,104 +1,202 @@
-"""The audit: a data set's hardest samples, likely wrong labels, and duplicates. Nothing is deleted."""
+"""The audit: wrong labels, copies, leaks between the parts and odd pictures of a data set. Nothing is deleted."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-import torch.nn.functional as F
 
-from easycoreset.auditing.duplicates import find_duplicates
+from easycoreset.auditing.duplicates import Copies, find_copies, hash_images
+from easycoreset.auditing.issue_pictures import tabulate_pictures
+from easycoreset.auditing.issues import DOUBTFUL, LABEL, SEEN, IssueTable, Part, count_kinds
+from easycoreset.auditing.judging import JUDGING, Judgement, JudgePlan, find_models, judge, plan_judge
+from easycoreset.auditing.label_issues import LabelIssues, find_label_issues
 from easycoreset.auditing.noise import measure_noise
+from easycoreset.auditing.oddness import find_odd
+from easycoreset.auditing.picture_quality import find_quality_issues
+from easycoreset.auditing.pictures import join_facts, look_at_pictures
+from easycoreset.auditing.ranks import rank_hardest_first
 from easycoreset.auditing.result import Audit
-from easycoreset.auditing.suspects import has_threshold, rank_hardest_first, suspicion
 from easycoreset.console import log
-from easycoreset.data import Split
-from easycoreset.devices import PASS_BATCH, pass_batch_size
+from easycoreset.data import Source, Split, cached_sources, has_image_files
+from easycoreset.data.content_hashes import find_training_samples
+from easycoreset.data.unscored import unscored_table
+from easycoreset.devices import PASS_BATCH
 from easycoreset.errors import UsageError, quote, suggest_name
-from easycoreset.models.modes import frozen
-from easycoreset.models.saved import load_model
+from easycoreset.models.card import read_card
 from easycoreset.options import AuditOptions, accept_options, options_json
 from easycoreset.parquet import read_table, with_provenance, write_table
 from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
-from easycoreset.progress import progress
 from easycoreset.records import read_summary
 from easycoreset.run_folders import open_run_folder
 from easycoreset.selection.published import read_sample_list
 from easycoreset.tables import Scores
 from easycoreset.tables.matching import match_scores, require_same_data
 from easycoreset.tables.scores import find_scores
-from easycoreset.training.setup import match_image_size, open_data, options_record, set_threads, to_device
+from easycoreset.training.setup import match_image_size, open_data, options_record, set_threads
 
 __all__ = ["Audit", "audit"]
 
-MAX_MODELS = 8  # models of scored epochs over which predictions are averaged, at most
+TABLE, ISSUES, PICTURES = "audit.parquet", "issues.parquet", "pictures.parquet"
+JUDGE_LOSS = "judge_loss"  # the column that ranks samples where there are no scores
+DOUBTFUL_LABELS = 50  # labels that are not called wrong, but are the next that are worth a look
+BY = ("aign", "aign_online", "grad_norm_online")  # columns that rank samples, the first that there is
 
 
 @accept_options(AuditOptions, temporary_out="audit")
 @preserve_rng()
+@cached_sources()
 def audit(options: AuditOptions) -> Audit:
-    """Audit the samples of a split, and write `audit.parquet` and `run.json` to `out`.
+    """Look for wrong labels, copies, leaks and odd pictures; write `issues.parquet`, `audit.parquet` and `run.json`.
 
-    One row per sample: `index, sample_id, label, label_name, pred, pred_name, probability, self_confidence` (from the
-    mean probabilities of up to 8 models of the scored epochs, if the run kept them), the hardness that ranks it,
-    `rank` (0 is the hardest) and `rank_in_class`, `suspicion` and `likely_mislabelled`, `duplicate_of` (the first
-    sample with the same image) and `in_test` (the image is in the test split too).
+    `issues.parquet` has a row for each kind of issue of each picture, of the training and of the test part: `kind`,
+    `part`, `index, sample_id, label_name`, its `score` in [0, 1] (of a label the probability that it is wrong), the
+    `suggestion` of another label, and the picture that it equals (`other_part, other_index`, `group`).
+    `pictures.parquet` has a row for each of these pictures, with a `thumbnail` and a `digest` of its content.
+
+    `audit.parquet` has a row for each training sample: `index, sample_id, label, label_name`, what the judge says
+    (`pred, pred_name, probability, self_confidence`), the hardness that ranks it, `rank` (0 is the hardest) and
+    `rank_in_class`, `suspicion` (the probability that the label is wrong), `likely_mislabelled`, `duplicate_of` (the
+    sample that it is a copy of) and `in_test` (the test part has it too).
 
     Returns:
-        The table, the counts and the folder.
+        The tables, the counts and the folder.
 
     Raises:
         UsageError: the scores are of other data, or lack a column.
     """
-    file = find_scores(options.scores)
-    scores = Scores.read(file)
-    options = match_image_size(options, scores.provenance, f"scores {file}")
+    scores, file = None, None
+    if options.scores is not None:
+        file = find_scores(options.scores)
+        scores = Scores.read(file)
+        options = match_image_size(options, scores.provenance, f"scores {file}")
+    if not has_image_files(options.data):
+        options = replace(options, skip_unreadable=False)
     device, source = open_data(options)
-    split = source.splits[str(scores.provenance.get("split", "train"))]
-    if options.allow_subset:
-        scores = match_scores(scores, split, source.class_names, f"scores {file}")
-    else:
-        require_same_data(scores, split, f"scores {file}")
-    by = choose_column(scores, options.by, ("aign", "aign_online", "grad_norm_online"), "by")
-    suspect_by = choose_column(
-        scores, options.suspect_by, ("loss", "loss_online", "aum", "aum_online", by), "suspect_by"
-    )
-    wrong = None if options.wrong is None else read_sample_list("wrong", options.wrong, scores).keep
-    identity = options_json(options, neutral=False) | {
-        "by": by,
-        "suspect_by": suspect_by,
-        "fingerprint": split.fingerprint,
-        "scores": sha256_of_file(file)[:16],
-    }
-    identity["wrong"] = None if options.wrong is None else sha256_of_file(options.wrong)[:16]
-    with open_run_folder(
-        options.out, "audit", identity, overwrite=options.overwrite, output_names=("audit.parquet",)
-    ) as run:
+    scored = unscored_table(source) if scores is None else _match(scores, source, options)
+    by = JUDGE_LOSS if scores is None else choose_column(scored, options.by, BY, "by")
+    wrong = None if options.wrong is None else read_sample_list("wrong", options.wrong, scored).keep
+    plan = plan_judge(options, source, [] if file is None else find_models(file.parent), device)
+    identity = _identity(options, source, plan) | {"by": by}
+    outputs = (TABLE, ISSUES, PICTURES, JUDGING)
+    with open_run_folder(options.out, "audit", identity, overwrite=options.overwrite, output_names=outputs) as run:
         if run.done:
             log.info("%s is finished already", options.out)
-            table = read_table(run.path / "audit.parquet", {"index": "integer"})
-            return Audit(table=table, summary=read_summary(run.path / "run.json"), out=options.out)
-        set_threads(options.threads, str(scores.provenance.get("model", "")), device)
-        models = find_models(file.parent)
-        p = predict_probabilities(options, models, split, device)
-        duplicate_of, in_test = find_duplicates(split, source.splits.get("test"), PASS_BATCH)
-        table = tabulate(scores, p, by, suspect_by, duplicate_of, in_test)
-        held_out = {name: len(part) for name, part in source.splits.items() if name != split.name}
-        summary: dict[str, Any] = {
-            "split": split.name,
-            "models": len(models),
-            "not_audited": held_out,
-            "unreadable": list(source.unreadable),
-        }
+            return Audit(
+                table=read_table(run.path / TABLE, {"index": "integer"}),
+                issues=read_table(run.path / ISSUES, {"kind": "text"}),
+                summary=read_summary(run.path / "run.json"),
+                out=options.out,
+            )
+        parts = [Part(split, 0) for name, split in source.splits.items() if name == "train" and len(split)]
+        parts += [Part(split, len(parts[0].split)) for name, split in source.splits.items() if name == "test"]
+        copies, quality = _look(options, parts)
+        groups = np.where(copies.group >= 0, copies.group, -1 - np.arange(len(copies.group)))[parts[0].rows]
+        set_threads(options.threads, str(scored.provenance.get("model", "")), device)
+        judgement = judge(plan, options, source, groups, run.path, device)
+        found = _judge_labels(judgement, parts)
+        issues = _collect(options, source, parts, copies, quality, judgement, found)
+        table = tabulate(scored, judgement, found["train"], by, copies, parts)
+        summary = summarise(source, by, issues, table, judgement, found["train"])
         if wrong is not None:
-            summary["noise"] = measure_noise(scores, wrong, p)
-        write_table(with_provenance(table, {"class_names": list(scores.class_names)}), run.path / "audit.parquet")
-        summary = summarise(table, by, suspect_by) | summary
+            summary["noise"] = measure_noise(_rankings(scored, table, by), scored.labels, wrong, judgement.p["train"])
+        provenance = {"class_names": list(source.class_names), "fingerprint": source.splits["train"].fingerprint}
+        pictures = tabulate_pictures(issues, options.data, source)
+        for name, content in ((TABLE, table), (ISSUES, issues), (PICTURES, pictures)):
+            write_table(with_provenance(content, provenance), run.path / name)
         run.finish(summary=summary, given=options_record(options))
-        return Audit(table=table, summary=summary, out=options.out)
+        return Audit(table=table, issues=issues, summary=summary, out=options.out)
+
+
+def _match(scores: Scores, source: Source, options: AuditOptions) -> Scores:
+    """The scores of the training part as it is now.
+
+    Raises:
+        UsageError: they are of other data, or of the test part.
+    """
+    split = source.splits["train"]
+    if scores.provenance.get("split", "train") != "train":
+        raise UsageError("scores must be those of the training part; the test part is audited with it")
+    if options.allow_subset:
+        return match_scores(scores, split, source.class_names, f"scores {options.scores}")
+    require_same_data(scores, split, f"scores {options.scores}")
+    return scores
+
+
+def _identity(options: AuditOptions, source: Source, plan: JudgePlan) -> dict[str, Any]:
+    """All that determines the result: the options, the data, the judge, and the files that are read."""
+    files = {"scores": None if options.scores is None else find_scores(options.scores)}
+    files |= {"wrong": options.wrong, "features": options.features}
+    digests = {name: None if path is None else sha256_of_file(path)[:16] for name, path in files.items()}
+    fingerprints = {"fingerprint": source.splits["train"].fingerprint}
+    if "test" in source.splits:
+        fingerprints["test_fingerprint"] = source.splits["test"].fingerprint
+    return options_json(options, neutral=False) | digests | fingerprints | plan.identity()
+
+
+def _look(options: AuditOptions, parts: list[Part]) -> tuple[Copies, dict[str, Any]]:
+    """The copies among all pictures, and their quality."""
+    facts = join_facts([look_at_pictures(options.data, part.split) for part in parts])
+    digests = [digest for part in parts for digest in hash_images(part.split, PASS_BATCH)]
+    names = [name for part in parts for name in part.split.sample_ids]
+    is_test = [part.split.name == "test" for part in parts for _ in range(len(part.split))]
+    return find_copies(facts, digests, names, is_test), find_quality_issues(facts)
+
+
+def _judge_labels(judgement: Judgement, parts: list[Part]) -> dict[str, LabelIssues]:
+    """Part -> what is known of its labels; the test part's are judged by the noise of the training part.
+
+    A judge that was trained on the training part believes itself more there, so the test part then has its own noise.
+    """
+    found: dict[str, LabelIssues] = {}
+    for part in parts:
+        name = part.split.name
+        if name in judgement.p:
+            noise = found["train"].noise if "train" in found and judgement.out_of_sample else None
+            found[name] = find_label_issues(judgement.p[name], part.split.labels, noise)
+    return found
+
+
+def _collect(
+    options: AuditOptions,
+    source: Source,
+    parts: list[Part],
+    copies: Copies,
+    quality: dict[str, Any],
+    judgement: Judgement,
+    found: dict[str, LabelIssues],
+) -> pa.Table:
+    """The table of issues."""
+    issues = IssueTable(source, parts)
+    issues.add_copies(copies)
+    issues.add_unreadable(source.unreadable)
+    for part in parts:
+        name = part.split.name
+        for kind, (score, named) in quality.items():
+            issues.add_named(kind, part, score[part.rows], named[part.rows])
+        if name in judgement.oddness:
+            issues.add_named("odd one out", part, *find_odd(judgement.oddness[name]))
+        if (seen := _seen_in_training(options, part.split)) is not None:
+            issues.add_named(SEEN, part, np.ones(len(part.split)), seen)
+        if name in found:
+            labels, p = found[name], judgement.p[name]
+            order = np.argsort(-labels.suspicion, kind="stable")
+            called = [row for row in order.tolist() if labels.likely[row]]
+            unlike = p.argmax(1) != part.split.labels
+            next_ones = [row for row in order.tolist() if unlike[row] and not labels.likely[row]][:DOUBTFUL_LABELS]
+            issues.add_labels(LABEL, part, called, labels.suspicion, p)
+            issues.add_labels(DOUBTFUL, part, next_ones, labels.suspicion, p)
+    return issues.table()
+
+
+def _seen_in_training(options: AuditOptions, split: Split) -> Any:
+    """Which test pictures the model of `init` was trained on, by its record; None where that is not known."""
+    if split.name != "test" or options.init is None or not (Path(options.init) / "model.json").is_file():
+        return None
+    trained = read_card(Path(options.init)).trained_on
+    return None if trained is None else find_training_samples(split, np.arange(len(split)), trained)
 
 
 def choose_column(scores: Scores, name: str | None, defaults: tuple[str, ...], option: str) -> str:
@@ -114,93 +212,88 @@ def choose_column(scores: Scores, name: str | None, defaults: tuple[str, ...], o
     return present[0]
 
 
-def find_models(folder: Path) -> list[Path]:
-    """Find up to `MAX_MODELS` checkpoints, evenly spread over the scored epochs, or else the finished model."""
-    checkpoints = sorted(card.parent for card in (folder / "checkpoints").glob("*/model.json"))
-    if checkpoints:
-        return [
-            checkpoints[position]
-            for position in np.unique(np.linspace(0, len(checkpoints) - 1, MAX_MODELS).round().astype(int))
-        ]
-    return [folder] if (folder / "model.json").exists() else []
-
-
-def predict_probabilities(
-    options: AuditOptions, folders: Sequence[Path], split: Split, device: torch.device
-) -> np.ndarray | None:
-    """[N, classes], the models' mean probabilities on clean samples; None without a model.
-
-    A finished model has memorised its training labels, including wrong ones; models of earlier epochs have not.
-    """
-    if not folders:
-        log.info("no model beside the scores: nothing is predicted")
-        return None
-    rows = np.arange(len(split), dtype=np.int64)
-    mean_p = np.zeros((0, 0), np.float32)
-    with progress("predicting", len(split) * len(folders)) as bar, torch.no_grad():
-        size = pass_batch_size(options.batch_size, device, next(split.batches(rows[:1], 1)).x.shape[1:])
-        for folder in folders:
-            model = to_device(load_model(folder, options.model), device)
-            with frozen(model):
-                for batch in split.batches(rows, size, device):
-                    p = F.softmax(model(batch.x).float(), 1).cpu().numpy()
-                    mean_p = mean_p if len(mean_p) else np.zeros((len(split), p.shape[1]), np.float32)
-                    mean_p[batch.index.cpu().numpy()] += p / len(folders)
-                    bar.advance(len(batch.index))
-    return mean_p
-
-
 def tabulate(
-    scores: Scores, p: np.ndarray | None, by: str, suspect_by: str, duplicate_of: np.ndarray, in_test: np.ndarray
+    scores: Scores,
+    judgement: Judgement,
+    found: LabelIssues,
+    by: str,
+    copies: Copies,
+    parts: list[Part],
 ) -> pa.Table:
-    """Build the table, one row per sample; unknown values are null."""
+    """Build the table of the training part, one row per sample; unknown values are null."""
     names = list(scores.class_names)
     n = len(scores)
     rows = np.arange(n, dtype=np.int64)
-    values = suspicion(scores[suspect_by], suspect_by, len(names))
-    rank = rank_hardest_first(scores[by])
-    rank_in_class = rank_hardest_first(scores[by], scores.labels)
-    columns: dict[str, Any] = {
-        "index": rows,
-        "sample_id": pa.array(scores.sample_ids, pa.string()),
-        "label": scores.labels,
-        "label_name": pa.array([names[k] for k in scores.labels], pa.string()),
-    }
-    pred = None if p is None else p.argmax(1)
-    columns |= {
-        "pred": pa.nulls(n, pa.int64()) if pred is None else pred,
-        "pred_name": pa.nulls(n, pa.string()) if pred is None else pa.array([names[k] for k in pred]),
-        "probability": pa.nulls(n, pa.float32()) if p is None else p.max(1),
-        "self_confidence": pa.nulls(n, pa.float32()) if p is None else p[rows, scores.labels],
-        by: scores[by],
-        "rank": rank,
-        "rank_in_class": rank_in_class,
-        suspect_by: scores[suspect_by],
-        "suspicion": values,
-        "likely_mislabelled": values > 0 if has_threshold(suspect_by) else pa.nulls(n, pa.bool_()),
-        "duplicate_of": pa.array(duplicate_of, mask=duplicate_of < 0),
-        "in_test": in_test,
-    }
-    return pa.table(columns)
+    p = judgement.p["train"]
+    pred = p.argmax(1)
+    self_confidence = p[rows, scores.labels].astype(np.float32)
+    loss = -np.log(np.maximum(self_confidence, np.float32(1e-12)))
+    hardness = loss if by == JUDGE_LOSS else scores[by]
+    original = copies.original[parts[0].rows]
+    return pa.table(
+        {
+            "index": rows,
+            "sample_id": pa.array(scores.sample_ids, pa.string()),
+            "label": scores.labels,
+            "label_name": pa.array([names[k] for k in scores.labels], pa.string()),
+            "pred": pred,
+            "pred_name": pa.array([names[k] for k in pred], pa.string()),
+            "probability": p.max(1).astype(np.float32),
+            "self_confidence": self_confidence,
+            by: hardness,
+            "rank": rank_hardest_first(hardness),
+            "rank_in_class": rank_hardest_first(hardness, scores.labels),
+            "suspicion": found.suspicion.astype(np.float32),
+            "likely_mislabelled": found.likely,
+            "duplicate_of": pa.array(original, mask=(original < 0) | (original >= n)),
+            "in_test": original >= n,
+        }
+    )
 
 
-def _count_true(values: pa.ChunkedArray) -> int | None:
-    """Count the true values; None if all are unknown."""
-    return None if values.null_count == len(values) else sum(values.to_pylist())
-
-
-def summarise(table: pa.Table, by: str, suspect_by: str) -> dict[str, Any]:
-    """Count what the audit found."""
+def summarise(
+    source: Source,
+    by: str,
+    issues: pa.Table,
+    table: pa.Table,
+    judgement: Judgement,
+    found: LabelIssues,
+) -> dict[str, Any]:
+    """Count what the audit found, and say how far the judge of the labels can be believed."""
     label = table["label"].to_numpy()
-    duplicate_of = table["duplicate_of"].to_numpy(zero_copy_only=False)
-    duplicates = np.flatnonzero(~np.isnan(duplicate_of.astype(float)))
-    originals = duplicate_of[duplicates].astype(np.int64)
-    return {
-        "samples": table.num_rows,
+    duplicate_of = table["duplicate_of"].to_numpy(zero_copy_only=False).astype(float)
+    duplicates = np.flatnonzero(~np.isnan(duplicate_of))
+    summary: dict[str, Any] = {
+        "samples": {name: len(split) for name, split in source.splits.items()},
         "by": by,
-        "suspect_by": suspect_by,
-        "likely_mislabelled": _count_true(table["likely_mislabelled"]),
-        "duplicates": len(duplicates),
-        "duplicates_with_another_label": int(np.sum(label[duplicates] != label[originals])),
-        "also_in_test": int(np.sum(table["in_test"].to_numpy(zero_copy_only=False))),
+        "issues": count_kinds(issues),
+        "likely_mislabelled": int(found.likely.sum()),
+        "duplicates_with_another_label": int(
+            np.sum(label[duplicates] != label[duplicate_of[duplicates].astype(np.int64)])
+        ),
+        "unreadable": list(source.unreadable),
     }
+    summary["judge"] = describe_judge(judgement, found, list(source.class_names), table["label"].to_numpy())
+    return summary
+
+
+def describe_judge(judgement: Judgement, found: LabelIssues, names: list[str], labels: Any) -> dict[str, Any]:
+    """How the judge was made, and how far it can be believed: its held-out accuracy, overall and per class."""
+    called = found.suspicion[found.likely]
+    accuracies = [None if np.isnan(value) else float(value) for value in found.accuracy]
+    return {
+        "kind": judgement.kind,
+        **judgement.facts,
+        "accuracy": float(np.mean(judgement.p["train"].argmax(1) == labels)),
+        "accuracy_per_class": dict(zip(names, accuracies, strict=True)),
+        "weak_classes": [name for name, weak in zip(names, found.weak, strict=True) if weak],
+        "scale": found.noise.scale,
+        "expected_wrong": float(found.suspicion.sum()),
+        "expected_precision": float(called.mean()) if len(called) else None,
+    }
+
+
+def _rankings(scores: Scores, table: pa.Table, by: str) -> dict[str, Any]:
+    """The columns by which wrong labels may be looked for."""
+    own = {name: table[name].to_numpy() for name in {by, "suspicion"} if table[name].null_count == 0}
+    return {**scores.columns, **own}

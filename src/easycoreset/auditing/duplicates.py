@@ -1,38 +1,139 @@
-"""Exact duplicates of images, by the hash of their pixels."""
+"""Pictures that are there more than once: exact copies, near copies, and copies in the other part."""
 
 import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from easycoreset.auditing.pictures import PictureFacts
 from easycoreset.data import Split
 from easycoreset.progress import progress
 
+Ints = npt.NDArray[np.int64]
 
-def find_duplicates(
-    split: Split, test: Split | None, batch_size: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """For each sample, the first one with the same pixels (-1: itself), and whether the test split has it too.
+MAX_DISTANCE = 8  # of the 64 bits of the perceptual hash, in which near copies differ
+DISTANCE = 0.07  # of near copies, 1 minus the correlation of their grey thumbnails, at most,
+NEAREST_SHARE = 0.25  # and in relation to the median distance of a picture to its nearest
+SAMPLED = (1_000, 10_000)  # pictures of which the nearest is looked for, and among which
+CHUNK = 512  # pictures that are compared with all others at a time
+LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif")
+COPY_NAME = re.compile(
+    r"(?:[\s_(-]|^)(?:copy|copie|copia|kopie|kopia|duplicate|副本|コピー)(?:[\s_-]*\(?\d+\)?|\))?$|\(\d+\)$"
+    r"|^(?:copy of|kopie von|copie de|copia de)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Groups of copies among N pictures.
+
+    Attributes:
+        group: [N] number of the group, -1 for a picture that is there once.
+        original: [N] the picture of the group that stays; -1 for itself, and for a picture that is there once.
+        similarity: [N] correlation with the original, 1 for an exact copy; 0 where there is none.
+        exact: [N] whether the pixels equal the original's.
+    """
+
+    group: Ints
+    original: Ints
+    similarity: npt.NDArray[np.float64]
+    exact: npt.NDArray[np.bool_]
+
+
+def find_copies(facts: PictureFacts, digests: Sequence[bytes], names: Sequence[str], is_test: Sequence[bool]) -> Copies:
+    """Find exact and near copies among the pictures of all parts together.
+
+    Of a group the one stays whose name is not a copy's, of the largest picture, in a format without loss, and with the
+    shortest name; a picture of the test part stays before all others.
 
     Args:
-        split: the samples.
-        test: the part that should not share them; None, or the same split: not compared.
-        batch_size: images a batch.
+        facts: of all pictures.
+        digests: [N] hashes of their pixels, as the model gets them.
+        names: [N] their sample ids.
+        is_test: [N] whether they are of the test part.
     """
-    first_rows: dict[bytes, int] = {}
-    digests = hash_images(split, batch_size)
-    duplicate_of = np.full(len(digests), -1, np.int64)
-    for row, digest in enumerate(digests):
-        first_row = first_rows.setdefault(digest, row)
-        duplicate_of[row] = first_row if first_row != row else -1
-    test_digests = set() if test is None or test.name == split.name else set(hash_images(test, batch_size))
-    return duplicate_of, np.array([digest in test_digests for digest in digests], bool)
+    count = len(digests)
+    numbers = np.unique(np.array(digests, dtype="S16"), return_inverse=True)[1] if count else np.empty(0, np.int64)
+    first_of = np.full(count, -1, np.int64)
+    first_of[numbers[::-1]] = np.arange(count)[::-1]
+    exact_pairs = np.stack([first_of[numbers], np.arange(count)], 1)
+    pairs = np.concatenate([exact_pairs, find_similar_pairs(facts)])
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    component = connected_components(graph, directed=False)[1]
+    sizes = np.bincount(component, minlength=1)
+    group = np.full(count, -1, np.int64)
+    original = np.full(count, -1, np.int64)
+    members = np.flatnonzero(sizes[component] > 1)
+    by_component: dict[int, list[int]] = {}
+    for row in members.tolist():
+        by_component.setdefault(int(component[row]), []).append(row)
+    for number, rows in enumerate(by_component.values()):
+        kept = min(rows, key=lambda row: _copy_order(facts, names[row], row, is_test[row]))
+        group[rows] = number
+        original[rows] = kept
+        original[kept] = -1
+    thumbnails = facts.thumbnail.astype(np.float64)
+    similarity = np.where(original >= 0, np.sum(thumbnails * thumbnails[original], 1).clip(0, 1), 0.0)
+    exact = (original >= 0) & (numbers == numbers[original])
+    return Copies(group, original, np.where(exact, 1.0, similarity), exact)
+
+
+def _copy_order(facts: PictureFacts, name: str, row: int, is_test: bool) -> tuple[object, ...]:
+    path = PurePath(name)
+    pixels = int(facts.width[row]) * int(facts.height[row])
+    return not is_test, is_copy_name(path.stem), -pixels, path.suffix.lower() in LOSSY, len(path.name), row
+
+
+def is_copy_name(stem: str) -> bool:
+    """Whether a file's name without its suffix says that it is a copy.
+
+    >>> [is_copy_name(name) for name in ("cat copy", "cat (1)", "Copy of cat", "cat - Kopie (2)", "copycat", "IMG_1")]
+    [True, True, True, True, False, False]
+    """
+    return COPY_NAME.search(stem) is not None
+
+
+def find_similar_pairs(facts: PictureFacts) -> Ints:
+    """[P, 2] pairs of pictures of like perceptual hashes and thumbnails; pictures of one colour are in none.
+
+    Where all pictures are alike, as digits are, near copies must be more so.
+    """
+    hashes = facts.hash
+    thumbnails = facts.thumbnail.astype(np.float32)
+    similar = 1 - min(DISTANCE, NEAREST_SHARE * _median_nearest(thumbnails))
+    found: list[Ints] = []
+    with progress("comparing pictures", len(hashes)) as bar:
+        for start in range(0, len(hashes), CHUNK):
+            chunk = hashes[start : start + CHUNK]
+            distance = np.bitwise_count(chunk[:, None] ^ hashes[None, start:])
+            first, second = (rows + start for rows in np.nonzero(distance <= MAX_DISTANCE))
+            first, second = first[first < second], second[first < second]
+            alike = np.einsum("nd,nd->n", thumbnails[first], thumbnails[second]) >= similar
+            found.append(np.stack([first[alike], second[alike]], 1))
+            bar.advance(len(chunk))
+    return np.concatenate(found) if found else np.empty((0, 2), np.int64)
+
+
+def _median_nearest(thumbnails: npt.NDArray[np.float32]) -> float:
+    """The median distance of a picture to its nearest other."""
+    rows = np.random.default_rng(0).permutation(len(thumbnails))[: SAMPLED[1]]
+    count = min(SAMPLED[0], len(rows))
+    correlation = thumbnails[rows[:count]] @ thumbnails[rows].T
+    correlation[np.arange(count), np.arange(count)] = -1
+    return float(np.median(1 - correlation.max(1))) if len(rows) > 1 else 0.0
 
 
 def hash_images(split: Split, batch_size: int) -> list[bytes]:
     """Hash every image of a split, as the model gets it."""
     digests: list[bytes] = []
-    with progress(f"looking for duplicates in {split.name}", len(split)) as bar:
+    with progress(f"looking for copies in {split.name}", len(split)) as bar:
         for batch in split.batches(np.arange(len(split), dtype=np.int64), batch_size):
             pixels = batch.x.permute(0, 2, 3, 1).contiguous().numpy()
             digests += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]

@@ -13,6 +13,7 @@ Ints = npt.NDArray[np.int64]
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # of the prior, times the samples of a class
 NOISE = 0.05  # share of wrong labels before any is seen,
 NOISE_SAMPLES = 20  # which counts as that many samples
+CLEAR = 3.0  # standard errors by which a likelihood must be lower
 FOLDS = 3
 MAX_VALUES = 10**6  # rows times classes to which the model is fitted
 ROWS = (2_000, 20_000)  # to which it is fitted, at least and at most
@@ -54,8 +55,9 @@ class LabelNoise:
 def fit_label_noise(p: npt.NDArray[np.floating], labels: Ints, seed: int = 0) -> LabelNoise:
     """Fit the model: true labels are drawn from the calibrated judge, given ones from them by the transition matrix.
 
-    The prior pulls the matrix to noise that is uniform over the other classes; its strength is the one whose fit gives
-    left-out samples the highest likelihood. So confusions count where the labels show them, and not otherwise.
+    The prior pulls the matrix to noise that is uniform over the other classes. It is the strongest one whose likelihood
+    of left-out samples is not clearly lower than that of the best: a judge that confuses two classes looks as if their
+    labels were confused, so that confusions of the labels are believed only where the labels show them clearly.
 
     Args:
         p: [N,K], out-of-sample probabilities of a judge.
@@ -68,14 +70,18 @@ def fit_label_noise(p: npt.NDArray[np.floating], labels: Ints, seed: int = 0) ->
     log_p, given = _log(p[rows]), labels[rows]
     fold = np.arange(len(rows)) % FOLDS
 
-    def held_out_likelihood(strength: float) -> float:
-        parts = ((fold != number, fold == number) for number in range(FOLDS))
-        return sum(
-            float(_fit(log_p[fitted], given[fitted], strength).log_likelihood(log_p[rest], given[rest]).sum())
-            for fitted, rest in parts
-        )
+    def held_out_likelihood(strength: float) -> Floats:
+        likelihood = np.zeros(len(rows))
+        for number in range(FOLDS):
+            fitted, rest = fold != number, fold == number
+            likelihood[rest] = _fit(log_p[fitted], given[fitted], strength).log_likelihood(log_p[rest], given[rest])
+        return likelihood
 
-    return _fit(log_p, given, max(STRENGTHS, key=held_out_likelihood))
+    likelihoods = {strength: held_out_likelihood(strength) for strength in STRENGTHS}
+    best = max(likelihoods.values(), key=np.sum)
+    lacks = {strength: best - values for strength, values in likelihoods.items()}
+    strengths = [s for s, lack in lacks.items() if lack.sum() <= CLEAR * lack.std() * len(rows) ** 0.5]
+    return _fit(log_p, given, max(strengths))
 
 
 def _log(p: npt.NDArray[np.floating]) -> Floats:

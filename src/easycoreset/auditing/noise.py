@@ -1,27 +1,33 @@
 """How well each hardness finds labels known to be wrong, compared with confident learning if it is installed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from easycoreset.console import log
-from easycoreset.tables import Scores
 from easycoreset.tables.agreement import argsort_easiest_first
 
 CUTS = (0.5, 1.0, 2.0)  # times the number of wrong labels
 
 
-def measure_noise(scores: Scores, wrong: npt.NDArray[np.bool_], p: np.ndarray | None) -> dict[str, Any]:
+def measure_noise(
+    columns: Mapping[str, npt.NDArray[np.floating]],
+    labels: npt.NDArray[np.int64],
+    wrong: npt.NDArray[np.bool_],
+    p: np.ndarray,
+) -> dict[str, Any]:
     """Precision and recall of the k hardest, at half, once and twice the number of wrong labels.
 
     Args:
-        scores: their columns are compared.
+        columns: name -> [N] values that are compared.
+        labels: [N] the given labels.
         wrong: [N] which labels are known to be wrong.
-        p: [N, classes] probabilities for cleanlab, of a model that was trained on these samples; None without it.
+        p: [N, classes] the judge's probabilities, which cleanlab is given too.
     """
-    rankings = {name: np.where(np.isfinite(v), v, -np.inf) for name, v in scores.columns.items()}
-    if p is not None and (quality := cleanlab_quality(scores.labels, p)) is not None:
+    rankings = {name: np.where(np.isfinite(v), v, -np.inf) for name, v in columns.items()}
+    if (quality := cleanlab_quality(labels, p)) is not None:
         rankings["cleanlab"] = -quality
     total = int(wrong.sum())
     result: dict[str, Any] = {"wrong": total, "share": total / len(wrong), "columns": {}}

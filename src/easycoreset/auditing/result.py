@@ -15,33 +15,32 @@ class Audit:
     """The result of an audit.
 
     Attributes:
-        table: one row per sample, as in `audit.parquet`.
-        summary: how many samples are likely mislabelled, there twice, in the test split too, and by which columns.
+        table: one row per training sample, as in `audit.parquet`.
+        issues: one row for each kind of issue of each picture, as in `issues.parquet`.
+        summary: how many issues there are of each kind, and how far the judge of the labels can be believed.
         out: the folder of the audit, from which `report` writes its page.
     """
 
     table: pa.Table
+    issues: pa.Table
     summary: dict[str, Any]
     out: Path
 
     def __len__(self) -> int:
-        """The number of samples."""
+        """The number of training samples."""
         return self.table.num_rows
 
     def __repr__(self) -> str:
         """The counts, in one line."""
-        found = self.summary
-        suspects = "an unknown number" if found["likely_mislabelled"] is None else found["likely_mislabelled"]
-        return (
-            f"Audit of {len(self)} samples: {suspects} likely mislabelled, {found['duplicates']} duplicates, "
-            f"{found['also_in_test']} also in the test split"
-        )
+        counts = {kind: sum(parts.values()) for kind, parts in self.summary["issues"].items()}
+        said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        return f"Audit of {sum(self.summary['samples'].values())} pictures: {said or 'no issue'}"
 
     def _repr_html_(self) -> str:
         return load_attribute("result", "easycoreset.reporting.notebook:show_audit")(self)
 
     def plot(self) -> Any:
-        """A plotly figure: the column that flags likely wrong labels, and which samples it flags."""
+        """A plotly figure: the probability that a label is wrong, and which labels are called so."""
         return load_attribute("result", "easycoreset.reporting.notebook:plot_audit")(self)
 
     def to_pandas(self) -> Any:

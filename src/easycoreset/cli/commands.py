@@ -13,6 +13,7 @@ from easycoreset.errors import RunError
 from easycoreset.options import (
     AnalyzeOptions,
     AuditOptions,
+    CleanOptions,
     CompareOptions,
     EvaluateOptions,
     ExportOptions,
@@ -172,6 +173,18 @@ def audit(options: Annotated[AuditOptions, Flat]) -> None:
     run_audit(**vars(options))
     value = read_record(options.out / "run.json") | {"folder": str(options.out)}
     show(value, write_report(options.out), options.out / "report.html")
+
+
+@app.command
+def clean(options: Annotated[CleanOptions, Flat]) -> None:
+    """Write a data set as it was decided on an audit's page; the data set itself is not changed."""
+    from easycoreset.exporting.cleaning import RECORD_NAME, clean_summary
+    from easycoreset.exporting.cleaning import clean as run_cleaning
+
+    out = run_cleaning(**vars(options))
+    file = out / RECORD_NAME if out.is_dir() else out.with_suffix(f".{RECORD_NAME}")
+    record = read_record(file)
+    show({**record, "out": str(out)}, clean_summary(record), out)
 
 
 @app.command

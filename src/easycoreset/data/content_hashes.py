@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from easycoreset.data.images import MemoryImages, as_bytes
 from easycoreset.data.source import Ints, Source, Split
+from easycoreset.data_specs import has_image_files, image_file_paths
 
 DIGEST_SIZE = 8  # bytes per hash
 
@@ -27,6 +28,20 @@ def hash_images(split: Split, rows: Ints | None = None) -> list[bytes] | None:
         hashlib.blake2b(as_bytes(images.image(row).numpy()).tobytes(), digest_size=DIGEST_SIZE).digest()
         for row in order
     ]
+
+
+def content_digest(data: str, split: Split, row: int) -> str:
+    """16 hex digits that name the content of one image: of its file where `data` has image files, else of its pixels.
+
+    Raises:
+        OSError: the file is gone or cannot be read.
+    """
+    if has_image_files(data):
+        content = image_file_paths(data, [split.sample_ids[row]])[0].read_bytes()
+    else:
+        pixels = next(split.batches(np.array([row], np.int64), 1)).x[0].permute(1, 2, 0).contiguous().numpy()
+        content = as_bytes(pixels).tobytes()
+    return hashlib.blake2b(content, digest_size=DIGEST_SIZE).hexdigest()
 
 
 def find_leaked(source: Source) -> npt.NDArray[np.bool_] | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from easycoreset.console import format_percent
+from easycoreset.documents.review import Review
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,10 @@ class DataTable:
 
 @dataclass(frozen=True)
 class SampleImage:
-    """The image of a sample as a data URL, empty where it cannot be shown; `index` where it can be ticked."""
+    """The image of a sample as a data URL."""
 
     url: str
     caption: str
-    index: int | None = None
-    sample_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Section:
         figures: plots, on the page alone.
         tables: tables.
         galleries: title -> images, on the page alone.
-        tickable_galleries: title -> images that can be ticked, on the page alone.
+        review: pictures to decide on, on the page alone.
         code: text of commands and options.
         collapsed: whether the page shows it on request only.
         brief: whether the terminal shows it.
@@ -74,7 +73,7 @@ class Section:
     figures: Sequence[Figure] = ()
     tables: Sequence[DataTable] = ()
     galleries: dict[str, Sequence[SampleImage]] = field(default_factory=dict)
-    tickable_galleries: dict[str, list[SampleImage]] = field(default_factory=dict)
+    review: Review | None = None
     code: str = ""
     collapsed: bool = False
     brief: bool = False

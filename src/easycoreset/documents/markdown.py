@@ -17,7 +17,7 @@ def render_markdown(document: Document) -> str:
 
 
 def _has_pictures(section: Section) -> bool:
-    return bool(section.figures or section.galleries or section.tickable_galleries)
+    return bool(section.figures or section.galleries or section.review)
 
 
 def _parts(section: Section) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """The page: a document rendered into one HTML file that needs no network."""
 
-import json
 import math
 from typing import Any
 
@@ -8,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from easycoreset.documents import Document, Figure, format_value, sort_key
+from easycoreset.documents.review import review_json, script_json
 
 
 def render_page(document: Document) -> str:
@@ -19,7 +19,8 @@ def render_page(document: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure_json"] = to_script_json
+    environment.filters["figure_json"] = figure_json
+    environment.filters["review_json"] = review_json
     environment.filters["cell"] = format_value
     environment.filters["sort_key"] = sort_key
     library = ""
@@ -30,12 +31,9 @@ def render_page(document: Document) -> str:
     return environment.get_template("page.html").render(document=document, library=library)
 
 
-def to_script_json(figure: Figure) -> Markup:
-    """A figure as JSON that is safe inside <script>: no character of it can end the element."""
-    text = json.dumps(_nan_to_null({"data": figure.traces, "layout": figure.layout}), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+def figure_json(figure: Figure) -> Markup:
+    """A figure as JSON for plotly."""
+    return script_json(_nan_to_null({"data": figure.traces, "layout": figure.layout}))
 
 
 def _nan_to_null(value: Any) -> Any:

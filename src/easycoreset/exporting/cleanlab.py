@@ -18,8 +18,8 @@ AUDIT_COLUMNS = ("sample_id", "label", "pred", "self_confidence", "likely_mislab
 COLUMN_KINDS = {
     "sample_id": "text",
     "label": "integer",
-    "pred": "integer?",
-    "self_confidence": "number?",
+    "pred": "integer",
+    "self_confidence": "number",
     "likely_mislabelled": "bool",
 }
 QUALITY_COLUMNS = ("label_quality", "label_score")  # the names in CleanLearning and in Datalab
@@ -51,15 +51,13 @@ def find_audit_issues(audit: pa.Table) -> pa.Table:
     """The suspects of `easycoreset audit`; the quality is the model's probability of the given label.
 
     Raises:
-        UsageError: the table is not an audit, or it has no predictions.
+        UsageError: the table is not an audit.
     """
     missing = [name for name in AUDIT_COLUMNS if name not in audit.column_names]
     if missing:
         raise UsageError(f"source: the audit lacks {', '.join(missing)}, which format cleanlab needs")
     require_columns(audit, Path(TABLE_FILES["audit"]), COLUMN_KINDS)
     quality = np.asarray(audit["self_confidence"].to_numpy(zero_copy_only=False), np.float64)
-    if not np.isfinite(quality).any():
-        raise UsageError("source: the audit has no predictions, because there was no model beside its scores")
     return pa.table(
         {
             "index": audit["index"],

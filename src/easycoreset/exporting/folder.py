@@ -50,7 +50,7 @@ def write_folder(options: ExportOptions) -> None:
         require_images([files[row] for row in coreset.index.tolist()])
         names = _name_by_index(tables, files) if is_manifest(data) else list(coreset.sample_ids)
         with new_output_folder(options.out, "folder", facts) as folder:
-            _link_or_copy({names[row]: files[row].resolve() for row in coreset.index.tolist()}, folder, options.copy)
+            link_or_copy({names[row]: files[row].resolve() for row in coreset.index.tolist()}, folder, options.copy)
     else:
         if options.copy:
             raise UsageError(f"copy is for image folders and manifests; the images of {data} are always written")
@@ -75,7 +75,8 @@ def _name_by_index(tables: SourceTables, files: list[Path]) -> list[str]:
     return [name_image(row, names[labels[row]], len(files), file.suffix) for row, file in enumerate(files)]
 
 
-def _link_or_copy(files: dict[str, Path], folder: Path, copy: bool) -> None:
+def link_or_copy(files: dict[str, Path], folder: Path, copy: bool) -> None:
+    """Make links to files, or copies of them, in a folder; `files` has their names there."""
     with progress("files", len(files)) as bar:
         for name, file in files.items():
             path = folder / name

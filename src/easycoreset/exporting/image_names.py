@@ -17,7 +17,10 @@ def name_image(index: int, class_name: str, samples: int, suffix: str = ".png") 
     >>> name_image(7, "T-shirt/top", 1438)
     'T-shirt%2Ftop/0007.png'
     """
+    return f"{name_class_folder(class_name)}/{index:0{len(str(samples - 1))}d}{suffix}"
+
+
+def name_class_folder(class_name: str) -> str:
+    """The name of a class's folder: `/` and `%` become `%2F` and `%25`."""
     folder = "".join(f"%{ord(char):02X}" if char in "%/\0" else char for char in class_name)
-    if not folder or folder.startswith("."):
-        folder = f"%{folder}"
-    return f"{folder}/{index:0{len(str(samples - 1))}d}{suffix}"
+    return f"%{folder}" if not folder or folder.startswith(".") else folder

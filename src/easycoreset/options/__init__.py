@@ -7,6 +7,7 @@ not the result: two runs that differ only in neutral fields are the same run.
 from easycoreset.options.analyzing import AnalyzeOptions
 from easycoreset.options.auditing import AuditOptions
 from easycoreset.options.choosing import ChooseOptions, MeasureOptions
+from easycoreset.options.cleaning import CleanOptions
 from easycoreset.options.comparing import CompareOptions
 from easycoreset.options.evaluating import EvaluateOptions
 from easycoreset.options.exporting import ExportOptions
@@ -36,6 +37,7 @@ from easycoreset.options.training import RecipeOptions, TrainOptions
 OPTIONS = {  # by command
     "analyze": AnalyzeOptions,
     "audit": AuditOptions,
+    "clean": CleanOptions,
     "compare": CompareOptions,
     "evaluate": EvaluateOptions,
     "export": ExportOptions,
@@ -54,6 +56,7 @@ __all__ = [
     "AttackOptions",
     "AuditOptions",
     "ChooseOptions",
+    "CleanOptions",
     "CompareOptions",
     "ComputeOptions",
     "Device",

@@ -198,7 +198,7 @@ class SelectionOptions:
     method: Named = field(default="easycore", metadata=MEMBER)
     """easycore, random, herding, ...[:key=value]... (see `select --list`), file:PATH, or package.module:name."""
     exclude: GivenPath | None = None
-    """A list of indices or sample ids that are not selected, as an audit's page writes it."""
+    """A list of indices or sample ids that are not selected, or decisions that an audit's page saved."""
     keep_leaked: bool = False
     """Also select from samples whose exact copies are in the test split; without it they are left out."""
     features: GivenPath | None = None

@@ -1,209 +1,276 @@
-"""The report of an audit: samples that are likely mislabelled or hard, with images that a person can tick."""
+"""The report of an audit: what was found in sentences, and the pictures, on which a person decides."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote as quote_url
 
 import numpy as np
 import pyarrow as pa
 
-from easycoreset.documents import DataTable, Figure, SampleImage, Section
+from easycoreset.console import format_percent
+from easycoreset.data_specs import has_image_files, image_file_paths
+from easycoreset.documents import DataTable, Figure, Section, Share
 from easycoreset.documents.plots import COLOURS, axes_layout
+from easycoreset.documents.review import Review, ReviewIssue, ReviewPicture
 from easycoreset.errors import UsageError
 from easycoreset.parquet import read_provenance, read_table
+from easycoreset.python_objects import name_briefly
 from easycoreset.records import SUMMARY_SCHEMAS, read_record, read_summary
-from easycoreset.reporting.score_report import even_edges, open_images
+from easycoreset.reporting.score_report import even_edges
 from easycoreset.schemas import check_record
+from easycoreset.tables.image_paths import check_ids
 
-MAX_SUSPECTS = 60  # images of the most suspect samples
-LISTED = 10  # samples in the table of the most suspect
-IMAGES_PER_CLASS = 8  # images of the hardest samples of a class
-MAX_CLASSES = 20  # classes that are shown
-INSTRUCTIONS = (
-    "Nothing is deleted. Tick the samples that are wrong (Tab and Space, or the mouse) and write the list, a JSON file "
-    "of sample ids"
-)
-CRITERIA = {
-    "loss": "averaged over the scored epochs, the model gave their label a lower probability than guessing would",
-    "aum": "averaged over the scored epochs, the model preferred another class",
+MAX_UP = 4  # folders above the page in which the data may lie, so that the page links to the originals
+BINS = 40
+KINDS = {  # kind -> what it means; the keys are in the order in which they are shown
+    "label": "The label is probably wrong: the judge, which was not trained on the picture, says something else. The "
+    "score is the probability that the label is wrong.",
+    "leak": "The training picture is in the test part too, or nearly: the test accuracy then looks better than it is.",
+    "seen in training": "The model that was given as `init` was trained on this test picture.",
+    "duplicate": "The picture is there twice, pixel by pixel. The one that stays is beside it.",
+    "near duplicate": "The picture is there twice, resized, cropped, brightened or stored anew. The one that stays is "
+    "beside it. The score is how alike they are.",
+    "odd one out": "The picture is far from all others in what the judge sees in it: perhaps it does not belong here.",
+    "blurred": "The picture has far less detail than the others.",
+    "dark": "Even the brightest parts of the picture are dark.",
+    "bright": "Even the darkest parts of the picture are bright.",
+    "low information": "The picture shows next to nothing.",
+    "odd size": "The picture is far smaller, larger, wider or taller than the others.",
+    "doubtful label": "These labels are not called wrong, but they are the next that are worth a look.",
+}
+JUDGES = {
+    "folds": "models ({model}, {epochs} epochs) trained on the other {folds} parts of the training pictures, "
+    "{repeats} for each picture",
+    "epochs": "the mean of {models} models of scored epochs, which were trained on these pictures and their labels",
+    "features": "logistic regression on the given features ({features} numbers a picture), trained on the other parts "
+    "of the training pictures",
+}
+GOOD_JUDGE = 0.8  # accuracy from which on a better judge is not recommended
+PARTS = {"train": "training"}  # how parts are called, where not by their name
+TABLE_COLUMNS = {"index": "integer", "label": "integer", "suspicion": "number", "likely_mislabelled": "bool"}
+ISSUE_COLUMNS = {
+    "kind": "text",
+    "part": "text?",
+    "index": "integer?",
+    "sample_id": "text",
+    "score": "number",
+    "suggestion": "text?",
+    "other_part": "text?",
+    "other_index": "integer?",
+}
+PICTURE_COLUMNS = {
+    "part": "text",
+    "index": "integer",
+    "sample_id": "text",
+    "label_name": "text",
+    "digest": "text",
+    "thumbnail": "binary",
 }
 
 
 def describe_audit(folder: Path) -> list[Section]:
-    """Suspects first, then the hardest of each class, then duplicates and unreadable images."""
-    table = _read(folder / "audit.parquet")
-    record = read_record(folder / "run.json")
-    summary = read_summary(folder / "run.json")
+    """What was found, the judge of the labels, the pictures to decide on, and what cannot be read."""
+    table = read_table(folder / "audit.parquet", TABLE_COLUMNS)
+    issues = read_table(folder / "issues.parquet", ISSUE_COLUMNS)
+    pictures = read_table(folder / "pictures.parquet", PICTURE_COLUMNS)
+    record, summary = read_record(folder / "run.json"), read_summary(folder / "run.json")
     check_record(summary, SUMMARY_SCHEMAS["audit"], f"{folder / 'run.json'}: summary")
-    names = read_provenance(table, folder / "audit.parquet", None).get("class_names", [])
-    fingerprint = str(record.get("options", {}).get("fingerprint", ""))
-    labels = table["label"].to_numpy().astype(np.int64)
-    image_url = open_images(record, summary["split"], table["sample_id"].to_pylist(), labels, fingerprint)
-    duplicates = summary["duplicates"]
-    relabelled = summary["duplicates_with_another_label"]
-    train = summary["split"] == "train"
-    in_test = f"; {summary['also_in_test']} also in the test split" if train else ""
-    instructions = INSTRUCTIONS + (", which `select --exclude FILE` leaves out." if train else ".")
-    points = [
-        _suspects(summary),
-        f"{duplicates} samples equal another sample exactly after resizing and cropping as for training, "
-        f"{relabelled} of them under another label{in_test}.",
-        f"{len(summary['unreadable'])} images could not be read.",
-    ]
-    if sum(summary.get("not_audited", {}).values()):
-        not_audited = ", ".join(f"the {count} samples of {name}" for name, count in summary["not_audited"].items())
-        points.append(f"Not audited: {not_audited}.")
-    if summary.get("models") == 1:
-        points.append(
-            "The predictions are those of the finished model, which may have memorised the labels it was trained on."
-        )
-    tables = [_most_suspect(table, summary), *([_noise(summary["noise"])] if "noise" in summary else [])]
+    provenance = read_provenance(table, folder / "audit.parquet", None)
+    review = _review(folder, record, provenance, issues, pictures)
+    tables = [_counts(summary), *([_noise(summary["noise"])] if "noise" in summary else [])]
     return [
-        Section("Audit", bullets=points, tables=tables, brief=True),
-        Section("Samples to look at", [instructions], tickable_galleries=_ticks(table, image_url, names, summary)),
-        Section("Duplicates", tables=[_duplicates(table)], collapsed=True),
-        *([Section("Unreadable images", bullets=summary["unreadable"])] if summary["unreadable"] else []),
+        Section("What was found", bullets=_findings(summary, record), tables=tables, brief=True),
+        Section(
+            "Pictures to decide on",
+            ["Nothing is deleted. Leave pictures out, or give them another label; the browser keeps the decisions."],
+            review=review,
+        ),
+        Section(
+            "How far the judge can be believed", _describe_judge(summary["judge"]), tables=[_classes(summary, table)]
+        ),
+        *([Section("Files that cannot be read", bullets=summary["unreadable"])] if summary["unreadable"] else []),
     ]
 
 
-def draw_suspicion(table: pa.Table, summary: dict[str, Any]) -> Figure:
-    """A histogram of the column that flags likely wrong labels, those that are flagged in a colour of their own."""
-    column = summary["suspect_by"]
-    values = table[column].to_numpy().astype(float)
-    flagged = table["likely_mislabelled"].fill_null(False).to_numpy(zero_copy_only=False)
-    edges = even_edges(values[np.isfinite(values)])
+def describe_audit_briefly(folder: Path) -> list[Section]:
+    """What was found, for a report that has more to say."""
+    found, _, judge, *_ = describe_audit(folder)
+    return [found, judge]
+
+
+def draw_suspicion(table: pa.Table) -> Figure:
+    """A histogram of the probability that a label is wrong, those that are called wrong in a colour of their own."""
+    values = table["suspicion"].to_numpy().astype(float)
+    flagged = table["likely_mislabelled"].to_numpy(zero_copy_only=False)
+    edges = np.linspace(0, 1, BINS + 1) if len(values) else even_edges(values)
     traces = [
         {
             "type": "bar",
             "name": name,
             "x": ((edges[:-1] + edges[1:]) / 2).tolist(),
-            "y": np.histogram(values[rows & np.isfinite(values)], edges)[0].tolist(),
+            "y": np.histogram(values[rows], edges)[0].tolist(),
             "width": np.diff(edges).tolist(),
             "marker": {"color": COLOURS[number]},
         }
         for number, (name, rows) in enumerate((("others", ~flagged), ("likely mislabelled", flagged)))
     ]
-    return Figure(f"samples by {column}", traces, axes_layout(column, "samples", barmode="stack", bargap=0))
+    layout = axes_layout("probability that the label is wrong", "training samples", barmode="stack", bargap=0)
+    layout["yaxis"]["type"] = "log"
+    return Figure("training samples by the probability that their label is wrong", traces, layout)
 
 
-COLUMNS = {
-    "index": "integer",
-    "sample_id": "text",
-    "label": "integer",
-    "label_name": "text",
-    "pred_name": "text?",
-    "probability": "number?",
-    "rank_in_class": "integer",
-    "suspicion": "number",
-    "likely_mislabelled": "bool",
-    "duplicate_of": "integer?",
-    "in_test": "bool",
-}
+def _findings(summary: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """What was found, and what to do next."""
+    issues = summary["issues"]
+    judge = summary["judge"]
+    sentences = [_label_finding(summary)]
+    if leaks := sum(issues.get("leak", {}).values()):
+        sentences.append(f"{_pictures(leaks)} of the training part {_are(leaks)} in the test part too, or nearly.")
+    copies = sum(sum(issues.get(kind, {}).values()) for kind in ("duplicate", "near duplicate"))
+    if copies:
+        relabelled = summary["duplicates_with_another_label"]
+        other = f", {relabelled} of them under another label" if relabelled else ""
+        sentences.append(f"{_pictures(copies)} {_are(copies)} there more than once{other}.")
+    if count := len(summary["unreadable"]):
+        sentences.append(f"{count} file{'s' * (count > 1)} cannot be read.")
+    rest = {kind: sum(issues[kind].values()) for kind in KINDS if kind in issues}
+    named = ("label", "leak", "duplicate", "near duplicate", "doubtful label")
+    if odd := [f"{count} {kind}" for kind, count in rest.items() if kind not in named]:
+        sentences.append(f"Pictures that look unusual: {', '.join(odd)}.")
+    if judge["accuracy"] < GOOD_JUDGE and judge["kind"] != "features":
+        sentences.append(
+            "A better judge finds more wrong labels: --init with a model trained on similar pictures (or pretrained), "
+            "or --features with those of a large model."
+        )
+    return sentences
 
 
-def _read(file: Path) -> pa.Table:
-    """An audit's table, whose rows have index 0, 1, ...
+def _label_finding(summary: Mapping[str, Any]) -> str:
+    """How many labels are called wrong, how many of these are, and the judge's accuracy."""
+    judge = summary["judge"]
+    counts = summary["issues"].get("label", {})
+    accuracy = f"its judge predicts {format_percent(judge['accuracy'])} of the training pictures as they are labelled"
+    weak = judge["weak_classes"]
+    if len(weak) == len(judge["accuracy_per_class"]):
+        return f"Nothing can be said about wrong labels: the judge is too weak ({accuracy})."
+    if not counts:
+        found = f"No label is called wrong ({accuracy})."
+    else:
+        parts = " and ".join(f"{count} of the {PARTS.get(part, part)} part" for part, count in counts.items())
+        expected = judge["expected_precision"]
+        sure = "" if expected is None else f"; about {expected:.0%} of them will be"
+        found = f"Labels that are called wrong: {parts}{sure} ({accuracy})."
+    unsaid = f" Nothing is said about {', '.join(weak)}: the judge knows too little of them." if weak else ""
+    return found + unsaid
+
+
+def _pictures(count: int) -> str:
+    return f"{count} picture{'s' * (count != 1)}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _describe_judge(judge: Mapping[str, Any]) -> list[str]:
+    """How the judge was made, and what its numbers mean."""
+    facts = {name: judge.get(name, "?") for name in ("model", "epochs", "repeats", "models", "features")}
+    facts["folds"] = judge.get("folds", 2) - 1
+    sentences = [
+        f"The labels were judged by {JUDGES[judge['kind']].format(**facts)}. It predicts "
+        f"{format_percent(judge['accuracy'])} of the training pictures as they are labelled. A label is called wrong "
+        "where, after the judge's probabilities are calibrated, it is wrong with a probability of 40% or more; never "
+        "where the judge predicts it too."
+    ]
+    if judge["kind"] == "epochs":
+        sentences.append("These models saw the labels that they judge: they find fewer wrong ones than folds would.")
+    if weak := judge["weak_classes"]:
+        sentences.append(
+            f"Too weak for {', '.join(weak)}: what it predicts there may be chance, or it believes itself far too much."
+        )
+    return sentences
+
+
+def _counts(summary: Mapping[str, Any]) -> DataTable:
+    """The issues by kind and part."""
+    parts = [*summary["samples"], *(["files"] if summary["unreadable"] else [])]
+    kinds = [kind for kind in [*KINDS, "unreadable"] if kind in summary["issues"]]
+    rows = [[kind, *(summary["issues"][kind].get(part, 0) for part in parts)] for kind in kinds]
+    return DataTable("issues", ["issue", *parts], rows)
+
+
+def _classes(summary: Mapping[str, Any], table: pa.Table) -> DataTable:
+    """The judge's accuracy on each class, and what it calls wrong there."""
+    accuracies = summary["judge"]["accuracy_per_class"]
+    labels = table["label"].to_numpy()
+    called = labels[table["likely_mislabelled"].to_numpy(zero_copy_only=False)]
+    rows = [
+        [name, int(np.sum(labels == k)), None if value is None else Share(value), int(np.sum(called == k))]
+        for k, (name, value) in enumerate(accuracies.items())
+    ]
+    return DataTable("the judge", ["class", "pictures", "predicted as labelled", "labels called wrong"], rows)
+
+
+def _review(
+    folder: Path, record: Mapping[str, Any], provenance: Mapping[str, Any], issues: pa.Table, pictures: pa.Table
+) -> Review:
+    """The pictures and their issues for the page.
 
     Raises:
-        UsageError: it is missing or damaged.
+        UsageError: an issue names a picture that is not there.
     """
-    table = read_table(file, COLUMNS)
-    originals = table["duplicate_of"].drop_null().to_numpy()
-    rows = np.arange(table.num_rows)
-    if not np.array_equal(table["index"].to_numpy(), rows) or not np.isin(originals, rows).all():
-        raise UsageError(f"{file}: index must be the row's number, and duplicate_of a row's number")
-    return table
-
-
-def _suspects(summary: dict[str, Any]) -> str:
-    """How many samples are likely mislabelled, and by which criterion."""
-    column = summary["suspect_by"]
-    count = summary["likely_mislabelled"]
-    if count is None:
-        return (
-            f"How many of {summary['samples']} samples are mislabelled is not known from {column}: it has no threshold."
-        )
-    criterion = CRITERIA[column.removesuffix("_online")]
-    return f"{count} of {summary['samples']} samples are likely mislabelled, or very hard: {criterion} ({column})."
-
-
-def _find_suspects(table: pa.Table, summary: dict[str, Any]) -> np.ndarray:
-    """Rows of the likely mislabelled samples, or of all where there is no threshold, the most suspect first."""
-    rows = np.arange(table.num_rows)
-    if summary["likely_mislabelled"] is not None:
-        rows = np.flatnonzero(table["likely_mislabelled"].fill_null(False).to_numpy(zero_copy_only=False))
-    return rows[np.argsort(-table["suspicion"].to_numpy()[rows], kind="stable")]
-
-
-def _most_suspect(table: pa.Table, summary: dict[str, Any]) -> DataTable:
-    names = ("index", "sample_id", "label_name", "pred_name", summary["suspect_by"])
-    lines = table.take(_find_suspects(table, summary)[:LISTED]).to_pylist()
-    columns = ["index", "sample", "label", "predicted", summary["suspect_by"]]
-    return DataTable("the most suspect samples", columns, [[line.get(name) for name in names] for line in lines])
-
-
-def _ticks(
-    table: pa.Table, image_url: Any, names: Sequence[str], summary: dict[str, Any]
-) -> dict[str, list[SampleImage]]:
-    """Title -> images that can be ticked."""
-    order = _find_suspects(table, summary)[:MAX_SUSPECTS]
-    images = {f"most suspect, by {summary['suspect_by']}": _to_images(table, order, image_url)}
-    images["identical images with different labels"] = _to_images(
-        table, _contradictions(table)[:MAX_SUSPECTS], image_url
+    lines = pictures.to_pylist()
+    links = _links(folder, record, [line["sample_id"] for line in lines])
+    position = {(line["part"], line["index"]): number for number, line in enumerate(lines)}
+    shown = [line for line in issues.to_pylist() if line["part"] is not None]
+    try:
+        listed = [
+            ReviewIssue(
+                line["kind"],
+                position[line["part"], line["index"]],
+                float(line["score"]),
+                line["suggestion"],
+                None if line["other_part"] is None else position[line["other_part"], line["other_index"]],
+            )
+            for line in shown
+        ]
+    except KeyError as error:
+        raise UsageError(f"{folder / 'pictures.parquet'} lacks the picture {error.args[0]}") from None
+    listed.sort(key=lambda issue: list(KINDS).index(issue.kind) if issue.kind in KINDS else len(KINDS))
+    return Review(
+        name_briefly(Path(str(record.get("given", {}).get("data", ""))).name),
+        str(provenance.get("fingerprint", ""))[:16],
+        [str(name) for name in provenance.get("class_names", [])],
+        KINDS,
+        [_picture(line, link) for line, link in zip(lines, links, strict=True)],
+        listed,
     )
-    label = table["label"].to_numpy()
-    rank = table["rank_in_class"].to_numpy()
-    for k, name in enumerate(list(names)[:MAX_CLASSES]):
-        hardest = np.flatnonzero((label == k) & (rank < IMAGES_PER_CLASS))
-        images[f"hardest of class {name}, by {summary['by']}"] = _to_images(
-            table, hardest[np.argsort(rank[hardest])], image_url
-        )
-    return {title: images for title, images in images.items() if images}
 
 
-def _to_images(table: pa.Table, rows: np.ndarray, image_url: Any) -> list[SampleImage]:
-    images: list[SampleImage] = []
-    for line in table.take(rows).to_pylist():
-        caption = f"{line['sample_id']}: {line['label_name']}"
-        if line["pred_name"] is not None:
-            confidence = "" if line["probability"] is None else f" ({line['probability']:.0%})"
-            caption += f", predicted {line['pred_name']}{confidence}"
-        try:
-            data = image_url(line["index"]) if image_url is not None else ""
-        except Exception as error:  # an unreadable image raises almost anything
-            data = ""
-            caption = f"{caption}; cannot be read: {error}"
-        images.append(SampleImage(data, caption, line["index"], line["sample_id"]))
-    return images
+def _picture(line: Mapping[str, Any], link: str) -> ReviewPicture:
+    return ReviewPicture(line["part"], line["sample_id"], line["label_name"], line["digest"], line["thumbnail"], link)
 
 
-def _contradictions(table: pa.Table) -> np.ndarray:
-    """Rows of exact duplicates with different labels, each original before its duplicate."""
-    original = table["duplicate_of"].to_numpy(zero_copy_only=False).astype(float)
-    label = table["label"].to_numpy()
-    rows = np.flatnonzero(~np.isnan(original))
-    first = original[rows].astype(np.int64)
-    pairs = np.stack([first, rows], 1)[label[first] != label[rows]].ravel()
-    return np.array(list(dict.fromkeys(pairs.tolist())), np.int64)
+def _links(folder: Path, record: Mapping[str, Any], sample_ids: list[str]) -> list[str]:
+    """Links from the page to the original images, "" where they do not lie near it; no image is read."""
+    data = record.get("given", {}).get("data")
+    none = [""] * len(sample_ids)
+    if not isinstance(data, str) or not has_image_files(data):
+        return none
+    if Path(data).is_dir():
+        check_ids(list(dict.fromkeys(sample_ids)))
+    links = [os.path.relpath(path.absolute(), folder.resolve()) for path in image_file_paths(data, sample_ids)]
+    if any(link.startswith("../" * (MAX_UP + 1)) for link in links):
+        return none
+    return [quote_url(link.replace(os.sep, "/")) for link in links]
 
 
-def _duplicates(table: pa.Table) -> DataTable:
-    original = table["duplicate_of"].to_numpy(zero_copy_only=False).astype(float)
-    rows = np.flatnonzero(~np.isnan(original))
-    ids = table["sample_id"].to_pylist()
-    names = table["label_name"].to_pylist()
-    grid_rows = [[int(r), ids[r], names[r], ids[int(original[r])], names[int(original[r])]] for r in rows[:1000]]
-    in_test = np.flatnonzero(table["in_test"].to_numpy(zero_copy_only=False))
-    grid_rows += [[int(r), ids[r], names[r], "an image of the test split", None] for r in in_test[:1000]]
-    return DataTable("exact duplicates", ["index", "sample", "label", "duplicate of", "label of that"], grid_rows)
-
-
-def _noise(noise: dict[str, Any]) -> DataTable:
+def _noise(noise: Mapping[str, Any]) -> DataTable:
     """Precision and recall in finding labels that are known to be wrong."""
     rows = [
         [name, cut["k"], cut["precision"], cut["recall"]] for name, cuts in noise["columns"].items() for cut in cuts
     ]
     caption = f"how well each column finds the {noise['wrong']} labels that are known to be wrong"
-    if "cleanlab" in noise["columns"]:
-        caption += " (cleanlab uses probabilities of a model trained on them)"
     return DataTable(caption, ["ranked by", "k", "precision at k", "recall at k"], rows)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from easycoreset.console import format_percent
-from easycoreset.documents import Figure, Section
+from easycoreset.documents import Figure, SampleImage, Section
 from easycoreset.documents.fragment import render_fragment
 from easycoreset.documents.plots import COLOURS, axes_layout, escape_plotly_text
+from easycoreset.documents.review import Review, thumbnail_url
 from easycoreset.documents.summaries import count_classes, describe_outcomes, summarise_hardness
 from easycoreset.errors import UsageError
 from easycoreset.python_objects import name_briefly
@@ -51,11 +52,21 @@ def show_evaluation(evaluation: Any) -> str:
 
 
 def show_audit(audit: Any) -> str:
-    """What was found, the most suspect samples, and their images where the data are at hand."""
-    found, to_look_at, *_ = describe_audit(audit.out)
-    galleries = {title: images[:SHOWN] for title, images in list(to_look_at.tickable_galleries.items())[:1]}
-    shown = all(image.url for images in galleries.values() for image in images)
-    return render_fragment([replace(found, galleries=galleries if shown else {})])
+    """What was found, and the first pictures."""
+    found, to_decide, *_ = describe_audit(audit.out)
+    images = [] if to_decide.review is None else _first_images(to_decide.review)
+    return render_fragment([replace(found, galleries={"the first of them": images} if images else {})])
+
+
+def _first_images(review: Review) -> list[SampleImage]:
+    """The thumbnails of the first issues."""
+    found: list[SampleImage] = []
+    for issue in review.issues[:SHOWN]:
+        picture = review.pictures[issue.picture]
+        suggestion = f", looks like {issue.suggestion}" if issue.suggestion else ""
+        caption = f"{issue.kind}: {picture.sample_id}, labelled {picture.label}{suggestion}"
+        found.append(SampleImage(thumbnail_url(picture.thumbnail), caption))
+    return found
 
 
 def show_comparison(comparison: Any) -> str:
@@ -123,8 +134,8 @@ def plot_evaluation(evaluation: Any) -> Any:
 
 
 def plot_audit(audit: Any) -> Any:
-    """A histogram of the column that flags likely wrong labels."""
-    return to_plotly(draw_suspicion(audit.table, audit.summary))
+    """A histogram of the probability that a label is wrong."""
+    return to_plotly(draw_suspicion(audit.table))
 
 
 def plot_comparison(comparison: Any, number: int = 0) -> Any:

@@ -9,7 +9,7 @@ from easycoreset.documents import DataTable, Figure, Section, without_brief
 from easycoreset.documents.plots import eps_layout
 from easycoreset.documents.summaries import accuracy_trace, count_classes
 from easycoreset.records import read_record
-from easycoreset.reporting.audit import describe_audit
+from easycoreset.reporting.audit import describe_audit_briefly
 from easycoreset.reporting.score_report import describe_scores
 from easycoreset.reporting.training_report import describe_evaluation
 
@@ -19,7 +19,7 @@ NAMES = {"coreset": "coreset", "random": "random, same size", "all": "all sample
 def describe_run(folder: Path) -> list[Section]:
     """The sections of a folder that `run` wrote."""
     comparison = read_record(folder / "comparison.json")
-    more = describe_audit(folder / "audit") if (folder / "audit" / "audit.parquet").exists() else []
+    more = describe_audit_briefly(folder / "audit") if (folder / "audit" / "audit.parquet").exists() else []
     more += describe_scores(folder / "scores", [comparison["fraction"]])
     more += describe_evaluation(folder / "evaluation" / "coreset")
     return [*_describe_effect(comparison), *without_brief(more)]

@@ -238,7 +238,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     fraction: float | None = getattr(options, "fraction", None)
     method = None if spec is None else DynamicChooser(spec, source.splits["train"].labels, fraction, 0, size).name
     if method is None:
-        steps = _count_steps(len(index), size)
+        steps = count_steps(len(index), size)
     else:  # the updates of an epoch without samples that the last one left over
         steps = max(1, (len(index) if fraction is None else kept_count(fraction, len(index))) // size)
     updates = updates if updates is not None else steps * (epochs or 0)
@@ -284,11 +284,17 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     return setup
 
 
-def _count_steps(samples: int, size: int) -> int:
+def count_steps(samples: int, size: int) -> int:
     """The updates of an epoch of all samples; a last batch that is too small is left out."""
     remainder = samples % size
     drop_last = samples > size and (remainder == 1 or 0 < MIN_LAST_BATCH_DIVISOR * remainder < size)
     return math.ceil(samples / size) - drop_last
+
+
+def with_rows(setup: TrainingSetup, rows: Ints) -> TrainingSetup:
+    """The same training, of as many epochs, on other rows of the training split."""
+    steps = count_steps(len(rows), setup.options.batch_size)
+    return replace(setup, train_indices=np.sort(rows), steps_per_epoch=steps, updates=steps * setup.epochs)
 
 
 def _check_train_mode(model: nn.Module, setup: TrainingSetup) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from easycoreset.auditing.judging import CHEAP_EPOCHS, affordable_epochs
 from easycoreset.data import cached_sources
 from easycoreset.data.unscored import unscored_table
 from easycoreset.dynamic import require_static
@@ -19,6 +20,7 @@ from easycoreset.selection import load_selector, require_reads_features
 from easycoreset.statistics.intervals import paired_difference
 from easycoreset.tables import Coreset
 from easycoreset.tables.foreign_features import with_features
+from easycoreset.training.setup import choose_device
 from easycoreset.workflow.defaults import RunDefaults, choose_defaults
 from easycoreset.workflow.inputs import Inputs
 from easycoreset.workflow.option_checks import check_attacks, check_sample_list
@@ -78,7 +80,7 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
     load_selector(options.method, per_class=options.per_class or None)
     check_attacks(options.attack, options.eps)
     choices = choose_defaults(options)
-    options = choices.options
+    given_epochs, options = options.epochs, choices.options
     for name in ("exclude", "wrong"):
         check_sample_list(name, getattr(options, name), choices.source)
     if options.features is not None:
@@ -94,10 +96,12 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
     scoring = {"epochs": options.epochs, "every": choices.every}
     steps = {"score": Step(kind="score", options=training | scoring, inputs=training_inputs, title="scoring")}
     scores = {"scores": steps["score"]}
+    cheap = affordable_epochs(network, choices.source, choose_device(options.device)) >= CHEAP_EPOCHS
+    judge = "folds" if cheap or init is not None else "epochs"
     steps["audit"] = Step(
         kind="audit",
-        options=machine | {"model": user_factory(model)},
-        inputs=outside | scores | _file("wrong", options.wrong),
+        options=machine | {"model": model, "judge": judge, "epochs": given_epochs if judge == "folds" else None},
+        inputs=(training_inputs if judge == "folds" else outside | scores) | _file("wrong", options.wrong),
         title="auditing",
     )
     method = load_selector(options.method, per_class=options.per_class or None)[0]

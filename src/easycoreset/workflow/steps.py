@@ -110,7 +110,7 @@ KINDS = {
         of_machine=("batch_size",),
         formerly={"attack_precision": "fp32"},
     ),
-    "audit": Kind("easycoreset.auditing:audit", AuditOptions, takes={"scores": ("", "scores.parquet")}),
+    "audit": Kind("easycoreset.auditing:audit", AuditOptions, takes={"scores": ("", "scores.parquet")}, version=2),
 }
 
 

@@ -1,0 +1,65 @@
+"""Decisions about pictures, as an audit's page writes them: which are left out, and which get another label."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from easycoreset.errors import UsageError
+from easycoreset.files import read_json
+from easycoreset.schemas import check_record
+
+FORMAT = "easycoreset decisions"  # of the file that the page writes
+VERSION = 1
+DECISION = {"part": str, "sample_id": str, "digest": str, "label": str, "leave_out?": bool, "right_label?": str}
+SCHEMA = {"format": {FORMAT}, "version": int, "data?": str, "fingerprint?": str, "decisions": [DECISION]}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided about one picture.
+
+    Attributes:
+        part: train or test.
+        sample_id: its id.
+        digest: what named its content when it was decided on.
+        label: the name of its label then.
+        leave_out: whether it is left out.
+        right_label: the name of its right label; None where it keeps its own.
+    """
+
+    part: str
+    sample_id: str
+    digest: str
+    label: str
+    leave_out: bool = False
+    right_label: str | None = None
+
+
+def is_decisions(content: Any) -> bool:
+    """Whether the content of a JSON file is meant to be decisions."""
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """Read the decisions of a file.
+
+    Raises:
+        UsageError: the file is missing, is no file of decisions or a newer one, or decides twice about a picture.
+    """
+    content = read_json(path)
+    if not is_decisions(content):
+        raise UsageError(f"decisions: {path} is no file of decisions, as the page of an audit saves it")
+    check_record(content, SCHEMA, f"decisions: {path}")
+    if content["version"] != VERSION:
+        raise UsageError(f"decisions: {path} is of version {content['version']}; this easycoreset reads {VERSION}")
+    decisions = [
+        Decision(**{name: line[name] for name in Decision.__annotations__ if name in line})
+        for line in content["decisions"]
+    ]
+    seen = set[tuple[str, str]]()
+    for decision in decisions:
+        key = (decision.part, decision.sample_id)
+        if key in seen:
+            raise UsageError(f"decisions: {path} decides twice about {decision.sample_id!r}")
+        seen.add(key)
+    return decisions
