@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.__main__ import describe
 from easycoreset import open_source, train
-from easycoreset.auditing.label_noise import fit_label_noise
+from easycoreset.auditing import label_issues
 from easycoreset.data import data_name
 
 SHARE = 0.1
@@ -76,9 +76,8 @@ def main() -> None:
     given = flip(kind, x, true, epochs)
     wrong = given != true
     p = judge(x, given, epochs).astype(np.float64)
-    model = fit_label_noise(p, given)
-    q = model.probability_wrong(p, given)
-    likely = (q > 0.5) & (p.argmax(1) != given)
+    issues = label_issues.find_label_issues(p, given)
+    q, likely = issues.suspicion, issues.likely
     ours = {**found(wrong, likely), "expected_precision": float(q[likely].mean()) if likely.any() else None}
     cleanlab = {name: found(wrong, find_label_issues(given, p, filter_by=name)) for name in FILTERS}
     qualities = {name: -get_label_quality_scores(given, p, method=name) for name in QUALITIES}
@@ -90,7 +89,7 @@ def main() -> None:
         "samples": samples,
         "wrong": int(wrong.sum()),
         "predicted_as_labelled": float((p.argmax(1) == given).mean()),
-        "noise": {"estimated": float(q.mean()), "scale": model.scale},
+        "noise": {"estimated": float(q.mean()), "scale": issues.noise.scale},
         "called": {"label_noise": ours, **{f"cleanlab {name}": value for name, value in cleanlab.items()}},
         "average_precision": {
             "label_noise": float(average_precision_score(wrong, q)),
