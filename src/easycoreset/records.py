@@ -34,6 +34,10 @@ EVALUATION = {
     "warnings": [str],
     "margins?": [MARGINS],
     "attacks?": {str: {str: object}},
+    "classes?": [{"class": str, "samples": int, "accuracy": float, "low": float, "high": float, "worst": [float]}],
+    "balanced_accuracy?": float,
+    "worst_class?": str,
+    "confusions?": [{"label": str, "predicted": str, "count": int}],
 }
 BASE = {
     "schema_version?": int,

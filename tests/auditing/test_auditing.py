@@ -118,7 +118,7 @@ def test_a_judge_that_knows_nothing_calls_nothing(noisy, tmp_path):
 
 def test_folds_that_are_judged_already_are_read(noisy, tmp_path, monkeypatch):
     """A stop between two folds: the finished one is not trained again, and the result is the undisturbed one."""
-    from easycoreset.auditing import judging
+    from easycoreset.auditing import by_folds
 
     folder, _ = noisy
     options = {"data": str(folder / "noisy.npz"), "epochs": 1}
@@ -131,8 +131,8 @@ def test_folds_that_are_judged_already_are_read(noisy, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return fit(setup, model, **more)
 
-    fit = judging.fit
-    monkeypatch.setattr(judging, "fit", stop)
+    fit = by_folds.fit
+    monkeypatch.setattr(by_folds, "fit", stop)
     with pytest.raises(KeyboardInterrupt):
         audit(**options, out=tmp_path / "halves")
     again = audit(**options, out=tmp_path / "halves")

@@ -18,6 +18,7 @@ from easycoreset.attacks.climbing import Judge
 from easycoreset.evaluation import attack_run, attack_split, checks, margins
 from easycoreset.evaluation.attack_run import AttackProgress, check_in_ball
 from easycoreset.evaluation.checks import check_large_eps, check_model_behaviour, check_order
+from easycoreset.evaluation.classes import summarise_classes
 from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome
 from easycoreset.models.card import read_card
 from easycoreset.models.modes import Bf16Autocast
@@ -46,7 +47,9 @@ def test_figures_agree_with_the_outcomes(trained, tmp_path, digits):
         out=tmp_path / "e",
     )
     frame = pq.read_table(tmp_path / "e" / "predictions.parquet").to_pandas()
-    assert list(frame.columns) == ["index", "label", "attack", "norm", "eps", "pred", "broken"]
+    assert list(frame.columns) == ["index", "sample_id", "label", "attack", "norm", "eps", "pred", "broken"]
+    ids = digits.splits["test"].sample_ids
+    assert [str(name) for name in frame["sample_id"]] == [ids[row] for row in frame["index"]]
     assert len(frame) == 359 * 7 and (frame["broken"] == (frame["pred"] != frame["label"])).all()
     record = json.loads((tmp_path / "e" / "evaluation.json").read_text())["summary"]
     model = load_model(trained)
@@ -69,6 +72,36 @@ def test_figures_agree_with_the_outcomes(trained, tmp_path, digits):
         at = frame[frame["eps"] == eps].groupby("index")["broken"].any()
         assert worst[eps] == pytest.approx(1 - at.mean())
     assert [w.accuracy for w in result.worst] == [worst[0.05], worst[0.1]] and worst[0.1] < worst[0.05]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_each_class_beside_scikit_learn(share):
+    """Four unequal classes, one of which is never predicted; also where a class does not occur."""
+    from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+
+    rng = np.random.default_rng(0)
+    labels = rng.choice(4, 500, p=[0.6, 0.3, 0.08, 0.02]) if share == 1 else rng.choice(3, 500, p=[0.7, 0.2, 0.1])
+    index = np.sort(rng.permutation(500)[: round(500 * share)])
+    pred = np.where(rng.random(len(index)) < 0.7, labels[index], rng.integers(0, 3, len(index)))
+    clean = Outcome("clean", "", 0.0, index, pred, pred != labels[index])
+    worst = [
+        Outcome("worst", "linf", eps, index, pred, clean.broken | (rng.random(len(index)) < eps)) for eps in (0.1, 0.5)
+    ]
+    found = summarise_classes(clean, worst, labels, list("abcd"))
+    matrix = confusion_matrix(labels[index], pred, labels=range(4))
+    occurring = np.flatnonzero(matrix.sum(1))
+    assert [line["class"] for line in found["classes"]] == ["abcd"[k] for k in occurring]
+    for line, k in zip(found["classes"], occurring, strict=True):
+        own = labels[index] == k
+        assert line["samples"] == own.sum() and line["accuracy"] == pytest.approx(matrix[k, k] / own.sum())
+        assert line["worst"] == pytest.approx([1 - outcome.broken[own].mean() for outcome in worst])
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels[index], pred))
+    assert found["worst_class"] == "abcd"[occurring[np.argmin(np.diag(matrix)[occurring] / matrix.sum(1)[occurring])]]
+    pairs = {(line["label"], line["predicted"]): line["count"] for line in found["confusions"]}
+    np.fill_diagonal(matrix, 0)
+    assert pairs == {("abcd"[a], "abcd"[b]): matrix[a, b] for a, b in zip(*np.nonzero(matrix), strict=True)}
+    counts = [line["count"] for line in found["confusions"]]
+    assert counts == sorted(counts, reverse=True)
 
 
 def test_wilson_interval_of_a_known_case():

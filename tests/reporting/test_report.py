@@ -173,7 +173,16 @@ def test_a_run_is_readable_at_any_width_and_in_the_dark(run_folder, show, width,
     page = show(report(out=run_folder).path, width, scheme)
     titles = page.locator("h2").all_text_contents()
     assert titles[:4] == ["Hardness", "Easiest and hardest", "Training", "Evaluation"]
-    assert titles[4:] == ["Checks of the evaluation", "How to reproduce it"]
+    assert titles[4:] == ["Each class", "Checks of the evaluation", "Misclassified samples", "How to reproduce it"]
+    record = json.loads((run_folder / "evaluation.json").read_text())["summary"]
+    table = pq.read_table(run_folder / "predictions.parquet").to_pylist()
+    wrong = [line["sample_id"] for line in table if line["attack"] == "clean" and line["broken"]]
+    listed = page.locator("section", has=page.get_by_role("heading", name="Misclassified samples")).locator("tbody tr")
+    assert [row.split("\t")[0].strip() for row in listed.all_text_contents()] != [] and listed.count() == len(wrong)
+    assert (
+        record["worst_class"]
+        in page.locator("section", has=page.get_by_role("heading", name="Each class")).inner_text()
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".gallery img").count() == 10 * 2 * 4
     assert page.evaluate(

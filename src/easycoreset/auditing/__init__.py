@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from easycoreset.auditing.by_epochs import find_models
+from easycoreset.auditing.by_folds import JUDGING
 from easycoreset.auditing.duplicates import Copies, find_copies, hash_images
 from easycoreset.auditing.issue_pictures import tabulate_pictures
 from easycoreset.auditing.issues import DOUBTFUL, LABEL, SEEN, IssueTable, Part, count_kinds
-from easycoreset.auditing.judging import JUDGING, Judgement, JudgePlan, find_models, judge, plan_judge
+from easycoreset.auditing.judgement import Judgement
+from easycoreset.auditing.judging import JudgePlan, judge, plan_judge
 from easycoreset.auditing.label_issues import LabelIssues, find_label_issues
 from easycoreset.auditing.noise import measure_noise
 from easycoreset.auditing.oddness import find_odd

@@ -46,8 +46,54 @@ def describe_outcomes(summary: Json) -> list[Section]:
     tables = [DataTable("checks", ["check", "figure", "result", "meaning"], check_rows)]
     return [
         Section("Evaluation", paragraphs, bullets=warnings, figures=[plot], tables=[accuracies], brief=True),
+        *describe_each_class(summary),
         Section("Checks of the evaluation", tables=tables),
     ]
+
+
+def describe_each_class(summary: Json) -> list[Section]:
+    """The accuracy of each class, and which classes are taken for which; nothing of an evaluation that lacks them."""
+    classes, confusions = summary.get("classes", []), summary.get("confusions", [])
+    if not classes:
+        return []
+    worst = min(classes, key=lambda line: line["accuracy"])
+    bullets = [
+        f"Balanced accuracy, in which every class counts the same: {100 * summary['balanced_accuracy']:.1f}%.",
+        f"The worst class is {worst['class']}: {100 * worst['accuracy']:.1f}% of {worst['samples']} samples "
+        f"({100 * worst['low']:.1f} to {100 * worst['high']:.1f}).",
+    ]
+    if confusions:
+        first = confusions[0]
+        bullets.append(f"Most often {first['label']} is taken for {first['predicted']}: {first['count']} times.")
+    eps = [f"eps {format_eps(line['eps'])}" for line in summary["worst"]]
+    rows = [
+        [
+            c["class"],
+            c["samples"],
+            *(round(100 * c[k], 2) for k in SHARES),
+            *(round(100 * value, 2) for value in c["worst"]),
+        ]
+        for c in classes
+    ]
+    tables = [DataTable("accuracy of each class in %", ["class", "samples", *SHARES, *eps], rows)]
+    if confusions and len(classes) <= MAX_MATRIX:
+        tables.append(_confusion_matrix(classes, confusions))
+    elif confusions:
+        lines = [[c["label"], c["predicted"], c["count"]] for c in confusions]
+        tables.append(DataTable("classes taken for others", ["class", "taken for", "times"], lines))
+    return [Section("Each class", bullets=bullets, tables=tables)]
+
+
+def _confusion_matrix(classes: Sequence[Json], confusions: Sequence[Json]) -> DataTable:
+    """How many samples of each class (row) are taken for each (column)."""
+    names = list(dict.fromkeys([*(c["class"] for c in classes), *(c["predicted"] for c in confusions)]))
+    count = {(c["label"], c["predicted"]): c["count"] for c in confusions}
+    count |= {(c["class"], c["class"]): round(c["accuracy"] * c["samples"]) for c in classes}
+    rows = [[c["class"], *(count.get((c["class"], name), 0) for name in names)] for c in classes]
+    return DataTable("how many samples of a class (row) are taken for which (column)", ["class", *names], rows)
+
+
+MAX_MATRIX = 20  # classes of which a confusion matrix is shown
 
 
 SHARES = ("accuracy", "low", "high")

@@ -27,6 +27,7 @@ from easycoreset.evaluation.checks import (
     check_order,
     check_trained_on,
 )
+from easycoreset.evaluation.classes import summarise_classes
 from easycoreset.evaluation.inputs import check_class_names, check_normalisation, open_inputs, open_model
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
 from easycoreset.evaluation.outcomes import Outcome, predict_split
@@ -40,7 +41,8 @@ from easycoreset.parquet import read_provenance, read_table, with_provenance, wr
 from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
 from easycoreset.run_folders import RunFolder, open_run_folder
-from easycoreset.training.setup import check_model, require_gradient, set_threads, to_device, use_autocast
+from easycoreset.training.model_checks import check_model, require_gradient
+from easycoreset.training.setup import set_threads, to_device, use_autocast
 
 __all__ = ["Evaluation", "Outcome", "evaluate"]
 
@@ -219,7 +221,8 @@ def _evaluate(
     result = Evaluation(clean=clean, attacked=attacked, worst=worst, checks=checks)
     for warning in result.warnings:
         log.warning("warning: %s", warning)
-    write_table(result.to_table(split.labels), run.path / "predictions.parquet")
+    predictions = with_provenance(result.to_table(split), {"class_names": list(source.class_names)})
+    write_table(predictions, run.path / "predictions.parquet")
     facts: dict[str, Any] = {
         "data": source.name,
         "split": split.name,
@@ -228,7 +231,8 @@ def _evaluate(
         "attacks": describe_attacks(options, specs),
     }
     margins = {name: value for name, value in run.record.get("summary", {}).items() if name == "margins"}
-    run.finish(summary=facts | margins | result.summary())
+    by_class = summarise_classes(clean, worst, split.labels, source.class_names)
+    run.finish(summary=facts | margins | result.summary() | by_class)
     delete_written(partial_folder)
     return result
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from easycoreset.console import format_eps
+from easycoreset.data import Split
 from easycoreset.errors import UsageError
 from easycoreset.evaluation.checks import Check
 from easycoreset.evaluation.outcomes import Outcome, summarise_outcome
@@ -61,12 +62,14 @@ class Evaluation:
             "warnings": self.warnings,
         }
 
-    def to_table(self, labels: np.ndarray) -> pa.Table:
-        """One row per sample and attack: `index, label, attack, norm, eps, pred, broken`; clean rows have eps 0."""
+    def to_table(self, split: Split) -> pa.Table:
+        """One row per sample and attack: `index, sample_id, label, attack, norm, eps, pred, broken`; clean: eps 0."""
         outcomes = [self.clean, *self.attacked]
+        ids = pa.array([split.sample_ids[row] for row in self.clean.index.tolist()], pa.string()).dictionary_encode()
         columns = {
             "index": np.concatenate([outcome.index for outcome in outcomes]),
-            "label": np.concatenate([labels[outcome.index] for outcome in outcomes]),
+            "sample_id": pa.chunked_array([ids] * len(outcomes)),
+            "label": np.concatenate([split.labels[outcome.index] for outcome in outcomes]),
             "attack": pa.array(
                 np.repeat([outcome.attack for outcome in outcomes], [len(outcome.index) for outcome in outcomes])
             ),

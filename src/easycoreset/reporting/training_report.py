@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from easycoreset.documents import Figure, Section
+from easycoreset.documents import DataTable, Figure, Section
 from easycoreset.documents.plots import axes_layout, line_trace
 from easycoreset.documents.summaries import describe_outcomes, describe_run_summary
+from easycoreset.parquet import read_provenance, read_table, require_columns
 from easycoreset.records import read_history, read_record
 from easycoreset.reporting.dynamic_methods import describe_sampling
+
+MAX_WRONG = 500  # misclassified samples that are listed
+WRONG_COLUMNS = {"sample_id": "text", "label": "integer", "pred": "integer", "attack": "text", "broken": "bool"}
 
 
 def describe_training(folder: Path) -> list[Section]:
@@ -28,7 +32,24 @@ def describe_evaluation(folder: Path) -> list[Section]:
     summary = read_record(folder / "evaluation.json").get("summary")
     if summary is None:
         return [Section("Evaluation", ["The evaluation is not finished yet."])]
-    return describe_outcomes(summary)
+    return [*describe_outcomes(summary), *describe_wrong_samples(folder / "predictions.parquet")]
+
+
+def describe_wrong_samples(file: Path) -> list[Section]:
+    """The samples that are misclassified without an attack, by name; nothing of tables without names."""
+    table = read_table(file, {}) if file.exists() else None
+    if table is None or not set(WRONG_COLUMNS) <= set(table.column_names):
+        return []
+    require_columns(table, file, WRONG_COLUMNS)
+    names = dict(enumerate(read_provenance(table, file, None).get("class_names", [])))
+    rows = [
+        [line["sample_id"], names.get(line["label"], line["label"]), names.get(line["pred"], line["pred"])]
+        for line in table.select(list(WRONG_COLUMNS)).to_pylist()
+        if line["attack"] == "clean" and line["broken"]
+    ]
+    more = [f"Shown are the first {MAX_WRONG} of {len(rows)}."] if len(rows) > MAX_WRONG else []
+    listed = DataTable("samples that are misclassified", ["sample", "label", "predicted"], rows[:MAX_WRONG])
+    return [Section("Misclassified samples", more, tables=[listed], collapsed=True)] if rows else []
 
 
 def describe_reproduction(folder: Path) -> list[Section]:

@@ -34,7 +34,8 @@ from easycoreset.tables import Scores
 from easycoreset.training import TrainingSetup, fresh_model, prepare
 from easycoreset.training.checkpoint import CHECKPOINT_FILE
 from easycoreset.training.distributed import open_distributed_run_folder
-from easycoreset.training.setup import check_model, options_record, require_gradient, to_device
+from easycoreset.training.model_checks import check_model, require_gradient
+from easycoreset.training.setup import options_record, to_device
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 UNFINISHED = ".unfinished_"  # names of files with values of wide measures that are not complete start with it

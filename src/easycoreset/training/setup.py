@@ -28,7 +28,6 @@ from easycoreset.dynamic.chooser import DynamicChooser
 from easycoreset.errors import EasycoresetWarning, UsageError, describe_error, quote, require
 from easycoreset.models import MODELS, SMALL_MODELS, build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for
-from easycoreset.models.modes import check_input_gradient, frozen
 from easycoreset.models.saved import check_savable
 from easycoreset.objectives import Objective, check_losses, is_standard, load_objective
 from easycoreset.options import (
@@ -44,6 +43,7 @@ from easycoreset.python_objects import is_object_spec, name_briefly
 from easycoreset.tables import Coreset, Ints, kept_count
 from easycoreset.tracking import check_tracker
 from easycoreset.training.initial_weights import InitialWeights, model_name_in, read_initial_weights
+from easycoreset.training.model_checks import check_model, require_gradient
 from easycoreset.training.rows import hold_out_rows, training_rows
 
 FEW_UPDATES = 50
@@ -367,40 +367,3 @@ def _with_initial_weights(setup: TrainingSetup, init: str) -> TrainingSetup:
 def to_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Move a model; channels last is the faster layout for convolutions on CPUs and GPUs."""
     return model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def check_model(model: nn.Module, source: Source, device: torch.device) -> None:
-    """Raise unless the model maps a first batch to finite logits [B, classes].
-
-    Raises:
-        UsageError: the model does not run, or its output is of another shape or not finite.
-    """
-    batch = next(source.splits["train"].batches(np.arange(min(2, len(source.splits["train"]))), 2, device))
-    classes = len(source.class_names)
-    try:
-        with frozen(model), torch.no_grad():
-            logits = model(batch.x)
-    except UsageError:
-        raise
-    except Exception as error:  # a user's model may raise any exception
-        shape = tuple(batch.x.shape[1:])
-        reason = f"its first batch fails: {describe_error(error)}"
-        raise UsageError(f"model must run on float32 images of shape {shape}; {reason}") from None
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != (len(batch.x), classes):
-        raise UsageError(f"model must map {len(batch.x)} images to logits [{len(batch.x)}, {classes}]; got {shape}")
-    if not logits.is_floating_point():
-        raise UsageError(f"model must give floating logits; got {logits.dtype}")
-    if not torch.isfinite(logits).all():
-        raise UsageError("model must give finite logits; its first batch is not finite")
-
-
-def require_gradient(model: nn.Module, source: Source, device: torch.device, name: str) -> None:
-    """Raise if no gradient flows from the logits to the input: every hardness would be 0.
-
-    Raises:
-        UsageError: there is no gradient.
-    """
-    rows = np.arange(min(8, len(source.splits["train"])))
-    batch = next(source.splits["train"].batches(rows, len(rows), device))
-    check_input_gradient(model, batch.x, name)

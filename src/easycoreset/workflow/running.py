@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from easycoreset.auditing.judging import CHEAP_EPOCHS, affordable_epochs
+from easycoreset.auditing.by_folds import affordable_epochs
+from easycoreset.auditing.judging import CHEAP_EPOCHS
 from easycoreset.data import cached_sources
 from easycoreset.data.unscored import unscored_table
 from easycoreset.dynamic import require_static
@@ -76,16 +77,8 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
         UsageError: wrong use.
     """
     objective = load_objective(options.objective)[0]
-    require_static(options.method)
-    load_selector(options.method, per_class=options.per_class or None)
-    check_attacks(options.attack, options.eps)
-    choices = choose_defaults(options)
+    choices = _check(options)
     given_epochs, options = options.epochs, choices.options
-    for name in ("exclude", "wrong"):
-        check_sample_list(name, getattr(options, name), choices.source)
-    if options.features is not None:
-        require_reads_features(options.method, options.features)
-        with_features(unscored_table(choices.source), options.features)  # raises if they do not fit
     inputs = Inputs(options.device, options.download, options.num_workers)
     data = inputs.open(options.data, {name: getattr(options, name) for name in READING_FIELDS})
     model, init, network = inputs.model(options.model, options.init, data)
@@ -94,16 +87,14 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
     training = machine | {"model": model, "batch_size": options.batch_size}
     training_inputs = outside | ({} if init is None else {"init": init})
     scoring = {"epochs": options.epochs, "every": choices.every}
-    steps = {"score": Step(kind="score", options=training | scoring, inputs=training_inputs, title="scoring")}
-    scores = {"scores": steps["score"]}
-    cheap = affordable_epochs(network, choices.source, choose_device(options.device)) >= CHEAP_EPOCHS
-    judge = "folds" if cheap or init is not None else "epochs"
-    steps["audit"] = Step(
-        kind="audit",
-        options=machine | {"model": model, "judge": judge, "epochs": given_epochs if judge == "folds" else None},
-        inputs=(training_inputs if judge == "folds" else outside | scores) | _file("wrong", options.wrong),
-        title="auditing",
-    )
+    score = Step(kind="score", options=training | scoring, inputs=training_inputs, title="scoring")
+    scores = {"scores": score}
+    affordable = affordable_epochs(network, choices.source, choose_device(options.device))
+    by_folds = affordable >= CHEAP_EPOCHS or init is not None  # then it needs no scores, and comes first
+    judge = {"judge": "folds", "epochs": given_epochs} if by_folds else {"judge": "epochs"}
+    audited = (training_inputs if by_folds else outside | scores) | _file("wrong", options.wrong)
+    audit = Step(kind="audit", options=machine | {"model": model} | judge, inputs=audited, title="auditing")
+    steps = {"audit": audit, "score": score}
     method = load_selector(options.method, per_class=options.per_class or None)[0]
     needs = inputs.needs(method, network, data, None, (), has_features=options.features is not None)
     if needs is not None and (needs.expensive or needs.features):
@@ -140,6 +131,24 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
     for step in steps.values():
         check_options(step)
     return choices, steps
+
+
+def _check(options: PipelineOptions) -> RunDefaults:
+    """Check the options, and fill in those that were not given.
+
+    Raises:
+        UsageError: wrong use.
+    """
+    require_static(options.method)
+    load_selector(options.method, per_class=options.per_class or None)
+    check_attacks(options.attack, options.eps)
+    choices = choose_defaults(options)
+    for name in ("exclude", "wrong"):
+        check_sample_list(name, getattr(options, name), choices.source)
+    if options.features is not None:
+        require_reads_features(options.method, options.features)
+        with_features(unscored_table(choices.source), options.features)  # raises if they do not fit
+    return choices
 
 
 def _measuring_step(machine: Mapping[str, Any], needs: MethodInputs, inputs: Mapping[str, Any], model: str) -> Step:
