@@ -135,8 +135,9 @@ EARLY = dict.fromkeys(("first", "every"), Nullable(int)) | {
     **{f"overlap_{share}": Nullable(float) for share in (10, 30, 50)},
 }
 TRANSFER = {"model": str, "method": str, "fraction": float, "updates": int, "clean": LINE, "worst": [LINE]}
+MODELS = {"coreset", "random", "all"}  # of `run`, by what they were trained on
 TRAINED = {
-    "trained_on": {"coreset", "random", "all"},
+    "trained_on": MODELS,
     "objective": str,
     "clean": LINE,
     "worst": [LINE],
@@ -152,6 +153,7 @@ RECORDS: dict[str, Any] = {
     "comparison.json": {
         "rows": NonEmptyList(TRAINED),
         "against?": {str: NonEmptyList(GAIN)},
+        "recommended?": {"clean": MODELS, "robust": MODELS, "eps": float, "gains": NonEmptyList(GAIN)},
         "classes?": [{"class": str, "before": int, "after": int}],
         "method": str,
         "fraction": float,

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from easycoreset import Coreset, UsageError, run
-from easycoreset.workflow.defaults import choose_batch, choose_side
+from easycoreset import Coreset, UsageError, predict, run
+from easycoreset.training.budget import choose_batch, choose_side
 from support.messages import named
 
 
@@ -81,6 +81,15 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
         and 'class="review"' not in page
         and pq.read_table(tmp_path / "run" / "audit" / "audit.parquet").num_rows == 320
     )
+    chosen = found["recommended"]
+    accuracy = {row["trained_on"]: (row["clean"]["accuracy"], row["worst"][0]["accuracy"]) for row in found["rows"]}
+    assert accuracy[chosen["clean"]][0] == max(clean for clean, _ in accuracy.values())
+    assert accuracy[chosen["robust"]][1] == max(robust for _, robust in accuracy.values())
+    assert "rdinary pictures" in ran.out and "label" in ran.out and "clean DATA" in ran.out
+    place = {"coreset": "model", "random": "random", "all": "scores"}[chosen["clean"]]
+    inbox = {"data": str(folder), "image_size": 32}
+    whole = predict(**inbox, weights=tmp_path / "run", out=tmp_path / "labels")
+    assert whole.equals(predict(**inbox, weights=tmp_path / "run" / place, out=tmp_path / "labels-of-one"))
     again = cli(*flags, "--out", tmp_path / "run")
     assert again.code == 0 and named(again.err, "nothing is missing", "9 steps") and "step: " not in again.err
     (tmp_path / "wrong.txt").write_text("1\n5\n")

@@ -6,6 +6,8 @@ from pathlib import Path
 from easycoreset.errors import require
 from easycoreset.options.groups import ComputeOptions, InferenceOptions
 from easycoreset.options.objects import IMAGES, MODEL, TRAINED_MODEL, GivenPath, Named, store_network
+from easycoreset.plan_folders import COMPARISON, RUN_MODELS
+from easycoreset.records import read_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +17,7 @@ class PredictOptions(InferenceOptions, ComputeOptions):
     data: Named = field(metadata=IMAGES)
     """A folder of images, with or without class folders, or an .npz with x; labels are ignored."""
     weights: GivenPath | None = field(default=None, metadata=TRAINED_MODEL)
-    """Required: folder of a model written by `train` or `score`."""
+    """Required: folder of a model by `train` or `score`, or of `run`, whose model for ordinary images is taken."""
     model: Named | None = field(default=None, metadata=MODEL)
     """package.module:factory of the model; it is imported only if named here again."""
     raw: bool = False
@@ -31,6 +33,9 @@ class PredictOptions(InferenceOptions, ComputeOptions):
             object.__setattr__(self, "weights", options["weights"] if options["weights"].is_dir() else network)
         super().__post_init__()
         require(self.weights is not None, "weights", "given (--weights)", None)
+        if self.weights is not None and (self.weights / COMPARISON).is_file():
+            recommended = read_record(self.weights / COMPARISON).get("recommended", {"clean": "all"})
+            object.__setattr__(self, "weights", self.weights / RUN_MODELS[recommended["clean"]])
         require(self.model_path.is_dir(), "weights", "a trained model's folder", str(self.weights))
 
     @property

@@ -8,11 +8,13 @@ from easycoreset.console import format_eps
 from easycoreset.documents import DataTable, Figure, Section, without_brief
 from easycoreset.documents.plots import eps_layout
 from easycoreset.documents.summaries import accuracy_trace, count_classes
+from easycoreset.plan_folders import RUN_MODELS
 from easycoreset.records import read_record
 from easycoreset.reporting.audit import describe_audit_briefly
 from easycoreset.reporting.score_report import describe_scores
 from easycoreset.reporting.training_report import describe_evaluation
 
+WORDS = {"coreset": "the coreset", "random": "as many random samples", "all": "all samples"}
 NAMES = {"coreset": "coreset", "random": "random, same size", "all": "all samples"}
 
 
@@ -22,7 +24,49 @@ def describe_run(folder: Path) -> list[Section]:
     more = describe_audit_briefly(folder / "audit") if (folder / "audit" / "audit.parquet").exists() else []
     more += describe_scores(folder / "scores", [comparison["fraction"]])
     more += describe_evaluation(folder / "evaluation" / "coreset")
-    return [*_describe_effect(comparison), *without_brief(more)]
+    audited = describe_audit_briefly(folder / "audit")[:1] if (folder / "audit" / "audit.parquet").exists() else []
+    return [*_describe_effect(comparison), _summary(comparison, audited), *without_brief(more)]
+
+
+def _summary(comparison: dict[str, Any], audited: Sequence[Section]) -> Section:
+    """What was found in the data, which model to take, and what to do next, for readers who know no terms."""
+    bullets = [text for section in audited for text in section.bullets]
+    if bullets:
+        bullets.append(
+            "Look at audit/report.html, decide there, save the decisions, and apply them: easycoreset clean DATA "
+            "--decisions decisions.json --out NEW; then run again on NEW."
+        )
+    if "recommended" in comparison:
+        bullets += recommend_models(comparison["recommended"], comparison["rows"])
+    return Section("What to do", bullets=bullets, brief=True)
+
+
+def recommend_models(recommended: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Which model is for ordinary pictures, which under attack, at what price, and how sure that is."""
+    accuracy = {row["trained_on"]: row["clean"]["accuracy"] for row in rows}
+    clean, robust = recommended["clean"], recommended["robust"]
+    change = f"every pixel value changed by up to {format_eps(recommended['eps'])}"
+    right = f"it is right on {100 * accuracy[clean]:.1f}% of the test pictures"
+    taken = f"the model of {WORDS[clean]} ({RUN_MODELS[clean]}/)"
+    if clean == robust:
+        return [f"Take {taken}, for ordinary pictures ({right}) and for tampered ones ({change}) alike."]
+    gains = recommended["gains"]
+    attacked = next(gain for gain in gains if gain["eps"] == recommended["eps"])
+    return [
+        f"For ordinary pictures take {taken}: {right}.",
+        f"Where somebody may tamper with pictures take the model of {WORDS[robust]} ({RUN_MODELS[robust]}/): of 100 "
+        f"ordinary pictures it is right on {_points(gains[0])}, of 100 with {change} on {_points(attacked)}.",
+    ]
+
+
+def _points(gain: dict[str, float]) -> str:
+    """A gain in words, with its 95% interval."""
+    points = 100 * gain["difference"]
+    low, high = sorted((100 * abs(gain["low"]), 100 * abs(gain["high"])))
+    words = f"{abs(points):.0f} {'more' if points > 0 else 'fewer'}"
+    if not _differs(gain):
+        return f"{words}, which may be chance"
+    return f"{words} (95% sure: {low:.0f} to {high:.0f})"
 
 
 def _describe_effect(comparison: dict[str, Any]) -> list[Section]:

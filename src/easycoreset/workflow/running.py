@@ -14,6 +14,7 @@ from easycoreset.models import user_factory
 from easycoreset.objectives import load_objective
 from easycoreset.options import READING_FIELDS, PipelineOptions, ReportOptions, accept_options
 from easycoreset.paths import sha256_of_file
+from easycoreset.plan_folders import COMPARISON
 from easycoreset.process_group import preserve_rng
 from easycoreset.reporting import report
 from easycoreset.scoring.needs import MethodInputs
@@ -28,7 +29,6 @@ from easycoreset.workflow.option_checks import check_attacks, check_sample_list
 from easycoreset.workflow.plans import run_plan
 from easycoreset.workflow.steps import External, Step, check_options
 
-COMPARISON = "comparison.json"
 LINKS = {  # path in the folder -> (step, path within it)
     "scores": ("score", ""),
     "audit": ("audit", ""),
@@ -171,6 +171,7 @@ def summarise(choices: RunDefaults, steps: Mapping[str, Step], out: Path) -> dic
     return {
         "rows": rows,
         "against": against,
+        "recommended": recommend(results),
         "classes": count_classes(Coreset.read(steps["choose coreset"].folder(out) / "coreset.parquet")),
         "method": options.method,
         "fraction": options.fraction,
@@ -179,6 +180,18 @@ def summarise(choices: RunDefaults, steps: Mapping[str, Step], out: Path) -> dic
         "epochs": options.epochs,
         "model": options.model,
     }
+
+
+def recommend(results: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """The model for ordinary images, the one for images under attack, and what the second gains over the first.
+
+    Under attack counts the accuracy at the middle one of the radii.
+    """
+    clean = max(results, key=lambda name: results[name].clean.accuracy)
+    middle = (len(results[clean].worst) - 1) // 2
+    robust = max(results, key=lambda name: (results[name].worst[middle].accuracy, name == clean))
+    eps = results[clean].worst[middle].eps
+    return {"clean": clean, "robust": robust, "eps": eps, "gains": compare_outcomes(results[robust], results[clean])}
 
 
 def compare_outcomes(first: Evaluation, second: Evaluation) -> list[dict[str, float]]:
