@@ -97,7 +97,7 @@ def audit(options: AuditOptions) -> Audit:
         parts += [Part(split, len(parts[0].split)) for name, split in source.splits.items() if name == "test"]
         copies, quality = _look(options, parts)
         groups = np.where(copies.group >= 0, copies.group, -1 - np.arange(len(copies.group)))[parts[0].rows]
-        set_threads(options.threads, str(scored.provenance.get("model", "")), device)
+        set_threads(options.threads, plan.model_name or str(scored.provenance.get("model", "")), device)
         judgement = judge(plan, options, source, groups, run.path, device)
         found = _judge_labels(judgement, parts)
         issues = _collect(options, source, parts, copies, quality, judgement, found)

@@ -43,6 +43,11 @@ class JudgePlan:
     setup: TrainingSetup | None = None
     repeats: int = 1
 
+    @property
+    def model_name(self) -> str:
+        """The model that is trained; empty where none is."""
+        return "" if self.setup is None else self.setup.model_name
+
     def identity(self) -> dict[str, Any]:
         """What determines the judgement besides the options."""
         if self.setup is None:
