@@ -15,6 +15,7 @@ from torch import nn
 from easycoreset import RunError, UsageError, evaluate, load_model, train
 from easycoreset.attacks import load_attack
 from easycoreset.attacks.climbing import Judge
+from easycoreset.documents.check_words import WORDS
 from easycoreset.evaluation import attack_run, attack_split, checks, margins
 from easycoreset.evaluation.attack_run import AttackProgress, check_in_ball
 from easycoreset.evaluation.checks import check_large_eps, check_model_behaviour, check_order
@@ -622,3 +623,10 @@ def test_attack_precision_is_in_the_record_and_older_records_are_float32s(traine
     evaluate(**given)
     with pytest.raises(UsageError, match="attack_precision"):
         evaluate(**given, attack_precision="bf16")
+
+
+def test_every_check_is_described_in_words(trained, tmp_path):
+    options = {"eps": [0.05], "attack": ["pgd:steps=2", "fgsm"], "checks": "all", "limit": 50}
+    result = evaluate(data="digits", weights=trained, **options, out=tmp_path / "e")
+    names = {check.name.partition(":")[0] for check in result.checks}
+    assert len(names) >= 12 and names <= set(WORDS)

@@ -8,6 +8,7 @@ import numpy as np
 from easycoreset.console import format_eps, format_percent
 from easycoreset.data_specs import data_name
 from easycoreset.documents import DataTable, Figure, Section, Share
+from easycoreset.documents.check_words import describe_check
 from easycoreset.documents.plots import eps_layout, error_bars, line_trace
 
 Json = Mapping[str, Any]
@@ -30,10 +31,10 @@ def describe_outcomes(summary: Json) -> list[Section]:
     paragraphs = [
         f"Clean accuracy {100 * summary['clean']['accuracy']:.1f}%; under the worst attack {worst}.",
         *map(_describe_margins, summary.get("margins", ())),
-        f"{passed} of {len(checks)} checks passed.",
+        f"{passed} of {len(checks)} checks of the evaluation found nothing wrong.",
     ]
     check_rows = [
-        [c["name"], c["figure"], "passed" if c["passed"] else "FAILED", "" if c["passed"] else c["message"]]
+        [describe_check(c["name"]), "fine" if c["passed"] else f"WRONG: {c['message']}", c["figure"], c["name"]]
         for c in checks
     ]
     attacks = dict.fromkeys(e["attack"] for e in attacked)
@@ -43,7 +44,8 @@ def describe_outcomes(summary: Json) -> list[Section]:
     ]
     plot = Figure("accuracy under attack over eps, with 95% Wilson intervals", traces, eps_layout(radii_of(attacked)))
     warnings = [f"warning: {text}" for text in summary["warnings"]]
-    tables = [DataTable("checks", ["check", "figure", "result", "meaning"], check_rows)]
+    columns = ["what was tried", "what was found", "figure", "check"]
+    tables = [DataTable("checks", columns, check_rows, details=columns[2:])]
     return [
         Section("Evaluation", paragraphs, bullets=warnings, figures=[plot], tables=[accuracies], brief=True),
         *describe_each_class(summary),
