@@ -130,7 +130,8 @@ CHECKS = {
     "growth-cpu.json": check_growth,
     "selection-cifar10.json": check_selection,
 }
-WHOLE = {"agreement-cifar10.json": check_whole, "noise-cifar10.json": check_whole}
+WHOLES = ("agreement-cifar10", "label-issues-random", "noise-cifar10", "photo-folder")
+WHOLE = {f"{name}.json": check_whole for name in WHOLES}
 
 
 def check(path: Path, root: Path | None, named: bool) -> Verdict:

@@ -90,9 +90,8 @@ def main() -> None:
                 start = time.monotonic()
                 out = Path(place) / f"audit-{seed}-{name}"
                 found = audit(data=str(root), image_size=SIDE, init=init, seed=seed, out=out)
-                line = {"seed": seed, "judged_by": name, "seconds": round(time.monotonic() - start)}
-                record["folders"].append(line | measure(found, faults, source))
-                print(json.dumps(record["folders"][-1]), flush=True)
+                record["folders"].append({"seed": seed, "judged_by": name, **measure(found, faults, source)})
+                print(f"{time.monotonic() - start:.0f} s", json.dumps(record["folders"][-1]), flush=True)
     result.write_text(json.dumps(record, indent=1) + "\n")
 
 
