@@ -59,6 +59,7 @@ AUDIT = {
     "judge": {
         "kind": {"folds", "epochs", "features"},
         "accuracy": float,
+        "skill": float,
         "accuracy_per_class": {str: Nullable(float)},
         "weak_classes": [str],
         "scale": float,

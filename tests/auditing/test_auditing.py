@@ -114,6 +114,7 @@ def test_a_judge_that_knows_nothing_calls_nothing(noisy, tmp_path):
     assert found.summary["likely_mislabelled"] == 0 and len(found.summary["judge"]["weak_classes"]) >= 8
     report(out=found)
     assert "too weak" in (tmp_path / "audit" / "report.html").read_text()
+    assert "doubtful label" not in found.summary["issues"]
 
 
 def test_folds_that_are_judged_already_are_read(noisy, tmp_path, monkeypatch):
@@ -137,6 +138,16 @@ def test_folds_that_are_judged_already_are_read(noisy, tmp_path, monkeypatch):
         audit(**options, out=tmp_path / "halves")
     again = audit(**options, out=tmp_path / "halves")
     assert len(fits) == 2 + 3 - 1 and again.table.equals(whole.table) and again.issues.equals(whole.issues)
+
+
+def test_classes_of_two_pictures_are_audited(tmp_path, digits):
+    """Fewer samples of every class than folds: nothing can be said of the labels, and the copies are found."""
+    pixels = digits.splits["train"].images.pixels[:4, ..., 0].numpy()
+    x = pixels[[0, 1, 2, 2]]
+    np.savez(tmp_path / "few.npz", x=x, y=[0, 0, 1, 1], x_test=pixels[3:], y_test=[1])
+    found = audit(data=str(tmp_path / "few.npz"), epochs=1, out=tmp_path / "audit")
+    assert found.summary["issues"] == {"duplicate": {"train": 1}} and len(found) == 4
+    report(out=found)
 
 
 def test_the_table(noisy, tmp_path):

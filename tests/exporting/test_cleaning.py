@@ -119,11 +119,11 @@ def test_what_is_gone_or_has_changed_is_listed_and_the_rest_applied(photos, tmp_
     (photos / ids[0]).unlink()
     Image.new("L", (8, 8), 3).save(photos / ids[1])
     ran = cli("clean", photos, "--decisions", file, "--out", tmp_path / "clean")
-    assert ran.code == 0 and named(ran.err, "2 decisions", ids[0], "gone", ids[1], "changed"), ran.err
+    assert ran.code == 0 and named(ran.err, "2 decisions not applied", ids[0], "gone", ids[1], "changed"), ran.err
     record = json.loads((tmp_path / "clean" / "clean.json").read_text())
     assert [one["sample_id"] for one in record["ignored"]] == ids[:2]
     assert [one["sample_id"] for one in record["changes"]] == ids[2:]
-    assert "1 picture left out, 0 with another label" in ran.out and "2 decisions are not applied" in ran.out
+    assert "1 picture left out, 0 with another label" in ran.out and "Decisions that are not applied: 2" in ran.out
 
 
 def test_wrong_use(photos, tmp_path):

@@ -14,7 +14,7 @@ from easycoreset.auditing.issue_pictures import tabulate_pictures
 from easycoreset.auditing.issues import DOUBTFUL, LABEL, SEEN, IssueTable, Part, count_kinds
 from easycoreset.auditing.judgement import Judgement
 from easycoreset.auditing.judging import JudgePlan, judge, plan_judge
-from easycoreset.auditing.label_issues import LabelIssues, find_label_issues
+from easycoreset.auditing.label_issues import LabelIssues, find_label_issues, judge_skill
 from easycoreset.auditing.noise import measure_noise
 from easycoreset.auditing.oddness import find_odd
 from easycoreset.auditing.picture_quality import find_quality_issues
@@ -187,8 +187,8 @@ def _collect(
             labels, p = found[name], judgement.p[name]
             order = np.argsort(-labels.suspicion, kind="stable")
             called = [row for row in order.tolist() if labels.likely[row]]
-            unlike = p.argmax(1) != part.split.labels
-            next_ones = [row for row in order.tolist() if unlike[row] and not labels.likely[row]][:DOUBTFUL_LABELS]
+            worth = (p.argmax(1) != part.split.labels) & ~labels.likely & ~labels.weak[part.split.labels]
+            next_ones = [row for row in order.tolist() if worth[row]][:DOUBTFUL_LABELS]
             issues.add_labels(LABEL, part, called, labels.suspicion, p)
             issues.add_labels(DOUBTFUL, part, next_ones, labels.suspicion, p)
     return issues.table()
@@ -283,11 +283,13 @@ def summarise(
 def describe_judge(judgement: Judgement, found: LabelIssues, names: list[str], labels: Any) -> dict[str, Any]:
     """How the judge was made, and how far it can be believed: its held-out accuracy, overall and per class."""
     called = found.suspicion[found.likely]
+    accuracy = float(np.mean(judgement.p["train"].argmax(1) == labels))
     accuracies = [None if np.isnan(value) else float(value) for value in found.accuracy]
     return {
         "kind": judgement.kind,
         **judgement.facts,
-        "accuracy": float(np.mean(judgement.p["train"].argmax(1) == labels)),
+        "accuracy": accuracy,
+        "skill": judge_skill(accuracy, labels),
         "accuracy_per_class": dict(zip(names, accuracies, strict=True)),
         "weak_classes": [name for name, weak in zip(names, found.weak, strict=True) if weak],
         "scale": found.noise.scale,

@@ -45,13 +45,15 @@ class Judgement:
 
 
 def divide(labels: Ints, groups: Ints, folds: int, seed: int) -> list[tuple[Ints, Ints]]:
-    """(rest, fold) of each fold: stratified by label, and no group is divided."""
-    from sklearn.model_selection import StratifiedGroupKFold
+    """(rest, fold) of each fold: stratified by label where a class has as many samples, and no group is divided."""
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     folds = min(folds, len(np.unique(groups)))
+    stratified = np.bincount(labels).max() >= folds
+    division = StratifiedGroupKFold(folds, shuffle=True, random_state=seed) if stratified else GroupKFold(folds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer samples than folds
-        divided = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups))
+        divided = list(division.split(labels, labels, groups))
     return [(rest, fold) for rest, fold in divided if len(rest) and len(fold)]
 
 

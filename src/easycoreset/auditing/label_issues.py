@@ -15,6 +15,7 @@ Flags = npt.NDArray[np.bool_]
 LIKELY = (
     0.4  # probability of a wrong label, from which on it is called wrong: who looks finds it so more often than not
 )
+MIN_SKILL = 0.25  # of a judge: 0 for one that always names the largest class, 1 for one that is always right
 MIN_SCALE = (
     0.5  # of the judge's log-probabilities; below it they say much more than is true, as of a judge that memorised
 )
@@ -44,7 +45,7 @@ def find_label_issues(p: Floats, labels: Ints, noise: LabelNoise | None = None) 
 
     The expected share of wrong ones among those that are called is the mean of their `suspicion`, some 0.7. Nothing is
     called in a class that the judge does not predict better than chance, nor by a judge that believes itself far too
-    much.
+    much, or that is hardly better than one who always names the largest class.
 
     Args:
         p: [N,K] probabilities of a judge.
@@ -55,9 +56,19 @@ def find_label_issues(p: Floats, labels: Ints, noise: LabelNoise | None = None) 
     predicted = p.argmax(1)
     suspicion = noise.probability_wrong(p, labels)
     accuracy, weak = measure_classes(predicted, labels, p.shape[1])
-    weak |= noise.scale < MIN_SCALE
+    weak |= noise.scale < MIN_SCALE or judge_skill(float(np.mean(predicted == labels)), labels) < MIN_SKILL
     likely = (suspicion > LIKELY) & (predicted != labels) & ~weak[labels]
     return LabelIssues(suspicion, likely, noise, accuracy, weak)
+
+
+def judge_skill(accuracy: float, labels: Ints) -> float:
+    """How far a judge is better than one who always names the largest class.
+
+    >>> judge_skill(0.9, np.array([0, 0, 0, 1])), judge_skill(0.75, np.array([0, 0, 0, 1]))
+    (0.6, 0.0)
+    """
+    largest = float(np.bincount(labels).max() / len(labels))
+    return round((accuracy - largest) / max(1 - largest, 1e-9), 6)
 
 
 def measure_classes(predicted: Ints, labels: Ints, classes: int) -> tuple[Floats, Flags]:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from easycoreset.cli.commands import app
+from easycoreset.cli.places import DATA_FIRST
 from easycoreset.errors import UsageError
 
 
@@ -31,7 +32,10 @@ def describe_unknown(tokens: Sequence[str]) -> str:
     unknown = [token for token in given_flags if token not in (*flags, "--json", "--quiet", "--debug", "--config")]
     messages = [f"{token} is unknown{_nearest(token, list(flags))}" for token in unknown]
     position = list(tokens).index(command) + 1
-    if position < len(tokens) and not tokens[position].startswith("-") and "--data" in flags:
+    takes_data_first = command in DATA_FIRST
+    if takes_data_first and position == len(tokens):
+        messages.append(f"give the data set first: easycoreset {command} photos")
+    if position < len(tokens) and not takes_data_first and not tokens[position].startswith("-") and "--data" in flags:
         messages.append(f"did you mean --data {tokens[position]}?")
     return f"; {'; '.join(messages)}" if messages else ""
 

@@ -19,7 +19,7 @@ from easycoreset.errors import UsageError, quote, shorten, suggest_name
 from easycoreset.exporting.folder import link_or_copy
 from easycoreset.exporting.image_names import name_class_folder
 from easycoreset.exporting.output_folders import check_replaceable, new_output_folder
-from easycoreset.files import SCHEMA_VERSION, write_new
+from easycoreset.files import SCHEMA_VERSION, read_json, write_new
 from easycoreset.options import CleanOptions, accept_options
 from easycoreset.options.fields import values_of
 from easycoreset.options.groups import ReadingOptions
@@ -67,11 +67,14 @@ def clean(options: CleanOptions) -> Path:
     cleaned = apply_decisions(options.data, source, decisions, options.new_classes)
     if not cleaned.changes and decisions:
         reasons = ", ".join(sorted({line["reason"] for line in cleaned.ignored}))
-        raise UsageError(f"decisions: {options.decisions}: none can be applied to {options.data} ({reasons})")
+        of = read_json(options.decisions).get("data")
+        others = f"; they are of {quote(of)}" if of and of != PurePath(options.data).name else ""
+        raise UsageError(f"decisions: {options.decisions}: none can be applied to {options.data} ({reasons}){others}")
     _require_classes(cleaned)
     if cleaned.ignored:
         first = "; ".join(f"{line['sample_id']} {line['reason']}" for line in cleaned.ignored[:LISTED])
-        log.warning("warning: %d decisions are not applied: %s", len(cleaned.ignored), shorten(first, 500))
+        count = len(cleaned.ignored)
+        log.warning("warning: %d decision%s not applied: %s", count, "s" * (count != 1), shorten(first, 500))
     record = {
         "schema_version": SCHEMA_VERSION,
         "command": "clean",
@@ -102,16 +105,16 @@ def apply_decisions(data: str, source: Source, decisions: list[Decision], new_cl
     cleaned = CleanedData(labels)
     for one in decisions:
         right = one.right_label
-        if right is not None and not one.leave_out and right not in names and not new_classes:
-            raise UsageError(
-                f"decisions: {quote(right)}, the label of {quote(one.sample_id)}, is no class: "
-                f"{suggest_name(right, names)}; --new-classes allows new ones"
-            )
         row = row_of.get((one.part, one.sample_id))
         reason = "is gone" if row is None else _why_not(data, source, one, row)
         if row is None or reason:
             cleaned.ignored.append({"part": one.part, "sample_id": one.sample_id, "reason": reason})
             continue
+        if right is not None and not one.leave_out and right not in names and not new_classes:
+            raise UsageError(
+                f"decisions: {quote(right)}, the label of {quote(one.sample_id)}, is no class: "
+                f"{suggest_name(right, names)}; --new-classes allows new ones"
+            )
         change = {"part": one.part, "sample_id": one.sample_id, "label": labels[one.part][row]}
         if one.leave_out:
             labels[one.part][row] = None
@@ -243,7 +246,9 @@ def clean_summary(record: dict[str, Any]) -> list[Section]:
     relabelled = len(record["changes"]) - left_out
     bullets = [f"{left_out} picture{'s' * (left_out != 1)} left out, {relabelled} with another label."]
     if record["ignored"]:
-        bullets.append(f"{len(record['ignored'])} decisions are not applied: clean.json says why.")
+        bullets.append(f"Decisions that are not applied: {len(record['ignored'])}; clean.json says why.")
+    if record["unreadable"]:
+        bullets.append(f"Files that cannot be read, and are left out too: {len(record['unreadable'])}.")
     rows = [
         [part, name, counts["before"].get(name, 0), counts["after"].get(name, 0)]
         for part, counts in record["classes"].items()

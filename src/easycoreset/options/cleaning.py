@@ -14,7 +14,8 @@ class CleanOptions(ReadingOptions, CommandOptions):
     """Options of `clean`."""
 
     out: GivenPath = field(metadata=NEUTRAL)
-    """A new folder, for links to the images in train/ and test/; or a new .csv, a manifest; or a new .npz of arrays."""
+    """A folder that is new or from an earlier clean, for links to the images in train/ and test/; or a new .csv, a
+    manifest; or a new .npz of arrays."""
     data: Named = field(metadata=DATA)
     """The image folder, the manifest or the .npz that was audited; it is not changed."""
     decisions: GivenPath

@@ -26,7 +26,7 @@ MAX_UP = 4  # folders above the page in which the data may lie, so that the page
 BINS = 40
 KINDS = {  # kind -> what it means; the keys are in the order in which they are shown
     "label": "The label is probably wrong: the judge, which was not trained on the picture, says something else. The "
-    "score is the probability that the label is wrong.",
+    "percentage is the probability of that. What it looks like to the judge may be wrong too.",
     "leak": "The training picture is in the test part too, or nearly: the test accuracy then looks better than it is.",
     "seen in training": "The model that was given as `init` was trained on this test picture.",
     "duplicate": "The picture is there twice, pixel by pixel. The one that stays is beside it.",
@@ -41,12 +41,12 @@ KINDS = {  # kind -> what it means; the keys are in the order in which they are 
     "doubtful label": "These labels are not called wrong, but they are the next that are worth a look.",
 }
 JUDGES = {
-    "folds": "models ({model}, {epochs} epochs) trained on the other {folds} parts of the training pictures, "
-    "{repeats} for each picture",
+    "folds": "models ({model}, {epochs} epochs), each trained on two thirds of the training pictures to judge the rest",
     "epochs": "the mean of {models} models of scored epochs, which were trained on these pictures and their labels",
     "features": "logistic regression on the given features ({features} numbers a picture), trained on the other parts "
     "of the training pictures",
 }
+WEAK_SKILL = 0.5  # of judges that were seen to expect 65 to 68% where 49 to 55% of the labels were wrong
 GOOD_JUDGE = 0.8  # accuracy from which on a better judge is not recommended
 PARTS = {"train": "training"}  # how parts are called, where not by their name
 TABLE_COLUMNS = {"index": "integer", "label": "integer", "suspicion": "number", "likely_mislabelled": "bool"}
@@ -151,7 +151,7 @@ def _label_finding(summary: Mapping[str, Any]) -> str:
     """How many labels are called wrong, how many of these are, and the judge's accuracy."""
     judge = summary["judge"]
     counts = summary["issues"].get("label", {})
-    accuracy = f"its judge predicts {format_percent(judge['accuracy'])} of the training pictures as they are labelled"
+    accuracy = f"the judge predicts {format_percent(judge['accuracy'])} of the training pictures as they are labelled"
     weak = judge["weak_classes"]
     if len(weak) == len(judge["accuracy_per_class"]):
         return f"Nothing can be said about wrong labels: the judge is too weak ({accuracy})."
@@ -160,7 +160,9 @@ def _label_finding(summary: Mapping[str, Any]) -> str:
     else:
         parts = " and ".join(f"{count} of the {PARTS.get(part, part)} part" for part, count in counts.items())
         expected = judge["expected_precision"]
-        sure = "" if expected is None else f"; about {expected:.0%} of them will be"
+        sure = "" if expected is None else f"; about {expected:.0%} of them are expected to be wrong"
+        if judge["skill"] < WEAK_SKILL:
+            sure += ", but probably fewer are: judges as weak as this one expect too many"
         found = f"Labels that are called wrong: {parts}{sure} ({accuracy})."
     unsaid = f" Nothing is said about {', '.join(weak)}: the judge knows too little of them." if weak else ""
     return found + unsaid
@@ -176,8 +178,7 @@ def _are(count: int) -> str:
 
 def _describe_judge(judge: Mapping[str, Any]) -> list[str]:
     """How the judge was made, and what its numbers mean."""
-    facts = {name: judge.get(name, "?") for name in ("model", "epochs", "repeats", "models", "features")}
-    facts["folds"] = judge.get("folds", 2) - 1
+    facts = {name: judge.get(name, "?") for name in ("model", "epochs", "models", "features")}
     sentences = [
         f"The labels were judged by {JUDGES[judge['kind']].format(**facts)}. It predicts "
         f"{format_percent(judge['accuracy'])} of the training pictures as they are labelled. A label is called wrong "

@@ -89,7 +89,8 @@ for (const box of document.querySelectorAll(".review")) {
   function describe(issue) {
     const picture = given.pictures[issue[PICTURE]];
     const suggestion = issue[SUGGESTION] ? `; looks like ${issue[SUGGESTION]}` : "";
-    return `${issue[KIND]} ${(100 * issue[SCORE]).toFixed(0)}%: labelled ${picture[LABEL]}${suggestion}${picture[PART] === "train" ? "" : ` (${picture[PART]} part)`}`;
+    const score = `${(100 * issue[SCORE]).toFixed(0)}%`, what = issue[SUGGESTION] ? `wrong with ${score}` : `${issue[KIND]} ${score}`;
+    return `${what}: labelled ${picture[LABEL]}${suggestion}${picture[PART] === "train" ? "" : ` (${picture[PART]} part)`}`;
   }
   function figure(position, issue, place, text) {
     const picture = given.pictures[position], image = make("img", { src: picture[THUMBNAIL], alt: text, loading: "lazy" });
@@ -122,7 +123,7 @@ for (const box of document.querySelectorAll(".review")) {
     });
     page = 0;
     find(".meaning").textContent = given.kinds[kind] || "";
-    find(".all-suggested").hidden = !shown.some(issue => issue[SUGGESTION]);
+    find(".all-suggested").hidden = kind !== "label" || !shown.some(issue => issue[SUGGESTION]);
     draw();
   }
   function view(place) {
