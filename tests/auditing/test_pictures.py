@@ -8,7 +8,8 @@ from easycoreset import audit
 from easycoreset.auditing.duplicates import find_copies, is_copy_name
 from easycoreset.auditing.picture_quality import find_quality_issues
 from easycoreset.auditing.pictures import PictureFacts, look_at_pictures, measure_picture
-from easycoreset.data import open_source
+from easycoreset.data import images, open_source
+from easycoreset.data.content_hashes import hash_any_images, hash_images
 from support.photo_folder import make_photo_folder
 
 TYPES = {"hash": np.uint64, "thumbnail": np.float16, "width": np.int64, "height": np.int64}
@@ -121,3 +122,11 @@ def test_the_photo_folder(tmp_path, data_root):
     assert others <= 3  # CIFAR-10 has near copies of its own
     unreadable = [line["sample_id"] for line in issues if line["kind"] == "unreadable"]
     assert len(unreadable) == len(faults.broken) == 2 and all("broken" in line for line in unreadable)
+
+
+def test_images_in_files_and_in_memory_have_the_same_hashes(png_folder, monkeypatch):
+    in_memory = open_source(str(png_folder), image_size=16).splits["train"]
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
+    in_files = open_source(str(png_folder), image_size=16).splits["train"]
+    assert hash_images(in_files) is None
+    assert hash_any_images(in_files, 7) == hash_any_images(in_memory, 7) == hash_images(in_memory)

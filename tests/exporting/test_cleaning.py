@@ -52,7 +52,7 @@ def test_a_folder_of_links_or_copies(photos, tmp_path, copy):
     now = old.splits["train"].sample_ids[1].split("/")[1]
     other = {"zero": "one", "one": "zero"}[now]
     file, ids = decide(photos, ("train", 0, True), ("train", 1, other), ("test", 3, True))
-    out = clean(data=str(photos), decisions=file, copy=copy, out=tmp_path / "clean")
+    out = clean(data=str(photos), decisions=file, copy=copy, out=tmp_path / "clean.v2")
     assert state(photos) == before
     new = open_source(str(out), image_size=8)
     moved = ids[1].replace(f"/{now}/", f"/{other}/")

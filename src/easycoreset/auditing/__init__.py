@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from easycoreset.auditing.by_epochs import find_models
 from easycoreset.auditing.by_folds import JUDGING
-from easycoreset.auditing.duplicates import Copies, find_copies, hash_images
+from easycoreset.auditing.duplicates import Copies, find_copies
 from easycoreset.auditing.issue_pictures import tabulate_pictures
 from easycoreset.auditing.issues import DOUBTFUL, LABEL, SEEN, IssueTable, Part, count_kinds
 from easycoreset.auditing.judgement import Judgement
@@ -23,7 +23,7 @@ from easycoreset.auditing.ranks import rank_hardest_first
 from easycoreset.auditing.result import Audit
 from easycoreset.console import log
 from easycoreset.data import Source, Split, cached_sources, has_image_files
-from easycoreset.data.content_hashes import find_training_samples
+from easycoreset.data.content_hashes import find_training_samples, hash_any_images
 from easycoreset.data.unscored import unscored_table
 from easycoreset.devices import PASS_BATCH
 from easycoreset.errors import UsageError, quote, suggest_name
@@ -142,7 +142,7 @@ def _identity(options: AuditOptions, source: Source, plan: JudgePlan) -> dict[st
 def _look(options: AuditOptions, parts: list[Part]) -> tuple[Copies, dict[str, Any]]:
     """The copies among all pictures, and their quality."""
     facts = join_facts([look_at_pictures(options.data, part.split) for part in parts])
-    digests = [digest for part in parts for digest in hash_images(part.split, PASS_BATCH)]
+    digests = [digest for part in parts for digest in hash_any_images(part.split, PASS_BATCH)]
     names = [name for part in parts for name in part.split.sample_ids]
     is_test = [part.split.name == "test" for part in parts for _ in range(len(part.split))]
     return find_copies(facts, digests, names, is_test), find_quality_issues(facts)
@@ -300,5 +300,4 @@ def describe_judge(judgement: Judgement, found: LabelIssues, names: list[str], l
 
 def _rankings(scores: Scores, table: pa.Table, by: str) -> dict[str, Any]:
     """The columns by which wrong labels may be looked for."""
-    own = {name: table[name].to_numpy() for name in {by, "suspicion"} if table[name].null_count == 0}
-    return {**scores.columns, **own}
+    return {**scores.columns, by: table[by].to_numpy(), "suspicion": table["suspicion"].to_numpy()}

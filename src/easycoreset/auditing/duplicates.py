@@ -1,6 +1,5 @@
 """Pictures that are there more than once: exact copies, near copies, and copies in the other part."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from easycoreset.auditing.pictures import PictureFacts
-from easycoreset.data import Split
 from easycoreset.progress import progress
 
 Ints = npt.NDArray[np.int64]
@@ -128,14 +126,3 @@ def _median_nearest(thumbnails: npt.NDArray[np.float32]) -> float:
     correlation = thumbnails[rows[:count]] @ thumbnails[rows].T
     correlation[np.arange(count), np.arange(count)] = -1
     return float(np.median(1 - correlation.max(1))) if len(rows) > 1 else 0.0
-
-
-def hash_images(split: Split, batch_size: int) -> list[bytes]:
-    """Hash every image of a split, as the model gets it."""
-    digests: list[bytes] = []
-    with progress(f"looking for copies in {split.name}", len(split)) as bar:
-        for batch in split.batches(np.arange(len(split), dtype=np.int64), batch_size):
-            pixels = batch.x.permute(0, 2, 3, 1).contiguous().numpy()
-            digests += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
-            bar.advance(len(batch.index))
-    return digests

@@ -12,13 +12,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 Flags = npt.NDArray[np.bool_]
 
-LIKELY = (
-    0.4  # probability of a wrong label, from which on it is called wrong: who looks finds it so more often than not
-)
+LIKELY = 0.4  # probability from which on a label is called wrong: of those that are called most are wrong
 MIN_SKILL = 0.25  # of a judge: 0 for one that always names the largest class, 1 for one that is always right
-MIN_SCALE = (
-    0.5  # of the judge's log-probabilities; below it they say much more than is true, as of a judge that memorised
-)
+MIN_SCALE = 0.5  # of the judge's log-probabilities; one that has memorised claims far more than is true
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from easycoreset.data.images import MemoryImages, as_bytes
 from easycoreset.data.source import Ints, Source, Split
 from easycoreset.data_specs import has_image_files, image_file_paths
+from easycoreset.progress import progress
 
 DIGEST_SIZE = 8  # bytes per hash
 
@@ -24,10 +25,25 @@ def hash_images(split: Split, rows: Ints | None = None) -> list[bytes] | None:
         return None
     images = split.images
     order: Sequence[int] = range(len(split)) if rows is None else rows.tolist()
-    return [
-        hashlib.blake2b(as_bytes(images.image(row).numpy()).tobytes(), digest_size=DIGEST_SIZE).digest()
-        for row in order
-    ]
+    return [_digest(as_bytes(images.image(row).numpy()).tobytes()) for row in order]
+
+
+def hash_any_images(split: Split, batch_size: int) -> list[bytes]:
+    """Hash the pixels of all samples, wherever they are, as the model gets them."""
+    known = hash_images(split)
+    if known is not None:
+        return known
+    digests: list[bytes] = []
+    with progress(f"looking for copies in {split.name}", len(split)) as bar:
+        for batch in split.batches(np.arange(len(split), dtype=np.int64), batch_size):
+            pixels = batch.x.permute(0, 2, 3, 1).contiguous().numpy()
+            digests += [_digest(as_bytes(image).tobytes()) for image in pixels]
+            bar.advance(len(batch.index))
+    return digests
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_SIZE).digest()
 
 
 def content_digest(data: str, split: Split, row: int) -> str:
@@ -41,7 +57,7 @@ def content_digest(data: str, split: Split, row: int) -> str:
     else:
         pixels = next(split.batches(np.array([row], np.int64), 1)).x[0].permute(1, 2, 0).contiguous().numpy()
         content = as_bytes(pixels).tobytes()
-    return hashlib.blake2b(content, digest_size=DIGEST_SIZE).hexdigest()
+    return _digest(content).hex()
 
 
 def find_leaked(source: Source) -> npt.NDArray[np.bool_] | None:

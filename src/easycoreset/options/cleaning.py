@@ -30,4 +30,4 @@ class CleanOptions(ReadingOptions, CommandOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_disjoint(self)
-        require(not self.copy or not self.out.suffix, "copy", "left out with a file as out", True)
+        require(not self.copy or self.out.suffix not in (".csv", ".npz"), "copy", "left out with a file as out", True)

@@ -18,7 +18,6 @@ from easycoreset.errors import UsageError
 from easycoreset.parquet import read_provenance, read_table
 from easycoreset.python_objects import name_briefly
 from easycoreset.records import SUMMARY_SCHEMAS, read_record, read_summary
-from easycoreset.reporting.score_report import even_edges
 from easycoreset.schemas import check_record
 from easycoreset.tables.image_paths import check_ids
 
@@ -104,7 +103,7 @@ def draw_suspicion(table: pa.Table) -> Figure:
     """A histogram of the probability that a label is wrong, those that are called wrong in a colour of their own."""
     values = table["suspicion"].to_numpy().astype(float)
     flagged = table["likely_mislabelled"].to_numpy(zero_copy_only=False)
-    edges = np.linspace(0, 1, BINS + 1) if len(values) else even_edges(values)
+    edges = np.linspace(0, 1, BINS + 1)
     traces = [
         {
             "type": "bar",

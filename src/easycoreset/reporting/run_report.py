@@ -21,11 +21,10 @@ NAMES = {"coreset": "coreset", "random": "random, same size", "all": "all sample
 def describe_run(folder: Path) -> list[Section]:
     """The sections of a folder that `run` wrote."""
     comparison = read_record(folder / "comparison.json")
-    more = describe_audit_briefly(folder / "audit") if (folder / "audit" / "audit.parquet").exists() else []
-    more += describe_scores(folder / "scores", [comparison["fraction"]])
+    audited = describe_audit_briefly(folder / "audit") if (folder / "audit" / "audit.parquet").exists() else []
+    more = describe_scores(folder / "scores", [comparison["fraction"]])
     more += describe_evaluation(folder / "evaluation" / "coreset")
-    audited = describe_audit_briefly(folder / "audit")[:1] if (folder / "audit" / "audit.parquet").exists() else []
-    return [*_describe_effect(comparison), _summary(comparison, audited), *without_brief(more)]
+    return [*_describe_effect(comparison), _summary(comparison, audited[:1]), *without_brief([*audited, *more])]
 
 
 def _summary(comparison: dict[str, Any], audited: Sequence[Section]) -> Section:
@@ -111,7 +110,7 @@ def describe_gains(rows: Sequence[dict[str, Any]], against: dict[str, list[dict[
     """Sentences on the gains of the coreset's model over every other model, on the same test images."""
     sentences = list[str]()
     for other in rows[1:]:
-        name = {"random": "as many random samples", "all": "all samples"}[other["trained_on"]]
+        name = WORDS[other["trained_on"]]
         if other["objective"] != rows[0]["objective"]:
             sentences.append(
                 f"The model of {name} was trained by {other['objective']}, so this does not compare the samples alone."
