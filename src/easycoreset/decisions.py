@@ -10,6 +10,7 @@ from easycoreset.schemas import check_record
 
 FORMAT = "easycoreset decisions"  # of the file that the page writes
 VERSION = 1
+DECIDED = "decided.json"  # in an audit's folder: the decisions with which its data were read
 DECISION = {"part": str, "sample_id": str, "digest": str, "label": str, "leave_out?": bool, "right_label?": str}
 SCHEMA = {"format": {FORMAT}, "version": int, "data?": str, "fingerprint?": str, "decisions": [DECISION]}
 
@@ -33,6 +34,12 @@ class Decision:
     label: str
     leave_out: bool = False
     right_label: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The decision as a file of decisions holds it."""
+        facts = {"part": self.part, "sample_id": self.sample_id, "digest": self.digest, "label": self.label}
+        right = {} if self.right_label is None else {"right_label": self.right_label}
+        return facts | ({"leave_out": True} if self.leave_out else {}) | right
 
 
 def is_decisions(content: Any) -> bool:

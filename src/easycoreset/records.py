@@ -145,6 +145,13 @@ TRAINED = {
     "warnings": [str],
 }
 GAIN = {"eps": float, "difference": float, "low": float, "high": float, "p": float}
+COMPARED = {"accuracy": float, "before": float, "difference": float, "low": float, "high": float, "p": float}
+EARLIER = {
+    **dict.fromkeys(("matched", "gone", "new", "relabelled", "samples"), int),
+    "clean": COMPARED,
+    "worst": [{"eps": float, **COMPARED}],
+    "by_class": [{"class": str, "samples": int, **COMPARED}],
+}
 RECORDS: dict[str, Any] = {
     "run.json": RUN,
     "evaluation.json": BASE | {"summary?": EVALUATION},
@@ -154,6 +161,7 @@ RECORDS: dict[str, Any] = {
     "comparison.json": {
         "rows": NonEmptyList(TRAINED),
         "against?": {str: NonEmptyList(GAIN)},
+        "earlier?": EARLIER,
         "recommended?": {"clean": MODELS, "robust": MODELS, "eps": float, "gains": NonEmptyList(GAIN)},
         "classes?": [{"class": str, "before": int, "after": int}],
         "method": str,
@@ -183,7 +191,7 @@ RECORDS: dict[str, Any] = {
         "class_names": NonEmptyList(str),
         "eps?": Nullable(float),
         "provenance?": {"options?": {str: object}, "fingerprint?": str},
-        "trained_on?": Nullable({"split": str, "fingerprint": str, "samples": int, "hashes?": str}),
+        "trained_on?": Nullable({"split": str, "fingerprint": str, "samples": int, "hashes?": str, "in_order?": bool}),
         "schema_version?": int,
     },
     "history.jsonl": {

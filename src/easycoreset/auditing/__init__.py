@@ -25,8 +25,10 @@ from easycoreset.console import log
 from easycoreset.data import Source, Split, cached_sources, has_image_files
 from easycoreset.data.content_hashes import find_training_samples, hash_any_images
 from easycoreset.data.unscored import unscored_table
+from easycoreset.decisions import DECIDED
 from easycoreset.devices import PASS_BATCH
 from easycoreset.errors import UsageError, quote, suggest_name
+from easycoreset.files import write_atomic
 from easycoreset.models.card import read_card
 from easycoreset.options import AuditOptions, accept_options, options_json
 from easycoreset.parquet import read_table, with_provenance, write_table
@@ -83,7 +85,7 @@ def audit(options: AuditOptions) -> Audit:
     wrong = None if options.wrong is None else read_sample_list("wrong", options.wrong, scored).keep
     plan = plan_judge(options, source, [] if file is None else find_models(file.parent), device)
     identity = _identity(options, source, plan) | {"by": by}
-    outputs = (TABLE, ISSUES, PICTURES, JUDGING)
+    outputs = (TABLE, ISSUES, PICTURES, JUDGING, DECIDED)
     with open_run_folder(options.out, "audit", identity, overwrite=options.overwrite, output_names=outputs) as run:
         if run.done:
             log.info("%s is finished already", options.out)
@@ -107,6 +109,9 @@ def audit(options: AuditOptions) -> Audit:
             summary["noise"] = measure_noise(_rankings(scored, table, by), scored.labels, wrong, judgement.p["train"])
         provenance = {"class_names": list(source.class_names), "fingerprint": source.splits["train"].fingerprint}
         pictures = tabulate_pictures(issues, options.data, source)
+        if options.decisions is not None:
+            content = options.decisions.read_bytes()
+            write_atomic(run.path / DECIDED, lambda path: path.write_bytes(content))
         for name, content in ((TABLE, table), (ISSUES, issues), (PICTURES, pictures)):
             write_table(with_provenance(content, provenance), run.path / name)
         run.finish(summary=summary, given=options_record(options))

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from easycoreset.data import Split, has_image_files
-from easycoreset.data.images import FileImages, MemoryImages
+from easycoreset.data.images import FileImages, ImageRows, MemoryImages
 from easycoreset.data_specs import image_file_paths
 from easycoreset.image_decoding import decode_reduced, find_white_value, read_size
 from easycoreset.progress import progress
@@ -108,8 +108,9 @@ def open_pictures(data: str, split: Split) -> ReadPicture:
         if isinstance(images, MemoryImages):
             pixels = images.image(row)
         else:
-            assert isinstance(images, FileImages)
-            pixels = images[row]
+            whole, place = (images.whole, int(images.rows[row])) if isinstance(images, ImageRows) else (images, row)
+            assert isinstance(whole, FileImages)
+            pixels = whole[place]
             if isinstance(pixels, str):
                 raise ValueError(pixels)
         array = pixels.numpy() if pixels.is_floating_point() is False else pixels.mul(255).round().byte().numpy()

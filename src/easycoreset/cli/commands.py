@@ -68,7 +68,7 @@ def run(options: Annotated[PipelineOptions, Flat]) -> None:
     from easycoreset.workflow.running import run as run_all
 
     if options.dry_run:
-        show_dry_run(list(plan_run(options)[1].values()), options)
+        show_dry_run(list(plan_run(options).steps.values()), options)
         return
     check_page_writable(options.out)
     comparison = run_all(**vars(options))

@@ -2,8 +2,10 @@
 
 import os
 import re
+from pathlib import Path
 
 from easycoreset.data.cache import add_to_cache, cached_sources, enable_cache, get_cached
+from easycoreset.data.decided import decided_source
 from easycoreset.data.source import Batch, Reading, Source, Split
 from easycoreset.data_specs import (
     DATA,
@@ -53,6 +55,7 @@ def open_source(
     download: bool = False,
     skip_unreadable: bool = False,
     classes: str | None = None,
+    decisions: Path | None = None,
 ) -> Source:
     """Open the data set `data`: NAME, NAME:DIR, hf:NAME, an image folder, a manifest or an .npz file.
 
@@ -64,6 +67,7 @@ def open_source(
         download: let torchvision download missing files.
         skip_unreadable: leave out images of a folder or a manifest that cannot be read; `Source.unreadable` names them.
         classes: number of classes, or a file of their names in order; None for the classes that occur.
+        decisions: a file of what an audit's page saved: which pictures are left out, and which get another label.
 
     Raises:
         UsageError: unknown name, or files that are missing, unreadable or of another kind.
@@ -82,8 +86,11 @@ def open_source(
         raise UsageError(f"classes must be left out for data {quote(data)}, which has its own; got {quote(classes)}")
     reading = Reading(image_size, num_workers, skip_unreadable, classes, download)
     key = (data, *reading[:4])
-    cached = get_cached(key)
-    return add_to_cache(key, load_attribute("data", kind.load)(location, reading)) if cached is None else cached
+    source = get_cached(key) or add_to_cache(key, load_attribute("data", kind.load)(location, reading))
+    if decisions is None:
+        return source
+    key = (*key, decisions)
+    return get_cached(key) or add_to_cache(key, decided_source(data, source, decisions))
 
 
 def _find_kind(data: str) -> tuple[DataKind, str]:

@@ -71,21 +71,30 @@ def find_leaked(source: Source) -> npt.NDArray[np.bool_] | None:
 
 
 def training_data_record(split: Split, rows: Ints) -> dict[str, Any]:
-    """The entry of `model.json` about the training samples: their number, data set and hashes."""
+    """The entry of `model.json` about the training samples: their number, data set and hashes, in their order."""
     digests = hash_images(split, rows)
-    hashes = {} if digests is None else {"hashes": base64.b64encode(b"".join(sorted(digests))).decode()}
+    joined = {} if digests is None else {"hashes": base64.b64encode(b"".join(digests)).decode()}
+    hashes = joined and joined | {"in_order": True}
     return {"split": split.name, "fingerprint": split.fingerprint, "samples": len(rows), **hashes}
 
 
 def find_training_samples(split: Split, rows: Ints, trained: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
     """Which of the samples `rows` [n] a model was trained on, by its record `trained`; None if that is not known."""
-    digests = hash_images(split, rows)
-    text = trained.get("hashes")
-    if digests is None or not isinstance(text, str):
+    digests, known = hash_images(split, rows), training_digests(trained)
+    if digests is None or known is None:
         return None
+    seen = set(known)
+    return np.array([digest in seen for digest in digests], np.bool_)
+
+
+def training_digests(trained: dict[str, Any]) -> list[bytes] | None:
+    """The hashes of the samples that a model was trained on, by its record `trained`; None if they are not known.
+
+    They are in the samples' order where the record says `in_order`.
+    """
+    text = trained.get("hashes")
     try:
-        joined = base64.b64decode(text)
+        joined = base64.b64decode(text) if isinstance(text, str) else b""
     except ValueError:  # damaged
         return None
-    known = {joined[start : start + DIGEST_SIZE] for start in range(0, len(joined), DIGEST_SIZE)}
-    return np.array([digest in known for digest in digests], np.bool_)
+    return [joined[start : start + DIGEST_SIZE] for start in range(0, len(joined), DIGEST_SIZE)] or None

@@ -1,6 +1,7 @@
 """Two ways to store images: one tensor (on the device if it fits), or files that are decoded as needed."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from easycoreset.console import printable_name
-from easycoreset.data.source import Ints, Split
+from easycoreset.data.source import Images, Ints, Split
 from easycoreset.errors import RunError
 from easycoreset.image_decoding import EncodedImage, decode_image, describe_read_error
 from easycoreset.tables.fingerprint import fingerprint
@@ -37,6 +38,10 @@ class MemoryImages:
         """The images [N,H,W,C]; a copy where they are rows among others."""
         return self._whole if self._rows is None else self._whole[self._rows]
 
+    def take(self, rows: Ints) -> "MemoryImages":
+        """The images `rows`, of the same memory."""
+        return MemoryImages(self._whole, rows if self._rows is None else self._rows.numpy()[rows])
+
     def image(self, row: int) -> Tensor:
         """One image [H,W,C]."""
         return self._whole[row if self._rows is None else self._rows[row]]
@@ -60,6 +65,28 @@ class MemoryImages:
         rows = rows if resident is not None or self._rows is None else self._rows[rows]
         for chunk in rows.to(pixels.device).split([len(chunk) for chunk in chunks]):
             yield _to_device(pixels[chunk].contiguous(), device)
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """Some of the images of a split, in another order.
+
+    Attributes:
+        whole: the images.
+        rows: which of them.
+    """
+
+    whole: Images
+    rows: Ints
+
+    def stream(self, chunks: Sequence[Ints], device: torch.device) -> Iterator[Tensor]:
+        """Yield the images of each chunk."""
+        return self.whole.stream([self.rows[chunk] for chunk in chunks], device)
+
+
+def take_images(images: Images, rows: Ints) -> Images:
+    """The images `rows`; pixels in memory are not copied."""
+    return images.take(rows) if isinstance(images, MemoryImages) else ImageRows(images, rows)
 
 
 def _to_device(images: Tensor, device: torch.device) -> Tensor:

@@ -45,6 +45,7 @@ class Review:
         kinds: kind of issue -> what it means.
         pictures: the pictures, each once.
         issues: the issues, in the order in which they are shown.
+        earlier: what was decided before the audit, which its labels already have; it is saved with what is decided now.
     """
 
     data: str
@@ -53,6 +54,7 @@ class Review:
     kinds: Mapping[str, str]
     pictures: Sequence[ReviewPicture]
     issues: Sequence[ReviewIssue]
+    earlier: Sequence[decisions.Decision] = ()
 
 
 def review_json(review: Review) -> Markup:
@@ -65,6 +67,7 @@ def review_json(review: Review) -> Markup:
         "classes": list(review.class_names),
         "kinds": dict(review.kinds),
         "pictures": [_picture(picture) for picture in review.pictures],
+        "earlier": [one.to_json() for one in review.earlier],
         "issues": [[i.kind, i.picture, round(i.score, 4), i.suggestion, i.other] for i in review.issues],
     }
     return script_json(value)

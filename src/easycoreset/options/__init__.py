@@ -6,7 +6,7 @@ not the result: two runs that differ only in neutral fields are the same run.
 
 from easycoreset.options.analyzing import AnalyzeOptions
 from easycoreset.options.auditing import AuditOptions
-from easycoreset.options.choosing import ChooseOptions, MeasureOptions
+from easycoreset.options.choosing import CarryOptions, ChooseOptions, MeasureOptions
 from easycoreset.options.cleaning import CleanOptions
 from easycoreset.options.comparing import CompareOptions
 from easycoreset.options.evaluating import EvaluateOptions
@@ -55,6 +55,7 @@ __all__ = [
     "AnalyzeOptions",
     "AttackOptions",
     "AuditOptions",
+    "CarryOptions",
     "ChooseOptions",
     "CleanOptions",
     "CompareOptions",

@@ -19,6 +19,14 @@ class ChooseOptions(ValidationOptions, FractionOptions, SelectionOptions, Comput
 
 
 @dataclass(frozen=True, kw_only=True)
+class CarryOptions(ComputeOptions):
+    """Options of taking over the scores of an earlier state of the data."""
+
+    scores: Path
+    """The folder of the scoring run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasureOptions(ComputeOptions):
     """Options of measuring further columns and features with the weights that a scoring run kept."""
 

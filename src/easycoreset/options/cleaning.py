@@ -18,7 +18,7 @@ class CleanOptions(ReadingOptions, CommandOptions):
     manifest; or a new .npz of arrays."""
     data: Named = field(metadata=DATA)
     """The image folder, the manifest or the .npz that was audited; it is not changed."""
-    decisions: GivenPath
+    decisions: GivenPath = field(metadata=NEUTRAL)
     """The decisions that the audit's page saved."""
     skip_unreadable: bool = with_default(ReadingOptions, "skip_unreadable", True)
     """Leave out unreadable images; with --no-skip-unreadable they are an error."""

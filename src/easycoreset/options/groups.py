@@ -63,6 +63,8 @@ class ReadingOptions:
     """Leave out unreadable images of a folder or a manifest and list them; without it they are an error."""
     classes: Named | None = field(default=None, metadata=CLASSES)
     """Number of classes, or a file of their names in order (or a model.json); default: the classes that occur."""
+    decisions: GivenPath | None = field(default=None, metadata=NEUTRAL)
+    """What was decided on an audit's page: its pictures are left out or get another label; the data are not changed."""
 
 
 READING_FIELDS = field_names(ReadingOptions)

@@ -32,6 +32,7 @@ class PredictOptions(InferenceOptions, ComputeOptions):
             object.__setattr__(self, "model", options.get("model"))
             object.__setattr__(self, "weights", options["weights"] if options["weights"].is_dir() else network)
         super().__post_init__()
+        require(self.decisions is None, "decisions", "left out: images that are predicted have no labels", "a file")
         require(self.weights is not None, "weights", "given (--weights)", None)
         if self.weights is not None and (self.weights / COMPARISON).is_file():
             recommended = read_record(self.weights / COMPARISON).get("recommended", {"clean": "all"})

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from easycoreset.console import format_percent
 from easycoreset.data_specs import has_image_files, image_file_paths
+from easycoreset.decisions import DECIDED, read_decisions
 from easycoreset.documents import DataTable, Figure, Section, Share
 from easycoreset.documents.plots import COLOURS, axes_layout
 from easycoreset.documents.review import Review, ReviewIssue, ReviewPicture
@@ -246,6 +247,7 @@ def _review(
         KINDS,
         [_picture(line, link) for line, link in zip(lines, links, strict=True)],
         listed,
+        read_decisions(folder / DECIDED) if (folder / DECIDED).exists() else (),
     )
 
 

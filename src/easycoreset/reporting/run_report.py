@@ -24,7 +24,13 @@ def describe_run(folder: Path) -> list[Section]:
     audited = describe_audit_briefly(folder / "audit") if (folder / "audit" / "audit.parquet").exists() else []
     more = describe_scores(folder / "scores", [comparison["fraction"]])
     more += describe_evaluation(folder / "evaluation" / "coreset")
-    return [*_describe_effect(comparison), _summary(comparison, audited[:1]), *without_brief([*audited, *more])]
+    changed = [describe_change(comparison["earlier"])] if "earlier" in comparison else []
+    return [
+        *changed,
+        *_describe_effect(comparison),
+        _summary(comparison, audited[:1]),
+        *without_brief([*audited, *more]),
+    ]
 
 
 def _summary(comparison: dict[str, Any], audited: Sequence[Section]) -> Section:
@@ -38,6 +44,53 @@ def _summary(comparison: dict[str, Any], audited: Sequence[Section]) -> Section:
     if "recommended" in comparison:
         bullets += recommend_models(comparison["recommended"], comparison["rows"])
     return Section("What to do", bullets=bullets, brief=True)
+
+
+def describe_change(earlier: dict[str, Any]) -> Section:
+    """What it bought that the data were cleaned or changed: the models of all samples before and after."""
+    clean = earlier["clean"]
+    words = _changes(clean)
+    heading = (
+        f"What changing the data bought: {words}"
+        if _differs(clean)
+        else "What changing the data bought: nothing that can be seen"
+    )
+    kept = earlier["matched"] - earlier["relabelled"]
+    facts = (
+        f"Since they were scored {_count(earlier['gone'])} went, {_count(earlier['new'])} came and "
+        f"{_count(earlier['relabelled'])} got another label. The scores of the other {kept:,} were taken over; these "
+        "have none and are not in the coreset (another --out scores everything anew). Two models of all samples, "
+        "trained alike on the data before and after, are compared on the same "
+        f"{earlier['samples']:,} test pictures, with the labels that these have now."
+    )
+    lines = [("clean", clean), *((f"eps {format_eps(line['eps'])}", line) for line in earlier["worst"])]
+    bullets = [
+        f"{name}: {100 * line['before']:.1f}% before, {100 * line['accuracy']:.1f}% after; {_changes(line)}."
+        for name, line in lines
+    ]
+    rows = [
+        [
+            line["class"],
+            line["samples"],
+            *(round(100 * line[name], 1) for name in ("before", "accuracy", "difference", "low", "high")),
+        ]
+        for line in earlier["by_class"]
+    ]
+    columns = ["class", "test pictures", "before", "after", "points", "from", "to"]
+    table = DataTable("clean accuracy in % of each class, and the change with its 95% interval", columns, rows)
+    note = "Of twenty intervals of classes one misses by chance. Each model was trained with one seed."
+    return Section(heading, [facts, note], bullets=bullets, tables=[table], brief=True)
+
+
+def _count(number: int) -> str:
+    return f"{number:,} picture{'s' * (number != 1)}"
+
+
+def _changes(line: dict[str, float]) -> str:
+    """A change of accuracy with its interval, in points."""
+    points, low, high = (100 * line[name] for name in ("difference", "low", "high"))
+    caveat = "" if _differs(line) else ", no detectable difference"
+    return f"{points:+.1f} points ({low:.1f} to {high:.1f}{caveat})"
 
 
 def recommend_models(recommended: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -27,6 +27,9 @@ class SplitFacts(Protocol):
     def fingerprint(self) -> str: ...
 
 
+Digests = tuple[Sequence[bytes], Sequence[bytes]]
+
+
 @dataclass(frozen=True)
 class Match:
     """The match of a table with the data.
@@ -62,6 +65,13 @@ def match_scores(scores: Scores, split: SplitFacts, class_names: Sequence[str] =
     match = match_ids(
         (scores.sample_ids, scores.labels, scores.class_names, scores.provenance), split, class_names, what
     )
+    return take_matched(scores, split, class_names, match, what)
+
+
+def take_matched(
+    scores: Scores, split: SplitFacts, class_names: Sequence[str], match: Match, what: str = "scores"
+) -> Scores:
+    """The scores of the current data, by a match of its samples with the table; see `match_scores`."""
     new = match.rows < 0
     unknown = new | match.relabelled
     columns = {
@@ -206,6 +216,42 @@ def match_ids(
         what,
         *(f"{n:,}" for n in (matched, len(ids), facts["gone"], facts["new"], relabelled_count)),
     )
+    return Match(rows, facts, relabelled)
+
+
+def match_contents(scores: Scores, split: SplitFacts, class_names: Sequence[str], digests: Digests) -> Match:
+    """Find the data's samples in a table by their contents; of copies, by those with the same label first.
+
+    Args:
+        scores: the table.
+        split: the data.
+        class_names: class names of the data.
+        digests: what names the content of each sample of the table, and of each sample of the data.
+    """
+    then = [scores.class_names[label] for label in scores.labels.tolist()]
+    now = [class_names[label] for label in split.labels.tolist()]
+    free: dict[Any, list[int]] = {}
+    for row, key in reversed(list(enumerate(zip(digests[0], then, strict=True)))):
+        free.setdefault(key, []).append(row)
+    rows = np.full(len(now), -1, np.int64)
+    for row, key in enumerate(zip(digests[1], now, strict=True)):
+        if free.get(key):
+            rows[row] = free[key].pop()
+    left: dict[Any, list[int]] = {}
+    for (digest, _), found in free.items():
+        left.setdefault(digest, []).extend(found)
+    relabelled = np.zeros(len(now), np.bool_)
+    for row in np.flatnonzero(rows < 0).tolist():
+        if left.get(digests[1][row]):
+            rows[row] = left[digests[1][row]].pop()
+            relabelled[row] = True
+    matched = int((rows >= 0).sum())
+    facts = {
+        "matched": matched,
+        "gone": len(then) - matched,
+        "new": len(now) - matched,
+        "relabelled": int(relabelled.sum()),
+    }
     return Match(rows, facts, relabelled)
 
 

@@ -1,7 +1,9 @@
-"""The defaults of `run`, chosen by the size of the data and the machine; each choice is logged."""
+"""The defaults of `run`, chosen by the size of the data and the machine; each choice can be logged."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from easycoreset.console import log
 from easycoreset.data import Source, has_image_files
@@ -23,16 +25,18 @@ class RunDefaults:
         every: number of epochs from one scored epoch to the next.
         updates: training steps of each model trained after scoring.
         source: the data set.
+        device: where the models run.
     """
 
     options: PipelineOptions
     every: int
     updates: int
     source: Source
+    device: torch.device
 
 
 def choose_defaults(options: PipelineOptions) -> RunDefaults:
-    """Fill in the options that were not given, and log the choices.
+    """Fill in the options that were not given.
 
     Raises:
         UsageError: the data cannot be opened.
@@ -48,16 +52,21 @@ def choose_defaults(options: PipelineOptions) -> RunDefaults:
     pretrained_model = "torchvision:resnet18" if options.init == PRETRAINED else model_name_in(options.init)
     model = options.model or pretrained_model or choose_model(source.shape, device)
     filled = replace(options, model=model, epochs=epochs, batch_size=batch_size)
+    return RunDefaults(filled, max(1, -(-epochs // MAX_SCORED_EPOCHS)), epochs * steps_per_epoch, source, device)
+
+
+def log_defaults(choices: RunDefaults) -> None:
+    """Log what was chosen."""
+    options, splits = choices.options, choices.source.splits
     log.info(
-        "%d training and %d test images of %d classes, %s; model %s, %d epochs of %d steps of %d images on %s",
-        samples,
-        len(source.splits["test"]),
-        len(source.class_names),
-        "x".join(map(str, source.shape)),
-        model,
-        epochs,
-        steps_per_epoch,
-        batch_size,
-        device,
+        "%d training and %d test images of %d classes, %s; model %s, %s epochs, %d updates of %s images on %s",
+        len(splits["train"]),
+        len(splits["test"]),
+        len(choices.source.class_names),
+        "x".join(map(str, choices.source.shape)),
+        options.model,
+        options.epochs,
+        choices.updates,
+        options.batch_size,
+        choices.device,
     )
-    return RunDefaults(filled, max(1, -(-epochs // MAX_SCORED_EPOCHS)), epochs * steps_per_epoch, source)

@@ -1,12 +1,17 @@
 """`run`: from a folder of images to a report, in one command."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from easycoreset.auditing.by_folds import affordable_epochs
 from easycoreset.auditing.judging import CHEAP_EPOCHS
-from easycoreset.data import cached_sources
+from easycoreset.console import log
+from easycoreset.data import Source, cached_sources
 from easycoreset.data.unscored import unscored_table
 from easycoreset.dynamic import require_static
 from easycoreset.evaluation.result import Evaluation, read_evaluation
@@ -16,14 +21,15 @@ from easycoreset.options import READING_FIELDS, PipelineOptions, ReportOptions, 
 from easycoreset.paths import sha256_of_file
 from easycoreset.plan_folders import COMPARISON
 from easycoreset.process_group import preserve_rng
+from easycoreset.records import read_summary
 from easycoreset.reporting import report
 from easycoreset.scoring.needs import MethodInputs
 from easycoreset.selection import load_selector, require_reads_features
 from easycoreset.statistics.intervals import paired_difference
 from easycoreset.tables import Coreset
 from easycoreset.tables.foreign_features import with_features
-from easycoreset.training.setup import choose_device
-from easycoreset.workflow.defaults import RunDefaults, choose_defaults
+from easycoreset.workflow.defaults import RunDefaults, choose_defaults, log_defaults
+from easycoreset.workflow.going_on import EarlierScoring, find_scorings
 from easycoreset.workflow.inputs import Inputs
 from easycoreset.workflow.option_checks import check_attacks, check_sample_list
 from easycoreset.workflow.plans import run_plan
@@ -36,10 +42,35 @@ LINKS = {  # path in the folder -> (step, path within it)
     "random.parquet": ("choose random", "coreset.parquet"),
     "model": ("train coreset", ""),
     "random": ("train random", ""),
+    "all": ("train all", ""),
     "evaluation/coreset": ("evaluate coreset", ""),
     "evaluation/random": ("evaluate random", ""),
     "evaluation/all": ("evaluate all", ""),
+    "evaluation/before": ("evaluate before", ""),
 }
+NAMES = {"coreset": "the coreset", "random": "as many random samples", "all": "all samples"}
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What `run` does.
+
+    Attributes:
+        choices: the defaults that fit the data and the machine.
+        steps: the steps by name.
+        earlier: the scoring run of an earlier state of the data that it goes on from, if any.
+    """
+
+    choices: RunDefaults
+    steps: dict[str, Step]
+    earlier: EarlierScoring | None = None
+
+    @property
+    def links(self) -> dict[str, tuple[str, str]]:
+        """The links in the folder: path -> (step, path within it); the scoring model is the one of all samples."""
+        steps = {"train all": "score"} if self.earlier is None else {}
+        links = {path: (steps.get(name, name), within) for path, (name, within) in LINKS.items()}
+        return {path: (name, within) for path, (name, within) in links.items() if name in self.steps}
 
 
 @accept_options(PipelineOptions)
@@ -49,8 +80,12 @@ def run(options: PipelineOptions) -> dict[str, Any] | None:
     """Score, audit, select, train and evaluate; the same call again resumes, other options add steps.
 
     Every step has a folder in `steps/`; links in `out` lead to them: `scores/`, `audit/`, `coreset.parquet`, `model/`
-    (trained on it), `random/` (trained on as many random samples, for the same number of updates), `evaluation/` of
-    both and of the scoring model (trained on all samples). `comparison.json` compares them.
+    (trained on it), `random/` (trained on as many random samples, for the same number of updates), `all/` (trained on
+    all samples), `evaluation/` of the three. `comparison.json` compares them.
+
+    Where the folder has scores of nearly the same pictures (cleaned, moved, some new), it goes on from them: they are
+    matched by content, the models are trained on the data as they are now, and the model from before is evaluated on
+    the same test images (`evaluation/before`).
 
     Returns:
         The content of `comparison.json`; None if the time was up before.
@@ -59,26 +94,46 @@ def run(options: PipelineOptions) -> dict[str, Any] | None:
         UsageError: wrong use, before work starts.
         GridError: some steps failed; the others are done.
     """
-    choices, steps = plan_run(options)
+    plan = plan_run(options)
+    log_defaults(plan.choices)
 
     def show_audit(step: Step) -> None:
         if step.kind == "audit":
             report(**vars(ReportOptions(out=step.folder(options.out))))
 
     return run_plan(
-        "run", steps, options, COMPARISON, lambda out: summarise(choices, steps, out), show_audit, links=LINKS
+        "run", plan.steps, options, COMPARISON, lambda out: summarise(plan, out), show_audit, links=plan.links
     )
 
 
-def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
+def plan_run(options: PipelineOptions) -> RunPlan:
     """The defaults that fit the data and the machine, and the steps by name; nothing is written.
 
     Raises:
         UsageError: wrong use.
     """
-    objective = load_objective(options.objective)[0]
-    choices = _check(options)
-    given_epochs, options = options.epochs, choices.options
+    _check(options)
+    for earlier in find_scorings(options.out):
+        filled = earlier.fill(options)
+        if filled is None:
+            continue
+        choices = choose_defaults(filled)
+        if earlier.is_of(choices.source):
+            return _plan(options, choices)
+        if earlier.fits(choices.source):
+            choices = replace(choices, every=earlier.every, updates=earlier.updates)
+            plan = _plan(options, choices, earlier)
+            if "measure" in plan.steps or plan.steps["audit"].options["judge"] == "epochs":
+                log.info("%s: its models are needed, so the data are scored anew", earlier.folder)
+                break
+            return plan
+    return _plan(options, choose_defaults(options))
+
+
+def _plan(given: PipelineOptions, choices: RunDefaults, earlier: EarlierScoring | None = None) -> RunPlan:
+    """The steps; with an earlier scoring run its scores are taken over, and a model of all samples is trained."""
+    options = choices.options
+    _check_lists(options, choices.source)
     inputs = Inputs(options.device, options.download, options.num_workers)
     data = inputs.open(options.data, {name: getattr(options, name) for name in READING_FIELDS})
     model, init, network = inputs.model(options.model, options.init, data)
@@ -88,10 +143,13 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
     training_inputs = outside | ({} if init is None else {"init": init})
     scoring = {"epochs": options.epochs, "every": choices.every}
     score = Step(kind="score", options=training | scoring, inputs=training_inputs, title="scoring")
+    if earlier is not None:
+        carried = outside | {"scores": earlier.scores}
+        score = Step(kind="carry", options=machine, inputs=carried, title="taking over the scores")
     scores = {"scores": score}
-    affordable = affordable_epochs(network, choices.source, choose_device(options.device))
+    affordable = affordable_epochs(network, choices.source, choices.device)
     by_folds = affordable >= CHEAP_EPOCHS or init is not None  # then it needs no scores, and comes first
-    judge = {"judge": "folds", "epochs": given_epochs} if by_folds else {"judge": "epochs"}
+    judge = {"judge": "folds", "epochs": given.epochs} if by_folds else {"judge": "epochs"}
     audited = (training_inputs if by_folds else outside | scores) | _file("wrong", options.wrong)
     audit = Step(kind="audit", options=machine | {"model": model} | judge, inputs=audited, title="auditing")
     steps = {"audit": audit, "score": score}
@@ -99,42 +157,59 @@ def plan_run(options: PipelineOptions) -> tuple[RunDefaults, dict[str, Step]]:
     needs = inputs.needs(method, network, data, None, (), has_features=options.features is not None)
     if needs is not None and (needs.expensive or needs.features):
         steps["measure"] = _measuring_step(machine, needs, outside | scores, model)
-    methods = {"coreset": method, "random": load_selector("random", per_class=options.per_class or None)[0]}
-    names = {"coreset": "the coreset", "random": "as many random samples", "all": "all samples"}
-    for name, chosen_method in methods.items():
-        features = _file("features", options.features) if name == "coreset" else {}
-        measured = {"measured": steps["measure"]} if "measure" in steps and name == "coreset" else {}
+    measured = {"measured": steps["measure"]} if "measure" in steps else {}
+    random = load_selector("random", per_class=options.per_class or None)[0]
+    choosing = {"coreset": (method, measured | _file("features", options.features)), "random": (random, {})}
+    for name, (chosen_method, more) in choosing.items():
         choice = {"method": chosen_method, "fraction": options.fraction, "keep_leaked": options.keep_leaked}
         steps[f"choose {name}"] = Step(
             kind="select",
             options=machine | choice,
-            inputs=outside | scores | measured | _file("exclude", options.exclude) | features,
-            title=f"choosing {names[name]}",
+            inputs=outside | scores | more | _file("exclude", options.exclude),
+            title=f"choosing {NAMES[name]}",
         )
+    objectives = dict.fromkeys(choosing, load_objective(options.objective)[0])
+    for name, objective in (objectives if earlier is None else {**objectives, "all": "standard"}).items():
+        chosen = {"coreset": steps[f"choose {name}"]} if name in choosing else {}
         steps[f"train {name}"] = Step(
             kind="train",
             options=training | {"objective": objective, "updates": choices.updates},
-            inputs=training_inputs | {"coreset": steps[f"choose {name}"]},
-            title=f"training on {names[name]}",
+            inputs=training_inputs | chosen,
+            title=f"training on {NAMES[name]}",
         )
-    size = len(choices.source.splits["test"])
-    limit = min(options.limit or size, size)
-    attack = {"attack": tuple(options.attack), "eps": tuple(options.eps), "limit": limit, "model": user_factory(model)}
-    for name in names:
-        weights = steps["score" if name == "all" else f"train {name}"]
-        steps[f"evaluate {name}"] = Step(
-            kind="evaluate",
-            options=machine | attack,
-            inputs=outside | {"weights": weights},
-            title=f"evaluating the model of {names[name]}",
-        )
+    _add_evaluations(steps, machine | {"model": user_factory(model)}, outside, choices, earlier)
     for step in steps.values():
         check_options(step)
-    return choices, steps
+    return RunPlan(choices, steps, earlier)
 
 
-def _check(options: PipelineOptions) -> RunDefaults:
-    """Check the options, and fill in those that were not given.
+def _add_evaluations(
+    steps: dict[str, Step],
+    shared: Mapping[str, Any],
+    outside: Mapping[str, External],
+    choices: RunDefaults,
+    earlier: EarlierScoring | None,
+) -> None:
+    """Add the evaluations of the models, also of the one from before the data were changed."""
+    options = choices.options
+    size = len(choices.source.splits["test"])
+    attack = {"attack": tuple(options.attack), "eps": tuple(options.eps), "limit": min(options.limit or size, size)}
+    weights: dict[str, Step | External] = {name: steps[f"train {name}"] for name in ("coreset", "random")}
+    weights["all"] = steps["score"] if earlier is None else steps["train all"]
+    if earlier is not None:
+        weights["before"] = earlier.weights
+    for name, model in weights.items():
+        what = "from before the data were changed" if name == "before" else f"of {NAMES[name]}"
+        steps[f"evaluate {name}"] = Step(
+            kind="evaluate",
+            options={**shared, **attack},
+            inputs={**outside, "weights": model},
+            title=f"evaluating the model {what}",
+        )
+
+
+def _check(options: PipelineOptions) -> None:
+    """Check the options that do not depend on the data.
 
     Raises:
         UsageError: wrong use.
@@ -142,13 +217,20 @@ def _check(options: PipelineOptions) -> RunDefaults:
     require_static(options.method)
     load_selector(options.method, per_class=options.per_class or None)
     check_attacks(options.attack, options.eps)
-    choices = choose_defaults(options)
-    for name in ("exclude", "wrong"):
-        check_sample_list(name, getattr(options, name), choices.source)
     if options.features is not None:
         require_reads_features(options.method, options.features)
-        with_features(unscored_table(choices.source), options.features)  # raises if they do not fit
-    return choices
+
+
+def _check_lists(options: PipelineOptions, source: Source) -> None:
+    """Check that lists of samples and features are of the data.
+
+    Raises:
+        UsageError: they do not fit.
+    """
+    for name in ("exclude", "wrong"):
+        check_sample_list(name, getattr(options, name), source)
+    if options.features is not None:
+        with_features(unscored_table(source), options.features)  # raises if they do not fit
 
 
 def _measuring_step(machine: Mapping[str, Any], needs: MethodInputs, inputs: Mapping[str, Any], model: str) -> Step:
@@ -161,14 +243,19 @@ def _file(option: str, path: Path | None) -> dict[str, External]:
     return {} if path is None else {option: External(str(path.resolve()), sha256_of_file(path))}
 
 
-def summarise(choices: RunDefaults, steps: Mapping[str, Step], out: Path) -> dict[str, Any]:
-    """The comparison of the three models."""
-    options = choices.options
-    results = {name: read_evaluation(steps[f"evaluate {name}"].folder(out)) for name in ("coreset", "random", "all")}
+def summarise(plan: RunPlan, out: Path) -> dict[str, Any]:
+    """The comparison of the three models, and of the model of all samples with the one from before."""
+    options, steps = plan.choices.options, plan.steps
+    results = {name: read_evaluation(steps[f"evaluate {name}"].folder(out)) for name in NAMES}
     objectives = dict.fromkeys(results, options.objective) | {"all": "standard"}
     rows = [{"trained_on": n, "objective": objectives[n], **describe(result)} for n, result in results.items()]
     against = {name: compare_outcomes(results["coreset"], results[name]) for name in ("random", "all")}
-    return {
+    earlier: dict[str, Any] = {}
+    if plan.earlier is not None:
+        before = read_evaluation(steps["evaluate before"].folder(out))
+        matched = read_summary(steps["score"].folder(out) / "run.json")
+        earlier = {"earlier": matched | compare_with_earlier(results["all"], before, plan.choices.source)}
+    return earlier | {
         "rows": rows,
         "against": against,
         "recommended": recommend(results),
@@ -176,10 +263,31 @@ def summarise(choices: RunDefaults, steps: Mapping[str, Step], out: Path) -> dic
         "method": options.method,
         "fraction": options.fraction,
         "per_class": options.per_class,
-        "updates": choices.updates,
+        "updates": plan.choices.updates,
         "epochs": options.epochs,
         "model": options.model,
     }
+
+
+def compare_with_earlier(now: Evaluation, before: Evaluation, source: Source) -> dict[str, Any]:
+    """What changing the data bought: both accuracies on the same test images, and the gain, of each class too."""
+    labels = source.splits["test"].labels[now.clean.index]
+    classes = [
+        {"class": str(source.class_names[k]), "samples": int((labels == k).sum()), **_compare(now, before, labels == k)}
+        for k in np.unique(labels).tolist()
+    ]
+    attacked = [
+        {"eps": a.eps, "accuracy": a.accuracy, "before": b.accuracy, **paired_difference(~a.broken, ~b.broken)}
+        for a, b in zip(now.worst, before.worst, strict=True)
+    ]
+    every = np.ones(len(labels), np.bool_)
+    return {"samples": len(labels), "clean": _compare(now, before, every), "worst": attacked, "by_class": classes}
+
+
+def _compare(now: Evaluation, before: Evaluation, rows: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Clean accuracy now and before on some of the images, and the gain."""
+    after, earlier = ~now.clean.broken[rows], ~before.clean.broken[rows]
+    return {"accuracy": after.mean(), "before": earlier.mean(), **paired_difference(after, earlier)}
 
 
 def recommend(results: Mapping[str, Evaluation]) -> dict[str, Any]:

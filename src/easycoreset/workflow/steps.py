@@ -17,6 +17,7 @@ from easycoreset.members import Table, find_member, split_spec
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import (
     AuditOptions,
+    CarryOptions,
     ChooseOptions,
     EvaluateOptions,
     MeasureOptions,
@@ -94,6 +95,7 @@ KINDS = {
         takes={"scores": ("", "scores.parquet"), "measured": ("", "run.json")},
         output="coreset.parquet",
     ),
+    "carry": Kind("easycoreset.scoring.carrying:carry_scores", CarryOptions, output="scores.parquet"),
     "train": Kind(
         "easycoreset.training:train",
         TrainOptions,

@@ -11,14 +11,18 @@ for (const box of document.querySelectorAll(".review")) {
     if (decision.label === given.pictures[position][LABEL]) decision.label = "";
     if (decision.out || decision.label) decisions.set(position, decision); else decisions.delete(position);
   }
-  function toRecord() {
+  function toRecord() {  // decisions from before the audit are about pictures and labels that it did not see any more
+    const before = new Map(given.earlier.map(one => [`${one.part}/${one.sample_id}`, one]));
     const list = [...decisions].sort((a, b) => a[0] - b[0]).map(([position, decision]) => {
       const picture = given.pictures[position];
-      const record = { part: picture[PART], sample_id: picture[ID], digest: picture[DIGEST], label: picture[LABEL] };
+      const earlier = before.get(keyOf(picture)), label = earlier ? earlier.label : picture[LABEL];
+      const record = { part: picture[PART], sample_id: picture[ID], digest: picture[DIGEST], label };
       if (decision.out) record.leave_out = true;
       if (decision.label) record.right_label = decision.label;
+      before.delete(keyOf(picture));
       return record;
     });
+    list.push(...before.values());
     return { format: given.format, version: given.version, data: given.data, fingerprint: given.fingerprint, decisions: list };
   }
   function fromRecord(record) {  // returns how many of its decisions are about pictures of this page

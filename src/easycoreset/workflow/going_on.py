@@ -1,0 +1,91 @@
+"""Going on from the scores that are there: `run` on data that were cleaned or changed a little since then."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from easycoreset.console import log
+from easycoreset.data import Source
+from easycoreset.errors import UsageError
+from easycoreset.models.card import read_card
+from easycoreset.options import PipelineOptions
+from easycoreset.paths import sha256_of_file
+from easycoreset.plan_folders import STEP_RECORD, STEPS_FOLDER
+from easycoreset.records import read_record
+from easycoreset.scoring.carrying import match_by_content
+from easycoreset.scoring.files import scores_file
+from easycoreset.tables import Scores
+from easycoreset.training.initial_weights import read_initial_weights
+from easycoreset.workflow.steps import External
+
+MIN_SHARE = 0.8  # of the samples that must have been scored under the same label
+FILLED = ("model", "epochs", "batch_size", "image_size")  # options that `run` takes over where they are not given
+
+
+@dataclass(frozen=True)
+class EarlierScoring:
+    """A finished scoring run in the folder of `run`.
+
+    Attributes:
+        folder: its folder.
+        made_with: the options that it was made with.
+    """
+
+    folder: Path
+    made_with: dict[str, Any]
+
+    @property
+    def every(self) -> int:
+        """Number of epochs from one scored epoch to the next."""
+        return self.made_with["every"]
+
+    @property
+    def updates(self) -> int:
+        """The updates that later trainings take."""
+        samples = len(Scores.read(self.folder))
+        return self.made_with["epochs"] * -(-samples // self.made_with["batch_size"])
+
+    @property
+    def scores(self) -> External:
+        """The scores as an input."""
+        return External(str(self.folder.resolve()), sha256_of_file(scores_file(self.folder, "train")))
+
+    @property
+    def weights(self) -> External:
+        """The model, which was trained on all samples, as an input."""
+        return External(str(self.folder.resolve()), sha256_of_file(self.folder / "model.safetensors"))
+
+    def fill(self, options: PipelineOptions) -> PipelineOptions | None:
+        """The options, with those that are not given as they were then; None if others are given than then."""
+        then = {name: self.made_with.get(name) for name in (*FILLED, "seed")}
+        given = {name: value for name in then if (value := getattr(options, name)) is not None}
+        init = "None"
+        if options.init is not None:
+            init = f"weights {read_initial_weights(options.init, read_card(self.folder)).digest}"
+        if any(then[name] != value for name, value in given.items()) or str(self.made_with.get("init")) != init:
+            return None
+        return replace(options, **{name: then[name] for name in FILLED})
+
+    def fits(self, source: Source) -> bool:
+        """Whether most samples of a data set were scored, under their label."""
+        card = read_card(self.folder)
+        if (card.shape, tuple(card.class_names)) != (source.shape, tuple(source.class_names)):
+            return False
+        split = source.splits["train"]
+        match = match_by_content(self.folder, Scores.read(self.folder), split, source.class_names)
+        return match is not None and match.facts["matched"] - match.facts["relabelled"] >= MIN_SHARE * len(split)
+
+    def is_of(self, source: Source) -> bool:
+        """Whether it scored exactly this data."""
+        return self.made_with["fingerprint"] == source.splits["train"].fingerprint
+
+
+def find_scorings(out: Path) -> Iterator[EarlierScoring]:
+    """The finished scoring runs in a folder, the latest first; damaged ones are left out."""
+    records = (out / STEPS_FOLDER).glob(f"score-*/{STEP_RECORD}")
+    for file in sorted(records, key=lambda file: file.stat().st_mtime_ns, reverse=True):
+        try:
+            yield EarlierScoring(file.parent, read_record(file.parent / "run.json")["options"])
+        except (UsageError, KeyError) as error:
+            log.info("%s: %s", file.parent, error)
