@@ -25,9 +25,11 @@ from easycoreset.models.saved import load_model
 from easycoreset.options import PredictOptions, accept_options, options_json
 from easycoreset.parquet import read_table, write_table
 from easycoreset.paths import sha256_of_file
+from easycoreset.plan_folders import RUN_MODELS
 from easycoreset.process_group import preserve_rng
 from easycoreset.progress import progress
 from easycoreset.python_objects import is_object_spec, take_object
+from easycoreset.records import read_record
 from easycoreset.run_folders import open_run_folder
 from easycoreset.spreadsheet import write_csv
 from easycoreset.training.setup import choose_device, set_threads, to_device
@@ -43,8 +45,8 @@ def predict(options: PredictOptions) -> pa.Table:
     """Label images with a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
 
     Returns:
-        `sample_id, pred` (the number of a class of the model), `label_name, probability`, a row per image; for an
-        unreadable image, which a warning names, all but its id are null.
+        `sample_id, pred` (the number of a class of the model), `label_name, probability` (calibrated where a
+        temperature is known), a row per image; for an unreadable image, which a warning names, all but its id are null.
 
     Raises:
         UsageError: there are no images, or they do not fit the model.
@@ -55,7 +57,8 @@ def predict(options: PredictOptions) -> pa.Table:
     ids, digest, batches = open_images(options.data, card, pass_batch_size(options.batch_size, device, card.shape))
     model = to_device(load_model(options.model_path, options.model), device)
     weights = sha256_of_file(options.model_path / "model.safetensors")
-    identity = options_json(options, neutral=False) | {"images": digest, "weights": weights}
+    temperature = find_temperature(options.model_path, card, weights) if options.calibrated else None
+    identity = options_json(options, neutral=False) | {"images": digest, "weights": weights, "temperature": temperature}
     with open_run_folder(
         options.out, "predict", identity, overwrite=options.overwrite, output_names=(TABLE, CSV)
     ) as run:
@@ -68,7 +71,7 @@ def predict(options: PredictOptions) -> pa.Table:
         with progress("predicting", len(ids)) as bar, frozen(model), torch.no_grad():
             for rows, x, batch_unreadable in batches:
                 if len(rows):
-                    p = F.softmax(model(x.to(device)).float(), 1).cpu()
+                    p = F.softmax(model(x.to(device)).float() / (temperature or 1.0), 1).cpu()
                     pred[rows] = p.argmax(1).numpy()
                     probability[rows] = p.amax(1).numpy()
                 unreadable += batch_unreadable
@@ -93,10 +96,33 @@ def predict(options: PredictOptions) -> pa.Table:
                 "model": card.model,
                 "images": len(ids),
                 "unreadable": unreadable,
+                "temperature": temperature,
                 "counts": dict(zip(card.class_names, counts, strict=True)),
             }
         )
         return table
+
+
+def find_temperature(folder: Path, card: ModelCard, weights: str) -> float | None:
+    """The temperature of a model: its card's, else that of an evaluation of these very weights; None if none is known.
+
+    An evaluation is looked for in the model's folder, and in the folder of `run` that the model is part of.
+    """
+    if card.temperature is not None:
+        return card.temperature
+    places = [
+        folder,
+        *(folder.parent / "evaluation" / name for name, link in RUN_MODELS.items() if link == folder.name),
+    ]
+    for file in (place / "evaluation.json" for place in places):
+        if not file.is_file():
+            continue
+        record = read_record(file)
+        found = record.get("summary", {}).get("calibration", {}).get("temperature")
+        if found is not None and record.get("options", {}).get("weights") == weights:
+            return float(found)
+    log.info("the probabilities are not calibrated: evaluate --weights %s --out %s does that", folder, folder)
+    return None
 
 
 Batches = Iterator[tuple[np.ndarray, Tensor, list[str]]]  # (rows, images [B,C,H,W] in [0,1], unreadable files)

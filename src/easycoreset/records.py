@@ -22,6 +22,9 @@ LINE = {
 }
 CHECK = {"name": str, "figure": float, "passed": bool, "message": str}
 MARGINS = {"attack": str, "norm": str, "samples": int, "found": float, "median_upper_bound": Nullable(float)}
+CALIBRATION = {"samples": int} | dict.fromkeys(
+    ("temperature", "confidence", "error", "calibrated_confidence", "calibrated_error"), Nullable(float)
+)
 EVALUATION = {
     "data": str,
     "split": str,
@@ -35,6 +38,7 @@ EVALUATION = {
     "margins?": [MARGINS],
     "attacks?": {str: {str: object}},
     "classes?": [{"class": str, "samples": int, "accuracy": float, "low": float, "high": float, "worst": [float]}],
+    "calibration?": CALIBRATION,
     "balanced_accuracy?": float,
     "worst_class?": str,
     "confusions?": [{"label": str, "predicted": str, "count": int}],
@@ -192,6 +196,7 @@ RECORDS: dict[str, Any] = {
         "eps?": Nullable(float),
         "provenance?": {"options?": {str: object}, "fingerprint?": str},
         "trained_on?": Nullable({"split": str, "fingerprint": str, "samples": int, "hashes?": str, "in_order?": bool}),
+        "temperature?": Nullable(float),
         "schema_version?": int,
     },
     "history.jsonl": {

@@ -93,6 +93,7 @@ def test_the_judge_of_scored_epochs(noisy, tmp_path):
     assert np.isin(suspects, [*flipped, 900, 901]).mean() > 0.6 and np.isin(flipped, suspects).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_the_judge_by_features_from_elsewhere(noisy, tmp_path, digits):
     """Pixels are features enough for digits; the test part is not judged, since it has none."""
     folder, flipped = noisy
@@ -117,6 +118,7 @@ def test_a_judge_that_knows_nothing_calls_nothing(noisy, tmp_path):
     assert "doubtful label" not in found.summary["issues"]
 
 
+@pytest.mark.slow
 def test_folds_that_are_judged_already_are_read(noisy, tmp_path, monkeypatch):
     """A stop between two folds: the finished one is not trained again, and the result is the undisturbed one."""
     from easycoreset.auditing import by_folds
@@ -199,6 +201,7 @@ def test_precision_and_recall_of_known_rankings():
     assert [(c["k"], c["precision"], c["recall"]) for c in found["bad"]] == [(1, 0, 0), (2, 0, 0), (4, 0, 0)]
 
 
+@pytest.mark.slow
 def test_cleanlab_beside_it(noisy, tmp_path):
     rank = pytest.importorskip("cleanlab.rank")
     folder, flipped = noisy

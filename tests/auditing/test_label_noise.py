@@ -29,6 +29,7 @@ def simulate(kind, share, seed, n=4000, confidence=2.5):
 
 @pytest.mark.parametrize("kind", ["uniform", "confused"])
 @pytest.mark.parametrize("scale", [0.5, 3.0])
+@pytest.mark.slow
 def test_as_many_are_wrong_as_expected_and_no_fewer_found_than_by_cleanlab(kind, scale):
     from cleanlab.rank import get_label_quality_scores
 

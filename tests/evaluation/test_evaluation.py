@@ -20,7 +20,7 @@ from easycoreset.evaluation import attack_run, attack_split, checks, margins
 from easycoreset.evaluation.attack_run import AttackProgress, check_in_ball
 from easycoreset.evaluation.checks import check_large_eps, check_model_behaviour, check_order
 from easycoreset.evaluation.classes import summarise_classes
-from easycoreset.evaluation.outcomes import Outcome, predict_split, summarise_outcome
+from easycoreset.evaluation.outcomes import Outcome, clean_outcome, predict_logits, summarise_outcome
 from easycoreset.models.card import read_card
 from easycoreset.models.modes import Bf16Autocast
 from easycoreset.models.saved import save_model
@@ -425,7 +425,7 @@ def test_logits_that_are_not_finite_end_an_evaluation(digits):
             return torch.full((len(x), 10), float("nan")) + self.w
 
     with pytest.raises(RunError, match=r"\blogits\b"):
-        predict_split(Broken(), digits.splits["test"], np.arange(10), 5)
+        predict_logits(Broken(), digits.splits["test"], np.arange(10), 5)
 
 
 def test_a_model_at_chance_is_said_to_be(tmp_path):
@@ -509,7 +509,7 @@ def test_another_batch_size_goes_on_where_the_last_one_stopped(trained, tmp_path
     """A smaller batch did 40 samples before the kill; a larger one must do the rest, and all of the rest."""
     model = load_model(trained)
     split = digits.splits["test"]
-    clean = predict_split(model, split, np.arange(200), 50)
+    clean = clean_outcome(predict_logits(model, split, np.arange(200), 50), split, np.arange(200))
     attack = load_attack("pgd:steps=5", eps=0.1)[1]
     options = EvaluateOptions(data="digits", weights=trained, eps=(0.1,), batch_size=200, out=tmp_path / "e")
     whole, _ = attack_split("pgd", attack, 0.1, model, split, clean, options, torch.device("cpu"))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from easycoreset import UsageError, clean, open_source, select
-from easycoreset.data.content_hashes import content_digest
+from support.decisions import decide
 from support.messages import named
 
 
@@ -24,21 +24,6 @@ def photos(tmp_path, digits):
                 Image.fromarray(split.images.pixels[row, ..., 0].numpy()).save(folder / f"{row}.png")
     (tmp_path / "photos" / "train" / "zero" / "broken.png").write_bytes(b"no picture")
     return tmp_path / "photos"
-
-
-def decide(folder, *lines, name="decisions.json", **more):
-    """A file of decisions: (part, row, leave_out or the right label)."""
-    data = str(folder)
-    source = open_source(data, **({"image_size": 8, "skip_unreadable": True} if folder.is_dir() else {}))
-    decisions = []
-    for part, row, what in lines:
-        split = source.splits[part]
-        one = {"part": part, "sample_id": split.sample_ids[row], "digest": content_digest(data, split, row)}
-        one["label"] = source.class_names[split.labels[row]]
-        decisions.append(one | ({"leave_out": True} if what is True else {"right_label": what}) | more)
-    file = folder.parent / name
-    file.write_text(json.dumps({"format": "easycoreset decisions", "version": 1, "decisions": decisions}))
-    return file, [one["sample_id"] for one in decisions]
 
 
 def state(folder):

@@ -10,7 +10,7 @@ import pytest
 from easycoreset import Coreset, Scores, UsageError, choose, open_source, score
 from easycoreset.data import Split
 from easycoreset.options import TrainOptions
-from easycoreset.tables.matching import match_coreset, match_scores
+from easycoreset.tables.matching import match_contents, match_coreset, match_scores, take_matched
 from easycoreset.training import prepare
 from easycoreset.training.rows import training_rows
 from support.messages import named
@@ -221,3 +221,20 @@ def test_a_relabelled_manifest(png_folder, tmp_path, caplog):
     found = match_scores(table, now.splits["train"], now.class_names, "scores")
     assert found.provenance["matched"] | {"from": 0} == {"matched": 30, "gone": 0, "new": 1, "relabelled": 1, "from": 0}
     assert found.labels[-2] == 0 and np.isnan(found["aign"][-1])
+
+
+def test_scores_are_matched_by_content(scores):
+    """Copies are told apart by their label; names and the numbers of classes may be others."""
+    then = [b"A", b"B", b"C", b"A", b"E"]  # 0 and 3 are copies, as a cat and as a dog
+    split = split_of(["p/1", "p/2", "p/3", "p/4", "p/5"], [1, 0, 0, 1, 0])
+    now = [b"A", b"A", b"C", b"N", b"B"]  # a dog, a cat, relabelled, new, moved; E is gone
+    match = match_contents(scores, split, ["cat", "dog"], (then, now))
+    assert match.rows.tolist() == [3, 0, 2, -1, 1] and match.relabelled.tolist() == [False, False, True, False, False]
+    assert match.facts == {"matched": 4, "gone": 1, "new": 1, "relabelled": 1}
+    found = take_matched(scores, split, ["cat", "dog"], match)
+    np.testing.assert_array_equal(found["aign"], [3, 0, np.nan, np.nan, 1])
+    assert found.n_obs.tolist() == [3, 3, 0, 0, 3] and list(found.sample_ids) == list(split.sample_ids)
+    by_name = match_contents(scores, replace(split, labels=1 - split.labels), ["dog", "cat"], (then, now))
+    assert by_name.rows.tolist() == match.rows.tolist() and by_name.facts == match.facts
+    one = match_contents(scores, split_of(["x"], [1]), ["cat", "dog"], (then, [b"B"]))
+    assert one.rows.tolist() == [1] and one.relabelled.tolist() == [True]

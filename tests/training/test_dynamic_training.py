@@ -283,6 +283,7 @@ def interrupted_setup(tmp_path, method, fraction):
 
 
 @pytest.mark.parametrize("method", FAST)
+@pytest.mark.slow
 def test_a_checkpoint_in_mid_epoch_goes_on_bit_for_bit(method, tmp_path, monkeypatch):
     """Stopped in the middle of the second epoch with a new process's objects, then equal to the undisturbed run."""
 

@@ -169,6 +169,7 @@ def test_compiled_training_gives_the_same_model_within_rounding(objective, tmp_p
     ("objective", "precision", "graphs"),
     [("standard", "fp32", 1), ("trades:steps=2", "fp32", 4), ("trades:steps=2", "bf16", 4)],
 )
+@pytest.mark.slow
 def test_one_shape_is_compiled_for_each_use_of_the_model(objective, precision, graphs, tmp_path, monkeypatch):
     """An epoch ends with a smaller batch, which is not compiled; TRADES runs the model in four ways."""
     compile_model = torch.compile

@@ -89,6 +89,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+@pytest.mark.slow
 def test_every_function_gives_the_same_tables_with_files_and_with_objects(mine, tmp_path):
     module, folder = mine
     files = {"data": str(folder / "data.npz"), "model": "in_hand:Net"}
@@ -498,6 +499,7 @@ def test_orders_that_are_no_coreset(scored, order, weight, rule):
 
 
 @pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+@pytest.mark.slow
 def test_trained_modules_and_results_in_place_of_folders(mine, tmp_path):
     module, folder = mine
     x, y = module.arrays()

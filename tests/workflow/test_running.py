@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from easycoreset import Coreset, UsageError, predict, run
+from easycoreset import Coreset, Scores, UsageError, open_source, predict, report, run
+from easycoreset import clean as clean_data
 from easycoreset.training.budget import choose_batch, choose_side
+from support.decisions import decide
 from support.messages import named
 
 
@@ -85,8 +87,8 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
     accuracy = {row["trained_on"]: (row["clean"]["accuracy"], row["worst"][0]["accuracy"]) for row in found["rows"]}
     assert accuracy[chosen["clean"]][0] == max(clean for clean, _ in accuracy.values())
     assert accuracy[chosen["robust"]][1] == max(robust for _, robust in accuracy.values())
-    assert "rdinary pictures" in ran.out and "label" in ran.out and "clean DATA" in ran.out
-    place = {"coreset": "model", "random": "random", "all": "scores"}[chosen["clean"]]
+    assert "rdinary pictures" in ran.out and "label" in ran.out and "--decisions decisions.json" in ran.out
+    place = {"coreset": "model", "random": "random", "all": "all"}[chosen["clean"]]
     inbox = {"data": str(folder), "image_size": 32}
     whole = predict(**inbox, weights=tmp_path / "run", out=tmp_path / "labels")
     assert whole.equals(predict(**inbox, weights=tmp_path / "run" / place, out=tmp_path / "labels-of-one"))
@@ -186,6 +188,7 @@ def test_defaults_follow_the_data(photos, tmp_path):
     assert choose_side(tmp_path, "cuda") == 224
 
 
+@pytest.mark.slow
 def test_it_starts_from_weights_and_leaves_unreadable_images_out(photos, tmp_path, scored):
     found = run(data="digits", init=str(scored), **OPTIONS, out=tmp_path / "tuned")
     assert found["model"] == "digits-cnn" and found["rows"][0]["clean"]["accuracy"] > 0.9
@@ -204,6 +207,7 @@ def broken(folder, copy):
     (copy / "digit 3" / "broken.png").write_bytes(b"no picture")
 
 
+@pytest.mark.slow
 def test_an_audit_of_data_that_changed(photos, tmp_path):
     import shutil
 
@@ -222,6 +226,7 @@ def test_an_audit_of_data_that_changed(photos, tmp_path):
     assert not set(ids[:3]) & set(table["sample_id"].to_pylist()) and table.num_rows > 300
 
 
+@pytest.mark.slow
 def test_a_method_gets_what_it_needs(tmp_path):
     options = OPTIONS | {"epochs": 1, "limit": 10}
     found = run(data="digits", method="herding", **options, out=tmp_path / "herding")
@@ -231,6 +236,7 @@ def test_a_method_gets_what_it_needs(tmp_path):
     assert "curvature" in pq.read_schema(measured).names
 
 
+@pytest.mark.slow
 def test_other_objectives_are_not_compared(tmp_path, cli):
     flags = [
         "--data",
@@ -248,3 +254,90 @@ def test_other_objectives_are_not_compared(tmp_path, cli):
     assert ran.code == 0, ran.err
     page = (tmp_path / "run" / "report.html").read_text()
     assert re.search(r"\bby standard\b.*\bcompar", page) and "Against all samples" not in page
+
+
+SMALL = {"epochs": 1, "limit": 40, "attack": "fgsm", "eps": [2 / 255]}
+
+
+@pytest.mark.slow
+def test_it_goes_on_from_the_scores_of_data_before_they_were_cleaned(photos, tmp_path, caplog):
+    """By decisions, and by another folder whose pictures have other names: matched by content, retrained, compared."""
+    folder, _ = photos
+    out = tmp_path / "run"
+    run(data=str(folder), **SMALL, out=out)
+    before = Scores.read(out / "scores")
+    digests = json.loads((out / "scores" / "model.json").read_text())["trained_on"]
+    assert digests["in_order"] and digests["samples"] == 320
+    other = [before.class_names[(before.labels[row] + 1) % 10] for row in range(20)]
+    lines = [("train", row, True) for row in range(100, 110)] + [("train", row, other[row]) for row in range(20)]
+    file, ids = decide(folder, *lines, ("test", 3, True), ("test", 4, other[0]))
+    found = run(data=str(folder), **SMALL, decisions=file, out=out)
+    steps = sorted(path.name.split("-")[0] for path in (out / "steps").iterdir())
+    assert steps.count("score") == 1 and steps.count("carry") == 1 and steps.count("audit") == 2
+    earlier = found["earlier"]
+    assert {name: earlier[name] for name in ("matched", "gone", "new", "relabelled")} == {
+        "matched": 310,
+        "gone": 10,
+        "new": 0,
+        "relabelled": 20,
+    }
+    after = Scores.read(out / "scores")
+    assert (after.n_obs == 0).sum() == 20 and np.isnan(after["aign"][after.n_obs == 0]).all()
+    kept = {name: row for row, name in enumerate(before.sample_ids)}
+    rows = [kept[name] for name in after.sample_ids]
+    known = after.n_obs > 0
+    assert (after["aign"][known] == before["aign"][rows][known]).all()
+    assert {after.sample_ids[row] for row in np.flatnonzero(~known)} == set(ids[10:30])
+    chosen = Coreset.read(out / "coreset.parquet")
+    assert not chosen.keep[~known].any() and len(chosen.keep) == 310
+    tables = {
+        name: pq.read_table(out / "evaluation" / name / "predictions.parquet").to_pandas() for name in ("all", "before")
+    }
+    clean = {name: table[table["attack"] == "clean"] for name, table in tables.items()}
+    assert list(clean["all"]["sample_id"]) == list(clean["before"]["sample_id"]) and ids[30] not in set(
+        clean["all"]["sample_id"]
+    )
+    assert earlier["clean"]["before"] == pytest.approx(1 - clean["before"]["broken"].mean())
+    assert earlier["clean"]["accuracy"] == pytest.approx(1 - clean["all"]["broken"].mean())
+    assert earlier["clean"]["low"] < earlier["clean"]["difference"] < earlier["clean"]["high"]
+    assert sum(line["samples"] for line in earlier["by_class"]) == 40
+    for line in earlier["by_class"]:
+        own = clean["all"]["label"] == list(before.class_names).index(line["class"])
+        assert line["accuracy"] == pytest.approx(1 - clean["all"]["broken"][own].mean())
+    page = (report(out=out) and out / "report.html").read_text()
+    assert "What changing the data bought" in page and "20 pictures got another label" in page
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "steps").iterdir()}
+    assert run(data=str(folder), **SMALL, decisions=file, out=out)["earlier"] == earlier
+    assert {path: path.stat().st_mtime_ns for path in (out / "steps").iterdir()} == stamps
+    moved = clean_data(data=str(folder), decisions=file, out=tmp_path / "cleaned")
+    again = run(data=str(moved), **SMALL, out=out)
+    assert again["earlier"]["relabelled"] == 20 and again["earlier"]["gone"] == 10
+    by_name = {name.split("/")[-1]: value for name, value in zip(after.sample_ids, after["aign"], strict=True)}
+    now = Scores.read(out / "scores")
+    assert all(name.startswith("train/") for name in now.sample_ids)
+    values = [by_name[name.split("/")[-1]] for name in now.sample_ids]
+    assert np.array_equal(now["aign"], np.array(values, np.float32), equal_nan=True)
+    whole = run(data=str(folder), **SMALL, out=out)  # the data as they were: nothing is made anew
+    assert "earlier" not in whole and len(list((out / "steps").glob("score-*"))) == 1
+
+
+@pytest.mark.slow
+def test_scores_are_made_anew_where_they_cannot_be_taken_over(photos, tmp_path):
+    folder, _ = photos
+    out = tmp_path / "run"
+    run(data=str(folder), **SMALL, out=out)
+    file, _ = decide(folder, *[("train", row, True) for row in range(5)])
+
+    def scorings(**options):
+        found = run(data=str(folder), **SMALL | options, decisions=file, out=out)
+        return len(list((out / "steps").glob("score-*"))), "earlier" in found
+
+    assert scorings() == (1, True)
+    assert scorings(seed=1) == (2, False)  # other options than then
+    assert scorings(method="moderate") == (3, False)  # the method needs features, and so the models
+    source = open_source(str(folder), image_size=32)
+    names, labels = source.class_names, source.splits["train"].labels
+    lines = [("train", row, names[(labels[row] + 1) % 10]) for row in range(0, 320, 4)]
+    many, _ = decide(folder, *lines, name="many.json")
+    found = run(data=str(folder), **SMALL, decisions=many, out=tmp_path / "run")
+    assert "earlier" not in found and len(list((out / "steps").glob("score-*"))) == 4  # a quarter is relabelled

@@ -31,6 +31,7 @@ def describe_outcomes(summary: Json) -> list[Section]:
     paragraphs = [
         f"Clean accuracy {100 * summary['clean']['accuracy']:.1f}%; under the worst attack {worst}.",
         *map(_describe_margins, summary.get("margins", ())),
+        *_describe_calibration(summary),
         f"{passed} of {len(checks)} checks of the evaluation found nothing wrong.",
     ]
     check_rows = [
@@ -50,6 +51,18 @@ def describe_outcomes(summary: Json) -> list[Section]:
         Section("Evaluation", paragraphs, bullets=warnings, figures=[plot], tables=[accuracies], brief=True),
         *describe_each_class(summary),
         Section("Checks of the evaluation", tables=tables),
+    ]
+
+
+def _describe_calibration(summary: Json) -> list[str]:
+    """How sure the model is and how often it is right; nothing where that was not measured."""
+    found = summary.get("calibration", {})
+    if found.get("temperature") is None:
+        return []
+    return [
+        f"On average the model is {100 * found['confidence']:.1f}% sure of its prediction (expected calibration error "
+        f"{100 * found['error']:.1f}%); with its logits divided by a temperature of {found['temperature']:.2f}, as "
+        f"`predict` does, {100 * found['calibrated_confidence']:.1f}% ({100 * found['calibrated_error']:.1f}%)."
     ]
 
 

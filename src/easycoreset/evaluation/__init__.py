@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from easycoreset.attacks import Attack, load_attack
+from easycoreset.calibration import measure_calibration
 from easycoreset.console import format_eps, log
 from easycoreset.data import Source, Split, data_name
 from easycoreset.data_specs import split_weights_path
@@ -30,7 +31,7 @@ from easycoreset.evaluation.checks import (
 from easycoreset.evaluation.classes import summarise_classes
 from easycoreset.evaluation.inputs import check_class_names, check_normalisation, open_inputs, open_model
 from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
-from easycoreset.evaluation.outcomes import Outcome, predict_split
+from easycoreset.evaluation.outcomes import Outcome, clean_outcome, predict_logits
 from easycoreset.evaluation.result import Evaluation, read_evaluation, worst_case
 from easycoreset.file_lists import FileList, check_free, delete_written
 from easycoreset.files import write_atomic
@@ -197,7 +198,8 @@ def _evaluate(
     state_before = {
         name: value.clone() for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)
     }
-    clean = predict_split(model, split, rows, options.samples_per_batch)
+    logits = predict_logits(model, split, rows, options.samples_per_batch)
+    clean = clean_outcome(logits, split, rows)
     correct = rows[~clean.broken]
     checks = [*first_checks, check_above_chance(clean, split.labels)]
     checks += check_normalisation(options, source, split, model, clean)
@@ -232,7 +234,9 @@ def _evaluate(
     }
     margins = {name: value for name, value in run.record.get("summary", {}).items() if name == "margins"}
     by_class = summarise_classes(clean, worst, split.labels, source.class_names)
-    run.finish(summary=facts | margins | result.summary() | by_class)
+    held_out = split.name != "train"
+    calibration = {"calibration": measure_calibration(logits.numpy(), split.labels[rows])} if held_out else {}
+    run.finish(summary=facts | margins | result.summary() | by_class | calibration)
     delete_written(partial_folder)
     return result
 

@@ -13,7 +13,7 @@ from easycoreset.data import Source, Split, needs_image_size
 from easycoreset.data_specs import split_weights_path
 from easycoreset.errors import UsageError, quote, require
 from easycoreset.evaluation.checks import Check
-from easycoreset.evaluation.outcomes import Outcome, predict_split
+from easycoreset.evaluation.outcomes import Outcome, clean_outcome, predict_logits
 from easycoreset.models import build_model
 from easycoreset.models.card import ModelCard, card_for, read_card
 from easycoreset.models.foreign import load_foreign, prepend_normalisation
@@ -126,7 +126,7 @@ def check_normalisation(
 
 
 def _predict_correct(model: nn.Module, split: Split, rows: np.ndarray, batch_size: int) -> np.ndarray:
-    return ~predict_split(model, split, rows, batch_size, finite=False).broken
+    return ~clean_outcome(predict_logits(model, split, rows, batch_size, finite=False), split, rows).broken
 
 
 def _format_numbers(values: Sequence[float]) -> str:

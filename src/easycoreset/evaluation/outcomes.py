@@ -58,14 +58,19 @@ def summarise_outcome(outcome: Outcome) -> dict[str, Any]:
     return record | ({"stages": outcome.stages} if outcome.stages else {})
 
 
-def predict_split(model: nn.Module, split: Split, rows: np.ndarray, batch_size: int, finite: bool = True) -> Outcome:
-    """Predict the clean samples `rows`; non-finite logits are an error, unless `finite` is False."""
-    preds: list[Tensor] = []
+def predict_logits(model: nn.Module, split: Split, rows: np.ndarray, batch_size: int, finite: bool = True) -> Tensor:
+    """The logits [n,K] of the clean samples `rows`; non-finite ones are an error, unless `finite` is False."""
+    found: list[Tensor] = []
     with frozen(model), torch.no_grad():
         for batch in split.batches(rows, batch_size, device_of(model)):
             logits = model(batch.x)
             if finite and not torch.isfinite(logits).all():
                 raise RunError("finite logits: the model's logits are not finite, so no accuracy means anything")
-            preds.append(logits.argmax(1).cpu())
-    pred = torch.cat(preds).numpy()
+            found.append(logits.float().cpu())
+    return torch.cat(found)
+
+
+def clean_outcome(logits: Tensor, split: Split, rows: np.ndarray) -> Outcome:
+    """The outcome without an attack, by the logits [n,K] of the samples `rows`."""
+    pred = logits.argmax(1).numpy()
     return Outcome("clean", "", 0.0, rows, pred, pred != split.labels[rows])

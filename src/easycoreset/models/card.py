@@ -28,6 +28,7 @@ class ModelCard:
         eps: radius of adversarial training, if any.
         provenance: data fingerprint, options, versions.
         trained_on: the training samples (split, fingerprint, number, hashes of their pixels), if known.
+        temperature: what logits are divided by for calibrated probabilities, by held-out samples, if there were any.
     """
 
     model: str
@@ -38,6 +39,7 @@ class ModelCard:
     eps: float | None = None
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     trained_on: dict[str, Any] | None = None
+    temperature: float | None = None
 
 
 class ImageData(Protocol):

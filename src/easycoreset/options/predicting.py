@@ -18,6 +18,9 @@ class PredictOptions(InferenceOptions, ComputeOptions):
     """A folder of images, with or without class folders, or an .npz with x; labels are ignored."""
     weights: GivenPath | None = field(default=None, metadata=TRAINED_MODEL)
     """Required: folder of a model by `train` or `score`, or of `run`, whose model for ordinary images is taken."""
+    calibrated: bool = True
+    """Divide logits by the temperature that was fitted on held-out images by `train --val-fraction`, `evaluate` or
+    `run`; --no-calibrated takes them as they are."""
     model: Named | None = field(default=None, metadata=MODEL)
     """package.module:factory of the model; it is imported only if named here again."""
     raw: bool = False

@@ -38,8 +38,8 @@ def _summary(comparison: dict[str, Any], audited: Sequence[Section]) -> Section:
     bullets = [text for section in audited for text in section.bullets]
     if bullets:
         bullets.append(
-            "Look at audit/report.html, decide there, save the decisions, and apply them: easycoreset clean DATA "
-            "--decisions decisions.json --out NEW; then run again on NEW."
+            "Look at audit/report.html, decide there, save the decisions, and run again with --decisions "
+            "decisions.json: it goes on from here, and says what that bought."
         )
     if "recommended" in comparison:
         bullets += recommend_models(comparison["recommended"], comparison["rows"])

@@ -20,7 +20,7 @@ from easycoreset.training.dynamic_requirements import check_method, make_loss_re
 from easycoreset.training.dynamic_sampling import DynamicSampling
 from easycoreset.training.loop import Epoch, History, fit
 from easycoreset.training.setup import TrainingSetup, fresh_model, log_few_updates, prepare
-from easycoreset.training.validation import best_epoch, validate_epoch
+from easycoreset.training.validation import best_epoch, calibrated_card, validate_epoch
 
 __all__ = ["Epoch", "History", "TrainingSetup", "fit", "fresh_model", "log_few_updates", "prepare", "train"]
 
@@ -74,7 +74,8 @@ def train(options: TrainOptions) -> nn.Module:
         epochs = fit(setup, model, recorder=recorder, sampling=sampling, folder=run.path, history=history)
         for epoch in track_epochs(epochs, options, run.path):
             if validate_epoch(setup, epoch.trained, history) and is_main_process():
-                save_model(run.path / BEST_FOLDER, epoch.trained, setup.card({"epoch": epoch.number}))
+                card = calibrated_card(setup, epoch.trained, {"epoch": epoch.number})
+                save_model(run.path / BEST_FOLDER, epoch.trained, card)
         finish_training(setup, model, options, history)
         summary = training_summary(setup, history)
         if sampling is not None:
@@ -104,7 +105,7 @@ def finish_training(setup: TrainingSetup, model: nn.Module, options: RecipeOptio
     if not is_main_process():
         return
     provenance = {"fingerprint": setup.split.fingerprint, "options": options_json(options, neutral=False)}
-    save_model(options.out, model, setup.card(provenance))
+    save_model(options.out, model, calibrated_card(setup, model, provenance))
     lines = "".join(json.dumps(line) + "\n" for line in history)
     write_atomic(options.out / "history.jsonl", lambda path: path.write_text(lines))
 

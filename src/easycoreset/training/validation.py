@@ -1,11 +1,16 @@
 """Validation on held-out rows during training, and a check for catastrophic overfitting."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from easycoreset.attacks.pgd import PGD
+from easycoreset.calibration import fit_temperature
 from easycoreset.console import log
+from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import frozen, full_float32
 from easycoreset.tables import Ints
 from easycoreset.training.loop import History
@@ -60,6 +65,18 @@ def _warn_of_collapse(robust: list[float]) -> None:
             100 * robust[-1],
             100 * max(robust),
         )
+
+
+def calibrated_card(setup: TrainingSetup, model: nn.Module, provenance: dict[str, Any]) -> ModelCard:
+    """The card of a trained model, with the temperature by the held-out rows, if there are any."""
+    card, rows = setup.card(provenance), setup.validation_indices
+    if not len(rows):
+        return card
+    logits: list[Tensor] = []
+    for batch in setup.split.batches(rows, setup.options.batch_size, setup.device):
+        with frozen(model), full_float32(), torch.no_grad():
+            logits.append(model(batch.x).float().cpu())
+    return replace(card, temperature=fit_temperature(torch.cat(logits).numpy(), setup.split.labels[rows]))
 
 
 def accuracy(model: nn.Module, setup: TrainingSetup, rows: Ints, attack: PGD | None = None) -> float:
