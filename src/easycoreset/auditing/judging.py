@@ -17,7 +17,7 @@ from easycoreset.data import Source
 from easycoreset.errors import require
 from easycoreset.options import AuditOptions
 from easycoreset.training import fresh_model
-from easycoreset.training.budget import EPOCHS, choose_epochs
+from easycoreset.training.budget import EPOCHS, choose_batch, choose_epochs
 from easycoreset.training.setup import TrainingSetup, with_rows
 
 Ints = npt.NDArray[np.int64]
@@ -80,12 +80,29 @@ def plan_judge(options: AuditOptions, source: Source, models: Sequence[Path], de
     is_free = options.judge is None and options.init is None and options.epochs is None
     if is_free and models and affordable < CHEAP_EPOCHS:
         return JudgePlan("epochs", models)
-    samples = len(source.splits["train"])
-    wanted = choose_epochs(samples, setup.options.batch_size, device.type)
-    wanted = wanted if options.init is None else min(wanted, FINE_TUNING_EPOCHS)
-    epochs = options.epochs or max(min(wanted, affordable), EPOCHS[0])
-    repeats = 1 if options.epochs is not None else int(np.clip(affordable // epochs, 1, MAX_REPEATS))
+    samples, has_init = len(source.splits["train"]), options.init is not None
+    epochs, repeats = choose_repeats(samples, affordable, options.epochs, has_init, device.type)
     return JudgePlan("folds", setup=with_rows(replace(setup, epochs=epochs), setup.train_indices), repeats=repeats)
+
+
+def choose_repeats(
+    samples: int, affordable: int, epochs: int | None, has_init: bool, device_type: str
+) -> tuple[int, int]:
+    """The epochs of the models of all folds, and how often these are trained: as often as is affordable.
+
+    Args:
+        samples: the number of training samples.
+        affordable: the epochs for which models of all folds can be trained in the time.
+        epochs: the epochs that are given; the folds are then trained once.
+        has_init: whether the models begin with initial weights.
+        device_type: cpu, cuda or mps.
+    """
+    if epochs is not None:
+        return epochs, 1
+    wanted = choose_epochs(samples, choose_batch(samples), device_type)
+    wanted = min(wanted, FINE_TUNING_EPOCHS) if has_init else wanted
+    epochs = max(min(wanted, affordable), EPOCHS[0])
+    return epochs, int(np.clip(affordable // epochs, 1, MAX_REPEATS))
 
 
 def judge(

@@ -12,6 +12,10 @@ import numpy as np
 import torch
 
 from easycoreset.attacks import load_attack
+from easycoreset.auditing.by_epochs import MAX_MODELS
+from easycoreset.auditing.by_folds import affordable_epochs
+from easycoreset.auditing.judgement import FOLDS
+from easycoreset.auditing.judging import choose_repeats
 from easycoreset.devices import synchronize
 from easycoreset.evaluation.checks import LONGER_ATTACK_SAMPLES, longer_attack_steps
 from easycoreset.hardness import load_hardness
@@ -21,10 +25,10 @@ from easycoreset.models.modes import frozen
 from easycoreset.options import READING_FIELDS, Device, ScoreOptions, TrainingOptions, TrainOptions, field_names
 from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
 from easycoreset.workflow.pools import count_gpus
-from easycoreset.workflow.runner import missing_steps
-from easycoreset.workflow.steps import External, Step, is_done, with_inputs
+from easycoreset.workflow.steps import External, Step, is_done, missing_steps, with_inputs
 
 FEATURE_PASSES = {"adversarial": 12, "clean": 1, None: 0}
+LOOKING = 1e-3  # seconds of an audit's look at one picture: decoding, copies, quality
 TIMED_STEPS = 6  # updates of a timed run, after an untimed run of as many
 
 
@@ -36,6 +40,15 @@ class Timed:
     step: float
     image: float
     size: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step costs: seconds, updates, and bytes of the weights that it keeps."""
+
+    seconds: float = 0.0
+    updates: int = 0
+    size: int = 0
 
 
 def estimate(
@@ -60,34 +73,18 @@ def estimate(
     """
     workers = max(workers, 1)
     processors = processors or count_gpus(device) or os.cpu_count() or 1
-    steps = with_inputs(targets)
     missing = missing_steps(targets, out)
-    timed: dict[tuple[Any, ...], Timed] = {}
-    seconds = 0.0
-    size = 0
-    updates = 0
-    for step in missing:
-        trained = _trained(step)
-        if trained is None:
-            continue  # choosing takes next to nothing
-        key = (trained.inputs["data"].key, trained.options["model"], trained.options.get("objective"))
-        if key not in timed:
-            timed[key] = _time_steps(trained, out, device)
-        facts = timed[key]
-        if step.kind == "train":
-            updates += count_updates(step, facts)
-        seconds += _seconds(step, trained, facts)
-        size += facts.size * {"train": 1, "score": 1 + len(scored_epochs(step))}.get(step.kind, 0)
+    costs = measure_costs(missing, out, device)
     result = {
-        "steps": len(steps),
+        "steps": len(with_inputs(targets)),
         "missing": len(missing),
         "kinds": dict(Counter(step.kind for step in missing)),
         "again": sum(is_done(step, out) for step in missing),
-        "updates": updates,
+        "updates": sum(cost.updates for cost in costs.values()),
         "workers": workers,
-        "seconds": round(seconds / min(workers, processors), 1),
+        "seconds": round(sum(cost.seconds for cost in costs.values()) / min(workers, processors), 1),
         "memory_gb": round(peak_memory_gib() * workers, 2),
-        "disk_gb": round(size / 2**30, 2),
+        "disk_gb": round(sum(cost.size for cost in costs.values()) / 2**30, 2),
     }
     if count_gpus(device):
         per_gpu = -(-workers // processors)
@@ -95,10 +92,31 @@ def estimate(
     return result
 
 
+def measure_costs(steps: Sequence[Step], out: Path, device: Device) -> dict[str, Cost]:
+    """Time a few training steps of each objective; the key of each step -> what it costs, approximately."""
+    timed: dict[tuple[Any, ...], Timed] = {}
+    costs: dict[str, Cost] = {}
+    for step in steps:
+        trained = _trained(step)
+        if trained is None:
+            costs[step.key] = Cost()  # choosing takes next to nothing
+            continue
+        key = (trained.inputs["data"].key, trained.options["model"], trained.options.get("objective"))
+        if key not in timed:
+            timed[key] = _time_steps(trained, out, device)
+        facts = timed[key]
+        saved = {"train": 1, "score": 1 + len(scored_epochs(step))}.get(step.kind, 0)
+        updates = count_updates(step, facts) if step.kind == "train" else 0
+        costs[step.key] = Cost(_seconds(step, trained, facts), updates, facts.size * saved)
+    return costs
+
+
 def _trained(step: Step) -> Step | None:
     """The step whose model a step trains or runs; None for steps without a model."""
-    if step.kind in ("train", "score"):
+    if step.kind in ("train", "score") or (step.kind == "audit" and "scores" not in step.inputs):
         return step
+    if step.kind == "carry":
+        return None
     return next(
         (other for name, other in step.steps.items() if name in ("weights", "scores") and step.kind != "select"), None
     )
@@ -109,6 +127,8 @@ def _seconds(step: Step, trained: Step, facts: Timed) -> float:
     samples = len(facts.setup.split)
     if step.kind == "train":
         return count_updates(step, facts) * facts.step
+    if step.kind == "audit":
+        return _audit_seconds(step, facts)
     if step.kind == "evaluate":
         specs, norm = step.options["attack"], step.options.get("norm", "linf")
         images = len(facts.setup.source.splits["test"])
@@ -122,6 +142,19 @@ def _seconds(step: Step, trained: Step, facts: Timed) -> float:
         return batches * facts.step + _scoring_passes(step, scored) * samples * facts.image
     passes = FEATURE_PASSES[step.options.get("save_features")] + _scoring_passes(step, scored)
     return samples * passes * facts.image
+
+
+def _audit_seconds(step: Step, facts: Timed) -> float:
+    """The seconds of looking at all pictures, and of judging their labels."""
+    setup = facts.setup
+    looking = LOOKING * sum(len(split) for split in setup.source.splits.values())
+    if step.steps:
+        return looking + MAX_MODELS * len(setup.split) * facts.image / 3  # a third of both passes is forward
+    affordable = affordable_epochs(fresh_model(setup), setup.source, setup.device)
+    given, has_init = step.options.get("epochs"), "init" in step.inputs
+    epochs, repeats = choose_repeats(len(setup.split), affordable, given, has_init, setup.device.type)
+    images = repeats * (FOLDS - 1) * epochs * len(setup.split)
+    return looking + images * facts.step / setup.options.batch_size
 
 
 def _scoring_passes(step: Step, scored: int) -> int:

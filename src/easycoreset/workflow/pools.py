@@ -22,6 +22,7 @@ from easycoreset.errors import EasycoresetWarning, RunError, require
 from easycoreset.options import Device, RunnerOptions
 from easycoreset.python_objects import restore_objects
 from easycoreset.training.setup import choose_device
+from easycoreset.workflow.forecast import Forecast
 from easycoreset.workflow.steps import Step, objects_of
 from easycoreset.workflow.worker import Machine, Report, run_step
 
@@ -171,11 +172,13 @@ class InlinePool:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self.forecast = Forecast({})
 
     def submit(self, step: Step) -> Future[Report]:
         """Run a step."""
-        log.info("step: %s", step.title)
-        return finished_future(run_step(step, self._machine))
+        log.info("step: %s%s", step.title, self.forecast.describe(step))
+        with self.forecast.timed(step):
+            return finished_future(run_step(step, self._machine))
 
     def result(self, future: Future[Any]) -> Report:
         """The report of a step."""

@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from easycoreset.console import log
+from easycoreset.console import format_duration, is_output_shown, log
 from easycoreset.errors import GridError
 from easycoreset.options import Device, RunnerOptions
 from easycoreset.progress import progress
+from easycoreset.workflow.estimate import measure_costs
+from easycoreset.workflow.forecast import Forecast
 from easycoreset.workflow.pools import InlinePool, Pool, check_objects, check_pool, count_workers, open_pool
-from easycoreset.workflow.steps import Step, is_done, lacking_inputs, with_inputs
+from easycoreset.workflow.steps import Step, missing_steps, with_inputs
 from easycoreset.workflow.worker import Machine, Report
 
 MAX_DEATHS = 2  # a step fails when its worker has died so often while no other step ran
@@ -47,22 +48,6 @@ class RunState:
         self.unfinished.discard(step.key)
 
 
-def missing_steps(targets: Sequence[Step], out: Path) -> list[Step]:
-    """The steps that must run so that the targets are done: also inputs whose weights were discarded."""
-    needed: dict[str, Step] = {}
-
-    def visit(step: Step) -> None:
-        if step.key not in needed:
-            needed[step.key] = step
-            for other in lacking_inputs(step, out):
-                visit(other)
-
-    for step in targets:
-        if not is_done(step, out):
-            visit(step)
-    return [step for step in with_inputs(targets) if step.key in needed]
-
-
 def run_steps(
     targets: Sequence[Step],
     options: RunnerOptions,
@@ -93,7 +78,10 @@ def run_steps(
     state = RunState(time.monotonic() + 60 * minutes, missing, unfinished=keys)
     with contextlib.closing(open_pool(options, workers, machine, missing)) as pool:
         if isinstance(pool, InlinePool):  # the steps show their own progress
-            log.info("%d of %d steps are missing", len(missing), len(steps))
+            pool.forecast = _forecast(missing, machine)
+            about = format_duration(pool.forecast.seconds)
+            in_all = f", about {about} in all on an idle machine" if pool.forecast.seconds else ""
+            log.info("%d of %d steps are missing%s", len(missing), len(steps), in_all)
             _run(state, pool, on_done)
         else:
             with progress("steps", len(steps), len(steps) - len(missing)) as bar:
@@ -103,6 +91,14 @@ def run_steps(
     if state.waiting:
         message = "time is up: %d of %d steps are left; the same command resumes"
         log.warning(message, len(state.waiting), len(steps))
+
+
+def _forecast(missing: Sequence[Step], machine: Machine) -> Forecast:
+    """How long the steps will take, where somebody sees it."""
+    if not is_output_shown():
+        return Forecast({})
+    costs = measure_costs(missing, machine.out, machine.device)
+    return Forecast({key: cost.seconds for key, cost in costs.items()})
 
 
 def check_runner(options: RunnerOptions, device: Device, targets: Sequence[Step]) -> None:

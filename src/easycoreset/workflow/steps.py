@@ -239,6 +239,22 @@ def with_inputs(targets: Sequence[Step]) -> list[Step]:
     return list(ordered.values())
 
 
+def missing_steps(targets: Sequence[Step], out: Path) -> list[Step]:
+    """The steps that must run so that the targets are done: also inputs whose weights were discarded."""
+    needed: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.key not in needed:
+            needed[step.key] = step
+            for other in lacking_inputs(step, out):
+                visit(other)
+
+    for step in targets:
+        if not is_done(step, out):
+            visit(step)
+    return [step for step in with_inputs(targets) if step.key in needed]
+
+
 @cache
 def result_defaults(options: Any) -> dict[str, Any]:
     """The defaults of the options that determine a result; None for those without a default."""
