@@ -27,10 +27,10 @@ demo: .venv/.package
 	$(BIN)/easycoreset demo --out $(OUT)
 
 test: .venv/.installed
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 test-oldest: .venv-oldest/.installed
-	.venv-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" $(CORE)
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" $(CORE)
 
 .venv-oldest/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-oldest

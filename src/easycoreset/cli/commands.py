@@ -109,7 +109,7 @@ def score(options: Annotated[ScoreOptions, Flat]) -> None:
 @app.command
 def select(options: Annotated[SelectOptions, Flat]) -> None:
     """Select a coreset by scores."""
-    from easycoreset.documents.summaries import count_classes
+    from easycoreset.documents.summaries import count_classes, describe_drift
     from easycoreset.dynamic import require_static
     from easycoreset.selection import select as run_selection
 
@@ -118,9 +118,10 @@ def select(options: Annotated[SelectOptions, Flat]) -> None:
     value = read_record(options.out.with_suffix(".json")) | {"file": str(options.out), "kept": len(coreset)}
     before, after = (counts.tolist() for counts in coreset.class_counts())
     names = coreset.provenance.get("class_names", ())
-    table = count_classes([*names, *map(str, range(len(names), len(before)))], before, after)
+    counts = [*names, *map(str, range(len(names), len(before)))], before, after
     text = f"{coreset.provenance['method']} keeps {len(coreset)} of {len(coreset.keep)} samples"
-    show(value, [Section("Coreset", [text], tables=[table], brief=True)], options.out)
+    paragraphs = [text, *describe_drift(*counts)]
+    show(value, [Section("Coreset", paragraphs, tables=[count_classes(*counts)], brief=True)], options.out)
 
 
 @app.command

@@ -15,6 +15,11 @@ Json = Mapping[str, Any]
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
+DRIFT = 1.5  # factor between a class's share and the share of all from which on it is said
+DRIFT_SAMPLES = 20  # of a class, from which on its share says something
+DRIFT_NAMED = 6
+
+
 def describe_outcomes(summary: Json) -> list[Section]:
     """The sections of a finished evaluation: accuracies with intervals, distances, warnings and checks."""
     attacked, checks = summary["attacked"], summary["checks"]
@@ -163,6 +168,20 @@ def summarise_hardness(columns: Mapping[str, np.ndarray]) -> DataTable:
         rows.append([name, *quartiles, len(values) - len(finite)])
     names = ["hardness", "easiest", "1st quartile", "median", "3rd quartile", "hardest", "undefined"]
     return DataTable("every hardness; higher is harder", names, rows, details=("1st quartile", "3rd quartile"))
+
+
+def describe_drift(names: Sequence[str], before: Sequence[int], kept: Sequence[int]) -> list[str]:
+    """A sentence where classes keep far less or far more than their share; nothing where none does."""
+    share = sum(kept) / max(sum(before), 1)
+    shares = {name: k / n for name, n, k in zip(names, before, kept, strict=False) if n >= DRIFT_SAMPLES}
+    far = {name: own for name, own in shares.items() if not share / DRIFT <= own <= share * DRIFT}
+    if not far:
+        return []
+    ends = sorted(far, key=lambda name: far[name])
+    shown = ends if len(ends) <= DRIFT_NAMED else [*ends[: DRIFT_NAMED // 2], *ends[-(DRIFT_NAMED // 2) :]]
+    text = ", ".join(f"{format_percent(round(far[name], 2))} of {name}" for name in shown)
+    more = f" and {len(ends) - len(shown)} more classes" if len(ends) > len(shown) else ""
+    return [f"The shares of the classes drift: kept are {text}{more}; per_class (--per-class) keeps them."]
 
 
 def count_classes(names: Sequence[str], before: Sequence[int], kept: Sequence[int]) -> DataTable:

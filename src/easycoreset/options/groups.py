@@ -93,7 +93,7 @@ class ComputeOptions(MachineOptions, ReadingOptions, SeedOptions, CommandOptions
     data: Named = field(metadata=DATA)
     """A named data set (`--list`), as digits or cifar10:DIR; an image folder, a manifest (.csv, .parquet) or .npz."""
     threads: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
-    """CPU threads of this process; default: 1 for the small built-in models, else PyTorch's default."""
+    """CPU threads of this process; default: PyTorch's, but 1 or 2 for the small built-in models."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ from easycoreset.documents import Figure, SampleImage, Section
 from easycoreset.documents.fragment import render_fragment
 from easycoreset.documents.plots import COLOURS, axes_layout, escape_plotly_text
 from easycoreset.documents.review import Review, thumbnail_url
-from easycoreset.documents.summaries import count_classes, describe_outcomes, summarise_hardness
+from easycoreset.documents.summaries import count_classes, describe_drift, describe_outcomes, summarise_hardness
 from easycoreset.errors import UsageError
 from easycoreset.python_objects import name_briefly
 from easycoreset.reporting.audit import describe_audit, draw_suspicion
@@ -43,7 +43,9 @@ def show_coreset(coreset: Any) -> str:
     """How many samples are kept, by which method, and of each class."""
     method = coreset.provenance.get("method", "hand")
     kept = f"{len(coreset)} of {len(coreset.keep)} samples ({format_percent(len(coreset) / len(coreset.keep))})"
-    return render_fragment([Section("Coreset", [f"{kept}, by {method}."], tables=[count_classes(*_counts(coreset))])])
+    counts = _counts(coreset)
+    paragraphs = [f"{kept}, by {method}.", *describe_drift(*counts)]
+    return render_fragment([Section("Coreset", paragraphs, tables=[count_classes(*counts)])])
 
 
 def show_evaluation(evaluation: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from easycoreset.console import format_eps
 from easycoreset.documents import DataTable, Figure, Section, without_brief
 from easycoreset.documents.plots import eps_layout
-from easycoreset.documents.summaries import accuracy_trace, count_classes
+from easycoreset.documents.summaries import accuracy_trace, count_classes, describe_drift
 from easycoreset.plan_folders import RUN_MODELS
 from easycoreset.records import read_record
 from easycoreset.reporting.audit import describe_audit_briefly
@@ -131,6 +131,8 @@ def _describe_effect(comparison: dict[str, Any]) -> list[Section]:
         f"for the same {comparison['updates']} updates."
     )
     bullets = describe_gains(rows, comparison.get("against", {}))
+    facts = [[row[name] for row in classes] for name in ("class", "before", "after")]
+    bullets += describe_drift(*facts)
     emptied = [row["class"] for row in classes if row["before"] and not row["after"]]
     if emptied:
         bullets.append(f"The coreset holds no sample of {len(emptied)} classes: {', '.join(emptied[:MAX_NAMED])}.")
@@ -142,7 +144,6 @@ def _describe_effect(comparison: dict[str, Any]) -> list[Section]:
         tables=[_table(rows)],
         brief=True,
     )
-    facts = [[row[name] for row in classes] for name in ("class", "before", "after")]
     return [effect, Section("Terms and classes", [TERMS_NOTE], tables=[count_classes(*facts)] if classes else [])]
 
 

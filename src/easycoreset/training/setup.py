@@ -26,7 +26,7 @@ from easycoreset.data.keyed_random import derive_seed
 from easycoreset.devices import with_index
 from easycoreset.dynamic.chooser import DynamicChooser
 from easycoreset.errors import EasycoresetWarning, UsageError, describe_error, quote, require
-from easycoreset.models import MODELS, SMALL_MODELS, build_model, choose_model
+from easycoreset.models import CPU_THREADS, MODELS, build_model, choose_model
 from easycoreset.models.card import ModelCard, card_for
 from easycoreset.models.saved import check_savable
 from easycoreset.objectives import Objective, check_losses, is_standard, load_objective
@@ -213,9 +213,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_threads(threads: int | None, model_name: str, device: torch.device) -> None:
-    """Set the number of CPU threads of this process; one is fastest for small models."""
-    small = device.type == "cpu" and model_name in SMALL_MODELS
-    torch.set_num_threads(threads if threads is not None else 1 if small else _DEFAULT_THREADS)
+    """Set the number of CPU threads of this process; small models take few, and as few as PyTorch would."""
+    most = CPU_THREADS.get(model_name, _DEFAULT_THREADS) if device.type == "cpu" else _DEFAULT_THREADS
+    torch.set_num_threads(threads if threads is not None else min(most, _DEFAULT_THREADS))
 
 
 def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) -> TrainingSetup:
