@@ -10,7 +10,7 @@ from PIL import Image
 
 from easycoreset import audit, clean, open_source, report
 from easycoreset.auditing.issue_pictures import encode_thumbnail
-from easycoreset.decisions import read_decisions
+from easycoreset.decisions import Decision, read_decisions
 from easycoreset.documents import Document, Section
 from easycoreset.documents.page import render_page
 from easycoreset.documents.review import Review, ReviewIssue, ReviewPicture
@@ -21,7 +21,7 @@ CLASSES = ["ant", "bee", "cat <b>", 'dog "x"\n']
 THUMBNAIL = encode_thumbnail(Image.new("RGB", (32, 32), (200, 120, 30)))
 
 
-def make_page(folder, count, names=None, pairs=0, original=""):
+def make_page(folder, count, names=None, pairs=0, original="", earlier=()):
     """A page of `count` labels, and of `pairs` duplicates among the same pictures."""
     names = names or [f"train/ant/{number}.png" for number in range(count)]
     pictures = [
@@ -30,7 +30,9 @@ def make_page(folder, count, names=None, pairs=0, original=""):
     ]
     issues = [ReviewIssue("label", n, 1 - n / count, CLASSES[2 + n % 2]) for n in range(count)]
     issues += [ReviewIssue("duplicate", n, 1.0, None, n + 1) for n in range(0, 2 * pairs, 2)]
-    review = Review("photos", "feed" * 4, CLASSES, {"label": "Wrong.", "duplicate": "Twice."}, pictures, issues)
+    review = Review(
+        "photos", "feed" * 4, CLASSES, {"label": "Wrong.", "duplicate": "Twice."}, pictures, issues, earlier
+    )
     file = folder / "report.html"
     file.write_text(render_page(Document("a page", [Section("Pictures", review=review)])), encoding="utf-8")
     return file
@@ -91,6 +93,27 @@ def test_decisions_are_kept_saved_and_read_back(tmp_path, show):  # noqa: F811
     (tmp_path / "wrong.json").write_text("[]")
     page.locator(".read").set_input_files(tmp_path / "wrong.json")
     page.wait_for_function("document.querySelector('.said').textContent.startsWith('wrong.json')")
+
+
+def test_what_was_decided_before_is_saved_with_what_is_decided_now(tmp_path, show):  # noqa: F811
+    """The page's labels are those after the first decisions; the file is for the data as they lie on disk."""
+    first = Decision("train", "train/ant/2.png", f"{2:016x}", "bee", right_label="ant")  # shown as ant
+    gone = Decision("train", "train/ant/77.png", "feed", "bee", leave_out=True)  # not on this page any more
+    page = show(make_page(tmp_path, 10, earlier=[first, gone]))
+    assert page.locator(".count").inner_text() == "0 left out, 0 with another label"
+    page.get_by_label("leave out train/ant/3.png").check()
+    menu = page.get_by_label("right label of train/ant/2.png")
+    menu.focus()
+    menu.select_option("cat <b>")
+    save(page).save_as(tmp_path / "both.json")
+    found = {one.sample_id: one for one in read_decisions(tmp_path / "both.json")}
+    assert set(found) == {"train/ant/2.png", "train/ant/3.png", "train/ant/77.png"} and found[gone.sample_id] == gone
+    assert (found[first.sample_id].label, found[first.sample_id].right_label) == ("bee", "cat <b>")
+    menu = page.get_by_label("right label of train/ant/2.png")
+    menu.focus()
+    menu.select_option("")  # undone: what was decided first holds again
+    save(page).save_as(tmp_path / "undone.json")
+    assert {one.sample_id: one for one in read_decisions(tmp_path / "undone.json")}[first.sample_id] == first
 
 
 def test_all_of_a_kind_and_both_of_a_pair(tmp_path, show):  # noqa: F811

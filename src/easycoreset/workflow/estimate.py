@@ -92,8 +92,8 @@ def estimate(
     return result
 
 
-def measure_costs(steps: Sequence[Step], out: Path, device: Device) -> dict[str, Cost]:
-    """Time a few training steps of each objective; the key of each step -> what it costs, approximately."""
+def measure_costs(steps: Sequence[Step], out: Path, device: Device, threads: int | None = 1) -> dict[str, Cost]:
+    """Time a few training steps of each objective; the key of each step -> what it costs with so many CPU threads."""
     timed: dict[tuple[Any, ...], Timed] = {}
     costs: dict[str, Cost] = {}
     for step in steps:
@@ -103,7 +103,7 @@ def measure_costs(steps: Sequence[Step], out: Path, device: Device) -> dict[str,
             continue
         key = (trained.inputs["data"].key, trained.options["model"], trained.options.get("objective"))
         if key not in timed:
-            timed[key] = _time_steps(trained, out, device)
+            timed[key] = _time_steps(trained, out, device, threads)
         facts = timed[key]
         saved = {"train": 1, "score": 1 + len(scored_epochs(step))}.get(step.kind, 0)
         updates = count_updates(step, facts) if step.kind == "train" else 0
@@ -187,12 +187,12 @@ def scored_epochs(step: Step) -> list[int]:
     return ScoreOptions(**given, data="digits", out=Path("out")).scored_epochs() if step.kind == "score" else []
 
 
-def _time_steps(step: Step, out: Path, device: Device) -> Timed:
+def _time_steps(step: Step, out: Path, device: Device, threads: int | None) -> Timed:
     """Train for a few steps, and time a second such run."""
     names = (*field_names(TrainingOptions), *READING_FIELDS, "model", "objective")
     given: dict[str, Any] = {name: step.options[name] for name in names if name in step.options} | {"warmup": None}
     outside: dict[str, Any] = {name: value.value for name, value in step.inputs.items() if isinstance(value, External)}
-    options = TrainOptions(**given, **outside, updates=TIMED_STEPS, device=device, threads=1, out=out)
+    options = TrainOptions(**given, **outside, updates=TIMED_STEPS, device=device, threads=threads, out=out)
     setup = prepare(options, epochs=None, updates=TIMED_STEPS)
     model = fresh_model(setup)
     for _ in fit(setup, model):

@@ -97,7 +97,7 @@ def _forecast(missing: Sequence[Step], machine: Machine) -> Forecast:
     """How long the steps will take, where somebody sees it."""
     if not is_output_shown():
         return Forecast({})
-    costs = measure_costs(missing, machine.out, machine.device)
+    costs = measure_costs(missing, machine.out, machine.device, machine.threads)
     return Forecast({key: cost.seconds for key, cost in costs.items()})
 
 
