@@ -24,6 +24,7 @@ from benchmarks.__main__ import describe
 from easycoreset import open_source, run
 
 SIDE = 32
+FIRST = 2  # folder that is drawn, as in `benchmarks.photo_folder`
 EPS = (2 / 255, 8 / 255)
 KINDS = ("leak", "duplicate", "near duplicate")  # of which all are left out by one click
 
@@ -119,7 +120,7 @@ def main() -> None:
     draws = int(sys.argv[3]) if len(sys.argv) > 3 else 2
     command = f"python -m benchmarks.clean_folder cifar10:DIR {result} {draws}"
     record: dict[str, Any] = {**describe(), "command": command, "draws": []}
-    for seed in range(draws):
+    for seed in range(FIRST, FIRST + draws):
         with tempfile.TemporaryDirectory() as place:
             record["draws"].append(measure(data, seed, Path(place)))
         print(json.dumps(record["draws"][-1]), flush=True)

@@ -23,8 +23,10 @@ from easycoreset.training.setup import TrainingSetup, with_rows
 Ints = npt.NDArray[np.int64]
 
 CHEAP_EPOCHS = 8  # that models of all folds must be able to train within some minutes
-MAX_REPEATS = 3  # of all folds, whose predictions are averaged
-FINE_TUNING_EPOCHS = 20
+JUDGE_EPOCHS = 16  # at most: more repeats of shorter trainings are better calibrated than one long one
+FINE_TUNING_EPOCHS = 12
+MIN_UPDATES = 400  # from which on a training of so few epochs is enough, as if it were on all samples
+MAX_REPEATS = 4  # of all folds, whose predictions are averaged
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,10 @@ def choose_repeats(
     """
     if epochs is not None:
         return epochs, 1
-    wanted = choose_epochs(samples, choose_batch(samples), device_type)
-    wanted = min(wanted, FINE_TUNING_EPOCHS) if has_init else wanted
+    batch_size = choose_batch(samples)
+    enough = -(-MIN_UPDATES * batch_size // samples)  # of few samples
+    most = max(FINE_TUNING_EPOCHS if has_init else JUDGE_EPOCHS, enough)
+    wanted = min(choose_epochs(samples, batch_size, device_type), most)
     epochs = max(min(wanted, affordable), EPOCHS[0])
     return epochs, int(np.clip(affordable // epochs, 1, MAX_REPEATS))
 
