@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 CHEAP_EPOCHS = 8  # that models of all folds must be able to train within some minutes
 JUDGE_EPOCHS = 16  # at most: more repeats of shorter trainings are better calibrated than one long one
 FINE_TUNING_EPOCHS = 12
-MIN_UPDATES = 400  # from which on a training of so few epochs is enough, as if it were on all samples
+MIN_UPDATES = 320  # of all samples, for which a training is long enough: few samples get more epochs
 MAX_REPEATS = 4  # of all folds, whose predictions are averaged
 
 
