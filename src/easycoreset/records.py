@@ -60,6 +60,7 @@ AUDIT = {
     "likely_mislabelled": int,
     "duplicates_with_another_label": int,
     "unreadable": [str],
+    "held_out?": bool,
     "judge": {
         "kind": {"folds", "epochs", "features"},
         "accuracy": float,

@@ -280,6 +280,7 @@ def summarise(
             np.sum(label[duplicates] != label[duplicate_of[duplicates].astype(np.int64)])
         ),
         "unreadable": list(source.unreadable),
+        "held_out": source.holds_out,
     }
     summary["judge"] = describe_judge(judgement, found, list(source.class_names), table["label"].to_numpy())
     return summary

@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 
 from easycoreset.cli.flags import convert_flag, show_default
 from easycoreset.cli.output import Output, show
+from easycoreset.cli.places import data_first_usage
 from easycoreset.cli.plans import NEXT, run_grid, show_declared, show_dry_run
 from easycoreset.documents import DataTable, Section
 from easycoreset.errors import RunError
@@ -60,7 +61,7 @@ def demo(
     run_grid(options, *NEXT)
 
 
-@app.command
+@app.command(usage=data_first_usage("run"))
 def run(options: Annotated[PipelineOptions, Flat]) -> None:
     """Make a report from a folder of labelled images: score, audit, select, train, evaluate."""
     from easycoreset.reporting import check_page_writable, write_report
@@ -164,7 +165,7 @@ def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
         show({**analysis, "folder": str(options.out)}, write_report(options.out), options.out / "report.html")
 
 
-@app.command
+@app.command(usage=data_first_usage("audit"))
 def audit(options: Annotated[AuditOptions, Flat]) -> None:
     """Find hard, likely mislabelled, duplicate and unreadable samples; nothing is deleted."""
     from easycoreset.auditing import audit as run_audit
@@ -176,7 +177,7 @@ def audit(options: Annotated[AuditOptions, Flat]) -> None:
     show(value, write_report(options.out), options.out / "report.html")
 
 
-@app.command
+@app.command(usage=data_first_usage("clean"))
 def clean(options: Annotated[CleanOptions, Flat]) -> None:
     """Write a data set as it was decided on an audit's page; the data set itself is not changed."""
     from easycoreset.exporting.cleaning import RECORD_NAME, clean_summary
@@ -188,7 +189,7 @@ def clean(options: Annotated[CleanOptions, Flat]) -> None:
     show({**record, "out": str(out)}, clean_summary(record), out)
 
 
-@app.command
+@app.command(usage=data_first_usage("predict"))
 def predict(options: Annotated[PredictOptions, Flat]) -> None:
     """Predict labels of unlabelled images."""
     from easycoreset.predicting import predict as run_prediction

@@ -11,6 +11,17 @@ PLACES = {"run": "", "audit": "audit-", "predict": "predict-"}  # command -> beg
 RUNS = Path("runs")
 
 
+def data_first_usage(command: str) -> str:
+    """How a command that takes the data set as its first word is called.
+
+    >>> data_first_usage("audit")
+    'Usage: easycoreset audit DATA [OPTIONS]    (results go to runs/audit-DATA without --out)'
+    """
+    others = {"clean": "--decisions FILE --out PLACE ", "predict": "--weights MODEL "}.get(command, "")
+    place = f"    (results go to {RUNS / (PLACES[command] + 'DATA')} without --out)" if command in PLACES else ""
+    return f"Usage: easycoreset {command} DATA {others}[OPTIONS]{place}"
+
+
 def insert_data_flag(tokens: Sequence[str]) -> list[str]:
     """Insert `--data` before the first word after a command.
 

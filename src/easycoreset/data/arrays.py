@@ -9,7 +9,7 @@ import numpy as np
 from easycoreset.arrays import list_npz, read_npz
 from easycoreset.data.classes import number_classes
 from easycoreset.data.images import CHUNK, channel_statistics, memory_split, to_tensor
-from easycoreset.data.source import Ints, Reading, Source, Split
+from easycoreset.data.source import HELD_OUT, Ints, Reading, Source, Split
 from easycoreset.errors import UsageError, quote, shorten
 from easycoreset.tables.holdout import hold_out
 
@@ -67,7 +67,7 @@ def make_array_source(
         rows["train"], rows["test"] = hold_out(labels["train"])
         last = rows["train"][-1]
         notes.append(
-            f"no test split: a seeded, stratified fifth ({len(rows['test'])} samples) is held out; indices are those "
+            f"no test split: a seeded, stratified fifth ({len(rows['test'])} samples) {HELD_OUT}; indices are those "
             f"of the others, whose ids name their rows ({prefix}/{last} is row {last})"
         )
     shapes = {x.shape[1:] for x, _, _ in parts.values()}

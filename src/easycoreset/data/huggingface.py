@@ -12,7 +12,7 @@ from easycoreset.data import images
 from easycoreset.data.classes import number_classes
 from easycoreset.data.image_files import IMAGENET_MEAN, IMAGENET_STD, map_images, white_note
 from easycoreset.data.images import FileImages, MemoryImages, channel_statistics
-from easycoreset.data.source import Images, Ints, Reading, Source, Split
+from easycoreset.data.source import HELD_OUT, Images, Ints, Reading, Source, Split
 from easycoreset.data.split_names import choose_splits
 from easycoreset.errors import UsageError, quote
 from easycoreset.image_decoding import ORIENTATION, decode_image, find_white_value, open_image
@@ -66,9 +66,7 @@ def open_hf(name: str, dataset: Any, reading: Reading) -> Source:
         part_rows = dict(zip(("train", "test"), hold_out(labels["train"]), strict=True))
         parts = {part: (dataset[train[0]].select(rows), rows) for part, rows in part_rows.items()}
         labels = {part: labels["train"][rows] for part, rows in part_rows.items()}
-        notes.append(
-            f"no labelled test split: a seeded, stratified fifth ({len(part_rows['test'])} images) is held out"
-        )
+        notes.append(f"no labelled test split: a seeded, stratified fifth ({len(part_rows['test'])} images) {HELD_OUT}")
     elif labelled[0] != "test":
         notes.append(f"split {quote(labelled[0])} is the test split")
     files = {part: EncodedImages(data, image, rows) for part, (data, rows) in parts.items()}

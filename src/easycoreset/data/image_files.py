@@ -14,7 +14,7 @@ import torch
 from easycoreset.console import log, printable_name
 from easycoreset.data import images
 from easycoreset.data.images import FileImages, MemoryImages
-from easycoreset.data.source import Images, Ints, Reading, Source, Split
+from easycoreset.data.source import HELD_OUT, Images, Ints, Reading, Source, Split
 from easycoreset.errors import EasycoresetWarning, UsageError
 from easycoreset.image_decoding import (
     decode_image,
@@ -54,7 +54,7 @@ def hold_out_listed(samples: ListedImages) -> tuple[dict[str, ListedImages], str
     """Divide samples that have no test split into a training and a test split; returns also a note for the user."""
     train, test = hold_out_by_id(samples.labels, samples.ids)
     parts = {"train": samples.take(train), "test": samples.take(test)}
-    return parts, f"a seeded, stratified fifth ({len(test)} images) is held out"
+    return parts, f"a seeded, stratified fifth ({len(test)} images) {HELD_OUT}"
 
 
 def open_listed(

@@ -13,6 +13,7 @@ from easycoreset.devices import with_index
 from easycoreset.errors import UsageError, quote
 
 Ints = npt.NDArray[np.int64]
+HELD_OUT = "is held out"  # in the note of a data set without a test part, of a fifth of its samples
 Transform = Callable[[Tensor, int], Tensor]  # (images [B,H,W,C], step) -> the same shape
 
 
@@ -139,6 +140,11 @@ class Source:
     augmentation: Literal["none", "flip", "crop-flip"] = "none"
     notes: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether the test part is held out of the training part, because there is none."""
+        return any(HELD_OUT in note for note in self.notes)
 
     def __post_init__(self) -> None:
         for split in self.splits.values():

@@ -127,7 +127,10 @@ def _findings(summary: Mapping[str, Any], record: Mapping[str, Any]) -> list[str
     judge = summary["judge"]
     sentences = [_label_finding(summary)]
     if leaks := sum(issues.get("leak", {}).values()):
-        sentences.append(f"{_pictures(leaks)} of the training part {_are(leaks)} in the test part too, or nearly.")
+        held_out = ", which is a fifth of the pictures that was held out" if summary.get("held_out") else ""
+        sentences.append(
+            f"{_pictures(leaks)} of the training part {_are(leaks)} in the test part too, or nearly{held_out}."
+        )
     copies = sum(sum(issues.get(kind, {}).values()) for kind in ("duplicate", "near duplicate"))
     if copies:
         relabelled = summary["duplicates_with_another_label"]
@@ -141,8 +144,9 @@ def _findings(summary: Mapping[str, Any], record: Mapping[str, Any]) -> list[str
         sentences.append(f"Pictures that look unusual: {', '.join(odd)}.")
     if judge["accuracy"] < GOOD_JUDGE and judge["kind"] != "features":
         sentences.append(
-            "A better judge finds more wrong labels: --init with a model trained on similar pictures (or pretrained), "
-            "or --features with those of a large model."
+            "A better judge finds more wrong labels: --init with a model trained on similar pictures (as --init "
+            "runs/other/all, or pretrained), or --features FILE with those of a large model "
+            "(a row for each training picture, as .npy)."
         )
     return sentences
 
