@@ -4,10 +4,11 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from easycoreset import Coreset, Scores, UsageError, audit, predict, report, score, select, train
+from easycoreset import Coreset, Scores, UsageError, audit, open_source, predict, report, score, select, train
 from easycoreset.auditing.noise import measure_noise
 from easycoreset.auditing.ranks import rank_hardest_first
 from support.messages import named
@@ -355,3 +356,33 @@ def test_images_that_arrays_cannot_be(scored, tmp_path, digits):
     np.savez(tmp_path / "fine.npz", x=x[:3])
     with pytest.raises(UsageError, match=r"run\.json.*\bimages="):
         predict(data=str(tmp_path / "fine.npz"), weights=scored, out=tmp_path / "x")
+
+
+def test_test_pictures_that_the_initial_model_was_trained_on(tmp_path, digits):
+    train_x, test_x = (digits.splits[name].images.pixels[..., 0].numpy() for name in ("train", "test"))
+    train_y, test_y = (digits.splits[name].labels for name in ("train", "test"))
+    seen = [3, 8, 40]
+    before = (np.concatenate([train_x[:300], test_x[seen]]), np.concatenate([train_y[:300], test_y[seen]]))
+    train(data=(before, (test_x[100:200], test_y[100:200])), model="digits-cnn", epochs=1, out=tmp_path / "model")
+    data = ((train_x[400:700], train_y[400:700]), (test_x[:60], test_y[:60]))
+    found = audit(data=data, init=tmp_path / "model", epochs=1, out=tmp_path / "audit")
+    issues = [line for line in found.issues.to_pylist() if line["kind"] == "seen in training"]
+    assert sorted((line["part"], line["index"], line["score"]) for line in issues) == [("test", n, 1.0) for n in seen]
+
+
+def test_one_that_is_far_from_all_others_is_odd(tmp_path):
+    """By features of a length of their own: three classes in three directions, two pictures in another one."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 3
+    features = (8 * np.eye(16)[labels] + rng.normal(size=(240, 16))).astype(np.float32)
+    odd = [50, 121]
+    features[odd] = 8 * np.eye(16)[9] + rng.normal(size=(2, 16))
+    np.savez(tmp_path / "a.npz", x=rng.integers(0, 255, (240, 8, 8), np.uint8), y=labels)
+    data = {"data": str(tmp_path / "a.npz")}
+    ids = open_source(data["data"]).splits["train"].sample_ids  # a fifth is held out
+    values = features[[int(name.split("/")[1]) for name in ids]]
+    table = pa.table({"sample_id": list(ids), "features": list(values)})
+    pq.write_table(table, tmp_path / "features.parquet")
+    found = audit(**data, features=tmp_path / "features.parquet", out=tmp_path / "audit")
+    named_odd = [line["sample_id"] for line in found.issues.to_pylist() if line["kind"] == "odd one out"]
+    assert set(named_odd) == {name for name in ids if int(name.split("/")[1]) in odd}
