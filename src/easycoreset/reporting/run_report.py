@@ -63,7 +63,8 @@ def describe_change(earlier: dict[str, Any]) -> Section:
         "trained alike on the data before and after, are compared on the same "
         f"{earlier['samples']:,} test pictures, with the labels that these have now."
     )
-    lines = [("clean", clean), *((f"eps {format_eps(line['eps'])}", line) for line in earlier["worst"])]
+    worst = [(f"under the worst attack at eps {format_eps(line['eps'])}", line) for line in earlier["worst"]]
+    lines = [("without an attack", clean), *worst]
     bullets = [
         f"{name}: {100 * line['before']:.1f}% before, {100 * line['accuracy']:.1f}% after; {_changes(line)}."
         for name, line in lines
