@@ -172,6 +172,7 @@ RECORDS: dict[str, Any] = {
         "method": str,
         "fraction": float,
         "per_class": bool,
+        "command?": str,
         "updates": int,
         "epochs": int,
         "model": str,

@@ -291,11 +291,11 @@ def test_the_recommended_models_in_words():
     chosen = {"clean": "all", "robust": "coreset", "eps": 2 / 255, "gains": sure}
     ordinary, tampered = recommend_models(chosen, rows)
     assert ordinary == (
-        "For ordinary pictures take the model of all samples (scores/): it is right on 61.0% of the test pictures."
+        "For ordinary pictures take the model of all samples (all/): it is right on 61.0% of the test pictures."
     )
     assert "the model of the coreset (model/)" in tampered and "11 fewer (95% sure: 8 to 14)" in tampered
     assert "up to 2/255 on 7 more (95% sure: 5 to 9)" in tampered
     unsure = [{**gain, "low": -0.2, "high": 0.2, "p": 0.4} for gain in sure]
     assert recommend_models({**chosen, "gains": unsure}, rows)[1].count("which may be chance") == 2
     (alone,) = recommend_models({**chosen, "robust": "all"}, rows)
-    assert alone.startswith("Take the model of all samples (scores/)") and "alike" in alone
+    assert alone.startswith("Take the model of all samples (all/)") and "alike" in alone

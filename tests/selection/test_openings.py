@@ -197,5 +197,5 @@ def test_run_takes_features(featured, tmp_path):
         warnings.simplefilter("ignore", EasycoresetWarning)
         steps = plan_run(
             PipelineOptions(data="digits", method="kcenter", features=tmp_path / "features.npy", out=tmp_path / "run")
-        )[1]
+        ).steps
     assert "features" in steps["choose coreset"].inputs and "features" not in steps["choose random"].inputs

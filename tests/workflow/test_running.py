@@ -1,7 +1,9 @@
 """`run`: from a folder of labelled images to a report, in one command that goes on where it stopped."""
 
+import html
 import json
 import re
+import shlex
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -127,6 +129,20 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch):
     found = run(data="digits", **OPTIONS, out=tmp_path / "run")
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps and len(found["rows"]) == 3
     assert len(opened) == 2  # once a start, whatever the number of steps
+
+
+def test_the_command_that_it_prints_trains_the_same_model(tmp_path, cli):
+    found = run(data="digits", **OPTIONS, method="easycore", objective="trades:steps=1", out=tmp_path / "run")
+    name, *words = shlex.split(found["command"])
+    assert name == "easycoreset" and words[0] == "train" and "--updates" in words and "--batch-size" in words
+    words[words.index("--out") + 1] = str(tmp_path / "mine")
+    ran = cli(*words)
+    assert ran.code == 0, ran.err
+    ours = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+    assert (tmp_path / "mine" / "model.safetensors").read_bytes() == ours
+    assert found["command"] in html.unescape(
+        (report(out=tmp_path / "run") and tmp_path / "run" / "report.html").read_text()
+    )
 
 
 FLAGS = ["run", "--data", "digits", "--epochs", 1, "--limit", 10, "--attack", "fgsm", "--eps", "0.1"]

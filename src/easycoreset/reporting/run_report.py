@@ -25,6 +25,8 @@ def describe_run(folder: Path) -> list[Section]:
     more = describe_scores(folder / "scores", [comparison["fraction"]])
     more += describe_evaluation(folder / "evaluation" / "coreset")
     changed = [describe_change(comparison["earlier"])] if "earlier" in comparison else []
+    if "command" in comparison:
+        more.append(Section("Train the coreset's model yourself", code=comparison["command"]))
     return [
         *changed,
         *_describe_effect(comparison),

@@ -33,7 +33,7 @@ from easycoreset.workflow.going_on import EarlierScoring, find_scorings
 from easycoreset.workflow.inputs import Inputs
 from easycoreset.workflow.option_checks import check_attacks, check_sample_list
 from easycoreset.workflow.plans import run_plan
-from easycoreset.workflow.steps import External, Step, check_options
+from easycoreset.workflow.steps import External, Step, check_options, spell_command
 
 LINKS = {  # path in the folder -> (step, path within it)
     "scores": ("score", ""),
@@ -263,6 +263,7 @@ def summarise(plan: RunPlan, out: Path) -> dict[str, Any]:
         "method": options.method,
         "fraction": options.fraction,
         "per_class": options.per_class,
+        "command": spell_command(steps["train coreset"], coreset=out / "coreset.parquet", out=out.name + "-mine"),
         "updates": plan.choices.updates,
         "epochs": options.epochs,
         "model": options.model,

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -173,6 +174,26 @@ class Step:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{item.name: getattr(self, item.name) for item in dataclasses.fields(self)}, "key": self.key}
+
+
+def spell_command(step: Step, **places: Any) -> str:
+    """The command line that does what a step does.
+
+    Args:
+        step: a step of a kind that is a command.
+        places: the values of `out` and of the inputs that are steps.
+    """
+    defaults = result_defaults(KINDS[step.kind].options)
+    outside = {name: value.value for name, value in step.inputs.items() if isinstance(value, External)}
+    given = {name: value for name, value in step.options.items() if value not in (None, defaults.get(name))}
+    words = ["easycoreset", step.kind]
+    for name, value in {**outside, **given, **places}.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            words += [flag, ",".join(map(str, _parts(value)))]
+    return shlex.join(words)
 
 
 def objects_of(steps: Sequence[Step]) -> dict[str, Any]:
