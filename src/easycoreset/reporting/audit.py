@@ -46,7 +46,6 @@ JUDGES = {
     "features": "logistic regression on the given features ({features} numbers a picture), trained on the other parts "
     "of the training pictures",
 }
-WEAK_SKILL = 0.5  # of judges that were seen to expect 65 to 68% where 49 to 55% of the labels were wrong
 GOOD_JUDGE = 0.8  # accuracy from which on a better judge is not recommended
 PARTS = {"train": "training"}  # how parts are called, where not by their name
 TABLE_COLUMNS = {"index": "integer", "label": "integer", "suspicion": "number", "likely_mislabelled": "bool"}
@@ -165,8 +164,6 @@ def _label_finding(summary: Mapping[str, Any]) -> str:
         parts = " and ".join(f"{count} of the {PARTS.get(part, part)} part" for part, count in counts.items())
         expected = judge["expected_precision"]
         sure = "" if expected is None else f"; about {expected:.0%} of them are expected to be wrong"
-        if judge["skill"] < WEAK_SKILL:
-            sure += ", but probably fewer are: judges as weak as this one expect too many"
         found = f"Labels that are called wrong: {parts}{sure} ({accuracy})."
     unsaid = f" Nothing is said about {', '.join(weak)}: the judge knows too little of them." if weak else ""
     return found + unsaid

@@ -96,6 +96,8 @@ class Inputs:
         Raises:
             UsageError: it cannot be opened.
         """
+        if reading.get("decisions") is not None:
+            reading = reading | {"decisions": Path(reading["decisions"]).absolute()}
         key = (data, *reading.values())
         if key not in self._data:
             opening: dict[str, Any] = {"num_workers": self.num_workers, "download": self.download}
