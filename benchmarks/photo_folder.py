@@ -47,6 +47,8 @@ def measure(found: Audit, faults: PhotoFolder, source: Source) -> dict:
         if line["other_part"] is not None
     }
     judge = found.summary["judge"]
+    made = (faults.copies, faults.near_copies, faults.leaks)
+    planted = {frozenset(pair) for some in made for pair in some.items()}
     return {
         "judge": {name: judge[name] for name in ("epochs", "repeats", "accuracy", "accuracy_per_class", "scale")},
         "labels": {
@@ -60,7 +62,7 @@ def measure(found: Audit, faults: PhotoFolder, source: Source) -> dict:
         "copies": [sum(frozenset(pair) in pairs for pair in faults.copies.items()), len(faults.copies)],
         "near_copies": [sum(frozenset(pair) in pairs for pair in faults.near_copies.items()), len(faults.near_copies)],
         "leaks": [sum(pairs.get(frozenset(pair)) == "leak" for pair in faults.leaks.items()), len(faults.leaks)],
-        "other_pairs": len(pairs) - sum(len(some) for some in (faults.copies, faults.near_copies, faults.leaks)),
+        "other_pairs": len(pairs.keys() - planted),
         "unreadable": [len(source.unreadable), len(faults.broken)],
         "unusual": {k: sum(v.values()) for k, v in found.summary["issues"].items() if k in UNUSUAL},
     }

@@ -11,6 +11,7 @@ Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 
 MIN_SAMPLES = 50  # from which on a temperature is fitted
+MAX_SAMPLES = 10_000  # to which it is fitted
 RANGE = (0.05, 20.0)  # of temperatures
 BINS = 15  # of confidence, of equal width, as in the paper
 FOLDS = 2  # the calibrated error of each is that by the temperature of the other
@@ -19,14 +20,19 @@ FOLDS = 2  # the calibrated error of each is that by the temperature of the othe
 def fit_temperature(logits: Floats, labels: Ints) -> float | None:
     """The temperature by which logits [N,K] are divided so that the cross-entropy of held-out labels [N] is lowest.
 
-    None for fewer than 50 samples.
+    None for fewer than 50 samples. A label counts as right with a probability of (N + 1) / (N + 2), as in Platt (1999):
+    where a model errs nowhere, the lowest cross-entropy would be at 0. Of many samples 10,000 are drawn.
     """
     if len(labels) < MIN_SAMPLES:
         return None
-    rows, z = np.arange(len(labels)), logits.astype(np.float64)
+    chosen = np.random.default_rng(0).permutation(len(labels))[:MAX_SAMPLES]
+    z, given = logits[chosen].astype(np.float64), labels[chosen]
+    n, classes = z.shape
+    target = np.full(z.shape, 1 / (n + 2) / max(classes - 1, 1))
+    target[np.arange(n), given] = (n + 1) / (n + 2)
 
     def cross_entropy(log_temperature: float) -> float:
-        return -float(log_softmax(z / np.exp(log_temperature), axis=1)[rows, labels].mean())
+        return -float((target * log_softmax(z / np.exp(log_temperature), axis=1)).sum() / n)
 
     found: Any = minimize_scalar(cross_entropy, bounds=np.log(RANGE), method="bounded")
     return float(np.exp(found.x))

@@ -115,13 +115,16 @@ def find_temperature(folder: Path, card: ModelCard, weights: str) -> float | Non
         *(folder.parent / "evaluation" / name for name, link in RUN_MODELS.items() if link == folder.name),
     ]
     for file in (place / "evaluation.json" for place in places):
-        if not file.is_file():
+        try:
+            record = read_record(file)
+        except UsageError:  # there is none, or it cannot be read
             continue
-        record = read_record(file)
         found = record.get("summary", {}).get("calibration", {}).get("temperature")
         if found is not None and record.get("options", {}).get("weights") == weights:
             return float(found)
-    log.info("the probabilities are not calibrated: evaluate --weights %s --out %s does that", folder, folder)
+    log.info(
+        "the probabilities are not calibrated: evaluate --data DATA --out %s does that (--weights %s)", *[folder] * 2
+    )
     return None
 
 

@@ -153,6 +153,8 @@ GAIN = {"eps": float, "difference": float, "low": float, "high": float, "p": flo
 COMPARED = {"accuracy": float, "before": float, "difference": float, "low": float, "high": float, "p": float}
 EARLIER = {
     **dict.fromkeys(("matched", "gone", "new", "relabelled", "samples"), int),
+    "seen": int,
+    "unscored": {"all": int, "coreset": int, "random": int},
     "clean": COMPARED,
     "worst": [{"eps": float, **COMPARED}],
     "by_class": [{"class": str, "samples": int, **COMPARED}],

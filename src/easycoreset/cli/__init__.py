@@ -110,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Exit codes: 0 done, 1 failed, 2 wrong use, 3 part of a grid failed, 130 interrupted.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # OpenMP reads it with PyTorch: threads that wait sleep
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # OpenMP reads it with PyTorch: threads that wait sleep
     sys.path.append(os.getcwd())  # to find a user's own module:factory, after installed modules
     warnings.showwarning = _show_warning
     if is_follower():

@@ -121,7 +121,7 @@ def select(options: Annotated[SelectOptions, Flat]) -> None:
     names = coreset.provenance.get("class_names", ())
     counts = [*names, *map(str, range(len(names), len(before)))], before, after
     text = f"{coreset.provenance['method']} keeps {len(coreset)} of {len(coreset.keep)} samples"
-    paragraphs = [text, *describe_drift(*counts)]
+    paragraphs = [text, *([] if options.per_class else describe_drift(*counts))]
     show(value, [Section("Coreset", paragraphs, tables=[count_classes(*counts)], brief=True)], options.out)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from easycoreset.data.content_hashes import content_digest
-from easycoreset.data.images import take_images
+from easycoreset.data.images import MemoryImages, take_images
 from easycoreset.data.source import Ints, Source, Split
+from easycoreset.data_specs import has_image_files, image_file_paths
 from easycoreset.decisions import Decision, read_decisions
 from easycoreset.errors import UsageError, quote, shorten, suggest_name
 from easycoreset.files import read_json
+from easycoreset.tables.fingerprint import fingerprint
 
 LISTED = 5  # decisions that a message names
 
@@ -53,12 +55,15 @@ def decide(data: str, source: Source, file: Path, new_classes: bool = False) -> 
     """
     decisions = read_decisions(file)
     decided = apply_decisions(data, source, decisions, new_classes)
-    if not decided.changes and decisions:
+    if not decided.changes and decided.ignored:
         reasons = ", ".join(sorted({line["reason"] for line in decided.ignored}))
         of = read_json(file).get("data")
         others = f"; they are of {quote(of)}" if of and of != PurePath(data).name else ""
         raise UsageError(f"decisions: {file}: none can be applied to {data} ({reasons}){others}")
-    _require_classes(decided)
+    _require_classes(
+        decided,
+        {part: {str(source.class_names[k]) for k in np.unique(split.labels)} for part, split in source.splits.items()},
+    )
     return decided
 
 
@@ -76,18 +81,24 @@ def decided_source(data: str, source: Source, file: Path) -> Source:
         rows = np.array([row for row, label in enumerate(labels) if label is not None], np.int64)
         chosen = np.array([names.index(label) for label in labels if label is not None], np.int64)
         changes = sorted(str(change) for change in decided.changes if change["part"] == part)
-        splits[part] = _take(split, rows, chosen, changes) if changes else split
+        splits[part] = _take(data, split, rows, chosen, changes) if changes else split
     left_out = sum("left_out" in change for change in decided.changes)
     note = f"{left_out} left out, {len(decided.changes) - left_out} with another label, as decided in {file.name}"
     notes = [*source.notes, *filter(None, [note, decided.describe_ignored()])]
     return replace(source, splits=splits, notes=notes)
 
 
-def _take(split: Split, rows: Ints, labels: Ints, changes: Sequence[str]) -> Split:
-    """The samples `rows` with other labels; the fingerprint is of what was changed."""
-    fingerprint = hashlib.sha256("\n".join([split.fingerprint, *changes]).encode()).hexdigest()
+def _take(data: str, split: Split, rows: Ints, labels: Ints, changes: Sequence[str]) -> Split:
+    """The samples `rows` with other labels; fingerprinted as if the data lay on disk like that, where that is known."""
     ids = [str(split.sample_ids[row]) for row in rows.tolist()]
-    return Split(split.name, take_images(split.images, rows), labels, ids, fingerprint)
+    images = take_images(split.images, rows)
+    if has_image_files(data):
+        known = fingerprint(ids, labels, (str(file.stat().st_size).encode() for file in image_file_paths(data, ids)))
+    elif isinstance(images, MemoryImages):
+        known = fingerprint(ids, labels, (images.image(row).numpy().tobytes() for row in range(len(ids))))
+    else:
+        known = hashlib.sha256("\n".join([split.fingerprint, *changes]).encode()).hexdigest()
+    return Split(split.name, images, labels, ids, known)
 
 
 def apply_decisions(data: str, source: Source, decisions: list[Decision], new_classes: bool) -> DecidedLabels:
@@ -134,10 +145,13 @@ def _why_not(data: str, source: Source, decision: Decision, row: int) -> str:
     return ""
 
 
-def _require_classes(decided: DecidedLabels) -> None:
-    """Refuse to leave a class without training samples that has test samples, and data of fewer than two classes."""
+def _require_classes(decided: DecidedLabels, before: Mapping[str, set[str]]) -> None:
+    """Refuse to leave a class with test samples alone, no test part, or fewer than two classes."""
     train = decided.counts("train")
-    if emptied := [name for name in decided.counts("test") if name not in train] if "test" in decided.labels else []:
+    if "test" in before and not decided.counts("test"):
+        raise UsageError("decisions: no picture of the test part would be left: keep some")
+    tested = decided.counts("test") if "test" in before else {}
+    if emptied := [name for name in tested if name not in train and name in before["train"]]:
         raise UsageError(
             f"decisions: no training sample of class {quote(emptied[0])} would be left, but test samples of it: leave "
             "these out too, or keep some"

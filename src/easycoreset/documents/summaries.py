@@ -16,7 +16,7 @@ QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 DRIFT = 1.5  # factor between a class's share and the share of all from which on it is said
-DRIFT_SAMPLES = 20  # of a class, from which on its share says something
+DRIFT_SAMPLES = 20  # that are expected of a class, from which on its share says something
 DRIFT_NAMED = 6
 
 
@@ -66,8 +66,8 @@ def _describe_calibration(summary: Json) -> list[str]:
         return []
     return [
         f"On average the model is {100 * found['confidence']:.1f}% sure of its prediction (expected calibration error "
-        f"{100 * found['error']:.1f}%); with its logits divided by a temperature of {found['temperature']:.2f}, as "
-        f"`predict` does, {100 * found['calibrated_confidence']:.1f}% ({100 * found['calibrated_error']:.1f}%)."
+        f"{100 * found['error']:.1f}%); with its logits divided by a temperature of {found['temperature']:.2f} "
+        f"{100 * found['calibrated_confidence']:.1f}% ({100 * found['calibrated_error']:.1f}%)."
     ]
 
 
@@ -173,7 +173,7 @@ def summarise_hardness(columns: Mapping[str, np.ndarray]) -> DataTable:
 def describe_drift(names: Sequence[str], before: Sequence[int], kept: Sequence[int]) -> list[str]:
     """A sentence where classes keep far less or far more than their share; nothing where none does."""
     share = sum(kept) / max(sum(before), 1)
-    shares = {name: k / n for name, n, k in zip(names, before, kept, strict=False) if n >= DRIFT_SAMPLES}
+    shares = {name: k / n for name, n, k in zip(names, before, kept, strict=False) if share * n >= DRIFT_SAMPLES}
     far = {name: own for name, own in shares.items() if not share / DRIFT <= own <= share * DRIFT}
     if not far:
         return []

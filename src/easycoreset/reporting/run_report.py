@@ -49,22 +49,24 @@ def _summary(comparison: dict[str, Any], audited: Sequence[Section]) -> Section:
 
 
 def describe_change(earlier: dict[str, Any]) -> Section:
-    """What it bought that the data were cleaned or changed: the models of all samples before and after."""
+    """What cleaning or changing the data bought: the models of all samples before and after."""
     clean = earlier["clean"]
     words = _changes(clean)
     heading = (
         f"What changing the data bought: {words}"
         if _differs(clean)
-        else "What changing the data bought: nothing that can be seen"
+        else "What changing the data bought: no detectable difference without an attack"
     )
-    kept = earlier["matched"] - earlier["relabelled"]
-    facts = (
+    kept, unscored = earlier["matched"] - earlier["relabelled"], earlier["unscored"]
+    facts = [
         f"Since they were scored {_count(earlier['gone'])} went, {_count(earlier['new'])} came and "
-        f"{_count(earlier['relabelled'])} got another label. The scores of the other {kept:,} were taken over; these "
-        "have none and are not in the coreset (another --out scores everything anew). Two models of all samples, "
-        "trained alike on the data before and after, are compared on the same "
-        f"{earlier['samples']:,} test pictures, with the labels that these have now."
-    )
+        f"{_count(earlier['relabelled'])} got another label. The scores of the other {kept:,} were taken over. Those "
+        f"without a score come last when a coreset is chosen: of {unscored['all']:,} it has {unscored['coreset']:,}, "
+        f"the random samples have {unscored['random']:,} (another --out scores everything anew).",
+        "Two models of all samples, trained alike for the same number of updates on the data before and after, are "
+        f"compared on the same {earlier['samples']:,} test pictures, with the labels that these have now."
+        + (f" Left out are {_count(earlier['seen'])} that one of them was trained on." if earlier["seen"] else ""),
+    ]
     worst = [(f"under the worst attack at eps {format_eps(line['eps'])}", line) for line in earlier["worst"]]
     lines = [("without an attack", clean), *worst]
     bullets = [
@@ -82,7 +84,7 @@ def describe_change(earlier: dict[str, Any]) -> Section:
     columns = ["class", "test pictures", "before", "after", "points", "from", "to"]
     table = DataTable("clean accuracy in % of each class, and the change with its 95% interval", columns, rows)
     note = "Of twenty intervals of classes one misses by chance. Each model was trained with one seed."
-    return Section(heading, [facts, note], bullets=bullets, tables=[table], brief=True)
+    return Section(heading, [*facts, note], bullets=bullets, tables=[table], brief=True)
 
 
 def _count(number: int) -> str:
@@ -135,7 +137,7 @@ def _describe_effect(comparison: dict[str, Any]) -> list[Section]:
     )
     bullets = describe_gains(rows, comparison.get("against", {}))
     facts = [[row[name] for row in classes] for name in ("class", "before", "after")]
-    bullets += describe_drift(*facts)
+    bullets += [] if comparison["per_class"] else describe_drift(*facts)
     emptied = [row["class"] for row in classes if row["before"] and not row["after"]]
     if emptied:
         bullets.append(f"The coreset holds no sample of {len(emptied)} classes: {', '.join(emptied[:MAX_NAMED])}.")

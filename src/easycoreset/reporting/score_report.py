@@ -180,9 +180,9 @@ def open_images(record: dict[str, Any], split_name: str, sample_ids: Sequence[st
     from easycoreset.data import open_source
 
     try:
-        split = open_source(data, image_size=size if needs_image_size(data) or data in kept_objects() else None).splits[
-            split_name
-        ]
+        sized = size if needs_image_size(data) or data in kept_objects() else None
+        decisions = None if options.get("decisions") is None else Path(str(options["decisions"]))
+        split = open_source(data, image_size=sized, decisions=decisions).splits[split_name]
     except Exception as error:  # the data may be removed, moved or damaged
         log.info("no images: %s", error)
         return None

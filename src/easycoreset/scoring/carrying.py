@@ -15,7 +15,7 @@ from easycoreset.run_folders import open_run_folder
 from easycoreset.scoring.files import scores_file
 from easycoreset.tables import Scores
 from easycoreset.tables.matching import Match, match_contents, take_matched
-from easycoreset.training.setup import open_data
+from easycoreset.training.setup import open_data, options_record
 
 
 @accept_options(CarryOptions)
@@ -23,7 +23,7 @@ def carry_scores(options: CarryOptions) -> Scores:
     """Write the scores of the current data into the folder `out`: new and relabelled samples have none.
 
     Raises:
-        UsageError: the scoring run knows the contents of its samples not.
+        UsageError: the contents of the samples that were scored are not known.
     """
     _, source = open_data(options)
     split = source.splits["train"]
@@ -38,7 +38,7 @@ def carry_scores(options: CarryOptions) -> Scores:
             log.info("scores are taken over: %s", ", ".join(f"{count:,} {name}" for name, count in match.facts.items()))
             carried = replace(take_matched(scores, split, source.class_names, match), in_test=find_leaked(source))
             carried.write(scores_file(run.path, "train"))
-            run.finish(summary=match.facts, provenance=carried.provenance)
+            run.finish(summary=match.facts, provenance=carried.provenance, given=options_record(options))
         return Scores.read(scores_file(run.path, "train"))
 
 

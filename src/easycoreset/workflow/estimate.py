@@ -98,10 +98,12 @@ def measure_costs(steps: Sequence[Step], out: Path, device: Device, threads: int
     costs: dict[str, Cost] = {}
     for step in steps:
         trained = _trained(step)
-        if trained is None:
-            costs[step.key] = Cost()  # choosing takes next to nothing
+        if trained is None:  # choosing takes next to nothing; a model from elsewhere is taken for the last one
+            known = list(timed.values())[-1:] if step.kind == "evaluate" else []
+            costs[step.key] = Cost(sum(_seconds(step, step, facts) for facts in known))
             continue
-        key = (trained.inputs["data"].key, trained.options["model"], trained.options.get("objective"))
+        names = ("model", "objective", "batch_size")
+        key = (trained.inputs["data"].key, *(trained.options.get(name) for name in names))
         if key not in timed:
             timed[key] = _time_steps(trained, out, device, threads)
         facts = timed[key]
@@ -191,7 +193,8 @@ def _time_steps(step: Step, out: Path, device: Device, threads: int | None) -> T
     """Train for a few steps, and time a second such run."""
     names = (*field_names(TrainingOptions), *READING_FIELDS, "model", "objective")
     given: dict[str, Any] = {name: step.options[name] for name in names if name in step.options} | {"warmup": None}
-    outside: dict[str, Any] = {name: value.value for name, value in step.inputs.items() if isinstance(value, External)}
+    externals = {name: value.value for name, value in step.inputs.items() if isinstance(value, External)}
+    outside: dict[str, Any] = {name: externals[name] for name in ("data", "init") if name in externals}
     options = TrainOptions(**given, **outside, updates=TIMED_STEPS, device=device, threads=threads, out=out)
     setup = prepare(options, epochs=None, updates=TIMED_STEPS)
     model = fresh_model(setup)

@@ -1,8 +1,6 @@
 """How long the steps that are left will take, corrected by those that are done."""
 
-import contextlib
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from easycoreset.console import format_duration
 from easycoreset.workflow.steps import Step
@@ -35,11 +33,9 @@ class Forecast:
         number = self._total - len(self._left) + 1
         return f" ({number} of {self._total}, about {format_duration(self.seconds)} left)"
 
-    @contextlib.contextmanager
-    def timed(self, step: Step) -> Iterator[None]:
-        """Count a step as done when the block ends."""
-        start = time.monotonic()
-        yield
-        if step.key in self._left:
-            self._expected += self._left.pop(step.key)
-            self._spent += time.monotonic() - start
+    def end(self, step: Step, seconds: float | None) -> None:
+        """Count a step as ended after some seconds; None where it was not done, which says nothing of the others."""
+        expected = self._left.pop(step.key, 0.0)
+        if seconds is not None and expected:
+            self._expected += expected
+            self._spent += seconds

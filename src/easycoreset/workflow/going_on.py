@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.console import log
-from easycoreset.data import Source
+from easycoreset.data import Source, has_image_files
 from easycoreset.errors import UsageError
 from easycoreset.models.card import read_card
 from easycoreset.options import PipelineOptions
@@ -60,11 +60,15 @@ class EarlierScoring:
         """The options, with those that are not given as they were then; None if others are given than then."""
         then = {name: self.made_with.get(name) for name in (*FILLED, "seed")}
         given = {name: value for name in then if (value := getattr(options, name)) is not None}
-        init = "None"
-        if options.init is not None:
-            init = f"weights {read_initial_weights(options.init, read_card(self.folder)).digest}"
-        if any(then[name] != value for name, value in given.items()) or str(self.made_with.get("init")) != init:
+        had_init = self.made_with.get("init") is not None
+        if any(then[name] != value for name, value in given.items()) or had_init != (options.init is not None):
             return None
+        if options.init is not None:
+            init = read_initial_weights(options.init, read_card(self.folder))
+            if self.made_with["init"] != f"weights {init.digest}":
+                return None
+        if not has_image_files(options.data):
+            then["image_size"] = options.image_size
         return replace(options, **{name: then[name] for name in FILLED})
 
     def fits(self, source: Source) -> bool:
@@ -76,16 +80,15 @@ class EarlierScoring:
         match = match_by_content(self.folder, Scores.read(self.folder), split, source.class_names)
         return match is not None and match.facts["matched"] - match.facts["relabelled"] >= MIN_SHARE * len(split)
 
-    def is_of(self, source: Source) -> bool:
-        """Whether it scored exactly this data."""
-        return self.made_with["fingerprint"] == source.splits["train"].fingerprint
-
 
 def find_scorings(out: Path) -> Iterator[EarlierScoring]:
     """The finished scoring runs in a folder, the latest first; damaged ones are left out."""
     records = (out / STEPS_FOLDER).glob(f"score-*/{STEP_RECORD}")
     for file in sorted(records, key=lambda file: file.stat().st_mtime_ns, reverse=True):
         try:
-            yield EarlierScoring(file.parent, read_record(file.parent / "run.json")["options"])
-        except (UsageError, KeyError) as error:
+            made_with = read_record(file.parent / "run.json").get("options", {})
+        except UsageError as error:
             log.info("%s: %s", file.parent, error)
+            continue
+        if {"model", "epochs", "every", "batch_size", "seed"} <= made_with.keys():
+            yield EarlierScoring(file.parent, made_with)

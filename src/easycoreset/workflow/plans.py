@@ -48,7 +48,7 @@ def run_plan(
     summary_file: str,
     summarise: Callable[[Path], dict[str, Any]],
     on_done: Callable[[Step], Any] = lambda step: None,
-    links: Mapping[str, tuple[str, str]] | None = None,
+    links: Mapping[str, tuple[str, str] | None] | None = None,
 ) -> Summary | None:
     """Run the steps of a plan that are missing, and write its summary.
 
@@ -59,7 +59,8 @@ def run_plan(
         summary_file: name of the file of the summary.
         summarise: makes the summary from the plan's folder, once all steps are done.
         on_done: called after each step.
-        links: path in the folder -> (name of a step, path within its folder): where people find the results.
+        links: path in the folder -> (name of a step, path within its folder), where people find the results; None for
+            a link of another start, which goes.
 
     Returns:
         The summary; None if the time was up before.
@@ -97,9 +98,11 @@ def run_plan(
         try:
             run_steps(targets, options, machine, on_done, workers=0)
         finally:
-            for link, (name, path) in (links or {}).items():
-                if is_done(steps[name], out):
-                    _link(out / link, steps[name].folder(out) / path)
+            for link, place in (links or {}).items():
+                if place is None:
+                    (out / link).unlink(missing_ok=True)
+                elif is_done(steps[place[0]], out):
+                    _link(out / link, steps[place[0]].folder(out) / place[1])
         if not all(is_done(step, out) for step in targets):
             return None
         summary = summarise(out)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from easycoreset.console import format_duration, is_output_shown, log
-from easycoreset.errors import GridError
+from easycoreset.errors import GridError, RunError, UsageError
 from easycoreset.options import Device, RunnerOptions
 from easycoreset.progress import progress
 from easycoreset.workflow.estimate import measure_costs
@@ -97,7 +97,11 @@ def _forecast(missing: Sequence[Step], machine: Machine) -> Forecast:
     """How long the steps will take, where somebody sees it."""
     if not is_output_shown():
         return Forecast({})
-    costs = measure_costs(missing, machine.out, machine.device, machine.threads)
+    try:
+        costs = measure_costs(missing, machine.out, machine.device, machine.threads)
+    except (UsageError, RunError) as error:  # the step itself will say so
+        log.info("how long the steps take is not known: %s", error)
+        return Forecast({})
     return Forecast({key: cost.seconds for key, cost in costs.items()})
 
 

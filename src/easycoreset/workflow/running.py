@@ -1,6 +1,6 @@
 """`run`: from a folder of images to a report, in one command."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,13 @@ from easycoreset.auditing.by_folds import affordable_epochs
 from easycoreset.auditing.judging import CHEAP_EPOCHS
 from easycoreset.console import log
 from easycoreset.data import Source, cached_sources
+from easycoreset.data.content_hashes import find_training_samples
 from easycoreset.data.unscored import unscored_table
 from easycoreset.dynamic import require_static
+from easycoreset.errors import UsageError
 from easycoreset.evaluation.result import Evaluation, read_evaluation
 from easycoreset.models import user_factory
+from easycoreset.models.card import read_card
 from easycoreset.objectives import load_objective
 from easycoreset.options import READING_FIELDS, PipelineOptions, ReportOptions, accept_options
 from easycoreset.paths import sha256_of_file
@@ -26,14 +29,14 @@ from easycoreset.reporting import report
 from easycoreset.scoring.needs import MethodInputs
 from easycoreset.selection import load_selector, require_reads_features
 from easycoreset.statistics.intervals import paired_difference
-from easycoreset.tables import Coreset
+from easycoreset.tables import Coreset, Scores
 from easycoreset.tables.foreign_features import with_features
 from easycoreset.workflow.defaults import RunDefaults, choose_defaults, log_defaults
 from easycoreset.workflow.going_on import EarlierScoring, find_scorings
 from easycoreset.workflow.inputs import Inputs
 from easycoreset.workflow.option_checks import check_attacks, check_sample_list
 from easycoreset.workflow.plans import run_plan
-from easycoreset.workflow.steps import External, Step, check_options, spell_command
+from easycoreset.workflow.steps import External, Step, check_options, is_done, spell_command
 
 LINKS = {  # path in the folder -> (step, path within it)
     "scores": ("score", ""),
@@ -66,11 +69,14 @@ class RunPlan:
     earlier: EarlierScoring | None = None
 
     @property
-    def links(self) -> dict[str, tuple[str, str]]:
-        """The links in the folder: path -> (step, path within it); the scoring model is the one of all samples."""
+    def links(self) -> dict[str, tuple[str, str] | None]:
+        """The links in the folder: path -> (step, path within it), None for one that goes.
+
+        Without an earlier scoring run the scoring model is the one of all samples.
+        """
         steps = {"train all": "score"} if self.earlier is None else {}
         links = {path: (steps.get(name, name), within) for path, (name, within) in LINKS.items()}
-        return {path: (name, within) for path, (name, within) in links.items() if name in self.steps}
+        return {path: link if link[0] in self.steps else None for path, link in links.items()}
 
 
 @accept_options(PipelineOptions)
@@ -114,20 +120,31 @@ def plan_run(options: PipelineOptions) -> RunPlan:
     """
     _check(options)
     for earlier in find_scorings(options.out):
-        filled = earlier.fill(options)
-        if filled is None:
+        try:
+            plan = _plan_after(earlier, options)
+        except (UsageError, OSError) as error:  # other data or options than then; or it is damaged
+            log.info("%s is not gone on from: %s", earlier.folder, error)
             continue
-        choices = choose_defaults(filled)
-        if earlier.is_of(choices.source):
-            return _plan(options, choices)
-        if earlier.fits(choices.source):
-            choices = replace(choices, every=earlier.every, updates=earlier.updates)
-            plan = _plan(options, choices, earlier)
-            if "measure" in plan.steps or plan.steps["audit"].options["judge"] == "epochs":
-                log.info("%s: its models are needed, so the data are scored anew", earlier.folder)
-                break
+        if plan is not None:
             return plan
     return _plan(options, choose_defaults(options))
+
+
+def _plan_after(earlier: EarlierScoring, options: PipelineOptions) -> RunPlan | None:
+    """The steps where an earlier scoring run is of the same data, or may be gone on from; None where neither holds."""
+    filled = earlier.fill(options)
+    if filled is None:
+        return None
+    choices = choose_defaults(filled)
+    plain = _plan(options, choices)
+    if is_done(plain.steps["score"], options.out):
+        return plain
+    if not earlier.fits(choices.source):
+        return None
+    if "measure" in plain.steps or plain.steps["audit"].options["judge"] == "epochs":
+        log.info("%s: its models are needed too, so the data are scored anew", earlier.folder)
+        return None
+    return _plan(options, replace(choices, every=earlier.every, updates=earlier.updates), earlier)
 
 
 def _plan(given: PipelineOptions, choices: RunDefaults, earlier: EarlierScoring | None = None) -> RunPlan:
@@ -253,8 +270,10 @@ def summarise(plan: RunPlan, out: Path) -> dict[str, Any]:
     earlier: dict[str, Any] = {}
     if plan.earlier is not None:
         before = read_evaluation(steps["evaluate before"].folder(out))
-        matched = read_summary(steps["score"].folder(out) / "run.json")
-        earlier = {"earlier": matched | compare_with_earlier(results["all"], before, plan.choices.source)}
+        models = (plan.earlier.folder, steps["train all"].folder(out))
+        earlier = compare_with_earlier(results["all"], before, plan.choices.source, models)
+        earlier = {"earlier": read_summary(steps["score"].folder(out) / "run.json") | earlier}
+        earlier["earlier"]["unscored"] = _count_unscored(steps, out)
     return earlier | {
         "rows": rows,
         "against": against,
@@ -270,25 +289,53 @@ def summarise(plan: RunPlan, out: Path) -> dict[str, Any]:
     }
 
 
-def compare_with_earlier(now: Evaluation, before: Evaluation, source: Source) -> dict[str, Any]:
-    """What changing the data bought: both accuracies on the same test images, and the gain, of each class too."""
-    labels = source.splits["test"].labels[now.clean.index]
+def compare_with_earlier(now: Evaluation, before: Evaluation, source: Source, models: Sequence[Path]) -> dict[str, Any]:
+    """What changing the data bought: both accuracies on the same test images, and the gain, of each class too.
+
+    Images that one of the models was trained on are left out: a training image before may be a test image now.
+    """
+    split, rows = source.splits["test"], now.clean.index
+    unseen = np.ones(len(rows), np.bool_)
+    for folder in models:
+        seen = find_training_samples(split, rows, read_card(folder).trained_on or {})
+        unseen &= True if seen is None else ~seen
+    labels = np.where(unseen, split.labels[rows], -1)
     classes = [
         {"class": str(source.class_names[k]), "samples": int((labels == k).sum()), **_compare(now, before, labels == k)}
-        for k in np.unique(labels).tolist()
+        for k in np.unique(labels[unseen]).tolist()
     ]
     attacked = [
-        {"eps": a.eps, "accuracy": a.accuracy, "before": b.accuracy, **paired_difference(~a.broken, ~b.broken)}
+        {"eps": a.eps, **_compare_rows(~a.broken[unseen], ~b.broken[unseen])}
         for a, b in zip(now.worst, before.worst, strict=True)
     ]
-    every = np.ones(len(labels), np.bool_)
-    return {"samples": len(labels), "clean": _compare(now, before, every), "worst": attacked, "by_class": classes}
+    return {
+        "samples": int(unseen.sum()),
+        "seen": int((~unseen).sum()),
+        "clean": _compare(now, before, unseen),
+        "worst": attacked,
+        "by_class": classes,
+    }
+
+
+def _count_unscored(steps: Mapping[str, Step], out: Path) -> dict[str, int]:
+    """How many samples without a score are there, in the coreset, and among the random samples."""
+    unscored = Scores.read(steps["score"].folder(out)).n_obs == 0
+    chosen = {
+        name: Coreset.read(steps[f"choose {name}"].folder(out) / "coreset.parquet").keep
+        for name in ("coreset", "random")
+    }
+    return {"all": int(unscored.sum()), **{name: int((keep & unscored).sum()) for name, keep in chosen.items()}}
 
 
 def _compare(now: Evaluation, before: Evaluation, rows: npt.NDArray[np.bool_]) -> dict[str, float]:
     """Clean accuracy now and before on some of the images, and the gain."""
-    after, earlier = ~now.clean.broken[rows], ~before.clean.broken[rows]
-    return {"accuracy": after.mean(), "before": earlier.mean(), **paired_difference(after, earlier)}
+    return _compare_rows(~now.clean.broken[rows], ~before.clean.broken[rows])
+
+
+def _compare_rows(now: npt.NDArray[np.bool_], before: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Two accuracies by who is right on each image, and the gain; 0 of no images."""
+    shares = {"accuracy": float(now.mean()), "before": float(before.mean())} if len(now) else {}
+    return {"accuracy": 0.0, "before": 0.0, **shares, **paired_difference(now, before)}
 
 
 def recommend(results: Mapping[str, Evaluation]) -> dict[str, Any]:

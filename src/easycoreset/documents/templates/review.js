@@ -15,7 +15,7 @@ for (const box of document.querySelectorAll(".review")) {
     const before = new Map(given.earlier.map(one => [`${one.part}/${one.sample_id}`, one]));
     const list = [...decisions].sort((a, b) => a[0] - b[0]).map(([position, decision]) => {
       const picture = given.pictures[position];
-      const earlier = before.get(keyOf(picture)), label = earlier ? earlier.label : picture[LABEL];
+      const earlier = before.get(keyOf(picture)), label = earlier && earlier.right_label === picture[LABEL] ? earlier.label : picture[LABEL];
       const record = { part: picture[PART], sample_id: picture[ID], digest: picture[DIGEST], label };
       if (decision.out) record.leave_out = true;
       if (decision.label) record.right_label = decision.label;
