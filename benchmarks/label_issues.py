@@ -80,6 +80,8 @@ def main() -> None:
     q, likely = issues.suspicion, issues.likely
     ours = {**found(wrong, likely), "expected_precision": float(q[likely].mean()) if likely.any() else None}
     cleanlab = {name: found(wrong, find_label_issues(given, p, filter_by=name)) for name in FILTERS}
+    places = np.argsort(np.argsort(-q, kind="stable"))
+    as_many = {name: found(wrong, places < value["called"]) for name, value in cleanlab.items()}
     qualities = {name: -get_label_quality_scores(given, p, method=name) for name in QUALITIES}
     record = {
         **describe(),
@@ -91,12 +93,18 @@ def main() -> None:
         "predicted_as_labelled": float((p.argmax(1) == given).mean()),
         "noise": {"estimated": float(q.mean()), "scale": issues.noise.scale},
         "called": {"label_noise": ours, **{f"cleanlab {name}": value for name, value in cleanlab.items()}},
+        "label_noise_at_as_many": {f"cleanlab {name}": value for name, value in as_many.items()},
         "average_precision": {
             "label_noise": float(average_precision_score(wrong, q)),
             **{f"cleanlab {name}": float(average_precision_score(wrong, value)) for name, value in qualities.items()},
         },
     }
-    print(json.dumps({name: record[name] for name in ("noise", "called", "average_precision")}, indent=1))
+    print(
+        json.dumps(
+            {name: record[name] for name in ("noise", "called", "label_noise_at_as_many", "average_precision")},
+            indent=1,
+        )
+    )
     result.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -50,6 +50,12 @@ def test_few_samples_have_none_and_the_calibrated_error_is_of_other_samples():
     assert found["error"] > 0.3 and 0 < found["calibrated_error"] < 0.15
 
 
+def test_where_a_model_errs_nowhere_it_is_no_surer_than_so_many_samples_allow():
+    logits = np.eye(2, dtype=np.float32)[np.arange(200) % 2] * 9
+    found = fit_temperature(logits, np.arange(200) % 2)
+    assert 1 / (1 + np.exp(-9 / found)) == pytest.approx(201 / 202, abs=1e-4)  # as Platt's targets
+
+
 def test_the_error_by_hand():
     p = np.array([[0.95, 0.05], [0.95, 0.05], [0.6, 0.4], [0.45, 0.55]])
     labels = np.array([0, 1, 0, 1])

@@ -8,6 +8,7 @@ from PIL import Image
 
 from easycoreset import Scores, UsageError, audit, open_source, predict, score, train
 from easycoreset.data import images
+from easycoreset.tables.fingerprint import fingerprint
 from support.decisions import decide
 from support.messages import named
 
@@ -59,6 +60,21 @@ def test_what_changes_nothing_is_the_same_data(photos):
     assert read.splits["test"].fingerprint != now.splits["test"].fingerprint
 
 
+def test_decisions_that_are_in_effect_already_are_fine(photos):
+    now = open_source(str(photos), image_size=8)
+    file, _ = decide(photos, ("train", 0, now.class_names[now.splits["train"].labels[0]]))
+    read = open_source(str(photos), image_size=8, decisions=file)
+    assert [split.fingerprint for split in read.splits.values()] == [s.fingerprint for s in now.splits.values()]
+
+
+def test_the_fingerprint_is_that_of_such_a_folder(photos):
+    """So that tables of decided data know their pictures on disk."""
+    file, ids = decide(photos, ("train", 0, True))
+    read = open_source(str(photos), image_size=8, decisions=file).splits["train"]
+    sizes = [str((photos / name).stat().st_size).encode() for name in read.sample_ids]
+    assert read.fingerprint == fingerprint(read.sample_ids, read.labels, sizes) and ids[0] not in read.sample_ids
+
+
 def test_arrays_and_named_data(tmp_path, digits):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "a.npz", x=rng.integers(0, 255, (30, 8, 8, 1), np.uint8), y=np.arange(30) % 3)
@@ -92,6 +108,9 @@ def test_bad_decisions(photos, tmp_path, cli):
     class_gone = [("train", int(row), True) for row in ones]
     file, _ = decide(photos, *class_gone)
     with pytest.raises(UsageError, match="'one'"):
+        open_source(str(photos), image_size=8, decisions=file)
+    file, _ = decide(photos, *[("test", row, True) for row in range(len(source.splits["test"]))])
+    with pytest.raises(UsageError, match="no picture of the test part"):
         open_source(str(photos), image_size=8, decisions=file)
     other, _ = decide(photos, ("train", 0, True), digest="0" * 16)
     with pytest.raises(UsageError, match="has changed"):

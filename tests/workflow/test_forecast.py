@@ -25,7 +25,9 @@ def test_what_is_done_corrects_what_is_left():
 
 
 def test_run_says_it_before_and_at_every_step(tmp_path, cli):
+    (tmp_path / "wrong.txt").write_text("1\n5\n")
     flags = ["run", "--data", "digits", "--epochs", 1, "--limit", 20, "--attack", "fgsm", "--eps", "0.1"]
+    flags += ["--wrong", tmp_path / "wrong.txt"]
     ran = cli(*flags, "--out", tmp_path / "run")
     assert ran.code == 0, ran.err
     assert re.search(r"9 of 9 steps are missing, about .+ in all", ran.err)

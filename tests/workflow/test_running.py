@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -337,6 +338,39 @@ def test_it_goes_on_from_the_scores_of_data_before_they_were_cleaned(photos, tmp
     assert "earlier" not in whole and len(list((out / "steps").glob("score-*"))) == 1
 
 
+def is_of_digits(folder):
+    return json.loads((folder / "run.json").read_text())["options"]["data"] == "digits"
+
+
+@pytest.mark.slow
+def test_pictures_that_were_trained_on_before_do_not_count(photos, tmp_path):
+    """Without a test part a fifth is held out by name: renamed pictures change sides."""
+    folder, _ = photos
+    out = tmp_path / "run"
+    run(data=str(folder), **SMALL, out=out)
+    trained = set(Scores.read(out / "scores").sample_ids)
+    renamed = tmp_path / "renamed"
+    for number, file in enumerate(sorted(folder.rglob("*.png"))):
+        target = renamed / file.parent.name / (f"x{file.name}" if number % 3 == 0 else file.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    found = run(data=str(renamed), **SMALL, out=out)["earlier"]
+    table = pq.read_table(out / "evaluation" / "all" / "predictions.parquet").to_pandas()
+    names = [name.replace("/x", "/") for name in table[table["attack"] == "clean"]["sample_id"]]
+    assert found["seen"] == sum(name in trained for name in names) > 0
+    assert found["samples"] == 40 - found["seen"] == sum(line["samples"] for line in found["by_class"])
+    assert f"Left out are {found['seen']} pictures" in (report(out=out) and out / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_damaged_scoring_is_not_gone_on_from(photos, tmp_path):
+    folder, _ = photos
+    run(data=str(folder), **SMALL, out=tmp_path / "run")
+    (tmp_path / "run" / "scores" / "model.safetensors").unlink()
+    file, _ = decide(folder, ("train", 0, True))
+    assert "earlier" not in run(data=str(folder), **SMALL, decisions=file, out=tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_scores_are_made_anew_where_they_cannot_be_taken_over(photos, tmp_path):
     folder, _ = photos
@@ -349,6 +383,12 @@ def test_scores_are_made_anew_where_they_cannot_be_taken_over(photos, tmp_path):
         return len(list((out / "steps").glob("score-*"))), "earlier" in found
 
     assert scorings() == (1, True)
+    tested, _ = decide(folder, ("test", 0, True), name="tested.json")
+    found = run(data=str(folder), **SMALL, decisions=tested, out=out)  # the training part is the same
+    assert found["earlier"]["gone"] == 0 and found["earlier"]["samples"] == 40
+    assert "earlier" not in run(data="digits", **SMALL, out=tmp_path / "run")  # quite other data in the same folder
+    assert scorings() == (2, True)
+    shutil.rmtree(out / "steps" / next(path.name for path in (out / "steps").glob("score-*") if is_of_digits(path)))
     assert scorings(seed=1) == (2, False)  # other options than then
     assert scorings(method="moderate") == (3, False)  # the method needs features, and so the models
     source = open_source(str(folder), image_size=32)
