@@ -91,7 +91,7 @@ def test_every_command_reads_them(photos, tmp_path):
     scores = score(**given, model="digits-cnn", epochs=1, out=tmp_path / "scores")
     assert ids[0] not in scores.sample_ids and len(scores) == len(Scores.read(tmp_path / "scores"))
     train(**given, model="digits-cnn", epochs=1, out=tmp_path / "model")
-    found = audit(**given, scores=scores, out=tmp_path / "audit")
+    found = audit(**given, scores=scores, judge="epochs", out=tmp_path / "audit")
     assert found.table.num_rows == len(scores)
     assert json.loads((tmp_path / "audit" / "decided.json").read_text()) == json.loads(file.read_text())
     with pytest.raises(UsageError, match="decisions"):

@@ -35,5 +35,3 @@ def test_run_says_it_before_and_at_every_step(tmp_path, cli):
     assert said == [str(number) for number in range(1, 10)]
     dry = cli(*flags, "--seed", 1, "--dry-run", "--json", "--out", tmp_path / "other")
     assert dry.code == 0 and dry.json["seconds"] > 0
-    quiet = cli(*flags, "--seed", 2, "--quiet", "--out", tmp_path / "quiet")
-    assert quiet.code == 0 and "left" not in quiet.err
