@@ -82,8 +82,8 @@ def _relabel(clicks: Clicks, name: str, label: str) -> None:
         clicks.choose(card.get_by_label(f"right label of {name}"), label)
 
 
-def measure(data: str, seed: int, folder: Path) -> dict[str, Any]:
-    """One draw of the folder."""
+def measure(data: str, seed: int, folder: Path) -> tuple[dict[str, Any], list[float]]:
+    """One draw of the folder, and the minutes of the first run, of deciding, and of the second run."""
     photos = folder / "photos"
     faults = make_photo_folder(photos, open_source(data), seed)
     options: dict[str, Any] = {"data": str(photos), "skip_unreadable": True, "image_size": SIDE, "eps": EPS}
@@ -102,15 +102,15 @@ def measure(data: str, seed: int, folder: Path) -> dict[str, Any]:
     earlier = dict(run(**options, decisions=folder / "decisions.json") or {})["earlier"]
     times.append(time.monotonic())
     decisions = json.loads((folder / "decisions.json").read_text())["decisions"]
-    return {
+    facts = {
         "seed": seed,
         "wrong_labels": len(faults.wrong),
         "relabelled": sum("right_label" in one for one in decisions),
         "left_out": sum("leave_out" in one for one in decisions),
         "clicks": clicks,
-        "minutes": [round((b - a) / 60, 1) for a, b in itertools.pairwise(times)],
         "earlier": earlier,
     }
+    return facts, [round((b - a) / 60, 1) for a, b in itertools.pairwise(times)]
 
 
 def main() -> None:
@@ -119,11 +119,13 @@ def main() -> None:
     data, result = sys.argv[1], Path(sys.argv[2])
     draws = int(sys.argv[3]) if len(sys.argv) > 3 else 2
     command = f"python -m benchmarks.clean_folder cifar10:DIR {result} {draws}"
-    record: dict[str, Any] = {**describe(), "command": command, "draws": []}
+    record: dict[str, Any] = {**describe(), "command": command, "draws": [], "minutes": []}
     for seed in range(FIRST, FIRST + draws):
         with tempfile.TemporaryDirectory() as place:
-            record["draws"].append(measure(data, seed, Path(place)))
-        print(json.dumps(record["draws"][-1]), flush=True)
+            facts, minutes = measure(data, seed, Path(place))
+            record["draws"].append(facts)
+            record["minutes"].append(minutes)
+        print(json.dumps(facts), minutes, flush=True)
     result.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -3,7 +3,16 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-ABOUT = ("command", "commit", "date", "hardware", "versions", "threads", "data")  # of a run, not figures of it
+ABOUT = (
+    "command",
+    "commit",
+    "date",
+    "hardware",
+    "versions",
+    "threads",
+    "data",
+    "minutes",
+)  # of a run, not figures of it
 
 
 class Verdict(NamedTuple):
