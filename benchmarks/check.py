@@ -130,7 +130,14 @@ CHECKS = {
     "growth-cpu.json": check_growth,
     "selection-cifar10.json": check_selection,
 }
-WHOLES = ("agreement-cifar10", "clean-folder", "label-issues-random", "noise-cifar10", "photo-folder")
+WHOLES = (
+    "agreement-cifar10",
+    "clean-folder",
+    "label-issues-confused",
+    "label-issues-random",
+    "noise-cifar10",
+    "photo-folder",
+)
 WHOLE = {f"{name}.json": check_whole for name in WHOLES}
 
 
