@@ -12,6 +12,7 @@ from easycoreset.records import read_history, read_record, read_summary
 STEPS_FOLDER = "steps"
 STEP_RECORD = "step.json"
 RUN_MODELS = {"coreset": "model", "random": "random", "all": "all"}  # of `run`: model -> link to its folder
+TRAINED_ON = {"coreset": "the coreset", "random": "as many random samples", "all": "all samples"}  # these, in words
 COMPARISON = "comparison.json"  # of `run`: what its models are worth
 RESULTS = "results.parquet"
 CHECKPOINT = "evaluate.checkpoint"  # the option of a cell that says which epoch is evaluated

@@ -5,15 +5,18 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from easycoreset import Coreset, Scores, UsageError, open_source, predict, report, run
+from easycoreset import Coreset, Evaluation, Scores, UsageError, open_source, predict, report, run, train
 from easycoreset import clean as clean_data
+from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.training.budget import choose_batch, choose_side
+from easycoreset.workflow.run_summary import compare_with_earlier
 from support.decisions import decide
 from support.messages import named
 
@@ -360,6 +363,19 @@ def test_pictures_that_were_trained_on_before_do_not_count(photos, tmp_path):
     assert found["seen"] == sum(name in trained for name in names) > 0
     assert found["samples"] == 40 - found["seen"] == sum(line["samples"] for line in found["by_class"])
     assert f"Left out are {found['seen']} pictures" in (report(out=out) and out / "report.html").read_text()
+
+
+def test_where_all_test_pictures_were_trained_on_nothing_is_compared(tmp_path, digits):
+    test = digits.splits["test"]
+    x, y = test.images.pixels[:60], test.labels[:60]
+    train(data=((x, y), (x, y)), model="digits-cnn", epochs=1, out=tmp_path / "model")
+    right = Outcome("clean", "", 0.0, np.arange(60), y, np.zeros(60, bool))
+    found = Evaluation(clean=right, attacked=[], worst=[], checks=[])
+    assert compare_with_earlier(found, found, digits, [tmp_path / "model"]) is None
+    whole = replace(right, index=np.arange(30, 90), pred=test.labels[30:90])  # 30 of these were not
+    found = Evaluation(clean=whole, attacked=[], worst=[], checks=[])
+    compared = compare_with_earlier(found, found, digits, [tmp_path / "model"])
+    assert (compared["samples"], compared["seen"], compared["clean"]["difference"]) == (30, 30, 0)
 
 
 @pytest.mark.slow

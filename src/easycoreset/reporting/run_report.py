@@ -8,13 +8,12 @@ from easycoreset.console import format_eps
 from easycoreset.documents import DataTable, Figure, Section, without_brief
 from easycoreset.documents.plots import eps_layout
 from easycoreset.documents.summaries import accuracy_trace, count_classes, describe_drift
-from easycoreset.plan_folders import RUN_MODELS
+from easycoreset.plan_folders import RUN_MODELS, TRAINED_ON
 from easycoreset.records import read_record
 from easycoreset.reporting.audit import describe_audit_briefly
 from easycoreset.reporting.score_report import describe_scores
 from easycoreset.reporting.training_report import describe_evaluation
 
-WORDS = {"coreset": "the coreset", "random": "as many random samples", "all": "all samples"}
 NAMES = {"coreset": "coreset", "random": "random, same size", "all": "all samples"}
 
 
@@ -104,15 +103,15 @@ def recommend_models(recommended: dict[str, Any], rows: Sequence[dict[str, Any]]
     clean, robust = recommended["clean"], recommended["robust"]
     change = f"every pixel value changed by up to {format_eps(recommended['eps'])}"
     right = f"it is right on {100 * accuracy[clean]:.1f}% of the test pictures"
-    taken = f"the model of {WORDS[clean]} ({RUN_MODELS[clean]}/)"
+    taken = f"the model of {TRAINED_ON[clean]} ({RUN_MODELS[clean]}/)"
     if clean == robust:
         return [f"Take {taken}, for ordinary pictures ({right}) and for tampered ones ({change}) alike."]
     gains = recommended["gains"]
     attacked = next(gain for gain in gains if gain["eps"] == recommended["eps"])
     return [
         f"For ordinary pictures take {taken}: {right}.",
-        f"Where somebody may tamper with pictures take the model of {WORDS[robust]} ({RUN_MODELS[robust]}/): of 100 "
-        f"ordinary pictures it is right on {_points(gains[0])}, of 100 with {change} on {_points(attacked)}.",
+        f"Where somebody may tamper with pictures take the model of {TRAINED_ON[robust]} ({RUN_MODELS[robust]}/): of "
+        f"100 ordinary pictures it is right on {_points(gains[0])}, of 100 with {change} on {_points(attacked)}.",
     ]
 
 
@@ -169,7 +168,7 @@ def describe_gains(rows: Sequence[dict[str, Any]], against: dict[str, list[dict[
     """Sentences on the gains of the coreset's model over every other model, on the same test images."""
     sentences = list[str]()
     for other in rows[1:]:
-        name = WORDS[other["trained_on"]]
+        name = TRAINED_ON[other["trained_on"]]
         if other["objective"] != rows[0]["objective"]:
             sentences.append(
                 f"The model of {name} was trained by {other['objective']}, so this does not compare the samples alone."

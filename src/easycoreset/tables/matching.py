@@ -203,18 +203,11 @@ def match_ids(
         changed = _label_names(names, before) != _label_names(class_names, now)
     relabelled = np.zeros(len(rows), np.bool_)
     relabelled[shared] = changed
-    matched = int(shared.sum())
-    relabelled_count = int(changed.sum())
-    facts = {
-        "matched": matched,
-        "gone": len(ids) - matched,
-        "new": int((~shared).sum()),
-        "relabelled": relabelled_count,
-    }
+    facts = _count_matches(rows, relabelled, len(ids))
     log.info(
         "%s: matched by sample_id: %s of %s samples; %s gone, %s new, %s relabelled",
         what,
-        *(f"{n:,}" for n in (matched, len(ids), facts["gone"], facts["new"], relabelled_count)),
+        *(f"{n:,}" for n in (facts["matched"], len(ids), facts["gone"], facts["new"], facts["relabelled"])),
     )
     return Match(rows, facts, relabelled)
 
@@ -245,14 +238,14 @@ def match_contents(scores: Scores, split: SplitFacts, class_names: Sequence[str]
         if left.get(digests[1][row]):
             rows[row] = left[digests[1][row]].pop()
             relabelled[row] = True
+    return Match(rows, _count_matches(rows, relabelled, len(then)), relabelled)
+
+
+def _count_matches(rows: Ints, relabelled: npt.NDArray[np.bool_], before: int) -> dict[str, int]:
+    """The counts of a match of a table of `before` samples, for provenance."""
     matched = int((rows >= 0).sum())
-    facts = {
-        "matched": matched,
-        "gone": len(then) - matched,
-        "new": len(now) - matched,
-        "relabelled": int(relabelled.sum()),
-    }
-    return Match(rows, facts, relabelled)
+    new = len(rows) - matched
+    return {"matched": matched, "gone": before - matched, "new": new, "relabelled": int(relabelled.sum())}
 
 
 def _rows_by_id(ids: Sequence[str], what: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The defaults of `run`, chosen by the size of the data and the machine; each choice can be logged."""
+"""The defaults of `run`, chosen by the size of the data and the machine."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,42 +1,34 @@
 """`run`: from a folder of images to a report, in one command."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from easycoreset.auditing.by_folds import affordable_epochs
 from easycoreset.auditing.judging import CHEAP_EPOCHS
 from easycoreset.console import log
 from easycoreset.data import Source, cached_sources
-from easycoreset.data.content_hashes import find_training_samples
 from easycoreset.data.unscored import unscored_table
 from easycoreset.dynamic import require_static
 from easycoreset.errors import UsageError
-from easycoreset.evaluation.result import Evaluation, read_evaluation
 from easycoreset.models import user_factory
-from easycoreset.models.card import read_card
 from easycoreset.objectives import load_objective
 from easycoreset.options import READING_FIELDS, PipelineOptions, ReportOptions, accept_options
 from easycoreset.paths import sha256_of_file
-from easycoreset.plan_folders import COMPARISON
+from easycoreset.plan_folders import COMPARISON, TRAINED_ON
 from easycoreset.process_group import preserve_rng
-from easycoreset.records import read_summary
 from easycoreset.reporting import report
 from easycoreset.scoring.needs import MethodInputs
 from easycoreset.selection import load_selector, require_reads_features
-from easycoreset.statistics.intervals import paired_difference
-from easycoreset.tables import Coreset, Scores
 from easycoreset.tables.foreign_features import with_features
 from easycoreset.workflow.defaults import RunDefaults, choose_defaults, log_defaults
 from easycoreset.workflow.going_on import EarlierScoring, find_scorings
 from easycoreset.workflow.inputs import Inputs
 from easycoreset.workflow.option_checks import check_attacks, check_sample_list
 from easycoreset.workflow.plans import run_plan
-from easycoreset.workflow.steps import External, Step, check_options, is_done, spell_command
+from easycoreset.workflow.run_summary import summarise
+from easycoreset.workflow.steps import External, Step, check_options, is_done
 
 LINKS = {  # path in the folder -> (step, path within it)
     "scores": ("score", ""),
@@ -51,7 +43,6 @@ LINKS = {  # path in the folder -> (step, path within it)
     "evaluation/all": ("evaluate all", ""),
     "evaluation/before": ("evaluate before", ""),
 }
-NAMES = {"coreset": "the coreset", "random": "as many random samples", "all": "all samples"}
 
 
 @dataclass(frozen=True)
@@ -102,14 +93,16 @@ def run(options: PipelineOptions) -> dict[str, Any] | None:
     """
     plan = plan_run(options)
     log_defaults(plan.choices)
+    earlier = None if plan.earlier is None else plan.earlier.folder
 
     def show_audit(step: Step) -> None:
         if step.kind == "audit":
             report(**vars(ReportOptions(out=step.folder(options.out))))
 
-    return run_plan(
-        "run", plan.steps, options, COMPARISON, lambda out: summarise(plan, out), show_audit, links=plan.links
-    )
+    def sum_up(out: Path) -> dict[str, Any]:
+        return summarise(plan.choices, plan.steps, earlier, out)
+
+    return run_plan("run", plan.steps, options, COMPARISON, sum_up, show_audit, links=plan.links)
 
 
 def plan_run(options: PipelineOptions) -> RunPlan:
@@ -183,7 +176,7 @@ def _plan(given: PipelineOptions, choices: RunDefaults, earlier: EarlierScoring 
             kind="select",
             options=machine | choice,
             inputs=outside | scores | more | _file("exclude", options.exclude),
-            title=f"choosing {NAMES[name]}",
+            title=f"choosing {TRAINED_ON[name]}",
         )
     objectives = dict.fromkeys(choosing, load_objective(options.objective)[0])
     for name, objective in (objectives if earlier is None else {**objectives, "all": "standard"}).items():
@@ -192,7 +185,7 @@ def _plan(given: PipelineOptions, choices: RunDefaults, earlier: EarlierScoring 
             kind="train",
             options=training | {"objective": objective, "updates": choices.updates},
             inputs=training_inputs | chosen,
-            title=f"training on {NAMES[name]}",
+            title=f"training on {TRAINED_ON[name]}",
         )
     _add_evaluations(steps, machine | {"model": user_factory(model)}, outside, choices, earlier)
     for step in steps.values():
@@ -216,7 +209,7 @@ def _add_evaluations(
     if earlier is not None:
         weights["before"] = earlier.weights
     for name, model in weights.items():
-        what = "from before the data were changed" if name == "before" else f"of {NAMES[name]}"
+        what = "from before the data were changed" if name == "before" else f"of {TRAINED_ON[name]}"
         steps[f"evaluate {name}"] = Step(
             kind="evaluate",
             options={**shared, **attack},
@@ -258,112 +251,3 @@ def _measuring_step(machine: Mapping[str, Any], needs: MethodInputs, inputs: Map
 def _file(option: str, path: Path | None) -> dict[str, External]:
     """A file as an input; nothing if it is not given."""
     return {} if path is None else {option: External(str(path.resolve()), sha256_of_file(path))}
-
-
-def summarise(plan: RunPlan, out: Path) -> dict[str, Any]:
-    """The comparison of the three models, and of the model of all samples with the one from before."""
-    options, steps = plan.choices.options, plan.steps
-    results = {name: read_evaluation(steps[f"evaluate {name}"].folder(out)) for name in NAMES}
-    objectives = dict.fromkeys(results, options.objective) | {"all": "standard"}
-    rows = [{"trained_on": n, "objective": objectives[n], **describe(result)} for n, result in results.items()]
-    against = {name: compare_outcomes(results["coreset"], results[name]) for name in ("random", "all")}
-    earlier: dict[str, Any] = {}
-    if plan.earlier is not None:
-        before = read_evaluation(steps["evaluate before"].folder(out))
-        models = (plan.earlier.folder, steps["train all"].folder(out))
-        earlier = compare_with_earlier(results["all"], before, plan.choices.source, models)
-        earlier = {"earlier": read_summary(steps["score"].folder(out) / "run.json") | earlier}
-        earlier["earlier"]["unscored"] = _count_unscored(steps, out)
-    return earlier | {
-        "rows": rows,
-        "against": against,
-        "recommended": recommend(results),
-        "classes": count_classes(Coreset.read(steps["choose coreset"].folder(out) / "coreset.parquet")),
-        "method": options.method,
-        "fraction": options.fraction,
-        "per_class": options.per_class,
-        "command": spell_command(steps["train coreset"], coreset=out / "coreset.parquet", out=out.name + "-mine"),
-        "updates": plan.choices.updates,
-        "epochs": options.epochs,
-        "model": options.model,
-    }
-
-
-def compare_with_earlier(now: Evaluation, before: Evaluation, source: Source, models: Sequence[Path]) -> dict[str, Any]:
-    """What changing the data bought: both accuracies on the same test images, and the gain, of each class too.
-
-    Images that one of the models was trained on are left out: a training image before may be a test image now.
-    """
-    split, rows = source.splits["test"], now.clean.index
-    unseen = np.ones(len(rows), np.bool_)
-    for folder in models:
-        seen = find_training_samples(split, rows, read_card(folder).trained_on or {})
-        unseen &= True if seen is None else ~seen
-    labels = np.where(unseen, split.labels[rows], -1)
-    classes = [
-        {"class": str(source.class_names[k]), "samples": int((labels == k).sum()), **_compare(now, before, labels == k)}
-        for k in np.unique(labels[unseen]).tolist()
-    ]
-    attacked = [
-        {"eps": a.eps, **_compare_rows(~a.broken[unseen], ~b.broken[unseen])}
-        for a, b in zip(now.worst, before.worst, strict=True)
-    ]
-    return {
-        "samples": int(unseen.sum()),
-        "seen": int((~unseen).sum()),
-        "clean": _compare(now, before, unseen),
-        "worst": attacked,
-        "by_class": classes,
-    }
-
-
-def _count_unscored(steps: Mapping[str, Step], out: Path) -> dict[str, int]:
-    """How many samples without a score are there, in the coreset, and among the random samples."""
-    unscored = Scores.read(steps["score"].folder(out)).n_obs == 0
-    chosen = {
-        name: Coreset.read(steps[f"choose {name}"].folder(out) / "coreset.parquet").keep
-        for name in ("coreset", "random")
-    }
-    return {"all": int(unscored.sum()), **{name: int((keep & unscored).sum()) for name, keep in chosen.items()}}
-
-
-def _compare(now: Evaluation, before: Evaluation, rows: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Clean accuracy now and before on some of the images, and the gain."""
-    return _compare_rows(~now.clean.broken[rows], ~before.clean.broken[rows])
-
-
-def _compare_rows(now: npt.NDArray[np.bool_], before: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Two accuracies by who is right on each image, and the gain; 0 of no images."""
-    shares = {"accuracy": float(now.mean()), "before": float(before.mean())} if len(now) else {}
-    return {"accuracy": 0.0, "before": 0.0, **shares, **paired_difference(now, before)}
-
-
-def recommend(results: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """The model for ordinary images, the one for images under attack, and what the second gains over the first.
-
-    Under attack counts the accuracy at the middle one of the radii.
-    """
-    clean = max(results, key=lambda name: results[name].clean.accuracy)
-    middle = (len(results[clean].worst) - 1) // 2
-    robust = max(results, key=lambda name: (results[name].worst[middle].accuracy, name == clean))
-    eps = results[clean].worst[middle].eps
-    return {"clean": clean, "robust": robust, "eps": eps, "gains": compare_outcomes(results[robust], results[clean])}
-
-
-def compare_outcomes(first: Evaluation, second: Evaluation) -> list[dict[str, float]]:
-    """The gain in accuracy of the first model over the second on the same images: clean (eps 0), and at each eps."""
-    pairs = [(first.clean, second.clean), *zip(first.worst, second.worst, strict=True)]
-    return [{"eps": a.eps, **paired_difference(~a.broken, ~b.broken)} for a, b in pairs]
-
-
-def count_classes(coreset: Coreset) -> list[dict[str, Any]]:
-    """The number of samples of each class before and after selection."""
-    before, after = coreset.class_counts()
-    names = coreset.provenance["class_names"]
-    return [{"class": name, "before": int(b), "after": int(a)} for name, b, a in zip(names, before, after, strict=True)]
-
-
-def describe(result: Evaluation) -> dict[str, Any]:
-    """Clean and worst-case accuracy with confidence intervals, and warnings."""
-    summary = result.summary()
-    return {"clean": summary["clean"], "worst": summary["worst"], "warnings": summary["warnings"]}
