@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from easycoreset import Scores, UsageError, audit, open_source, predict, score, train
+from easycoreset import Scores, UsageError, audit, evaluate, export, open_source, predict, score, select, train
 from easycoreset.data import images
+from easycoreset.data.in_memory import name_data
 from easycoreset.tables.fingerprint import fingerprint
 from support.decisions import decide
 from support.messages import named
@@ -96,6 +97,33 @@ def test_every_command_reads_them(photos, tmp_path):
     assert json.loads((tmp_path / "audit" / "decided.json").read_text()) == json.loads(file.read_text())
     with pytest.raises(UsageError, match="decisions"):
         predict(data=str(photos), weights=tmp_path / "model", decisions=file, out=tmp_path / "labels")
+
+
+def test_a_coreset_of_decided_arrays_is_exported_with_them(tmp_path):
+    x = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=x[:30], y_train=np.arange(30) % 3, x_test=x[30:], y_test=np.arange(10) % 3)
+    file, _ = decide(tmp_path / "a.npz", ("train", 4, True), ("train", 6, "2"))
+    given = {"data": str(tmp_path / "a.npz"), "decisions": file}
+    scores = score(**given, epochs=1, model="digits-cnn", out=tmp_path / "scores")
+    coreset = select(scores=scores, fraction=0.9, method="random", out=tmp_path / "coreset.parquet")
+    with pytest.raises(UsageError, match="other data: 29 samples against 30"):
+        export(source=tmp_path / "coreset.parquet", format="folder", data=given["data"], out=tmp_path / "images")
+    export(source=tmp_path / "coreset.parquet", format="folder", **given, out=tmp_path / "images")
+    assert len(list((tmp_path / "images").rglob("*.png"))) == len(coreset) < 30
+    with pytest.raises(UsageError, match="decisions is for format folder"):
+        export(source=tmp_path / "coreset.parquet", format="csv", decisions=file, out=tmp_path / "c.csv")
+
+
+@pytest.mark.filterwarnings("ignore:data arrays")
+def test_a_module_trained_on_decided_arrays_is_evaluated_on_what_was_held_out(tmp_path, digits):
+    """And not on all of them, as a module that was trained elsewhere."""
+    split = digits.splits["train"]
+    data = split.images.pixels[:100].numpy(), split.labels[:100]
+    file, _ = decide(tmp_path / "arrays", ("train", 3, True), data=name_data(data))
+    given = {"data": data, "decisions": file}
+    model = train(**given, model="digits-cnn", epochs=1)
+    result = evaluate(weights=model, **given, attack="noise", eps=[0.1])
+    assert len(result.clean.index) == len(open_source(name_data(data)).splits["test"]) < 100
 
 
 def test_bad_decisions(photos, tmp_path, cli):

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -60,20 +61,21 @@ def name_data(value: Any) -> str:
     return keep_object(name, _digest(_array_contents(parts)), parts)
 
 
-def name_test_data(value: Any, trained_on: str = "") -> str:
+def name_test_data(value: Any, trained_on: str = "", decisions: Path | None = None) -> str:
     """Keep a data set for the evaluation of a module: without a test split, all of it counts.
 
     Args:
         value: as `name_data` takes it; of image files in a DataFrame a part is held out as ever.
         trained_on: the fingerprint of the training split of a module that was trained here; if it is of these data, the
             part that was held out counts.
+        decisions: with what the data were read then.
 
     Raises:
         UsageError: as `name_data`.
     """
     is_function = callable(value) and not hasattr(value, "__getitem__")
     data = name_data(value() if is_function else value)
-    if trained_on and open_source(data).splits["train"].fingerprint == trained_on:
+    if trained_on and open_source(data, decisions=decisions).splits["train"].fingerprint == trained_on:
         return data
     kept = find_object("data", data) if is_object_spec(data) else None
     parts = {"train": kept} if is_hf_dataset(kept) and not isinstance(kept, dict) else kept

@@ -54,7 +54,7 @@ def write_folder(options: ExportOptions) -> None:
     else:
         if options.copy:
             raise UsageError(f"copy is for image folders and manifests; the images of {data} are always written")
-        split = _open_split(data, coreset, is_data_given=options.data is not None)
+        split = _open_split(data, coreset, options)
         with new_output_folder(options.out, "folder", facts) as folder:
             _write_images(split, tables, folder)
     _warn_of_empty_classes(tables)
@@ -91,11 +91,11 @@ def link_or_copy(files: dict[str, Path], folder: Path, copy: bool) -> None:
             bar.advance()
 
 
-def _open_split(data: str, coreset: Coreset, is_data_given: bool) -> Split:
+def _open_split(data: str, coreset: Coreset, options: ExportOptions) -> Split:
     try:
-        source = open_source(data)
+        source = open_source(data, decisions=options.decisions)
     except UsageError as error:
-        raise UsageError(f"{error}" + ("" if is_data_given else " (give the data set's location by --data)")) from None
+        raise UsageError(f"{error}" + (" (give the data set's location by --data)" * (options.data is None))) from None
     name = str(coreset.provenance.get("split", "train"))
     if name not in source.splits:
         raise UsageError(f"data: {data} has no split {quote(name)}, which the coreset was selected from")

@@ -59,7 +59,7 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
             options = store_network(network)
             trained_on = options.pop("trained_on")
             if not isinstance(self.data, str | Path):
-                options["data"] = name_test_data(self.data, trained_on)
+                options["data"] = name_test_data(self.data, trained_on, self.decisions)
             for name, value in options.items():
                 object.__setattr__(self, name, value)
         require(self.weights is not None, "weights", "given (--weights)", None)

@@ -40,7 +40,7 @@ FORMATS = {
     ),
     "figures": ExportFormat("", write_comparison="easycoreset.exporting.figures:write_figures"),
     "index": ExportFormat("easycoreset.exporting.index:write_index", (".txt", ".npz")),
-    "folder": ExportFormat("easycoreset.exporting.folder:write_folder", (), ("data", "copy")),
+    "folder": ExportFormat("easycoreset.exporting.folder:write_folder", (), ("data", "copy", "decisions")),
     "hf": ExportFormat("easycoreset.exporting.huggingface:write_dataset", (), ("scores",)),
     "fiftyone": ExportFormat("easycoreset.exporting.fiftyone:write_samples", (".json",), ("data", "scores")),
     "cleanlab": ExportFormat("easycoreset.exporting.cleanlab:write_issues", (".csv",), ("raw",)),
@@ -64,6 +64,8 @@ class ExportOptions:
     and hf a folder that is new, empty, or from an earlier export."""
     data: Named | None = field(default=None, metadata=DATA)
     """Where the data set is now, for folder and fiftyone; default: where it was scored."""
+    decisions: GivenPath | None = None
+    """With what a data set of arrays was read when it was scored; image files do without."""
     scores: GivenPath | None = field(default=None, metadata=SCORES)
     """Scores of a coreset's samples; default: those it was chosen from, if they still exist there."""
     copy: bool = False

@@ -107,9 +107,9 @@ def store_network(network: Any) -> dict[str, Any]:
     return importlib.import_module("easycoreset.models.stored").store_model(network)
 
 
-def name_test_data(data: Any, trained_on: str) -> str:
+def name_test_data(data: Any, trained_on: str, decisions: Path | None) -> str:
     """The spelling of data in memory on which a module is evaluated."""
-    return importlib.import_module("easycoreset.data.in_memory").name_test_data(data, trained_on)
+    return importlib.import_module("easycoreset.data.in_memory").name_test_data(data, trained_on, decisions)
 
 
 def store_result(value: Any) -> Path:
