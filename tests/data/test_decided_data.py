@@ -9,7 +9,9 @@ from PIL import Image
 from easycoreset import Scores, UsageError, audit, evaluate, export, open_source, predict, score, select, train
 from easycoreset.data import images
 from easycoreset.data.in_memory import name_data
+from easycoreset.options import CompareOptions
 from easycoreset.tables.fingerprint import fingerprint
+from easycoreset.workflow.comparing import plan_comparison
 from support.decisions import decide
 from support.messages import named
 
@@ -95,6 +97,11 @@ def test_every_command_reads_them(photos, tmp_path):
     found = audit(**given, scores=scores, judge="epochs", out=tmp_path / "audit")
     assert found.table.num_rows == len(scores)
     assert json.loads((tmp_path / "audit" / "decided.json").read_text()) == json.loads(file.read_text())
+    grid = {"methods": ["random"], "fractions": [0.5], "updates": [1], "controls": ["none"], "seeds": 1}
+    plan = plan_comparison(CompareOptions(**given, **grid, model=["digits-cnn"], eps=[0.1], out=tmp_path / "grid"))
+    split = open_source(str(photos), image_size=8, decisions=file).splits["train"]
+    keys = {step.kind: step.inputs["data"].key for step in plan.targets}
+    assert {"train", "evaluate"} <= set(keys) and all(split.fingerprint in key for key in keys.values())
     with pytest.raises(UsageError, match="decisions"):
         predict(data=str(photos), weights=tmp_path / "model", decisions=file, out=tmp_path / "labels")
 

@@ -54,6 +54,10 @@ def list_members(tokens: Sequence[str], *, as_json: bool) -> None:
         from easycoreset.workflow.recipes import describe_recipes
 
         members["recipe"] = describe_recipes()
+    if command in ("select", "compare"):
+        from easycoreset.tables.published_scores import describe_published
+
+        members["scores"] = describe_published()
     if as_json:
         print(json.dumps(members, indent=1))
         return

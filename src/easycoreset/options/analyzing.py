@@ -53,6 +53,8 @@ class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions, RunnerOptio
             of_run = self.scores.name == "scores.parquet"
             require(of_run, "scores", "the folder of a scoring run, or its scores.parquet", str(self.scores))
             object.__setattr__(self, "scores", self.scores.parent)
+        is_folder = self.scores is None or self.scores.is_dir()
+        require(is_folder, "scores", "the folder of a scoring run with its checkpoints", str(self.scores))
         check_radii(self.eps, "linf")
         require(self.model not in self.others, "others", "other models than model", self.others)
         require(self.transfer is not None or self.updates is None, "updates", "left out without transfer", self.updates)

@@ -14,7 +14,8 @@ class AuditOptions(ModelOptions, InferenceOptions, ComputeOptions):
     """Options of `audit`."""
 
     scores: GivenPath | None = field(default=None, metadata=SCORES)
-    """A folder written by `score`, or a scores.parquet: samples are ranked by them, and its models may judge."""
+    """A folder written by `score`, a scores.parquet, or published:NAME: samples are ranked by them, and the models of
+    such a folder may judge."""
     skip_unreadable: bool = with_default(ReadingOptions, "skip_unreadable", True)
     """List unreadable images and audit the others; with --no-skip-unreadable they are an error."""
     judge: Literal["folds", "epochs"] | None = None

@@ -52,7 +52,8 @@ class CompareOptions(
     fractions: Several[float] = field(default=(), metadata=UNIQUE | SHARE)
     """Shares of the samples that are kept, comma-separated."""
     scores: Named | None = field(default=None, metadata=SCORES)
-    """Scores instead of a scoring run: a score table or its folder; `{seed}` in the path stands for the seed."""
+    """Scores instead of a scoring run: a score table or its folder (`{seed}` in the path stands for the seed), or
+    published:NAME, which comes with the package."""
     features: GivenPath | None = None
     """Features from elsewhere, for methods that read features: .npy in index order, or .parquet with sample ids."""
     objectives: Several[Named] = field(default=("standard",), metadata=UNIQUE | MEMBER)

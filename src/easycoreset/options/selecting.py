@@ -14,7 +14,7 @@ class SelectOptions(ValidationOptions, SelectionOptions, SeedOptions, CommandOpt
     """Options of `select`; `out` is one .parquet file."""
 
     scores: GivenPath = field(metadata=SCORES)
-    """A scores.parquet written by `score`."""
+    """A folder that `score` wrote, a scores.parquet, or published:cifar10 and the like, which come with the package."""
     fraction: float = field(metadata=SHARE)
     """Share of the samples that is kept, in (0, 1]; with val_fraction, of those not held out."""
     by: str | None = None

@@ -28,6 +28,7 @@ from easycoreset.parquet import (
 from easycoreset.tables.agreement import Agreement, compare_columns
 from easycoreset.tables.features import read_features
 from easycoreset.tables.merging import merge
+from easycoreset.tables.published_scores import PREFIX, is_published, published_file
 from easycoreset.tables.same_data import Floats, Ints, check_same_data
 
 MAX_CLASSES = 10**6
@@ -194,10 +195,23 @@ class Scores:
         write_table(self.to_table(), Path(path))
 
     @classmethod
+    def published(cls, name: str) -> "Scores":
+        """The scores of a data set that come with the package: means over seeds, without features.
+
+        Args:
+            name: cifar10, cifar100 or fashion-mnist; the training split.
+
+        Raises:
+            UsageError: none are published under this name.
+        """
+        return cls.read(f"{PREFIX}{name}")
+
+    @classmethod
     def read(cls, path: str | Path) -> "Scores":
         """Read a table that `write`, or another program, wrote in this schema; rows may come in any order.
 
-        For a folder, its `scores.parquet` is read, as `score` and `run` write it.
+        For a folder, its `scores.parquet` is read, as `score` and `run` write it; `published:NAME` comes with the
+        package.
 
         Features that `score --save-features` wrote beside it are opened as memory-mapped arrays.
 
@@ -246,12 +260,14 @@ class Scores:
 
 
 def find_scores(path: Path) -> Path:
-    """The score file of a path: the path itself, or the file that `score` or `run` wrote into the folder.
+    """The score file of a path: the path itself, the file that `score` or `run` wrote into the folder, or published.
 
     Raises:
         UsageError: there is no such path, or it is a folder without a score file.
     """
-    require(path.exists(), "scores", "a folder that score wrote, or a scores.parquet", str(path))
+    if is_published(path):
+        return published_file(str(path))
+    require(path.exists(), "scores", "a folder that score wrote, a scores.parquet, or published:NAME", str(path))
     candidates = [path / "scores.parquet", path / "scores" / "scores.parquet"] if path.is_dir() else [path]
     file = next((candidate for candidate in candidates if candidate.exists()), None)
     if file is None and path.is_dir():

@@ -9,14 +9,14 @@ from typing import Any
 from easycoreset.conversion import convert, option_types
 from easycoreset.data import data_name
 from easycoreset.errors import UsageError, quote, require, suggest_name
-from easycoreset.options import CompareOptions, field_names
+from easycoreset.options import READING_FIELDS, CompareOptions, field_names
 from easycoreset.selection import load_selector
 from easycoreset.workflow.grids import AXES, NEUTRAL_TRAINING, TRAINING_AXES, Grid
 from easycoreset.yaml_files import read_yaml
 
 FOLDER = resources.files("easycoreset.workflow") / "recipes"
 PLAN_OPTIONS = ("recipe", "out", "extend", "declare", "primary")  # not of a product
-PRODUCT = (*(set(field_names(CompareOptions, neutral=False)) - set(PLAN_OPTIONS)), *NEUTRAL_TRAINING)
+PRODUCT = tuple({*field_names(CompareOptions, neutral=False), *READING_FIELDS, *NEUTRAL_TRAINING} - set(PLAN_OPTIONS))
 TOP = ("data", "needs", "shared", "products", "declare", "primary")
 EXTENDABLE = (*AXES, "seeds", "eps", "attack", "strong")
 
