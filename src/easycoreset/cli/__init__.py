@@ -34,7 +34,11 @@ from easycoreset.errors import EasycoresetWarning, GridError, RunError, UsageErr
 
 __all__ = ["app", "main"]
 
-DEFAULT_VALUES = {"--save-features": "clean", "--margins": "fmn"}  # of flags given without a value
+DEFAULT_VALUES = {
+    "--save-features": "clean",
+    "--margins": "fmn",
+    "--corruptions": "all",
+}  # of flags given without a value
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2

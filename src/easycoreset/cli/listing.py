@@ -32,8 +32,9 @@ def _member_tables(command: str) -> dict[str, Table]:
         return {"hardness": HARDNESS, "objective": OBJECTIVES, **_data_table()}
     if command == "evaluate":
         from easycoreset.attacks import ATTACKS, MARGINS
+        from easycoreset.corruptions import CORRUPTIONS
 
-        return {"attack": ATTACKS, "margins": MARGINS, **_data_table()}
+        return {"attack": ATTACKS, "margins": MARGINS, "corruption": CORRUPTIONS, **_data_table()}
     if command in ("compare", "run"):
         return {name: table for other in PARTS for name, table in _member_tables(other).items()}
     if command == "analyze":
@@ -46,6 +47,20 @@ def _member_tables(command: str) -> dict[str, Table]:
     raise UsageError(f"--list is for {', '.join(WITH_LISTS)}; got {quote(command)}")
 
 
+def _describe_published() -> list[dict[str, str]]:
+    """The scores that come with the package, and how they were made."""
+    from easycoreset.tables import Scores
+    from easycoreset.tables.published_scores import PREFIX, published_names
+
+    records: list[dict[str, str]] = []
+    for name in published_names():
+        scores = Scores.published(name)
+        made = scores.provenance
+        how = f"means over {len(made['published']['seeds'])} seeds of {made['model']}, {made['epochs']} epochs"
+        records.append({"name": f"{PREFIX}{name}", "is": f"{', '.join(scores.columns)}; {how}"})
+    return records
+
+
 def list_members(tokens: Sequence[str], *, as_json: bool) -> None:
     """Print the members of the command in `tokens`."""
     command = next((token for token in tokens if not token.startswith("-")), "")
@@ -55,9 +70,7 @@ def list_members(tokens: Sequence[str], *, as_json: bool) -> None:
 
         members["recipe"] = describe_recipes()
     if command in ("select", "compare"):
-        from easycoreset.tables.published_scores import describe_published
-
-        members["scores"] = describe_published()
+        members["scores"] = _describe_published()
     if as_json:
         print(json.dumps(members, indent=1))
         return

@@ -29,11 +29,13 @@ from easycoreset.evaluation.checks import (
     check_trained_on,
 )
 from easycoreset.evaluation.classes import summarise_classes
+from easycoreset.evaluation.corrupted import plan_corruptions
 from easycoreset.evaluation.inputs import check_class_names, check_normalisation, open_inputs, open_model
-from easycoreset.evaluation.margins import load_margin, measure_margins, summarise_margins
+from easycoreset.evaluation.margins import plan_margins
+from easycoreset.evaluation.measurements import add_measurements
 from easycoreset.evaluation.outcomes import Outcome, clean_outcome, predict_logits
 from easycoreset.evaluation.result import Evaluation, read_evaluation, worst_case
-from easycoreset.file_lists import FileList, check_free, delete_written
+from easycoreset.file_lists import FileList, delete_written
 from easycoreset.files import write_atomic
 from easycoreset.models.card import ModelCard
 from easycoreset.models.modes import device_of, full_float32
@@ -48,7 +50,13 @@ from easycoreset.training.setup import set_threads, to_device, use_autocast
 __all__ = ["Evaluation", "Outcome", "evaluate"]
 
 PARTIAL = ".evaluation"  # folder of unfinished work
-OUTPUT_NAMES = ("predictions.parquet", "margins.parquet", "adversarial", PARTIAL)  # what `evaluate` may write
+MEASUREMENTS = ("margins", "corruptions")
+OUTPUT_NAMES = (
+    "predictions.parquet",
+    *(f"{name}.parquet" for name in MEASUREMENTS),
+    "adversarial",
+    PARTIAL,
+)  # what `evaluate` may write
 
 
 @accept_options(EvaluateOptions, temporary_out="evaluation")
@@ -96,9 +104,10 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     if any(getattr(attack, "draws_by_batch", False) for attack in loaded):
         batch_size = options.samples_per_batch  # the same on every device
         identity["batch_size"] = batch_size
-    margins = [load_margin(spec, options.norm) for spec in options.margins]
-    margin_names = [name for name, _ in margins]
-    require(len(set(margin_names)) == len(margin_names), "margins", "named once each", margin_names)
+    measurements = [
+        plan_margins(options.margins, options.norm),
+        plan_corruptions(options.corruptions, split, source.shape, options.seed),
+    ]
     if options.margins or any(getattr(attack, "needs_gradient", False) for attack in loaded):
         require_gradient(model, source, device, card.model)
     run_folder = open_run_folder(
@@ -120,7 +129,9 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         def evaluate_in_batches(size: int) -> Evaluation:
             sized = dataclasses.replace(options, batch_size=size)
             result = _evaluate(sized, source, split, rows, model, run, checks)
-            _add_margins(sized, margins, split, model, result.clean, run)
+            batch = sized.samples_per_batch
+            add_measurements(measurements, run, run.path / PARTIAL, model, split, result.clean, batch)
+            delete_written(run.path / PARTIAL)
             return result
 
         if "batch_size" in identity:  # its attacks draw other random numbers in other batches
@@ -138,38 +149,6 @@ def _check_data(options: EvaluateOptions, source: Source, card: ModelCard) -> No
     diameter = float(np.sqrt(np.prod(card.shape)))
     for eps in options.eps or ():
         require(options.norm == "linf" or eps <= diameter, "eps", f"in [0, {diameter:.1f}] for l2 on such images", eps)
-
-
-def _add_margins(
-    options: EvaluateOptions,
-    margins: Sequence[tuple[str, Any]],
-    split: Split,
-    model: nn.Module,
-    clean: Outcome,
-    run: RunFolder,
-) -> None:
-    """Measure the requested margins that are missing, for `margins.parquet` and `evaluation.json`."""
-    file = run.path / "margins.parquet"
-    provenance = {"started": run.record["started"]}
-    tables: list[pa.Table] = []
-    if margins:
-        check_free(file)
-    if file.exists() and read_provenance(table := read_table(file, {"index": "integer"}), file, None) == provenance:
-        tables.append(table)
-    measured = {name for table in tables for name in table["attack"].to_pylist()}
-    for name, attack in margins:
-        if name not in measured:
-            partial_file = run.path / PARTIAL / f"margins-{name.replace(':', '-')}-{options.norm}.parquet"
-            tables.append(
-                measure_margins(
-                    name, attack, options.norm, model, split, clean, options.samples_per_batch, partial_file
-                )
-            )
-    if tables and margins:
-        combined = with_provenance(pa.concat_tables([table.replace_schema_metadata() for table in tables]), provenance)
-        write_table(combined, file)
-        run.finish(summary=run.record["summary"] | {"margins": summarise_margins(combined)})
-        delete_written(run.path / PARTIAL)
 
 
 def _draw_rows(split: Split, limit: int | None, seed: int) -> np.ndarray:
@@ -232,11 +211,11 @@ def _evaluate(
         "model": run.record.get("model"),
         "attacks": describe_attacks(options, specs),
     }
-    margins = {name: value for name, value in run.record.get("summary", {}).items() if name == "margins"}
+    measured = {name: value for name, value in run.record.get("summary", {}).items() if name in MEASUREMENTS}
     by_class = summarise_classes(clean, worst, split.labels, source.class_names)
     held_out = split.name != "train"
     calibration = {"calibration": measure_calibration(logits.numpy(), split.labels[rows])} if held_out else {}
-    run.finish(summary=facts | margins | result.summary() | by_class | calibration)
+    run.finish(summary=facts | measured | result.summary() | by_class | calibration)
     delete_written(partial_folder)
     return result
 

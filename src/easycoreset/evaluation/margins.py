@@ -1,6 +1,8 @@
 """Margins: each sample's distance to the boundary, as an attack finds it, and the curve of accuracy over eps."""
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from torch import nn
 from easycoreset.attacks import MARGINS
 from easycoreset.attacks.fmn import perturbation_norms
 from easycoreset.data import Split
-from easycoreset.errors import UsageError, quote
+from easycoreset.errors import UsageError, quote, require
 from easycoreset.evaluation.attack_run import SAVE_INTERVAL
+from easycoreset.evaluation.measurements import Entries, Measurement
 from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.members import load_member, spell_member, split_spec
 from easycoreset.models.modes import device_of, frozen
@@ -37,6 +40,19 @@ def load_margin(spec: str, norm: Norm) -> tuple[str, Any]:
     if norm != "l2":
         raise UsageError(f"margin {quote(spec)} supports only norm 'l2'; got norm {quote(norm)}")
     return spell_member(split_spec(spec)[0], attack), attack
+
+
+def plan_margins(specs: Sequence[str], norm: Norm) -> Measurement:
+    """The distances that are to be measured.
+
+    Raises:
+        UsageError: an unknown attack, or one that is named twice.
+    """
+    attacks = [load_margin(spec, norm) for spec in specs]
+    names = [name for name, _ in attacks]
+    require(len(set(names)) == len(names), "margins", "named once each", names)
+    entries: Entries = {(name,): partial(measure_margins, name, attack, norm) for name, attack in attacks}
+    return Measurement("margins", ("attack",), entries, summarise_margins)
 
 
 def measure_margins(

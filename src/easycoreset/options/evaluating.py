@@ -43,6 +43,9 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
     """Split to evaluate on."""
     margins: Several[str] = field(default=(), metadata=NEUTRAL)
     """Also measure each sample's distance to the decision boundary: fmn (also the flag alone), ddn, deepfool."""
+    corruptions: Several[Named] = field(default=(), metadata=NEUTRAL)
+    """Also measure accuracy on corrupted images: all (also the flag alone), NAME[:severity=1..5] (see --list), or
+    cifar10-c:DIR, the benchmark's arrays."""
     checks: Literal["all", "quick"] = "all"
     """quick: without the checks that run further attacks (beyond all bounds, and a longer one)."""
     strict: bool = field(default=False, metadata=NEUTRAL)

@@ -1,10 +1,6 @@
 """Scores that come with the package: `published:NAME` in place of a file of scores."""
 
-import json
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.members import split_spec
@@ -17,19 +13,6 @@ FOLDER = Path(__file__).parents[1] / "published"
 def published_names() -> list[str]:
     """The data sets whose scores are published."""
     return sorted(file.stem for file in FOLDER.glob("*.parquet"))
-
-
-def describe_published() -> list[dict[str, str]]:
-    """What is published, and how it was made."""
-    records: list[dict[str, str]] = []
-    for name in published_names():
-        schema = pq.read_schema(FOLDER / f"{name}.parquet")
-        made = json.loads(schema.metadata[b"easycoreset"])
-        seeds = len(made["published"]["seeds"])
-        columns = ", ".join(column for column in schema.names if pa.types.is_floating(schema.field(column).type))
-        text = f"{columns}; means over {seeds} seeds of {made['model']}, {made['epochs']} epochs"
-        records.append({"name": f"{PREFIX}{name}", "is": text})
-    return records
 
 
 def is_published(path: str | Path) -> bool:

@@ -1,0 +1,118 @@
+"""Accuracy under common corruptions: of each, of each severity, and their mean."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from easycoreset.corruptions import EIGHT, SEVERITIES, Corruption, load_corruptions
+from easycoreset.corruptions.stored import StoredCorruption, is_stored, open_stored
+from easycoreset.data import Split
+from easycoreset.errors import require
+from easycoreset.evaluation.measurements import Entries, Measurement
+from easycoreset.evaluation.outcomes import Outcome
+from easycoreset.models.modes import device_of, frozen
+from easycoreset.parquet import read_table, write_table
+from easycoreset.progress import progress
+from easycoreset.proportions import mean_share_interval
+
+
+def plan_corruptions(specs: Sequence[str], split: Split, shape: tuple[int, ...], seed: int) -> Measurement:
+    """The corruptions that are named, as a measurement.
+
+    Raises:
+        UsageError: an unknown one, one that is named twice, or images that it does not fit.
+    """
+    corruptions: list[Corruption | StoredCorruption] = []
+    for spec in specs:
+        if is_stored(spec):
+            require(split.name == "test", "corruptions", "computed ones for the training split", spec)
+            corruptions += open_stored(spec, split.labels)
+        else:
+            corruptions += load_corruptions(spec, shape, seed)
+    names = [f"{one.name}:severity={one.severity}" for one in corruptions]
+    require(len(set(names)) == len(names), "corruptions", "named once each", list(specs))
+    entries: Entries = {(one.name, one.severity): partial(measure_corruption, one) for one in corruptions}
+    return Measurement("corruptions", ("corruption", "severity"), entries, summarise_corruptions)
+
+
+def measure_corruption(
+    corruption: Corruption | StoredCorruption,
+    model: nn.Module,
+    split: Split,
+    clean: Outcome,
+    batch_size: int,
+    file: Path,
+) -> pa.Table:
+    """Predict the corrupted images of the evaluated samples.
+
+    Returns:
+        A table with the columns `index, label, corruption, severity, pred`.
+    """
+    if file.exists():
+        return read_table(file, {"index": "integer", "pred": "integer"})
+    pred: list[np.ndarray] = []
+    label = f"{corruption.name} {corruption.severity}"
+    with progress(label, len(clean.index)) as bar, frozen(model), torch.no_grad():
+        for batch in split.batches(clean.index, batch_size, device_of(model)):
+            pred.append(model(corruption(batch.x, batch.index)).argmax(1).cpu().numpy())
+            bar.advance(len(pred[-1]))
+    table = pa.table(
+        {
+            "index": clean.index,
+            "label": split.labels[clean.index],
+            "corruption": pa.array([corruption.name] * len(clean.index)).dictionary_encode(),
+            "severity": np.full(len(clean.index), corruption.severity, np.int8),
+            "pred": np.concatenate(pred),
+        }
+    )
+    write_table(table, file)
+    return table
+
+
+def summarise_corruptions(table: pa.Table) -> dict[str, Any]:
+    """Accuracies with 95% intervals over images.
+
+    Returns:
+        `kinds`: for each corruption its name, accuracy, interval, and its accuracies by severity; `severities`: the
+        mean over the corruptions at each severity; `mean_of_eight` where the eight of the benchmark that are computed
+        here have all severities; `cifar10-c` and `cifar100-c`: the mean of the 15 of these files.
+    """
+    right = _right_answers(table)
+    kinds = list(dict.fromkeys(name for name, _ in right))
+    computed = [name for name in kinds if not is_stored(name)]
+    summary: dict[str, Any] = {"samples": len(next(iter(right.values()))), "kinds": []}
+    for name in kinds:
+        levels = {severity: values for (one, severity), values in right.items() if one == name}
+        by_severity = {str(severity): describe_mean([values]) for severity, values in levels.items()}
+        summary["kinds"].append({"corruption": name, **describe_mean(levels.values()), "severities": by_severity})
+    summary["severities"] = {
+        str(severity): describe_mean(right[name, severity] for name in computed)
+        for severity in SEVERITIES
+        if computed and all((name, severity) in right for name in computed)
+    }
+    eight = [right[name, severity] for name in EIGHT for severity in SEVERITIES if (name, severity) in right]
+    if len(eight) == len(EIGHT) * len(SEVERITIES):
+        summary["mean_of_eight"] = describe_mean(eight)
+    for kind in dict.fromkeys(name.partition(":")[0] for name in kinds if is_stored(name)):
+        summary[kind] = describe_mean(values for (name, _), values in right.items() if name.startswith(f"{kind}:"))
+    return summary
+
+
+def describe_mean(right: Iterable[np.ndarray]) -> dict[str, float]:
+    """The mean accuracy of several passes over the same images, each [n] bool, with a 95% interval over images."""
+    accuracy, low, high = mean_share_interval(np.mean(list(right), axis=0))
+    return {"accuracy": accuracy, "low": low, "high": high}
+
+
+def _right_answers(table: pa.Table) -> dict[tuple[str, int], np.ndarray]:
+    """(corruption, severity) -> [n] whether each image is classified correctly."""
+    names = np.array(table["corruption"].to_pylist())
+    severity, pred, label = (table[name].to_numpy() for name in ("severity", "pred", "label"))
+    keys = dict.fromkeys(zip(names.tolist(), severity.tolist(), strict=True))
+    return {(name, level): (pred == label)[(names == name) & (severity == level)] for name, level in keys}
