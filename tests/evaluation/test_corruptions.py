@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from easycoreset import UsageError, evaluate, load_model, open_source
+from easycoreset import UsageError, evaluate, export, load_model, open_source
 from easycoreset.corruptions import CORRUPTIONS, EIGHT, Corruption, load_corruptions
 from easycoreset.corruptions.stored import STANDARD
 from easycoreset.parquet import read_table
@@ -205,6 +205,9 @@ def test_they_are_added_to_an_evaluation(scored, tmp_path, digits, cli):
         assert kind["accuracy"] == pytest.approx(right[kind["corruption"]].mean()) and kind["low"] <= kind["high"]
         for severity, line in kind["severities"].items():
             assert line["accuracy"] == pytest.approx(right[kind["corruption"], int(severity)])
+    ran = cli("report", "--out", tmp_path / "e")
+    page = (tmp_path / "e" / "report.html").read_text()
+    assert ran.code == 0 and "Corrupted images" in page and page.count("data:image/png;base64") >= 9 * 5
     model = load_model(scored)
     batch = next(digits.splits["test"].batches(np.arange(n), n))
     changed = one("impulse_noise", 3, (1, 8, 8))(batch.x, batch.index)
@@ -253,6 +256,10 @@ def test_the_arrays_of_the_benchmark(tmp_path, data_root):
         grey
     )
     assert "mean_of_eight" not in found
+    export(source=tmp_path / "e", format="robustbench", out=tmp_path / "model.json")
+    told = json.loads((tmp_path / "model.json").read_text())
+    assert told["threat_model"] == "corruptions" and told["eps"] is None and "autoattack_acc" not in told
+    assert told["corruptions_acc"] == f"{100 * (74 * black + grey) / 75:.2f}" and "30 samples" in told["footnote"]
     np.save(folder / "labels.npy", np.roll(np.tile(labels, 5), 1))
     with pytest.raises(UsageError, match="labels"):
         evaluate(**given, weights=model, corruptions=f"cifar10-c:{folder}", out=tmp_path / "f")

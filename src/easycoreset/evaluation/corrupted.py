@@ -1,5 +1,6 @@
 """Accuracy under common corruptions: of each, of each severity, and their mean."""
 
+import io
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 from torch import nn
 
 from easycoreset.corruptions import EIGHT, SEVERITIES, Corruption, load_corruptions
@@ -20,6 +22,8 @@ from easycoreset.models.modes import device_of, frozen
 from easycoreset.parquet import read_table, write_table
 from easycoreset.progress import progress
 from easycoreset.proportions import mean_share_interval
+
+SHOWN_SIDE = 64  # pixels
 
 
 def plan_corruptions(specs: Sequence[str], split: Split, shape: tuple[int, ...], seed: int) -> Measurement:
@@ -52,15 +56,18 @@ def measure_corruption(
     """Predict the corrupted images of the evaluated samples.
 
     Returns:
-        A table with the columns `index, label, corruption, severity, pred`.
+        A table with the columns `index, label, corruption, severity, pred, png`: the first image as it is corrupted.
     """
     if file.exists():
         return read_table(file, {"index": "integer", "pred": "integer"})
     pred: list[np.ndarray] = []
+    shown: list[bytes | None] = [None] * len(clean.index)
     label = f"{corruption.name} {corruption.severity}"
     with progress(label, len(clean.index)) as bar, frozen(model), torch.no_grad():
         for batch in split.batches(clean.index, batch_size, device_of(model)):
-            pred.append(model(corruption(batch.x, batch.index)).argmax(1).cpu().numpy())
+            corrupted = corruption(batch.x, batch.index)
+            shown[0] = shown[0] or _encode_png(corrupted[0])
+            pred.append(model(corrupted).argmax(1).cpu().numpy())
             bar.advance(len(pred[-1]))
     table = pa.table(
         {
@@ -69,6 +76,7 @@ def measure_corruption(
             "corruption": pa.array([corruption.name] * len(clean.index)).dictionary_encode(),
             "severity": np.full(len(clean.index), corruption.severity, np.int8),
             "pred": np.concatenate(pred),
+            "png": pa.array(shown, pa.binary()),
         }
     )
     write_table(table, file)
@@ -102,6 +110,16 @@ def summarise_corruptions(table: pa.Table) -> dict[str, Any]:
     for kind in dict.fromkeys(name.partition(":")[0] for name in kinds if is_stored(name)):
         summary[kind] = describe_mean(values for (name, _), values in right.items() if name.startswith(f"{kind}:"))
     return summary
+
+
+def _encode_png(x: torch.Tensor) -> bytes:
+    """An image [C,H,W] in [0,1], at most 64 pixels large."""
+    pixels = x.mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def describe_mean(right: Iterable[np.ndarray]) -> dict[str, float]:

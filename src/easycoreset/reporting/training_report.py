@@ -1,10 +1,13 @@
 """The report of a training run and of an evaluation, and how to reproduce them."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
-from easycoreset.documents import DataTable, Figure, Section
+import pyarrow.compute as pc
+
+from easycoreset.documents import DataTable, Figure, SampleImage, Section
 from easycoreset.documents.plots import axes_layout, line_trace
 from easycoreset.documents.summaries import describe_outcomes, describe_run_summary
 from easycoreset.parquet import read_provenance, read_table, require_columns
@@ -12,6 +15,7 @@ from easycoreset.records import read_history, read_record
 from easycoreset.reporting.dynamic_methods import describe_sampling
 
 MAX_WRONG = 500  # misclassified samples that are listed
+CORRUPTED_COLUMNS = {"corruption": "text", "severity": "integer", "png": "binary?"}
 WRONG_COLUMNS = {"sample_id": "text", "label": "integer", "pred": "integer", "attack": "text", "broken": "bool"}
 
 
@@ -32,7 +36,25 @@ def describe_evaluation(folder: Path) -> list[Section]:
     summary = read_record(folder / "evaluation.json").get("summary")
     if summary is None:
         return [Section("Evaluation", ["The evaluation is not finished yet."])]
-    return [*describe_outcomes(summary), *describe_wrong_samples(folder / "predictions.parquet")]
+    return [
+        *describe_outcomes(summary),
+        *show_corruptions(folder / "corruptions.parquet"),
+        *describe_wrong_samples(folder / "predictions.parquet"),
+    ]
+
+
+def show_corruptions(file: Path) -> list[Section]:
+    """One image under each corruption; nothing where none was measured."""
+    table = read_table(file, {}) if file.exists() else None
+    if table is None or not set(CORRUPTED_COLUMNS) <= set(table.column_names):
+        return []
+    require_columns(table, file, CORRUPTED_COLUMNS)
+    galleries: dict[str, list[SampleImage]] = {}
+    for line in table.select(list(CORRUPTED_COLUMNS)).filter(pc.field("png").is_valid()).to_pylist():
+        url = "data:image/png;base64," + base64.b64encode(line["png"]).decode()
+        galleries.setdefault(line["corruption"], []).append(SampleImage(url, f"severity {line['severity']}"))
+    text = ["One image under each of them."]
+    return [Section("What the corruptions look like", text, galleries=dict(galleries), collapsed=True)]
 
 
 def describe_wrong_samples(file: Path) -> list[Section]:

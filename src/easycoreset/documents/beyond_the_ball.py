@@ -1,0 +1,75 @@
+"""What an evaluation says beside attacks: accuracy on corrupted images, and certified accuracy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from easycoreset.documents import DataTable, Figure, Section
+from easycoreset.documents.plots import axes_layout, line_trace
+
+Json = Mapping[str, Any]
+SEVERITIES = ("1", "2", "3", "4", "5")
+MEANS = {
+    "mean_of_eight": "mean of eight of the benchmark's 15 corruptions",
+    "cifar10-c": "mean of CIFAR-10-C's 15 corruptions",
+    "cifar100-c": "mean of CIFAR-100-C's 15 corruptions",
+}
+
+
+def describe_corruptions(summary: Json) -> list[Section]:
+    """Accuracy by corruption and severity; nothing where none was measured."""
+    found = summary.get("corruptions")
+    if not found:
+        return []
+    clean = summary["clean"]["accuracy"]
+    means = [
+        f"The model is right on {_with_interval(found[name])} of corrupted images ({words}, at five severities), on "
+        f"{100 * clean:.1f}% of ordinary ones."
+        for name, words in MEANS.items()
+        if name in found
+    ]
+    kinds = sorted(found["kinds"], key=lambda kind: kind["accuracy"])
+    if len(kinds) > 1:
+        worst, best = kinds[0], kinds[-1]
+        means.append(
+            f"It loses most by {_plain(worst['corruption'])} ({100 * worst['accuracy']:.1f}% are left), least by "
+            f"{_plain(best['corruption'])} ({100 * best['accuracy']:.1f}%)."
+        )
+    rows = [
+        [_plain(kind["corruption"]), *_shares(kind), *(_accuracy(kind["severities"].get(s)) for s in SEVERITIES)]
+        for kind in kinds
+    ]
+    if found["severities"]:
+        by_severity = [_accuracy(found["severities"].get(severity)) for severity in SEVERITIES]
+        rows.append(["mean of those computed here", None, None, None, *by_severity])
+    caption = f"accuracy in % on {found['samples']} corrupted images, with 95% intervals over images; by severity"
+    columns = ["corruption", "accuracy", "low", "high", *(f"severity {s}" for s in SEVERITIES)]
+    traces = [
+        line_trace(
+            _plain(kind["corruption"]),
+            number,
+            [int(s) for s in kind["severities"]],
+            [100 * line["accuracy"] for line in kind["severities"].values()],
+        )
+        for number, kind in enumerate(kinds)
+    ]
+    layout = axes_layout("severity", "accuracy, %")
+    layout["xaxis"]["dtick"] = 1
+    plot = Figure("accuracy on corrupted images by severity", traces, layout)
+    return [Section("Corrupted images", means, figures=[plot], tables=[DataTable(caption, columns, rows)], brief=True)]
+
+
+def _plain(name: str) -> str:
+    return name.partition(":")[2].replace("_", " ") if ":" in name and "." not in name else name.replace("_", " ")
+
+
+def _shares(line: Json) -> list[float]:
+    return [round(100 * line[name], 2) for name in ("accuracy", "low", "high")]
+
+
+def _accuracy(line: Json | None) -> float | None:
+    return None if line is None else round(100 * line["accuracy"], 2)
+
+
+def _with_interval(line: Json) -> str:
+    accuracy, low, high = _shares(line)
+    return f"{accuracy:.1f}% ({low:.1f} to {high:.1f})"
