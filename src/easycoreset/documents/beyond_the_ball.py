@@ -58,6 +58,38 @@ def describe_corruptions(summary: Json) -> list[Section]:
     return [Section("Corrupted images", means, figures=[plot], tables=[DataTable(caption, columns, rows)], brief=True)]
 
 
+def describe_certificates(summary: Json) -> list[Section]:
+    """Certified accuracy over the radius; nothing where none was asked for."""
+    found = summary.get("certificates")
+    if not found:
+        return []
+    text = [
+        f"Smoothed with noise of sigma {line['sigma']:g} the model is right on {_with_interval(line['certified'][0])}, "
+        f"and provably so at any change of l2 norm 0.5 on {_with_interval(line['certified'][-1])}; the mean radius is "
+        f"{line['mean_radius']:.3f}. It abstains on {100 * line['abstained']:.1f}%. With {line['n']} noisy images no "
+        f"radius exceeds {line['max_radius']:.3f}; each certificate is wrong with a probability of at most "
+        f"{line['alpha']:g}."
+        for line in found
+    ]
+    radii = [point["radius"] for point in found[0]["certified"]]
+    rows = [
+        [line["certificate"], *(_accuracy(point) for point in line["certified"]), line["samples"]] for line in found
+    ]
+    columns = ["certificate", *(f"radius {radius:g}" for radius in radii), "samples"]
+    table = DataTable("certified accuracy in %, by l2 radius; abstentions are wrong", columns, rows)
+    traces = [
+        line_trace(
+            line["certificate"],
+            number,
+            [point["radius"] for point in line["curve"]],
+            [100 * point["accuracy"] for point in line["curve"]],
+        )
+        for number, line in enumerate(found)
+    ]
+    plot = Figure("certified accuracy over the l2 radius", traces, axes_layout("l2 radius", "certified accuracy, %"))
+    return [Section("Certified radii", text, figures=[plot], tables=[table], brief=True)]
+
+
 def _plain(name: str) -> str:
     return name.partition(":")[2].replace("_", " ") if ":" in name and "." not in name else name.replace("_", " ")
 

@@ -8,7 +8,7 @@ import numpy as np
 from easycoreset.console import format_eps, format_percent
 from easycoreset.data_specs import data_name
 from easycoreset.documents import DataTable, Figure, Section, Share
-from easycoreset.documents.beyond_the_ball import describe_corruptions
+from easycoreset.documents.beyond_the_ball import describe_certificates, describe_corruptions
 from easycoreset.documents.check_words import describe_check
 from easycoreset.documents.plots import eps_layout, error_bars, line_trace
 
@@ -56,6 +56,7 @@ def describe_outcomes(summary: Json) -> list[Section]:
     return [
         Section("Evaluation", paragraphs, bullets=warnings, figures=[plot], tables=[accuracies], brief=True),
         *describe_corruptions(summary),
+        *describe_certificates(summary),
         *describe_each_class(summary),
         Section("Checks of the evaluation", tables=tables),
     ]

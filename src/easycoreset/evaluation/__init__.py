@@ -19,6 +19,7 @@ from easycoreset.data_specs import split_weights_path
 from easycoreset.devices import halve_until_it_fits, pass_batch_size
 from easycoreset.errors import require
 from easycoreset.evaluation.attack_run import attack_split, check_saved_images
+from easycoreset.evaluation.certificates import plan_certificates
 from easycoreset.evaluation.checks import (
     Check,
     check_above_chance,
@@ -50,7 +51,7 @@ from easycoreset.training.setup import set_threads, to_device, use_autocast
 __all__ = ["Evaluation", "Outcome", "evaluate"]
 
 PARTIAL = ".evaluation"  # folder of unfinished work
-MEASUREMENTS = ("margins", "corruptions")
+MEASUREMENTS = ("margins", "corruptions", "certificates")
 OUTPUT_NAMES = (
     "predictions.parquet",
     *(f"{name}.parquet" for name in MEASUREMENTS),
@@ -107,6 +108,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     measurements = [
         plan_margins(options.margins, options.norm),
         plan_corruptions(options.corruptions, split, source.shape, options.seed),
+        plan_certificates(options.certify, options.seed),
     ]
     if options.margins or any(getattr(attack, "needs_gradient", False) for attack in loaded):
         require_gradient(model, source, device, card.model)

@@ -14,6 +14,7 @@ OBJECTIVES = {
     "pgd-at": "easycoreset.objectives.adversarial:PGDTraining",
     "mart": "easycoreset.objectives.mart:MART",
     "fgsm-rs": "easycoreset.objectives.adversarial:FGSMTraining",
+    "noise": "easycoreset.objectives.noise:Noise",
 }
 
 

@@ -46,6 +46,9 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
     corruptions: Several[Named] = field(default=(), metadata=NEUTRAL)
     """Also measure accuracy on corrupted images: all (also the flag alone), NAME[:severity=1..5] (see --list), or
     cifar10-c:DIR, the benchmark's arrays."""
+    certify: Several[str] = field(default=(), metadata=NEUTRAL)
+    """Also certify l2 radii by randomized smoothing: sigma=0.25[:n0=100:n=1000:alpha=0.001], for a model trained with
+    objective noise:sigma=0.25."""
     checks: Literal["all", "quick"] = "all"
     """quick: without the checks that run further attacks (beyond all bounds, and a longer one)."""
     strict: bool = field(default=False, metadata=NEUTRAL)

@@ -18,7 +18,7 @@ class RecipeOptions(TrainingOptions, ModelOptions, ComputeOptions):
     allow_subset: bool = field(default=False, metadata=NEUTRAL)
     """Accept a coreset of data that has changed since; samples are matched by sample_id, and counts are reported."""
     objective: Named = field(default="standard", metadata=MEMBER)
-    """Training objective: standard, trades, pgd-at, mart or fgsm-rs[:key=value]..."""
+    """Training objective: standard, trades, pgd-at, mart, fgsm-rs or noise[:key=value]..."""
     eps: float | None = field(default=None, metadata=AT_LEAST_0)
     """Radius of the objective's inner attack (a number, or a fraction like 8/255)."""
     profile: bool = field(default=False, metadata=NEUTRAL)

@@ -109,7 +109,7 @@ KINDS = {
         EvaluateOptions,
         record="evaluation.json",
         takes={"weights": ("", "model.safetensors")},
-        counted=("margins", "corruptions"),
+        counted=("margins", "corruptions", "certify"),
         of_machine=("batch_size",),
         formerly={"attack_precision": "fp32"},
     ),
