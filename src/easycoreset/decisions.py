@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from easycoreset.errors import UsageError
+from easycoreset.errors import UsageError, require
 from easycoreset.files import read_json
 from easycoreset.schemas import check_record
 
@@ -53,6 +53,7 @@ def read_decisions(path: Path) -> list[Decision]:
     Raises:
         UsageError: the file is missing, is no file of decisions or a newer one, or decides twice about a picture.
     """
+    require(path.suffix != ".csv", "decisions", "what `save decisions` writes on the page, not its CSV", str(path))
     content = read_json(path)
     if not is_decisions(content):
         raise UsageError(f"decisions: {path} is no file of decisions, as the page of an audit saves it")

@@ -212,7 +212,9 @@ def _describe_differences(recorded: Mapping[str, Any], options: Mapping[str, Any
     names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and name not in unchanged]
     data_names = [name for name in names if name.partition("[")[0] == "fingerprint"]
     parts = ["other data (samples were added, removed, changed or relabelled since)"] if data_names else []
-    others = [name for name in names if name not in data_names]
+    image_names = [name for name in names if name == "images"]  # a digest of the images that were predicted
+    parts += ["other images (some were added, removed or changed since)"] if image_names else []
+    others = [name for name in names if name not in (*data_names, *image_names)]
     parts += [f"{name}={quote(old.get(name))} (now {quote(new.get(name))})" for name in others[:MAX_SHOWN]]
     return ", ".join(parts) + (f" and {len(others) - MAX_SHOWN} more" if len(others) > MAX_SHOWN else "")
 

@@ -40,7 +40,8 @@ from easycoreset.selection.published import read_sample_list
 from easycoreset.tables import Scores
 from easycoreset.tables.matching import match_scores, require_same_data
 from easycoreset.tables.scores import find_scores
-from easycoreset.training.setup import match_image_size, open_data, options_record, set_threads
+from easycoreset.training.budget import choose_side
+from easycoreset.training.setup import choose_device, match_image_size, open_data, options_record, set_threads
 
 __all__ = ["Audit", "audit"]
 
@@ -78,6 +79,9 @@ def audit(options: AuditOptions) -> Audit:
         options = match_image_size(options, scores.provenance, f"scores {file}")
     if not has_image_files(options.data):
         options = replace(options, skip_unreadable=False)
+    elif options.image_size is None:
+        side = choose_side(Path(options.data), choose_device(options.device).type)
+        options = replace(options, image_size=side)
     device, source = open_data(options)
     scored = unscored_table(source) if scores is None else _match(scores, source, options)
     by = JUDGE_LOSS if scores is None else choose_column(scored, options.by, BY, "by")

@@ -1,5 +1,6 @@
 """Judged by folds: each part of the training samples is predicted by models that were trained on the other parts."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from easycoreset.auditing.judgement import FOLDS, Judgement, divide, predict_rows
 from easycoreset.auditing.oddness import measure_oddness
-from easycoreset.console import log
+from easycoreset.console import format_duration, log
 from easycoreset.data import Source, Split
 from easycoreset.devices import pass_batch_size
 from easycoreset.errors import UsageError
@@ -70,8 +71,17 @@ def judge_by_folds(setup: TrainingSetup, repeats: int, groups: Ints, folder: Pat
         for number, (rest, fold) in enumerate(divided):
             count, done = repeats * len(divided), repeat * len(divided) + number + 1
             log.info("judge %d of %d: %s, %d epochs on the other parts", done, count, setup.model_name, setup.epochs)
+            start = time.monotonic()
             training = with_rows(replace(setup, options=options), rest)
             found = _judge_fold(training, fold, parts.get("test"), folder / JUDGING / f"{repeat}-{number}")
+            if done == 1 and count > 1:
+                taken = time.monotonic() - start
+                log.info(
+                    "that took %s; the other %d take about %s",
+                    format_duration(taken),
+                    count - 1,
+                    format_duration(taken * (count - 1)),
+                )
             p["train"][fold] += found["p"] / repeats
             oddness["train"][fold] += found["oddness"] / repeats
             for name in parts.keys() - {"train"}:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import CycloptsError, MissingArgumentError, Parameter, Token
+from cyclopts import CycloptsError, MissingArgumentError, Parameter, Token, UnusedCliTokensError
 
 from easycoreset import console
 from easycoreset.cli.commands import app
@@ -161,6 +161,9 @@ def _fail(error: BaseException | str, code: int, tokens: Sequence[str]) -> int:
     elif isinstance(error, CycloptsError):
         error.verbose = False
         error = error.__cause__ if isinstance(error.__cause__, UsageError) else error
+        if isinstance(error, UnusedCliTokensError):
+            words = " ".join(error.unused_tokens or ())
+            error = f"{words!r} belongs to no option; a name with spaces must stand in quotes"
     command = next((token for token in tokens if not token.startswith("-")), "")
     line = shorten(" ".join(ESCAPES.sub("", str(error)).split()), MAX_MESSAGE)
     print(escape_control(f"easycoreset {command}: {line}".replace(" :", ":")), file=sys.stderr)

@@ -196,8 +196,11 @@ def predict(options: Annotated[PredictOptions, Flat]) -> None:
 
     run_prediction(**vars(options))
     record, file = read_record(options.out / "run.json"), options.out / "labels.parquet"
-    table = DataTable("", ["class", "images"], list(record["summary"]["counts"].items()))
-    show({**record, "file": str(file)}, [Section("Predictions", tables=[table], brief=True)], file)
+    summary = record["summary"]
+    table = DataTable("", ["class", "images"], list(summary["counts"].items()))
+    labelled = f"The model {options.weights} has labelled {summary['images']} images"
+    text = f"{labelled}; each is a row of {file.with_suffix('.csv')}."
+    show({**record, "file": str(file)}, [Section("Predictions", [text], tables=[table], brief=True)], file)
 
 
 @app.command

@@ -56,7 +56,7 @@ def decide(data: str, source: Source, file: Path, new_classes: bool = False) -> 
     decisions = read_decisions(file)
     decided = apply_decisions(data, source, decisions, new_classes)
     if not decided.changes and decided.ignored:
-        reasons = ", ".join(sorted({line["reason"] for line in decided.ignored}))
+        reasons = ", ".join(sorted({f"each {line['reason']}" for line in decided.ignored}))
         of = read_json(file).get("data")
         others = f"; they are of {quote(of)}" if of and of != PurePath(data).name else ""
         raise UsageError(f"decisions: {file}: none can be applied to {data} ({reasons}){others}")

@@ -58,7 +58,8 @@ class ReadingOptions:
     """How the data set is read."""
 
     image_size: int | None = field(default=None, metadata=rule(">= 8", lambda value: value >= 8))
-    """Side in pixels to which images of files or hf:NAME are resized; default: 64 for files, 224 with a GPU."""
+    """Side in pixels to which images of files or hf:NAME are resized; default: 64 for files, 224 with a GPU; audit and
+    run choose by the images."""
     skip_unreadable: bool = False
     """Leave out unreadable images of a folder or a manifest and list them; without it they are an error."""
     classes: Named | None = field(default=None, metadata=CLASSES)

@@ -8,6 +8,7 @@ from easycoreset.options.groups import (
     ComputeOptions,
     FractionOptions,
     ModelOptions,
+    ReadingOptions,
     RunnerOptions,
     SelectionOptions,
     check_radii,
@@ -20,6 +21,8 @@ class PipelineOptions(AttackOptions, FractionOptions, SelectionOptions, ModelOpt
     """Options of `run`."""
 
     out: GivenPath = field(metadata=NEUTRAL)
+    skip_unreadable: bool = with_default(ReadingOptions, "skip_unreadable", True)
+    """List unreadable images and leave them out; with --no-skip-unreadable they are an error."""
     per_class: bool = True
     """Keep the fraction within each class; --no-per-class keeps it over all classes together, as the paper does."""
     objective: Named = field(default="standard", metadata=MEMBER)

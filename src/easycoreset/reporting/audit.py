@@ -36,7 +36,7 @@ KINDS = {  # kind -> what it means; the keys are in the order in which they are 
     "blurred": "The picture has far less detail than the others.",
     "dark": "Even the brightest parts of the picture are dark.",
     "bright": "Even the darkest parts of the picture are bright.",
-    "low information": "The picture shows next to nothing.",
+    "low information": "The picture has hardly any detail: a plain surface, or a small thing on one.",
     "odd size": "The picture is far smaller, larger, wider or taller than the others.",
     "doubtful label": "These labels are not called wrong, but they are the next that are worth a look.",
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from easycoreset.console import format_eps
+from easycoreset.decisions import DECIDED
 from easycoreset.documents import DataTable, Figure, Section, without_brief
 from easycoreset.documents.plots import eps_layout
 from easycoreset.documents.summaries import accuracy_trace, count_classes, describe_drift
@@ -22,24 +23,25 @@ def describe_run(folder: Path) -> list[Section]:
     comparison = read_record(folder / "comparison.json")
     audited = describe_audit_briefly(folder / "audit") if (folder / "audit" / "audit.parquet").exists() else []
     more = describe_scores(folder / "scores", [comparison["fraction"]])
-    more += describe_evaluation(folder / "evaluation" / "coreset")
+    more += describe_evaluation(folder / "evaluation" / "coreset", "the coreset's model")
     changed = [describe_change(comparison["earlier"])] if "earlier" in comparison else []
     if "command" in comparison:
         more.append(Section("Train the coreset's model yourself", code=comparison["command"]))
     return [
+        _summary(comparison, audited[:1], is_decided=(folder / "audit" / DECIDED).exists()),
         *changed,
         *_describe_effect(comparison),
-        _summary(comparison, audited[:1]),
         *without_brief([*audited, *more]),
     ]
 
 
-def _summary(comparison: dict[str, Any], audited: Sequence[Section]) -> Section:
+def _summary(comparison: dict[str, Any], audited: Sequence[Section], is_decided: bool) -> Section:
     """What was found in the data, which model to take, and what to do next, for readers who know no terms."""
     bullets = [text for section in audited for text in section.bullets]
     if bullets:
+        again = " (they hold those that this run was given)" if is_decided else ""
         bullets.append(
-            "Look at audit/report.html, decide there, save the decisions, and run again with --decisions "
+            f"Look at audit/report.html, decide there, save the decisions{again}, and run again with --decisions "
             "decisions.json: it goes on from here, and says what that bought."
         )
     if "recommended" in comparison:
@@ -58,10 +60,10 @@ def describe_change(earlier: dict[str, Any]) -> Section:
     )
     kept, unscored = earlier["matched"] - earlier["relabelled"], earlier["unscored"]
     facts = [
-        f"Since they were scored {_count(earlier['gone'])} went, {_count(earlier['new'])} came and "
-        f"{_count(earlier['relabelled'])} got another label. The scores of the other {kept:,} were taken over. Those "
-        f"without a score come last when a coreset is chosen: of {unscored['all']:,} it has {unscored['coreset']:,}, "
-        f"the random samples have {unscored['random']:,} (another --out scores everything anew).",
+        f"Since the last `run` {_count(earlier['gone'])} went, {_count(earlier['new'])} came and "
+        f"{_count(earlier['relabelled'])} got another label. The scores of the other {kept:,} were taken over. "
+        f"Pictures without a score come last when a coreset is chosen: of these {unscored['all']:,} the coreset has "
+        f"{unscored['coreset']:,}, the random samples have {unscored['random']:,} (another --out scores all anew).",
         "Two models of all samples, trained alike for the same number of updates on the data before and after, are "
         f"compared on the same {earlier['samples']:,} test pictures, with the labels that these have now."
         + (f" Left out are {_count(earlier['seen'])} that one of them was trained on." if earlier["seen"] else ""),
@@ -82,7 +84,7 @@ def describe_change(earlier: dict[str, Any]) -> Section:
     ]
     columns = ["class", "test pictures", "before", "after", "points", "from", "to"]
     table = DataTable("clean accuracy in % of each class, and the change with its 95% interval", columns, rows)
-    note = "Of twenty intervals of classes one misses by chance. Each model was trained with one seed."
+    note = "An interval in twenty misses the true change by chance. Each model was trained with one seed."
     return Section(heading, [*facts, note], bullets=bullets, tables=[table], brief=True)
 
 
@@ -93,8 +95,7 @@ def _count(number: int) -> str:
 def _changes(line: dict[str, float]) -> str:
     """A change of accuracy with its interval, in points."""
     points, low, high = (100 * line[name] for name in ("difference", "low", "high"))
-    caveat = "" if _differs(line) else ", no detectable difference"
-    return f"{points:+.1f} points ({low:.1f} to {high:.1f}{caveat})"
+    return f"{points:+.1f} points ({low:.1f} to {high:.1f}{_caveat(line)})"
 
 
 def recommend_models(recommended: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -108,6 +109,11 @@ def recommend_models(recommended: dict[str, Any], rows: Sequence[dict[str, Any]]
         return [f"Take {taken}, for ordinary pictures ({right}) and for tampered ones ({change}) alike."]
     gains = recommended["gains"]
     attacked = next(gain for gain in gains if gain["eps"] == recommended["eps"])
+    if not _differs(attacked):
+        return [
+            f"Take {taken}: {right}. No other model is shown to withstand tampering ({change}) better: of 100 such "
+            f"pictures the best of them is right on {_points(attacked)}."
+        ]
     return [
         f"For ordinary pictures take {taken}: {right}.",
         f"Where somebody may tamper with pictures take the model of {TRAINED_ON[robust]} ({RUN_MODELS[robust]}/): of "
@@ -152,8 +158,8 @@ def _describe_effect(comparison: dict[str, Any]) -> list[Section]:
 
 
 ONE_SEED_NOTE = (
-    "Each model was trained with one seed: differences of one or two points are noise. `compare` repeats a comparison "
-    "over seeds and gives intervals."
+    "Each model was trained with one seed: the intervals below are of the test images alone. `compare` repeats a "
+    "comparison over seeds."
 )
 TERMS_NOTE = (
     "A coreset is the part of the training samples that is kept. EasyCore keeps those of low AIGN (average input "
@@ -187,13 +193,21 @@ def _format_gain(gain: dict[str, float]) -> str:
     where = f"at eps {format_eps(gain['eps'])}" if gain["eps"] else "clean"
     low = 100 * gain["low"]
     high = 100 * gain["high"]
-    caveat = "" if _differs(gain) or gain["eps"] else ", no detectable difference"
+    caveat = "" if gain["eps"] else _caveat(gain)
     return f"{100 * gain['difference']:+.1f} points {where} ({low:.1f} to {high:.1f}{caveat})"
 
 
 def _differs(gain: dict[str, float]) -> bool:
     """Whether the interval excludes 0, and the exact test (McNemar's) agrees."""
     return not gain["low"] <= 0 <= gain["high"] and gain.get("p", 0.0) < 0.05
+
+
+def _caveat(gain: dict[str, float]) -> str:
+    """What follows an interval of a difference that cannot be told from chance; empty for others."""
+    if _differs(gain):
+        return ""
+    at_the_edge = "" if gain["low"] <= 0 <= gain["high"] else f"; p = {gain['p']:.2f} by McNemar's exact test"
+    return f"{at_the_edge}, no detectable difference"
 
 
 def _figure(rows: Sequence[dict[str, Any]]) -> Figure:

@@ -82,10 +82,14 @@ def draw_histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Fig
         }
     ]
     percentages = ", ".join(f"{fraction:.0%}" for fraction in fractions)
-    caption = f"samples by {name}; the dashed lines are where keeping the easiest {percentages} cuts"
+    lines = "a dashed line is" if len(fractions) == 1 else "dashed lines are"
+    caption = f"samples by {name}; {lines} where keeping the easiest {percentages} cuts"
     layout = axes_layout(name, "samples", shapes=shapes, annotations=notes, bargap=0)
     if positive:
-        layout["xaxis"]["type"] = "log"
+        layout["xaxis"] |= {
+            "type": "log",
+            "tickvals": [digit * 10.0**power for power in range(-9, 9) for digit in (1, 2, 5)],
+        }
     return Figure(caption, data, layout)
 
 

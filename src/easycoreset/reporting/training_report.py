@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,17 @@ def describe_training(folder: Path) -> list[Section]:
     return [training, *(describe_sampling(summary, history) if summary is not None else [])]
 
 
-def describe_evaluation(folder: Path) -> list[Section]:
-    """Accuracy over eps with intervals, and all checks."""
+def describe_evaluation(folder: Path, of: str = "") -> list[Section]:
+    """Accuracy over eps with intervals, and all checks; titles name the model `of` which they are, if it is given."""
     summary = read_record(folder / "evaluation.json").get("summary")
     if summary is None:
         return [Section("Evaluation", ["The evaluation is not finished yet."])]
-    return [
+    sections = [
         *describe_outcomes(summary),
         *show_corruptions(folder / "corruptions.parquet"),
         *describe_wrong_samples(folder / "predictions.parquet"),
     ]
+    return [replace(section, title=f"{section.title}: {of}") for section in sections] if of else sections
 
 
 def show_corruptions(file: Path) -> list[Section]:

@@ -42,6 +42,8 @@ def choose_defaults(options: PipelineOptions) -> RunDefaults:
         UsageError: the data cannot be opened.
     """
     device_type = choose_device(options.device).type
+    if not has_image_files(options.data):
+        options = replace(options, skip_unreadable=False)
     if options.image_size is None and has_image_files(options.data):
         options = replace(options, image_size=choose_side(Path(options.data), device_type))
     device, source = open_data(options)
