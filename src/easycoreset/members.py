@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import keyword
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -34,11 +35,17 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
     options: dict[str, str] = {}
     for part in parts:
         key, equals, value = part.partition("=")
-        key, value = (key.replace("-", "_"), value) if equals else ("by", part)
+        key, value = (_field_name(key), value) if equals else ("by", part)
         if not value or key in options:
             raise UsageError(f"{quote(spec)}: {'option given twice' if key in options else 'no value'}: {quote(key)}")
         options[key] = value
     return name, options
+
+
+def _field_name(key: str) -> str:
+    """The field of an option: `from` is that of `from_`, since Python keeps the word for itself."""
+    name = key.replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def load_attribute(kind: str, path: str) -> Any:
@@ -100,7 +107,8 @@ def load_member(kind: str, spec: str, table: Table, **extra: Any) -> Any:
         values[key] = parsed
     for key in required_fields(member):
         if key not in values:
-            raise UsageError(f"{kind} {quote(name)} needs {key}: give {name}:{key}=VALUE")
+            option = key.rstrip("_")
+            raise UsageError(f"{kind} {quote(name)} needs {option}: give {name}:{option}=VALUE")
     return typing.cast(Any, member)(**values)
 
 
@@ -150,7 +158,7 @@ def spell_member(name: str, member: Any) -> str:
     for field in dataclasses.fields(member):
         value = getattr(member, field.name)
         if value != field.default and field.init:
-            parts.append(f"{field.name}={str(value).lower() if isinstance(value, bool) else value}")
+            parts.append(f"{field.name.rstrip('_')}={str(value).lower() if isinstance(value, bool) else value}")
     return ":".join(parts)
 
 
@@ -163,7 +171,8 @@ def describe_members(kind: str, table: Table) -> list[dict[str, str]]:
         if isinstance(member, type) and dataclasses.is_dataclass(member):
             required = required_fields(member)
             fields = [f for f in dataclasses.fields(member) if f.init]
-            record["options"] = " ".join(f"{f.name}={'...' if f.name in required else f.default}" for f in fields)
+            shown = [(f.name.rstrip("_"), "..." if f.name in required else f.default) for f in fields]
+            record["options"] = " ".join(f"{option}={default}" for option, default in shown)
             member = typing.cast(Any, member) if required else typing.cast(Any, member)()
         record["is"] = getattr(member, "description", None) or (member.__doc__ or "").strip().split("\n")[0]
         if hasattr(member, "needs"):

@@ -225,6 +225,14 @@ def test_what_is_asked_twice_is_refused(scored, tmp_path):
     assert not (tmp_path / "e").exists()
 
 
+def write_black(file):
+    """50,000 black images of CIFAR's size, in a file that takes no room."""
+    with open(file, "wb") as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (50_000, 32, 32, 3)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.truncate(stream.tell() + 50_000 * 32 * 32 * 3)
+
+
 @pytest.mark.real_data
 def test_the_arrays_of_the_benchmark(tmp_path, data_root):
     """Sparse files of its shapes: black, but for some images."""
@@ -234,7 +242,7 @@ def test_the_arrays_of_the_benchmark(tmp_path, data_root):
     folder.mkdir()
     np.save(folder / "labels.npy", np.tile(labels, 5).astype(np.uint8))
     for name in STANDARD[:-1]:
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (50_000, 32, 32, 3)).flush()
+        write_black(folder / f"{name}.npy")
     given = {"data": data, "limit": 30, "attack": "noise:draws=1", "eps": [0.01]}
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
     torch.nn.init.zeros_(model[1].weight)
@@ -243,8 +251,9 @@ def test_the_arrays_of_the_benchmark(tmp_path, data_root):
     model[1].weight.data[3] = 1.0  # black is class 6, anything else class 3
     with pytest.raises(UsageError, match=STANDARD[-1]):
         evaluate(**given, weights=model, corruptions=f"cifar10-c:{folder}", out=tmp_path / "e")
-    array = np.lib.format.open_memmap(folder / f"{STANDARD[-1]}.npy", "w+", np.uint8, (50_000, 32, 32, 3))
-    array[20_000:30_000] = 9  # severity 3
+    write_black(folder / f"{STANDARD[-1]}.npy")
+    array = np.load(folder / f"{STANDARD[-1]}.npy", mmap_mode="r+")
+    array[20_000:30_000, 0, 0, 0] = 9  # severity 3
     array.flush()
     result = evaluate(**given, weights=model, corruptions=f"cifar10-c:{folder}", checks="quick", out=tmp_path / "e")
     found = json.loads((tmp_path / "e" / "evaluation.json").read_text())["summary"]["corruptions"]

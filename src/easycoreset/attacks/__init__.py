@@ -14,6 +14,7 @@ ATTACKS = {
     "fgsm": "easycoreset.attacks.fgsm:FGSM",
     "pgd": "easycoreset.attacks.pgd:PGD",
     "noise": "easycoreset.attacks.noise:Noise",
+    "transfer": "easycoreset.attacks.transfer:Transfer",
     "square": "easycoreset.attacks.autoattack:Square",
     "apgd": "easycoreset.attacks.apgd:APGD",
     "autoattack": "easycoreset.attacks.autoattack:AutoAttack",
@@ -29,9 +30,10 @@ class Attack(Protocol):
     """Searches the ball around `x` for images that the model misclassifies; it leaves the model unchanged.
 
     An attack may say how strong it is expected to be, as `strength`: a tuple that can be compared with those of others
-    (noise (0,), square (0, 1), fgsm (1,), pgd (2, steps, restarts), apgd (3,), autoattack (4,)); how many
-    `gradient_steps` it takes; that it is a `reference`, which no longer attack need check; and that it
-    `climbs_in_bf16`: it may get a model in bf16, and rests no verdict of its own on it (see `climbing.Judge`).
+    (noise (0,), square (0, 1), transfer (0, 2), fgsm (1,), pgd (2, steps, restarts), apgd (3,), autoattack (4,)); how
+    many `gradient_steps` it takes; that it is a `reference`, which no longer attack need check; that it
+    `climbs_in_bf16`: it may get a model in bf16, and rests no verdict of its own on it (see `climbing.Judge`); and of
+    a file that it reads the `digest`.
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:

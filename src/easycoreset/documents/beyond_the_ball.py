@@ -91,7 +91,9 @@ def describe_certificates(summary: Json) -> list[Section]:
 
 
 def _plain(name: str) -> str:
-    return name.partition(":")[2].replace("_", " ") if ":" in name and "." not in name else name.replace("_", " ")
+    """A corruption's name in words; that of a benchmark's arrays names the benchmark."""
+    kind, _, stored = name.partition(":")
+    return f"{stored.replace('_', ' ')} ({kind})" if kind in MEANS else name.replace("_", " ")
 
 
 def _shares(line: Json) -> list[float]:

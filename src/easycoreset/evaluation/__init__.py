@@ -70,14 +70,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     Raises:
         UsageError: wrong use, before work starts.
     """
-    eps = tuple(options.eps or ())
-    attacks = [load_attack(spec, norm=options.norm, seed=options.seed, eps=eps[0])[0] for spec in options.attack]
-    require(len(set(attacks)) == len(attacks) > 0, "attack", "named once each", attacks)
-    loaded = [
-        load_attack(spec, norm=options.norm, seed=options.seed, eps=value)[1]
-        for spec in options.attack
-        for value in eps
-    ]  # refuses invalid options before work starts
+    attacks, loaded = _load_attacks(options)
     device, source, card = open_inputs(options)
     set_threads(options.threads, card.model, device)
     _check_data(options, source, card)
@@ -101,6 +94,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         "image_size": card.shape[1],
         "data": data_name(options.data),
     }
+    if digests := sorted({getattr(attack, "digest", "") for attack in loaded} - {""}):
+        identity["attack_files"] = digests
     batch_size = pass_batch_size(options.batch_size, device, source.shape)
     if any(getattr(attack, "draws_by_batch", False) for attack in loaded):
         batch_size = options.samples_per_batch  # the same on every device
@@ -139,6 +134,16 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         if "batch_size" in identity:  # its attacks draw other random numbers in other batches
             return evaluate_in_batches(batch_size)
         return halve_until_it_fits(evaluate_in_batches, batch_size, "batch_size")
+
+
+def _load_attacks(options: EvaluateOptions) -> tuple[list[str], list[Attack]]:
+    """The spellings of the attacks, and each attack at each eps; refuses invalid options before work starts."""
+    radii = tuple(options.eps or ())
+    names = [load_attack(spec, norm=options.norm, seed=options.seed, eps=radii[0])[0] for spec in options.attack]
+    require(len(set(names)) == len(names) > 0, "attack", "named once each", names)
+    return names, [
+        load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)[1] for spec in options.attack for eps in radii
+    ]
 
 
 def _check_data(options: EvaluateOptions, source: Source, card: ModelCard) -> None:
@@ -266,7 +271,7 @@ def attack_or_read(
     """The outcome of one attack at one eps, read from an earlier start's file if there is one."""
     # the fewest decimals, at least four, that give every eps another file name
     digits = next(n for n in range(4, 18) if len({f"{e:.{n}f}" for e in options.eps or ()}) == len(options.eps or ()))
-    stem = f"{name.replace(':', '-').replace('=', '_')}-{options.norm}-{eps:.{digits}f}"
+    stem = f"{name.replace(':', '-').replace('=', '_').replace('/', '_')}-{options.norm}-{eps:.{digits}f}"
     file = partial_folder / f"{stem}-{eps!r}.parquet"
     images_file = options.out / "adversarial" / f"{stem}.safetensors"
     if file.exists() and (images_file.exists() or not options.save_adversarial):

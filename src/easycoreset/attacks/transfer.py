@@ -1,0 +1,73 @@
+"""Images made on another model: a black-box attack."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from easycoreset.attacks.ball import Norm, attack_loss, check_ball, gradient_of, project, random_point, steepest_step
+from easycoreset.errors import UsageError, require
+from easycoreset.models.card import read_card
+from easycoreset.models.modes import frozen
+from easycoreset.models.saved import load_model
+from easycoreset.paths import sha256_of_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """PGD on the model in the folder `from`, whose last iterate is given to the attacked one (Papernot et al. 2016).
+
+    The attacked model is asked for nothing: neither for gradients nor for what it predicts. All steps are taken, also
+    where the other model is wrong already. Random starts are keyed by (seed, index).
+    """
+
+    version: ClassVar[int] = 1
+    strength: ClassVar[tuple[int, ...]] = (0, 2)
+    from_: Path
+    eps: float = 8 / 255
+    norm: Norm = "linf"
+    steps: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm, self.seed)
+        require(self.steps >= 1, "steps", ">= 1", self.steps)
+        if not (self.from_ / "model.json").is_file():
+            raise UsageError(f"attack transfer: from must be the folder of a trained model; got {str(self.from_)!r}")
+
+    @cached_property
+    def surrogate(self) -> nn.Module:
+        """The model on which the images are made."""
+        return load_model(self.from_)
+
+    @property
+    def digest(self) -> str:
+        """What identifies its weights."""
+        return sha256_of_file(self.from_ / "model.safetensors")
+
+    def check_images(self, shape: tuple[int, ...]) -> None:
+        """Refuse images that the other model does not take.
+
+        Raises:
+            UsageError: it does not.
+        """
+        taken = read_card(self.from_).shape
+        require(taken == shape, "attack", f"transfer from a model that takes images of shape {shape}", taken)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
+        x = x.detach()
+        index = torch.arange(len(x), device=x.device) if index is None else index
+        surrogate = self.surrogate.to(x.device)
+        adv = random_point(x, index, self.eps, self.norm, self.seed, 0)
+        with frozen(surrogate), torch.enable_grad():
+            for _ in range(self.steps):
+                adv = adv.detach().requires_grad_()
+                logits = surrogate(adv)
+                require(int(y.max()) < logits.shape[1], "attack", "transfer from a model of these classes", self.from_)
+                gradient = gradient_of(attack_loss(logits, y, "ce").sum(), adv)
+                stepped = adv.detach() + self.eps / 4 * steepest_step(gradient, self.norm)
+                adv = project(stepped, x, self.eps, self.norm)
+        return adv.detach()

@@ -1,0 +1,87 @@
+"""Images made on another model."""
+
+import numpy as np
+import pytest
+import torch
+
+from easycoreset import UsageError, evaluate, load_model, train
+from easycoreset.attacks import load_attack
+from easycoreset.attacks.ball import l2_norms
+from easycoreset.parquet import read_table
+from support.messages import named
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Another model of the same data."""
+    folder = tmp_path_factory.mktemp("other") / "model"
+    train(data="digits", epochs=6, seed=5, out=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def batch(digits):
+    return next(digits.splits["test"].batches(np.arange(120), 120))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_it_knows_the_other_model_alone(norm, scored, other, batch):
+    eps = {"linf": 0.15, "l2": 1.0}[norm]
+    name, attack = load_attack(f"transfer:from={other}", eps=eps, norm=norm)
+    assert name == f"transfer:from={other}"
+
+    def never(x):
+        raise AssertionError("the attacked model was asked")
+
+    never.training = False
+    x_adv = attack(never, batch.x, batch.y, batch.index)
+    delta = (x_adv - batch.x).double()
+    size = delta.flatten(1).abs().amax(1) if norm == "linf" else l2_norms(delta)
+    assert size.max() <= eps + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
+    parts = torch.cat([attack(never, batch.x[s], batch.y[s], batch.index[s]) for s in (slice(0, 50), slice(50, 120))])
+    torch.testing.assert_close(parts, x_adv, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        wrong = {folder: (load_model(folder)(x_adv).argmax(1) != batch.y).float().mean() for folder in (scored, other)}
+    assert wrong[other] > wrong[scored] > 0.1  # it breaks its own model most
+    random_points = load_attack("noise:draws=1", eps=eps, norm=norm)[1](
+        load_model(scored), batch.x, batch.y, batch.index
+    )
+    with torch.no_grad():
+        assert wrong[scored] > (load_model(scored)(random_points).argmax(1) != batch.y).float().mean()
+
+
+def test_it_stands_beside_white_box_attacks(scored, other, tmp_path):
+    given = {"data": "digits", "weights": scored, "eps": [0.1], "limit": 100}
+    result = evaluate(**given, attack=[f"transfer:from={other}", "pgd"], out=tmp_path / "e")
+    transfer, pgd = result.attacked
+    assert result.clean.accuracy >= transfer.accuracy > pgd.accuracy
+    assert not [check for check in result.checks if "order" in check.name and not check.passed]
+    names = set(read_table(tmp_path / "e" / "predictions.parquet", {})["attack"].to_pylist())
+    assert f"transfer:from={other}" in names
+    again = evaluate(**given, attack=[f"transfer:from={other}", "pgd"], out=tmp_path / "e")
+    assert again.attacked[0].accuracy == transfer.accuracy
+    train(data="digits", epochs=1, seed=6, out=other, overwrite=True)
+    with pytest.raises(UsageError, match="attack_files"):  # another model is in its place
+        evaluate(**given, attack=[f"transfer:from={other}", "pgd"], out=tmp_path / "e")
+
+
+def test_wrong_use(scored, tmp_path):
+    given = {"data": "digits", "weights": scored, "eps": [0.1], "out": tmp_path / "e"}
+    for attack, words in (
+        ("transfer", ("'transfer' needs from", "from=VALUE")),
+        (f"transfer:from={tmp_path / 'none'}", ("from", "trained model", "none")),
+        (f"transfer:from={scored}:steps=0", ("steps",)),
+    ):
+        with pytest.raises(UsageError) as raised:
+            evaluate(**given, attack=attack)
+        assert named(str(raised.value), *words), raised.value
+    rng = np.random.default_rng(0)
+    large = (rng.integers(0, 255, (60, 12, 12, 3), np.uint8), np.arange(60) % 3)
+    train(data=(large, large), model="thin-resnet", updates=1, out=tmp_path / "large")
+    with pytest.raises(UsageError, match=r"transfer from a model that takes images of shape \(1, 8, 8\)"):
+        evaluate(**given, attack=f"transfer:from={tmp_path / 'large'}")
+    assert not (tmp_path / "e").exists()
+    few = (rng.integers(0, 255, (60, 8, 8, 1), np.uint8), np.arange(60) % 3)
+    train(data=(few, few), model="digits-cnn", updates=1, out=tmp_path / "few")
+    with pytest.raises(UsageError, match="of these classes"):
+        evaluate(**given, attack=f"transfer:from={tmp_path / 'few'}")
