@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from easycoreset import Coreset, Evaluation, Scores, UsageError, open_source, predict, report, run, train
+from easycoreset import Coreset, Evaluation, Scores, UsageError, audit, open_source, predict, report, run, train
 from easycoreset import clean as clean_data
 from easycoreset.evaluation.outcomes import Outcome
+from easycoreset.options import PipelineOptions
 from easycoreset.training.budget import choose_batch, choose_side
+from easycoreset.workflow.defaults import choose_defaults
 from easycoreset.workflow.run_summary import compare_with_earlier
 from support.decisions import decide
 from support.messages import named
@@ -212,10 +214,10 @@ def test_defaults_follow_the_data(photos, tmp_path):
 def test_it_starts_from_weights_and_leaves_unreadable_images_out(photos, tmp_path, scored):
     found = run(data="digits", init=str(scored), **OPTIONS, out=tmp_path / "tuned")
     assert found["model"] == "digits-cnn" and found["rows"][0]["clean"]["accuracy"] > 0.9
+    broken(photos[0], tmp_path / "photos")
     with pytest.raises(UsageError, match="1 unreadable image"):
-        broken(photos[0], tmp_path / "photos")
-        run(data=str(tmp_path / "photos"), **OPTIONS, out=tmp_path / "x")
-    run(data=str(tmp_path / "photos"), skip_unreadable=True, model="digits-cnn", **OPTIONS, out=tmp_path / "run")
+        run(data=str(tmp_path / "photos"), skip_unreadable=False, **OPTIONS, out=tmp_path / "x")
+    run(data=str(tmp_path / "photos"), model="digits-cnn", **OPTIONS, out=tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "audit" / "run.json").read_text())["summary"]
     assert len(summary["unreadable"]) == 1 and "broken.png" in summary["unreadable"][0]
 
@@ -413,3 +415,18 @@ def test_scores_are_made_anew_where_they_cannot_be_taken_over(photos, tmp_path):
     many, _ = decide(folder, *lines, name="many.json")
     found = run(data=str(folder), **SMALL, decisions=many, out=tmp_path / "run")
     assert "earlier" not in found and len(list((out / "steps").glob("score-*"))) == 4  # a quarter is relabelled
+
+
+def test_unreadable_pictures_are_left_out_as_an_audit_does(png_folder, tmp_path):
+    """And the images have the size that an audit gives them."""
+    broken = next(png_folder.rglob("*.png")).with_name("broken.png")
+    broken.write_bytes(b"no picture")
+    chosen = choose_defaults(PipelineOptions(data=str(png_folder), out=tmp_path / "run"))
+    assert ["broken.png" in line for line in chosen.source.unreadable] == [True]
+    found = audit(data=str(png_folder), epochs=1, out=tmp_path / "audit")
+    recorded = json.loads((tmp_path / "audit" / "run.json").read_text())["options"]
+    assert recorded["image_size"] == chosen.options.image_size == 32
+    assert "unreadable" in found.issues["kind"].to_pylist()
+    with pytest.raises(UsageError, match="broken"):
+        choose_defaults(PipelineOptions(data=str(png_folder), skip_unreadable=False, out=tmp_path / "run"))
+    assert choose_defaults(PipelineOptions(data="digits", out=tmp_path / "run")).options.skip_unreadable is False
