@@ -6,6 +6,7 @@ data set. Writes `src/easycoreset/published/NAME.parquet`: means over the seeds 
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,7 @@ def publish(name: str, folders: list[Path]) -> Path:
     columns = {"aign": columns.pop("aign"), "aign_std": spread.astype(np.float32), **columns}
     made = describe_runs([read_json(folder / "run.json") for folder in folders])
     provenance = {key: value for key, value in merged.provenance.items() if key != "merged"} | made | {"data": name}
-    table = Scores(
-        sample_ids=merged.sample_ids,
-        labels=merged.labels,
-        class_names=merged.class_names,
-        n_obs=merged.n_obs,
-        columns=columns,
-        provenance=provenance,
-        in_test=merged.in_test,
-    ).to_table()
+    table = replace(merged, columns=columns, provenance=provenance).to_table()
     for column in columns:
         if column not in PRECISE:
             place = table.column_names.index(column)

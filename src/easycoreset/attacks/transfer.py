@@ -61,13 +61,13 @@ class Transfer:
         x = x.detach()
         index = torch.arange(len(x), device=x.device) if index is None else index
         surrogate = self.surrogate.to(x.device)
+        classes = len(read_card(self.from_).class_names)
+        require(int(y.max()) < classes, "attack", "transfer from a model of these classes", str(self.from_))
         adv = random_point(x, index, self.eps, self.norm, self.seed, 0)
         with frozen(surrogate), torch.enable_grad():
             for _ in range(self.steps):
                 adv = adv.detach().requires_grad_()
-                logits = surrogate(adv)
-                require(int(y.max()) < logits.shape[1], "attack", "transfer from a model of these classes", self.from_)
-                gradient = gradient_of(attack_loss(logits, y, "ce").sum(), adv)
+                gradient = gradient_of(attack_loss(surrogate(adv), y, "ce").sum(), adv)
                 stepped = adv.detach() + self.eps / 4 * steepest_step(gradient, self.norm)
                 adv = project(stepped, x, self.eps, self.norm)
         return adv.detach()

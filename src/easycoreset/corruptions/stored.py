@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from easycoreset.corruptions import SEVERITIES
 from easycoreset.errors import UsageError, require
 from easycoreset.paths import is_plain_file
 
@@ -15,7 +16,6 @@ STANDARD = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
     *("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 )  # the 15 whose mean is told; the benchmark's four others are not read
-SEVERITIES = 5
 IMAGES = 10_000  # of each severity
 LABELS = "labels.npy"
 KINDS = ("cifar10-c", "cifar100-c")
@@ -62,16 +62,12 @@ def open_stored(spec: str, labels: npt.NDArray[np.int64]) -> list[StoredCorrupti
     files = [folder / f"{name}.npy" for name in STANDARD]
     missing = [file.name for file in (*files, folder / LABELS) if not is_plain_file(file)]
     require(bool(place) and not missing, "corruptions", f"{kind}:DIR with all arrays", f"{spec}: no {missing[:3]}")
-    stored = _open(folder / LABELS, (SEVERITIES * IMAGES,))
-    if not np.array_equal(stored, np.tile(labels, SEVERITIES)):
+    stored = _open(folder / LABELS, (len(SEVERITIES) * IMAGES,))
+    if not np.array_equal(stored, np.tile(labels, len(SEVERITIES))):
         raise UsageError(f"corruptions: {folder / LABELS} does not hold the labels of the {len(labels)} samples")
     for file in files:
-        _open(file, (SEVERITIES * IMAGES, 32, 32, 3))
-    return [
-        StoredCorruption(f"{kind}:{file.stem}", severity, file)
-        for file in files
-        for severity in range(1, SEVERITIES + 1)
-    ]
+        _open(file, (len(SEVERITIES) * IMAGES, 32, 32, 3))
+    return [StoredCorruption(f"{kind}:{file.stem}", severity, file) for file in files for severity in SEVERITIES]
 
 
 def _open(file: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

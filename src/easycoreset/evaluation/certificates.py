@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -132,10 +132,8 @@ def load_smoothing(spec: str, seed: int) -> tuple[str, Smoothing]:
         UsageError: an unknown option, or a wrong value.
     """
     smoothing = load_member("certify", f"smoothing:{spec}", SMOOTHING)
-    name = (
-        spell_member("smoothing", smoothing).removeprefix("smoothing").removeprefix(":") or f"sigma={smoothing.sigma}"
-    )
-    return name, load_member("certify", f"smoothing:{spec}", SMOOTHING, seed=seed)
+    name = spell_member("smoothing", smoothing).partition(":")[2] or f"sigma={smoothing.sigma}"
+    return name, replace(smoothing, seed=seed)
 
 
 def plan_certificates(specs: Sequence[str], seed: int) -> Measurement:
