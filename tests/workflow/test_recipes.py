@@ -274,7 +274,7 @@ def test_every_objective_under_autoattack(tmp_path, cli, inline):
         "--seeds",
         "1",
         "--objectives",
-        "standard,trades:steps=2,pgd-at:steps=2,mart:steps=2,fgsm-rs",
+        "standard,trades:steps=2,pgd-at:steps=2,mart:steps=2,fgsm-rs,noise",
         "--score.epochs",
         "1",
         "--attack",
@@ -288,5 +288,5 @@ def test_every_objective_under_autoattack(tmp_path, cli, inline):
     ]
     assert cli("compare", *grid, "--out", tmp_path / "grid").code == 0
     rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
-    assert len(rows) == 5 * 2 * 3 and {row["objective"].split(":")[0] for row in rows} == set(OBJECTIVES)
+    assert len(rows) == 6 * 2 * 3 and {row["objective"].split(":")[0] for row in rows} == set(OBJECTIVES)
     assert {row["attack"] for row in rows} == {"pgd:steps=5", "autoattack:iterations=3:queries=10", "worst"}
