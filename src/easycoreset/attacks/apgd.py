@@ -9,6 +9,7 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
 from easycoreset.attacks.ball import Norm, check_ball
+from easycoreset.attacks.broken_rows import SkipBrokenRows
 from easycoreset.attacks.pgd import PGD
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
@@ -59,12 +60,12 @@ class APGD:
         return run_stages(self.stages, model, x, y, index)
 
     def _cross_entropy(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        attack = APGDAttack(ContiguousGradient(model), eot_iter=1, rho=0.75, **self._common_options(x))
+        attack = _CrossEntropyAPGD(ContiguousGradient(model), eot_iter=1, rho=0.75, **self._common_options(x))
         attack.loss = "ce"
         return run_package(attack, model, x, y)
 
     def _targeted(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
-        attack = APGDAttack_targeted(
+        attack = _TargetedAPGD(
             ContiguousGradient(model),
             eot_iter=1,
             rho=0.75,
@@ -83,6 +84,14 @@ class APGD:
             "device": x.device,
             "verbose": False,
         }
+
+
+class _CrossEntropyAPGD(SkipBrokenRows, APGDAttack):
+    pass
+
+
+class _TargetedAPGD(SkipBrokenRows, APGDAttack_targeted):
+    pass
 
 
 def run_stages(
