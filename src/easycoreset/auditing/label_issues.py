@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from easycoreset.auditing.label_noise import LabelNoise, fit_label_noise
+from easycoreset.auditing.uniform_noise import UniformNoise
 from easycoreset.proportions import wilson_interval
 
 Ints = npt.NDArray[np.int64]
@@ -31,12 +32,12 @@ class LabelIssues:
 
     suspicion: Floats
     likely: Flags
-    noise: LabelNoise
+    noise: LabelNoise | UniformNoise
     accuracy: Floats
     weak: Flags
 
 
-def find_label_issues(p: Floats, labels: Ints, noise: LabelNoise | None = None) -> LabelIssues:
+def find_label_issues(p: Floats, labels: Ints, noise: LabelNoise | UniformNoise | None = None) -> LabelIssues:
     """Call labels wrong that are so with a probability of 0.4 or more; never one that the judge predicts too.
 
     The expected share of wrong ones among those that are called is the mean of their `suspicion`, some 0.7. Nothing is

@@ -7,6 +7,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from easycoreset.auditing.uniform_noise import UniformNoise, fit_uniform_noise
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -52,12 +54,13 @@ class LabelNoise:
         return 1 - np.exp(right)
 
 
-def fit_label_noise(p: npt.NDArray[np.floating], labels: Ints, seed: int = 0) -> LabelNoise:
+def fit_label_noise(p: npt.NDArray[np.floating], labels: Ints, seed: int = 0) -> LabelNoise | UniformNoise:
     """Fit the model: true labels are drawn from the calibrated judge, given ones from them by the transition matrix.
 
     The prior pulls the matrix to noise that is uniform over the other classes. It is the strongest one whose likelihood
     of left-out samples is not clearly lower than that of the best: a judge that confuses two classes looks as if their
-    labels were confused, so that confusions of the labels are believed only where the labels show them clearly.
+    labels were confused, so that confusions of the labels are believed only where the labels show them clearly; else
+    the noise is taken to be uniform.
 
     Args:
         p: [N,K], out-of-sample probabilities of a judge.
@@ -81,6 +84,8 @@ def fit_label_noise(p: npt.NDArray[np.floating], labels: Ints, seed: int = 0) ->
     best = max(likelihoods.values(), key=np.sum)
     lacks = {strength: best - values for strength, values in likelihoods.items()}
     strengths = [s for s, lack in lacks.items() if lack.sum() <= CLEAR * lack.std() * len(rows) ** 0.5]
+    if max(strengths) == STRENGTHS[-1]:
+        return fit_uniform_noise(p[rows], given, NOISE, NOISE_SAMPLES)
     return _fit(log_p, given, max(strengths))
 
 
