@@ -47,7 +47,8 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
     Returns:
         The cell's description with `chosen` and `trained` (the summaries of both steps), `validation` (the
         accuracies after the evaluated epoch), `evaluated` (the summary of each finished evaluation, with its `key` and
-        whether it is `strong`), `training_options`, `scoring_options`, `seconds` and `host`.
+        whether it is `strong`), `beyond` (likewise, of corruptions and certificates), `training_options`,
+        `scoring_options`, `seconds` and `host`.
     """
     trained = step_folder(folder, "train", cell["steps"]["train"])
     if not (trained / STEP_RECORD).exists():
@@ -60,6 +61,11 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
             summary = read_summary(place / "evaluation.json")
             evaluated.append({**summary, **entry})
             seconds += read_record(place / STEP_RECORD)["seconds"]
+    beyond: list[dict[str, Any]] = []
+    for entry in cell.get("beyond", ()):
+        place = step_folder(folder, "evaluate", entry["key"])
+        if (place / STEP_RECORD).exists():
+            beyond.append({**read_summary(place / "evaluation.json"), "key": entry["key"]})
     if not any(entry["eps"] == cell["main_eps"] and not entry["strong"] for entry in evaluated):
         return None
     record = read_record(trained / STEP_RECORD)
@@ -84,6 +90,7 @@ def read_cell(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any] | None:
         "scoring_options": _scoring_options(folder, cell),
         "validation": _validation(trained, summary, cell["options"]),
         "evaluated": evaluated,
+        "beyond": beyond,
         "seconds": round(seconds + record["seconds"], 2),
         "host": record["host"],
     }

@@ -115,6 +115,7 @@ PLAN_CELL = dict.fromkeys(("name", "data", "model", "method", "objective", "vari
     "scoring": Nullable(str),
     "steps": {str: str},
     "evaluations": [{"key": str, "attack": str, "eps": float, "strong": bool}],
+    "beyond?": [{"key": str, "corruptions": [str], "certify": [str]}],
 }
 BINS = {"robust": float, "robust_interval": PAIR, "flip_rate": Nullable(float), "flip_interval": Nullable(PAIR)}
 VULNERABILITY = {

@@ -18,6 +18,7 @@ from support.messages import named
 from support.sources import write_cifar
 
 PAPER = {"cifar10-paper", "cifar10-paper-hour", "cifar100-paper", "imagenet-paper"}
+BEYOND = {"cifar10-smoothing", "cifar10-corruptions"}
 SMALL_RECIPES = {"digits", "cifar10-quick", "cifar100-quick", "cifar10-objectives", "cifar10-trades"}
 WARNS = pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
 
@@ -29,7 +30,7 @@ def cifar(tmp_path):
 
 @WARNS
 def test_recipes_are_fixed(cifar):
-    assert set(recipe_names()) == {*SMALL_RECIPES, *PAPER, "cifar10-main", "cifar100-main", "cifar10-dynamic"}
+    assert set(recipe_names()) == {*SMALL_RECIPES, *PAPER, "cifar10-main", "cifar100-main", "cifar10-dynamic", *BEYOND}
     cells = plan("cifar10-quick", data=cifar).cells
     assert len(cells) == 5 * 3 + 5 * 3 + 3 * 2 + 5 and cells[0].method == "random"
     assert {(c.main_eps, c.variant, c.scoring or "") for c in cells} == {
@@ -290,3 +291,16 @@ def test_every_objective_under_autoattack(tmp_path, cli, inline):
     rows = pq.read_table(tmp_path / "grid" / "results.parquet").to_pylist()
     assert len(rows) == 6 * 2 * 3 and {row["objective"].split(":")[0] for row in rows} == set(OBJECTIVES)
     assert {row["attack"] for row in rows} == {"pgd:steps=5", "autoattack:iterations=3:queries=10", "worst"}
+
+
+@WARNS
+def test_beyond_the_ball_every_row_is_measured_on_the_same_images(cifar):
+    for name, seeds, option, images in (
+        ("cifar10-smoothing", 3, "certify", 500),
+        ("cifar10-corruptions", 5, "corruptions", 1000),
+    ):
+        cells = plan(name, data=cifar, scores=None).cells
+        assert len(cells) == seeds * (2 + 4) and {cell.updates for cell in cells} == {600, 1200, 2400}
+        (measured,) = {(s.options[option], s.options["limit"]) for c in cells for s in c.beyond}
+        assert measured[1] == images and all(len(c.beyond) == 1 for c in cells)
+        assert yaml.safe_load(recipe_text(name))["products"][1]["scores"] == "published:cifar10"

@@ -31,11 +31,11 @@ def describe_corruptions(summary: Json) -> list[Section]:
     if len(kinds) > 1:
         worst, best = kinds[0], kinds[-1]
         means.append(
-            f"It loses most by {_plain(worst['corruption'])} ({100 * worst['accuracy']:.1f}% are left), least by "
-            f"{_plain(best['corruption'])} ({100 * best['accuracy']:.1f}%)."
+            f"It loses most by {plain_name(worst['corruption'])} ({100 * worst['accuracy']:.1f}% are left), least by "
+            f"{plain_name(best['corruption'])} ({100 * best['accuracy']:.1f}%)."
         )
     rows = [
-        [_plain(kind["corruption"]), *_shares(kind), *(_accuracy(kind["severities"].get(s)) for s in SEVERITIES)]
+        [plain_name(kind["corruption"]), *_shares(kind), *(_accuracy(kind["severities"].get(s)) for s in SEVERITIES)]
         for kind in kinds
     ]
     if found["severities"]:
@@ -45,7 +45,7 @@ def describe_corruptions(summary: Json) -> list[Section]:
     columns = ["corruption", "accuracy", "low", "high", *(f"severity {s}" for s in SEVERITIES)]
     traces = [
         line_trace(
-            _plain(kind["corruption"]),
+            plain_name(kind["corruption"]),
             number,
             [int(s) for s in kind["severities"]],
             [100 * line["accuracy"] for line in kind["severities"].values()],
@@ -90,7 +90,7 @@ def describe_certificates(summary: Json) -> list[Section]:
     return [Section("Certified radii", text, figures=[plot], tables=[table], brief=True)]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A corruption's name in words; that of a benchmark's arrays names the benchmark."""
     kind, _, stored = name.partition(":")
     return f"{stored.replace('_', ' ')} ({kind})" if kind in MEANS else name.replace("_", " ")

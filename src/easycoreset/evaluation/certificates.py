@@ -132,7 +132,8 @@ def load_smoothing(spec: str, seed: int) -> tuple[str, Smoothing]:
         UsageError: an unknown option, or a wrong value.
     """
     smoothing = load_member("certify", f"smoothing:{spec}", SMOOTHING)
-    name = spell_member("smoothing", smoothing).partition(":")[2] or f"sigma={smoothing.sigma}"
+    others = [part for part in spell_member("smoothing", smoothing).split(":")[1:] if not part.startswith("sigma=")]
+    name = ":".join([f"sigma={smoothing.sigma:g}", *others])
     return name, replace(smoothing, seed=seed)
 
 

@@ -88,13 +88,14 @@ def summarise_corruptions(table: pa.Table) -> dict[str, Any]:
 
     Returns:
         `kinds`: for each corruption its name, accuracy, interval, and its accuracies by severity; `severities`: the
-        mean over the corruptions at each severity; `mean_of_eight` where the eight of the benchmark that are computed
-        here have all severities; `cifar10-c` and `cifar100-c`: the mean of the 15 of these files.
+        mean over the `computed` corruptions at each severity; `mean_of_eight` where the eight of the benchmark that are
+        computed here have all severities; `cifar10-c` and `cifar100-c`: the mean of the 15 of these files. A mean names
+        the corruptions that it is `of`.
     """
     right = _right_answers(table)
     kinds = list(dict.fromkeys(name for name, _ in right))
     computed = [name for name in kinds if not is_stored(name)]
-    summary: dict[str, Any] = {"samples": len(next(iter(right.values()))), "kinds": []}
+    summary: dict[str, Any] = {"samples": len(next(iter(right.values()))), "computed": computed, "kinds": []}
     for name in kinds:
         levels = {severity: values for (one, severity), values in right.items() if one == name}
         by_severity = {str(severity): describe_mean([values]) for severity, values in levels.items()}
@@ -106,9 +107,11 @@ def summarise_corruptions(table: pa.Table) -> dict[str, Any]:
     }
     eight = [right[name, severity] for name in EIGHT for severity in SEVERITIES if (name, severity) in right]
     if len(eight) == len(EIGHT) * len(SEVERITIES):
-        summary["mean_of_eight"] = describe_mean(eight)
+        summary["mean_of_eight"] = {**describe_mean(eight), "of": EIGHT}
     for kind in dict.fromkeys(name.partition(":")[0] for name in kinds if is_stored(name)):
-        summary[kind] = describe_mean(values for (name, _), values in right.items() if name.startswith(f"{kind}:"))
+        stored = [name for name in kinds if name.startswith(f"{kind}:")]
+        mean = describe_mean(values for (name, _), values in right.items() if name in stored)
+        summary[kind] = {**mean, "of": stored}
     return summary
 
 

@@ -72,6 +72,10 @@ class CompareOptions(
     """Number of test images, of all radii but main_eps; default: all."""
     strong: Several[str] = field(default=(), metadata=UNIQUE)
     """Attacks at the main radius only, comma-separated, as ATTACK or ATTACK@IMAGES (`apgd@500`, at most limit)."""
+    corruptions: Several[Named] = field(default=(), metadata=UNIQUE)
+    """Also measure accuracy on corrupted test images, comma-separated, as `evaluate` takes them, or NAME@IMAGES."""
+    certify: Several[str] = field(default=(), metadata=UNIQUE)
+    """Also certify l2 radii by randomized smoothing, as `evaluate` does, on IMAGES: sigma=0.25@500."""
     contrast: Literal["auto", "matched clean", "equal updates", "none"] = "auto"
     """The test of each method; auto: matched clean if there are several budgets, else equal updates."""
     vary: Mapping[str, Any] = field(default_factory=dict[str, Any])

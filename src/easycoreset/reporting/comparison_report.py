@@ -17,6 +17,7 @@ from easycoreset.options.comparing import FULL
 from easycoreset.plan_folders import CHECKPOINT, read_cell, step_folder
 from easycoreset.reporting.advice import advise
 from easycoreset.reporting.best_epochs import describe_best_epochs, without_best_epochs
+from easycoreset.reporting.beyond_grid import describe_beyond
 from easycoreset.reporting.classes import describe_classes
 from easycoreset.reporting.contrasts import (
     ComparisonResults,
@@ -66,6 +67,7 @@ def describe_comparison(found: ComparisonResults) -> list[Section]:
         *([Section("Sensitivity of the declared contrasts", [SENSITIVITY_NOTE], tables=sensitivity)] * bool(declared)),
         *describe_best_epochs(outcomes, all_cells),
         *describe_strong_attacks(outcomes),
+        *describe_beyond(found.folder, outcomes, all_cells),
         *describe_classes(outcomes),
         Section("Every contrast", [EXPLORATORY_NOTE], tables=[make_contrast_table(contrasts)], collapsed=True),
         _class_counts(cells),

@@ -19,7 +19,7 @@ from easycoreset.reporting.contrasts import ComparisonResults
 from easycoreset.reporting.setting_cells import SettingCells
 from easycoreset.spreadsheet import write_csv as fill_csv
 from easycoreset.statistics import Outcomes, estimate, mean_std
-from easycoreset.statistics.outcomes import Bools, Row
+from easycoreset.statistics.outcomes import Bools, Floats, Row
 from easycoreset.statistics.settings import Setting
 
 SPREADS = {
@@ -101,14 +101,14 @@ def _column(
     return cells
 
 
-def _with_spread(correct: Bools, spread: str) -> MeanStd | MeanInterval:
+def _with_spread(correct: Bools | Floats, spread: str) -> MeanStd | MeanInterval:
     if spread == "std":
         return MeanStd(*mean_std([float(100 * value) for value in correct.mean(1)]))
     found = estimate(correct.astype(float))
     return MeanInterval(*(100 * value for value in (found.mean, found.low, found.high)))
 
 
-def _is_worse(row: Row, correct: Bools, best: Row, best_correct: Bools) -> bool:
+def _is_worse(row: Row, correct: Bools | Floats, best: Row, best_correct: Bools | Floats) -> bool:
     """Whether a row lies below the best by an interval that is clear of 0; with one common seed, by its mean."""
     seeds = [seed for seed in best.seeds if seed in row.seeds]
     if not seeds:

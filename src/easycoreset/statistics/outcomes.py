@@ -16,6 +16,7 @@ from easycoreset.statistics.settings import Setting, group_by_setting
 
 Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 OutcomeLoader = Callable[[str], pa.Table]  # evaluation -> its outcomes: index, label, attack, eps, broken
 Seeds = dict[tuple[str, int], dict[int, list[str]]]  # (method, budget) -> seed -> cells
 
@@ -29,14 +30,14 @@ class Row:
         images: [N] index of each test image.
         labels: [N] class of each test image.
         clean: [seeds, N] whether classified correctly without an attack.
-        robust: [seeds, N] whether classified correctly under every attack.
+        robust: [seeds, N] whether classified correctly under every attack; of several passes, in which share of them.
     """
 
     seeds: tuple[int, ...]
     images: Integers
     labels: Integers
     clean: Bools
-    robust: Bools
+    robust: Bools | Floats
 
     def select_seeds(self, seeds: Sequence[int]) -> "Row":
         """The same row, restricted to some of its seeds."""

@@ -23,6 +23,7 @@ from easycoreset.options.groups import OPTIMIZER_DEFAULTS
 from easycoreset.plan_folders import CHECKPOINT
 from easycoreset.selection import load_selector, required_inputs
 from easycoreset.statistics.settings import OWN_SHARE, STEP_PREFIXES, Setting
+from easycoreset.workflow.beyond import plan_beyond, split_images
 from easycoreset.workflow.inputs import Data, Inputs
 from easycoreset.workflow.steps import KINDS, External, Step, check_options, hash_json, result_defaults
 
@@ -51,6 +52,7 @@ class Cell:
         main_eps: the radius at which contrasts are tested.
         steps: the steps up to the training, by kind.
         evaluations: evaluations of the model, each with whether its attack is not part of the worst case.
+        beyond: evaluations on corrupted images and of certified radii.
     """
 
     data: Data
@@ -66,6 +68,7 @@ class Cell:
     main_eps: float
     steps: Mapping[str, Step]
     evaluations: tuple[tuple[Step, bool], ...]
+    beyond: tuple[Step, ...] = ()
 
     @property
     def name(self) -> str:
@@ -92,7 +95,7 @@ class Cell:
     @property
     def targets(self) -> list[Step]:
         """The training and its evaluations."""
-        return [self.steps["train"], *(step for step, _ in self.evaluations)]
+        return [self.steps["train"], *(step for step, _ in self.evaluations), *self.beyond]
 
     def to_json(self) -> dict[str, Any]:
         """The cell as `plan.json` keeps it."""
@@ -119,6 +122,10 @@ class Cell:
             "evaluations": [
                 {"key": step.key, "attack": step.options["attack"][0], "eps": step.options["eps"][0], "strong": strong}
                 for step, strong in self.evaluations
+            ],
+            "beyond": [
+                {"key": step.key, **{name: list(step.options.get(name, ())) for name in ("corruptions", "certify")}}
+                for step in self.beyond
             ],
         }
 
@@ -186,7 +193,8 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
     given = {f"select.{name}": str(values[name]) for name in ("scores", "features") if read and values[name]}
     main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
     evaluations = _evaluations(values, steps["train"], data, model, main_eps, inputs.precision, facts)
-    for step in (*steps.values(), *(step for step, _ in evaluations)):
+    beyond = plan_beyond(values, steps["train"], data, model, main_eps, facts)
+    for step in (*steps.values(), *(step for step, _ in evaluations), *beyond):
         check_options(step)
     return Cell(
         data=data,
@@ -202,6 +210,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         main_eps=main_eps,
         steps=steps,
         evaluations=tuple(evaluations),
+        beyond=beyond,
     )
 
 
@@ -285,7 +294,7 @@ def _evaluations(
     parts = [
         (a, e, None if has_main and e == main_eps else limit, False) for a in values["attack"] for e in values["eps"]
     ]
-    for attack, images in map(parse_strong_attack, values["strong"]):
+    for attack, images in (split_images("strong", text) for text in values["strong"]):
         if not has_main and limit is not None:
             images = limit if images is None else min(limit, images)
         parts.append((attack, main_eps, images, True))
@@ -326,7 +335,8 @@ def at_best_epoch(cell: Cell) -> Cell:
         for step, strong in cell.evaluations
         if not strong and step.options["eps"] == (cell.main_eps,)
     ]
-    return dataclasses.replace(cell, options={**cell.options, CHECKPOINT: "best"}, evaluations=tuple(evaluations))
+    options = {**cell.options, CHECKPOINT: "best"}
+    return dataclasses.replace(cell, options=options, evaluations=tuple(evaluations), beyond=())
 
 
 def _as_text(options: Mapping[str, Any]) -> str:
@@ -359,19 +369,3 @@ def _default_of(name: str, training: Mapping[str, Any]) -> Any:
         return SCORING_EPOCHS
     followed = kind == "score" and option in training and option not in TRAINING_ONLY
     return training[option] if followed else result_defaults(KINDS[kind].options).get(option)
-
-
-def parse_strong_attack(spec: str) -> tuple[str, int | None]:
-    """Split `ATTACK[@IMAGES]` into the attack and the number of images.
-
-    >>> parse_strong_attack("apgd@500"), parse_strong_attack("autoattack")
-    (('apgd', 500), ('autoattack', None))
-
-    Raises:
-        UsageError: IMAGES is not a whole number of at least 1.
-    """
-    attack, separator, images = spec.partition("@")
-    if not separator:
-        return attack, None
-    require(images.isdecimal() and int(images) >= 1, "strong", "ATTACK or ATTACK@IMAGES with IMAGES >= 1", spec)
-    return attack, int(images)

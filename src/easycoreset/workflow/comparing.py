@@ -134,7 +134,7 @@ def plan_comparison(options: CompareOptions) -> GridPlan:
 
 
 def _is_evaluated(cell: Cell, out: Path) -> bool:
-    return all(is_done(step, out) for step, _ in cell.evaluations)
+    return all(is_done(step, out) for step in cell.targets if step.kind == "evaluate")
 
 
 def _must_train(cell: Cell, out: Path) -> bool:
@@ -272,7 +272,7 @@ def prune_steps(out: Path, record: dict[str, Any]) -> None:
     needed: set[str] = set()
     for cell in (c for c in record["cells"] if not c["superseded"] or c["name"] in declared):
         needed |= {f"{kind}-{key}" for kind, key in cell["steps"].items()}
-        needed |= {f"evaluate-{entry['key']}" for entry in cell["evaluations"]}
+        needed |= {f"evaluate-{entry['key']}" for entry in (*cell["evaluations"], *cell.get("beyond", ()))}
     for folder in sorted((out / STEPS_FOLDER).iterdir()):
         kind = folder.name.partition("-")[0]
         if folder.name not in needed and kind in KINDS:

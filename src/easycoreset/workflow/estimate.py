@@ -24,6 +24,7 @@ from easycoreset.memory import peak_memory_gib
 from easycoreset.models.modes import frozen
 from easycoreset.options import READING_FIELDS, Device, ScoreOptions, TrainingOptions, TrainOptions, field_names
 from easycoreset.training import TrainingSetup, fit, fresh_model, prepare
+from easycoreset.workflow.beyond import passes_beyond
 from easycoreset.workflow.pools import count_gpus
 from easycoreset.workflow.steps import External, Step, is_done, missing_steps, with_inputs
 
@@ -136,6 +137,7 @@ def _seconds(step: Step, trained: Step, facts: Timed) -> float:
         images = len(facts.setup.source.splits["test"])
         per_image = sum(_attack_passes(load_attack(spec, norm=norm)[1]) for spec in specs) * len(step.options["eps"])
         longer = longer_attack_steps(specs) * min(LONGER_ATTACK_SAMPLES, images)
+        per_image += passes_beyond(step.options) / 3  # a third of both passes is forward
         passes = min(step.options["limit"] or images, images) * per_image
         return (passes + (0 if step.options.get("checks") == "quick" else longer)) * facts.image
     scored = len(scored_epochs(trained))

@@ -56,6 +56,8 @@ SHARED = (
     "main_eps",
     "limit",
     "strong",
+    "corruptions",
+    "certify",
 )
 Combination = tuple[Any, ...]  # the seed, then (option, value) of every axis
 NEUTRAL_TRAINING = tuple(set(field_names(TrainingOptions)) - set(TRAINING_AXES))
@@ -113,7 +115,9 @@ def merge_cells(by_product: Sequence[Sequence[Cell]]) -> list[Cell]:
         if first is not cell:
             known = {step.key for step, _ in first.evaluations}
             added = tuple(pair for pair in cell.evaluations if pair[0].key not in known)
-            merged[cell.name] = dataclasses.replace(first, evaluations=first.evaluations + added)
+            beyond = {step.key: step for step in (*first.beyond, *cell.beyond)}
+            evaluations = first.evaluations + added
+            merged[cell.name] = dataclasses.replace(first, evaluations=evaluations, beyond=tuple(beyond.values()))
     return list(merged.values())
 
 
@@ -180,7 +184,8 @@ def _count_steps(product: CompareOptions) -> int:
     cells = len(product.list_seeds())
     for size in axes:
         cells *= size
-    return cells * (3 + len(product.attack) * len(product.eps) + len(product.strong))
+    beyond = len(product.strong) + len(product.corruptions) + len(product.certify)
+    return cells * (3 + len(product.attack) * len(product.eps) + beyond)
 
 
 def _cells_of(product: CompareOptions, inputs: Inputs) -> dict[Combination, Cell]:

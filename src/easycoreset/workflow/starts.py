@@ -100,6 +100,8 @@ def merge_records(record: Mapping[str, Any], cells: Sequence[Cell]) -> list[dict
             entries = [*cell["evaluations"], *merged[name]["evaluations"]]
             by_attack = {(e["attack"], e["eps"], e["strong"]): e for e in entries}
             merged[name]["evaluations"] = list(by_attack.values())
+            beyond = [*cell.get("beyond", ()), *merged[name]["beyond"]]
+            merged[name]["beyond"] = list({entry["key"]: entry for entry in beyond}.values())
         else:
             superseded = tuple(cell[fact] for fact in FACTS) in current or cell["superseded"]
             merged[name] = cell | {"superseded": superseded}
