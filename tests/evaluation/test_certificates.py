@@ -189,7 +189,7 @@ def test_certified_accuracy_of_an_evaluation(noisy, scored, tmp_path, cli):
     assert ran.code == 0 and "Smoothed with noise of sigma 0.25" in " ".join(ran.out.split())
     rows = read_table(out / "certificates.parquet", {"pred": "integer"}).to_pandas()
     (found,) = json.loads((out / "evaluation.json").read_text())["summary"]["certificates"]
-    assert len(rows) == found["samples"] == 60 and found["certificate"] == "n=200"
+    assert len(rows) == found["samples"] == 60 and found["certificate"] == "sigma=0.25:n=200"
     radius = rows["radius"].fillna(-1).to_numpy()
     for point in [*found["certified"], *found["curve"]]:
         assert point["accuracy"] == pytest.approx((radius >= point["radius"]).mean())
