@@ -38,7 +38,8 @@ KINDS = {  # kind -> what it means; the keys are in the order in which they are 
     "bright": "Even the darkest parts of the picture are bright.",
     "low information": "The picture has hardly any detail: a plain surface, or a small thing on one.",
     "odd size": "The picture is far smaller, larger, wider or taller than the others.",
-    "doubtful label": "These labels are not called wrong, but they are the next that are worth a look.",
+    "doubtful label": "These labels are not called wrong, but they are the next that are worth a look. Most of them "
+    "are right, so nothing can be done with all at once.",
 }
 JUDGES = {
     "folds": "models ({model}, {epochs} epochs), each trained on two thirds of the training pictures to judge the rest",
@@ -165,6 +166,12 @@ def _label_finding(summary: Mapping[str, Any]) -> str:
         expected = judge["expected_precision"]
         sure = "" if expected is None else f"; about {expected:.0%} of them are expected to be wrong"
         found = f"Labels that are called wrong: {parts}{sure} ({accuracy})."
+        rest = judge["expected_wrong"] - (expected or 0) * counts.get("train", 0)
+        if rest >= 1:
+            found += (
+                f" These are not all: about {rest:.0f} more of the training part are expected to be wrong. Which ones "
+                'is not known; the kind "doubtful label" has the likeliest.'
+            )
     unsaid = f" Nothing is said about {', '.join(weak)}: the judge knows too little of them." if weak else ""
     return found + unsaid
 

@@ -93,7 +93,7 @@ for (const box of document.querySelectorAll(".review")) {
   function describe(issue) {
     const picture = given.pictures[issue[PICTURE]];
     const suggestion = issue[SUGGESTION] ? `; looks like ${issue[SUGGESTION]}` : "";
-    const score = `${(100 * issue[SCORE]).toFixed(0)}%`, what = issue[SUGGESTION] ? `wrong with ${score}` : `${issue[KIND]} ${score}`;
+    const score = `${(100 * issue[SCORE]).toFixed(0)}%`, what = issue[SUGGESTION] ? `wrong with ${score}` : issue[SCORE] < 1 ? `${issue[KIND]} ${score}` : issue[KIND];
     return `${what}: labelled ${picture[LABEL]}${suggestion}${picture[PART] === "train" ? "" : ` (${picture[PART]} part)`}`;
   }
   function figure(position, issue, place, text) {
