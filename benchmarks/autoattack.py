@@ -2,7 +2,8 @@
 
 `python -m benchmarks.autoattack RESULT.json DATA EPS IMAGES WEIGHTS`: EPS as `--eps` spells it, WEIGHTS a folder that
 `train` wrote; a row is added to what the result holds. Both attack each batch of 128 by itself, one after the other,
-with the package's standard settings and the same seed, on one thread.
+with the package's standard settings and the same seed, on one thread. The package's model gives contiguous gradients,
+which it needs.
 """
 
 import json
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.__main__ import describe
 from easycoreset import load_model, open_source
+from easycoreset.attacks.apgd import ContiguousGradient
 from easycoreset.attacks.autoattack import AutoAttack
 from easycoreset.conversion import parse_number
 from easycoreset.data import data_name
@@ -38,7 +40,7 @@ def measure(model: nn.Module, data: str, eps: float, images: int) -> dict:
     seconds = {"ours": 0.0, "package": 0.0}
     right: dict[str, list[np.ndarray]] = {"clean": [], "ours": [], "package": []}
     for batch in split.batches(rows, BATCH):
-        theirs = Package(model, norm="Linf", eps=eps, seed=0, device="cpu")
+        theirs = Package(ContiguousGradient(model), norm="Linf", eps=eps, seed=0, device="cpu")
         attacks = {
             "ours": lambda x, y: AutoAttack(eps=eps)(model, x, y),
             "package": lambda x, y, theirs=theirs: theirs.run_standard_evaluation(x, y, batch_size=BATCH)[0],

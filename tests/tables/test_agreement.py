@@ -269,3 +269,28 @@ def test_agreement_is_of_what_was_trained_on(tmp_path):
         score(**options, agreement=60, out=tmp_path / "run")
     with pytest.raises(UsageError, match=r"^agreement\b.*\bexact\b"):
         score(data="digits", epochs=1, agreement=3, out=tmp_path / "x")
+
+
+def test_other_peoples_scores_are_turned_so_that_higher_is_harder(tmp_path, caplog):
+    """As the C-scores' file: labels and scores in the order of the training set, 1 for the most regular sample."""
+    ours = table({"aign": [0.1, 0.4, 0.2, 0.3]})
+    consistent = np.array([0.9, 0.2, 0.6, 0.5])
+    np.savez(tmp_path / "c.npz", labels=ours.labels, scores=consistent)
+    with caplog.at_level("INFO", "easycoreset"):
+        (found,) = ours.compare(tmp_path / "c.npz")
+    assert (found.column, found.other, found.spearman) == ("aign", "-scores", pytest.approx(1))
+    assert "falls" in caplog.text and "its labels are the table's" in caplog.text
+    np.savez(tmp_path / "hard.npz", difficulty=1 - consistent)
+    assert ours.compare(str(tmp_path / "hard.npz"))[0].other == "difficulty"
+
+
+def test_other_peoples_scores_of_another_order_are_refused(tmp_path):
+    ours = table({"aign": [0.1, 0.4, 0.2, 0.3]})
+    np.savez(tmp_path / "c.npz", labels=ours.labels[::-1], scores=np.zeros(4))
+    with pytest.raises(UsageError, match=r"labels of 4 of 4 .*order"):
+        ours.compare(tmp_path / "c.npz")
+    np.savez(tmp_path / "short.npz", scores=np.zeros(3))
+    with pytest.raises(UsageError, match="4 numbers"):
+        ours.compare(tmp_path / "short.npz")
+    with pytest.raises(UsageError, match="no such file"):
+        ours.compare(tmp_path / "none.npz")

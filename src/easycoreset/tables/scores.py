@@ -27,6 +27,7 @@ from easycoreset.parquet import (
 )
 from easycoreset.tables.agreement import Agreement, compare_columns
 from easycoreset.tables.features import read_features
+from easycoreset.tables.foreign_scores import read_foreign_scores
 from easycoreset.tables.merging import merge
 from easycoreset.tables.published_scores import PREFIX, is_published, published_file
 from easycoreset.tables.same_data import Floats, Ints, check_same_data
@@ -145,12 +146,23 @@ class Scores:
         """
         return merge(tables)
 
-    def compare(self, other: "Scores") -> "list[Agreement]":
+    def compare(self, other: "Scores | str | Path") -> "list[Agreement]":
         """Compare each column with the column of the same name in `other`; online columns also match exact ones.
+
+        Args:
+            other: scores of the same data; or other people's, an .npz file of numbers in index order: each column is
+                compared with each array, negated and named `-NAME` where it falls with hardness (C-scores do).
 
         Raises:
             UsageError: the tables are of other data.
         """
+        if not isinstance(other, Scores):
+            foreign = read_foreign_scores(Path(other), self.columns, self.labels)
+            return [
+                compare_columns(a, b, self.columns[a], values, self.labels, self.class_names)
+                for a in self.columns
+                for b, values in foreign.items()
+            ]
         expected = (self.sample_ids, self.labels)
         check_same_data(
             other.provenance,
