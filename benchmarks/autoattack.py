@@ -2,8 +2,8 @@
 
 `python -m benchmarks.autoattack RESULT.json DATA EPS IMAGES WEIGHTS`: EPS as `--eps` spells it, WEIGHTS a folder that
 `train` wrote; a row is added to what the result holds. Both attack each batch of 128 by itself, one after the other,
-with the package's standard settings and the same seed, on one thread. The package's model gives contiguous gradients,
-which it needs.
+with the package's standard settings and the same seed, on one thread. The package is given contiguous images and
+gradients, which it needs.
 """
 
 import json
@@ -43,7 +43,7 @@ def measure(model: nn.Module, data: str, eps: float, images: int) -> dict:
         theirs = Package(ContiguousGradient(model), norm="Linf", eps=eps, seed=0, device="cpu")
         attacks = {
             "ours": lambda x, y: AutoAttack(eps=eps)(model, x, y),
-            "package": lambda x, y, theirs=theirs: theirs.run_standard_evaluation(x, y, batch_size=BATCH)[0],
+            "package": lambda x, y, theirs=theirs: theirs.run_standard_evaluation(x.contiguous(), y, batch_size=BATCH)[0],
         }
         right["clean"].append(is_right(model, batch.x, batch.y))
         for name, attack in attacks.items():
