@@ -9,7 +9,9 @@ packages = $(if $(UV),$(uv)) $(1)/bin/python -m pip install --quiet $(2)
 OLDEST := "torch==2.5.*" "torchvision==0.20.*"
 CORE := tests/attacks tests/hardness tests/models/test_modes.py tests/objectives tests/scoring tests/training
 
-.PHONY: install demo test test-oldest check bench results-check clean
+DOCS := docs/_build/html
+
+.PHONY: install demo test test-oldest check docs bench results-check clean
 
 install: .venv/.installed
 
@@ -45,6 +47,14 @@ check: .venv/.installed
 	$(BIN)/python -m tests.support.documented_code build/documented
 	$(BIN)/pyright
 
+docs: .venv/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs $(DOCS)
+	@echo "$(DOCS)/index.html"
+
+.venv/.docs: .venv/.package
+	$(call packages,.venv,--group docs)
+	touch $@
+
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks $(BENCH)
 
@@ -52,4 +62,4 @@ results-check: .venv/.installed
 	$(BIN)/python -m benchmarks.check $(RESULTS)
 
 clean:
-	rm -rf .venv .venv-oldest runs dist build
+	rm -rf .venv .venv-oldest runs dist build docs/_build docs/generated

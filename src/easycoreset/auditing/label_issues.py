@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 Flags = npt.NDArray[np.bool_]
 
-LIKELY = 0.4  # probability from which on a label is called wrong: of those that are called most are wrong
+LIKELY = 0.35  # probability from which on a label is called wrong: of those that are called most are wrong
 MIN_SKILL = 0.25  # of a judge: 0 for one that always names the largest class, 1 for one that is always right
 MIN_SCALE = 0.5  # of the judge's log-probabilities; one that has memorised claims far more than is true
 
@@ -38,7 +38,7 @@ class LabelIssues:
 
 
 def find_label_issues(p: Floats, labels: Ints, noise: LabelNoise | UniformNoise | None = None) -> LabelIssues:
-    """Call labels wrong that are so with a probability of 0.4 or more; never one that the judge predicts too.
+    """Call labels wrong that are so with a probability of 0.35 or more; never one that the judge predicts too.
 
     The expected share of wrong ones among those that are called is the mean of their `suspicion`, some 0.7. Nothing is
     called in a class that the judge does not predict better than chance, nor by a judge that believes itself far too

@@ -190,7 +190,7 @@ def _describe_judge(judge: Mapping[str, Any]) -> list[str]:
     sentences = [
         f"The labels were judged by {JUDGES[judge['kind']].format(**facts)}. It predicts "
         f"{format_percent(judge['accuracy'])} of the training pictures as they are labelled. A label is called wrong "
-        "where, after the judge's probabilities are calibrated, it is wrong with a probability of 40% or more; never "
+        "where, after the judge's probabilities are calibrated, it is wrong with a probability of 35% or more; never "
         "where the judge predicts it too."
     ]
     if judge["kind"] == "epochs":

@@ -113,7 +113,7 @@ KINDS = {
         of_machine=("batch_size",),
         formerly={"attack_precision": "fp32"},
     ),
-    "audit": Kind("easycoreset.auditing:audit", AuditOptions, takes={"scores": ("", "scores.parquet")}, version=3),
+    "audit": Kind("easycoreset.auditing:audit", AuditOptions, takes={"scores": ("", "scores.parquet")}, version=4),
 }
 
 
