@@ -27,6 +27,8 @@ autodoc_preserve_defaults = True
 napoleon_use_rtype = False
 suppress_warnings = ["misc.highlighting_failure"]
 nitpicky = False
+smartquotes = False
+default_role = "code"  # of docstrings, whose single backticks are code
 
 html_theme = "furo"
 html_title = "easycoreset"

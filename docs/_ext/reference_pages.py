@@ -15,7 +15,7 @@ from easycoreset.conversion import option_types
 from easycoreset.corruptions import CORRUPTIONS
 from easycoreset.dynamic import DYNAMIC_METHODS
 from easycoreset.hardness import HARDNESS
-from easycoreset.members import Table, describe_members
+from easycoreset.members import Table, describe_members, find_member
 from easycoreset.objectives import OBJECTIVES
 from easycoreset.options import OPTIONS
 from easycoreset.options.fields import describe_fields
@@ -23,6 +23,7 @@ from easycoreset.selection import SELECTORS
 from easycoreset.workflow.recipes import describe_recipes, recipe_text
 
 ROOT = Path(__file__).parents[2]
+REQUIRED = "required"
 TABLES: dict[str, tuple[str, str, Table]] = {
     "methods": ("Coreset methods", "method", SELECTORS),
     "dynamic-methods": ("Methods that choose while they train", "dynamic method", DYNAMIC_METHODS),
@@ -62,26 +63,27 @@ def _command(name: str) -> str:
     """A command's page: its options as `--help` shows them."""
     options = OPTIONS[name]
     hints, meanings = option_types(options), describe_fields(options)
-    rows: list[list[str]] = []
-    for item in dataclasses.fields(options):
-        flag = f"--{item.name.replace('_', '-')}"
-        shown = _default(item)
-        rows.append([f"`{flag}`", f"`{_type_name(hints[item.name])}`", shown, meanings[item.name]])
-    summary = inspect.getdoc(getattr(commands, name)) or ""
+    entries: list[str] = []
+    for item in sorted(dataclasses.fields(options), key=lambda item: _default(item) != REQUIRED):
+        flag, default = f"--{item.name.replace('_', '-')}", _default(item)
+        facts = ", ".join(part for part in (f"*{_type_name(hints[item.name])}*", default) if part)
+        entries.append(f"`{flag}` {facts}\n: {_one_line(meanings[item.name])}\n")
+    summary = (inspect.getdoc(getattr(commands, name)) or "").split("Args:")[0].strip()
     python = f"In Python: {{py:func}}`easycoreset.{name}`, with the same names and `_` for `-`."
-    heading = f"# easycoreset {name}\n\n{summary.split('Args:')[0].strip()}\n\n{python}\n"
-    return f"{heading}\n{_table(['option', 'value', 'default', 'meaning'], rows)}"
+    text = "\n".join(entries)
+    return f"# easycoreset {name}\n\n{_escape(summary)}\n\n{python}\n\n## Options\n\n{text}"
 
 
 def _default(item: "dataclasses.Field[Any]") -> str:
     if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-        return "required"
+        return REQUIRED
     shown = show_default(item.default)
-    return f"`{shown}`" if shown else ""
+    return f"default `{shown}`" if shown else ""
 
 
 def _type_name(hint: Any) -> str:
     text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", str(hint).removeprefix("<class '").removesuffix("'>"))
+    text = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(", ", " or "), text)
     return text.replace("|", "or").replace("NoneType", "None")
 
 
@@ -90,7 +92,7 @@ def _command_index() -> str:
         [f"[{name}]({name}.md)", (inspect.getdoc(getattr(commands, name)) or "").split("\n")[0]] for name in OPTIONS
     ]
     entries = "\n".join(OPTIONS)
-    common = "Every command also takes `--config FILE.yaml`, `--json`, `--quiet`, `--debug`; `--list` where it names members."
+    common = "Every command also takes `--config FILE.yaml`, `--json`, `--quiet` and `--debug`, many `--list`."
     toctree = f"```{{toctree}}\n:hidden:\n\n{entries}\n```"
     return f"# Commands\n\n{common}\n\n{_table(['command', 'does'], rows)}\n{toctree}\n"
 
@@ -99,11 +101,18 @@ def _members(name: str) -> str:
     """A table of members: what each is, its options, and what it needs and costs."""
     title, kind, table = TABLES[name]
     records = describe_members(kind, table)
-    names = [key for key in ("options", "needs", "cost") if any(record.get(key) for record in records)]
-    rows = [
-        [f"`{record['name']}`", str(record["is"]), *(f"{record.get(key) or ''}" for key in names)] for record in records
-    ]
-    return f"# {title}\n\n{INTRODUCTIONS[name]}\n\n{_table(['name', 'is', *names], rows)}"
+    rows: list[list[str]] = []
+    for record in records:
+        facts = [f"{key}: {_escape(str(record[key]))}" for key in ("options", "needs", "cost") if record.get(key)]
+        definition = _definition(kind, str(record["name"]), table)
+        rows.append([f"`{record['name']}`", "<br>".join([_escape(definition or str(record["is"])), *facts])])
+    return f"# {title}\n\n{INTRODUCTIONS[name]}\n\n{_table(['name', 'is'], rows)}"
+
+
+def _definition(kind: str, name: str, table: Table) -> str:
+    """A member's docstring up to its options: definition, paper, direction and departures."""
+    text = inspect.getdoc(find_member(kind, name, table)) or ""
+    return _one_line(re.split(r"^(?:Args|Attributes|Returns|Raises):|^>>>", text, flags=re.MULTILINE)[0])
 
 
 def _recipes() -> str:
@@ -137,10 +146,26 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return _one_line(text).replace("|", "\\|")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is, but for its code."""
+    return re.sub(r"([*_<\[])(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\\1", text)
+
+
+def _as_code(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Spellings such as file:PATH, which reStructuredText would take for addresses, become code."""
+    lines[:] = [re.sub(r"(?<!`)\bfile:PATH\b", "``file:PATH``", line) for line in lines]
 
 
 def setup(app: Any) -> Mapping[str, Any]:
     """Write the pages when a build begins."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", _as_code)
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir) / "generated"))
     return {"version": "1", "parallel_read_safe": True}
