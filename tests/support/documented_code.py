@@ -1,37 +1,26 @@
-"""Writes the Python of README and of the example notebooks into modules, which the type checker reads.
+"""Writes the Python of README, of the manual and of the example notebooks into modules, which the type checker reads.
 
 python -m tests.support.documented_code FOLDER
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-FOREIGN = """
-from typing import Any
+from tests.support.documentation import ROOT, blocks, pages
 
-import datasets
-from torch.utils.data import DataLoader
-
-
-def theirs() -> Any: ...
-
-
-OUT = "exported"
-epochs = 3
-criterion, dataset, labels, optimizer, rows = theirs(), theirs(), theirs(), theirs(), theirs()
-"""  # what the snippets of README take for granted
-
+UNTYPED = "# pyright: reportAttributeAccessIssue=false"  # scikit-learn's data sets
 SHOWN = "# pyright: reportUnusedExpression=false"  # the last line of a cell is what it shows
 
 
 def main(folder: Path) -> None:
-    """Write a module for README, and one for each notebook."""
+    """Write a module for each page with Python, and for each notebook."""
     folder.mkdir(parents=True, exist_ok=True)
-    snippets = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    (folder / "readme.py").write_text("\n".join([FOREIGN, *snippets]))
+    for old in folder.glob("*.py"):
+        old.unlink()
+    for page in pages():
+        if code := [block.text for block in blocks(page) if block.language == "python"]:
+            (folder / f"{page.stem.replace('-', '_').lower()}.py").write_text("\n\n".join([UNTYPED, *code]))
     for file in sorted((ROOT / "examples").glob("*.ipynb")):
         cells = json.loads(file.read_text())["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
