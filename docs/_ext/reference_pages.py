@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 REQUIRED = "required"
 TABLES: dict[str, tuple[str, str, Table]] = {
     "methods": ("Coreset methods", "method", SELECTORS),
-    "dynamic-methods": ("Methods that choose while they train", "dynamic method", DYNAMIC_METHODS),
+    "dynamic-methods": ("Dynamic methods", "dynamic method", DYNAMIC_METHODS),
     "hardness": ("Hardness measures", "hardness", HARDNESS),
     "objectives": ("Training objectives", "objective", OBJECTIVES),
     "attacks": ("Attacks", "attack", ATTACKS),
