@@ -2,7 +2,8 @@
 
 `python -m benchmarks.label_issues DATA KIND RESULT.json [SAMPLES [EPOCHS]]`: DATA as `--data` spells it. 10% of the
 labels become another class: KIND `random`, uniformly; `confused`, the class that judges of the right labels confuse it
-with most. The judges are thin ResNets of three folds.
+with most. The judges are thin ResNets of three folds. Cleanlab is also run on its own: `CleanLearning` with its default
+classifier, logistic regression, on the pixels.
 """
 
 import json
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cleanlab.classification import CleanLearning
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 
@@ -24,6 +27,7 @@ from easycoreset.data import data_name
 SHARE = 0.1
 FOLDS = 3
 BATCH = 500
+MAX_ITERATIONS = 100  # of logistic regression: scikit-learn's default
 RESAMPLES = 1000
 QUALITIES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
 TOLD = ("noise", "called", "label_noise_at_as_many", "average_precision", "average_precision_gain_over")
@@ -67,6 +71,13 @@ def found(wrong: np.ndarray, called: np.ndarray) -> dict:
     return {"called": int(called.sum()), "precision": hits / max(called.sum(), 1), "recall": hits / int(wrong.sum())}
 
 
+def cleanlab_alone(x: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which labels cleanlab calls wrong by models of its own, and how likely each is wrong, in its order."""
+    pixels = x.reshape(len(x), -1).astype(np.float32) / 255
+    judged = CleanLearning(LogisticRegression(max_iter=MAX_ITERATIONS), seed=0).find_label_issues(pixels, given)
+    return judged["is_label_issue"].to_numpy(), -judged["label_quality"].to_numpy()
+
+
 def gains(wrong: np.ndarray, ours: np.ndarray, others: dict[str, np.ndarray]) -> dict[str, dict]:
     """Average precision beyond that of each other score, with a 95% interval of resampled samples."""
     rng = np.random.default_rng(2)
@@ -97,9 +108,12 @@ def main() -> None:
     q, likely = issues.suspicion, issues.likely
     ours = {**found(wrong, likely), "expected_precision": float(q[likely].mean()) if likely.any() else None}
     cleanlab = {name: found(wrong, find_label_issues(given, p, filter_by=name)) for name in FILTERS}
+    alone, alone_quality = cleanlab_alone(x, given)
+    cleanlab["alone"] = found(wrong, alone)
     places = np.argsort(np.argsort(-q, kind="stable"))
     as_many = {name: found(wrong, places < value["called"]) for name, value in cleanlab.items()}
     qualities = {f"cleanlab {name}": -get_label_quality_scores(given, p, method=name) for name in QUALITIES}
+    qualities["cleanlab alone"] = alone_quality
     record = {
         **describe(),
         "command": f"python -m benchmarks.label_issues {data_name(data)}:DIR {kind} {result} {samples} {epochs}",
