@@ -35,6 +35,7 @@ html_title = "easycoreset"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_search_summary = False  # a page from a file cannot read the others
 html_show_sourcelink = False
 copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True

@@ -11,6 +11,7 @@ import easycoreset
 from easycoreset.attacks import ATTACKS, MARGINS
 from easycoreset.cli import commands
 from easycoreset.cli.flags import show_default
+from easycoreset.cli.places import PLACES
 from easycoreset.conversion import option_types
 from easycoreset.corruptions import CORRUPTIONS
 from easycoreset.dynamic import DYNAMIC_METHODS
@@ -50,7 +51,7 @@ def write_pages(folder: Path) -> None:
     pages |= {f"{name}.md": _members(name) for name in TABLES}
     pages["recipes.md"] = _recipes()
     pages["python.md"] = _python()
-    pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text()
+    pages["changelog.md"] = ":nosearch:\n\n" + (ROOT / "CHANGELOG.md").read_text()
     pages["commands/index.md"] = _command_index()
     for name, text in pages.items():
         file = folder / name
@@ -66,6 +67,7 @@ def _command(name: str) -> str:
     entries: list[str] = []
     for item in sorted(dataclasses.fields(options), key=lambda item: _default(item) != REQUIRED):
         flag, default = f"--{item.name.replace('_', '-')}", _default(item)
+        default = f"default `runs/{PLACES[name]}DATA`" if item.name == "out" and name in PLACES else default
         facts = ", ".join(part for part in (f"*{_type_name(hints[item.name])}*", default) if part)
         entries.append(f"`{flag}` {facts}\n: {_one_line(meanings[item.name])}\n")
     summary = (inspect.getdoc(getattr(commands, name)) or "").split("Args:")[0].strip()
@@ -111,7 +113,10 @@ def _members(name: str) -> str:
 
 def _definition(kind: str, name: str, table: Table) -> str:
     """A member's docstring up to its options: definition, paper, direction and departures."""
-    text = inspect.getdoc(find_member(kind, name, table)) or ""
+    member = find_member(kind, name, table)
+    if not inspect.isclass(member) and not inspect.isfunction(member):
+        return ""  # an object of a common class
+    text = inspect.getdoc(member) or ""
     return _one_line(re.split(r"^(?:Args|Attributes|Returns|Raises):|^>>>", text, flags=re.MULTILINE)[0])
 
 

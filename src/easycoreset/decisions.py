@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from easycoreset.errors import UsageError, require
+from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.files import read_json
 from easycoreset.schemas import check_record
 
@@ -60,10 +60,14 @@ def read_decisions(path: Path) -> list[Decision]:
     check_record(content, SCHEMA, f"decisions: {path}")
     if content["version"] != VERSION:
         raise UsageError(f"decisions: {path} is of version {content['version']}; this easycoreset reads {VERSION}")
-    decisions = [
-        Decision(**{name: line[name] for name in Decision.__annotations__ if name in line})
-        for line in content["decisions"]
-    ]
+    known = Decision.__annotations__
+    for number, line in enumerate(content["decisions"]):
+        where = f"decisions: {path}: decisions[{number}]"
+        if unknown := next((name for name in line if name not in known), None):
+            raise UsageError(f"{where} has the unknown key {quote(unknown)}: {suggest_name(unknown, known)}")
+        if not line.get("leave_out") and "right_label" not in line:
+            raise UsageError(f'{where} decides nothing: give "leave_out": true or "right_label"')
+    decisions = [Decision(**line) for line in content["decisions"]]
     seen = set[tuple[str, str]]()
     for decision in decisions:
         key = (decision.part, decision.sample_id)

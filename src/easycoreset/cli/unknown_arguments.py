@@ -29,6 +29,7 @@ def describe_unknown(tokens: Sequence[str]) -> str:
         return ""
     flags = {name: argument for argument in arguments for name in argument.names}
     given_flags = [token.partition("=")[0] for token in tokens if token.startswith("--")]
+    given_flags = [token for token in given_flags if command != "compare" or "." not in token]  # --STEP.OPTION
     unknown = [token for token in given_flags if token not in (*flags, "--json", "--quiet", "--debug", "--config")]
     messages = [f"{token} is unknown{_nearest(token, list(flags))}" for token in unknown]
     position = list(tokens).index(command) + 1

@@ -40,9 +40,10 @@ class HardnessCallback(Callback):
             return
         modules = dict(pl_module.named_modules())
         if self.network not in modules:
+            names = [name for name in modules if name]
             raise UsageError(
-                f"network {quote(self.network)} is not a module of {type(pl_module).__name__}: "
-                f"{suggest_name(self.network, modules)}"
+                f"network {quote(self.network)} is not a module of {type(pl_module).__name__} (left out, it is that): "
+                f"{suggest_name(self.network, names)}"
             )
         if not isinstance(batch, tuple | list) or len(batch) < 3:
             raise UsageError("a training batch must be (x, y, ..., index): use easycoreset.with_index on the data set")

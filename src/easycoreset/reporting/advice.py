@@ -172,7 +172,7 @@ def _compare_alternatives(best: Contrast, contrasts: Sequence[Contrast], family_
 def _why_no_claim(contrast: Contrast, family_size: int) -> str:
     """Why a gain is not claimed."""
     if contrast.low <= 0 <= contrast.high:
-        return "that is no detectable difference"
+        return "that is inconclusive"
     if contrast.held_back:
         return "that supports no claim, because the primary contrast supports none"
     return (

@@ -195,10 +195,17 @@ def make_contrast_table(contrasts: Sequence[Contrast]) -> DataTable:
                 _three_digits(c.p_holm),
                 len(c.gains),
                 images,
-                c.verdict,
+                _verdict_cell(c),
             ]
         )
     return DataTable("gains in robust accuracy", columns, rows)
+
+
+def _verdict_cell(contrast: Contrast) -> str:
+    """The verdict; of an exploratory contrast that it is no claim, and why one is not measurable."""
+    if contrast.verdict in ("gain", "loss"):
+        return contrast.verdict if contrast.declared else f"{contrast.verdict} (exploratory)"
+    return f"{contrast.verdict}: {contrast.problem}" if contrast.problem else contrast.verdict
 
 
 def make_overview_table(contrasts: Sequence[Contrast]) -> DataTable | None:

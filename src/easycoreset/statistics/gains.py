@@ -83,8 +83,13 @@ def gain_at_matched_clean(row: Row, frontier: Mapping[int, Row]) -> Gains:
         clean_difference = method_row.clean - ((1 - weight) * low.clean + weight * high.clean)
         gains = robust_difference - slope * clean_difference
         return Gains(seeds, gains, tuple(seed for seed in off_frontier if seed in seeds))
-    accuracies = f"{100 * row.clean.mean():.1f}%, random's frontier from {100 * ends[0]:.1f} to {100 * ends[1]:.1f}%"
-    raise NotMeasurableError(f"the mean clean accuracy lies off random's frontier ({accuracies})")
+    mean = float(row.clean.mean())
+    accuracies = f"{100 * mean:.1f}%, random's frontier from {100 * ends[0]:.1f} to {100 * ends[1]:.1f}%"
+    needed = "smaller" if mean < ends[0] else "larger"
+    raise NotMeasurableError(
+        f"the mean clean accuracy lies off random's frontier ({accuracies}, of budgets {sorted(frontier)}): declare "
+        f"{needed} budgets in a new folder"
+    )
 
 
 def difference(first: Gains, second: Gains) -> Gains:

@@ -115,10 +115,13 @@ class Scores:
             UsageError: there is no such column.
         """
         if name not in self.columns:
-            raise UsageError(
-                f"the scores have no column {quote(name)}: {suggest_name(name, self.columns)} "
-                f"(`easycoreset score --hardness {name}` computes it, if `score --list` lists it)"
+            recorded = next((column for column in self.columns if column.endswith("_online")), None)
+            hint = (
+                f"`easycoreset score --hardness {name}` computes it, if `score --list` lists it"
+                if recorded is None
+                else f"these were recorded in training: easiest:by={recorded} ranks by one of them"
             )
+            raise UsageError(f"the scores have no column {quote(name)}: {suggest_name(name, self.columns)} ({hint})")
         return self.columns[name]
 
     def take_rows(self, rows: Ints) -> "Scores":

@@ -230,8 +230,8 @@ def _warn_of_late_declarations(record: dict[str, Any], declared: DeclaredContras
     late_contrasts = [contrast for contrast, _ in plans.later if contrast in declared.contrasts]
     if late_contrasts:
         log.warning(
-            "%d contrasts are exploratory: they were declared after cells that they use were evaluated, or after the "
-            "first start",
+            "contrasts that are exploratory, since cells that they use were evaluated before, or since they came after "
+            "the first start: %d",
             len(late_contrasts),
         )
     is_first_primary = (
