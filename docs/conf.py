@@ -14,6 +14,7 @@ version = release = installed_version("easycoreset")
 extensions = [
     "myst_parser",
     "reference_pages",
+    "result_figures",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",

@@ -177,6 +177,10 @@ def _verdict(results: pa.Table, contrasts: Sequence[Contrast], groups: Sequence[
         intro += f" Fewer than {ENOUGH_SEEDS} seeds: a first look, not a finding."
     if not declared:
         intro += " No contrast was declared before the run."
+    in_verdict = {contrast.method for contrast in contrasts if contrast.declared}
+    late = dict.fromkeys(c.method for c in contrasts if c.note and c.method not in in_verdict)
+    if declared and late:
+        intro += f" Added later, and no part of this verdict: {', '.join(late)} (see Every contrast)."
     paragraphs = [*([advice] if advice else []), intro]
     return Section("Verdict", paragraphs, bullets=declared, tables=[summarise_groups(groups)], brief=True)
 
