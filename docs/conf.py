@@ -15,6 +15,7 @@ extensions = [
     "myst_parser",
     "reference_pages",
     "result_figures",
+    "digit_pictures",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
