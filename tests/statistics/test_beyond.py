@@ -1,10 +1,8 @@
 """Rows on corrupted images and by certified radius: each image's share of passes, paired over seeds and images."""
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from easycoreset import UsageError
 from easycoreset.statistics import Outcomes
 from easycoreset.statistics.beyond import BeyondTheBall, Measure, read_certified, read_corrupted
 from easycoreset.statistics.settings import Setting
@@ -105,8 +103,11 @@ def test_a_row_holds_every_seed_and_the_same_images_as_they_are():
     assert results.row(Setting("d", "m", "standard", 0.5), ("easycore", 10), Measure("mean", "x")) is None
 
 
-def test_seeds_on_other_images_are_refused():
-    results = grid({0: [4, 1], 1: [1, 5]})
-    with pytest.raises(UsageError, match="different images"):
-        results.row(Setting("d", "m", "standard", 0.5), ("easycore", 10), results.measures()[0])
-    assert np.isfinite(results.measures()[0].level)
+@pytest.mark.parametrize(
+    ("images", "seeds"), [({0: [4, 1], 1: [1, 5], 2: [5, 1]}, (1, 2)), ({0: [4, 1], 1: [1, 5, 6]}, (1,))]
+)
+def test_seeds_on_other_images_are_left_out(images, seeds):
+    """The most common images count; of two that are as common the larger number."""
+    results = grid(images)
+    row = results.row(Setting("d", "m", "standard", 0.5), ("easycore", 10), results.measures()[0])
+    assert row.seeds == seeds and row.images.tolist() == sorted(images[seeds[0]])

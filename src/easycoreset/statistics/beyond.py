@@ -1,5 +1,6 @@
 """A grid's rows beyond the ball: right or wrong on every image, corrupted or by the radius that is certified."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -55,16 +56,17 @@ class BeyondTheBall:
     def row(self, setting: Setting, key: tuple[str, int], measure: Measure) -> Row | None:
         """A row of the grid whose `robust` are the values of a measure; None where no cell of it has any.
 
-        Raises:
-            UsageError: its cells were evaluated on different images.
+        Where its cells were evaluated on different images, as while a grid grows, it has the seeds of the most common
+        ones, of two that are as common those of more images.
         """
         cells = {seed: names[0] for seed, names in sorted(self.outcomes.grid.get(setting, {}).get(key, {}).items())}
         found = {seed: self._of_cell(cell)[measure] for seed, cell in cells.items() if measure in self._of_cell(cell)}
         if not found:
             return None
+        counts = Counter(images.tobytes() for _, images, _ in found.values())
+        common = max(counts, key=lambda images: (counts[images], len(images)))
+        found = {seed: entry for seed, entry in found.items() if entry[1].tobytes() == common}
         images = next(iter(found.values()))[1]
-        if any(not np.array_equal(images, others) for _, others, _ in found.values()):
-            raise UsageError(f"results: the cells of {key[0]} were evaluated on different images")
         per_seed = [self._ordinary(evaluation, images) for evaluation, _, _ in found.values()]
         values = np.stack([values for _, _, values in found.values()])
         return Row(tuple(found), images, per_seed[0][0], np.stack([clean for _, clean in per_seed]), values)
