@@ -61,6 +61,7 @@ def load_attribute(kind: str, path: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's module may raise anything
         reason = shorten(str(error), 2 * MAX_MESSAGE)
+        reason += f"; write {module[:-3]}:{attribute}" if module.endswith(".py") else ""
         raise UsageError(f"{kind} {quote(path)} cannot be imported: {type(error).__name__}: {reason}") from None
 
 
@@ -122,7 +123,8 @@ def _with_options(kind: str, name: str, member: Any, options: Mapping[str, Any])
     known = [field.name for field in dataclasses.fields(member)] if is_instance else accepted_keywords(member)
     for key in options:
         if key not in known:
-            raise UsageError(f"{kind} {quote(name)} takes no option {quote(key)}")
+            rule = "options are keyword-only arguments, or the fields of a frozen dataclass"
+            raise UsageError(f"{kind} {quote(name)} takes no option {quote(key)}: {rule}")
     if not options:
         return member
     return (
