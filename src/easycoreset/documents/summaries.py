@@ -184,9 +184,8 @@ def describe_drift(names: Sequence[str], before: Sequence[int], kept: Sequence[i
     shown = ends if len(ends) <= DRIFT_NAMED else [*ends[: DRIFT_NAMED // 2], *ends[-(DRIFT_NAMED // 2) :]]
     text = ", ".join(f"{format_percent(round(far[name], 2))} of {name}" for name in shown)
     more = f" and {len(ends) - len(shown)} more classes" if len(ends) > len(shown) else ""
-    return [
-        f"The shares of the classes drift: kept are {text}{more}; per_class (--per-class) keeps them, where the method has it."
-    ]
+    hint = "per_class (--per-class) keeps them, where the method has it"
+    return [f"The shares of the classes drift: kept are {text}{more}; {hint}."]
 
 
 def count_classes(names: Sequence[str], before: Sequence[int], kept: Sequence[int]) -> DataTable:
