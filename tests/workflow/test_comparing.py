@@ -231,7 +231,7 @@ def test_bad_lists(tmp_path, cli, name, content, match):
         ({"--seeds": "9999", "--fractions": "0.2,0.3", "--updates": "3,4"}, "100000.*$"),
         ({"--data": "digit"}, "'digit'.*'digits'"),
         ({"--controls": "half"}, "controls.*full, random:per_class=true.*'half'"),
-        ({"--strong": "apgd@0"}, "strong.*ATTACK@IMAGES.*'apgd@0'"),
+        ({"--strong": "apgd@0"}, "strong.*NAME@IMAGES.*'apgd@0'"),
         ({"--strong": "apdg@5"}, "'apdg'.*'apgd'"),
         ({"--declare": "easycore vs easycore"}, "'easycore vs easycore'"),
         ({"--declare": "easiest:aign vs easycore"}, "'easiest:aign vs easycore'.*'easiest"),
