@@ -12,7 +12,7 @@ from easycoreset.options import OPTIONS, field_names
 RUN = ("bash", "python")
 GENERAL = {"config", "json", "quiet", "debug", "list", "help", "show-recipe"}
 OTHERS = {"demo": {"out", "workers", "overwrite"}, "doctor": set()}
-QUICK = {"README.md", "published-scores.md", "dynamic-methods.md", "own-loop.md"}
+QUICK = {"README.md", "published-scores.md"}
 IN_ORDER = [
     pytest.param(page, id=page.name, marks=[] if page.name in QUICK else [pytest.mark.slow])
     for page in pages()
