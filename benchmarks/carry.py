@@ -19,6 +19,7 @@ from easycoreset.records import read_record
 from easycoreset.workflow.steps import KINDS
 
 CARRIED = ("run.json", "evaluation.json", "history.jsonl", "predictions.parquet", STEP_RECORD)
+CARRIED += ("corruptions.parquet", "certificates.parquet")
 LONGEST = 2**20  # bytes of a carried file
 
 
