@@ -64,7 +64,7 @@ def test_a_radius_is_certified_where_it_is_at_least_as_large():
     assert values[Measure("radius", "b", 0.3)].tolist() == [1, 0, 0]
 
 
-def grid(images_of):
+def grid(images_of, radii=(0.2,)):
     """Two seeds of one method; `images_of` is seed -> the images of its evaluation beyond the ball."""
     common = {"data": "d", "model": "m", "method": "easycore", "fraction": 0.5, "objective": "standard", "variant": ""}
     common |= {"scoring": "", "updates": 10, "epochs": None, "main": 0.1, "eps": 0.1, "attack": "pgd", "strong": False}
@@ -87,7 +87,7 @@ def grid(images_of):
         )
         for seed, images in images_of.items()
     }
-    summary = [{"certificate": "a", "certified": [{"radius": 0.2}]}]
+    summary = [{"certificate": "a", "certified": [{"radius": radius} for radius in radii]}]
     evaluations = {f"c{seed}": [{"key": f"b{seed}", "certificates": summary}] for seed in images_of}
     outcomes = Outcomes(pa.Table.from_pylist(rows), predicted.__getitem__)
     return BeyondTheBall(outcomes, evaluations, lambda key, name: tables[key])
@@ -111,3 +111,10 @@ def test_seeds_on_other_images_are_left_out(images, seeds):
     results = grid(images)
     row = results.row(Setting("d", "m", "standard", 0.5), ("easycore", 10), results.measures()[0])
     assert row.seeds == seeds and row.images.tolist() == sorted(images[seeds[0]])
+
+
+def test_clean_is_of_the_smoothed_model_where_it_was_measured():
+    """Every image is certified at radius 0; image 4 is wrong without noise."""
+    results = grid({0: [4, 1], 1: [1, 4]}, radii=(0.0, 0.2))
+    row = results.row(Setting("d", "m", "standard", 0.5), ("easycore", 10), Measure("radius", "a", 0.2))
+    assert row.clean.tolist() == [[True, True]] * 2 and row.robust.tolist() == [[0, 0], [1, 1]]

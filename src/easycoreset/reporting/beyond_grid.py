@@ -47,7 +47,9 @@ def describe_beyond(folder: Path, outcomes: Outcomes, cells: Sequence[dict[str, 
         key = next(line["key"] for lines in evaluations.values() for line in lines if "corruptions" in line)
         sections += show_corruptions(step_folder(folder, "evaluate", key) / "corruptions.parquet")
     if certified := by_kind["radius"]:
-        caption = "certified accuracy in %, mean and standard deviation over seeds; abstentions are wrong"
+        caption = (
+            "certified accuracy in %, mean and standard deviation over seeds; abstentions are wrong; clean is radius 0"
+        )
         figures = list(_draw(results, certified, "l2 radius", "certified accuracy, %"))
         sections.append(
             Section("Certified radii", [NOTE], figures=figures, tables=[_table(results, certified, caption)])

@@ -56,6 +56,7 @@ class BeyondTheBall:
     def row(self, setting: Setting, key: tuple[str, int], measure: Measure) -> Row | None:
         """A row of the grid whose `robust` are the values of a measure; None where no cell of it has any.
 
+        Its `clean` is of the images as they are; of a certificate that of the smoothed model, which is what is used.
         Where its cells were evaluated on different images, as while a grid grows, it has the seeds of the most common
         ones, of two that are as common those of more images.
         """
@@ -68,8 +69,12 @@ class BeyondTheBall:
         found = {seed: entry for seed, entry in found.items() if entry[1].tobytes() == common}
         images = next(iter(found.values()))[1]
         per_seed = [self._ordinary(evaluation, images) for evaluation, _, _ in found.values()]
+        clean = np.stack([right for _, right in per_seed])
+        smoothed = measure._replace(level=0.0)
+        if measure.kind == "radius" and smoothed in self._of_cell(cells[next(iter(found))]):
+            clean = np.stack([self._of_cell(cells[seed])[smoothed][2] > 0 for seed in found])
         values = np.stack([values for _, _, values in found.values()])
-        return Row(tuple(found), images, per_seed[0][0], np.stack([clean for _, clean in per_seed]), values)
+        return Row(tuple(found), images, per_seed[0][0], clean, values)
 
     def _of_cell(self, cell: str) -> dict[Measure, tuple[str, npt.NDArray[np.int64], Floats]]:
         """Measure -> (evaluation, images [N], values [N])."""
