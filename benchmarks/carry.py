@@ -18,8 +18,10 @@ from easycoreset.plan_folders import PLAN_RECORD, RESULTS, STEP_RECORD, STEPS_FO
 from easycoreset.records import read_record
 from easycoreset.workflow.steps import KINDS
 
-CARRIED = ("run.json", "evaluation.json", "history.jsonl", "predictions.parquet", STEP_RECORD)
-CARRIED += ("corruptions.parquet", "certificates.parquet")
+CARRIED = (
+    *("run.json", "evaluation.json", "history.jsonl", STEP_RECORD),
+    *("predictions.parquet", "corruptions.parquet", "certificates.parquet"),
+)
 LONGEST = 2**20  # bytes of a carried file
 
 

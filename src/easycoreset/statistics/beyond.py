@@ -14,7 +14,6 @@ from easycoreset.statistics.outcomes import Outcomes, Row
 from easycoreset.statistics.settings import Setting
 
 Floats = npt.NDArray[np.float64]
-MEANS = ("mean_of_eight", "cifar10-c", "cifar100-c")
 
 
 class Measure(NamedTuple):
@@ -47,6 +46,7 @@ class BeyondTheBall:
     outcomes: Outcomes
     evaluations: Mapping[str, Sequence[Mapping[str, Any]]]
     load: Callable[[str, str], pa.Table]
+    _rows: dict[tuple[Setting, tuple[str, int], Measure], Row | None] = field(default_factory=dict)
     _cells: dict[str, dict[Measure, tuple[str, npt.NDArray[np.int64], Floats]]] = field(default_factory=dict)
 
     def measures(self) -> list[Measure]:
@@ -60,6 +60,12 @@ class BeyondTheBall:
         Where its cells were evaluated on different images, as while a grid grows, it has the seeds of the most common
         ones, of two that are as common those of more images.
         """
+        place = (setting, key, measure)
+        if place not in self._rows:
+            self._rows[place] = self._read_row(setting, key, measure)
+        return self._rows[place]
+
+    def _read_row(self, setting: Setting, key: tuple[str, int], measure: Measure) -> Row | None:
         cells = {seed: names[0] for seed, names in sorted(self.outcomes.grid.get(setting, {}).get(key, {}).items())}
         found = {seed: self._of_cell(cell)[measure] for seed, cell in cells.items() if measure in self._of_cell(cell)}
         if not found:
@@ -110,9 +116,8 @@ def read_corrupted(table: pa.Table, summary: Mapping[str, Any]) -> tuple[npt.NDA
         passes = np.bincount(position[rows], minlength=len(images))
         return np.bincount(position[rows], right[rows], len(images)) / passes
 
-    values: Values = {
-        Measure("mean", name): share_right(np.isin(names, summary[name]["of"])) for name in MEANS if name in summary
-    }
+    means = {name: value["of"] for name, value in summary.items() if isinstance(value, Mapping) and "of" in value}
+    values: Values = {Measure("mean", name): share_right(np.isin(names, of)) for name, of in means.items()}
     for kind in summary["kinds"]:
         values[Measure("corruption", kind["corruption"])] = share_right(names == kind["corruption"])
     for level in map(int, summary["severities"]):
