@@ -18,6 +18,7 @@ from pathlib import Path
 
 # the end of messages about an unknown member
 USER_MODULE_HINT = " (from your code: package.module:name, or module:name if module.py is in this folder)"
+THIS_PACKAGE = Path(__file__).parent.resolve()
 SPEC_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(:.*)?")
 
 
@@ -45,11 +46,19 @@ def _installed_folders() -> set[Path]:
     return {Path(folder).resolve() for folder in (*site.getsitepackages(), *sysconfig.get_paths().values())}
 
 
+@functools.cache
+def _package_folders() -> set[Path]:
+    """Folders below which everything is installed."""
+    paths = sysconfig.get_paths()
+    folders = (*site.getsitepackages(), *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+    return {Path(folder).resolve() for folder in folders}
+
+
 def code_digest(specs: Iterable[str]) -> str:
     """Hash the user's code: the modules of the members `specs` and the user's modules that they import.
 
-    The hash is empty if no member is in a user's module. Imports by a computed name and files other than Python are
-    not included.
+    The hash is empty if no member is in a user's module. Imports by a computed name, installed packages and files other
+    than Python are not included.
     """
     pending = sorted({spec.partition(":")[0] for spec in specs if is_user_spec(spec)})
     if not pending:
@@ -78,13 +87,14 @@ def _root_of(module: str) -> Path | None:
 
 
 def _is_users_module(module: str, file: Path, roots: set[Path], packages: set[str]) -> bool:
-    return module.partition(".")[0] in packages or any(root in file.parents for root in roots)
+    is_installed = any(folder in file.parents for folder in (*_package_folders(), THIS_PACKAGE))  # also .venv in a root
+    return module.partition(".")[0] in packages or (any(root in file.parents for root in roots) and not is_installed)
 
 
 def _file_of(module: str) -> Path | None:
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, AttributeError, ValueError):  # the parent package fails to import, or is not a package
+    except Exception:  # the parent package is imported, which may fail in any way, or is not a package
         return None
     if spec is None or spec.origin is None or not os.path.isfile(spec.origin) or not spec.origin.endswith(".py"):
         folder = next(iter(spec.submodule_search_locations or ()), None) if spec is not None else None

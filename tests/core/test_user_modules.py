@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from easycoreset import user_modules
 from easycoreset.data import open_source
 from easycoreset.errors import UsageError
 from easycoreset.user_modules import code_digest, is_user_spec
@@ -203,6 +204,29 @@ def test_the_digest_covers_every_module_that_is_imported(tmp_path, monkeypatch, 
         file.write_text(file.read_text() + "C = 3\n")
         assert code_digest(spec) != before
         before = code_digest(spec)
+
+
+def test_packages_that_are_installed_inside_of_the_project_are_not_its_code(tmp_path, monkeypatch):
+    number = abs(hash(str(tmp_path))) % 10**9
+    installed = tmp_path / ".venv" / "lib" / "site-packages"
+    (installed / f"large{number}").mkdir(parents=True)
+    (installed / f"large{number}" / "__init__.py").write_text(f"import large{number}.windows\n")
+    (installed / f"large{number}" / "windows.py").write_text("assert False\n")
+    (tmp_path / f"broken{number}.py").write_text("raise RuntimeError\n")
+    mine = tmp_path / f"mine{number}.py"
+    mine.write_text(f"import easycoreset.tables\nimport large{number}\nimport broken{number}.part\ndef make(): ...\n")
+    for folder in (installed, tmp_path):
+        monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr("site.getsitepackages", lambda: [str(installed)])
+    user_modules._package_folders.cache_clear()
+    try:
+        before = code_digest([f"mine{number}:make"])
+        (installed / f"large{number}" / "__init__.py").write_text("A = 2\n")
+        assert code_digest([f"mine{number}:make"]) == before
+        (tmp_path / f"broken{number}.py").write_text("raise ValueError\n")
+        assert code_digest([f"mine{number}:make"]) != before
+    finally:
+        user_modules._package_folders.cache_clear()
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from easycoreset.models.saved import save_model
 from easycoreset.options import CompareOptions, EvaluateOptions
 from easycoreset.proportions import wilson_interval
 from easycoreset.reporting import report
+from easycoreset.tables.holdout import hold_out
 from easycoreset.workflow.comparing import run_comparison
 from support.messages import named
 
@@ -172,6 +173,7 @@ def test_it_may_write_into_the_model_folder(trained, tmp_path):
         ({"limit": 0}, "^limit.* 0$"),
         ({"weights": "nowhere"}, "^weights.*'nowhere'"),
         ({"model": "thin-resnet"}, "^model.*'digits-cnn'.*'thin-resnet'"),
+        ({"split": "val"}, "^split.*--val-fraction.*val"),
     ],
 )
 def test_wrong_use(trained, tmp_path, options, match):
@@ -189,6 +191,25 @@ def test_data_of_another_shape_or_number_of_classes_is_refused(trained, tmp_path
     np.savez(tmp_path / "wide.npz", x=np.zeros((20, 9, 9), np.uint8), y=labels)
     with pytest.raises(UsageError, match=r"^data.*\(1, 8, 8\).*\(1, 9, 9\)"):
         evaluate(data=str(tmp_path / "wide.npz"), weights=trained, out=tmp_path / "e")
+
+
+def test_the_samples_that_training_held_out_can_be_evaluated(tmp_path, digits):
+    train(data="digits", updates=100, val_fraction=0.3, out=tmp_path / "run")
+    last = json.loads((tmp_path / "run" / "history.jsonl").read_text().splitlines()[-1])
+    common = {"data": "digits", "weights": tmp_path / "run", "split": "val", "attack": "fgsm", "eps": 0.1}
+    result = evaluate(**common, out=tmp_path / "all")
+    held_out = hold_out(digits.splits["train"].labels, 0.3)[1]
+    assert np.array_equal(result.clean.index, held_out)
+    assert 1 - result.clean.broken.mean() == pytest.approx(last["val_clean"])
+    few = evaluate(**common, limit=40, out=tmp_path / "few")
+    assert len(few.clean.index) == 40 and np.isin(few.clean.index, held_out).all()
+    summary = json.loads((tmp_path / "few" / "evaluation.json").read_text())["summary"]
+    assert summary["split"] == "val"
+    assert not [line for line in summary["checks"] if line["name"] == "trained_on" and not line["passed"]]
+    pixels, labels = digits.splits["train"].images.pixels.numpy(), digits.splits["train"].labels
+    np.savez(tmp_path / "other.npz", x=pixels[:-1], y=labels[:-1])
+    with pytest.raises(UsageError, match="^split.*val.*trained on"):
+        evaluate(**common | {"data": str(tmp_path / "other.npz")}, out=tmp_path / "other")
 
 
 class Wrapped(nn.Module):

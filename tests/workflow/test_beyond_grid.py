@@ -2,10 +2,12 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 from grids import SMALL, done, record, stamps
 
 from easycoreset import report
+from easycoreset.tables.holdout import hold_out
 
 BEYOND = ("--corruptions", "gaussian_noise,contrast@30", "--certify", "n=100:n0=20:sigma=0.5@10")
 LINE = [value if value != "random,easycore" else "random,middle:by=aign" for value in SMALL]
@@ -35,6 +37,17 @@ def test_they_are_added_to_a_finished_grid_and_train_nothing(tmp_path, cli, inli
     assert "Corrupted images" in text and "Certified radii" in text and "What the corruptions look like" in text
     again = cli("compare", *LINE, "--limit", 40, "--out", grid)  # what is left out is left in place
     assert again.code == 0 and stamps(grid) == after and "Certified radii" in report(out=grid).path.read_text()
+
+
+def test_a_grid_can_be_judged_on_held_out_samples_alone(tmp_path, cli, inline, digits):
+    line = [*LINE, "--val-fraction", 0.2, "--vary", "evaluate.split=val", "--corruptions", "contrast@30"]
+    ran = cli("compare", *line, "--out", tmp_path / "grid")
+    assert ran.code == 0, ran.err
+    held_out = set(hold_out(digits.splits["train"].labels, 0.2)[1].tolist())
+    tables = list((tmp_path / "grid" / "steps").glob("evaluate-*/predictions.parquet"))
+    assert len(tables) > 6 and all(set(pq.read_table(file)["index"].to_pylist()) <= held_out for file in tables)
+    ran = cli("compare", *LINE, "--vary", "evaluate.split=val", "--out", tmp_path / "other")
+    assert ran.code == 2 and "evaluate.split" in ran.err and "val_fraction" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,13 @@ from easycoreset.evaluation.checks import (
 )
 from easycoreset.evaluation.classes import summarise_classes
 from easycoreset.evaluation.corrupted import plan_corruptions
-from easycoreset.evaluation.inputs import check_class_names, check_normalisation, open_inputs, open_model
+from easycoreset.evaluation.inputs import (
+    check_class_names,
+    check_normalisation,
+    open_inputs,
+    open_model,
+    split_to_evaluate,
+)
 from easycoreset.evaluation.margins import plan_margins
 from easycoreset.evaluation.measurements import add_measurements
 from easycoreset.evaluation.outcomes import Outcome, clean_outcome, predict_logits
@@ -45,6 +51,7 @@ from easycoreset.parquet import read_provenance, read_table, with_provenance, wr
 from easycoreset.paths import sha256_of_file
 from easycoreset.process_group import preserve_rng
 from easycoreset.run_folders import RunFolder, open_run_folder
+from easycoreset.tables import Ints
 from easycoreset.training.model_checks import check_model, require_gradient
 from easycoreset.training.setup import set_threads, to_device, use_autocast
 
@@ -76,8 +83,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     _check_data(options, source, card)
     for attack in loaded:
         getattr(attack, "check_images", lambda shape: None)(card.shape)
-    split = source.splits[options.split]
-    rows = _draw_rows(split, options.limit, options.seed)
+    split, candidates = split_to_evaluate(options, source, card)
+    rows = _draw_rows(split, candidates, options.limit, options.seed)
     for spec in options.attack:
         check_saved_images(spec, split, rows, options)
     model, file = open_model(options, card)
@@ -158,12 +165,13 @@ def _check_data(options: EvaluateOptions, source: Source, card: ModelCard) -> No
         require(options.norm == "linf" or eps <= diameter, "eps", f"in [0, {diameter:.1f}] for l2 on such images", eps)
 
 
-def _draw_rows(split: Split, limit: int | None, seed: int) -> np.ndarray:
-    if limit is None or limit >= len(split):
-        if limit is not None and limit > len(split):
-            log.info("limit %d is above the %d samples of split %s: all are taken", limit, len(split), split.name)
-        return np.arange(len(split), dtype=np.int64)
-    return np.sort(np.random.default_rng(seed).permutation(len(split))[:limit]).astype(np.int64)
+def _draw_rows(split: Split, rows: Ints, limit: int | None, seed: int) -> Ints:
+    """A seeded draw of `limit` of the rows, ascending."""
+    if limit is None or limit >= len(rows):
+        if limit is not None and limit > len(rows):
+            log.info("limit %d is above the %d samples of split %s: all are taken", limit, len(rows), split.name)
+        return rows
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:limit])
 
 
 def _evaluate(

@@ -21,6 +21,9 @@ from easycoreset.models.saved import load_model
 from easycoreset.options import EvaluateOptions
 from easycoreset.options.evaluating import BEST_FOLDER
 from easycoreset.python_objects import is_object_spec
+from easycoreset.records import read_record
+from easycoreset.tables import Ints
+from easycoreset.tables.holdout import hold_out
 from easycoreset.training.setup import open_data
 
 NORMALISATION_SAMPLES = 1000  # on which other normalisations are tried
@@ -54,6 +57,25 @@ def open_inputs(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCa
     if is_object_spec(options.data) and options.classes is None:
         source = _fix_classes(options, source)
     return device, source, card_for(options.model, source)
+
+
+def split_to_evaluate(options: EvaluateOptions, source: Source, card: ModelCard) -> tuple[Split, Ints]:
+    """The split, and its rows [n] that may be evaluated: of `val` those that the training held out.
+
+    Raises:
+        UsageError: no samples were held out, or of other data.
+    """
+    if options.split != "val":
+        split = source.splits[options.split]
+        return split, np.arange(len(split), dtype=np.int64)
+    file = options.weights_path / "run.json"
+    val_fraction = read_record(file)["options"].get("val_fraction") if file.is_file() else None
+    rule = "val only with weights of a training with --val-fraction"
+    require(val_fraction is not None, "split", rule, f"val, and weights {options.weights}")
+    split = dataclasses.replace(source.splits["train"], name="val")
+    same = split.fingerprint == (card.trained_on or {}).get("fingerprint")
+    require(same, "split", "val only with the data that the model was trained on", options.data)
+    return split, hold_out(split.labels, val_fraction)[1]
 
 
 def _fix_classes(options: EvaluateOptions, source: Source) -> Source:

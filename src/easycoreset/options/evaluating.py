@@ -39,8 +39,8 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
     """Radii, comma-separated; default: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
     attack_precision: Literal["fp32", "bf16"] | None = None
     """Precision of the gradients of pgd and fgsm; float32 judges what is broken; default: bf16 on a GPU that has it."""
-    split: Literal["train", "test"] = "test"
-    """Split to evaluate on."""
+    split: Literal["train", "val", "test"] = "test"
+    """Split to evaluate on; val: the samples that the model's training held out (train --val-fraction)."""
     margins: Several[str] = field(default=(), metadata=NEUTRAL)
     """Also measure each sample's distance to the decision boundary: fmn (also the flag alone), ddn, deepfool."""
     corruptions: Several[Named] = field(default=(), metadata=NEUTRAL)

@@ -47,7 +47,8 @@ def _evaluation(
         plan_certificates(specs, 0)
         specs = tuple(load_smoothing(spec, 0)[0] for spec in specs)
     else:
-        plan_corruptions(specs, data.source.splits["test"], data.source.shape, 0)
+        split = data.source.splits["test" if values.get("evaluate.split", "test") == "test" else "train"]
+        plan_corruptions(specs, split, data.source.shape, 0)
     what = "corrupted images" if option == "corruptions" else "certified radii"
     cheap = {"attack": ("fgsm",), "attack_precision": "fp32", "norm": values["norm"], "eps": (main_eps,)}  # not read
     return Step(
@@ -57,6 +58,7 @@ def _evaluation(
             **cheap,
             "model": user_factory(model),
             "limit": images,
+            "split": values.get("evaluate.split", "test"),
             "checks": "quick",
             option: specs,
         },

@@ -30,6 +30,7 @@ from easycoreset.workflow.steps import KINDS, External, Step, check_options, has
 SCORING_EPOCHS = 15
 TRAINING_ONLY = ("schedule", "ema")  # training options for which a scoring run uses its defaults
 SCORING_SEED = 1000  # added to the seed: the model that scores is another one than the model that is attacked
+SPLIT = "evaluate.split"
 JUDGING = "evaluate."  # prefix of the options of evaluation
 CHECKPOINTS = {"checkpoint_minutes": 1.0}
 
@@ -166,6 +167,8 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         method = load_selector(method)[0]
     checkpoint = values.get(CHECKPOINT, "last")
     require(checkpoint == "last" or bool(values["val_fraction"]), CHECKPOINT, "last without val_fraction", checkpoint)
+    split = values.get(SPLIT, "test")
+    require(split != "val" or bool(values["val_fraction"]), SPLIT, "train or test without val_fraction", split)
     off = _off_default(values, training, {"evaluate.attack_precision": inputs.precision})
     chosen_by = {name: off.pop(name) for name in list(off) if name.startswith(STEP_PREFIXES)}
     facts = f"{method} at {fraction:g}, {objective}, seed {seed}" if fraction else f"{method}, {objective}, seed {seed}"

@@ -31,8 +31,8 @@ OF_THE_PLAN = {  # options of these steps that the plan gives
         *READING_FIELDS,
     },
     "evaluate": {
-        *("data", "weights", "model", "attack", "eps", "norm", "limit", "split", "checks", "input_mean", "input_std"),
-        *("out", *READING_FIELDS),
+        *("data", "weights", "model", "attack", "eps", "norm", "limit", "checks", "input_mean", "input_std", "out"),
+        *READING_FIELDS,
     },
 }
 AXES = {  # option of `compare` with several values -> the option of a cell with one
