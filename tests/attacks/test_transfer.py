@@ -1,10 +1,15 @@
 """Images made on another model."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from easycoreset import UsageError, evaluate, load_model, train
+from grids import SMALL, record
+
+from easycoreset import UsageError, evaluate, load_model, report, train
+from easycoreset import attack as ec_attack
 from easycoreset.attacks import load_attack
 from easycoreset.attacks.ball import l2_norms
 from easycoreset.parquet import read_table
@@ -65,10 +70,46 @@ def test_it_stands_beside_white_box_attacks(scored, other, tmp_path):
         evaluate(**given, attack=[f"transfer:from={other}", "pgd"], out=tmp_path / "e")
 
 
+def test_the_other_model_may_be_given_beside_the_attack(scored, other, tmp_path):
+    given = {"data": "digits", "weights": scored, "eps": [0.1], "limit": 100}
+    beside = evaluate(**given, attack="transfer", surrogate=other, out=tmp_path / "beside")
+    named_by = evaluate(**given, attack=f"transfer:from={other}", surrogate=scored, out=tmp_path / "named")
+    as_module = evaluate(**given, attack="transfer", surrogate=load_model(other), out=tmp_path / "module")
+    outcomes = [result.attacked[0].broken.tolist() for result in (beside, named_by, as_module)]
+    assert outcomes[0] == outcomes[1] == outcomes[2] and any(outcomes[0])
+    assert beside.attacked[0].attack == "transfer"  # the same row whatever the folder
+    with pytest.raises(UsageError, match="attack_files"):
+        evaluate(**given, attack="transfer", surrogate=scored, out=tmp_path / "beside")
+    with pytest.raises(UsageError, match="needs another model"):
+        ec_attack(load_model(scored), torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long), "transfer")
+
+
+def test_in_a_grid_the_random_model_of_the_next_seed_attacks(tmp_path, cli, inline):
+    line = [value if value != "random,easycore" else "random,middle:by=aign" for value in SMALL]
+    ran = cli("compare", *line, "--strong", "transfer:steps=2@10", "--out", tmp_path / "grid")
+    assert ran.code == 0, ran.err
+    plan = record(tmp_path / "grid")
+    models = {(cell["method"], cell["seed"]): cell["steps"]["train"] for cell in plan["cells"]}
+    assert len(models) == 6  # nothing more is trained
+    for cell in plan["cells"]:
+        key = next(entry["key"] for entry in cell["evaluations"] if entry["attack"] == "transfer:steps=2")
+        step = json.loads((tmp_path / "grid" / "steps" / f"evaluate-{key}" / "step.json").read_text())
+        assert step["inputs"]["surrogate"] == models["random", 1 - cell["seed"]]
+        assert step["inputs"]["weights"] == cell["steps"]["train"]
+    rows = read_table(tmp_path / "grid" / "results.parquet", {}).to_pylist()
+    assert sum(row["attack"] == "transfer:steps=2" and row["samples"] == 10 for row in rows) == 6
+    assert "transfer" in report(out=tmp_path / "grid").path.read_text()
+    line[line.index("--seeds") + 1] = "1"
+    alone = cli("compare", *line, "--strong", "transfer", "--out", tmp_path / "alone")
+    assert alone.code == 2 and named(alone.err, "seeds", "two seeds", "transfer"), alone.err
+    run = cli("run", "digits", "--attack", "transfer", "--out", tmp_path / "run")
+    assert run.code == 2 and named(run.err, "attack", "from=DIR"), run.err
+
+
 def test_wrong_use(scored, tmp_path):
     given = {"data": "digits", "weights": scored, "eps": [0.1], "out": tmp_path / "e"}
     for attack, words in (
-        ("transfer", ("'transfer' needs from", "from=VALUE")),
+        ("transfer", ("transfer needs another model", "from=DIR", "surrogate=DIR")),
         (f"transfer:from={tmp_path / 'none'}", ("from", "trained model", "none")),
         (f"transfer:from={scored}:steps=0", ("steps",)),
     ):

@@ -48,7 +48,7 @@ def test_quotas_lie_between_the_class_share_and_the_easiest():
     labels = np.repeat([0, 1, 2], [10, 10, 20])
     table = pool_table(labels, {"loss": np.arange(40.0)})
     for balance, expected in ((0.0, [10, 10, 0]), (1.0, [5, 5, 10]), (0.5, [8, 7, 5])):
-        before, kept = PartlyBalanced(balance=balance)(table, 20, 0).class_counts()
+        _, kept = PartlyBalanced(balance=balance)(table, 20, 0).class_counts()
         assert np.abs(kept - expected).max() <= (balance == 0.5) and kept.sum() == 20
     chosen = PartlyBalanced(balance=1.0)(table, 20, 0).index
     assert chosen.tolist() == [*range(5), *range(10, 15), *range(20, 30)]  # the easiest of each class

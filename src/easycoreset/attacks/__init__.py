@@ -51,8 +51,13 @@ class Attack(Protocol):
         ...
 
 
-def load_attack(spec: str, **options: Any) -> tuple[str, Attack]:
+def load_attack(spec: str, *, surrogate: Path | None = None, **options: Any) -> tuple[str, Attack]:
     """Load the attack that `spec` names, with eps, norm and seed from `options`; `file:PATH` loads saved images.
+
+    Args:
+        spec: `NAME[:key=value]...` of `ATTACKS`, or `package.module:name`.
+        surrogate: the model of an attack by another model (`needs_surrogate`), which does not enter its spelling.
+        options: eps, norm and seed.
 
     Returns:
         Its canonical spelling without `options`, and the attack.
@@ -63,6 +68,8 @@ def load_attack(spec: str, **options: Any) -> tuple[str, Attack]:
         path = Path(spec[5:])
         return f"file:{path.name}", SavedImages(path, **options)
     base = load_member("attack", spec, ATTACKS)
+    if surrogate is not None and needs_surrogate(base):
+        options["from_"] = surrogate
     if is_user_spec(spec):
         is_options = dataclasses.is_dataclass(base)
         known = [item.name for item in dataclasses.fields(base)] if is_options else accepted_keywords(base)
@@ -71,3 +78,8 @@ def load_attack(spec: str, **options: Any) -> tuple[str, Attack]:
         require(is_linf or "norm" in known, "norm", f"linf for {spec}, which takes no norm", options.get("norm"))
         options = {name: value for name, value in options.items() if name in known}
     return spell_member(split_spec(spec)[0], base), load_member("attack", spec, ATTACKS, **options)
+
+
+def needs_surrogate(attack: Any) -> bool:
+    """Whether an attack makes its images on another model (a field `from_`), and does not name it yet."""
+    return hasattr(attack, "from_") and attack.from_ is None

@@ -26,7 +26,7 @@ class Transfer:
 
     version: ClassVar[int] = 1
     strength: ClassVar[tuple[int, ...]] = (0, 2)
-    from_: Path
+    from_: Path | None = None
     eps: float = 8 / 255
     norm: Norm = "linf"
     steps: int = 20
@@ -35,18 +35,29 @@ class Transfer:
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm, self.seed)
         require(self.steps >= 1, "steps", ">= 1", self.steps)
-        if not (self.from_ / "model.json").is_file():
+        if self.from_ is not None and not (self.from_ / "model.json").is_file():
             raise UsageError(f"attack transfer: from must be the folder of a trained model; got {str(self.from_)!r}")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the model on which the images are made.
+
+        Raises:
+            UsageError: it was not given.
+        """
+        if self.from_ is None:
+            raise UsageError("attack transfer needs another model: give transfer:from=DIR, or surrogate=DIR")
+        return self.from_
 
     @cached_property
     def surrogate(self) -> nn.Module:
         """The model on which the images are made."""
-        return load_model(self.from_)
+        return load_model(self.folder)
 
     @property
     def digest(self) -> str:
         """What identifies its weights."""
-        return sha256_of_file(self.from_ / "model.safetensors")
+        return sha256_of_file(self.folder / "model.safetensors")
 
     def check_images(self, shape: tuple[int, ...]) -> None:
         """Refuse images that the other model does not take.
@@ -54,14 +65,14 @@ class Transfer:
         Raises:
             UsageError: it does not.
         """
-        taken = read_card(self.from_).shape
+        taken = read_card(self.folder).shape
         require(taken == shape, "attack", f"transfer from a model that takes images of shape {shape}", taken)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:
         x = x.detach()
         index = torch.arange(len(x), device=x.device) if index is None else index
         surrogate = self.surrogate.to(x.device)
-        classes = len(read_card(self.from_).class_names)
+        classes = len(read_card(self.folder).class_names)
         require(int(y.max()) < classes, "attack", "transfer from a model of these classes", str(self.from_))
         adv = random_point(x, index, self.eps, self.norm, self.seed, 0)
         with frozen(surrogate), torch.enable_grad():

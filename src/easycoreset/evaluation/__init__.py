@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from easycoreset.attacks import Attack, load_attack
+from easycoreset.attacks import Attack
 from easycoreset.calibration import measure_calibration
 from easycoreset.console import format_eps, log
 from easycoreset.data import Source, Split, data_name
 from easycoreset.data_specs import split_weights_path
 from easycoreset.devices import halve_until_it_fits, pass_batch_size
 from easycoreset.errors import require
-from easycoreset.evaluation.attack_run import attack_split, check_saved_images
+from easycoreset.evaluation.attack_run import attack_split, check_saved_images, load_for
 from easycoreset.evaluation.certificates import plan_certificates
 from easycoreset.evaluation.checks import (
     Check,
@@ -146,11 +146,9 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 def _load_attacks(options: EvaluateOptions) -> tuple[list[str], list[Attack]]:
     """The spellings of the attacks, and each attack at each eps; refuses invalid options before work starts."""
     radii = tuple(options.eps or ())
-    names = [load_attack(spec, norm=options.norm, seed=options.seed, eps=radii[0])[0] for spec in options.attack]
+    names = [load_for(options, spec, radii[0])[0] for spec in options.attack]
     require(len(set(names)) == len(names) > 0, "attack", "named once each", names)
-    return names, [
-        load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)[1] for spec in options.attack for eps in radii
-    ]
+    return names, [load_for(options, spec, eps)[1] for spec in options.attack for eps in radii]
 
 
 def _check_data(options: EvaluateOptions, source: Source, card: ModelCard) -> None:
@@ -247,7 +245,7 @@ def _attack_all(
     attacked: list[Outcome] = []
     for spec in specs:
         for eps in options.eps or ():
-            name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
+            name, attack = load_for(options, spec, eps)
             attacked.append(attack_or_read(partial_folder, name, attack, eps, model, split, clean, options))
             log.info("%s %s eps %s: robust accuracy %.4f", name, options.norm, format_eps(eps), attacked[-1].accuracy)
     return attacked
@@ -257,7 +255,7 @@ def describe_attacks(options: EvaluateOptions, specs: Sequence[str]) -> dict[str
     """Attack -> all its parameters; parameters that depend on eps have their value at the first eps."""
     described: dict[str, Any] = {}
     for spec in specs:
-        name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=(options.eps or (0.0,))[0])
+        name, attack = load_for(options, spec, (options.eps or (0.0,))[0])
         fields = dataclasses.asdict(attack) if dataclasses.is_dataclass(attack) else {}
         described[name] = {key: value for key, value in fields.items() if isinstance(value, str | int | float | None)}
         described[name]["strength"] = list(getattr(attack, "strength", ()))

@@ -181,6 +181,11 @@ def _run_stage(
         state.save(file, images)
 
 
+def load_for(options: EvaluateOptions, spec: str, eps: float) -> tuple[str, Attack]:
+    """The spelling of an attack of an evaluation, and the attack at one eps."""
+    return load_attack(spec, norm=options.norm, seed=options.seed, eps=eps, surrogate=options.surrogate)
+
+
 def check_saved_images(spec: str, split: Split, rows: np.ndarray, options: EvaluateOptions) -> None:
     """If `spec` is an attack `file:...`, check the images that it reads before any attack runs.
 
@@ -190,7 +195,7 @@ def check_saved_images(spec: str, split: Split, rows: np.ndarray, options: Evalu
     if not spec.startswith("file:"):
         return
     for eps in options.eps or ():
-        name, attack = load_attack(spec, norm=options.norm, seed=options.seed, eps=eps)
+        name, attack = load_for(options, spec, eps)
         for batch in split.batches(rows, options.samples_per_batch):
             x_adv = attack(nn.Identity(), batch.x, batch.y, batch.index)
             try:

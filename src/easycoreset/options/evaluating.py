@@ -39,6 +39,8 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
     """Radii, comma-separated; default: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
     attack_precision: Literal["fp32", "bf16"] | None = None
     """Precision of the gradients of pgd and fgsm; float32 judges what is broken; default: bf16 on a GPU that has it."""
+    surrogate: GivenPath | None = field(default=None, metadata=NEUTRAL)
+    """Folder of the model on which the attack `transfer` makes its images, where the attack names none (from=DIR)."""
     split: Literal["train", "val", "test"] = "test"
     """Split to evaluate on; val: the samples that the model's training held out (train --val-fraction)."""
     margins: Several[str] = field(default=(), metadata=NEUTRAL)
@@ -68,6 +70,8 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
                 options["data"] = name_test_data(self.data, trained_on, self.decisions)
             for name, value in options.items():
                 object.__setattr__(self, name, value)
+        if hasattr(self.surrogate, "state_dict"):
+            object.__setattr__(self, "surrogate", store_network(self.surrogate)["weights"])
         require(self.weights is not None, "weights", "given (--weights)", None)
         super().__post_init__()
         check_normalisation(self)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from easycoreset.attacks import load_attack
+from easycoreset.attacks import load_attack, needs_surrogate
 from easycoreset.dynamic import has_own_share, is_dynamic, load_dynamic_method
 from easycoreset.errors import require
 from easycoreset.models import user_factory
@@ -135,8 +135,9 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
     """The cell of one value of every option.
 
     Args:
-        values: the options of training by their names, those of other steps by `STEP.OPTION`, and `first_seed`,
-            whether the seed is the first: its evaluations have all checks.
+        values: the options of training by their names, those of other steps by `STEP.OPTION`, `first_seed`, whether
+            the seed is the first: its evaluations have all checks, and `next_seed`, that of the model that attacks
+            this one by transfer.
         inputs: opens the data, the model and the method.
 
     Raises:
@@ -195,7 +196,8 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
     read = {"scores", "features"} & set(steps["select"].inputs) if "select" in steps else set[str]()
     given = {f"select.{name}": str(values[name]) for name in ("scores", "features") if read and values[name]}
     main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
-    evaluations = _evaluations(values, steps["train"], data, model, main_eps, inputs.precision, facts)
+    attackers = {"surrogate": _surrogate(values, inputs)} if _needs_surrogate(values) else {}
+    evaluations = _evaluations(values, steps["train"], data, model, main_eps, inputs.precision, facts, attackers)
     beyond = plan_beyond(values, steps["train"], data, model, main_eps, facts)
     for step in (*steps.values(), *(step for step, _ in evaluations), *beyond):
         check_options(step)
@@ -289,7 +291,14 @@ def _measuring_step(
 
 
 def _evaluations(
-    values: Mapping[str, Any], trained: Step, data: Data, model: str, main_eps: float, precision: str, facts: str
+    values: Mapping[str, Any],
+    trained: Step,
+    data: Data,
+    model: str,
+    main_eps: float,
+    precision: str,
+    facts: str,
+    attackers: Mapping[str, Step],
 ) -> list[tuple[Step, bool]]:
     """The evaluations of a model: each attack at each radius, and the strong ones at the main radius."""
     limit = values["limit"]
@@ -318,11 +327,29 @@ def _evaluations(
                 "limit": images,
                 "checks": "all" if values["first_seed"] and not strong else "quick",
             },
-            inputs={"data": data.external, "weights": trained},
+            inputs={"data": data.external, "weights": trained} | (attackers if needs_surrogate(loaded) else {}),
             title=f"{name} at eps {eps:.4g} on {on} for {facts}",
         )
         evaluations.append((step, strong))
     return evaluations
+
+
+def _needs_surrogate(values: Mapping[str, Any]) -> bool:
+    """Whether an attack makes its images on another model, which the plan is to give."""
+    specs = [*values["attack"], *(split_images("strong", text)[0] for text in values["strong"])]
+    return any(needs_surrogate(load_attack(spec)[1]) for spec in specs)
+
+
+def _surrogate(values: Mapping[str, Any], inputs: Inputs) -> Step:
+    """The training on random samples with the next seed, all else equal: the same model for all methods of a seed.
+
+    Raises:
+        UsageError: there is no other seed.
+    """
+    rule = "of two seeds and more with transfer, whose images are made on another seed's model"
+    require(values["next_seed"] != values["seed"], "seeds", rule, values["seed"])
+    unattacked = {"attack": (), "strong": (), "corruptions": (), "certify": ()}
+    return build_cell({**values, **unattacked, "method": "random", "seed": values["next_seed"]}, inputs).steps["train"]
 
 
 def at_best_epoch(cell: Cell) -> Cell:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from easycoreset.attacks import load_attack
+from easycoreset.attacks import load_attack, needs_surrogate
 from easycoreset.data import Source
 from easycoreset.data.unscored import unscored_table
+from easycoreset.errors import require
 from easycoreset.selection.published import read_sample_list
 
 
@@ -17,7 +18,8 @@ def check_attacks(attacks: Sequence[str], eps: Sequence[float]) -> None:
     """
     for spec in attacks:
         for value in eps:
-            load_attack(spec, norm="linf", eps=value)
+            attack = load_attack(spec, norm="linf", eps=value)[1]
+            require(not needs_surrogate(attack), "attack", f"{spec}:from=DIR, the folder of another model", spec)
 
 
 def check_sample_list(option: str, file: Path | None, source: Source) -> None:

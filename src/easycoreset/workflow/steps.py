@@ -108,7 +108,7 @@ KINDS = {
         "easycoreset.evaluation:evaluate",
         EvaluateOptions,
         record="evaluation.json",
-        takes={"weights": ("", "model.safetensors")},
+        takes={"weights": ("", "model.safetensors"), "surrogate": ("", "model.safetensors")},
         counted=("margins", "corruptions", "certify"),
         of_machine=("batch_size",),
         formerly={"attack_precision": "fp32"},
