@@ -53,10 +53,12 @@ def read_decisions(path: Path) -> list[Decision]:
     Raises:
         UsageError: the file is missing, is no file of decisions or a newer one, or decides twice about a picture.
     """
-    require(path.suffix != ".csv", "decisions", "what `save decisions` writes on the page, not its CSV", str(path))
+    require(
+        path.suffix != ".csv", "decisions", "the file that `save decisions` on the page writes, not its CSV", str(path)
+    )
     content = read_json(path)
     if not is_decisions(content):
-        raise UsageError(f"decisions: {path} is no file of decisions, as the page of an audit saves it")
+        raise UsageError(f"decisions: {path} is not a file of decisions that an audit's page saved")
     check_record(content, SCHEMA, f"decisions: {path}")
     if content["version"] != VERSION:
         raise UsageError(f"decisions: {path} is of version {content['version']}; this easycoreset reads {VERSION}")

@@ -81,7 +81,7 @@ class FolderAccess:
             foreign = []
         if self.file.name in OWNER_RECORDS and foreign:
             raise UsageError(
-                f"out: {str(self.path)!r} is not empty and holds no {self.file.name} (but "
+                f"out: {str(self.path)!r} is not empty and holds no {self.file.name} (it holds "
                 f"{format_paths(foreign, self.path)}); give another --out"
             )
         hosted = self.host is not None and self.host.resolve() == self.path.resolve()

@@ -66,7 +66,7 @@ def open_lock(file: Path, wait: bool = False) -> Lock:
         except FileExistsError:
             continue
         except OSError as error:
-            raise UsageError(f"out: {file} is in the way, and no lock: {error.strerror}") from None
+            raise UsageError(f"out: {file} is in the way: it cannot be used as a lock: {error.strerror}") from None
         lock = Lock(descriptor, made, is_exclusive=True)
         lock.is_exclusive = lock.try_alone()
         if wait and not lock.is_exclusive:

@@ -130,7 +130,7 @@ def require_columns(table: pa.Table, path: Path, needs: dict[str, str]) -> None:
                 f"{shorten(', '.join(table.column_names))}"
             )
         if column.null_count and kind != "bool" and not kind.endswith("?"):
-            raise UsageError(f"{path}: column {quote(name)} must be without gaps")
+            raise UsageError(f"{path}: column {quote(name)} must have no missing values")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -154,7 +154,7 @@ def integer_column(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int
     """
     column = table[name]
     if not pa.types.is_integer(column.type) or column.null_count:
-        raise UsageError(f"{path}: column {quote(name)} must be integers without gaps")
+        raise UsageError(f"{path}: column {quote(name)} must be integers, with no missing values")
     values = np.asarray(column.to_numpy(), np.int64)
     if len(values) and values.min() < 0:
         raise UsageError(f"{path}: column {quote(name)} must be >= 0; got {values.min()}")

@@ -123,7 +123,8 @@ def find_temperature(folder: Path, card: ModelCard, weights: str) -> float | Non
         if found is not None and record.get("options", {}).get("weights") == weights:
             return float(found)
     log.info(
-        "the probabilities are not calibrated: evaluate --data DATA --out %s does that (--weights %s)", *[folder] * 2
+        "the probabilities are not calibrated: run evaluate --data DATA --out %s --weights %s to calibrate them",
+        *[folder] * 2,
     )
     return None
 

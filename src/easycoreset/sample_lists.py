@@ -84,7 +84,9 @@ def _read_array(path: Path, option: str) -> np.ndarray:
                 return values
     except UsageError as error:
         raise UsageError(f"{option}: not a list of indices or ids: {str(error).rpartition(': ')[2]}") from None
-    raise UsageError(f"{option}: which array is meant? It holds {shorten(', '.join(names)) or 'none'}; call it index")
+    raise UsageError(
+        f"{option}: it is unclear which array is meant ({shorten(', '.join(names)) or 'none'}): name it index"
+    )
 
 
 def _find_usual_name(names: Sequence[str]) -> int | None:
@@ -146,7 +148,9 @@ def _from_table(rows: Sequence[Sequence[str]], option: str) -> list[Any]:
     column = _find_usual_name(header)
     if column is None:
         shown = shorten(", ".join(cell or "(no name)" for cell in rows[0]))
-        raise UsageError(f"{option}: which of {len(header)} columns is meant ({shown})? Give one, or call it index")
+        raise UsageError(
+            f"{option}: it is unclear which of {len(header)} columns is meant ({shown}): name it index, or give only it"
+        )
     keep = header.index(KEEP) if KEEP in header else None
     if keep is None:
         return [row[column] for row in rows[1:]]

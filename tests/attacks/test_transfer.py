@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-
 from grids import SMALL, record
 
 from easycoreset import UsageError, evaluate, load_model, report, train

@@ -135,7 +135,7 @@ def test_a_module_trained_on_decided_arrays_is_evaluated_on_what_was_held_out(tm
 
 def test_bad_decisions(photos, tmp_path, cli):
     file, _ = decide(photos, ("train", 0, "nought"))
-    with pytest.raises(UsageError, match="no class") as raised:
+    with pytest.raises(UsageError, match="not a class") as raised:
         open_source(str(photos), image_size=8, decisions=file)
     assert named(str(raised.value), "nought", "clean --new-classes")
     source = open_source(str(photos), image_size=8)

@@ -152,7 +152,7 @@ def test_compression():
         ("contrast:severity=x", COLOUR, ("severity",)),
         ("contrast:level=2", COLOUR, ("severity=S", "contrast:level=2")),
         ("contrast", (1, 7, 9), ("8 pixels", "7")),
-        ("saturate", (1, 28, 28), ("without colour", "saturate")),
+        ("saturate", (1, 28, 28), ("one channel", "saturate")),
     ],
 )
 def test_wrong_names(spec, shape, words):

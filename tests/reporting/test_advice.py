@@ -88,7 +88,7 @@ def test_all_data_that_do_as_well_are_said():
             contrast("easycore", "full", "equal updates", 0.00, 0.02),
         ],
     )
-    assert "Keep the 50%" in said and named(said, "Whether", "all data", "0.0 points")
+    assert "Keep the 50%" in said and named(said, "not known whether", "all data", "0.0 points")
     worse = advise(
         [
             contrast("easycore", "random", "equal updates", 0.05, 0.01),

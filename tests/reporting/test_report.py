@@ -136,7 +136,7 @@ def test_figures_hold_the_data(grid, show):
     )
     counted = [n for label, n, _ in bars if "samples of each class" in label]
     assert counted and all(n == 20 for n in counted)  # ten classes, before and after
-    (histogram,) = [y for label, _, y in bars if "where keeping" in label]
+    (histogram,) = [y for label, _, y in bars if "where the easiest" in label]
     assert sum(histogram) == 1438  # every sample is in the histogram
 
 

@@ -522,8 +522,8 @@ def test_trained_modules_and_results_in_place_of_folders(mine, tmp_path):
         ({"data": x, "weights": module.Net()}, r"train or load_model.*Net"),
         ({"data": x, "weights": 5}, "weights.*int"),
         ({"data": x[..., :7], "weights": network}, r"shape \(1, 8, 8\).*\(1, 8, 7\)"),
-        ({"data": ((x, y), (x, y)), "weights": network}, "images that are meant"),
-        ({"data": ec.open_source("digits"), "weights": network}, "images that are meant"),
+        ({"data": ((x, y), (x, y)), "weights": network}, "images.*or their folder"),
+        ({"data": ec.open_source("digits"), "weights": network}, "images.*or their folder"),
     ):
         with pytest.raises(ec.UsageError, match=rule):
             ec.predict(**wrong)

@@ -130,7 +130,7 @@ def test_a_task_that_fails_says_why(tmp_path, monkeypatch):
     inputs = step.inputs | {"data": step.inputs["data"]._replace(key="other")}
     other = dataclasses.replace(step, inputs=inputs)
     found = run_remote_step(other, Machine(tmp_path), [], "x", version("easycoreset"))
-    assert found[0].status == "failed" and "digits is not the same data" in found[0].reason
+    assert found[0].status == "failed" and "digits differs from the data" in found[0].reason
 
 
 def test_no_cluster_and_no_ray_are_one_line(cli, tmp_path, monkeypatch):

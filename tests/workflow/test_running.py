@@ -327,7 +327,7 @@ def test_it_goes_on_from_the_scores_of_data_before_they_were_cleaned(photos, tmp
         own = clean["all"]["label"] == list(before.class_names).index(line["class"])
         assert line["accuracy"] == pytest.approx(1 - clean["all"]["broken"][own].mean())
     page = (report(out=out) and out / "report.html").read_text()
-    assert "What changing the data bought" in page and "20 pictures got another label" in page
+    assert "Effect of changing the data" in page and "20 pictures with another label" in page
     stamps = {path: path.stat().st_mtime_ns for path in (out / "steps").iterdir()}
     assert run(data=str(folder), **SMALL, decisions=file, out=out)["earlier"] == earlier
     assert {path: path.stat().st_mtime_ns for path in (out / "steps").iterdir()} == stamps
@@ -364,7 +364,8 @@ def test_pictures_that_were_trained_on_before_do_not_count(photos, tmp_path):
     names = [name.replace("/x", "/") for name in table[table["attack"] == "clean"]["sample_id"]]
     assert found["seen"] == sum(name in trained for name in names) > 0
     assert found["samples"] == 40 - found["seen"] == sum(line["samples"] for line in found["by_class"])
-    assert f"Left out are {found['seen']} pictures" in (report(out=out) and out / "report.html").read_text()
+    page = (report(out=out) and out / "report.html").read_text()
+    assert f"{found['seen']} pictures that one of them was trained on are left out" in page
 
 
 def test_where_all_test_pictures_were_trained_on_nothing_is_compared(tmp_path, digits):

@@ -18,7 +18,7 @@ from easycoreset.paths import sha256_of_file
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """PGD on the model in the folder `from`, whose last iterate is given to the attacked one (Papernot et al. 2016).
+    """PGD on the model in the folder `from`; its last iterate is given to the attacked model (Papernot et al. 2016).
 
     The attacked model is asked for nothing: neither for gradients nor for what it predicts. All steps are taken, also
     where the other model is wrong already. Random starts are keyed by (seed, index).

@@ -70,12 +70,12 @@ def launch(
 
     Args:
         tokens: the command and its options.
-        config: a YAML file of the command's options; flags override it.
-        json: print one JSON object to standard output.
-        quiet: show only warnings, no progress.
-        debug: show tracebacks.
-        list_: list the methods, attacks, objectives etc. of the command, with their options.
-        show_recipe: print a recipe of `compare` as YAML, as a start for a new one.
+        config: A YAML file of the command's options; flags override it.
+        json: Print one JSON object to standard output.
+        quiet: Show only warnings, no progress.
+        debug: Show tracebacks.
+        list_: List the methods, attacks, objectives etc. of the command, with their options.
+        show_recipe: Print a recipe of `compare` as YAML, as a start for a new one.
     """
     if show_recipe is not None:
         print_recipe(show_recipe)

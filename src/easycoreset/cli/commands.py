@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from easycoreset.cli.flags import convert_flag, show_default
+from easycoreset.cli.help import HelpFormatter
 from easycoreset.cli.output import Output, show
 from easycoreset.cli.places import data_first_usage
 from easycoreset.cli.plans import NEXT, run_grid, show_declared, show_dry_run
@@ -41,6 +42,7 @@ app = App(
     help="Choose training data for robustness.",
     version=_version,
     help_format="plaintext",
+    help_formatter=HelpFormatter(),
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(converter=convert_flag, n_tokens=1, negative_iterable=(), show_default=show_default),
 )
@@ -179,7 +181,7 @@ def audit(options: Annotated[AuditOptions, Flat]) -> None:
 
 @app.command(usage=data_first_usage("clean"))
 def clean(options: Annotated[CleanOptions, Flat]) -> None:
-    """Write a data set as it was decided on an audit's page; the data set itself is not changed."""
+    """Write a new data set by the decisions made on an audit's page; the old data set is not changed."""
     from easycoreset.exporting.cleaning import RECORD_NAME, clean_summary
     from easycoreset.exporting.cleaning import clean as run_cleaning
 

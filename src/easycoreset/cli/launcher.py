@@ -29,7 +29,7 @@ def refuse_undistributed(tokens: Sequence[str]) -> None:
     command = next((token for token in tokens if not token.startswith("-")), "")
     if is_launched() and command not in DISTRIBUTED_COMMANDS:
         raise UsageError(
-            f"{command or 'easycoreset'} is no command for torchrun: {' and '.join(DISTRIBUTED_COMMANDS)} are"
+            f"{command or 'easycoreset'} cannot run under torchrun: only {' and '.join(DISTRIBUTED_COMMANDS)} can"
         )
 
 

@@ -44,7 +44,7 @@ def _member_tables(command: str) -> dict[str, Table]:
         from easycoreset.options.exporting import FORMATS
 
         return {"format": {name: form.write or form.write_comparison for name, form in FORMATS.items()}}
-    raise UsageError(f"--list is for {', '.join(WITH_LISTS)}; got {quote(command)}")
+    raise UsageError(f"--list must follow one of the commands {', '.join(WITH_LISTS)}; got {quote(command)}")
 
 
 def _describe_published() -> list[dict[str, str]]:

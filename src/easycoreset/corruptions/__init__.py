@@ -96,7 +96,7 @@ def load_corruptions(spec: str, shape: tuple[int, ...], seed: int) -> list[Corru
         UsageError: unknown name or severity, or images that are too small or have no colour.
     """
     channels, *sides = shape
-    require(min(sides) >= SMALLEST, "corruptions", f"for images of at least {SMALLEST} pixels a side", shape)
+    require(min(sides) >= SMALLEST, "corruptions", f"left out for images of less than {SMALLEST} pixels a side", shape)
     if spec == ALL:
         names = [name for name in CORRUPTIONS if channels == 3 or name not in IN_COLOUR]
         return [one for name in names for one in load_corruptions(name, shape, seed)]
@@ -106,6 +106,11 @@ def load_corruptions(spec: str, shape: tuple[int, ...], seed: int) -> list[Corru
         raise UsageError(f"corruption {quote(spec)}: severity must be 1, 2, 3, 4 or 5; got {severity}")
     require(not options, "corruptions", "NAME or NAME:severity=S", spec)
     function = load_member("corruption", name, CORRUPTIONS)
-    require(channels == 3 or name not in IN_COLOUR, "corruptions", "one for images without colour", name)
+    require(
+        channels == 3 or name not in IN_COLOUR,
+        "corruptions",
+        "one that needs no colour, for images of one channel",
+        name,
+    )
     severities = SEVERITIES if severity is None else (int(severity),)
     return [Corruption(name, number, function, seed) for number in severities]

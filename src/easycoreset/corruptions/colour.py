@@ -11,7 +11,7 @@ RED = np.array([1.0, 0.0, 0.0])  # the hue of grey
 
 
 def brightness(image: Floats, severity: int, rng: np.random.Generator) -> Floats:
-    """Adds to the value of each pixel, with its hue and saturation; of one channel, to the channel."""
+    """Adds to each pixel's HSV value and keeps its hue and saturation; with one channel, adds to the channel."""
     value = image.max(axis=2, keepdims=True)
     brighter = np.minimum(value + ADDED[severity - 1], 1)
     return np.where(value > 0, image * brighter / np.maximum(value, 1e-12), brighter)

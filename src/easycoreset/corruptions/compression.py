@@ -12,7 +12,7 @@ QUALITY = (80, 65, 58, 50, 40)
 
 
 def pixelate(image: Floats, severity: int, rng: np.random.Generator) -> Floats:
-    """Makes the image smaller, and as large again."""
+    """Makes the image smaller, then enlarges it to its old size."""
     height, width = image.shape[:2]
     small = (int(width * SHARE[severity - 1]), int(height * SHARE[severity - 1]))
     box = Image.Resampling.BOX

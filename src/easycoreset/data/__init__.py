@@ -83,7 +83,9 @@ def open_source(
     if skip_unreadable and not kind.image_files:
         raise UsageError(f"skip_unreadable is for image folders and manifests; got data {quote(data)}")
     if classes is not None and kind.own_classes:
-        raise UsageError(f"classes must be left out for data {quote(data)}, which has its own; got {quote(classes)}")
+        raise UsageError(
+            f"classes must be left out for data {quote(data)}, whose classes are fixed; got {quote(classes)}"
+        )
     reading = Reading(image_size, num_workers, skip_unreadable, classes, download)
     key = (data, *reading[:4])
     source = get_cached(key) or add_to_cache(key, load_attribute("data", kind.load)(location, reading))

@@ -33,7 +33,7 @@ def load_npz(location: str, reading: Reading) -> Source:
     if names is None:
         raise UsageError(
             f"data: {path}: holds no arrays 'x' and 'y' (nor x_train and y_train, train_images and "
-            f"train_labels), but {shorten(', '.join(array_names)) or 'nothing'}"
+            f"train_labels); it holds {shorten(', '.join(array_names)) or 'nothing'}"
         )
     arrays = read_npz(path, names)
     parts: dict[str, Part] = {"train": (*_check(path, arrays, *names[:2]), names[0])}
@@ -67,8 +67,8 @@ def make_array_source(
         rows["train"], rows["test"] = hold_out(labels["train"])
         last = rows["train"][-1]
         notes.append(
-            f"no test split: a seeded, stratified fifth ({len(rows['test'])} samples) {HELD_OUT}; indices are those "
-            f"of the others, whose ids name their rows ({prefix}/{last} is row {last})"
+            f"no test split: a seeded, stratified fifth ({len(rows['test'])} samples) {HELD_OUT}; indices count "
+            f"the other samples, and sample ids give the rows of the array ({prefix}/{last} is row {last})"
         )
     shapes = {x.shape[1:] for x, _, _ in parts.values()}
     if len(shapes) > 1:
@@ -142,7 +142,8 @@ def _explain_range(x: np.ndarray) -> str:
         return ": they are in 0..255, divide them by 255"
     if -3 <= low < 0 < high <= 3:
         return (
-            f": they lie in [{low:.3g}, {high:.3g}], as after a normalisation: leave it out of the data (a built-in "
-            "model normalises by itself; for weights that expect it, input_mean and input_std of evaluate and score)"
+            f": they lie in [{low:.3g}, {high:.3g}], so they seem to be normalised: give them without normalisation "
+            "(built-in models normalise their input; for other weights that expect normalised input, use input_mean "
+            "and input_std of evaluate and score)"
         )
     return ""

@@ -69,17 +69,19 @@ def number_classes(
     numbers = {label: number for number, label in enumerate(class_labels)}
     unknown = sorted({str(label) for values in parsed.values() for label in values if label not in numbers})
     if unknown:
-        lacking = "the training rows lack" if classes is None else f"classes {quote(classes)} lacks"
-        raise UsageError(f"data: {what}: classes that {lacking}: {format_names(unknown)}")
+        lacking = "not in the training rows" if classes is None else f"not in the option classes {quote(classes)}"
+        raise UsageError(f"data: {what}: classes that are {lacking}: {format_names(unknown)}")
     notes: list[str] = []
     if classes is None and isinstance(class_labels[0], int) and class_labels != list(range(len(class_labels))):
         notes.append(
             f"the {len(class_labels)} classes are the numbers that occur: "
-            f"{format_names(map(str, class_labels))} (--classes)"
+            f"{format_names(map(str, class_labels))} (--classes sets them)"
         )
     if known_names and len(class_labels) < len(known_names) and classes is None:
         absent = [name for name in known_names if name not in numbers]
-        notes.append(f"{len(absent)} classes that do not occur are left out: {format_names(absent)} (--classes)")
+        notes.append(
+            f"{len(absent)} classes that do not occur are left out: {format_names(absent)} (--classes keeps them)"
+        )
     _warn_of_similar_names(names, what)
     return names, {split: np.array([numbers[v] for v in values], np.int64) for split, values in parsed.items()}, notes
 

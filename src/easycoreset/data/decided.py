@@ -56,9 +56,9 @@ def decide(data: str, source: Source, file: Path, new_classes: bool = False) -> 
     decisions = read_decisions(file)
     decided = apply_decisions(data, source, decisions, new_classes)
     if not decided.changes and decided.ignored:
-        reasons = ", ".join(sorted({f"each {line['reason']}" for line in decided.ignored}))
+        reasons = ", ".join(sorted({f"a picture {line['reason']}" for line in decided.ignored}))
         of = read_json(file).get("data")
-        others = f"; they are of {quote(of)}" if of and of != PurePath(data).name else ""
+        others = f"; they were made for the data {quote(of)}" if of and of != PurePath(data).name else ""
         raise UsageError(f"decisions: {file}: none can be applied to {data} ({reasons}){others}")
     _require_classes(
         decided,
@@ -122,8 +122,8 @@ def apply_decisions(data: str, source: Source, decisions: list[Decision], new_cl
             continue
         if right is not None and not one.leave_out and right not in names and not new_classes:
             raise UsageError(
-                f"decisions: {quote(right)}, the label of {quote(one.sample_id)}, is no class: "
-                f"{suggest_name(right, names)}; clean --new-classes allows new ones"
+                f"decisions: the label {quote(right)} of {quote(one.sample_id)} is not a class: "
+                f"{suggest_name(right, names)}; clean --new-classes allows new classes"
             )
         change = {"part": one.part, "sample_id": one.sample_id, "label": labels[one.part][row]}
         if one.leave_out:
@@ -153,8 +153,8 @@ def _require_classes(decided: DecidedLabels, before: Mapping[str, set[str]]) -> 
     tested = decided.counts("test") if "test" in before else {}
     if emptied := [name for name in tested if name not in train and name in before["train"]]:
         raise UsageError(
-            f"decisions: no training sample of class {quote(emptied[0])} would be left, but test samples of it: leave "
-            "these out too, or keep some"
+            f"decisions: class {quote(emptied[0])} would keep test samples but no training sample: leave out its test "
+            "samples too, or keep some training samples"
         )
     if len(train) < 2:
-        raise UsageError("decisions: at least two classes are needed; got everything of the others left out")
+        raise UsageError("decisions: at least two classes must keep training samples; all other classes are left out")

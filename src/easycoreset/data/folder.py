@@ -37,7 +37,7 @@ def load_folder(location: str, reading: Reading) -> Source:
         test_classes = _class_names(root / test)
         unknown = {normalise_name(name) for name in test_classes} - {normalise_name(name) for name in names}
         if unknown and classes is None:
-            raise UsageError(f"data: {root / test}: classes that {train}/ lacks: {format_names(sorted(unknown))}")
+            raise UsageError(f"data: {root / test}: classes that are not in {train}/: {format_names(sorted(unknown))}")
         files["test"] = _list_split(root / test, test_classes, notes)
     names_by_split = {split: image_labels for split, (_, image_labels) in files.items()}
     class_names, labels, class_notes = number_classes(names_by_split, str(root), classes, as_text=True)

@@ -52,7 +52,7 @@ def open_hf(name: str, dataset: Any, reading: Reading) -> Source:
     dataset = dataset if isinstance(dataset, dict) else {"train": dataset}
     train, tests = choose_splits(dataset)
     if not train:
-        raise UsageError(f"data: {name}: holds no split 'train' (but {', '.join(dataset)})")
+        raise UsageError(f"data: {name}: holds no split 'train' (it holds {', '.join(dataset)})")
     features = dataset[train[0]].features
     image, label = find_columns(name, features)
     all_labels = {split: _labels(data, label) for split, data in dataset.items() if split in (train[0], *tests)}

@@ -53,7 +53,7 @@ def _read(value: Any) -> np.ndarray:
         return as_array(value[0])
     has_parts = isinstance(value, dict) or (isinstance(value, tuple) and len(cast("tuple[Any, ...]", value)) == 2)
     if isinstance(value, Source) or has_parts or hasattr(value, "to_csv"):
-        raise UsageError(f"data must be the images that are meant, or their folder; got {type(value).__name__}")
+        raise UsageError(f"data must be images (arrays or a data set) or their folder; got {type(value).__name__}")
     if not is_hf_dataset(value):
         return read_images(value, "data")
     column = find_image_column("data", cast(Any, value).features)

@@ -50,7 +50,7 @@ def load_user_data(data: str, reading: Reading) -> Source:
         if is_hf_dataset(result):
             return open_hf(data, result, reading)
         size = reading.image_size
-        require(size is None, "image_size", f"left out for data {quote(data)}, whose images have a size", size)
+        require(size is None, "image_size", f"left out for data {quote(data)}, whose images have a fixed size", size)
         parts = read_parts(result, data)
     except UsageError:
         raise

@@ -31,8 +31,8 @@ def describe_corruptions(summary: Json) -> list[Section]:
     if len(kinds) > 1:
         worst, best = kinds[0], kinds[-1]
         means.append(
-            f"It loses most by {plain_name(worst['corruption'])} ({100 * worst['accuracy']:.1f}% are left), least by "
-            f"{plain_name(best['corruption'])} ({100 * best['accuracy']:.1f}%)."
+            f"Its accuracy is lowest under {plain_name(worst['corruption'])} ({100 * worst['accuracy']:.1f}%) and "
+            f"highest under {plain_name(best['corruption'])} ({100 * best['accuracy']:.1f}%)."
         )
     rows = [
         [plain_name(kind["corruption"]), *_shares(kind), *(_accuracy(kind["severities"].get(s)) for s in SEVERITIES)]
@@ -64,11 +64,11 @@ def describe_certificates(summary: Json) -> list[Section]:
     if not found:
         return []
     text = [
-        f"Smoothed with noise of sigma {line['sigma']:g} the model is right on {_with_interval(line['certified'][0])}, "
-        f"and provably so at any change of l2 norm 0.5 on {_with_interval(line['certified'][-1])}; the mean radius is "
-        f"{line['mean_radius']:.3f}. It abstains on {100 * line['abstained']:.1f}%. With {line['n']} noisy images no "
-        f"radius exceeds {line['max_radius']:.3f}; each certificate is wrong with a probability of at most "
-        f"{line['alpha']:g}."
+        f"Smoothed with noise of sigma {line['sigma']:g}, the model is right on "
+        f"{_with_interval(line['certified'][0])}; on {_with_interval(line['certified'][-1])} it is provably right "
+        f"under any change of l2 norm up to 0.5. The mean radius is {line['mean_radius']:.3f}. It abstains on "
+        f"{100 * line['abstained']:.1f}%. With {line['n']} noisy images no radius exceeds {line['max_radius']:.3f}; "
+        f"each certificate is wrong with a probability of at most {line['alpha']:g}."
         for line in found
     ]
     radii = [point["radius"] for point in found[0]["certified"]]

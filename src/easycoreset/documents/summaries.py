@@ -69,8 +69,8 @@ def _describe_calibration(summary: Json) -> list[str]:
         return []
     return [
         f"On average the model is {100 * found['confidence']:.1f}% sure of its prediction (expected calibration error "
-        f"{100 * found['error']:.1f}%); with its logits divided by a temperature of {found['temperature']:.2f} "
-        f"{100 * found['calibrated_confidence']:.1f}% ({100 * found['calibrated_error']:.1f}%)."
+        f"{100 * found['error']:.1f}%). With its logits divided by a temperature of {found['temperature']:.2f}, it is "
+        f"{100 * found['calibrated_confidence']:.1f}% sure (error {100 * found['calibrated_error']:.1f}%)."
     ]
 
 
@@ -113,7 +113,9 @@ def _confusion_matrix(classes: Sequence[Json], confusions: Sequence[Json]) -> Da
     count = {(c["label"], c["predicted"]): c["count"] for c in confusions}
     count |= {(c["class"], c["class"]): round(c["accuracy"] * c["samples"]) for c in classes}
     rows = [[c["class"], *(count.get((c["class"], name), 0) for name in names)] for c in classes]
-    return DataTable("how many samples of a class (row) are taken for which (column)", ["class", *names], rows)
+    return DataTable(
+        "number of samples of each class (row) that are predicted as each class (column)", ["class", *names], rows
+    )
 
 
 MAX_MATRIX = 20  # classes of which a confusion matrix is shown
@@ -146,7 +148,7 @@ def describe_run_summary(summary: Json) -> str:
     """What a training or scoring run did, in a sentence."""
     start = f"{summary['model']} on {summary['samples']} samples of {summary['data']}"
     if "checkpoints" in summary:
-        return f"{start}, by {len(summary['checkpoints'])} checkpoints."
+        return f"{start}, scored with {len(summary['checkpoints'])} checkpoints."
     loss = "no finite loss" if summary["loss"] is None else f"loss {summary['loss']:.4f}"
     seconds = f"{summary['seconds']:.0f} s of training"
     done = f"{start}, {summary['objective']}: {summary['updates']} updates, {loss}, {seconds}."
@@ -184,8 +186,8 @@ def describe_drift(names: Sequence[str], before: Sequence[int], kept: Sequence[i
     shown = ends if len(ends) <= DRIFT_NAMED else [*ends[: DRIFT_NAMED // 2], *ends[-(DRIFT_NAMED // 2) :]]
     text = ", ".join(f"{format_percent(round(far[name], 2))} of {name}" for name in shown)
     more = f" and {len(ends) - len(shown)} more classes" if len(ends) > len(shown) else ""
-    hint = "per_class (--per-class) keeps them, where the method has it"
-    return [f"The shares of the classes drift: kept are {text}{more}; {hint}."]
+    hint = "per_class (--per-class) keeps the shares of the classes, if the method has this option"
+    return [f"Classes are kept in unequal shares: {text}{more}; {hint}."]
 
 
 def count_classes(names: Sequence[str], before: Sequence[int], kept: Sequence[int]) -> DataTable:

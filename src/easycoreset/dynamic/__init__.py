@@ -172,8 +172,8 @@ def load_dynamic_method(spec: str) -> tuple[str, DynamicMethod]:
     name = split_spec(spec)[0]
     if name in SELECTORS:
         raise UsageError(
-            f"method {quote(name)} chooses once, before training: select it and give --coreset, or "
-            f"train with reselect:method={name}"
+            f"method {quote(name)} chooses once, before training: run `select` with it and give --coreset, "
+            f"or train with reselect:method={name}"
         )
     if not is_dynamic(spec) and is_user_spec(spec):
         raise UsageError(
@@ -194,7 +194,9 @@ def check_fraction(name: str, method: DynamicMethod, fraction: float | None) -> 
     Raises:
         UsageError: it is so.
     """
-    require(fraction is None or not has_own_share(method), "fraction", f"left out: {name} has its own share", fraction)
+    require(
+        fraction is None or not has_own_share(method), "fraction", f"left out: {name} sets the share itself", fraction
+    )
     lacks = fraction is None and getattr(method, "takes_fraction", False)
     require(not lacks, "fraction", f"given for {name}", fraction)
 

@@ -77,7 +77,7 @@ class ACS(Schedule, abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ACSCraig(ACS):
-    """CRAIG on last-layer gradients of the objective at the present model's examples (Dolatabadi et al. 2022).
+    """CRAIG on the objective's last-layer gradients, at examples crafted on the present model (Dolatabadi et al. 2022).
 
     Their methods under TRADES are the paper's baselines. Departures: beta counts once (theirs twice), the subset is
     shuffled, training goes on from the first choice at once, batch norm is in train mode in training and in eval mode
@@ -95,7 +95,7 @@ class ACSCraig(ACS):
 
 @dataclass(frozen=True, kw_only=True)
 class ACSGradMatch(ACS):
-    """GradMatch on the same gradients (Dolatabadi et al. 2022); rows of a class by those of its own logit."""
+    """GradMatch on the gradients of acs-craig (Dolatabadi et al. 2022); with unit=row on those of the class's logit."""
 
     lam: float = 0.5
 

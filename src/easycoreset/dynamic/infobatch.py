@@ -13,7 +13,7 @@ ANNEALED = 0.875  # share of the budget after which everything is trained on
 
 @dataclass(frozen=True, kw_only=True)
 class InfoBatch:
-    """Drops a share of the rows below the mean loss at random, and weighs the rest of them up (Qin et al. 2024).
+    """Drops a random share of the rows below the mean loss, and gives the rest of these more weight (Qin et al. 2024).
 
     Of n_b rows strictly below the mean, floor(drop * n_b) are dropped and the others weigh n_b / kept, so that the
     expected gradient is that of all data (the authors' 1 / (1 - drop) is biased by the rounding). Rows never seen stay;

@@ -74,7 +74,7 @@ class EasiestNow(Ranking):
 
 @dataclass(frozen=True, kw_only=True)
 class SelfPaced(Ranking):
-    """The easiest share, which grows from `start` to all by the share `full` of the budget (Kumar et al. 2010).
+    """The easiest share, which grows from `start` to 1 within the share `full` of the budget (Kumar et al. 2010).
 
     They relax a threshold of the loss; here the share is set. `reverse` begins with all and ends with the easiest
     `start`.

@@ -30,7 +30,7 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Reselect(Schedule):
-    """A static method on columns and features of the present model, as CRAIG, GradMatch and GLISTER were published.
+    """Repeats a static method on the present model's columns and features, as in CRAIG, GradMatch and GLISTER.
 
     `method` is any of them, `/` standing for `:` (`method=ccs/by=aum/beta=0.1`), that reads one epoch's values.
     """

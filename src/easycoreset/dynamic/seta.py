@@ -13,7 +13,7 @@ from easycoreset.tables import Floats, Ints, kept_count
 
 @dataclass(frozen=True, kw_only=True)
 class SeTa:
-    """A random share of all rows, and of these a window of groups of similar loss, again and again (Zhou et al. 2025).
+    """Draws rows at random, groups them by loss, and trains on a window of groups from easy to hard (Zhou et al. 2025).
 
     The groups are k-means' of the losses, from easy to hard; the window moves by one group each epoch. In the last
     eighth of the budget the random share is trained on whole. Rows never seen are trained on.

@@ -156,11 +156,16 @@ def _check_data(options: EvaluateOptions, source: Source, card: ModelCard) -> No
     require(source.shape == card.shape, "data", f"images of shape {card.shape}, as the model takes them", source.shape)
     model_classes = len(card.class_names)
     data_classes = len(source.class_names)
-    rule = f"of {model_classes} classes, as the model (classes={model_classes} counts those that do not occur)"
+    rule = f"of {model_classes} classes, as the model is (classes={model_classes} also counts classes without samples)"
     require(data_classes == model_classes, "data", rule, data_classes)
     diameter = float(np.sqrt(np.prod(card.shape)))
     for eps in options.eps or ():
-        require(options.norm == "linf" or eps <= diameter, "eps", f"in [0, {diameter:.1f}] for l2 on such images", eps)
+        require(
+            options.norm == "linf" or eps <= diameter,
+            "eps",
+            f"in [0, {diameter:.1f}] for l2 on images of this size",
+            eps,
+        )
 
 
 def _draw_rows(split: Split, rows: Ints, limit: int | None, seed: int) -> Ints:

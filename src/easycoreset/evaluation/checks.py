@@ -101,9 +101,9 @@ def check_above_chance(clean: Outcome, labels: np.ndarray) -> Check:
     counts = np.bincount(labels[clean.index])
     share = float(counts.max() / counts.sum())
     message = (
-        f"clean accuracy {clean.accuracy:.1%} is no better than always predicting the largest class ({share:.1%}): is "
-        "the model trained, and does it take images in [0, 1]? --input-mean and --input-std give the normalisation of "
-        "a foreign model"
+        f"clean accuracy {clean.accuracy:.1%} is no better than always predicting the largest class ({share:.1%}): "
+        "check that the model is trained and takes images in [0, 1] (--input-mean and --input-std give the "
+        "normalisation of a foreign model)"
     )
     return Check("above_chance", clean.accuracy, clean.accuracy > share, message)
 
@@ -255,6 +255,7 @@ def check_large_eps(model: nn.Module, split: Split, correct: np.ndarray, norm: s
                 robust &= model(adv).argmax(1) == y
     share = float(robust.float().mean())
     message = (
-        f"{share:.1%} of {len(y)} samples survive an attack without bounds (eps {eps:.4g}): its gradients lead nowhere"
+        f"{share:.1%} of {len(y)} samples survive an attack without bounds (eps {eps:.4g}): the gradients do not guide "
+        "the attack"
     )
     return [Check("large_eps", share, share <= 0.01, message)]

@@ -35,7 +35,12 @@ def plan_corruptions(specs: Sequence[str], split: Split, shape: tuple[int, ...],
     corruptions: list[Corruption | StoredCorruption] = []
     for spec in specs:
         if is_stored(spec):
-            require(split.name == "test", "corruptions", "computed ones for the training split", spec)
+            require(
+                split.name == "test",
+                "corruptions",
+                "computed ones for the training split, of which the benchmark has no arrays",
+                spec,
+            )
             corruptions += open_stored(spec, split.labels)
         else:
             corruptions += load_corruptions(spec, shape, seed)

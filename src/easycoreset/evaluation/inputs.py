@@ -34,7 +34,7 @@ def open_inputs(options: EvaluateOptions) -> tuple[torch.device, Source, ModelCa
     require(
         options.checkpoint == "last" or options.model_path.is_dir(),
         "checkpoint",
-        f"last, or best of a training with --val-fraction, whose folder holds {BEST_FOLDER}/",
+        f"last, or best with the folder of a training with --val-fraction, which holds {BEST_FOLDER}/",
         f"{options.checkpoint}, and weights {options.weights}",
     )
     if options.model_path.is_dir():
@@ -102,7 +102,7 @@ def check_class_names(options: EvaluateOptions, model_names: Sequence[str], data
         return []
     pairs = [(a, b) for a, b in zip(model_names, data_names, strict=True) if _plain_name(a) != _plain_name(b)]
     example = f"{quote(pairs[0][0])} where the data have {quote(pairs[0][1])}" if pairs else ""
-    message = f"{len(pairs)} of the model's {len(model_names)} classes are named otherwise than the data's: {example}"
+    message = f"{len(pairs)} of the model's {len(model_names)} classes have other names than in the data: {example}"
     return [Check("class_names", float(len(pairs)), not pairs, message)]
 
 
@@ -141,8 +141,8 @@ def check_normalisation(
         gains[name] = float(gain.mean()) if significant else 0.0
     best = max(gains, key=lambda name: gains[name])
     message = (
-        f"the model is right on {gains[best]:.1%} more of the clean samples when they are normalised: was it trained "
-        f"on such input? Then add {best}"
+        f"the model is right on {gains[best]:.1%} more of the clean samples when they are normalised; if it was "
+        f"trained on normalised input, add {best}"
     )
     return [Check("input_normalisation", gains[best], gains[best] <= 0, message)]
 

@@ -39,7 +39,7 @@ def _ignore_warnings() -> Iterator[None]:
 
 
 def write_onnx(options: ExportOptions) -> None:
-    """Write a trained model, images [B,C,H,W] in [0,1] to logits for any B, after comparing its logits with PyTorch's.
+    """Write a trained model (images [B,C,H,W] in [0,1] to logits, any B), and compare its logits with PyTorch's first.
 
     Raises:
         UsageError: the folder holds no model, or the extra `onnx` is missing.

@@ -196,7 +196,7 @@ def load_hardness(specs: Sequence[str], in_training: bool = False) -> list[Hardn
         foreign = next((m for m in members if not isinstance(m, Hardness)), None)
         if foreign is not None:
             raise UsageError(
-                f"hardness {quote(spec)} must be an object of a class below easycoreset.hardness.Hardness; got "
+                f"hardness {quote(spec)} must be of a subclass of easycoreset.hardness.Hardness; got "
                 f"{type(foreign).__name__}"
             )
         possible = [measure for measure in members if in_training or not measure.recorded_only]

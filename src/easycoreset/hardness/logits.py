@@ -70,7 +70,7 @@ FORGETTING = ForwardHardness(
     "correct",
     correct,
     ForgettingEvents,
-    "Times forgotten; never learned counts all epochs (Toneva et al. 2019).",
+    "Number of times forgotten; for a sample never learned, all epochs (Toneva et al. 2019).",
     counts_events=True,
 )
 AUM = ForwardHardness("aum", "aum", negative_margin, Mean, "Minus the mean logit margin (Pleiss et al. 2020).")

@@ -11,7 +11,7 @@ from easycoreset.hardness.folds import Fold, Mean
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveLoss(Hardness):
-    """Mean of the sample's term of what the step minimises, before its weight; recorded online only."""
+    """Mean of the sample's part of the loss that a step minimises, before its weight; recorded online only."""
 
     name = "objective_loss"
     column = "objective_loss"

@@ -42,8 +42,8 @@ class HardnessCallback(Callback):
         if self.network not in modules:
             names = [name for name in modules if name]
             raise UsageError(
-                f"network {quote(self.network)} is not a module of {type(pl_module).__name__} (left out, it is that): "
-                f"{suggest_name(self.network, names)}"
+                f"network {quote(self.network)} is not a module of {type(pl_module).__name__} (the default is "
+                f"{type(pl_module).__name__} itself): {suggest_name(self.network, names)}"
             )
         if not isinstance(batch, tuple | list) or len(batch) < 3:
             raise UsageError("a training batch must be (x, y, ..., index): use easycoreset.with_index on the data set")

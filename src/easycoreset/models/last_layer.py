@@ -95,8 +95,8 @@ def find_last_layer(model: nn.Module, x: Tensor, name: str | None = None) -> Las
         or not torch.equal(executed[-1][1].float(), logits.float())
     ):
         raise UsageError(
-            "the model's logits do not come out of an nn.Linear: name the layer whose input is to be "
-            "taken as features by --feature-layer"
+            "the model's logits do not come out of an nn.Linear: give --feature-layer, the name of the "
+            "layer whose input is used as features"
         )
     last = executed[-1][0]
     return LastLayer(last, linear[last], linear[last].bias is not None)

@@ -43,7 +43,7 @@ def load_published_state(card: ModelCard) -> dict[str, Tensor]:
     if published_classes == classes:
         return state
     log.info(
-        "init: the published weights are of %d classes, the data of %d: %s is new",
+        "init: the published weights have %d classes, the data %d: %s starts from random weights",
         published_classes,
         classes,
         ", ".join(head),

@@ -41,7 +41,9 @@ def savable_state(model: nn.Module) -> dict[str, Tensor]:
     state = model.state_dict()
     not_tensors = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if not_tensors:
-        raise UsageError(f"model must have a state dict that holds only tensors; {quote(not_tensors[0])} is none")
+        raise UsageError(
+            f"model must have a state dict that holds only tensors; {quote(not_tensors[0])} is not a tensor"
+        )
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 

@@ -53,7 +53,7 @@ def read_state(path: Path, targets: Mapping[str, Mapping[str, Tensor]], model_na
     states = read_states(file)
     if key is not None:
         if key not in states:
-            raise UsageError(f"{file}: holds no weights called {quote(key)}, but {', '.join(map(quote, states))}")
+            raise UsageError(f"{file}: holds no weights called {quote(key)}; it holds {', '.join(map(quote, states))}")
         states = {key: states[key]}
     matches = {name: best_match(state, targets) for name, state in states.items()}
     exact_matches = {name: match for name, match in matches.items() if not match[2]}  # without differing keys

@@ -22,9 +22,9 @@ class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions, RunnerOptio
     model: Named | None = field(default=None, metadata=MODEL)
     """The model whose scores are analysed; default: chosen by the data."""
     scores: GivenPath | None = field(default=None, metadata=SCORES)
-    """The folder of a finished scoring run of `model` (with its checkpoints), which is then not trained again."""
+    """The folder of a finished scoring run of `model`, with its checkpoints; the model is then not trained again."""
     attacked: Several[GivenPath] = field(default=(), metadata=UNIQUE | TRAINED_MODEL)
-    """Folders of trained models that are attacked, comma-separated, instead of models trained for that."""
+    """Folders of trained models to attack, comma-separated; default: new models are trained for the attacks."""
     others: Several[Named] = field(default=(), metadata=UNIQUE | MODEL)
     """Other architectures whose scores are compared, comma-separated; the first is also attacked."""
     adversarial: Named | None = field(default="trades", metadata=MEMBER)
@@ -56,5 +56,5 @@ class AnalyzeOptions(AttackOptions, FractionOptions, ComputeOptions, RunnerOptio
         is_folder = self.scores is None or self.scores.is_dir()
         require(is_folder, "scores", "the folder of a scoring run with its checkpoints", str(self.scores))
         check_radii(self.eps, "linf")
-        require(self.model not in self.others, "others", "other models than model", self.others)
+        require(self.model not in self.others, "others", "different from model", self.others)
         require(self.transfer is not None or self.updates is None, "updates", "left out without transfer", self.updates)

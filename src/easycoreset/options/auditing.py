@@ -14,20 +14,20 @@ class AuditOptions(ModelOptions, InferenceOptions, ComputeOptions):
     """Options of `audit`."""
 
     scores: GivenPath | None = field(default=None, metadata=SCORES)
-    """A folder written by `score`, a scores.parquet, or published:NAME: samples are ranked by them, and the models of
-    such a folder may judge."""
+    """A folder written by `score`, a scores.parquet, or published:NAME: samples are ranked by these scores, and the
+    models in the folder can judge the labels (judge epochs)."""
     skip_unreadable: bool = with_default(ReadingOptions, "skip_unreadable", True)
     """List unreadable images and audit the others; with --no-skip-unreadable they are an error."""
     judge: Literal["folds", "epochs"] | None = None
-    """What judges the labels: folds, models trained on the other parts of the data; epochs, the models of scored epochs
-    of `scores`; default: folds, where these are cheap."""
+    """What judges the labels. folds: models trained on the other parts of the data; epochs: the models of the scored
+    epochs of `scores`; default: folds, or epochs where `scores` has them and folds take too long."""
     features: GivenPath | None = None
-    """Features from elsewhere (CLIP, DINO, ...), by which logistic regression on the other parts judges the labels:
-    .npy in index order, or .parquet with sample ids."""
+    """Features from elsewhere (CLIP, DINO, ...): .npy in index order, or .parquet with sample ids. Logistic regression
+    on the features of the other parts of the data then judges the labels."""
     epochs: int | None = field(default=None, metadata=AT_LEAST_1)
-    """Epochs of the models of the folds, each trained once; default: epochs and repeats that some minutes allow."""
+    """Epochs of the models of the folds, each trained once; default: epochs and repeats that fit in a few minutes."""
     by: str | None = None
-    """Column of the scores that ranks samples by hardness; default: aign, without scores the judge's loss."""
+    """Column of the scores that ranks samples by hardness; default: aign, or the judge's loss without scores."""
     allow_subset: bool = False
     """Accept scores of data that has changed since; samples are matched by sample_id, and counts are reported."""
     wrong: GivenPath | None = None

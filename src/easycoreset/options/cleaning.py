@@ -14,8 +14,8 @@ class CleanOptions(ReadingOptions, CommandOptions):
     """Options of `clean`."""
 
     out: GivenPath = field(metadata=NEUTRAL)
-    """A folder that is new or from an earlier clean, for links to the images in train/ and test/; or a new .csv, a
-    manifest; or a new .npz of arrays."""
+    """Where the cleaned data are written: a folder (new, or from an earlier clean) that gets links to the images in
+    train/ and test/; a new .csv, which becomes a manifest; or a new .npz of arrays."""
     data: Named = field(metadata=DATA)
     """The image folder, the manifest or the .npz that was audited; it is not changed."""
     decisions: GivenPath = field(metadata=NEUTRAL)
@@ -25,7 +25,7 @@ class CleanOptions(ReadingOptions, CommandOptions):
     copy: bool = False
     """Copy the images into the folder; default: symbolic links."""
     new_classes: bool = False
-    """Allow labels that no class has yet."""
+    """Allow decisions that add new classes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

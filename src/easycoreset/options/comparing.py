@@ -38,7 +38,7 @@ class CompareOptions(
     given: ClassVar[frozenset[str]] = frozenset()  # the options that were given
 
     recipe: str | None = None
-    """A grid by name (`compare --list`), or a YAML file like `compare --show-recipe NAME` prints."""
+    """A recipe by name (`compare --list`), or a YAML file in the form that `compare --show-recipe NAME` prints."""
     data: Several[Named] = field(default=(), metadata=UNIQUE | DATA)
     """Data sets, comma-separated, as `score` takes them."""
     model: Several[Named] = field(default=(), metadata=UNIQUE | MODEL)
@@ -67,7 +67,7 @@ class CompareOptions(
     eps: Several[float] = with_default(AttackOptions, "eps", (8 / 255,))
     """Radii of the evaluation, comma-separated; the first is the main one unless main_eps names another."""
     main_eps: float | None = None
-    """The radius at which contrasts are tested, evaluated on all test images; left out, the first on as many as all."""
+    """The radius at which contrasts are tested, on all test images; default: the first of eps, on limit images."""
     limit: int | None = with_default(AttackOptions, "limit", None)
     """Number of test images, of all radii but main_eps; default: all."""
     strong: Several[str] = field(default=(), metadata=UNIQUE)
@@ -79,19 +79,19 @@ class CompareOptions(
     contrast: Literal["auto", "matched clean", "equal updates", "none"] = "auto"
     """The test of each method; auto: matched clean if there are several budgets, else equal updates."""
     vary: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """An axis of any option of training, or of another step as STEP.OPTION: `lr=0.05,0.1`; repeatable."""
+    """Values of one more option: `lr=0.05,0.1` (of training), or STEP.OPTION=V,V (of another step); repeatable."""
     extend: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Values added to those of a recipe, as OPTION=V,V; `--seeds +3-4` is short for `--extend seeds=3-4`."""
     declare: Several[str] = field(default=(), metadata=NEUTRAL | UNIQUE)
     """Contrasts in addition to each method against random, comma-separated: 'easiest:loss vs easycore'."""
     primary: str | None = field(default=None, metadata=NEUTRAL)
-    """The contrast that is tested first, alone, written like those of declare; others can claim only if it does."""
+    """The contrast tested first and alone, written as in declare; others can support a claim only if this does."""
     shard: str = field(default="1/1", metadata=NEUTRAL | rule("I/N with 1 <= I <= N", lambda text: bool(_shard(text))))
     """I/N: run every N-th cell, starting with the I-th, for job arrays."""
     discard_weights: bool = field(default=False, metadata=NEUTRAL)
     """Delete each model when its evaluations are done; a later evaluation must train it again."""
     prune: bool = field(default=False, metadata=NEUTRAL)
-    """Delete the steps in the folder that no start needs."""
+    """Delete the steps in the folder that neither this start nor an earlier start of the comparison needs."""
     preregister: bool = field(default=False, metadata=NEUTRAL)
     """Write the plan, its declared contrasts and its seeds into out, and run nothing."""
 

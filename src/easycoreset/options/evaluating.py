@@ -31,14 +31,14 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
     weights: GivenPath | None = None
     """Required: folder of a model written by `train` or `score`, or a state dict from elsewhere (with --model)."""
     checkpoint: Literal["last", "best"] = "last"
-    """The epoch of a training with --val-fraction: its last, or the best on the held-out samples."""
+    """The epoch to evaluate: the last, or the best on the held-out samples of a training with --val-fraction."""
     model: Named | None = field(default=None, metadata=MODEL)
-    """Model of a state dict; for a folder only its package.module:factory, imported only if named here again."""
+    """Model of a state dict; for a folder, only its package.module:factory, which is imported only if named here."""
     attack: Several[Named] = with_default(AttackOptions, "attack", ("pgd", "pgd:loss=margin"))
     eps: Several[float] = with_default(AttackOptions, "eps", ())
     """Radii, comma-separated; default: 1, 2, 4 and 8/255 for linf, 0.25, 0.5 and 1 for l2."""
     attack_precision: Literal["fp32", "bf16"] | None = None
-    """Precision of the gradients of pgd and fgsm; float32 judges what is broken; default: bf16 on a GPU that has it."""
+    """Precision of the gradients of pgd and fgsm (success is judged in fp32); default: bf16 on a GPU that has it."""
     surrogate: GivenPath | None = field(default=None, metadata=NEUTRAL)
     """Folder of the model on which the attack `transfer` makes its images, where the attack names none (from=DIR)."""
     split: Literal["train", "val", "test"] = "test"
@@ -52,7 +52,7 @@ class EvaluateOptions(NormalisationOptions, InferenceOptions, AttackOptions, Nor
     """Also certify l2 radii by randomized smoothing: sigma=0.25[:n0=100:n=1000:alpha=0.001], for a model trained with
     objective noise:sigma=0.25."""
     checks: Literal["all", "quick"] = "all"
-    """quick: without the checks that run further attacks (beyond all bounds, and a longer one)."""
+    """quick leaves out the checks that run further attacks (one without bounds, and a longer one)."""
     strict: bool = field(default=False, metadata=NEUTRAL)
     """Exit with code 1 if a check gives a warning."""
     save_adversarial: bool = field(default=False, metadata=NEUTRAL)

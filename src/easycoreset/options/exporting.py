@@ -55,7 +55,7 @@ class ExportOptions:
     """Options of `export`."""
 
     source: GivenPath = field(metadata=RESULT)
-    """A scores.parquet, a coreset, an audit.parquet, or a folder written by a command, as a comparison's for latex."""
+    """A scores.parquet, a coreset, an audit.parquet, or a folder that a command wrote (for latex: `compare`)."""
     _: KW_ONLY
     format: str
     """Output format; `export --list` describes them."""
@@ -65,13 +65,13 @@ class ExportOptions:
     data: Named | None = field(default=None, metadata=DATA)
     """Where the data set is now, for folder and fiftyone; default: where it was scored."""
     decisions: GivenPath | None = None
-    """With what a data set of arrays was read when it was scored; image files do without."""
+    """The decisions with which a data set of arrays was scored; image files do not need them."""
     scores: GivenPath | None = field(default=None, metadata=SCORES)
     """Scores of a coreset's samples; default: those it was chosen from, if they still exist there."""
     copy: bool = False
     """Copy the images of an image folder or a manifest; default: symbolic links."""
     spread: Literal["std", "interval"] = "std"
-    """Beside each mean of a comparison: standard deviation over seeds, or 95% interval over seeds and test images."""
+    """Spread beside each mean of a comparison: std over seeds, or the 95% interval over seeds and test images."""
     raw: bool = False
     """Leave text in CSV unchanged; without it, text that looks like a spreadsheet formula gets a leading '."""
     model: Named | None = field(default=None, metadata=MODEL)

@@ -65,7 +65,7 @@ class ReadingOptions:
     classes: Named | None = field(default=None, metadata=CLASSES)
     """Number of classes, or a file of their names in order (or a model.json); default: the classes that occur."""
     decisions: GivenPath | None = field(default=None, metadata=NEUTRAL)
-    """What was decided on an audit's page: its pictures are left out or get another label; the data are not changed."""
+    """Decisions that an audit's page saved: pictures are left out or get another label; the data are not changed."""
 
 
 READING_FIELDS = field_names(ReadingOptions)
@@ -161,8 +161,8 @@ class ValidationOptions:
     """Held-out samples."""
 
     val_fraction: float | None = field(default=None, metadata=INNER_SHARE)
-    """Share of the training split that is held out for validation, from selection and training; `train` keeps the
-    epoch that is best on it."""
+    """Share of the training split that is held out for validation: it is not selected and not trained on; `train` also
+    keeps the epoch that is best on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,8 @@ class ScoringOptions:
     scoring_batch_size: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
     """Samples per batch of an exact scoring pass; default: 250, on a GPU up to 2000 by the size of the images."""
     scoring_precision: Literal["fp32", "bf16"] | None = None
-    """Precision of the exact pass; bf16: autocast with float32 norms, in epochs where AIGN keeps its ranks (0.999)."""
+    """Precision of the exact pass; bf16: autocast with float32 norms, in epochs where the rank correlation of AIGN with
+    fp32 is above 0.999."""
     feature_layer: str | None = field(default=None, metadata=NEUTRAL)
     """Layer whose input is saved as features; default: the last linear layer."""
 
@@ -253,7 +254,7 @@ class RunnerOptions(CommandOptions):
     """Steps run at once, each in a process with one thread; 0: one after the other in this process; default: one per
     GPU, else 2; with Ray, one per CPU."""
     workers_per_gpu: int | None = field(default=None, metadata=NEUTRAL | AT_LEAST_1)
-    """Steps run at once on each GPU, as many as its memory holds; default: 1."""
+    """Number of steps run at once on each GPU, whose memory must hold them all; default: 1."""
     minutes: float | None = field(default=None, metadata=NEUTRAL | ABOVE_0)
     """Stop after this many minutes; the same command resumes."""
     dry_run: bool = field(default=False, metadata=NEUTRAL)

@@ -17,7 +17,7 @@ class PredictOptions(InferenceOptions, ComputeOptions):
     data: Named = field(metadata=IMAGES)
     """A folder of images, with or without class folders, or an .npz with x; labels are ignored."""
     weights: GivenPath | None = field(default=None, metadata=TRAINED_MODEL)
-    """Required: folder of a model by `train` or `score`, or of `run`, whose model for ordinary images is taken."""
+    """Required: the folder of a model by `train` or `score`, or of `run` (its model for ordinary images is used)."""
     calibrated: bool = True
     """Divide logits by the temperature that was fitted on held-out images by `train --val-fraction`, `evaluate` or
     `run`; --no-calibrated takes them as they are."""

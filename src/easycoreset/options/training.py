@@ -45,7 +45,7 @@ class TrainOptions(ValidationOptions, RecipeOptions):
     method: Named | None = field(default=None, metadata=MEMBER)
     """A dynamic method, which chooses the samples of each epoch (see `train --list`), instead of a coreset."""
     fraction: float | None = field(default=None, metadata=SHARE)
-    """With method: share of the samples that an epoch trains on, in (0, 1]; some methods have a share of their own."""
+    """With method: share of the samples that an epoch trains on, in (0, 1]; some methods set the share themselves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

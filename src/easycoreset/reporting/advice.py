@@ -153,7 +153,7 @@ def _compare_alternatives(best: Contrast, contrasts: Sequence[Contrast], family_
         )
     elif full.low <= 0 <= full.high:
         sentences.append(
-            "Whether training on all data at the same budget would do as well is not known (the method's robust "
+            "It is not known whether training on all data at the same budget would do as well (the method's robust "
             f"accuracy is {_higher_or_lower(full)})."
         )
     elif full.verdict == "inconclusive":

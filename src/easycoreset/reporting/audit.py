@@ -25,21 +25,22 @@ from easycoreset.tables.image_paths import check_ids
 MAX_UP = 4  # folders above the page in which the data may lie, so that the page links to the originals
 BINS = 40
 KINDS = {  # kind -> what it means; the keys are in the order in which they are shown
-    "label": "The label is probably wrong: the judge, which was not trained on the picture, says something else. The "
-    "percentage is the probability of that. What it looks like to the judge may be wrong too.",
-    "leak": "The training picture is in the test part too, or nearly: the test accuracy then looks better than it is.",
+    "label": "The label is probably wrong: the judge, which was not trained on the picture, predicts another label. "
+    "The percentage is the probability that the label is wrong. The label that the judge predicts may be wrong too.",
+    "leak": "The training picture, or one nearly like it, is in the test part too: the test accuracy then looks better "
+    "than it is.",
     "seen in training": "The model that was given as `init` was trained on this test picture.",
-    "duplicate": "The picture is there twice, pixel by pixel. The one that stays is beside it.",
-    "near duplicate": "The picture is there twice, resized, cropped, brightened or stored anew. The one that stays is "
-    "beside it. The score is how alike they are.",
+    "duplicate": "The same picture, pixel by pixel, is in the data twice. The one that stays is beside it.",
+    "near duplicate": "The same picture is in the data twice, but resized, cropped, brightened or stored again. The "
+    "one that stays is beside it. The score is how alike they are.",
     "odd one out": "The picture is far from all others in what the judge sees in it: perhaps it does not belong here.",
     "blurred": "The picture has far less detail than the others.",
     "dark": "Even the brightest parts of the picture are dark.",
     "bright": "Even the darkest parts of the picture are bright.",
     "low information": "The picture has hardly any detail: a plain surface, or a small thing on one.",
     "odd size": "The picture is far smaller, larger, wider or taller than the others.",
-    "doubtful label": "These labels are not called wrong, but they are the next that are worth a look. Most of them "
-    "are right, so nothing can be done with all at once.",
+    "doubtful label": "These labels are not called wrong, but they are the next most likely to be wrong. Most of them "
+    "are right, so decide on each picture by itself.",
 }
 JUDGES = {
     "folds": "models ({model}, {epochs} epochs), each trained on two thirds of the training pictures to judge the rest",
@@ -127,9 +128,9 @@ def _findings(summary: Mapping[str, Any], record: Mapping[str, Any]) -> list[str
     judge = summary["judge"]
     sentences = [_label_finding(summary)]
     if leaks := sum(issues.get("leak", {}).values()):
-        held_out = ", which is a fifth of the pictures that was held out" if summary.get("held_out") else ""
+        held_out = " (a fifth of the pictures, which was held out)" if summary.get("held_out") else ""
         sentences.append(
-            f"{_pictures(leaks)} of the training part {_are(leaks)} in the test part too, or nearly{held_out}."
+            f"{_pictures(leaks)} of the training part {_are(leaks)} in the test part{held_out} too, exactly or nearly."
         )
     copies = sum(sum(issues.get(kind, {}).values()) for kind in ("duplicate", "near duplicate"))
     if copies:
@@ -144,9 +145,9 @@ def _findings(summary: Mapping[str, Any], record: Mapping[str, Any]) -> list[str
         sentences.append(f"Pictures that look unusual: {', '.join(odd)}.")
     if judge["accuracy"] < GOOD_JUDGE and judge["kind"] != "features":
         sentences.append(
-            "A better judge finds more wrong labels: --init with a model trained on similar pictures (as --init "
-            "runs/other/all, or pretrained), or --features FILE with those of a large model "
-            "(a row for each training picture, as .npy)."
+            "A better judge finds more wrong labels: give --init with a model trained on similar pictures (--init "
+            "runs/other/all, or --init pretrained), or --features FILE with the features of a large model "
+            "(.npy with a row for each training picture)."
         )
     return sentences
 
@@ -169,8 +170,8 @@ def _label_finding(summary: Mapping[str, Any]) -> str:
         rest = judge["expected_wrong"] - (expected or 0) * counts.get("train", 0)
         if rest >= 1:
             found += (
-                f" These are not all: about {rest:.0f} more of the training part are expected to be wrong. Which ones "
-                'is not known; the kind "doubtful label" has the likeliest.'
+                f" These are not all: about {rest:.0f} more of the training part are expected to be wrong. It is not "
+                'known which ones; the likeliest are listed as "doubtful label".'
             )
     unsaid = f" Nothing is said about {', '.join(weak)}: the judge knows too little of them." if weak else ""
     return found + unsaid
@@ -190,14 +191,14 @@ def _describe_judge(judge: Mapping[str, Any]) -> list[str]:
     sentences = [
         f"The labels were judged by {JUDGES[judge['kind']].format(**facts)}. It predicts "
         f"{format_percent(judge['accuracy'])} of the training pictures as they are labelled. A label is called wrong "
-        "where, after the judge's probabilities are calibrated, it is wrong with a probability of 35% or more; never "
-        "where the judge predicts it too."
+        "if its probability of being wrong, by the judge's calibrated probabilities, is 35% or more, and the judge "
+        "predicts another label."
     ]
     if judge["kind"] == "epochs":
         sentences.append("These models saw the labels that they judge: they find fewer wrong ones than folds would.")
     if weak := judge["weak_classes"]:
         sentences.append(
-            f"Too weak for {', '.join(weak)}: what it predicts there may be chance, or it believes itself far too much."
+            f"Too weak for {', '.join(weak)}: its predictions there may be chance, or are far too confident."
         )
     return sentences
 

@@ -20,8 +20,9 @@ from easycoreset.statistics.planned_contrasts import BASELINE
 from easycoreset.statistics.settings import Setting, describe_share, differing_fields, label_setting
 
 NOTE = (
-    "Gains are those over random subsets in points, at the same budget and above the frontier of random's budgets at "
-    "the same clean accuracy, with 95% intervals over seeds and images. They are exploratory: nothing is corrected."
+    "Gains are over random subsets, in points: at the same budget, and at the same clean accuracy (above the frontier "
+    "of random's budgets), with 95% intervals over seeds and images. They are exploratory, and not corrected for "
+    "their number."
 )
 GAIN_COLUMNS = ("gain", "low", "high", "gain, same clean", "its low", "its high")
 

@@ -134,8 +134,8 @@ FRONTIER_NOTE = (
     "where it lies above the line of random subsets. Bars are standard errors over seeds."
 )
 OVERVIEW_NOTE = (
-    "Each contrast is within one data set and model. A method that gains in all of them gains in each by its own "
-    "interval; nothing is pooled."
+    "Each contrast is within one data set and model, and nothing is pooled: a method that gains in all of them has a "
+    "gain in each one by itself."
 )
 EXPLORATORY_NOTE = (
     "Contrasts that were not declared before the run are exploratory: there are many, and p is not corrected for that."

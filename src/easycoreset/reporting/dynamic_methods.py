@@ -9,11 +9,12 @@ from easycoreset.reporting.setting_cells import SettingCells
 from easycoreset.statistics.settings import OWN_SHARE, Setting, describe_share
 
 NOTE = (
-    "Methods that choose while they train see other samples in each epoch. Present losses are what a step minimises "
-    "(under TRADES with its divergence), as the recorder or the last pass saw them: of the samples that were chosen, "
-    "and of all. The age is that of a median sample's loss, in epochs. Passes run the model over all samples, with the "
-    "objective's attack where the method asks for it: forward passes count the attack's steps. At equal updates they "
-    "are a cost beside training. Where losses are weighted, batch norm and the inner attack know nothing of weights."
+    "Methods that choose while they train see other samples in each epoch. The present loss is the loss that a step "
+    "minimises (under TRADES with its divergence), as the recorder or the last pass saw it: its mean over the chosen "
+    "samples, and over all samples. The age is the number of epochs since a loss was seen, for the median sample. A "
+    "pass runs the model over all samples, with the objective's attack if the method asks for it; forward passes count "
+    "the attack's steps. At equal updates, passes are a cost in addition to training. Where losses are weighted, batch "
+    "norm and the inner attack do not use the weights."
 )
 COLUMNS = ("share of an epoch", "seen at all", "changed", "present loss", "of all", "age", "passes", "forward", "s")
 

@@ -7,11 +7,11 @@ from easycoreset.statistics import Group
 from easycoreset.statistics.settings import Setting
 
 EPOCHS_NOTE = (
-    "Compute is counted in epochs, which are passes over all training samples: those of training alone, and together "
-    "with what choosing took. That is the scoring run, whose training and scoring epochs count the same (one serves "
-    "all methods of its seed), or, for methods that choose while they train, their passes over all samples. An epoch "
-    "of adversarial training, and a pass with an attack, cost more by a factor of about their inner steps; passes for "
-    "further hardnesses are not counted."
+    "Compute is counted in epochs, which are passes over all training samples: the epochs of training alone, and the "
+    "epochs of training and choosing together. Choosing is the scoring run, whose training and scoring epochs count "
+    "the same (one scoring run serves all methods of its seed), or, for methods that choose while they train, their "
+    "passes over all samples. An epoch of adversarial training, and a pass with an attack, cost more, by a factor of "
+    "about the number of inner steps; passes for further hardness measures are not counted."
 )
 
 

@@ -27,13 +27,13 @@ SPREADS = {
     "interval": "mean and 95% interval over seeds and test images",
 }
 BOLD = (
-    "Bold: the best of its column among the rows of one block, and those that a paired 95% interval does not tell "
-    "from it"
+    "Bold: the best of its column among the rows of one block, and those that a paired 95% interval does not "
+    "distinguish from it"
 )
 
 
 def write_latex(options: ExportOptions) -> None:
-    """Write the table for LaTeX, which loads booktabs."""
+    """Write the table for LaTeX (the document must load booktabs)."""
     _write(options, lambda table: render_latex(Document(f"results of {options.source.name}", [_section(table)])))
 
 

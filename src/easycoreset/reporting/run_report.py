@@ -41,8 +41,8 @@ def _summary(comparison: dict[str, Any], audited: Sequence[Section], is_decided:
     if bullets:
         again = " (they hold those that this run was given)" if is_decided else ""
         bullets.append(
-            f"Look at audit/report.html, decide there, save the decisions{again}, and run again with --decisions "
-            "decisions.json: it goes on from here, and says what that bought."
+            f"Open audit/report.html, decide there, save the decisions{again}, and run the command again with "
+            "--decisions decisions.json: it continues from here, and reports the effect of the decisions."
         )
     if "recommended" in comparison:
         bullets += recommend_models(comparison["recommended"], comparison["rows"])
@@ -54,19 +54,20 @@ def describe_change(earlier: dict[str, Any]) -> Section:
     clean = earlier["clean"]
     words = _changes(clean)
     heading = (
-        f"What changing the data bought: {words}"
+        f"Effect of changing the data: {words}"
         if _differs(clean)
-        else "What changing the data bought: no detectable difference without an attack"
+        else "Effect of changing the data: no detectable difference without an attack"
     )
     kept, unscored = earlier["matched"] - earlier["relabelled"], earlier["unscored"]
     facts = [
-        f"Since the last `run` {_count(earlier['gone'])} went, {_count(earlier['new'])} came and "
-        f"{_count(earlier['relabelled'])} got another label. The scores of the other {kept:,} were taken over. "
+        f"Changes since the last `run`: {_count(earlier['gone'])} removed, {_count(earlier['new'])} added, "
+        f"{_count(earlier['relabelled'])} with another label. The scores of the other {kept:,} were taken over. "
         f"Pictures without a score come last when a coreset is chosen: of these {unscored['all']:,} the coreset has "
-        f"{unscored['coreset']:,}, the random samples have {unscored['random']:,} (another --out scores all anew).",
-        "Two models of all samples, trained alike for the same number of updates on the data before and after, are "
-        f"compared on the same {earlier['samples']:,} test pictures, with the labels that these have now."
-        + (f" Left out are {_count(earlier['seen'])} that one of them was trained on." if earlier["seen"] else ""),
+        f"{unscored['coreset']:,}, the random samples have {unscored['random']:,} (another --out scores all pictures).",
+        "Two models of all samples, one trained on the data before the change and one after it, in the same way and "
+        f"for the same number of updates, are compared on the same {earlier['samples']:,} test pictures, with the "
+        "labels that these have now."
+        + (f" {_count(earlier['seen'])} that one of them was trained on are left out." if earlier["seen"] else ""),
     ]
     worst = [(f"under the worst attack at eps {format_eps(line['eps'])}", line) for line in earlier["worst"]]
     lines = [("without an attack", clean), *worst]
@@ -111,8 +112,8 @@ def recommend_models(recommended: dict[str, Any], rows: Sequence[dict[str, Any]]
     attacked = next(gain for gain in gains if gain["eps"] == recommended["eps"])
     if not _differs(attacked):
         return [
-            f"Take {taken}: {right}. No other model is shown to withstand tampering ({change}) better: of 100 such "
-            f"pictures the best of them is right on {_points(attacked)}."
+            f"Take {taken}: {right}. No other model is shown to withstand tampering ({change}) better: of 100 "
+            f"tampered pictures the best of them is right on {_points(attacked)}."
         ]
     return [
         f"For ordinary pictures take {taken}: {right}.",

@@ -82,8 +82,8 @@ def draw_histogram(scores: Scores, name: str, fractions: Sequence[float]) -> Fig
         }
     ]
     percentages = ", ".join(f"{fraction:.0%}" for fraction in fractions)
-    lines = "a dashed line is" if len(fractions) == 1 else "dashed lines are"
-    caption = f"samples by {name}; {lines} where keeping the easiest {percentages} cuts"
+    lines = "a dashed line shows" if len(fractions) == 1 else "dashed lines show"
+    caption = f"samples by {name}; {lines} where the easiest {percentages} end"
     layout = axes_layout(name, "samples", shapes=shapes, annotations=notes, bargap=0)
     if positive:
         layout["xaxis"] |= {

@@ -33,7 +33,7 @@ class EasyCore:
 
 @dataclass(frozen=True, kw_only=True)
 class Easiest(ColumnSelector):
-    """Keeps the lowest values of a hardness (a control: is AIGN special, or any easy end?)."""
+    """Keeps the lowest values of a hardness (a control, to test whether AIGN does better than other hardnesses)."""
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]

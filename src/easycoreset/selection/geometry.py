@@ -28,8 +28,8 @@ def read_rows(scores: Scores, name: str, rows: Ints) -> Floats:
     if array is None:
         flag = "--save-features adversarial" if name.endswith("_adv") else "--save-features"
         raise UsageError(
-            f"the scores have no {name}: `easycoreset score ... {flag}`, with the options and the --out "
-            "of the run that made them, adds them"
+            f"the scores have no {name}: to add them, run `easycoreset score ... {flag}` with the options and the "
+            "--out of the run that made the scores"
         )
     if len(array) != len(scores):
         raise UsageError(f"{name} must be [{len(scores)}, d], one row per sample; got {len(array)} rows")

@@ -39,7 +39,7 @@ class GradMatch:
     `part` rows of a class are split at random.
     """
 
-    cost: ClassVar[str] = "50 refits of d^2 count a class"
+    cost: ClassVar[str] = "50 refits of d^2 count per class"
     gradients: Literal["clean", "adversarial"] = "clean"
     lam: float = 0.5
     part: int = 100_000

@@ -77,7 +77,7 @@ class CCS:
 
 @dataclass(frozen=True, kw_only=True)
 class Stratified(ColumnSelector):
-    """Keeps equal shares of 50 strata of equal count of a hardness (a control: no end, the whole range)."""
+    """Keeps equal shares of 50 strata of equal count of a hardness (a control, which covers the whole range)."""
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
         values = scores[self.by]

@@ -173,7 +173,7 @@ def _caveats(contrast: Contrast) -> str:
     """Caveats that a reader of the verdict must know."""
     caveats: list[str] = []
     if contrast.held_back and contrast.verdict == "inconclusive":
-        caveats.append("The primary contrast claims nothing, so this one may not claim anything.")
+        caveats.append("The primary contrast supports no claim, so this one supports none either.")
     if contrast.off:
         caveats.append(f"{len(contrast.off)} of its seeds have a clean accuracy beyond random's frontier.")
     if len(contrast.gains) < ENOUGH_SEEDS:

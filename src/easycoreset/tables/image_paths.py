@@ -53,7 +53,7 @@ def check_ids(sample_ids: Sequence[str]) -> None:
         if len(parts) < 2 or "\0" in name or any(part in ("", ".", "..") for part in parts):
             raise UsageError(f"sample ids must be paths within the data folder, as class/name.png; got {quote(name)}")
     if len(set(sample_ids)) != len(sample_ids):
-        raise UsageError("sample ids must be named once each, to be files")
+        raise UsageError("sample ids must be unique, to name files")
 
 
 def require_images(files: Sequence[Path]) -> None:

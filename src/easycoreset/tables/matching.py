@@ -187,7 +187,7 @@ def match_ids(
     """
     ids, labels, names, provenance = table
     if provenance.get("split", split.name) != split.name:
-        raise UsageError(f"{what} is of split {quote(provenance['split'])}; needed is {quote(split.name)}")
+        raise UsageError(f"{what} is of split {quote(provenance['split'])}; split {quote(split.name)} is needed")
     row_of = _rows_by_id(ids, what)
     _rows_by_id(split.sample_ids, "the data")
     rows = np.array([row_of.get(name, -1) for name in split.sample_ids], np.int64)
@@ -252,7 +252,7 @@ def _rows_by_id(ids: Sequence[str], what: str) -> dict[str, int]:
     row_of: dict[str, int] = {}
     for row, name in enumerate(ids):
         if row_of.setdefault(name, row) != row:
-            raise UsageError(f"{what}: sample ids must be there once each to be matched; {quote(name)} is there again")
+            raise UsageError(f"{what}: sample ids must be unique to be matched; {quote(name)} occurs twice")
     return row_of
 
 

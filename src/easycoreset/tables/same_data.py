@@ -36,7 +36,7 @@ def check_same_data(
         UsageError: they differ; the message has the counts.
     """
     if provenance.get("split", split) != split:
-        raise UsageError(f"{what} is of split {quote(provenance['split'])}; needed is {quote(split)}")
+        raise UsageError(f"{what} is of split {quote(provenance['split'])}; split {quote(split)} is needed")
     if len(samples[1]) != len(expected[1]):
         counts = f"{len(samples[1])} samples against {len(expected[1])}"
         raise UsageError(f"{what} is of other data: {counts}{describe_changes(samples, expected)}")

@@ -32,7 +32,7 @@ def _make_recorder(method_name: str, objective_name: str, model: nn.Module, size
     method: Any = load_dynamic_method(method_name)[1]
     columns = columns_of(method)
     for column in columns:
-        rule = f"a recorded column of one value an epoch, as aign_online; got {quote(column)}"
+        rule = f"a recorded column with one value per epoch, like aign_online; got {quote(column)}"
         if not column.endswith("_online") or column.startswith("grad_norm"):
             raise UsageError(f"method {quote(method_name)} must read {rule}")
         measure = load_hardness([spec_of_column(column.removesuffix("_online"))], in_training=True)[0]

@@ -192,7 +192,7 @@ class ModelPasses:
         for measure in measures:
             if measure.is_wide:
                 raise UsageError(
-                    f"column {quote(measure.name)} is of several epochs' models; one pass does not give it"
+                    f"column {quote(measure.name)} combines the models of several epochs; one pass cannot compute it"
                 )
         columns = measure_all(
             self.model,

@@ -59,7 +59,7 @@ def _warn_of_collapse(robust: list[float]) -> None:
     collapsed = [value < COLLAPSE * max(robust[: epoch + 1]) for epoch, value in enumerate(robust)]
     if collapsed[-1] and not any(collapsed[:-1]):
         log.warning(
-            "warning: catastrophic overfitting: in epoch %d PGD accuracy is %.1f%%, after %.1f%%; more steps "
+            "warning: catastrophic overfitting: in epoch %d PGD accuracy is %.1f%%, down from %.1f%%; more steps "
             "(pgd-at) or a smaller eps avoid it",
             len(robust),
             100 * robust[-1],

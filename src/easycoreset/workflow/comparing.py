@@ -219,7 +219,7 @@ def _record_start(folder: SharedFolder, plan: GridPlan, earlier: dict[str, Any])
     if other_count := len(record["cells"]) - superseded - len(plan.cells):
         log.info("%d cells of earlier starts stay in the table and on the page", other_count)
     if superseded:
-        message = "%d cells of earlier starts are left out of the table: data or code of theirs have changed since"
+        message = "%d cells of earlier starts are left out of the table: their data or code have changed since"
         log.warning(message, superseded)
     _warn_of_late_declarations(record, plan.declared)
     return record

@@ -143,7 +143,7 @@ def _parse_axis(name: str, values: Any) -> tuple[Any, ...]:
     elif not kind:
         owners = [step for step in STEP_AXES if option in _axes_of(step)]
         if option in AXES or option in ("seeds", "fraction", "method", "objective"):
-            raise UsageError(f"vary: {option} has a flag of its own, which takes several values")
+            raise UsageError(f"vary: {option} has a separate flag, which takes several values")
         if owners:
             raise UsageError(
                 f"vary: {option} is not an option of training; say {' or '.join(f'{o}.{option}' for o in owners)}"

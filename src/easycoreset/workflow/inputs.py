@@ -235,7 +235,9 @@ def describe_other_data(step: Step) -> str:
         found = Inputs().open(data.value, reading).external
     except UsageError as error:
         return str(error)
-    return "" if found.key == data.key else f"{data.value} is not the same data as where the plan was started"
+    return (
+        "" if found.key == data.key else f"{data.value} differs from the data on the machine where the plan was started"
+    )
 
 
 def _data_key(data: str, source: Source) -> str:

@@ -116,7 +116,7 @@ def plan_run(options: PipelineOptions) -> RunPlan:
         try:
             plan = _plan_after(earlier, options)
         except (UsageError, OSError) as error:  # other data or options than then; or it is damaged
-            log.info("%s is not gone on from: %s", earlier.folder, error)
+            log.info("cannot continue from %s: %s", earlier.folder, error)
             continue
         if plan is not None:
             return plan
