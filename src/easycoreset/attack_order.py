@@ -9,7 +9,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 def is_weaker(weak: Sequence[int], strong: Sequence[int]) -> bool:
-    """Whether an attack of one strength should break no more than one of another; unknown strengths are empty.
+    """Whether an attack of strength `weak` should break no more than one of strength `strong`; () is unknown.
 
     A search of thousands of queries without gradients (0, 1) may well break more than one gradient step (1,).
 

@@ -1,4 +1,4 @@
-"""How far a model's probabilities can be believed, and the temperature that mends them (Guo et al. 2017)."""
+"""The calibration of a model's probabilities, and the temperature that improves it (Guo et al. 2017)."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ from scipy.special import log_softmax, softmax
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 
-MIN_SAMPLES = 50  # from which on a temperature is fitted
-MAX_SAMPLES = 10_000  # to which it is fitted
+MIN_SAMPLES = 50  # fewest samples for the fit of a temperature
+MAX_SAMPLES = 10_000  # most samples for the fit
 RANGE = (0.05, 20.0)  # of temperatures
-BINS = 15  # of confidence, of equal width, as in the paper
-FOLDS = 2  # the calibrated error of each is that by the temperature of the other
+BINS = 15  # bins of confidence, of equal width, as in the paper
+FOLDS = 2  # the calibrated error of each fold uses the temperature fitted on the other
 
 
 def fit_temperature(logits: Floats, labels: Ints) -> float | None:
     """The temperature by which logits [N,K] are divided so that the cross-entropy of held-out labels [N] is lowest.
 
-    None for fewer than 50 samples. A label counts as right with a probability of (N + 1) / (N + 2), as in Platt (1999):
-    where a model errs nowhere, the lowest cross-entropy would be at 0. Of many samples 10,000 are drawn.
+    None for fewer than 50 samples. The target probability of each label is (N + 1) / (N + 2), as in Platt (1999): with
+    1 instead, the best temperature of a model without errors would be 0. At most 10,000 of the samples are used.
     """
     if len(labels) < MIN_SAMPLES:
         return None
@@ -41,8 +41,8 @@ def fit_temperature(logits: Floats, labels: Ints) -> float | None:
 def measure_calibration(logits: Floats, labels: Ints) -> dict[str, float | int | None]:
     """The mean confidence, the expected calibration error, and both after division by a temperature.
 
-    The temperature is of all samples; the calibrated error is of samples that it was not fitted on, by two folds. All
-    but the number of samples is None for fewer than 100.
+    The temperature is fitted on all samples. The calibrated values use two folds, so that no sample is measured with a
+    temperature that was fitted on it. With fewer than 100 samples, all values except `samples` are None.
 
     Args:
         logits: [N,K] of samples that the model was not trained on.

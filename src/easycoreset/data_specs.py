@@ -123,7 +123,7 @@ def data_paths(data: str) -> list[Path]:
 
 
 def is_local(data: str) -> bool:
-    """Whether a data set is on this disk; one that is named in a received file is opened only then."""
+    """Whether a data set is on this disk; a data set named in a file from elsewhere is opened only if it is."""
     kind, location = split_data(data)
     return kind is not None and (not kind.location or kind.is_local(location))
 

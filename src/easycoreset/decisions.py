@@ -22,10 +22,10 @@ class Decision:
     Attributes:
         part: train or test.
         sample_id: its id.
-        digest: what named its content when it was decided on.
-        label: the name of its label then.
+        digest: the digest of its content at the time of the decision.
+        label: the name of its label at that time.
         leave_out: whether it is left out.
-        right_label: the name of its right label; None where it keeps its own.
+        right_label: the name of its right label; None to keep its label.
     """
 
     part: str

@@ -1,4 +1,4 @@
-"""GPUs: one name for each, and what is said and done when one is full or lost."""
+"""GPUs: a unique name for each, batch sizes, and how a full or lost GPU is handled and reported."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -88,6 +88,6 @@ def describe_gpu_error(error: Exception) -> str:
     """What a full or a lost GPU means for the user, on one line; empty for another error."""
     if is_out_of_memory(error):
         return f"the GPU's memory does not suffice: smaller batches need less ({describe_error(error)})"
-    if is_device_loss(error) and "device-side assert" not in str(error):  # which is a wrong index, of whoever wrote it
+    if is_device_loss(error) and "device-side assert" not in str(error):  # an assert is a wrong index in the code
         return f"the GPU failed during the work: the same command resumes on one that works ({describe_error(error)})"
     return ""

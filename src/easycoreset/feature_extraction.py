@@ -22,7 +22,7 @@ from easycoreset.records import read_record
 from easycoreset.tables.features import RECORD, feature_file_names, has_features
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)  # features are saved in float16
-PGD_STEPS = 10  # of PGD
+PGD_STEPS = 10
 
 
 def saved_feature_kinds(folder: Path, split: Split, layer: str | None) -> dict[str, Any]:

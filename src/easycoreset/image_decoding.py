@@ -76,7 +76,7 @@ def decode_image(path: EncodedImage, size: int | None, white: int | None = None)
 
 
 def decode_reduced(path: EncodedImage, side: int, white: int | None = None) -> Image.Image:
-    """Decode a whole image, whose shorter side then has at most `side` pixels, as `decode_image` does otherwise."""
+    """Decode as `decode_image` does, but do not crop: the shorter side is reduced to at most `side` pixels."""
     rgb = _decode(path, side, white)
     scale = side / min(rgb.size)
     if scale >= 1:

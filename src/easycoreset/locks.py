@@ -19,7 +19,7 @@ FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 @dataclass
 class Lock:
-    """A lock that is open: its file, whether it was made for this, and whether no other process holds it."""
+    """An open lock: its file descriptor, whether opening it created the file, and whether it is held exclusively."""
 
     descriptor: int
     created: bool

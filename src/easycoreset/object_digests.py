@@ -21,8 +21,9 @@ WRAPPED = ("__func__", "__wrapped__", "fget", "fset", "fdel", "func")  # of meth
 def digest_object(value: Any) -> str:
     """The SHA-256 of an object's content, as hexadecimal digits; the same in every process.
 
-    A function counts with its defaults, what it closes over, and the globals that it names; what is in installed
-    packages counts by its name. Any other object counts with its class and its attributes, or as it is pickled.
+    The digest of a function covers its code, its defaults, its closure and the globals that it names; functions and
+    classes of installed packages are identified by name. The digest of any other object covers its class and its
+    attributes, or else its pickle.
 
     Raises:
         UsageError: an object has no content that could be read.

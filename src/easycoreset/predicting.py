@@ -45,8 +45,9 @@ def predict(options: PredictOptions) -> pa.Table:
     """Label images with a trained model, and write `labels.parquet`, `labels.csv` and `run.json` to `out`.
 
     Returns:
-        `sample_id, pred` (the number of a class of the model), `label_name, probability` (calibrated where a
-        temperature is known), a row per image; for an unreadable image, which a warning names, all but its id are null.
+        A table with one row per image: `sample_id`, `pred` (the class number), `label_name` and `probability`
+        (calibrated if the model's temperature is known). For an unreadable image, all columns except `sample_id` are
+        null, and a warning names the image.
 
     Raises:
         UsageError: there are no images, or they do not fit the model.
@@ -136,7 +137,7 @@ def open_images(data: str, card: ModelCard, batch_size: int) -> tuple[Sequence[s
     """The images in a folder (with its subfolders), in the array `x` of an .npz file, or in memory.
 
     Returns:
-        Their names, a digest of what they are, and batches of them.
+        Their names, a digest of their names and sizes or of their content, and batches of them.
 
     Raises:
         UsageError: there are no images, or they do not have the shape that the model takes.
@@ -170,7 +171,7 @@ def _open_object(data: str, card: ModelCard, batch_size: int) -> tuple[Sequence[
 
 
 def _open_arrays(path: Path, card: ModelCard, batch_size: int) -> tuple[list[str], Batches]:
-    names = [array_names[0] for array_names in ARRAY_NAMES]  # of the arrays of images
+    names = [array_names[0] for array_names in ARRAY_NAMES]  # the names that an array of images may have
     arrays = read_npz(path, names)
     if not arrays:
         raise UsageError(f"data: {path}: holds no array of images ({', '.join(names)})")

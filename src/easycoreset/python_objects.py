@@ -1,4 +1,4 @@
-"""Objects of Python in place of names: each is kept under a spelling of its type and content, which options hold.
+"""Python objects in place of names: each is kept under a spelling of its type and content; options hold the spelling.
 
 The spelling, `python.TYPE:xDIGEST`, is read like that of a user's module. It is recorded in place of the object, so a
 run goes on with the same object and refuses another one.
@@ -52,7 +52,7 @@ def is_object_spec(spec: str | None) -> bool:
 
 
 def name_briefly(text: str) -> str:
-    """A text for people with names in place of spellings; with some digits where a name stands for several things.
+    """Replace spellings in a text by names for people, with some digits where a name stands for several things.
 
     >>> name_briefly("python.Net:x0123456789abcdef beats python.Other:x0123456789abcdef, but not Other")
     'Net beats Other:x0123, but not Other'
@@ -91,7 +91,7 @@ def take_object(option: str, spec: str) -> Any:
 
 
 def is_stored(path: Path) -> bool:
-    """Whether a path is in the temporary folder of this process, and its name that of a content."""
+    """Whether a path is in the temporary folder of this process and is named by its content."""
     return bool(_folders) and path.parent == _folders[0]
 
 

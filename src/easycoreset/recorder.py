@@ -39,11 +39,11 @@ CHECK_EVERY = 20  # steps between two checks of the declared loss, each of which
 class HardnessRecorder:
     """Records hardness in the steps of a training loop: `watch` the input, `observe` the logits.
 
-    `watch` gives `aign_online` from the backward pass of the step (`grad_norm_online` for a loss other than plain
-    cross-entropy), `observe` the measures of logits and features. All are approximate: the input is augmented, the
-    weights change within the epoch, and batch norm uses the statistics of the batch. If several processes train
+    `watch` records `aign_online` from the backward pass of the step (`grad_norm_online` for a loss other than plain
+    cross-entropy); `observe` records the measures of logits and features. All are approximate: the input is augmented,
+    the weights change within the epoch, and batch norm uses the statistics of the batch. If several processes train
     together (torch.distributed), each records its batches, and all of them must call `end_epoch` and `state_dict`; a
-    sample that two of them saw gets the mean.
+    sample that two processes saw gets the mean of both values.
 
     Args:
         num_samples: N; indices are 0..N-1.
@@ -52,13 +52,14 @@ class HardnessRecorder:
         loss: name of the loss that the loop minimises; for any name but "cross_entropy" the column is called
             `grad_norm_online`.
         hardness: measures to record, including variants of `aign`; by default all that are not expensive.
-        every: record only the epochs k, 2k, ...
-        first: record only the first k epochs.
+        every: record only the epochs that are a multiple of this number.
+        first: record only this number of first epochs; None for all.
         input_std: [C] standard deviations by which the data loader divides the images, if it normalises them;
             gradients are converted to pixel space.
         model_std: [C] standard deviations of a normalisation inside the model, for `aign:space=model`.
         feature_bias: whether the layer whose input `observe` gets as features has a bias.
-        class_weight: [classes] class weights of the loop's cross-entropy; they need `observe`, for the labels.
+        class_weight: [classes] class weights of the loop's cross-entropy; the loop must then call `observe`, which
+            provides the labels.
 
     Raises:
         UsageError: an option is out of range, or a measure cannot be computed in a training step.
@@ -103,7 +104,7 @@ class HardnessRecorder:
         self._gradient_measures = {m.name.replace("aign", prefix, 1): m for m in measures if isinstance(m, AIGN)}
         forward = {m.column: m for m in measures if not isinstance(m, AIGN) and not (m.recorded_only or m.is_wide)}
         if loss == "cross_entropy" and any(m.recorded_only for m in measures):
-            forward.setdefault("loss", LOSS)  # which is the objective's
+            forward.setdefault("loss", LOSS)  # plain cross-entropy is the objective's loss
         self._changes = RecordedChanges(num_samples) if any(m.is_wide for m in measures) else None
         self._logit_measures = {name: m for name, m in forward.items() if not m.needs_features}
         self._feature_measures = {name: m for name, m in forward.items() if m.needs_features}
@@ -164,8 +165,9 @@ class HardnessRecorder:
             `x` with `requires_grad`, or `x` unchanged in an epoch that is not recorded.
 
         Raises:
-            UsageError: integer input, `x` and `index` of different lengths, or an index (on the CPU) out of
-                range; also in a second backward pass through the same `x`.
+            UsageError: `x` is empty or not floating, `x` and `index` have different lengths, `scale` is invalid, or
+                (on the CPU) an index is out of range. In the backward pass: it is the second one through the same
+                `x`, or class weights were given and `observe` was not called.
         """
         if not self.recording or not self._gradient_measures:
             return x
@@ -205,8 +207,8 @@ class HardnessRecorder:
     def observe(self, logits: Tensor, y: Tensor, index: Any, features: Tensor | None = None) -> None:
         """Record the measures of the logits of a step; call it between the forward and the backward pass.
 
-        In the first recorded epoch, if the declared loss is cross-entropy (also with class weights), the gradient at
-        the logits of every 20th step must fit the declared reduction and scale, beginning with the first.
+        If the declared loss is cross-entropy (class weights are allowed), the first recorded epoch checks at its first
+        step and every 20th step after it that the gradient at the logits fits the declared reduction and scale.
 
         Args:
             logits: [B, classes].
@@ -215,8 +217,8 @@ class HardnessRecorder:
             features: [B, d], the input of the last linear layer; without it there is no `grand_online`.
 
         Raises:
-            UsageError: logits of another shape, soft or mixed labels, an index (on the CPU) out of range; in the
-                backward pass, a loss that is not reduced as declared.
+            UsageError: logits of another shape, soft or mixed labels, or (on the CPU) an index or a label out of
+                range; in the backward pass, a loss that is not reduced as declared.
         """
         if not self.recording or not torch.is_grad_enabled():  # a pass over validation data is not a training step
             return
@@ -248,16 +250,16 @@ class HardnessRecorder:
                 self._accumulators["features"].add([m.measure(outputs) for m in self._feature_measures.values()], index)
 
     def observe_losses(self, losses: Tensor, index: Any) -> None:
-        """Record each sample's own term of what the step minimises, before its weight.
+        """Record the loss of each sample as the step minimises it, before the multiplication by the sample's weight.
 
-        A loop whose loss is plain cross-entropy need not call it: `observe` gives the same.
+        A loop whose loss is plain cross-entropy need not call this: `observe` records the same values.
 
         Args:
-            losses: [B].
+            losses: [B], one loss per sample.
             index: [B] integers, the samples' indices.
 
         Raises:
-            UsageError: losses that are not [B], an index (on the CPU) out of range.
+            UsageError: losses that are not [B], or (on the CPU) an index out of range.
         """
         if not self.recording or not self._accumulators["losses"].columns:
             return
@@ -266,7 +268,13 @@ class HardnessRecorder:
         self._accumulators["losses"].add([losses.detach().float()], index)
 
     def end_epoch(self) -> None:
-        """Fold the epoch; a sample seen twice gets the mean of its values (of `correct` and `p_y` the first)."""
+        """End the epoch and fold its values into the scores; all processes must call this.
+
+        A sample seen twice gets the mean of its values, or its first value for `correct` and `p_y`.
+
+        Raises:
+            RunError: none of the gradients of the epoch is finite.
+        """
         gradients = self._accumulators["gradients"]
         if self._watch_calls and not gradients.has_values:
             if gradients.nonfinite():
@@ -312,7 +320,11 @@ class HardnessRecorder:
         self.epoch += 1
 
     def last_epoch(self) -> dict[str, np.ndarray]:
-        """The values of the last recorded epoch, column -> [N] float32, NaN for samples that were not seen."""
+        """The values of the last recorded epoch, column -> [N] float32, NaN for samples that were not seen.
+
+        Raises:
+            UsageError: no recorded epoch has ended yet.
+        """
         if self._last_values is None:
             raise UsageError("no recorded epoch has ended yet")
         return {f"{name}_online": values for name, values in self._last_values.items()}
@@ -336,7 +348,7 @@ class HardnessRecorder:
         return self._present.ages(self._column_name(column), self.epoch - 1)
 
     def set_latest(self, column: str, values: Floats) -> None:
-        """Replace the present values of a column by those of a pass over samples, [N]; NaN keeps the old value.
+        """Replace the present values of a column by `values` [N], measured by a separate pass; NaN keeps the old value.
 
         Raises:
             UsageError: the column is not recorded.
@@ -358,7 +370,8 @@ class HardnessRecorder:
             sample_ids: [N] names; by default the indices.
 
         Raises:
-            UsageError: no epoch was recorded and ended, or lengths differ.
+            UsageError: no recorded epoch has ended, `labels` or `sample_ids` do not have length N, or the labels are
+                not integers.
         """
         if not self._recorded_columns:
             raise UsageError(
@@ -405,7 +418,7 @@ class HardnessRecorder:
         """Restore the state of a checkpoint, also with another number of processes.
 
         Raises:
-            UsageError: the state is of a recorder with other options.
+            UsageError: the state is of a recorder with other options, or is incomplete.
         """
         saved = state.get("options", {})
         current = self._options()

@@ -15,7 +15,8 @@ Numbers = npt.NDArray[np.floating]
 def correlate_with_margin(hardness: Numbers, margins: pa.Table, bins: int, seed: int = 0) -> dict[str, Any]:
     """Rank correlation of a hardness with margins, with a bootstrap interval over samples, and means by quantile.
 
-    Samples misclassified when clean count, with margin 0; those for which no adversarial point was found do not.
+    Samples that are misclassified without an attack count with margin 0; samples without an adversarial point are left
+    out.
 
     Args:
         hardness: [N], by index.

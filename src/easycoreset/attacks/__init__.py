@@ -29,11 +29,11 @@ MARGINS = {  # minimal-norm attacks: (model, x, y, index) -> the nearest adversa
 class Attack(Protocol):
     """Searches the ball around `x` for images that the model misclassifies; it leaves the model unchanged.
 
-    An attack may say how strong it is expected to be, as `strength`: a tuple that can be compared with those of others
-    (noise (0,), square (0, 1), transfer (0, 2), fgsm (1,), pgd (2, steps, restarts), apgd (3,), autoattack (4,)); how
-    many `gradient_steps` it takes; that it is a `reference`, which no longer attack need check; that it
-    `climbs_in_bf16`: it may get a model in bf16, and rests no verdict of its own on it (see `climbing.Judge`); and of
-    a file that it reads the `digest`.
+    An attack may declare further attributes. `strength` is a tuple that says how strong it is expected to be, compared
+    with other attacks: noise (0,), square (0, 1), transfer (0, 2), fgsm (1,), pgd (2, steps, restarts), apgd (3,),
+    autoattack (4,). `gradient_steps` is the number of steps along the gradient. `reference` means that no longer attack
+    is needed to check it. `climbs_in_bf16` means that it may get a model in bf16, and that it uses `climbing.Judge` to
+    decide in float32 which samples are broken. `digest` is the digest of a file that it reads.
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Tensor:

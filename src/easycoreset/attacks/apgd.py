@@ -23,8 +23,9 @@ Stage = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
 class APGD:
     """APGD with cross-entropy, then APGD-T with the targeted DLR loss on the unbroken samples (pyautoattack).
 
-    Targeted attacks try min(9, classes - 1) targets. Below 4 classes APGD-T's loss is undefined: PGD with the margin
-    loss, as many steps and 5 restarts replaces it. Random numbers are drawn batch by batch, as in the package.
+    Targeted attacks try min(9, classes - 1) targets. Below 4 classes the loss of APGD-T is undefined, so PGD with the
+    margin loss, the same number of steps and 5 restarts replaces it. Random numbers are drawn batch by batch, as in the
+    package.
     """
 
     version: ClassVar[int] = 1

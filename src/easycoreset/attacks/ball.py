@@ -76,8 +76,8 @@ def random_point(x: Tensor, index: Tensor, eps: float, norm: Norm, *keys: int | 
 def attack_loss(logits: Tensor, y: Tensor, loss: str, target: Tensor | None = None) -> Tensor:
     """The loss to maximise, [B]: cross-entropy, the margin max_{k != y} z_k - z_y, or z_t - z_y of a target.
 
-    Only the margin's sign and direction matter to a step, so it works on logits of any scale (as the DLR loss of
-    Croce & Hein 2020 does), where the gradient of the cross-entropy vanishes.
+    A step uses only the direction of the gradient. The margin therefore works at any scale of the logits (as the DLR
+    loss of Croce & Hein 2020 does), even where the gradient of the cross-entropy vanishes.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     if loss == "ce":
@@ -90,7 +90,11 @@ def attack_loss(logits: Tensor, y: Tensor, loss: str, target: Tensor | None = No
 
 
 def check_in_ball(name: str, x_adv: Tensor, x: Tensor, eps: float, norm: str) -> None:
-    """Refuse images outside the ball or [0,1]."""
+    """Refuse images outside the ball or [0,1].
+
+    Raises:
+        RunError: an image is outside.
+    """
     delta = (x_adv - x).double()
     distance = l2_norms(delta).max() if norm == "l2" else delta.abs().max()
     if not (float(distance) <= eps + TOLERANCE * max(1.0, eps) and 0 <= float(x_adv.min()) <= float(x_adv.max()) <= 1):

@@ -15,16 +15,17 @@ JUDGE_EVERY = 5  # steps between two judgements, each of which is a forward pass
 
 @contextlib.contextmanager
 def climber(model: nn.Module, x: Tensor) -> Iterator[nn.Module]:
-    """The model for an attack to climb in bf16; `x` are a few inputs."""
+    """Yield a model in bf16, from which an attack takes its gradients; `x` are a few inputs."""
     with float32_logits(model, x):
         yield Bf16Autocast(model)
 
 
 class Judge:
-    """Says which samples are broken: at once by a model's own logits, every few steps by a climber's float32 model.
+    """Decides which samples are broken, in float32.
 
-    Until then it remembers of each sample the latest iterate that bf16 found broken, or else the latest. The last one
-    is judged in any case.
+    For a float32 model, the logits of each step decide. For a model from `climber`, its float32 version decides every
+    `JUDGE_EVERY` steps and at the last step; between these steps the latest iterate of each sample that is broken in
+    bf16 is remembered, or else its latest iterate. The last iterate is always judged.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -65,6 +66,6 @@ class Judge:
         return torch.where(per_sample_view(at_the_end), latest, x_adv), broken | at_the_end
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some rows of the batch."""
+        """Keep only the rows `rows` [n] of the batch."""
         if self._iterate is not None and self._suspected is not None:
             self._iterate, self._suspected = self._iterate[rows], self._suspected[rows]

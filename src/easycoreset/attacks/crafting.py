@@ -1,4 +1,4 @@
-"""Adversarial images of a model and images in hand."""
+"""Craft adversarial images for a model and given images."""
 
 from typing import Any, Literal
 
@@ -27,7 +27,9 @@ def attack(
     seed: int | None = None,
     batch_size: int = 250,
 ) -> Tensor:
-    """Attack images with a model; the model, its modes and its `.grad` stay as they are.
+    """Search the eps ball around each image for an image that the model misclassifies.
+
+    The model, its modes and its `.grad` stay unchanged.
 
     Args:
         model: maps [B,C,H,W] in [0,1] to logits; it is attacked in eval mode, on its device.
@@ -37,13 +39,15 @@ def attack(
         eps: radius of the ball, a number or a fraction like "8/255"; default: the attack's, 8/255.
         norm: norm of the ball; default: the attack's, linf.
         seed: seed of random starts; default: the attack's, 0.
-        batch_size: images attacked at once.
+        batch_size: number of images attacked at once.
 
     Returns:
         [N,C,H,W] float32 inside the ball and [0,1], on the device of `x`.
 
     Raises:
-        UsageError: images outside [0, 1] or of another shape, labels that do not fit, or an unknown attack.
+        UsageError: images outside [0, 1] or of another shape, labels that do not fit, a model that does not map the
+            images to logits, an unknown attack, or `eps` or `batch_size` out of range.
+        RunError: the attack returns an image outside the ball or [0,1].
 
     >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> attack(linear, torch.full((3, 1, 2, 2), 0.5), torch.tensor([0, 1, 0]), "fgsm", eps=0.1).shape

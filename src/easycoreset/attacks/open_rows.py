@@ -10,10 +10,10 @@ SHARES = 8  # a batch on a device is only ever cut to eighths of its size, so th
 
 
 class LateCount:
-    """Counts the true values of a mask that only ever loses some.
+    """An upper bound on the number of true values in a mask whose true values only become false.
 
-    On the CPU it is their number. On a device, where knowing it would make the host wait, it is their number at least
-    `COUNT_EVERY` calls before, which has arrived meanwhile and is at least as large.
+    On the CPU the bound is exact. On a GPU, reading the exact number would make the host wait; the bound is then the
+    number at least `COUNT_EVERY` calls earlier, which has been copied meanwhile and is at least as large.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class LateCount:
         self._copied: tuple[Tensor, torch.cuda.Event | None] | None = None
 
     def bound(self, mask: Tensor) -> int:
-        """At most how many values of a mask [B] are true."""
+        """The upper bound on the number of true values in a mask [B]."""
         if mask.device.type == "cpu":
             return int(mask.sum())
         if self._calls % COUNT_EVERY == 0:
@@ -33,17 +33,17 @@ class LateCount:
 
 
 class OpenRows:
-    """Selects the rows of a batch that are not broken yet; on a device with some broken ones among them."""
+    """Selects the rows of a batch that are not broken yet; on a GPU some broken rows remain among them."""
 
     def __init__(self) -> None:
         self._count = LateCount()
         self._share = 0
 
     def select(self, done: Tensor) -> Tensor | None:
-        """The positions of the rows to keep, open ones first; None to keep all.
+        """The positions of the rows to keep, those that are not broken first; None to keep all.
 
         Args:
-            done: [B] bool, of the rows that were kept before.
+            done: [B] bool, whether each row is broken, of the rows that were kept before.
         """
         count = self._count.bound(~done)
         if done.device.type == "cpu":
@@ -54,7 +54,7 @@ class OpenRows:
 
 
 def write_rows(result: Tensor, rows: Tensor, chosen: Tensor, values: Tensor) -> None:
-    """Write the chosen ones of `values` [B,C,H,W] to their rows of `result`; on a device in a fixed shape."""
+    """Write the `values` [B,C,H,W] that `chosen` [B] marks to the rows `rows` [B] of `result`."""
     if chosen.device.type == "cpu":
         if bool(chosen.any()):
             result[rows[chosen]] = values[chosen]
@@ -64,7 +64,7 @@ def write_rows(result: Tensor, rows: Tensor, chosen: Tensor, values: Tensor) -> 
 
 def _start_copy(count: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
     """Begin to copy a number to the host."""
-    copied = count.to("cpu", non_blocking=count.device.type != "mps")  # which has no event to wait for
+    copied = count.to("cpu", non_blocking=count.device.type != "mps")  # mps has no event to wait for
     if not count.is_cuda:
         return copied, None
     event = torch.cuda.Event()

@@ -25,9 +25,9 @@ from easycoreset.models.modes import frozen
 class PGD:
     """Steps along the gradient from random starts (Madry et al. 2018); every iterate counts, also the last.
 
-    A broken sample's result is the first iterate that broke it. Climbing in bf16, one iterate in five and
-    the last are judged, in float32. Random starts are keyed by (seed, restart, index), so a sample's result does not
-    depend on its batch. `loss=targeted` ascends z_t - z_y, where t is the likeliest other class at x in the first
+    A broken sample's result is the first iterate that broke it. With gradients in bf16, only every fifth iterate and
+    the last one are judged, in float32. Random starts are keyed by (seed, restart, index), so a sample's result does
+    not depend on its batch. `loss=targeted` ascends z_t - z_y, where t is the likeliest other class at x in the first
     restart, the second likeliest in the second, and so on.
     """
 
@@ -86,12 +86,12 @@ class PGD:
 
         Args:
             model: in eval mode.
-            samples: inputs, labels and indices of the whole batch.
-            target: its target classes.
-            restart: its number.
+            samples: inputs [B,C,H,W], labels [B] and indices [B] of the whole batch.
+            target: [B] target classes of the batch; None without targets.
+            restart: number of the restart, from 0.
             result: [B,C,H,W], the iterates that broke their samples.
-            rows: positions in the batch; those that are not attacked any more may have been left out.
-            done: whether each of them is broken.
+            rows: [n] positions in the batch; rows that are broken already may be left out.
+            done: [n] whether each of these rows is broken.
 
         Returns:
             The remaining rows, and whether each is broken.

@@ -20,8 +20,8 @@ from easycoreset.paths import sha256_of_file
 class Transfer:
     """PGD on the model in the folder `from`; its last iterate is given to the attacked model (Papernot et al. 2016).
 
-    The attacked model is asked for nothing: neither for gradients nor for what it predicts. All steps are taken, also
-    where the other model is wrong already. Random starts are keyed by (seed, index).
+    The attacked model is not queried, neither for gradients nor for predictions. All steps are taken, even if the other
+    model already misclassifies the image. Random starts are keyed by (seed, index).
     """
 
     version: ClassVar[int] = 1
@@ -56,7 +56,7 @@ class Transfer:
 
     @property
     def digest(self) -> str:
-        """What identifies its weights."""
+        """The SHA-256 of the other model's weights."""
         return sha256_of_file(self.folder / "model.safetensors")
 
     def check_images(self, shape: tuple[int, ...]) -> None:

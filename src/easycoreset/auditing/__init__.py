@@ -46,8 +46,8 @@ from easycoreset.training.setup import choose_device, match_image_size, open_dat
 __all__ = ["Audit", "audit"]
 
 TABLE, ISSUES, PICTURES = "audit.parquet", "issues.parquet", "pictures.parquet"
-DOUBTFUL_LABELS = 50  # labels that are not called wrong, but are the next that are worth a look
-BY = ("aign", "aign_online", "grad_norm_online")  # columns that rank samples, the first that there is
+DOUBTFUL_LABELS = 50  # labels that are not called wrong but are listed as doubtful, at most
+BY = ("aign", "aign_online", "grad_norm_online")  # columns that rank samples; the first one in the table is used
 
 
 @accept_options(AuditOptions, temporary_out="audit")
@@ -56,21 +56,22 @@ BY = ("aign", "aign_online", "grad_norm_online")  # columns that rank samples, t
 def audit(options: AuditOptions) -> Audit:
     """Look for wrong labels, copies, leaks and odd pictures; write `issues.parquet`, `audit.parquet` and `run.json`.
 
-    `issues.parquet` has a row for each kind of issue of each picture, of the training and of the test part: `kind`,
-    `part`, `index, sample_id, label_name`, its `score` in [0, 1] (of a label the probability that it is wrong), the
-    `suggestion` of another label, and the picture that it equals (`other_part, other_index`, `group`).
-    `pictures.parquet` has a row for each of these pictures, with a `thumbnail` and a `digest` of its content.
+    `issues.parquet` has one row for each picture of the training or test part and each kind of issue that it has. The
+    columns are `kind`, `part`, `index`, `sample_id`, `label_name`, `score` in [0, 1] (for a label, the probability that
+    it is wrong), `suggestion` (another label), and the picture that it equals (`other_part, other_index`, `group`).
+    `pictures.parquet` has one row for each of these pictures, with a `thumbnail` and a `digest` of its content.
 
-    `audit.parquet` has a row for each training sample: `index, sample_id, label, label_name`, what the judge says
-    (`pred, pred_name, probability, self_confidence`), the hardness that ranks it, `rank` (0 is the hardest) and
-    `rank_in_class`, `suspicion` (the probability that the label is wrong), `likely_mislabelled`, `duplicate_of` (the
-    sample that it is a copy of) and `in_test` (the test part has it too).
+    `audit.parquet` has one row for each training sample. The columns are `index, sample_id, label, label_name`, the
+    judge's prediction (`pred, pred_name, probability, self_confidence`), the hardness that ranks it, `rank` (0 is the
+    hardest) and `rank_in_class`, `suspicion` (the probability that the label is wrong), `likely_mislabelled`,
+    `duplicate_of` (the sample that it is a copy of) and `in_test` (whether the test part has it too).
 
     Returns:
         The tables, the counts and the folder.
 
     Raises:
-        UsageError: the scores are of other data, or lack a column.
+        UsageError: invalid options or data, or the scores are of other data or lack a column.
+        RunError: the loss of a judge's training is not finite, or another process is working in the folder.
     """
     scores, file = None, None
     if options.scores is not None:
@@ -157,9 +158,10 @@ def _look(options: AuditOptions, parts: list[Part]) -> tuple[Copies, dict[str, A
 
 
 def _judge_labels(judgement: Judgement, parts: list[Part]) -> dict[str, LabelIssues]:
-    """Part -> what is known of its labels; the test part's are judged by the noise of the training part.
+    """Find the label issues of each part, name of the part -> issues.
 
-    A judge that was trained on the training part believes itself more there, so the test part then has its own noise.
+    The test part uses the noise model of the training part, unless the judge was trained on the training part: it is
+    then more confident there, so a separate noise model is fitted to the test part.
     """
     found: dict[str, LabelIssues] = {}
     for part in parts:
@@ -224,5 +226,5 @@ def choose_column(scores: Scores, name: str | None, defaults: tuple[str, ...], o
 
 
 def _rankings(scores: Scores, table: pa.Table, by: str) -> dict[str, Any]:
-    """The columns by which wrong labels may be looked for."""
+    """The columns that are compared in how well they find wrong labels, name -> [N]."""
     return {**scores.columns, by: table[by].to_numpy(), "suspicion": table["suspicion"].to_numpy()}

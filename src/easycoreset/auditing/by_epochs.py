@@ -31,9 +31,10 @@ def find_models(folder: Path) -> list[Path]:
 
 
 def judge_by_epochs(models: Sequence[Path], options: AuditOptions, source: Source, device: torch.device) -> Judgement:
-    """The mean predictions of the models of scored epochs.
+    """Judge labels by the mean predictions of the models of scored epochs.
 
-    They were trained on the samples, wrong labels among them: a finished model has memorised those, earlier ones less.
+    These models were trained on the samples, including those with wrong labels: the finished model has memorised the
+    wrong labels, earlier models less.
     """
     parts = [split for name, split in source.splits.items() if name in ("train", "test") and len(split)]
     p: dict[str, Floats] = {}

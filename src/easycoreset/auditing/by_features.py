@@ -1,4 +1,4 @@
-"""Judged by logistic regression on anybody's features."""
+"""Judge labels by logistic regression on features from elsewhere."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ STRENGTHS = (1.0, 0.1, 0.01, 0.001)  # inverse regularisation, among which logis
 
 @preserve_rng()
 def judge_by_features(file: Path, source: Source, groups: Ints, seed: int) -> Judgement:
-    """Logistic regression on anybody's features of the training samples, each fold by the others."""
+    """Judge each fold of the training samples by logistic regression on the features of the other folds."""
     features = np.asarray(with_features(unscored_table(source), file).features, np.float32)
     labels = source.splits["train"].labels
     classes = len(source.class_names)
@@ -28,7 +28,7 @@ def judge_by_features(file: Path, source: Source, groups: Ints, seed: int) -> Ju
     oddness = np.zeros(len(labels), np.float32)
 
     def quality(strength: float, rows: Ints) -> float:
-        """The mean log-probability of the labels of some samples, each by others of them."""
+        """The cross-validated log-probability of the labels of some samples, summed."""
         total = 0.0
         for rest, fold in divide(labels[rows], groups[rows], FOLDS, seed):
             known, judged = rows[rest], rows[fold]

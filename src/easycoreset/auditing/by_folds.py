@@ -31,7 +31,7 @@ from easycoreset.training.setup import TrainingSetup, prepare, with_rows
 Ints = npt.NDArray[np.int64]
 
 JUDGING = "judging"  # folder of what the folds predict
-FLOPS = {"cpu": 8e12, "mps": 8e13, "cuda": 2e15}  # of all folds: some five minutes of one CPU core
+FLOPS = {"cpu": 8e12, "mps": 8e13, "cuda": 2e15}  # for all folds together: about five minutes of one CPU core
 FINE_TUNING = 0.03  # learning rate of models that begin with initial weights
 
 
@@ -50,7 +50,7 @@ def affordable_epochs(model: nn.Module, source: Source, device: torch.device) ->
 
 
 def prepare_folds(options: AuditOptions, source: Source) -> TrainingSetup:
-    """The training on all samples, of one epoch; colour images are cropped and mirrored: judges must not memorise."""
+    """Set up training on all samples for one epoch; colour images are cropped and mirrored against memorisation."""
     shared = values_of(options, ComputeOptions) | values_of(options, ModelOptions)
     shared |= {"epochs": 1, "batch_size": choose_batch(len(source.splits["train"]))}
     augment = "crop-flip" if source.shape[0] == 3 else "auto"

@@ -15,10 +15,10 @@ from easycoreset.progress import progress
 
 Ints = npt.NDArray[np.int64]
 
-MAX_DISTANCE = 8  # of the 64 bits of the perceptual hash, in which near copies differ
-DISTANCE = 0.07  # of near copies, 1 minus the correlation of their grey thumbnails, at most,
-NEAREST_SHARE = 0.25  # and in relation to the median distance of a picture to its nearest
-SAMPLED = (1_000, 10_000)  # pictures of which the nearest is looked for, and among which
+MAX_DISTANCE = 8  # near copies differ in at most this many of the 64 bits of the perceptual hash
+DISTANCE = 0.07  # largest distance of near copies: 1 minus the correlation of their grey thumbnails
+NEAREST_SHARE = 0.25  # the same limit, as a share of the median distance between a picture and its nearest neighbour
+SAMPLED = (1_000, 10_000)  # pictures for this median, and pictures among which their neighbours are looked for
 CHUNK = 512  # pictures that are compared with all others at a time
 LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif")
 COPY_NAME = re.compile(
@@ -33,9 +33,9 @@ class Copies:
     """Groups of copies among N pictures.
 
     Attributes:
-        group: [N] number of the group, -1 for a picture that is there once.
-        original: [N] the picture of the group that stays; -1 for itself, and for a picture that is there once.
-        similarity: [N] correlation with the original, 1 for an exact copy; 0 where there is none.
+        group: [N] number of the group; -1 for a picture without copies.
+        original: [N] row of the picture that is kept of the group; -1 for this picture and for one without copies.
+        similarity: [N] correlation with the original, 1 for an exact copy; 0 without an original.
         exact: [N] whether the pixels equal the original's.
     """
 
@@ -48,8 +48,8 @@ class Copies:
 def find_copies(facts: PictureFacts, digests: Sequence[bytes], names: Sequence[str], is_test: Sequence[bool]) -> Copies:
     """Find exact and near copies among the pictures of all parts together.
 
-    Of a group the one stays whose name is not a copy's, of the largest picture, in a format without loss, and with the
-    shortest name; a picture of the test part stays before all others.
+    One picture of each group is kept. The criteria are, in this order: it is in the test part, its name is not that of
+    a copy, it is the largest, its format is lossless, its name is the shortest.
 
     Args:
         facts: of all pictures.
@@ -99,9 +99,9 @@ def is_copy_name(stem: str) -> bool:
 
 
 def find_similar_pairs(facts: PictureFacts) -> Ints:
-    """[P, 2] pairs of pictures of like perceptual hashes and thumbnails; pictures of one colour are in none.
+    """Find pairs of pictures with similar perceptual hashes and thumbnails, [P, 2]; a picture of one colour is in none.
 
-    Where all pictures are alike, as digits are, near copies must be more so.
+    If all pictures are similar, as digits are, near copies must be more similar than that.
     """
     hashes = facts.hash
     thumbnails = facts.thumbnail.astype(np.float32)

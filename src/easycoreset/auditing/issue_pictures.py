@@ -1,4 +1,4 @@
-"""The pictures that have an issue: a thumbnail of each, what it is called, and what identifies its content."""
+"""The pictures that have an issue, each with a thumbnail, its name and a digest of its content."""
 
 import io
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def tabulate_pictures(issues: pa.Table, data: str, source: Source) -> pa.Table:
-    """A row for each picture that an issue names, or that it names as the other one."""
+    """Make a table with one row for each picture that has an issue, or that another picture's issue names."""
     rows = sorted(set(_named(issues)))
     lines: list[tuple[object, ...]] = []
     readers = {name: open_pictures(data, split) for name, split in source.splits.items()}

@@ -32,7 +32,7 @@ KINDS = (  # in the order in which they are shown
     "bright",
     "low information",
     "odd size",
-    DOUBTFUL,  # not called an issue, but the next that are worth a look
+    DOUBTFUL,  # not counted as an issue, but listed after the labels that are called wrong
 )
 COLUMNS = {
     "kind": pa.string(),
@@ -97,7 +97,7 @@ class IssueTable:
     def add_copies(self, copies: Copies) -> None:
         """Add training pictures that are in the test part too, and pictures that are copies within a part.
 
-        A group in both parts is a leak of each of its training pictures.
+        If a group has pictures in both parts, each of its training pictures is a leak.
         """
         is_leaked = set[int]()
         for part in self.parts:
@@ -116,7 +116,7 @@ class IssueTable:
         self.lines += [{"kind": UNREADABLE, "sample_id": line, "score": 1.0} for line in lines]
 
     def _find(self, row: int) -> tuple[Part, int]:
-        """The part of a row among those of all parts, and its row there."""
+        """Find the part that a row of all parts together belongs to, and its row in this part."""
         part = next(part for part in self.parts if row < part.rows.stop)
         return part, row - part.start
 

@@ -1,4 +1,4 @@
-"""What a judge of the labels says, and how samples are divided and predicted for it."""
+"""The predictions of a judge of the labels, and how samples are divided into folds and predicted for it."""
 
 import warnings
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Judgement:
 
 
 def divide(labels: Ints, groups: Ints, folds: int, seed: int) -> list[tuple[Ints, Ints]]:
-    """(rest, fold) of each fold: stratified by label where a class has as many samples, and no group is divided."""
+    """The rows (rest, fold) of each fold; folds are stratified by label where possible, and no group is divided."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     folds = min(folds, len(np.unique(groups)))

@@ -22,11 +22,11 @@ from easycoreset.training.setup import TrainingSetup, with_rows
 
 Ints = npt.NDArray[np.int64]
 
-CHEAP_EPOCHS = 8  # that models of all folds must be able to train within some minutes
-JUDGE_EPOCHS = 16  # at most: more repeats of shorter trainings are better calibrated than one long one
+CHEAP_EPOCHS = 8  # folds count as cheap if all their models can train for so many epochs within a few minutes
+JUDGE_EPOCHS = 16  # at most, because several short trainings are better calibrated than one long one
 FINE_TUNING_EPOCHS = 12
-MIN_UPDATES = 320  # of all samples, for which a training is long enough: few samples get more epochs
-MAX_REPEATS = 4  # of all folds, whose predictions are averaged
+MIN_UPDATES = 320  # a training needs so many updates; with few samples it therefore has more epochs
+MAX_REPEATS = 4  # repeats of all folds; their predictions are averaged
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,12 @@ class JudgePlan:
 
 
 def plan_judge(options: AuditOptions, source: Source, models: Sequence[Path], device: torch.device) -> JudgePlan:
-    """Choose the judge that is not given: features where they are, folds where these are cheap or nothing else is.
+    """Choose the judge: features if they are given, else the one asked for, else folds unless they are too expensive.
+
+    If folds are too expensive, the models of scored epochs judge, if there are any.
 
     Raises:
-        UsageError: no such judge here, or initial weights that do not fit.
+        UsageError: `epochs` without models of scored epochs, or initial weights that do not fit.
     """
     if options.features is not None:
         return JudgePlan("features")
@@ -90,12 +92,12 @@ def plan_judge(options: AuditOptions, source: Source, models: Sequence[Path], de
 def choose_repeats(
     samples: int, affordable: int, epochs: int | None, has_init: bool, device_type: str
 ) -> tuple[int, int]:
-    """The epochs of the models of all folds, and how often these are trained: as often as is affordable.
+    """Choose the number of epochs of each fold's model, and how often all folds are repeated.
 
     Args:
         samples: the number of training samples.
-        affordable: the epochs for which models of all folds can be trained in the time.
-        epochs: the epochs that are given; the folds are then trained once.
+        affordable: the number of epochs for which the models of all folds can be trained in the time.
+        epochs: the number of epochs if it is given; the folds are then trained once.
         has_init: whether the models begin with initial weights.
         device_type: cpu, cuda or mps.
     """
@@ -118,8 +120,8 @@ def judge(
         plan: the judge.
         options: of the audit.
         source: the data set.
-        groups: [N] of the training samples: those of a group, as copies are, are never in different folds.
-        folder: of the audit; folds that were judged there already are read.
+        groups: [N] group of each training sample; samples of one group, such as copies, are always in the same fold.
+        folder: the folder of the audit; the predictions of folds that are finished there are read.
         device: where models run.
     """
     if plan.kind == "features":

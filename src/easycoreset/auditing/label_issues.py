@@ -13,9 +13,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 Flags = npt.NDArray[np.bool_]
 
-LIKELY = 0.35  # probability from which on a label is called wrong: of those that are called most are wrong
-MIN_SKILL = 0.25  # of a judge: 0 for one that always names the largest class, 1 for one that is always right
-MIN_SCALE = 0.5  # of the judge's log-probabilities; one that has memorised claims far more than is true
+LIKELY = 0.35  # a label is called wrong above this probability; most labels that are called wrong are wrong
+MIN_SKILL = 0.25  # lowest `judge_skill` of a judge that may call labels wrong
+MIN_SCALE = 0.5  # lowest scale of the judge's log-probabilities; a judge that has memorised is far too confident
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class LabelIssues:
 
 
 def find_label_issues(p: Floats, labels: Ints, noise: LabelNoise | UniformNoise | None = None) -> LabelIssues:
-    """Call labels wrong that are so with a probability of 0.35 or more; never one that the judge predicts too.
+    """Call a label wrong if it is wrong with a probability above 0.35 and the judge predicts another class.
 
-    The expected share of wrong ones among those that are called is the mean of their `suspicion`, some 0.7. Nothing is
-    called in a class that the judge does not predict better than chance, nor by a judge that believes itself far too
-    much, or that is hardly better than one who always names the largest class.
+    Among the labels that are called wrong, the expected share of wrong ones is the mean of their `suspicion`, about
+    0.7. No label is called wrong in a class that the judge does not predict better than chance, or by a judge that is
+    far too confident or hardly better than one that always predicts the largest class.
 
     Args:
         p: [N,K] probabilities of a judge.
@@ -59,7 +59,7 @@ def find_label_issues(p: Floats, labels: Ints, noise: LabelNoise | UniformNoise 
 
 
 def judge_skill(accuracy: float, labels: Ints) -> float:
-    """How far a judge is better than one who always names the largest class.
+    """The skill of a judge: 0 if it is as good as always predicting the largest class, 1 if it is always right.
 
     >>> judge_skill(0.9, np.array([0, 0, 0, 1])), judge_skill(0.75, np.array([0, 0, 0, 1]))
     (0.6, 0.0)
@@ -69,9 +69,10 @@ def judge_skill(accuracy: float, labels: Ints) -> float:
 
 
 def measure_classes(predicted: Ints, labels: Ints, classes: int) -> tuple[Floats, Flags]:
-    """The share of each class that is predicted as labelled, and whether it may be chance.
+    """The judge's accuracy on each class, and whether it may be chance, both [K].
 
-    Chance is the share of all samples that are predicted as the class, and at least half of a fair guess.
+    It may be chance if its 95% interval reaches the share of all samples that are predicted as the class, or if it is
+    below half of 1 / classes.
 
     >>> measure_classes(np.array([0] * 50), np.array([0] * 40 + [1] * 10), 2)[1].tolist()
     [True, True]

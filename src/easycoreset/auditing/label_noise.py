@@ -12,16 +12,16 @@ from easycoreset.auditing.uniform_noise import UniformNoise, fit_uniform_noise
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # of the prior, times the samples of a class
-NOISE = 0.05  # share of wrong labels before any is seen,
-NOISE_SAMPLES = 20  # which counts as that many samples
-CLEAR = 3.0  # standard errors by which a likelihood must be lower
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # candidates for the prior, as multiples of the samples of a class
+NOISE = 0.05  # prior share of wrong labels
+NOISE_SAMPLES = 20  # the prior share counts as so many samples
+CLEAR = 3.0  # a likelihood is clearly lower if it is lower by more than so many standard errors
 FOLDS = 3
 MAX_VALUES = 10**6  # rows times classes to which the model is fitted
 ROWS = (2_000, 20_000)  # to which it is fitted, at least and at most
 ITERATIONS = 60
-SLOPE = 1e-6  # gain of the mean log-likelihood at which EM ends
-FLOOR = 1e-12  # of a probability; a higher one cuts what a judge that is too confident says
+SLOPE = 1e-6  # EM ends when the mean log-likelihood gains less than this
+FLOOR = 1e-12  # added to probabilities before the logarithm; a higher one would distort those of an overconfident judge
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class LabelNoise:
 
 
 def fit_label_noise(p: npt.NDArray[np.floating], labels: Ints, seed: int = 0) -> LabelNoise | UniformNoise:
-    """Fit the model: true labels are drawn from the calibrated judge, given ones from them by the transition matrix.
+    """Fit the model: the calibrated judge gives the true labels, and the transition matrix turns them into given ones.
 
-    The prior pulls the matrix to noise that is uniform over the other classes. It is the strongest one whose likelihood
-    of left-out samples is not clearly lower than that of the best: a judge that confuses two classes looks as if their
-    labels were confused, so that confusions of the labels are believed only where the labels show them clearly; else
-    the noise is taken to be uniform.
+    The prior pulls the matrix to noise that is uniform over the other classes. The strongest prior is taken whose
+    likelihood on held-out samples is not clearly lower than the best: if a judge confuses two classes, it looks as if
+    their labels were confused, so confused labels are assumed only if the held-out labels show them clearly. If even
+    the strongest prior is good enough, the noise is taken as uniform.
 
     Args:
         p: [N,K], out-of-sample probabilities of a judge.
         labels: [N], the given labels.
-        seed: of the samples that are drawn where there are many, and of the folds.
+        seed: seed of the subsample that is drawn from many samples, and of the folds.
     """
     rng = np.random.default_rng(seed)
     count = int(np.clip(MAX_VALUES // p.shape[1], *ROWS))

@@ -8,22 +8,22 @@ from easycoreset.auditing.pictures import PictureFacts
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 
-DARK = 0.25  # luminance that a dark picture's brightest pixels do not exceed,
-BRIGHT = 0.85  # and that a bright picture's darkest pixels exceed
-ENTROPY = 3.0  # bits that a picture of low information does not exceed
-DETAIL = 0.2  # of the median sharpness, which a blurred picture does not reach
+DARK = 0.25  # a picture is dark if its brightest pixels have a lower luminance
+BRIGHT = 0.85  # a picture is bright if its darkest pixels have a higher luminance
+ENTROPY = 3.0  # a picture of low information has fewer bits
+DETAIL = 0.2  # a blurred picture has less than this share of the median sharpness
 UNUSUAL = 3.5  # robust standard deviations from the median of all pictures
-SIZE_FACTOR = 3.0  # of the side length, from the median's
-ASPECT_FACTOR = 2.5  # of the ratio of the sides, from the median's
-MIN_PICTURES = 20  # from which on pictures are compared with the others
+SIZE_FACTOR = 3.0  # a picture of odd size differs by this factor from the median side length
+ASPECT_FACTOR = 2.5  # or by this factor from the median aspect ratio
+MIN_PICTURES = 20  # fewer pictures are not compared with each other
 
 
 def find_quality_issues(facts: PictureFacts) -> dict[str, tuple[Floats, Flags]]:
     """Kind of issue -> ([N] score in [0, 1], the higher the worse; [N] whether the picture is named).
 
-    Dark and bright pictures are named by their luminance. The other kinds are named only where they are also unusual
-    among the pictures, by their distance from the median in median absolute deviations: of scans all are of low
-    information, and of photographs from a phone none is small.
+    Dark and bright pictures are named by their luminance. The other kinds are named only if they are also unusual among
+    the pictures, by their distance from the median in median absolute deviations. The reason is that all scans have low
+    information, for example, and that no photograph from a phone is small.
     """
     sharpness = np.log(np.maximum(facts.sharpness, 1e-6))
     area = np.log(facts.width * facts.height.astype(float)) / 2

@@ -16,7 +16,7 @@ from easycoreset.data_specs import image_file_paths
 from easycoreset.image_decoding import decode_reduced, find_white_value, read_size
 from easycoreset.progress import progress
 
-SIDE = 128  # pixels of the shorter side of the picture that is looked at, at least, where it has them
+SIDE = 128  # pictures are reduced to so many pixels on the shorter side before they are measured
 GREY_SIDE = 16  # pixels of the grey thumbnail
 CHUNK = 256  # pictures that are read at a time
 WHITE_SAMPLE = 200  # files from which the white level of all is found
@@ -30,7 +30,7 @@ class PictureFacts:
 
     Attributes:
         hash: [N] uint64, the perceptual hash (of the lowest frequencies of a discrete cosine transform).
-        thumbnail: [N, 256] float16, the grey picture in 16 x 16, less its mean, of norm 1; 0 where it is of one colour.
+        thumbnail: [N, 256] float16, the grey picture at 16 x 16, minus its mean, with norm 1; 0 if it has one colour.
         width: [N] pixels.
         height: [N] pixels.
         darkest: [N] the 5th percentile of the luminance, in [0, 1].

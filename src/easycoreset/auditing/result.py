@@ -17,7 +17,7 @@ class Audit:
     Attributes:
         table: one row per training sample, as in `audit.parquet`.
         issues: one row for each kind of issue of each picture, as in `issues.parquet`.
-        summary: how many issues there are of each kind, and how far the judge of the labels can be believed.
+        summary: the number of issues of each kind, and how reliable the judge of the labels is.
         out: the folder of the audit, from which `report` writes its page.
     """
 
@@ -40,9 +40,13 @@ class Audit:
         return load_attribute("result", "easycoreset.reporting.notebook:show_audit")(self)
 
     def plot(self) -> Any:
-        """A plotly figure: the probability that a label is wrong, and which labels are called so."""
+        """A plotly histogram of the probability that a label is wrong; labels called wrong have another colour."""
         return load_attribute("result", "easycoreset.reporting.notebook:plot_audit")(self)
 
     def to_pandas(self) -> Any:
-        """The table as a pandas DataFrame, one row per sample (needs the extra `pandas`)."""
+        """The table as a pandas DataFrame, one row per sample (needs the extra `pandas`).
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
         return to_pandas(self.table)

@@ -1,4 +1,4 @@
-"""Which labels are probably wrong where every other class is as likely: by the probability of the label alone."""
+"""Which labels are probably wrong if noise is uniform over the classes: only the probability of the label matters."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from scipy.special import expit
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-MAX_SHARE = 0.5  # of wrong labels
+MAX_SHARE = 0.5  # largest share of wrong labels
 
 
 @dataclass(frozen=True)
 class UniformNoise:
     """A model of the labels: wrong ones are drawn uniformly from the other classes.
 
-    Then only the judge's probability of the given label says whether it is wrong, not how the rest is spread over the
-    other classes: the labels are ranked as by that probability (cleanlab's self-confidence).
+    Under this model only the judge's probability of the given label matters, not how the rest is spread over the other
+    classes: labels are ranked by this probability (cleanlab's self-confidence).
 
     Attributes:
         scale: what the logits of the judge's single probabilities are multiplied by; below 1 where it is too confident.
         shift: what is added to them.
-        share: of wrong labels.
+        share: share of wrong labels.
         classes: number of classes.
     """
 
@@ -40,16 +40,16 @@ class UniformNoise:
 
 
 def fit_uniform_noise(p: npt.NDArray[np.floating], labels: Ints, share: float, prior_samples: float) -> UniformNoise:
-    """Fit the probability of each label that the judge's probability of it means: a logistic curve with a floor.
+    """Fit the probability of a label as a logistic curve of the judge's probability of it, between two limits.
 
-    Every class of every sample is one case, labelled so or not. Below lies the share of wrong labels that fall on a
-    class, above that of labels that stay.
+    Each pair of a sample and a class is one case, which is either the given label or not. The lower limit is the share
+    of wrong labels that fall on a class, the upper limit is the share of labels that are not wrong.
 
     Args:
         p: [N,K], out-of-sample probabilities of a judge.
         labels: [N], the given labels.
-        share: of wrong labels before any is seen.
-        prior_samples: as how many samples that counts.
+        share: prior share of wrong labels.
+        prior_samples: number of samples that the prior share counts as.
     """
     n, classes = p.shape
     z = _logit(p)

@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class CorruptionFunction(Protocol):
-    """Changes an image as it happens to pictures in use."""
+    """Changes an image in a way that occurs in practice."""
 
     def __call__(self, image: Floats, severity: int, rng: np.random.Generator) -> Floats:
         """The corrupted image [H,W,C]; values outside [0,1] are clipped afterwards."""

@@ -15,7 +15,7 @@ from easycoreset.paths import is_plain_file
 STANDARD = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
     *("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-)  # the 15 whose mean is told; the benchmark's four others are not read
+)  # the 15 whose mean is reported; the benchmark's four others are not read
 IMAGES = 10_000  # of each severity
 LABELS = "labels.npy"
 KINDS = ("cifar10-c", "cifar100-c")

@@ -63,14 +63,18 @@ def open_source(
         data: name or path of the data set.
         image_size: side in pixels to which images of a folder, a manifest or hf:NAME are resized and cropped; None
             means 64, and for hf:NAME resizes only if the images have several sizes.
-        num_workers: worker processes that decode a folder too large for memory.
+        num_workers: number of worker processes that decode the images if they are too large for memory.
         download: let torchvision download missing files.
         skip_unreadable: leave out images of a folder or a manifest that cannot be read; `Source.unreadable` names them.
         classes: number of classes, or a file of their names in order; None for the classes that occur.
-        decisions: a file of what an audit's page saved: which pictures are left out, and which get another label.
+        decisions: a file of decisions saved on an audit's page: which pictures are left out or get another label.
+
+    Returns:
+        The data set with its training and test split.
 
     Raises:
-        UsageError: unknown name, or files that are missing, unreadable or of another kind.
+        UsageError: unknown name, an option that does not apply to this kind of data set, or files that are missing,
+            unreadable or of another kind.
 
     >>> open_source("digits").shape
     (1, 8, 8)

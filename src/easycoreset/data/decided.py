@@ -89,7 +89,7 @@ def decided_source(data: str, source: Source, file: Path) -> Source:
 
 
 def _take(data: str, split: Split, rows: Ints, labels: Ints, changes: Sequence[str]) -> Split:
-    """The samples `rows` with other labels; fingerprinted as if the data lay on disk like that, where that is known."""
+    """The samples `rows` with other labels; where possible, with the fingerprint that such data on disk would have."""
     ids = [str(split.sample_ids[row]) for row in rows.tolist()]
     images = take_images(split.images, rows)
     if has_image_files(data):

@@ -173,7 +173,7 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def as_bytes(image: np.ndarray) -> np.ndarray:
-    """Bytes where all values are bytes divided by 255, as `ToTensor` makes them; these are read back bit for bit."""
+    """Convert an image to uint8 if all its values are bytes divided by 255, as from `ToTensor`; nothing is lost."""
     if not np.issubdtype(image.dtype, np.floating) or not ((image >= 0) & (image <= 1)).all():
         return image
     values = np.rint(image * 255).astype(np.uint8)

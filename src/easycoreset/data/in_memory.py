@@ -62,13 +62,13 @@ def name_data(value: Any) -> str:
 
 
 def name_test_data(value: Any, trained_on: str = "", decisions: Path | None = None) -> str:
-    """Keep a data set for the evaluation of a module: without a test split, all of it counts.
+    """Keep a data set for the evaluation of a module: without a test split, all samples are evaluated.
 
     Args:
-        value: as `name_data` takes it; of image files in a DataFrame a part is held out as ever.
-        trained_on: the fingerprint of the training split of a module that was trained here; if it is of these data, the
-            part that was held out counts.
-        decisions: with what the data were read then.
+        value: as `name_data` takes it; from image files in a DataFrame, a part is held out as usual.
+        trained_on: fingerprint of the training split of a module that was trained here; if it is that of these data,
+            only the held-out part is evaluated.
+        decisions: the decisions with which the data were read for training.
 
     Raises:
         UsageError: as `name_data`.

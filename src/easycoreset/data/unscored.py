@@ -1,4 +1,4 @@
-"""The samples of a data set without any hardness: for methods, and lists of samples, that look at none."""
+"""A table of a data set's samples without any hardness, for methods and lists of samples that need none."""
 
 import numpy as np
 

@@ -45,7 +45,7 @@ class Review:
         kinds: kind of issue -> what it means.
         pictures: the pictures, each once.
         issues: the issues, in the order in which they are shown.
-        earlier: what was decided before the audit, which its labels already have; it is saved with what is decided now.
+        earlier: decisions from before the audit, which its labels include already; they are saved with the new ones.
     """
 
     data: str

@@ -16,8 +16,8 @@ Json = Mapping[str, Any]
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-DRIFT = 1.5  # factor between a class's share and the share of all from which on it is said
-DRIFT_SAMPLES = 20  # that are expected of a class, from which on its share says something
+DRIFT = 1.5  # a class drifts if its kept share differs by more than this factor from that of all samples
+DRIFT_SAMPLES = 20  # a class of which fewer kept samples are expected is not checked for drift
 DRIFT_NAMED = 6
 
 

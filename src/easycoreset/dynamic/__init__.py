@@ -35,7 +35,7 @@ class EpochChoice:
         rows: [m] rows of the pool; one that comes twice is trained on twice.
         weight: [m] weights of their losses, or None for 1.
         since: the epoch in which they were chosen, for methods that keep a choice for several epochs; else 0.
-        values: [n] what all rows were ranked by, for methods that rank by them again; None for others.
+        values: [n] the values by which all rows were ranked, for methods that use them again; None for others.
     """
 
     rows: Ints
@@ -151,11 +151,11 @@ def pool_table(labels: Ints, columns: Mapping[str, Floats], **facts: Any) -> Sco
 class DynamicMethod(Protocol):
     """Chooses what an epoch trains on; the same state gives the same choice.
 
-    A method may declare `columns`, the recorded columns that it reads (by default the objective's loss),
-    `takes_fraction`, whether the share that it trains on is asked for (by default it may be), `has_weights`, whether
-    its choices have weights (by default they may have), `uses_gradients`, `refreshes`, whether it renews its `columns`
-    by passes, and a `selector()`, the static method that it uses: so that what a pass cannot give is found before
-    training.
+    A method may declare further attributes, so that a missing input is found before training. `columns` are the
+    recorded columns that it reads (by default the objective's loss). `takes_fraction` is True if the user must give the
+    share to train on, and False if the user must not (by default the user may). `has_weights` says whether its choices
+    have weights (by default they may). `uses_gradients` says whether it uses gradients, and `refreshes` whether it
+    renews its `columns` by passes. `selector()` returns the static method that it uses.
     """
 
     def __call__(self, state: EpochState) -> EpochChoice:
@@ -184,15 +184,15 @@ def load_dynamic_method(spec: str) -> tuple[str, DynamicMethod]:
 
 
 def has_own_share(method: DynamicMethod) -> bool:
-    """Whether the share that a method trains on comes out, rather than being asked for."""
+    """Whether a method determines the share that it trains on itself, so that no fraction may be given."""
     return getattr(method, "takes_fraction", None) is False
 
 
 def check_fraction(name: str, method: DynamicMethod, fraction: float | None) -> None:
-    """Raise for a fraction that a method does not take, or that it lacks.
+    """Check whether a fraction is given, by what the method takes.
 
     Raises:
-        UsageError: it is so.
+        UsageError: a fraction is given that the method does not take, or the method needs one.
     """
     require(
         fraction is None or not has_own_share(method), "fraction", f"left out: {name} sets the share itself", fraction
@@ -216,10 +216,10 @@ def is_dynamic(spec: str) -> bool:
 
 
 def require_static(spec: str) -> None:
-    """Refuse a method that chooses while it trains, where a coreset is chosen.
+    """Refuse a dynamic method where a static one must choose a coreset.
 
     Raises:
-        UsageError: the method does.
+        UsageError: the method is dynamic.
     """
     rule = "one that chooses once, before training; `train --method` and `compare` take those that choose in each epoch"
     require(not is_dynamic(spec), "method", rule, spec)
@@ -236,7 +236,7 @@ def columns_of(method: DynamicMethod) -> tuple[str, ...]:
 
 
 def check_choice(choice: Any, n: int, name: str) -> EpochChoice:
-    """The choice of a method, or of the rows that a user's method returned alone.
+    """Check what a method returned: an `EpochChoice`, or only rows, or a tuple of its fields, from a user's method.
 
     Raises:
         UsageError: it holds no row, a row outside of the pool, or weights that are not finite, negative or all 0.

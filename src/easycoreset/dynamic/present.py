@@ -14,10 +14,9 @@ from easycoreset.tables import Floats, Ints, kept_count
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Present values of all rows, taken by a pass in the first and in every `every`-th epoch after it.
+    """Base of methods that rank all rows by present values; a pass measures them in epoch 1 and every `every` epochs.
 
-    Options that methods by present values share; without passes, rows that are not trained on would keep old values,
-    and the first choice would stay for ever.
+    Without passes, rows that are not trained on would keep their old values, and the first choice would never change.
     """
 
     refreshes: ClassVar[bool] = True
@@ -40,7 +39,7 @@ class Ranking:
         """Choose `count` rows, or a quota within each class, by `pick(values, rows, count)`."""
         clean = self.refresh == "clean"
         values = state.values(self.by)
-        if clean:  # training's own losses are of another kind: the last pass's are ranked again
+        if clean:  # losses from training are not clean ones: use those of the last pass
             before = None if state.previous is None else state.previous.values
             values = np.full_like(values, np.nan) if before is None else before
         if (state.epoch - 1) % self.every == 0:

@@ -10,7 +10,7 @@ from easycoreset.selection import Selector, load_selector
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When a subset is chosen: all data until `warm` of the budget is done, then at once and anew every few epochs."""
+    """Train on all data until the share `warm` of the budget is done; then choose a subset every `every` epochs."""
 
     every: int = 20
     warm: float = 0.0
@@ -32,7 +32,7 @@ class Schedule:
 class Reselect(Schedule):
     """Repeats a static method on the present model's columns and features, as in CRAIG, GradMatch and GLISTER.
 
-    `method` is any of them, `/` standing for `:` (`method=ccs/by=aum/beta=0.1`), that reads one epoch's values.
+    `method` is any static method that reads the values of one epoch, with `/` for `:` (`method=ccs/by=aum/beta=0.1`).
     """
 
     takes_fraction: ClassVar[bool] = True

@@ -15,8 +15,9 @@ from easycoreset.tables import Floats, Ints, kept_count
 class SeTa:
     """Draws rows at random, groups them by loss, and trains on a window of groups from easy to hard (Zhou et al. 2025).
 
-    The groups are k-means' of the losses, from easy to hard; the window moves by one group each epoch. In the last
-    eighth of the budget the random share is trained on whole. Rows never seen are trained on.
+    K-means on the losses gives the groups, sorted from easy to hard; the window moves by one group each epoch, and
+    starts again after the last one. In the last eighth of the budget, training uses the whole random share. Rows never
+    seen are always trained on.
     """
 
     columns: ClassVar[tuple[str, ...]] = (LOSS,)
@@ -45,7 +46,7 @@ class SeTa:
 
 
 def split_by_loss(rows: Ints, loss: Floats, groups: int, state: EpochState) -> list[Ints]:
-    """Groups of rows by k-means of their losses, from easy to hard; equal parts in seeded order where it has no say."""
+    """Group rows by k-means on their losses, from easy to hard; at random if there are too few distinct losses."""
     if len(np.unique(loss[np.isfinite(loss)])) < max(groups, 2):
         return [part.astype(np.int64) for part in np.array_split(state.rng(state.epoch, 1).permutation(rows), groups)]
     from sklearn.cluster import KMeans  # slow to import

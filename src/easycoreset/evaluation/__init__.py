@@ -74,8 +74,12 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 
     Repeating the call continues after the last finished attack and eps, or returns the finished evaluation.
 
+    Returns:
+        The outcomes without an attack, under each attack and in the worst case, and the checks.
+
     Raises:
-        UsageError: wrong use, before work starts.
+        UsageError: invalid options, data or model, before work starts.
+        RunError: the logits are not finite, or an attack returns an image outside the ball or [0,1].
     """
     attacks, loaded = _load_attacks(options)
     device, source, card = open_inputs(options)

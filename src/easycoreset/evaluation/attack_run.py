@@ -109,9 +109,9 @@ def attack_split(
     """
     split_into_stages = getattr(attack, "stages", None)
     stages = {name: attack} if split_into_stages is None else split_into_stages(_count_classes(model, split, device))
-    if "pgd-margin" in stages:  # AutoAttack has it where APGD-T lacks classes
+    if "pgd-margin" in stages:  # used where there are too few classes for APGD-T
         log.info("%s: with fewer than 4 classes PGD with the margin loss replaces APGD-T", name)
-    climbs = options.attack_precision == "bf16" and getattr(attack, "climbs_in_bf16", False)  # no stage of another does
+    climbs = options.attack_precision == "bf16" and getattr(attack, "climbs_in_bf16", False)  # then all its stages do
     state = AttackProgress.resume_or_begin(clean, file)
     stage_accuracy = dict[str, float]()
     images = _load_or_reset_images(split, clean, options, file, state) if options.save_adversarial else None
@@ -120,7 +120,7 @@ def attack_split(
         if number >= state.stages_done:
             indices = clean.index[
                 state.broken_by >= number
-            ]  # also those that this stage broke before a kill: same batches
+            ]  # with those that this stage broke before a kill, so that batches stay the same
             label = f"{name} {stage_name}" if len(stages) > 1 else name
             with climber(model, _two_images(split, device)) if climbs else contextlib.nullcontext(model) as climbed:
                 attacked = (stage_attack, climbed)

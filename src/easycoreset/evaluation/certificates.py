@@ -28,7 +28,7 @@ from easycoreset.progress import progress
 from easycoreset.proportions import wilson_interval
 
 SMOOTHING = {"smoothing": "easycoreset.evaluation.certificates:Smoothing"}
-DRAWS = 100  # noises that are drawn at once: whatever the batches of the model, the draws are the same
+DRAWS = 100  # noises that are drawn at once, so that the draws do not depend on the model's batch size
 CURVE_POINTS = 50
 RADII = (0.1, 0.2, 0.3, 0.4, 0.5)  # in the summary, besides the curve
 NOT_CERTIFIED = -1.0
@@ -36,15 +36,15 @@ NOT_CERTIFIED = -1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothing:
-    """The classifier that answers what a model says most often of an image with Gaussian noise.
+    """The smoothed classifier: it returns the class that a model predicts most often for an image with Gaussian noise.
 
     Attributes:
         sigma: standard deviation of the noise, in pixel space.
-        n0: noisy images by which the class is chosen.
-        n: other ones by which its probability is bounded.
-        alpha: probability at most that a certificate is wrong.
-        norm: l2, of the radius; there is no other.
-        seed: of the noise.
+        n0: number of noisy images that choose the class.
+        n: number of further noisy images that bound its probability.
+        alpha: upper bound on the probability that a certificate is wrong.
+        norm: norm of the radius; only l2 exists.
+        seed: seed of the noise.
     """
 
     sigma: float = 0.25
@@ -73,9 +73,9 @@ class Smoothing:
         return next(count for count in range(self.n // 2, self.n + 1) if self.radius(count) >= 0)
 
     def radius(self, count: int) -> float:
-        """The radius sigma Phi^-1(p), of the lower bound p of a probability; negative below 1/2.
+        """The certified l2 radius sigma Phi^-1(p), where p is the lower bound of the class's probability.
 
-        The bound is that of Clopper & Pearson (1934), one-sided.
+        The bound is that of Clopper & Pearson (1934), one-sided; the radius is negative if p < 1/2.
 
         Args:
             count: how many of `n` noisy images have the class.
@@ -84,10 +84,11 @@ class Smoothing:
         return self.sigma * float(special.ndtri(bound)) if bound >= 0.5 else NOT_CERTIFIED
 
     def certify(self, model: nn.Module, x: Tensor, y: int, index: int, batch_size: int) -> tuple[int, int, float]:
-        """The class of one image, how many noisy images were classified for it, and its radius.
+        """Certify one image.
 
-        An image of another class than `y` is wrong at every radius: its radius is not measured. The count stops once so
-        many noisy images have other classes that no certificate is possible: what all `n` would say too.
+        If the chosen class is not `y`, the image is wrong at every radius, so its radius is not measured. Counting
+        stops once so many noisy images have other classes that no certificate is possible; the result is the same as
+        with all `n`.
 
         Args:
             model: in eval mode, maps [B,C,H,W] to logits.
@@ -97,7 +98,8 @@ class Smoothing:
             batch_size: noisy images in a pass.
 
         Returns:
-            The class, -1 where none is certified; the noisy images; the radius, negative where the class is not y.
+            The class (-1 if none is certified), the number of noisy images that were classified, and the radius
+            (negative if nothing is certified or the class is not `y`).
         """
         generator = make_generator("certify", self.seed, index)
         chosen = int(self._count_classes(model, x, self.n0, generator, batch_size).argmax())

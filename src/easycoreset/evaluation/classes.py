@@ -14,7 +14,7 @@ MAX_CONFUSIONS = 1000  # pairs of classes, those with the most samples
 def summarise_classes(
     clean: Outcome, worst: Sequence[Outcome], labels: np.ndarray, names: Sequence[str]
 ) -> dict[str, Any]:
-    """What the accuracy hides, as JSON values.
+    """The accuracy of each class and the most frequent confusions, as JSON values.
 
     Args:
         clean: the outcome without an attack.
@@ -24,8 +24,8 @@ def summarise_classes(
 
     Returns:
         `classes` (of each class: samples, clean accuracy with its 95% Wilson interval, accuracies under the worst
-        attack), `balanced_accuracy` (their mean, each class of the same weight), `worst_class` (the one of the lowest
-        clean accuracy) and `confusions` (label, predicted class and count, the most frequent first).
+        attack), `balanced_accuracy` (the mean clean accuracy, with the same weight for each class), `worst_class` (the
+        one with the lowest clean accuracy) and `confusions` (label, predicted class and count, most frequent first).
     """
     label = labels[clean.index]
     classes: list[dict[str, Any]] = []

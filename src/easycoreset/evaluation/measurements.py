@@ -1,4 +1,4 @@
-"""What is measured of a model beside attacks: distances, corruptions, certificates. It may be added later."""
+"""Measurements of a model besides attacks: distances, corruptions, certificates. They may be added later."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ Entries = Mapping[tuple[Hashable, ...], Measure]
 
 @dataclass(frozen=True)
 class Measurement:
-    """A table with rows for each of several entries, and what is said of it in `evaluation.json`.
+    """A table with rows for each of several entries, and its summary in `evaluation.json`.
 
     Attributes:
-        name: of the summary's entry and of the table's file: margins, corruptions, ...
+        name: name of the summary's entry and of the table's file: margins, corruptions, ...
         by: the columns that tell the entries apart.
-        entries: the values of these columns -> what measures the entry's rows; it saves its progress to a file.
+        entries: the values of these columns -> a function that measures the entry's rows and saves its progress.
         summarise: the table -> JSON values.
     """
 

@@ -27,7 +27,7 @@ class Evaluation:
         clean: the outcome without an attack.
         attacked: an outcome for each attack and eps.
         worst: an outcome for each eps, in which a sample is broken if any attack broke it.
-        checks: the checks, with their figures.
+        checks: the checks, each with its measured value.
     """
 
     clean: Outcome
@@ -63,7 +63,14 @@ class Evaluation:
         }
 
     def to_table(self, split: Split) -> pa.Table:
-        """One row per sample and attack: `index, sample_id, label, attack, norm, eps, pred, broken`; clean: eps 0."""
+        """Convert to a table with one row per sample and attack; without an attack, eps is 0.
+
+        Args:
+            split: the split that was evaluated.
+
+        Returns:
+            A table with the columns `index, sample_id, label, attack, norm, eps, pred, broken`.
+        """
         outcomes = [self.clean, *self.attacked]
         ids = pa.array([split.sample_ids[row] for row in self.clean.index.tolist()], pa.string()).dictionary_encode()
         columns = {

@@ -20,6 +20,7 @@ def export(options: ExportOptions) -> Path:
 
     Raises:
         UsageError: the source lacks data that the format needs; nothing is written.
+        RunError: a file cannot be written, a figure cannot be drawn, or the ONNX model does not give the same logits.
     """
     form = FORMATS[options.format]
     is_comparison = (options.source / RESULTS).is_file()

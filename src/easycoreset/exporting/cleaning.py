@@ -1,4 +1,4 @@
-"""`clean`: a data set as it was decided on an audit's page. The data set itself is not changed."""
+"""`clean`: write a data set with the decisions of an audit's page applied. The data set itself is not changed."""
 
 import os
 from pathlib import Path, PurePath
@@ -28,16 +28,18 @@ RECORD_NAME = "clean.json"
 
 @accept_options(CleanOptions)
 def clean(options: CleanOptions) -> Path:
-    """Write the data set as it was decided on the page of an audit; every change is listed in `clean.json`.
+    """Write a data set with the decisions of an audit's page applied; every change is listed in `clean.json`.
 
-    The folder holds `train/CLASS/` and `test/CLASS/`, so that the parts stay what they are; a manifest has the columns
-    filepath, label and split. Decisions about pictures that are gone or have changed are listed, the rest is applied.
+    A folder is written as `train/CLASS/` and `test/CLASS/`, so that each picture stays in its split; a manifest has the
+    columns filepath, label and split. Decisions about pictures that are gone or have changed are not applied, and are
+    listed in `clean.json` too.
 
     Returns:
         The folder or file.
 
     Raises:
-        UsageError: the decisions are of another data set, a label is no class, or a class would be left empty.
+        UsageError: the decisions are of another data set, a label is no class, a class would be left empty, or `data`
+            or `out` is of the wrong kind.
     """
     source = _open(options)
     decided = decide(options.data, source, options.decisions, options.new_classes)
@@ -60,10 +62,10 @@ def clean(options: CleanOptions) -> Path:
 
 
 def _open(options: CleanOptions) -> Source:
-    """Open the data set; of image files a small copy is enough.
+    """Open the data set; image files are decoded at a small size, because their pixels are not needed.
 
     Raises:
-        UsageError: it is no image folder, manifest or .npz, or `out` does not fit it.
+        UsageError: `data` is not an image folder, a manifest or an .npz file, or `out` does not fit it.
     """
     reading = values_of(options, ReadingOptions)
     if has_image_files(options.data):

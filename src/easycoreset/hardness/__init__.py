@@ -103,16 +103,17 @@ class Hardness(abc.ABC):
         name: its column in the scores.
         column: the column of the trajectory that it folds.
         dtype: the dtype that its pass needs.
-        gradient: of what its pass needs the gradient with respect to the input: the loss or the true class's logit.
+        gradient: the quantity whose gradient with respect to the input its pass needs: the loss, the true class's
+            logit, or None.
         needs_features: whether its pass needs the input of the last linear layer.
         expensive: whether it is measured on request only; `describe_cost` then says why.
-        online: whether a training step gives it, by its logits, features, input gradients or losses; a pass over clean
-            samples then needs no more either.
+        online: whether a training step gives it, from logits, features, input gradients or losses; a pass over clean
+            samples then needs nothing else either.
         on_request: whether it is measured on request only although it costs nothing.
         recorded_only: whether only a training step gives it, and no pass over clean samples.
-        is_wide: whether a sample has many values in an epoch, [B, d]: there is no column of the trajectory then, and
-            they are folded after the training, from the weights of the scored epochs, as many samples at a time as fit
-            where the fold keeps 16 bytes a value.
+        is_wide: whether a sample has many values in an epoch, [B, d]. They are then not a column of the trajectory, but
+            are folded after training with the weights of the scored epochs, for as many samples at a time as fit into
+            memory (the fold keeps 16 bytes per value).
         scored_epochs: the scored epochs in which it is measured.
         standardised: whether the folded values are standardised within each class; before, they are `NAME_raw`.
         counts_events: whether runs of several seeds are merged by the sum, not by the mean.
@@ -146,7 +147,7 @@ class Hardness(abc.ABC):
         return ""
 
     def count_passes(self, epochs: int) -> int:
-        """The passes forward and back of a sample beside the one of each scored epoch, which all share."""
+        """Forward and backward passes per sample, in addition to the pass per scored epoch that all measures share."""
         return 0
 
 
@@ -211,6 +212,6 @@ def load_hardness(specs: Sequence[str], in_training: bool = False) -> list[Hardn
 
 
 def provenance_of(measures: Sequence[Hardness], suffix: str = "") -> dict[str, list[str]]:
-    """What a table must know of its columns to be merged: those that count events, which are summed over seeds."""
+    """The provenance that merging needs: the columns that count events, which are summed over seeds."""
     counts = [f"{measure.name}{suffix}" for measure in measures if measure.counts_events]
     return {"counts": counts} if counts else {}

@@ -14,7 +14,7 @@ FIRST = 30  # scored epochs
 
 @dataclass(frozen=True, kw_only=True)
 class Dual(Hardness):
-    """Mean over windows of 10 epochs, in the first epochs, of p_y's deviation times mean error (Cho et al. 2025)."""
+    """Mean over windows of 10 of the first epochs of std(p_y) times (1 - mean p_y) in the window (Cho et al. 2025)."""
 
     column = "p_y"
     online = True

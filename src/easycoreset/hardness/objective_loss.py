@@ -1,4 +1,4 @@
-"""The loss that training minimises, of each sample: only the training step itself can give it."""
+"""The loss of each sample that training minimises: only the training step itself can give it."""
 
 from dataclasses import dataclass
 

@@ -22,7 +22,7 @@ class TDDS(Hardness):
     """Deviation of the changes of p within windows of 10 epochs; the last window weighs most (Zhang et al. 2024).
 
     d_t = sum over classes of |p_t log((p_t + 1e-8) / (p_(t-1) + 1e-8))|; a window's value is the L2 norm of d - mean d;
-    the windows' moving average weighs the last with 0.9. As their code computes it. NaN for fewer than 10 epochs.
+    the windows' moving average weighs the last with 0.9, as in the authors' code. NaN for fewer than 10 epochs.
     """
 
     name = "tdds"

@@ -31,7 +31,7 @@ class Observer:
 
     @contextlib.contextmanager
     def observe_step(self, network: nn.Module, x: Tensor, on_outputs: OnOutputs) -> Iterator[None]:
-        """Call `seen` with the logits and features of the first forward pass in train mode inside the `with` block.
+        """Call `on_outputs` with the logits and features of the first train-mode forward pass inside the `with` block.
 
         Raises:
             UsageError: the network did not run, or its output does not contain logits.

@@ -114,8 +114,8 @@ class Float32Linear(nn.Linear):
 def float32_logits(model: nn.Module, x: Tensor) -> Iterator[None]:
     """Let the layer that gives the logits of `x` compute in float32 inside the `with` block, also under autocast.
 
-    In bfloat16 logits have 8 bits: margins, and what is counted by them, would take few values. A model whose logits
-    do not come out of an `nn.Linear` stays as it is.
+    In bfloat16 logits have 8 bits of precision: margins, and measures based on them, would take few values. A model
+    whose logits do not come out of an `nn.Linear` stays as it is.
     """
     try:
         layer = find_last_layer(model, x).module

@@ -27,7 +27,7 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
 
 
 def mark_with_card(network: nn.Module, card: ModelCard) -> nn.Module:
-    """Let a module know its card, for a later evaluation of the module itself."""
+    """Attach its card to a module, for a later evaluation of the module itself."""
     setattr(network, CARD, card)
     return network
 
@@ -77,12 +77,13 @@ def load_model(folder: str | Path, model: Any = None) -> nn.Module:
 
     Args:
         folder: holds `model.json` and `model.safetensors`.
-        model: if the card names a `package.module:factory`, the same again; it is imported only then. Of a model that
-            was an object, such an object: a module, or a class or function that makes one.
+        model: needed if `model.json` names a user's `package.module:factory`: the same name, because the factory is
+            imported only if it is repeated here. For a model that was given as an object, an object of the same kind:
+            a module, or a class or function that makes one. Otherwise the name in `model.json`, or None.
 
     Raises:
-        UsageError: files missing or unreadable, weights of another architecture (which keys differ), or a factory
-            that was not repeated.
+        UsageError: files are missing or unreadable, the weights are of another architecture (the message names the
+            keys that differ), or `model` is another name or a missing factory.
     """
     folder = Path(folder)
     card = read_card(folder)

@@ -41,7 +41,7 @@ class LogitObjective(Protocol):
     """An objective whose losses are a function of logits: of the clean samples, and of perturbed ones if it has any."""
 
     def logit_losses(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
-        """The losses [B] from logits [B, classes]; `adversarial` are the clean ones where nothing is perturbed."""
+        """The losses [B] from logits [B, classes]; `adversarial` equals `clean` if nothing is perturbed."""
         ...
 
 

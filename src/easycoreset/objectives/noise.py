@@ -16,8 +16,8 @@ from easycoreset.objectives import check_smoothing
 class Noise:
     """Cross-entropy at the input plus Gaussian noise, which is not clipped (Cohen, Rosenfeld & Kolter, ICML 2019).
 
-    `evaluate --certify sigma=...` certifies what is trained with the same `sigma`, the standard deviation in pixel
-    space.
+    `sigma` is the standard deviation in pixel space; `evaluate --certify sigma=...` certifies the model with the same
+    value.
     """
 
     version: ClassVar[int] = 1

@@ -26,7 +26,7 @@ from easycoreset.reporting.training_report import describe_evaluation, describe_
 __all__ = ["Report", "Section", "check_page_writable", "report", "write_report"]
 
 PAGES = {"html": "report.html", "markdown": "report.md", "latex": "report.tex"}
-LEDGER = "report"  # apart from the file list of the run that wrote the folder
+LEDGER = "report"  # its file list is separate from that of the run that wrote the folder
 TITLE = "easycoreset: "
 FRAME_STYLE = "width:100%;height:700px;border:1px solid #ccc"  # of a page within a notebook
 
@@ -46,8 +46,8 @@ class Report:
     """A report that was written; a notebook shows the page.
 
     Attributes:
-        path: its file, which goes with a result in a temporary folder.
-        text: what it holds.
+        path: the file of the report; if it is in the temporary folder of a result, it is deleted with the result.
+        text: the content of the file.
     """
 
     path: Path
@@ -71,7 +71,7 @@ def report(options: ReportOptions) -> Report:
         The report, whose `path` is its file; a notebook shows the page.
 
     Raises:
-        UsageError: the folder holds nothing to report on.
+        UsageError: the folder holds nothing to report on, or a file of this name that `report` did not write.
     """
     write_report(options.out, options.format)
     path = options.out / PAGES[options.format]

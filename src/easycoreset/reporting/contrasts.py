@@ -48,7 +48,7 @@ class ComparisonResults:
 def open_outcomes(folder: Path, results: pa.Table) -> Outcomes:
     """The outcomes of every test image, read from the evaluations on demand.
 
-    They include cells that declared contrasts use although others of the same facts have superseded them.
+    They include cells that declared contrasts use, even if newer cells with the same options have superseded them.
     """
     rows = results.select([name for name in RESULT_COLUMNS if name in results.column_names]).to_pylist()
     for cell in read_plan(folder).get("cells", ()):
@@ -202,7 +202,7 @@ def make_contrast_table(contrasts: Sequence[Contrast]) -> DataTable:
 
 
 def _verdict_cell(contrast: Contrast) -> str:
-    """The verdict; of an exploratory contrast that it is no claim, and why one is not measurable."""
+    """The verdict, with a mark if it is exploratory, and the reason if it is not measurable."""
     if contrast.verdict in ("gain", "loss"):
         return contrast.verdict if contrast.declared else f"{contrast.verdict} (exploratory)"
     return f"{contrast.verdict}: {contrast.problem}" if contrast.problem else contrast.verdict

@@ -83,7 +83,7 @@ def make_paper_table(found: ComparisonResults, spread: str = "std") -> DataTable
 def _column(
     outcomes: Outcomes, setting: Setting, block: Sequence[tuple[str, int]], eps: float | None, spread: str
 ) -> list[Any]:
-    """The accuracies of a block's rows at one eps, None for clean; those that are not told from the best are marked."""
+    """The accuracies of a block's rows at one eps, None for clean; the best and all that may equal it are marked."""
     at = outcomes.main_eps(setting) if eps is None else eps
     rows = [outcomes.row(setting, key, at) for key in block]
     values = [None if row is None else (row.clean if eps is None else row.robust) for row in rows]
@@ -109,7 +109,7 @@ def _with_spread(correct: Bools | Floats, spread: str) -> MeanStd | MeanInterval
 
 
 def _is_worse(row: Row, correct: Bools | Floats, best: Row, best_correct: Bools | Floats) -> bool:
-    """Whether a row lies below the best by an interval that is clear of 0; with one common seed, by its mean."""
+    """Whether a row is worse than the best: the gap's interval is above 0, or, for one common seed, the gap itself."""
     seeds = [seed for seed in best.seeds if seed in row.seeds]
     if not seeds:
         return float(correct.mean()) < float(best_correct.mean())

@@ -204,7 +204,7 @@ def _differs(gain: dict[str, float]) -> bool:
 
 
 def _caveat(gain: dict[str, float]) -> str:
-    """What follows an interval of a difference that cannot be told from chance; empty for others."""
+    """The text after the interval of a difference that may be chance; empty for others."""
     if _differs(gain):
         return ""
     at_the_edge = "" if gain["low"] <= 0 <= gain["high"] else f"; p = {gain['p']:.2f} by McNemar's exact test"

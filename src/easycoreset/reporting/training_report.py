@@ -33,7 +33,7 @@ def describe_training(folder: Path) -> list[Section]:
 
 
 def describe_evaluation(folder: Path, of: str = "") -> list[Section]:
-    """Accuracy over eps with intervals, and all checks; titles name the model `of` which they are, if it is given."""
+    """Accuracy over eps with intervals, and all checks; titles name the model if its name `of` is given."""
     summary = read_record(folder / "evaluation.json").get("summary")
     if summary is None:
         return [Section("Evaluation", ["The evaluation is not finished yet."])]

@@ -169,7 +169,7 @@ def make_table(
     observed: np.ndarray,
     column_facts: Mapping[str, Any],
 ) -> Scores:
-    """The scores of a split, with their provenance; of `column_facts`, what `provenance_of` says is kept."""
+    """The scores of a split, with their provenance, which includes the `counts` entry of `column_facts`."""
     provenance = {
         "fingerprint": split.fingerprint,
         "split": split.name,

@@ -69,7 +69,7 @@ class Selector(Protocol):
     """Chooses `count` samples of a table; the same seed gives the same choice.
 
     Built-in selectors declare in `needs` the columns and arrays that they read, and in `cost` how their work grows
-    with n rows and d features. Every method also takes `quota=recall` (see `RecallQuota`), a user's too.
+    with n rows and d features. Every method, including a user's, also takes `quota=recall` (see `RecallQuota`).
     """
 
     def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
@@ -124,11 +124,16 @@ def choose(
         seed: seed of ties and random draws.
         val_fraction: share held out for validation, as in `train`; `fraction` is of the rest.
         exclude: file with indices or sample ids to leave out; `fraction` is of the rest.
-        keep_leaked: do not leave out samples that are also in the test split.
-        features: file of features from elsewhere (`with_features` says which).
+        keep_leaked: keep samples that are also in the test split; by default they are left out.
+        features: file of features to use in place of those of the table: an .npy array [N, d] in index order, or a
+            .parquet table with a column `sample_id` or `index`.
+
+    Returns:
+        The kept samples with their order and weights.
 
     Raises:
-        UsageError: unknown method, column or option; fraction outside (0, 1].
+        UsageError: unknown method, column or option; fraction outside (0, 1]; a list of samples, a coreset or
+            features that do not fit the table.
     """
     spec: str = name_objects(method, MEMBER, False)
     require(
@@ -228,8 +233,11 @@ def _finish(
 def select(options: SelectOptions) -> Coreset:
     """Choose a coreset from a score file and write it to `out`, with a JSON beside it.
 
+    Returns:
+        The kept samples with their order and weights.
+
     Raises:
-        UsageError: invalid options; nothing is written.
+        UsageError: invalid options, or `out` is a file that `select` did not write; nothing is written.
     """
     scores = Scores.read(options.scores)
     old_digest = _check_output(options.out)
@@ -298,10 +306,10 @@ def required_inputs(selector: Selector) -> tuple[str, ...] | None:
 
 
 def require_reads_features(method: str, features: Path) -> None:
-    """Refuse features from elsewhere for a method that says that it reads none.
+    """Refuse a file of features for a method that declares that it reads no features.
 
     Raises:
-        UsageError: it does.
+        UsageError: the method reads no features.
     """
     needs = () if method.startswith("file:") else required_inputs(load_selector(method)[1])
     reads = needs is None or "features" in needs

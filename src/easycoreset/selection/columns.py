@@ -36,7 +36,7 @@ class GraNd(HardEnd):
 
 
 class Forgetting(HardEnd):
-    """Keeps the most often forgotten, the never learned first (Toneva et al. 2019)."""
+    """Keeps the samples that are forgotten most often; those never learned come first (Toneva et al. 2019)."""
 
     column = "forgetting"
 

@@ -11,7 +11,7 @@ from easycoreset.errors import require
 from easycoreset.selection.row_selection import choose_rows, sort_rows
 from easycoreset.tables import Coreset, Ints, Scores
 
-HARDEST = 10  # samples whose mean confidence places the draw
+HARDEST = 10  # samples with the highest score; their mean confidence is mu in `log_weights`
 TOTAL = 16.0  # a + b of the beta distribution
 SMALL = 1e-6
 PUBLISHED_EPOCHS = 60  # the shortest schedule
@@ -21,9 +21,9 @@ PUBLISHED_EPOCHS = 60  # the shortest schedule
 class Dual:
     """Draws without replacement by DUAL's score times a beta density of the mean confidence (Cho et al. 2025).
 
-    The score is that of the first 30 scored epochs (`first`; theirs for ImageNet is 60). c = 4 is the authors' for
-    CIFAR-100; theirs for CIFAR-10 (5.5) and ImageNet (11) are quoted from memory. `sample=false` keeps the highest
-    scores. A scoring run of fewer epochs than `first` uses those that it has.
+    The score is that of the first 30 scored epochs (`first`; the authors use 60 for ImageNet). c = 4 is the authors'
+    value for CIFAR-100; their values for CIFAR-10 (5.5) and ImageNet (11) are quoted from memory. `sample=false` keeps
+    the highest scores. If a scoring run has fewer epochs than `first`, all of them are used.
     """
 
     cost: ClassVar[str] = "n log n"
@@ -65,6 +65,8 @@ def log_weights(
     score: npt.NDArray[np.float64], confidence: npt.NDArray[np.float64], pruned: float, c: float
 ) -> npt.NDArray[np.float64]:
     """Log of score times the density, up to a constant: Beta(a, b) at the mean confidence, b = 15 (1 - mu)(1 - r^c).
+
+    mu is the mean confidence of the 10 samples with the highest score, and a = 16 - b.
 
     Args:
         score: [n].

@@ -63,7 +63,7 @@ class Gradients:
 
 @dataclass(frozen=True)
 class GradientSum:
-    """Gradients that are sums of such products: of a clean and of an adversarial pass, for one.
+    """Gradients that are sums of outer products as in `Gradients`, for example of a clean and an adversarial pass.
 
     Attributes:
         terms: the products, of the same n rows.
@@ -72,7 +72,7 @@ class GradientSum:
     terms: tuple[Gradients, ...]
 
     def take(self, rows: Ints) -> "GradientSum":
-        """Those of some rows."""
+        """The gradients of the rows `rows`."""
         return GradientSum(tuple(Gradients(term.error[rows], term.inputs[rows]) for term in self.terms))
 
     def pair_distances(self) -> Floats:

@@ -20,8 +20,8 @@ class RecallQuota:
 
     DRoP (Vysogorets et al. 2025), who draw at random within classes. r_k is the mean of p_y over the first 30 scored
     epochs, as (sum + 0.5) / (n + 1); with `recall=robust` it is the accuracy at the PGD examples that
-    `score --save-features adversarial` saves. Departures: both are of the scored samples, since a scoring run trains
-    on those held out too, and of no more than 30 epochs.
+    `score --save-features adversarial` saves. Departures: both recalls are measured on the scored samples, since a
+    scoring run trains on held-out samples too, and the first one over at most 30 epochs.
 
     Attributes:
         method: the method.
@@ -33,12 +33,12 @@ class RecallQuota:
 
     @property
     def cost(self) -> str:
-        """The method's."""
+        """The cost of the method."""
         return self.method.cost
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the method says that it reads, and what gives the recall."""
+        """The columns and arrays that the method declares, and the one that gives the recall."""
         own = getattr(self.method, "needs", None)
         extra = "mean_error" if self.recall == "clean" else "probabilities_adv"
         names = () if own is None else (own,) if isinstance(own, str) else own
@@ -49,14 +49,14 @@ class RecallQuota:
         sizes = np.bincount(scores.labels)
         quotas = recall_quotas(sizes, self._recalls(scores, sizes), count, rng)
         weight = np.ones(len(scores), np.float32)
-        resolve = getattr(self.method, "resolve", None)  # defaults that follow from the share of all samples
+        resolve = getattr(self.method, "resolve", None)  # some defaults depend on the share that is kept of all samples
         method = self.method if resolve is None else resolve(scores, count)
         orders: list[Ints] = []
         for label in np.flatnonzero(quotas):
             rows = np.flatnonzero(scores.labels == label).astype(np.int64)
             chosen = method(scores.take_rows(rows), int(quotas[label]), seed)
             order = np.argsort(np.where(chosen.keep, chosen.rank, len(rows)), kind="stable")[: len(chosen)]
-            if np.ptp(chosen.weight[order]) > 0:  # weights that stand for numbers of samples do so across classes
+            if np.ptp(chosen.weight[order]) > 0:  # weights that count samples: each class has mean 1, so rescale them
                 weight[rows[order]] = chosen.weight[order] * len(rows) / len(order)
             orders.append(rows[order])
         rows = interleave(orders, rng)

@@ -24,10 +24,10 @@ class CCS:
     """Drops the hardest share beta, then keeps equal shares of strata of equal width (Zheng et al. 2023).
 
     Strata of the hardness `by` (AUM, as in the paper); the quota that a small one cannot fill goes to larger ones.
-    `beta` defaults to the paper's cutoff at the nearest published share, by data set: CIFAR-100's, ImageNet's, and
-    CIFAR-10's for all others (theirs are by AUM, whatever `by`; only that of CIFAR-10 at 10% was verified). Departures:
-    the last stratum is closed (the authors' `max * 1.0001` loses the hardest row if hardness is negative); samples that
-    were never observed belong to no stratum.
+    `beta` defaults to the paper's cutoff at the nearest published share, for CIFAR-100 and ImageNet; all other data
+    sets use that for CIFAR-10. The paper's cutoffs are for AUM, and are used for any `by`; only that of CIFAR-10 at 10%
+    was verified. Departures: the last stratum is closed (the authors' `max * 1.0001` loses the hardest row if hardness
+    is negative); samples that were never observed belong to no stratum.
     """
 
     version: ClassVar[int] = 2
@@ -45,7 +45,7 @@ class CCS:
         return (self.by,)
 
     def resolve(self, scores: Scores, count: int) -> "CCS":
-        """The same within classes, with the beta of the share that is kept of all samples."""
+        """A copy for use within each class, with the beta for the share that is kept of all samples."""
         return replace(self, beta=self._choose_beta(scores, count), per_class=True)
 
     def _choose_beta(self, scores: Scores, count: int) -> float:

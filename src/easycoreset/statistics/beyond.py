@@ -1,4 +1,4 @@
-"""A grid's rows beyond the ball: right or wrong on every image, corrupted or by the radius that is certified."""
+"""A grid's rows beyond the eps ball: which images are classified correctly when corrupted, or certified at a radius."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -54,11 +54,11 @@ class BeyondTheBall:
         return list(dict.fromkeys(measure for cell in self.evaluations for measure in self._of_cell(cell)))
 
     def row(self, setting: Setting, key: tuple[str, int], measure: Measure) -> Row | None:
-        """A row of the grid whose `robust` are the values of a measure; None where no cell of it has any.
+        """A row of the grid with the values of a measure as `robust`; None if none of its cells has any.
 
-        Its `clean` is of the images as they are; of a certificate that of the smoothed model, which is what is used.
-        Where its cells were evaluated on different images, as while a grid grows, it has the seeds of the most common
-        ones, of two that are as common those of more images.
+        Its `clean` is the accuracy on unchanged images; for a certificate, it is that of the smoothed model, because
+        this is the model in use. If cells were evaluated on different sets of images, as can happen while a grid grows,
+        the row has only the seeds with the most common set, or on a tie with the larger one.
         """
         place = (setting, key, measure)
         if place not in self._rows:

@@ -30,7 +30,7 @@ class Row:
         images: [N] index of each test image.
         labels: [N] class of each test image.
         clean: [seeds, N] whether classified correctly without an attack.
-        robust: [seeds, N] whether classified correctly under every attack; of several passes, in which share of them.
+        robust: [seeds, N] whether classified correctly under every attack; with several passes, in which share of them.
     """
 
     seeds: tuple[int, ...]

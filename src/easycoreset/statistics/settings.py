@@ -8,7 +8,7 @@ from easycoreset.options.comparing import FULL
 
 Item = TypeVar("Item")
 FIELDS = ("data", "model", "variant", "scoring")
-OWN_SHARE = 0.0  # as fraction: the method's share comes out, and is not asked for
+OWN_SHARE = 0.0  # the fraction of a method that determines its share itself
 STEP_PREFIXES = ("score.", "select.")  # of the options in `scoring`
 
 
@@ -35,7 +35,8 @@ class Setting(NamedTuple):
         objective: the training objective.
         fraction: the share of the samples that is kept, or OWN_SHARE.
         variant: the options of training and evaluation that are off their defaults, as text.
-        scoring: those of scoring and choosing; None for a row whose method reads no scores: it is in all such settings.
+        scoring: the options of scoring and choosing that are off their defaults, as text; None for a row whose method
+            reads no scores, which belongs to the settings of all scoring options.
     """
 
     data: str

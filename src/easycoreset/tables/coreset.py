@@ -59,10 +59,15 @@ class Coreset:
 
     @classmethod
     def from_order(cls, order: Ints, scores: Scores, weight: Floats | None = None) -> "Coreset":
-        """Make the coreset that keeps the samples `order`, first choice first, with their weights `weight`.
+        """Make a coreset from the indices of the samples to keep.
+
+        Args:
+            order: [n] integers, indices of the kept samples, first choice first.
+            scores: the table that the samples are chosen from.
+            weight: [n] weights of the kept samples, which are scaled to mean 1; None for equal weights.
 
         Raises:
-            UsageError: indices that are not of the table or given twice, or weights that are not finite and >= 0.
+            UsageError: indices that are out of range or given twice; weights that are not finite and >= 0, or all 0.
         """
         order = np.asarray(order)
         is_index = order.ndim == 1 and np.issubdtype(order.dtype, np.integer)
@@ -103,11 +108,16 @@ class Coreset:
         return load_attribute("result", "easycoreset.reporting.notebook:show_coreset")(self)
 
     def plot(self) -> Any:
-        """A plotly figure: the samples of each class, before and after."""
+        """A plotly figure: the number of samples of each class, before and after the choice."""
         return load_attribute("result", "easycoreset.reporting.notebook:plot_coreset")(self)
 
     def to_full_table(self, rows: Ints, scores: Scores) -> "Coreset":
-        """The same kept samples as a coreset of the whole table `scores`; this coreset is of its rows `rows` only."""
+        """Convert a coreset of some rows of a table into a coreset of the whole table.
+
+        Args:
+            rows: [n] the rows of `scores` that this coreset was chosen from.
+            scores: the whole table.
+        """
         order = np.argsort(np.where(self.keep, self.rank, np.iinfo(np.int64).max))[: len(self)]
         return Coreset.from_order(rows[order], scores, self.weight[order])
 
@@ -125,7 +135,7 @@ class Coreset:
                 N items, for which a `FilteredIterable` is returned.
 
         Raises:
-            UsageError: `data` does not have N rows.
+            UsageError: `data` does not have N rows, or has no order, as a set.
         """
         parts: tuple[Any, ...] = cast(Any, data) if type(data) is tuple else ()
         if parts and all(hasattr(part, "shape") for part in parts):
@@ -166,12 +176,20 @@ class Coreset:
         return with_provenance(table, self.provenance)
 
     def write(self, path: str | Path, before: Callable[[Path], object] = lambda temporary: None) -> None:
-        """Write as Parquet, with the provenance in its metadata; `before(temporary)` is called before the rename."""
+        """Write as Parquet, with the provenance in the file's metadata.
+
+        Args:
+            path: the file.
+            before: called with the path of the complete temporary file, before it is renamed to `path`.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
         write_table(self.to_table(), Path(path), before)
 
     @classmethod
     def read(cls, path: str | Path) -> "Coreset":
-        """Read a file that `write` wrote.
+        """Read a coreset from a Parquet file that `write` wrote; rows may come in any order.
 
         Raises:
             UsageError: the file is missing, unreadable or not a coreset.

@@ -1,4 +1,4 @@
-"""Scores of other people in an `.npz` file, such as C-scores: their order is checked, their sign found and told."""
+"""Scores from elsewhere in an `.npz` file, such as C-scores: their order is checked, their sign is found and logged."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,15 +15,16 @@ REFERENCE = "aign"  # the column that tells which end is hard, if it is there
 
 
 def read_foreign_scores(path: Path, columns: Mapping[str, Floats], labels: Ints) -> dict[str, Floats]:
-    """The arrays of numbers [N] of a file, as hardness: one that falls with hardness is negated and named `-NAME`.
+    """Read arrays of N numbers as hardness; an array that falls as hardness rises is negated and named `-NAME`.
 
-    The rows must be in index order. Where the file has `labels`, as that of the C-scores of Jiang et al. (ICML 2021),
-    they must be the table's.
+    The rows must be in index order. If the file has `labels`, as the file of the C-scores of Jiang et al. (ICML 2021)
+    has, they must equal those of the table.
 
     Args:
         path: an .npz file.
-        columns: of the table that the file is compared with; the first, or `aign`, tells which end is hard.
-        labels: [N], of that table.
+        columns: columns of the table that the file is compared with; `aign`, or else the first, tells which end is
+            hard.
+        labels: [N] labels of that table.
 
     Raises:
         UsageError: an unreadable file, no array of N numbers, or labels in another order.

@@ -213,7 +213,7 @@ def match_ids(
 
 
 def match_contents(scores: Scores, split: SplitFacts, class_names: Sequence[str], digests: Digests) -> Match:
-    """Find the data's samples in a table by their contents; of copies, by those with the same label first.
+    """Find the data's samples in a table by their contents; among copies, those with the same label match first.
 
     Args:
         scores: the table.

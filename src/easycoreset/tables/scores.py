@@ -53,7 +53,7 @@ class Scores:
         sample_ids: [N] stable ids.
         labels: [N] int64.
         class_names: the name of each class.
-        n_obs: [N] int32, scored epochs with a finite gradient.
+        n_obs: [N] int32, number of scored epochs in which the sample has a finite value (a gradient, if measured).
         columns: hardness name -> [N] float32; NaN if a sample was never observed (infinite values become NaN).
         provenance: fingerprint, split and options of the run.
         features: [N, d], the input of the last linear layer, or None if it was not saved.
@@ -64,6 +64,9 @@ class Scores:
         features_problem: error message if the saved features cannot be used, else empty.
         in_test: [N] whether an exact copy is in the test split; None if no sample has one, or if it is not known.
         file: the file that it was read from, or None.
+
+    Raises:
+        UsageError: columns of different lengths.
     """
 
     sample_ids: Sequence[str]
@@ -105,11 +108,18 @@ class Scores:
         return load_attribute("result", "easycoreset.reporting.notebook:show_scores")(self)
 
     def plot(self, column: str | None = None) -> Any:
-        """A plotly histogram of a hardness, by default of AIGN, with the cuts of 30, 50 and 70%."""
+        """A plotly histogram of a hardness, with lines where keeping the easiest 30, 50 and 70% would cut.
+
+        Args:
+            column: name of the hardness; None for AIGN if the table has it, else for the first column.
+
+        Raises:
+            UsageError: there is no such column.
+        """
         return load_attribute("result", "easycoreset.reporting.notebook:plot_scores")(self, column)
 
     def __getitem__(self, name: str) -> Floats:
-        """[N] float32 in index order.
+        """The values of one hardness, [N] float32 in index order.
 
         Raises:
             UsageError: there is no such column.
@@ -142,10 +152,10 @@ class Scores:
     def merge(tables: Sequence["Scores"]) -> "Scores":
         """Merge several seeds of the same samples, or several shards that do not overlap.
 
-        Seeds are averaged (counts of events and `n_obs` summed), shards are concatenated.
+        Seeds are averaged (counts of events and `n_obs` are summed); shards are concatenated.
 
         Raises:
-            UsageError: tables of other data, or overlapping shards.
+            UsageError: no table, tables of other data or other classes, or overlapping shards.
         """
         return merge(tables)
 
@@ -153,11 +163,15 @@ class Scores:
         """Compare each column with the column of the same name in `other`; online columns also match exact ones.
 
         Args:
-            other: scores of the same data; or other people's, an .npz file of numbers in index order: each column is
-                compared with each array, negated and named `-NAME` where it falls with hardness (C-scores do).
+            other: scores of the same data; or the path of an .npz file with arrays of N numbers in index order, such as
+                C-scores. Each column is then compared with each array; an array that falls as hardness rises, as
+                C-scores do, is negated and named `-NAME`.
+
+        Returns:
+            The rank correlation and the overlap of the easiest samples for each pair of columns.
 
         Raises:
-            UsageError: the tables are of other data.
+            UsageError: the tables are of other data, or the file is unreadable or does not fit.
         """
         if not isinstance(other, Scores):
             foreign = read_foreign_scores(Path(other), self.columns, self.labels)
@@ -202,11 +216,19 @@ class Scores:
         return with_provenance(table, {**self.provenance, "class_names": list(self.class_names)})
 
     def to_pandas(self) -> Any:
-        """Convert to a pandas DataFrame (needs the extra `pandas`)."""
+        """Convert to a pandas DataFrame (needs the extra `pandas`).
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
         return to_pandas(self.to_table())
 
     def write(self, path: str | Path) -> None:
-        """Write as Parquet, provenance in the file's metadata."""
+        """Write as Parquet, with the provenance in the file's metadata.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
         write_table(self.to_table(), Path(path))
 
     @classmethod
@@ -225,10 +247,11 @@ class Scores:
     def read(cls, path: str | Path) -> "Scores":
         """Read a table that `write`, or another program, wrote in this schema; rows may come in any order.
 
-        For a folder, its `scores.parquet` is read, as `score` and `run` write it; `published:NAME` comes with the
-        package.
-
         Features that `score --save-features` wrote beside it are opened as memory-mapped arrays.
+
+        Args:
+            path: a score file, a folder that `score` or `run` wrote, or `published:NAME` for scores that come with the
+                package.
 
         Raises:
             UsageError: the file is missing, unreadable or not a score table.

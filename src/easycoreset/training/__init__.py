@@ -49,7 +49,7 @@ def train(options: TrainOptions) -> nn.Module:
 
     Raises:
         UsageError: invalid options or data, before work starts.
-        RunError: the loss is not finite.
+        RunError: the loss or a weight is not finite.
     """
     setup = prepare(options, epochs=options.epochs, updates=options.updates)
     if setup.method is not None:

@@ -1,4 +1,4 @@
-"""The size of images, the batch size and the budget of a training that nobody chose: by the data and the machine."""
+"""Defaults for the size of images, the batch size and the budget of a training, by the data and the machine."""
 
 from collections.abc import Sequence
 from pathlib import Path

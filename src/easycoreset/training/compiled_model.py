@@ -1,4 +1,4 @@
-"""A compiled model that sees one shape: another would be compiled anew, and be no replay of a CUDA graph."""
+"""A compiled model that sees only one shape: another would be compiled again, and would not replay a CUDA graph."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 class FixedShape(nn.Module):
     """Runs a compiled model on full batches, and the model itself on smaller ones, as an epoch's last batch may be.
 
-    Full is the largest batch so far: of several processes each has a part of a batch.
+    A full batch is the largest one so far; with several processes, this is the part that this process has of a batch.
 
     Args:
-        model: the model; its parameters stay its own.
-        mode: of `torch.compile`.
+        model: the model, whose parameters the compiled model shares.
+        mode: mode of `torch.compile`.
     """
 
     def __init__(self, model: nn.Module, mode: str | None = None) -> None:

@@ -22,7 +22,7 @@ from easycoreset.training.setup import TrainingSetup
 
 
 class DynamicSampling:
-    """What a dynamic method chooses before each epoch; rows that make no full batch come first in the next epoch.
+    """Lets a dynamic method choose before each epoch; rows that do not fill a batch come first in the next epoch.
 
     Args:
         setup: the training run; its training samples are the pool.
@@ -48,10 +48,11 @@ class DynamicSampling:
         self.metrics: Metrics = {}
 
     def begin_epoch(self, epoch: int, progress: float, steps_left: int, model: nn.Module) -> EpochOrder:
-        """Choose the rows of the epoch; of several processes the main one's choice counts.
+        """Choose the rows of the epoch; with several processes, the choice of the main process is used.
 
         Raises:
-            UsageError: in the first epoch, a choice that is none; later a RunError.
+            UsageError: the method's choice is invalid in the first epoch.
+            RunError: the method's choice is invalid in a later epoch.
         """
         start = time.monotonic()
         passes = self._passes(model, epoch)
@@ -78,7 +79,7 @@ class DynamicSampling:
         return self.order
 
     def end_epoch(self) -> Metrics:
-        """Count what was trained on; what was chosen, and what choosing cost."""
+        """Count the samples that were trained on; return metrics of the choice and its cost."""
         size = self.setup.options.batch_size
         trained = self.order.index[: self.order.steps * size]
         np.add.at(self.times, trained, 1)

@@ -24,32 +24,33 @@ from easycoreset.training.passes import ModelPasses
 
 
 class EpochSampler(Sampler[int]):
-    """Gives a dynamic method to a DataLoader (`sampler=`): the samples of each epoch, in a random order.
+    """A sampler for a DataLoader (`sampler=`): a dynamic method chooses the samples of each epoch, in random order.
 
-    The epoch is the recorder's: `recorder.end_epoch()` begins the next one. Of several processes each gets its part of
-    the samples, and the last ones, that do not make equal parts, are left out (tell Lightning and Accelerate not to
-    replace the sampler).
+    The epoch is that of the recorder: `recorder.end_epoch()` begins the next one. With several processes, each process
+    gets an equal part of the samples, and the last samples that do not fill equal parts are left out (tell Lightning
+    and Accelerate not to replace the sampler).
 
     Args:
         method: `NAME[:key=value]...` of `DYNAMIC_METHODS`, or `package.module:name`.
-        recorder: of the loop; the method reads its present values. A loss other than plain cross-entropy is told by
-            `recorder.observe_losses`.
+        recorder: the recorder of the training loop; the method reads its present values. If the loss is not plain
+            cross-entropy, the loop must record it with `recorder.observe_losses`.
         fraction: share of the samples that an epoch trains on, for methods that take one.
-        labels: [N] integers, for methods that run within classes.
-        epochs: of the whole training, for methods that follow its progress (InfoBatch trains on everything in the last
-            eighth); without it the progress stays 0.
-        batch_size: samples of a step, for methods that choose batches, and of passes.
-        seed: of all draws.
-        model: for methods that pass over all samples: the network itself.
-        data: for these: a map-style data set whose items begin with (x, y), x in [0,1] without augmentation.
-        objective: for these: what the loop minimises.
+        labels: [N] integers, for methods that choose within classes.
+        epochs: number of epochs of the whole training, for methods that follow its progress (InfoBatch trains on
+            everything in the last eighth); if it is None, the progress stays 0.
+        batch_size: number of samples in a training step, for methods that choose batches, and in a batch of a pass.
+        seed: seed of all random draws.
+        model: the network, for methods that pass over all samples; given together with `data`.
+        data: a map-style data set for these passes, whose items begin with (x, y), x in [0,1] without augmentation.
+        objective: the objective that the loop minimises, for these passes.
 
     Attributes:
         weights: [N] weights of the losses of this epoch's samples, by index, on the CPU; a step minimises the mean of
             `sampler.weight_of(index) * losses`.
 
     Raises:
-        UsageError: unknown method or option, a fraction that does not fit, or data that are not map-style.
+        UsageError: unknown method or option, a fraction that does not fit, labels that are missing or of another
+            length, or data that are not map-style or of another length.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class EpochSampler(Sampler[int]):
         self._begun = 0  # the last epoch that was iterated over
 
     def __iter__(self) -> Iterator[int]:
-        """Choose the samples of the recorder's epoch, unless that is done, and yield their indices.
+        """Choose the samples of the recorder's epoch, unless they are chosen already, and yield their indices.
 
         Raises:
             UsageError: the method needs values that the loop does not record, or passes without a model.
@@ -109,7 +110,10 @@ class EpochSampler(Sampler[int]):
         return iter(self._order[rank() : local * world_size() : world_size()].tolist())
 
     def __len__(self) -> int:
-        """The number of samples of this epoch; before it is chosen, what the fraction comes to, or all."""
+        """The number of samples of this epoch for this process.
+
+        Before the samples are chosen, it is the number that the fraction gives, or the number of all samples.
+        """
         if self._epoch == self.recorder.epoch:
             return len(self._order) // world_size()
         fraction = self._chooser.fraction

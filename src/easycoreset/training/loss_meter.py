@@ -32,10 +32,10 @@ class LossMeter:
         self.nonfinite_steps += ~finite
 
     def mean(self, epoch: int, steps: int, updates: int) -> float:
-        """Mean of the epoch's finite losses in its `steps` so far, NaN if there are none; `updates` are those of all.
+        """Mean of the epoch's finite losses in its `steps` so far, NaN if there are none; `updates` counts all epochs.
 
         Raises:
-            RunError: a loss is not finite, and that stops.
+            RunError: a loss is not finite, and `stops` is set.
         """
         total_nonfinite = self.nonfinite_steps.clone()
         total = self.sum.clone()

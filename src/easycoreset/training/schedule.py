@@ -15,8 +15,9 @@ def learning_rate(kind: str, progress: float, warmup: float | None = None) -> fl
     Args:
         kind: of schedule.
         progress: share of the updates that are done.
-        warmup: share of the updates in which the rate rises: by onecycle's cosine, or, before any other schedule, which
-            then takes the rest of the updates, linearly from 1/25. None: 30% of onecycle's, else none.
+        warmup: share of the updates in which the rate rises. For onecycle, this is the part with the rising cosine; any
+            other schedule gets a linear rise from 1/25 before it, and takes the rest of the updates. None: 30% for
+            onecycle, no rise for the others.
 
     >>> learning_rate("step", 0.8), learning_rate("cosine", 0.5), learning_rate("onecycle", 0.3)
     (0.1, 0.5, 1.0)

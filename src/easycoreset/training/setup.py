@@ -61,7 +61,7 @@ class TrainingSetup:
         device: where the run computes.
         source: the data set.
         train_indices: [n] the training samples, as indices of the training split, ascending.
-        validation: [m] the held-out samples, as indices of the training split.
+        validation_indices: [m] the held-out samples, as indices of the training split.
         weight: [N] float32 weights of all samples of the training split, on the device; None if all are 1.
         model_name: the model, as `--model` spells it.
         objective_name: the objective in its canonical spelling.
@@ -214,9 +214,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_threads(threads: int | None, model_name: str, device: torch.device) -> None:
-    """Set the number of CPU threads of this process; small models take few, and as few as PyTorch would.
+    """Set the number of CPU threads of this process; small models take few, and at most PyTorch's default number.
 
-    They take one where threads spin while they wait: on shared cores two such threads were 13 times slower than one.
+    Small models take one thread if waiting threads spin: on shared cores, two such threads were 13 times slower.
     """
     chosen = _DEFAULT_THREADS
     if device.type == "cpu" and model_name in CPU_THREADS:

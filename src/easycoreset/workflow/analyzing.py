@@ -37,19 +37,20 @@ TRANSFERRED = ("easycore", "easycore:per_class=true", "random")
 @preserve_rng()
 @cached_sources()
 def analyze(options: AnalyzeOptions) -> dict[str, Any] | None:
-    """Score by several models, attack models other than the analysed one, and write `analysis.json`; can be resumed.
+    """Score with several models, attack models other than the analysed one, and write `analysis.json`.
 
     The analysed scores are those of `model` with `seed`. The attacked models are the same architecture with another
-    seed and the first of the `others`: to first order, a model's input gradient determines its own vulnerability.
-    Test samples are also scored and attacked.
+    seed and the first of the `others`, because to first order a model's input gradient determines how vulnerable this
+    model is. Test samples are also scored and attacked. The same call resumes an interrupted analysis.
 
     Returns:
         The content of `analysis.json`: `vulnerability` (by quantile of each hardness), `margins` (rank correlation with
-        its bootstrap interval, binned means), `agreement` (of seeds, architectures, objectives), `early`, `transfer`;
-        None if the time was up before.
+        its bootstrap interval, binned means), `agreement` (of seeds, architectures, objectives), `early` (few scored
+        epochs against all) and `transfer` (coresets for a larger model); None if the time limit `minutes` was reached
+        first.
 
     Raises:
-        UsageError: wrong use, before work starts.
+        UsageError: invalid options or data, before work starts.
         GridError: some steps failed; the others are done.
     """
     analysis = Analysis(options)

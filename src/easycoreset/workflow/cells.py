@@ -43,16 +43,17 @@ class Cell:
         data: the data set.
         model: the model.
         method: the method in its canonical spelling, or `full`.
-        fraction: share of the samples that is kept; OWN_SHARE for a method that is not asked.
+        fraction: share of the samples that is kept; OWN_SHARE for a method that determines its share itself.
         objective: the objective in its canonical spelling.
         epochs: budget in epochs (either this or updates).
         updates: budget in updates.
         seed: seed of selection, initialisation, order and augmentation.
         options: the options of training and evaluation that are off their default.
-        chosen_by: those of scoring and choosing, by `STEP.OPTION`; None where the method reads no scores.
+        chosen_by: the options of scoring and choosing that are off their default, by `STEP.OPTION`; None where the
+            method reads no scores.
         main_eps: the radius at which contrasts are tested.
         steps: the steps up to the training, by kind.
-        evaluations: evaluations of the model, each with whether its attack is not part of the worst case.
+        evaluations: evaluations of the model; each has a flag that is true if its attack is not part of the worst case.
         beyond: evaluations on corrupted images and of certified radii.
     """
 

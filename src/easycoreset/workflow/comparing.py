@@ -44,7 +44,7 @@ from easycoreset.workflow.steps import KINDS, Step, is_done, with_inputs
 from easycoreset.workflow.worker import Machine, delete_damaged
 
 OUTPUT_NAMES = (STEPS_FOLDER, "locks", RESULTS)  # the paths that a plan may write
-WORKERS = 2  # unless the options say
+WORKERS = 2  # default number of workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ class Comparison:
 
     Attributes:
         results: one row per cell, attack and radius, as in `results.parquet`.
-        contrasts: the declared contrasts first, then every method against random and all data; each has a `verdict` and
-            is stated by `describe()`.
+        contrasts: the declared contrasts first, then every method against random and all data; each has a `verdict`,
+            and `describe()` states it in a sentence.
         out: the folder of the comparison, from which `report` writes its page.
     """
 
@@ -72,11 +72,22 @@ class Comparison:
         return load_attribute("result", "easycoreset.reporting.notebook:show_comparison")(self)
 
     def plot(self, number: int = 0) -> Any:
-        """A plotly figure: robust against clean accuracy; `number` names the setting where there are several."""
+        """A plotly figure of robust against clean accuracy.
+
+        Args:
+            number: number of the setting, from 0, if there are several.
+
+        Raises:
+            UsageError: there is no setting of this number.
+        """
         return load_attribute("result", "easycoreset.reporting.notebook:plot_comparison")(self, number)
 
     def to_pandas(self) -> Any:
-        """The results as a pandas DataFrame, one row per cell, attack and radius (needs the extra `pandas`)."""
+        """The results as a pandas DataFrame, one row per cell, attack and radius (needs the extra `pandas`).
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
         return to_pandas(self.results)
 
 
@@ -101,8 +112,11 @@ def compare(options: CompareOptions) -> Comparison:
     Finished steps in `out` are not run again. Worker processes do the work, and they import the calling script: keep
     the call in a script under `if __name__ == "__main__":`.
 
+    Returns:
+        The results, the contrasts and the folder.
+
     Raises:
-        UsageError: wrong use, before work starts.
+        UsageError: invalid options or data, before work starts.
         GridError: some steps failed; the others are done.
     """
     for name in ("dry_run", "preregister"):

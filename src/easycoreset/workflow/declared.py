@@ -81,9 +81,9 @@ def resolve_contrasts(grid: Grid, by_product: Sequence[Sequence[Cell]]) -> Decla
 
 
 def _identity(contrast: PlannedContrast, rows: dict[Setting, Rows]) -> tuple[object, ...]:
-    """What makes a contrast another one: A against B and B against A are the same.
+    """A key that is equal for equal contrasts: A against B and B against A are the same contrast.
 
-    So are those of several fractions where all rows fit all of them.
+    Contrasts at different fractions are also the same if all their rows fit all fractions.
     """
     used = cells_of(contrast, rows[contrast.setting])
     fits_all = all(fits_all_fractions(cell.method, cell.fraction) for cell in used)

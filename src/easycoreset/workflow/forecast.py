@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from easycoreset.console import format_duration
 from easycoreset.workflow.steps import Step
 
-MIN_SECONDS = 1.0  # expected of the steps that are done, from which on they correct the rest
+MIN_SECONDS = 1.0  # the finished steps correct the forecast once so many seconds were expected for them
 
 
 class Forecast:
@@ -27,14 +27,14 @@ class Forecast:
         return correction * sum(self._left.values())
 
     def describe(self, step: Step) -> str:
-        """Which step it is of how many, and how long all that are left take; empty where nothing is known."""
+        """The number of the step, the number of all steps and the time left, as text; empty where nothing is known."""
         if step.key not in self._left:
             return ""
         number = self._total - len(self._left) + 1
         return f" ({number} of {self._total}, about {format_duration(self.seconds)} left)"
 
     def end(self, step: Step, seconds: float | None) -> None:
-        """Count a step as ended after some seconds; None where it was not done, which says nothing of the others."""
+        """Count a step as ended after some seconds; None if it was not done, which does not correct the forecast."""
         expected = self._left.pop(step.key, 0.0)
         if seconds is not None and expected:
             self._expected += expected

@@ -1,4 +1,4 @@
-"""Going on from the scores that are there: `run` on data that were cleaned or changed a little since then."""
+"""Reuse of earlier scores: `run` on data that were cleaned or changed a little since they were scored."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from easycoreset.tables import Scores
 from easycoreset.training.initial_weights import read_initial_weights
 from easycoreset.workflow.steps import External
 
-MIN_SHARE = 0.8  # of the samples that must have been scored under the same label
+MIN_SHARE = 0.8  # at least this share of the samples must have been scored with the same label
 FILLED = ("model", "epochs", "batch_size", "image_size")  # options that `run` takes over where they are not given
 
 
@@ -57,7 +57,7 @@ class EarlierScoring:
         return External(str(self.folder.resolve()), sha256_of_file(self.folder / "model.safetensors"))
 
     def fill(self, options: PipelineOptions) -> PipelineOptions | None:
-        """The options, with those that are not given as they were then; None if others are given than then."""
+        """Fill in the options that are not given from the earlier run; None if a given option differs from it."""
         then = {name: self.made_with.get(name) for name in (*FILLED, "seed")}
         given = {name: value for name in then if (value := getattr(options, name)) is not None}
         had_init = self.made_with.get("init") is not None
@@ -72,7 +72,7 @@ class EarlierScoring:
         return replace(options, **{name: then[name] for name in FILLED})
 
     def fits(self, source: Source) -> bool:
-        """Whether most samples of a data set were scored, under their label."""
+        """Whether most samples of a data set were scored, with the labels that they have now."""
         card = read_card(self.folder)
         if (card.shape, tuple(card.class_names)) != (source.shape, tuple(source.class_names)):
             return False

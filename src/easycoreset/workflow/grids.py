@@ -92,7 +92,7 @@ class Grid:
         return [list(cells.values()) for cells in built]
 
     def at_best_epochs(self, by_product: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
-        """The cells that hold out validation rows at their best epoch, of products that do not vary the checkpoint."""
+        """Cells with held-out rows, evaluated at their best epoch, for products that do not vary the checkpoint."""
         return [
             [at_best_epoch(cell) for cell in cells if "val_fraction" in cell.options]
             for product, cells in zip(self.products, by_product, strict=True)
@@ -177,7 +177,7 @@ def _axes_of(kind: str) -> list[str]:
 
 
 def _count_steps(product: CompareOptions) -> int:
-    """At most how many steps a product comes to."""
+    """An upper bound on the number of steps of a product."""
     axes = [len(getattr(product, name)) or 1 for name in AXES] + [
         len(values) for values in parse_axes(product).values()
     ]
@@ -217,7 +217,7 @@ def _next_seed(product: CompareOptions, seed: int) -> int:
 
 
 def _combinations(product: CompareOptions, axes: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-    """One value of every axis but the seed."""
+    """Yield each combination of one value of every axis except the seed."""
     methods = [*product.methods, *(name for name in product.controls if name not in product.methods)]
     names = {name: tuple(getattr(product, name)) for name in AXES} | {"methods": tuple(methods)}
     several: dict[str, tuple[Any, ...]] = {AXES[name]: values for name, values in names.items() if values} | dict(axes)

@@ -189,7 +189,7 @@ class Inputs:
             self._dynamic.add(key)
 
     def given_scores(self, path: str, seed: int, method: str, data: Data, has_features: bool) -> External:
-        """The scores that are given for a seed, for a method that they must suffice for.
+        """The scores that are given for a seed; they must have all that the method reads.
 
         Raises:
             UsageError: the file is missing, not of this data, or lacks what the method reads.

@@ -1,4 +1,4 @@
-"""What `run` sums up: its models side by side, the one to take, and what changing the data bought."""
+"""The summary of `run`: its models side by side, the one to take, and the gain from changing the data."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,10 +57,10 @@ def summarise(choices: RunDefaults, steps: Mapping[str, Step], earlier: Path | N
 def compare_with_earlier(
     now: Evaluation, before: Evaluation, source: Source, models: Sequence[Path]
 ) -> dict[str, Any] | None:
-    """What changing the data bought: both accuracies on the same test images, and the gain, of each class too.
+    """The gain from changing the data: both accuracies on the same test images, and the gain, also for each class.
 
-    Images that one of the models was trained on are left out: a training image before may be a test image now. None
-    where none is left.
+    Images that one of the models was trained on are left out, because an earlier training image may be a test image
+    now. None if no image is left.
     """
     split, rows = source.splits["test"], now.clean.index
     unseen = np.ones(len(rows), np.bool_)
@@ -110,7 +110,7 @@ def _compare_rows(now: npt.NDArray[np.bool_], before: npt.NDArray[np.bool_]) -> 
 def recommend(results: Mapping[str, Evaluation]) -> dict[str, Any]:
     """The model for ordinary images, the one for images under attack, and what the second gains over the first.
 
-    Under attack counts the accuracy at the middle one of the radii.
+    For images under attack, the accuracy at the middle radius decides.
     """
     clean = max(results, key=lambda name: results[name].clean.accuracy)
     middle = (len(results[clean].worst) - 1) // 2

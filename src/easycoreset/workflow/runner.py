@@ -94,7 +94,7 @@ def run_steps(
 
 
 def _forecast(missing: Sequence[Step], machine: Machine) -> Forecast:
-    """How long the steps will take, where somebody sees it."""
+    """Forecast how long the steps will take, unless output is hidden."""
     if not is_output_shown():
         return Forecast({})
     try:

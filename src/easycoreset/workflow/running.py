@@ -52,7 +52,7 @@ class RunPlan:
     Attributes:
         choices: the defaults that fit the data and the machine.
         steps: the steps by name.
-        earlier: the scoring run of an earlier state of the data that it goes on from, if any.
+        earlier: the scoring run on an earlier state of the data whose scores are reused, if any.
     """
 
     choices: RunDefaults
@@ -61,9 +61,9 @@ class RunPlan:
 
     @property
     def links(self) -> dict[str, tuple[str, str] | None]:
-        """The links in the folder: path -> (step, path within it), None for one that goes.
+        """The links in the folder: path -> (step, path within it), or None for a link to remove.
 
-        Without an earlier scoring run the scoring model is the one of all samples.
+        Without an earlier scoring run, the scoring model is also the model of all samples.
         """
         steps = {"train all": "score"} if self.earlier is None else {}
         links = {path: (steps.get(name, name), within) for path, (name, within) in LINKS.items()}
@@ -80,15 +80,15 @@ def run(options: PipelineOptions) -> dict[str, Any] | None:
     (trained on it), `random/` (trained on as many random samples, for the same number of updates), `all/` (trained on
     all samples), `evaluation/` of the three. `comparison.json` compares them.
 
-    Where the folder has scores of nearly the same pictures (cleaned, moved, some new), it goes on from them: they are
-    matched by content, the models are trained on the data as they are now, and the model from before is evaluated on
-    the same test images (`evaluation/before`).
+    If the folder has scores of nearly the same pictures (some of them cleaned, moved or new), these scores are reused:
+    the pictures are matched by content, the models are trained on the data as they are now, and the earlier model is
+    evaluated on the same test images (`evaluation/before`).
 
     Returns:
-        The content of `comparison.json`; None if the time was up before.
+        The content of `comparison.json`; None if the time limit `minutes` was reached first.
 
     Raises:
-        UsageError: wrong use, before work starts.
+        UsageError: invalid options or data, before work starts.
         GridError: some steps failed; the others are done.
     """
     plan = plan_run(options)
@@ -115,7 +115,7 @@ def plan_run(options: PipelineOptions) -> RunPlan:
     for earlier in find_scorings(options.out):
         try:
             plan = _plan_after(earlier, options)
-        except (UsageError, OSError) as error:  # other data or options than then; or it is damaged
+        except (UsageError, OSError) as error:  # the earlier run had other data or options, or is damaged
             log.info("cannot continue from %s: %s", earlier.folder, error)
             continue
         if plan is not None:
@@ -124,7 +124,7 @@ def plan_run(options: PipelineOptions) -> RunPlan:
 
 
 def _plan_after(earlier: EarlierScoring, options: PipelineOptions) -> RunPlan | None:
-    """The steps where an earlier scoring run is of the same data, or may be gone on from; None where neither holds."""
+    """The plan that reuses an earlier scoring run of the same or nearly the same data; None if it cannot be reused."""
     filled = earlier.fill(options)
     if filled is None:
         return None
@@ -141,7 +141,7 @@ def _plan_after(earlier: EarlierScoring, options: PipelineOptions) -> RunPlan | 
 
 
 def _plan(given: PipelineOptions, choices: RunDefaults, earlier: EarlierScoring | None = None) -> RunPlan:
-    """The steps; with an earlier scoring run its scores are taken over, and a model of all samples is trained."""
+    """The plan; with an earlier scoring run, its scores are carried over and a model of all samples is trained."""
     options = choices.options
     _check_lists(options, choices.source)
     inputs = Inputs(options.device, options.download, options.num_workers)

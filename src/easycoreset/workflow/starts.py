@@ -88,9 +88,9 @@ def add_start(record: Mapping[str, Any], new: dict[str, Any]) -> list[dict[str, 
 def merge_records(record: Mapping[str, Any], cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """The cells of all starts, first those of this start.
 
-    The evaluations of all starts are kept, and of two at the same attack and eps the later one. A cell of an earlier
-    start is superseded by one of the same facts with another name (the data or code changed): it stays on record for
-    the contrasts that were declared on it, and is in no table.
+    The evaluations of all starts are kept; if two have the same attack and eps, the later one is kept. A cell of an
+    earlier start is superseded if this start has a cell with equal `FACTS` but another name, because the data or the
+    code changed. It stays on record for the contrasts that were declared on it, but is in no table.
     """
     earlier = {cell["name"]: cell for cell in record.get("cells", ())}
     merged = {cell.name: cell.to_json() for cell in cells}

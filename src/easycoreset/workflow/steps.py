@@ -61,11 +61,12 @@ class Kind:
         options: the command's options.
         record: the file name of the command's record.
         takes: option -> (path within the input's folder that it is given, path that must exist there).
-        output: path of what other steps take, which may be lacking: weights are discarded, folders carried in part.
+        output: path of the output that other steps take; it may be missing, because weights were discarded or only a
+            part of the folder was copied.
         weights: paths that `--discard-weights` deletes.
         counted: options that count in the key although they are neutral in a single command.
         of_machine: options that do not change results, which a plan passes on.
-        formerly: of options that came later, the value that all earlier steps had; it does not count in the key.
+        formerly: option that was added later -> the value that all earlier steps had; it does not count in the key.
         version: raised when the result of the same options changes.
     """
 
