@@ -8,7 +8,7 @@ from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.files import read_json
 from easycoreset.schemas import check_record
 
-FORMAT = "easycoreset decisions"  # of the file that the page writes
+FORMAT = "easycoreset decisions"  # name of the format in the file that the page writes
 VERSION = 1
 DECIDED = "decided.json"  # in an audit's folder: the decisions with which its data were read
 DECISION = {"part": str, "sample_id": str, "digest": str, "label": str, "leave_out?": bool, "right_label?": str}

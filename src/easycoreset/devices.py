@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 PASS_BATCH = 250  # samples per batch of a pass without training
 MAX_PASS_BATCH = 2000  # on a GPU
-PASS_VALUES = 2**24  # values of the images of a batch on a GPU
+PASS_VALUES = 2**24  # values of the images in such a batch, at most
 
 
 def pass_batch_size(given: int | None, device: "torch.device", shape: Sequence[int]) -> int:
@@ -31,7 +31,7 @@ def pass_batch_size(given: int | None, device: "torch.device", shape: Sequence[i
 
 
 def with_index(device: "torch.device") -> "torch.device":
-    """`cuda` as the GPU that it means, so that a device has one name."""
+    """Replace `cuda` by the GPU that it stands for, such as `cuda:0`, so that each device has one name."""
     import torch
 
     if device.type != "cuda" or device.index is not None:
@@ -66,7 +66,7 @@ def halve_until_it_fits(work: Callable[[int], T], batch_size: int, option: str) 
                 raise
             if batch_size == 1:
                 raise RunError(f"{option} 1 is too much for the GPU: {describe_error(error)}") from None
-        batch_size //= 2  # here the failed attempt's tensors are free: the exception, which held them, is gone
+        batch_size //= 2  # not inside `except`: the exception holds the tensors of the failed attempt
         log.warning("warning: the GPU's memory does not suffice; going on with %s %d", option, batch_size)
 
 

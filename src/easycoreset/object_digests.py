@@ -60,7 +60,7 @@ class _Digests:
         return [self.of(value) for value in values]
 
     def _parts(self, value: Any) -> list[str]:
-        """Texts that say what a value is."""
+        """Texts that identify a value."""
         if isinstance(value, types.CodeType):
             return ["code", value.co_code.hex(), *value.co_varnames, *value.co_names, *self.all_of(value.co_consts)]
         if isinstance(value, types.ModuleType):
@@ -76,7 +76,7 @@ class _Digests:
         return [self.of(type(value)), *self._contents(value), *self._attributes(value)]
 
     def _definition(self, value: Any) -> list[str]:
-        """A function or a class: by its code, unless it is installed."""
+        """Texts that identify a function or a class: its code, or its name if it is installed."""
         name = str(getattr(value, "__qualname__", type(value).__name__))
         if _is_installed(value) and not _is_wrapper(value):
             return ["installed", str(getattr(value, "__module__", "")), name]
@@ -102,10 +102,10 @@ class _Digests:
         return ["list", *self.all_of(cast("list[Any]", value))] if isinstance(value, list | tuple) else []
 
     def _attributes(self, value: Any) -> list[str]:
-        """The attributes of an object; of one without any, its pickle.
+        """Texts that identify the attributes of an object, or its pickle if it has none.
 
         Raises:
-            UsageError: it cannot be pickled either.
+            UsageError: an object without attributes cannot be pickled.
         """
         slots = [n for kind in type(value).__mro__ for n in _slots(kind) if hasattr(value, n)]
         attributes = {n: getattr(value, n) for n in slots} | dict(getattr(value, "__dict__", {}))
@@ -131,7 +131,9 @@ def _array_parts(value: Any) -> list[str]:
     if hasattr(value, "detach"):
         value = value.detach().cpu().contiguous()
         kind = f"tensor {value.dtype}"
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value  # which loses nothing
+        value = (
+            value.float() if str(value.dtype) == "torch.bfloat16" else value
+        )  # NumPy has no bfloat16; nothing is lost
     else:
         kind = "array"
     array = np.asarray(value)

@@ -13,7 +13,7 @@ STEPS_FOLDER = "steps"
 STEP_RECORD = "step.json"
 RUN_MODELS = {"coreset": "model", "random": "random", "all": "all"}  # of `run`: model -> link to its folder
 TRAINED_ON = {"coreset": "the coreset", "random": "as many random samples", "all": "all samples"}  # these, in words
-COMPARISON = "comparison.json"  # of `run`: what its models are worth
+COMPARISON = "comparison.json"  # of `run`: the comparison of its models
 RESULTS = "results.parquet"
 CHECKPOINT = "evaluate.checkpoint"  # the option of a cell that says which epoch is evaluated
 

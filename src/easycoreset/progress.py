@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from easycoreset.console import escape_control, format_duration, is_output_shown, printable_name
 
 LINE_SECONDS = 15  # between two lines where no bar can be drawn
-DELAY = 1  # seconds before a notebook shows a bar, whose text stays in a saved one
+DELAY = 1  # seconds before a notebook shows a bar, because its text stays in the saved notebook
 FIRST_STEPS = 20  # calls before the first line
 
 

@@ -19,7 +19,7 @@ DIGITS = 16  # hexadecimal digits of a digest that are part of a spelling
 SPELLING = re.compile(rf"{re.escape(PREFIX)}\w+:x[0-9a-f]{{{DIGITS}}}(:|$)")
 MENTIONED = re.compile(rf"{re.escape(PREFIX)}([\w\\]+):x([0-9a-f]{{{DIGITS}}})")  # in a text, escaped or not
 BRIEF_DIGITS = 4
-KEPT = 64  # objects; of more the oldest is forgotten
+KEPT = 64  # most objects that are kept; the oldest is forgotten first
 _objects: dict[str, Any] = {}  # spelling -> object
 _folders: list[Path] = []  # the temporary folder of this process, once it is needed
 

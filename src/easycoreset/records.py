@@ -8,7 +8,7 @@ from easycoreset.errors import UsageError, quote
 from easycoreset.files import read_json
 from easycoreset.schemas import NonEmptyList, Nullable, check_record
 
-MAX_LINES = 10**6  # of a history that are read
+MAX_LINES = 10**6  # lines of a history, at most
 PAIR = (float, float)
 LINE = {
     "attack": str,

@@ -24,10 +24,10 @@ def read_list_file(path: Path, option: str, size: int) -> list[Any]:
     """Read the indices or sample ids that a file lists, or the indices where its mask is true.
 
     Args:
-        path: .npy or .npz (one array, or one with a usual name), .json (a list, or decisions of an audit's page, of
-            which those count that leave a training sample out), or text: one value per line, or values
-            separated by commas, semicolons, tabs or blanks, with comments after #, with or without a header. In a
-            table with several columns, the column with a usual name is read.
+        path: .npy or .npz (one array, or one with a usual name), .json (a list, or decisions of an audit's page, which
+            list the training samples that they leave out), or text: one value per line, or values separated by commas,
+            semicolons, tabs or blanks, with comments after #, with or without a header. In a table with several
+            columns, the column with a usual name is read.
         option: the option and the file, for messages.
         size: N, the length of a mask.
 

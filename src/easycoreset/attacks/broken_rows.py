@@ -54,7 +54,7 @@ class OpenRowsModel(nn.Module):
             self._images = x.detach().clone()
         else:
             rows = (~self._broken).nonzero().squeeze(1)
-            logits = self._logits + 0 * x.flatten(1).sum(1, keepdim=True)  # depends on x where no row is left, too
+            logits = self._logits + 0 * x.flatten(1).sum(1, keepdim=True)  # so that x gets a gradient if no row is left
             if len(rows):
                 logits = logits.index_copy(0, rows, self.model(x[rows]))
                 self._images[rows] = x[rows].detach()

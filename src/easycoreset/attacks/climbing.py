@@ -39,7 +39,7 @@ class Judge:
 
         Args:
             x_adv: [B,C,H,W].
-            logits: [B, classes] of them.
+            logits: [B, classes], the logits of `x_adv`.
             y: [B] int64.
             last: whether it is the last step.
 

@@ -21,11 +21,11 @@ CANDIDATES = 10  # likeliest classes, whose gradients `class_slopes` computes
 class FMN:
     """The fast minimum-norm attack (Pintor et al. 2021): the radius shrinks while adversarial, else grows.
 
-    Until a sample's first adversarial point its radius is the norm of the perturbation so far plus the first-order
-    distance from there to the boundary (the margin over the gradient's dual norm). Differences from the paper: the
-    first step goes towards the class whose boundary is nearest to first order, and later steps ascend the cross-entropy
-    of the first-order distances to all boundaries, each divided by the nearest one (the paper's steps ascend the margin
-    of the logits); step sizes are in radii of the ball; linf steps follow the gradient's sign.
+    Before the first adversarial point of a sample is found, its radius is the norm of the perturbation so far plus the
+    first-order distance from there to the boundary (the margin over the gradient's dual norm). Differences from the
+    paper: the first step goes towards the class whose boundary is nearest to first order, and later steps ascend the
+    cross-entropy of the first-order distances to all boundaries, each divided by the nearest one (the paper's steps
+    ascend the margin of the logits); step sizes are in radii of the ball; linf steps follow the gradient's sign.
     """
 
     version: ClassVar[int] = 2  # of the attack's behaviour: outcomes of an older version are computed again

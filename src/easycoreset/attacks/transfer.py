@@ -63,7 +63,7 @@ class Transfer:
         """Refuse images that the other model does not take.
 
         Raises:
-            UsageError: it does not.
+            UsageError: the other model takes images of another shape.
         """
         taken = read_card(self.folder).shape
         require(taken == shape, "attack", f"transfer from a model that takes images of shape {shape}", taken)

@@ -38,7 +38,7 @@ FINE_TUNING = 0.03  # learning rate of models that begin with initial weights
 def affordable_epochs(model: nn.Module, source: Source, device: torch.device) -> int:
     """The epochs for which models of all folds can be trained in some minutes, by their floating point operations.
 
-    A backward pass takes twice those of a forward pass. The model, on any device, is run once and stays as it is.
+    A backward pass counts as two forward passes. The model, on any device, is run once and is not changed.
     """
     split = source.splits["train"]
     parameter = next(model.parameters(), torch.empty(0))
@@ -93,7 +93,7 @@ def judge_by_folds(setup: TrainingSetup, repeats: int, groups: Ints, folder: Pat
 
 
 def _judge_fold(setup: TrainingSetup, fold: Ints, test: Split | None, folder: Path) -> dict[str, np.ndarray]:
-    """Train on the setup's samples and predict a fold and the test part; what is finished is read."""
+    """Train on the setup's samples and predict a fold and the test part; saved predictions are read instead."""
     file = folder / "predictions.npz"
     if file.exists():
         with np.load(file) as saved:

@@ -63,7 +63,7 @@ def summarise(
     judgement: Judgement,
     found: LabelIssues,
 ) -> dict[str, Any]:
-    """Count what the audit found, and say how far the judge of the labels can be believed."""
+    """Count what the audit found, and describe how reliable the judge of the labels is."""
     label = table["label"].to_numpy()
     duplicate_of = table["duplicate_of"].to_numpy(zero_copy_only=False).astype(float)
     duplicates = np.flatnonzero(~np.isnan(duplicate_of))
@@ -83,7 +83,7 @@ def summarise(
 
 
 def describe_judge(judgement: Judgement, found: LabelIssues, names: list[str], labels: Any) -> dict[str, Any]:
-    """How the judge was made, and how far it can be believed: its held-out accuracy, overall and per class."""
+    """How the judge was made, and how reliable it is: its held-out accuracy, overall and per class."""
     called = found.suspicion[found.likely]
     accuracy = float(np.mean(judgement.p["train"].argmax(1) == labels))
     accuracies = [None if np.isnan(value) else float(value) for value in found.accuracy]

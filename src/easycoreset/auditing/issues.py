@@ -81,7 +81,7 @@ class IssueTable:
         self.lines.append({**facts, "label_name": self.names[split.labels[row]], "score": score, **more})
 
     def add_named(self, kind: str, part: Part, score: npt.NDArray[np.floating], named: npt.NDArray[np.bool_]) -> None:
-        """Add an issue of each sample that is named."""
+        """Add an issue with its `score` [N] for each sample that `named` [N] marks."""
         for row in np.flatnonzero(named).tolist():
             self.add(kind, part, row, float(score[row]))
 

@@ -24,7 +24,7 @@ FOLDS = 3
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge says about every sample.
+    """A judge's predictions for every sample.
 
     Attributes:
         kind: folds, epochs or features.

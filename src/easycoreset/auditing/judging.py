@@ -1,4 +1,4 @@
-"""Which judge of the labels is taken, and what it says."""
+"""Choose the judge of the labels, and let it predict them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -104,7 +104,7 @@ def choose_repeats(
     if epochs is not None:
         return epochs, 1
     batch_size = choose_batch(samples)
-    enough = -(-MIN_UPDATES * batch_size // samples)  # of few samples
+    enough = -(-MIN_UPDATES * batch_size // samples)  # matters only for few samples
     most = max(FINE_TUNING_EPOCHS if has_init else JUDGE_EPOCHS, enough)
     wanted = min(choose_epochs(samples, batch_size, device_type), most)
     epochs = max(min(wanted, affordable), EPOCHS[0])

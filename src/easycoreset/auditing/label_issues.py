@@ -1,4 +1,4 @@
-"""Which labels are called wrong, and how far the judge can be believed."""
+"""Which labels are called wrong, and how reliable the judge is."""
 
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ def find_label_issues(p: Floats, labels: Ints, noise: LabelNoise | UniformNoise 
     Args:
         p: [N,K] probabilities of a judge.
         labels: [N] the given labels.
-        noise: a model of the labels that is fitted already.
+        noise: a fitted model of the labels; None to fit one.
     """
     noise = fit_label_noise(p, labels) if noise is None else noise
     predicted = p.argmax(1)

@@ -22,7 +22,7 @@ def measure_oddness(reference: Floats | None, features: Floats | None) -> npt.ND
 
 
 def find_odd(oddness: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """([N] score in [0, 1], [N] whether it is far out) of distances that are 1 at the median.
+    """Scores [N] in [0, 1], and whether a sample is far out [N], from distances [N] that are 1 at the median.
 
     >>> score, odd = find_odd(np.array([0.9, 1.0, 1.1, 1.0, 4.0]))
     >>> score.round(2).tolist(), odd.tolist()

@@ -46,7 +46,7 @@ def find_quality_issues(facts: PictureFacts) -> dict[str, tuple[Floats, Flags]]:
 
 
 def _deviation(values: Floats) -> Floats:
-    """Robust standard deviations from the median: by the median absolute deviation; 0 of too few pictures.
+    """Robust standard deviations from the median: by the median absolute deviation; 0 if there are too few pictures.
 
     >>> _deviation(np.array([0.0, 1.0, 2.0])).tolist()
     [0.0, 0.0, 0.0]

@@ -21,7 +21,7 @@ GREY_SIDE = 16  # pixels of the grey thumbnail
 CHUNK = 256  # pictures that are read at a time
 WHITE_SAMPLE = 200  # files from which the white level of all is found
 
-ReadPicture = Callable[[int], tuple[Image.Image, tuple[int, int]]]  # row -> RGB picture, its own width and height
+ReadPicture = Callable[[int], tuple[Image.Image, tuple[int, int]]]  # row -> RGB picture, its original width and height
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def join_facts(parts: list[PictureFacts]) -> PictureFacts:
 
 
 def look_at_pictures(data: str, split: Split) -> PictureFacts:
-    """Measure all pictures of a split: those of files in their own size, others as the model gets them."""
+    """Measure all pictures of a split: image files at their original size, others as the model gets them."""
     read = open_pictures(data, split)
     columns: dict[str, list] = {item.name: [] for item in fields(PictureFacts)}
     with progress(f"looking at the pictures of {split.name}", len(split)) as bar, ThreadPoolExecutor(4) as pool:
@@ -75,7 +75,7 @@ def look_at_pictures(data: str, split: Split) -> PictureFacts:
 
 
 def measure_picture(picture: Image.Image, size: tuple[int, int]) -> dict[str, object]:
-    """The facts of one picture, whose own width and height are `size`."""
+    """The facts of one picture, whose original width and height are `size`."""
     grey = picture.convert("L")
     values = np.asarray(grey, np.float64) / 255
     counts = np.bincount(np.asarray(grey).ravel(), minlength=256)

@@ -89,8 +89,8 @@ def load_corruptions(spec: str, shape: tuple[int, ...], seed: int) -> list[Corru
 
     Args:
         spec: the corruption's spelling.
-        shape: (C, H, W) of the images; of one channel `all` leaves out those in colour.
-        seed: of the random numbers.
+        shape: (C, H, W) of the images; with one channel, `all` leaves out corruptions of colour.
+        seed: seed of the random numbers.
 
     Raises:
         UsageError: unknown name or severity, or images that are too small or have no colour.

@@ -1,4 +1,4 @@
-"""What storing an image small does to it."""
+"""What happens to an image that is stored in little space."""
 
 import io
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 from easycoreset.corruptions import Floats
 
-SHARE = (0.95, 0.9, 0.85, 0.75, 0.65)  # of the side that is left
+SHARE = (0.95, 0.9, 0.85, 0.75, 0.65)  # share of the side length that is left
 QUALITY = (80, 65, 58, 50, 40)
 
 

@@ -21,7 +21,7 @@ def shot_noise(image: Floats, severity: int, rng: np.random.Generator) -> Floats
 
 
 def impulse_noise(image: Floats, severity: int, rng: np.random.Generator) -> Floats:
-    """Replaces a share of the values, each channel's by itself, half by 1 and half by 0: bit errors."""
+    """Replaces a share of the values, separately in each channel, half by 1 and half by 0: bit errors."""
     draws = rng.random(image.shape)
     share = SHARE[severity - 1]
     return np.where(draws < share / 2, 0.0, np.where(draws < share, 1.0, image))

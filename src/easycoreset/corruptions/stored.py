@@ -28,7 +28,7 @@ class StoredCorruption:
     Attributes:
         name: `cifar10-c:` and the file's name.
         severity: 1 to 5.
-        file: of images [50000,32,32,3] uint8, 10,000 of each severity.
+        file: file of images [50000,32,32,3] uint8, 10,000 of each severity.
     """
 
     name: str

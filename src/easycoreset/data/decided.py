@@ -23,7 +23,7 @@ LISTED = 5  # decisions that a message names
 
 @dataclass
 class DecidedLabels:
-    """What is left of a data set.
+    """The labels of a data set after decisions.
 
     Attributes:
         labels: part -> [N] name of each sample's label, None for one that is left out.

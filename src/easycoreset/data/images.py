@@ -154,11 +154,11 @@ def memory_split(
     """Make a split of images in memory, fingerprinted by content.
 
     Args:
-        name: of the split.
+        name: name of the split.
         pixels: images [N,H,W,C], uint8 or float32 in [0,1].
-        labels: of its samples.
-        sample_ids: of its samples.
-        rows: of its samples among `pixels`, which are not copied; None: all.
+        labels: [n] labels of the split's samples.
+        sample_ids: [n] ids of the split's samples.
+        rows: [n] rows of these samples in `pixels`, which are not copied; None: all.
     """
     labels = np.asarray(labels, np.int64)
     whole = pixels if isinstance(pixels, Tensor) else to_tensor(pixels)

@@ -13,7 +13,7 @@ from easycoreset.devices import with_index
 from easycoreset.errors import UsageError, quote
 
 Ints = npt.NDArray[np.int64]
-HELD_OUT = "is held out"  # in the note of a data set without a test part, of a fifth of its samples
+HELD_OUT = "is held out"  # part of the note about a data set without a test part, of which a fifth is held out
 Transform = Callable[[Tensor, int], Tensor]  # (images [B,H,W,C], step) -> the same shape
 
 

@@ -65,7 +65,7 @@ def read_parts(value: Any, data: str) -> dict[str, Part]:
     """Images and labels of the splits of a data set.
 
     Raises:
-        UsageError: it is none; the message says which objects are.
+        UsageError: `value` is not a data set; the message says which objects are.
     """
     return {
         split: part if isinstance(part, Part) else _read(part, data, split) for split, part in _split(value).items()

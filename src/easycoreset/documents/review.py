@@ -25,7 +25,7 @@ class ReviewPicture:
 
 @dataclass(frozen=True)
 class ReviewIssue:
-    """An issue of the picture at a position, of a score in [0, 1]; `other` is the position of the one it equals."""
+    """An issue of the picture at position `picture`, with a score in [0, 1]; `other` is the picture that it equals."""
 
     kind: str
     picture: int

@@ -1,4 +1,4 @@
-"""What an evaluation, a training run, scores and a coreset say, for the terminal, the page and the cards."""
+"""Summaries of an evaluation, a training run, scores and a coreset, for the terminal, the page and the cards."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -24,7 +24,7 @@ DYNAMIC_METHODS = {
     "self-paced": "easycoreset.dynamic.present:SelfPaced",
     "seta": "easycoreset.dynamic.seta:SeTa",
 }
-LOSS = "objective_loss_online"  # each sample's own term of what a step minimises, as the recorder names it
+LOSS = "objective_loss_online"  # the recorder's column of each sample's loss, as a step minimises it
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class EpochState:
 
     @property
     def count(self) -> int:
-        """The number of rows that the fraction comes to."""
+        """The number of rows that the fraction of the pool gives."""
         require(self.fraction is not None, "fraction", "given for this method", None)
         return kept_count(self.fraction or 0, len(self.labels))
 

@@ -109,7 +109,7 @@ class ACSGradMatch(ACS):
         return matched.chosen, matched.weight.astype(np.float32)
 
     def choose_in_class(self, gradients: GradientSum, label: int, count: int) -> tuple[Ints, Floats]:
-        """Match the sum of the class's gradients of its own logit."""
+        """Match the sum of the gradients of the class's logit."""
         return self.choose_units(gradients.of_logit(label), count)
 
 

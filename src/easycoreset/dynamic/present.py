@@ -58,8 +58,8 @@ class Ranking:
 class EasiestNow(Ranking):
     """The rows of lowest present loss; with `end=hard` of the highest.
 
-    `by` is any recorded column. Class balance (`per_class`) is advised: the easiest rows of a young model are of few
-    classes.
+    `by` is any recorded column. Class balance (`per_class`) is advised: early in training, the easiest rows come from
+    few classes.
     """
 
     takes_fraction: ClassVar[bool] = True
@@ -75,8 +75,8 @@ class EasiestNow(Ranking):
 class SelfPaced(Ranking):
     """The easiest share, which grows from `start` to 1 within the share `full` of the budget (Kumar et al. 2010).
 
-    They relax a threshold of the loss; here the share is set. `reverse` begins with all and ends with the easiest
-    `start`.
+    The paper relaxes a threshold of the loss; here the share is set. `reverse` begins with all rows and ends with the
+    easiest share `start`.
     """
 
     takes_fraction: ClassVar[bool] = False

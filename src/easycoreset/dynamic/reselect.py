@@ -44,7 +44,7 @@ class Reselect(Schedule):
         is_file = self.method.replace(":", "/").partition("/")[0] == "file"
         require(not is_file, "method", "one that chooses, not a finished coreset", self.method)
         name = load_selector(self.method.replace("/", ":"))[0]
-        object.__setattr__(self, "method", name.replace(":", "/"))  # one spelling, one row
+        object.__setattr__(self, "method", name.replace(":", "/"))  # one spelling, so that it is one row of a table
 
     def selector(self) -> Selector:
         """The static method."""

@@ -1,4 +1,4 @@
-"""Checks for the ways in which an evaluation can mislead, each with its figure."""
+"""Checks for the ways in which an evaluation can mislead, each with a measured value."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ LONGER_ATTACK = "longer_attack"
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its figure, whether it passed, and what a failure means and what to do."""
+    """One check: its measured value, whether it passed, and what a failure means and what to do."""
 
     name: str
     figure: float
@@ -214,7 +214,7 @@ def _finite(name: str, values: Tensor, message: str) -> Check:
 
 
 def _logits_not_probabilities(logits: Tensor) -> Check:
-    in_range = bool((logits >= 0).all() and (logits <= 1).all())  # logits of a network that learnt little may be, too
+    in_range = bool((logits >= 0).all() and (logits <= 1).all())  # also true of logits of a barely trained network
     sums_to_one = bool(((logits.sum(1) - 1).abs() < 1e-3).all())  # as the outputs of a softmax do
     like_probabilities = in_range and (sums_to_one or bool((logits.amax(1) > 0.9).float().mean() > 0.5))
     message = (

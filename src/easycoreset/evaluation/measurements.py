@@ -14,7 +14,9 @@ from easycoreset.file_lists import check_free
 from easycoreset.parquet import read_provenance, read_table, with_provenance, write_table
 from easycoreset.run_folders import RunFolder
 
-Measure = Callable[[nn.Module, Split, Outcome, int, Path], pa.Table]  # the last are the batch size and a partial file
+Measure = Callable[
+    [nn.Module, Split, Outcome, int, Path], pa.Table
+]  # the int is the batch size, the Path a partial file
 Entries = Mapping[tuple[Hashable, ...], Measure]
 
 

@@ -9,7 +9,7 @@ from easycoreset.members import load_attribute
 from easycoreset.options import ExportOptions
 
 WIDTH, HEIGHT = 640, 420  # pixels
-DRAW = "easycoreset.reporting.notebook:draw_comparison"  # which is not below this module
+DRAW = "easycoreset.reporting.notebook:draw_comparison"  # loaded by name, since this module must not import it
 
 
 def write_figures(options: ExportOptions) -> None:

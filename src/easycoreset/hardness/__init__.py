@@ -115,7 +115,7 @@ class Hardness(abc.ABC):
             are folded after training with the weights of the scored epochs, for as many samples at a time as fit into
             memory (the fold keeps 16 bytes per value).
         scored_epochs: the scored epochs in which it is measured.
-        standardised: whether the folded values are standardised within each class; before, they are `NAME_raw`.
+        standardised: whether the folded values are standardised within each class; `NAME_raw` has the values before.
         counts_events: whether runs of several seeds are merged by the sum, not by the mean.
     """
 
@@ -143,7 +143,7 @@ class Hardness(abc.ABC):
         """Make an empty fold, to which epochs are added."""
 
     def describe_cost(self, workload: Workload) -> str:
-        """Its cost beside a pass of each scored epoch, as text for users; empty if there is none."""
+        """Its cost in addition to one pass per scored epoch, as text for users; empty if there is none."""
         return ""
 
     def count_passes(self, epochs: int) -> int:

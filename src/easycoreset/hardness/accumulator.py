@@ -21,7 +21,7 @@ NO_ROW = 2**62
 class EpochAccumulator:
     """Sums and counts of K columns by index, [K, N]; a sample seen twice in the epoch gets the mean of its values.
 
-    Columns named in `first` keep a sample's first finite value instead, as correctness does: a mean is neither 0 nor 1.
+    Columns named in `first` keep a sample's first finite value instead: a mean of `correct` would be neither 0 nor 1.
     """
 
     def __init__(self, columns: Sequence[str], size: int, first: Sequence[str] = ()) -> None:
@@ -50,7 +50,7 @@ class EpochAccumulator:
         for column in self._first_columns:
             is_new = finite[column] & (self._count[column, index] == 0)
             new_rows = torch.where(is_new, rows, NO_ROW)
-            self._first_row.scatter_reduce_(0, index, new_rows, "amin")  # of a sample that comes twice in the batch
+            self._first_row.scatter_reduce_(0, index, new_rows, "amin")  # a sample may be in the batch twice
             is_first = is_new & (rows == self._first_row[index])
             self._first_row[index] = NO_ROW
             stacked[column] = torch.where(is_first, stacked[column], 0)

@@ -171,7 +171,7 @@ def measure_on_device(
                     masked = nonfinite.view(-1, *[1] * (values.ndim - 1))
                     results[column][rows] = values.masked_fill(masked, float("nan"))
                 advance(len(batch.index))
-        columns |= {column: torch.full((size,), float("nan")) for column in group} | results  # of no batches: NaN
+        columns |= {column: torch.full((size,), float("nan")) for column in group} | results  # without batches: NaN
     return {column: values.where(torch.isfinite(values), float("nan")) for column, values in columns.items()}
 
 

@@ -16,7 +16,7 @@ class Fold(Protocol):
     """Reduces epochs to one number per sample."""
 
     def add(self, values: Any) -> None:
-        """Add the values of one epoch, an array [N]; of a wide measure a tensor [n, d] on the device."""
+        """Add the values of one epoch, an array [N]; for a wide measure a tensor [n, d] on the device."""
         ...
 
     def result(self) -> npt.NDArray[np.float32]:

@@ -67,7 +67,7 @@ class DeviationPerPixel:
 
     def add(self, values: Tensor) -> None:
         """Add one epoch, [n, d]; a sample with a value that is not finite is not observed in it."""
-        dtype = torch.float32 if values.device.type == "mps" else torch.float64  # which has no float64
+        dtype = torch.float32 if values.device.type == "mps" else torch.float64  # mps has no float64
         if not len(self.count):
             self.mean, self.m2 = (torch.zeros(values.shape, dtype=dtype, device=values.device) for _ in range(2))
             self.count = torch.zeros(len(values), dtype=dtype, device=values.device)

@@ -43,7 +43,7 @@ def fold_batch_norm(model: nn.Module, x: Tensor, layer: str | None = None) -> nn
         graph = tracer.trace(model)
         traced: Any = fx.GraphModule(tracer.root, graph)
         folded = fuse(traced, no_trace=True)
-        exact = x if x.device.type == "mps" else x.double()  # which has no float64
+        exact = x if x.device.type == "mps" else x.double()  # mps has no float64
         models = [copy.deepcopy(network).to(exact.dtype) for network in (traced, model)]
         outputs = [_outputs(network, exact, layer) for network in (fuse(models[0], no_trace=True), models[1])]
         same = all(

@@ -26,7 +26,7 @@ def full_float32() -> Iterator[None]:
 def _float32_settings() -> list[tuple[Any, str, Any]]:
     """(owner, name, value for full float32) of every setting of PyTorch that lets float32 be computed in fewer bits.
 
-    Since PyTorch 2.9 each kind of operation has its own, beside which the older names must not be used.
+    Since PyTorch 2.9 each kind of operation has a separate setting, and the older names must not be used beside it.
     """
     backends: Any = torch.backends
     if not hasattr(backends.cudnn, "conv"):

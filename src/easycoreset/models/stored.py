@@ -20,7 +20,7 @@ def store_model(module: nn.Module) -> dict[str, Any]:
     """Write a module into the temporary folder of this process; returns the options `weights` and `model` for it,
     and the fingerprint `trained_on` of the training split, empty where it is not known.
 
-    One that `train` or `load_model` returned is written with its card, so that nothing is lost of what is known of it.
+    A module that `train` or `load_model` returned is written with its card, so that no facts about it are lost.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"weights must be a path or a module; got {type(module).__name__}")

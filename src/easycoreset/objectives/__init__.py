@@ -21,7 +21,7 @@ OBJECTIVES = {
 class Objective(Protocol):
     """The loss of each sample of a training batch; a step minimises their mean, each times its sample's weight.
 
-    One whose inner attack is a single step says so (`single_step`): training then looks for catastrophic overfitting.
+    If its inner attack is a single step, it declares `single_step`; training then checks for catastrophic overfitting.
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:

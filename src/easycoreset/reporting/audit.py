@@ -48,7 +48,7 @@ JUDGES = {
     "features": "logistic regression on the given features ({features} numbers a picture), trained on the other parts "
     "of the training pictures",
 }
-GOOD_JUDGE = 0.8  # accuracy from which on a better judge is not recommended
+GOOD_JUDGE = 0.8  # a better judge is recommended below this accuracy
 PARTS = {"train": "training"}  # how parts are called, where not by their name
 TABLE_COLUMNS = {"index": "integer", "label": "integer", "suspicion": "number", "likely_mislabelled": "bool"}
 ISSUE_COLUMNS = {
@@ -102,7 +102,7 @@ def describe_audit_briefly(folder: Path) -> list[Section]:
 
 
 def draw_suspicion(table: pa.Table) -> Figure:
-    """A histogram of the probability that a label is wrong, those that are called wrong in a colour of their own."""
+    """A histogram of the probability that a label is wrong; labels that are called wrong have another colour."""
     values = table["suspicion"].to_numpy().astype(float)
     flagged = table["likely_mislabelled"].to_numpy(zero_copy_only=False)
     edges = np.linspace(0, 1, BINS + 1)
@@ -153,7 +153,7 @@ def _findings(summary: Mapping[str, Any], record: Mapping[str, Any]) -> list[str
 
 
 def _label_finding(summary: Mapping[str, Any]) -> str:
-    """How many labels are called wrong, how many of these are, and the judge's accuracy."""
+    """How many labels are called wrong, how many of them are expected to be wrong, and the judge's accuracy."""
     judge = summary["judge"]
     counts = summary["issues"].get("label", {})
     accuracy = f"the judge predicts {format_percent(judge['accuracy'])} of the training pictures as they are labelled"

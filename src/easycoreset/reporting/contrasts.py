@@ -202,7 +202,7 @@ def make_contrast_table(contrasts: Sequence[Contrast]) -> DataTable:
 
 
 def _verdict_cell(contrast: Contrast) -> str:
-    """The verdict, with a mark if it is exploratory, and the reason if it is not measurable."""
+    """The verdict; an exploratory gain or loss is marked, and the reason is given if it is not measurable."""
     if contrast.verdict in ("gain", "loss"):
         return contrast.verdict if contrast.declared else f"{contrast.verdict} (exploratory)"
     return f"{contrast.verdict}: {contrast.problem}" if contrast.problem else contrast.verdict

@@ -24,7 +24,7 @@ from easycoreset.reporting.score_report import describe_gallery, draw_histogram,
 from easycoreset.statistics import group_results
 
 PLOTTED = 6  # easiest and hardest images above a histogram
-WIDTH = 0.08  # of one of them, as a share of the figure's
+WIDTH = 0.08  # width of one of these images, as a share of the figure's
 SHOWN = 24  # images of suspect samples
 FRACTIONS = (0.3, 0.5, 0.7)  # whose cuts a histogram marks
 
@@ -141,7 +141,7 @@ def plot_audit(audit: Any) -> Any:
 
 
 def plot_comparison(comparison: Any, number: int = 0) -> Any:
-    """Robust against clean accuracy of the methods over their budgets; `number` says of which setting.
+    """Robust against clean accuracy of the methods over their budgets, in the setting `number`, from 0.
 
     Raises:
         UsageError: there are fewer settings.

@@ -50,7 +50,7 @@ def _summary(comparison: dict[str, Any], audited: Sequence[Section], is_decided:
 
 
 def describe_change(earlier: dict[str, Any]) -> Section:
-    """What cleaning or changing the data bought: the models of all samples before and after."""
+    """The gain from cleaning or changing the data: the models of all samples before and after."""
     clean = earlier["clean"]
     words = _changes(clean)
     heading = (
@@ -100,7 +100,7 @@ def _changes(line: dict[str, float]) -> str:
 
 
 def recommend_models(recommended: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Which model is for ordinary pictures, which under attack, at what price, and how sure that is."""
+    """Which model to use for ordinary pictures and which under attack, at what cost, and how certain that is."""
     accuracy = {row["trained_on"]: row["clean"]["accuracy"] for row in rows}
     clean, robust = recommended["clean"], recommended["robust"]
     change = f"every pixel value changed by up to {format_eps(recommended['eps'])}"

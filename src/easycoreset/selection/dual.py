@@ -53,7 +53,9 @@ class Dual:
             keys = score[rows].astype(np.float64)
             if self.sample:
                 keys = log_weights(keys, 1 - error[rows].astype(np.float64), 1 - n / len(rows), self.c)
-                keys = keys + rng.gumbel(size=len(rows))  # the highest are a draw without replacement
+                keys = keys + rng.gumbel(
+                    size=len(rows)
+                )  # Gumbel noise: the highest keys are a draw without replacement
             values = np.full(len(scores), np.nan)
             values[rows] = np.where(np.isfinite(score[rows]), -np.maximum(keys, -np.finfo(np.float64).max), np.nan)
             return sort_rows(values, rows, rng)[:n]

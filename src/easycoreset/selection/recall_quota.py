@@ -11,7 +11,7 @@ from easycoreset.selection.row_selection import interleave
 from easycoreset.tables import Coreset, Floats, Ints, Scores
 
 Recall = Literal["clean", "robust"]
-OPTIONS = ("quota", "recall")  # of every method
+OPTIONS = ("quota", "recall")  # options that every method takes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ class Measure(NamedTuple):
 
     Attributes:
         kind: a mean over corruptions, one corruption, all that are computed here at one severity, or a certificate.
-        name: of the mean, the corruption or the certificate.
+        name: name of the mean, the corruption or the certificate.
         level: the severity, or the radius.
     """
 
@@ -50,7 +50,7 @@ class BeyondTheBall:
     _cells: dict[str, dict[Measure, tuple[str, npt.NDArray[np.int64], Floats]]] = field(default_factory=dict)
 
     def measures(self) -> list[Measure]:
-        """What was measured of any cell."""
+        """All measures of any cell."""
         return list(dict.fromkeys(measure for cell in self.evaluations for measure in self._of_cell(cell)))
 
     def row(self, setting: Setting, key: tuple[str, int], measure: Measure) -> Row | None:

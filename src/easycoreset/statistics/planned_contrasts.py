@@ -36,7 +36,7 @@ class PlannedContrast:
         objective: training objective of the setting.
         fraction: fraction of samples that is kept.
         variant: options of training and evaluation in the setting that are off their defaults, as text.
-        scoring: those of scoring and choosing.
+        scoring: options of scoring and choosing that are off their defaults, as text.
         eps: radius of the attack.
         size: the largest budget of `method` (at equal updates: the largest that both have), in `unit`.
         unit: updates or epochs.

@@ -19,7 +19,7 @@ class Group:
         data: name of the data set.
         model: the model.
         variant: options of training and evaluation that are off their defaults, as text.
-        scoring: those of scoring and choosing; None where the method reads no scores.
+        scoring: options of scoring and choosing that are off their defaults, as text; None if no scores are read.
         method: spelling of the method.
         fraction: fraction of samples that is kept.
         objective: spelling of the objective.

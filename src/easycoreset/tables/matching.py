@@ -219,7 +219,7 @@ def match_contents(scores: Scores, split: SplitFacts, class_names: Sequence[str]
         scores: the table.
         split: the data.
         class_names: class names of the data.
-        digests: what names the content of each sample of the table, and of each sample of the data.
+        digests: digests of the content of each sample of the table, and of each sample of the data.
     """
     then = [scores.class_names[label] for label in scores.labels.tolist()]
     now = [class_names[label] for label in split.labels.tolist()]

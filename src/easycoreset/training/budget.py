@@ -27,7 +27,7 @@ def choose_batch(samples: int) -> int:
 
 
 def choose_epochs(samples: int, batch_size: int, device_type: str) -> int:
-    """The epochs that come next to the target number of updates.
+    """The number of epochs that comes closest to the target number of updates.
 
     >>> choose_epochs(1900, 64, "cpu"), choose_epochs(50_000, 128, "cpu"), choose_epochs(50, 8, "cpu")
     (34, 5, 60)

@@ -247,7 +247,7 @@ class _Training:
             self.recorder.end_epoch()
 
     def _save_due(self, loss_was_reduced: bool) -> bool:
-        """Whether a checkpoint is due; of several processes the main one decides, where the loss was reduced anyway."""
+        """Whether a checkpoint is due; with several processes, the main one decides when the loss is reduced anyway."""
         due = time.monotonic() - self._last_save > 60 * self.setup.options.checkpoint_minutes
         if not is_distributed():
             return due

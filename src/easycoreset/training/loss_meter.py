@@ -15,7 +15,7 @@ class LossMeter:
     """Sums the finite losses of an epoch's steps on the device, over all processes when it is read.
 
     Args:
-        device: of the losses.
+        device: device of the losses.
         stops: whether a loss that is not finite is an error; else it is reported.
     """
 

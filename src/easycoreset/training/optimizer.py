@@ -1,4 +1,4 @@
-"""What updates the weights: SGD or AdamW."""
+"""The optimizer: SGD or AdamW."""
 
 import torch
 from torch import nn

@@ -33,7 +33,7 @@ Batches = Callable[[], Iterable[Batch]]
 
 
 class ModelPasses:
-    """Passes over a pool of n rows; of several processes each takes its part of the batches' rows.
+    """Passes over a pool of n rows; with several processes, each process takes a part of the rows.
 
     Args:
         model: the present model.

@@ -246,7 +246,7 @@ def prepare(options: RecipeOptions, *, epochs: int | None, updates: int | None) 
     method = None if spec is None else DynamicChooser(spec, source.splits["train"].labels, fraction, 0, size).name
     if method is None:
         steps = count_steps(len(index), size)
-    else:  # the updates of an epoch without samples that the last one left over
+    else:  # without the samples that an earlier epoch left over
         steps = max(1, (len(index) if fraction is None else kept_count(fraction, len(index))) // size)
     updates = updates if updates is not None else steps * (epochs or 0)
     model_name = options.model or model_name_in(options.init) or choose_model(source.shape, device)

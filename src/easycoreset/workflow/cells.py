@@ -133,7 +133,7 @@ class Cell:
 
 
 def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
-    """The cell of one value of every option.
+    """Build the cell for one value of every option.
 
     Args:
         values: the options of training by their names, those of other steps by `STEP.OPTION`, `first_seed`, whether
@@ -250,7 +250,7 @@ def _scores_of(
 
 
 def _training_options(values: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """The options of training and validation; what is left to a default of the optimizer stays so."""
+    """The options of training and validation; options without a value keep the default of the optimizer."""
     training = {name: values[name] for name in (*field_names(TrainingOptions), *field_names(ValidationOptions))}
     for name, default in OPTIMIZER_DEFAULTS[training["optimizer"]].items():
         training[name] = None if training[name] == default else training[name]

@@ -42,7 +42,7 @@ class EarlierScoring:
 
     @property
     def updates(self) -> int:
-        """The updates that later trainings take."""
+        """The number of updates of each model trained after scoring."""
         samples = len(Scores.read(self.folder))
         return self.made_with["epochs"] * -(-samples // self.made_with["batch_size"])
 

@@ -230,7 +230,7 @@ def _refuse_idle_axes(products: Sequence[tuple[Mapping[str, tuple[Any, ...]], Ma
     """Refuse an axis of several values that lead to the same steps everywhere.
 
     Raises:
-        UsageError: there is one.
+        UsageError: an axis changes nothing.
     """
     steps_by_axis: dict[str, dict[tuple[Any, ...], set[tuple[str, ...]]]] = {}
     for number, (axes, cells) in enumerate(products):

@@ -179,7 +179,7 @@ class Inputs:
         """Check that training by an objective gives a dynamic method what it asks for.
 
         Raises:
-            UsageError: it does not.
+            UsageError: the model, the objective or a training step does not give it.
         """
         key = (method, objective, id(model), data.external.key)
         if key not in self._dynamic:

@@ -59,11 +59,11 @@ def run_plan(
         summary_file: name of the file of the summary.
         summarise: makes the summary from the plan's folder, once all steps are done.
         on_done: called after each step.
-        links: path in the folder -> (name of a step, path within its folder), where people find the results; None for
-            a link of another start, which goes.
+        links: path in the folder -> (name of a step, path within its folder), where people find the results; None to
+            remove a link of another start.
 
     Returns:
-        The summary; None if the time was up before.
+        The summary; None if the time limit was reached first.
 
     Raises:
         GridError: some steps failed; the others are done.

@@ -82,7 +82,7 @@ def open_pool(options: RunnerOptions, default: int, machine: Machine, steps: Seq
 
     Args:
         options: where the steps run, and how many at once.
-        default: how many on this machine's CPU; 0 for this very process.
+        default: how many on this machine's CPU; 0 to run them in this process.
         machine: the folder and the device.
         steps: the steps that it will run; objects in memory that they name are sent to worker processes.
 
@@ -102,10 +102,10 @@ def open_pool(options: RunnerOptions, default: int, machine: Machine, steps: Seq
 
 
 def check_objects(options: RunnerOptions, steps: Sequence[Step]) -> None:
-    """Check that objects in memory which steps name reach the processes that run them.
+    """Check that objects in memory which steps name can be sent to the processes that run them.
 
     Raises:
-        UsageError: they do not.
+        UsageError: an object cannot be sent.
     """
     objects = objects_of(steps)
     require(options.on is None or not objects, "on", "left out with objects in memory", ", ".join(objects))
@@ -114,7 +114,7 @@ def check_objects(options: RunnerOptions, steps: Sequence[Step]) -> None:
 
 
 def find_unsendable(objects: Mapping[str, Any]) -> str:
-    """Why other processes cannot get an object, or this program; empty if they can."""
+    """Why an object, or this program, cannot be sent to other processes; empty if it can."""
     main = getattr(sys.modules["__main__"], "__file__", None)
     if main is not None and not os.path.exists(main):
         return f"the program is read from {main}, which other processes cannot import"
@@ -146,7 +146,7 @@ class TrialPickler(pickle.Pickler):
 
 
 def count_workers(options: RunnerOptions, default: int, device: Device) -> int:
-    """The number of steps that run at once on this machine; 0 for this very process.
+    """The number of steps that run at once on this machine; 0 to run them in this process.
 
     Raises:
         UsageError: `workers_per_gpu` without a GPU.

@@ -25,7 +25,7 @@ def summarise(choices: RunDefaults, steps: Mapping[str, Step], earlier: Path | N
     Args:
         choices: the options, the data set and the budget.
         steps: the finished steps by name.
-        earlier: the folder of the scoring run that was gone on from, if any.
+        earlier: the folder of the scoring run whose scores were reused, if any.
         out: the plan's folder.
     """
     options = choices.options

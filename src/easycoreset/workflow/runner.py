@@ -62,7 +62,7 @@ def run_steps(
         options: where the steps run, and for how long.
         machine: the folder and the device.
         on_done: called after each step; what it returns is shown above the progress bar.
-        workers: the number of steps that run at once on a CPU unless `options` says; 0 for this very process.
+        workers: the number of steps that run at once on a CPU unless `options` says; 0 for this process.
 
     Raises:
         GridError: some steps failed; the others are done.
