@@ -105,7 +105,7 @@ def main() -> None:
     wrong = given != true
     p = judge(x, given, epochs).astype(np.float64)
     issues = label_issues.find_label_issues(p, given)
-    q, likely = issues.suspicion, issues.likely
+    q, likely = issues.suspicion, issues.called_wrong
     ours = {**found(wrong, likely), "expected_precision": float(q[likely].mean()) if likely.any() else None}
     cleanlab = {name: found(wrong, find_label_issues(given, p, filter_by=name)) for name in FILTERS}
     alone, alone_quality = cleanlab_alone(x, given)

@@ -90,7 +90,7 @@ def test_stopping_early_says_what_all_would(two_classes, monkeypatch):
     smoothing = Smoothing(sigma=0.5, n0=10, n=1000, alpha=0.01)
     with torch.no_grad():
         early = [smoothing.certify(two_classes, image, 0, row, 100) for row, image in enumerate(x)]
-        monkeypatch.setattr(Smoothing, "fewest", 0)
+        monkeypatch.setattr(Smoothing, "min_count", 0)
         whole = [smoothing.certify(two_classes, image, 0, row, 100) for row, image in enumerate(x)]
     assert [(a[0], a[2]) for a in early] == [(b[0], b[2]) for b in whole]
     assert any(a[1] < b[1] for a, b in zip(early, whole, strict=True)) and {a[0] for a in early} >= {-1, 0}
@@ -102,7 +102,7 @@ def test_the_bound():
         p = stats.beta.ppf(smoothing.alpha, count, smoothing.n - count + 1)
         expected = stats.norm.ppf(p) if p >= 0.5 else -1
         assert smoothing.radius(count) == pytest.approx(expected)
-    assert smoothing.radius(smoothing.fewest) >= 0 > smoothing.radius(smoothing.fewest - 1)
+    assert smoothing.radius(smoothing.min_count) >= 0 > smoothing.radius(smoothing.min_count - 1)
     assert Smoothing(sigma=0.25).max_radius == pytest.approx(0.25 * 2.4625, abs=1e-3)
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from easycoreset import UsageError, evaluate, export, load_model, open_source
-from easycoreset.corruptions import CORRUPTIONS, EIGHT, Corruption, load_corruptions
+from easycoreset.corruptions import BENCHMARK_CORRUPTIONS, CORRUPTIONS, Corruption, load_corruptions
 from easycoreset.corruptions.stored import STANDARD
 from easycoreset.parquet import read_table
 from support.messages import named
@@ -199,7 +199,9 @@ def test_they_are_added_to_an_evaluation(scored, tmp_path, digits, cli):
     right = (rows["pred"] == rows["label"]).groupby([rows["corruption"], rows["severity"]]).mean()
     found = json.loads((tmp_path / "e" / "evaluation.json").read_text())["summary"]["corruptions"]
     assert found["samples"] == n and len(found["kinds"]) == 9
-    assert found["mean_of_eight"]["accuracy"] == pytest.approx(np.mean([right[name].mean() for name in EIGHT]))
+    assert found["mean_of_eight"]["accuracy"] == pytest.approx(
+        np.mean([right[name].mean() for name in BENCHMARK_CORRUPTIONS])
+    )
     assert found["severities"]["5"]["accuracy"] == pytest.approx(right.xs(5, level=1).mean())
     for kind in found["kinds"]:
         assert kind["accuracy"] == pytest.approx(right[kind["corruption"]].mean()) and kind["low"] <= kind["high"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from easycoreset.annealing import anneal
 from easycoreset.attacks.ball import Norm, attack_loss, l2_norms, per_sample_view, steepest_step
-from easycoreset.attacks.open_rows import LateCount
+from easycoreset.attacks.open_rows import DelayedCount
 from easycoreset.errors import require
 from easycoreset.models.modes import frozen
 
@@ -48,7 +48,7 @@ class FMN:
         eps = torch.zeros(len(x), device=x.device, dtype=x.dtype)
         with frozen(model), torch.enable_grad():
             slopes = class_slopes(model, x, y, self.norm)
-            unbroken = LateCount()
+            unbroken = DelayedCount()
             for step in range(self.steps + 1):
                 adv = adv.detach().requires_grad_()
                 class_distances = signed_distances(model(adv), y, slopes)
@@ -56,7 +56,7 @@ class FMN:
                     class_distances, y, "margin"
                 )  # of distances, not of logits; above 0 where adversarial
                 boundary_estimate = eps  # a placeholder: unused once every sample has an adversarial point
-                if unbroken.bound(best_norm.isinf()):
+                if unbroken.upper_bound(best_norm.isinf()):
                     (margin_gradient,) = torch.autograd.grad(margin.sum(), adv, retain_graph=True)
                     boundary_estimate = boundary_distance(margin.detach().to(x.dtype), margin_gradient, self.norm)
                 (gradient,) = torch.autograd.grad(ascent_loss(class_distances, y, margin, step).sum(), adv)

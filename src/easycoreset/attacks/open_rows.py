@@ -9,11 +9,11 @@ COUNT_EVERY = 5  # steps between two counts on a device
 SHARES = 8  # a batch on a device is only ever cut to eighths of its size, so that few shapes occur
 
 
-class LateCount:
+class DelayedCount:
     """An upper bound on the number of true values in a mask whose true values only become false.
 
-    On the CPU the bound is exact. On a GPU, reading the exact number would make the host wait; the bound is then the
-    number at least `COUNT_EVERY` calls earlier, which has been copied meanwhile and is at least as large.
+    On the CPU the bound is exact. On a GPU, reading the exact number would make the host wait; the bound is then
+    the number at least `COUNT_EVERY` calls earlier, which has been copied meanwhile and is at least as large.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class LateCount:
         self._known: int | None = None
         self._copied: tuple[Tensor, torch.cuda.Event | None] | None = None
 
-    def bound(self, mask: Tensor) -> int:
+    def upper_bound(self, mask: Tensor) -> int:
         """The upper bound on the number of true values in a mask [B]."""
         if mask.device.type == "cpu":
             return int(mask.sum())
@@ -36,7 +36,7 @@ class OpenRows:
     """Selects the rows of a batch that are not broken yet; on a GPU some broken rows remain among them."""
 
     def __init__(self) -> None:
-        self._count = LateCount()
+        self._count = DelayedCount()
         self._share = 0
 
     def select(self, done: Tensor) -> Tensor | None:
@@ -45,7 +45,7 @@ class OpenRows:
         Args:
             done: [B] bool, whether each row is broken, of the rows that were kept before.
         """
-        count = self._count.bound(~done)
+        count = self._count.upper_bound(~done)
         if done.device.type == "cpu":
             return None if count == len(done) else (~done).nonzero().squeeze(1)
         self._share = self._share or -(-len(done) // SHARES)

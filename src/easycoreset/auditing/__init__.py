@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from easycoreset.auditing.by_epochs import find_models
-from easycoreset.auditing.by_folds import JUDGING
+from easycoreset.auditing.by_folds import FOLD_PREDICTIONS
 from easycoreset.auditing.duplicates import Copies, find_copies
 from easycoreset.auditing.findings import JUDGE_LOSS, summarise, tabulate
 from easycoreset.auditing.issue_pictures import tabulate_pictures
@@ -89,7 +89,7 @@ def audit(options: AuditOptions) -> Audit:
     wrong = None if options.wrong is None else read_sample_list("wrong", options.wrong, scored).keep
     plan = plan_judge(options, source, [] if file is None else find_models(file.parent), device)
     identity = _identity(options, source, plan) | {"by": by}
-    outputs = (TABLE, ISSUES, PICTURES, JUDGING, DECIDED)
+    outputs = (TABLE, ISSUES, PICTURES, FOLD_PREDICTIONS, DECIDED)
     with open_run_folder(options.out, "audit", identity, overwrite=options.overwrite, output_names=outputs) as run:
         if run.done:
             log.info("%s is finished already", options.out)
@@ -188,16 +188,16 @@ def _collect(
     for part in parts:
         name = part.split.name
         for kind, (score, named) in quality.items():
-            issues.add_named(kind, part, score[part.rows], named[part.rows])
+            issues.add_marked(kind, part, score[part.rows], named[part.rows])
         if name in judgement.oddness:
-            issues.add_named("odd one out", part, *find_odd(judgement.oddness[name]))
+            issues.add_marked("odd one out", part, *find_odd(judgement.oddness[name]))
         if (seen := _seen_in_training(options, part.split)) is not None:
-            issues.add_named(SEEN, part, np.ones(len(part.split)), seen)
+            issues.add_marked(SEEN, part, np.ones(len(part.split)), seen)
         if name in found:
             labels, p = found[name], judgement.p[name]
             order = np.argsort(-labels.suspicion, kind="stable")
-            called = [row for row in order.tolist() if labels.likely[row]]
-            worth = (p.argmax(1) != part.split.labels) & ~labels.likely & ~labels.weak[part.split.labels]
+            called = [row for row in order.tolist() if labels.called_wrong[row]]
+            worth = (p.argmax(1) != part.split.labels) & ~labels.called_wrong & ~labels.weak_classes[part.split.labels]
             next_ones = [row for row in order.tolist() if worth[row]][:DOUBTFUL_LABELS]
             issues.add_labels(LABEL, part, called, labels.suspicion, p)
             issues.add_labels(DOUBTFUL, part, next_ones, labels.suspicion, p)

@@ -30,7 +30,7 @@ from easycoreset.training.setup import TrainingSetup, prepare, with_rows
 
 Ints = npt.NDArray[np.int64]
 
-JUDGING = "judging"  # folder of what the folds predict
+FOLD_PREDICTIONS = "judging"  # folder of what the folds predict
 FLOPS = {"cpu": 8e12, "mps": 8e13, "cuda": 2e15}  # for all folds together: about five minutes of one CPU core
 FINE_TUNING = 0.03  # learning rate of models that begin with initial weights
 
@@ -73,7 +73,7 @@ def judge_by_folds(setup: TrainingSetup, repeats: int, groups: Ints, folder: Pat
             log.info("judge %d of %d: %s, %d epochs on the other parts", done, count, setup.model_name, setup.epochs)
             start = time.monotonic()
             training = with_rows(replace(setup, options=options), rest)
-            found = _judge_fold(training, fold, parts.get("test"), folder / JUDGING / f"{repeat}-{number}")
+            found = _judge_fold(training, fold, parts.get("test"), folder / FOLD_PREDICTIONS / f"{repeat}-{number}")
             if done == 1 and count > 1:
                 taken = time.monotonic() - start
                 log.info(

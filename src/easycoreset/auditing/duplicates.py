@@ -16,9 +16,9 @@ from easycoreset.progress import progress
 Ints = npt.NDArray[np.int64]
 
 MAX_DISTANCE = 8  # near copies differ in at most this many of the 64 bits of the perceptual hash
-DISTANCE = 0.07  # largest distance of near copies: 1 minus the correlation of their grey thumbnails
+MAX_THUMBNAIL_DISTANCE = 0.07  # largest distance of near copies: 1 minus the correlation of their grey thumbnails
 NEAREST_SHARE = 0.25  # the same limit, as a share of the median distance between a picture and its nearest neighbour
-SAMPLED = (1_000, 10_000)  # pictures for this median, and pictures among which their neighbours are looked for
+MEDIAN_SAMPLES = (1_000, 10_000)  # pictures for this median, and pictures among which their neighbours are looked for
 CHUNK = 512  # pictures that are compared with all others at a time
 LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif")
 COPY_NAME = re.compile(
@@ -105,7 +105,7 @@ def find_similar_pairs(facts: PictureFacts) -> Ints:
     """
     hashes = facts.hash
     thumbnails = facts.thumbnail.astype(np.float32)
-    similar = 1 - min(DISTANCE, NEAREST_SHARE * _median_nearest(thumbnails))
+    similar = 1 - min(MAX_THUMBNAIL_DISTANCE, NEAREST_SHARE * _median_nearest(thumbnails))
     found: list[Ints] = []
     with progress("comparing pictures", len(hashes)) as bar:
         for start in range(0, len(hashes), CHUNK):
@@ -121,8 +121,8 @@ def find_similar_pairs(facts: PictureFacts) -> Ints:
 
 def _median_nearest(thumbnails: npt.NDArray[np.float32]) -> float:
     """The median distance of a picture to its nearest other."""
-    rows = np.random.default_rng(0).permutation(len(thumbnails))[: SAMPLED[1]]
-    count = min(SAMPLED[0], len(rows))
+    rows = np.random.default_rng(0).permutation(len(thumbnails))[: MEDIAN_SAMPLES[1]]
+    count = min(MEDIAN_SAMPLES[0], len(rows))
     correlation = thumbnails[rows[:count]] @ thumbnails[rows].T
     correlation[np.arange(count), np.arange(count)] = -1
     return float(np.median(1 - correlation.max(1))) if len(rows) > 1 else 0.0

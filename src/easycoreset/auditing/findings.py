@@ -48,7 +48,7 @@ def tabulate(
             "rank": rank_hardest_first(hardness),
             "rank_in_class": rank_hardest_first(hardness, scores.labels),
             "suspicion": found.suspicion.astype(np.float32),
-            "likely_mislabelled": found.likely,
+            "likely_mislabelled": found.called_wrong,
             "duplicate_of": pa.array(original, mask=(original < 0) | (original >= n)),
             "in_test": original >= n,
         }
@@ -71,7 +71,7 @@ def summarise(
         "samples": {name: len(split) for name, split in source.splits.items()},
         "by": by,
         "issues": count_kinds(issues),
-        "likely_mislabelled": int(found.likely.sum()),
+        "likely_mislabelled": int(found.called_wrong.sum()),
         "duplicates_with_another_label": int(
             np.sum(label[duplicates] != label[duplicate_of[duplicates].astype(np.int64)])
         ),
@@ -84,7 +84,7 @@ def summarise(
 
 def describe_judge(judgement: Judgement, found: LabelIssues, names: list[str], labels: Any) -> dict[str, Any]:
     """How the judge was made, and how reliable it is: its held-out accuracy, overall and per class."""
-    called = found.suspicion[found.likely]
+    called = found.suspicion[found.called_wrong]
     accuracy = float(np.mean(judgement.p["train"].argmax(1) == labels))
     accuracies = [None if np.isnan(value) else float(value) for value in found.accuracy]
     return {
@@ -93,7 +93,7 @@ def describe_judge(judgement: Judgement, found: LabelIssues, names: list[str], l
         "accuracy": accuracy,
         "skill": judge_skill(accuracy, labels),
         "accuracy_per_class": dict(zip(names, accuracies, strict=True)),
-        "weak_classes": [name for name, weak in zip(names, found.weak, strict=True) if weak],
+        "weak_classes": [name for name, weak in zip(names, found.weak_classes, strict=True) if weak],
         "scale": found.noise.scale,
         "expected_wrong": float(found.suspicion.sum()),
         "expected_precision": float(called.mean()) if len(called) else None,

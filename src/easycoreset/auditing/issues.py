@@ -80,7 +80,7 @@ class IssueTable:
         facts = {"kind": kind, "part": split.name, "index": row, "sample_id": split.sample_ids[row]}
         self.lines.append({**facts, "label_name": self.names[split.labels[row]], "score": score, **more})
 
-    def add_named(self, kind: str, part: Part, score: npt.NDArray[np.floating], named: npt.NDArray[np.bool_]) -> None:
+    def add_marked(self, kind: str, part: Part, score: npt.NDArray[np.floating], named: npt.NDArray[np.bool_]) -> None:
         """Add an issue with its `score` [N] for each sample that `named` [N] marks."""
         for row in np.flatnonzero(named).tolist():
             self.add(kind, part, row, float(score[row]))

@@ -24,17 +24,17 @@ class LabelIssues:
 
     Attributes:
         suspicion: [N] the probability that the label is wrong.
-        likely: [N] whether it is called wrong.
+        called_wrong: [N] whether it is called wrong.
         noise: the fitted model of the labels.
         accuracy: [K] share of the samples of a class that the judge predicts as they are labelled; NaN without any.
-        weak: [K] whether the judge knows a class too little to call a label of it wrong.
+        weak_classes: [K] whether the judge knows a class too little to call a label of it wrong.
     """
 
     suspicion: Floats
-    likely: Flags
+    called_wrong: Flags
     noise: LabelNoise | UniformNoise
     accuracy: Floats
-    weak: Flags
+    weak_classes: Flags
 
 
 def find_label_issues(p: Floats, labels: Ints, noise: LabelNoise | UniformNoise | None = None) -> LabelIssues:
@@ -54,8 +54,8 @@ def find_label_issues(p: Floats, labels: Ints, noise: LabelNoise | UniformNoise 
     suspicion = noise.probability_wrong(p, labels)
     accuracy, weak = measure_classes(predicted, labels, p.shape[1])
     weak |= noise.scale < MIN_SCALE or judge_skill(float(np.mean(predicted == labels)), labels) < MIN_SKILL
-    likely = (suspicion > LIKELY) & (predicted != labels) & ~weak[labels]
-    return LabelIssues(suspicion, likely, noise, accuracy, weak)
+    called_wrong = (suspicion > LIKELY) & (predicted != labels) & ~weak[labels]
+    return LabelIssues(suspicion, called_wrong, noise, accuracy, weak)
 
 
 def judge_skill(accuracy: float, labels: Ints) -> float:

@@ -12,15 +12,22 @@ from easycoreset.auditing.uniform_noise import UniformNoise, fit_uniform_noise
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # candidates for the prior, as multiples of the samples of a class
+PRIOR_STRENGTHS = (
+    0.001,
+    0.01,
+    0.1,
+    1.0,
+    10.0,
+    100.0,
+)  # candidates for the prior, as multiples of the samples of a class
 NOISE = 0.05  # prior share of wrong labels
 NOISE_SAMPLES = 20  # the prior share counts as so many samples
-CLEAR = 3.0  # a likelihood is clearly lower if it is lower by more than so many standard errors
+CLEAR_STANDARD_ERRORS = 3.0  # a likelihood is clearly lower if it is lower by more than so many standard errors
 FOLDS = 3
 MAX_VALUES = 10**6  # rows times classes that the model is fitted to, at most
 ROWS = (2_000, 20_000)  # rows that the model is fitted to, at least and at most
 ITERATIONS = 60
-SLOPE = 1e-6  # EM ends when the mean log-likelihood gains less than this
+EM_TOLERANCE = 1e-6  # EM ends when the mean log-likelihood gains less than this
 FLOOR = 1e-12  # added to probabilities before the logarithm; a higher one would distort those of an overconfident judge
 
 
@@ -80,11 +87,11 @@ def fit_label_noise(p: npt.NDArray[np.floating], labels: Ints, seed: int = 0) ->
             likelihood[rest] = _fit(log_p[fitted], given[fitted], strength).log_likelihood(log_p[rest], given[rest])
         return likelihood
 
-    likelihoods = {strength: held_out_likelihood(strength) for strength in STRENGTHS}
+    likelihoods = {strength: held_out_likelihood(strength) for strength in PRIOR_STRENGTHS}
     best = max(likelihoods.values(), key=np.sum)
     lacks = {strength: best - values for strength, values in likelihoods.items()}
-    strengths = [s for s, lack in lacks.items() if lack.sum() <= CLEAR * lack.std() * len(rows) ** 0.5]
-    if max(strengths) == STRENGTHS[-1]:
+    strengths = [s for s, lack in lacks.items() if lack.sum() <= CLEAR_STANDARD_ERRORS * lack.std() * len(rows) ** 0.5]
+    if max(strengths) == PRIOR_STRENGTHS[-1]:
         return fit_uniform_noise(p[rows], given, NOISE, NOISE_SAMPLES)
     return _fit(log_p, given, max(strengths))
 
@@ -101,7 +108,7 @@ def _fit(log_p: Floats, labels: Ints, strength: float) -> LabelNoise:
     for _ in range(ITERATIONS):
         joint = model.log_joint(log_p, labels)
         total = np.logaddexp.reduce(joint, axis=1)
-        if total.mean() - last < SLOPE:
+        if total.mean() - last < EM_TOLERANCE:
             break
         last = total.mean()
         true = np.exp(joint - total[:, None])  # [N,K], the probability of each true label

@@ -11,8 +11,8 @@ Floats = npt.NDArray[np.floating]
 DARK = 0.25  # a picture is dark if its brightest pixels have a lower luminance
 BRIGHT = 0.85  # a picture is bright if its darkest pixels have a higher luminance
 ENTROPY = 3.0  # a picture of low information has fewer bits
-DETAIL = 0.2  # a blurred picture has less than this share of the median sharpness
-UNUSUAL = 3.5  # robust standard deviations from the median of all pictures
+MIN_SHARPNESS_SHARE = 0.2  # a blurred picture has less than this share of the median sharpness
+UNUSUAL_DEVIATION = 3.5  # robust standard deviations from the median of all pictures
 SIZE_FACTOR = 3.0  # a picture of odd size differs by this factor from the median side length
 ASPECT_FACTOR = 2.5  # or by this factor from the median aspect ratio
 MIN_PICTURES = 20  # fewer pictures are not compared with each other
@@ -30,11 +30,15 @@ def find_quality_issues(facts: PictureFacts) -> dict[str, tuple[Floats, Flags]]:
     aspect = np.log(facts.width / facts.height)
     size_ratio = np.exp(-np.abs(area - np.median(area)))
     aspect_ratio = np.exp(-np.abs(aspect - np.median(aspect)))
-    odd_size = (size_ratio < 1 / SIZE_FACTOR) & (np.abs(_deviation(area)) > UNUSUAL)
-    odd_size |= (aspect_ratio < 1 / ASPECT_FACTOR) & (np.abs(_deviation(aspect)) > UNUSUAL)
+    odd_size = (size_ratio < 1 / SIZE_FACTOR) & (np.abs(_deviation(area)) > UNUSUAL_DEVIATION)
+    odd_size |= (aspect_ratio < 1 / ASPECT_FACTOR) & (np.abs(_deviation(aspect)) > UNUSUAL_DEVIATION)
     poor = facts.entropy < min(ENTROPY, float(np.median(facts.entropy)) / 2)
-    poor &= _deviation(facts.entropy) < -UNUSUAL
-    blurred = (sharpness < np.median(sharpness) + np.log(DETAIL)) & (_deviation(sharpness) < -UNUSUAL) & ~poor
+    poor &= _deviation(facts.entropy) < -UNUSUAL_DEVIATION
+    blurred = (
+        (sharpness < np.median(sharpness) + np.log(MIN_SHARPNESS_SHARE))
+        & (_deviation(sharpness) < -UNUSUAL_DEVIATION)
+        & ~poor
+    )
     issues = {
         "dark": (1 - facts.brightest, facts.brightest < DARK),
         "bright": (facts.darkest, facts.darkest > BRIGHT),

@@ -29,7 +29,9 @@ CORRUPTIONS = {
     "jpeg_compression": "easycoreset.corruptions.compression:jpeg_compression",
 }
 IN_COLOUR = ("saturate",)
-EIGHT = tuple(name for name in CORRUPTIONS if name not in ("gaussian_blur", "saturate"))  # of the benchmark's 15
+BENCHMARK_CORRUPTIONS = tuple(
+    name for name in CORRUPTIONS if name not in ("gaussian_blur", "saturate")
+)  # of the benchmark's 15
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
 SMALLEST = 8  # pixels of a side

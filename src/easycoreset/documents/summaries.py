@@ -16,7 +16,7 @@ Json = Mapping[str, Any]
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-DRIFT = 1.5  # a class drifts if its kept share differs by more than this factor from that of all samples
+MAX_SHARE_RATIO = 1.5  # a class drifts if its kept share differs by more than this factor from that of all samples
 DRIFT_SAMPLES = 20  # a class of which fewer kept samples are expected is not checked for drift
 DRIFT_NAMED = 6
 
@@ -179,7 +179,7 @@ def describe_drift(names: Sequence[str], before: Sequence[int], kept: Sequence[i
     """A sentence where classes keep far less or far more than their share; nothing where none does."""
     share = sum(kept) / max(sum(before), 1)
     shares = {name: k / n for name, n, k in zip(names, before, kept, strict=False) if share * n >= DRIFT_SAMPLES}
-    far = {name: own for name, own in shares.items() if not share / DRIFT <= own <= share * DRIFT}
+    far = {name: own for name, own in shares.items() if not share / MAX_SHARE_RATIO <= own <= share * MAX_SHARE_RATIO}
     if not far:
         return []
     ends = sorted(far, key=lambda name: far[name])

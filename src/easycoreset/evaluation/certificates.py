@@ -68,7 +68,7 @@ class Smoothing:
         return self.radius(self.n)
 
     @property
-    def fewest(self) -> int:
+    def min_count(self) -> int:
         """How many of the `n` must have the class for a certificate."""
         return next(count for count in range(self.n // 2, self.n + 1) if self.radius(count) >= 0)
 
@@ -106,7 +106,7 @@ class Smoothing:
         if chosen != y:
             return chosen, self.n0, NOT_CERTIFIED
         hits = drawn = 0
-        spare = self.n - self.fewest
+        spare = self.n - self.min_count
         while drawn < self.n and drawn - hits <= spare:
             size = min(DRAWS, self.n - drawn)
             hits += int(self._count_classes(model, x, size, generator, batch_size)[chosen])

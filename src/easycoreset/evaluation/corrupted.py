@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from easycoreset.corruptions import EIGHT, SEVERITIES, Corruption, load_corruptions
+from easycoreset.corruptions import BENCHMARK_CORRUPTIONS, SEVERITIES, Corruption, load_corruptions
 from easycoreset.corruptions.stored import StoredCorruption, is_stored, open_stored
 from easycoreset.data import Split
 from easycoreset.errors import require
@@ -110,9 +110,11 @@ def summarise_corruptions(table: pa.Table) -> dict[str, Any]:
         for severity in SEVERITIES
         if computed and all((name, severity) in right for name in computed)
     }
-    eight = [right[name, severity] for name in EIGHT for severity in SEVERITIES if (name, severity) in right]
-    if len(eight) == len(EIGHT) * len(SEVERITIES):
-        summary["mean_of_eight"] = {**describe_mean(eight), "of": EIGHT}
+    eight = [
+        right[name, severity] for name in BENCHMARK_CORRUPTIONS for severity in SEVERITIES if (name, severity) in right
+    ]
+    if len(eight) == len(BENCHMARK_CORRUPTIONS) * len(SEVERITIES):
+        summary["mean_of_eight"] = {**describe_mean(eight), "of": BENCHMARK_CORRUPTIONS}
     for kind in dict.fromkeys(name.partition(":")[0] for name in kinds if is_stored(name)):
         stored = [name for name in kinds if name.startswith(f"{kind}:")]
         mean = describe_mean(values for (name, _), values in right.items() if name in stored)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def split_to_evaluate(options: EvaluateOptions, source: Source, card: ModelCard)
         split = source.splits[options.split]
         return split, np.arange(len(split), dtype=np.int64)
     file = options.weights_path / "run.json"
-    val_fraction = read_record(file)["options"].get("val_fraction") if file.is_file() else None
+    val_fraction: Any = read_record(file)["options"].get("val_fraction") if file.is_file() else None
     rule = "val only with weights of a training with --val-fraction"
     require(val_fraction is not None, "split", rule, f"val, and weights {options.weights}")
     split = dataclasses.replace(source.splits["train"], name="val")

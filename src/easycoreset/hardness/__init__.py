@@ -109,7 +109,7 @@ class Hardness(abc.ABC):
         expensive: whether it is measured on request only; `describe_cost` then says why.
         online: whether a training step gives it, from logits, features, input gradients or losses; a pass over clean
             samples then needs nothing else either.
-        on_request: whether it is measured on request only although it costs nothing.
+        only_if_named: whether it is measured on request only although it costs nothing.
         recorded_only: whether only a training step gives it, and no pass over clean samples.
         is_wide: whether a sample has many values in an epoch, [B, d]. They are then not a column of the trajectory, but
             are folded after training with the weights of the scored epochs, for as many samples at a time as fit into
@@ -127,7 +127,7 @@ class Hardness(abc.ABC):
     needs_features: bool = False
     expensive: bool = False
     online: bool = False
-    on_request: bool = False
+    only_if_named: bool = False
     recorded_only: bool = False
     is_wide: bool = False
     scored_epochs: slice = slice(None)
@@ -203,7 +203,7 @@ def load_hardness(specs: Sequence[str], in_training: bool = False) -> list[Hardn
         possible = [measure for measure in members if in_training or not measure.recorded_only]
         if spec != CHEAP and not possible:
             raise UsageError(f"hardness {quote(spec)} is recorded in training steps only (--mode online)")
-        measures += [m for m in possible if spec != CHEAP or not (m.expensive or m.on_request)]
+        measures += [m for m in possible if spec != CHEAP or not (m.expensive or m.only_if_named)]
     names = [measure.name for measure in measures]
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate:

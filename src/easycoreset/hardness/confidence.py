@@ -18,7 +18,7 @@ class Dual(Hardness):
 
     column = "p_y"
     online = True
-    on_request = True
+    only_if_named = True
     first: int = FIRST
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class MeanError(Hardness):
 
     column = "p_y"
     online = True
-    on_request = True
+    only_if_named = True
     first: int = FIRST
 
     def __post_init__(self) -> None:

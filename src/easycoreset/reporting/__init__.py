@@ -26,7 +26,7 @@ from easycoreset.reporting.training_report import describe_evaluation, describe_
 __all__ = ["Report", "Section", "check_page_writable", "report", "write_report"]
 
 PAGES = {"html": "report.html", "markdown": "report.md", "latex": "report.tex"}
-LEDGER = "report"  # its file list is separate from that of the run that wrote the folder
+FILE_LIST_NAME = "report"  # its file list is separate from that of the run that wrote the folder
 TITLE = "easycoreset: "
 FRAME_STYLE = "width:100%;height:700px;border:1px solid #ccc"  # of a page within a notebook
 
@@ -92,7 +92,7 @@ def write_report(folder: Path, form: str = "html") -> list[Section]:
     sections = [] if found is None else describe_comparison(found)
     sections += [section for file in files if file != RESULTS for section in DESCRIBERS[file](folder)]
     document = Document(f"{TITLE}{folder.resolve().name}", [*sections, *describe_reproduction(folder)])
-    with FileList(folder, LEDGER).active():
+    with FileList(folder, FILE_LIST_NAME).active():
         if found is not None:
             write_json(folder / CONTRASTS_FILE, contrasts_record(found.contrasts))
         text = name_briefly(RENDERERS[form](document))
@@ -106,7 +106,7 @@ def check_page_writable(folder: Path, form: str = "html") -> None:
     Raises:
         UsageError: one of these files is in the way.
     """
-    file_list = FileList(folder, LEDGER)
+    file_list = FileList(folder, FILE_LIST_NAME)
     for name in (PAGES[form], *([CONTRASTS_FILE] if (folder / RESULTS).exists() else ())):
         if os.path.lexists(folder / name) and not file_list.is_unchanged_own_file(folder / name):
             raise UsageError(

@@ -93,7 +93,7 @@ class EpochSampler(Sampler[int]):
         require(labels is not None or not chosen_by_labels, "labels", f"given for {method}", None)
         self._epoch = 0  # for which `_order` was chosen
         self._order = torch.zeros(0, dtype=torch.int64)
-        self._begun = 0  # the last epoch that was iterated over
+        self._last_iterated_epoch = 0  # the last epoch that was iterated over
 
     def __iter__(self) -> Iterator[int]:
         """Choose the samples of the recorder's epoch, unless they are chosen already, and yield their indices.
@@ -101,11 +101,11 @@ class EpochSampler(Sampler[int]):
         Raises:
             UsageError: the method needs values that the loop does not record, or passes without a model.
         """
-        if self._begun == self.recorder.epoch:
+        if self._last_iterated_epoch == self.recorder.epoch:
             message = "the sampler gives the same samples again: recorder.end_epoch() begins the next epoch"
             warnings.warn(message, EasycoresetWarning, stacklevel=2)
         self._choose()
-        self._begun = self.recorder.epoch
+        self._last_iterated_epoch = self.recorder.epoch
         local = len(self._order) // world_size()
         return iter(self._order[rank() : local * world_size() : world_size()].tolist())
 

@@ -31,7 +31,8 @@ SCORING_EPOCHS = 15
 TRAINING_ONLY = ("schedule", "ema")  # training options for which a scoring run uses its defaults
 SCORING_SEED = 1000  # added to the seed: the model that scores is another one than the model that is attacked
 SPLIT = "evaluate.split"
-JUDGING = "evaluate."  # prefix of the options of evaluation
+IMAGES_OF = {"train": "training images", "val": "held-out images", "test": "test images"}
+EVALUATION_PREFIX = "evaluate."  # prefix of the options of evaluation
 CHECKPOINTS = {"checkpoint_minutes": 1.0}
 
 
@@ -49,7 +50,7 @@ class Cell:
         updates: budget in updates.
         seed: seed of selection, initialisation, order and augmentation.
         options: the options of training and evaluation that are off their default.
-        chosen_by: the options of scoring and choosing that are off their default, by `STEP.OPTION`; None where the
+        choice_options: the options of scoring and choosing that are off their default, by `STEP.OPTION`; None where the
             method reads no scores.
         main_eps: the radius at which contrasts are tested.
         steps: the steps up to the training, by kind.
@@ -66,7 +67,7 @@ class Cell:
     updates: int | None
     seed: int
     options: Mapping[str, Any]
-    chosen_by: Mapping[str, Any] | None
+    choice_options: Mapping[str, Any] | None
     main_eps: float
     steps: Mapping[str, Step]
     evaluations: tuple[tuple[Step, bool], ...]
@@ -76,7 +77,9 @@ class Cell:
     def name(self) -> str:
         """The key of the training, or its hash with the options of evaluation that are off their default."""
         key = self.steps["train"].key
-        evaluation = [part for part in sorted(self.options.items()) if part[0] == "norm" or part[0].startswith(JUDGING)]
+        evaluation = [
+            part for part in sorted(self.options.items()) if part[0] == "norm" or part[0].startswith(EVALUATION_PREFIX)
+        ]
         return hash_json([key, evaluation]) if evaluation else key
 
     @property
@@ -87,7 +90,7 @@ class Cell:
     @property
     def scoring(self) -> str | None:
         """The options of scoring and choosing off their defaults, as text; None where no scores are read."""
-        return None if self.chosen_by is None else _as_text(self.chosen_by)
+        return None if self.choice_options is None else _as_text(self.choice_options)
 
     @property
     def setting(self) -> Setting:
@@ -117,7 +120,7 @@ class Cell:
             "name": self.name,
             "data": self.data.name,
             **{name: getattr(self, name) for name in names},
-            "options": {**self.options, **(self.chosen_by or {})},
+            "options": {**self.options, **(self.choice_options or {})},
             "classes": self.data.class_counts,
             "superseded": False,
             "steps": {kind: step.key for kind, step in self.steps.items()},
@@ -172,7 +175,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
     split = values.get(SPLIT, "test")
     require(split != "val" or bool(values["val_fraction"]), SPLIT, "train or test without val_fraction", split)
     off = _off_default(values, training, {"evaluate.attack_precision": inputs.precision})
-    chosen_by = {name: off.pop(name) for name in list(off) if name.startswith(STEP_PREFIXES)}
+    choice_options = {name: off.pop(name) for name in list(off) if name.startswith(STEP_PREFIXES)}
     facts = f"{method} at {fraction:g}, {objective}, seed {seed}" if fraction else f"{method}, {objective}, seed {seed}"
     steps: dict[str, Step] = {}
     if method != FULL and not dynamic:
@@ -197,7 +200,9 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
     read = {"scores", "features"} & set(steps["select"].inputs) if "select" in steps else set[str]()
     given = {f"select.{name}": str(values[name]) for name in ("scores", "features") if read and values[name]}
     main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
-    attackers = {"surrogate": _surrogate(values, inputs)} if _needs_surrogate(values) else {}
+    attackers: dict[str, Step | External] = {}
+    if _needs_surrogate(values):
+        attackers["surrogate"] = _surrogate(values, inputs)
     evaluations = _evaluations(values, steps["train"], data, model, main_eps, inputs.precision, facts, attackers)
     beyond = plan_beyond(values, steps["train"], data, model, main_eps, facts)
     for step in (*steps.values(), *(step for step, _ in evaluations), *beyond):
@@ -212,7 +217,7 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
         updates=values["updates"],
         seed=seed,
         options=off,
-        chosen_by=chosen_by | given if read else None,
+        choice_options=choice_options | given if read else None,
         main_eps=main_eps,
         steps=steps,
         evaluations=tuple(evaluations),
@@ -299,7 +304,7 @@ def _evaluations(
     main_eps: float,
     precision: str,
     facts: str,
-    attackers: Mapping[str, Step],
+    attackers: dict[str, Step | External],
 ) -> list[tuple[Step, bool]]:
     """The evaluations of a model: each attack at each radius, and the strong ones at the main radius."""
     limit = values["limit"]
@@ -314,7 +319,7 @@ def _evaluations(
     evaluations: list[tuple[Step, bool]] = []
     for attack, eps, images, strong in parts:
         name, loaded = load_attack(attack, norm=values["norm"], eps=eps)
-        on = "all test images" if images is None else f"{images} test images"
+        on = f"{'all' if images is None else images} {IMAGES_OF[values.get(SPLIT, 'test')]}"
         step = Step(
             kind="evaluate",
             options={
@@ -328,7 +333,7 @@ def _evaluations(
                 "limit": images,
                 "checks": "all" if values["first_seed"] and not strong else "quick",
             },
-            inputs={"data": data.external, "weights": trained} | (attackers if needs_surrogate(loaded) else {}),
+            inputs={"data": data.external, "weights": trained, **(attackers if needs_surrogate(loaded) else {})},
             title=f"{name} at eps {eps:.4g} on {on} for {facts}",
         )
         evaluations.append((step, strong))

@@ -29,7 +29,7 @@ from easycoreset.workflow.pools import count_gpus
 from easycoreset.workflow.steps import External, Step, is_done, missing_steps, with_inputs
 
 FEATURE_PASSES = {"adversarial": 12, "clean": 1, None: 0}
-LOOKING = 1e-3  # seconds of an audit's look at one picture: decoding, copies, quality
+SECONDS_PER_PICTURE = 1e-3  # seconds of an audit's look at one picture: decoding, copies, quality
 TIMED_STEPS = 6  # updates of a timed run, after an untimed run of as many
 
 
@@ -151,7 +151,7 @@ def _seconds(step: Step, trained: Step, facts: Timed) -> float:
 def _audit_seconds(step: Step, facts: Timed) -> float:
     """The seconds of looking at all pictures, and of judging their labels."""
     setup = facts.setup
-    looking = LOOKING * sum(len(split) for split in setup.source.splits.values())
+    looking = SECONDS_PER_PICTURE * sum(len(split) for split in setup.source.splits.values())
     if step.steps:
         return looking + MAX_MODELS * len(setup.split) * facts.image / 3  # a third of both passes is forward
     affordable = affordable_epochs(fresh_model(setup), setup.source, setup.device)

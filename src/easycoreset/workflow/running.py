@@ -23,7 +23,7 @@ from easycoreset.scoring.needs import MethodInputs
 from easycoreset.selection import load_selector, require_reads_features
 from easycoreset.tables.foreign_features import with_features
 from easycoreset.workflow.defaults import RunDefaults, choose_defaults, log_defaults
-from easycoreset.workflow.going_on import EarlierScoring, find_scorings
+from easycoreset.workflow.earlier_scoring import EarlierScoring, find_scorings
 from easycoreset.workflow.inputs import Inputs
 from easycoreset.workflow.option_checks import check_attacks, check_sample_list
 from easycoreset.workflow.plans import run_plan
@@ -114,7 +114,7 @@ def plan_run(options: PipelineOptions) -> RunPlan:
     _check(options)
     for earlier in find_scorings(options.out):
         try:
-            plan = _plan_after(earlier, options)
+            plan = _plan_with_scores_of(earlier, options)
         except (UsageError, OSError) as error:  # the earlier run had other data or options, or is damaged
             log.info("cannot continue from %s: %s", earlier.folder, error)
             continue
@@ -123,7 +123,7 @@ def plan_run(options: PipelineOptions) -> RunPlan:
     return _plan(options, choose_defaults(options))
 
 
-def _plan_after(earlier: EarlierScoring, options: PipelineOptions) -> RunPlan | None:
+def _plan_with_scores_of(earlier: EarlierScoring, options: PipelineOptions) -> RunPlan | None:
     """The plan that reuses an earlier scoring run of the same or nearly the same data; None if it cannot be reused."""
     filled = earlier.fill(options)
     if filled is None:

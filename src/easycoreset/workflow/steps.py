@@ -66,7 +66,8 @@ class Kind:
         weights: paths that `--discard-weights` deletes.
         counted: options that count in the key although they are neutral in a single command.
         of_machine: options that do not change results, which a plan passes on.
-        formerly: option that was added later -> the value that all earlier steps had; it does not count in the key.
+        value_before_option: option that was added later -> the value that all earlier steps had; it does not count in
+            the key.
         version: raised when the result of the same options changes.
     """
 
@@ -78,7 +79,7 @@ class Kind:
     weights: tuple[str, ...] = ()
     counted: tuple[str, ...] = ()
     of_machine: tuple[str, ...] = ()
-    formerly: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    value_before_option: Mapping[str, Any] = field(default_factory=dict[str, Any])
     version: int = 1
 
 
@@ -112,7 +113,7 @@ KINDS = {
         takes={"weights": ("", "model.safetensors"), "surrogate": ("", "model.safetensors")},
         counted=("margins", "corruptions", "certify"),
         of_machine=("batch_size",),
-        formerly={"attack_precision": "fp32"},
+        value_before_option={"attack_precision": "fp32"},
     ),
     "audit": Kind("easycoreset.auditing:audit", AuditOptions, takes={"scores": ("", "scores.parquet")}, version=4),
 }
@@ -140,7 +141,7 @@ class Step:
         kind = KINDS[self.kind]
         defaults = result_defaults(kind.options) | dict.fromkeys(kind.counted, ())
         given = {name: value for name, value in self.options.items() if name in defaults}
-        uncounted = {name: (default, kind.formerly.get(name, default)) for name, default in defaults.items()}
+        uncounted = {name: (default, kind.value_before_option.get(name, default)) for name, default in defaults.items()}
         options = {name: value for name, value in given.items() if value not in uncounted[name]}
         specs = [(name, spec) for name in MEMBERS for spec in _as_tuple(self.options.get(name) or ())]
         if self.kind == "train":

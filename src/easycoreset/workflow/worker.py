@@ -20,7 +20,7 @@ from easycoreset.options import Device
 from easycoreset.paths import is_plain_file, is_within
 from easycoreset.plan_folders import STEP_RECORD
 from easycoreset.records import read_record
-from easycoreset.reporting import LEDGER as PAGE_RECORD
+from easycoreset.reporting import FILE_LIST_NAME as PAGE_RECORD
 from easycoreset.run_folders import PLAN_RECORD, discard_step
 from easycoreset.workflow.steps import KINDS, Step, is_done, with_inputs
 
