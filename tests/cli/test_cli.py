@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from easycoreset.cli.commands import app
 from easycoreset.cli.config import DEMO, GLOBAL, option_types_of
 from support.messages import named
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = ["demo", "score", "select", "train", "evaluate", "doctor"]
 
 
@@ -336,6 +338,7 @@ def test_help_and_select_start_without_torch(scored, tmp_path):
     ]
     code = f"""
 import sys
+import tomllib
 from easycoreset.cli import main
 for arguments in {arguments!r}:
     assert main(arguments) == 0
@@ -376,5 +379,8 @@ def test_a_disk_that_fills_up_during_the_work_is_one_line(tmp_path):
 
 
 def test_version(cli):
-    assert cli("--version").out.strip() == "0.2.0.dev0"
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert cli("--version").out.strip() == version
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     assert app.name[0] == "easycoreset"
