@@ -15,7 +15,8 @@ from easycoreset.dynamic import EpochChoice, EpochState
 from easycoreset.errors import require
 from easycoreset.selection.extremes import Easiest
 from easycoreset.selection.row_selection import choose_rows, class_quotas, sort_rows
-from easycoreset.tables import Coreset, Floats, Scores
+from easycoreset.selection.submodular import Facility
+from easycoreset.tables import Coreset, Floats, Scores, kept_count
 from easycoreset.tables.holdout import hold_out
 
 DATA = "cifar10"
@@ -97,6 +98,19 @@ class SmoothForItsLoss:
         for rows in np.array_split(order, BINS):
             within[rows] = rank_shares(scores["aign"][rows])
         return choose_rows(scores, count, seed, lambda rows, n, rng: sort_rows(within, rows, rng)[:n], per_class=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpreadEasy:
+    """Facility location among the easier `part` of the samples: easy, but not copies of each other."""
+
+    needs: ClassVar[tuple[str, ...]] = ("loss", "features")
+    part: float = 0.7
+
+    def __call__(self, scores: Scores, count: int, seed: int) -> Coreset:
+        easy = Easiest(by="loss")(scores, kept_count(self.part, len(scores)), seed).index
+        require(count <= len(easy), "part", "at least the fraction", self.part)
+        return Facility()(scores.take_rows(easy), count, seed).to_full_table(easy, scores)
 
 
 def pool_ranks(state: EpochState, by: str) -> Floats:

@@ -10,11 +10,13 @@ from benchmarks.candidates import (
     PartlyBalanced,
     SmoothForItsLoss,
     SoftDraw,
+    SpreadEasy,
     WithoutEasiest,
 )
 
 from easycoreset import Scores, UsageError
 from easycoreset.dynamic import EpochState, pool_table
+from easycoreset.selection.extremes import Easiest
 from easycoreset.tables.holdout import hold_out
 
 
@@ -62,6 +64,27 @@ def test_among_samples_of_one_loss_the_lowest_aign_is_kept():
     within = (aign - loss).reshape(-1, 10)
     assert (kept.reshape(-1, 10).sum(1) == 5).all()
     assert (np.where(kept.reshape(-1, 10), within, -1).max(1) < np.where(kept.reshape(-1, 10), 2, within).min(1)).all()
+
+
+def test_the_spread_choice_is_of_the_easier_part_and_covers_more_than_the_easiest():
+    rng = np.random.default_rng(1)
+    labels, loss = np.repeat([0, 1, 2], [80, 60, 60]), rng.random(200)
+    features = rng.normal(size=(200, 3)).astype(np.float32)
+    features[loss < 0.3] *= 0.05  # the very easiest lie close together
+    table = pool_table(labels, {"loss": loss}, features=features)
+    easy = np.argsort(loss)[:140]
+    kept = {
+        name: method(table, 60, 0).index for name, method in (("spread", SpreadEasy()), ("easiest", Easiest(by="loss")))
+    }
+    assert np.isin(kept["spread"], easy).all() and len(set(kept["spread"].tolist())) == 60
+
+    def uncovered(rows):
+        distances = np.linalg.norm(features[easy, None] - features[None, rows], axis=2)
+        return np.where(labels[easy, None] == labels[rows], distances, np.inf).min(1).mean()
+
+    assert uncovered(kept["spread"]) < uncovered(kept["easiest"])
+    with pytest.raises(UsageError, match="^part"):
+        SpreadEasy(part=0.2)(table, 60, 0)
 
 
 def test_draws_fall_with_hardness_and_lose_nobody(published):
