@@ -78,6 +78,14 @@ def test_heads_share_a_folder_and_a_grid_is_extended(cluster, tmp_path):
     assert done(place, "score") == done(place, "measure") == 1 and done(place) == 5
     assert {cell["data"] for cell in record(place)["cells"]} == {"digits"}
 
+    finish(start(place, grid("easiest-now,infobatch"), *ray_on))  # which choose while they train
+    finish(start(tmp_path / "here", [*grid("easiest-now,infobatch"), "--workers", "1"]))
+    here, there = (results(folder).to_pylist() for folder in (tmp_path / "here", place))
+    chosen = [row for row in there if row["method"].startswith(("easiest-now", "infobatch"))]
+    assert len(chosen) == 2
+    local = {row["cell"]: row for row in here}  # with fewer columns: its cells differ in fewer options
+    assert [{name: row[name] for name in local[row["cell"]]} for row in chosen] == [local[row["cell"]] for row in chosen]
+
 
 @pytest.mark.slow
 def test_a_machine_is_lost_midway(cluster, tmp_path):
