@@ -120,5 +120,5 @@ def _limits(card: ModelCard | None, summary: Json) -> list[str]:
         limits.append("The model was not trained adversarially at a known eps.")
     return [
         *limits,
-        "The intervals cover the random choice of test images, not the randomness of training: this is one run.",
+        "The intervals cover the random choice of images, not the randomness of training: this is one run.",
     ]

@@ -95,7 +95,7 @@ def _setting(results: pa.Table, cells: Sequence[dict[str, Any]]) -> Section:
     image_counts = {(row["eps"], row["samples"]) for row in rows if not row["strong"]}
     if len({count for _, count in image_counts}) > 1:
         counts = ", ".join(f"{count} at eps {format_eps(eps)}" for eps, count in sorted(image_counts))
-        bullets.append(f"The accuracies are of different numbers of test images: {counts}.")
+        bullets.append(f"The accuracies are of different numbers of images: {counts}.")
     return Section("Setting", bullets=bullets)
 
 

@@ -179,5 +179,5 @@ def _caveats(contrast: Contrast) -> str:
     if len(contrast.gains) < ENOUGH_SEEDS:
         caveats.append(f"Fewer than {ENOUGH_SEEDS} seeds: a first look.")
     if contrast.estimate is not None and contrast.estimate.images < ENOUGH_IMAGES:
-        caveats.append(f"Only {contrast.estimate.images} test images: too few for an interval that can be trusted.")
+        caveats.append(f"Only {contrast.estimate.images} images: too few for an interval that can be trusted.")
     return "".join(f" {text}" for text in caveats)
