@@ -11,6 +11,10 @@ MAX_MESSAGE = 80  # characters of a value that a message quotes
 class UsageError(ValueError):
     """Wrong use, detected before the work starts; the command line exits with 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """The lines that IPython and notebooks show instead of a traceback; `%debug` still leads to the call."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class OtherRunError(UsageError):
     """A folder holds a run that was made with other options, or by a version with other options."""

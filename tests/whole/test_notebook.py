@@ -80,3 +80,12 @@ def test_a_notebook_and_files_give_the_same_numbers(tmp_path, monkeypatch):
     attacked = numbers.pop("attacked")
     assert numbers == json.loads(done.stdout.splitlines()[-1])
     assert attacked == pytest.approx(numbers["worst"][1])
+
+
+def test_wrong_use_is_one_line_in_a_notebook():
+    code = "import easycoreset as ec; ec.score(data='digits', epochs=0, out='x')"
+    ran = subprocess.run(
+        [sys.executable, "-m", "IPython", "--colors=nocolor", "-c", code], capture_output=True, text=True
+    )
+    lines = [line for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("UsageError: epochs"), lines

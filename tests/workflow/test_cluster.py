@@ -84,7 +84,9 @@ def test_heads_share_a_folder_and_a_grid_is_extended(cluster, tmp_path):
     chosen = [row for row in there if row["method"].startswith(("easiest-now", "infobatch"))]
     assert len(chosen) == 2
     local = {row["cell"]: row for row in here}  # with fewer columns: its cells differ in fewer options
-    assert [{name: row[name] for name in local[row["cell"]]} for row in chosen] == [local[row["cell"]] for row in chosen]
+    assert [{name: row[name] for name in local[row["cell"]]} for row in chosen] == [
+        local[row["cell"]] for row in chosen
+    ]
 
 
 @pytest.mark.slow
