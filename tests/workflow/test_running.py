@@ -18,7 +18,7 @@ from easycoreset.evaluation.outcomes import Outcome
 from easycoreset.options import PipelineOptions
 from easycoreset.training.budget import choose_batch, choose_side
 from easycoreset.workflow.defaults import choose_defaults
-from easycoreset.workflow.run_summary import compare_with_earlier
+from easycoreset.workflow.run_summary import compare_with_earlier, recommend
 from support.decisions import decide
 from support.messages import named
 
@@ -40,6 +40,23 @@ def photos(tmp_path_factory, digits):
     return folder, flipped
 
 
+def test_of_models_that_are_equal_without_an_attack_the_more_robust_one_is_recommended():
+    index = np.arange(100)
+
+    def evaluation(clean, *robust):
+        def outcome(share, eps):
+            return Outcome("pgd" if eps else "clean", "linf", eps, index, index * 0, index >= 100 * share)
+
+        worst = [outcome(share, 0.01 * n) for n, share in enumerate(robust, 1)]
+        return Evaluation(clean=outcome(clean, 0.0), attacked=[], worst=worst, checks=[])
+
+    found = recommend({"random": evaluation(0.8, 0.5, 0.3), "all": evaluation(0.8, 0.6, 0.2)})
+    assert found["clean"] == found["robust"] == "all" and found["eps"] == 0.01
+    found = recommend({"random": evaluation(0.81, 0.5, 0.3), "all": evaluation(0.8, 0.6, 0.2)})
+    assert (found["clean"], found["robust"]) == ("random", "all")
+    assert found["gains"][1]["difference"] == pytest.approx(0.1)
+
+
 OPTIONS = {"epochs": 2, "limit": 40, "attack": "fgsm", "eps": [2 / 255, 8 / 255]}
 
 
@@ -56,6 +73,7 @@ def test_from_a_folder_to_a_report(photos, tmp_path, cli):
         ("step: evaluating", "all samples"),
     ):
         assert named(ran.err, *said)
+    assert ran.err.count("is held out") == 1  # each step reads the data, and notes are logged once
     found = json.loads((tmp_path / "run" / "comparison.json").read_text())
     assert [row["trained_on"] for row in found["rows"]] == ["coreset", "random", "all"]
     kept = {name: Coreset.read(tmp_path / "run" / f"{name}.parquet") for name in ("coreset", "random")}

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 from easycoreset.data.source import Source
 
 _cache: dict[Hashable, Source] | None = None  # None: off
-_reported: set[int] = set()  # ids of the cached sources whose notes were logged
+_reported: set[tuple[str, str]] = set()  # data sets and their notes that this job has logged
 
 
 def enable_cache() -> None:
@@ -25,7 +25,8 @@ def cached_sources() -> Iterator[None]:
         yield
     finally:
         _cache = before
-        _reported.clear()
+        if before is None:  # not within another job
+            _reported.clear()
 
 
 def get_cached(key: Hashable) -> Source | None:
@@ -40,10 +41,8 @@ def add_to_cache(key: Hashable, source: Source) -> Source:
     return source
 
 
-def is_first_use(source: Source) -> bool:
-    """Whether this is the first call for a cached data set; always true for others."""
-    if _cache is None or not any(source is cached for cached in _cache.values()):
-        return True
-    reported = id(source) in _reported
-    _reported.add(id(source))
-    return not reported
+def new_notes(source: Source) -> list[str]:
+    """The notes of a data set that the job has not logged yet, in whatever size its images are; all without a cache."""
+    notes = [note for note in source.notes if _cache is None or (source.name, note) not in _reported]
+    _reported.update((source.name, note) for note in notes if _cache is not None)
+    return notes

@@ -21,7 +21,7 @@ from easycoreset.data import (
     needs_image_size,
     open_source,
 )
-from easycoreset.data.cache import is_first_use
+from easycoreset.data.cache import new_notes
 from easycoreset.data.content_hashes import training_data_record
 from easycoreset.data.keyed_random import derive_seed
 from easycoreset.devices import with_index
@@ -165,7 +165,7 @@ def open_for_device(data: str, device: torch.device, reading: dict[str, Any], **
     if reading["image_size"] is None and has_image_files(data):
         reading = reading | {"image_size": 64 if device.type == "cpu" else 224}
     source = open_source(data, **reading, **opening)
-    for note in source.notes if is_first_use(source) else ():
+    for note in new_notes(source):
         if is_object_spec(data):  # whose owner did not choose what is said of files
             warnings.warn(f"data {name_briefly(source.name)}: {note}", EasycoresetWarning, stacklevel=2)
         else:

@@ -110,10 +110,10 @@ def _compare_rows(now: npt.NDArray[np.bool_], before: npt.NDArray[np.bool_]) -> 
 def recommend(results: Mapping[str, Evaluation]) -> dict[str, Any]:
     """The model for ordinary images, the one for images under attack, and what the second gains over the first.
 
-    For images under attack, the accuracy at the middle radius decides.
+    For images under attack, the accuracy at the middle radius decides, and among models that are equal without one.
     """
-    clean = max(results, key=lambda name: results[name].clean.accuracy)
-    middle = (len(results[clean].worst) - 1) // 2
+    middle = (len(next(iter(results.values())).worst) - 1) // 2
+    clean = max(results, key=lambda name: (results[name].clean.accuracy, results[name].worst[middle].accuracy))
     robust = max(results, key=lambda name: (results[name].worst[middle].accuracy, name == clean))
     eps = results[clean].worst[middle].eps
     return {"clean": clean, "robust": robust, "eps": eps, "gains": compare_outcomes(results[robust], results[clean])}
