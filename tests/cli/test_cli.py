@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -376,6 +377,14 @@ def test_a_disk_that_fills_up_during_the_work_is_one_line(tmp_path):
         ran.returncode == 1 and str(tmp_path / "run") in ran.stderr.splitlines()[-1] and "Traceback" not in ran.stderr
     )
     assert "a bug" not in ran.stderr
+
+
+def test_report_takes_the_folder_as_its_first_word(cli, scored, tmp_path):
+    shutil.copytree(scored, tmp_path / "run")
+    ran = cli("report", tmp_path / "run")
+    assert ran.code == 0 and (tmp_path / "run" / "report.html").exists(), ran.err
+    assert "report FOLDER" in cli("report", "--help").out
+    assert cli("report", "--format", "html").code == 2
 
 
 def test_version(cli):

@@ -26,7 +26,7 @@ from easycoreset.cli.launcher import (
 )
 from easycoreset.cli.listing import list_members, print_recipe
 from easycoreset.cli.output import Output
-from easycoreset.cli.places import add_place, insert_data_flag
+from easycoreset.cli.places import add_place, insert_flag_of_first_word
 from easycoreset.cli.unknown_arguments import describe_unknown, refuse_empty
 from easycoreset.console import escape_control
 from easycoreset.devices import describe_gpu_error
@@ -88,7 +88,7 @@ def launch(
     Output.as_json = json or "--json" in arguments
     arguments = expand_grid_flags([token for token in arguments if token not in ("--json", "--quiet", "--debug")])
     refuse_empty(arguments)
-    arguments = add_place(insert_data_flag(arguments))
+    arguments = add_place(insert_flag_of_first_word(arguments))
     for flag, value in DEFAULT_VALUES.items():
         arguments = insert_default_values(arguments, flag, value)
     app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from easycoreset.cli.flags import convert_flag, show_default
 from easycoreset.cli.help import HelpFormatter
 from easycoreset.cli.output import Output, show
-from easycoreset.cli.places import data_first_usage
+from easycoreset.cli.places import usage_with_first_word
 from easycoreset.cli.plans import NEXT, run_grid, show_declared, show_dry_run
 from easycoreset.documents import DataTable, Section
 from easycoreset.errors import RunError
@@ -63,7 +63,7 @@ def demo(
     run_grid(options, *NEXT)
 
 
-@app.command(usage=data_first_usage("run"))
+@app.command(usage=usage_with_first_word("run"))
 def run(options: Annotated[PipelineOptions, Flat]) -> None:
     """Make a report from a folder of labelled images: score, audit, select, train, evaluate."""
     from easycoreset.reporting import check_page_writable, write_report
@@ -167,7 +167,7 @@ def analyze(options: Annotated[AnalyzeOptions, Flat]) -> None:
         show({**analysis, "folder": str(options.out)}, write_report(options.out), options.out / "report.html")
 
 
-@app.command(usage=data_first_usage("audit"))
+@app.command(usage=usage_with_first_word("audit"))
 def audit(options: Annotated[AuditOptions, Flat]) -> None:
     """Find hard, likely mislabelled, duplicate and unreadable samples; nothing is deleted."""
     from easycoreset.auditing import audit as run_audit
@@ -179,7 +179,7 @@ def audit(options: Annotated[AuditOptions, Flat]) -> None:
     show(value, write_report(options.out), options.out / "report.html")
 
 
-@app.command(usage=data_first_usage("clean"))
+@app.command(usage=usage_with_first_word("clean"))
 def clean(options: Annotated[CleanOptions, Flat]) -> None:
     """Write a new data set by the decisions made on an audit's page; the old data set is not changed."""
     from easycoreset.exporting.cleaning import RECORD_NAME, clean_summary
@@ -191,7 +191,7 @@ def clean(options: Annotated[CleanOptions, Flat]) -> None:
     show({**record, "out": str(out)}, clean_summary(record), out)
 
 
-@app.command(usage=data_first_usage("predict"))
+@app.command(usage=usage_with_first_word("predict"))
 def predict(options: Annotated[PredictOptions, Flat]) -> None:
     """Predict labels of unlabelled images."""
     from easycoreset.predicting import predict as run_prediction
@@ -205,7 +205,7 @@ def predict(options: Annotated[PredictOptions, Flat]) -> None:
     show({**record, "file": str(file)}, [Section("Predictions", [text], tables=[table], brief=True)], file)
 
 
-@app.command
+@app.command(usage=usage_with_first_word("report"))
 def report(options: Annotated[ReportOptions, Flat]) -> None:
     """Write a report of the results in a folder: one offline HTML page, Markdown, or the tables as LaTeX."""
     from easycoreset.reporting import report as run_report

@@ -1,4 +1,4 @@
-"""What may be left out on the command line: `--data`, and `--out` of commands that name a folder themselves."""
+"""What may be left out on the command line: the flag of the first word, and `--out` where it has a default."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,34 +6,41 @@ from pathlib import Path
 from easycoreset.console import log
 from easycoreset.data_specs import MANIFESTS, data_name, split_data
 
-DATA_FIRST = ("run", "audit", "clean", "predict")  # commands whose first word may be the data set
+FIRST_WORDS = {  # command -> flag of which its first word may be the value
+    **dict.fromkeys(("run", "audit", "clean", "predict"), "--data"),
+    "report": "--out",
+}
 PLACES = {"run": "", "audit": "audit-", "predict": "predict-"}  # command -> beginning of the folder's name
 RUNS = Path("runs")
 
 
-def data_first_usage(command: str) -> str:
-    """How a command that takes the data set as its first word is called.
+def usage_with_first_word(command: str) -> str:
+    """How a command that takes the data set or the folder as its first word is called.
 
-    >>> data_first_usage("audit")
+    >>> usage_with_first_word("audit")
     'Usage: easycoreset audit DATA [OPTIONS]    (results go to runs/audit-DATA without --out)'
+    >>> usage_with_first_word("report")
+    'Usage: easycoreset report FOLDER [OPTIONS]'
     """
+    word = "DATA" if FIRST_WORDS[command] == "--data" else "FOLDER"
     others = {"clean": "--decisions FILE --out PLACE ", "predict": "--weights MODEL "}.get(command, "")
     place = f"    (results go to {RUNS / (PLACES[command] + 'DATA')} without --out)" if command in PLACES else ""
-    return f"Usage: easycoreset {command} DATA {others}[OPTIONS]{place}"
+    return f"Usage: easycoreset {command} {word} {others}[OPTIONS]{place}"
 
 
-def insert_data_flag(tokens: Sequence[str]) -> list[str]:
-    """Insert `--data` before the first word after a command.
+def insert_flag_of_first_word(tokens: Sequence[str]) -> list[str]:
+    """Insert the flag before the first word after a command.
 
-    >>> insert_data_flag(["audit", "photos", "--quiet"])
-    ['audit', '--data', 'photos', '--quiet']
+    >>> insert_flag_of_first_word(["audit", "photos", "--quiet"]), insert_flag_of_first_word(["report", "runs/grid"])
+    (['audit', '--data', 'photos', '--quiet'], ['report', '--out', 'runs/grid'])
     """
     command = next((token for token in tokens if not token.startswith("-")), "")
     place = list(tokens).index(command) + 1 if command else 0
     is_word = place < len(tokens) and not tokens[place].startswith("-")
-    if command not in DATA_FIRST or not is_word or _value(tokens, "--data") is not None:
+    flag = FIRST_WORDS.get(command)
+    if flag is None or not is_word or _value(tokens, flag) is not None:
         return list(tokens)
-    return [*tokens[:place], "--data", *tokens[place:]]
+    return [*tokens[:place], flag, *tokens[place:]]
 
 
 def add_place(tokens: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from easycoreset.cli.commands import app
-from easycoreset.cli.places import DATA_FIRST
+from easycoreset.cli.places import FIRST_WORDS
 from easycoreset.errors import UsageError
 
 
@@ -33,10 +33,11 @@ def describe_unknown(tokens: Sequence[str]) -> str:
     unknown = [token for token in given_flags if token not in (*flags, "--json", "--quiet", "--debug", "--config")]
     messages = [f"{token} is unknown{_nearest(token, list(flags))}" for token in unknown]
     position = list(tokens).index(command) + 1
-    takes_data_first = command in DATA_FIRST
-    if takes_data_first and position == len(tokens):
-        messages.append(f"give the data set first: easycoreset {command} photos")
-    if position < len(tokens) and not takes_data_first and not tokens[position].startswith("-") and "--data" in flags:
+    takes_a_word = command in FIRST_WORDS
+    if takes_a_word and position == len(tokens):
+        word, example = ("data set", "photos") if FIRST_WORDS[command] == "--data" else ("folder", "runs/grid")
+        messages.append(f"give the {word} first: easycoreset {command} {example}")
+    if position < len(tokens) and not takes_a_word and not tokens[position].startswith("-") and "--data" in flags:
         messages.append(f"did you mean --data {tokens[position]}?")
     return f"; {'; '.join(messages)}" if messages else ""
 
