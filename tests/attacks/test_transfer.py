@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from grids import SMALL, record
+from grids import SMALL, record, stamps
 
 from easycoreset import UsageError, evaluate, load_model, report, train
 from easycoreset import attack as ec_attack
@@ -83,7 +83,7 @@ def test_the_other_model_may_be_given_beside_the_attack(scored, other, tmp_path)
         ec_attack(load_model(scored), torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long), "transfer")
 
 
-def test_in_a_grid_the_random_model_of_the_next_seed_attacks(tmp_path, cli, inline):
+def test_in_a_grid_the_random_model_of_the_seed_before_attacks(tmp_path, cli, inline):
     line = [value if value != "random,easycore" else "random,middle:by=aign" for value in SMALL]
     ran = cli("compare", *line, "--strong", "transfer:steps=2@10", "--out", tmp_path / "grid")
     assert ran.code == 0, ran.err
@@ -98,9 +98,16 @@ def test_in_a_grid_the_random_model_of_the_next_seed_attacks(tmp_path, cli, inli
     rows = read_table(tmp_path / "grid" / "results.parquet", {}).to_pylist()
     assert sum(row["attack"] == "transfer:steps=2" and row["samples"] == 10 for row in rows) == 6
     assert "transfer" in report(out=tmp_path / "grid").path.read_text()
-    line[line.index("--seeds") + 1] = "1"
-    alone = cli("compare", *line, "--strong", "transfer", "--out", tmp_path / "alone")
-    assert alone.code == 2 and named(alone.err, "seeds", "two seeds", "transfer"), alone.err
+    before = stamps(tmp_path / "grid")
+    line[line.index("--seeds") + 1] = "3"
+    ran = cli("compare", *line, "--strong", "transfer:steps=2@10", "--out", tmp_path / "grid")
+    assert ran.code == 0, ran.err
+    after = stamps(tmp_path / "grid")
+    assert {name: after[name] for name in before} == before
+    counts = [
+        sum(e["attack"].startswith("transfer") for e in c["evaluations"]) for c in record(tmp_path / "grid")["cells"]
+    ]
+    assert counts == [1] * 9  # a further seed leaves those of the others as they are
     run = cli("run", "digits", "--attack", "transfer", "--out", tmp_path / "run")
     assert run.code == 2 and named(run.err, "attack", "from=DIR"), run.err
 

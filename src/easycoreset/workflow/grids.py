@@ -195,7 +195,7 @@ def _cells_of(product: CompareOptions, inputs: Inputs) -> dict[Combination, Cell
     axes = parse_axes(product)
     cells: dict[Combination, Cell] = {}
     for seed in product.list_seeds():
-        shared |= {"seed": seed, "first_seed": seed == product.list_seeds()[0], "next_seed": _next_seed(product, seed)}
+        shared |= {"seed": seed, "first_seed": seed == product.list_seeds()[0]}
         for values in _combinations(product, axes):
             cell = build_cell(shared | values, inputs)
             cells[seed, *values.items()] = cell
@@ -208,12 +208,6 @@ def _cells_of(product: CompareOptions, inputs: Inputs) -> dict[Combination, Cell
         read = any(option in cell.steps["select"].inputs for cell in cells.values() if "select" in cell.steps)
         require(given is None or read, option, "left out where no method reads them", str(given))
     return cells
-
-
-def _next_seed(product: CompareOptions, seed: int) -> int:
-    """The seed that follows, after the last the first: of the models that attack others."""
-    seeds = product.list_seeds()
-    return seeds[(seeds.index(seed) + 1) % len(seeds)]
 
 
 def _combinations(product: CompareOptions, axes: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
