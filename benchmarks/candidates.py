@@ -26,8 +26,8 @@ BINS = 50  # of equal count, within which samples have about the same loss
 
 
 def rank_shares(values: Floats) -> Floats:
-    """Ranks of values from 0, the easiest, to 1; ties share their mean."""
-    return (rankdata(values) - 1) / (len(values) - 1)
+    """Ranks of values from 0, the easiest, to 1; ties share their mean, and NaN is hardest."""
+    return (rankdata(np.nan_to_num(values, nan=np.inf)) - 1) / (len(values) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ TRAINED_ON = {"coreset": "the coreset", "random": "as many random samples", "all
 COMPARISON = "comparison.json"  # of `run`: the comparison of its models
 RESULTS = "results.parquet"
 CHECKPOINT = "evaluate.checkpoint"  # the option of a cell that says which epoch is evaluated
+SPLIT = "evaluate.split"  # and which images
+IMAGES_OF = {"train": "training images", "val": "held-out training images", "test": "test images"}
 
 
 def step_folder(out: Path, kind: str, key: str) -> Path:

@@ -114,7 +114,7 @@ PLAN_CELL = dict.fromkeys(("name", "data", "model", "method", "objective", "vari
     "superseded": bool,
     "scoring": Nullable(str),
     "steps": {str: str},
-    "evaluations": [{"key": str, "attack": str, "eps": float, "strong": bool}],
+    "evaluations": [{"key": str, "attack": str, "eps": float, "strong": bool, "surrogate?": str}],
     "beyond?": [{"key": str, "corruptions": [str], "certify": [str]}],
 }
 BINS = {"robust": float, "robust_interval": PAIR, "flip_rate": Nullable(float), "flip_interval": Nullable(PAIR)}

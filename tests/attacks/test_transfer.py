@@ -83,7 +83,7 @@ def test_the_other_model_may_be_given_beside_the_attack(scored, other, tmp_path)
         ec_attack(load_model(scored), torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long), "transfer")
 
 
-def test_in_a_grid_the_random_model_of_the_seed_before_attacks(tmp_path, cli, inline):
+def test_in_a_grid_the_model_of_all_data_of_the_seed_before_attacks(tmp_path, cli, inline):
     line = [value if value != "random,easycore" else "random,middle:by=aign" for value in SMALL]
     ran = cli("compare", *line, "--strong", "transfer:steps=2@10", "--out", tmp_path / "grid")
     assert ran.code == 0, ran.err
@@ -93,7 +93,7 @@ def test_in_a_grid_the_random_model_of_the_seed_before_attacks(tmp_path, cli, in
     for cell in plan["cells"]:
         key = next(entry["key"] for entry in cell["evaluations"] if entry["attack"] == "transfer:steps=2")
         step = json.loads((tmp_path / "grid" / "steps" / f"evaluate-{key}" / "step.json").read_text())
-        assert step["inputs"]["surrogate"] == models["random", 1 - cell["seed"]]
+        assert step["inputs"]["surrogate"] == models["full", 1 - cell["seed"]]
         assert step["inputs"]["weights"] == cell["steps"]["train"]
     rows = read_table(tmp_path / "grid" / "results.parquet", {}).to_pylist()
     assert sum(row["attack"] == "transfer:steps=2" and row["samples"] == 10 for row in rows) == 6
@@ -112,6 +112,29 @@ def test_in_a_grid_the_random_model_of_the_seed_before_attacks(tmp_path, cli, in
     assert run.code == 2 and named(run.err, "attack", "from=DIR"), run.err
 
 
+def test_a_users_model_attacks_and_is_not_pruned(tmp_path, cli, inline, monkeypatch):
+    number = abs(hash(str(tmp_path))) % 10**9
+    (tmp_path / f"nets{number}.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    line = [value if value != "random,easycore" else "random,middle:by=aign" for value in SMALL]
+    line = [f"nets{number}:make" if value == "digits-cnn" else value for value in line]
+    line[line.index("--fractions") + 1] = "0.2,0.4"
+    line[line.index("--controls") + 1] = "none"  # so that the other model is no cell
+    line[line.index("--seeds") + 1] = "1"
+    given = (*line, "--strong", "transfer:steps=2@10", "--out", tmp_path / "grid")
+    ran = cli("compare", *given)
+    assert ran.code == 0, ran.err
+    cells = record(tmp_path / "grid")["cells"]
+    others = {entry["surrogate"] for cell in cells for entry in cell["evaluations"] if "surrogate" in entry}
+    assert len(cells) == 4 and len(others) == 1  # of every method and fraction
+    before = stamps(tmp_path / "grid")
+    assert cli("compare", *given, "--prune").code == 0 and stamps(tmp_path / "grid") == before
+    assert f"train-{others.pop()}" in before
+
+
 def test_wrong_use(scored, tmp_path):
     given = {"data": "digits", "weights": scored, "eps": [0.1], "out": tmp_path / "e"}
     for attack, words in (
@@ -122,6 +145,8 @@ def test_wrong_use(scored, tmp_path):
         with pytest.raises(UsageError) as raised:
             evaluate(**given, attack=attack)
         assert named(str(raised.value), *words), raised.value
+    with pytest.raises(UsageError, match="^surrogate.*transfer"):
+        evaluate(**given, attack="fgsm", surrogate=scored)
     rng = np.random.default_rng(0)
     large = (rng.integers(0, 255, (60, 12, 12, 3), np.uint8), np.arange(60) % 3)
     train(data=(large, large), model="thin-resnet", updates=1, out=tmp_path / "large")

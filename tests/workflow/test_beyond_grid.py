@@ -45,9 +45,18 @@ def test_a_grid_can_be_judged_on_held_out_samples_alone(tmp_path, cli, inline, d
     assert ran.code == 0, ran.err
     held_out = set(hold_out(digits.splits["train"].labels, 0.2)[1].tolist())
     tables = list((tmp_path / "grid" / "steps").glob("evaluate-*/predictions.parquet"))
-    assert len(tables) > 6 and all(set(pq.read_table(file)["index"].to_pylist()) <= held_out for file in tables)
+    assert len(tables) == 2 * 6 and all(set(pq.read_table(file)["index"].to_pylist()) <= held_out for file in tables)
+    page = report(out=tmp_path / "grid").path.read_text()
+    assert "Not on test images" in page and "best epoch" not in page
     ran = cli("compare", *LINE, "--vary", "evaluate.split=val", "--out", tmp_path / "other")
     assert ran.code == 2 and "evaluate.split" in ran.err and "val_fraction" in ran.err
+
+
+def test_corruptions_are_of_the_epoch_that_is_evaluated(tmp_path, cli, inline):
+    line = [*LINE, "--val-fraction", 0.2, "--vary", "evaluate.checkpoint=best", "--corruptions", "contrast@30"]
+    assert cli("compare", *line, "--out", tmp_path / "grid").code == 0
+    files = list((tmp_path / "grid" / "steps").glob("evaluate-*/evaluation.json"))
+    assert len(files) == 12 and {json.loads(f.read_text())["options"]["checkpoint"] for f in files} == {"best"}
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,7 @@ def test_the_page_tells_compute_classes_controls_and_strong_attacks(tmp_path, cl
         "Worst class",
         "Every class",
         "How this was run",
-        "Strong attacks: apgd:iterations=3",
+        "Further attacks: apgd:iterations=3",
         "Sensitivity of the declared contrasts",
         "sign-flip p",
     ):

@@ -108,7 +108,7 @@ def test_the_papers_recipe_on_a_small_cifar(tmp_path, inline, cifar):
     assert {(row["seed"], row["samples"]) for row in strong} == {(0, 6)} and len(strong) == 8 + 4
     assert all(row["eps"] == row["main"] for row in strong)
     page = report(out=tmp_path / "grid").path.read_text()
-    assert "Strong attacks: autoattack:iterations=2:queries=5" in page
+    assert "Further attacks: autoattack:iterations=2:queries=5" in page
 
 
 @pytest.mark.slow

@@ -51,12 +51,15 @@ class Attack(Protocol):
         ...
 
 
-def load_attack(spec: str, *, surrogate: Path | None = None, **options: Any) -> tuple[str, Attack]:
+def load_attack(
+    spec: str, *, surrogate: Path | None = None, factory: str | None = None, **options: Any
+) -> tuple[str, Attack]:
     """Load the attack that `spec` names, with eps, norm and seed from `options`; `file:PATH` loads saved images.
 
     Args:
         spec: `NAME[:key=value]...` of `ATTACKS`, or `package.module:name`.
-        surrogate: the model of an attack by another model (`needs_surrogate`), which does not enter its spelling.
+        surrogate: the other model of an attack that makes its images on one, if the spelling names none.
+        factory: the user's `package.module:factory` of that model.
         options: eps, norm and seed.
 
     Returns:
@@ -68,8 +71,9 @@ def load_attack(spec: str, *, surrogate: Path | None = None, **options: Any) -> 
         path = Path(spec[5:])
         return f"file:{path.name}", SavedImages(path, **options)
     base = load_member("attack", spec, ATTACKS)
-    if surrogate is not None and needs_surrogate(base):
-        options["from_"] = surrogate
+    if hasattr(base, "from_"):
+        options |= {"from_": surrogate} if base.from_ is None else {}
+        options["factory"] = factory
     if is_user_spec(spec):
         is_options = dataclasses.is_dataclass(base)
         known = [item.name for item in dataclasses.fields(base)] if is_options else accepted_keywords(base)

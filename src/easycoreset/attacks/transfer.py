@@ -1,6 +1,6 @@
 """Images made on another model: a black-box attack."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from easycoreset.attacks.ball import Norm, attack_loss, check_ball, gradient_of, project, random_point, steepest_step
 from easycoreset.errors import UsageError, require
+from easycoreset.models import user_factory
 from easycoreset.models.card import read_card
 from easycoreset.models.modes import frozen
 from easycoreset.models.saved import load_model
@@ -31,6 +32,7 @@ class Transfer:
     norm: Norm = "linf"
     steps: int = 20
     seed: int = 0
+    factory: str | None = field(default=None, repr=False)  # of a user's model, as `load_model` takes it
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm, self.seed)
@@ -52,7 +54,8 @@ class Transfer:
     @cached_property
     def surrogate(self) -> nn.Module:
         """The model on which the images are made."""
-        return load_model(self.folder)
+        is_users = user_factory(read_card(self.folder).model) is not None
+        return load_model(self.folder, self.factory if is_users else None)
 
     @property
     def digest(self) -> str:

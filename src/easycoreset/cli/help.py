@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from attrs import evolve
 from cyclopts.help import DefaultFormatter, InlineText
 from rich.text import Text
 
@@ -45,11 +44,12 @@ PANELS: dict[str, Sequence[type[Any]]] = {
     ),
 }
 TITLES = {item.name: title for title, groups in reversed(PANELS.items()) for kind in groups for item in fields(kind)}
+TITLES["data"] = OTHERS
 TITLES |= dict.fromkeys(("config", "json", "quiet", "debug", "list", "show_recipe", "help", "version"), EVERYWHERE)
 
 
 class HelpFormatter(DefaultFormatter):
-    """Renders a command's options in several panels, each description in one paragraph."""
+    """Renders a command's options in several panels, without the line breaks of their docstrings."""
 
     def __call__(self, console: Any, options: Any, panel: Any) -> None:
         """Render a panel of commands as it is, and one of options in several."""
@@ -60,15 +60,15 @@ class HelpFormatter(DefaultFormatter):
         for entry in panel.entries:
             name = next(iter(entry.positive_names), "").removeprefix("--").replace("-", "_")
             title = OTHERS if entry.required else TITLES.get(name, OTHERS)
-            parts[title].append(evolve(entry, description=in_one_paragraph(entry.description)))
+            join_lines(entry.description)
+            parts[title].append(entry)
         parts[OTHERS].sort(key=lambda entry: not entry.required)
         for title, entries in parts.items():
             if entries:
-                super().__call__(console, options, evolve(panel, title=title, entries=entries))
+                super().__call__(console, options, type(panel)(title=title, entries=entries, format=panel.format))
 
 
-def in_one_paragraph(description: Any) -> Any:
-    """A description without the line breaks of its source."""
+def join_lines(description: Any) -> None:
+    """Remove the line breaks of its source from a description."""
     if isinstance(description, InlineText) and isinstance(description.primary_renderable, Text):
         description.primary_renderable = Text(" ".join(description.primary_renderable.plain.split()))
-    return description

@@ -116,6 +116,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         plan_corruptions(options.corruptions, split, source.shape, options.seed),
         plan_certificates(options.certify, options.seed),
     ]
+    uses_other = any(hasattr(attack, "from_") for attack in loaded)
+    require(options.surrogate is None or uses_other, "surrogate", "left out without transfer", str(options.surrogate))
     if options.margins or any(getattr(attack, "needs_gradient", False) for attack in loaded):
         require_gradient(model, source, device, card.model)
     run_folder = open_run_folder(
@@ -265,7 +267,8 @@ def describe_attacks(options: EvaluateOptions, specs: Sequence[str]) -> dict[str
     described: dict[str, Any] = {}
     for spec in specs:
         name, attack = load_for(options, spec, (options.eps or (0.0,))[0])
-        fields = dataclasses.asdict(attack) if dataclasses.is_dataclass(attack) else {}
+        items = dataclasses.fields(attack) if dataclasses.is_dataclass(attack) else ()
+        fields = {item.name: getattr(attack, item.name) for item in items if item.repr}
         described[name] = {key: value for key, value in fields.items() if isinstance(value, str | int | float | None)}
         described[name]["strength"] = list(getattr(attack, "strength", ()))
         if "step_size" in fields and fields["step_size"] is None:

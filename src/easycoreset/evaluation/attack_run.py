@@ -183,7 +183,8 @@ def _run_stage(
 
 def load_for(options: EvaluateOptions, spec: str, eps: float) -> tuple[str, Attack]:
     """The spelling of an attack of an evaluation, and the attack at one eps."""
-    return load_attack(spec, norm=options.norm, seed=options.seed, eps=eps, surrogate=options.surrogate)
+    other = {"surrogate": options.surrogate, "factory": options.model}
+    return load_attack(spec, norm=options.norm, seed=options.seed, eps=eps, **other)
 
 
 def check_saved_images(spec: str, split: Split, rows: np.ndarray, options: EvaluateOptions) -> None:

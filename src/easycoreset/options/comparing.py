@@ -67,13 +67,13 @@ class CompareOptions(
     eps: Several[float] = with_default(AttackOptions, "eps", (8 / 255,))
     """Radii of the evaluation, comma-separated; the first is the main one unless main_eps names another."""
     main_eps: float | None = None
-    """The radius at which contrasts are tested, on all test images; default: the first of eps, on limit images."""
+    """The radius at which contrasts are tested, on all images; default: the first of eps, on limit images."""
     limit: int | None = with_default(AttackOptions, "limit", None)
-    """Number of test images, of all radii but main_eps; default: all."""
+    """Number of images, of all radii but main_eps; default: all."""
     strong: Several[str] = field(default=(), metadata=UNIQUE)
     """Attacks at the main radius only, comma-separated, as ATTACK or ATTACK@IMAGES (`apgd@500`, at most limit)."""
     corruptions: Several[Named] = field(default=(), metadata=UNIQUE)
-    """Also measure accuracy on corrupted test images, comma-separated, as `evaluate` takes them, or NAME@IMAGES."""
+    """Also measure accuracy on corrupted images, comma-separated, as `evaluate` takes them, or NAME@IMAGES."""
     certify: Several[str] = field(default=(), metadata=UNIQUE)
     """Also certify l2 radii by randomized smoothing, as `evaluate` does, on IMAGES: sigma=0.25@500."""
     contrast: Literal["auto", "matched clean", "equal updates", "none"] = "auto"

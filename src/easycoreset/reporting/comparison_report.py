@@ -14,7 +14,7 @@ from easycoreset.documents import DataTable, Figure, MeanStd, Section, without_b
 from easycoreset.documents.plots import COLOURS, axes_layout
 from easycoreset.options import ScoringOptions, TrainingOptions, ValidationOptions
 from easycoreset.options.comparing import FULL
-from easycoreset.plan_folders import CHECKPOINT, read_cell, step_folder
+from easycoreset.plan_folders import CHECKPOINT, IMAGES_OF, read_cell, step_folder
 from easycoreset.reporting.advice import advise
 from easycoreset.reporting.best_epochs import describe_best_epochs, without_best_epochs
 from easycoreset.reporting.beyond_grid import describe_beyond
@@ -92,6 +92,9 @@ def _setting(results: pa.Table, cells: Sequence[dict[str, Any]]) -> Section:
     for name, fields in attacks.items():
         shown = [f"{key} {_format_value(value)}" for key, value in fields.items() if key != "strength"]
         bullets.append(f"Attack {name}: {', '.join(shown)}.")
+    splits = sorted({entry["split"] for cell in cells for entry in cell["evaluated"]} - {"test"})
+    if splits:
+        bullets.append(f"Not on test images: evaluated on {' and '.join(IMAGES_OF[split] for split in splits)}.")
     image_counts = {(row["eps"], row["samples"]) for row in rows if not row["strong"]}
     if len({count for _, count in image_counts}) > 1:
         counts = ", ".join(f"{count} at eps {format_eps(eps)}" for eps, count in sorted(image_counts))

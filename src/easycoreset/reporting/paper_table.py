@@ -135,7 +135,7 @@ def _caption(found: ComparisonResults, spread: str) -> str:
     what = ", ".join(dict.fromkeys(f"{row['data']}, {row['model']}" for row in rows))
     return (
         f"Accuracy in %, {SPREADS[spread]}, on {what}; attacks: {' and '.join(described)}, an image counts if it "
-        f"withstands all; test images: {images}. {BOLD}"
+        f"withstands all; images: {images}. {BOLD}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Results of a comparison's strong attacks, in a table of their own because they attacked fewer images."""
+"""Results of the attacks of `--strong`, in a table of their own because they attacked fewer images."""
 
 import itertools
 from typing import Any
@@ -10,10 +10,14 @@ from easycoreset.documents import DataTable, Section
 from easycoreset.reporting.setting_cells import SettingCells
 from easycoreset.statistics import Outcomes, mean_std
 
+TRANSFERRED = (
+    "The images of transfer are made on a model of all data with another seed: the attacked model is not asked. Where "
+    "they break more than the table's attacks (a positive last column), gradients are probably masked."
+)
 FEWER = (
     "These attacks ran on fewer images (and perhaps seeds) than the results above and are no part of the worst case "
-    "there. Each row also gives the accuracy under the table's attacks on the same images; the difference is how much "
-    "those attacks overestimate robustness."
+    "there. Each row also gives the accuracy under the table's attacks on the same images. Under a stronger attack the "
+    "difference is how much the table overestimates robustness."
 )
 
 
@@ -44,6 +48,7 @@ def describe_strong_attacks(outcomes: Outcomes) -> list[Section]:
     columns = [*settings.columns, "method", "budget", "attack", "eps", "images", "seeds"]
     columns += ["accuracy", "±", "table's attacks", "too high by"]
     grid = DataTable(
-        "accuracy in % under strong attacks, mean and standard deviation over seeds", columns, list(rows.values())
+        "accuracy in % under further attacks, mean and standard deviation over seeds", columns, list(rows.values())
     )
-    return [Section(f"Strong attacks: {', '.join(names)}", [FEWER], tables=[grid])]
+    notes = [FEWER, TRANSFERRED] if any(name.startswith("transfer") for name in names) else [FEWER]
+    return [Section(f"Further attacks: {', '.join(names)}", notes, tables=[grid])]

@@ -58,7 +58,7 @@ def _evaluation(
             **cheap,
             "model": user_factory(model),
             "limit": images,
-            "split": values.get("evaluate.split", "test"),
+            **{name: values[f"evaluate.{name}"] for name in ("split", "checkpoint") if f"evaluate.{name}" in values},
             "checks": "quick",
             option: specs,
         },

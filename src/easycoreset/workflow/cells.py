@@ -20,7 +20,7 @@ from easycoreset.options import (
 )
 from easycoreset.options.comparing import FULL
 from easycoreset.options.groups import OPTIMIZER_DEFAULTS
-from easycoreset.plan_folders import CHECKPOINT
+from easycoreset.plan_folders import CHECKPOINT, IMAGES_OF, SPLIT
 from easycoreset.selection import load_selector, required_inputs
 from easycoreset.statistics.settings import OWN_SHARE, STEP_PREFIXES, Setting
 from easycoreset.workflow.beyond import plan_beyond, split_images
@@ -30,8 +30,6 @@ from easycoreset.workflow.steps import KINDS, External, Step, check_options, has
 SCORING_EPOCHS = 15
 TRAINING_ONLY = ("schedule", "ema")  # training options for which a scoring run uses its defaults
 SCORING_SEED = 1000  # added to the seed: the model that scores is another one than the model that is attacked
-SPLIT = "evaluate.split"
-IMAGES_OF = {"train": "training images", "val": "held-out images", "test": "test images"}
 EVALUATION_PREFIX = "evaluate."  # prefix of the options of evaluation
 CHECKPOINTS = {"checkpoint_minutes": 1.0}
 
@@ -126,6 +124,7 @@ class Cell:
             "steps": {kind: step.key for kind, step in self.steps.items()},
             "evaluations": [
                 {"key": step.key, "attack": step.options["attack"][0], "eps": step.options["eps"][0], "strong": strong}
+                | ({"surrogate": step.steps["surrogate"].key} if "surrogate" in step.steps else {})
                 for step, strong in self.evaluations
             ],
             "beyond": [
@@ -346,13 +345,13 @@ def _needs_surrogate(values: Mapping[str, Any]) -> bool:
 
 
 def _surrogate(values: Mapping[str, Any], inputs: Inputs) -> Step:
-    """The training on random samples with the seed before (of 0 it is 1), all else equal, for all methods of a seed.
+    """The training on all data with the seed before (of 0 it is 1), all else equal.
 
-    It does not depend on which other seeds a plan has, so seeds that are added change no finished evaluation.
+    It is the same for all methods and fractions, and does not depend on which other seeds a plan has.
     """
     seed = values["seed"] - 1 if values["seed"] else 1
     unattacked = {"attack": (), "strong": (), "corruptions": (), "certify": ()}
-    return build_cell({**values, **unattacked, "method": "random", "seed": seed}, inputs).steps["train"]
+    return build_cell({**values, **unattacked, "method": FULL, "seed": seed}, inputs).steps["train"]
 
 
 def at_best_epoch(cell: Cell) -> Cell:

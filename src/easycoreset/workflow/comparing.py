@@ -287,6 +287,7 @@ def prune_steps(out: Path, record: dict[str, Any]) -> None:
     for cell in (c for c in record["cells"] if not c["superseded"] or c["name"] in declared):
         needed |= {f"{kind}-{key}" for kind, key in cell["steps"].items()}
         needed |= {f"evaluate-{entry['key']}" for entry in (*cell["evaluations"], *cell.get("beyond", ()))}
+        needed |= {f"train-{entry['surrogate']}" for entry in cell["evaluations"] if "surrogate" in entry}
     for folder in sorted((out / STEPS_FOLDER).iterdir()):
         kind = folder.name.partition("-")[0]
         if folder.name not in needed and kind in KINDS:

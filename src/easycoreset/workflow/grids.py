@@ -13,7 +13,7 @@ from easycoreset.errors import UsageError, quote, require, suggest_name
 from easycoreset.options import READING_FIELDS, CompareOptions, TrainingOptions, ValidationOptions, field_names
 from easycoreset.options.comparing import FULL
 from easycoreset.options.fields import check_rule
-from easycoreset.plan_folders import CHECKPOINT
+from easycoreset.plan_folders import CHECKPOINT, SPLIT
 from easycoreset.workflow.cells import Cell, at_best_epoch, build_cell
 from easycoreset.workflow.inputs import Inputs
 from easycoreset.workflow.steps import KINDS
@@ -92,9 +92,12 @@ class Grid:
         return [list(cells.values()) for cells in built]
 
     def at_best_epochs(self, by_product: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
-        """Cells with held-out rows, evaluated at their best epoch, for products that do not vary the checkpoint."""
+        """Cells with held-out rows, evaluated at their best epoch, for products that do not vary the checkpoint.
+
+        Held-out rows that chose the epoch cannot judge it: not with `evaluate.split`.
+        """
         return [
-            [at_best_epoch(cell) for cell in cells if "val_fraction" in cell.options]
+            [at_best_epoch(cell) for cell in cells if "val_fraction" in cell.options and SPLIT not in cell.options]
             for product, cells in zip(self.products, by_product, strict=True)
             if CHECKPOINT not in product.vary
         ]

@@ -114,7 +114,7 @@ def recommend(results: Mapping[str, Evaluation]) -> dict[str, Any]:
     """
     middle = (len(next(iter(results.values())).worst) - 1) // 2
     clean = max(results, key=lambda name: (results[name].clean.accuracy, results[name].worst[middle].accuracy))
-    robust = max(results, key=lambda name: (results[name].worst[middle].accuracy, name == clean))
+    robust = max(results, key=lambda name: (results[name].worst[middle].accuracy, results[name].clean.accuracy))
     eps = results[clean].worst[middle].eps
     return {"clean": clean, "robust": robust, "eps": eps, "gains": compare_outcomes(results[robust], results[clean])}
 
