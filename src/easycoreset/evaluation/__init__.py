@@ -116,8 +116,6 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         plan_corruptions(options.corruptions, split, source.shape, options.seed),
         plan_certificates(options.certify, options.seed),
     ]
-    uses_other = any(hasattr(attack, "from_") for attack in loaded)
-    require(options.surrogate is None or uses_other, "surrogate", "left out without transfer", str(options.surrogate))
     if options.margins or any(getattr(attack, "needs_gradient", False) for attack in loaded):
         require_gradient(model, source, device, card.model)
     run_folder = open_run_folder(
@@ -154,7 +152,10 @@ def _load_attacks(options: EvaluateOptions) -> tuple[list[str], list[Attack]]:
     radii = tuple(options.eps or ())
     names = [load_for(options, spec, radii[0])[0] for spec in options.attack]
     require(len(set(names)) == len(names) > 0, "attack", "named once each", names)
-    return names, [load_for(options, spec, eps)[1] for spec in options.attack for eps in radii]
+    loaded = [load_for(options, spec, eps)[1] for spec in options.attack for eps in radii]
+    uses_other = any(hasattr(attack, "from_") for attack in loaded)
+    require(options.surrogate is None or uses_other, "surrogate", "left out without transfer", str(options.surrogate))
+    return names, loaded
 
 
 def _check_data(options: EvaluateOptions, source: Source, card: ModelCard) -> None:
