@@ -124,6 +124,7 @@ CHECKS = {
     "budgets-cpu.json": check_budgets,
     "cifar10-dynamic": check_grid,
     "cifar10-main": check_grid,
+    "cifar10-corruptions": check_grid,
     "cifar10-smoothing": check_grid,
     "cifar100-main": check_grid,
     "coverage.json": check_coverage,
