@@ -13,7 +13,10 @@ from plotly.offline import get_plotlyjs
 from easycoreset.documents import Figure
 from easycoreset.documents.page import figure_json
 from easycoreset.parquet import read_table
+from easycoreset.plan_folders import read_cell
 from easycoreset.reporting.analysis import describe_analysis
+from easycoreset.reporting.beyond_grid import describe_beyond
+from easycoreset.reporting.contrasts import ComparisonResults
 from easycoreset.reporting.figures import draw_curves, draw_frontiers
 from easycoreset.statistics import group_results
 
@@ -31,10 +34,18 @@ def _of_analysis(name: str, number: int) -> list[Figure]:
     return list(describe_analysis(RESULTS / name)[number].figures)
 
 
+def _beyond_the_ball(name: str) -> list[Figure]:
+    found = ComparisonResults(RESULTS / name)
+    cells = [cell for cell in (read_cell(found.folder, cell) for cell in found.record["cells"]) if cell is not None]
+    return [figure for section in describe_beyond(found.folder, found.outcomes, cells) for figure in section.figures]
+
+
 FIGURES: dict[str, Callable[[], Sequence[Figure]]] = {
     "cifar10-frontier": lambda: _of_grid("cifar10-quick", draw_frontiers),
     "cifar10-radii": lambda: _of_grid("cifar10-quick", draw_curves),
     "cifar100-frontier": lambda: _of_grid("cifar100-quick", draw_frontiers),
+    "certified": lambda: _beyond_the_ball("cifar10-smoothing"),
+    "corrupted": lambda: _beyond_the_ball("cifar10-corruptions"),
     "vulnerability": lambda: _of_analysis("analysis-cifar10", 0),
     "margins": lambda: _of_analysis("margins-cifar10", 1),
 }
