@@ -11,6 +11,7 @@ import easycoreset
 from easycoreset.attacks import ATTACKS, MARGINS
 from easycoreset.cli import commands
 from easycoreset.cli.flags import show_default
+from easycoreset.cli.help import group_options
 from easycoreset.cli.places import PLACES
 from easycoreset.conversion import option_types
 from easycoreset.corruptions import CORRUPTIONS
@@ -64,16 +65,17 @@ def _command(name: str) -> str:
     """A command's page: its options as `--help` shows them."""
     options = OPTIONS[name]
     hints, meanings = option_types(options), describe_fields(options)
-    entries: list[str] = []
-    for item in sorted(dataclasses.fields(options), key=lambda item: _default(item) != REQUIRED):
+    entries: list[tuple[str, bool, str]] = []
+    for item in dataclasses.fields(options):
         flag, default = f"--{item.name.replace('_', '-')}", _default(item)
+        is_required = default == REQUIRED
         default = f"default `runs/{PLACES[name]}DATA`" if item.name == "out" and name in PLACES else default
         facts = ", ".join(part for part in (f"*{_type_name(hints[item.name])}*", default) if part)
-        entries.append(f"`{flag}` {facts}\n: {_one_line(meanings[item.name])}\n")
+        entries.append((flag, is_required, f"`{flag}` {facts}\n: {_one_line(meanings[item.name])}\n"))
     summary = (inspect.getdoc(getattr(commands, name)) or "").split("Args:")[0].strip()
     python = f"In Python: {{py:func}}`easycoreset.{name}`, with the same names and `_` for `-`."
-    text = "\n".join(entries)
-    return f"# easycoreset {name}\n\n{_escape(summary)}\n\n{python}\n\n## Options\n\n{text}"
+    panels = [f"## {title}\n\n" + "\n".join(texts) for title, texts in group_options(entries).items()]
+    return f"# easycoreset {name}\n\n{_escape(summary)}\n\n{python}\n\n" + "\n".join(panels)
 
 
 def _default(item: "dataclasses.Field[Any]") -> str:

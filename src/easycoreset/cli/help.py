@@ -1,8 +1,8 @@
 """The layout of `--help`: required options first, the others by what they are of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from cyclopts.help import DefaultFormatter, InlineText
 from rich.text import Text
@@ -26,6 +26,7 @@ from easycoreset.options.groups import (
     ValidationOptions,
 )
 
+Item = TypeVar("Item")
 OTHERS = "Options"  # the title of what the command alone has
 EVERYWHERE = "Options of all commands"
 PANELS: dict[str, Sequence[type[Any]]] = {
@@ -56,16 +57,27 @@ class HelpFormatter(DefaultFormatter):
         if panel.format != "parameter":
             super().__call__(console, options, panel)
             return
-        parts: dict[str, list[Any]] = {title: [] for title in (OTHERS, *PANELS, EVERYWHERE)}
         for entry in panel.entries:
-            name = next(iter(entry.positive_names), "").removeprefix("--").replace("-", "_")
-            title = OTHERS if entry.required else TITLES.get(name, OTHERS)
             join_lines(entry.description)
-            parts[title].append(entry)
-        parts[OTHERS].sort(key=lambda entry: not entry.required)
-        for title, entries in parts.items():
-            if entries:
-                super().__call__(console, options, type(panel)(title=title, entries=entries, format=panel.format))
+        named = [(next(iter(entry.positive_names), ""), entry.required, entry) for entry in panel.entries]
+        for title, entries in group_options(named).items():
+            super().__call__(console, options, type(panel)(title=title, entries=entries, format=panel.format))
+
+
+def group_options(options: Iterable[tuple[str, bool, Item]]) -> dict[str, list[Item]]:
+    """Options by the title of their panel.
+
+    Args:
+        options: the flag of each, whether it is required, and what stands for it.
+
+    >>> group_options([("--lr", False, 1), ("--seed", False, 2), ("--track", False, 3), ("--out", True, 4)])
+    {'Options': [4, 3], 'Model and training': [1], 'Machine and output': [2]}
+    """
+    parts: dict[str, list[Item]] = {title: [] for title in (OTHERS, *PANELS, EVERYWHERE)}
+    for flag, required, item in sorted(options, key=lambda option: not option[1]):
+        title = OTHERS if required else TITLES.get(flag.removeprefix("--").replace("-", "_"), OTHERS)
+        parts[title].append(item)
+    return {title: items for title, items in parts.items() if items}
 
 
 def join_lines(description: Any) -> None:
