@@ -88,6 +88,7 @@ def _default(item: "dataclasses.Field[Any]") -> str:
 def _type_name(hint: Any) -> str:
     text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", str(hint).removeprefix("<class '").removesuffix("'>"))
     text = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(", ", " or "), text)
+    text = re.sub(r"Sequence\[(\w+)\]", r"\1, ...", text)
     return text.replace("|", "or").replace("NoneType", "None")
 
 
