@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 from easycoreset.data.source import Source
 
 _cache: dict[Hashable, Source] | None = None  # None: off
-_reported: set[tuple[str, str]] = set()  # fingerprints of data sets, and their notes that this job has logged
+_reported: set[tuple[str, str]] = set()  # data sets and their notes that this job has logged
 
 
 def enable_cache() -> None:
@@ -43,7 +43,6 @@ def add_to_cache(key: Hashable, source: Source) -> Source:
 
 def new_notes(source: Source) -> list[str]:
     """The notes of a data set that the job has not logged yet, in whatever size its images are; all without a cache."""
-    key = source.splits["train"].fingerprint
-    notes = [note for note in source.notes if _cache is None or (key, note) not in _reported]
-    _reported.update((key, note) for note in notes if _cache is not None)
+    notes = [note for note in source.notes if _cache is None or (source.name, note) not in _reported]
+    _reported.update((source.name, note) for note in notes if _cache is not None)
     return notes
