@@ -260,6 +260,7 @@ def test_every_committed_result_has_its_check():
         "run-cifar10-folder.json",
         "analysis-cifar10",
         "attacks-cifar10.json",
+        "published-agreement-cifar10.json",
         "autoattack-cifar10.json",
         "margins-cifar10",
         "cifar10-quick",
