@@ -50,5 +50,6 @@ def describe_strong_attacks(outcomes: Outcomes) -> list[Section]:
     grid = DataTable(
         "accuracy in % under further attacks, mean and standard deviation over seeds", columns, list(rows.values())
     )
-    notes = [FEWER, TRANSFERRED] if any(name.startswith("transfer") for name in names) else [FEWER]
+    by_plan = any(name.split(":")[0] == "transfer" and "from=" not in name for name in names)
+    notes = [FEWER, TRANSFERRED] if by_plan else [FEWER]
     return [Section(f"Further attacks: {', '.join(names)}", notes, tables=[grid])]

@@ -8,6 +8,7 @@ from easycoreset.errors import require
 from easycoreset.evaluation.certificates import load_smoothing, plan_certificates
 from easycoreset.evaluation.corrupted import plan_corruptions
 from easycoreset.models import user_factory
+from easycoreset.plan_folders import CHECKPOINT, SPLIT
 from easycoreset.workflow.inputs import Data
 from easycoreset.workflow.steps import Step
 
@@ -47,7 +48,7 @@ def _evaluation(
         plan_certificates(specs, 0)
         specs = tuple(load_smoothing(spec, 0)[0] for spec in specs)
     else:
-        split = data.source.splits["test" if values.get("evaluate.split", "test") == "test" else "train"]
+        split = data.source.splits["test" if values.get(SPLIT, "test") == "test" else "train"]
         plan_corruptions(specs, split, data.source.shape, 0)
     what = "corrupted images" if option == "corruptions" else "certified radii"
     cheap = {"attack": ("fgsm",), "attack_precision": "fp32", "norm": values["norm"], "eps": (main_eps,)}  # not read
@@ -58,7 +59,7 @@ def _evaluation(
             **cheap,
             "model": user_factory(model),
             "limit": images,
-            **{name: values[f"evaluate.{name}"] for name in ("split", "checkpoint") if f"evaluate.{name}" in values},
+            **{name.partition(".")[2]: values[name] for name in (SPLIT, CHECKPOINT) if name in values},
             "checks": "quick",
             option: specs,
         },

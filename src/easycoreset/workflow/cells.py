@@ -1,7 +1,8 @@
 """Cells: one training of a plan with its evaluations, as steps."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,10 +199,8 @@ def build_cell(values: Mapping[str, Any], inputs: Inputs) -> Cell:
     read = {"scores", "features"} & set(steps["select"].inputs) if "select" in steps else set[str]()
     given = {f"select.{name}": str(values[name]) for name in ("scores", "features") if read and values[name]}
     main_eps = values["eps"][0] if values["main_eps"] is None else values["main_eps"]
-    attackers: dict[str, Step | External] = {}
-    if _needs_surrogate(values):
-        attackers["surrogate"] = _surrogate(values, inputs)
-    evaluations = _evaluations(values, steps["train"], data, model, main_eps, inputs.precision, facts, attackers)
+    surrogate = functools.cache(functools.partial(_surrogate, values, inputs))
+    evaluations = _evaluations(values, steps["train"], data, model, main_eps, inputs.precision, facts, surrogate)
     beyond = plan_beyond(values, steps["train"], data, model, main_eps, facts)
     for step in (*steps.values(), *(step for step, _ in evaluations), *beyond):
         check_options(step)
@@ -302,7 +301,7 @@ def _evaluations(
     main_eps: float,
     precision: str,
     facts: str,
-    attackers: dict[str, Step | External],
+    surrogate: Callable[[], Step],
 ) -> list[tuple[Step, bool]]:
     """The evaluations of a model: each attack at each radius, and the strong ones at the main radius."""
     limit = values["limit"]
@@ -331,17 +330,12 @@ def _evaluations(
                 "limit": images,
                 "checks": "all" if values["first_seed"] and not strong else "quick",
             },
-            inputs={"data": data.external, "weights": trained, **(attackers if needs_surrogate(loaded) else {})},
+            inputs={"data": data.external, "weights": trained}
+            | ({"surrogate": surrogate()} if needs_surrogate(loaded) else {}),
             title=f"{name} at eps {eps:.4g} on {on} for {facts}",
         )
         evaluations.append((step, strong))
     return evaluations
-
-
-def _needs_surrogate(values: Mapping[str, Any]) -> bool:
-    """Whether an attack makes its images on another model, which the plan is to give."""
-    specs = [*values["attack"], *(split_images("strong", text)[0] for text in values["strong"])]
-    return any(needs_surrogate(load_attack(spec)[1]) for spec in specs)
 
 
 def _surrogate(values: Mapping[str, Any], inputs: Inputs) -> Step:
